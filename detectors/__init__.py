@@ -1,0 +1,1 @@
+"""Frames become detections: tiling, engines, heads, merging, model cards and the worker."""

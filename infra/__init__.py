@@ -1,0 +1,1 @@
+"""What every service stands on: settings, broker, frame store, database, auth, telemetry, life cycle."""

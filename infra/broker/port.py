@@ -1,0 +1,197 @@
+"""The broker port: publish durably, consume in batches, and commit offsets together with output records, atomically.
+
+What every adapter guarantees (tests/contract/ states it once and runs it against both):
+
+- Records of one key stand in one partition, in the order they were published (:mod:`infra.broker.partitioning`).
+- ``publish`` returns only when every record is durable; after an error the caller may publish again.
+- Members of one group share the partitions by range: a member owns the same partition numbers of all topics it
+  subscribes
+  to, as far as those have equal partition counts. Joining, leaving and dying moves partitions to the others.
+- ``commit`` makes outputs visible and offsets committed in one step, or neither. It succeeds only while the caller
+  still
+  owns each partition in the epoch it polled from; otherwise PartitionLostError, and nothing happened.
+- Readers and consumers see committed records only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from schemas.cloudevents import Headers
+from schemas.topics import TopicSpec
+
+
+class TopicPartition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutRecord:
+    """A record to publish. The key decides the partition; ``value`` None is a tombstone (compacted topics)."""
+
+    topic: str
+    key: str
+    value: bytes | None
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InRecord:
+    """A record as it stands in a partition. ``epoch`` tells one ownership from the next (0 for readers)."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: str | None
+    value: bytes | None
+    headers: Headers
+    epoch: int = 0
+
+    @property
+    def source(self) -> TopicPartition:
+        """Where the record stands."""
+        return TopicPartition(self.topic, self.partition)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Up to where a partition is done: the first offset that is not, and the epoch of the records before it."""
+
+    next_offset: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """How a consumer joins a group.
+
+    ``instance_id`` makes the membership static: a restarted process takes its partitions back without a rebalance, and
+    fences a former process of the same name. ``outputs`` tells whether ``commit`` will carry records (this costs a
+    transactional producer per partition on Kafka, started on assignment, so that it fences the former owner).
+    """
+
+    group: str
+    topics: tuple[str, ...]
+    instance_id: str | None = None
+    start: Literal["earliest", "latest"] = "earliest"
+    outputs: bool = False
+    session_timeout_s: float = 10.0
+
+
+class Publisher(Protocol):
+    """Publishes records; safe to use from many tasks at once, which share batches."""
+
+    async def publish(self, records: Sequence[OutRecord]) -> None:
+        """Return when all ``records`` are durable. Raises BrokerUnavailableError or RecordTooLargeError."""
+
+    async def close(self) -> None:
+        """Flush what is under way and let go of all resources; may be called twice."""
+
+
+class Consumer(Protocol):
+    """A member of a group."""
+
+    async def poll(
+        self, *, max_records: int, timeout_s: float, topics: Collection[str] | None = None
+    ) -> list[InRecord]:
+        """Up to ``max_records`` further records, in offset order per partition; empty after ``timeout_s`` without any.
+
+        ``topics`` narrows this call to some of the subscribed topics (priorities); the others keep their place. A first
+        record with a new epoch means that the partition was (re)assigned and starts at its committed offset. Joining,
+        rebalancing and recovering the connection happen inside. Raises BrokerUnavailableError when the broker is away.
+        """
+        ...
+
+    async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:
+        """Commit ``progress`` and ``outputs`` in one step.
+
+        With outputs, all partitions must have one number (co-partitioned topics), because one transaction covers one.
+        Raises PartitionLostError (nothing happened, drop the work), BrokerUnavailableError (nothing visible
+        happened, the
+        same commit may be tried again), RecordTooLargeError.
+        """
+
+    def assignment(self) -> Mapping[TopicPartition, int]:
+        """The partitions owned now, with their epochs."""
+        ...
+
+    async def lag(self) -> Mapping[TopicPartition, int]:
+        """Records not yet committed, per owned partition."""
+        ...
+
+    async def close(self) -> None:
+        """Leave the group at once, without committing; may be called twice."""
+
+
+class Reader(Protocol):
+    """Reads partitions at any offset, without a group: for tails, resumes, and looking."""
+
+    async def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
+        """Per partition the first offset there is and the one the next committed record will have."""
+        ...
+
+    async def read(self, source: TopicPartition, offset: int, *, max_records: int, timeout_s: float) -> list[InRecord]:
+        """Up to ``max_records`` committed records from ``offset`` on; waits for a first one at most ``timeout_s``."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of all resources; may be called twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDifference:
+    """One way in which a topic differs from its declaration; ``fixable``: apply can mend it losing no data."""
+
+    topic: str
+    what: str
+    declared: str
+    found: str
+    fixable: bool
+
+
+class Admin(Protocol):
+    """Looks after topics and tells about groups."""
+
+    async def check(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
+        """What differs from ``specs``; empty when all is as declared."""
+        ...
+
+    async def apply(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
+        """Create and alter topics as declared; return what was mended. Raises TopicMismatchError for the rest."""
+        ...
+
+    async def group_lag(self, group: str, topics: Collection[str]) -> Mapping[TopicPartition, int]:
+        """Records the group has not committed yet, per partition (all of them where it never committed)."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of all resources; may be called twice."""
+
+
+class Broker(Protocol):
+    """Opens the four ways to talk to one broker. Each opened thing is closed by whoever opened it."""
+
+    async def publisher(self) -> Publisher:
+        """A publisher, connected."""
+        ...
+
+    async def consumer(self, spec: GroupSpec) -> Consumer:
+        """A member of ``spec.group``; it joins in the background and ``poll`` waits for the join."""
+        ...
+
+    async def reader(self) -> Reader:
+        """A reader, connected."""
+        ...
+
+    async def admin(self) -> Admin:
+        """An admin, connected."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what the opened things share; may be called twice."""

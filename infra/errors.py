@@ -1,0 +1,75 @@
+"""The errors of the infrastructure: the whole tree, from "try again" to "somebody must change a setting"."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from schemas.errors import WindhoverError
+
+
+class TransientError(WindhoverError):
+    """The world is in the way just now (connection, time-out, 5xx); the same call may succeed later. Nothing was
+    lost."""
+
+    retriable: ClassVar[bool] = True
+    code: ClassVar[str] = "UNAVAILABLE"
+
+
+class BrokerUnavailableError(TransientError):
+    """The broker did not answer in time or refused the connection."""
+
+    code = "BROKER_UNAVAILABLE"
+
+
+class StoreUnavailableError(TransientError):
+    """The frame store did not answer in time or answered with a fault of its own."""
+
+    code = "STORAGE_UNAVAILABLE"
+
+
+class DatabaseUnavailableError(TransientError):
+    """The database did not answer in time, is starting up, or went away."""
+
+    code = "DATABASE_UNAVAILABLE"
+
+
+class RecordError(WindhoverError):
+    """One record fails by itself, now and always; it belongs to the dead letters, the stream goes on."""
+
+    code: ClassVar[str] = "RECORD_ERROR"
+
+
+class RecordTooLargeError(RecordError):
+    """A record is larger than its topic takes."""
+
+    code = "RECORD_TOO_LARGE"
+
+
+class ImageMissingError(RecordError):
+    """The frame store does not hold the image an event points to."""
+
+    code = "IMAGE_MISSING"
+
+
+class ImageCorruptError(RecordError):
+    """The stored bytes do not have the hash the event names, or are no decodable image."""
+
+    code = "IMAGE_CORRUPT"
+
+
+class PartitionLostError(WindhoverError):
+    """This consumer no longer owns the partition; nothing was committed. Drop the work and poll on."""
+
+    code = "PARTITION_LOST"
+
+
+class SettingsError(WindhoverError):
+    """A setting is missing or wrong; the text names it, the value received, and what it takes."""
+
+    code = "INVALID_SETTING"
+
+
+class TopicMismatchError(WindhoverError):
+    """A topic on the broker is not what topics.yaml declares."""
+
+    code = "TOPIC_MISMATCH"

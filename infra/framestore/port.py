@@ -1,0 +1,48 @@
+"""The frame store port: bytes go in under their SHA-256 and come out checked against it (the claim check)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from schemas.events import ImageRef
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object of the store, as a sweep sees it."""
+
+    uri: str
+    size_bytes: int
+    modified_at: datetime
+
+
+class FrameStore(Protocol):
+    """Content-addressed storage of encoded images; storing the same bytes twice stores them once."""
+
+    async def put(self, data: bytes, *, sha256: str, media_type: str) -> str:
+        """Store ``data`` durably and return its uri; never visible half-written. Raises StoreUnavailableError."""
+        ...
+
+    async def get(self, image: ImageRef) -> bytes:
+        """The bytes of ``image``, hash checked.
+
+        Raises ImageMissingError (no such object, or an address outside this store), ImageCorruptError (another hash or
+        size), StoreUnavailableError (try again).
+        """
+        ...
+
+    async def delete(self, uri: str) -> None:
+        """Remove an object of this store; one that is gone already is no error."""
+
+    def objects(self) -> AsyncIterator[StoredObject]:
+        """Every object of the store."""
+        ...
+
+    async def check(self) -> None:
+        """Return when the store can be read and written now; raises StoreUnavailableError."""
+
+    async def close(self) -> None:
+        """Let go of all resources; may be called twice."""

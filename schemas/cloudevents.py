@@ -1,0 +1,79 @@
+"""The CloudEvents 1.0 Kafka binding in binary mode: attributes as ``ce_*`` headers, the event's JSON as the value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from schemas.errors import EventError
+from schemas.events import EVENTS, Event
+from schemas.timestamps import format_utc
+
+Headers = tuple[tuple[str, bytes], ...]
+
+CONTENT_TYPE = "application/json"
+_REQUIRED = ("ce_specversion", "ce_id", "ce_source", "ce_type")
+_BY_TYPE: Mapping[str, type[Event]] = {event.event_type(): event for event in EVENTS}
+
+EventT = TypeVar("EventT", bound=Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """The CloudEvents attributes of one event. ``partition_key`` is the record's key and stays an attribute too."""
+
+    id: str
+    source: str
+    type: str
+    time: datetime
+    partition_key: str
+    subject: str | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
+
+
+def to_headers(attributes: Attributes) -> Headers:
+    """``attributes`` as record headers, in a fixed order."""
+    headers = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", attributes.id),
+        ("ce_source", attributes.source),
+        ("ce_type", attributes.type),
+        ("ce_time", format_utc(attributes.time)),
+        ("ce_partitionkey", attributes.partition_key),
+        ("content-type", CONTENT_TYPE),
+    ]
+    if attributes.subject is not None:
+        headers.append(("ce_subject", attributes.subject))
+    if attributes.traceparent is not None:
+        headers.append(("traceparent", attributes.traceparent))
+    if attributes.tracestate is not None:
+        headers.append(("tracestate", attributes.tracestate))
+    return tuple((name, value.encode()) for name, value in headers)
+
+
+def header(headers: Headers, name: str) -> str | None:
+    """The first header called ``name`` as text, or None; raises EventError when its bytes are not UTF-8."""
+    for key, value in headers:
+        if key == name:
+            try:
+                return value.decode()
+            except UnicodeDecodeError as error:
+                raise EventError(f"header {name}: not UTF-8 ({error.reason} at byte {error.start})") from error
+    return None
+
+
+def decode(headers: Headers, value: bytes | None, expected: type[EventT]) -> EventT:
+    """The ``expected`` event in a record. Raises EventError when attributes or data are not such an event."""
+    found = {name: header(headers, name) for name in _REQUIRED}
+    missing = [name for name, text in found.items() if not text]
+    if missing:
+        raise EventError(f"not a CloudEvent: header {', '.join(missing)} missing; {expected.event_type()} was expected")
+    if found["ce_specversion"] != "1.0":
+        raise EventError(f"ce_specversion {found['ce_specversion']!r} is not supported; write 1.0")
+    if found["ce_type"] != expected.event_type():
+        known = "a known type" if found["ce_type"] in _BY_TYPE else "an unknown type"
+        raise EventError(f"ce_type {found['ce_type']!r} ({known}) where {expected.event_type()} was expected")
+    return expected.from_bytes(value)

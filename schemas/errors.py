@@ -1,0 +1,29 @@
+"""The root of every error Windhover raises; its types answer what a caller asks: may I try again?"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class WindhoverError(Exception):
+    """Something Windhover can name. The text says what happened, why, and what to do about it.
+
+    ``retriable`` is a property of the type: true when the same call may succeed later by
+    itself.
+    ``code`` is stable and machine readable; it appears in logs, metrics (bounded), dead letters and HTTP bodies.
+    """
+
+    retriable: ClassVar[bool] = False
+    code: ClassVar[str] = "INTERNAL_ERROR"
+
+
+class EventError(WindhoverError):
+    """A record is not the event it claims to be; retrying cannot help, the record itself is at fault."""
+
+    code = "INVALID_EVENT"
+
+
+class TopicsError(WindhoverError):
+    """The topic declarations are wrong."""
+
+    code = "INVALID_TOPICS"

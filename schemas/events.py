@@ -1,0 +1,205 @@
+"""The events that travel between services: a frame was captured, detections were made, a record died.
+
+These models are the single source: the JSON Schemas and the AsyncAPI document are generated from them. Readers ignore
+fields they do not know, so a field can be added without a new version; anything else is a new event type.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from typing import Annotated, ClassVar, Literal, Self
+from uuid import UUID
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+)
+
+from schemas.errors import EventError
+from schemas.geometry import Box, CameraGeometry, Unit
+from schemas.timestamps import format_utc
+
+DEVICE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
+
+DeviceId = Annotated[str, Field(pattern=DEVICE_ID_PATTERN)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+UtcDatetime = Annotated[AwareDatetime, PlainSerializer(format_utc, return_type=str, when_used="json")]
+MediaType = Literal["image/jpeg", "image/png", "image/tiff", "image/webp"]
+
+
+def _decode_base64(value: object) -> object:
+    """Text is base64 (that is how bytes stand in JSON); bytes are bytes already."""
+    return b64decode(value, validate=True) if isinstance(value, str) else value
+
+
+Base64 = Annotated[
+    bytes,
+    BeforeValidator(_decode_base64),
+    PlainSerializer(lambda value: b64encode(value).decode(), return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+]
+Milliseconds = Annotated[float, Field(ge=0)]
+
+
+class _Part(BaseModel):
+    """What all parts of events have in common: they never change, and readers tolerate what they do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ImageRef(_Part):
+    """Where a frame's bytes are, and how to know that they are the right ones (the claim check)."""
+
+    uri: Annotated[str, Field(min_length=1, max_length=2048)]
+    sha256: Sha256
+    size_bytes: Annotated[int, Field(gt=0)]
+    media_type: MediaType
+    width: Annotated[int, Field(gt=0)]
+    height: Annotated[int, Field(gt=0)]
+
+
+class DetectOptions(_Part):
+    """What one frame asks for, or was given; None means what the model card says."""
+
+    confidence: Unit | None = None
+    overlap: Annotated[float, Field(ge=0.0, lt=0.9)] | None = None
+    tile_width: Annotated[int, Field(ge=64, le=8192)] | None = None
+    tile_height: Annotated[int, Field(ge=64, le=8192)] | None = None
+    whole_frame: bool | None = None
+    merge_method: Literal["nms", "greedy_nmm"] | None = None
+    merge_metric: Literal["iou", "ios"] | None = None
+    merge_threshold: Unit | None = None
+    max_detections: Annotated[int, Field(gt=0, le=100_000)] | None = None
+
+
+class ModelRef(_Part):
+    """Which model, exactly."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    version: Annotated[str, Field(min_length=1, max_length=50)]
+
+
+class Detection(_Part):
+    """One thing that was found."""
+
+    id: UUID
+    label: Annotated[str, Field(min_length=1, max_length=100)]
+    class_id: Annotated[int, Field(ge=0)]
+    confidence: Unit
+    box: Box
+
+
+class Timings(_Part):
+    """How long each step took for one frame, in milliseconds of wall time."""
+
+    queued_ms: Milliseconds
+    fetch_ms: Milliseconds
+    decode_ms: Milliseconds
+    inference_ms: Milliseconds
+    merge_ms: Milliseconds
+    total_ms: Milliseconds
+
+
+class Event(_Part):
+    """An event: knows its type, and how to become bytes and back."""
+
+    event_name: ClassVar[str]
+    event_version: ClassVar[int] = 1
+
+    @classmethod
+    def event_type(cls) -> str:
+        """The CloudEvents ``type``, for example ``windhover.frame.captured.v1``."""
+        return f"windhover.{cls.event_name}.v{cls.event_version}"
+
+    def to_bytes(self) -> bytes:
+        """The event's data as JSON."""
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes | None) -> Self:
+        """The event in ``data``. Raises EventError, naming each field at fault, when ``data`` is not such an event."""
+        if data is None:
+            raise EventError(f"{cls.event_type()}: the record has no value; a tombstone has no meaning on this topic")
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'event'}: {e['msg']}" for e in error.errors()[:5])
+            raise EventError(f"{cls.event_type()}: {error.error_count()} fields are wrong: {faults}") from error
+
+
+class FrameCaptured(Event):
+    """A device took a frame; its bytes are durable in the frame store at ``image.uri``."""
+
+    event_name: ClassVar[str] = "frame.captured"
+
+    frame_id: UUID
+    device_id: DeviceId
+    captured_at: UtcDatetime
+    received_at: UtcDatetime
+    image: ImageRef
+    camera: CameraGeometry | None = None
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    original_filename: Annotated[str, Field(max_length=255)] | None = None
+    job_id: UUID | None = None
+    options: DetectOptions = DetectOptions()
+
+
+class DetectionsMade(Event):
+    """A detector answered a frame; ``detections`` is empty when nothing was found."""
+
+    event_name: ClassVar[str] = "detections.made"
+
+    id: UUID
+    frame_id: UUID
+    device_id: DeviceId
+    captured_at: UtcDatetime
+    received_at: UtcDatetime
+    detected_at: UtcDatetime
+    image: ImageRef
+    camera: CameraGeometry | None = None
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    original_filename: Annotated[str, Field(max_length=255)] | None = None
+    job_id: UUID | None = None
+    model: ModelRef
+    options: DetectOptions
+    detections: list[Detection]
+    timings: Timings
+
+
+class OriginalRecord(_Part):
+    """A record as it stood on its topic, byte for byte."""
+
+    topic: Annotated[str, Field(min_length=1)]
+    partition: Annotated[int, Field(ge=0)]
+    offset: Annotated[int, Field(ge=0)]
+    timestamp_ms: Annotated[int, Field(ge=0)]
+    key: str | None
+    value: Base64 | None
+    headers: list[tuple[str, Base64]]
+
+
+class DeadLetter(Event):
+    """A consumer could not process a record by any means: the reason and the original, to re-drive."""
+
+    event_name: ClassVar[str] = "dead.letter"
+
+    id: UUID
+    group: Annotated[str, Field(min_length=1)]
+    reason: Annotated[str, Field(min_length=1, max_length=100)] = Field(description="The error's stable code")
+    message: Annotated[str, Field(max_length=4000)]
+    attempts: Annotated[int, Field(ge=1)]
+    failed_at: UtcDatetime
+    device_id: str | None = None
+    frame_id: UUID | None = None
+    original: OriginalRecord
+
+
+EVENTS: tuple[type[Event], ...] = (FrameCaptured, DetectionsMade, DeadLetter)
+"""Every event there is; the documents are generated from this list and topics.yaml names them by ``event_name``."""

@@ -1,0 +1,45 @@
+"""Identities computed from content, so that the same input has the same ids anywhere, ever.
+
+This is what makes a retry, a replay or a rebuilt sink harmless: whatever is written twice is written under one key.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from schemas.timestamps import format_utc
+
+_FRAME = uuid5(NAMESPACE_URL, "windhover:frame")
+_DETECTION = uuid5(NAMESPACE_URL, "windhover:detection")
+_ANSWER = uuid5(NAMESPACE_URL, "windhover:detections-made")
+_DEAD = uuid5(NAMESPACE_URL, "windhover:dead-letter")
+_DEVICE = uuid5(NAMESPACE_URL, "windhover:device")
+
+# A separator that no device id, model name or topic may contain keeps ("a", "bc") and ("ab", "c") apart.
+_SEPARATOR = "\x1f"
+
+
+def frame_id(device_id: str, captured_at: datetime, sha256: str) -> UUID:
+    """The id of the frame that ``device_id`` took at ``captured_at`` (aware) with content hash ``sha256`` (hex)."""
+    return uuid5(_FRAME, _SEPARATOR.join((device_id, format_utc(captured_at), sha256.lower())))
+
+
+def answer_id(frame: UUID, job: UUID | None, model_name: str, model_version: str) -> UUID:
+    """The id of the one `detections.made` event that answers ``frame`` for ``job`` under one model version."""
+    return uuid5(_ANSWER, _SEPARATOR.join((str(frame), str(job or ""), model_name, model_version)))
+
+
+def detection_id(answer: UUID, index: int) -> UUID:
+    """The id of the detection at place ``index`` of the answer ``answer`` (see :func:`answer_id`)."""
+    return uuid5(_DETECTION, f"{answer}{_SEPARATOR}{index}")
+
+
+def dead_letter_id(group: str, topic: str, partition: int, offset: int) -> UUID:
+    """The id of the dead letter that consumer ``group`` wrote for the record at ``topic``/``partition``/``offset``."""
+    return uuid5(_DEAD, _SEPARATOR.join((group, topic, str(partition), str(offset))))
+
+
+def device_uuid(device_id: str) -> UUID:
+    """The row id of a device in tables that want a UUID."""
+    return uuid5(_DEVICE, device_id)

@@ -1,0 +1,20 @@
+"""Time as Windhover writes it: UTC, RFC 3339, microseconds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def utc_now() -> datetime:
+    """The present moment, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def format_utc(moment: datetime) -> str:
+    """``moment`` (aware) as ``YYYY-MM-DDTHH:MM:SS.ffffffZ``; always 27 characters, so that text order is time order.
+
+    Raises ValueError for a naive moment: guessing a zone would give two ids to one frame.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment.isoformat()} has no time zone; give it one, for example by appending Z")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,130 @@
+"""Topic declarations: reads ``topics.yaml``, the one place where topics are declared, and checks it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.errors import TopicsError
+from schemas.events import EVENTS
+
+FRAMES_LIVE = "frames.live"
+FRAMES_JOBS = "frames.jobs"
+FRAMES_BACKFILL = "frames.backfill"
+FRAME_TOPICS = (FRAMES_LIVE, FRAMES_JOBS, FRAMES_BACKFILL)
+"""In order of priority."""
+DETECTIONS = "detections"
+FRAMES_DEAD = "frames.dead"
+SINKS_DEAD = "sinks.dead"
+
+_NAME = r"^[a-z][a-z0-9._-]{0,248}$"
+
+
+class _Declared(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Defaults(_Declared):
+    replication: Annotated[int, Field(ge=1)] = 3
+    min_insync_replicas: Annotated[int, Field(ge=1)] = 2
+    retention_s: Annotated[int, Field(ge=60)] = 604_800
+    max_message_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
+    cleanup: Literal["delete", "compact"] = "delete"
+
+
+class _Group(_Declared):
+    partitions: Annotated[int, Field(ge=1, le=10_000)]
+    key: str
+
+
+class _Topic(_Declared):
+    group: str
+    events: Annotated[list[str], Field(min_length=1)]
+    about: Annotated[str, Field(min_length=1)]
+    replication: Annotated[int, Field(ge=1)] | None = None
+    min_insync_replicas: Annotated[int, Field(ge=1)] | None = None
+    retention_s: Annotated[int, Field(ge=60)] | None = None
+    max_message_bytes: Annotated[int, Field(ge=1024)] | None = None
+    cleanup: Literal["delete", "compact"] | None = None
+
+
+class _Document(_Declared):
+    version: Literal[1]
+    defaults: _Defaults = _Defaults()
+    groups: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], _Group]
+    topics: dict[Annotated[str, Field(pattern=_NAME)], _Topic]
+
+
+class TopicSpec(BaseModel):
+    """One topic as it must be on every broker. Topics of one ``group`` are co-partitioned."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    group: str
+    partitions: int
+    key: str
+    events: tuple[str, ...]
+    about: str
+    replication: int
+    min_insync_replicas: int
+    retention_s: int
+    max_message_bytes: int
+    cleanup: Literal["delete", "compact"]
+
+
+def default_path() -> Path:
+    """Where topics.yaml lies: beside the packages in a checkout, inside ``schemas`` in an installed wheel."""
+    here = Path(__file__).resolve().parent
+    checkout = here.parent / "topics.yaml"
+    return checkout if checkout.is_file() else here / "topics.yaml"
+
+
+def load_topics(path: Path | None = None) -> dict[str, TopicSpec]:
+    """All topics by name. Raises TopicsError, naming the entry, when the file is missing or wrong."""
+    source = path or default_path()
+    try:
+        raw = yaml.safe_load(source.read_text(encoding="utf-8"))
+        document = _Document.model_validate(raw)
+    except OSError as error:
+        raise TopicsError(f"{source}: cannot be read ({error.strerror}); set WINDHOVER_TOPICS_FILE") from error
+    except yaml.YAMLError as error:
+        raise TopicsError(f"{source}: not YAML ({error})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise TopicsError(f"{source}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    topics = {name: _spec(source, document, name, topic) for name, topic in document.topics.items()}
+    _check_detector_topics(source, topics)
+    return topics
+
+
+def _spec(source: Path, document: _Document, name: str, topic: _Topic) -> TopicSpec:
+    group = document.groups.get(topic.group)
+    if group is None:
+        raise TopicsError(
+            f"{source}: topics.{name}.group: {topic.group!r} is not one of groups {list(document.groups)}"
+        )
+    known = {event.event_name for event in EVENTS}
+    unknown = [event for event in topic.events if event not in known]
+    if unknown:
+        raise TopicsError(f"{source}: topics.{name}.events: {unknown} unknown; there are {sorted(known)}")
+    own = topic.model_dump(exclude_none=True)
+    return TopicSpec(**{**document.defaults.model_dump(), **own, "name": name, **group.model_dump()})
+
+
+def _check_detector_topics(source: Path, topics: Mapping[str, TopicSpec]) -> None:
+    """Frame topics and ``detections`` must share key and partitions: the duplicate window reads its own partition."""
+    needed = (*FRAME_TOPICS, DETECTIONS, FRAMES_DEAD, SINKS_DEAD)
+    absent = [name for name in needed if name not in topics]
+    if absent:
+        raise TopicsError(f"{source}: topics {absent} are missing; Windhover cannot work without them")
+    groups = {topics[name].group for name in (*FRAME_TOPICS, DETECTIONS)}
+    if len(groups) > 1:
+        raise TopicsError(
+            f"{source}: {', '.join((*FRAME_TOPICS, DETECTIONS))} must be in one group (found {sorted(groups)}), "
+            "because a detector answers in the partition it reads from"
+        )

@@ -1,0 +1,1 @@
+"""Detections go out: PostgreSQL and server-sent events; one small class per sink."""
