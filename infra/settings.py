@@ -1,7 +1,8 @@
 """All settings of a Windhover process: one frozen object, built once in ``main`` and passed on in parts.
 
-Read from the environment (``WINDHOVER_GATEWAY__PORT=8000``) and, below it, from a YAML file named by ``WINDHOVER_CONFIG``
-or ``--config``. Nobody else reads the environment. Units are in the names; secrets mask themselves.
+Read from the environment (``WINDHOVER_GATEWAY__PORT=8000``) and, below it, from a YAML file named by
+``WINDHOVER_CONFIG`` or ``--config``. Nobody else reads the environment. Units are in the names; secrets mask themselves,
+and can be given as files too (``WINDHOVER_DATABASE__URL_FILE=/run/secrets/url``). An empty variable means "not given".
 """
 
 from __future__ import annotations
@@ -9,13 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from infra.errors import SettingsError
+from infra.settings_sources import CONFIG_VARIABLE, Setting, describe, load
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -23,7 +22,17 @@ PositiveSeconds = Annotated[float, Field(gt=0)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Inputs stay out of pydantic's own error texts: one of them may be a secret.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+
+def _at_most(section: str, low: str, low_value: float, high: str, high_value: float) -> None:
+    """Raise ValueError, naming both settings, when the lower bound is above the upper one."""
+    if low_value > high_value:
+        raise ValueError(
+            f"{section}.{low} (WINDHOVER_{section.upper()}__{low.upper()}): received {low_value}; it takes at most "
+            f"{section}.{high} (WINDHOVER_{section.upper()}__{high.upper()}), which is {high_value}"
+        )
 
 
 class BrokerSettings(_Section):
@@ -42,6 +51,17 @@ class BrokerSettings(_Section):
         default=None, description="overrides every topic's replication (a one-node cluster needs 1)"
     )
 
+    @model_validator(mode="after")
+    def _credentials(self) -> Self:
+        wanted = self.kind == "kafka" and self.security_protocol.startswith("SASL_")
+        if wanted and (self.sasl_username is None or self.sasl_password is None):
+            raise ValueError(
+                "broker.sasl_username and broker.sasl_password (WINDHOVER_BROKER__SASL_USERNAME, "
+                f"WINDHOVER_BROKER__SASL_PASSWORD): both are needed when broker.security_protocol is "
+                f"{self.security_protocol}"
+            )
+        return self
+
 
 class FrameSettings(_Section):
     """Where the bytes of frames lie."""
@@ -56,6 +76,16 @@ class FrameSettings(_Section):
     secret_key: SecretStr | None = None
     timeout_s: PositiveSeconds = 10.0
 
+    @model_validator(mode="after")
+    def _both_keys(self) -> Self:
+        if (self.access_key is None) != (self.secret_key is None):
+            missing = "access_key" if self.access_key is None else "secret_key"
+            raise ValueError(
+                f"frames.{missing} (WINDHOVER_FRAMES__{missing.upper()}): missing while the other key is given; "
+                "give both, or none to use the machine's own credentials"
+            )
+        return self
+
 
 class DatabaseSettings(_Section):
     """PostgreSQL; without a url an embedded server is run under DATA_DIR/postgres."""
@@ -64,6 +94,11 @@ class DatabaseSettings(_Section):
     pool_min: Annotated[int, Field(ge=1)] = 1
     pool_max: Annotated[int, Field(ge=1)] = 4
     command_timeout_s: PositiveSeconds = 30.0
+
+    @model_validator(mode="after")
+    def _pool(self) -> Self:
+        _at_most("database", "pool_min", self.pool_min, "pool_max", self.pool_max)
+        return self
 
 
 class GatewaySettings(_Section):
@@ -81,6 +116,11 @@ class GatewaySettings(_Section):
     token_refresh_s: PositiveSeconds = 2.0
     publish_timeout_s: PositiveSeconds = 10.0
     cors_origins: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _sides(self) -> Self:
+        _at_most("gateway", "min_side_px", self.min_side_px, "max_side_px", self.max_side_px)
+        return self
 
 
 class DetectorSettings(_Section):
@@ -126,6 +166,11 @@ class RetrySettings(_Section):
     max_delay_s: PositiveSeconds = 10.0
     record_attempts: PositiveInt = Field(default=3, description="tries before a record by itself is a dead letter")
 
+    @model_validator(mode="after")
+    def _delays(self) -> Self:
+        _at_most("retry", "first_delay_s", self.first_delay_s, "max_delay_s", self.max_delay_s)
+        return self
+
 
 class TelemetrySettings(_Section):
     """Logs, metrics and traces."""
@@ -138,12 +183,8 @@ class TelemetrySettings(_Section):
     drain_timeout_s: PositiveSeconds = 25.0
 
 
-class Settings(BaseSettings):
-    """Everything one process may be told."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="WINDHOVER_", env_nested_delimiter="__", frozen=True, extra="forbid", nested_model_default_partial_update=True
-    )
+class Settings(_Section):
+    """Everything one process may be told. ``Settings()`` is the defaults; ``load_settings`` reads the world."""
 
     data_dir: Path = Field(default=Path(".windhover"), description="where the embedded parts keep their files")
     topics_file: Path | None = None
@@ -156,3 +197,33 @@ class Settings(BaseSettings):
     sse: SseSettings = SseSettings()
     retry: RetrySettings = RetrySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+
+    @property
+    def frames_folder(self) -> Path:
+        """Where the folder frame store lies."""
+        return self.frames.folder or self.data_dir / "frames"
+
+
+def load_settings(config: Path | None = None, overrides: Mapping[str, object] | None = None) -> Settings:
+    """The settings of this process: ``overrides`` (by dotted path) over environment over file over defaults.
+
+    The file is ``config``, else the one WINDHOVER_CONFIG names, else none. Raises SettingsError naming every setting at
+    fault at once, as variable and as path, with the value received (secrets masked) and what it takes.
+    """
+    named = os.environ.get(CONFIG_VARIABLE)
+    source = config or (Path(named) if named else None)
+    return load(Settings, environ=os.environ, config=source, overrides=overrides or {})
+
+
+def settings_reference() -> list[Setting]:
+    """Every setting there is, in the order of declaration."""
+    return list(describe(Settings).values())
+
+
+def settings_markdown() -> str:
+    """The reference as a Markdown table, as it stands in the documentation."""
+    lines = ["| variable | in the file | takes | default | about |", "| --- | --- | --- | --- | --- |"]
+    for setting in settings_reference():
+        default = f"`{setting.default}`" if setting.default else "none"
+        lines.append(f"| `{setting.variable}` | `{setting.path}` | {setting.takes} | {default} | {setting.about} |")
+    return "\n".join(lines) + "\n"
