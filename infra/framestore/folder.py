@@ -1,0 +1,208 @@
+"""The frame store in a folder: for a laptop, a ground station, and tests."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+from infra.errors import ImageMissingError, StoreUnavailableError
+from infra.framestore.addressing import ContentAddress, outside, verified, wrong_size
+from infra.framestore.port import StoredObject
+from schemas.events import ImageRef
+
+T = TypeVar("T")
+
+# Each thread mostly waits for the disk; concurrent fsyncs share one journal commit, so more of them cost less each.
+_THREADS = 16
+_UNFINISHED = ".unfinished"
+_UNFINISHED_MAX_AGE_S = 3600.0
+_LISTING_CHUNK = 256
+
+
+class FolderFrameStore:
+    """Frames as files ``<root>/ab/cd/<sha256>.<ext>``; the port's contract is on :class:`FrameStore`.
+
+    The folder may be moved: of an address only the content address at its end counts, looked up below the present
+    root. So nothing outside the root can be named, and what lies inside is checked against its hash.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Raises StoreUnavailableError when ``root`` cannot be made or written."""
+        self._root = root.absolute()
+        self._root_uri = self._root.as_uri()
+        # The folder of unfinished writes doubles as the mark of a store that is there: without it (an unmounted disk) a
+        # missing file says nothing, and writing would fill the mount point.
+        self._unfinished = self._root / _UNFINISHED
+        try:
+            self._unfinished.mkdir(parents=True, exist_ok=True)
+            self._sweep_unfinished()
+        except OSError as error:
+            raise self._unavailable("prepare", error) from error
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="frames")
+
+    async def put(self, data: bytes, *, sha256: str, media_type: str) -> str:
+        """Store ``data`` durably (file and folder entry are on disk) and return its ``file:`` uri."""
+        address = ContentAddress.of(sha256, media_type)
+        await self._run("write", partial(self._write, address, data))
+        return f"{self._root_uri}/{address.relative}"
+
+    async def get(self, image: ImageRef) -> bytes:
+        """The bytes of ``image``, hash checked."""
+        address = self._address(image.uri)
+        if address.sha256 != image.sha256:
+            raise outside(image.uri, self._root_uri)
+        return await self._run("read", partial(self._read, image, self._root / address.relative))
+
+    async def delete(self, uri: str) -> None:
+        """Remove the object at ``uri``; raises ImageMissingError for an address outside this store."""
+        path = self._root / self._address(uri).relative
+        await self._run("delete", partial(path.unlink, missing_ok=True))
+
+    async def objects(self) -> AsyncIterator[StoredObject]:
+        """Every object, in the order of the hashes; what changes meanwhile may or may not appear."""
+        walk = self._walk()
+        while chunk := await self._run("list", partial(_take, walk, _LISTING_CHUNK)):
+            for stored in chunk:
+                yield stored
+
+    async def check(self) -> None:
+        """Write and remove a small file."""
+        await self._run("write to", self._probe)
+
+    async def close(self) -> None:
+        """Wait for the writes under way and end the threads."""
+        await asyncio.to_thread(self._threads.shutdown)
+
+    async def _run(self, verb: str, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except OSError as error:
+            raise self._unavailable(verb, error) from error
+
+    def _unavailable(self, verb: str, error: OSError) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"cannot {verb} the frame store folder {self._root} (WINDHOVER_FRAMES__FOLDER): {error.strerror or error}; "
+            "check that the disk is mounted, writable and not full"
+        )
+
+    def _address(self, uri: str) -> ContentAddress:
+        parts = urlsplit(uri)
+        address = ContentAddress.in_path(unquote(parts.path)) if parts.scheme == "file" else None
+        if address is None:
+            raise outside(uri, self._root_uri)
+        return address
+
+    def _write(self, address: ContentAddress, data: bytes) -> None:
+        target = self._root / address.relative
+        if not _has_size(target, len(data)):
+            unfinished = self._unfinished / f"{address.sha256}.{uuid4().hex}"
+            try:
+                _write_synced(unfinished, data)
+                self._move_into_place(unfinished, target)
+            except BaseException:
+                unfinished.unlink(missing_ok=True)
+                raise
+        # Also when the file was there: whoever wrote it may have died before its name was on disk.
+        _sync_folder(target.parent)
+
+    def _move_into_place(self, unfinished: Path, target: Path) -> None:
+        try:
+            unfinished.rename(target)
+        except FileNotFoundError:
+            for folder in (target.parent.parent, target.parent):
+                folder.mkdir(exist_ok=True)
+                _sync_folder(folder.parent)
+            unfinished.rename(target)
+
+    def _read(self, image: ImageRef, path: Path) -> bytes:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise outside(image.uri, self._root_uri) from error
+            if error.errno == errno.ENOENT and self._unfinished.is_dir():
+                raise ImageMissingError(
+                    f"the frame store {self._root} has no object for {image.uri}: it was removed (retention), or "
+                    "WINDHOVER_FRAMES__FOLDER is not the folder the gateway writes to"
+                ) from error
+            raise
+        with os.fdopen(descriptor, "rb") as file:
+            size_bytes = os.fstat(descriptor).st_size
+            # Before reading: a damaged object must not take more memory than the event promised.
+            if size_bytes != image.size_bytes:
+                raise wrong_size(image, size_bytes)
+            return verified(image, file.read())
+
+    def _walk(self) -> Iterator[StoredObject]:
+        for first in _folders(self._root):
+            for second in _folders(first):
+                for path in sorted(second.iterdir()):
+                    address = ContentAddress.in_path(path.as_posix())
+                    if address is None:
+                        continue
+                    try:
+                        found = path.lstat()
+                    except FileNotFoundError:
+                        continue
+                    modified_at = datetime.fromtimestamp(found.st_mtime, UTC)
+                    yield StoredObject(f"{self._root_uri}/{address.relative}", found.st_size, modified_at)
+
+    def _probe(self) -> None:
+        probe = self._unfinished / f"probe.{uuid4().hex}"
+        probe.write_bytes(b"windhover")
+        probe.unlink()
+
+    def _sweep_unfinished(self) -> None:
+        """Remove what writers that were killed left behind; a young file may belong to a living writer."""
+        oldest = time.time() - _UNFINISHED_MAX_AGE_S
+        for path in self._unfinished.iterdir():
+            with suppress(FileNotFoundError):  # its writer finished, or another sweep was faster
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+
+
+def _take(walk: Iterator[StoredObject], count: int) -> list[StoredObject]:
+    return list(islice(walk, count))
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(path for path in parent.iterdir() if len(path.name) == 2 and path.is_dir())
+
+
+def _has_size(path: Path, size_bytes: int) -> bool:
+    try:
+        return path.stat().st_size == size_bytes
+    except FileNotFoundError:
+        return False
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        # The content must be on disk before the name is: after a power cut a name never points to half a picture.
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

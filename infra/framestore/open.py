@@ -1,0 +1,29 @@
+"""Opens the frame store that the settings name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from infra.errors import SettingsError
+from infra.framestore.folder import FolderFrameStore
+from infra.framestore.port import FrameStore
+from infra.settings import FrameSettings
+
+
+def open_frame_store(settings: FrameSettings, data_dir: Path) -> FrameStore:
+    """The frame store for ``settings``; without a folder named, frames lie in ``data_dir``/frames.
+
+    Does not wait for a server: ask :meth:`FrameStore.check`. Raises SettingsError when the library for S3 is not
+    installed, StoreUnavailableError when the folder cannot be made.
+    """
+    if settings.kind == "folder":
+        return FolderFrameStore(settings.folder or data_dir / "frames")
+    try:
+        # Only here: the library is an extra, and costs a third of a second to import.
+        from infra.framestore.s3 import S3FrameStore  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"WINDHOVER_FRAMES__KIND=s3 needs the library {error.name!r}, which is not installed; "
+            "install it with: pip install 'windhover[s3]'"
+        ) from error
+    return S3FrameStore(settings)

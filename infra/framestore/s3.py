@@ -1,0 +1,185 @@
+"""The frame store in an S3 bucket: for production, shared by every machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from datetime import UTC
+from typing import Any
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from aiohttp import ClientError as HttpError
+from botocore.exceptions import BotoCoreError, ClientError
+
+from infra.errors import ImageMissingError, StoreUnavailableError
+from infra.framestore.addressing import ContentAddress, outside, verified, wrong_size
+from infra.framestore.port import StoredObject
+from infra.settings import FrameSettings
+from schemas.events import ImageRef
+
+_PROBE = ".probe"
+_CONNECTIONS = 32
+# Hashing lets go of the interpreter but not of the event loop; above this size it is worth the hop to a thread.
+_HASH_IN_THREAD_BYTES = 1_000_000
+
+_HINTS = {
+    "NoSuchBucket": "the bucket does not exist; create it or correct WINDHOVER_FRAMES__BUCKET",
+    "InvalidAccessKeyId": "the store does not know the access key; correct WINDHOVER_FRAMES__ACCESS_KEY",
+    "SignatureDoesNotMatch": "the secret key does not fit the access key; correct WINDHOVER_FRAMES__SECRET_KEY",
+    "AccessDenied": "the keys may not do this; allow them to get, put, delete and list in the bucket",
+    "403": "the keys may not do this; allow them to get, put, delete and list in the bucket",
+}
+
+
+class S3FrameStore:
+    """Frames as objects ``s3://bucket/prefix/ab/cd/<sha256>.<ext>``; the port's contract is on :class:`FrameStore`."""
+
+    def __init__(self, settings: FrameSettings) -> None:
+        """Nothing is connected before the first call, so a service can start while the store is away."""
+        self._settings = settings
+        self._prefix = f"{settings.prefix.strip('/')}/".lstrip("/")
+        self._uri = f"s3://{settings.bucket}/{self._prefix}"
+        self._resources = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        # The library builds its client class at run time from a description; there is no type to name.
+        self._client: Any = None
+
+    async def put(self, data: bytes, *, sha256: str, media_type: str) -> str:
+        """Store ``data``, unless it is there already, and return its ``s3:`` uri."""
+        address = ContentAddress.of(sha256, media_type)
+        client = await self._connected()
+        with self._translated("write"):
+            try:
+                await client.put_object(
+                    Bucket=self._settings.bucket,
+                    Key=self._prefix + address.relative,
+                    Body=data,
+                    ContentType=media_type,
+                    # A versioned bucket would keep every repetition; a server that ignores this rewrites equal bytes.
+                    IfNoneMatch="*",
+                )
+            except ClientError as error:
+                if _status(error) != 412:
+                    raise
+        return f"{self._uri}{address.relative}"
+
+    async def get(self, image: ImageRef) -> bytes:
+        """The bytes of ``image``, hash checked."""
+        key = self._key(image.uri)
+        if key.sha256 != image.sha256:
+            raise outside(image.uri, self._uri)
+        client = await self._connected()
+        with self._translated("read"):
+            try:
+                answer = await client.get_object(Bucket=self._settings.bucket, Key=self._prefix + key.relative)
+            except ClientError as error:
+                if _code(error) not in {"NoSuchKey", "404"}:
+                    raise
+                raise ImageMissingError(
+                    f"the frame store has no object {image.uri}: it was removed (retention), or the gateway writes to "
+                    "another bucket; compare WINDHOVER_FRAMES__BUCKET and __ENDPOINT_URL of both services"
+                ) from error
+            async with answer["Body"] as body:
+                # Before reading: a damaged object must not take more memory than the event promised.
+                if answer["ContentLength"] != image.size_bytes:
+                    raise wrong_size(image, answer["ContentLength"])
+                data: bytes = await body.read()
+        if len(data) < _HASH_IN_THREAD_BYTES:
+            return verified(image, data)
+        return await asyncio.to_thread(verified, image, data)
+
+    async def delete(self, uri: str) -> None:
+        """Remove the object at ``uri``; raises ImageMissingError for an address outside this store."""
+        address = self._key(uri)
+        client = await self._connected()
+        with self._translated("delete in"):
+            await client.delete_object(Bucket=self._settings.bucket, Key=self._prefix + address.relative)
+
+    async def objects(self) -> AsyncIterator[StoredObject]:
+        """Every object, in the order of the hashes; what changes meanwhile may or may not appear."""
+        client = await self._connected()
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._settings.bucket, Prefix=self._prefix)
+        with self._translated("list"):
+            async for page in pages:
+                for entry in page.get("Contents", ()):
+                    address = ContentAddress.in_path(entry["Key"])
+                    if address is not None and entry["Key"] == self._prefix + address.relative:
+                        modified_at = entry["LastModified"].astimezone(UTC)
+                        yield StoredObject(f"{self._uri}{address.relative}", entry["Size"], modified_at)
+
+    async def check(self) -> None:
+        """Write a small object and read it back; the error says whether bucket, keys or network are at fault."""
+        client = await self._connected()
+        key = self._prefix + _PROBE
+        with self._translated("write to"):
+            await client.put_object(Bucket=self._settings.bucket, Key=key, Body=b"windhover")
+        with self._translated("read from"):
+            answer = await client.get_object(Bucket=self._settings.bucket, Key=key)
+            async with answer["Body"] as body:
+                await body.read()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        async with self._opening:
+            self._client = None
+            await self._resources.aclose()
+
+    async def _connected(self) -> Any:  # see __init__: a class made at run time
+        async with self._opening:
+            if self._client is None:
+                settings = self._settings
+                own_endpoint = settings.endpoint_url is not None
+                config = AioConfig(
+                    connect_timeout=settings.timeout_s,
+                    read_timeout=settings.timeout_s,
+                    max_pool_connections=_CONNECTIONS,
+                    # One try here: how often and how long to try again is the caller's policy.
+                    retries={"total_max_attempts": 1, "mode": "standard"},
+                    s3={"addressing_style": "path" if own_endpoint else "auto"},
+                    # Servers other than AWS often do not know the newer checksum trailers.
+                    request_checksum_calculation="when_required" if own_endpoint else "when_supported",
+                    response_checksum_validation="when_required",
+                )
+                self._client = await self._resources.enter_async_context(
+                    get_session().create_client(
+                        "s3",
+                        region_name=settings.region,
+                        endpoint_url=settings.endpoint_url,
+                        aws_access_key_id=settings.access_key and settings.access_key.get_secret_value(),
+                        aws_secret_access_key=settings.secret_key and settings.secret_key.get_secret_value(),
+                        config=config,
+                    )
+                )
+            return self._client
+
+    def _key(self, uri: str) -> ContentAddress:
+        address = ContentAddress.in_path(uri) if uri.startswith(self._uri) else None
+        if address is None or uri != f"{self._uri}{address.relative}":
+            raise outside(uri, self._uri)
+        return address
+
+    @contextmanager
+    def _translated(self, verb: str) -> Iterator[None]:
+        """Turn the faults of client and server into StoreUnavailableError that says what to look at."""
+        try:
+            yield
+        except ClientError as error:
+            code = _code(error)
+            hint = _HINTS.get(code, "the store answered with a fault of its own; it is tried again")
+            raise self._unavailable(verb, f"{code} (HTTP {_status(error)}): {hint}") from error
+        except (BotoCoreError, HttpError, OSError, TimeoutError) as error:
+            raise self._unavailable(verb, f"{error or type(error).__name__}; is the store up and reachable?") from error
+
+    def _unavailable(self, verb: str, why: str) -> StoreUnavailableError:
+        where = self._settings.endpoint_url or f"AWS {self._settings.region}"
+        return StoreUnavailableError(f"cannot {verb} the frame store {self._uri} at {where}: {why}")
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "unknown fault"))
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
