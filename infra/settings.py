@@ -1,7 +1,7 @@
 """All settings of a Windhover process: one frozen object, built once in ``main`` and passed on in parts.
 
 Read from the environment (``WINDHOVER_GATEWAY__PORT=8000``) and, below it, from a YAML file named by
-``WINDHOVER_CONFIG`` or ``--config``. Nobody else reads the environment. Units are in the names; secrets mask themselves,
+``WINDHOVER_CONFIG`` or ``--config``. Nobody else reads the environment. Units are in the names. Secrets mask themselves
 and can be given as files too (``WINDHOVER_DATABASE__URL_FILE=/run/secrets/url``). An empty variable means "not given".
 """
 
@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -178,9 +179,15 @@ class TelemetrySettings(_Section):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"
     otlp_endpoint: str | None = Field(default=None, description="for example http://tempo:4318; none: no traces leave")
+    trace_sample_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        default=1.0, description="the share of new traces that are kept; a caller's own decision is followed"
+    )
     health_host: str = "127.0.0.1"
     health_port: Port = Field(default=9090, description="/health/live, /health/ready, /metrics; 0 takes a free port")
     drain_timeout_s: PositiveSeconds = 25.0
+    silence_s: PositiveSeconds = Field(
+        default=120.0, description="a working part that gives no sign of life for so long makes the process not live"
+    )
 
 
 class Settings(_Section):
@@ -213,6 +220,30 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, object] | 
     named = os.environ.get(CONFIG_VARIABLE)
     source = config or (Path(named) if named else None)
     return load(Settings, environ=os.environ, config=source, overrides=overrides or {})
+
+
+def secrets_of(settings: BaseModel) -> set[str]:
+    """Every secret value in ``settings``, and the passwords inside secret URLs: what must never reach a log."""
+    found: set[str] = set()
+    for name in type(settings).model_fields:
+        value: object = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            found |= secrets_of(value)
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, SecretStr):
+                secret = item.get_secret_value()
+                found.add(secret)
+                found |= _password_in(secret)
+    return found
+
+
+def _password_in(url: str) -> set[str]:
+    """The password in ``url`` as it stands and decoded, or nothing when there is none."""
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        return set()
+    return {password, unquote(password)} if password else set()
 
 
 def settings_reference() -> list[Setting]:

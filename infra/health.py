@@ -1,0 +1,134 @@
+"""What is well and what is not: parts report, probes ask (`/health/live`, `/health/ready`), Prometheus scrapes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from infra.telemetry import metrics
+
+STARTING = "starting"
+
+
+@dataclass(frozen=True, slots=True)
+class PartReport:
+    """One part now: ``reason`` says why it is not ready, ``fault`` why it is not live; None means all is well."""
+
+    reason: str | None
+    fault: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """The process now: live while no part is dead, ready while all parts are."""
+
+    parts: Mapping[str, PartReport]
+
+    @property
+    def live(self) -> bool:
+        """No part is dead."""
+        return all(part.fault is None for part in self.parts.values())
+
+    @property
+    def ready(self) -> bool:
+        """All parts are live and ready."""
+        return self.live and all(part.reason is None for part in self.parts.values())
+
+
+class HealthPart:
+    """One part of a process, reported on by whoever runs it. Not ready ("starting") until it says so."""
+
+    def __init__(self, name: str, *, silence_s: float, clock: Callable[[], float]) -> None:
+        self.name = name
+        self._silence_s = silence_s
+        self._clock = clock
+        self._reason: str | None = STARTING
+        self._dead: str | None = None
+        self._last_sign: float | None = None
+        metrics.READY.labels(name).set(0)
+
+    def ready(self) -> None:
+        """It can do its work."""
+        self._set(None)
+
+    def not_ready(self, reason: str) -> None:
+        """It can't do its work just now, because of ``reason`` (no secrets: probes show it)."""
+        self._set(reason)
+
+    def alive(self) -> None:
+        """It gives a sign of life. From the first one on, silence for longer than ``silence_s`` means that it hangs."""
+        self._last_sign = self._clock()
+
+    def dead(self, reason: str) -> None:
+        """It ended though it should not have; the process must be restarted."""
+        self._dead = reason
+        self._set(reason)
+
+    def done(self) -> None:
+        """It ended as it should: nothing is expected of it any more."""
+        self._last_sign = None
+        self._set("stopped")
+
+    def report(self) -> PartReport:
+        """What is so now."""
+        fault = self._dead
+        if fault is None and self._last_sign is not None:
+            silent = self._clock() - self._last_sign
+            if silent > self._silence_s:
+                fault = f"no sign of life for {silent:.0f} s"
+        return PartReport(self._reason, fault)
+
+    def _set(self, reason: str | None) -> None:
+        self._reason = reason
+        metrics.READY.labels(self.name).set(1 if reason is None else 0)
+
+
+class Health:
+    """All parts of one process."""
+
+    def __init__(self, *, silence_s: float = 120.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._silence_s = silence_s
+        self._clock = clock
+        self._parts: dict[str, HealthPart] = {}
+
+    def part(self, name: str) -> HealthPart:
+        """The part called ``name``; asking again gives the same one."""
+        if name not in self._parts:
+            self._parts[name] = HealthPart(name, silence_s=self._silence_s, clock=self._clock)
+        return self._parts[name]
+
+    def report(self) -> HealthReport:
+        """What is so now, of every part."""
+        return HealthReport({name: part.report() for name, part in self._parts.items()})
+
+
+def health_app(health: Health) -> Starlette:
+    """The ASGI app for probes and Prometheus. That it answers at all shows that the event loop turns."""
+
+    async def live(_: Request) -> JSONResponse:
+        report = health.report()
+        parts = {name: part.fault or "live" for name, part in report.parts.items()}
+        return _answer(report.live, "live", parts)
+
+    async def ready(_: Request) -> JSONResponse:
+        report = health.report()
+        parts = {name: part.fault or part.reason or "ready" for name, part in report.parts.items()}
+        return _answer(report.ready, "ready", parts)
+
+    async def scrape(_: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    routes = [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", scrape)]
+    return Starlette(routes=routes)
+
+
+def _answer(well: bool, word: str, parts: Mapping[str, str]) -> JSONResponse:
+    status = word if well else f"not {word}"
+    return JSONResponse({"status": status, "parts": dict(parts)}, status_code=200 if well else 503)

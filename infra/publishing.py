@@ -1,0 +1,43 @@
+"""An event as a record to publish: CloudEvents headers, key, and the trace it belongs to."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from infra.broker.port import OutRecord
+from infra.telemetry.tracing import Trace, current_trace
+from schemas.cloudevents import Attributes, to_headers
+from schemas.events import Event
+
+
+def event_record(
+    topic: str,
+    event: Event,
+    *,
+    id: UUID,  # noqa: A002 (the attribute's name in CloudEvents)
+    source: str,
+    subject: str | None,
+    time: datetime,
+    key: str,
+    trace: Trace | None = None,
+) -> OutRecord:
+    """``event`` for ``topic`` with its CloudEvents attributes; ``trace`` defaults to the current one.
+
+    The same event with the same id is the same record, however often it is made: that is what makes sending it again
+    harmless. ``time`` is aware; ``key`` (the device id) decides the partition.
+    """
+    traceparent, tracestate = trace or current_trace()
+    headers = to_headers(
+        Attributes(
+            id=str(id),
+            source=source,
+            type=event.event_type(),
+            time=time,
+            partition_key=key,
+            subject=subject,
+            traceparent=traceparent,
+            tracestate=tracestate,
+        )
+    )
+    return OutRecord(topic=topic, key=key, value=event.to_bytes(), headers=headers)

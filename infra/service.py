@@ -1,0 +1,264 @@
+"""The life of a process: components run side by side, a signal drains them, a dead one stops them all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Protocol
+
+import uvicorn
+import uvloop
+from starlette.types import ASGIApp
+
+from infra.errors import SettingsError
+from infra.health import Health, HealthPart, health_app
+from infra.settings import TelemetrySettings
+from schemas.errors import WindhoverError
+
+log = logging.getLogger(__name__)
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+# What the HTTP servers keep of the drain time to close up after cancelling requests that do not end.
+_HTTP_SHARE = 0.8
+
+
+class Component(Protocol):
+    """Something that works until it is told to stop."""
+
+    @property
+    def name(self) -> str:
+        """Its name in health reports and logs."""
+        ...
+
+    async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
+        """Work until ``stop`` is set, then finish what is under way and return. Returning earlier is a failure."""
+
+
+async def run_components(
+    components: Sequence[Component],
+    *,
+    health: Health,
+    drain_timeout_s: float,
+    last: Sequence[Component] = (),
+    stop: asyncio.Event | None = None,
+) -> int:
+    """Run all ``components`` until SIGTERM, SIGINT, ``stop``, or the end of one of them; return the exit status.
+
+    On a stop all drain side by side, for at most ``drain_timeout_s``, then they are cancelled (a second signal cancels at
+    once). Those in ``last`` (the health server) are told to stop when the others are done. 0: told to stop and drained;
+    1: a component raised, returned by itself, or had to be cancelled.
+    """
+    stopping = stop or asyncio.Event()
+    hurry = asyncio.Event()
+    stop_last = asyncio.Event()
+    first_tasks = {_start(component, stopping, health): component for component in components}
+    last_tasks = {_start(component, stop_last, health): component for component in last}
+    everything = {**first_tasks, **last_tasks}
+    with _signals(stopping, hurry):
+        async with _waiting_for(stopping) as told:
+            await asyncio.wait({told, *everything}, return_when=asyncio.FIRST_COMPLETED)
+        failed = any([_ended_early(task, component, health) for task, component in everything.items() if task.done()])
+        stopping.set()
+        clean = await _drain(first_tasks, health, drain_timeout_s, hurry)
+        stop_last.set()
+        clean &= await _drain(last_tasks, health, drain_timeout_s, hurry)
+    log.info("stopped", extra={"clean": clean and not failed})
+    return EXIT_OK if clean and not failed else EXIT_FAILED
+
+
+def _start(component: Component, stop: asyncio.Event, health: Health) -> asyncio.Task[None]:
+    return asyncio.create_task(component.run(stop, health.part(component.name)), name=component.name)
+
+
+@contextmanager
+def _signals(stopping: asyncio.Event, hurry: asyncio.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT set ``stopping`` the first time and ``hurry`` from then on."""
+    loop = asyncio.get_running_loop()
+
+    def caught(name: str) -> None:
+        if stopping.is_set():
+            log.warning("%s again: cancelling what is under way", name)
+            hurry.set()
+        else:
+            log.info("%s: draining", name)
+            stopping.set()
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, caught, number.name)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+@asynccontextmanager
+async def _waiting_for(event: asyncio.Event) -> AsyncIterator[asyncio.Task[bool]]:
+    task = asyncio.create_task(event.wait())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def _ended_early(task: asyncio.Task[None], component: Component, health: Health) -> bool:
+    """Whether a component that has ended was not told to; says so in log and health."""
+    error = None if task.cancelled() else task.exception()
+    if error is None:
+        reason = "it returned though nobody told it to stop"
+        log.error("component %s stopped: %s; stopping the process", component.name, reason)
+    else:
+        reason = f"{type(error).__name__}: {error}" if isinstance(error, WindhoverError) else type(error).__name__
+        log.error("component %s failed: %s; stopping the process", component.name, error, exc_info=error)
+    health.part(component.name).dead(reason)
+    return True
+
+
+async def _drain(
+    tasks: dict[asyncio.Task[None], Component], health: Health, timeout_s: float, hurry: asyncio.Event
+) -> bool:
+    """Wait for ``tasks`` that were told to stop, then cancel; whether all ended by themselves and well."""
+    waiting = {task for task in tasks if not task.done()}
+    if not waiting:
+        return True
+    for task in waiting:
+        health.part(tasks[task].name).not_ready("draining")
+    async with _waiting_for(hurry) as hurried:
+        everyone = asyncio.create_task(asyncio.wait(waiting))
+        await asyncio.wait({everyone, hurried}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        late = {task for task in waiting if not task.done()}
+        for task in late:
+            log.error("component %s did not drain in time; cancelling it", tasks[task].name)
+            task.cancel()
+        await everyone
+    clean = not late
+    for task in waiting - late:
+        error = task.exception()
+        if error is not None:
+            log.error("component %s failed while draining: %s", tasks[task].name, error, exc_info=error)
+            clean = False
+        else:
+            health.part(tasks[task].name).done()
+    return clean
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the process has one place for signals, and it is not this one."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the process's signal handlers alone."""
+        yield
+
+
+class HttpComponent:
+    """An ASGI app under uvicorn. Several may run in one event loop.
+
+    ``setting`` is the section whose ``host`` and ``port`` these are, for the error text. ``on_stop`` is called when the
+    stop is told, before connections are closed: streams end themselves there.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        app: ASGIApp,
+        *,
+        host: str,
+        port: int,
+        drain_timeout_s: float = 25.0,
+        setting: str | None = None,
+        on_stop: Callable[[], None] | None = None,
+    ) -> None:
+        self.name = name
+        self._host = host
+        self._port = port
+        self._setting = setting or name
+        self._on_stop = on_stop
+        self._socket: socket.socket | None = None
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=max(1, int(drain_timeout_s * _HTTP_SHARE)),
+            )
+        )
+
+    def bind(self) -> int:
+        """Take the port (``run`` does it too) and return its number, which port 0 leaves open until now.
+
+        Raises SettingsError when the port is taken or the host is none of this machine's.
+        """
+        if self._socket is None:
+            try:
+                family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+                self._socket = socket.create_server((self._host, self._port), family=family, backlog=2048)
+            except OSError as error:
+                raise SettingsError(
+                    f"{self.name} can't listen on {self._host}:{self._port} ({error.strerror}); "
+                    f"change {self._setting}.host or {self._setting}.port, or stop what uses it"
+                ) from error
+            self._socket.setblocking(False)
+        return self.port
+
+    @property
+    def port(self) -> int:
+        """The bound port; the configured one before :meth:`bind`."""
+        return int(self._socket.getsockname()[1]) if self._socket is not None else self._port
+
+    async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
+        """Serve until ``stop`` is set, then let open requests finish."""
+        self.bind()
+        assert self._socket is not None
+        serving = asyncio.create_task(self._server.serve(sockets=[self._socket]), name=f"{self.name}-http")
+        try:
+            while not self._server.started and not serving.done():
+                await asyncio.sleep(0.01)
+            if self._server.started:
+                log.info("%s listens on http://%s:%d", self.name, self._host, self.port)
+                health.ready()
+            async with _waiting_for(stop) as told:
+                await asyncio.wait({told, serving}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set() and self._on_stop is not None:
+                self._on_stop()
+            self._server.should_exit = True
+            await serving
+        finally:
+            if not serving.done():
+                serving.cancel()
+                await asyncio.wait({serving})
+            self._socket.close()
+
+
+def health_component(settings: TelemetrySettings, health: Health) -> HttpComponent:
+    """The server of `/health/live`, `/health/ready` and `/metrics`."""
+    return HttpComponent(
+        "health",
+        health_app(health),
+        host=settings.health_host,
+        port=settings.health_port,
+        drain_timeout_s=5.0,
+        setting="telemetry.health",
+    )
+
+
+def run_service(main: Callable[[], Coroutine[None, None, int]]) -> int:
+    """Run ``main`` under uvloop to its exit status; an error Windhover can name becomes a log line and status 1."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(main())
+    except WindhoverError as error:
+        log.error("%s", error, extra={"code": error.code})
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED

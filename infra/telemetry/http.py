@@ -1,0 +1,113 @@
+"""The one ASGI middleware of every HTTP service: request id, trace context, metrics, and a log line per failure."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from uuid import uuid4
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from infra.telemetry import metrics
+from infra.telemetry.logs import bind
+from infra.telemetry.tracing import Trace, http_span, mark_failed
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID_HEADER = "X-Request-ID"
+_ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+UNMATCHED = "unmatched"
+
+
+class HttpTelemetry:
+    """Wraps an ASGI app. The request id is ``scope["state"]["request_id"]`` and goes back in ``X-Request-ID``.
+
+    A caller's own id is kept when it is 1 to 128 of letters, digits and ``._-``; else a new one is made.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection; anything but HTTP passes unchanged."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        request_id = _request_id(headers.get(b"x-request-id"))
+        scope.setdefault("state", {})["request_id"] = request_id
+        caller = Trace(_text(headers.get(b"traceparent")), _text(headers.get(b"tracestate")))
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        answer = _Answer(send, request_id)
+        started = time.perf_counter()
+        with (
+            bind(request_id=request_id),
+            http_span(method, caller, {"http.request.method": method, "url.path": scope["path"]}) as span,
+        ):
+            try:
+                await self._app(scope, receive, answer)
+            finally:
+                # The route is known only now; a stream that lasts for hours counts until its first byte.
+                endpoint = _endpoint(scope)
+                seconds = (answer.streaming_at or time.perf_counter()) - started
+                _observe(scope["path"], method, endpoint, answer.status, seconds)
+                if span is not None:
+                    span.update_name(f"{method} {endpoint}")
+                    span.set_attribute("http.response.status_code", answer.status)
+                    span.set_attribute("http.route", endpoint)
+                if answer.status >= 500:
+                    mark_failed(span, str(answer.status))
+                level = logging.WARNING if answer.status >= 500 else logging.DEBUG
+                log.log(
+                    level,
+                    "%s %s answered %d",
+                    method,
+                    endpoint,
+                    answer.status,
+                    extra={"status": answer.status, "duration_ms": round(seconds * 1000, 3)},
+                )
+
+
+class _Answer:
+    """Sends on what the app sends, adding the request id, and remembers the status (500 until there is one)."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id.encode()
+        self.status = 500
+        self.streaming_at: float | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = list(message.get("headers", ()))
+            if any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers):
+                self.streaming_at = time.perf_counter()
+            headers.append((REQUEST_ID_HEADER.lower().encode(), self._request_id))
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
+def _request_id(given: bytes | None) -> str:
+    text = _text(given)
+    return text if text is not None and _ACCEPTED_ID.fullmatch(text) else f"req-{uuid4().hex}"
+
+
+def _endpoint(scope: Scope) -> str:
+    """The template of the route that matched: bounded, whatever paths people try."""
+    template = getattr(scope.get("route"), "path", None)
+    return template if isinstance(template, str) and template else UNMATCHED
+
+
+def _observe(path: str, method: str, endpoint: str, status: int, seconds: float) -> None:
+    metrics.HTTP_REQUESTS.labels(method, endpoint, str(status)).inc()
+    metrics.HTTP_DURATION.labels(method, endpoint).observe(seconds)
+    if path.startswith("/api/"):
+        metrics.API_REQUESTS.labels(method, endpoint, str(status)).inc()
+        metrics.API_DURATION.labels(method, endpoint).observe(seconds)

@@ -1,0 +1,86 @@
+"""Every Prometheus metric of Windhover, in one place: names, meanings, labels (all bounded), and who sets them.
+
+Counters count after success only. Gauges that only some processes set carry a label, so that a process which never sets
+one exports no false zero.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_COUNTS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_DEVICE_LABELS = 1_000
+OTHER = "other"
+
+# HTTP: set by infra.telemetry.http for every service. `endpoint` is the route's template, never the path.
+HTTP_REQUESTS = Counter("http_requests_total", "HTTP requests answered", ["method", "endpoint", "status"])
+HTTP_DURATION = Histogram(
+    "http_request_duration_seconds", "Time to answer an HTTP request", ["method", "endpoint"], buckets=_SECONDS
+)
+API_REQUESTS = Counter("api_requests_total", "Requests to /api answered", ["method", "endpoint", "status"])
+API_DURATION = Histogram(
+    "api_request_duration_seconds", "Time to answer a request to /api", ["method", "endpoint"], buckets=_SECONDS
+)
+
+# Ingest.
+IMAGES_STORED = Counter("images_stored_total", "Images durable in the frame store and announced", ["device_id"])
+FRAMES_REJECTED = Counter("windhover_frames_rejected_total", "Uploads refused, by error code", ["reason"])
+STORAGE_BYTES = Gauge("storage_bytes_total", "Bytes the frame store holds", ["store"])
+
+# Detectors.
+INFERENCE_REQUESTS = Counter("inference_requests_total", "Frames answered by a model", ["model", "status"])
+INFERENCE_DURATION = Histogram("inference_duration_seconds", "Engine time per frame", ["model"], buckets=_SECONDS)
+DETECTIONS_PER_IMAGE = Histogram("detections_per_image", "Detections found in one frame", buckets=_COUNTS)
+MODEL_LOAD_TIME = Gauge("model_load_time_seconds", "Time to load and warm up the model", ["model"])
+GPU_MEMORY = Gauge("gpu_memory_bytes", "GPU memory in use by this process", ["device"])
+FRAME_LATENCY = Histogram(
+    "windhover_frame_latency_seconds",
+    "From a frame's upload to its detections being committed",
+    ["topic"],
+    buckets=_SECONDS,
+)
+DUPLICATE_FRAMES = Counter("windhover_duplicate_frames_total", "Frames dropped because they were answered before")
+
+# Consumers: set by the sink loop (infra.consuming) and by the detector's worker.
+RECORDS_CONSUMED = Counter("windhover_records_consumed_total", "Records done and committed", ["group", "topic"])
+RECORDS_FAILED = Counter(
+    "windhover_records_failed_total", "Failed tries of single records", ["group", "topic", "reason"]
+)
+RECORDS_DEAD = Counter("windhover_records_dead_lettered_total", "Records dead-lettered", ["group", "topic", "reason"])
+RETRIES = Counter("windhover_retries_total", "Tries repeated because the world was in the way", ["group", "reason"])
+PARTITIONS_LOST = Counter("windhover_partitions_lost_total", "Partitions lost with work under way", ["group"])
+CONSUMER_LAG = Gauge("windhover_consumer_lag_records", "Records not committed on owned partitions", ["group", "topic"])
+PROCESS_DURATION = Histogram(
+    "windhover_process_duration_seconds", "Time to work off one batch", ["group"], buckets=_SECONDS
+)
+COMMIT_DURATION = Histogram(
+    "windhover_commit_duration_seconds", "Time to commit one batch", ["group"], buckets=_SECONDS
+)
+IN_FLIGHT_BYTES = Gauge("windhover_in_flight_bytes", "Bytes held for records under way", ["group"])
+DELIVERY_LATENCY = Histogram(
+    "windhover_delivery_latency_seconds",
+    "From a record's time in the broker to the sink having written and committed it",
+    ["group"],
+    buckets=_SECONDS,
+)
+
+# Server-sent events.
+SSE_CLIENTS = Gauge("windhover_sse_clients", "Clients connected now", ["stream"])
+SSE_EVENTS = Counter("windhover_sse_events_sent_total", "Events handed to clients", ["stream"])
+SSE_DROPPED = Counter("windhover_sse_clients_dropped_total", "Clients disconnected for being slow", ["stream"])
+
+# Health: set by infra.health.
+READY = Gauge("windhover_ready", "1 while the part is ready, else 0", ["part"])
+
+_devices: set[str] = set()
+
+
+def image_stored(device_id: str) -> None:
+    """Count one stored image. Beyond a thousand devices, further ones share the label ``other``."""
+    if device_id not in _devices:
+        if len(_devices) >= _DEVICE_LABELS:
+            device_id = OTHER
+        else:
+            _devices.add(device_id)
+    IMAGES_STORED.labels(device_id).inc()

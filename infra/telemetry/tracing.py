@@ -1,0 +1,211 @@
+"""Traces: W3C context through HTTP and broker, spans by OpenTelemetry when an endpoint is set.
+
+Without an endpoint no span is made, but a caller's ``traceparent`` still travels on to every event that follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
+
+from infra.broker.port import InRecord
+from infra.settings import TelemetrySettings
+from schemas.cloudevents import Headers
+
+
+class Trace(NamedTuple):
+    """The two W3C headers of a trace; None where there is none."""
+
+    traceparent: str | None
+    tracestate: str | None
+
+
+NO_TRACE = Trace(None, None)
+_MOST_LINKS = 128
+_W3C = TraceContextTextMapPropagator()
+# What travels on while no spans are made.
+_passing: ContextVar[Trace] = ContextVar("passing_trace", default=NO_TRACE)
+
+
+class _State:
+    """The process's tracer; None while tracing is off."""
+
+    provider: TracerProvider | None = None
+    tracer: Tracer | None = None
+
+
+def setup_tracing(settings: TelemetrySettings, service: str, *, exporter: SpanExporter | None = None) -> None:
+    """Make spans from now on when ``otlp_endpoint`` is set (or an ``exporter`` is given); else none is made."""
+    shutdown_tracing()
+    if exporter is None and settings.otlp_endpoint is None:
+        return
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": f"windhover-{service}", "service.namespace": "windhover"}),
+        sampler=ParentBasedTraceIdRatio(settings.trace_sample_ratio),
+        shutdown_on_exit=False,
+    )
+    if exporter is not None:
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+    else:
+        endpoint = f"{str(settings.otlp_endpoint).rstrip('/')}/v1/traces"
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+    _State.provider = provider
+    _State.tracer = provider.get_tracer("windhover")
+
+
+def shutdown_tracing() -> None:
+    """Send the spans still waiting and stop making any; may be called twice."""
+    if _State.provider is not None:
+        _State.provider.shutdown()
+    _State.provider = _State.tracer = None
+
+
+def current_trace() -> Trace:
+    """The trace of what is happening here and now, for the headers of a record or a request."""
+    if _State.tracer is None:
+        return _passing.get()
+    return _of_span(trace.get_current_span())
+
+
+def trace_of(headers: Headers) -> Trace:
+    """The trace that a record's ``headers`` carry; a malformed one counts as none."""
+    parent = state = None
+    for name, value in headers:
+        if name == "traceparent":
+            parent = value.decode("ascii", "replace")
+        elif name == "tracestate":
+            state = value.decode("ascii", "replace")
+    return Trace(parent, state) if parent is not None else NO_TRACE
+
+
+@contextmanager
+def http_span(name: str, caller: Trace, attributes: Mapping[str, AttributeValue]) -> Iterator[Span | None]:
+    """The server side of one HTTP request under the ``caller``'s trace."""
+    with _span(name, SpanKind.SERVER, caller, attributes) as span:
+        yield span
+
+
+@contextmanager
+def producer_span(topic: str) -> Iterator[Span | None]:
+    """The publishing of records to ``topic``, under the current trace."""
+    if _State.tracer is None:
+        yield None
+        return
+    attributes = {**_messaging(topic, "publish"), "messaging.operation.type": "send"}
+    with _State.tracer.start_as_current_span(f"publish {topic}", kind=SpanKind.PRODUCER, attributes=attributes) as span:
+        yield span
+
+
+@contextmanager
+def consumer_span(record: InRecord, *, group: str) -> Iterator[Span | None]:
+    """The processing of one ``record`` by ``group``, under the trace its headers carry."""
+    with _span(f"process {record.topic}", SpanKind.CONSUMER, trace_of(record.headers), _of(record, group)) as span:
+        yield span
+
+
+@contextmanager
+def batch_span(records: Sequence[InRecord], *, group: str) -> Iterator[Span | None]:
+    """The processing of a batch by ``group``: a span of its own, linked to the traces of the (first 128) records."""
+    if _State.tracer is None or not records:
+        yield None
+        return
+    links = []
+    for record in records[:_MOST_LINKS]:
+        context = trace.get_current_span(_context(trace_of(record.headers))).get_span_context()
+        if context.is_valid:
+            links.append(Link(context))
+    topic = records[0].topic
+    attributes = {
+        **_messaging(topic, "process"),
+        "messaging.operation.type": "process",
+        "messaging.consumer.group.name": group,
+        "messaging.batch.message_count": len(records),
+    }
+    with _State.tracer.start_as_current_span(
+        f"process {topic}", context=Context(), kind=SpanKind.CONSUMER, attributes=attributes, links=links
+    ) as span:
+        yield span
+
+
+def record_span(
+    record: InRecord, *, group: str, started_ns: int, attributes: Mapping[str, AttributeValue] | None = None
+) -> Trace:
+    """Tell afterwards that ``record`` was processed from ``started_ns`` (Unix time) until now.
+
+    For pipelines, where many records are under way at once. Returns the trace for the headers of what came of it.
+    """
+    caller = trace_of(record.headers)
+    if _State.tracer is None:
+        return caller
+    span = _State.tracer.start_span(
+        f"process {record.topic}",
+        context=_context(caller),
+        kind=SpanKind.CONSUMER,
+        attributes={**_of(record, group), **(attributes or {})},
+        start_time=started_ns,
+    )
+    span.end()
+    return _of_span(span)
+
+
+@contextmanager
+def _span(name: str, kind: SpanKind, caller: Trace, attributes: Mapping[str, AttributeValue]) -> Iterator[Span | None]:
+    if _State.tracer is None:
+        token = _passing.set(caller)
+        try:
+            yield None
+        finally:
+            _passing.reset(token)
+        return
+    with _State.tracer.start_as_current_span(name, context=_context(caller), kind=kind, attributes=attributes) as span:
+        yield span
+
+
+def mark_failed(span: Span | None, code: str) -> None:
+    """Mark ``span`` (if there is one) as failed with a bounded error ``code``."""
+    if span is not None:
+        span.set_status(Status(StatusCode.ERROR, code))
+        span.set_attribute("error.type", code)
+
+
+def _context(caller: Trace) -> Context:
+    """A context under ``caller``; without a valid one, the root of a new trace."""
+    carrier = {name: value for name, value in caller._asdict().items() if value is not None}
+    return _W3C.extract(carrier, context=Context())
+
+
+def _of_span(span: Span) -> Trace:
+    carrier: dict[str, str] = {}
+    _W3C.inject(carrier, context=trace.set_span_in_context(span, Context()))
+    return Trace(carrier.get("traceparent"), carrier.get("tracestate"))
+
+
+def _messaging(topic: str, operation: str) -> dict[str, AttributeValue]:
+    return {
+        "messaging.system": "kafka",
+        "messaging.operation.name": operation,
+        "messaging.destination.name": topic,
+    }
+
+
+def _of(record: InRecord, group: str) -> dict[str, AttributeValue]:
+    return {
+        **_messaging(record.topic, "process"),
+        "messaging.operation.type": "process",
+        "messaging.consumer.group.name": group,
+        "messaging.destination.partition.id": str(record.partition),
+        "messaging.kafka.offset": record.offset,
+    }
