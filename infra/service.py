@@ -28,6 +28,12 @@ EXIT_INTERRUPTED = 130
 _HTTP_SHARE = 0.8
 
 
+class StartError(WindhoverError):
+    """A component could not start."""
+
+    code = "START_FAILED"
+
+
 class Component(Protocol):
     """Something that works until it is told to stop."""
 
@@ -50,9 +56,9 @@ async def run_components(
 ) -> int:
     """Run all ``components`` until SIGTERM, SIGINT, ``stop``, or the end of one of them; return the exit status.
 
-    On a stop all drain side by side, for at most ``drain_timeout_s``, then they are cancelled (a second signal cancels at
-    once). Those in ``last`` (the health server) are told to stop when the others are done. 0: told to stop and drained;
-    1: a component raised, returned by itself, or had to be cancelled.
+    On a stop all drain side by side, for at most ``drain_timeout_s``, then they are cancelled (a second signal cancels
+    at once). Those in ``last`` (the health server) are told to stop when the others are done. 0: told to stop and
+    drained; 1: a component raised, returned by itself, or had to be cancelled.
     """
     stopping = stop or asyncio.Event()
     hurry = asyncio.Event()
@@ -60,16 +66,24 @@ async def run_components(
     first_tasks = {_start(component, stopping, health): component for component in components}
     last_tasks = {_start(component, stop_last, health): component for component in last}
     everything = {**first_tasks, **last_tasks}
-    with _signals(stopping, hurry):
-        async with _waiting_for(stopping) as told:
-            await asyncio.wait({told, *everything}, return_when=asyncio.FIRST_COMPLETED)
-        failed = any([_ended_early(task, component, health) for task, component in everything.items() if task.done()])
-        stopping.set()
-        clean = await _drain(first_tasks, health, drain_timeout_s, hurry)
-        stop_last.set()
-        clean &= await _drain(last_tasks, health, drain_timeout_s, hurry)
-    log.info("stopped", extra={"clean": clean and not failed})
-    return EXIT_OK if clean and not failed else EXIT_FAILED
+    try:
+        with _signals(stopping, hurry):
+            async with _waiting_for(stopping) as told:
+                await asyncio.wait({told, *everything}, return_when=asyncio.FIRST_COMPLETED)
+            if not stopping.is_set():
+                _blame([(task, component) for task, component in everything.items() if task.done()], health)
+                clean = False
+                stopping.set()
+            else:
+                clean = True
+            clean &= await _drain(first_tasks, health, drain_timeout_s, hurry)
+            stop_last.set()
+            clean &= await _drain(last_tasks, health, drain_timeout_s, hurry)
+    finally:
+        for task in everything:
+            task.cancel()
+    log.info("stopped", extra={"clean": clean})
+    return EXIT_OK if clean else EXIT_FAILED
 
 
 def _start(component: Component, stop: asyncio.Event, health: Health) -> asyncio.Task[None]:
@@ -109,49 +123,59 @@ async def _waiting_for(event: asyncio.Event) -> AsyncIterator[asyncio.Task[bool]
         await asyncio.wait({task})
 
 
-def _ended_early(task: asyncio.Task[None], component: Component, health: Health) -> bool:
-    """Whether a component that has ended was not told to; says so in log and health."""
-    error = None if task.cancelled() else task.exception()
-    if error is None:
-        reason = "it returned though nobody told it to stop"
-        log.error("component %s stopped: %s; stopping the process", component.name, reason)
-    else:
-        reason = f"{type(error).__name__}: {error}" if isinstance(error, WindhoverError) else type(error).__name__
-        log.error("component %s failed: %s; stopping the process", component.name, error, exc_info=error)
-    health.part(component.name).dead(reason)
-    return True
+def _blame(ended: Sequence[tuple[asyncio.Task[None], Component]], health: Health) -> None:
+    """Say in log and health which components ended though nobody told them to, and why."""
+    for task, component in ended:
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            reason = "it returned though nobody told it to stop"
+            log.error("component %s stopped: %s; stopping the process", component.name, reason)
+        else:
+            reason = f"{type(error).__name__}: {error}" if isinstance(error, WindhoverError) else type(error).__name__
+            log.error("component %s failed: %s; stopping the process", component.name, error, exc_info=error)
+        health.part(component.name).dead(reason)
 
 
 async def _drain(
     tasks: dict[asyncio.Task[None], Component], health: Health, timeout_s: float, hurry: asyncio.Event
 ) -> bool:
     """Wait for ``tasks`` that were told to stop, then cancel; whether all ended by themselves and well."""
-    waiting = {task for task in tasks if not task.done()}
-    if not waiting:
+    if not tasks:
         return True
-    for task in waiting:
-        health.part(tasks[task].name).not_ready("draining")
+    for task, component in tasks.items():
+        if not task.done():
+            health.part(component.name).not_ready("draining")
     async with _waiting_for(hurry) as hurried:
-        everyone = asyncio.create_task(asyncio.wait(waiting))
+        everyone = asyncio.create_task(asyncio.wait(tasks))
         await asyncio.wait({everyone, hurried}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        late = {task for task in waiting if not task.done()}
+        late = {task for task in tasks if not task.done()}
         for task in late:
             log.error("component %s did not drain in time; cancelling it", tasks[task].name)
             task.cancel()
         await everyone
     clean = not late
-    for task in waiting - late:
-        error = task.exception()
-        if error is not None:
-            log.error("component %s failed while draining: %s", tasks[task].name, error, exc_info=error)
-            clean = False
+    for task, component in tasks.items():
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            health.part(component.name).done()
         else:
-            health.part(tasks[task].name).done()
+            log.error("component %s failed while draining: %s", component.name, error, exc_info=error)
+            clean = False
     return clean
 
 
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: the process has one place for signals, and it is not this one."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tell that it is done."""
+        await super().startup(sockets)
+        if self.started:
+            self.listening.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -222,11 +246,13 @@ class HttpComponent:
         assert self._socket is not None
         serving = asyncio.create_task(self._server.serve(sockets=[self._socket]), name=f"{self.name}-http")
         try:
-            while not self._server.started and not serving.done():
-                await asyncio.sleep(0.01)
-            if self._server.started:
-                log.info("%s listens on http://%s:%d", self.name, self._host, self.port)
-                health.ready()
+            async with _waiting_for(self._server.listening) as up:
+                await asyncio.wait({up, serving}, return_when=asyncio.FIRST_COMPLETED)
+            if not self._server.listening.is_set():
+                await serving
+                raise StartError(f"{self.name}: the HTTP app did not start; its own error stands in the log above")
+            log.info("%s listens on http://%s:%d", self.name, self._host, self.port)
+            health.ready()
             async with _waiting_for(stop) as told:
                 await asyncio.wait({told, serving}, return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set() and self._on_stop is not None:
