@@ -1,0 +1,100 @@
+"""Metrics against cases worked out by hand."""
+
+import numpy as np
+import pytest
+
+from training.metrics import (
+    Predictions,
+    Truth,
+    average_precision,
+    best_confidence,
+    iou_matrix,
+    match,
+    measure,
+    precision_recall,
+)
+
+A, B, FAR = (0, 0, 10, 10), (20, 20, 30, 30), (50, 50, 60, 60)
+
+
+def said(*rows: tuple[tuple[float, ...], float, int]) -> Predictions:
+    boxes = np.array([row[0] for row in rows], np.float32).reshape(-1, 4)
+    scores = np.array([row[1] for row in rows], np.float32)
+    return Predictions(boxes, scores, np.array([row[2] for row in rows], np.int64))
+
+
+def there(*rows: tuple[tuple[float, ...], int]) -> Truth:
+    boxes = np.array([row[0] for row in rows], np.float32).reshape(-1, 4)
+    return Truth(boxes, np.array([row[1] for row in rows], np.int64))
+
+
+def test_iou_of_half_shifted_box_is_a_third() -> None:
+    overlap = iou_matrix(np.array([A, FAR], np.float32), np.array([(5, 0, 15, 10), A], np.float32))
+    assert overlap == pytest.approx(np.array([[1 / 3, 1.0], [0.0, 0.0]]))
+
+
+def test_iou_of_empty_boxes_is_zero_and_not_nan() -> None:
+    point = np.array([(1, 1, 1, 1)], np.float32)
+    assert iou_matrix(point, point).item() == 0.0
+
+
+def test_an_object_is_found_once_by_the_surest_prediction() -> None:
+    overlap = np.array([[0.8], [0.9]], np.float32)
+    right = match(overlap, np.array([0.7, 0.6], np.float32), (0.5, 0.85))
+    assert right.tolist() == [[True, False], [False, True]]
+
+
+@pytest.mark.parametrize(
+    ("right", "objects", "expected"),
+    [
+        ([True, True], 2, 1.0),
+        ([], 3, 0.0),
+        ([False, False], 2, 0.0),
+        # Recall 0.5 is reached at precision 1: recalls 0 to 0.50 are 51 of 101 points.
+        ([True, False], 2, 51 / 101),
+        # Precisions 1/2 then 2/3, raised to 2/3 over both objects.
+        ([False, True, True], 2, 2 / 3),
+        # 51 points at precision 1, the other 50 at 2/3.
+        ([True, False, True], 2, (51 + 50 * 2 / 3) / 101),
+    ],
+)
+def test_average_precision_by_hand(right: list[bool], objects: int, expected: float) -> None:
+    assert average_precision(np.array(right, np.bool_), objects) == pytest.approx(expected)
+
+
+def test_precision_and_recall_count_only_sure_predictions() -> None:
+    right, scores = np.array([True, False, True]), np.array([0.9, 0.8, 0.3], np.float32)
+    assert precision_recall(right, scores, 4, 0.5) == (0.5, 0.25)
+    assert precision_recall(right, scores, 4, 0.95) == (0.0, 0.0)
+
+
+def test_measure_averages_over_classes_that_occur() -> None:
+    images = [
+        (said((A, 0.9, 0), (FAR, 0.8, 0), (B, 0.7, 1)), there((A, 0), (B, 1))),
+        (said(), there((B, 1))),
+    ]
+    metrics = measure(images, ("car", "boat", "kite"), 0.5)
+    car, boat, kite = metrics.classes
+    assert (car.ap50, car.precision, car.recall, car.objects) == (pytest.approx(1.0), 0.5, 1.0, 1)
+    assert (boat.ap50, boat.precision, boat.recall, boat.objects) == (pytest.approx(51 / 101), 1.0, 0.5, 2)
+    assert kite.objects == 0
+    assert np.isnan(kite.ap50)
+    assert metrics.map50 == pytest.approx((1 + 51 / 101) / 2)
+    assert metrics.recall == pytest.approx(0.75)
+
+
+def test_stricter_overlaps_lower_the_mean_over_ious() -> None:
+    # IoU of 0.8 is right at 0.50 to 0.80: seven of ten thresholds.
+    metrics = measure([(said(((0, 0, 10, 8), 0.9, 0)), there((A, 0)))], ("car",), 0.5)
+    assert metrics.map50 == pytest.approx(1.0)
+    assert metrics.map50_95 == pytest.approx(0.7)
+
+
+def test_a_prediction_does_not_find_an_object_of_another_image_or_class() -> None:
+    images = [(said((A, 0.9, 1)), there((A, 0))), (said((A, 0.9, 0)), there())]
+    assert measure(images, ("car", "boat"), 0.5).map50 == 0.0
+
+
+def test_best_confidence_drops_the_false_alarms() -> None:
+    images = [(said((A, 0.9, 0), (B, 0.6, 0), (FAR, 0.4, 0)), there((A, 0), (B, 0)))]
+    assert 0.4 < best_confidence(images, 1) <= 0.6

@@ -1,0 +1,1 @@
+"""Models are made here: synthetic scenes, training, evaluation and export."""

@@ -1,0 +1,167 @@
+"""Turns a checkpoint into an ONNX file in the YOLOv8 layout, checked against the original, with its model card."""
+
+import argparse
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from schemas.errors import WindhoverError
+from training.card import CardSettings, write_card
+from training.net import ConvBlock, ExportNet, Net
+from training.scenes.spec import CLASS_NAMES
+from training.train import load_average
+
+# Boxes are hundreds of pixels and scores at most one: this is well below what moves a decision.
+_TOLERANCE = 2e-3
+_OPSET = 18
+
+
+class ExportError(WindhoverError):
+    """The exported file does not do what the net does."""
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What to export and where to: models/<name>/<version>/ under `models`."""
+
+    checkpoint: Path
+    models: Path = Path("models")
+    name: str = "windhover-small"
+    version: str = "1.0.0"
+    input_px: int = 640
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The written file, its size, and the largest difference from the original over all checks."""
+
+    model: Path
+    card: Path
+    size_bytes: int
+    largest_difference: float
+
+
+class _FusedBlock(nn.Module):
+    """A ConvBlock whose normalisation is folded into its weights."""
+
+    def __init__(self, block: ConvBlock) -> None:
+        super().__init__()
+        self.conv = fuse_conv_bn_eval(block.conv, block.norm)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.conv(x))
+
+
+def fuse(module: nn.Module) -> None:
+    """Replace every ConvBlock below `module`, in place, by its fused form."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, ConvBlock):
+            setattr(module, name, _FusedBlock(child))
+        else:
+            fuse(child)
+
+
+def write_onnx(net: Net, path: Path, input_px: int) -> None:
+    """Export with dynamic batch, height and width, and the metadata that readers of the layout expect."""
+    names = dict(enumerate(CLASS_NAMES))
+    example = torch.zeros(2, 3, input_px, input_px)
+    free = {
+        0: torch.export.Dim("batch"),
+        2: 16 * torch.export.Dim("rows", min=2, max=512),
+        3: 16 * torch.export.Dim("cols", min=2, max=512),
+    }
+    program = torch.onnx.export(
+        ExportNet(net).eval(),
+        (example,),
+        input_names=["images"],
+        output_names=["output0"],
+        dynamic_shapes={"images": free},
+        opset_version=_OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    if program is None:
+        raise ExportError("the ONNX exporter returned no program: check the versions of torch and onnxscript")
+    model = program.model_proto
+    metadata = {
+        "description": "Windhover detector of small objects in aerial images",
+        "license": "Apache-2.0",
+        "stride": "16",
+        "task": "detect",
+        "batch": "1",
+        "imgsz": str([input_px, input_px]),
+        "names": str(names),
+        "channels": "3",
+        "end2end": "False",
+    }
+    onnx.helper.set_model_props(model, metadata)
+    model.producer_name = "windhover"
+    for node in model.graph.node:
+        # The exporter notes source lines of the machine it ran on: nobody needs them in the file.
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del model.graph.metadata_props[:]
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+    onnx.checker.check_model(model, full_check=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(model.SerializeToString())
+
+
+def largest_difference(net: Net, path: Path, input_px: int) -> float:
+    """The largest absolute difference between file and net, over several shapes and batches of random pictures."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    reference = ExportNet(net).eval()
+    rng = np.random.default_rng(5)
+    worst = 0.0
+    for batch, rows, cols in ((1, input_px, input_px), (3, 256, 320), (2, 480, 640)):
+        images = rng.random((batch, 3, rows, cols), dtype=np.float32)
+        (ours,) = session.run(["output0"], {"images": images})
+        with torch.no_grad():
+            theirs = reference(torch.from_numpy(images)).numpy()
+        if ours.shape != theirs.shape:
+            raise ExportError(f"{path} gives shape {ours.shape}, the net {theirs.shape}: the export is broken")
+        worst = max(worst, float(np.abs(ours - theirs).max()))
+    return worst
+
+
+def export(settings: ExportSettings, card: CardSettings) -> Exported:
+    """Write model.onnx and model.yaml; raises ExportError when the file differs from the net by more than 0.002."""
+    original = load_average(settings.checkpoint)
+    fused = load_average(settings.checkpoint)
+    fuse(fused)
+    folder = settings.models / settings.name / settings.version
+    path = folder / "model.onnx"
+    write_onnx(fused, path, settings.input_px)
+    difference = largest_difference(original, path, settings.input_px)
+    if not difference <= _TOLERANCE:
+        raise ExportError(f"{path} differs from the net by {difference:.2g}, more than {_TOLERANCE}: do not ship it")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    written = write_card(folder / "model.yaml", settings.name, settings.version, digest, settings.input_px, card)
+    return Exported(path, written, path.stat().st_size, difference)
+
+
+def main() -> None:
+    """Command line: python -m training.export --checkpoint runs/small/checkpoint.pt."""
+    parser = argparse.ArgumentParser(description="Export a checkpoint to ONNX with its model card.")
+    default = ExportSettings(Path("runs/small/checkpoint.pt"))
+    parser.add_argument("--checkpoint", type=Path, default=default.checkpoint)
+    parser.add_argument("--models", type=Path, default=default.models)
+    parser.add_argument("--name", default=default.name)
+    parser.add_argument("--version", default=default.version)
+    parser.add_argument("--confidence", type=float, default=CardSettings().confidence)
+    arguments = vars(parser.parse_args())
+    card = CardSettings(confidence=arguments.pop("confidence"))
+    done = export(ExportSettings(**arguments), card)
+    print(f"{done.model}: {done.size_bytes} bytes, largest difference from the net {done.largest_difference:.2g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Average precision, precision and recall of detections against ground truth."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Curve = NDArray[np.float64]
+
+IOU_THRESHOLDS: tuple[float, ...] = tuple(round(0.5 + 0.05 * index, 2) for index in range(10))
+_RECALL_POINTS = np.linspace(0.0, 1.0, 101)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a detector said of one image: boxes (N, 4) xyxy pixels, scores (N,), classes (N,)."""
+
+    boxes: Floats
+    scores: Floats
+    classes: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What is in one image: boxes (M, 4) xyxy pixels, classes (M,)."""
+
+    boxes: Floats
+    classes: Ints
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """One class: AP at IoU 0.5, mean AP of 0.5 to 0.95, precision and recall at the chosen score, and its count."""
+
+    name: str
+    ap50: float
+    ap50_95: float
+    precision: float
+    recall: float
+    objects: int
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """All classes; means are over those that occur. Precision and recall are read at the score `confidence`."""
+
+    classes: tuple[ClassMetrics, ...]
+    map50: float
+    map50_95: float
+    precision: float
+    recall: float
+    confidence: float
+
+
+def iou_matrix(first: Floats, second: Floats) -> Floats:
+    """IoU of each of (N, 4) with each of (M, 4) xyxy boxes, (N, M)."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.asarray(np.prod(np.clip(high - low, 0, None), axis=2), np.float32)
+    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
+    union = areas[0][:, None] + areas[1][None, :] - shared
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0), np.float32)
+
+
+def match(iou: Floats, scores: Floats, thresholds: tuple[float, ...]) -> NDArray[np.bool_]:
+    """Which predictions are right at each threshold, (T, N), for the (N, M) overlaps of one image and class.
+
+    In order of score, each prediction takes the free object it overlaps most; equal scores keep their order.
+    """
+    right = np.zeros((len(thresholds), iou.shape[0]), np.bool_)
+    order = np.argsort(-scores, kind="stable")
+    for row, threshold in enumerate(thresholds):
+        free = iou.copy()
+        for index in order:
+            if free.shape[1] == 0:
+                break
+            best = int(free[index].argmax())
+            if free[index, best] >= threshold:
+                right[row, index] = True
+                free[:, best] = -1.0
+    return right
+
+
+def average_precision(right: NDArray[np.bool_], objects: int) -> float:
+    """AP of predictions in falling order of score: precision, made monotone, at 101 recalls from 0 to 1."""
+    if objects == 0:
+        return float("nan")
+    if len(right) == 0:
+        return 0.0
+    hits = np.cumsum(right)
+    recall = hits / objects
+    precision = hits / np.arange(1, len(right) + 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    at = np.searchsorted(recall, _RECALL_POINTS - 1e-9, side="left")
+    return float(np.where(at < len(envelope), envelope[np.minimum(at, len(envelope) - 1)], 0.0).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class _Ranked:
+    """One class over all images, in falling order of score: right (T, N), scores (N,), and the number of objects."""
+
+    right: NDArray[np.bool_]
+    scores: Floats
+    objects: int
+
+
+def _rank(images: list[tuple[Predictions, Truth]], label: int) -> _Ranked:
+    parts, scores, objects = [], [], 0
+    for predictions, truth in images:
+        said, there = predictions.classes == label, truth.classes == label
+        objects += int(there.sum())
+        overlap = iou_matrix(predictions.boxes[said], truth.boxes[there])
+        parts.append(match(overlap, predictions.scores[said], IOU_THRESHOLDS))
+        scores.append(predictions.scores[said])
+    if not parts:
+        return _Ranked(np.zeros((len(IOU_THRESHOLDS), 0), np.bool_), np.zeros(0, np.float32), objects)
+    right, ranked = np.concatenate(parts, axis=1), np.concatenate(scores)
+    order = np.argsort(-ranked, kind="stable")
+    return _Ranked(right[:, order], ranked[order], objects)
+
+
+def precision_recall(right: NDArray[np.bool_], scores: Floats, objects: int, confidence: float) -> tuple[float, float]:
+    """Precision and recall when only scores of at least `confidence` count."""
+    kept = scores >= confidence
+    hits = int(right[kept].sum())
+    return hits / max(1, int(kept.sum())), hits / max(1, objects)
+
+
+def best_confidence(images: list[tuple[Predictions, Truth]], classes: int) -> float:
+    """The score, in steps of 0.01, whose mean F1 at IoU 0.5 over classes that occur is highest; the lowest such."""
+    ranked = [_rank(images, label) for label in range(classes)]
+    grid = [round(0.01 * step, 2) for step in range(1, 100)]
+    totals = []
+    for confidence in grid:
+        pairs = [precision_recall(r.right[0], r.scores, r.objects, confidence) for r in ranked if r.objects]
+        totals.append(sum(2 * p * r / max(p + r, 1e-9) for p, r in pairs))
+    return grid[int(np.argmax(totals))]
+
+
+def measure(images: list[tuple[Predictions, Truth]], names: tuple[str, ...], confidence: float) -> Metrics:
+    """Metrics over images; precision and recall are read at IoU 0.5 and the given confidence."""
+    rows = []
+    for label, name in enumerate(names):
+        ranked = _rank(images, label)
+        per_iou = [average_precision(row, ranked.objects) for row in ranked.right]
+        precision, recall = precision_recall(ranked.right[0], ranked.scores, ranked.objects, confidence)
+        rows.append(ClassMetrics(name, per_iou[0], float(np.mean(per_iou)), precision, recall, ranked.objects))
+    present = [row for row in rows if row.objects]
+
+    def mean(values: list[float]) -> float:
+        return float(np.mean(values)) if values else float("nan")
+
+    return Metrics(
+        classes=tuple(rows),
+        map50=mean([row.ap50 for row in present]),
+        map50_95=mean([row.ap50_95 for row in present]),
+        precision=mean([row.precision for row in present]),
+        recall=mean([row.recall for row in present]),
+        confidence=confidence,
+    )

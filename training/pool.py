@@ -1,0 +1,119 @@
+"""A pool of rendered scenes on disk, and training crops cut from it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from schemas.errors import WindhoverError
+from training.scenes.render import render_scene
+from training.scenes.spec import Boxes, Image, Labels, Scene, SceneSpec
+
+# Disjoint ranges: a scene of one range is never drawn for another purpose.
+TRAIN_SEEDS = range(1_000_000, 2_000_000)
+VALIDATION_SEEDS = range(4_000_000, 4_100_000)
+EVALUATION_SEEDS = range(5_000_000, 5_100_000)
+
+# Widths and heights in turn: mostly scenes with the object sizes of large frames.
+_SIZES = ((2400, 1800), (2400, 1800), (1280, 960))
+_DENSITIES = (3.0, 4.5, 2.0, 6.0)
+
+# Objects of which a crop shows less than the first share are dropped; between the two they are neither right nor wrong.
+_DROP_BELOW = 0.15
+_IGNORE_BELOW = 0.45
+IGNORED = -1
+
+
+class PoolError(WindhoverError):
+    """The scene pool holds nothing to train on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """A training crop: image (S, S, 3) uint8 BGR, boxes (N, 4) xyxy pixels, labels (N,), IGNORED where cut too far."""
+
+    image: Image
+    boxes: Boxes
+    labels: Labels
+
+
+def pool_spec(index: int) -> SceneSpec:
+    """The spec of the pool's scene number `index`: sizes and densities take turns."""
+    width, height = _SIZES[index % len(_SIZES)]
+    return SceneSpec(width, height, TRAIN_SEEDS[index], _DENSITIES[index % len(_DENSITIES)])
+
+
+def fill_pool(folder: Path, count: int, progress: Callable[[int], None], *, first: int = 0, step: int = 1) -> None:
+    """Render scenes first, first + step, … below `count` that the folder lacks; `progress` gets each number done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(first, count, step):
+        target = folder / f"{TRAIN_SEEDS[index]}.npz"
+        if not target.exists():
+            scene = render_scene(pool_spec(index))
+            np.save(target.with_suffix(".npy"), scene.image)
+            # The labels come last and by rename, so that a scene that is listed is complete.
+            partial = target.with_suffix(".partial.npz")
+            np.savez(partial, boxes=scene.boxes, labels=scene.labels)
+            partial.rename(target)
+        progress(index)
+
+
+class ScenePool:
+    """The first scenes of a pool on disk, memory mapped. It grows on demand while others still render its scenes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._scenes: list[Scene] = []
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def grow_to(self, count: int, wait: Callable[[], None]) -> None:
+        """Take up scenes 0 to count - 1 in order; `wait` is called again and again while the next one is not there."""
+        while len(self._scenes) < count:
+            path = self.folder / f"{TRAIN_SEEDS[len(self._scenes)]}.npz"
+            while not path.exists():
+                wait()
+            image = np.load(path.with_suffix(".npy"), mmap_mode="r")
+            with np.load(path) as truth:
+                self._scenes.append(Scene(image, truth["boxes"], truth["labels"], pool_spec(len(self._scenes))))
+
+    def crop(self, rng: np.random.Generator, size: int, near_object: float = 0.85) -> Crop:
+        """A random square crop; with probability `near_object` it is chosen to show some object."""
+        if not self._scenes:
+            raise PoolError(f"the scene pool {self.folder} is empty: render scenes into it first")
+        scene = self._scenes[int(rng.integers(len(self._scenes)))]
+        height, width = scene.image.shape[:2]
+        left, top = int(rng.integers(0, width - size + 1)), int(rng.integers(0, height - size + 1))
+        if len(scene.boxes) and rng.random() < near_object:
+            box = scene.boxes[int(rng.integers(len(scene.boxes)))]
+            x, y = (box[:2] + box[2:]) / 2 - rng.uniform(0.0, size, 2)
+            left, top = int(np.clip(x, 0, width - size)), int(np.clip(y, 0, height - size))
+        boxes, labels = cut_boxes(scene.boxes, scene.labels, left, top, size)
+        return augment(Crop(np.array(scene.image[top : top + size, left : left + size]), boxes, labels), rng)
+
+
+def cut_boxes(boxes: Boxes, labels: Labels, left: int, top: int, size: int) -> tuple[Boxes, Labels]:
+    """Boxes as a square crop shows them; those cut too far are labelled IGNORED or dropped."""
+    moved = boxes - np.array([left, top, left, top], np.float32)
+    clipped = moved.clip(0, size).astype(np.float32)
+    shown = np.prod(clipped[:, 2:] - clipped[:, :2], axis=1) / np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    kept = shown >= _DROP_BELOW
+    return clipped[kept], np.where(shown >= _IGNORE_BELOW, labels, IGNORED)[kept]
+
+
+def augment(crop: Crop, rng: np.random.Generator) -> Crop:
+    """Mirror, quarter turns, light and colour balance at random."""
+    image, boxes, size = crop.image, crop.boxes, crop.image.shape[0]
+    if rng.random() < 0.5:
+        image = image[:, ::-1]
+        boxes = np.stack([size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]], axis=1)
+    for _ in range(int(rng.integers(4))):
+        image = np.rot90(image)
+        boxes = np.stack([boxes[:, 1], size - boxes[:, 2], boxes[:, 3], size - boxes[:, 0]], axis=1)
+    if rng.random() < 0.5:
+        gain = rng.uniform(0.8, 1.2) * rng.uniform(0.93, 1.07, 3)
+        levels = np.clip(np.arange(256)[:, None] * gain + rng.uniform(-12, 12), 0, 255).astype(np.uint8)
+        image = np.stack([levels[:, channel][image[:, :, channel]] for channel in range(3)], axis=2)
+    return Crop(np.ascontiguousarray(image), boxes.astype(np.float32), crop.labels)

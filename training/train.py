@@ -1,0 +1,283 @@
+"""Trains the detector from scratch on rendered scenes: reproducible by seed, resumable, on a CPU."""
+
+import argparse
+import copy
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from schemas.errors import WindhoverError
+from training.loss import Targets, detection_loss
+from training.net import Net, NetSettings
+from training.pool import Crop, ScenePool, fill_pool
+
+_EMPTY = -2
+
+
+class TrainingError(WindhoverError):
+    """Training cannot start or go on."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One training run; the same settings on the same machine give the same net.
+
+    folder holds the scene pool and the checkpoint. The pool begins with `first_scenes` and grew to `scenes` by half
+    time, rendered by `renderers` processes at the side.
+    """
+
+    folder: Path
+    steps: int = 20_000
+    batch: int = 24
+    crop_px: int = 256
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.02
+    warm_up_steps: int = 300
+    ema_decay: float = 0.998
+    seed: int = 1
+    first_scenes: int = 48
+    scenes: int = 480
+    renderers: int = 1
+    threads: int = 2
+    checkpoint_every: int = 500
+    net: NetSettings = field(default_factory=NetSettings)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the state of this run is kept."""
+        return self.folder / "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run reports after each step; losses are running means."""
+
+    step: int
+    steps: int
+    box_loss: float
+    class_loss: float
+    mean_iou: float
+    elapsed_s: float
+
+
+def learning_rate(settings: TrainSettings, step: int) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth."""
+    if step < settings.warm_up_steps:
+        return settings.learning_rate * (step + 1) / settings.warm_up_steps
+    share = (step - settings.warm_up_steps) / max(1, settings.steps - settings.warm_up_steps)
+    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+
+
+def pool_size(settings: TrainSettings, step: int) -> int:
+    """How many scenes the crops of a step come from: fixed by the step, however fast the rendering is."""
+    share = min(1.0, 2.0 * step / settings.steps)
+    return settings.first_scenes + int(share * (settings.scenes - settings.first_scenes))
+
+
+def collate(crops: list[Crop]) -> tuple[Tensor, Targets]:
+    """Crops to images (N, 3, S, S) RGB 0 to 1 and padded targets."""
+    images = torch.from_numpy(np.stack([crop.image[:, :, ::-1] for crop in crops]))
+    most = max(1, *(len(crop.labels) for crop in crops))
+    boxes = torch.zeros(len(crops), most, 4)
+    labels = torch.full((len(crops), most), _EMPTY, dtype=torch.int64)
+    for row, crop in enumerate(crops):
+        boxes[row, : len(crop.labels)] = torch.from_numpy(crop.boxes)
+        labels[row, : len(crop.labels)] = torch.from_numpy(crop.labels)
+    scaled = images.permute(0, 3, 1, 2).float().div_(255.0)
+    return scaled.contiguous(memory_format=torch.channels_last), Targets(boxes, labels)
+
+
+class Trainer:
+    """A run's state: the net, its running average, the optimiser and the step."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings = settings
+        self.net = Net(settings.net).to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.net).requires_grad_(False)
+        decayed = [p for p in self.net.parameters() if p.ndim > 1]
+        plain = [p for p in self.net.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.99))
+        self.step = 0
+        self.means = {"box_loss": 1.0, "class_loss": 1.0, "mean_iou": 0.0}
+
+    def advance(self, images: Tensor, targets: Targets) -> None:
+        """One optimiser step on a batch."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.settings, self.step)
+        with torch.autocast("cpu", torch.bfloat16):
+            raw = self.net(images)
+        loss = detection_loss(raw, targets, (images.shape[2], images.shape[3]))
+        if not torch.isfinite(loss.total):
+            raise TrainingError(
+                f"the loss became {float(loss.total.detach())} at step {self.step}: lower learning_rate"
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.total.backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 10.0)
+        self.optimiser.step()
+        self.step += 1
+        self._follow()
+        now = {"box_loss": loss.boxes, "class_loss": loss.classes, "mean_iou": loss.mean_iou}
+        self.means = {name: mean + 0.02 * (now[name] - mean) for name, mean in self.means.items()}
+
+    def _follow(self) -> None:
+        """Move the running average towards the net; fast at first, or it would remember the random start."""
+        decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for kept, new in zip(self.average.state_dict().values(), self.net.state_dict().values(), strict=True):
+                if kept.dtype.is_floating_point:
+                    kept.lerp_(new, 1 - decay)
+                else:
+                    kept.copy_(new)
+
+    def save(self, path: Path) -> None:
+        """Write the whole state, atomically."""
+        state = {
+            "settings": _settings_text(self.settings),
+            "net_settings": asdict(self.settings.net),
+            "step": self.step,
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "means": self.means,
+        }
+        partial = path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.rename(path)
+
+    def resume(self, path: Path) -> None:
+        """Take up a saved state of the same settings."""
+        state = torch.load(path, weights_only=True)
+        if state["settings"] != _settings_text(self.settings):
+            raise TrainingError(f"{path} belongs to a run with other settings: remove it or choose another folder")
+        self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.means = state["step"], state["means"]
+
+
+def _settings_text(settings: TrainSettings) -> str:
+    shown = {name: value for name, value in asdict(settings).items() if name not in ("folder", "renderers", "threads")}
+    return json.dumps(shown, sort_keys=True)
+
+
+def _render(pool_folder: Path, count: int, first: int, step: int) -> None:
+    """Fill a share of the pool, politely: one thread, behind the training itself."""
+    os.nice(3)
+    cv2.setNumThreads(1)
+    fill_pool(pool_folder, count, lambda _: None, first=first, step=step)
+
+
+@contextmanager
+def _renderers(settings: TrainSettings, pool_folder: Path) -> Iterator[Callable[[], None]]:
+    """Processes that fill the pool; yields a function that waits a moment for them."""
+    context = multiprocessing.get_context("spawn")
+    jobs = [
+        context.Process(
+            target=_render,
+            args=(pool_folder, settings.scenes, first, settings.renderers),
+            daemon=True,
+        )
+        for first in range(settings.renderers)
+    ]
+    for job in jobs:
+        job.start()
+
+    def wait() -> None:
+        if any(job.exitcode not in (None, 0) for job in jobs):
+            raise TrainingError(
+                f"a process rendering scenes into {pool_folder} died: see its error above, check free space"
+            )
+        time.sleep(0.2)
+
+    try:
+        yield wait
+    finally:
+        for job in jobs:
+            job.terminate()
+            job.join()
+
+
+def train(settings: TrainSettings, progress: Callable[[Progress], None]) -> Path:
+    """Train to the last step, from the checkpoint if there is one; returns the checkpoint's path.
+
+    Raises TrainingError when the checkpoint is of another run, when rendering fails or when the loss is not finite.
+    """
+    torch.set_num_threads(settings.threads)
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    pool_folder = settings.folder / "pool"
+    trainer = Trainer(settings)
+    if settings.checkpoint.exists():
+        trainer.resume(settings.checkpoint)
+    pool = ScenePool(pool_folder)
+    started = time.monotonic()
+
+    with _renderers(settings, pool_folder) as wait, ThreadPoolExecutor(1) as side:
+
+        def batch(step: int) -> tuple[Tensor, Targets]:
+            pool.grow_to(pool_size(settings, step), wait)
+            rng = np.random.default_rng([settings.seed, step])
+            return collate([pool.crop(rng, settings.crop_px) for _ in range(settings.batch)])
+
+        coming = side.submit(batch, trainer.step)
+        while trainer.step < settings.steps:
+            images, targets = coming.result()
+            coming = side.submit(batch, trainer.step + 1)
+            trainer.advance(images, targets)
+            progress(Progress(trainer.step, settings.steps, elapsed_s=time.monotonic() - started, **trainer.means))
+            if trainer.step % settings.checkpoint_every == 0:
+                trainer.save(settings.checkpoint)
+    trainer.save(settings.checkpoint)
+    return settings.checkpoint
+
+
+def load_average(checkpoint: Path) -> Net:
+    """The averaged net of a checkpoint, ready for use."""
+    if not checkpoint.is_file():
+        raise TrainingError(f"there is no checkpoint {checkpoint}: train first, or give the right folder")
+    state = torch.load(checkpoint, weights_only=True)
+    stored = state["net_settings"]
+    net = Net(NetSettings(stored["classes"], tuple(stored["channels"])))
+    net.load_state_dict(state["average"])
+    net.eval()
+    return net
+
+
+def main() -> None:
+    """Command line: python -m training.train --folder runs/small."""
+    parser = argparse.ArgumentParser(description="Train the detector on rendered scenes.")
+    default = TrainSettings(Path("runs/small"))
+    parser.add_argument("--folder", type=Path, default=default.folder)
+    for name in ("steps", "batch", "crop_px", "seed", "first_scenes", "scenes", "renderers", "threads"):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(default, name))
+    parser.add_argument("--learning-rate", type=float, default=default.learning_rate)
+    settings = TrainSettings(**vars(parser.parse_args()))
+    with tqdm(total=settings.steps, unit="step", mininterval=5.0) as bar:
+
+        def show(state: Progress) -> None:
+            bar.update(state.step - bar.n)
+            bar.set_postfix(
+                box=f"{state.box_loss:.3f}", cls=f"{state.class_loss:.3f}", iou=f"{state.mean_iou:.3f}", refresh=False
+            )
+
+        path = train(settings, show)
+    print(f"checkpoint: {path}")
+
+
+if __name__ == "__main__":
+    main()
