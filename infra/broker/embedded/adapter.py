@@ -1,0 +1,80 @@
+"""The embedded broker as an adapter of the broker port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from infra.broker.embedded import catalog
+from infra.broker.embedded.admin import EmbeddedAdmin
+from infra.broker.embedded.consumer import EmbeddedConsumer
+from infra.broker.embedded.log import Transaction
+from infra.broker.embedded.publisher import EmbeddedPublisher
+from infra.broker.embedded.reader import EmbeddedReader
+from infra.broker.embedded.store import Store
+from infra.broker.port import Admin, Broker, Consumer, GroupSpec, Publisher, Reader, TopicDifference
+from schemas.topics import TopicSpec
+
+
+class EmbeddedBroker(Broker):
+    """Implements :class:`infra.broker.port.Broker` on the file ``path``, for all processes of this machine.
+
+    The file is made, and ``topics`` are applied to it, when the first part is opened. When a topic cannot be brought in
+    line, only the admin opens; the others raise TopicMismatchError. All raise BrokerUnavailableError when the file
+    cannot be used.
+    """
+
+    def __init__(self, path: Path, topics: Mapping[str, TopicSpec]) -> None:
+        self._path = path
+        self._topics = tuple(topics.values())
+        self._store: Store | None = None
+        self._amiss: list[TopicDifference] = []
+        self._opening = asyncio.Lock()
+
+    async def publisher(self) -> Publisher:
+        """See the port."""
+        return EmbeddedPublisher(await self._in_line())
+
+    async def consumer(self, spec: GroupSpec) -> Consumer:
+        """See the port. Raises TopicMismatchError when a topic of ``spec`` does not exist."""
+        store = await self._in_line()
+        topics = await store.read(catalog.load)
+        for name in spec.topics:
+            catalog.find(topics, name)
+        return EmbeddedConsumer(store, spec)
+
+    async def reader(self) -> Reader:
+        """See the port."""
+        return EmbeddedReader(await self._in_line())
+
+    async def admin(self) -> Admin:
+        """See the port."""
+        return EmbeddedAdmin(await self._open())
+
+    async def close(self) -> None:
+        """See the port."""
+        async with self._opening:
+            if self._store is not None:
+                await self._store.close()
+
+    async def _in_line(self) -> Store:
+        store = await self._open()
+        catalog.refuse(self._amiss)
+        return store
+
+    async def _open(self) -> Store:
+        async with self._opening:
+            if self._store is None:
+                store = Store(self._path)
+                try:
+                    self._amiss = await store.writer.run(self._mend)
+                except BaseException:
+                    await store.close()
+                    raise
+                self._store = store
+            return self._store
+
+    def _mend(self, transaction: Transaction) -> list[TopicDifference]:
+        found = catalog.mend(transaction.connection, self._topics)
+        return [difference for difference in found if not difference.fixable]

@@ -1,0 +1,114 @@
+"""Opens connections to the broker's file, with its schema, and turns SQLite's errors into the broker's."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import time
+from pathlib import Path
+
+from infra.broker.embedded.sql import SCHEMA, SCHEMA_VERSION
+from infra.errors import BrokerUnavailableError
+
+BUSY_WAIT_S = 10.0
+"""How long a write waits for the other processes of the machine before it gives up."""
+_FIRST_PAUSE_S = 0.0005
+_LONGEST_PAUSE_S = 0.02
+
+_ADVICE = {
+    sqlite3.SQLITE_BUSY: f"other processes kept it locked for {BUSY_WAIT_S:g} s; see whether one of them is stopped",
+    sqlite3.SQLITE_LOCKED: "another connection has it locked; try again",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space, the broker goes on by itself",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; stop all processes, restore a copy or move the file away",
+    sqlite3.SQLITE_NOTADB: "the file is no broker file; name another data_dir or move the file away",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; see that its folder exists and may be written to",
+    sqlite3.SQLITE_READONLY: "it may not be written to; change the permissions of the file and its folder",
+    sqlite3.SQLITE_IOERR: "the disk reported an error; see the system's log and the disk's health",
+}
+
+
+def _primary_code(error: sqlite3.Error) -> int | None:
+    # Errors that Python's module raises by itself (a closed connection) carry no code.
+    code = getattr(error, "sqlite_errorcode", None)
+    return code & 0xFF if isinstance(code, int) else None
+
+
+def unavailable(path: Path, error: sqlite3.Error) -> BrokerUnavailableError:
+    """The broker's error for one of SQLite's, naming the file and what to do."""
+    code = _primary_code(error)
+    advice = _ADVICE.get(code) if code is not None else None
+    return BrokerUnavailableError(f"embedded broker {path}: {error}" + (f" ({advice})" if advice else ""))
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another connection was in the way and waiting helps."""
+    return _primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def begin_write(connection: sqlite3.Connection) -> None:
+    """Start a write transaction, waiting at most BUSY_WAIT_S for those of other processes.
+
+    SQLite's own waiting sleeps ever longer, up to 0.1 s, so a process that asks rarely would lose against one that
+    writes all the time. Short pauses with jitter give each a fair chance.
+    """
+    deadline = time.monotonic() + BUSY_WAIT_S
+    pause = _FIRST_PAUSE_S
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, not a secret)
+            pause = min(pause * 1.5, _LONGEST_PAUSE_S)
+        else:
+            return
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """The connection for writing; creates folder, file and schema. Raises sqlite3.Error or BrokerUnavailableError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BrokerUnavailableError(
+            f"embedded broker {path}: its folder cannot be made ({error.strerror}); name another data_dir"
+        ) from error
+    deadline = time.monotonic() + BUSY_WAIT_S
+    while True:
+        connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(path, connection)
+        except (sqlite3.Error, BrokerUnavailableError) as error:
+            connection.close()
+            # Switching a new file to WAL does not wait for others who are doing the same.
+            if not isinstance(error, sqlite3.Error) or not is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(_FIRST_PAUSE_S, _LONGEST_PAUSE_S))  # noqa: S311 (jitter, not a secret)
+        else:
+            return connection
+
+
+def _prepare(path: Path, connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    begin_write(connection)
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found == 0:
+        for statement in SCHEMA:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+    if found not in (0, SCHEMA_VERSION):
+        raise BrokerUnavailableError(
+            f"embedded broker {path}: written by another version of Windhover (schema {found}, this one knows "
+            f"{SCHEMA_VERSION}); run that version or name another data_dir"
+        )
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that only reads, of a file that :func:`open_writer` has made. Raises sqlite3.Error."""
+    connection = sqlite3.connect(path, timeout=BUSY_WAIT_S, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA query_only = ON")
+    return connection

@@ -1,0 +1,181 @@
+"""The embedded broker's consumer: a member of a group, with its heartbeat and its places in the partitions it owns."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from infra.broker.embedded import groups, log
+from infra.broker.embedded.groups import Membership, View
+from infra.broker.embedded.log import Got, Want
+from infra.broker.embedded.store import Store, size_of
+from infra.broker.embedded.watcher import Ends
+from infra.broker.port import GroupSpec, InRecord, OutRecord, Progress, TopicPartition
+from infra.errors import BrokerUnavailableError, PartitionLostError
+
+_BEATS_PER_SESSION = 4
+_UNKNOWN = -1
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where this member stands in a partition it owns."""
+
+    slot: int
+    epoch: int
+    offset: int
+
+
+class EmbeddedConsumer:
+    """Implements :class:`infra.broker.port.Consumer`. Must be made on a running event loop."""
+
+    def __init__(self, store: Store, spec: GroupSpec) -> None:
+        # Members that come later sort behind those there are, so that a join moves as few partitions as it can.
+        name = spec.instance_id or f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+        self._me = Membership(spec, name, uuid.uuid4().hex)
+        self._store = store
+        self._places: dict[TopicPartition, _Place] = {}
+        self._generation = _UNKNOWN
+        self._joined = False
+        self._closed = False
+        self._turn = 0
+        # Guards membership and places against the heartbeat and against a second poll, but never while waiting.
+        self._lock = asyncio.Lock()
+        self._heart = asyncio.create_task(self._keep_alive(), name=f"embedded-broker-member-{spec.group}")
+
+    async def poll(
+        self, *, max_records: int, timeout_s: float, topics: Collection[str] | None = None
+    ) -> list[InRecord]:
+        """See the port.
+
+        Raises SettingsError when another process has taken over this one's ``instance_id``.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_s
+        wanted = partial(self._has_news, topics=topics)
+        while True:
+            if self._heart.done():
+                self._heart.result()
+            async with self._lock:
+                records = await self._fetch(max_records, topics)
+            if records or not await self._store.watcher.wait(wanted, deadline - clock()):
+                return records
+
+    async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:
+        """See the port. Raises ValueError for outputs with partitions of more than one number."""
+        if outputs and len({source.partition for source in progress}) != 1:
+            raise ValueError(f"a commit with outputs takes partitions of one number, not {sorted(progress)}")
+        places = {source: self._places.get(source) for source in progress}
+        by_slot = {place.slot: (source, progress[source]) for source, place in places.items() if place is not None}
+        if len(by_slot) < len(progress):
+            # Not this member's at all: an epoch that nobody has makes the commit fail in the one place that decides.
+            unowned = [source for source, place in places.items() if place is None]
+            by_slot |= {-1 - index: (source, progress[source]) for index, source in enumerate(unowned)}
+        work = partial(groups.commit, me=self._me, progress=by_slot, outputs=tuple(outputs))
+        lost = await self._store.writer.run(work, size_of(outputs))
+        if lost is not None:
+            self._generation = _UNKNOWN
+            raise lost
+
+    def assignment(self) -> Mapping[TopicPartition, int]:
+        """See the port."""
+        return {source: place.epoch for source, place in self._places.items()}
+
+    async def lag(self) -> Mapping[TopicPartition, int]:
+        """See the port."""
+        found = await self._store.read(partial(log.lag, group=self._me.spec.group, topics=self._me.spec.topics))
+        return {source: found[source] for source in self._places}
+
+    async def close(self) -> None:
+        """See the port."""
+        if self._closed:
+            return
+        self._closed = True
+        self._heart.cancel()
+        # Its error, if it ended with one, was the last poll's to raise.
+        await asyncio.gather(self._heart, return_exceptions=True)
+        try:
+            async with self._lock:
+                self._places = {}
+                await self._store.writer.run(partial(groups.leave, me=self._me))
+        except BrokerUnavailableError as error:
+            _log.warning("left group %s without a word; its session will time out: %s", self._me.spec.group, error)
+
+    async def _keep_alive(self) -> None:
+        pause = self._me.spec.session_timeout_s / _BEATS_PER_SESSION
+        while True:
+            try:
+                async with self._lock:
+                    if self._joined:
+                        await self._store.writer.run(partial(groups.beat, me=self._me))
+                    # Joins where that is needed, and takes note of what is owned now.
+                    await self._fetch(0, None)
+            except BrokerUnavailableError as error:
+                _log.warning("no heartbeat for group %s: %s", self._me.spec.group, error)
+            await asyncio.sleep(pause)
+
+    async def _fetch(self, max_records: int, topics: Collection[str] | None) -> list[InRecord]:
+        while True:
+            if self._closed:
+                raise BrokerUnavailableError(f"this consumer of group {self._me.spec.group} is closed")
+            if not self._joined:
+                await self._store.writer.run(partial(groups.join, me=self._me))
+                self._joined, self._generation = True, _UNKNOWN
+            try:
+                view, got = await self._store.read(partial(self._read, max_records=max_records, topics=topics))
+            except PartitionLostError:
+                self._joined = False
+                continue
+            break
+        if view is not None:
+            self._places = _merge(self._places, view)
+            self._generation = view.generation
+        for source, offset in got.read_on.items():
+            self._places[source].offset = offset
+        self._turn += 1
+        return got.records
+
+    def _read(
+        self, connection: sqlite3.Connection, max_records: int, topics: Collection[str] | None
+    ) -> tuple[View | None, Got]:
+        """In a reader's thread, changing nothing: what is owned, if that is news, and the next records of it."""
+        view = groups.look(connection, self._me, self._generation)
+        places = self._places if view is None else _merge(self._places, view)
+        wants = [
+            Want(source, place.slot, place.offset, place.epoch)
+            for source, place in places.items()
+            if topics is None or source.topic in topics
+        ]
+        # Each poll starts with another partition, so that none waits behind a long one for ever.
+        turn = self._turn % len(wants) if wants else 0
+        return view, log.read(connection, wants[turn:] + wants[:turn], max_records)
+
+    def _has_news(self, ends: Ends, topics: Collection[str] | None) -> bool:
+        return (
+            not self._joined
+            or self._generation == _UNKNOWN
+            or ends.generations.get(self._me.spec.group, _UNKNOWN) > self._generation
+            or any(
+                ends.offsets.get(place.slot, 0) > place.offset
+                for source, place in self._places.items()
+                if topics is None or source.topic in topics
+            )
+        )
+
+
+def _merge(places: Mapping[TopicPartition, _Place], view: View) -> dict[TopicPartition, _Place]:
+    """The places as of ``view``: where the epoch is the same the member goes on, elsewhere it starts anew."""
+    merged = {}
+    for owned in view.owned:
+        place = places.get(owned.source)
+        same = place is not None and place.epoch == owned.epoch
+        merged[owned.source] = place if same and place is not None else _Place(owned.slot, owned.epoch, owned.start)
+    return merged

@@ -1,0 +1,53 @@
+"""The embedded broker's reader, for tails, resumes, and looking."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping
+from functools import partial
+
+from infra.broker.embedded import catalog, log
+from infra.broker.embedded.log import Want
+from infra.broker.embedded.store import Store
+from infra.broker.embedded.watcher import Ends
+from infra.broker.port import InRecord, TopicPartition
+from infra.errors import TopicMismatchError
+
+
+class EmbeddedReader:
+    """Implements :class:`infra.broker.port.Reader`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
+        """See the port. Raises TopicMismatchError for an unknown topic."""
+        return await self._store.read(partial(log.bounds, name=topic))
+
+    async def read(self, source: TopicPartition, offset: int, *, max_records: int, timeout_s: float) -> list[InRecord]:
+        """See the port. Raises TopicMismatchError for an unknown topic or partition."""
+        slot = await self._store.read(partial(_slot, source=source))
+        deadline = asyncio.get_running_loop().time() + timeout_s
+
+        def has_more(ends: Ends) -> bool:
+            return ends.offsets.get(slot, 0) > offset
+
+        while True:
+            want = Want(source, slot, offset)
+            got = await self._store.read(partial(log.read, wants=(want,), max_records=max_records))
+            if got.records or max_records <= 0:
+                return got.records
+            offset = got.read_on.get(source, offset)
+            if not await self._store.watcher.wait(has_more, deadline - asyncio.get_running_loop().time()):
+                return []
+
+    async def close(self) -> None:
+        """See the port; a reader holds nothing of its own."""
+
+
+def _slot(connection: sqlite3.Connection, source: TopicPartition) -> int:
+    slots = catalog.find(catalog.load(connection), source.topic).slots
+    if not 0 <= source.partition < len(slots):
+        raise TopicMismatchError(f"topic {source.topic} has partitions 0 to {len(slots) - 1}, not {source.partition}")
+    return slots[source.partition]

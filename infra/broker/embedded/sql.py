@@ -1,0 +1,91 @@
+"""The tables of the embedded broker's file, and how a record's place becomes its row number.
+
+A record's row number is its partition's slot and its offset in one integer, so a partition is one contiguous range of
+one b-tree: no further index, and reading on is a range scan.
+"""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = 1
+OFFSET_BITS = 40
+_OFFSET_MASK = (1 << OFFSET_BITS) - 1
+
+SCHEMA = (
+    """
+    CREATE TABLE topics (
+        name TEXT PRIMARY KEY,
+        partitions INTEGER NOT NULL,
+        retention_s INTEGER NOT NULL,
+        max_message_bytes INTEGER NOT NULL,
+        cleanup TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE partitions (
+        slot INTEGER PRIMARY KEY,
+        topic TEXT NOT NULL REFERENCES topics (name),
+        partition INTEGER NOT NULL,
+        first_offset INTEGER NOT NULL DEFAULT 0,
+        next_offset INTEGER NOT NULL DEFAULT 0,
+        compacted_offset INTEGER NOT NULL DEFAULT 0, -- compaction has looked at every record before this one
+        UNIQUE (topic, partition)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE records (
+        id INTEGER PRIMARY KEY, -- slot and offset, see row_id
+        timestamp_ms INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        headers BLOB,
+        value BLOB
+    ) STRICT
+    """,
+    # Tombstones are few; this finds those that have served their time.
+    "CREATE INDEX tombstones ON records (id, timestamp_ms) WHERE value IS NULL",
+    """
+    CREATE TABLE latest ( -- compacted topics: the newest record compaction has seen of each key
+        slot INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        id INTEGER NOT NULL,
+        PRIMARY KEY (slot, key)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE groups (
+        name TEXT PRIMARY KEY,
+        generation INTEGER NOT NULL -- grows with every change of an owner
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE members (
+        group_name TEXT NOT NULL,
+        member TEXT NOT NULL,
+        incarnation TEXT NOT NULL, -- tells a static member's process from the one before it
+        topics TEXT NOT NULL, -- a JSON list
+        start TEXT NOT NULL,
+        beat_ms INTEGER NOT NULL, -- monotonic clock of the machine
+        session_ms INTEGER NOT NULL,
+        PRIMARY KEY (group_name, member)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE cursors (
+        group_name TEXT NOT NULL,
+        slot INTEGER NOT NULL,
+        member TEXT, -- NULL: nobody owns it now
+        epoch INTEGER NOT NULL, -- grows with every change of the owner
+        next_offset INTEGER, -- NULL: never committed
+        PRIMARY KEY (group_name, slot)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+
+def row_id(slot: int, offset: int) -> int:
+    """The row number of the record at ``offset`` of the partition ``slot``."""
+    return slot << OFFSET_BITS | offset
+
+
+def offset_of(row: int) -> int:
+    """The offset in a row number."""
+    return row & _OFFSET_MASK

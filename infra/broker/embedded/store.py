@@ -1,0 +1,80 @@
+"""What all parts of one process share of the embedded broker: its writer, its readers, and its watcher."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from infra.broker.embedded.connection import open_reader, unavailable
+from infra.broker.embedded.watcher import Watcher
+from infra.broker.embedded.writer import Writer
+from infra.broker.port import OutRecord
+from infra.errors import BrokerUnavailableError
+
+T = TypeVar("T")
+
+_READ_THREADS = 2
+
+
+class Store:
+    """The file, as seen by one process. Nothing of SQLite ever runs on the event loop."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.watcher = Watcher(path)
+        self.writer = Writer(path, self.watcher.poke)
+        self._readers = ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="embedded-broker-reader")
+        self._mine = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._closed = False
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The result of ``work`` on a connection that only reads. Raises BrokerUnavailableError and what it raises."""
+        if self._closed:
+            raise BrokerUnavailableError(f"embedded broker {self.path}: closed by this process")
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+
+    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            with self._connection() as connection:
+                return work(connection)
+        except sqlite3.Error as error:
+            raise unavailable(self.path, error) from error
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """This thread's connection, in a transaction, so that all reads of one piece of work see one state."""
+        connection: sqlite3.Connection | None = getattr(self._mine, "connection", None)
+        if connection is None:
+            connection = open_reader(self.path)
+            self._mine.connection = connection
+            self._connections.append(connection)
+        connection.execute("BEGIN")
+        try:
+            yield connection
+        finally:
+            connection.execute("ROLLBACK")
+
+    async def close(self) -> None:
+        """End all threads after what they have under way; may be called twice."""
+        self._closed = True
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._readers.shutdown()
+        self.watcher.close()
+        while self._connections:
+            self._connections.pop().close()
+        # The last connection to close folds the log back into the file, and only the writer's may write.
+        self.writer.close()
+
+
+def size_of(records: Sequence[OutRecord]) -> int:
+    """About how many bytes ``records`` are."""
+    return sum(len(record.value or b"") for record in records)

@@ -1,0 +1,110 @@
+"""Wakes whoever waits for records: at once for this process' commits, within milliseconds for other processes'."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from infra.broker.embedded.connection import open_reader
+from infra.broker.embedded.log import load_ends
+
+_LOOK_INTERVAL_S = 0.01
+_RETRY_S = 0.5
+_JOIN_WAIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Where every partition ends, by slot, and the generation of every group."""
+
+    offsets: Mapping[int, int] = field(default_factory=dict)
+    generations: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiter:
+    loop: asyncio.AbstractEventLoop
+    event: asyncio.Event
+
+
+class Watcher:
+    """Looks at the file's change counter while somebody waits, and sleeps otherwise."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ends = Ends()
+        self._waiters: set[_Waiter] = set()
+        self._wake = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._serve, name="embedded-broker-watcher", daemon=True)
+        self._thread.start()
+
+    def poke(self) -> None:
+        """Look now: this process has committed."""
+        with self._wake:
+            self._wake.notify()
+
+    async def wait(self, wanted: Callable[[Ends], bool], timeout_s: float) -> bool:
+        """Wait until ``wanted`` holds, False after ``timeout_s``. What held before the call may be seen late."""
+        waiter = _Waiter(asyncio.get_running_loop(), asyncio.Event())
+        with self._wake:
+            self._waiters.add(waiter)
+            self._wake.notify()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not wanted(self._ends):
+                    await waiter.event.wait()
+                    waiter.event.clear()
+        except TimeoutError:
+            return False
+        finally:
+            with self._wake:
+                self._waiters.discard(waiter)
+        return True
+
+    def close(self) -> None:
+        """End the thread; may be called twice."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join(_JOIN_WAIT_S)
+
+    def _serve(self) -> None:
+        connection: sqlite3.Connection | None = None
+        seen: int | None = None
+        pause = _LOOK_INTERVAL_S
+        while self._sleep(pause):
+            try:
+                connection = connection or open_reader(self._path)
+                (version,) = connection.execute("PRAGMA data_version").fetchone()
+                if version != seen:
+                    self._ends = _load(connection)
+                    self._wake_all()
+                    seen = version
+                pause = _LOOK_INTERVAL_S
+            except sqlite3.Error:
+                # Not told here: whoever waits reads for itself when its time is over, and gets this error then.
+                if connection is not None:
+                    connection.close()
+                connection, seen, pause = None, None, _RETRY_S
+        if connection is not None:
+            connection.close()
+
+    def _sleep(self, pause: float) -> bool:
+        with self._wake:
+            if not self._closed:
+                self._wake.wait(pause if self._waiters else None)
+            return not self._closed
+
+    def _wake_all(self) -> None:
+        with self._wake:
+            for waiter in self._waiters:
+                waiter.loop.call_soon_threadsafe(waiter.event.set)
+
+
+def _load(connection: sqlite3.Connection) -> Ends:
+    return Ends(load_ends(connection), dict(connection.execute("SELECT name, generation FROM groups").fetchall()))

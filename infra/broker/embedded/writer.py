@@ -1,0 +1,181 @@
+"""The one thread of a process that writes the broker's file: everybody waiting shares one transaction and one fsync."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from infra.broker.embedded.cleaning import clean
+from infra.broker.embedded.connection import begin_write, is_busy, open_writer, unavailable
+from infra.broker.embedded.log import Transaction
+from infra.errors import BrokerUnavailableError
+from schemas.errors import WindhoverError
+
+T = TypeVar("T")
+
+_BATCH_JOBS = 1_000
+_BATCH_BYTES = 8 * 1024 * 1024
+_CLEANING_INTERVAL_S = 30.0
+_CLEANING_PAUSE_S = 0.2
+"""Between two rounds of cleaning while there is more to do."""
+_JOIN_WAIT_S = 15.0
+
+_log = logging.getLogger(__name__)
+
+
+class _AnyJob(Protocol):
+    @property
+    def size(self) -> int: ...
+
+    def start(self) -> bool: ...
+
+    def perform(self, transaction: Transaction) -> None: ...
+
+    def finish(self, failure: BrokerUnavailableError | None) -> None: ...
+
+
+@dataclass(slots=True)
+class _Job(Generic[T]):
+    """Work waiting for a transaction. A WindhoverError of its own leaves the other jobs of the transaction alone."""
+
+    work: Callable[[Transaction], T]
+    size: int
+    future: Future[T] = field(default_factory=Future)
+    _result: list[T] = field(default_factory=list)
+    _error: WindhoverError | None = None
+
+    def start(self) -> bool:
+        return self.future.set_running_or_notify_cancel()
+
+    def perform(self, transaction: Transaction) -> None:
+        try:
+            self._result.append(self.work(transaction))
+        except WindhoverError as error:
+            self._error = error
+
+    def finish(self, failure: BrokerUnavailableError | None) -> None:
+        error = failure or self._error
+        if error is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(self._result[0])
+
+
+class Writer:
+    """Runs work in write transactions. Work must raise a WindhoverError before it writes, or not at all."""
+
+    def __init__(self, path: Path, committed: Callable[[], None]) -> None:
+        self._path = path
+        self._committed = committed
+        self._jobs: deque[_AnyJob] = deque()
+        self._wake = threading.Condition()
+        self._closed = False
+        self._connection: sqlite3.Connection | None = None
+        self._clean_at = time.monotonic() + _CLEANING_INTERVAL_S
+        self._thread = threading.Thread(target=self._serve, name="embedded-broker-writer", daemon=True)
+        self._thread.start()
+
+    async def run(self, work: Callable[[Transaction], T], size: int = 0) -> T:
+        """The result of ``work`` when it is durable; ``size`` in bytes keeps transactions small.
+
+        Raises what ``work`` raises, and BrokerUnavailableError when nothing was written. Cancelled before its turn, it
+        is never run; cancelled later, it is all done or not at all.
+        """
+        job = _Job(work, size)
+        with self._wake:
+            if self._closed:
+                raise BrokerUnavailableError(f"embedded broker {self._path}: closed by this process")
+            self._jobs.append(job)
+            self._wake.notify()
+        return await asyncio.wrap_future(job.future)
+
+    def close(self) -> None:
+        """Do what is waiting, then end the thread; may be called twice."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join(_JOIN_WAIT_S)
+
+    def _serve(self) -> None:
+        while (jobs := self._take()) is not None:
+            if jobs:
+                self._transact(jobs)
+            if time.monotonic() >= self._clean_at:
+                self._clean()
+        if self._connection is not None:
+            self._connection.close()
+
+    def _take(self) -> list[_AnyJob] | None:
+        """The jobs for the next transaction; empty when cleaning is due, None at the end."""
+        with self._wake:
+            while not self._jobs:
+                if self._closed:
+                    return None
+                pause = self._clean_at - time.monotonic()
+                if pause <= 0:
+                    return []
+                self._wake.wait(pause)
+            jobs: list[_AnyJob] = []
+            size = 0
+            while self._jobs and len(jobs) < _BATCH_JOBS and size < _BATCH_BYTES:
+                job = self._jobs.popleft()
+                if job.start():
+                    jobs.append(job)
+                    size += job.size
+            return jobs
+
+    def _transact(self, jobs: list[_AnyJob]) -> None:
+        def perform(transaction: Transaction) -> None:
+            for job in jobs:
+                job.perform(transaction)
+
+        failure = self._attempt(perform)
+        if failure is None:
+            # Whoever is told of the commit finds that waiting readers have been told, too.
+            self._committed()
+        for job in jobs:
+            job.finish(failure)
+
+    def _attempt(self, work: Callable[[Transaction], None]) -> BrokerUnavailableError | None:
+        """Run ``work`` in one transaction; the error when nothing of it was written."""
+        try:
+            if self._connection is None:
+                self._connection = open_writer(self._path)
+            begin_write(self._connection)
+            transaction = Transaction(self._connection)
+            work(transaction)
+            transaction.flush()
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._give_up(error)
+            return unavailable(self._path, error)
+        except BrokerUnavailableError as error:
+            return error
+        return None
+
+    def _give_up(self, error: sqlite3.Error) -> None:
+        """Undo what was begun. A fresh connection, next time, knows best what state the file is in."""
+        if self._connection is not None and not is_busy(error):
+            self._connection.close()
+            self._connection = None
+
+    def _clean(self) -> None:
+        more = False
+
+        def work(transaction: Transaction) -> None:
+            nonlocal more
+            more = clean(transaction.connection, time.time_ns() // 1_000_000)
+
+        failure = self._attempt(work)
+        if failure is not None:
+            _log.warning("retention and compaction wait for the next round: %s", failure)
+        self._clean_at = time.monotonic() + (_CLEANING_PAUSE_S if more else _CLEANING_INTERVAL_S)

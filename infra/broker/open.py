@@ -1,0 +1,30 @@
+"""Opens the broker that the settings name; the other's libraries need not be installed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from infra.broker.port import Broker
+from infra.errors import SettingsError
+from infra.settings import BrokerSettings
+from schemas.topics import TopicSpec
+
+
+def open_broker(settings: BrokerSettings, data_dir: Path, topics: Mapping[str, TopicSpec]) -> Broker:
+    """The broker of ``settings.kind``, not connected yet; the embedded one keeps its file in ``data_dir``.
+
+    Raises SettingsError when the library that it needs is not installed.
+    """
+    if settings.kind == "embedded":
+        from infra.broker.embedded.adapter import EmbeddedBroker  # noqa: PLC0415 (a Kafka process needs none of it)
+
+        return EmbeddedBroker(data_dir / "broker.sqlite", topics)
+    try:
+        from infra.broker.kafka.adapter import KafkaBroker  # noqa: PLC0415 (an optional extra)
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"broker.kind is 'kafka', which needs the package {error.name!r}; install it with "
+            "`pip install windhover[kafka]`, or set WINDHOVER_BROKER__KIND=embedded"
+        ) from error
+    return KafkaBroker(settings, topics)
