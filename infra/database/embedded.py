@@ -1,0 +1,156 @@
+"""A real PostgreSQL server of our own, for a laptop, a ground station, and tests."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+import psutil
+
+from infra.database.cluster import DATABASE, USER, Cluster, Postmaster
+from infra.errors import DatabaseUnavailableError
+
+_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 20.0
+_POLL_S = 0.02
+_SPAWN_PAUSE_S = 0.3
+_SPAWN_ATTEMPTS = 10
+
+
+class EmbeddedPostgres:
+    """The server under ``data_dir``/postgres, shared by all processes of this machine.
+
+    The first to start it owns it and alone stops it; the others attach. Ownership is a lock on a file, so it ends with
+    the owner's life: whoever calls :meth:`start` next adopts the server that is still running, or starts it again.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        """Raises SettingsError when the server's programs are not installed, or the files are another user's."""
+        self._cluster = Cluster(data_dir.absolute() / "postgres")
+        self._lock_path = self._cluster.home / "owner.lock"
+        self._lock: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket_dir: Path | None = None
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether stopping is up to this object."""
+        return self._lock is not None
+
+    @property
+    def dsn(self) -> str:
+        """Where to connect; the same after every restart. Raises DatabaseUnavailableError before the first start."""
+        if self._socket_dir is None:
+            raise DatabaseUnavailableError("the embedded database has not been started yet; call start() first")
+        return f"postgresql://{USER}@/{DATABASE}?host={quote(str(self._socket_dir))}"
+
+    async def start(self) -> str:
+        """Return the DSN when the server, started or found running, answers; repeating it is cheap.
+
+        Raises DatabaseUnavailableError, with the end of the server's log, when it does not come up.
+        """
+        await asyncio.to_thread(self._start)
+        return self.dsn
+
+    async def stop(self) -> None:
+        """Stop the server in order, if this object owns it; connections are cut, nothing committed is lost."""
+        await asyncio.to_thread(self._stop)
+
+    async def kill(self) -> None:
+        """End the server as a crash would (SIGKILL); it stays ours, and :meth:`start` recovers it."""
+        await asyncio.to_thread(self._kill)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def _start(self) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            found = self._cluster.postmaster()
+            if self._own():
+                # Asked again under the lock: the former owner may have stopped the server since.
+                found = self._cluster.postmaster() or self._spawned(deadline)
+            if found is not None and found.ready:
+                self._socket_dir = found.socket_dir
+                return
+            time.sleep(_POLL_S)
+        raise self._not_up(f"within {_START_TIMEOUT_S:.0f} s")
+
+    def _spawned(self, deadline: float) -> Postmaster | None:
+        self._cluster.ensure_created()
+        for _ in range(_SPAWN_ATTEMPTS):
+            self._process = self._cluster.spawn()
+            while time.monotonic() < deadline and self._process.poll() is None:
+                found = self._cluster.postmaster()
+                if found is not None and found.ready:
+                    return found
+                time.sleep(_POLL_S)
+            # After a crash the children of the former server hold its memory for a moment, and a new one refuses.
+            time.sleep(_SPAWN_PAUSE_S)
+        raise self._not_up(f"in {_SPAWN_ATTEMPTS} attempts")
+
+    def _stop(self) -> None:
+        if self._lock is None:
+            return
+        if not self._end(signal.SIGINT, _STOP_TIMEOUT_S):  # fast shutdown: cut connections, then checkpoint
+            self._end(signal.SIGQUIT, _STOP_TIMEOUT_S)  # immediate: recovery follows at the next start
+        os.close(self._lock)
+        self._lock = None
+
+    def _kill(self) -> None:
+        if self._lock is not None:
+            self._end(signal.SIGKILL, _STOP_TIMEOUT_S)
+
+    def _end(self, how: signal.Signals, timeout_s: float) -> bool:
+        """Send ``how`` to the server and return whether it is gone within ``timeout_s``."""
+        found = self._cluster.postmaster()
+        if found is None and self._process is None:
+            return True
+        pid = found.pid if found is not None else self._process.pid if self._process is not None else 0
+        with suppress(ProcessLookupError):
+            os.kill(pid, how)
+        try:
+            # A child of ours must be waited for, or it stays a zombie that looks alive.
+            if self._process is not None and self._process.pid == pid:
+                self._process.wait(timeout_s)
+            else:
+                psutil.Process(pid).wait(timeout_s)
+        except psutil.NoSuchProcess:
+            return True
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+            return False
+        self._process = None
+        return True
+
+    def _own(self) -> bool:
+        """Take the lock if it is free; it is freed by the system when its holder ends, however it ends."""
+        if self._lock is None:
+            descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                return False
+            self._lock = descriptor
+        return True
+
+    def _not_up(self, when: str) -> DatabaseUnavailableError:
+        return DatabaseUnavailableError(
+            f"the embedded database in {self._cluster.home} did not come up {when}; its log "
+            f"{self._cluster.log_path} ends: {self._cluster.log_tail()}"
+        )
