@@ -1,0 +1,90 @@
+"""The array types detectors pass around, and the two records made of them: candidates and detections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+DoubleArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int32]
+IndexArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+ImageArray = npt.NDArray[np.uint8]
+Outputs = tuple[FloatArray, ...]
+"""What an engine answers: float32 arrays, the first axis of each is the tile."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawBoxes:
+    """What a head reads from a batch of tiles, in the order tile, then place in the model's output.
+
+    boxes: float32 (K, 4) xyxy in pixels of the model's input; scores: float32 (K,) in 0..1; classes: int32 (K,);
+    tiles: int32 (K,), the index within the batch. K may be 0.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    classes: IntArray
+    tiles: IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Boxes of some tiles of one frame before tiles are merged, in the order tile, then place in the model's output.
+
+    boxes: float32 (K, 4) xyxy in frame pixels, inside their tile; scores: float32 (K,) in 0..1; classes: int32 (K,);
+    tiles: int32 (K,), the index within the frame's plan; cut: bool (K,), true where the box touches an inner edge of
+    its tile, so that it may be a fragment of something larger. K may be 0.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    classes: IntArray
+    tiles: IntArray
+    cut: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def take(self, rows: IndexArray | BoolArray) -> Candidates:
+        """The candidates at ``rows`` (indices or a mask), in that order."""
+        return Candidates(self.boxes[rows], self.scores[rows], self.classes[rows], self.tiles[rows], self.cut[rows])
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Candidates]) -> Candidates:
+        """The candidates of all ``parts`` (any number, also none) of one frame, one after the other."""
+        if not parts:
+            return cls(
+                np.empty((0, 4), np.float32),
+                np.empty(0, np.float32),
+                np.empty(0, np.int32),
+                np.empty(0, np.int32),
+                np.empty(0, np.bool_),
+            )
+        return cls(
+            np.concatenate([part.boxes for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.classes for part in parts]),
+            np.concatenate([part.tiles for part in parts]),
+            np.concatenate([part.cut for part in parts]),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """What was found in a frame, best score first.
+
+    boxes: float32 (N, 4) xyxy in frame pixels, inside the frame; scores: float32 (N,) in 0..1; classes: int32 (N,).
+    N may be 0.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    classes: IntArray
+
+    def __len__(self) -> int:
+        return len(self.scores)

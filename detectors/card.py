@@ -1,0 +1,158 @@
+"""The model card: ``model.yaml`` beside an ONNX file says what the model is, how to feed it and how to read it."""
+
+from __future__ import annotations
+
+from hashlib import file_digest
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from detectors.errors import ModelLoadError
+from schemas.geometry import Unit
+
+Layout = Literal["yolov8", "yolox"]
+Precision = Literal["f32", "bf16", "auto"]
+"""auto: what the engine computes fastest on this machine."""
+
+DEFAULT_MODEL = "windhover-small/1.0.0/model.yaml"
+_Side = Annotated[int, Field(ge=32, le=8192)]
+_Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class InputCard(_Part):
+    """How a tile becomes the model's input: value = (pixel * scale - mean) / std, per channel."""
+
+    width: _Side
+    height: _Side
+    channels: Literal["rgb", "bgr"] = "rgb"
+    scale: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1 / 255, description="what pixels (0..255) are multiplied by: 0.00392156862745098 gives 0..1"
+    )
+    mean: tuple[float, float, float] = Field(default=(0.0, 0.0, 0.0), description="after scaling, in channel order")
+    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
+        default=(1.0, 1.0, 1.0), description="after scaling, in channel order"
+    )
+    letterbox: Literal["center", "top_left"] = "center"
+    pad: Annotated[int, Field(ge=0, le=255)] = 114
+
+
+class ClassCard(_Part):
+    """One thing the model knows, at the place its number has in the model's output."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    color: _Colour | None = None
+    max_size_m: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="its largest side in metres on the ground"
+    )
+
+
+class ThresholdCard(_Part):
+    """What counts as a detection within one tile."""
+
+    confidence: Unit = 0.25
+    iou: Unit = Field(default=0.5, description="boxes of one tile that overlap by more are one thing")
+
+
+class TilingCard(_Part):
+    """How frames are cut when nobody asks for anything else."""
+
+    mode: Literal["fixed", "whole"] = Field(default="fixed", description="whole: the frame as it is, scaled down")
+    width: Annotated[int, Field(ge=64, le=8192)] | None = Field(default=None, description="default the input's")
+    height: Annotated[int, Field(ge=64, le=8192)] | None = Field(default=None, description="default the input's")
+    overlap: Annotated[float, Field(ge=0.0, lt=0.9)] = 0.2
+    whole_frame: bool = False
+
+
+class MergeCard(_Part):
+    """How boxes of different tiles that show the same thing become one."""
+
+    method: Literal["nms", "greedy_nmm"] = "nms"
+    metric: Literal["iou", "ios"] = "iou"
+    threshold: Unit = 0.5
+    class_aware: bool = True
+
+
+class ModelCard(_Part):
+    """Everything Windhover needs to know about a model."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,49}$")]
+    file: Annotated[str, Field(min_length=1)] = Field(description="the ONNX file, relative to the card")
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    layout: Layout | None = Field(default=None, description="without it the layout is recognised by the output's shape")
+    input: InputCard
+    classes: Annotated[tuple[ClassCard, ...], Field(min_length=1)]
+    thresholds: ThresholdCard = ThresholdCard()
+    tiling: TilingCard = TilingCard()
+    merge: MergeCard = MergeCard()
+    max_detections: Annotated[int, Field(gt=0, le=100_000)] = 1000
+    precision: Precision = Field(default="f32", description="what the engine may compute in")
+    licence: Annotated[str, Field(min_length=1)]
+    training: dict[str, JsonValue] = Field(default_factory=dict, description="where the model comes from")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [one.name for one in self.classes]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"classes: {', '.join(twice)} stands there twice; every class needs its own name")
+        return self
+
+
+def default_card_path() -> Path:
+    """The card of the model that ships: under ``models/`` in a checkout, inside ``detectors`` in an installed wheel."""
+    here = Path(__file__).resolve().parent
+    checkout = here.parent / "models" / DEFAULT_MODEL
+    return checkout if checkout.is_file() else here / "models" / DEFAULT_MODEL
+
+
+def read_card(path: Path) -> ModelCard:
+    """The card at ``path``. Raises ModelLoadError that names the field when the file is missing or wrong."""
+    try:
+        return ModelCard.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ModelLoadError(
+            f"model card {path} cannot be read ({error.strerror}); "
+            "set detector.model (WINDHOVER_DETECTOR__MODEL) to a model.yaml"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ModelLoadError(f"model card {path} is not YAML: {error}") from error
+    except ValidationError as error:
+        raise ModelLoadError(f"model card {path}: {_faults(error)}; correct the card") from error
+
+
+def _faults(error: ValidationError) -> str:
+    """The first faults in ``error``, each with its field and the value received."""
+    texts = []
+    for fault in error.errors()[:5]:
+        field = ".".join(map(str, fault["loc"])) or "the card"
+        received = (
+            "" if fault["type"] == "missing" or isinstance(fault["input"], dict) else f" (got {fault['input']!r})"
+        )
+        texts.append(f"{field}: {fault['msg']}{received}")
+    return "; ".join(texts)
+
+
+def verified_model_file(card: ModelCard, card_path: Path) -> Path:
+    """Where the card's ONNX file lies, its checksum compared. Raises ModelLoadError when it is missing or another."""
+    path = card_path.parent / card.file
+    try:
+        with path.open("rb") as file:
+            found = file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelLoadError(
+            f"model file {path} cannot be read ({error.strerror}); "
+            f"put the ONNX file there, or correct file in {card_path}"
+        ) from error
+    if found != card.sha256:
+        raise ModelLoadError(
+            f"model file {path} has SHA-256 {found}, the card {card_path} says {card.sha256}: "
+            "the file is damaged or not the one meant; fetch it again, or correct sha256 if you replaced it on purpose"
+        )
+    return path

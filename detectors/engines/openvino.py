@@ -1,0 +1,120 @@
+"""OpenVINO on the CPU: uint8 tiles go in as they are, conversion runs in the graph, tiles run side by side."""
+
+from __future__ import annotations
+
+import queue
+from collections import deque
+
+import numpy as np
+import openvino as ov
+from openvino import preprocess
+
+from detectors.arrays import ImageArray, Outputs
+from detectors.engines.port import EngineRequest, fixed_batch
+from detectors.errors import InferenceError, ModelLoadError
+
+
+class OpenVinoEngine:
+    """One compiled model in throughput mode and a pool of infer requests shared by all callers."""
+
+    name = "openvino"
+
+    def __init__(self, request: EngineRequest) -> None:
+        """Raises ModelLoadError when OpenVINO cannot load the model."""
+        try:
+            core = ov.Core()
+            model = core.read_model(request.path)
+            if len(model.inputs) != 1:
+                raise ModelLoadError(f"{request.path} takes {len(model.inputs)} inputs; one picture is expected")
+            shape = [dim.get_length() if dim.is_static else None for dim in model.input().partial_shape]
+            self._batch = fixed_batch(shape, request.input, request.path)
+            card = request.input
+            model.reshape([self._batch, 3, card.height, card.width])
+            options: dict[str, str | int] = {
+                "PERFORMANCE_HINT": "THROUGHPUT",
+                "INFERENCE_NUM_THREADS": request.threads,
+            }
+            if request.precision != "auto":
+                options["INFERENCE_PRECISION_HINT"] = request.precision
+            compiled = core.compile_model(_with_conversion(model, request), "CPU", options)
+            precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+            count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        except RuntimeError as error:
+            raise ModelLoadError(f"OpenVINO cannot load {request.path}: {error}") from error
+        self._outputs = range(len(compiled.outputs))
+        self._idle: queue.SimpleQueue[ov.InferRequest] = queue.SimpleQueue()
+        for _ in range(count):
+            self._idle.put(compiled.create_infer_request())
+        self.reason = (
+            f"OpenVINO {ov.__version__.split('-')[0]} computes in {precision} on {request.threads} threads, "
+            f"{count} tiles side by side"
+        )
+        self.batch_size = count * self._batch
+        # While one call collects its last tiles, the next one already has tiles in the queue.
+        self.parallel = 2
+
+    def run(self, tiles: ImageArray) -> Outputs:
+        """See :class:`detectors.engines.port.Engine`."""
+        if len(tiles) % self._batch:
+            missing = self._batch - len(tiles) % self._batch
+            padded = np.concatenate((tiles, np.zeros((missing, *tiles.shape[1:]), np.uint8)))
+            return tuple(output[: len(tiles)] for output in self.run(padded))
+        parts: list[list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]] = []
+        under_way: deque[ov.InferRequest] = deque()
+        try:
+            for start in range(0, len(tiles), self._batch):
+                idle = self._take_idle(under_way, parts)
+                idle.set_input_tensor(ov.Tensor(tiles[start : start + self._batch], shared_memory=True))
+                under_way.append(idle)
+                idle.start_async()
+            while under_way:
+                self._idle.put(self._collect(under_way, parts))
+        except RuntimeError as error:
+            raise InferenceError(f"OpenVINO failed on {len(tiles)} tiles: {error}") from error
+        finally:
+            for left in under_way:
+                left.cancel()
+                self._idle.put(left)
+        return tuple(np.concatenate(output) for output in zip(*parts, strict=True))
+
+    def _take_idle(
+        self, under_way: deque[ov.InferRequest], parts: list[list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]]
+    ) -> ov.InferRequest:
+        """An idle request: from the pool, else this call's own oldest one when it is done, else the next to return."""
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            return self._collect(under_way, parts) if under_way else self._idle.get()
+
+    def _collect(
+        self, under_way: deque[ov.InferRequest], parts: list[list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]]
+    ) -> ov.InferRequest:
+        """Wait for the oldest request under way and copy its outputs, so that it can be used again."""
+        oldest = under_way[0]
+        oldest.wait()
+        parts.append([oldest.get_output_tensor(index).data.astype(np.float32) for index in self._outputs])
+        return under_way.popleft()
+
+    def close(self) -> None:
+        """See :class:`detectors.engines.port.Engine`."""
+        self._idle = queue.SimpleQueue()
+
+
+def _with_conversion(model: ov.Model, request: EngineRequest) -> ov.Model:
+    """``model`` with an input of uint8 NHWC BGR: channel order, scaling and layout become part of the graph."""
+    card = request.input
+    steps = preprocess.PrePostProcessor(model)
+    picture = steps.input()
+    picture.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(
+        preprocess.ColorFormat.BGR
+    )
+    picture.model().set_layout(ov.Layout("NCHW"))
+    picture.preprocess().convert_element_type(ov.Type.f32)
+    if card.channels == "rgb":
+        picture.preprocess().convert_color(preprocess.ColorFormat.RGB)
+    # (pixel * scale - mean) / std, written as OpenVINO's (pixel - a) / b.
+    if any(card.mean):
+        picture.preprocess().mean([mean / card.scale for mean in card.mean])
+    if card.scale != 1 or any(std != 1 for std in card.std):
+        picture.preprocess().scale([std / card.scale for std in card.std])
+    return steps.build()

@@ -1,0 +1,75 @@
+"""The port every engine implements: uint8 tiles in, float32 outputs out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from detectors.arrays import ImageArray, Outputs
+from detectors.card import InputCard, Precision
+from detectors.errors import ModelLoadError
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """What an engine is asked to load.
+
+    path: the ONNX file; input: how pixels become the model's input; threads: CPU threads to use, at least 1;
+    precision: what it may compute in.
+    """
+
+    path: Path
+    input: InputCard
+    threads: int
+    precision: Precision
+
+
+class Engine(Protocol):
+    """A loaded model. ``run`` may be called from several threads at once."""
+
+    @property
+    def name(self) -> str:
+        """For example ``openvino``."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why this engine, and how it computes (precision, threads), in words."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Tiles per ``run`` it is fastest with; any other number works too."""
+        ...
+
+    @property
+    def parallel(self) -> int:
+        """How many ``run`` calls at a time, from threads of their own, keep it busy."""
+        ...
+
+    def run(self, tiles: ImageArray) -> Outputs:
+        """The model's outputs for ``tiles``: uint8 (N, height, width, 3) BGR, contiguous, N >= 1.
+
+        Returns float32 arrays whose first axis is N. Raises InferenceError when the engine fails.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give threads and memory back; no ``run`` may be under way or follow."""
+        ...
+
+
+def fixed_batch(shape: list[int | None], card: InputCard, path: Path) -> int:
+    """The batch size to run an input of ``shape`` with (None: dynamic): its own when fixed, else 1.
+
+    Raises ModelLoadError when the input is not (N, 3, height, width) of the card.
+    """
+    wanted = (3, card.height, card.width)
+    fits = len(shape) == 4 and all(have in (None, want) for have, want in zip(shape[1:], wanted, strict=True))
+    if not fits:
+        raise ModelLoadError(
+            f"{path} takes input {shape}, the card says (N, 3, {card.height}, {card.width}): "
+            "correct input.width and input.height in the card"
+        )
+    return shape[0] or 1

@@ -1,0 +1,29 @@
+"""The grids of anchor-free detectors: where each of a model's anchors lies in its input."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.arrays import FloatArray
+
+STRIDES = (8, 16, 32)
+
+
+def anchor_count(width: int, height: int) -> int:
+    """How many anchors a model with strides 8, 16 and 32 has for an input of ``width`` × ``height`` pixels."""
+    return sum((width // stride) * (height // stride) for stride in STRIDES)
+
+
+def grid(width: int, height: int) -> FloatArray:
+    """float32 (A, 3): column, row and stride of each anchor, stride by stride, row by row."""
+    parts = []
+    for stride in STRIDES:
+        rows, columns = np.mgrid[: height // stride, : width // stride]
+        strides = np.full(rows.size, stride)
+        parts.append(np.stack((columns.ravel(), rows.ravel(), strides), axis=1))
+    return np.concatenate(parts).astype(np.float32)
+
+
+def corners(centres: FloatArray, sizes: FloatArray) -> FloatArray:
+    """float32 (K, 4) xyxy of boxes given as centres (K, 2) and sizes (K, 2)."""
+    return np.concatenate((centres - sizes / 2, centres + sizes / 2), axis=1)

@@ -1,0 +1,43 @@
+"""The YOLOv8 layout (YOLO11 too): one output (N, 4 + classes, anchors), boxes as centre and size, no objectness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from detectors.arrays import Outputs, RawBoxes
+from detectors.heads.checks import require_numbers
+from detectors.heads.grids import anchor_count, corners
+from detectors.heads.port import Shape
+
+
+class YoloV8Head:
+    """Rows cx, cy, w, h in pixels of the input, then one sigmoided score per class."""
+
+    def __init__(self, width: int, height: int, classes: int) -> None:
+        """``width`` and ``height`` of the input in pixels, and the number of ``classes``."""
+        self._shape = (4 + classes, anchor_count(width, height))
+
+    def mismatch(self, shapes: Sequence[Shape]) -> str | None:
+        """See :class:`detectors.heads.port.Head`."""
+        if len(shapes) == 1 and shapes[0][1:] == self._shape:
+            return None
+        rows, anchors = self._shape
+        return f"yolov8 with {rows - 4} classes has one output (N, {rows}, {anchors}), this model has {list(shapes)}"
+
+    def decode(self, outputs: Outputs, confidence: float) -> RawBoxes:
+        """See :class:`detectors.heads.port.Head`. One box per anchor: that of its best class."""
+        (output,) = outputs
+        scores = output[:, 4:]
+        best = scores.max(axis=1)
+        require_numbers(best, "scores")
+        tiles, anchors = np.nonzero(best >= confidence)
+        found = output[tiles, :4, anchors]
+        require_numbers(found, "boxes")
+        return RawBoxes(
+            boxes=corners(found[:, :2], found[:, 2:]),
+            scores=best[tiles, anchors],
+            classes=scores[tiles, :, anchors].argmax(axis=1).astype(np.int32),
+            tiles=tiles.astype(np.int32),
+        )
