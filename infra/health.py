@@ -54,6 +54,11 @@ class HealthPart:
         self._last_sign: float | None = None
         metrics.READY.labels(name).set(0)
 
+    @property
+    def reason(self) -> str | None:
+        """Why it is not ready; None when it is."""
+        return self._reason
+
     def ready(self) -> None:
         """It can do its work."""
         self._set(None)

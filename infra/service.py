@@ -70,20 +70,26 @@ async def run_components(
         with _signals(stopping, hurry):
             async with _waiting_for(stopping) as told:
                 await asyncio.wait({told, *everything}, return_when=asyncio.FIRST_COMPLETED)
-            if not stopping.is_set():
-                _blame([(task, component) for task, component in everything.items() if task.done()], health)
-                clean = False
-                stopping.set()
-            else:
-                clean = True
-            clean &= await _drain(first_tasks, health, drain_timeout_s, hurry)
+            blamed = set() if stopping.is_set() else {task for task in everything if task.done()}
+            for task in blamed:
+                _blame(task, everything[task], health)
+            stopping.set()
+            clean = await _drain(_without(first_tasks, blamed), health, drain_timeout_s, hurry)
             stop_last.set()
-            clean &= await _drain(last_tasks, health, drain_timeout_s, hurry)
+            clean &= await _drain(_without(last_tasks, blamed), health, drain_timeout_s, hurry)
     finally:
         for task in everything:
             task.cancel()
+    clean = clean and not blamed
     log.info("stopped", extra={"clean": clean})
     return EXIT_OK if clean else EXIT_FAILED
+
+
+_Tasks = dict[asyncio.Task[None], Component]
+
+
+def _without(tasks: _Tasks, others: set[asyncio.Task[None]]) -> _Tasks:
+    return {task: component for task, component in tasks.items() if task not in others}
 
 
 def _start(component: Component, stop: asyncio.Event, health: Health) -> asyncio.Task[None]:
@@ -123,22 +129,19 @@ async def _waiting_for(event: asyncio.Event) -> AsyncIterator[asyncio.Task[bool]
         await asyncio.wait({task})
 
 
-def _blame(ended: Sequence[tuple[asyncio.Task[None], Component]], health: Health) -> None:
-    """Say in log and health which components ended though nobody told them to, and why."""
-    for task, component in ended:
-        error = None if task.cancelled() else task.exception()
-        if error is None:
-            reason = "it returned though nobody told it to stop"
-            log.error("component %s stopped: %s; stopping the process", component.name, reason)
-        else:
-            reason = f"{type(error).__name__}: {error}" if isinstance(error, WindhoverError) else type(error).__name__
-            log.error("component %s failed: %s; stopping the process", component.name, error, exc_info=error)
-        health.part(component.name).dead(reason)
+def _blame(task: asyncio.Task[None], component: Component, health: Health) -> None:
+    """Say in log and health that ``component`` ended though nobody told it to, and why."""
+    error = None if task.cancelled() else task.exception()
+    if error is None:
+        reason = "it returned though nobody told it to stop"
+        log.error("component %s stopped: %s; stopping the process", component.name, reason)
+    else:
+        reason = f"{type(error).__name__}: {error}" if isinstance(error, WindhoverError) else type(error).__name__
+        log.error("component %s failed: %s; stopping the process", component.name, error, exc_info=error)
+    health.part(component.name).dead(reason)
 
 
-async def _drain(
-    tasks: dict[asyncio.Task[None], Component], health: Health, timeout_s: float, hurry: asyncio.Event
-) -> bool:
+async def _drain(tasks: _Tasks, health: Health, timeout_s: float, hurry: asyncio.Event) -> bool:
     """Wait for ``tasks`` that were told to stop, then cancel; whether all ended by themselves and well."""
     if not tasks:
         return True

@@ -114,6 +114,10 @@ class GatewaySettings(_Section):
     max_metadata_bytes: PositiveInt = 16_384
     max_clock_skew_s: PositiveSeconds = 300.0
     max_concurrent_uploads: PositiveInt = 64
+    max_in_flight_bytes: PositiveInt = Field(
+        default=256_000_000, description="of all uploads that are under way together"
+    )
+    body_timeout_s: PositiveSeconds = Field(default=30.0, description="in which a whole upload must have come")
     token_refresh_s: PositiveSeconds = 2.0
     publish_timeout_s: PositiveSeconds = 10.0
     cors_origins: tuple[str, ...] = ()
@@ -143,7 +147,10 @@ class SinkSettings(_Section):
     """What all sinks share."""
 
     batch_records: PositiveInt = 500
-    batch_wait_s: PositiveSeconds = 0.1
+    batch_bytes: PositiveInt = Field(default=16_000_000, description="about the most that one batch holds in memory")
+    batch_wait_s: Annotated[float, Field(ge=0)] = Field(
+        default=0.05, description="how long a batch that is not full waits for more; 0 writes at once"
+    )
 
 
 class SseSettings(_Section):

@@ -183,6 +183,9 @@ class OriginalRecord(_Part):
     key: str | None
     value: Base64 | None
     headers: list[tuple[str, Base64]]
+    omitted: bool = Field(
+        default=False, description="Value and headers are left out, being larger than the dead-letter topic takes"
+    )
 
 
 class DeadLetter(Event):

@@ -156,7 +156,8 @@ def configure_logging(
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
+        logger.setLevel(logging.NOTSET)
         logger.propagate = True
-    # These two tell about every request and every reconnect at INFO.
-    for name in ("uvicorn.access", "aiokafka"):
+    # These tell about each start, request and reconnect at INFO; what matters of it is told by our own logs.
+    for name in ("uvicorn", "aiokafka"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -1,0 +1,234 @@
+"""The one failure policy: the world's faults are retried, a record's own go to the dead letters, nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import UUID
+
+import orjson
+
+from infra.broker.port import InRecord, OutRecord
+from infra.errors import TransientError
+from infra.health import HealthPart
+from infra.publishing import event_record
+from infra.settings import RetrySettings
+from infra.telemetry import metrics
+from infra.telemetry.logs import redact
+from infra.telemetry.tracing import trace_of
+from schemas.errors import WindhoverError
+from schemas.events import DeadLetter, OriginalRecord
+from schemas.ids import dead_letter_id
+from schemas.timestamps import utc_now
+
+log = logging.getLogger(__name__)
+
+UNEXPECTED = "UNEXPECTED_ERROR"
+_LONGEST_MESSAGE = 4_000
+_NO_KEY = "unknown"
+
+ResultT = TypeVar("ResultT")
+
+
+class StoppedError(WindhoverError):
+    """The process is stopping; what was being retried was given up, and nothing of it was committed."""
+
+    code = "STOPPED"
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same call may succeed later by itself.
+
+    An OSError (connection, time-out, full disk) is always the world's fault and never a record's, so it counts too,
+    wherever an adapter let one through.
+    """
+    return isinstance(error, TransientError | OSError)
+
+
+def error_code(error: BaseException) -> str:
+    """The stable, bounded name of ``error`` for metrics, logs and dead letters."""
+    if isinstance(error, WindhoverError):
+        return error.code
+    return TransientError.code if is_transient(error) else UNEXPECTED
+
+
+def error_text(error: BaseException) -> str:
+    """``error`` for people: never a known secret, never longer than a dead letter takes."""
+    text = str(error) if isinstance(error, WindhoverError) else f"{type(error).__name__}: {error}"
+    return redact(text)[:_LONGEST_MESSAGE]
+
+
+class Backoff:
+    """Delays that double up to a limit; each is drawn from its upper half, so that many clients do not come as one."""
+
+    def __init__(self, policy: RetrySettings, *, rng: random.Random | None = None) -> None:
+        self._policy = policy
+        self._rng = rng or random.Random()  # noqa: S311 (spreads load, guards nothing)
+        self._next_s = policy.first_delay_s
+
+    def next_delay_s(self) -> float:
+        """How long to wait before the next try."""
+        whole = min(self._next_s, self._policy.max_delay_s)
+        self._next_s = min(whole * 2, self._policy.max_delay_s)
+        return whole * self._rng.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        """It worked: begin again with the first delay."""
+        self._next_s = self._policy.first_delay_s
+
+    async def wait(self, stop: asyncio.Event) -> bool:
+        """Wait for the next delay, or less when ``stop`` is set; whether to try again."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), self.next_delay_s())
+        return not stop.is_set()
+
+
+async def retrying(
+    operation: Callable[[], Awaitable[ResultT]],
+    *,
+    policy: RetrySettings,
+    stop: asyncio.Event,
+    health: HealthPart,
+    what: str,
+    group: str = "",
+    meanwhile: Callable[[], Awaitable[None]] | None = None,
+) -> ResultT:
+    """The result of ``operation``, tried until it succeeds or ``stop`` is set (StoppedError).
+
+    Only the world's faults (:func:`is_transient`) are retried, with growing delays; any other error is raised at once.
+    Meanwhile ``health`` is not ready and says that ``what`` ("writing to postgres") is waiting and why; when the
+    operation succeeds, it is what it was before. ``meanwhile`` runs after each failure (to look whether it still makes
+    sense: what it raises ends the retrying). ``group`` (a consumer group, bounded) labels the metric.
+    """
+    backoff = Backoff(policy)
+    before = health.reason
+    tries = 0
+    while True:
+        health.alive()
+        try:
+            result = await operation()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            tries += 1
+            code = error_code(error)
+            metrics.RETRIES.labels(group, code).inc()
+            reason = f"{what}: {error_text(error)}"
+            health.not_ready(reason)
+            # The first failure and then each tenth: a long outage must not fill the disk with logs.
+            level = logging.WARNING if tries % 10 == 1 else logging.DEBUG
+            log.log(level, "waiting: %s", reason, extra={"code": code, "tries": tries, "group": group})
+            if meanwhile is not None:
+                await meanwhile()
+            if not await backoff.wait(stop):
+                raise StoppedError(f"{what}: given up after {tries} tries because the process stops") from error
+        else:
+            if tries:
+                if before is None:
+                    health.ready()
+                else:
+                    health.not_ready(before)
+                log.info("resumed: %s", what, extra={"tries": tries, "group": group})
+            return result
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What every step of a consumer needs: the policy, when to stop, whom to tell, and for which group."""
+
+    policy: RetrySettings
+    stop: asyncio.Event
+    health: HealthPart
+    group: str
+
+    async def retrying(
+        self,
+        operation: Callable[[], Awaitable[ResultT]],
+        what: str,
+        meanwhile: Callable[[], Awaitable[None]] | None = None,
+    ) -> ResultT:
+        """:func:`retrying` under this policy."""
+        return await retrying(
+            operation,
+            policy=self.policy,
+            stop=self.stop,
+            health=self.health,
+            what=what,
+            group=self.group,
+            meanwhile=meanwhile,
+        )
+
+
+def dead_letter(
+    record: InRecord,
+    *,
+    group: str,
+    error: BaseException,
+    attempts: int,
+    topic: str,
+    whole: bool = True,
+) -> OutRecord:
+    """The dead letter of ``record`` for ``topic``, with the reason and the original byte for byte.
+
+    The same record failing in the same group has the same id, however often it is told. With ``whole`` False the
+    original's value and headers are left out (for one too large for the dead-letter topic): the letter then says where
+    the original stands, and re-driving reads it there.
+    """
+    device_id, frame_id = _ids(record)
+    failed_at = utc_now()
+    message = error_text(error)
+    if not whole:
+        size = len(record.value or b"")
+        note = f" (original of {size} bytes left out: it is larger than {topic} takes; it stands at its own place)"
+        message = message[: _LONGEST_MESSAGE - len(note)] + note
+    letter = DeadLetter(
+        id=dead_letter_id(group, record.topic, record.partition, record.offset),
+        group=group,
+        reason=error_code(error),
+        message=message,
+        attempts=attempts,
+        failed_at=failed_at,
+        device_id=device_id,
+        frame_id=frame_id,
+        original=OriginalRecord(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            # Kafka says -1 where a record has no time.
+            timestamp_ms=max(0, record.timestamp_ms),
+            key=record.key,
+            value=record.value if whole else None,
+            headers=list(record.headers) if whole else [],
+            omitted=not whole,
+        ),
+    )
+    return event_record(
+        topic,
+        letter,
+        id=letter.id,
+        source=f"windhover/{group}",
+        subject=device_id,
+        time=failed_at,
+        key=record.key or device_id or _NO_KEY,
+        trace=trace_of(record.headers),
+    )
+
+
+def _ids(record: InRecord) -> tuple[str | None, UUID | None]:
+    """Device and frame of a record, as far as they can be read from whatever it holds; the key is the device id."""
+    device_id, frame_id = record.key, None
+    try:
+        data = orjson.loads(record.value or b"null")
+    except orjson.JSONDecodeError:
+        return device_id, None
+    if isinstance(data, dict):
+        named = data.get("device_id")
+        device_id = named if isinstance(named, str) else device_id
+        with suppress(ValueError):
+            frame_id = UUID(str(data.get("frame_id")))
+    return device_id, frame_id
