@@ -1,0 +1,89 @@
+"""Puts the gateway together: endpoints, middleware, and the error body for whatever the framework itself refuses."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Literal
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.routing import Route
+
+from infra.health import Health
+from infra.telemetry.http import REQUEST_ID_HEADER, HttpTelemetry
+from ingest.gateway.edge import API_VERSION, Edge
+from ingest.gateway.errors import http_exception_response, validation_response
+from ingest.gateway.fields import HEADER_PREFIX, KNOWN_FIELDS
+from ingest.gateway.frames import FramesEndpoint
+from ingest.gateway.openapi import DESCRIPTION, document
+from ingest.gateway.parts import GatewayParts
+
+FRAMES_PATH = "/api/v1/frames"
+
+
+class HealthAnswer(BaseModel):
+    """How the gateway is."""
+
+    status: Literal["healthy", "unhealthy"]
+    version: str
+    parts: dict[str, str]
+
+
+def create_gateway(parts: GatewayParts) -> FastAPI:
+    """The gateway's ASGI app. Raises SettingsError when its settings contradict each other."""
+    app = FastAPI(title="Windhover gateway", version=API_VERSION, description=DESCRIPTION)
+    # Starlette runs the middleware added last first: telemetry outermost, so that every answer has its request id.
+    app.add_middleware(Edge)
+    if parts.settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(parts.settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "X-API-Token",
+                REQUEST_ID_HEADER,
+                *(HEADER_PREFIX + name.replace("_", "-") for name in KNOWN_FIELDS),
+            ],
+            expose_headers=[REQUEST_ID_HEADER, "X-API-Version", "Retry-After"],
+        )
+    app.add_middleware(HttpTelemetry)
+    app.add_exception_handler(HTTPException, http_exception_response)
+    app.add_exception_handler(RequestValidationError, validation_response)
+    # A plain ASGI route: FastAPI would read the body before anybody could look at the token.
+    app.router.routes.append(Route(FRAMES_PATH, FramesEndpoint(parts), methods=["POST"]))
+    _add_operations(app, parts.health)
+    document(app, FRAMES_PATH, parts.settings)
+    return app
+
+
+def _add_operations(app: FastAPI, health: Health) -> None:
+    """Health and metrics, as seed 1 names them."""
+    release = version("windhover")
+
+    @app.get(
+        "/api/v1/health",
+        tags=["operations"],
+        summary="Whether frames can be taken now",
+        response_model=HealthAnswer,
+        responses={503: {"model": HealthAnswer, "description": "A part is away"}},
+    )
+    async def tell_health() -> JSONResponse:
+        report = health.report()
+        answer = HealthAnswer(
+            status="healthy" if report.ready else "unhealthy",
+            version=release,
+            parts={name: part.fault or part.reason or "ready" for name, part in report.parts.items()},
+        )
+        return JSONResponse(answer.model_dump(), 200 if report.ready else 503)
+
+    @app.get("/api/v1/metrics", tags=["operations"], summary="Prometheus metrics", response_class=Response)
+    async def tell_metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,182 @@
+"""The one error body of the HTTP API (seed 2's "Error Response Format"), and which error becomes which answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from random import uniform
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from infra.errors import TransientError
+from ingest.images import ImageError
+from schemas.errors import WindhoverError
+from schemas.timestamps import format_utc, utc_now
+
+log = logging.getLogger(__name__)
+
+DOCUMENTATION_URL = "/docs"
+
+# What a device is told when a part behind the gateway is away; the operator's log has the whole text.
+_AWAY = {
+    "STORAGE_UNAVAILABLE": "the frame store is away just now, so nothing was stored",
+    "BROKER_UNAVAILABLE": "the broker is away just now, so the frame was not accepted",
+    "DATABASE_UNAVAILABLE": "the device tokens can't be read just now",
+}
+_HTTP_CODES = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
+
+
+class ApiError(WindhoverError):
+    """A request that is answered with an error. ``message`` is for people, and never holds a secret."""
+
+    code = "BAD_REQUEST"
+    status = 400
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: str | None = None,
+        field: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """``field`` names the parameter at fault, ``details`` says what to do."""
+        super().__init__(message)
+        self.details = details
+        self.field = field
+        self.headers = dict(headers or {})
+
+
+class ValidationFailedError(ApiError):
+    """A parameter is unknown, missing, or wrong."""
+
+    code = "VALIDATION_ERROR"
+
+
+class InvalidCaptureTimeError(ApiError):
+    """The capture time is missing, malformed, or in the future."""
+
+    code = "INVALID_CAPTURE_TIME"
+
+
+class UploadIncompleteError(ApiError):
+    """The client went away before its body was complete; nobody hears this answer, but it is counted."""
+
+    code = "UPLOAD_INCOMPLETE"
+
+
+class UnauthorizedError(ApiError):
+    """No token, or one that is unknown or revoked."""
+
+    code = "UNAUTHORIZED"
+    status = 401
+
+
+class ForbiddenError(ApiError):
+    """The token is good, but for another device."""
+
+    code = "ACCESS_DENIED"
+    status = 403
+
+
+class UploadTimeoutError(ApiError):
+    """The body came too slowly."""
+
+    code = "UPLOAD_TIMEOUT"
+    status = 408
+
+
+class UnsupportedMediaTypeError(ApiError):
+    """The request's Content-Type is none that carries an image."""
+
+    code = "UNSUPPORTED_MEDIA_TYPE"
+    status = 415
+
+
+class OverloadedError(ApiError):
+    """As many uploads as the gateway takes are under way; nothing was read."""
+
+    code = "OVERLOADED"
+    status = 503
+
+
+def retry_after() -> dict[str, str]:
+    """A Retry-After header of one to five seconds, drawn at random so that devices don't come back all at once."""
+    return {"Retry-After": str(round(uniform(1, 5)))}  # noqa: S311 (spreads load, guards nothing)
+
+
+def error_response(error: WindhoverError, request_id: str) -> Response:
+    """The answer to a request that failed with ``error``."""
+    if isinstance(error, ApiError):
+        headers = error.headers
+        if error.status == 503:
+            headers = {**retry_after(), **headers}
+        return _response(error.status, _body(error.code, str(error), request_id, error.details, error.field), headers)
+    if isinstance(error, ImageError):
+        details = "The content decides, not the name or the Content-Type; the limits are settings of the gateway."
+        return _response(400, _body(error.code, str(error), request_id, details, "image"), {})
+    if isinstance(error, TransientError):
+        log.warning("a part behind the gateway is away: %s", error, extra={"code": error.code})
+        message = _AWAY.get(error.code, "a part behind the gateway is away just now")
+        details = "Send the same request again after Retry-After seconds; the same frame is never counted twice."
+        return _response(503, _body(error.code, message, request_id, details), retry_after())
+    log.error("the request failed: %s", error, extra={"code": error.code})
+    return _internal(request_id)
+
+
+def internal_error_response(request_id: str) -> Response:
+    """The answer when Windhover itself is at fault; says nothing about its inside."""
+    return _internal(request_id)
+
+
+async def http_exception_response(request: Request, error: Exception) -> Response:
+    """The framework's own refusals (404, 405, …) in the one error body."""
+    assert isinstance(error, HTTPException)
+    code = _HTTP_CODES.get(error.status_code, f"HTTP_{error.status_code}")
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    return _response(error.status_code, _body(code, message, request_id_of(request.scope)), dict(error.headers or {}))
+
+
+async def validation_response(request: Request, error: Exception) -> Response:
+    """The framework's own validation errors in the one error body, naming the first field at fault."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:]) or None
+    details = f"{len(error.errors())} fields are wrong"
+    return _response(422, _body("VALIDATION_ERROR", first["msg"], request_id_of(request.scope), details, field), {})
+
+
+def request_id_of(scope: Scope) -> str:
+    """The id that the telemetry middleware gave to the request."""
+    return str(scope.get("state", {}).get("request_id", ""))
+
+
+def _internal(request_id: str) -> Response:
+    details = f"Nothing was accepted. Tell whoever runs this gateway the request id {request_id}."
+    return _response(500, _body("INTERNAL_ERROR", "the gateway failed at this request", request_id, details), {})
+
+
+def _body(
+    code: str, message: str, request_id: str, details: str | None = None, field: str | None = None
+) -> dict[str, str | None]:
+    body: dict[str, str | None] = {
+        "status": "error",
+        "message": message,
+        "error_code": code,
+        "details": details,
+        "timestamp": format_utc(utc_now()),
+        "request_id": request_id,
+    }
+    if field is not None:
+        body["field"] = field
+        body["documentation_url"] = DOCUMENTATION_URL
+    return body
+
+
+def _response(status: int, body: dict[str, str | None], headers: Mapping[str, str]) -> Response:
+    return Response(orjson.dumps(body), status, headers, media_type="application/json")

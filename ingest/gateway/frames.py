@@ -1,0 +1,247 @@
+"""POST /api/v1/frames: token, parameters, body, content; then stored, announced, and only then accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from urllib.parse import quote
+from uuid import UUID
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from infra.errors import BrokerUnavailableError, SettingsError
+from infra.publishing import event_record
+from infra.telemetry import metrics
+from infra.telemetry.logs import bind
+from ingest.exif import Capture, read_capture
+from ingest.gateway.body import Body, declared_length, read_body
+from ingest.gateway.errors import (
+    ForbiddenError,
+    InvalidCaptureTimeError,
+    UnauthorizedError,
+    UnsupportedMediaTypeError,
+)
+from ingest.gateway.fields import FrameFields, pairs_of, parse_fields, sanitise_filename
+from ingest.gateway.multipart import OVERHEAD_BYTES, parse_form
+from ingest.gateway.parts import GatewayParts
+from ingest.gateway.slots import UploadSlots
+from ingest.images import ImageLimits, inspect_image
+from schemas.events import FrameCaptured, ImageRef
+from schemas.geometry import CameraGeometry
+from schemas.ids import frame_id
+from schemas.timestamps import format_utc, utc_now
+from schemas.topics import FRAMES_LIVE
+
+log = logging.getLogger(__name__)
+
+SOURCE = "/windhover/gateway"
+
+# Hashing this much takes the event loop a millisecond; more goes to a thread.
+_HASH_INLINE_BYTES = 1 << 20
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="windhover"'}
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """A frame as it came: bytes, their hash, and what the request says about them."""
+
+    image: Body
+    fields: FrameFields
+
+
+class FramesEndpoint:
+    """The endpoint as a plain ASGI app: nothing stands between the socket and the hash."""
+
+    def __init__(self, parts: GatewayParts) -> None:
+        """Raises SettingsError when one upload of the allowed size would not fit the allowed memory."""
+        settings = parts.settings
+        self._parts = parts
+        self._limits = ImageLimits(
+            max_image_bytes=settings.max_image_bytes,
+            min_side_px=settings.min_side_px,
+            max_side_px=settings.max_side_px,
+            max_pixels=settings.max_pixels,
+        )
+        self._max_form_bytes = settings.max_image_bytes + settings.max_metadata_bytes + OVERHEAD_BYTES
+        if settings.max_in_flight_bytes < self._max_form_bytes:
+            raise SettingsError(
+                f"gateway.max_in_flight_bytes is {settings.max_in_flight_bytes}, less than one upload may have "
+                f"({self._max_form_bytes}); raise it or lower gateway.max_image_bytes"
+            )
+        self._slots = UploadSlots(settings.max_concurrent_uploads, settings.max_in_flight_bytes)
+        self._skew = timedelta(seconds=settings.max_clock_skew_s)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one upload; errors are raised for the edge to answer."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        token_device = self._authenticate(headers)
+        with bind(device_id=token_device):
+            pairs = pairs_of(scope["query_string"], scope["headers"])
+            early = parse_fields(pairs, self._parts.settings.max_metadata_bytes)
+            _check_device(early, token_device)
+            content_type = _content_type(headers)
+            is_form = content_type.lower().startswith("multipart/form-data")
+            limit = self._max_form_bytes if is_form else self._limits.max_image_bytes
+            with self._slots.take(declared_length(headers, limit)):
+                body = await read_body(receive, limit, self._parts.settings.body_timeout_s)
+                upload = await self._open_form(body, content_type, pairs) if is_form else _Upload(body, early)
+                _check_device(upload.fields, token_device)
+                event = await self._accept(token_device, upload)
+        await self._answer(event)(scope, receive, send)
+
+    def _authenticate(self, headers: dict[bytes, bytes]) -> str:
+        """The device whose token the request shows. Raises UnauthorizedError before anything of the body is read."""
+        token = headers.get(b"x-api-token", b"").decode("latin-1").strip()
+        if not token:
+            scheme, _, credentials = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+            token = credentials.strip() if scheme.lower() == "bearer" else ""
+        if not token:
+            raise UnauthorizedError(
+                "no device token",
+                details="Send it as X-API-Token, or as Authorization: Bearer.",
+                headers=_CHALLENGE,
+            )
+        device = self._parts.verifier.verify(token)
+        if device is None:
+            raise UnauthorizedError(
+                "the device token is not valid",
+                details="It is unknown, was revoked, or was rotated out; ask for a new one.",
+                headers=_CHALLENGE,
+            )
+        return device.device_id
+
+    async def _open_form(self, body: Body, content_type: str, pairs: list[tuple[str, str]]) -> _Upload:
+        form = parse_form(body.data, content_type)
+        if form.filename and not any(name == "original_filename" for name, _ in (*pairs, *form.fields)):
+            name = sanitise_filename(form.filename)
+            form.fields.extend([("original_filename", name)] if name else [])
+        fields = parse_fields((*pairs, *form.fields), self._parts.settings.max_metadata_bytes)
+        if len(form.image) > _HASH_INLINE_BYTES:
+            digest = await asyncio.to_thread(sha256, form.image)
+        else:
+            digest = sha256(form.image)
+        return _Upload(Body(form.image, digest.hexdigest()), fields)
+
+    async def _accept(self, device_id: str, upload: _Upload) -> FrameCaptured:
+        """Check the content, store it, announce it. When this returns, the frame is durable and acknowledged."""
+        image, fields = upload.image, upload.fields
+        info = inspect_image(image.data, self._limits)
+        capture = read_capture(image.data, info)
+        received_at = utc_now()
+        captured_at = self._captured_at(fields, capture, received_at)
+        identity = frame_id(device_id, captured_at, image.sha256)
+        uri = await self._parts.store.put(image.data, sha256=image.sha256, media_type=info.media_type)
+        event = FrameCaptured(
+            frame_id=identity,
+            device_id=device_id,
+            captured_at=captured_at,
+            received_at=received_at,
+            image=ImageRef(
+                uri=uri,
+                sha256=image.sha256,
+                size_bytes=info.size_bytes,
+                media_type=info.media_type,
+                width=info.width,
+                height=info.height,
+            ),
+            camera=_camera(fields, capture),
+            metadata=fields.metadata,
+            original_filename=fields.original_filename,
+        )
+        await self._publish(event, identity)
+        metrics.image_stored(device_id)
+        return event
+
+    def _captured_at(self, fields: FrameFields, capture: Capture, now: datetime) -> datetime:
+        """The capture time, from the request or else the image; never the clock, or a retry would be another frame."""
+        moment = fields.captured_at or capture.captured_at
+        if moment is None:
+            raise InvalidCaptureTimeError(
+                "captured_at is missing, and the image's EXIF has no capture time",
+                details="It is part of the frame's identity, so a retry must say the same; RFC 3339 with a zone.",
+                field="captured_at",
+            )
+        if moment > now + self._skew:
+            source = "captured_at" if fields.captured_at else "the capture time in the image's EXIF"
+            raise InvalidCaptureTimeError(
+                f"{source} is {format_utc(moment)}, which is in the future (now {format_utc(now)})",
+                details=f"At most {self._skew.total_seconds():g} s ahead are taken (gateway.max_clock_skew_s); set the "
+                "clock, or give captured_at with its zone.",
+                field="captured_at",
+            )
+        return moment
+
+    async def _publish(self, event: FrameCaptured, identity: UUID) -> None:
+        timeout_s = self._parts.settings.publish_timeout_s
+        record = event_record(
+            FRAMES_LIVE,
+            event,
+            id=identity,
+            source=SOURCE,
+            subject=str(identity),
+            time=event.received_at,
+            key=event.device_id,
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._parts.publisher.publish([record])
+        except TimeoutError as error:
+            raise BrokerUnavailableError(
+                f"the broker did not acknowledge within {timeout_s:g} s (gateway.publish_timeout_s)"
+            ) from error
+
+    def _answer(self, event: FrameCaptured) -> Response:
+        image = event.image
+        links = {}
+        if self._parts.stream_url is not None:
+            links["detections"] = f"{self._parts.stream_url}?device={quote(event.device_id)}"
+        answer = {
+            "frame_id": str(event.frame_id),
+            "status": "accepted",
+            "device_id": event.device_id,
+            "captured_at": format_utc(event.captured_at),
+            "received_at": format_utc(event.received_at),
+            "image": {
+                "sha256": image.sha256,
+                "size_bytes": image.size_bytes,
+                "media_type": image.media_type,
+                "width": image.width,
+                "height": image.height,
+            },
+            "links": links,
+        }
+        return Response(orjson.dumps(answer), 202, media_type="application/json")
+
+
+def _content_type(headers: dict[bytes, bytes]) -> str:
+    """The Content-Type when it can carry an image. Raises UnsupportedMediaTypeError otherwise."""
+    text = headers.get(b"content-type", b"application/octet-stream").decode("latin-1")
+    kind = text.partition(";")[0].strip().lower()
+    if kind.startswith("image/") or kind in ("application/octet-stream", "multipart/form-data"):
+        return text
+    raise UnsupportedMediaTypeError(
+        f"Content-Type {kind[:100]!r} carries no frame",
+        details="Send the image itself as image/* or application/octet-stream, or a multipart form with a part image.",
+        field="Content-Type",
+    )
+
+
+def _check_device(fields: FrameFields, token_device: str) -> None:
+    if fields.device_id is not None and fields.device_id != token_device:
+        raise ForbiddenError(
+            f"the token belongs to another device than {fields.device_id[:255]!r}",
+            details="Leave device_id out, or send the token of that device.",
+            field="device_id",
+        )
+
+
+def _camera(fields: FrameFields, capture: Capture) -> CameraGeometry | None:
+    """What the image tells, with what the request says above it; both were checked before."""
+    if not fields.camera:
+        return capture.camera
+    return (capture.camera or CameraGeometry()).model_copy(update=dict(fields.camera))

@@ -1,0 +1,47 @@
+"""What a gateway is made of; whoever starts the process builds these and closes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from infra.broker.port import Publisher
+from infra.framestore.port import FrameStore
+from infra.health import Health
+from infra.settings import GatewaySettings
+
+
+class VerifiedDevice(Protocol):
+    """Whose token it is."""
+
+    @property
+    def device_id(self) -> str:
+        """The device the token belongs to."""
+        ...
+
+
+class TokenVerifier(Protocol):
+    """Knows the tokens of all devices; asked once per request, so it must answer from memory."""
+
+    def verify(self, token: str) -> VerifiedDevice | None:
+        """The device ``token`` belongs to, or None for an unknown or revoked one.
+
+        Raises a TransientError while the tokens are not known yet (the database is away).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayParts:
+    """Everything a gateway uses.
+
+    ``health`` is what `/api/v1/health` tells. ``stream_url`` is the public address of `/api/v1/detections/stream`;
+    when given, every answer links to it.
+    """
+
+    settings: GatewaySettings
+    verifier: TokenVerifier
+    store: FrameStore
+    publisher: Publisher
+    health: Health = field(default_factory=Health)
+    stream_url: str | None = None
