@@ -62,7 +62,7 @@ class EmbeddedConsumer:
         deadline = clock() + timeout_s
         wanted = partial(self._has_news, topics=topics)
         while True:
-            if self._heart.done():
+            if self._heart.done() and not self._closed:
                 self._heart.result()
             async with self._lock:
                 records = await self._fetch(max_records, topics)

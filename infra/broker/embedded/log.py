@@ -82,7 +82,8 @@ def _check_size(topic: Topic, record: OutRecord, headers: bytes | None) -> None:
     if size > topic.max_message_bytes:
         raise RecordTooLargeError(
             f"record {record.key!r} for topic {topic.name} has {size} bytes, where the topic takes "
-            f"{topic.max_message_bytes}; send less, or raise max_message_bytes in topics.yaml and run `windhover topics apply`"
+            f"{topic.max_message_bytes}; send less, or raise max_message_bytes in topics.yaml and run "
+            "`windhover topics apply`"
         )
 
 

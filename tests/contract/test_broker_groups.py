@@ -1,0 +1,125 @@
+"""Contract: members of a group share the partitions, and partitions move when members come, go and die."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from infra.broker.partitioning import partition_for
+from infra.broker.port import Consumer, TopicPartition
+
+if TYPE_CHECKING:
+    from tests.contract.conftest import BrokerWorld
+
+
+def numbers(consumer: Consumer) -> list[int]:
+    """The partition numbers a member owns."""
+    return sorted({source.partition for source in consumer.assignment()})
+
+
+async def test_one_member_gets_all_and_a_second_poll_gets_no_record_twice(world: BrokerWorld) -> None:
+    topic = world.topic()
+    broker = await world.open(topic)
+    await world.publish(broker, topic, *((f"key-{number % 8}", b"%d" % number) for number in range(200)))
+    consumer = await world.join(broker, world.member(topic))
+    records = await world.take(consumer, 200)
+
+    assert sorted(int(record.value or b"") for record in records) == list(range(200))
+    assert await consumer.poll(max_records=10, timeout_s=0.1) == []
+    for partition in range(4):
+        offsets = [record.offset for record in records if record.partition == partition]
+        assert offsets == list(range(len(offsets)))
+    assert {(record.source, record.epoch) for record in records} <= set(consumer.assignment().items())
+
+
+async def test_a_waiting_poll_wakes_up(world: BrokerWorld) -> None:
+    topic = world.topic()
+    broker = await world.open(topic)
+    consumer = await world.join(broker, world.member(topic))
+    await world.settle(consumer, until=lambda: numbers(consumer) == [0, 1, 2, 3])
+    waiting = asyncio.create_task(consumer.poll(max_records=10, timeout_s=20))
+    await asyncio.sleep(0.1)
+    await world.publish(world.declare(topic), topic, ("key", b"from another process"))
+    assert [record.value for record in await waiting] == [b"from another process"]
+
+
+async def test_members_share_co_partitioned_topics_by_range(world: BrokerWorld) -> None:
+    live, jobs = world.topic("live", partitions=5), world.topic("jobs", partitions=5)
+    broker = await world.open(live, jobs)
+    member = world.member(live, jobs)
+    first = await world.join(broker, member)
+    await world.settle(first, until=lambda: len(first.assignment()) == 10)
+
+    second = await world.join(world.declare(live, jobs), member)
+    await world.settle(first, second, until=lambda: {len(first.assignment()), len(second.assignment())} == {4, 6})
+    assert sorted([numbers(first), numbers(second)]) == [[0, 1, 2], [3, 4]]
+    for consumer in (first, second):
+        owned = {(topic.name, number) for topic in (live, jobs) for number in numbers(consumer)}
+        assert set(consumer.assignment()) == {TopicPartition(*source) for source in owned}
+
+    await first.close()
+    await first.close()
+    await world.settle(second, until=lambda: len(second.assignment()) == 10)
+
+
+async def test_a_new_owner_starts_at_the_committed_offset_in_a_new_epoch(world: BrokerWorld) -> None:
+    topic = world.topic(partitions=1)
+    broker = await world.open(topic)
+    await world.publish(broker, topic, *(("key", b"%d" % number) for number in range(10)))
+    first = await world.join(broker, world.member(topic))
+    records = await world.take(first, 8)
+    await first.commit(world.progress(records[4]))
+    await first.close()
+
+    second = await world.join(broker, world.member(topic))
+    again = await world.take(second, 5)
+    assert [record.offset for record in again] == [5, 6, 7, 8, 9]
+    assert {record.epoch for record in again}.isdisjoint({record.epoch for record in records})
+
+
+async def test_a_group_starts_where_it_is_told(world: BrokerWorld) -> None:
+    topic = world.topic(partitions=1)
+    broker = await world.open(topic)
+    await world.publish(broker, topic, ("key", b"old"))
+    late = await world.join(broker, world.member(topic, start="latest"))
+    early = await world.join(broker, world.member(topic, group=f"{topic.name}-early"))
+    await world.settle(late, until=lambda: numbers(late) == [0])
+    assert await late.poll(max_records=10, timeout_s=0.3) == []
+    await world.publish(broker, topic, ("key", b"new"))
+
+    assert [record.value for record in await world.take(early, 2)] == [b"old", b"new"]
+    assert [record.value for record in await world.take(late, 1)] == [b"new"]
+
+
+async def test_a_poll_can_be_narrowed_to_some_topics(world: BrokerWorld) -> None:
+    live, jobs = world.topic("live"), world.topic("jobs")
+    broker = await world.open(live, jobs)
+    for topic in (jobs, live):
+        await world.publish(broker, topic, *((f"key-{number}", b"x") for number in range(20)))
+    consumer = await world.join(broker, world.member(live, jobs))
+
+    urgent = await world.take(consumer, 20, topics=[live.name])
+    assert {record.topic for record in urgent} == {live.name}
+    assert await consumer.poll(max_records=10, timeout_s=0.2, topics=[live.name]) == []
+    rest = await world.take(consumer, 20)
+    assert {record.topic for record in rest} == {jobs.name}
+    assert len({(record.source, record.offset) for record in rest}) == 20
+
+
+async def test_partitions_of_a_member_that_dies_go_to_the_others(world: BrokerWorld) -> None:
+    topic, output = world.topic(), world.topic("out")
+    broker = await world.open(topic, output)
+    keys = {partition_for(key, 4): key for key in map(str, range(40))}
+    await world.publish(broker, topic, *((keys[number], b"x") for number in range(4)))
+    doomed = world.spawn("hold", (topic, output), session_timeout_s=1.5)
+    assert doomed.stdout is not None
+    assert await asyncio.to_thread(doomed.stdout.readline) == "polled\n"
+    survivor = await world.join(broker, world.member(topic, session_timeout_s=1.5))
+    seen = await world.settle(survivor, until=lambda: len(numbers(survivor)) == 2)
+
+    doomed.kill()
+    seen += await world.settle(survivor, until=lambda: numbers(survivor) == [0, 1, 2, 3])
+    latest = survivor.assignment()
+    while len({record.partition for record in seen if record.epoch == latest[record.source]}) < 4:
+        seen += await world.take(survivor, 1)
+        latest = survivor.assignment()

@@ -1,0 +1,75 @@
+"""Contract: topics are brought in line with their declarations, and a group's lag is told truthfully."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infra.broker.port import TopicPartition
+from infra.errors import TopicMismatchError
+
+if TYPE_CHECKING:
+    from tests.contract.conftest import BrokerWorld
+
+
+async def test_apply_creates_what_check_misses(world: BrokerWorld) -> None:
+    present, absent = world.topic(), world.topic("absent", cleanup="compact")
+    broker = await world.open(present)
+    admin = await broker.admin()
+
+    assert await admin.check([present]) == []
+    missed = await admin.check([present, absent])
+    assert [(found.topic, found.fixable) for found in missed] == [(absent.name, True)]
+    assert [found.topic for found in await admin.apply([present, absent])] == [absent.name]
+    assert await admin.check([present, absent]) == []
+    assert await admin.apply([present, absent]) == []
+    reader = await broker.reader()
+    assert set(await reader.bounds(absent.name)) == set(range(absent.partitions))
+
+
+async def test_apply_mends_settings_and_loses_nothing(world: BrokerWorld) -> None:
+    topic = world.topic(partitions=1)
+    broker = await world.open(topic)
+    await world.publish(broker, topic, ("key", b"kept"))
+    changed = topic.model_copy(update={"retention_s": 7200, "max_message_bytes": 5_000})
+    admin = await broker.admin()
+
+    found = {(one.what, one.declared, one.found, one.fixable) for one in await admin.check([changed])}
+    assert found == {("retention_s", "7200", "3600", True), ("max_message_bytes", "5000", "1048576", True)}
+    assert {one.what for one in await admin.apply([changed])} == {"retention_s", "max_message_bytes"}
+    assert await admin.check([changed]) == []
+    assert [record.value for record in await world.read_all(await broker.reader(), topic)] == [b"kept"]
+
+
+async def test_another_partition_count_is_told_and_refused(world: BrokerWorld) -> None:
+    topic = world.topic(partitions=2)
+    broker = await world.open(topic)
+    admin = await broker.admin()
+    changed = topic.model_copy(update={"partitions": 4})
+
+    assert [(one.what, one.declared, one.found, one.fixable) for one in await admin.check([changed])] == [
+        ("partitions", "4", "2", False)
+    ]
+    with pytest.raises(TopicMismatchError, match=topic.name):
+        await admin.apply([changed])
+    assert await admin.check([topic]) == []
+    await admin.close()
+    await admin.close()
+
+
+async def test_lag_counts_what_is_not_committed(world: BrokerWorld) -> None:
+    topic = world.topic(partitions=1)
+    broker = await world.open(topic)
+    await world.publish(broker, topic, *(("key", b"%d" % number) for number in range(10)))
+    member = world.member(topic)
+    admin = await broker.admin()
+    source = TopicPartition(topic.name, 0)
+    assert dict(await admin.group_lag(member.group, [topic.name])) == {source: 10}
+
+    consumer = await world.join(broker, member)
+    records = await world.take(consumer, 10)
+    assert dict(await consumer.lag()) == {source: 10}
+    await consumer.commit(world.progress(records[6]))
+    assert dict(await consumer.lag()) == {source: 3}
+    assert dict(await admin.group_lag(member.group, [topic.name])) == {source: 3}
