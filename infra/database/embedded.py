@@ -7,7 +7,9 @@ import fcntl
 import os
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +40,8 @@ class EmbeddedPostgres:
         self._cluster = Cluster(data_dir.absolute() / "postgres")
         self._lock_path = self._cluster.home / "owner.lock"
         self._lock: int | None = None
+        # Calls run in threads: two of one process must not both start a server.
+        self._busy = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket_dir: Path | None = None
 
@@ -58,16 +62,16 @@ class EmbeddedPostgres:
 
         Raises DatabaseUnavailableError, with the end of the server's log, when it does not come up.
         """
-        await asyncio.to_thread(self._start)
+        await self._alone(self._start)
         return self.dsn
 
     async def stop(self) -> None:
         """Stop the server in order, if this object owns it; connections are cut, nothing committed is lost."""
-        await asyncio.to_thread(self._stop)
+        await self._alone(self._stop)
 
     async def kill(self) -> None:
         """End the server as a crash would (SIGKILL); it stays ours, and :meth:`start` recovers it."""
-        await asyncio.to_thread(self._kill)
+        await self._alone(self._kill)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -77,6 +81,13 @@ class EmbeddedPostgres:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stop()
+
+    async def _alone(self, work: Callable[[], None]) -> None:
+        def locked() -> None:
+            with self._busy:
+                work()
+
+        await asyncio.to_thread(locked)
 
     def _start(self) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S

@@ -1,0 +1,109 @@
+"""Brings a database's schema to a revision, up or down; safe when several processes do it at once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from infra.database.faults import translated
+from infra.database.pool import address
+from infra.errors import SettingsError
+
+T = TypeVar("T")
+
+_CONNECT_TIMEOUT_S = 30.0
+# Alembic keeps what it is doing in module globals: one migration at a time in a process. Between processes the
+# advisory lock in migrations/env.py does the same.
+_ALEMBIC = threading.Lock()
+
+
+async def upgrade(dsn: str, revision: str = "head") -> None:
+    """Bring the schema up to ``revision``, all steps in one transaction; nothing happens when it is there already.
+
+    Raises DatabaseUnavailableError, SettingsError (credentials, privileges, an unknown revision).
+    """
+    await _run(dsn, lambda connection: command.upgrade(_config(connection), revision))
+
+
+async def downgrade(dsn: str, revision: str) -> None:
+    """Bring the schema down to ``revision`` (``base``: to nothing), and lose what the removed tables hold.
+
+    Errors as for :func:`upgrade`.
+    """
+    await _run(dsn, lambda connection: command.downgrade(_config(connection), revision))
+
+
+async def current(dsn: str) -> str | None:
+    """The schema's revision, or None when there is no schema yet."""
+    return await _run(dsn, lambda connection: MigrationContext.configure(connection).get_current_revision())
+
+
+def head() -> str | None:
+    """The newest revision that this version of Windhover knows."""
+    return ScriptDirectory.from_config(_config(None)).get_current_head()
+
+
+def _config(connection: Connection | None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+async def _run(dsn: str, work: Callable[[Connection], T]) -> T:
+    """Do ``work`` in a thread with a loop of its own, because Alembic also reads files and waits for locks."""
+    where = address(dsn)
+
+    def alone() -> T:
+        with _ALEMBIC:
+            return asyncio.run(_connected(dsn, where, work))
+
+    return await asyncio.to_thread(alone)
+
+
+async def _connected(dsn: str, where: str, work: Callable[[Connection], T]) -> T:
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        # asyncpg reads the DSN itself: SQLAlchemy's own form of it does not know all of its options.
+        async_creator=lambda: asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_S),
+        poolclass=NullPool,
+    )
+    try:
+        async with engine.connect() as connection:
+            result = await connection.run_sync(work)
+            await connection.commit()
+            return result
+    except CommandError as error:
+        raise SettingsError(
+            f"the database at {where} cannot be migrated: {error}; known revisions are base to {head()}, and a schema "
+            "that is newer than this Windhover needs the newer Windhover"
+        ) from error
+    except Exception as error:
+        meaning = translated(_cause(error), where)
+        if meaning is None:
+            raise
+        raise meaning from error
+    finally:
+        await engine.dispose()
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the driver raised, below the layers that SQLAlchemy puts around it."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return error.orig.__cause__ or error.orig
+    return error

@@ -1,0 +1,137 @@
+"""The connection pool: opened when first needed, and its faults told in Windhover's own errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Self, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from infra.database.embedded import EmbeddedPostgres
+from infra.database.faults import translated
+from infra.errors import SettingsError
+from infra.settings import DatabaseSettings
+
+# As text: the class takes type arguments in its stubs only.
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+
+class Database:
+    """PostgreSQL as services use it. It may come and go: each call connects anew when it must.
+
+    Without a url in the settings it is the embedded server below the data directory, which is started when nobody has
+    started it, and stopped by :meth:`close` when this process was the one (see :class:`EmbeddedPostgres`).
+    """
+
+    def __init__(self, settings: DatabaseSettings, embedded: EmbeddedPostgres | None) -> None:
+        """Use :meth:`open`."""
+        self._settings = settings
+        self._embedded = embedded
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._connecting = asyncio.Lock()
+        self._where = "the data directory" if settings.url is None else address(settings.url.get_secret_value())
+
+    @classmethod
+    def open(cls, settings: DatabaseSettings, data_dir: Path) -> Self:
+        """The database of ``settings``; nothing is connected yet, so a service can start while it is away.
+
+        Raises SettingsError for a url that is none, or without the embedded server's programs.
+        """
+        if settings.pool_max < settings.pool_min:
+            raise SettingsError(
+                f"WINDHOVER_DATABASE__POOL_MAX is {settings.pool_max}, less than POOL_MIN ({settings.pool_min})"
+            )
+        return cls(settings, EmbeddedPostgres(data_dir) if settings.url is None else None)
+
+    async def dsn(self) -> str:
+        """Where to connect, password included; the embedded server is running when this returns."""
+        if self._embedded is not None:
+            return await self._embedded.start()
+        assert self._settings.url is not None
+        return self._settings.url.get_secret_value()
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """A connection, given back at the end of the block. Faults inside the block are translated on the way out:
+
+        DatabaseUnavailableError (try again; a transaction under way was not committed, or nobody knows), SettingsError
+        (credentials, privileges), RowRefusedError (a value or constraint). Catch asyncpg's own errors inside the block.
+        """
+        with self._translated():
+            pool = await self._connected()
+            async with pool.acquire(timeout=self._settings.command_timeout_s) as connection:
+                try:
+                    yield connection
+                except asyncpg.InterfaceError as error:
+                    # The same type tells misuse, which trying again cannot help.
+                    if not connection.is_closed():
+                        raise
+                    raise ConnectionResetError(str(error)) from error
+
+    async def check(self) -> None:
+        """Return when a query is answered; errors as for :meth:`acquire`."""
+        async with self.acquire() as connection:
+            await connection.fetchval("SELECT 1")
+
+    async def close(self) -> None:
+        """Close all connections, and stop the embedded server if it is ours; may be called twice."""
+        async with self._connecting:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            try:
+                await asyncio.wait_for(pool.close(), self._settings.command_timeout_s)
+            except TimeoutError:
+                pool.terminate()
+        if self._embedded is not None:
+            await self._embedded.stop()
+
+    async def _connected(self) -> asyncpg.Pool[asyncpg.Record]:
+        if self._embedded is not None:
+            # Cheap while it runs; starts it again when its owner has gone.
+            await self._embedded.start()
+        async with self._connecting:
+            if self._pool is None:
+                timeout_s = self._settings.command_timeout_s
+                self._pool = await asyncpg.create_pool(
+                    await self.dsn(),
+                    min_size=self._settings.pool_min,
+                    max_size=self._settings.pool_max,
+                    timeout=timeout_s,
+                    command_timeout=timeout_s,
+                    server_settings={"application_name": "windhover", "timezone": "UTC"},
+                )
+            return self._pool
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            meaning = translated(error, self._where)
+            if meaning is None:
+                raise
+            raise meaning from error
+
+
+def address(dsn: str) -> str:
+    """``host:port/database`` of ``dsn``, for texts: without user and password. Raises SettingsError for a wrong dsn."""
+    try:
+        parts = urlsplit(dsn)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        # Not "from": the cause's text may quote the password.
+        raise SettingsError(_URL_SHAPE) from None
+    if parts.scheme not in {"postgresql", "postgres"} or not parts.path.strip("/"):
+        raise SettingsError(_URL_SHAPE)
+    host = host or parse_qs(parts.query).get("host", ["localhost"])[0]
+    return f"{host}{f':{port}' if port else ''}{parts.path}"
+
+
+_URL_SHAPE = (
+    "WINDHOVER_DATABASE__URL (not shown: it holds a password) takes postgresql://user:password@host:port/database"
+)
