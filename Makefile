@@ -1,0 +1,88 @@
+# Everything a newcomer needs: `make demo` and `make test` set themselves up in .venv and need Python 3.11 or later.
+# Tests also start a real Apache Kafka (Java 17 and Maven) and a real browser (chromium).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := schemas infra ingest detectors sinks training windhover
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help demo test lint format unit integration faults bench eval train lock documents clean
+
+help:
+	@echo "make demo    run the whole pipeline on this machine, with simulated drones"
+	@echo "make test    lint, types and all tests, real servers included"
+	@echo "make lint    style, types, import rules, generated documents"
+	@echo "make unit | integration | faults   one tier of the tests"
+	@echo "make bench   measure; prints tables, writes bench/results/*.json"
+	@echo "make eval    mAP of the shipped model on unseen scenes, tiled and whole"
+	@echo "make train   train the shipped model again (installs torch)"
+	@echo "make lock    resolve the lock files again"
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: requirements/demo.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP_INSTALL) --require-hashes -r requirements/demo.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP_INSTALL) --require-hashes -r requirements/dev.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.train: requirements/train.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP_INSTALL) --require-hashes -r requirements/train.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/windhover demo
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m schemas.documents check
+	$(BIN)/python -m schemas.compatibility
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint
+	$(BIN)/pytest
+
+unit: $(VENV)/.dev
+	$(BIN)/pytest tests/unit
+
+integration: $(VENV)/.dev
+	$(BIN)/pytest tests/contract tests/integration tests/browser
+
+faults: $(VENV)/.dev
+	$(BIN)/pytest tests/faults
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench
+
+eval: $(VENV)/.demo
+	$(BIN)/python -m training.evaluate
+
+train: $(VENV)/.train
+	$(BIN)/python -m training.train
+
+documents: $(VENV)/.dev
+	$(BIN)/python -m schemas.documents write
+
+lock: $(VENV)/bin/python
+	$(PIP_INSTALL) uv
+	for profile in demo:cpu,embedded dev:cpu,embedded,kafka,s3,dev train:cpu,train; do \
+	  $(BIN)/uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
+	    $$(echo $${profile#*:} | sed 's/[^,]*/--extra &/g; s/,/ /g') --output-file requirements/$${profile%%:*}.lock; \
+	done
+
+clean:
+	rm -rf $(VENV) .windhover .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results

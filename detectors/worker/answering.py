@@ -1,0 +1,107 @@
+"""How one frame is answered: fetch, detect, build the record; with retries, and the dead letter when none helps."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from functools import partial
+
+from detectors.predict import Model
+from detectors.worker.answers import answer_record, make_answer
+from detectors.worker.lanes import Entry
+from detectors.worker.pipeline import FrameResult, InferencePipeline
+from detectors.worker.retrier import Retrier
+from infra.broker.port import OutRecord
+from infra.errors import RecordError, RecordTooLargeError
+from infra.failure import Backoff, StoppedError, dead_letter, error_code, error_text
+from infra.framestore.port import FrameStore
+from infra.telemetry import metrics
+from infra.telemetry.logs import bind
+from infra.telemetry.tracing import consumer_span
+from schemas import topics
+from schemas.events import DetectionsMade, FrameCaptured
+from schemas.timestamps import utc_now
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answerer:
+    """Answers frames with one model; ``max_answer_bytes`` is what the topic takes."""
+
+    model: Model
+    pipeline: InferencePipeline
+    store: FrameStore
+    retrier: Retrier
+    max_answer_bytes: int
+
+    async def answer(self, entry: Entry, frame: FrameCaptured) -> tuple[OutRecord, ...]:
+        """The records that settle ``entry``: its answer, or its dead letter. Sets what to count once they stand."""
+        context = {"device_id": frame.device_id, "frame_id": str(frame.frame_id)}
+        with bind(**context), consumer_span(entry.record, group=self.retrier.group):
+            backoff = Backoff(self.retrier.policy)
+            for attempt in range(1, self.retrier.policy.record_attempts + 1):
+                try:
+                    event = await self._detect(frame)
+                    record = self._sized(answer_record(event))
+                except StoppedError:
+                    raise
+                except RecordError as error:
+                    return self.refuse(entry, error, attempt)
+                except Exception as error:
+                    # Not the world, not the record's own words: the engine, or a bug. Again, then it is a dead letter.
+                    logger.exception("could not answer a frame", extra={"attempt": attempt})
+                    if attempt == self.retrier.policy.record_attempts:
+                        return self.refuse(entry, error, attempt)
+                    await self.retrier.pause(backoff, "detect")
+                else:
+                    entry.count = partial(self._count, event)
+                    return (record,)
+        raise AssertionError("record_attempts is at least 1, so the loop returned")
+
+    def refuse(self, entry: Entry, error: Exception, attempts: int) -> tuple[OutRecord, ...]:
+        """The dead letter of ``entry``, which fails by itself for the reason ``error``."""
+        logger.error("frame goes to the dead letters", extra={"reason": error_code(error), "error": error_text(error)})
+        entry.refused = True
+        entry.count = self._count_dead
+        letter = dead_letter(
+            entry.record, group=self.retrier.group, error=error, attempts=attempts, topic=topics.FRAMES_DEAD
+        )
+        return (letter,)
+
+    async def _detect(self, frame: FrameCaptured) -> DetectionsMade:
+        start = time.perf_counter()
+        data = await self.retrier.run(lambda: self.store.get(frame.image), "fetch frame")
+        fetched = time.perf_counter()
+        options = self.model.resolved_options(frame.options)
+        result: FrameResult = await self.pipeline.detect(data, options)
+        return make_answer(
+            frame,
+            self.model.card,
+            options,
+            result,
+            detected_at=utc_now(),
+            fetch_ms=(fetched - start) * 1_000,
+            total_ms=(time.perf_counter() - start) * 1_000,
+        )
+
+    def _sized(self, record: OutRecord) -> OutRecord:
+        """``record``, when its topic takes one so large."""
+        size = len(record.value or b"")
+        if size > self.max_answer_bytes:
+            raise RecordTooLargeError(
+                f"the answer has {size} bytes, topic {topics.DETECTIONS} takes {self.max_answer_bytes}; "
+                "raise the confidence threshold or lower max_detections in the model card"
+            )
+        return record
+
+    def _count(self, event: DetectionsMade) -> None:
+        name = event.model.name
+        metrics.INFERENCE_REQUESTS.labels(model=name, status="success").inc()
+        metrics.INFERENCE_DURATION.labels(model=name).observe(event.timings.inference_ms / 1_000)
+        metrics.DETECTIONS_PER_IMAGE.observe(len(event.detections))
+        metrics.FRAME_LATENCY.observe(max(0.0, (utc_now() - event.received_at).total_seconds()))
+
+    def _count_dead(self) -> None:
+        metrics.INFERENCE_REQUESTS.labels(model=self.model.card.name, status="failed").inc()

@@ -1,0 +1,95 @@
+"""The answer to a frame: one `detections.made` event, with everything a consumer needs to act alone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import numpy as np
+
+from detectors.card import ModelCard
+from detectors.worker.pipeline import FrameResult
+from infra.broker.port import OutRecord
+from infra.publishing import event_record
+from schemas import topics
+from schemas.events import Detection, DetectionsMade, DetectOptions, FrameCaptured, ModelRef, Timings
+from schemas.geometry import Box
+from schemas.ids import answer_id, detection_id
+
+SOURCE = "/windhover/detector"
+
+
+def answer_for(frame: FrameCaptured, card: ModelCard) -> UUID:
+    """The id of the answer that ``card``'s model gives, or gave, to ``frame``."""
+    return answer_id(frame.frame_id, frame.job_id, card.name, card.version)
+
+
+def make_answer(
+    frame: FrameCaptured,
+    card: ModelCard,
+    options: DetectOptions,
+    result: FrameResult,
+    *,
+    detected_at: datetime,
+    fetch_ms: float,
+    total_ms: float,
+) -> DetectionsMade:
+    """The event that answers ``frame``; boxes are normalised to the decoded frame, best detection first."""
+    answer = answer_for(frame, card)
+    return DetectionsMade(
+        id=answer,
+        frame_id=frame.frame_id,
+        device_id=frame.device_id,
+        captured_at=frame.captured_at,
+        received_at=frame.received_at,
+        detected_at=detected_at,
+        image=frame.image,
+        camera=frame.camera,
+        metadata=frame.metadata,
+        original_filename=frame.original_filename,
+        job_id=frame.job_id,
+        model=ModelRef(name=card.name, version=card.version),
+        options=options,
+        detections=_detections(answer, card, result),
+        timings=Timings(
+            queued_ms=max(0.0, (detected_at - frame.received_at).total_seconds() * 1_000 - total_ms),
+            fetch_ms=fetch_ms,
+            decode_ms=result.decode_ms,
+            inference_ms=result.inference_ms,
+            merge_ms=result.merge_ms,
+            total_ms=total_ms,
+        ),
+    )
+
+
+def answer_record(answer: DetectionsMade) -> OutRecord:
+    """``answer`` as a record of the detections topic; its event id is what the duplicate window knows."""
+    return event_record(
+        topics.DETECTIONS,
+        answer,
+        id=answer.id,
+        source=SOURCE,
+        subject=str(answer.frame_id),
+        time=answer.detected_at,
+        key=answer.device_id,
+    )
+
+
+def _detections(answer: UUID, card: ModelCard, result: FrameResult) -> list[Detection]:
+    found = result.detections
+    if not len(found.scores):
+        return []
+    extent = np.array([result.width, result.height, result.width, result.height], dtype=np.float64)
+    boxes = np.clip(found.boxes / extent, 0.0, 1.0)
+    return [
+        Detection(
+            id=detection_id(answer, index),
+            label=card.classes[class_id].name,
+            class_id=class_id,
+            confidence=min(1.0, max(0.0, score)),
+            box=Box(x1=box[0], y1=box[1], x2=box[2], y2=box[3]),
+        )
+        for index, (box, score, class_id) in enumerate(
+            zip(boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True)
+        )
+    ]

@@ -1,0 +1,213 @@
+"""Host work and engine work side by side: decode, cut, infer, merge, in threads, tiles of several frames in one batch.
+
+    detect() ─▶ host pool: decode ─▶ packer: cut tiles into batches ─▶ engine threads: infer ─▶ host pool: heads, merge
+
+The packer stays a few batches ahead, so the engine never waits for host work while there is any; it cuts tiles only
+as they
+are needed, so memory is bounded by the frames under way, not by their tiles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.decode import decode_image
+from detectors.errors import InferenceError
+from detectors.predict import Candidates, Detections, Model, TilePlan
+from schemas.events import DetectOptions
+
+logger = logging.getLogger(__name__)
+
+_BATCHES_AHEAD_PER_ENGINE_CALL = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """What one frame shows, and how long each step took (milliseconds of wall time)."""
+
+    detections: Detections
+    width: int
+    height: int
+    tiles: int
+    decode_ms: float
+    inference_ms: float
+    merge_ms: float
+
+
+@dataclass(slots=True, eq=False)
+class _Frame:
+    """A decoded frame on its way through the engine."""
+
+    image: NDArray[np.uint8]
+    plan: TilePlan
+    options: DetectOptions
+    decode_ms: float
+    done: Future[FrameResult]
+    started: float = field(default_factory=time.perf_counter)
+    missing: int = 0
+    candidates: dict[int, Candidates] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def fail(self, error: BaseException) -> None:
+        """Report ``error`` unless the frame is answered, or has failed, already."""
+        with self.lock:
+            if not self.done.done():
+                self.done.set_exception(error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Consecutive tiles of one frame inside a batch: tiles ``first`` to ``first + count`` of its plan."""
+
+    frame: _Frame
+    first: int
+    count: int
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Tiles on their way to the engine, uint8 (count, H, W, 3), and whose they are."""
+
+    pieces: list[_Piece] = field(default_factory=list)
+    tiles: list[NDArray[np.uint8]] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, frame: _Frame, first: int, tiles: NDArray[np.uint8]) -> None:
+        self.pieces.append(_Piece(frame, first, len(tiles)))
+        self.tiles.append(tiles)
+        self.count += len(tiles)
+
+    def joined(self) -> NDArray[np.uint8]:
+        return self.tiles[0] if len(self.tiles) == 1 else np.concatenate(self.tiles)
+
+
+class InferencePipeline:
+    """Runs frames through one model. ``detect`` may be called by many tasks; how many bounds the memory."""
+
+    def __init__(self, model: Model, *, host_threads: int, max_pixels: int, batch_wait_s: float = 0.004) -> None:
+        self.model = model
+        self._max_pixels = max_pixels
+        self._batch_wait_s = batch_wait_s
+        self._frames: queue.SimpleQueue[_Frame | None] = queue.SimpleQueue()
+        engine_calls = model.engine.parallel
+        self._batches: queue.Queue[_Batch | None] = queue.Queue(engine_calls * _BATCHES_AHEAD_PER_ENGINE_CALL)
+        self._host = ThreadPoolExecutor(host_threads, thread_name_prefix="host")
+        self._threads = [threading.Thread(target=self._pack, name="packer", daemon=True)]
+        self._threads += [
+            threading.Thread(target=self._infer, name=f"engine-{number}", daemon=True) for number in range(engine_calls)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    async def detect(self, data: bytes, options: DetectOptions) -> FrameResult:
+        """What the encoded image ``data`` shows. Raises ImageCorruptError, or InferenceError when the engine fails."""
+        done: Future[FrameResult] = Future()
+        self._host.submit(self._decode, data, options, done)
+        return await asyncio.wrap_future(done)
+
+    def close(self) -> None:
+        """Stop all threads; the caller has awaited every ``detect`` before."""
+        self._frames.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._host.shutdown()
+
+    def _decode(self, data: bytes, options: DetectOptions, done: Future[FrameResult]) -> None:
+        """Host thread: encoded bytes to a frame with a plan, handed to the packer."""
+        if not done.set_running_or_notify_cancel():
+            return
+        start = time.perf_counter()
+        try:
+            image = decode_image(data, max_pixels=self._max_pixels)
+            plan = self.model.plan(image.shape[0], image.shape[1], options)
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs to this frame's caller
+            done.set_exception(error)
+            return
+        self._frames.put(_Frame(image, plan, options, _ms_since(start), done, missing=len(plan)))
+
+    def _pack(self) -> None:
+        """Packer thread: cut the tiles of frames, in their order of arrival, into batches of the engine's size."""
+        room = self.model.engine.batch_size
+        batch = _Batch()
+        while True:
+            try:
+                frame = self._frames.get(timeout=self._batch_wait_s) if batch.pieces else self._frames.get()
+            except queue.Empty:
+                batch = self._emit(batch)
+                continue
+            if frame is None:
+                self._emit(batch)
+                for _ in range(self.model.engine.parallel):
+                    self._batches.put(None)
+                return
+            first = 0
+            while first < len(frame.plan):
+                count = min(room - batch.count, len(frame.plan) - first)
+                try:
+                    batch.add(frame, first, self.model.cut(frame.image, frame.plan, first, count))
+                except Exception as error:  # noqa: BLE001 - it fails this frame, not the packer
+                    frame.fail(error)
+                    break
+                first += count
+                if batch.count == room:
+                    batch = self._emit(batch)
+
+    def _emit(self, batch: _Batch) -> _Batch:
+        """Hand ``batch`` to the engine, waiting for room, and begin the next one."""
+        if batch.pieces:
+            self._batches.put(batch)
+        return _Batch()
+
+    def _infer(self) -> None:
+        """Engine thread: run batches; what comes out is decoded and merged by the host pool."""
+        while (batch := self._batches.get()) is not None:
+            try:
+                outputs = self.model.infer(batch.joined())
+            except Exception as error:
+                logger.exception("the engine failed on a batch", extra={"tiles": batch.count})
+                for piece in batch.pieces:
+                    piece.frame.fail(InferenceError(f"engine {self.model.engine.name}: {error}"))
+                continue
+            self._host.submit(self._finish, batch, outputs)
+
+    def _finish(self, batch: _Batch, outputs: tuple[NDArray[np.float32], ...]) -> None:
+        """Host thread: heads of a batch's pieces; merges each frame whose last tiles these were."""
+        start = 0
+        for piece in batch.pieces:
+            own = tuple(output[start : start + piece.count] for output in outputs)
+            start += piece.count
+            try:
+                self._take(piece, own)
+            except Exception as error:  # noqa: BLE001 - it fails this frame only
+                piece.frame.fail(error)
+
+    def _take(self, piece: _Piece, outputs: tuple[NDArray[np.float32], ...]) -> None:
+        frame = piece.frame
+        candidates = self.model.candidates(outputs, frame.plan, piece.first, frame.options)
+        with frame.lock:
+            frame.candidates[piece.first] = candidates
+            frame.missing -= piece.count
+            if frame.missing or frame.done.done():
+                return
+        inference_ms = _ms_since(frame.started)
+        start = time.perf_counter()
+        # Tile order, not completion order: the same frame gives the same detections, in the same order.
+        in_order = [frame.candidates[first] for first in sorted(frame.candidates)]
+        found = self.model.merge(Candidates.concatenate(in_order), frame.plan, frame.options)
+        height, width = frame.image.shape[:2]
+        frame.done.set_result(
+            FrameResult(found, width, height, len(frame.plan), frame.decode_ms, inference_ms, _ms_since(start))
+        )
+
+
+def _ms_since(start: float) -> float:
+    return (time.perf_counter() - start) * 1_000

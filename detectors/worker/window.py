@@ -1,0 +1,76 @@
+"""The bounded memory of what was answered already, so that a frame that stands twice in a topic is answered once.
+
+A device that never saw its 202 sends the frame again, and the same ``frame.captured`` stands twice. The answer's
+event id
+is computed from frame, job and model version (:func:`schemas.ids.answer_id`), so it can be known before any work is
+done,
+and it is the ``ce_id`` header of the answer in ``detections``: rebuilding the window needs headers only.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from infra.broker.port import InRecord, Reader, TopicPartition
+from schemas.cloudevents import header
+from schemas.errors import EventError
+
+_READ_RECORDS = 2_000
+_READ_TIMEOUT_S = 2.0
+
+
+class DuplicateWindow:
+    """The last ``size`` answer ids of one partition of ``detections``."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def add(self, answer: str) -> bool:
+        """Remember ``answer``; False when it was known already (then it counts as seen just now)."""
+        known = answer in self._ids
+        self._ids[answer] = None
+        self._ids.move_to_end(answer)
+        while len(self._ids) > self._size:
+            self._ids.popitem(last=False)
+        return not known
+
+    def forget(self, answer: str) -> None:
+        """Take back an ``answer`` that was not given after all."""
+        self._ids.pop(answer, None)
+
+
+async def rebuild(reader: Reader, source: TopicPartition, size: int) -> DuplicateWindow:
+    """The window over the last ``size`` answers in ``source``, read from its tail.
+
+    Reads up to the end as it stands now: whoever owned the partition before has been fenced when it was assigned to us.
+    """
+    window = DuplicateWindow(size)
+    first, end = (await reader.bounds(source.topic)).get(source.partition, (0, 0))
+    offset = max(first, end - size)
+    while offset < end:
+        records = await reader.read(source, offset, max_records=_READ_RECORDS, timeout_s=_READ_TIMEOUT_S)
+        if not records:
+            # What is left below the end are transaction markers or expired records; there is nothing more to read.
+            break
+        for answer in _ids(records):
+            window.add(answer)
+        offset = records[-1].offset + 1
+    return window
+
+
+def _ids(records: Sequence[InRecord]) -> list[str]:
+    found = []
+    for record in records:
+        try:
+            answer = header(record.headers, "ce_id")
+        except EventError:
+            # Not one of our answers; whoever reads the topic will dead-letter it. It answers no frame.
+            continue
+        if answer:
+            found.append(answer)
+    return found

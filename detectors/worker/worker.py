@@ -1,0 +1,208 @@
+"""The detector service: polls frames, keeps the pipeline full, commits answers together with their offsets.
+
+Three activities run side by side and meet in the flow: the poll loop takes room before it fetches, one task per frame
+fetches and answers it, and the commit loop commits each lane's finished prefix. A fault of the world stops the commits,
+never drops a frame; what fails by itself goes to ``frames.dead``; a lost partition's work is forgotten, its new owner
+does it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+
+from detectors.predict import Model
+from detectors.worker.answering import Answerer
+from detectors.worker.answers import answer_for
+from detectors.worker.committing import Committer
+from detectors.worker.flow import Flow
+from detectors.worker.lanes import Entry, Lane
+from detectors.worker.pipeline import InferencePipeline
+from detectors.worker.priorities import PriorityOrder
+from detectors.worker.retrier import Retrier
+from detectors.worker.window import rebuild
+from infra.broker.port import Broker, Consumer, GroupSpec, InRecord, Reader, TopicPartition
+from infra.failure import StoppedError
+from infra.framestore.port import FrameStore
+from infra.health import HealthPart
+from infra.settings import DetectorSettings, RetrySettings
+from infra.telemetry import metrics
+from schemas import topics
+from schemas.cloudevents import decode
+from schemas.errors import EventError
+from schemas.events import FrameCaptured
+
+logger = logging.getLogger(__name__)
+
+GROUP = "detector"
+_POLL_TIMEOUT_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """What a worker stands on. ``load_model`` is called once, in a thread, when the worker starts."""
+
+    broker: Broker
+    store: FrameStore
+    load_model: Callable[[], Model]
+    settings: DetectorSettings
+    retry: RetrySettings
+    max_answer_bytes: int
+    instance_id: str | None = None
+
+
+class DetectorWorker:
+    """A member of the detector group, as a component of the process it runs in."""
+
+    name = "detector"
+
+    def __init__(self, parts: WorkerParts) -> None:
+        self._parts = parts
+
+    async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
+        """Answer frames until ``stop`` is set; then finish and commit what is under way, and leave the group."""
+        health.not_ready("loading the model")
+        parts = self._parts
+        async with AsyncExitStack() as stack:
+            model = await asyncio.to_thread(_load, parts.load_model)
+            stack.push_async_callback(asyncio.to_thread, model.close)
+            pipeline = InferencePipeline(
+                model, host_threads=parts.settings.fetch_threads, max_pixels=parts.settings.max_pixels
+            )
+            stack.push_async_callback(asyncio.to_thread, pipeline.close)
+            retrier = Retrier(parts.retry, stop, health, GROUP)
+            reader = await retrier.run(parts.broker.reader, "connect to the broker")
+            stack.push_async_callback(reader.close)
+            spec = GroupSpec(GROUP, topics.FRAME_TOPICS, instance_id=parts.instance_id, outputs=True)
+            consumer = await retrier.run(lambda: parts.broker.consumer(spec), "join the detector group")
+            stack.push_async_callback(consumer.close)
+            health.ready()
+            answerer = Answerer(model, pipeline, parts.store, retrier, parts.max_answer_bytes)
+            try:
+                await _Run(parts.settings, stop, retrier, consumer, reader, answerer).until_drained()
+            except* StoppedError as stopped:
+                # Told to stop while the world was in the way: what was under way was not committed and is done again.
+                logger.warning("stopped with work under way: %s", stopped.exceptions[0])
+
+
+def _load(load_model: Callable[[], Model]) -> Model:
+    start = time.perf_counter()
+    model = load_model()
+    metrics.MODEL_LOAD_TIME.labels(model=model.card.name).set(time.perf_counter() - start)
+    logger.info(
+        "model loaded",
+        extra={"model": model.card.name, "version": model.card.version, "engine": model.engine.name},
+    )
+    return model
+
+
+class _Run:
+    """One life of a worker, from joining the group to leaving it."""
+
+    def __init__(
+        self,
+        settings: DetectorSettings,
+        stop: asyncio.Event,
+        retrier: Retrier,
+        consumer: Consumer,
+        reader: Reader,
+        answerer: Answerer,
+    ) -> None:
+        self._settings = settings
+        self._stop = stop
+        self._retrier = retrier
+        self._consumer = consumer
+        self._reader = reader
+        self._answerer = answerer
+        self._order = PriorityOrder(topics.FRAME_TOPICS)
+        self._flow = Flow(max_frames=settings.prefetch_frames, max_bytes=settings.max_in_flight_bytes)
+        self._frames: asyncio.TaskGroup
+
+    async def until_drained(self) -> None:
+        """Run the three activities; a bug in one of them ends all, and with them the process."""
+        committer = Committer(
+            self._flow,
+            self._consumer,
+            self._retrier,
+            interval_s=self._settings.commit_interval_s,
+            max_entries=self._settings.max_batch_frames,
+        )
+        answered = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(committer.run(answered.is_set), name="detector-commit")
+            async with asyncio.TaskGroup() as self._frames:
+                await self._poll_until_stopped()
+            answered.set()
+
+    async def _poll_until_stopped(self) -> None:
+        while not self._stop.is_set():
+            room = self._flow.room()
+            if room <= 0:
+                await self._flow.wait_for_room(_POLL_TIMEOUT_S)
+                continue
+            for record in await self._retrier.run(partial(self._poll, room), "poll frames"):
+                await self._accept(record)
+            self._forget_lost()
+
+    async def _poll(self, room: int) -> list[InRecord]:
+        """The next records by priority; waits for any topic when all are empty."""
+        for topic in self._order.next():
+            if records := await self._consumer.poll(max_records=room, timeout_s=0, topics=(topic,)):
+                return records
+        return await self._consumer.poll(max_records=room, timeout_s=_POLL_TIMEOUT_S)
+
+    async def _accept(self, record: InRecord) -> None:
+        """Queue ``record`` in its lane and begin to answer it, unless it is no frame or was answered already."""
+        lane = self._flow.lane(record.partition)
+        if not lane.knows(record):
+            await self._own(lane, record)
+        entry = Entry(record)
+        self._flow.accept(entry)
+        try:
+            frame = decode(record.headers, record.value, FrameCaptured)
+        except EventError as error:
+            self._flow.finish(entry, self._answerer.refuse(entry, error, attempts=1))
+            return
+        entry.answer = str(answer_for(frame, self._answerer.model.card))
+        if not lane.window.add(entry.answer):
+            entry.answer = None
+            entry.count = metrics.DUPLICATE_FRAMES.inc
+            self._flow.finish(entry, ())
+            return
+        # Encoded bytes and decoded pixels, three bytes each, are what a frame costs while it is under way.
+        needed_bytes = frame.image.size_bytes + 3 * frame.image.width * frame.image.height
+        while not self._flow.fits(needed_bytes):
+            await self._flow.wait_for_room(_POLL_TIMEOUT_S)
+        self._flow.reserve(entry, needed_bytes)
+        self._frames.create_task(self._answer(entry, frame), name=f"frame-{frame.frame_id}")
+
+    async def _answer(self, entry: Entry, frame: FrameCaptured) -> None:
+        try:
+            outputs = await self._answerer.answer(entry, frame)
+        finally:
+            self._flow.release(entry)
+        if entry.refused and entry.answer is not None:
+            self._flow.lane(entry.record.partition).window.forget(entry.answer)
+        self._flow.finish(entry, outputs)
+
+    async def _own(self, lane: Lane, record: InRecord) -> None:
+        """A new ownership begins with ``record``: what ran under the former one is void, the window is read anew."""
+        self._flow.assigned(lane, record.source, record.epoch)
+        answers = TopicPartition(topics.DETECTIONS, lane.number)
+        window = await self._retrier.run(
+            lambda: rebuild(self._reader, answers, self._settings.duplicate_window), "read the duplicate window"
+        )
+        for answer in lane.pending_answers():
+            window.add(answer)
+        lane.window = window
+
+    def _forget_lost(self) -> None:
+        """Give back the room of frames whose partitions went to another worker."""
+        owned = self._consumer.assignment()
+        for lane in self._flow.lanes:
+            self._flow.lost(lane, [source for source, epoch in lane.epochs.items() if owned.get(source) != epoch])

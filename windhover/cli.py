@@ -1,0 +1,55 @@
+"""The command line: `windhover VERB`. Verbs explain themselves; an error says what, why and what to do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from schemas.errors import WindhoverError
+from windhover.commands import dead, demo, detect, device, documents, migrate, services, topics
+from windhover.commands.context import Context
+
+app = typer.Typer(
+    name="windhover",
+    help="Finds small objects in aerial imagery, frame by frame, exactly once.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _common(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file with settings; WINDHOVER_… variables win over it.")
+    ] = None,
+) -> None:
+    context.obj = Context(config)
+
+
+services.register(app)
+detect.register(app)
+demo.register(app)
+migrate.register(app)
+documents.register(app)
+app.add_typer(device.app, name="device")
+app.add_typer(topics.app, name="topics")
+app.add_typer(dead.app, name="dead")
+
+
+def main() -> None:
+    """Run the command line; the exit status is 0, 2 for an error Windhover can name, 130 after Ctrl-C."""
+    try:
+        app()
+    except WindhoverError as error:
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        console.print(f"[red]error[/red] {error.code}: {escape(str(error))}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

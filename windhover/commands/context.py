@@ -1,0 +1,50 @@
+"""What every verb has at hand: the settings, a console for people, and JSON for scripts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import orjson
+import typer
+from rich.console import Console
+
+from infra.settings import Settings, load_settings
+
+ResultT = TypeVar("ResultT")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
+
+
+@dataclass(slots=True)
+class Context:
+    """Hangs on typer's context as ``obj``. People read stderr; stdout carries results only."""
+
+    config: Path | None
+    notes: Console = field(default_factory=lambda: Console(stderr=True))
+    out: Console = field(default_factory=Console)
+
+    def settings(self, **overrides: object) -> Settings:
+        """The settings of this process. ``overrides`` are by path with ``__`` for the dot; None means not given."""
+        given = {name.replace("__", "."): value for name, value in overrides.items() if value is not None}
+        return load_settings(self.config, given)
+
+
+def context_of(context: typer.Context) -> Context:
+    """The Context of the running verb."""
+    found = context.obj
+    assert isinstance(found, Context)
+    return found
+
+
+def print_json(value: object) -> None:
+    """``value`` on stdout as one line of JSON."""
+    typer.echo(orjson.dumps(value, default=str).decode())
+
+
+def run_async(work: Coroutine[None, None, ResultT]) -> ResultT:
+    """Run ``work`` to its end in an event loop of its own."""
+    return asyncio.run(work)

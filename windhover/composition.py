@@ -1,0 +1,95 @@
+"""Puts a process together from settings: opens what its components share, once, and closes it in reverse."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+from infra.auth.verifier import TokenVerifier
+
+from infra.broker.open import open_broker
+from infra.broker.port import Broker
+from infra.database.pool import Database
+from infra.framestore.open import open_frame_store
+from infra.framestore.port import FrameStore
+from infra.health import Health
+from infra.service import Component, health_component, run_components
+from infra.settings import Settings, secrets_of
+from infra.telemetry.logs import configure_logging
+from infra.telemetry.tracing import setup_tracing, shutdown_tracing
+from schemas.topics import TopicSpec, load_topics
+
+
+class Composition:
+    """One process under construction. Parts are opened when first asked for and shared by its components."""
+
+    def __init__(self, settings: Settings, service: str) -> None:
+        self.settings = settings
+        self.health = Health(silence_s=settings.telemetry.silence_s)
+        self.topics: dict[str, TopicSpec] = load_topics(settings.topics_file)
+        self._service = service
+        self._stack = AsyncExitStack()
+        self._broker: Broker | None = None
+        self._store: FrameStore | None = None
+        self._database: Database | None = None
+        self._verifier: TokenVerifier | None = None
+
+    async def __aenter__(self) -> Self:
+        configure_logging(self.settings.telemetry, service=self._service, secrets=secrets_of(self.settings))
+        setup_tracing(self.settings.telemetry, self._service)
+        self._stack.callback(shutdown_tracing)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    def broker(self) -> Broker:
+        """The broker of the settings."""
+        if self._broker is None:
+            self._broker = open_broker(self.settings.broker, self.settings.data_dir, self.topics)
+            self._stack.push_async_callback(self._broker.close)
+        return self._broker
+
+    def store(self) -> FrameStore:
+        """The frame store of the settings."""
+        if self._store is None:
+            self._store = open_frame_store(self.settings.frames, self.settings.data_dir)
+            self._stack.push_async_callback(self._store.close)
+        return self._store
+
+    def database(self) -> Database:
+        """The database of the settings, connected when first used."""
+        if self._database is None:
+            self._database = Database.open(self.settings.database, self.settings.data_dir)
+            self._stack.push_async_callback(self._database.close)
+        return self._database
+
+    def verifier(self) -> TokenVerifier:
+        """Knows the device tokens; a component that must run beside whoever asks it."""
+        if self._verifier is None:
+            self._verifier = TokenVerifier(self.database(), refresh_s=self.settings.gateway.token_refresh_s)
+        return self._verifier
+
+    async def run(self, components: Sequence[Component]) -> int:
+        """Run ``components`` with the health server beside them until told to stop; returns the exit status."""
+        telemetry = self.settings.telemetry
+        return await run_components(
+            components,
+            health=self.health,
+            drain_timeout_s=telemetry.drain_timeout_s,
+            last=(health_component(telemetry, self.health),),
+        )
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """The database of ``settings`` for one command."""
+    database = Database.open(settings.database, settings.data_dir)
+    try:
+        yield database
+    finally:
+        await database.close()

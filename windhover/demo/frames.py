@@ -1,0 +1,96 @@
+"""Where the demonstration's frames come from: simulated flights with ground truth, a folder of pictures, or a video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.errors import SettingsError
+from schemas.geometry import Box
+from training.scenes.flight import Flight
+from training.scenes.spec import CLASS_NAMES
+
+PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
+_JPEG_QUALITY = 90
+_VIDEO_FRAMES_PER_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class TruthBox:
+    """One thing that really is in a frame."""
+
+    label: str
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class DemoFrame:
+    """An encoded frame on its way to the gateway; ``truth`` is None when nobody knows what is in it."""
+
+    device_id: str
+    data: bytes
+    media_type: str
+    name: str
+    truth: tuple[TruthBox, ...] | None
+
+
+def flight_frames(device_id: str, seed: int, frames: int, size: tuple[int, int]) -> Iterator[DemoFrame]:
+    """The frames of one simulated drone, ``size`` (width, height) in pixels, rendered as they are asked for."""
+    for number, scene in enumerate(Flight(seed=seed, frame_size=size, frames=frames)):
+        truth = tuple(
+            TruthBox(CLASS_NAMES[label], _normalised(box, size))
+            for box, label in zip(scene.boxes.tolist(), scene.labels.tolist(), strict=True)
+        )
+        yield DemoFrame(device_id, _jpeg(scene.image), "image/jpeg", f"{device_id}-{number:05}.jpg", truth)
+
+
+def source_frames(source: Path, device_id: str, most: int) -> Iterator[DemoFrame]:
+    """Up to ``most`` frames of a folder of pictures (as they are) or a video (two per second of play time)."""
+    if source.is_dir():
+        pictures = sorted(path for path in source.iterdir() if path.suffix.lower() in PICTURES)
+        if not pictures:
+            raise SettingsError(
+                f"--source {source}: no picture in this folder; it needs files like {', '.join(PICTURES)}"
+            )
+        for path in pictures[:most]:
+            media_type = "image/" + {"jpg": "jpeg", "tif": "tiff"}.get(path.suffix[1:].lower(), path.suffix[1:].lower())
+            yield DemoFrame(device_id, path.read_bytes(), media_type, path.name, None)
+    elif source.is_file():
+        yield from _video_frames(source, device_id, most)
+    else:
+        raise SettingsError(f"--source {source}: no such folder or video; give a folder of pictures or a video file")
+
+
+def _video_frames(source: Path, device_id: str, most: int) -> Iterator[DemoFrame]:
+    video = cv2.VideoCapture(str(source))
+    try:
+        if not video.isOpened():
+            raise SettingsError(f"--source {source}: not a video OpenCV can read; try MP4 with H.264")
+        step = max(1, round((video.get(cv2.CAP_PROP_FPS) or _VIDEO_FRAMES_PER_S) / _VIDEO_FRAMES_PER_S))
+        number = sent = 0
+        while sent < most and video.grab():
+            if number % step == 0:
+                found, image = video.retrieve()
+                if found:
+                    yield DemoFrame(device_id, _jpeg(image), "image/jpeg", f"{source.stem}-{number:06}.jpg", None)
+                    sent += 1
+            number += 1
+    finally:
+        video.release()
+
+
+def _jpeg(image: NDArray[np.uint8]) -> bytes:
+    encoded, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    if not encoded:
+        raise ValueError(f"OpenCV could not encode an image of shape {image.shape}")
+    return data.tobytes()
+
+
+def _normalised(box: list[float], size: tuple[int, int]) -> Box:
+    width, height = size
+    return Box(x1=box[0] / width, y1=box[1] / height, x2=box[2] / width, y2=box[3] / height)

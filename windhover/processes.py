@@ -1,0 +1,154 @@
+"""The processes Windhover runs as: one per service in production, all in one on a laptop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from fastapi import FastAPI
+from sinks.postgres.sink import PostgresSink
+
+from detectors.predict import Model
+from detectors.worker.worker import DetectorWorker, WorkerParts
+from infra.consuming import SinkRunner
+from infra.database.migrate import upgrade
+from infra.errors import SettingsError
+from infra.failure import StoppedError, retrying
+from infra.health import HealthPart
+from infra.service import Component, HttpComponent
+from infra.settings import Settings
+from ingest.gateway.app import create_gateway
+from ingest.gateway.parts import GatewayParts
+from schemas import topics
+from sinks.sse.http import create_sse_app, sse_routes
+from sinks.sse.hub import DetectionHub
+from windhover.composition import Composition
+
+
+async def run_up(settings: Settings) -> int:
+    """All services in one process; the schema is migrated first, so a laptop user needs no second command."""
+    async with Composition(settings, "windhover") as process:
+        dsn = await process.database().dsn()
+        await asyncio.to_thread(upgrade, dsn)
+        hub = DetectionHub(process.broker(), settings.sse, settings.retry)
+        return await process.run(
+            [
+                process.verifier(),
+                hub,
+                _Gateway(process, hub),
+                _detector(process, None),
+                _postgres(process, None),
+            ]
+        )
+
+
+async def run_gateway(settings: Settings) -> int:
+    """The HTTP edge alone."""
+    async with Composition(settings, "gateway") as process:
+        return await process.run([process.verifier(), _Gateway(process)])
+
+
+async def run_detector(settings: Settings, instance_id: str | None) -> int:
+    """One detector worker."""
+    async with Composition(settings, "detector") as process:
+        return await process.run([_detector(process, instance_id)])
+
+
+async def run_sink(settings: Settings, name: str, instance_id: str | None) -> int:
+    """One sink. Raises SettingsError for a name that is none."""
+    if name not in SINKS:
+        raise SettingsError(f"there is no sink {name!r}; choose one of {', '.join(SINKS)}")
+    async with Composition(settings, f"sink.{name}") as process:
+        return await process.run(SINKS[name](process, instance_id))
+
+
+class _Gateway:
+    """The gateway as a component: it waits for the broker, so that a process can start before its broker does."""
+
+    name = "gateway"
+
+    def __init__(self, process: Composition, hub: DetectionHub | None = None) -> None:
+        self._process = process
+        self._verifier = process.verifier()
+        self._hub = hub
+
+    async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
+        """Serve until ``stop`` is set."""
+        settings = self._process.settings
+        try:
+            publisher = await retrying(
+                self._process.broker().publisher,
+                policy=settings.retry,
+                stop=stop,
+                health=health,
+                what="connecting to the broker",
+            )
+        except StoppedError:
+            return
+        try:
+            parts = GatewayParts(
+                settings.gateway, self._verifier, self._process.store(), publisher, self._process.health
+            )
+            app = create_gateway(parts)
+            if self._hub is not None:
+                app.router.routes.extend(sse_routes(self._hub))
+            await self._serve(app, stop, health)
+        finally:
+            await publisher.close()
+
+    async def _serve(self, app: FastAPI, stop: asyncio.Event, health: HealthPart) -> None:
+        settings = self._process.settings
+        server = HttpComponent(
+            self.name,
+            app,
+            host=settings.gateway.host,
+            port=settings.gateway.port,
+            drain_timeout_s=settings.telemetry.drain_timeout_s,
+        )
+        await server.run(stop, health)
+
+
+def _detector(process: Composition, instance_id: str | None) -> Component:
+    settings = process.settings.detector
+    return DetectorWorker(
+        WorkerParts(
+            broker=process.broker(),
+            store=process.store(),
+            load_model=partial(Model.load, settings.model, settings.engine, settings.threads),
+            settings=settings,
+            retry=process.settings.retry,
+            max_answer_bytes=process.topics[topics.DETECTIONS].max_message_bytes,
+            instance_id=instance_id,
+        )
+    )
+
+
+def _postgres(process: Composition, instance_id: str | None) -> Component:
+    sink = PostgresSink(process.database())
+    settings = process.settings
+    return SinkRunner(sink, process.broker(), sinks=settings.sinks, retry=settings.retry, instance_id=instance_id)
+
+
+def _sse(process: Composition, instance_id: str | None) -> list[Component]:
+    del instance_id  # Every process sees all detections; there is no group to be a member of.
+    settings = process.settings
+    hub = DetectionHub(process.broker(), settings.sse, settings.retry)
+    app = create_sse_app(hub, settings.sse)
+    return [
+        hub,
+        HttpComponent(
+            "sse",
+            app,
+            host=settings.sse.host,
+            port=settings.sse.port,
+            drain_timeout_s=settings.telemetry.drain_timeout_s,
+        ),
+    ]
+
+
+SINKS: dict[str, Callable[[Composition, str | None], list[Component]]] = {
+    "postgres": lambda process, instance_id: [_postgres(process, instance_id)],
+    "sse": _sse,
+}
+"""What `windhover sink NAME` can run; a new sink is a class in `sinks/` and a line here."""
