@@ -45,7 +45,7 @@ def draw_detections(image: ImageArray, detections: Detections, classes: Sequence
 def _draw_label(
     canvas: ImageArray, text: str, at: tuple[int, int, int], colour: tuple[int, int, int], line: int
 ) -> None:
-    """Write ``text`` on a plate above the box whose left, top and bottom are ``at``, or below where there is no room."""
+    """Write ``text`` on a plate above the box whose left, top and bottom are ``at``; under it if there is no room."""
     left, top, bottom = at
     scale = 0.4 + 0.1 * line
     (width, height), base = cv2.getTextSize(text, _FONT, scale, line)

@@ -223,7 +223,7 @@ def _checked_head(card: ModelCard, engine: Engine) -> Head:
         outputs = engine.run(tiles)
         shapes = [output.shape for output in outputs]
         head = choose_head(card.layout, (card.input.width, card.input.height), len(card.classes), shapes)
-        found = head.decode(outputs, 0.0)
+        found = head.decode(outputs, -np.inf)
     except InferenceError as error:
         raise ModelLoadError(f"{card.name} {card.version} failed its first run: {error}") from error
     if len(found.scores) and not (found.scores.min() >= 0.0 and found.scores.max() <= 1.001):
