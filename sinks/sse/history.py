@@ -1,0 +1,93 @@
+"""Reads what a resuming client missed and the ring no longer holds, from the broker, up to where the ring begins."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+
+from infra.broker.port import InRecord, Reader, TopicPartition
+from infra.telemetry import metrics
+from schemas.errors import EventError
+from schemas.topics import DETECTIONS
+from sinks.sse.positions import Position
+from sinks.sse.ring import Entry
+from sinks.sse.wire import Loss
+
+_log = logging.getLogger(__name__)
+
+GROUP = "sse"
+"""What stands in metrics where other sinks have the name of their consumer group; this one reads without a group."""
+_CHUNK_RECORDS = 128
+_READ_TIMEOUT_S = 1.0
+# Kafka's transaction markers take offsets but are no records, so a stretch may hold nothing to read. One silent read
+# could also be a slow broker; after a second one, with the broker answering in between, there is nothing there.
+_SILENT_READS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some records of one partition, and the position after them; ``losses`` instead where records are gone."""
+
+    position: Position
+    entries: tuple[Entry, ...] = ()
+    losses: tuple[Loss, ...] = ()
+
+
+def settle(position: Position, bounds: Mapping[int, tuple[int, int]]) -> tuple[Position, tuple[Loss, ...]]:
+    """``position`` moved into ``bounds`` (first and next offset per partition), and what that skips."""
+    settled = list(position)
+    losses: list[Loss] = []
+    for partition, offset in enumerate(position):
+        first, following = bounds[partition]
+        if offset > following:
+            losses.append(Loss(partition, offset, None, "recreated"))
+            settled[partition] = first
+        elif offset < first:
+            losses.append(Loss(partition, offset, first - 1, "retention"))
+            settled[partition] = first
+    return tuple(settled), tuple(losses)
+
+
+def read_entry(record: InRecord) -> Entry | None:
+    """The entry of ``record``; None, counted and logged, when it is no detection event: the stream goes on."""
+    try:
+        return Entry.read(record)
+    except EventError as error:
+        metrics.RECORDS_FAILED.labels(GROUP, record.topic, error.code).inc()
+        _log.warning(
+            "record skipped: %s",
+            error,
+            extra={"topic": record.topic, "partition": record.partition, "offset": record.offset},
+        )
+        return None
+
+
+async def read_history(
+    reader: Reader, position: Position, until: Callable[[], Position]
+) -> AsyncGenerator[Piece, None]:
+    """What stands between ``position`` and ``until()``, partition after partition, each in order.
+
+    ``until`` may move on while this reads. Raises BrokerUnavailableError; the caller goes on from the last piece.
+    """
+    position, losses = settle(position, await reader.bounds(DETECTIONS))
+    if losses:
+        yield Piece(position, losses=losses)
+    for partition in range(len(position)):
+        silent = 0
+        while position[partition] < (end := until()[partition]):
+            source = TopicPartition(DETECTIONS, partition)
+            records = await reader.read(
+                source, position[partition], max_records=_CHUNK_RECORDS, timeout_s=_READ_TIMEOUT_S
+            )
+            if not records:
+                silent += 1
+                # Raises when the broker is away: silence then proves nothing.
+                await reader.bounds(DETECTIONS)
+            if silent == _SILENT_READS or (records and records[-1].offset >= end):
+                following = end
+            else:
+                following = records[-1].offset + 1 if records else position[partition]
+            wanted = [read_entry(record) for record in records if record.offset < end]
+            position = (*position[:partition], following, *position[partition + 1 :])
+            yield Piece(position, tuple(entry for entry in wanted if entry is not None))

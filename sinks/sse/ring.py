@@ -1,0 +1,174 @@
+"""The recent past of the topic, shared by all clients: encoded batches, numbered, bounded in events and bytes.
+
+A client is a cursor into the ring instead of a queue of its own: nothing is done per client when an event arrives, and
+clients at the same place are handed the very same bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import compress
+
+import orjson
+
+from infra.broker.port import InRecord
+from schemas.cloudevents import decode
+from schemas.events import DetectionsMade
+from sinks.sse.filters import Facts, Filter
+from sinks.sse.positions import Position, advanced, encode_position
+from sinks.sse.wire import DETECTIONS_EVENT, event_bytes, one_line
+
+MAX_RING_BYTES = 128 * 1024 * 1024
+# Filtered views are cached for batches that live clients are still reading, and dropped behind them: with a view per
+# distinct filter the whole ring would be many times its size.
+_CACHED_BATCHES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record on its way to the clients: its place, its JSON on one line, and what filters ask of it."""
+
+    partition: int
+    offset: int
+    data: bytes
+    facts: Facts
+
+    @classmethod
+    def read(cls, record: InRecord) -> Entry:
+        """The entry of a ``detections`` record. Raises EventError when the record is no such event."""
+        event = decode(record.headers, record.value, DetectionsMade)
+        return cls(record.partition, record.offset, one_line(record.value or b""), Facts.of(event))
+
+    def view(self, wanted: Filter) -> bytes | None:
+        """The JSON that ``wanted`` lets through, or None for a frame it skips.
+
+        Fields this version does not know stay in, since only the list of detections is cut.
+        """
+        if not wanted.takes_frame(self.facts):
+            return None
+        if not wanted.of_detections:
+            return self.data
+        kept = [wanted.keeps(label, confidence) for label, confidence in self.facts.found]
+        if not any(kept):
+            return None
+        if all(kept):
+            return self.data
+        document = orjson.loads(self.data)
+        document["detections"] = list(compress(document["detections"], kept))
+        return orjson.dumps(document)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A batch as one filter sees it: bytes ready to send, and how many events they hold."""
+
+    data: bytes
+    events: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """What arrived within one flush interval. ``start`` and ``end`` are the hub's positions before and after it.
+
+    ``first_index`` numbers its first event among all events of this process. A ``notice`` stands for itself: it is
+    sent to everybody, whatever they filter.
+    """
+
+    number: int
+    first_index: int
+    start: Position
+    end: Position
+    entries: tuple[Entry, ...]
+    notice: bytes = b""
+    _views: dict[Filter, View] = field(default_factory=dict)
+
+    def view(self, wanted: Filter, *, keep: bool) -> View:
+        """All that ``wanted`` lets through, ready to send; with ``keep`` made once per distinct filter."""
+        view = self._views.get(wanted)
+        if view is None:
+            events = self._events(wanted)
+            view = View(self.notice + b"".join(events), len(events))
+            if keep:
+                self._views[wanted] = view
+        return view
+
+    def _events(self, wanted: Filter) -> list[bytes]:
+        position = self.start
+        events = []
+        for entry in self.entries:
+            position = advanced(position, entry.partition, entry.offset)
+            data = entry.view(wanted)
+            if data is not None:
+                events.append(event_bytes(DETECTIONS_EVENT, data, encode_position(position)))
+        return events
+
+    def forget_views(self) -> None:
+        """Give the cached bytes back; they are made again when somebody asks."""
+        self._views.clear()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of event data, without cached views."""
+        return sum(len(entry.data) for entry in self.entries)
+
+
+class Ring:
+    """The last batches, oldest first. ``base`` is the position before the oldest, ``end`` the one after the newest."""
+
+    def __init__(self, base: Position, max_events: int, max_bytes: int = MAX_RING_BYTES) -> None:
+        self.base = base
+        self.end = base
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._batches: dict[int, Batch] = {}
+        self._first = 0
+        self.next_number = 0
+        self._events = 0
+        self._bytes = 0
+        self.total_events = 0
+
+    @property
+    def first_number(self) -> int:
+        """The number of the oldest batch still held (``next_number`` when there is none)."""
+        return self._first
+
+    def add(self, entries: tuple[Entry, ...], end: Position, notice: bytes = b"") -> Batch:
+        """Append a batch that ends at ``end`` and drop the oldest ones beyond the bounds."""
+        batch = Batch(self.next_number, self.total_events, self.end, end, entries, notice)
+        self._batches[batch.number] = batch
+        self.next_number += 1
+        self.total_events += len(entries)
+        self._events += len(entries)
+        self._bytes += batch.size_bytes
+        self.end = end
+        old = self._batches.get(batch.number - _CACHED_BATCHES)
+        if old is not None:
+            old.forget_views()
+        while len(self._batches) > 1 and (self._events > self._max_events or self._bytes > self._max_bytes):
+            self._drop_oldest()
+        return batch
+
+    def restart(self, position: Position) -> None:
+        """Forget everything and go on at ``position``: offsets before and after it cannot be compared."""
+        while self._batches:
+            self._drop_oldest()
+        self.base = self.end = position
+
+    def batch(self, number: int) -> Batch:
+        """The batch ``number``, which must lie between ``first_number`` and ``next_number``."""
+        return self._batches[number]
+
+    def view(self, number: int, wanted: Filter) -> View:
+        """Batch ``number`` as ``wanted`` sees it, the same object for all who follow live."""
+        return self._batches[number].view(wanted, keep=number >= self.next_number - _CACHED_BATCHES)
+
+    def lag(self, number: int) -> int:
+        """How many events there are from batch ``number`` on."""
+        return 0 if number >= self.next_number else self.total_events - self._batches[number].first_index
+
+    def _drop_oldest(self) -> None:
+        batch = self._batches.pop(self._first)
+        self._first += 1
+        self._events -= len(batch.entries)
+        self._bytes -= batch.size_bytes
+        self.base = batch.end

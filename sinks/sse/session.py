@@ -1,0 +1,201 @@
+"""One client's way through the stream: from its position through the broker's past and the ring into the present.
+
+Whatever it is sent carries the position after it, so it can be cut off anywhere and go on in any other process. The
+policy for slow clients: one that falls ``client_queue_events`` behind is sent ``overflow`` and closed; its browser
+connects again with its last id and catches up at its own pace. Nothing is dropped silently.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from infra.errors import TransientError
+from infra.telemetry import metrics
+from sinks.sse.filters import Filter
+from sinks.sse.history import Piece, read_history
+from sinks.sse.positions import Position, advanced, decode_position, encode_position, merged, reaches
+from sinks.sse.ring import Entry, Ring, View
+from sinks.sse.wire import (
+    DETECTIONS_EVENT,
+    comment_bytes,
+    event_bytes,
+    gap_bytes,
+    opening_bytes,
+    overflow_bytes,
+    position_bytes,
+)
+
+if TYPE_CHECKING:
+    from sinks.sse.hub import DetectionHub
+
+_log = logging.getLogger(__name__)
+
+STREAM = "detections"
+Write = Callable[[bytes], Awaitable[None]]
+
+_MAX_CHUNK_BYTES = 256 * 1024
+# Filtering takes time on the loop that serves everybody; this much at once is a few milliseconds.
+_MAX_CHUNK_EVENTS = 256
+
+
+class Session:
+    """Follows the hub for one client. ``run`` ends when the hub closes or the client was too slow."""
+
+    def __init__(self, hub: DetectionHub, wanted: Filter, last_event_id: str | None) -> None:
+        self._hub = hub
+        self._wanted = wanted
+        self._last_event_id = last_event_id
+        self._position: Position = ()
+        # The next batch to send; below the ring's first number it means: read history before.
+        self._cursor = -1
+        # Aligned: the client is exactly where the ring is before the cursor, so shared bytes and ids fit. A client that
+        # comes from another process may be ahead in some partitions, and gets ids of its own until the ring is there.
+        self._aligned = False
+        self._live = False
+        self._woken = asyncio.Event()
+        self._heartbeat_due = False
+
+    def wake(self, *, heartbeat: bool = False) -> None:
+        """There is something to do: a batch, the end of the hub, or (``heartbeat``) a silence to break."""
+        self._heartbeat_due = self._heartbeat_due or heartbeat
+        self._woken.set()
+
+    async def run(self, write: Write) -> None:
+        """Write the stream until the hub closes or the client overflows."""
+        await write(opening_bytes())
+        if not await self._join(write):
+            return
+        while True:
+            if self._cursor < self._ring.first_number:
+                if not await self._catch_up(write):
+                    return
+                continue
+            pending = self._ring.lag(self._cursor)
+            if self._live and pending > self._hub.settings.client_queue_events:
+                metrics.SSE_DROPPED.labels(STREAM).inc()
+                await write(overflow_bytes(pending, encode_position(self._position)))
+                return
+            chunk = self._take()
+            if chunk.data:
+                self._heartbeat_due = False
+                await write(chunk.data)
+                metrics.SSE_EVENTS.labels(STREAM).inc(chunk.events)
+            elif self._cursor < self._ring.next_number:
+                # All filtered out so far: let others run before looking at more.
+                await asyncio.sleep(0)
+            elif self._closing():
+                await write(position_bytes(encode_position(self._position), "closing, connect again"))
+                return
+            else:
+                self._live = True
+                await self._rest(write)
+
+    def _closing(self) -> bool:
+        return self._hub.closing
+
+    @property
+    def _ring(self) -> Ring:
+        return self._hub.ring
+
+    async def _rest(self, write: Write) -> None:
+        """Break a silence with a comment that carries the position, or wait for the next thing to do."""
+        if self._heartbeat_due:
+            self._heartbeat_due = False
+            known = bool(self._position)
+            await write(
+                position_bytes(encode_position(self._position), "heartbeat") if known else comment_bytes("heartbeat")
+            )
+        else:
+            await self._woken.wait()
+            self._woken.clear()
+
+    async def _join(self, write: Write) -> bool:
+        """Find the first place in the ring; False when the hub closed before it ever saw the topic."""
+        while not self._hub.started:
+            if self._closing():
+                return False
+            await self._rest(write)
+        if self._last_event_id is None:
+            self._position = self._ring.end
+            self._cursor = self._ring.next_number
+            self._aligned = True
+            await write(position_bytes(encode_position(self._position), "live"))
+            return True
+        self._position = decode_position(self._last_event_id, self._hub.partitions)
+        # A position ahead of this process may be another process's, or of a topic that is gone: the broker knows.
+        if reaches(self._position, self._ring.base) and reaches(self._ring.end, self._position):
+            self._cursor = self._ring.first_number
+            return True
+        return await self._catch_up(write)
+
+    async def _catch_up(self, write: Write) -> bool:
+        """Send what the ring no longer holds, until it holds the rest; False when the hub closed meanwhile."""
+        self._live = self._aligned = False
+        backoff = self._hub.backoff()
+        while not self._closing():
+            try:
+                async with self._hub.history_reader() as reader:
+                    pieces = read_history(reader, self._position, lambda: self._ring.base)
+                    async with aclosing(pieces):
+                        async for piece in pieces:
+                            await self._send_piece(piece, write)
+                            if self._closing():
+                                return False
+                if reaches(self._position, self._ring.base):
+                    self._cursor = self._ring.first_number
+                    return True
+            except TransientError:
+                # The hub's own readers report this outage; here a client only waits, and keeps its place.
+                await write(comment_bytes("waiting for the broker"))
+                await asyncio.sleep(backoff.next_delay_s())
+        return False
+
+    async def _send_piece(self, piece: Piece, write: Write) -> None:
+        out = [text for entry in piece.entries if (text := self._personal(entry)) is not None]
+        if piece.losses:
+            _log.info("client resumed beyond what the topic holds: %s", piece.losses)
+            out.append(gap_bytes(piece.losses, encode_position(piece.position)))
+        self._position = piece.position
+        if out:
+            await write(b"".join(out))
+            metrics.SSE_EVENTS.labels(STREAM).inc(len(out) - bool(piece.losses))
+
+    def _personal(self, entry: Entry) -> bytes | None:
+        """``entry`` under an id of this client's own, or None when it has it already or does not want it."""
+        if entry.offset < self._position[entry.partition]:
+            return None
+        self._position = advanced(self._position, entry.partition, entry.offset)
+        data = entry.view(self._wanted)
+        return None if data is None else event_bytes(DETECTIONS_EVENT, data, encode_position(self._position))
+
+    def _take(self) -> View:
+        """Move the cursor over pending batches and return what they hold; a single batch's shared bytes as they are."""
+        parts: list[View] = []
+        size = seen = 0
+        while self._cursor < self._ring.next_number and size < _MAX_CHUNK_BYTES and seen < _MAX_CHUNK_EVENTS:
+            seen += len(self._ring.batch(self._cursor).entries)
+            part = self._take_batch()
+            self._cursor += 1
+            if part.data:
+                parts.append(part)
+                size += len(part.data)
+        if len(parts) == 1:
+            return parts[0]
+        return View(b"".join(part.data for part in parts), sum(part.events for part in parts))
+
+    def _take_batch(self) -> View:
+        batch = self._ring.batch(self._cursor)
+        if self._aligned:
+            self._position = batch.end
+            return self._ring.view(self._cursor, self._wanted)
+        out: list[bytes] = []
+        if not reaches(self._position, batch.end):
+            out = [text for entry in batch.entries if (text := self._personal(entry)) is not None]
+        # After a notice offsets start anew, for everybody.
+        self._position = batch.end if batch.notice else merged(self._position, batch.end)
+        self._aligned = self._position == batch.end
+        return View(batch.notice + b"".join(out), len(out))

@@ -1,0 +1,60 @@
+"""Ids of the stream: text that names a place in the topic."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sinks.sse.positions import (
+    Position,
+    PositionError,
+    advanced,
+    decode_position,
+    encode_position,
+    merged,
+    reaches,
+)
+
+offsets = st.integers(min_value=0, max_value=2**59)
+
+
+@given(st.lists(offsets, min_size=1, max_size=16).map(tuple))
+def test_there_and_back(position: Position) -> None:
+    assert decode_position(encode_position(position), len(position)) == position
+
+
+def test_an_id_looks_the_same_for_ever() -> None:
+    assert encode_position((31, 0, 163)) == "1f.0.a3"
+
+
+def test_partitions_added_later_begin_at_their_start() -> None:
+    assert decode_position("5.6", 4) == (5, 6, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "1.", ".1", "1..2", "-1", "1,2", "g", "1.2.3.4", " 1", "1\n", "١", "f" * 16, "0x1", "1" * 5000]
+)
+def test_garbage_is_refused(text: str) -> None:
+    with pytest.raises(PositionError, match="Last-Event-ID"):
+        decode_position(text, 3)
+
+
+@given(st.text())
+def test_only_position_error_comes_out(text: str) -> None:
+    try:
+        position = decode_position(text, 3)
+    except PositionError:
+        return
+    assert len(position) == 3
+
+
+def test_advanced_never_goes_back() -> None:
+    assert advanced((5, 5), 1, 7) == (5, 8)
+    assert advanced((5, 5), 1, 4) == (5, 5)
+
+
+def test_merged_and_reaches() -> None:
+    assert merged((1, 9), (5, 2)) == (5, 9)
+    assert reaches((5, 9), (5, 2))
+    assert not reaches((5, 1), (5, 2))
