@@ -7,11 +7,20 @@ import numpy as np
 from detectors.arrays import FloatArray
 
 STRIDES = (8, 16, 32)
+_ALL_STRIDES = (4, 8, 16, 32, 64)
 
 
 def anchor_count(width: int, height: int) -> int:
     """How many anchors a model with strides 8, 16 and 32 has for an input of ``width`` × ``height`` pixels."""
     return sum((width // stride) * (height // stride) for stride in STRIDES)
+
+
+def pyramid_counts(width: int, height: int) -> tuple[int, ...]:
+    """The anchor counts of models with other runs of strides, for smaller or larger things; the usual one first."""
+    cells = [(width // stride) * (height // stride) for stride in _ALL_STRIDES]
+    runs = {sum(cells[low:high]) for low in range(len(cells)) for high in range(low + 1, len(cells) + 1)}
+    usual = anchor_count(width, height)
+    return (usual, *sorted(runs - {usual}))
 
 
 def grid(width: int, height: int) -> FloatArray:

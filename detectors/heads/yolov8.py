@@ -8,7 +8,7 @@ import numpy as np
 
 from detectors.arrays import Outputs, RawBoxes
 from detectors.heads.checks import require_numbers
-from detectors.heads.grids import anchor_count, corners
+from detectors.heads.grids import corners, pyramid_counts
 from detectors.heads.port import Shape
 
 
@@ -17,14 +17,15 @@ class YoloV8Head:
 
     def __init__(self, width: int, height: int, classes: int) -> None:
         """``width`` and ``height`` of the input in pixels, and the number of ``classes``."""
-        self._shape = (4 + classes, anchor_count(width, height))
+        self._rows = 4 + classes
+        self._anchors = pyramid_counts(width, height)
 
     def mismatch(self, shapes: Sequence[Shape]) -> str | None:
         """See :class:`detectors.heads.port.Head`."""
-        if len(shapes) == 1 and shapes[0][1:] == self._shape:
+        rows, usual = self._rows, self._anchors[0]
+        if len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][1] == rows and shapes[0][2] in self._anchors:
             return None
-        rows, anchors = self._shape
-        return f"yolov8 with {rows - 4} classes has one output (N, {rows}, {anchors}), this model has {list(shapes)}"
+        return f"yolov8 with {rows - 4} classes has one output (N, {rows}, {usual}), this model has {list(shapes)}"
 
     def decode(self, outputs: Outputs, confidence: float) -> RawBoxes:
         """See :class:`detectors.heads.port.Head`. One box per anchor: that of its best class."""
