@@ -48,7 +48,7 @@ def test_boxes_are_tight_around_what_is_drawn(label: int) -> None:
         sprite = draw_object(rng, label, 100.3, 80.7, heading, size, (200.0, 30.0, 30.0))
         rows, cols = np.flatnonzero(sprite.alpha.any(axis=1)), np.flatnonzero(sprite.alpha.any(axis=0))
         drawn = (sprite.x + cols[0], sprite.y + rows[0], sprite.x + cols[-1] + 1, sprite.y + rows[-1] + 1)
-        # Shrinking spreads the outline over whole pixels: at most one pixel out, and never inside by more than rounding.
+        # Shrinking spreads the outline over whole pixels: at most one pixel out, never inside by more than rounding.
         assert np.abs(np.array(drawn) - sprite.box).max() <= 1.0 + 1e-6
         assert sprite.box[0] < 100.3 < sprite.box[2]
         assert sprite.box[1] < 80.7 < sprite.box[3]

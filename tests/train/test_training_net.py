@@ -1,0 +1,169 @@
+"""The net, its loss and its export; needs the train extra."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training.card import CardSettings
+from training.export import ExportSettings, export
+from training.loss import Targets, assign, complete_iou, detection_loss
+from training.net import STRIDES, ExportNet, Net, NetSettings, decode
+from training.pool import IGNORED, Crop, ScenePool, augment, cut_boxes
+from training.train import Progress, TrainingError, TrainSettings, learning_rate, load_average, pool_size, train
+
+SMALL = NetSettings(channels=(8, 8, 16, 16))
+
+
+def tiny(folder: Path, steps: int) -> TrainSettings:
+    return TrainSettings(
+        folder,
+        steps=steps,
+        batch=2,
+        crop_px=64,
+        warm_up_steps=2,
+        first_scenes=1,
+        scenes=2,
+        checkpoint_every=2,
+        net=SMALL,
+    )
+
+
+def quiet(_: Progress) -> None:
+    """Nobody watches."""
+
+
+def targets(*rows: tuple[tuple[float, float, float, float], int]) -> Targets:
+    return Targets(torch.tensor([[row[0] for row in rows]]), torch.tensor([[row[1] for row in rows]]))
+
+
+def test_output_has_the_yolov8_layout() -> None:
+    net = ExportNet(Net(SMALL)).eval()
+    out = net(torch.rand(2, 3, 64, 96))
+    cells = sum((64 // stride) * (96 // stride) for stride in STRIDES)
+    assert out.shape == (2, 8, cells)
+    assert (out[:, 4:] < 0.05).all(), "a fresh net believes that objects are rare"
+    assert (out[:, 2:4] > 0).all()
+
+
+def test_a_small_object_owns_fine_cells_around_its_centre_and_a_large_one_coarse_cells() -> None:
+    owner = assign(targets(((10, 10, 18, 18), 2), ((20, 20, 60, 60), 0)), 64, 64).owner[0]
+    fine, coarse = owner[: 16 * 16].reshape(16, 16), owner[16 * 16 :].reshape(8, 8)
+    assert fine[3, 3] == 0
+    assert set(fine.unique().tolist()) == {-1, 0}
+    assert coarse[4, 4] == coarse[5, 5] == 1
+    assert set(coarse.unique().tolist()) == {-1, 1}
+
+
+def test_an_object_thinner_than_a_cell_still_owns_one() -> None:
+    owner = assign(targets(((8.2, 8.2, 9.0, 30.0), 1)), 64, 64).owner[0]
+    assert (owner >= 0).sum() >= 1
+
+
+def test_cells_of_a_cut_object_are_ignored_and_owned_by_nobody() -> None:
+    assignment = assign(targets(((0, 0, 20, 20), IGNORED)), 64, 64)
+    assert (assignment.owner == -1).all()
+    assert assignment.ignored[0, 0]
+    assert not assignment.ignored[0, 255]
+
+
+def test_complete_iou_of_equal_boxes_is_one_and_falls_with_distance() -> None:
+    box = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    iou, ciou = complete_iou(box, box)
+    assert iou.item() == pytest.approx(1.0, abs=1e-5)
+    assert ciou.item() == pytest.approx(1.0, abs=1e-5)
+    near, far = (complete_iou(box, box + shift)[1].item() for shift in (12.0, 40.0))
+    assert far < near < 0
+
+
+def test_the_loss_falls_when_the_net_is_fitted_to_one_picture() -> None:
+    torch.manual_seed(0)
+    net = Net(SMALL)
+    image = torch.zeros(1, 3, 64, 64)
+    image[:, :, 20:36, 24:40] = 1.0
+    truth = targets(((24, 20, 40, 36), 3))
+    optimiser = torch.optim.AdamW(net.parameters(), 1e-2)
+    losses = []
+    for _ in range(60):
+        loss = detection_loss(net(image), truth, (64, 64))
+        optimiser.zero_grad()
+        loss.total.backward()
+        optimiser.step()
+        losses.append(float(loss.total.detach()))
+    assert losses[-1] < 0.3 * losses[0]
+    boxes, logits = decode(net(image))
+    best = int(logits[0].amax(dim=1).argmax())
+    assert int(logits[0, best].argmax()) == 3
+    assert complete_iou(boxes[0, best : best + 1], truth.boxes[0])[0].item() > 0.6
+
+
+def test_a_batch_without_objects_has_a_finite_loss() -> None:
+    empty = Targets(torch.zeros(1, 1, 4), torch.full((1, 1), -2))
+    loss = detection_loss(Net(SMALL)(torch.rand(1, 3, 64, 64)), empty, (64, 64))
+    assert torch.isfinite(loss.total)
+    assert loss.boxes == 0.0
+
+
+def test_learning_rate_warms_up_and_fades_and_the_pool_grows_by_half_time() -> None:
+    settings = TrainSettings(Path("unused"), steps=1000, warm_up_steps=100, first_scenes=10, scenes=50)
+    rates = [learning_rate(settings, step) for step in range(1000)]
+    assert int(np.argmax(rates)) in (99, 100)
+    assert rates[-1] < 0.02 * settings.learning_rate
+    assert [pool_size(settings, step) for step in (0, 250, 500, 999)] == [10, 30, 50, 50]
+
+
+def test_augmented_boxes_follow_the_picture() -> None:
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[4:10, 20:30] = 255
+    crop = Crop(image, np.array([(20, 4, 30, 10)], np.float32), np.array([0]))
+    for seed in range(20):
+        turned = augment(crop, np.random.default_rng(seed))
+        left, top, right, bottom = turned.boxes[0].astype(int)
+        bright = turned.image.min(axis=2) > 100
+        assert bright[top:bottom, left:right].all()
+        assert bright.sum() == 60
+
+
+def test_boxes_cut_by_a_crop_are_kept_ignored_or_dropped() -> None:
+    boxes = np.array([(-4, 0, 6, 10), (-7, 0, 3, 10), (-9, 0, 1, 10), (70, 0, 80, 10)], np.float32)
+    kept, labels = cut_boxes(boxes, np.array([0, 1, 2, 3]), 0, 0, 64)
+    assert labels.tolist() == [0, IGNORED]
+    assert kept.tolist() == [[0, 0, 6, 10], [0, 0, 3, 10]]
+
+
+def test_training_is_reproducible_and_resumes_where_it_stopped(tmp_path: Path) -> None:
+    whole = load_average(train(tiny(tmp_path / "a", 4), quiet)).state_dict()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "pool").symlink_to(tmp_path / "a" / "pool")
+
+    def stop_after_two(state: Progress) -> None:
+        if state.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(tmp_path / "b", 4), stop_after_two)
+    resumed = load_average(train(tiny(tmp_path / "b", 4), quiet)).state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    train(tiny(tmp_path, 1), quiet)
+    with pytest.raises(TrainingError, match="other settings"):
+        train(tiny(tmp_path, 2), quiet)
+    with pytest.raises(TrainingError, match="no checkpoint"):
+        load_average(tmp_path / "nothing.pt")
+
+
+def test_export_equals_the_net_and_writes_the_card(tmp_path: Path) -> None:
+    checkpoint = train(tiny(tmp_path, 2), quiet)
+    done = export(ExportSettings(checkpoint, models=tmp_path / "models", input_px=128), CardSettings())
+    assert done.largest_difference < 2e-3
+    assert done.size_bytes == done.model.stat().st_size < 8_000_000
+    assert str(tmp_path).encode() not in done.model.read_bytes()
+    assert done.card.read_text().startswith("name: windhover-small\nversion: 1.0.0\nfile: model.onnx\nsha256: ")
+
+
+def test_an_empty_pool_says_so(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="empty: render scenes"):
+        ScenePool(tmp_path).crop(np.random.default_rng(0), 64)

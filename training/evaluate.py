@@ -1,0 +1,169 @@
+"""Measures a model on scenes it never saw, cut into tiles and as whole frames, with the production code."""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from tqdm import tqdm
+
+from detectors.card import default_card_path
+from detectors.engines.choose import EngineKind
+from detectors.predict import DetectOptions, Predictor
+from schemas.errors import WindhoverError
+from training.card import record_evaluation
+from training.metrics import Metrics, Predictions, Truth, best_confidence, measure
+from training.pool import EVALUATION_SEEDS, VALIDATION_SEEDS
+from training.scenes import CLASS_NAMES, Scene, SceneSpec, render_scene
+from training.scenes.spec import Image
+
+# Average precision needs the unsure predictions too; below this they are too many and change nothing.
+SCORE_FLOOR = 0.01
+MOST_DETECTIONS = 20_000
+
+Detect = Callable[[Image, bool], Predictions]
+"""Predictions for a BGR picture; tiled when the flag is set, else the whole frame scaled down."""
+
+
+class EvaluationError(WindhoverError):
+    """An evaluation was asked for that cannot be made."""
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """What to measure: how many scenes of which size, from the evaluation seeds or, to tune, the validation seeds."""
+
+    card: Path
+    scenes: int = 200
+    width: int = 4000
+    height: int = 3000
+    validation: bool = False
+    engine: EngineKind = "auto"
+
+    def specs(self) -> list[SceneSpec]:
+        """The scenes to draw; none of them is ever trained on."""
+        seeds = VALIDATION_SEEDS if self.validation else EVALUATION_SEEDS
+        if not 1 <= self.scenes <= len(seeds):
+            raise EvaluationError(f"scenes is {self.scenes}: give 1 to {len(seeds)}")
+        return [SceneSpec(self.width, self.height, seed) for seed in seeds[: self.scenes]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Both measurements, at the card's confidence, and the confidence that balances precision and recall best."""
+
+    scenes: int
+    width: int
+    height: int
+    tiled: Metrics
+    whole: Metrics
+    balanced_confidence: float
+
+
+def detect_with(predictor: Predictor) -> Detect:
+    """The predictor as the worker runs it, but reporting every score above the floor."""
+
+    def detect(image: Image, tiled: bool) -> Predictions:
+        # A frame as a whole is one tile of its own size, which the model gets scaled down.
+        sides = {} if tiled else {"tile_width": image.shape[1], "tile_height": image.shape[0]}
+        found = predictor.predict(image, DetectOptions(confidence=SCORE_FLOOR, max_detections=MOST_DETECTIONS, **sides))
+        return Predictions(found.boxes, found.scores, found.classes.astype(np.int64))
+
+    return detect
+
+
+def _scenes(specs: list[SceneSpec]) -> Iterator[Scene]:
+    """Scenes in order, the next one drawn while the last is measured."""
+    with ThreadPoolExecutor(1) as side:
+        coming = side.submit(render_scene, specs[0])
+        for spec in specs[1:]:
+            scene = coming.result()
+            coming = side.submit(render_scene, spec)
+            yield scene
+        yield coming.result()
+
+
+def evaluate(settings: EvaluateSettings, progress: Callable[[int], None]) -> Evaluation:
+    """Measure the card's model; `progress` gets the number of scenes done.
+
+    Raises ModelLoadError when card and file do not fit, EvaluationError when there are no scenes or too many.
+    """
+    specs = settings.specs()
+    with Predictor.load(settings.card, engine=settings.engine) as predictor:
+        confidence = predictor.model.card.thresholds.confidence
+        return measure_scenes(specs, detect_with(predictor), confidence, progress)
+
+
+def measure_scenes(
+    specs: list[SceneSpec], detect: Detect, confidence: float, progress: Callable[[int], None]
+) -> Evaluation:
+    """Measure any detector on scenes of one size; precision and recall are read at `confidence`."""
+    tiled: list[tuple[Predictions, Truth]] = []
+    whole: list[tuple[Predictions, Truth]] = []
+    for done, scene in enumerate(_scenes(specs), start=1):
+        truth = Truth(scene.boxes, scene.labels)
+        tiled.append((detect(scene.image, True), truth))
+        whole.append((detect(scene.image, False), truth))
+        progress(done)
+    return Evaluation(
+        scenes=len(specs),
+        width=specs[0].width,
+        height=specs[0].height,
+        tiled=measure(tiled, CLASS_NAMES, confidence),
+        whole=measure(whole, CLASS_NAMES, confidence),
+        balanced_confidence=best_confidence(tiled, len(CLASS_NAMES)),
+    )
+
+
+def table(evaluation: Evaluation) -> str:
+    """The evaluation as text for people."""
+    lines = [
+        f"{evaluation.scenes} scenes of {evaluation.width}x{evaluation.height}, "
+        f"precision and recall at confidence {evaluation.tiled.confidence}"
+    ]
+    lines.append(f"{'':8}{'class':10}{'mAP50':>8}{'mAP50-95':>10}{'precision':>11}{'recall':>8}{'objects':>9}")
+    for mode, metrics in (("tiled", evaluation.tiled), ("whole", evaluation.whole)):
+        for row in metrics.classes:
+            figures = f"{row.ap50:8.3f}{row.ap50_95:10.3f}{row.precision:11.3f}{row.recall:8.3f}{row.objects:9d}"
+            lines.append(f"{mode:8}{row.name:10}{figures}")
+        objects = sum(row.objects for row in metrics.classes)
+        figures = (
+            f"{metrics.map50:8.3f}{metrics.map50_95:10.3f}{metrics.precision:11.3f}{metrics.recall:8.3f}{objects:9d}"
+        )
+        lines.append(f"{mode:8}{'all':10}{figures}")
+    lines.append(f"precision and recall balance best at confidence {evaluation.balanced_confidence:.2f} (tiled)")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Command line: python -m training.evaluate --scenes 20."""
+    parser = argparse.ArgumentParser(description="Measure a model on unseen scenes, tiled and as whole frames.")
+    default = EvaluateSettings(default_card_path())
+    parser.add_argument("--card", type=Path, default=default.card)
+    parser.add_argument("--scenes", type=int, default=default.scenes)
+    parser.add_argument("--width", type=int, default=default.width)
+    parser.add_argument("--height", type=int, default=default.height)
+    parser.add_argument("--engine", choices=get_args(EngineKind), default=default.engine)
+    parser.add_argument("--validation", action="store_true", help="use the validation seeds, to choose thresholds")
+    parser.add_argument("--record", action="store_true", help="write the figures into the card")
+    arguments = vars(parser.parse_args())
+    record = arguments.pop("record")
+    settings = EvaluateSettings(**arguments)
+    with tqdm(total=settings.scenes, unit="scene") as bar:
+
+        def show(done: int) -> None:
+            bar.update(done - bar.n)
+
+        result = evaluate(settings, show)
+    print(table(result))
+    print(json.dumps(asdict(result)))
+    if record:
+        record_evaluation(settings.card, result.tiled, result.whole, result.scenes)
+
+
+if __name__ == "__main__":
+    main()
