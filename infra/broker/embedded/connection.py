@@ -109,6 +109,8 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """A connection that only reads, of a file that :func:`open_writer` has made. Raises sqlite3.Error."""
-    connection = sqlite3.connect(path, timeout=BUSY_WAIT_S, isolation_level=None, check_same_thread=False)
+    # A plain connect would make an empty file where the broker's has been taken away.
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_WAIT_S, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA query_only = ON")
     return connection

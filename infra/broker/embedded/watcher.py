@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
@@ -103,7 +104,9 @@ class Watcher:
     def _wake_all(self) -> None:
         with self._wake:
             for waiter in self._waiters:
-                waiter.loop.call_soon_threadsafe(waiter.event.set)
+                # A loop that was closed with this task still waiting wants no news.
+                with contextlib.suppress(RuntimeError):
+                    waiter.loop.call_soon_threadsafe(waiter.event.set)
 
 
 def _load(connection: sqlite3.Connection) -> Ends:

@@ -18,7 +18,6 @@ from infra.broker.embedded.cleaning import clean
 from infra.broker.embedded.connection import begin_write, is_busy, open_writer, unavailable
 from infra.broker.embedded.log import Transaction
 from infra.errors import BrokerUnavailableError
-from schemas.errors import WindhoverError
 
 T = TypeVar("T")
 
@@ -45,13 +44,13 @@ class _AnyJob(Protocol):
 
 @dataclass(slots=True)
 class _Job(Generic[T]):
-    """Work waiting for a transaction. A WindhoverError of its own leaves the other jobs of the transaction alone."""
+    """Work waiting for a transaction. An error of its own leaves the other jobs of the transaction alone."""
 
     work: Callable[[Transaction], T]
     size: int
     future: Future[T] = field(default_factory=Future)
     _result: list[T] = field(default_factory=list)
-    _error: WindhoverError | None = None
+    _error: Exception | None = None
 
     def start(self) -> bool:
         return self.future.set_running_or_notify_cancel()
@@ -59,7 +58,9 @@ class _Job(Generic[T]):
     def perform(self, transaction: Transaction) -> None:
         try:
             self._result.append(self.work(transaction))
-        except WindhoverError as error:
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 (it belongs to whoever waits for this job, and must not end the thread)
             self._error = error
 
     def finish(self, failure: BrokerUnavailableError | None) -> None:
@@ -71,7 +72,7 @@ class _Job(Generic[T]):
 
 
 class Writer:
-    """Runs work in write transactions. Work must raise a WindhoverError before it writes, or not at all."""
+    """Runs work in write transactions. Work raises errors of its own before it writes anything, or not at all."""
 
     def __init__(self, path: Path, committed: Callable[[], None]) -> None:
         self._path = path
@@ -164,7 +165,7 @@ class Writer:
 
     def _give_up(self, error: sqlite3.Error) -> None:
         """Undo what was begun. A fresh connection, next time, knows best what state the file is in."""
-        if self._connection is not None and not is_busy(error):
+        if self._connection is not None and (self._connection.in_transaction or not is_busy(error)):
             self._connection.close()
             self._connection = None
 
