@@ -78,12 +78,12 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": _logger_name(record),
             "service": self._service,
-            "message": redact(record.getMessage())[:_LONGEST_TEXT],
+            "message": _text(record.getMessage())[:_LONGEST_TEXT],
         }
         line.update(_fields(record))
         if record.exc_info and record.exc_info[0] is not None:
             line["error_type"] = record.exc_info[0].__name__
-            line["exception"] = redact(self.formatException(record.exc_info))[-_LONGEST_TEXT:]
+            line["exception"] = _text(self.formatException(record.exc_info))[-_LONGEST_TEXT:]
         return orjson.dumps(line, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
@@ -93,10 +93,10 @@ class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         clock = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
-        text = redact(record.getMessage())[:_LONGEST_TEXT]
+        text = _text(record.getMessage())[:_LONGEST_TEXT]
         line = f"{clock} {record.levelname:<7} {_logger_name(record)}: {text}{fields}"
         if record.exc_info and record.exc_info[0] is not None:
-            line += "\n" + redact(self.formatException(record.exc_info))
+            line += "\n" + _text(self.formatException(record.exc_info))
         return line
 
 
@@ -107,7 +107,7 @@ def _logger_name(record: logging.LogRecord) -> str:
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
     """The bound ids, the trace, and what the caller gave as ``extra``, clean for JSON."""
-    fields: dict[str, object] = {name: redact(value) for name, value in _context.get().items()}
+    fields: dict[str, object] = {name: _text(value) for name, value in _context.get().items()}
     span = trace.get_current_span().get_span_context()
     if span.is_valid:
         fields["trace_id"] = trace.format_trace_id(span.trace_id)
@@ -129,12 +129,15 @@ def _clean(value: object, depth: int) -> object:
     if isinstance(value, datetime) and value.tzinfo is not None:
         return format_utc(value)
     if depth > 0 and isinstance(value, Mapping):
-        return {redact(str(key)): _clean(item, depth - 1) for key, item in value.items()}
+        return {_text(str(key)): _clean(item, depth - 1) for key, item in value.items()}
     if depth > 0 and isinstance(value, list | tuple | set | frozenset):
         return [_clean(item, depth - 1) for item in value]
-    text = redact(str(value))[:_LONGEST_TEXT]
-    # Lone surrogates (file names) are no UTF-8.
-    return text.encode(errors="backslashreplace").decode()
+    return _text(str(value))[:_LONGEST_TEXT]
+
+
+def _text(text: str) -> str:
+    """``text`` without secrets, and without lone surrogates (odd file names), which are no UTF-8."""
+    return redact(text).encode(errors="backslashreplace").decode()
 
 
 def configure_logging(
