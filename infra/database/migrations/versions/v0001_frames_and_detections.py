@@ -63,7 +63,7 @@ _CREATE = (
         job_id UUID,
         started_at TIMESTAMPTZ NOT NULL DEFAULT now(),
         completed_at TIMESTAMPTZ,
-        duration_ms INTEGER,
+        duration_ms BIGINT,
         model_name VARCHAR(100) NOT NULL,
         model_version VARCHAR(50) NOT NULL,
         text_prompt TEXT,

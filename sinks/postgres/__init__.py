@@ -1,0 +1,1 @@
+"""Detections go into PostgreSQL, each frame and each detection once."""

@@ -1,0 +1,121 @@
+"""From events to rows: pure, in the column order of :mod:`sinks.postgres.statements`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from schemas.events import DetectionsMade
+from schemas.geometry import CameraGeometry
+from schemas.ids import device_uuid
+
+Row = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRow:
+    """What a batch tells about one device; ``location`` is JSON text."""
+
+    id: UUID
+    device_id: str
+    last_seen: datetime
+    location: str | None
+
+
+def device_rows(events: Sequence[DetectionsMade]) -> list[DeviceRow]:
+    """One row per device, as of its latest frame; sorted, so that two writers lock rows in one order."""
+    latest: dict[str, DetectionsMade] = {}
+    for event in events:
+        known = latest.get(event.device_id)
+        if known is None or known.received_at <= event.received_at:
+            latest[event.device_id] = event
+    return [
+        DeviceRow(device_uuid(device_id), device_id, event.received_at, _location(event.camera))
+        for device_id, event in sorted(latest.items())
+    ]
+
+
+def image_rows(events: Sequence[DetectionsMade], devices: Mapping[str, UUID]) -> list[Row]:
+    """One row per frame, also when a batch answers it several times; ``devices`` maps device ids to row ids."""
+    first: dict[UUID, DetectionsMade] = {}
+    found: set[UUID] = set()
+    for event in events:
+        first.setdefault(event.frame_id, event)
+        if event.detections:
+            found.add(event.frame_id)
+    return [
+        (
+            frame_id,
+            devices[event.device_id],
+            event.job_id,
+            event.image.uri,
+            event.image.sha256,
+            event.original_filename,
+            event.captured_at,
+            event.received_at,
+            event.image.width,
+            event.image.height,
+            event.image.media_type.removeprefix("image/"),
+            event.image.size_bytes,
+            "completed",
+            event.detected_at,
+            frame_id in found,
+            False,
+            None if event.camera is None else event.camera.model_dump_json(exclude_none=True),
+            # ASCII only: what JSON can escape but PostgreSQL cannot store is then refused there, by column.
+            json.dumps(event.metadata) if event.metadata else None,
+        )
+        for frame_id, event in sorted(first.items())
+    ]
+
+
+def session_rows(events: Sequence[DetectionsMade]) -> list[Row]:
+    """One row per answer."""
+    return [
+        (
+            event.id,
+            event.frame_id,
+            event.job_id,
+            event.detected_at - timedelta(milliseconds=event.timings.total_ms),
+            event.detected_at,
+            round(event.timings.total_ms),
+            event.model.name,
+            event.model.version,
+            event.options.model_dump_json(exclude_none=True),
+            event.timings.model_dump_json(),
+            len(event.detections),
+            max((detection.confidence for detection in event.detections), default=None),
+            "success",
+        )
+        for event in events
+    ]
+
+
+def detection_rows(events: Sequence[DetectionsMade]) -> Iterator[Row]:
+    """One row per detection."""
+    for event in events:
+        answer = (event.model.name, event.model.version, event.detected_at)
+        for detection in event.detections:
+            box = detection.box
+            yield (
+                detection.id,
+                event.frame_id,
+                event.id,
+                box.x1,
+                box.y1,
+                box.x2,
+                box.y2,
+                detection.confidence,
+                detection.label,
+                detection.class_id,
+                *answer,
+            )
+
+
+def _location(camera: CameraGeometry | None) -> str | None:
+    if camera is None or camera.latitude is None or camera.longitude is None:
+        return None
+    return json.dumps({"latitude": camera.latitude, "longitude": camera.longitude})

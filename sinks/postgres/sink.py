@@ -1,0 +1,63 @@
+"""The PostgreSQL sink: a batch goes in by COPY, and what is there already stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from infra.database.pool import Connection, Database
+from schemas.events import DetectionsMade
+from schemas.topics import DETECTIONS as DETECTIONS_TOPIC
+from sinks.postgres.rows import Row, detection_rows, device_rows, image_rows, session_rows
+from sinks.postgres.statements import CREATE_STAGING, DETECTIONS, DEVICE_IDS, IMAGES, SESSIONS, UPSERT_DEVICES, Target
+
+
+class PostgresSink:
+    """Writes devices, images, inference sessions and detections, one transaction per batch.
+
+    Every row's id is computed from its content, so a batch written again meets its own rows and changes nothing.
+    """
+
+    name: str = "postgres"
+    event: type[DetectionsMade] = DetectionsMade
+    topics: tuple[str, ...] = (DETECTIONS_TOPIC,)
+
+    def __init__(self, database: Database) -> None:
+        """Takes over ``database`` and closes it in :meth:`close`."""
+        self._database = database
+
+    async def open(self) -> None:
+        """Return when the tables are there. Raises DatabaseUnavailableError (also before the migrations ran)."""
+        async with self._database.acquire() as connection:
+            await connection.execute(CREATE_STAGING)
+
+    async def write(self, events: Sequence[DetectionsMade]) -> None:
+        """Make ``events`` durable, all or none.
+
+        Raises DatabaseUnavailableError (write them again), RowRefusedError naming the field that the database cannot
+        take, SettingsError.
+        """
+        async with self._database.acquire() as connection, connection.transaction():
+            # Nothing is done where they exist; a connection that is new, or was reset by a pooler, has none.
+            await connection.execute(CREATE_STAGING)
+            devices = device_rows(events)
+            names = [device.device_id for device in devices]
+            await connection.execute(
+                UPSERT_DEVICES,
+                [device.id for device in devices],
+                names,
+                [device.last_seen for device in devices],
+                [device.location for device in devices],
+            )
+            ids = {row["device_id"]: row["id"] for row in await connection.fetch(DEVICE_IDS, names)}
+            await _copy(connection, IMAGES, image_rows(events, ids))
+            await _copy(connection, SESSIONS, session_rows(events))
+            await _copy(connection, DETECTIONS, detection_rows(events))
+
+    async def close(self) -> None:
+        """Close the database's connections."""
+        await self._database.close()
+
+
+async def _copy(connection: Connection, target: Target, rows: Iterable[Row]) -> None:
+    await connection.copy_records_to_table(target.staging, records=rows, columns=target.columns)
+    await connection.execute(target.merge)

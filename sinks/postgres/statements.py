@@ -1,0 +1,120 @@
+"""The statements of the PostgreSQL sink, and the tables as it fills them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A table, the columns the sink fills in (in the order of its rows), and what to do with a row that exists."""
+
+    table: str
+    columns: tuple[str, ...]
+    on_conflict: str = "DO NOTHING"
+
+    @property
+    def staging(self) -> str:
+        """The temporary table that COPY fills; it lives as long as the connection."""
+        return f"new_{self.table}"
+
+    @property
+    def create_staging(self) -> str:
+        """Creates :attr:`staging` with the types and lengths of the table, but without its indexes and checks."""
+        return f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.staging} (LIKE {self.table}) ON COMMIT DELETE ROWS"
+
+    @property
+    def merge(self) -> str:
+        """Moves what is new from :attr:`staging` into the table."""
+        columns = ", ".join(self.columns)
+        return (
+            f"INSERT INTO {self.table} ({columns}) SELECT {columns} FROM {self.staging} "  # noqa: S608 - constants
+            f"ON CONFLICT (id) {self.on_conflict}"
+        )
+
+
+IMAGES = Target(
+    "images",
+    (
+        "id",
+        "device_id",
+        "job_id",
+        "image_uri",
+        "sha256",
+        "original_filename",
+        "captured_at",
+        "uploaded_at",
+        "width",
+        "height",
+        "format",
+        "size_bytes",
+        "processing_status",
+        "processed_at",
+        "has_detections",
+        "is_flagged",
+        "camera",
+        "metadata",
+    ),
+    # A frame may be answered again by another model or job: the row stays, but it counts as having detections when any
+    # answer has some, and a row that somebody prepared becomes complete.
+    """DO UPDATE SET
+        has_detections = images.has_detections OR EXCLUDED.has_detections,
+        processing_status = 'completed',
+        processed_at = coalesce(images.processed_at, EXCLUDED.processed_at)
+    WHERE (EXCLUDED.has_detections AND NOT images.has_detections) OR images.processing_status <> 'completed'""",
+)
+
+SESSIONS = Target(
+    "inference_sessions",
+    (
+        "id",
+        "image_id",
+        "job_id",
+        "started_at",
+        "completed_at",
+        "duration_ms",
+        "model_name",
+        "model_version",
+        "config",
+        "timings",
+        "num_detections",
+        "max_confidence",
+        "status",
+    ),
+)
+
+DETECTIONS = Target(
+    "detections",
+    (
+        "id",
+        "image_id",
+        "session_id",
+        "bbox_x1",
+        "bbox_y1",
+        "bbox_x2",
+        "bbox_y2",
+        "confidence",
+        "label",
+        "class_id",
+        "model_name",
+        "model_version",
+        "created_at",
+    ),
+)
+
+TARGETS = (IMAGES, SESSIONS, DETECTIONS)
+"""In the order of their foreign keys."""
+
+CREATE_STAGING = ";\n".join(target.create_staging for target in TARGETS)
+
+UPSERT_DEVICES = """
+INSERT INTO devices (id, device_id, last_seen, location)
+SELECT * FROM unnest($1::uuid[], $2::varchar[], $3::timestamptz[], $4::jsonb[])
+ON CONFLICT (device_id) DO UPDATE SET
+    last_seen = EXCLUDED.last_seen,
+    location = coalesce(EXCLUDED.location, devices.location)
+WHERE devices.last_seen IS NULL OR devices.last_seen < EXCLUDED.last_seen
+"""
+
+# A device that somebody entered by hand has an id of its own.
+DEVICE_IDS = "SELECT device_id, id FROM devices WHERE device_id = ANY($1)"
