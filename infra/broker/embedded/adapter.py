@@ -23,6 +23,9 @@ class EmbeddedBroker(Broker):
     The file is made, and ``topics`` are applied to it, when the first part is opened. When a topic cannot be brought in
     line, only the admin opens; the others raise TopicMismatchError. All raise BrokerUnavailableError when the file
     cannot be used.
+
+    Processes take turns at writing. One that is stopped (not killed) in the middle of a write keeps all others waiting
+    until it goes on or ends; they raise BrokerUnavailableError meanwhile.
     """
 
     def __init__(self, path: Path, topics: Mapping[str, TopicSpec]) -> None:

@@ -38,9 +38,7 @@ class EmbeddedConsumer:
     """Implements :class:`infra.broker.port.Consumer`. Must be made on a running event loop."""
 
     def __init__(self, store: Store, spec: GroupSpec) -> None:
-        # Members that come later sort behind those there are, so that a join moves as few partitions as it can.
-        name = spec.instance_id or f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
-        self._me = Membership(spec, name, uuid.uuid4().hex)
+        self._me = _newcomer(spec)
         self._store = store
         self._places: dict[TopicPartition, _Place] = {}
         self._generation = _UNKNOWN
@@ -111,15 +109,18 @@ class EmbeddedConsumer:
 
     async def _keep_alive(self) -> None:
         pause = self._me.spec.session_timeout_s / _BEATS_PER_SESSION
+        due = False
         while True:
             try:
                 async with self._lock:
-                    if self._joined:
+                    if due and self._joined:
                         await self._store.writer.run(partial(groups.beat, me=self._me))
                     # Joins where that is needed, and takes note of what is owned now.
                     await self._fetch(0, None)
             except BrokerUnavailableError as error:
                 _log.warning("no heartbeat for group %s: %s", self._me.spec.group, error)
+            # Joining, which a poll may have done meanwhile, counts as the first beat.
+            due = True
             await asyncio.sleep(pause)
 
     async def _fetch(self, max_records: int, topics: Collection[str] | None) -> list[InRecord]:
@@ -131,8 +132,9 @@ class EmbeddedConsumer:
                 self._joined, self._generation = True, _UNKNOWN
             try:
                 view, got = await self._store.read(partial(self._read, max_records=max_records, topics=topics))
-            except PartitionLostError:
-                self._joined = False
+            except PartitionLostError as error:
+                _log.warning("%s; joining anew", error)
+                self._me, self._joined = _newcomer(self._me.spec), False
                 continue
             break
         if view is not None:
@@ -169,6 +171,12 @@ class EmbeddedConsumer:
                 if topics is None or source.topic in topics
             )
         )
+
+
+def _newcomer(spec: GroupSpec) -> Membership:
+    # Members that come later sort behind those there are, so that a join moves as few partitions as it can.
+    name = spec.instance_id or f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+    return Membership(spec, name, uuid.uuid4().hex)
 
 
 def _merge(places: Mapping[TopicPartition, _Place], view: View) -> dict[TopicPartition, _Place]:
