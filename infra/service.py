@@ -175,10 +175,12 @@ class _Server(uvicorn.Server):
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and tell that it is done."""
-        await super().startup(sockets)
-        if self.started:
-            self.listening.set()
+        """Start, and tell that it is done. Raises StartError, where uvicorn itself would end the whole process."""
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:
+            raise StartError("the HTTP app did not start; its own error stands in the log above") from error
+        self.listening.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -251,9 +253,8 @@ class HttpComponent:
         try:
             async with _waiting_for(self._server.listening) as up:
                 await asyncio.wait({up, serving}, return_when=asyncio.FIRST_COMPLETED)
-            if not self._server.listening.is_set():
+            if serving.done():
                 await serving
-                raise StartError(f"{self.name}: the HTTP app did not start; its own error stands in the log above")
             log.info("%s listens on http://%s:%d", self.name, self._host, self.port)
             health.ready()
             async with _waiting_for(stop) as told:
