@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Self
 
 from infra.auth.verifier import TokenVerifier
-
 from infra.broker.open import open_broker
 from infra.broker.port import Broker
 from infra.database.pool import Database

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 
 from fastapi import FastAPI
-from sinks.postgres.sink import PostgresSink
 
 from detectors.predict import Model
 from detectors.worker.worker import DetectorWorker, WorkerParts
@@ -21,6 +20,7 @@ from infra.settings import Settings
 from ingest.gateway.app import create_gateway
 from ingest.gateway.parts import GatewayParts
 from schemas import topics
+from sinks.postgres.sink import PostgresSink
 from sinks.sse.http import create_sse_app, sse_routes
 from sinks.sse.hub import DetectionHub
 from windhover.composition import Composition
@@ -30,7 +30,7 @@ async def run_up(settings: Settings) -> int:
     """All services in one process; the schema is migrated first, so a laptop user needs no second command."""
     async with Composition(settings, "windhover") as process:
         dsn = await process.database().dsn()
-        await asyncio.to_thread(upgrade, dsn)
+        await upgrade(dsn)
         hub = DetectionHub(process.broker(), settings.sse, settings.retry)
         return await process.run(
             [

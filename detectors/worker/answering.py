@@ -11,10 +11,9 @@ from detectors.predict import Model
 from detectors.worker.answers import answer_record, make_answer
 from detectors.worker.lanes import Entry
 from detectors.worker.pipeline import FrameResult, InferencePipeline
-from detectors.worker.retrier import Retrier
 from infra.broker.port import OutRecord
 from infra.errors import RecordError, RecordTooLargeError
-from infra.failure import Backoff, StoppedError, dead_letter, error_code, error_text
+from infra.failure import Backoff, StoppedError, Work, dead_letter, error_code, error_text
 from infra.framestore.port import FrameStore
 from infra.telemetry import metrics
 from infra.telemetry.logs import bind
@@ -33,15 +32,15 @@ class Answerer:
     model: Model
     pipeline: InferencePipeline
     store: FrameStore
-    retrier: Retrier
+    work: Work
     max_answer_bytes: int
 
     async def answer(self, entry: Entry, frame: FrameCaptured) -> tuple[OutRecord, ...]:
         """The records that settle ``entry``: its answer, or its dead letter. Sets what to count once they stand."""
         context = {"device_id": frame.device_id, "frame_id": str(frame.frame_id)}
-        with bind(**context), consumer_span(entry.record, group=self.retrier.group):
-            backoff = Backoff(self.retrier.policy)
-            for attempt in range(1, self.retrier.policy.record_attempts + 1):
+        with bind(**context), consumer_span(entry.record, group=self.work.group):
+            backoff = Backoff(self.work.policy)
+            for attempt in range(1, self.work.policy.record_attempts + 1):
                 try:
                     event = await self._detect(frame)
                     record = self._sized(answer_record(event))
@@ -52,27 +51,30 @@ class Answerer:
                 except Exception as error:
                     # Not the world, not the record's own words: the engine, or a bug. Again, then it is a dead letter.
                     logger.exception("could not answer a frame", extra={"attempt": attempt})
-                    if attempt == self.retrier.policy.record_attempts:
+                    labels = (self.work.group, entry.record.topic, error_code(error))
+                    metrics.RECORDS_FAILED.labels(*labels).inc()
+                    if attempt == self.work.policy.record_attempts:
                         return self.refuse(entry, error, attempt)
-                    await self.retrier.pause(backoff, "detect")
+                    if not await backoff.wait(self.work.stop):
+                        raise StoppedError("detect: given up because the process stops") from error
                 else:
-                    entry.count = partial(self._count, event)
+                    entry.count = partial(self._count, entry.record.topic, event)
                     return (record,)
         raise AssertionError("record_attempts is at least 1, so the loop returned")
 
     def refuse(self, entry: Entry, error: Exception, attempts: int) -> tuple[OutRecord, ...]:
         """The dead letter of ``entry``, which fails by itself for the reason ``error``."""
         logger.error("frame goes to the dead letters", extra={"reason": error_code(error), "error": error_text(error)})
-        entry.refused = True
-        entry.count = self._count_dead
+        entry.refused = error_code(error)
+        entry.count = self._count_failed
         letter = dead_letter(
-            entry.record, group=self.retrier.group, error=error, attempts=attempts, topic=topics.FRAMES_DEAD
+            entry.record, group=self.work.group, error=error, attempts=attempts, topic=topics.FRAMES_DEAD
         )
         return (letter,)
 
     async def _detect(self, frame: FrameCaptured) -> DetectionsMade:
         start = time.perf_counter()
-        data = await self.retrier.run(lambda: self.store.get(frame.image), "fetch frame")
+        data = await self.work.retrying(lambda: self.store.get(frame.image), "fetch frame")
         fetched = time.perf_counter()
         options = self.model.resolved_options(frame.options)
         result: FrameResult = await self.pipeline.detect(data, options)
@@ -96,12 +98,13 @@ class Answerer:
             )
         return record
 
-    def _count(self, event: DetectionsMade) -> None:
+    def _count(self, topic: str, event: DetectionsMade) -> None:
         name = event.model.name
         metrics.INFERENCE_REQUESTS.labels(model=name, status="success").inc()
         metrics.INFERENCE_DURATION.labels(model=name).observe(event.timings.inference_ms / 1_000)
         metrics.DETECTIONS_PER_IMAGE.observe(len(event.detections))
-        metrics.FRAME_LATENCY.observe(max(0.0, (utc_now() - event.received_at).total_seconds()))
+        latency_s = max(0.0, (utc_now() - event.received_at).total_seconds())
+        metrics.FRAME_LATENCY.labels(topic).observe(latency_s)
 
-    def _count_dead(self) -> None:
+    def _count_failed(self) -> None:
         metrics.INFERENCE_REQUESTS.labels(model=self.model.card.name, status="failed").inc()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from detectors.worker.flow import Flow
 from detectors.worker.lanes import Commit, Lane
-from detectors.worker.retrier import Retrier
 from infra.broker.port import Consumer
 from infra.errors import PartitionLostError
+from infra.failure import Work
+from infra.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -21,12 +23,10 @@ _LOOK_AGAIN_S = 0.5
 class Committer:
     """Commits what the flow says is finished. Lanes commit side by side; one lane never twice at a time."""
 
-    def __init__(
-        self, flow: Flow, consumer: Consumer, retrier: Retrier, *, interval_s: float, max_entries: int
-    ) -> None:
+    def __init__(self, flow: Flow, consumer: Consumer, work: Work, *, interval_s: float, max_entries: int) -> None:
         self._flow = flow
         self._consumer = consumer
-        self._retrier = retrier
+        self._work = work
         self._interval_s = interval_s
         self._max_entries = max_entries
 
@@ -53,13 +53,23 @@ class Committer:
         return bool(ready)
 
     async def _commit(self, lane: Lane, commit: Commit) -> None:
+        start = time.perf_counter()
         try:
-            await self._retrier.run(lambda: self._consumer.commit(commit.progress, commit.outputs), "commit answers")
+            await self._work.retrying(lambda: self._consumer.commit(commit.progress, commit.outputs), "commit answers")
         except PartitionLostError as lost:
             await self._forget(lane, commit, lost)
             return
         self._flow.committed(lane, commit)
+        self._count(commit, time.perf_counter() - start)
+
+    def _count(self, commit: Commit, duration_s: float) -> None:
+        """Count what stands now."""
+        group = self._work.group
+        metrics.COMMIT_DURATION.labels(group).observe(duration_s)
         for entry in commit.entries:
+            metrics.RECORDS_CONSUMED.labels(group, entry.record.topic).inc()
+            if entry.refused is not None:
+                metrics.RECORDS_DEAD.labels(group, entry.record.topic, entry.refused).inc()
             if entry.count is not None:
                 entry.count()
 
@@ -68,6 +78,7 @@ class Committer:
         owned = self._consumer.assignment()
         gone = [source for source, progress in commit.progress.items() if owned.get(source) != progress.epoch]
         logger.info("partitions went to another worker", extra={"lane": lane.number, "reason": str(lost)})
+        metrics.PARTITIONS_LOST.labels(self._work.group).inc(len(gone))
         self._flow.lost(lane, gone)
         if not gone:
             # The adapter has not learned the new assignment yet; dropping frames that are ours would lose them.

@@ -19,8 +19,8 @@ from infra.broker.port import InRecord, OutRecord, Progress, TopicPartition
 class Entry:
     """A record under way. ``outputs`` is None until it is finished; ``answer`` is its id in the duplicate window.
 
-    ``count`` is called once the entry is committed: what was done is counted only when it stands. ``refused`` entries
-    end in a dead letter; their answer was not given, so a re-drive must find the way open.
+    ``count`` is called once the entry is committed: what was done is counted only when it stands. ``refused`` is the
+    reason of the dead letter an entry ends in; its answer was not given, so a re-drive must find the way open.
     """
 
     record: InRecord
@@ -28,7 +28,7 @@ class Entry:
     reserved_bytes: int = 0
     outputs: tuple[OutRecord, ...] | None = None
     count: Callable[[], None] | None = None
-    refused: bool = False
+    refused: str | None = None
 
 
 @dataclass(slots=True)

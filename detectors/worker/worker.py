@@ -24,10 +24,10 @@ from detectors.worker.flow import Flow
 from detectors.worker.lanes import Entry, Lane
 from detectors.worker.pipeline import InferencePipeline
 from detectors.worker.priorities import PriorityOrder
-from detectors.worker.retrier import Retrier
 from detectors.worker.window import rebuild
 from infra.broker.port import Broker, Consumer, GroupSpec, InRecord, Reader, TopicPartition
-from infra.failure import StoppedError
+from infra.errors import TransientError
+from infra.failure import StoppedError, Work
 from infra.framestore.port import FrameStore
 from infra.health import HealthPart
 from infra.settings import DetectorSettings, RetrySettings
@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 GROUP = "detector"
 _POLL_TIMEOUT_S = 0.25
+_LAG_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +76,16 @@ class DetectorWorker:
                 model, host_threads=parts.settings.fetch_threads, max_pixels=parts.settings.max_pixels
             )
             stack.push_async_callback(asyncio.to_thread, pipeline.close)
-            retrier = Retrier(parts.retry, stop, health, GROUP)
-            reader = await retrier.run(parts.broker.reader, "connect to the broker")
+            work = Work(parts.retry, stop, health, GROUP)
+            reader = await work.retrying(parts.broker.reader, "connect to the broker")
             stack.push_async_callback(reader.close)
             spec = GroupSpec(GROUP, topics.FRAME_TOPICS, instance_id=parts.instance_id, outputs=True)
-            consumer = await retrier.run(lambda: parts.broker.consumer(spec), "join the detector group")
+            consumer = await work.retrying(lambda: parts.broker.consumer(spec), "join the detector group")
             stack.push_async_callback(consumer.close)
             health.ready()
-            answerer = Answerer(model, pipeline, parts.store, retrier, parts.max_answer_bytes)
+            answerer = Answerer(model, pipeline, parts.store, work, parts.max_answer_bytes)
             try:
-                await _Run(parts.settings, stop, retrier, consumer, reader, answerer).until_drained()
+                await _Run(parts.settings, work, consumer, reader, answerer).until_drained()
             except* StoppedError as stopped:
                 # Told to stop while the world was in the way: what was under way was not committed and is done again.
                 logger.warning("stopped with work under way: %s", stopped.exceptions[0])
@@ -107,20 +108,19 @@ class _Run:
     def __init__(
         self,
         settings: DetectorSettings,
-        stop: asyncio.Event,
-        retrier: Retrier,
+        work: Work,
         consumer: Consumer,
         reader: Reader,
         answerer: Answerer,
     ) -> None:
         self._settings = settings
-        self._stop = stop
-        self._retrier = retrier
+        self._work = work
         self._consumer = consumer
         self._reader = reader
         self._answerer = answerer
         self._order = PriorityOrder(topics.FRAME_TOPICS)
         self._flow = Flow(max_frames=settings.prefetch_frames, max_bytes=settings.max_in_flight_bytes)
+        self._lag_due = 0.0
         self._frames: asyncio.TaskGroup
 
     async def until_drained(self) -> None:
@@ -128,7 +128,7 @@ class _Run:
         committer = Committer(
             self._flow,
             self._consumer,
-            self._retrier,
+            self._work,
             interval_s=self._settings.commit_interval_s,
             max_entries=self._settings.max_batch_frames,
         )
@@ -140,14 +140,15 @@ class _Run:
             answered.set()
 
     async def _poll_until_stopped(self) -> None:
-        while not self._stop.is_set():
+        while not self._work.stop.is_set():
             room = self._flow.room()
             if room <= 0:
                 await self._flow.wait_for_room(_POLL_TIMEOUT_S)
                 continue
-            for record in await self._retrier.run(partial(self._poll, room), "poll frames"):
+            for record in await self._work.retrying(partial(self._poll, room), "poll frames"):
                 await self._accept(record)
             self._forget_lost()
+            await self._tell_lag()
 
     async def _poll(self, room: int) -> list[InRecord]:
         """The next records by priority; waits for any topic when all are empty."""
@@ -186,7 +187,7 @@ class _Run:
             outputs = await self._answerer.answer(entry, frame)
         finally:
             self._flow.release(entry)
-        if entry.refused and entry.answer is not None:
+        if entry.refused is not None and entry.answer is not None:
             self._flow.lane(entry.record.partition).window.forget(entry.answer)
         self._flow.finish(entry, outputs)
 
@@ -194,12 +195,28 @@ class _Run:
         """A new ownership begins with ``record``: what ran under the former one is void, the window is read anew."""
         self._flow.assigned(lane, record.source, record.epoch)
         answers = TopicPartition(topics.DETECTIONS, lane.number)
-        window = await self._retrier.run(
+        window = await self._work.retrying(
             lambda: rebuild(self._reader, answers, self._settings.duplicate_window), "read the duplicate window"
         )
         for answer in lane.pending_answers():
             window.add(answer)
         lane.window = window
+
+    async def _tell_lag(self) -> None:
+        """Set the lag metrics, every few seconds; they are a courtesy, so a broker that is away just leaves them be."""
+        now = time.monotonic()
+        if now < self._lag_due:
+            return
+        self._lag_due = now + _LAG_EVERY_S
+        totals = dict.fromkeys(topics.FRAME_TOPICS, 0)
+        try:
+            for source, lag in (await self._consumer.lag()).items():
+                totals[source.topic] += lag
+        except TransientError as error:
+            logger.debug("no lag from the broker: %s", error)
+            return
+        for topic, lag in totals.items():
+            metrics.CONSUMER_LAG.labels(GROUP, topic).set(lag)
 
     def _forget_lost(self) -> None:
         """Give back the room of frames whose partitions went to another worker."""

@@ -1,1 +1,159 @@
 """`windhover dead list | show | redrive`: what no consumer could process, why, and its second chance."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Literal
+from uuid import UUID
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from infra.dead_letters import Filter, find, list_dead, redrive
+from infra.errors import SettingsError
+from schemas.events import DeadLetter
+from schemas.topics import FRAMES_DEAD, SINKS_DEAD
+from windhover.commands.context import JsonOption, context_of, print_json, run_async
+
+if TYPE_CHECKING:
+    from infra.broker.port import Broker
+
+app = typer.Typer(no_args_is_help=True, help="Dead letters: what no consumer could process, and its second chance.")
+
+Source = Literal["frames", "sinks", "all"]
+SourceOption = Annotated[Source, typer.Option("--from", help="Which dead-letter topic.")]
+ReasonOption = Annotated[str | None, typer.Option(help="Only with this code, for example IMAGE_MISSING.")]
+DeviceOption = Annotated[str | None, typer.Option(help="Only of this device.")]
+GroupOption = Annotated[str | None, typer.Option(help="Only from this consumer group, for example sink.postgres.")]
+SinceOption = Annotated[datetime | None, typer.Option(help="Only from this moment on (UTC).")]
+IdArgument = Annotated[UUID, typer.Argument(help="The dead letter's id, from `windhover dead list`.")]
+
+
+@app.command(name="list")
+def list_(
+    context: typer.Context,
+    source: SourceOption = "all",
+    reason: ReasonOption = None,
+    device: DeviceOption = None,
+    group: GroupOption = None,
+    since: SinceOption = None,
+    limit: Annotated[int, typer.Option(min=1)] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """List dead letters, the oldest of each topic first."""
+    wanted = _filter(reason, device, group, since)
+
+    async def work() -> list[DeadLetter]:
+        async with _broker(context) as broker:
+            return [letter async for letter in _letters(broker, source, wanted, limit)]
+
+    found = run_async(work())
+    if as_json:
+        print_json([letter.model_dump(mode="json", exclude={"original": {"value", "headers"}}) for letter in found])
+        return
+    table = Table("id", "failed at", "group", "device", "reason", "message")
+    for letter in found:
+        failed_at = f"{letter.failed_at:%Y-%m-%d %H:%M:%S}"
+        table.add_row(str(letter.id), failed_at, letter.group, letter.device_id, letter.reason, letter.message)
+    context_of(context).out.print(table if found else "no dead letters")
+
+
+@app.command()
+def show(context: typer.Context, id: IdArgument) -> None:  # noqa: A002 (the name people see)
+    """Show one dead letter whole, its original included, as JSON."""
+
+    async def work() -> DeadLetter:
+        async with _broker(context) as broker:
+            return await _found(broker, id)
+
+    print_json(run_async(work()).model_dump(mode="json"))
+
+
+@app.command(name="redrive")
+def redrive_(
+    context: typer.Context,
+    id: Annotated[UUID | None, typer.Argument(help="One dead letter; leave it out and give --all.")] = None,  # noqa: A002
+    everything: Annotated[bool, typer.Option("--all", help="All that the other options leave.")] = False,
+    source: SourceOption = "all",
+    reason: ReasonOption = None,
+    device: DeviceOption = None,
+    group: GroupOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send originals to their topics again, byte for byte. Ids make a second time harmless."""
+    if (id is None) != everything:
+        raise SettingsError("give either the id of one dead letter, or --all with the options that narrow it")
+    wanted = _filter(reason, device, group, None)
+
+    async def work() -> int:
+        async with _broker(context) as broker:
+            letters = _letters(broker, source, wanted, None) if id is None else _one(broker, id)
+            return await _redrive(context, broker, letters)
+
+    sent = run_async(work())
+    if as_json:
+        print_json({"redriven": sent})
+    else:
+        context_of(context).out.print(f"{sent} records sent again")
+
+
+async def _redrive(context: typer.Context, broker: Broker, letters: AsyncIterator[DeadLetter]) -> int:
+    reader, publisher = await broker.reader(), await broker.publisher()
+    columns = (SpinnerColumn(), TextColumn("{task.completed} sent again"))
+    try:
+        with Progress(*columns, console=context_of(context).notes, transient=True) as progress:
+            task = progress.add_task("redrive", total=None)
+            return await redrive(
+                reader, publisher, letters, progress=lambda sent: progress.update(task, completed=sent)
+            )
+    finally:
+        await publisher.close()
+        await reader.close()
+
+
+def _filter(reason: str | None, device: str | None, group: str | None, since: datetime | None) -> Filter:
+    moment = since.replace(tzinfo=UTC) if since is not None and since.tzinfo is None else since
+    return Filter(reason=reason, device_id=device, group=group, since=moment)
+
+
+async def _letters(broker: Broker, source: Source, wanted: Filter, limit: int | None) -> AsyncIterator[DeadLetter]:
+    reader = await broker.reader()
+    left = limit
+    try:
+        for topic in {"frames": (FRAMES_DEAD,), "sinks": (SINKS_DEAD,), "all": (FRAMES_DEAD, SINKS_DEAD)}[source]:
+            async for letter in list_dead(reader, topic, wanted=wanted, limit=left):
+                left = None if left is None else left - 1
+                yield letter
+    finally:
+        await reader.close()
+
+
+async def _one(broker: Broker, id: UUID) -> AsyncIterator[DeadLetter]:  # noqa: A002
+    yield await _found(broker, id)
+
+
+async def _found(broker: Broker, id: UUID) -> DeadLetter:  # noqa: A002
+    reader = await broker.reader()
+    try:
+        letter = await find(reader, (FRAMES_DEAD, SINKS_DEAD), id)
+    finally:
+        await reader.close()
+    if letter is None:
+        raise SettingsError(f"there is no dead letter {id}; `windhover dead list` shows those there are")
+    return letter
+
+
+@asynccontextmanager
+async def _broker(context: typer.Context) -> AsyncIterator[Broker]:
+    from infra.broker.open import open_broker
+    from schemas.topics import load_topics
+
+    settings = context_of(context).settings()
+    broker = open_broker(settings.broker, settings.data_dir, load_topics(settings.topics_file))
+    try:
+        yield broker
+    finally:
+        await broker.close()

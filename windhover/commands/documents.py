@@ -29,7 +29,6 @@ def schemas(
 ) -> None:
     """Write the JSON Schemas of all events and the AsyncAPI document of the topics."""
     from schemas.documents import write
-
     from schemas.topics import load_topics
 
     write(folder, load_topics(context_of(context).settings().topics_file))

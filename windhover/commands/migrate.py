@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -40,5 +39,5 @@ async def _migrate(context: typer.Context, revision: str, *, down: bool) -> None
     settings = context_of(context).settings()
     async with open_database(settings) as database:
         url = await database.dsn()
-        await asyncio.to_thread(downgrade if down else upgrade, url, revision)
-        context_of(context).out.print(f"the schema is at {await asyncio.to_thread(current, url) or 'base'}")
+        await (downgrade(url, revision) if down else upgrade(url, revision))
+        context_of(context).out.print(f"the schema is at {await current(url) or 'base'}")

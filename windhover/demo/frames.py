@@ -77,7 +77,13 @@ def _video_frames(source: Path, device_id: str, most: int) -> Iterator[DemoFrame
             if number % step == 0:
                 found, image = video.retrieve()
                 if found:
-                    yield DemoFrame(device_id, _jpeg(image), "image/jpeg", f"{source.stem}-{number:06}.jpg", None)
+                    yield DemoFrame(
+                        device_id,
+                        _jpeg(np.asarray(image, dtype=np.uint8)),
+                        "image/jpeg",
+                        f"{source.stem}-{number:06}.jpg",
+                        None,
+                    )
                     sent += 1
             number += 1
     finally:

@@ -15,10 +15,10 @@ from pathlib import Path
 from uuid import UUID
 
 import aiohttp
-from infra.auth.tokens import DeviceTokens
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from infra.auth.tokens import DeviceTokens
 from infra.broker.open import open_broker
 from infra.broker.port import TopicPartition
 from infra.database.migrate import upgrade
@@ -107,7 +107,7 @@ async def run_demo(settings: Settings, plan: DemoPlan, console: Console) -> Demo
         database = Database.open(settings.database, settings.data_dir)
         stack.push_async_callback(database.close)
         dsn = await database.dsn()
-        await asyncio.to_thread(upgrade, dsn)
+        await upgrade(dsn)
         tokens = {name: await DeviceTokens(database).add(name) for name in flights}
         console.print("starting the gateway, the detector and the sinks …")
         url = await stack.enter_async_context(_pipeline(settings, dsn, log))
