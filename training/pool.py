@@ -1,5 +1,6 @@
 """A pool of rendered scenes on disk, and training crops cut from it."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ EVALUATION_SEEDS = range(5_000_000, 5_100_000)
 
 # Widths and heights in turn: mostly scenes with the object sizes of large frames.
 _SIZES = ((2400, 1800), (2400, 1800), (1280, 960))
-_DENSITIES = (3.0, 4.5, 2.0, 6.0)
+_DENSITIES = (2.0, 3.0, 4.5, 1.5)
 
 # Objects of which a crop shows less than the first share are dropped; between the two they are neither right nor wrong.
 _DROP_BELOW = 0.15
@@ -51,11 +52,12 @@ def fill_pool(folder: Path, count: int, progress: Callable[[int], None], *, firs
         target = folder / f"{TRAIN_SEEDS[index]}.npz"
         if not target.exists():
             scene = render_scene(pool_spec(index))
-            np.save(target.with_suffix(".npy"), scene.image)
-            # The labels come last and by rename, so that a scene that is listed is complete.
-            partial = target.with_suffix(".partial.npz")
-            np.savez(partial, boxes=scene.boxes, labels=scene.labels)
-            partial.rename(target)
+            # Each file by rename, the labels last: a scene that is listed is complete, whoever else renders it too.
+            image, truth = (folder / f"{target.stem}-{os.getpid()}.{kind}" for kind in ("npy", "npz"))
+            np.save(image, scene.image)
+            np.savez(truth, boxes=scene.boxes, labels=scene.labels)
+            image.rename(target.with_suffix(".npy"))
+            truth.rename(target)
         progress(index)
 
 
@@ -79,7 +81,7 @@ class ScenePool:
             with np.load(path) as truth:
                 self._scenes.append(Scene(image, truth["boxes"], truth["labels"], pool_spec(len(self._scenes))))
 
-    def crop(self, rng: np.random.Generator, size: int, near_object: float = 0.85) -> Crop:
+    def crop(self, rng: np.random.Generator, size: int, near_object: float = 0.4) -> Crop:
         """A random square crop; with probability `near_object` it is chosen to show some object."""
         if not self._scenes:
             raise PoolError(f"the scene pool {self.folder} is empty: render scenes into it first")

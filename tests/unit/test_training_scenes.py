@@ -67,7 +67,7 @@ def test_objects_differ_from_the_ground_they_are_seen_on() -> None:
 def test_a_colour_is_chosen_that_stands_out() -> None:
     rng = np.random.default_rng(1)
     background = np.array([235.0, 235.0, 235.0])
-    distances = [np.abs(np.array(tone_against(rng, 0, background)) - background).max() for _ in range(50)]
+    distances = [np.abs(np.array(tone_against(rng, 0, background, 40.0)) - background).max() for _ in range(50)]
     assert min(distances) > 30
 
 

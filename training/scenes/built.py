@@ -262,6 +262,7 @@ def plant_trees(ground: Ground, count: int) -> None:
             continue
         cast_shadow(ground, crown, radius * 1.2)
         base = vary(rng, (42, 82, 62), 0.3)
-        paint_polygon(ground, crown, "canopy", base, amplitude=0.7, kind=TREE)
+        texture = "canopy" if rng.random() < 0.5 else "foliage"
+        paint_polygon(ground, crown, texture, base, amplitude=0.7, kind=TREE)
         lit = crown * 0.6 + np.array([x - ground.sun.dx * radius * 0.5, y - ground.sun.dy * radius * 0.5]) * 0.4
-        paint_polygon(ground, lit, "canopy", (base[0] * 1.2, base[1] * 1.25, base[2] * 1.25), amplitude=0.7)
+        paint_polygon(ground, lit, texture, (base[0] * 1.2, base[1] * 1.25, base[2] * 1.25), amplitude=0.7)

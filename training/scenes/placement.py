@@ -101,9 +101,9 @@ def size_for(ground: Ground, label: int) -> float:
     elif label == BOAT:
         wanted = car * np.exp(rng.uniform(np.log(0.7), np.log(2.6)))
     elif label == PERSON:
-        wanted = car * rng.uniform(0.36, 0.55)
+        wanted = car * rng.uniform(0.42, 0.62)
     else:
-        wanted = car * np.exp(rng.uniform(np.log(0.38), np.log(1.1)))
+        wanted = car * np.exp(rng.uniform(np.log(0.5), np.log(1.15)))
     return float(np.clip(wanted, MIN_OBJECT_PX, MAX_OBJECT_PX * 0.96))
 
 
@@ -124,7 +124,9 @@ def _fitting(ground: Ground, label: int, slot: Slot, size: float) -> Sprite:
     """Draw the object; once more, corrected, when its outline left the promised range of sizes."""
     x, y = min(max(slot.x, 0.0), ground.width - 1.0), min(max(slot.y, 0.0), ground.height - 1.0)
     patch = ground.image[max(0, int(y - size)) : int(y + size) + 1, max(0, int(x - size)) : int(x + size) + 1]
-    tone = tone_against(ground.rng, label, patch.mean(axis=(0, 1), dtype=np.float64))
+    # The smaller an object, the more it must stand out to be visible at all.
+    contrast = float(np.interp(size, (8.0, 24.0), (75.0, 40.0)))
+    tone = tone_against(ground.rng, label, patch.mean(axis=(0, 1), dtype=np.float64), contrast)
     state = ground.rng.bit_generator.state
     sprite = draw_object(ground.rng, label, slot.x, slot.y, slot.heading, size, tone)
     if MIN_OBJECT_PX <= sprite.longest <= MAX_OBJECT_PX:

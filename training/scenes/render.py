@@ -87,6 +87,8 @@ def render_scene(spec: SceneSpec) -> Scene:
     ground = Ground(image, np.full(image.shape[:2], OPEN, np.uint8), rng, _sun(rng), metre)
     _lay_land(ground, theme)
     _build(ground, theme, spec.width * spec.height / metre**2)
+    if rng.random() < 0.6:
+        terrain.strew_litter(ground)
     objects = _populate(ground, spec)
     soft = optics.blur(ground.image, rng)
     optics.expose(soft, rng)

@@ -242,9 +242,7 @@ _TONES: dict[int, tuple[Colour, ...]] = {
 _DRAW = {VEHICLE: _vehicle, BOAT: _boat, PERSON: _person, BIRD: _bird}
 
 
-def tone_against(
-    rng: np.random.Generator, label: int, background: NDArray[np.float64], contrast: float = 38.0
-) -> Colour:
+def tone_against(rng: np.random.Generator, label: int, background: NDArray[np.float64], contrast: float) -> Colour:
     """A colour for the class that differs from the background, (3,) BGR, by `contrast` in some channel if any does."""
     best: Colour = (0.0, 0.0, 0.0)
     best_distance = -1.0

@@ -6,7 +6,19 @@ import cv2
 import numpy as np
 
 from training.scenes import textures
-from training.scenes.ground import TREE, WATER, Colour, Ground, blocks, darken, paint_mask, paint_polygon, vary
+from training.scenes.ground import (
+    OPEN,
+    ROAD,
+    TREE,
+    WATER,
+    Colour,
+    Ground,
+    blocks,
+    darken,
+    paint_mask,
+    paint_polygon,
+    vary,
+)
 from training.scenes.spec import Mask
 from training.scenes.textures import Field
 
@@ -96,13 +108,17 @@ def paint_forest(ground: Ground, cover: float) -> None:
     shift[:, 2] *= 6 * ground.metre * ground.sun.reach
     shade = cv2.warpAffine(mask, shift, (ground.width, ground.height), flags=cv2.INTER_NEAREST)
     darken_where = cv2.bitwise_and(shade, cv2.bitwise_not(mask)).astype(np.uint8)
+    if rng.random() < 0.5:
+        # Light falls through the leaves.
+        leaves = textures.Lay.at_random("foliage", rng, zoom=2.0).cut(ground.height, ground.width)
+        darken_where[leaves > int(rng.integers(120, 190))] = 0
     for window in blocks(ground):
         darken(ground.image[window], darken_where[window], ground.sun.strength)
     base = vary(rng, ((40, 78, 58), (48, 92, 82), (42, 70, 50))[int(rng.integers(3))], 0.2)
     paint_mask(
         ground,
         mask,
-        "canopy",
+        "canopy" if rng.random() < 0.6 else "foliage",
         base,
         amplitude=0.75,
         hue=8,
@@ -150,6 +166,17 @@ def paint_water(ground: Ground, theme: str) -> None:
     )
     _pale_shallows(ground, field, float(rng.uniform(3, 18)) * ground.metre * unit)
     _foam_and_glitter(ground, coarse, field)
+
+
+def strew_litter(ground: Ground) -> None:
+    """Specks of a pixel or two on dry land: stones, flowers, rubbish, dead leaves."""
+    rng = ground.rng
+    grey = textures.Lay.at_random("sensor", rng, zoom=float(rng.uniform(0.9, 1.8))).cut(ground.height, ground.width)
+    patches = textures.fractal_noise(rng, ground.height // 16 + 1, ground.width // 16 + 1, 40, 4)
+    where = cv2.resize(patches, (ground.width, ground.height), interpolation=cv2.INTER_LINEAR) * 20 + grey
+    dry = (ground.kind == OPEN) | (ground.kind == ROAD)
+    ground.image[(where > rng.uniform(225, 260)) & dry] = np.asarray(vary(rng, (190, 200, 200), 0.25), np.uint8)
+    ground.image[(where < rng.uniform(-5, 30)) & dry] = np.asarray(vary(rng, (60, 65, 65), 0.3), np.uint8)
 
 
 def _pale_shallows(ground: Ground, field: Field, depth: float) -> None:

@@ -73,8 +73,14 @@ def _canopy(rng: np.random.Generator) -> Field:
     distance = cv2.distanceTransform(seeds, cv2.DIST_L2, 3)
     dome = np.clip(1.0 - distance / 13.0, 0.0, 1.0) ** 0.6
     lit = dome - np.roll(dome, (3, 4), axis=(0, 1))
-    leaves = smooth_noise(rng, TILE, TILE, 3)
-    return np.asarray(1.4 * dome + 2.2 * lit + 0.22 * leaves, np.float32)
+    leaves = smooth_noise(rng, TILE, TILE, 2.5)
+    return np.asarray(1.4 * dome + 2.2 * lit + 0.4 * leaves, np.float32)
+
+
+def _foliage(rng: np.random.Generator) -> Field:
+    leaves = smooth_noise(rng, TILE, TILE, 2.2) + smooth_noise(rng, TILE, TILE, 5)
+    lit = leaves - np.roll(leaves, (2, 2), axis=(0, 1))
+    return np.asarray(fractal_noise(rng, TILE, TILE, 26, 3) + 0.7 * leaves + 0.5 * lit, np.float32)
 
 
 def _ripples(rng: np.random.Generator) -> Field:
@@ -104,6 +110,7 @@ _MAKERS: dict[str, Callable[[np.random.Generator], Field]] = {
     "sand": _sand,
     "furrow": _furrow,
     "canopy": _canopy,
+    "foliage": _foliage,
     "ripples": _ripples,
     "planks": _planks,
     "sensor": _sensor,
