@@ -7,12 +7,10 @@ pixels as every other reader of the header counts them.
 from __future__ import annotations
 
 import struct
-from io import BytesIO
 
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import TiffImagePlugin
 
 from detectors.arrays import ImageArray
 from infra.errors import ImageCorruptError
@@ -20,6 +18,9 @@ from infra.errors import ImageCorruptError
 _FLAGS = cv2.IMREAD_COLOR_BGR | cv2.IMREAD_IGNORE_ORIENTATION
 # libjpeg-turbo's colour spaces that have no direct way to BGR.
 _FOUR_INKS = ("CMYK", "YCCK")
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_ORIENTATION = 256, 257, 274
+# TIFF field type → struct code: SHORT and LONG.
+_TIFF_INTEGERS = {3: "H", 4: "I"}
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -37,10 +38,11 @@ def image_size(data: bytes) -> tuple[int, int]:
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             return _webp_size(data)
         if data[:4] in (b"II*\0", b"MM\0*"):
-            # The plug-in class itself reads the header only and has no process-wide limits, unlike Image.open.
-            with TiffImagePlugin.TiffImageFile(BytesIO(data)) as picture:
-                return picture.size
-    except (ValueError, struct.error, SyntaxError, OSError, KeyError, TypeError, IndexError) as error:
+            tags = _tiff_tags(data)
+            return tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT]
+    except KeyError as error:
+        raise ImageCorruptError(f"the TIFF's first directory has no tag {error}; the file is damaged") from error
+    except (ValueError, struct.error) as error:
         raise ImageCorruptError(f"the image's header cannot be read ({error}); the file is damaged") from error
     raise ImageCorruptError(f"the bytes {data[:8].hex(' ')} … begin no JPEG, PNG, TIFF or WebP image")
 
@@ -59,6 +61,19 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     raise ValueError(f"WebP chunk {kind!r} holds no picture")
 
 
+def _tiff_tags(data: bytes) -> dict[int, int]:
+    """The whole-number tags of the first directory (only their first value)."""
+    order = "<" if data[:2] == b"II" else ">"
+    (start,) = struct.unpack_from(f"{order}I", data, 4)
+    (count,) = struct.unpack_from(f"{order}H", data, start)
+    tags: dict[int, int] = {}
+    for at in range(start + 2, start + 2 + 12 * count, 12):
+        tag, kind = struct.unpack_from(f"{order}HH", data, at)
+        if kind in _TIFF_INTEGERS:
+            (tags[tag],) = struct.unpack_from(order + _TIFF_INTEGERS[kind], data, at + 8)
+    return tags
+
+
 def decode_image(data: bytes, *, max_pixels: int) -> ImageArray:
     """``data`` as uint8 (height, width, 3) BGR: grey is spread, transparency dropped, 16 bits cut to their upper 8.
 
@@ -74,6 +89,9 @@ def decode_image(data: bytes, *, max_pixels: int) -> ImageArray:
             "raise the setting if memory allows, or send smaller images"
         )
     image = _decode_jpeg(data) if data[:2] == b"\xff\xd8" else _decode_other(data)
+    if data[:2] in (b"II", b"MM"):
+        # OpenCV turns TIFF whatever the flag says.
+        image = _as_stored(image, _tiff_tags(data).get(_TIFF_ORIENTATION, 1))
     if image.shape != (height, width, 3):
         raise ImageCorruptError(f"the image's header says {width}×{height} pixels, its content is {image.shape}")
     return image
@@ -98,3 +116,16 @@ def _decode_other(data: bytes) -> ImageArray:
     if image is None or image.dtype != np.uint8:
         raise ImageCorruptError("the image cannot be decoded; the file is damaged, cut short, or of an unusual kind")
     return image.astype(np.uint8, copy=False)
+
+
+def _as_stored(image: ImageArray, orientation: int) -> ImageArray:
+    """``image``, turned upright from EXIF ``orientation`` (1 to 8), turned back."""
+    if orientation in (5, 7):
+        image = image.transpose(1, 0, 2)
+    elif orientation in (6, 8):
+        image = np.rot90(image, 1 if orientation == 6 else -1)
+    if orientation in (3, 4, 7):
+        image = image[::-1]
+    if orientation in (2, 3, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
