@@ -11,8 +11,6 @@ from datetime import datetime, timedelta
 from typing import ClassVar
 from uuid import UUID
 
-import asyncpg
-
 from infra.database.pool import Connection, Database
 from schemas.errors import WindhoverError
 from schemas.events import DEVICE_ID_PATTERN
@@ -38,13 +36,11 @@ _REVOKE = f"""
 UPDATE device_tokens SET revoked_at = now()
 WHERE device_id = $1 AND ($2::varchar IS NULL OR token_id = $2) AND {_VALID}
 """  # noqa: S608
-_LIST = """
-SELECT d.device_id, d.name, d.created_at, d.last_seen,
-       t.token_id, t.created_at AS token_created_at, t.expires_at, t.revoked_at,
-       (t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now())) AS valid
-FROM devices d LEFT JOIN device_tokens t USING (device_id)
-ORDER BY d.device_id, t.created_at
-"""
+_LIST = f"""
+SELECT token_id, t.device_id, name, t.created_at, expires_at, revoked_at, last_seen, ({_VALID}) AS valid
+FROM device_tokens t JOIN devices d USING (device_id)
+ORDER BY t.device_id, t.created_at, token_id
+"""  # noqa: S608
 
 
 class DeviceError(WindhoverError):
@@ -54,25 +50,17 @@ class DeviceError(WindhoverError):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenEntry:
-    """One token, without its secret."""
+class TokenInfo:
+    """One token and the device it belongs to, without the secret."""
 
     token_id: str
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    valid: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceEntry:
-    """One device and its tokens, the oldest first."""
-
     device_id: str
     name: str | None
     created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
     last_seen: datetime | None
-    tokens: tuple[TokenEntry, ...]
+    valid: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,26 +143,11 @@ class DeviceTokens:
             done = await connection.execute(_REVOKE, device_id, token_id)
             return int(done.rpartition(" ")[2])
 
-    async def list(self) -> Sequence[DeviceEntry]:
-        """Every device by name, also those without a token."""
+    async def list(self) -> Sequence[TokenInfo]:
+        """Every token that ever was, by device, the oldest first."""
         async with self._database.acquire() as connection:
             rows = await connection.fetch(_LIST)
-        devices: dict[str, DeviceEntry] = {}
-        for row in rows:
-            known = devices.get(row["device_id"])
-            tokens = () if known is None else known.tokens
-            devices[row["device_id"]] = DeviceEntry(
-                row["device_id"], row["name"], row["created_at"], row["last_seen"], tokens + _tokens(row)
-            )
-        return tuple(devices.values())
-
-
-def _tokens(row: asyncpg.Record) -> tuple[TokenEntry, ...]:
-    if row["token_id"] is None:
-        return ()
-    return (
-        TokenEntry(row["token_id"], row["token_created_at"], row["expires_at"], row["revoked_at"], bool(row["valid"])),
-    )
+        return tuple(TokenInfo(**row) for row in rows)
 
 
 def _check_id(device_id: str) -> None:

@@ -1,4 +1,7 @@
-"""Brings a database's schema to a revision, up or down; safe when several processes do it at once."""
+"""Brings a database's schema to a revision, up or down; safe when several processes do it at once.
+
+The functions block and need a thread without a running event loop: from one, call them by ``asyncio.to_thread``.
+"""
 
 from __future__ import annotations
 
@@ -31,25 +34,25 @@ _CONNECT_TIMEOUT_S = 30.0
 _ALEMBIC = threading.Lock()
 
 
-async def upgrade(dsn: str, revision: str = "head") -> None:
+def upgrade(dsn: str, revision: str = "head") -> None:
     """Bring the schema up to ``revision``, all steps in one transaction; nothing happens when it is there already.
 
     Raises DatabaseUnavailableError, SettingsError (credentials, privileges, an unknown revision).
     """
-    await _run(dsn, lambda connection: command.upgrade(_config(connection), revision))
+    _run(dsn, lambda connection: command.upgrade(_config(connection), revision))
 
 
-async def downgrade(dsn: str, revision: str) -> None:
+def downgrade(dsn: str, revision: str) -> None:
     """Bring the schema down to ``revision`` (``base``: to nothing), and lose what the removed tables hold.
 
     Errors as for :func:`upgrade`.
     """
-    await _run(dsn, lambda connection: command.downgrade(_config(connection), revision))
+    _run(dsn, lambda connection: command.downgrade(_config(connection), revision))
 
 
-async def current(dsn: str) -> str | None:
+def current(dsn: str) -> str | None:
     """The schema's revision, or None when there is no schema yet."""
-    return await _run(dsn, lambda connection: MigrationContext.configure(connection).get_current_revision())
+    return _run(dsn, lambda connection: MigrationContext.configure(connection).get_current_revision())
 
 
 def head() -> str | None:
@@ -65,15 +68,10 @@ def _config(connection: Connection | None) -> Config:
     return config
 
 
-async def _run(dsn: str, work: Callable[[Connection], T]) -> T:
-    """Do ``work`` in a thread with a loop of its own, because Alembic also reads files and waits for locks."""
+def _run(dsn: str, work: Callable[[Connection], T]) -> T:
     where = address(dsn)
-
-    def alone() -> T:
-        with _ALEMBIC:
-            return asyncio.run(_connected(dsn, where, work))
-
-    return await asyncio.to_thread(alone)
+    with _ALEMBIC:
+        return asyncio.run(_connected(dsn, where, work))
 
 
 async def _connected(dsn: str, where: str, work: Callable[[Connection], T]) -> T:

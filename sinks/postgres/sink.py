@@ -22,7 +22,6 @@ class PostgresSink:
     topics: tuple[str, ...] = (DETECTIONS_TOPIC,)
 
     def __init__(self, database: Database) -> None:
-        """Takes over ``database`` and closes it in :meth:`close`."""
         self._database = database
 
     async def open(self) -> None:
@@ -54,8 +53,7 @@ class PostgresSink:
             await _copy(connection, DETECTIONS, detection_rows(events))
 
     async def close(self) -> None:
-        """Close the database's connections."""
-        await self._database.close()
+        """Nothing to let go of: the connections belong to the database, and that to whoever opened it."""
 
 
 async def _copy(connection: Connection, target: Target, rows: Iterable[Row]) -> None:
