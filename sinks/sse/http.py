@@ -34,16 +34,12 @@ _log = logging.getLogger(__name__)
 STREAM_PATH = "/api/v1/detections/stream"
 _LAST_EVENT_ID = "last_event_id"
 _RETRY_AFTER_S = 5
-_START = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [
-        (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"cache-control", b"no-store"),
-        # Proxies that buffer would turn a live stream into one that arrives in lumps.
-        (b"x-accel-buffering", b"no"),
-    ],
-}
+_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    # Proxies that buffer would turn a live stream into one that arrives in lumps.
+    (b"x-accel-buffering", b"no"),
+)
 
 
 def sse_routes(hub: DetectionHub) -> list[Route]:
@@ -119,7 +115,8 @@ async def _write(client: Client, send: Send) -> None:
         await send({"type": "http.response.body", "body": data, "more_body": True})
         client.writing_since = None
 
-    await send(_START)
+    # A list of this response's own: middleware adds to it.
+    await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
     try:
         await client.session.run(write)
     except WindhoverError as error:
