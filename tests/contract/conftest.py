@@ -107,8 +107,19 @@ class BrokerWorld:
                 records += polled
         return records
 
-    async def read_all(self, reader: Reader, topic: TopicSpec) -> list[InRecord]:
-        """Every committed record of the topic, partition by partition."""
+    async def read_all(self, reader: Reader, topic: TopicSpec, at_least: int = 0) -> list[InRecord]:
+        """Every committed record of the topic, partition by partition, once there are ``at_least`` so many.
+
+        A commit on Kafka is final when it returns, but readers may see it some milliseconds later.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            records = await self._read_once(reader, topic)
+            if len(records) >= at_least:
+                return records
+            assert time.monotonic() < deadline, f"{len(records)} of {at_least} records after {PATIENCE_S} s"
+
+    async def _read_once(self, reader: Reader, topic: TopicSpec) -> list[InRecord]:
         records: list[InRecord] = []
         for partition, (first, end) in (await reader.bounds(topic.name)).items():
             source = TopicPartition(topic.name, partition)
