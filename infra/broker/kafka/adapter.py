@@ -1,0 +1,63 @@
+"""Apache Kafka as an adapter of the broker port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from weakref import WeakSet
+
+from infra.broker.kafka.admin import KafkaAdmin
+from infra.broker.kafka.consumer import KafkaConsumer
+from infra.broker.kafka.link import Link
+from infra.broker.kafka.offsets import Offsets
+from infra.broker.kafka.publisher import KafkaPublisher
+from infra.broker.kafka.reader import KafkaReader
+from infra.broker.port import Admin, Broker, Consumer, GroupSpec, Publisher, Reader
+from infra.settings import BrokerSettings
+from schemas.topics import TopicSpec
+
+
+class KafkaBroker(Broker):
+    """Implements :class:`infra.broker.port.Broker` on the cluster that ``settings`` name.
+
+    ``topics`` tell how large records may be; partitions are counted on the cluster itself.
+    """
+
+    def __init__(self, settings: BrokerSettings, topics: Mapping[str, TopicSpec]) -> None:
+        self._link = Link(settings, topics)
+        self._offsets = Offsets(self._link)
+        self._opened: WeakSet[Admin | Consumer | Publisher | Reader] = WeakSet()
+
+    async def publisher(self) -> Publisher:
+        """See the port. Raises BrokerUnavailableError when the cluster does not answer."""
+        publisher = KafkaPublisher(self._link, self._offsets)
+        self._opened.add(publisher)
+        await publisher.connect()
+        return publisher
+
+    async def consumer(self, spec: GroupSpec) -> Consumer:
+        """See the port. Raises TopicMismatchError when a topic of ``spec`` does not exist."""
+        consumer = KafkaConsumer(self._link, spec)
+        self._opened.add(consumer)
+        await consumer.join()
+        return consumer
+
+    async def reader(self) -> Reader:
+        """See the port. Raises BrokerUnavailableError when the cluster does not answer."""
+        reader = KafkaReader(self._link)
+        self._opened.add(reader)
+        await reader.connect()
+        return reader
+
+    async def admin(self) -> Admin:
+        """See the port. Raises BrokerUnavailableError when the cluster does not answer."""
+        admin = KafkaAdmin(self._link)
+        self._opened.add(admin)
+        await admin.connect()
+        return admin
+
+    async def close(self) -> None:
+        """See the port. What was opened here and never closed is closed too: its tasks would live on."""
+        await asyncio.gather(*(each.close() for each in set(self._opened)))
+        await self._offsets.close()
+        await self._link.leavers.gone()

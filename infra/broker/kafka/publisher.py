@@ -1,0 +1,159 @@
+"""The Kafka publisher: one idempotent producer that many tasks share, replaced when it can no longer deliver."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.structs import RecordMetadata
+
+from infra.broker.kafka.link import FAULTS, Link
+from infra.broker.kafka.offsets import Offsets
+from infra.broker.partitioning import partition_for
+from infra.broker.port import OutRecord
+from infra.errors import BrokerUnavailableError, TopicMismatchError
+
+_LINGER_MS = 2
+
+
+@dataclass(eq=False, slots=True)
+class _Line:
+    """A producer, and a future that is done when it was given up: whoever waits for a delivery waits for both."""
+
+    producer: AIOKafkaProducer
+    given_up: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class KafkaPublisher:
+    """Implements :class:`infra.broker.port.Publisher`.
+
+    After a time-out it is not known whether the records were stored. The producer is then dropped with all it still
+    holds, so that publishing the same records again cannot leave more than one copy of each try behind; consumers tell
+    copies by the ids of events.
+    """
+
+    def __init__(self, link: Link, offsets: Offsets) -> None:
+        self._link = link
+        self._offsets = offsets
+        self._line: _Line | None = None
+        self._closed = False
+        self._connecting = asyncio.Lock()
+
+    async def connect(self) -> None:
+        """Connect now rather than with the first record. Raises BrokerUnavailableError or SettingsError."""
+        try:
+            async with asyncio.timeout(self._link.timeout_s):
+                await self._connected()
+        except FAULTS as error:
+            raise self._link.fault(error, "connecting a publisher") from error
+
+    async def publish(self, records: Sequence[OutRecord]) -> None:
+        """See the port. Raises TopicMismatchError for an unknown topic."""
+        self._link.check_sizes(records)
+        line = None
+        try:
+            async with asyncio.timeout(self._link.timeout_s):
+                line = await self._connected()
+                await self._deliver(line, records)
+        except FAULTS as error:
+            # Also after a mere refusal: the broker missed a sequence number, so the producer is out of step.
+            if line is not None:
+                self._give_up(line)
+            raise self._link.fault(error, f"publishing {len(records)} records") from error
+
+    async def close(self) -> None:
+        """See the port."""
+        self._closed = True
+        line, self._line = self._line, None
+        if line is None:
+            return
+        try:
+            async with asyncio.timeout(self._link.timeout_s):
+                await line.producer.flush()
+                await line.producer.stop()
+        except FAULTS:
+            # Whoever published what could not be flushed is told by its own call.
+            self._give_up(line)
+
+    async def _connected(self) -> _Line:
+        if self._line is not None:
+            return self._line
+        async with self._connecting:
+            if self._closed:
+                raise BrokerUnavailableError("this publisher is closed; open another")
+            if self._line is None:
+                producer = AIOKafkaProducer(**self._link.producer_options(), linger_ms=_LINGER_MS)
+                try:
+                    await producer.start()
+                except BaseException:
+                    self._link.leavers.discard(producer)
+                    raise
+                self._line = _Line(producer)
+            return self._line
+
+    async def _deliver(self, line: _Line, records: Sequence[OutRecord]) -> None:
+        """Hand ``records`` to the producer and wait until all are acknowledged."""
+        counts = {topic: await count_partitions(line.producer, topic, self._offsets) for topic in topics_of(records)}
+        delivered = await hand_over(line.producer, records, counts)
+        try:
+            waiting: set[asyncio.Future[list[RecordMetadata]] | asyncio.Future[None]] = {delivered, line.given_up}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if not delivered.done():
+                raise KafkaConnectionError("another publish ran out of time on the same connection")
+            await delivered
+        finally:
+            delivered.cancel()
+
+    def _give_up(self, line: _Line) -> None:
+        if self._line is line:
+            self._line = None
+        if not line.given_up.done():
+            line.given_up.set_result(None)
+            self._link.leavers.discard(line.producer)
+
+
+def topics_of(records: Sequence[OutRecord]) -> set[str]:
+    """The topics that ``records`` go to."""
+    return {record.topic for record in records}
+
+
+async def count_partitions(producer: AIOKafkaProducer, topic: str, offsets: Offsets) -> int:
+    """How many partitions ``topic`` has, as ``producer`` knows it. Raises TopicMismatchError when there is none."""
+    known = producer.client.cluster.partitions_for_topic(topic)
+    if known is None:
+        # Asked first, because aiokafka waits a whole time-out for a topic that does not exist.
+        await offsets.partition_counts([topic])
+        known = await producer.partitions_for(topic)
+    return len(known)
+
+
+async def hand_over(
+    producer: AIOKafkaProducer, records: Sequence[OutRecord], counts: Mapping[str, int]
+) -> asyncio.Future[list[RecordMetadata]]:
+    """Put ``records`` into the producer's batches; the future is done when all are acknowledged, or one failed."""
+    sent = []
+    try:
+        for record in records:
+            partition = partition_for(record.key, counts[record.topic])
+            known = producer.client.cluster.partitions_for_topic(record.topic)
+            if known is None or partition not in known:
+                raise TopicMismatchError(
+                    f"topic {record.topic} has no partition {partition} just now; run `windhover topics check`"
+                )
+            sent.append(
+                await producer.send(
+                    record.topic,
+                    record.value,
+                    record.key.encode(),
+                    partition=partition,
+                    headers=list(record.headers),
+                )
+            )
+    except BaseException:
+        # Nobody waits for these any more; the gathering looks at their errors, which asyncio would report otherwise.
+        asyncio.gather(*sent, return_exceptions=True)
+        raise
+    return asyncio.gather(*sent)

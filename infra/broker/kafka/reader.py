@@ -1,0 +1,129 @@
+"""The Kafka reader: any partition at any offset, without a group."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.structs import ConsumerRecord
+
+from infra.broker.kafka.consumer import to_record
+from infra.broker.kafka.link import FAULTS, Link
+from infra.broker.kafka.offsets import Offsets
+from infra.broker.port import InRecord, TopicPartition
+from infra.errors import BrokerUnavailableError, TopicMismatchError
+
+_STEP_S = 0.25
+
+
+class KafkaReader:
+    """Implements :class:`infra.broker.port.Reader`. Reads of one reader take turns."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._offsets = Offsets(link)
+        self._consumer: AIOKafkaConsumer | None = None
+        self._source: KafkaPartition | None = None
+        self._turn = asyncio.Lock()
+
+    async def connect(self) -> None:
+        """Connect now. Raises BrokerUnavailableError or SettingsError."""
+        await self._link.ask("connecting a reader", self._offsets.admin)
+
+    async def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
+        """See the port. Raises TopicMismatchError for an unknown topic."""
+        count = (await self._offsets.partition_counts([topic]))[topic]
+        found = await self._offsets.bounds([TopicPartition(topic, number) for number in range(count)])
+        return {source.partition: bounds for source, bounds in found.items()}
+
+    async def read(self, source: TopicPartition, offset: int, *, max_records: int, timeout_s: float) -> list[InRecord]:
+        """See the port. Raises TopicMismatchError for an unknown topic or partition.
+
+        Only the wait for a record that is not there yet is bounded by ``timeout_s``: an empty answer means that no
+        committed record stood at ``offset`` or behind it when the call was made. (Offsets alone do not tell: the marks
+        that end transactions take some.)
+        """
+        if max_records <= 0:
+            return []
+        async with self._turn:
+            try:
+                return [to_record(record, 0) for record in await self._read(source, offset, max_records, timeout_s)]
+            except FAULTS as error:
+                self._drop()
+                raise self._link.fault(error, f"reading {source.topic}/{source.partition}") from error
+
+    async def close(self) -> None:
+        """See the port."""
+        self._drop()
+        await self._offsets.close()
+
+    async def _read(
+        self, source: TopicPartition, offset: int, max_records: int, timeout_s: float
+    ) -> list[ConsumerRecord]:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_s
+        consumer, at = await self._seek(source, offset)
+        records = await self._step(consumer, at, offset, max_records, 0.0)
+        if records:
+            return records
+        first, end = (await self._offsets.bounds([source]))[source]
+        if offset < first:
+            offset = first
+            consumer.seek(at, offset)
+        patience = clock() + self._link.timeout_s
+        while not records:
+            present = offset < end and await consumer.position(at) < end
+            if present and clock() > patience:
+                raise BrokerUnavailableError(
+                    f"{self._link.where} did not deliver {source.topic}/{source.partition} from offset {offset} within "
+                    f"{self._link.timeout_s:g} s (broker.request_timeout_s); check that the broker runs, then try again"
+                )
+            if not present and clock() >= deadline:
+                return []
+            wait_s = _STEP_S if present else min(_STEP_S, deadline - clock())
+            records = await self._step(consumer, at, offset, max_records, wait_s)
+        return records
+
+    async def _step(
+        self, consumer: AIOKafkaConsumer, at: KafkaPartition, offset: int, max_records: int, wait_s: float
+    ) -> list[ConsumerRecord]:
+        try:
+            batches = await consumer.getmany(at, timeout_ms=int(1000 * wait_s), max_records=max_records)
+        except OffsetOutOfRangeError:
+            # Nothing there yet (or no more, which the caller has looked after): stay, and ask again.
+            consumer.seek(at, offset)
+            await asyncio.sleep(wait_s)
+            return []
+        return list(batches.get(at, ()))
+
+    async def _seek(self, source: TopicPartition, offset: int) -> tuple[AIOKafkaConsumer, KafkaPartition]:
+        """The consumer, standing at ``offset``; what it fetched ahead is kept when it stands there already."""
+        at = KafkaPartition(*source)
+        if self._consumer is None:
+            self._consumer = AIOKafkaConsumer(
+                **self._link.client_options(),
+                **self._link.fetch_options([source.topic]),
+                auto_offset_reset="none",
+            )
+            await self._consumer.start()
+        if self._source != at:
+            await self._check(source)
+            self._consumer.assign([at])
+            self._consumer.seek(at, offset)
+            self._source = at
+        elif await self._consumer.position(at) != offset:
+            self._consumer.seek(at, offset)
+        return self._consumer, at
+
+    async def _check(self, source: TopicPartition) -> None:
+        count = (await self._offsets.partition_counts([source.topic]))[source.topic]
+        if not 0 <= source.partition < count:
+            raise TopicMismatchError(f"topic {source.topic} has partitions 0 to {count - 1}, not {source.partition}")
+
+    def _drop(self) -> None:
+        consumer, self._consumer, self._source = self._consumer, None, None
+        if consumer is not None:
+            self._link.leavers.stop(consumer)

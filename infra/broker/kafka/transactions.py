@@ -1,0 +1,162 @@
+"""The transactions of one owned partition number: its producer fences former owners, and no commit happens twice.
+
+Kafka fences by transactional id, not by group membership (aiokafka's TxnOffsetCommit names no generation), so safety
+rests on two rules kept here:
+
+1. A producer is started first and the group's offsets are read after that. Starting it ends what any former owner had
+   open, and from then on only this producer can move the offsets.
+2. When it is not known whether a transaction happened (its answer was lost), a new producer is started, which makes
+   Kafka finish the old one, and the group's offsets are read again. Each transaction writes a mark of its own beside
+   its offsets, so the mark found there tells whether this very one happened. A caller's retry can never double it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+
+from aiokafka import AIOKafkaProducer
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.errors import IllegalOperation
+from aiokafka.structs import OffsetAndMetadata
+
+from infra.broker.kafka.link import FAULTS, Link
+from infra.broker.kafka.offsets import Committed, Offsets
+from infra.broker.kafka.publisher import count_partitions, hand_over, topics_of
+from infra.broker.port import OutRecord, TopicPartition
+from infra.errors import PartitionLostError
+
+# The broker ends a transaction that its producer left open for so long after our own time-out.
+_SPARE_S = 10.0
+# An ended producer refuses by assertion or IllegalOperation what it is asked next.
+_UNUSABLE = (IllegalOperation, AssertionError)
+
+
+class PartitionTransactions:
+    """Commits for the partitions of one number, over all co-partitioned topics of one group."""
+
+    def __init__(
+        self, link: Link, offsets: Offsets, group: str, number: int, sources: Collection[TopicPartition]
+    ) -> None:
+        self._link = link
+        self._offsets = offsets
+        self._group = group
+        self._sources = frozenset(sources)
+        self._id = f"{group}-p{number}"
+        self._marks = (f"{uuid.uuid4().hex}-{count}" for count in itertools.count())
+        self._producer: AIOKafkaProducer | None = None
+        self._base: dict[TopicPartition, OffsetAndMetadata | None] = {}
+        self._doubt: dict[TopicPartition, OffsetAndMetadata] | None = None
+        self._lock = asyncio.Lock()
+        self._closed = False
+
+    async def open(self) -> Mapping[TopicPartition, int | None]:
+        """Fence former owners; the offsets the group has committed (None: never). Raises BrokerUnavailableError."""
+        async with self._lock:
+            self._base = dict(await self._start())
+            return {source: None if at is None else at.offset for source, at in self._base.items()}
+
+    async def commit(self, offsets: Mapping[TopicPartition, int], outputs: Sequence[OutRecord]) -> None:
+        """Make ``outputs`` visible and ``offsets`` committed, or neither; see the port for the errors."""
+        async with self._lock:
+            self._check_open()
+            if self._producer is None and await self._settle(offsets):
+                return
+            try:
+                await self._transact(offsets, outputs)
+            except (*FAULTS, *_UNUSABLE) as error:
+                if isinstance(error, _UNUSABLE) or self._link.is_final(error):
+                    raise self._lost(f"its producer was fenced or failed ({error!r})") from error
+                if self._doubt is None or not await self._settle(offsets):
+                    raise self._link.fault(error, f"committing as {self._id}") from error
+
+    async def close(self, patience_s: float = 0.0) -> None:
+        """Stop the producer, after the commit under way or after ``patience_s``; an open transaction is aborted."""
+        self._closed = True
+        try:
+            async with asyncio.timeout(patience_s), self._lock:
+                pass
+        except TimeoutError:
+            # The commit under way goes on without its producer, and fails; the next owner reads what became of it.
+            pass
+        self._let_go()
+
+    async def _start(self) -> Committed:
+        """A new producer, and the offsets as they stand after it ended all earlier transactions of this id."""
+        self._let_go()
+        self._check_open()
+        producer = AIOKafkaProducer(
+            **self._link.producer_options(),
+            transactional_id=self._id,
+            transaction_timeout_ms=int(1000 * (self._link.timeout_s + _SPARE_S)),
+        )
+        try:
+            async with asyncio.timeout(self._link.timeout_s):
+                await producer.start()
+            found = await self._offsets.committed(self._group, self._sources)
+            self._check_open()
+        except BaseException as error:
+            self._link.leavers.discard(producer)
+            if isinstance(error, FAULTS):
+                raise self._link.fault(error, f"starting the producer {self._id}") from error
+            raise
+        self._producer = producer
+        return found
+
+    async def _settle(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        """Start anew after a failure; True when the transaction in doubt did happen and was this commit.
+
+        Raises PartitionLostError when the offsets are not where this owner left them, and BrokerUnavailableError, with
+        the doubt kept for the next try, when Kafka does not tell.
+        """
+        found = await self._start()
+        doubt, self._doubt = self._doubt, None
+        if doubt is not None and found == {**self._base, **doubt}:
+            self._base = dict(found)
+            if {source: at.offset for source, at in doubt.items()} == offsets:
+                return True
+            raise self._lost("an earlier commit, whose answer was lost, did happen, and this one is not the same")
+        if found != self._base:
+            raise self._lost("another owner has committed in the meantime")
+        return False
+
+    async def _transact(self, offsets: Mapping[TopicPartition, int], outputs: Sequence[OutRecord]) -> None:
+        """One transaction; after any failure the producer is gone, and ``_doubt`` is set when it may have happened."""
+        producer = self._producer
+        if producer is None:
+            raise self._lost("it has no producer")
+        mark = next(self._marks)
+        target = {source: OffsetAndMetadata(offset, mark) for source, offset in offsets.items()}
+        try:
+            async with asyncio.timeout(self._link.timeout_s):
+                counts = {topic: await count_partitions(producer, topic, self._offsets) for topic in topics_of(outputs)}
+                await producer.begin_transaction()
+                delivered = await hand_over(producer, outputs, counts)
+                moved = {KafkaPartition(*source): at for source, at in target.items()}
+                # aiokafka commits also when a record failed, so each record's own outcome is waited for first.
+                await asyncio.gather(producer.send_offsets_to_transaction(moved, self._group), delivered)
+                self._doubt = target
+                await producer.commit_transaction()
+        except BaseException:
+            self._let_go()
+            raise
+        self._doubt = None
+        self._base.update(target)
+
+    def _check_open(self) -> None:
+        # A new producer of a former owner would fence the present one.
+        if self._closed:
+            raise self._lost("the partition was given up")
+
+    def _let_go(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self._link.leavers.discard(producer)
+
+    def _lost(self, why: str) -> PartitionLostError:
+        return PartitionLostError(
+            f"commit refused for {self._id}: {why}; nothing more was committed, drop this work and poll on, its "
+            "records come again from the committed offset"
+        )
