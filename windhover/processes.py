@@ -30,7 +30,7 @@ async def run_up(settings: Settings) -> int:
     """All services in one process; the schema is migrated first, so a laptop user needs no second command."""
     async with Composition(settings, "windhover") as process:
         dsn = await process.database().dsn()
-        await upgrade(dsn)
+        await asyncio.to_thread(upgrade, dsn)
         hub = DetectionHub(process.broker(), settings.sse, settings.retry)
         return await process.run(
             [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import typer
@@ -39,5 +40,5 @@ async def _migrate(context: typer.Context, revision: str, *, down: bool) -> None
     settings = context_of(context).settings()
     async with open_database(settings) as database:
         url = await database.dsn()
-        await (downgrade(url, revision) if down else upgrade(url, revision))
-        context_of(context).out.print(f"the schema is at {await current(url) or 'base'}")
+        await asyncio.to_thread(downgrade if down else upgrade, url, revision)
+        context_of(context).out.print(f"the schema is at {await asyncio.to_thread(current, url) or 'base'}")

@@ -107,8 +107,8 @@ async def run_demo(settings: Settings, plan: DemoPlan, console: Console) -> Demo
         database = Database.open(settings.database, settings.data_dir)
         stack.push_async_callback(database.close)
         dsn = await database.dsn()
-        await upgrade(dsn)
-        tokens = {name: await DeviceTokens(database).add(name) for name in flights}
+        await asyncio.to_thread(upgrade, dsn)
+        tokens = {name: await _fresh_token(DeviceTokens(database), name) for name in flights}
         console.print("starting the gateway, the detector and the sinks …")
         url = await stack.enter_async_context(_pipeline(settings, dsn, log))
         session = await stack.enter_async_context(aiohttp.ClientSession())
@@ -121,6 +121,13 @@ async def run_demo(settings: Settings, plan: DemoPlan, console: Console) -> Demo
         in_postgres = await _settle(course, watcher, database)
         detected, repeated = await _in_topic(settings, set(course.accepted))
     return _report(course, watcher, in_postgres, detected, repeated, _places(settings, dsn, log))
+
+
+async def _fresh_token(tokens: DeviceTokens, device_id: str) -> str:
+    """A token for a device that may be left from an earlier demonstration; the earlier tokens are revoked."""
+    if any(device.device_id == device_id for device in await tokens.list()):
+        await tokens.revoke(device_id)
+    return await tokens.add(device_id)
 
 
 @asynccontextmanager
