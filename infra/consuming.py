@@ -32,7 +32,7 @@ from schemas.topics import SINKS_DEAD
 log = logging.getLogger(__name__)
 
 # How long one poll waits, which is also how late a stop is noticed.
-_POLL_S = 0.5
+_POLL_S = 0.2
 _LAG_EVERY_S = 5.0
 # What a record is taken to weigh until one was seen.
 _FIRST_GUESS_BYTES = 64_000

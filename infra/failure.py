@@ -96,14 +96,14 @@ async def retrying(
     health: HealthPart,
     what: str,
     group: str = "",
-    meanwhile: Callable[[], Awaitable[None]] | None = None,
+    before_retry: Callable[[], Awaitable[None]] | None = None,
 ) -> ResultT:
     """The result of ``operation``, tried until it succeeds or ``stop`` is set (StoppedError).
 
     Only the world's faults (:func:`is_transient`) are retried, with growing delays; any other error is raised at once.
     Meanwhile ``health`` is not ready and says that ``what`` ("writing to postgres") is waiting and why; when the
-    operation succeeds, it is what it was before. ``meanwhile`` runs after each failure (to look whether it still makes
-    sense: what it raises ends the retrying). ``group`` (a consumer group, bounded) labels the metric.
+    operation succeeds, it is what it was before. ``before_retry`` runs before each further try (to look whether it
+    still makes sense: what it raises ends the retrying). ``group`` (a consumer group, bounded) labels the metric.
     """
     backoff = Backoff(policy)
     before = health.reason
@@ -123,10 +123,10 @@ async def retrying(
             # The first failure and then each tenth: a long outage must not fill the disk with logs.
             level = logging.WARNING if tries % 10 == 1 else logging.DEBUG
             log.log(level, "waiting: %s", reason, extra={"code": code, "tries": tries, "group": group})
-            if meanwhile is not None:
-                await meanwhile()
             if not await backoff.wait(stop):
                 raise StoppedError(f"{what}: given up after {tries} tries because the process stops") from error
+            if before_retry is not None:
+                await before_retry()
         else:
             if tries:
                 if before is None:
@@ -150,7 +150,7 @@ class Work:
         self,
         operation: Callable[[], Awaitable[ResultT]],
         what: str,
-        meanwhile: Callable[[], Awaitable[None]] | None = None,
+        before_retry: Callable[[], Awaitable[None]] | None = None,
     ) -> ResultT:
         """:func:`retrying` under this policy."""
         return await retrying(
@@ -160,7 +160,7 @@ class Work:
             health=self.health,
             what=what,
             group=self.group,
-            meanwhile=meanwhile,
+            before_retry=before_retry,
         )
 
 

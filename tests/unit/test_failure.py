@@ -53,6 +53,25 @@ async def test_waiting_ends_when_the_process_stops() -> None:
     assert await asyncio.wait_for(waiting, 5) is False
 
 
+async def test_what_looks_before_a_retry_can_end_it(part: HealthPart) -> None:
+    tries: list[str] = []
+
+    async def operation() -> None:
+        tries.append("try")
+        raise DatabaseUnavailableError("away")
+
+    async def before_retry() -> None:
+        tries.append("look")
+        if len(tries) >= 4:
+            raise ImageMissingError("no longer ours")
+
+    with pytest.raises(ImageMissingError):
+        await retrying(
+            operation, policy=QUICK, stop=asyncio.Event(), health=part, what="writing", before_retry=before_retry
+        )
+    assert tries == ["try", "look", "try", "look"]
+
+
 @pytest.mark.parametrize(
     ("error", "transient", "code"),
     [
@@ -114,14 +133,12 @@ async def test_retrying_gives_up_when_the_process_stops(part: HealthPart) -> Non
     stop = asyncio.Event()
 
     async def operation() -> None:
-        raise DatabaseUnavailableError("away")
-
-    async def meanwhile() -> None:
         stop.set()
+        raise DatabaseUnavailableError("away")
 
     slow = RetrySettings(first_delay_s=60.0, max_delay_s=60.0)
     with pytest.raises(StoppedError, match="writing: given up after 1 tries") as caught:
-        await retrying(operation, policy=slow, stop=stop, health=part, what="writing", meanwhile=meanwhile)
+        await retrying(operation, policy=slow, stop=stop, health=part, what="writing")
     assert isinstance(caught.value.__cause__, DatabaseUnavailableError)
 
 
