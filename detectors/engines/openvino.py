@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import queue
 from collections import deque
+from contextlib import suppress
 
 import numpy as np
+import numpy.typing as npt
 import openvino as ov
 from openvino import preprocess
 
 from detectors.arrays import ImageArray, Outputs
 from detectors.engines.port import EngineRequest, fixed_batch
 from detectors.errors import InferenceError, ModelLoadError
+
+_Outputs = list[npt.NDArray[np.float32]]
 
 
 class OpenVinoEngine:
@@ -59,36 +63,30 @@ class OpenVinoEngine:
             missing = self._batch - len(tiles) % self._batch
             padded = np.concatenate((tiles, np.zeros((missing, *tiles.shape[1:]), np.uint8)))
             return tuple(output[: len(tiles)] for output in self.run(padded))
-        parts: list[list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]] = []
+        parts: list[_Outputs] = []
         under_way: deque[ov.InferRequest] = deque()
         try:
             for start in range(0, len(tiles), self._batch):
-                idle = self._take_idle(under_way, parts)
-                idle.set_input_tensor(ov.Tensor(tiles[start : start + self._batch], shared_memory=True))
-                under_way.append(idle)
-                idle.start_async()
+                under_way.append(self._take_idle(under_way, parts))
+                under_way[-1].set_input_tensor(ov.Tensor(tiles[start : start + self._batch], shared_memory=True))
+                under_way[-1].start_async()
             while under_way:
                 self._idle.put(self._collect(under_way, parts))
         except RuntimeError as error:
             raise InferenceError(f"OpenVINO failed on {len(tiles)} tiles: {error}") from error
         finally:
-            for left in under_way:
-                left.cancel()
-                self._idle.put(left)
+            for request in under_way:
+                self._idle.put(_stopped(request))
         return tuple(np.concatenate(output) for output in zip(*parts, strict=True))
 
-    def _take_idle(
-        self, under_way: deque[ov.InferRequest], parts: list[list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]]
-    ) -> ov.InferRequest:
+    def _take_idle(self, under_way: deque[ov.InferRequest], parts: list[_Outputs]) -> ov.InferRequest:
         """An idle request: from the pool, else this call's own oldest one when it is done, else the next to return."""
         try:
             return self._idle.get_nowait()
         except queue.Empty:
             return self._collect(under_way, parts) if under_way else self._idle.get()
 
-    def _collect(
-        self, under_way: deque[ov.InferRequest], parts: list[list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]]
-    ) -> ov.InferRequest:
+    def _collect(self, under_way: deque[ov.InferRequest], parts: list[_Outputs]) -> ov.InferRequest:
         """Wait for the oldest request under way and copy its outputs, so that it can be used again."""
         oldest = under_way[0]
         oldest.wait()
@@ -98,6 +96,15 @@ class OpenVinoEngine:
     def close(self) -> None:
         """See :class:`detectors.engines.port.Engine`."""
         self._idle = queue.SimpleQueue()
+
+
+def _stopped(request: ov.InferRequest) -> ov.InferRequest:
+    """``request`` of a call that failed, no longer running: only then it can be used again."""
+    request.cancel()
+    # What a cancelled or failed request has to say was said by the call's own error.
+    with suppress(RuntimeError):
+        request.wait()
+    return request
 
 
 def _with_conversion(model: ov.Model, request: EngineRequest) -> ov.Model:
