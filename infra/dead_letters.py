@@ -23,7 +23,8 @@ from schemas.events import DeadLetter
 log = logging.getLogger(__name__)
 
 _READ_RECORDS = 32
-_READ_WAIT_S = 1.0
+# What is looked for is there already or never: nobody waits for further records.
+_READ_WAIT_S = 0.0
 _BATCH_RECORDS = 100
 _BATCH_BYTES = 4_000_000
 

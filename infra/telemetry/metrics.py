@@ -26,14 +26,12 @@ API_DURATION = Histogram(
 # Ingest.
 IMAGES_STORED = Counter("images_stored_total", "Images durable in the frame store and announced", ["device_id"])
 FRAMES_REJECTED = Counter("windhover_frames_rejected_total", "Uploads refused, by error code", ["reason"])
-STORAGE_BYTES = Gauge("storage_bytes_total", "Bytes the frame store holds", ["store"])
 
 # Detectors.
 INFERENCE_REQUESTS = Counter("inference_requests_total", "Frames answered by a model", ["model", "status"])
 INFERENCE_DURATION = Histogram("inference_duration_seconds", "Engine time per frame", ["model"], buckets=_SECONDS)
 DETECTIONS_PER_IMAGE = Histogram("detections_per_image", "Detections found in one frame", buckets=_COUNTS)
 MODEL_LOAD_TIME = Gauge("model_load_time_seconds", "Time to load and warm up the model", ["model"])
-GPU_MEMORY = Gauge("gpu_memory_bytes", "GPU memory in use by this process", ["device"])
 FRAME_LATENCY = Histogram(
     "windhover_frame_latency_seconds",
     "From a frame's upload to its detections being committed",
