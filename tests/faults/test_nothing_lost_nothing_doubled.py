@@ -1,0 +1,302 @@
+"""2,000 frames from 8 devices while everything is killed: each answered once, stored once, in its device's order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+import aiohttp
+import asyncpg
+import pytest
+
+from infra.auth.tokens import DeviceTokens
+from infra.broker.open import open_broker
+from infra.broker.port import Reader, TopicPartition
+from infra.database import migrate
+from infra.database.embedded import EmbeddedPostgres
+from infra.database.pool import Database
+from infra.deploy.kafka import KafkaServer
+from infra.deploy.kafka.jars import missing_tools
+from infra.deploy.s3 import S3Server
+from infra.settings import BrokerSettings, DatabaseSettings
+from schemas import topics
+from schemas.cloudevents import decode
+from schemas.events import DetectionsMade
+from schemas.topics import load_topics
+from tests.faults.fleet import Device, Fleet, free_port
+from tests.support_graphs import GraphSpec, write_model
+
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(420)]
+
+DEVICES = 8
+FRAMES_EACH = 250
+WORKER_KILLS = 20
+GATEWAY_KILLS = 5
+POSTGRES_STOPS = 2
+PATIENCE_S = 150.0
+
+
+@dataclass
+class Site:
+    """Everything the pipeline stands on, as real servers, and the processes of the pipeline."""
+
+    folder: Path
+    broker: BrokerSettings
+    postgres: EmbeddedPostgres
+    s3: S3Server
+    fleet: Fleet
+    gateway_port: int
+    dsn: str
+    accepted: int = 0
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    def count(self) -> None:
+        self.accepted += 1
+
+
+@pytest.fixture(params=["embedded", "kafka"])
+def broker_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerSettings]:
+    """A broker of this test's own: the topics have the names that production has."""
+    if request.param == "embedded":
+        yield BrokerSettings()
+        return
+    missing = missing_tools()
+    if missing and not os.environ.get("CI"):
+        pytest.skip(f"{' and '.join(missing)} not found; this test needs Java 17 and Apache Maven")
+    with KafkaServer(tmp_path / "kafka") as server:
+        yield BrokerSettings(kind="kafka", bootstrap_servers=server.bootstrap_servers, replication=1)
+
+
+@pytest.fixture
+async def site(tmp_path: Path, broker_settings: BrokerSettings) -> AsyncIterator[Site]:
+    async with AsyncExitStack() as stack:
+        postgres = await stack.enter_async_context(EmbeddedPostgres(tmp_path / "database"))
+        s3 = S3Server(tmp_path / "s3")
+        await asyncio.to_thread(s3.start)
+        stack.callback(s3.stop)
+        await asyncio.to_thread(migrate.upgrade, postgres.dsn)
+        logs = tmp_path / "logs"
+        logs.mkdir()
+        gateway_port = free_port()
+        fleet = Fleet(_environment(tmp_path, broker_settings, s3, postgres.dsn, gateway_port), logs)
+        stack.callback(fleet.stop)
+        site = Site(tmp_path, broker_settings, postgres, s3, fleet, gateway_port, postgres.dsn)
+        await _register_devices(site)
+        yield site
+
+
+def _environment(folder: Path, broker: BrokerSettings, s3: S3Server, dsn: str, gateway_port: int) -> dict[str, str]:
+    """The settings of every process, as an operator would give them."""
+    card = write_model(folder / "model", GraphSpec(width=256, height=256))
+    return {
+        "WINDHOVER_DATA_DIR": str(folder / "data"),
+        "WINDHOVER_BROKER__KIND": broker.kind,
+        "WINDHOVER_BROKER__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "WINDHOVER_BROKER__REPLICATION": "1",
+        "WINDHOVER_FRAMES__KIND": "s3",
+        "WINDHOVER_FRAMES__ENDPOINT_URL": s3.endpoint_url,
+        "WINDHOVER_FRAMES__BUCKET": s3.bucket,
+        "WINDHOVER_FRAMES__ACCESS_KEY": s3.access_key,
+        "WINDHOVER_FRAMES__SECRET_KEY": s3.secret_key,
+        "WINDHOVER_DATABASE__URL": dsn,
+        "WINDHOVER_GATEWAY__PORT": str(gateway_port),
+        "WINDHOVER_DETECTOR__MODEL": str(card),
+        "WINDHOVER_DETECTOR__ENGINE": "onnxruntime",
+        "WINDHOVER_DETECTOR__THREADS": "1",
+        "WINDHOVER_RETRY__MAX_DELAY_S": "1",
+        "WINDHOVER_TELEMETRY__HEALTH_PORT": "0",
+    }
+
+
+async def _register_devices(site: Site) -> None:
+    database = Database.open(DatabaseSettings(url=site.dsn), site.folder)  # type: ignore[arg-type]  # pydantic wraps it
+    tokens = DeviceTokens(database)
+    for number in range(DEVICES):
+        site.tokens[f"drone-{number}"] = await tokens.add(f"drone-{number}")
+    await database.close()
+
+
+async def test_each_frame_once_whatever_is_killed(site: Site) -> None:
+    if site.broker.kind == "kafka":
+        _apply_topics(site)
+    site.fleet.start("gateway", "gateway")
+    site.fleet.start("postgres", "sink", "postgres", "--instance-id", "sink-1")
+    for number in (1, 2):
+        site.fleet.start(f"worker-{number}", "detector", "--instance-id", f"worker-{number}")
+    url = f"http://127.0.0.1:{site.gateway_port}/api/v1/frames"
+    devices = [
+        Device(name, token, url, FRAMES_EACH, 0.2, seed, site.count)
+        for seed, (name, token) in enumerate(site.tokens.items())
+    ]
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
+        for device in devices:
+            group.create_task(device.run(session))
+        group.create_task(_chaos(site))
+    accepted = {device.device_id: device.accepted for device in devices}
+    answers = await _all_answers(site, DEVICES * FRAMES_EACH)
+    _check_answers(answers, accepted)
+    await _check_tables(site, answers)
+    assert site.fleet.kills >= WORKER_KILLS + GATEWAY_KILLS
+    assert sum(device.attempts for device in devices) > DEVICES * FRAMES_EACH, "no client ever had to try again"
+    for name in (*site.fleet.names("worker"), "gateway", "postgres"):
+        await site.fleet.leave(name)
+
+
+async def _chaos(site: Site) -> None:
+    """All faults, spread evenly over the frames as they are accepted."""
+    actions = _actions(site)
+    step = DEVICES * FRAMES_EACH / (len(actions) + 2)
+    for number, action in enumerate(actions, start=1):
+        while site.accepted < number * step:
+            site.fleet.check()
+            await asyncio.sleep(0.02)
+        await action()
+
+
+def _actions(site: Site) -> list[Callable[[], Awaitable[None]]]:
+    fleet = site.fleet
+
+    async def kill_worker(number: int) -> None:
+        fleet.kill(f"worker-{1 + number % 2}")
+
+    async def kill_gateway() -> None:
+        fleet.kill("gateway")
+
+    async def kill_sink() -> None:
+        fleet.kill("postgres")
+
+    async def stop_postgres() -> None:
+        await site.postgres.stop()
+        await asyncio.sleep(2)
+        await site.postgres.start()
+
+    async def stop_s3() -> None:
+        await asyncio.to_thread(site.s3.kill)
+        await asyncio.sleep(2)
+        await asyncio.to_thread(site.s3.start)
+
+    async def join() -> None:
+        for name in ("extra-1", "extra-2"):
+            fleet.start(name, "detector")
+
+    async def lose() -> None:
+        fleet.lose("extra-1")
+
+    async def leave() -> None:
+        await fleet.leave("extra-2")
+
+    actions: list[Callable[[], Awaitable[None]]] = []
+    for number in range(WORKER_KILLS):
+        actions.append(lambda number=number: kill_worker(number))  # type: ignore[misc]
+        if number % 4 == 1:
+            actions.append(kill_gateway)
+    for place, action in ((3, join), (6, stop_postgres), (10, kill_sink), (13, lose), (16, stop_s3)):
+        actions.insert(place, action)
+    actions[20:20] = [stop_postgres, leave]
+    assert len([action for action in actions if action is stop_postgres]) == POSTGRES_STOPS
+    return actions
+
+
+def _apply_topics(site: Site) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "windhover", "topics", "apply"],
+        env={
+            **os.environ,
+            "WINDHOVER_BROKER__KIND": "kafka",
+            "WINDHOVER_BROKER__BOOTSTRAP_SERVERS": site.broker.bootstrap_servers,
+            "WINDHOVER_BROKER__REPLICATION": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@asynccontextmanager
+async def _reader(site: Site) -> AsyncIterator[Reader]:
+    broker = open_broker(site.broker, site.folder / "data", load_topics())
+    reader = await broker.reader()
+    try:
+        yield reader
+    finally:
+        await reader.close()
+        await broker.close()
+
+
+async def _all_answers(site: Site, wanted: int) -> list[DetectionsMade]:
+    """Every event of the detections topic, committed ones only, once there are ``wanted`` and no more come."""
+    deadline = asyncio.get_running_loop().time() + PATIENCE_S
+    async with _reader(site) as reader:
+        while True:
+            answers = [event async for event in _read(reader, topics.DETECTIONS)]
+            if len(answers) >= wanted and await _rows(site, "inference_sessions") >= wanted:
+                break
+            site.fleet.check()
+            assert asyncio.get_running_loop().time() < deadline, (
+                f"{len(answers)} of {wanted} answers after {PATIENCE_S} s; worker-1: {site.fleet.log('worker-1')}"
+            )
+            await asyncio.sleep(1)
+        for dead in (topics.FRAMES_DEAD, topics.SINKS_DEAD):
+            bounds = await reader.bounds(dead)
+            first_letters = [
+                await reader.read(TopicPartition(dead, number), first, max_records=1, timeout_s=0.2)
+                for number, (first, end) in bounds.items()
+                if end > first
+            ]
+            assert not any(first_letters), first_letters
+    return answers
+
+
+async def _read(reader: Reader, topic: str) -> AsyncIterator[DetectionsMade]:
+    for partition, (first, end) in (await reader.bounds(topic)).items():
+        offset = first
+        while offset < end:
+            records = await reader.read(TopicPartition(topic, partition), offset, max_records=500, timeout_s=2)
+            if not records:
+                break
+            for record in records:
+                yield decode(record.headers, record.value, DetectionsMade)
+            offset = records[-1].offset + 1
+
+
+def _check_answers(answers: list[DetectionsMade], accepted: dict[str, list[UUID]]) -> None:
+    counts = Counter(answer.frame_id for answer in answers)
+    wanted = {frame for frames in accepted.values() for frame in frames}
+    assert len(wanted) == DEVICES * FRAMES_EACH
+    assert set(counts) == wanted
+    assert [frame for frame, count in counts.items() if count != 1] == []
+    for device, frames in accepted.items():
+        assert [answer.frame_id for answer in answers if answer.device_id == device] == frames
+    assert sum(len(answer.detections) for answer in answers) >= len(answers) * 0.9, "the model saw the rectangles"
+
+
+async def _check_tables(site: Site, answers: list[DetectionsMade]) -> None:
+    assert await _rows(site, "images") == len(answers)
+    assert await _rows(site, "inference_sessions") == len(answers)
+    connection = await asyncpg.connect(site.dsn)
+    try:
+        stored = {row["id"] for row in await connection.fetch("SELECT id FROM detections")}
+        frames = {row["id"] for row in await connection.fetch("SELECT id FROM images")}
+    finally:
+        await connection.close()
+    assert stored == {detection.id for answer in answers for detection in answer.detections}
+    assert frames == {answer.frame_id for answer in answers}
+
+
+async def _rows(site: Site, table: str) -> int:
+    connection = await asyncpg.connect(site.dsn)
+    try:
+        return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))
+    finally:
+        await connection.close()
