@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from infra.health import Health
 from infra.telemetry.http import REQUEST_ID_HEADER, HttpTelemetry
@@ -25,6 +26,15 @@ from ingest.gateway.openapi import DESCRIPTION, document
 from ingest.gateway.parts import GatewayParts
 
 FRAMES_PATH = "/api/v1/frames"
+
+
+class _NamedRoute(Route):
+    """A plain route that tells telemetry which one it is, as FastAPI's own routes do."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        scope["route"] = self
+        await super().handle(scope, receive, send)
 
 
 class HealthAnswer(BaseModel):
@@ -58,7 +68,7 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
     app.add_exception_handler(HTTPException, http_exception_response)
     app.add_exception_handler(RequestValidationError, validation_response)
     # A plain ASGI route: FastAPI would read the body before anybody could look at the token.
-    app.router.routes.append(Route(FRAMES_PATH, FramesEndpoint(parts), methods=["POST"]))
+    app.router.routes.append(_NamedRoute(FRAMES_PATH, FramesEndpoint(parts), methods=["POST"]))
     _add_operations(app, parts.health)
     document(app, FRAMES_PATH, parts.settings)
     return app
@@ -80,7 +90,8 @@ def _add_operations(app: FastAPI, health: Health) -> None:
         answer = HealthAnswer(
             status="healthy" if report.ready else "unhealthy",
             version=release,
-            parts={name: part.fault or part.reason or "ready" for name, part in report.parts.items()},
+            # Reasons name hosts and folders; they stand on the health port, which is not public.
+            parts={name: "not ready" if part.fault or part.reason else "ready" for name, part in report.parts.items()},
         )
         return JSONResponse(answer.model_dump(), 200 if report.ready else 503)
 

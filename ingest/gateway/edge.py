@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,6 +15,11 @@ from schemas.errors import WindhoverError
 log = logging.getLogger(__name__)
 
 API_VERSION = "1.0"
+
+_ARRIVAL_S = 0.5
+_DISCARD_S = 5.0
+# Nobody known sends it, or too slowly already.
+_NOT_READ_ON = (401, 408)
 
 
 class Edge:
@@ -43,29 +50,56 @@ class Edge:
 
 
 class _Exchange:
-    """Watches one request and its answer."""
+    """Watches one request and its answer, and ends the connection in order when the answer came before the body's end.
+
+    Closing at once would reset the connection under a client that is still sending, and could destroy the answer on its
+    way. So the rest of the body is thrown away for a while; but that of a client without a token, or of one that is too
+    slow, is not, and the answer is only given time to arrive.
+    """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
-        self._unread = any(
-            (name == b"content-length" and value != b"0") or name == b"transfer-encoding"
-            for name, value in scope["headers"]
-        )
-        self.answered = False
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._unread = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+        # Such a client sends nothing until it is told to, which nobody did before the first receive.
+        self._waits = headers.get(b"expect", b"").lower() == b"100-continue"
+        self._closing = False
+        self._status = 0
+
+    @property
+    def answered(self) -> bool:
+        """Whether an answer has begun."""
+        return self._status != 0
 
     async def receive(self) -> Message:
+        self._waits = False
         message = await self._receive()
-        if message["type"] == "http.request" and not message.get("more_body", False):
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
             self._unread = False
         return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.answered = True
+            self._status = message["status"]
+            self._closing = self._unread
             headers = [*message.get("headers", ()), (b"x-api-version", API_VERSION.encode())]
-            if self._unread:
-                # Otherwise the server would have to swallow the rest of a body that nobody wants.
+            if self._closing:
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
+        elif self._closing and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await self._linger()
+            message = {"type": "http.response.body", "body": b""}
         await self._send(message)
+
+    async def _linger(self) -> None:
+        if self._waits:
+            return
+        if self._status in _NOT_READ_ON:
+            await asyncio.sleep(_ARRIVAL_S)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DISCARD_S):
+                while self._unread:
+                    await self.receive()

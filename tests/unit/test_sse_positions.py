@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sinks.sse.positions import (
@@ -19,6 +19,7 @@ from sinks.sse.positions import (
 offsets = st.integers(min_value=0, max_value=2**59)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(offsets, min_size=1, max_size=16).map(tuple))
 def test_there_and_back(position: Position) -> None:
     assert decode_position(encode_position(position), len(position)) == position
@@ -40,6 +41,7 @@ def test_garbage_is_refused(text: str) -> None:
         decode_position(text, 3)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.text())
 def test_only_position_error_comes_out(text: str) -> None:
     try:
