@@ -7,10 +7,12 @@ fields they do not know, so a field can be added without a new version; anything
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Literal, Self
 from uuid import UUID
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -30,7 +32,19 @@ DEVICE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
 
 DeviceId = Annotated[str, Field(pattern=DEVICE_ID_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-UtcDatetime = Annotated[AwareDatetime, PlainSerializer(format_utc, return_type=str, when_used="json")]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """The same moment in UTC; the first and last hours that a datetime can hold may have none."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{moment.isoformat()} cannot be written in UTC") from error
+
+
+UtcDatetime = Annotated[
+    AwareDatetime, AfterValidator(_in_utc), PlainSerializer(format_utc, return_type=str, when_used="json")
+]
 MediaType = Literal["image/jpeg", "image/png", "image/tiff", "image/webp"]
 
 
@@ -51,18 +65,22 @@ Milliseconds = Annotated[float, Field(ge=0)]
 class _Part(BaseModel):
     """What all parts of events have in common: they never change, and readers tolerate what they do not know."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
 class ImageRef(_Part):
     """Where a frame's bytes are, and how to know that they are the right ones (the claim check)."""
 
     uri: Annotated[str, Field(min_length=1, max_length=2048)]
+    """Address in the frame store: file: or s3:"""
     sha256: Sha256
+    """SHA-256 of the image's bytes, hexadecimal"""
     size_bytes: Annotated[int, Field(gt=0)]
     media_type: MediaType
     width: Annotated[int, Field(gt=0)]
+    """Pixels"""
     height: Annotated[int, Field(gt=0)]
+    """Pixels"""
 
 
 class DetectOptions(_Part):
@@ -93,7 +111,9 @@ class Detection(_Part):
     label: Annotated[str, Field(min_length=1, max_length=100)]
     class_id: Annotated[int, Field(ge=0)]
     confidence: Unit
+    """The model's score, 0 to 1"""
     box: Box
+    """Corners, normalised to the frame"""
 
 
 class Timings(_Part):
@@ -140,15 +160,22 @@ class FrameCaptured(Event):
     event_name: ClassVar[str] = "frame.captured"
 
     frame_id: UUID
+    """Computed from device, capture time and content: the same frame has the same id for ever"""
     device_id: DeviceId
+    """The device that took the frame; also the record's key"""
     captured_at: UtcDatetime
+    """When the device took the frame, UTC"""
     received_at: UtcDatetime
+    """When the gateway took the frame in, UTC"""
     image: ImageRef
     camera: CameraGeometry | None = None
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    """What the device sent along, passed on as it is"""
     original_filename: Annotated[str, Field(max_length=255)] | None = None
     job_id: UUID | None = None
+    """The job the frame belongs to; none for live frames"""
     options: DetectOptions = DetectOptions()
+    """What this frame asks for; what is absent is up to the model card"""
 
 
 class DetectionsMade(Event):
@@ -157,19 +184,29 @@ class DetectionsMade(Event):
     event_name: ClassVar[str] = "detections.made"
 
     id: UUID
+    """Computed from frame, job and model version: the same answer has the same id for ever"""
     frame_id: UUID
+    """Computed from device, capture time and content: the same frame has the same id for ever"""
     device_id: DeviceId
+    """The device that took the frame; also the record's key"""
     captured_at: UtcDatetime
+    """When the device took the frame, UTC"""
     received_at: UtcDatetime
+    """When the gateway took the frame in, UTC"""
     detected_at: UtcDatetime
+    """When the detector finished the frame, UTC"""
     image: ImageRef
     camera: CameraGeometry | None = None
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    """What the device sent along, passed on as it is"""
     original_filename: Annotated[str, Field(max_length=255)] | None = None
     job_id: UUID | None = None
+    """The job the frame belongs to; none for live frames"""
     model: ModelRef
     options: DetectOptions
+    """What the frame was detected with"""
     detections: list[Detection]
+    """What was found; empty when nothing was"""
     timings: Timings
 
 
@@ -195,10 +232,13 @@ class DeadLetter(Event):
 
     id: UUID
     group: Annotated[str, Field(min_length=1)]
+    """The consumer group that gave up"""
     reason: Annotated[str, Field(min_length=1, max_length=100)] = Field(description="The error's stable code")
     message: Annotated[str, Field(max_length=4000)]
     attempts: Annotated[int, Field(ge=1)]
+    """How often it was tried"""
     failed_at: UtcDatetime
+    """When it was given up, UTC"""
     device_id: str | None = None
     frame_id: UUID | None = None
     original: OriginalRecord

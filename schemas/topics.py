@@ -92,7 +92,7 @@ def load_topics(path: Path | None = None) -> dict[str, TopicSpec]:
         document = _Document.model_validate(raw)
     except OSError as error:
         raise TopicsError(f"{source}: cannot be read ({error.strerror}); set WINDHOVER_TOPICS_FILE") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TopicsError(f"{source}: not YAML ({error})") from error
     except ValidationError as error:
         first = error.errors()[0]
