@@ -12,6 +12,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ class Cluster:
         except (FileNotFoundError, IndexError, ValueError):  # none, or one that is being written just now
             return None
         # After a crash the children of the dead server accept connections for one more moment.
-        if not _is_alive(pid):
+        if not is_alive(pid):
             return None
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(1.0)
@@ -86,7 +87,10 @@ class Cluster:
         self._open_the_way(self._programs)
         self._open_the_way(unfinished)
         self._give(unfinished)
-        options = ("--auth=trust", f"--username={USER}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions")
+        options = ["--auth=trust", f"--username={USER}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"]
+        if sys.platform == "linux":
+            # One call for the file system instead of one for each of a thousand files: seconds on a slow disk.
+            options.append("--sync-method=syncfs")
         self._run("initdb", *options, "-D", str(unfinished))
         self._run("postgres", "--single", "-D", str(unfinished), "postgres", script=f"CREATE DATABASE {DATABASE};\n")
         unfinished.rename(self.data)
@@ -184,7 +188,7 @@ class Cluster:
         path = self.data / "postmaster.pid"
         try:
             pid = int(path.read_text().splitlines()[0])
-            ours = _is_alive(pid) and str(self.data) in psutil.Process(pid).cmdline()
+            ours = is_alive(pid) and str(self.data) in psutil.Process(pid).cmdline()
         except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
             return
         if not ours:
@@ -210,7 +214,8 @@ class Cluster:
             )
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether process ``pid`` runs; a dead one that its parent did not ask about yet (a zombie) does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -16,9 +16,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-import psutil
-
-from infra.database.cluster import DATABASE, USER, Cluster, Postmaster
+from infra.database.cluster import DATABASE, USER, Cluster, Postmaster, is_alive
 from infra.errors import DatabaseUnavailableError
 
 _START_TIMEOUT_S = 60.0
@@ -130,21 +128,19 @@ class EmbeddedPostgres:
     def _end(self, how: signal.Signals, timeout_s: float) -> bool:
         """Send ``how`` to the server and return whether it is gone within ``timeout_s``."""
         found = self._cluster.postmaster()
-        if found is None and self._process is None:
+        pid = found.pid if found is not None else self._process.pid if self._process is not None else None
+        if pid is None:
             return True
-        pid = found.pid if found is not None else self._process.pid if self._process is not None else 0
         with suppress(ProcessLookupError):
             os.kill(pid, how)
-        try:
-            # A child of ours must be waited for, or it stays a zombie that looks alive.
-            if self._process is not None and self._process.pid == pid:
-                self._process.wait(timeout_s)
-            else:
-                psutil.Process(pid).wait(timeout_s)
-        except psutil.NoSuchProcess:
-            return True
-        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
-            return False
+        deadline = time.monotonic() + timeout_s
+        while is_alive(pid):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_S)
+        if self._process is not None and self._process.pid == pid:
+            # Nobody else can ask about a child of ours; unasked it stays in the process table.
+            self._process.wait()
         self._process = None
         return True
 

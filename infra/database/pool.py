@@ -42,10 +42,6 @@ class Database:
 
         Raises SettingsError for a url that is none, or without the embedded server's programs.
         """
-        if settings.pool_max < settings.pool_min:
-            raise SettingsError(
-                f"WINDHOVER_DATABASE__POOL_MAX is {settings.pool_max}, less than POOL_MIN ({settings.pool_min})"
-            )
         return cls(settings, EmbeddedPostgres(data_dir) if settings.url is None else None)
 
     async def dsn(self) -> str:
@@ -69,7 +65,7 @@ class Database:
                     yield connection
                 except asyncpg.InterfaceError as error:
                     # The same type tells misuse, which trying again cannot help.
-                    if not connection.is_closed():
+                    if not _is_lost(connection):
                         raise
                     raise ConnectionResetError(str(error)) from error
 
@@ -116,6 +112,14 @@ class Database:
             if meaning is None:
                 raise
             raise meaning from error
+
+
+def _is_lost(connection: Connection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        # The pool took it away from under us, which it does when the server closes it.
+        return True
 
 
 def address(dsn: str) -> str:

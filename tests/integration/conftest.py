@@ -1,0 +1,101 @@
+"""Real servers for the integration tests, started once for all of them; each test has a database of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from infra.database import migrate
+from infra.database.embedded import EmbeddedPostgres
+from infra.database.pool import Database
+from infra.deploy.s3 import S3Server
+from infra.settings import DatabaseSettings
+
+_TEMPLATE = "migrated"
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running server, and databases on it."""
+
+    dsn: str
+
+    def of(self, database: str) -> str:
+        """The DSN of another database of this server."""
+        return self.dsn.replace("@/windhover?", f"@/{database}?")
+
+    async def create(self, *, migrated: bool) -> str:
+        """A new database; copying a migrated one is ten times as fast as migrating."""
+        name = f"test_{uuid4().hex}"
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            await connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE if migrated else 'template0'}")
+        finally:
+            await connection.close()
+        return self.of(name)
+
+
+@pytest.fixture
+def server_dir() -> Iterator[Path]:
+    """A folder for a server of the test's own.
+
+    Not below pytest's: as root the server runs as another user, and each new pytest closes its folders to others.
+    """
+    with TemporaryDirectory(prefix="windhover-test-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL server for the whole run."""
+    with TemporaryDirectory(prefix="windhover-test-", ignore_cleanup_errors=True) as folder:
+        yield from _running(EmbeddedPostgres(Path(folder)))
+
+
+def _running(server: EmbeddedPostgres) -> Iterator[Postgres]:
+    found = Postgres(asyncio.run(server.start()))
+    asyncio.run(_create_template(found))
+    migrate.upgrade(found.of(_TEMPLATE))
+    yield found
+    # Not stop(): writing everything to disk takes seconds, and nobody needs these files again.
+    asyncio.run(server.kill())
+
+
+async def _create_template(server: Postgres) -> None:
+    connection = await asyncpg.connect(server.dsn)
+    await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+    await connection.close()
+
+
+@pytest.fixture
+async def empty_dsn(postgres: Postgres) -> str:
+    """A database of this test's own, without any schema."""
+    return await postgres.create(migrated=False)
+
+
+@pytest.fixture
+async def migrated_dsn(postgres: Postgres) -> str:
+    """A database of this test's own, at the newest revision."""
+    return await postgres.create(migrated=True)
+
+
+@pytest.fixture
+async def database(migrated_dsn: str, tmp_path: Path) -> AsyncIterator[Database]:
+    """A pool on a migrated database of this test's own."""
+    opened = Database.open(DatabaseSettings(url=migrated_dsn), tmp_path)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server for the whole run; use a prefix of your own, and leave it running."""
+    with S3Server(tmp_path_factory.mktemp("s3") / "buckets") as server:
+        yield server
