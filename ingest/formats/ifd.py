@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ingest.formats.header import CorruptedFileError, InvalidFormatError, Span
 
@@ -12,6 +14,7 @@ MAX_ENTRIES = 512
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I"}
 _RATIONALS = {5: "I", 10: "i"}
+_UNSIGNED = (1, 3, 4, 13)
 _TEXT_TYPES = (2, 7)
 
 
@@ -62,11 +65,12 @@ class Block:
                 raise CorruptedFileError(f"TIFF tag {tag} points behind the end of the file; it was cut off")
         return entries
 
-    def integers(self, entry: Entry) -> Sequence[int]:
-        """All values of an unsigned integer entry; empty when it is of another type."""
-        if entry.kind not in (1, 3, 4, 13):
-            return ()
-        return self._unpack(f"{entry.total}{_CODES[entry.kind]}", entry.position)
+    def integers(self, entry: Entry) -> NDArray[np.uint64]:
+        """All values of an unsigned integer entry, shape (N,); N is 0 when it is of another type."""
+        if entry.kind not in _UNSIGNED:
+            return np.empty(0, np.uint64)
+        kind = np.dtype(f"{self._order}u{_SIZES[entry.kind]}")
+        return np.frombuffer(self._data, kind, entry.total, entry.position).astype(np.uint64)
 
     def numbers(self, entry: Entry, most: int) -> list[float]:
         """At most ``most`` values as floats; a rational with denominator zero ends the list."""

@@ -33,8 +33,8 @@ def scan(data: bytes, admit: Admit) -> Header:
 
 def _integer(block: Block, entries: dict[int, Entry], tag: int) -> int | None:
     entry = entries.get(tag)
-    values = block.integers(entry._replace(total=1)) if entry else ()
-    return values[0] if values else None
+    values = block.integers(entry._replace(total=1)) if entry else None
+    return int(values[0]) if values is not None and values.size else None
 
 
 def _check_variant(block: Block, entries: dict[int, Entry]) -> None:
@@ -57,7 +57,7 @@ def _check_pieces(data: bytes, block: Block, entries: dict[int, Entry], pixels: 
         raise CorruptedFileError("the TIFF directory does not say where its picture data lies; it was cut off")
     if places[0].total > _MAX_PIECES:
         raise CorruptedFileError(f"the TIFF directory claims {places[0].total} strips or tiles")
-    starts, sizes = (np.asarray(block.integers(place), dtype=np.uint64) for place in places if place)
+    starts, sizes = (block.integers(place) for place in places if place)
     if starts.size == 0 or sizes.size != starts.size:
         raise CorruptedFileError("the TIFF directory does not say where its picture data lies; it is damaged")
     if np.any(starts + sizes > len(data)):

@@ -41,6 +41,8 @@ def scan(data: bytes, admit: Admit) -> Header:
         elif kind == b"XMP " and xmp is None:
             xmp = Span(start, end)
         position = end + length % 2
+    else:
+        raise CorruptedFileError(f"the WebP file has more than {_MAX_CHUNKS} chunks")
     if size is None:
         raise CorruptedFileError("the WebP file holds no picture")
     return Header(*size, exif, xmp)

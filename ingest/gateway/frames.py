@@ -68,10 +68,10 @@ class FramesEndpoint:
             max_pixels=settings.max_pixels,
         )
         self._max_form_bytes = settings.max_image_bytes + settings.max_metadata_bytes + OVERHEAD_BYTES
-        if settings.max_in_flight_bytes < self._max_form_bytes:
+        if settings.max_in_flight_bytes < 2 * self._max_form_bytes:
             raise SettingsError(
-                f"gateway.max_in_flight_bytes is {settings.max_in_flight_bytes}, less than one upload may have "
-                f"({self._max_form_bytes}); raise it or lower gateway.max_image_bytes"
+                f"gateway.max_in_flight_bytes is {settings.max_in_flight_bytes}, less than one upload may need "
+                f"({2 * self._max_form_bytes}); raise it or lower gateway.max_image_bytes"
             )
         self._slots = UploadSlots(settings.max_concurrent_uploads, settings.max_in_flight_bytes)
         self._skew = timedelta(seconds=settings.max_clock_skew_s)
@@ -87,7 +87,8 @@ class FramesEndpoint:
             content_type = _content_type(headers)
             is_form = content_type.lower().startswith("multipart/form-data")
             limit = self._max_form_bytes if is_form else self._limits.max_image_bytes
-            with self._slots.take(declared_length(headers, limit)):
+            # A form's image is in memory twice while the form is taken apart.
+            with self._slots.take(declared_length(headers, limit) * (2 if is_form else 1)):
                 body = await read_body(receive, limit, self._parts.settings.body_timeout_s)
                 upload = await self._open_form(body, content_type, pairs) if is_form else _Upload(body, early)
                 _check_device(upload.fields, token_device)

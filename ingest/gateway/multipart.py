@@ -30,7 +30,11 @@ class _Part:
     header_name: bytearray = field(default_factory=bytearray)
     header_value: bytearray = field(default_factory=bytearray)
     disposition: bytes = b""
-    data: bytearray = field(default_factory=bytearray)
+    slices: list[memoryview] = field(default_factory=list)
+
+    def data(self) -> bytes:
+        """What the part holds, copied once."""
+        return b"".join(self.slices)
 
 
 class _Collector:
@@ -59,7 +63,7 @@ class _Collector:
         part.header_value.clear()
 
     def data(self, data: bytes, start: int, end: int) -> None:
-        self.parts[-1].data += memoryview(data)[start:end]
+        self.parts[-1].slices.append(memoryview(data)[start:end])
 
     def end(self) -> None:
         self.complete = True
@@ -99,9 +103,9 @@ def _form(parts: list[_Part]) -> Form:
         name = options.get(b"name", b"").decode("utf-8", "replace")
         filename = options.get(b"filename")
         if name == IMAGE_PART:
-            images.append((bytes(part.data), filename.decode("utf-8", "replace") if filename else None))
+            images.append((part.data(), filename.decode("utf-8", "replace") if filename else None))
         else:
-            fields.append((name, _text(name, part.data)))
+            fields.append((name, _text(name, part.data())))
     if len(images) != 1:
         raise ValidationFailedError(
             f"the form has {len(images)} parts called image; one frame has exactly one", field=IMAGE_PART
@@ -109,7 +113,7 @@ def _form(parts: list[_Part]) -> Form:
     return Form(*images[0], fields)
 
 
-def _text(name: str, data: bytearray) -> str:
+def _text(name: str, data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
