@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Mapping, Sequence
 
 from aiokafka import TopicPartition as KafkaPartition
@@ -21,6 +22,8 @@ from infra.broker.kafka.offsets import Offsets
 from infra.broker.port import GroupSpec, InRecord, OutRecord, Progress, TopicPartition
 from infra.errors import BrokerUnavailableError, PartitionLostError
 
+_log = logging.getLogger(__name__)
+
 Batches = Mapping[KafkaPartition, Sequence[ConsumerRecord]]
 
 
@@ -35,6 +38,7 @@ class KafkaConsumer:
         # Per partition the offset after the last record handed out, and the place of the reader then: what lies between
         # are the marks that end transactions, which would count as lag for ever if commits stopped before them.
         self._after: dict[TopicPartition, tuple[int, int]] = {}
+        self._committed: dict[TopicPartition, int] = {}
         self._closed = False
 
     async def join(self) -> None:
@@ -53,6 +57,8 @@ class KafkaConsumer:
                 raise BrokerUnavailableError(f"this consumer of group {self._spec.group} is closed; open another")
             self._membership.changed.clear()
             records = await self._take(max_records, topics, wait_s)
+            if not records:
+                await self._catch_up()
             left_s = deadline - clock()
             if records or (left_s <= 0 and self._membership.trouble is None):
                 return records
@@ -182,6 +188,20 @@ class KafkaConsumer:
             ) from error
         except FAULTS as error:
             raise self._link.fault(error, f"committing as group {self._spec.group}") from error
+        self._committed.update(offsets)
+
+    async def _catch_up(self) -> None:
+        """With all that was handed out committed, commit also what the reader has passed since: marks, no records."""
+        passed = {}
+        for source in self._membership.owned.keys() & self._committed.keys():
+            position = await self._membership.member().position(KafkaPartition(*source))
+            if self._committed[source] in self._after.get(source, ()) and position > self._committed[source]:
+                passed[source] = position
+        if passed:
+            try:
+                await self._commit_plainly(passed)
+            except (BrokerUnavailableError, PartitionLostError) as error:
+                _log.debug("marks stay uncommitted for now: %s", error)
 
 
 def to_record(record: ConsumerRecord, epoch: int) -> InRecord:

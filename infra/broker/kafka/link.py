@@ -100,6 +100,8 @@ class Link:
             "enable_auto_commit": False,
             # A short wait: a partition that gets its place while a fetch is out joins only the next one.
             "fetch_max_wait_ms": 100,
+            # How often aiokafka asks a broker that is away, and writes an error to its log each time.
+            "retry_backoff_ms": 300,
             "max_partition_fetch_bytes": self.largest_message_bytes(topics) + _RECORD_OVERHEAD_BYTES,
         }
 

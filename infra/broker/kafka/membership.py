@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Collection, Iterable, Mapping
+from typing import Literal
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
@@ -16,12 +18,13 @@ from infra.broker.kafka.link import FAULTS, Link, Options, pauses
 from infra.broker.kafka.offsets import Offsets
 from infra.broker.kafka.transactions import PartitionTransactions
 from infra.broker.port import GroupSpec, TopicPartition
-from infra.errors import BrokerUnavailableError, TopicMismatchError
+from infra.errors import BrokerUnavailableError, SettingsError, TopicMismatchError
 from schemas.errors import WindhoverError
 
 # Never: aiokafka counts the time between polls, and a slow caller must not lose its partitions. A dead process or a
 # blocked event loop still does, because its heartbeats stop and the session runs out.
 _MAX_POLL_INTERVAL_MS = 2**31 - 1
+_ID_TAIL = "-[0-9A-Za-z_-]{22,36}"
 _HEARTBEATS_PER_SESSION = 4
 _MIN_REBALANCE_S = 10.0
 _COMMIT_PATIENCE_S = 2.0
@@ -42,7 +45,6 @@ class Membership:
     def __init__(self, link: Link, spec: GroupSpec, offsets: Offsets) -> None:
         self.owned: dict[TopicPartition, int] = {}
         self.transactions: dict[int, PartitionTransactions] = {}
-        self.trouble: WindhoverError | None = None
         self.changed = asyncio.Event()
         self.consumer: AIOKafkaConsumer | None = None
         self._link = link
@@ -50,6 +52,8 @@ class Membership:
         self._offsets = offsets
         self._epoch = 0
         self._generation = 0
+        self._troubles: dict[str, WindhoverError] = {}
+        self._was_assigned = False
         self._broken = asyncio.Event()
         self._preparing: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
@@ -62,9 +66,16 @@ class Membership:
             await self._leave(0.0)
             raise
         except (*FAULTS, WindhoverError) as error:
-            self._note(self._link.fault(error, f"joining group {self._spec.group}"))
+            self._note("broker", self._link.fault(error, f"joining group {self._spec.group}"))
             self._broken.set()
         self._keeper = asyncio.create_task(self._keep(), name=f"kafka-member-{self._spec.group}")
+
+    @property
+    def trouble(self) -> WindhoverError | None:
+        """What keeps records from coming; None when all is well. The one that lasts longest comes first."""
+        return next(
+            (self._troubles[what] for what in ("replaced", "broker", "partitions") if what in self._troubles), None
+        )
 
     def member(self) -> AIOKafkaConsumer:
         """aiokafka's consumer. Raises BrokerUnavailableError while there is none."""
@@ -81,7 +92,7 @@ class Membership:
 
     def fail(self, error: BaseException) -> None:
         """aiokafka's consumer is beyond help: replace it."""
-        self._note(self._link.fault(error, f"consuming as group {self._spec.group}"))
+        self._note("broker", self._link.fault(error, f"consuming as group {self._spec.group}"))
         self._disown()
         self._broken.set()
 
@@ -95,9 +106,21 @@ class Membership:
         await self._link.leavers.gone()
 
     async def revoke(self) -> None:
-        """A rebalance begins: own nothing, let commits under way end, stop the producers."""
+        """A rebalance begins: own nothing, let commits under way end, stop the producers.
+
+        Does not return to aiokafka, which would join again, when another process has taken over this one's name.
+        """
         self._disown()
         await self._release(_COMMIT_PATIENCE_S)
+        was_member, self._was_assigned = self._was_assigned, False
+        if was_member and self._spec.instance_id is not None and await self._is_replaced(self._spec.instance_id):
+            replaced = SettingsError(
+                f"group {self._spec.group}: another process has joined as instance_id {self._spec.instance_id!r} "
+                "and took this one's place; give each process an instance_id of its own, or end this one"
+            )
+            self._note("replaced", replaced)
+            self._broken.set()
+            await asyncio.get_running_loop().create_future()
 
     def assign(self, assigned: Iterable[KafkaPartition]) -> None:
         """A rebalance has ended: make the ``assigned`` partitions ready, each number by itself.
@@ -106,6 +129,7 @@ class Membership:
         """
         # Microseconds, so that epochs grow from one owner to the next as well, as far as their clocks agree.
         self._epoch = epoch = max(self._epoch + 1, time.time_ns() // 1000)
+        self._was_assigned = True
         by_number: dict[int, list[TopicPartition]] = {}
         for source in assigned:
             by_number.setdefault(source.partition, []).append(TopicPartition(*source))
@@ -113,6 +137,24 @@ class Membership:
             task = asyncio.create_task(self._prepare(number, sources, epoch), name=f"kafka-prepare-{number}")
             self._preparing.add(task)
             task.add_done_callback(self._preparing.discard)
+
+    async def _is_replaced(self, instance_id: str) -> bool:
+        """Whether Kafka has thrown this static member out because it knows another of the same name.
+
+        aiokafka's heartbeats do not tell the name, so Kafka cannot say why it does not know this member any more: its
+        session may as well have run out, and then joining again is right. A static member's id begins with its name.
+        """
+        if self.member()._coordinator.member_id:
+            return False
+        for pause in pauses():
+            try:
+                members = await self._offsets.members(self._spec.group)
+            except BrokerUnavailableError as error:
+                self._note("broker", error)
+                await asyncio.sleep(pause)
+            else:
+                return any(re.fullmatch(re.escape(instance_id) + _ID_TAIL, member) for member in members)
+        raise AssertionError("pauses never end")
 
     def _consumer_options(self) -> Options:
         session_s = self._spec.session_timeout_s
@@ -136,7 +178,7 @@ class Membership:
     async def _connect(self) -> None:
         await self._check_topics()
         consumer = AIOKafkaConsumer(**self._consumer_options())
-        self.consumer = consumer
+        self.consumer, self._was_assigned = consumer, False
         await consumer.start()
         consumer.subscribe(list(self._spec.topics), listener=_Listener(self))
 
@@ -157,11 +199,13 @@ class Membership:
                 await self._watch()
             self._broken.clear()
             await self._leave(0.0)
+            if "replaced" in self._troubles:
+                return
             await asyncio.sleep(next(waits))
             try:
                 await self._connect()
             except (*FAULTS, WindhoverError) as error:
-                self._note(self._link.fault(error, f"joining group {self._spec.group}"))
+                self._note("broker", self._link.fault(error, f"joining group {self._spec.group}"))
                 self._broken.set()
 
     async def _watch(self) -> None:
@@ -173,9 +217,9 @@ class Membership:
                 async with asyncio.timeout(_PROBE_TIMEOUT_S):
                     await self.member().beginning_offsets([probe])
             except FAULTS as error:
-                self._note(self._link.fault(error, f"consuming as group {self._spec.group}"))
+                self._note("broker", self._link.fault(error, f"consuming as group {self._spec.group}"))
             else:
-                self._note(None)
+                self._note("broker", None)
             try:
                 async with asyncio.timeout(_PROBE_PAUSE_S):
                     await self._broken.wait()
@@ -190,8 +234,9 @@ class Membership:
                 starts = await self._starts(number, sources)
                 break
             except WindhoverError as error:
-                self._note(error)
+                self._note("partitions", error)
                 await asyncio.sleep(pause)
+        self._note("partitions", None)
         if generation != self._generation:
             return
         for source, offset in starts.items():
@@ -255,10 +300,13 @@ class Membership:
         self._generation += 1
         self.changed.set()
 
-    def _note(self, trouble: WindhoverError | None) -> None:
-        if trouble is not None and self.trouble is None:
-            _log.warning("%s", trouble)
-        self.trouble = trouble
+    def _note(self, what: Literal["replaced", "broker", "partitions"], trouble: WindhoverError | None) -> None:
+        if trouble is None:
+            self._troubles.pop(what, None)
+        else:
+            if what not in self._troubles:
+                _log.warning("%s", trouble)
+            self._troubles[what] = trouble
         self.changed.set()
 
 

@@ -1,4 +1,4 @@
-"""Asks Kafka where partitions begin and end, how many there are, and what a group has committed."""
+"""Asks Kafka where partitions begin and end, how many there are, what a group has committed, and who is in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Committed = Mapping[TopicPartition, OffsetAndMetadata | None]
 
 
 class Offsets:
-    """Answers questions about partitions, over connections of its own, made on first use.
+    """Answers questions about partitions and groups, over connections of its own, made on first use.
 
     A consumer's own connection would not do: while it joins its group, Kafka answers nothing else on it.
     """
@@ -82,6 +82,15 @@ class Offsets:
                 "`windhover topics apply`"
             )
         return {topic: counts[topic] for topic in topics}
+
+    async def members(self, group: str) -> frozenset[str]:
+        """The ids of the group's members. Raises BrokerUnavailableError."""
+
+        async def call() -> frozenset[str]:
+            answers = await (await self.admin()).describe_consumer_groups([group])
+            return frozenset(member[0] for answer in answers for found in answer.groups for member in found[5])
+
+        return await self._link.ask(f"asking for the members of group {group}", call)
 
     async def close(self) -> None:
         """Let go of the connections; may be called twice."""

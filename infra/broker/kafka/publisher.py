@@ -105,7 +105,9 @@ class KafkaPublisher:
                 raise KafkaConnectionError("another publish ran out of time on the same connection")
             await delivered
         finally:
-            delivered.cancel()
+            if delivered.cancel():
+                # asyncio would report the cancellation as an error that nobody looked at.
+                delivered.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def _give_up(self, line: _Line) -> None:
         if self._line is line:

@@ -1,0 +1,354 @@
+"""What only Kafka can do to its adapter: go away, crash, lose an answer, and fence a producer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from pydantic import SecretStr
+
+from infra.broker.kafka.adapter import KafkaBroker
+from infra.broker.port import Consumer, GroupSpec, InRecord, OutRecord, Progress, TopicPartition
+from infra.deploy.kafka import KafkaServer
+from infra.errors import BrokerUnavailableError, PartitionLostError, SettingsError
+from infra.settings import BrokerSettings
+from schemas.topics import TopicSpec
+
+pytestmark = pytest.mark.integration
+
+PATIENCE_S = 40.0
+TIMEOUT_S = 2.0
+
+
+class Stage:
+    """A broker with an input and an output topic of one partition each, and records in the input."""
+
+    def __init__(self, server: KafkaServer) -> None:
+        self.server = server
+        name = f"k{uuid.uuid4().hex[:8]}"
+        self.input, self.output = (self._spec(f"{name}.{role}") for role in ("in", "out"))
+        self.group = f"{name}-group"
+        settings = BrokerSettings(
+            kind="kafka", bootstrap_servers=server.bootstrap_servers, replication=1, request_timeout_s=TIMEOUT_S
+        )
+        self.broker = KafkaBroker(settings, {spec.name: spec for spec in (self.input, self.output)})
+        self.source = TopicPartition(self.input.name, 0)
+
+    def _spec(self, name: str) -> TopicSpec:
+        return TopicSpec(
+            name=name,
+            group="test",
+            partitions=1,
+            key="device_id",
+            events=("frame.captured",),
+            about="a test",
+            replication=3,
+            min_insync_replicas=2,
+            retention_s=3600,
+            max_message_bytes=100_000,
+            cleanup="delete",
+        )
+
+    def member(self, *, outputs: bool = True, session_timeout_s: float = 6.0) -> GroupSpec:
+        return GroupSpec(self.group, (self.input.name,), outputs=outputs, session_timeout_s=session_timeout_s)
+
+    async def publish(self, *values: bytes) -> None:
+        publisher = await self.broker.publisher()
+        await publisher.publish([OutRecord(self.input.name, "key", value) for value in values])
+        await publisher.close()
+
+    async def take(self, consumer: Consumer, count: int) -> list[InRecord]:
+        records: list[InRecord] = []
+        deadline = time.monotonic() + PATIENCE_S
+        while len(records) < count:
+            assert time.monotonic() < deadline, f"{len(records)} of {count} records"
+            try:
+                records += await consumer.poll(max_records=count - len(records), timeout_s=0.5)
+            except BrokerUnavailableError:
+                await asyncio.sleep(0.1)
+        return records
+
+    def answers(self, records: list[InRecord]) -> list[OutRecord]:
+        return [OutRecord(self.output.name, "key", record.value) for record in records]
+
+    def progress(self, records: list[InRecord]) -> dict[TopicPartition, Progress]:
+        return {self.source: Progress(records[-1].offset + 1, records[-1].epoch)}
+
+    async def answered(self) -> list[bytes | None]:
+        """The committed values of the output."""
+        reader = await self.broker.reader()
+        records = await reader.read(TopicPartition(self.output.name, 0), 0, max_records=10_000, timeout_s=0)
+        await reader.close()
+        return [record.value for record in records]
+
+
+@pytest.fixture
+async def stage(kafka_server: KafkaServer) -> AsyncIterator[Stage]:
+    stage = Stage(kafka_server)
+    admin = await stage.broker.admin()
+    await admin.apply([stage.input, stage.output])
+    await admin.close()
+    yield stage
+    await stage.broker.close()
+
+
+async def copy(stage: Stage, consumer: Consumer, count: int) -> None:
+    """Answer records, some at a time, trying again whatever may be tried again, until ``count`` are answered."""
+    done = 0
+    deadline = time.monotonic() + PATIENCE_S
+    while done < count:
+        assert time.monotonic() < deadline, f"{done} of {count}"
+        try:
+            records = await consumer.poll(max_records=7, timeout_s=0.2)
+        except BrokerUnavailableError:
+            await asyncio.sleep(0.1)
+            continue
+        while records:
+            assert time.monotonic() < deadline, f"{done} of {count}"
+            try:
+                await consumer.commit(stage.progress(records), stage.answers(records))
+            except BrokerUnavailableError:
+                await asyncio.sleep(0.1)
+                continue
+            except PartitionLostError:
+                break
+            done = records[-1].offset + 1
+            break
+
+
+@pytest.mark.parametrize("crash", [False, True], ids=["restart", "crash"])
+async def test_all_parts_outlive_a_restart_of_the_broker(stage: Stage, *, crash: bool) -> None:
+    publisher = await stage.broker.publisher()
+    consumer = await stage.broker.consumer(stage.member())
+    values = [b"%d" % number for number in range(120)]
+    await publisher.publish([OutRecord(stage.input.name, "key", value) for value in values[:60]])
+    await copy(stage, consumer, 30)
+
+    where = stage.server.bootstrap_servers
+    began = time.monotonic()
+    try:
+        if crash:
+            stage.server.kill()
+        else:
+            stage.server.stop()
+        assert not stage.server.answers()
+        with pytest.raises(BrokerUnavailableError, match=r"127\.0\.0\.1"):
+            await publisher.publish([OutRecord(stage.input.name, "other", b"in vain")])
+        with pytest.raises(BrokerUnavailableError):
+            while time.monotonic() < began + PATIENCE_S:
+                await consumer.poll(max_records=1, timeout_s=0.2, topics=["none of them"])
+    finally:
+        await asyncio.to_thread(stage.server.start)
+
+    assert stage.server.bootstrap_servers == where
+    await publisher.publish([OutRecord(stage.input.name, "key", value) for value in values[60:]])
+    await copy(stage, consumer, len(values))
+    await consumer.close()
+    await publisher.close()
+    assert [value for value in await stage.answered() if value != b"in vain"] == values
+
+
+async def test_a_commit_whose_answer_was_lost_is_known_to_have_happened(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.publish(b"1", b"2")
+    consumer = await stage.broker.consumer(stage.member())
+    records = await stage.take(consumer, 2)
+    commit = AIOKafkaProducer.commit_transaction
+
+    async def mute(producer: AIOKafkaProducer) -> None:
+        await commit(producer)
+        monkeypatch.undo()
+        raise TimeoutError
+
+    monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", mute)
+    await consumer.commit(stage.progress(records[:1]), stage.answers(records[:1]))
+    await consumer.commit(stage.progress(records[1:]), stage.answers(records[1:]))
+    assert await stage.answered() == [b"1", b"2"]
+    await consumer.close()
+
+
+async def test_a_commit_that_never_reached_the_broker_can_be_tried_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.publish(b"1")
+    consumer = await stage.broker.consumer(stage.member())
+    records = await stage.take(consumer, 1)
+
+    async def deaf(producer: AIOKafkaProducer) -> None:
+        monkeypatch.undo()
+        raise TimeoutError
+
+    monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", deaf)
+    with pytest.raises(BrokerUnavailableError):
+        await consumer.commit(stage.progress(records), stage.answers(records))
+    assert await stage.answered() == []
+    await consumer.commit(stage.progress(records), stage.answers(records))
+    assert await stage.answered() == [b"1"]
+    await consumer.close()
+
+
+@pytest.mark.parametrize("happened", [True, False], ids=["happened", "did-not"])
+async def test_a_doubt_outlasts_the_outage_that_made_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, *, happened: bool
+) -> None:
+    """The broker stands still from the commit on: the first try fails, the second must not double anything."""
+    await stage.publish(b"1", b"2")
+    consumer = await stage.broker.consumer(stage.member(session_timeout_s=30.0))
+    records = await stage.take(consumer, 2)
+    commit = AIOKafkaProducer.commit_transaction
+    pid = stage.server.pid
+    assert pid is not None
+
+    async def stunned(producer: AIOKafkaProducer) -> None:
+        if happened:
+            await commit(producer)
+        monkeypatch.undo()
+        os.kill(pid, signal.SIGSTOP)
+        raise TimeoutError
+
+    monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", stunned)
+    try:
+        with pytest.raises(BrokerUnavailableError):
+            await consumer.commit(stage.progress(records), stage.answers(records))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            await consumer.commit(stage.progress(records), stage.answers(records))
+            break
+        except BrokerUnavailableError:
+            await asyncio.sleep(0.1)
+        except PartitionLostError:
+            # The broker may have taken the standstill for our absence.
+            await copy(stage, consumer, 2)
+            break
+    assert await stage.answered() == [b"1", b"2"]
+    await consumer.close()
+
+
+async def test_another_commit_than_the_one_in_doubt_is_refused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await stage.publish(b"1", b"2")
+    consumer = await stage.broker.consumer(stage.member())
+    records = await stage.take(consumer, 2)
+    commit = AIOKafkaProducer.commit_transaction
+
+    async def cancelled(producer: AIOKafkaProducer) -> None:
+        await commit(producer)
+        monkeypatch.undo()
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", cancelled)
+    with pytest.raises(asyncio.CancelledError):
+        await consumer.commit(stage.progress(records[:1]), stage.answers(records[:1]))
+    with pytest.raises(PartitionLostError, match="did happen"):
+        await consumer.commit(stage.progress(records), stage.answers(records))
+    again = await stage.take(consumer, 1)
+    assert [record.value for record in again] == [b"2"]
+    await consumer.commit(stage.progress(again), stage.answers(again))
+    assert await stage.answered() == [b"1", b"2"]
+    await consumer.close()
+
+
+async def test_a_fenced_member_loses_its_partition_and_gets_it_back(stage: Stage) -> None:
+    await stage.publish(b"1")
+    consumer = await stage.broker.consumer(stage.member())
+    records = await stage.take(consumer, 1)
+    usurper = AIOKafkaProducer(bootstrap_servers=stage.server.bootstrap_servers, transactional_id=f"{stage.group}-p0")
+    await usurper.start()
+    await usurper.stop()
+
+    with pytest.raises(PartitionLostError):
+        await consumer.commit(stage.progress(records), stage.answers(records))
+    assert dict(consumer.assignment()) == {}
+    again = await stage.take(consumer, 1)
+    assert again[0].offset == 0
+    assert again[0].epoch > records[0].epoch
+    await consumer.commit(stage.progress(again), stage.answers(again))
+    assert await stage.answered() == [b"1"]
+    await consumer.close()
+
+
+async def test_a_slow_caller_keeps_its_partitions(stage: Stage) -> None:
+    await stage.publish(b"1")
+    consumer = await stage.broker.consumer(stage.member(session_timeout_s=1.0))
+    records = await stage.take(consumer, 1)
+    await asyncio.sleep(2.5)
+    await consumer.commit(stage.progress(records), stage.answers(records))
+    assert await stage.answered() == [b"1"]
+    await consumer.close()
+
+
+async def test_the_marks_that_end_transactions_are_no_lag(stage: Stage) -> None:
+    await stage.publish(b"1", b"2")
+    transformer = await stage.broker.consumer(stage.member())
+    for record in await stage.take(transformer, 2):
+        await transformer.commit(stage.progress([record]), stage.answers([record]))
+    sink = await stage.broker.consumer(GroupSpec(f"{stage.group}-sink", (stage.output.name,)))
+    last = (await stage.take(sink, 2))[-1]
+    await sink.commit({last.source: Progress(last.offset + 1, last.epoch)})
+    # Between the records and the next ones the reader passes the last mark.
+    assert await sink.poll(max_records=1, timeout_s=0.2) == []
+
+    admin = await stage.broker.admin()
+    assert dict(await sink.lag()) == {last.source: 0}
+    assert dict(await admin.group_lag(f"{stage.group}-sink", [stage.output.name])) == {last.source: 0}
+    await asyncio.gather(sink.close(), transformer.close(), admin.close())
+
+
+async def test_a_late_group_does_not_skip_what_came_before_its_first_commit(stage: Stage) -> None:
+    await stage.publish(b"before the group")
+    member = GroupSpec(stage.group, (stage.input.name,), start="latest")
+    first = await stage.broker.consumer(member)
+    while not first.assignment():
+        await first.poll(max_records=1, timeout_s=0.2)
+    await first.close()
+    await stage.publish(b"between two members")
+    second = await stage.broker.consumer(member)
+    assert [record.value for record in await stage.take(second, 1)] == [b"between two members"]
+    await second.close()
+
+
+async def test_without_a_broker_errors_come_soon_and_hold_no_password() -> None:
+    settings = BrokerSettings(
+        kind="kafka",
+        bootstrap_servers="127.0.0.1:1",
+        security_protocol="SASL_PLAINTEXT",
+        sasl_username="windhover",
+        sasl_password=SecretStr("do-not-tell"),
+        request_timeout_s=0.5,
+    )
+    broker = KafkaBroker(settings, {})
+    consumer = await broker.consumer(GroupSpec("group", ("topic",)))
+    told = []
+    for attempt in (broker.publisher, broker.reader, broker.admin, lambda: consumer.poll(max_records=1, timeout_s=0.1)):
+        with pytest.raises(BrokerUnavailableError, match=r"127\.0\.0\.1:1") as caught:
+            await attempt()
+        told.append(f"{caught.value!r} {caught.value.__cause__!r}")
+    assert not any("do-not-tell" in text for text in told)
+    await consumer.close()
+    await broker.close()
+
+
+async def test_a_process_whose_name_another_took_says_so_and_stays_away(stage: Stage) -> None:
+    await stage.publish(b"1")
+    member = GroupSpec(stage.group, (stage.input.name,), instance_id="worker-1", outputs=True, session_timeout_s=1.5)
+    former = await stage.broker.consumer(member)
+    await stage.take(former, 1)
+    successor = await stage.broker.consumer(member)
+    records = await stage.take(successor, 1)
+
+    with pytest.raises(SettingsError, match="worker-1"):
+        while True:
+            await former.poll(max_records=1, timeout_s=0.2)
+    await successor.commit(stage.progress(records), stage.answers(records))
+    await stage.publish(b"2")
+    assert [record.value for record in await stage.take(successor, 1)] == [b"2"]
+    await asyncio.gather(former.close(), successor.close())
