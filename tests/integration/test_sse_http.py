@@ -27,6 +27,8 @@ from schemas.ids import detection_id, device_uuid
 from schemas.topics import DETECTIONS, load_topics
 from sinks.sse import STREAM_PATH, DetectionHub, create_sse_app
 
+pytestmark = pytest.mark.integration
+
 SERVER = """
 import asyncio, sys
 from pathlib import Path
@@ -371,7 +373,7 @@ async def test_nothing_missed_or_repeated_when_the_process_is_killed(
     tmp_path: Path, servers: list[subprocess.Popen[str]], replay: int
 ) -> None:
     path = tmp_path / "broker.db"
-    total, kills = 600, 3
+    total, kills = 400, 3
     broker = EmbeddedBroker(path, load_topics())
     publisher = await broker.publisher()
     port = start_server(servers, path, 0, replay)
