@@ -129,6 +129,7 @@ class _Loop(Generic[EventT]):
 
     async def run(self) -> None:
         while not self._work.stop.is_set():
+            self._work.health.alive()
             records = await self._gather()
             self._work.health.ready()
             if records:

@@ -109,7 +109,7 @@ async def retrying(
     before = health.reason
     tries = 0
     while True:
-        health.alive()
+        health.still_alive()
         try:
             result = await operation()
         except Exception as error:

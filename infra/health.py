@@ -71,6 +71,11 @@ class HealthPart:
         """It gives a sign of life. From the first one on, silence for longer than ``silence_s`` means that it hangs."""
         self._last_sign = self._clock()
 
+    def still_alive(self) -> None:
+        """A sign of life, if signs are expected of it: for helpers that don't know whether their caller gives any."""
+        if self._last_sign is not None:
+            self.alive()
+
     def dead(self, reason: str) -> None:
         """It ended though it should not have; the process must be restarted."""
         self._dead = reason

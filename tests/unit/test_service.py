@@ -185,7 +185,8 @@ def test_a_part_that_falls_silent_is_not_live() -> None:
     assert health.report().parts["test-chatty"].fault == "no sign of life for 31 s"
     assert not health.report().live
     assert not health.report().ready
-    chatty.alive()
+    chatty.still_alive()
+    quiet.still_alive()
     assert health.report().ready
     chatty.done()
     now = 500.0
