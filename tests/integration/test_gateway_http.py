@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 import pytest
+from fastapi.openapi.models import OpenAPI
 from PIL import Image
 
 from infra.broker.embedded.adapter import EmbeddedBroker
@@ -617,6 +618,7 @@ async def test_the_api_describes_itself(gateway: Gateway) -> None:
     page = await gateway.send(b"", method="GET", path="/docs", token=None, params={})
     assert page.status == 200
     document = (await gateway.send(b"", method="GET", path="/openapi.json", token=None, params={})).json
+    OpenAPI.model_validate(document)
     operation = document["paths"][PATH]["post"]
     assert {"image/jpeg", "multipart/form-data"} <= set(operation["requestBody"]["content"])
     assert set(operation["responses"]) == {"202", "400", "401", "403", "408", "415", "503"}
