@@ -44,7 +44,7 @@ num.recovery.threads.per.data.dir=2
 message.max.bytes=16777216
 replica.fetch.max.bytes=16777216
 controlled.shutdown.enable=false
-broker.session.timeout.ms=2000
+broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 """
 

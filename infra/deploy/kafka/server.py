@@ -35,20 +35,20 @@ class KafkaServer:
     """
 
     def __init__(self, home: Path, cache: Path | None = None) -> None:
-        self._home = home
+        self.home = home
         self._cache = cache
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
     def bootstrap_servers(self) -> str:
         """``host:port`` for clients. Raises KafkaServerError before the first start."""
-        return f"127.0.0.1:{client_port(self._home)}"
+        return f"127.0.0.1:{client_port(self.home)}"
 
     @property
     def pid(self) -> int | None:
         """The broker's process id, or None when it does not run."""
         try:
-            pid = int((self._home / "kafka.pid").read_text(encoding="ascii"))
+            pid = int((self.home / "kafka.pid").read_text(encoding="ascii"))
         except (OSError, ValueError):
             return None
         return pid if self._is_ours(pid) else None
@@ -56,7 +56,7 @@ class KafkaServer:
     def answers(self) -> bool:
         """Whether the broker serves requests now."""
         try:
-            return _serves(client_port(self._home))
+            return _serves(client_port(self.home))
         except KafkaServerError:
             return False
 
@@ -112,12 +112,12 @@ class KafkaServer:
 
     @property
     def _log(self) -> Path:
-        return self._home / "kafka.log"
+        return self.home / "kafka.log"
 
     def _launch(self) -> None:
         """Start the Java process; its output goes to ``kafka.log`` and its id to ``kafka.pid``."""
         runtime, jars = java(), ensure_jars(self._cache)
-        write_config(self._home)
+        write_config(self.home)
         self._format(runtime, jars)
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(  # noqa: S603 (a fixed command)
@@ -127,11 +127,11 @@ class KafkaServer:
                 stderr=log,
                 start_new_session=True,  # an interrupt from the keyboard is for us, not for the broker
             )
-        (self._home / "kafka.pid").write_text(str(self._child.pid), encoding="ascii")
+        (self.home / "kafka.pid").write_text(str(self._child.pid), encoding="ascii")
 
     def _format(self, runtime: str, jars: Path) -> None:
         """Write the cluster's identity into an empty data folder, as KRaft wants before the first start."""
-        if (self._home / "data" / "meta.properties").exists():
+        if (self.home / "data" / "meta.properties").exists():
             return
         identity = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode().replace("-", "A")
         command = [
@@ -143,14 +143,14 @@ class KafkaServer:
         )
         if done.returncode != 0:
             tail = " | ".join((done.stdout + done.stderr).strip().splitlines()[-4:])
-            raise KafkaServerError(f"{self._home}: the storage could not be formatted: {tail}")
+            raise KafkaServerError(f"{self.home}: the storage could not be formatted: {tail}")
 
     @property
     def _properties(self) -> Path:
-        return (self._home / PROPERTIES).resolve()
+        return (self.home / PROPERTIES).resolve()
 
     def _command(self, runtime: str, jars: Path, main: str) -> list[str]:
-        logging = f"-Dlog4j2.configurationFile={(self._home / LOGGING).resolve()}"
+        logging = f"-Dlog4j2.configurationFile={(self.home / LOGGING).resolve()}"
         return [runtime, *_JVM, logging, "-cp", f"{jars.resolve()}/*", main]
 
     def _is_ours(self, pid: int) -> bool:
