@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Literal
 
@@ -53,8 +54,9 @@ def load_engine(kind: EngineKind, request: EngineRequest) -> Engine:
         raise ModelLoadError(f"no engine is installed (none of {', '.join(ENGINES)}); install windhover[cpu]")
     refusals: list[str] = []
     for name in present:
+        why = "the next best engine, because another refused the model" if refusals else "the fastest engine installed"
         try:
-            return ENGINES[name](request)
+            return ENGINES[name](replace(request, why=why))
         except ModelLoadError as error:
             logger.warning("engine %s cannot load the model, trying the next one", name, exc_info=error)
             refusals.append(str(error))

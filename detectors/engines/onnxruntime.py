@@ -48,7 +48,10 @@ class OnnxRuntimeEngine:
         self._idle: queue.SimpleQueue[ort.InferenceSession] = queue.SimpleQueue()
         for session in sessions:
             self._idle.put(session)
-        self.reason = f"ONNX Runtime {ort.__version__} computes in f32, {request.threads} sessions of one thread"
+        self.reason = (
+            f"{request.why}; ONNX Runtime {ort.__version__} computes in f32 with "
+            f"{request.threads} session(s) of one thread"
+        )
         self.batch_size = self._batch
         self.parallel = request.threads
 

@@ -50,8 +50,8 @@ class OpenVinoEngine:
         for _ in range(count):
             self._idle.put(compiled.create_infer_request())
         self.reason = (
-            f"OpenVINO {ov.__version__.split('-')[0]} computes in {precision} on {request.threads} threads, "
-            f"{count} tiles side by side"
+            f"{request.why}; OpenVINO {ov.__version__.split('-')[0]} computes in {precision} with "
+            f"{request.threads} thread(s), {count} tile(s) side by side"
         )
         self.batch_size = count * self._batch
         # While one call collects its last tiles, the next one already has tiles in the queue.

@@ -16,13 +16,14 @@ class EngineRequest:
     """What an engine is asked to load.
 
     path: the ONNX file; input: how pixels become the model's input; threads: CPU threads to use, at least 1;
-    precision: what it may compute in.
+    precision: what it may compute in; why: the reason for this engine, in words.
     """
 
     path: Path
     input: InputCard
     threads: int
     precision: Precision
+    why: str = "asked for"
 
 
 class Engine(Protocol):
@@ -35,7 +36,7 @@ class Engine(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why this engine, and how it computes (precision, threads), in words."""
+        """Why this engine was chosen, and how it computes (precision, threads), in words."""
         ...
 
     @property

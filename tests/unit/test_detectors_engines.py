@@ -93,6 +93,10 @@ def test_input_is_scaled_shifted_and_swapped(tmp_path: Path) -> None:
     assert np.abs(to_input(made, card) - expected).max() < 1e-5
 
 
+def refuse(request: EngineRequest) -> Engine:
+    raise ModelLoadError(f"cannot load {request.path}")
+
+
 def test_an_engine_that_is_not_installed_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "find_spec", lambda name: None if name == "openvino" else object())
     with pytest.raises(ModelLoadError, match=r"openvino is not installed; install windhover\[cpu\]"):
@@ -100,6 +104,10 @@ def test_an_engine_that_is_not_installed_names_the_extra(tmp_path: Path, monkeyp
     card = read_card(tmp_path / "model.yaml")
     request = EngineRequest(tmp_path / card.file, card.input, 1, card.precision)
     assert load_engine("auto", request).name == "onnxruntime"
+    monkeypatch.setattr(choose, "find_spec", lambda name: object())
+    monkeypatch.setattr(choose, "ENGINES", {"openvino": refuse, "onnxruntime": choose.ENGINES["onnxruntime"]})
+    engine = load_engine("auto", request)
+    assert (engine.name, "another refused" in engine.reason) == ("onnxruntime", True)
     monkeypatch.setattr(choose, "find_spec", lambda name: None)
     with pytest.raises(ModelLoadError, match=r"no engine is installed.*windhover\[cpu\]"):
         load_engine("auto", request)

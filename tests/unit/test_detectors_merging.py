@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -129,6 +131,25 @@ def test_a_crowd_of_thousands_equals_the_matrix() -> None:
     gone &= found.classes[:, None] == kept.classes[None]
     gone &= found.scores[:, None] <= kept.scores[None]
     assert gone.any(axis=1).all()
+
+
+@pytest.mark.parametrize("method", ["nms", "greedy_nmm"])
+def test_memory_does_not_grow_with_the_square_of_a_crowd(method: MergeMethod) -> None:
+    count = 20_000
+    found = Candidates(
+        np.tile(np.array([10, 10, 40, 40], np.float32), (count, 1)),
+        np.linspace(1, 0.1, count, dtype=np.float32),
+        np.zeros(count, np.int32),
+        np.zeros(count, np.int32),
+        np.zeros(count, np.bool_),
+    )
+    tracemalloc.start()
+    merged = merge(found, method, "iou", 0.5, class_aware=True)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(merged) == 1
+    # All pairs would be 400 million.
+    assert peak_bytes < 250_000_000
 
 
 def test_equal_scores_go_by_tile_and_then_by_place() -> None:

@@ -198,6 +198,7 @@ def test_auto_says_why(tmp_path: Path) -> None:
     model = Model.load(write_model(tmp_path), "auto", threads=1)
     assert model.engine.name == "openvino"
     assert "f32" in model.engine.reason
-    assert "1 threads" in model.engine.reason
+    assert "fastest engine installed" in model.engine.reason
+    assert "1 thread" in model.engine.reason
     assert [one.name for one in model.card.classes] == list(CLASS_NAMES)
     model.close()
