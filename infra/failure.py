@@ -101,40 +101,40 @@ async def retrying(
     """The result of ``operation``, tried until it succeeds or ``stop`` is set (StoppedError).
 
     Only the world's faults (:func:`is_transient`) are retried, with growing delays; any other error is raised at once.
-    Meanwhile ``health`` is not ready and says that ``what`` ("writing to postgres") is waiting and why; when the
-    operation succeeds, it is what it was before. ``before_retry`` runs before each further try (to look whether it
-    still makes sense: what it raises ends the retrying). ``group`` (a consumer group, bounded) labels the metric.
+    Meanwhile ``health`` is not ready and says that ``what`` ("writing to postgres") is waiting and why.
+    ``before_retry`` runs before each further try (to look whether it still makes sense: what it raises ends the
+    retrying). ``group`` (a consumer group, bounded) labels the metric.
     """
     backoff = Backoff(policy)
-    before = health.reason
     tries = 0
-    while True:
-        health.still_alive()
-        try:
-            result = await operation()
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            tries += 1
-            code = error_code(error)
-            metrics.RETRIES.labels(group, code).inc()
-            reason = f"{what}: {error_text(error)}"
-            health.not_ready(reason)
-            # The first failure and then each tenth: a long outage must not fill the disk with logs.
-            level = logging.WARNING if tries % 10 == 1 else logging.DEBUG
-            log.log(level, "waiting: %s", reason, extra={"code": code, "tries": tries, "group": group})
-            if not await backoff.wait(stop):
-                raise StoppedError(f"{what}: given up after {tries} tries because the process stops") from error
+    try:
+        while True:
+            health.still_alive()
+            try:
+                return await operation()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                tries += 1
+                _tell_waiting(error, what, tries, health, group)
+                if not await backoff.wait(stop):
+                    raise StoppedError(f"{what}: given up after {tries} tries because the process stops") from error
             if before_retry is not None:
                 await before_retry()
-        else:
-            if tries:
-                if before is None:
-                    health.ready()
-                else:
-                    health.not_ready(before)
-                log.info("resumed: %s", what, extra={"tries": tries, "group": group})
-            return result
+    finally:
+        if tries:
+            health.goes_on(what)
+            log.info("no longer waiting: %s", what, extra={"tries": tries, "group": group})
+
+
+def _tell_waiting(error: Exception, what: str, tries: int, health: HealthPart, group: str) -> None:
+    code = error_code(error)
+    metrics.RETRIES.labels(group, code).inc()
+    reason = f"{what}: {error_text(error)}"
+    health.waits(what, reason)
+    # The first failure and then each tenth: a long outage must not fill the disk with logs.
+    level = logging.WARNING if tries % 10 == 1 else logging.DEBUG
+    log.log(level, "waiting: %s", reason, extra={"code": code, "tries": tries, "group": group})
 
 
 @dataclass(frozen=True, slots=True)

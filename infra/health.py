@@ -50,6 +50,7 @@ class HealthPart:
         self._silence_s = silence_s
         self._clock = clock
         self._reason: str | None = STARTING
+        self._waiting: dict[str, str] = {}
         self._dead: str | None = None
         self._last_sign: float | None = None
         metrics.READY.labels(name).set(0)
@@ -57,7 +58,7 @@ class HealthPart:
     @property
     def reason(self) -> str | None:
         """Why it is not ready; None when it is."""
-        return self._reason
+        return next(iter(self._waiting.values()), self._reason)
 
     def ready(self) -> None:
         """It can do its work."""
@@ -66,6 +67,16 @@ class HealthPart:
     def not_ready(self, reason: str) -> None:
         """It can't do its work just now, because of ``reason`` (no secrets: probes show it)."""
         self._set(reason)
+
+    def waits(self, what: str, reason: str) -> None:
+        """``what`` it does ("fetching frames") has to wait, because of ``reason``; several things may, side by side."""
+        self._waiting[what] = reason
+        self._tell()
+
+    def goes_on(self, what: str) -> None:
+        """``what`` it does works again; the part is what it would be had that never waited."""
+        self._waiting.pop(what, None)
+        self._tell()
 
     def alive(self) -> None:
         """It gives a sign of life. From the first one on, silence for longer than ``silence_s`` means that it hangs."""
@@ -84,6 +95,7 @@ class HealthPart:
     def done(self) -> None:
         """It ended as it should: nothing is expected of it any more."""
         self._last_sign = None
+        self._waiting.clear()
         self._set("stopped")
 
     def report(self) -> PartReport:
@@ -93,11 +105,14 @@ class HealthPart:
             silent = self._clock() - self._last_sign
             if silent > self._silence_s:
                 fault = f"no sign of life for {silent:.0f} s"
-        return PartReport(self._reason, fault)
+        return PartReport(self.reason, fault)
 
     def _set(self, reason: str | None) -> None:
         self._reason = reason
-        metrics.READY.labels(self.name).set(1 if reason is None else 0)
+        self._tell()
+
+    def _tell(self) -> None:
+        metrics.READY.labels(self.name).set(1 if self.reason is None else 0)
 
 
 class Health:
