@@ -3,7 +3,6 @@
 import argparse
 import copy
 import json
-import math
 import multiprocessing
 import os
 import time
@@ -35,21 +34,24 @@ class TrainingError(WindhoverError):
 class TrainSettings:
     """One training run; the same settings on the same machine give the same net.
 
-    folder holds the scene pool and the checkpoint. The pool begins with `first_scenes` and grew to `scenes` by half
-    time, rendered by `renderers` processes at the side.
+    folder holds the scene pool and the checkpoint. The pool begins with `first_scenes` and grows by one every
+    `steps_per_scene` steps up to `scenes`, rendered by `renderers` processes at the side. The learning rate warms up,
+    stays, and falls over the last `cool_down_steps`: until these begin, a run may be resumed with other `steps`.
     """
 
     folder: Path
-    steps: int = 20_000
+    steps: int = 6_000
     batch: int = 24
     crop_px: int = 256
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.02
-    warm_up_steps: int = 300
+    warm_up_steps: int = 200
+    cool_down_steps: int = 1_500
     ema_decay: float = 0.998
     seed: int = 1
     first_scenes: int = 48
     scenes: int = 480
+    steps_per_scene: int = 8
     renderers: int = 1
     threads: int = 2
     checkpoint_every: int = 500
@@ -74,17 +76,15 @@ class Progress:
 
 
 def learning_rate(settings: TrainSettings, step: int) -> float:
-    """Linear warm-up, then half a cosine down to a hundredth."""
-    if step < settings.warm_up_steps:
-        return settings.learning_rate * (step + 1) / settings.warm_up_steps
-    share = (step - settings.warm_up_steps) / max(1, settings.steps - settings.warm_up_steps)
-    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+    """Warm-up, then constant, then a straight fall to a hundredth."""
+    rising = (step + 1) / settings.warm_up_steps
+    falling = 0.01 + 0.99 * (settings.steps - step) / settings.cool_down_steps
+    return settings.learning_rate * min(1.0, rising, falling)
 
 
 def pool_size(settings: TrainSettings, step: int) -> int:
     """How many scenes the crops of a step come from: fixed by the step, however fast the rendering is."""
-    share = min(1.0, 2.0 * step / settings.steps)
-    return settings.first_scenes + int(share * (settings.scenes - settings.first_scenes))
+    return min(settings.scenes, settings.first_scenes + step // settings.steps_per_scene)
 
 
 def collate(crops: list[Crop]) -> tuple[Tensor, Targets]:
@@ -150,6 +150,7 @@ class Trainer:
         state = {
             "settings": _settings_text(self.settings),
             "net_settings": asdict(self.settings.net),
+            "steps": self.settings.steps,
             "step": self.step,
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
@@ -165,6 +166,12 @@ class Trainer:
         state = torch.load(path, weights_only=True)
         if state["settings"] != _settings_text(self.settings):
             raise TrainingError(f"{path} belongs to a run with other settings: remove it or choose another folder")
+        begun, planned = state["steps"] - self.settings.cool_down_steps, self.settings.steps
+        if state["steps"] != planned and state["step"] > min(begun, planned - self.settings.cool_down_steps):
+            raise TrainingError(
+                f"steps is {planned}, but {path} is at step {state['step']} of {state['steps']}, where the learning "
+                "rate already falls or would have to: keep the number of steps"
+            )
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -172,7 +179,8 @@ class Trainer:
 
 
 def _settings_text(settings: TrainSettings) -> str:
-    shown = {name: value for name, value in asdict(settings).items() if name not in ("folder", "renderers", "threads")}
+    free = ("folder", "steps", "renderers", "threads", "checkpoint_every")
+    shown = {name: value for name, value in asdict(settings).items() if name not in free}
     return json.dumps(shown, sort_keys=True)
 
 
@@ -180,7 +188,13 @@ def _render(pool_folder: Path, count: int, first: int, step: int) -> None:
     """Fill a share of the pool, politely: one thread, behind the training itself."""
     os.nice(3)
     cv2.setNumThreads(1)
-    fill_pool(pool_folder, count, lambda _: None, first=first, step=step)
+
+    def leave_with_the_training(_: int) -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():
+            raise SystemExit(0)
+
+    fill_pool(pool_folder, count, leave_with_the_training, first=first, step=step)
 
 
 @contextmanager
@@ -199,6 +213,8 @@ def _renderers(settings: TrainSettings, pool_folder: Path) -> Iterator[Callable[
         job.start()
 
     def wait() -> None:
+        if not jobs:
+            raise TrainingError(f"{pool_folder} lacks scenes and renderers is 0: give at least one renderer")
         if any(job.exitcode not in (None, 0) for job in jobs):
             raise TrainingError(
                 f"a process rendering scenes into {pool_folder} died: see its error above, check free space"
@@ -263,7 +279,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the detector on rendered scenes.")
     default = TrainSettings(Path("runs/small"))
     parser.add_argument("--folder", type=Path, default=default.folder)
-    for name in ("steps", "batch", "crop_px", "seed", "first_scenes", "scenes", "renderers", "threads"):
+    for name in (
+        "steps",
+        "batch",
+        "crop_px",
+        "seed",
+        "first_scenes",
+        "scenes",
+        "cool_down_steps",
+        "renderers",
+        "threads",
+    ):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(default, name))
     parser.add_argument("--learning-rate", type=float, default=default.learning_rate)
     settings = TrainSettings(**vars(parser.parse_args()))

@@ -1,5 +1,6 @@
 """The net, its loss and its export; needs the train extra."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,27 @@ from training.card import CardSettings
 from training.export import ExportSettings, export
 from training.loss import Targets, assign, complete_iou, detection_loss
 from training.net import STRIDES, ExportNet, Net, NetSettings, decode
-from training.pool import IGNORED, Crop, ScenePool, augment, cut_boxes
+from training.pool import IGNORED, Crop, ScenePool, augment, cut_boxes, fill_pool
 from training.train import Progress, TrainingError, TrainSettings, learning_rate, load_average, pool_size, train
 
 SMALL = NetSettings(channels=(8, 8, 16, 16))
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small scenes, rendered once."""
+    folder = tmp_path_factory.mktemp("pool")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.pool._SIZES", ((320, 240),))
+        fill_pool(folder, 2, lambda _: None)
+    return folder
+
+
+@pytest.fixture
+def folder(pool: Path, tmp_path: Path) -> Path:
+    """A run's folder whose pool is full."""
+    (tmp_path / "pool").symlink_to(pool)
+    return tmp_path
 
 
 def tiny(folder: Path, steps: int) -> TrainSettings:
@@ -23,9 +41,13 @@ def tiny(folder: Path, steps: int) -> TrainSettings:
         batch=2,
         crop_px=64,
         warm_up_steps=2,
+        cool_down_steps=2,
         first_scenes=1,
         scenes=2,
+        steps_per_scene=2,
         checkpoint_every=2,
+        renderers=0,
+        threads=1,
         net=SMALL,
     )
 
@@ -105,12 +127,22 @@ def test_a_batch_without_objects_has_a_finite_loss() -> None:
     assert loss.boxes == 0.0
 
 
-def test_learning_rate_warms_up_and_fades_and_the_pool_grows_by_half_time() -> None:
-    settings = TrainSettings(Path("unused"), steps=1000, warm_up_steps=100, first_scenes=10, scenes=50)
-    rates = [learning_rate(settings, step) for step in range(1000)]
-    assert int(np.argmax(rates)) in (99, 100)
-    assert rates[-1] < 0.02 * settings.learning_rate
-    assert [pool_size(settings, step) for step in (0, 250, 500, 999)] == [10, 30, 50, 50]
+def test_learning_rate_rises_stays_and_falls_and_the_pool_grows() -> None:
+    settings = TrainSettings(
+        Path("unused"), steps=1000, warm_up_steps=100, cool_down_steps=200, first_scenes=10, scenes=50
+    )
+    rates = [learning_rate(settings, step) / settings.learning_rate for step in range(1000)]
+    assert rates[0] == pytest.approx(0.01)
+    assert set(rates[99:800]) == {1.0}
+    assert rates[900] == pytest.approx(0.505)
+    assert rates[999] < 0.02
+    assert [pool_size(settings, step) for step in (0, 80, 500, 999)] == [10, 20, 50, 50]
+
+
+def test_steps_may_change_until_the_learning_rate_falls(folder: Path) -> None:
+    train(tiny(folder, 3), quiet)
+    with pytest.raises(TrainingError, match="steps is 9"):
+        train(tiny(folder, 9), quiet)
 
 
 def test_augmented_boxes_follow_the_picture() -> None:
@@ -132,35 +164,34 @@ def test_boxes_cut_by_a_crop_are_kept_ignored_or_dropped() -> None:
     assert kept.tolist() == [[0, 0, 6, 10], [0, 0, 3, 10]]
 
 
-def test_training_is_reproducible_and_resumes_where_it_stopped(tmp_path: Path) -> None:
-    whole = load_average(train(tiny(tmp_path / "a", 4), quiet)).state_dict()
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "pool").symlink_to(tmp_path / "a" / "pool")
+def test_training_is_reproducible_and_resumes_where_it_stopped(folder: Path) -> None:
+    whole = load_average(train(tiny(folder, 4), quiet)).state_dict()
+    (folder / "checkpoint.pt").unlink()
 
     def stop_after_two(state: Progress) -> None:
         if state.step == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(tiny(tmp_path / "b", 4), stop_after_two)
-    resumed = load_average(train(tiny(tmp_path / "b", 4), quiet)).state_dict()
+        train(tiny(folder, 4), stop_after_two)
+    resumed = load_average(train(tiny(folder, 4), quiet)).state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
-    train(tiny(tmp_path, 1), quiet)
+def test_a_checkpoint_of_other_settings_is_refused(folder: Path) -> None:
+    train(tiny(folder, 1), quiet)
     with pytest.raises(TrainingError, match="other settings"):
-        train(tiny(tmp_path, 2), quiet)
+        train(replace(tiny(folder, 1), seed=7), quiet)
     with pytest.raises(TrainingError, match="no checkpoint"):
-        load_average(tmp_path / "nothing.pt")
+        load_average(folder / "nothing.pt")
 
 
-def test_export_equals_the_net_and_writes_the_card(tmp_path: Path) -> None:
-    checkpoint = train(tiny(tmp_path, 2), quiet)
-    done = export(ExportSettings(checkpoint, models=tmp_path / "models", input_px=128), CardSettings())
+def test_export_equals_the_net_and_writes_the_card(folder: Path) -> None:
+    checkpoint = train(tiny(folder, 2), quiet)
+    done = export(ExportSettings(checkpoint, models=folder / "models", input_px=128), CardSettings())
     assert done.largest_difference < 2e-3
     assert done.size_bytes == done.model.stat().st_size < 8_000_000
-    assert str(tmp_path).encode() not in done.model.read_bytes()
+    assert str(folder).encode() not in done.model.read_bytes()
     assert done.card.read_text().startswith("name: windhover-small\nversion: 1.0.0\nfile: model.onnx\nsha256: ")
 
 
