@@ -6,7 +6,7 @@ import numpy as np
 
 from detectors.arrays import BoolArray, Candidates, DoubleArray, FloatArray, IndexArray
 from detectors.boxes import areas
-from detectors.pairs import overlapping_pairs
+from detectors.pairs import overlapping_pairs, pairs_within
 from detectors.tiling import TilePlan, edge_margins
 
 # A fragment is explained by a whole box of another tile that covers this share of it.
@@ -62,8 +62,8 @@ def _parts_of_one(
     reach = np.concatenate((boxes[:, :2] - margins, boxes[:, 2:] + margins), axis=1)
     regions = plan.boxes[tiles].astype(np.float64)
     pairs: list[tuple[int, int]] = []
-    for one, two in overlapping_pairs(reach, reach, groups[pieces], groups[pieces]):
-        agree = (one < two) & (tiles[one] != tiles[two])
+    for one, two in pairs_within(reach, groups[pieces]):
+        agree = tiles[one] != tiles[two]
         for axis in (0, 1):
             agree &= _agree(
                 boxes[one, axis::2],

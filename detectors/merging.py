@@ -8,7 +8,7 @@ import numpy as np
 
 from detectors.arrays import Candidates, DoubleArray, IndexArray
 from detectors.boxes import Metric, overlaps
-from detectors.pairs import overlapping_pairs
+from detectors.pairs import overlapping_pairs, pairs_within
 
 MergeMethod = Literal["nms", "greedy_nmm"]
 
@@ -55,9 +55,8 @@ def _decide(
     ours, kin = boxes[head], groups[head]
     better: list[IndexArray] = []
     worse: list[IndexArray] = []
-    for one, two in overlapping_pairs(ours, ours, kin, kin):
-        match = one < two
-        match[match] = overlaps(ours[one[match]], ours[two[match]], metric) > threshold
+    for one, two in pairs_within(ours, kin):
+        match = overlaps(ours[one], ours[two], metric) > threshold
         better.append(one[match].astype(np.int32))
         worse.append(two[match].astype(np.int32))
     taken = np.full(len(head), -1, np.int64)

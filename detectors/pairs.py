@@ -39,6 +39,25 @@ def overlapping_pairs(
         yield theirs, ours
 
 
+def pairs_within(boxes: DoubleArray, groups: IndexArray) -> Iterator[tuple[IndexArray, IndexArray]]:
+    """All pairs of two of ``boxes`` that share area and belong to the same group, the lower index first.
+
+    boxes: float64 (N, 4) xyxy with positive sides; groups: int64 (N,), not negative. Yields chunks; each pair once.
+    """
+    if len(boxes) ** 2 <= DENSE_PAIRS:
+        rows, columns = _dense(boxes, boxes, groups, groups)
+        ahead = rows < columns
+        yield rows[ahead], columns[ahead]
+        return
+    grid = _Grid.over(boxes, boxes)
+    entries = grid.entries(boxes, groups)
+    for one, two in _swept(grid, entries, entries, boxes, boxes, inclusive=True):
+        # Boxes with the same left edge find each other twice, and every box finds itself.
+        once = (boxes[one, 0] < boxes[two, 0]) | (one < two)
+        low, high = one[once], two[once]
+        yield np.minimum(low, high), np.maximum(low, high)
+
+
 def _dense(
     first: DoubleArray, second: DoubleArray, first_groups: IndexArray, second_groups: IndexArray
 ) -> tuple[IndexArray, IndexArray]:

@@ -120,6 +120,19 @@ def test_pairs_come_exactly_once_also_from_strips(groups: int) -> None:
     assert sorted(found) == [tuple(pair) for pair in expected.tolist()]
 
 
+@pytest.mark.parametrize("count", [0, 1, 40, 400])
+def test_pairs_within_come_exactly_once_lower_index_first(count: int) -> None:
+    boxes = crowd(3, count).boxes.astype(np.float64)
+    groups = np.random.default_rng(count).integers(0, 2, count)
+    found = [
+        pair
+        for rows, columns in pairs.pairs_within(boxes, groups)
+        for pair in zip(rows.tolist(), columns.tolist(), strict=True)
+    ]
+    expected = np.argwhere(np.triu(iou_matrix(boxes, boxes) > 0, 1) & (groups[:, None] == groups[None]))
+    assert sorted(found) == [tuple(pair) for pair in expected.tolist()]
+
+
 def test_a_crowd_of_thousands_equals_the_matrix() -> None:
     found = crowd(7, 2500, spread=250.0)
     kept = merge(found, "nms", "iou", 0.4, class_aware=True)
