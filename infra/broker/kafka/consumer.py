@@ -55,6 +55,7 @@ class KafkaConsumer:
         while True:
             if self._closed:
                 raise BrokerUnavailableError(f"this consumer of group {self._spec.group} is closed; open another")
+            self._membership.check()
             self._membership.changed.clear()
             records = await self._take(max_records, topics, wait_s)
             if not records:

@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from typing import TypeVar
 
 from aiokafka import errors as kafka
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.helpers import create_ssl_context
 
 from infra.broker.kafka.letting_go import Leavers
-from infra.broker.port import OutRecord
+from infra.broker.port import GroupSpec, OutRecord
 from infra.errors import BrokerUnavailableError, RecordTooLargeError, SettingsError
 from infra.settings import BrokerSettings
 from schemas.errors import WindhoverError
@@ -36,6 +37,11 @@ _REFUSED = (
     kafka.UnsupportedSaslMechanismError,
     kafka.IllegalSaslStateError,
 )
+# Never: aiokafka counts the time between polls, and a slow caller must not lose its partitions. A dead process or a
+# blocked event loop still does, because its heartbeats stop and the session runs out.
+_MAX_POLL_INTERVAL_MS = 2**31 - 1
+_HEARTBEATS_PER_SESSION = 4
+_MIN_REBALANCE_S = 10.0
 _DEFAULT_MESSAGE_BYTES = 1_048_576
 _RECORD_OVERHEAD_BYTES = 128
 _BATCH_BYTES = 262_144
@@ -103,6 +109,26 @@ class Link:
             # How often aiokafka asks a broker that is away, and writes an error to its log each time.
             "retry_backoff_ms": 300,
             "max_partition_fetch_bytes": self.largest_message_bytes(topics) + _RECORD_OVERHEAD_BYTES,
+        }
+
+    def member_options(self, spec: GroupSpec) -> Options:
+        """What the consumer of a group member is made with."""
+        session_s = spec.session_timeout_s
+        rebalance_s = max(session_s, _MIN_REBALANCE_S)
+        return {
+            # Kafka answers a join only when the rebalance ends, so the request must be allowed to take longer.
+            **self.client_options(max(self.timeout_s, rebalance_s + 5.0)),
+            **self.fetch_options(spec.topics),
+            "group_id": spec.group,
+            "group_instance_id": spec.instance_id,
+            "partition_assignment_strategy": (RangePartitionAssignor,),
+            # Where the committed offset has fallen out of the log, what is left is read; a group that starts at the
+            # latest record has its start committed on first sight.
+            "auto_offset_reset": "earliest",
+            "session_timeout_ms": int(1000 * session_s),
+            "heartbeat_interval_ms": int(1000 * session_s / _HEARTBEATS_PER_SESSION),
+            "rebalance_timeout_ms": int(1000 * rebalance_s),
+            "max_poll_interval_ms": _MAX_POLL_INTERVAL_MS,
         }
 
     def largest_message_bytes(self, topics: Collection[str]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
@@ -12,21 +11,14 @@ from typing import Literal
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
-from infra.broker.kafka.link import FAULTS, Link, Options, pauses
+from infra.broker.kafka.link import FAULTS, Link, pauses
 from infra.broker.kafka.offsets import Offsets
 from infra.broker.kafka.transactions import PartitionTransactions
 from infra.broker.port import GroupSpec, TopicPartition
 from infra.errors import BrokerUnavailableError, SettingsError, TopicMismatchError
 from schemas.errors import WindhoverError
 
-# Never: aiokafka counts the time between polls, and a slow caller must not lose its partitions. A dead process or a
-# blocked event loop still does, because its heartbeats stop and the session runs out.
-_MAX_POLL_INTERVAL_MS = 2**31 - 1
-_ID_TAIL = "-[0-9A-Za-z_-]{22,36}"
-_HEARTBEATS_PER_SESSION = 4
-_MIN_REBALANCE_S = 10.0
 _COMMIT_PATIENCE_S = 2.0
 _PROBE_PAUSE_S = 1.0
 _PROBE_TIMEOUT_S = 3.0
@@ -83,6 +75,11 @@ class Membership:
             raise BrokerUnavailableError(f"group {self._spec.group} is being joined again; try again")
         return self.consumer
 
+    def check(self) -> None:
+        """Raise what ended the task that keeps this membership, if anything unforeseen did."""
+        if self._keeper is not None and self._keeper.done():
+            self._keeper.result()
+
     def lose(self, *, rejoin: bool) -> None:
         """Own nothing until the next assignment; with ``rejoin`` ask for one, because aiokafka would not."""
         had_any = bool(self.owned)
@@ -136,48 +133,33 @@ class Membership:
         for number, sources in by_number.items():
             task = asyncio.create_task(self._prepare(number, sources, epoch), name=f"kafka-prepare-{number}")
             self._preparing.add(task)
-            task.add_done_callback(self._preparing.discard)
+            task.add_done_callback(self._prepared)
 
     async def _is_replaced(self, instance_id: str) -> bool:
         """Whether Kafka has thrown this static member out because it knows another of the same name.
 
         aiokafka's heartbeats do not tell the name, so Kafka cannot say why it does not know this member any more: its
-        session may as well have run out, and then joining again is right. A static member's id begins with its name.
+        session may as well have run out, and then joining again is right.
         """
         if self.member()._coordinator.member_id:
             return False
         for pause in pauses():
             try:
-                members = await self._offsets.members(self._spec.group)
+                return await self._offsets.has_static_member(self._spec.group, instance_id)
             except BrokerUnavailableError as error:
                 self._note("broker", error)
                 await asyncio.sleep(pause)
-            else:
-                return any(re.fullmatch(re.escape(instance_id) + _ID_TAIL, member) for member in members)
         raise AssertionError("pauses never end")
 
-    def _consumer_options(self) -> Options:
-        session_s = self._spec.session_timeout_s
-        rebalance_s = max(session_s, _MIN_REBALANCE_S)
-        return {
-            # Kafka answers a join only when the rebalance ends, so the request must be allowed to take longer.
-            **self._link.client_options(max(self._link.timeout_s, rebalance_s + 5.0)),
-            **self._link.fetch_options(self._spec.topics),
-            "group_id": self._spec.group,
-            "group_instance_id": self._spec.instance_id,
-            "partition_assignment_strategy": (RangePartitionAssignor,),
-            # Where the committed offset has fallen out of the log, what is left is read; a group that starts at the
-            # latest record has its start committed on first sight.
-            "auto_offset_reset": "earliest",
-            "session_timeout_ms": int(1000 * session_s),
-            "heartbeat_interval_ms": int(1000 * session_s / _HEARTBEATS_PER_SESSION),
-            "rebalance_timeout_ms": int(1000 * rebalance_s),
-            "max_poll_interval_ms": _MAX_POLL_INTERVAL_MS,
-        }
+    def _prepared(self, task: asyncio.Task[None]) -> None:
+        self._preparing.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.fail(error)
 
     async def _connect(self) -> None:
         await self._check_topics()
-        consumer = AIOKafkaConsumer(**self._consumer_options())
+        consumer = AIOKafkaConsumer(**self._link.member_options(self._spec))
         self.consumer, self._was_assigned = consumer, False
         await consumer.start()
         consumer.subscribe(list(self._spec.topics), listener=_Listener(self))

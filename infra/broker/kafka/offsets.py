@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Collection, Mapping
 
 from aiokafka import AIOKafkaConsumer
@@ -83,12 +84,15 @@ class Offsets:
             )
         return {topic: counts[topic] for topic in topics}
 
-    async def members(self, group: str) -> frozenset[str]:
-        """The ids of the group's members. Raises BrokerUnavailableError."""
+    async def has_static_member(self, group: str, instance_id: str) -> bool:
+        """Whether a static member of that name is in ``group``. Raises BrokerUnavailableError."""
+        # The id that Kafka gives a static member begins with its name; the answer holds the name nowhere else.
+        pattern = re.compile(re.escape(instance_id) + "-[0-9A-Za-z_-]{22,36}")
 
-        async def call() -> frozenset[str]:
+        async def call() -> bool:
             answers = await (await self.admin()).describe_consumer_groups([group])
-            return frozenset(member[0] for answer in answers for found in answer.groups for member in found[5])
+            ids = (member[0] for answer in answers for found in answer.groups for member in found[5])
+            return any(pattern.fullmatch(each) for each in ids)
 
         return await self._link.ask(f"asking for the members of group {group}", call)
 

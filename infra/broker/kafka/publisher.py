@@ -102,7 +102,7 @@ class KafkaPublisher:
             waiting: set[asyncio.Future[list[RecordMetadata]] | asyncio.Future[None]] = {delivered, line.given_up}
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if not delivered.done():
-                raise KafkaConnectionError("another publish ran out of time on the same connection")
+                raise KafkaConnectionError("another publish on the same connection failed, which gave it up")
             await delivered
         finally:
             if delivered.cancel():
