@@ -9,7 +9,7 @@ from typing import Self
 
 from infra.auth.verifier import TokenVerifier
 from infra.broker.open import open_broker
-from infra.broker.port import Broker
+from infra.broker.port import Broker, Reader
 from infra.database.pool import Database
 from infra.framestore.open import open_frame_store
 from infra.framestore.port import FrameStore
@@ -18,6 +18,8 @@ from infra.service import Component, health_component, run_components
 from infra.settings import Settings, secrets_of
 from infra.telemetry.logs import configure_logging
 from infra.telemetry.tracing import setup_tracing, shutdown_tracing
+from ingest.gateway.probe import DependencyProbe
+from schemas import topics
 from schemas.topics import TopicSpec, load_topics
 
 
@@ -34,6 +36,7 @@ class Composition:
         self._store: FrameStore | None = None
         self._database: Database | None = None
         self._verifier: TokenVerifier | None = None
+        self._probe_reader: Reader | None = None
 
     async def __aenter__(self) -> Self:
         configure_logging(self.settings.telemetry, service=self._service, secrets=secrets_of(self.settings))
@@ -72,6 +75,18 @@ class Composition:
         if self._verifier is None:
             self._verifier = TokenVerifier(self.database(), refresh_s=self.settings.gateway.token_refresh_s)
         return self._verifier
+
+    def probes(self) -> list[Component]:
+        """Components that keep health true about store and broker when no frame comes to show it."""
+        store, broker = self.store(), self.broker()
+
+        async def check_broker() -> None:
+            if self._probe_reader is None:
+                self._probe_reader = await broker.reader()
+                self._stack.push_async_callback(self._probe_reader.close)
+            await self._probe_reader.bounds(topics.FRAMES_LIVE)
+
+        return [DependencyProbe("store", store.check), DependencyProbe("broker", check_broker)]
 
     async def run(self, components: Sequence[Component]) -> int:
         """Run ``components`` with the health server beside them until told to stop; returns the exit status."""

@@ -20,8 +20,9 @@ from infra.settings import Settings
 from ingest.gateway.app import create_gateway
 from ingest.gateway.parts import GatewayParts
 from schemas import topics
+from schemas.documents import documents
 from sinks.postgres.sink import PostgresSink
-from sinks.sse.http import create_sse_app, sse_routes
+from sinks.sse.http import STREAM_PATH, create_sse_app, sse_routes
 from sinks.sse.hub import DetectionHub
 from windhover.composition import Composition
 
@@ -35,6 +36,7 @@ async def run_up(settings: Settings) -> int:
         return await process.run(
             [
                 process.verifier(),
+                *process.probes(),
                 hub,
                 _Gateway(process, hub),
                 _detector(process, None),
@@ -46,7 +48,7 @@ async def run_up(settings: Settings) -> int:
 async def run_gateway(settings: Settings) -> int:
     """The HTTP edge alone."""
     async with Composition(settings, "gateway") as process:
-        return await process.run([process.verifier(), _Gateway(process)])
+        return await process.run([process.verifier(), *process.probes(), _Gateway(process)])
 
 
 async def run_detector(settings: Settings, instance_id: str | None) -> int:
@@ -88,7 +90,13 @@ class _Gateway:
             return
         try:
             parts = GatewayParts(
-                settings.gateway, self._verifier, self._process.store(), publisher, self._process.health
+                settings.gateway,
+                self._verifier,
+                self._process.store(),
+                publisher,
+                self._process.health,
+                stream_url=STREAM_PATH if self._hub is not None else None,
+                documents=documents(self._process.topics),
             )
             app = create_gateway(parts)
             if self._hub is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Literal
 
@@ -70,6 +71,7 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
     # A plain ASGI route: FastAPI would read the body before anybody could look at the token.
     app.router.routes.append(_NamedRoute(FRAMES_PATH, FramesEndpoint(parts), methods=["POST"]))
     _add_operations(app, parts.health)
+    _add_documents(app, parts.documents)
     document(app, FRAMES_PATH, parts.settings)
     return app
 
@@ -98,3 +100,18 @@ def _add_operations(app: FastAPI, health: Health) -> None:
     @app.get("/api/v1/metrics", tags=["operations"], summary="Prometheus metrics", response_class=Response)
     async def tell_metrics() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_documents(app: FastAPI, documents: Mapping[str, str]) -> None:
+    """The contracts of the topics: JSON Schemas of the events and the AsyncAPI document."""
+
+    @app.get("/api/v1/schemas", tags=["contracts"], summary="The documents there are")
+    async def list_documents() -> list[str]:
+        return sorted(documents)
+
+    @app.get("/api/v1/schemas/{name}", tags=["contracts"], summary="One document", response_class=Response)
+    async def tell_document(name: str) -> Response:
+        text = documents.get(name)
+        if text is None:
+            raise HTTPException(404, "there is no such document; /api/v1/schemas lists those there are")
+        return Response(text, media_type="application/json" if name.endswith(".json") else "application/yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -36,7 +37,8 @@ class GatewayParts:
     """Everything a gateway uses.
 
     ``health`` is what `/api/v1/health` tells. ``stream_url`` is the public address of `/api/v1/detections/stream`;
-    when given, every answer links to it.
+    when given, every answer links to it. ``documents`` are the contracts of the topics by file name, for anybody to
+    download (:func:`schemas.documents.documents`).
     """
 
     settings: GatewaySettings
@@ -45,3 +47,4 @@ class GatewayParts:
     publisher: Publisher
     health: Health = field(default_factory=Health)
     stream_url: str | None = None
+    documents: Mapping[str, str] = field(default_factory=dict)

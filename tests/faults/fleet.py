@@ -38,7 +38,7 @@ class Fleet:
     """Starts processes by name, kills them, starts them again; all logs go to one folder."""
 
     def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
-        self._environment = {**os.environ, **environment}
+        self.environment = {**os.environ, **environment}
         self._folder = folder
         self._members: dict[str, Member] = {}
         self.kills = 0
@@ -46,7 +46,7 @@ class Fleet:
     def start(self, name: str, *arguments: str) -> None:
         with (self._folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "windhover", *arguments], env=self._environment, stdout=log, stderr=log
+                [sys.executable, "-m", "windhover", *arguments], env=self.environment, stdout=log, stderr=log
             )
         self._members[name] = Member(arguments, process)
 

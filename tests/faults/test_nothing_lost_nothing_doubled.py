@@ -33,6 +33,7 @@ from schemas.events import DetectionsMade
 from schemas.topics import load_topics
 from tests.faults.fleet import Device, Fleet, free_port
 from tests.support_graphs import GraphSpec, write_model
+from windhover.demo.watcher import Watcher
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(420)]
 
@@ -54,6 +55,7 @@ class Site:
     s3: S3Server
     fleet: Fleet
     gateway_port: int
+    sse_port: int
     dsn: str
     accepted: int = 0
     tokens: dict[str, str] = field(default_factory=dict)
@@ -85,15 +87,19 @@ async def site(tmp_path: Path, broker_settings: BrokerSettings) -> AsyncIterator
         await asyncio.to_thread(migrate.upgrade, postgres.dsn)
         logs = tmp_path / "logs"
         logs.mkdir()
-        gateway_port = free_port()
-        fleet = Fleet(_environment(tmp_path, broker_settings, s3, postgres.dsn, gateway_port), logs)
+        gateway_port, sse_port = free_port(), free_port()
+        fleet = Fleet(_environment(tmp_path, broker_settings, s3, postgres.dsn), logs)
+        fleet.environment |= {
+            "WINDHOVER_GATEWAY__PORT": str(gateway_port),
+            "WINDHOVER_SSE__PORT": str(sse_port),
+        }
         stack.callback(fleet.stop)
-        site = Site(tmp_path, broker_settings, postgres, s3, fleet, gateway_port, postgres.dsn)
+        site = Site(tmp_path, broker_settings, postgres, s3, fleet, gateway_port, sse_port, postgres.dsn)
         await _register_devices(site)
         yield site
 
 
-def _environment(folder: Path, broker: BrokerSettings, s3: S3Server, dsn: str, gateway_port: int) -> dict[str, str]:
+def _environment(folder: Path, broker: BrokerSettings, s3: S3Server, dsn: str) -> dict[str, str]:
     """The settings of every process, as an operator would give them."""
     card = write_model(folder / "model", GraphSpec(width=256, height=256))
     return {
@@ -107,7 +113,6 @@ def _environment(folder: Path, broker: BrokerSettings, s3: S3Server, dsn: str, g
         "WINDHOVER_FRAMES__ACCESS_KEY": s3.access_key,
         "WINDHOVER_FRAMES__SECRET_KEY": s3.secret_key,
         "WINDHOVER_DATABASE__URL": dsn,
-        "WINDHOVER_GATEWAY__PORT": str(gateway_port),
         "WINDHOVER_DETECTOR__MODEL": str(card),
         "WINDHOVER_DETECTOR__ENGINE": "onnxruntime",
         "WINDHOVER_DETECTOR__THREADS": "1",
@@ -129,6 +134,7 @@ async def test_each_frame_once_whatever_is_killed(site: Site) -> None:
         _apply_topics(site)
     site.fleet.start("gateway", "gateway")
     site.fleet.start("postgres", "sink", "postgres", "--instance-id", "sink-1")
+    site.fleet.start("sse", "sink", "sse")
     for number in (1, 2):
         site.fleet.start(f"worker-{number}", "detector", "--instance-id", f"worker-{number}")
     url = f"http://127.0.0.1:{site.gateway_port}/api/v1/frames"
@@ -137,18 +143,35 @@ async def test_each_frame_once_whatever_is_killed(site: Site) -> None:
         for seed, (name, token) in enumerate(site.tokens.items())
     ]
     connector = aiohttp.TCPConnector(force_close=True)
-    async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
-        for device in devices:
-            group.create_task(device.run(session))
-        group.create_task(_chaos(site))
-    accepted = {device.device_id: device.accepted for device in devices}
-    answers = await _all_answers(site, DEVICES * FRAMES_EACH)
+    async with aiohttp.ClientSession(connector=connector) as session, _watching(site, session) as watcher:
+        async with asyncio.TaskGroup() as group:
+            for device in devices:
+                group.create_task(device.run(session))
+            group.create_task(_chaos(site))
+        accepted = {device.device_id: device.accepted for device in devices}
+        answers = await _all_answers(site, watcher, DEVICES * FRAMES_EACH)
     _check_answers(answers, accepted)
     await _check_tables(site, answers)
+    assert set(watcher.seen) == {answer.id for answer in answers}
+    assert watcher.repeats == 0
     assert site.fleet.kills >= WORKER_KILLS + GATEWAY_KILLS
     assert sum(device.attempts for device in devices) > DEVICES * FRAMES_EACH, "no client ever had to try again"
-    for name in (*site.fleet.names("worker"), "gateway", "postgres"):
+    for name in (*site.fleet.names("worker"), "gateway", "postgres", "sse"):
         await site.fleet.leave(name)
+
+
+@asynccontextmanager
+async def _watching(site: Site, session: aiohttp.ClientSession) -> AsyncIterator[Watcher]:
+    """A live client that is there before the first frame, and resumes by itself when its server is killed."""
+    url = f"http://127.0.0.1:{site.sse_port}/api/v1/detections/stream"
+    watcher = Watcher(url, on_event=lambda seen: None)
+    task = asyncio.create_task(watcher.watch(session))
+    try:
+        await asyncio.wait_for(watcher.connected.wait(), PATIENCE_S)
+        yield watcher
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 async def _chaos(site: Site) -> None:
@@ -173,6 +196,9 @@ def _actions(site: Site) -> list[Callable[[], Awaitable[None]]]:
 
     async def kill_sink() -> None:
         fleet.kill("postgres")
+
+    async def kill_sse() -> None:
+        fleet.kill("sse")
 
     async def stop_postgres() -> None:
         await site.postgres.stop()
@@ -199,9 +225,9 @@ def _actions(site: Site) -> list[Callable[[], Awaitable[None]]]:
         actions.append(lambda number=number: kill_worker(number))  # type: ignore[misc]
         if number % 4 == 1:
             actions.append(kill_gateway)
-    for place, action in ((3, join), (6, stop_postgres), (10, kill_sink), (13, lose), (16, stop_s3)):
+    for place, action in ((3, join), (6, stop_postgres), (10, kill_sink), (12, kill_sse), (14, lose), (17, stop_s3)):
         actions.insert(place, action)
-    actions[20:20] = [stop_postgres, leave]
+    actions[21:21] = [stop_postgres, kill_sse, leave]
     assert len([action for action in actions if action is stop_postgres]) == POSTGRES_STOPS
     return actions
 
@@ -234,17 +260,18 @@ async def _reader(site: Site) -> AsyncIterator[Reader]:
         await broker.close()
 
 
-async def _all_answers(site: Site, wanted: int) -> list[DetectionsMade]:
+async def _all_answers(site: Site, watcher: Watcher, wanted: int) -> list[DetectionsMade]:
     """Every event of the detections topic, committed ones only, once there are ``wanted`` and no more come."""
     deadline = asyncio.get_running_loop().time() + PATIENCE_S
     async with _reader(site) as reader:
         while True:
             answers = [event async for event in _read(reader, topics.DETECTIONS)]
-            if len(answers) >= wanted and await _rows(site, "inference_sessions") >= wanted:
+            counts = (len(answers), len(watcher.seen), await _rows(site, "inference_sessions"))
+            if min(counts) >= wanted:
                 break
             site.fleet.check()
             assert asyncio.get_running_loop().time() < deadline, (
-                f"{len(answers)} of {wanted} answers after {PATIENCE_S} s; worker-1: {site.fleet.log('worker-1')}"
+                f"{counts} of {wanted} answered, seen, stored after {PATIENCE_S} s; {site.fleet.log('worker-1')}"
             )
             await asyncio.sleep(1)
         for dead in (topics.FRAMES_DEAD, topics.SINKS_DEAD):

@@ -13,7 +13,7 @@ from rich.table import Table
 from windhover.commands.context import JsonOption, context_of, print_json, run_async
 
 if TYPE_CHECKING:
-    from infra.auth.tokens import DeviceEntry, DeviceTokens
+    from infra.auth.tokens import DeviceTokens, TokenInfo
 
 app = typer.Typer(no_args_is_help=True, help="Who may send frames: devices and their tokens.")
 
@@ -75,7 +75,7 @@ def revoke(
 def list_(context: typer.Context, as_json: JsonOption = False) -> None:
     """List devices and their tokens; the tokens themselves are not known to anybody but the device."""
 
-    async def work() -> list[DeviceEntry]:
+    async def work() -> list[TokenInfo]:
         async with _tokens(context) as tokens:
             return list(await tokens.list())
 
@@ -83,12 +83,10 @@ def list_(context: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         print_json([asdict(each) for each in found])
         return
-    table = Table("device", "name", "last seen", "token", "created", "valid")
-    for device in found:
-        last_seen = f"{device.last_seen:%Y-%m-%d %H:%M:%S}" if device.last_seen else "never"
-        for token in device.tokens:
-            created, valid = f"{token.created_at:%Y-%m-%d %H:%M:%S}", "yes" if token.valid else "no"
-            table.add_row(device.device_id, device.name, last_seen, token.token_id, created, valid)
+    table = Table("device", "token", "created", "valid")
+    for token in found:
+        created, valid = f"{token.created_at:%Y-%m-%d %H:%M:%S}", "yes" if token.valid else "no"
+        table.add_row(token.device_id, token.token_id, created, valid)
     context_of(context).out.print(table)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from infra.errors import SettingsError
 from windhover.commands.context import context_of
 
 
@@ -28,8 +29,13 @@ def schemas(
     folder: Annotated[Path, typer.Argument(help="Where to write them.")],
 ) -> None:
     """Write the JSON Schemas of all events and the AsyncAPI document of the topics."""
-    from schemas.documents import write
+    from schemas.documents import documents
     from schemas.topics import load_topics
 
-    write(folder, load_topics(context_of(context).settings().topics_file))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in documents(load_topics(context_of(context).settings().topics_file)).items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{folder}: cannot be written ({error.strerror}); give another folder") from error
     context_of(context).out.print(f"written to {folder}", highlight=False)
