@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC
 from typing import Any
 
@@ -12,6 +12,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from aiohttp import ClientError as HttpError
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.handlers import add_expect_header
 
 from infra.errors import ImageMissingError, StoreUnavailableError
 from infra.framestore.addressing import ContentAddress, outside, verified, wrong_size
@@ -50,7 +51,7 @@ class S3FrameStore:
         """Store ``data``, unless it is there already, and return its ``s3:`` uri."""
         address = ContentAddress.of(sha256, media_type)
         client = await self._connected()
-        with self._translated("write"):
+        async with self._translated("write"):
             try:
                 await client.put_object(
                     Bucket=self._settings.bucket,
@@ -71,7 +72,7 @@ class S3FrameStore:
         if key.sha256 != image.sha256:
             raise outside(image.uri, self._uri)
         client = await self._connected()
-        with self._translated("read"):
+        async with self._translated("read"):
             try:
                 answer = await client.get_object(Bucket=self._settings.bucket, Key=self._prefix + key.relative)
             except ClientError as error:
@@ -94,14 +95,14 @@ class S3FrameStore:
         """Remove the object at ``uri``; raises ImageMissingError for an address outside this store."""
         address = self._key(uri)
         client = await self._connected()
-        with self._translated("delete in"):
+        async with self._translated("delete in"):
             await client.delete_object(Bucket=self._settings.bucket, Key=self._prefix + address.relative)
 
     async def objects(self) -> AsyncIterator[StoredObject]:
         """Every object, in the order of the hashes; what changes meanwhile may or may not appear."""
         client = await self._connected()
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._settings.bucket, Prefix=self._prefix)
-        with self._translated("list"):
+        async with self._translated("list", deadline=False):
             async for page in pages:
                 for entry in page.get("Contents", ()):
                     address = ContentAddress.in_path(entry["Key"])
@@ -113,9 +114,9 @@ class S3FrameStore:
         """Write a small object and read it back; the error says whether bucket, keys or network are at fault."""
         client = await self._connected()
         key = self._prefix + _PROBE
-        with self._translated("write to"):
+        async with self._translated("write to"):
             await client.put_object(Bucket=self._settings.bucket, Key=key, Body=b"windhover")
-        with self._translated("read from"):
+        async with self._translated("read from"):
             answer = await client.get_object(Bucket=self._settings.bucket, Key=key)
             async with answer["Body"] as body:
                 await body.read()
@@ -152,6 +153,8 @@ class S3FrameStore:
                         config=config,
                     )
                 )
+                # Asking before each upload whether it is welcome costs a round trip, which is worth it for large ones.
+                self._client.meta.events.unregister("before-call.s3", add_expect_header)
             return self._client
 
     def _key(self, uri: str) -> ContentAddress:
@@ -160,17 +163,23 @@ class S3FrameStore:
             raise outside(uri, self._uri)
         return address
 
-    @contextmanager
-    def _translated(self, verb: str) -> Iterator[None]:
-        """Turn the faults of client and server into StoreUnavailableError that says what to look at."""
+    @asynccontextmanager
+    async def _translated(self, verb: str, *, deadline: bool = True) -> AsyncIterator[None]:
+        """Turn the faults of client and server into StoreUnavailableError that says what to look at.
+
+        The deadline is for the whole call: the client's own time-outs are for one read each, so a server that sends a
+        byte now and then would never meet them.
+        """
         try:
-            yield
+            async with asyncio.timeout(self._settings.timeout_s if deadline else None):
+                yield
         except ClientError as error:
             code = _code(error)
             hint = _HINTS.get(code, "the store answered with a fault of its own; it is tried again")
             raise self._unavailable(verb, f"{code} (HTTP {_status(error)}): {hint}") from error
         except (BotoCoreError, HttpError, OSError, TimeoutError) as error:
-            raise self._unavailable(verb, f"{error or type(error).__name__}; is the store up and reachable?") from error
+            why = str(error) or f"no answer within {self._settings.timeout_s} s (WINDHOVER_FRAMES__TIMEOUT_S)"
+            raise self._unavailable(verb, f"{why}; is the store up and reachable?") from error
 
     def _unavailable(self, verb: str, why: str) -> StoreUnavailableError:
         where = self._settings.endpoint_url or f"AWS {self._settings.region}"

@@ -1,4 +1,4 @@
-"""Real servers for the integration tests, started once for all of them; each test has a database of its own."""
+"""Real servers for the integration tests, started once for all of them."""
 
 from __future__ import annotations
 
@@ -86,10 +86,18 @@ async def migrated_dsn(postgres: Postgres) -> str:
     return await postgres.create(migrated=True)
 
 
+@pytest.fixture(scope="session")
+def shared_dsn(postgres: Postgres) -> str:
+    """A migrated database that the tests of :func:`database` use one after the other."""
+    return asyncio.run(postgres.create(migrated=True))
+
+
 @pytest.fixture
-async def database(migrated_dsn: str, tmp_path: Path) -> AsyncIterator[Database]:
-    """A pool on a migrated database of this test's own."""
-    opened = Database.open(DatabaseSettings(url=migrated_dsn), tmp_path)
+async def database(shared_dsn: str, tmp_path: Path) -> AsyncIterator[Database]:
+    """A pool on a migrated database without any rows."""
+    opened = Database.open(DatabaseSettings(url=shared_dsn), tmp_path)
+    async with opened.acquire() as connection:
+        await connection.execute("TRUNCATE devices, system_metrics CASCADE")
     yield opened
     await opened.close()
 

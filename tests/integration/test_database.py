@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
 
 import asyncpg
 import pytest
@@ -20,19 +19,6 @@ from infra.errors import DatabaseUnavailableError, SettingsError
 from infra.settings import DatabaseSettings
 
 pytestmark = pytest.mark.integration
-
-
-class Postgres(Protocol):
-    """The server of the fixture ``postgres``."""
-
-    async def create(self, *, migrated: bool) -> str:
-        """A new database."""
-
-
-@pytest.fixture(scope="module")
-def shared_dsn(postgres: Postgres) -> str:
-    """A migrated database for the tests that leave nothing behind."""
-    return asyncio.run(postgres.create(migrated=True))
 
 
 async def test_one_owns_the_server_and_others_attach(server_dir: Path) -> None:

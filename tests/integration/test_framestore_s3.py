@@ -1,0 +1,57 @@
+"""What the S3 frame store says when settings are wrong, and what it leaves in the bucket."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from pathlib import Path
+
+import pytest
+
+from infra.deploy.s3 import S3Server
+from infra.errors import StoreUnavailableError
+from infra.framestore.open import open_frame_store
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"bucket": "no-such-bucket"}, "WINDHOVER_FRAMES__BUCKET"),
+        ({"access_key": "somebody"}, "WINDHOVER_FRAMES__ACCESS_KEY"),
+        ({"secret_key": "hush-hush-hush"}, "WINDHOVER_FRAMES__SECRET_KEY"),
+    ],
+)
+async def test_a_wrong_setting_is_named_without_its_secret(
+    s3_server: S3Server, tmp_path: Path, change: dict[str, str], words: str
+) -> None:
+    store = open_frame_store(s3_server.settings(**change), tmp_path)
+    try:
+        with pytest.raises(StoreUnavailableError, match=words) as caught:
+            await store.check()
+        assert "hush" not in str(caught.value)
+        assert s3_server.secret_key not in str(caught.value)
+    finally:
+        await store.close()
+
+
+async def test_a_server_that_accepts_but_never_answers_is_given_up_in_time(s3_server: S3Server, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        store = open_frame_store(s3_server.settings(endpoint_url=endpoint, timeout_s=0.3), tmp_path)
+        with pytest.raises(StoreUnavailableError, match=r"within 0\.3 s \(WINDHOVER_FRAMES__TIMEOUT_S\)"):
+            await store.put(b"x", sha256=hashlib.sha256(b"x").hexdigest(), media_type="image/jpeg")
+        await store.close()
+
+
+async def test_objects_lie_under_their_hash_below_the_prefix(s3_server: S3Server, tmp_path: Path) -> None:
+    sha256 = hashlib.sha256(b"picture").hexdigest()
+    for prefix, folder in (("a/b", "a/b/"), ("", "")):
+        store = open_frame_store(s3_server.settings(prefix=prefix), tmp_path)
+        uri = await store.put(b"picture", sha256=sha256, media_type="image/webp")
+        place = f"{s3_server.bucket}/{folder}{sha256[:2]}/{sha256[2:4]}/{sha256}.webp"
+        assert uri == f"s3://{place}"
+        assert (s3_server.data_dir / place).read_bytes() == b"picture"
+        await store.delete(uri)
+        await store.close()

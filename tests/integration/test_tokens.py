@@ -1,0 +1,162 @@
+"""Device tokens on a real PostgreSQL: what is valid when, what is kept, who is let in while the database is away."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from infra.auth.tokens import DeviceError, DeviceTokens
+from infra.auth.verifier import TokenVerifier
+from infra.database.embedded import EmbeddedPostgres
+from infra.database.migrate import upgrade
+from infra.database.pool import Database
+from infra.errors import DatabaseUnavailableError
+from infra.health import Health
+from infra.settings import DatabaseSettings, RetrySettings
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def tokens(database: Database) -> DeviceTokens:
+    return DeviceTokens(database)
+
+
+@pytest.fixture
+def verifier(database: Database) -> TokenVerifier:
+    return TokenVerifier(database, refresh_s=0.05)
+
+
+async def device_of(verifier: TokenVerifier, token: str) -> str | None:
+    await verifier.refresh()
+    found = verifier.verify(token)
+    return found.device_id if found else None
+
+
+async def test_a_token_lets_its_device_in_and_is_kept_as_a_hash_only(
+    tokens: DeviceTokens, verifier: TokenVerifier, database: Database
+) -> None:
+    token = await tokens.add("drone-7", "The red one")
+    assert await device_of(verifier, token) == "drone-7"
+    (entry,) = await tokens.list()
+    assert (entry.device_id, entry.name, entry.valid) == ("drone-7", "The red one", True)
+    assert token.startswith(f"whd_{entry.token_id}_")
+    async with database.acquire() as connection:
+        row = await connection.fetchrow("SELECT * FROM device_tokens")
+    assert row is not None
+    assert row["token_hash"] == hashlib.sha256(token.encode()).digest()
+    secret = token.split("_", 2)[2]
+    assert len(secret) >= 43
+    assert secret not in repr(row) + repr(entry)
+
+
+@pytest.mark.parametrize("change", ["", "x", " ", "{token}x", "{short}", "whd_{id}_", "whd_0000000000000000_{secret}"])
+async def test_what_is_no_valid_token_lets_nobody_in(
+    tokens: DeviceTokens, verifier: TokenVerifier, change: str
+) -> None:
+    token = await tokens.add("drone-7")
+    _, token_id, secret = token.split("_", 2)
+    assert await device_of(verifier, change.format(token=token, short=token[:-1], id=token_id, secret=secret)) is None
+
+
+async def test_two_tokens_are_valid_at_once_and_a_third_is_refused(
+    tokens: DeviceTokens, verifier: TokenVerifier
+) -> None:
+    first = await tokens.add("drone-7")
+    with pytest.raises(DeviceError, match="windhover device rotate drone-7"):
+        await tokens.add("drone-7")
+    second = await tokens.rotate("drone-7")
+    assert [await device_of(verifier, token) for token in (first, second)] == ["drone-7", "drone-7"]
+    with pytest.raises(DeviceError, match="revoke"):
+        await tokens.rotate("drone-7")
+    assert await tokens.revoke("drone-7", first.split("_")[1]) == 1
+    assert [await device_of(verifier, token) for token in (first, second)] == [None, "drone-7"]
+    third = await tokens.rotate("drone-7")
+    assert await tokens.revoke("drone-7") == 2
+    assert [await device_of(verifier, token) for token in (second, third)] == [None, None]
+    assert await tokens.revoke("drone-7") == 0
+    assert [entry.valid for entry in await tokens.list()] == [False, False, False]
+
+
+async def test_rotations_at_once_never_make_three_valid_tokens(tokens: DeviceTokens) -> None:
+    await tokens.add("drone-7")
+    results = await asyncio.gather(*(tokens.rotate("drone-7") for _ in range(4)), return_exceptions=True)
+    assert sum(isinstance(result, str) for result in results) == 1
+    assert sum(isinstance(result, DeviceError) for result in results) == 3
+    assert sum(entry.valid for entry in await tokens.list()) == 2
+
+
+async def test_an_overlap_ends_the_old_token_by_the_clock(tokens: DeviceTokens, verifier: TokenVerifier) -> None:
+    first = await tokens.add("drone-7")
+    second = await tokens.rotate("drone-7", overlap_s=0.5)
+    assert await device_of(verifier, first) == "drone-7"
+    # Not refreshed: what was read once must end by itself, also while the database is away.
+    await until(lambda: verifier.verify(first) is None)
+    assert await device_of(verifier, second) == "drone-7"
+    assert [entry.valid for entry in await tokens.list()] == [False, True]
+    with pytest.raises(DeviceError, match="zero or more"):
+        await tokens.rotate("drone-7", overlap_s=-1)
+
+
+@pytest.mark.parametrize("device_id", ["", "-x", "a b", "a/b", "a\x00", "ä", "x" * 256, "drone\n"])
+async def test_a_wrong_device_id_is_refused_by_every_command(tokens: DeviceTokens, device_id: str) -> None:
+    for command in (tokens.add, tokens.rotate, tokens.revoke):
+        with pytest.raises(DeviceError, match="is no device id"):
+            await command(device_id)
+    assert await tokens.list() == ()
+
+
+async def test_unknown_devices_and_tokens_are_named(tokens: DeviceTokens) -> None:
+    with pytest.raises(DeviceError, match="windhover device add drone-8"):
+        await tokens.rotate("drone-8")
+    await tokens.add("drone-7")
+    with pytest.raises(DeviceError, match=r"'beef'; valid are: [0-9a-f]{16}"):
+        await tokens.revoke("drone-7", "beef")
+    with pytest.raises(DeviceError, match="255 characters"):
+        await tokens.add("drone-8", "x" * 256)
+
+
+async def test_the_last_list_stays_in_force_while_the_database_is_away(server_dir: Path) -> None:
+    async with EmbeddedPostgres(server_dir) as server:
+        await asyncio.to_thread(upgrade, server.dsn)
+        database = Database.open(DatabaseSettings(url=server.dsn), server_dir)
+        tokens, health, stop = DeviceTokens(database), Health(), asyncio.Event()
+        retry = RetrySettings(first_delay_s=0.05, max_delay_s=0.1)
+        verifier = TokenVerifier(database, refresh_s=0.05, retry=retry)
+        first = await tokens.add("drone-7")
+
+        await server.stop()
+        running = asyncio.create_task(verifier.run(stop, health.part(verifier.name)))
+        await until(lambda: "not available" in (health.report().parts["tokens"].reason or ""))
+        with pytest.raises(DatabaseUnavailableError, match="not be read"):
+            verifier.verify(first)
+
+        await server.start()
+        await until(lambda: health.report().ready)
+        assert verifier.verify(first) is not None
+
+        await server.stop()
+        await asyncio.sleep(0.3)
+        assert verifier.verify(first) is not None
+        assert health.report().ready
+
+        await server.start()
+        second = await tokens.rotate("drone-7")
+        await until(lambda: verifier.verify(second) is not None)
+        await tokens.revoke("drone-7")
+        await until(lambda: verifier.verify(first) is None and verifier.verify(second) is None)
+        stop.set()
+        await asyncio.wait_for(running, 5)
+        await database.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not come true within 20 s")

@@ -1,0 +1,113 @@
+"""The folder frame store beyond the contract: addresses, moved folders, links, leftovers, and missing extras."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.errors import ImageMissingError, SettingsError, StoreUnavailableError
+from infra.framestore.addressing import ContentAddress
+from infra.framestore.folder import FolderFrameStore
+from infra.framestore.open import open_frame_store
+from infra.settings import FrameSettings
+from schemas.events import ImageRef
+
+DATA = b"a picture"
+SHA256 = hashlib.sha256(DATA).hexdigest()
+PLACE = f"{SHA256[:2]}/{SHA256[2:4]}/{SHA256}.png"
+
+
+def image(uri: str) -> ImageRef:
+    return ImageRef(uri=uri, sha256=SHA256, size_bytes=len(DATA), media_type="image/png", width=1, height=1)
+
+
+async def test_a_folder_that_was_moved_still_serves_its_old_addresses(tmp_path: Path) -> None:
+    old = FolderFrameStore(tmp_path / "old")
+    uri = await old.put(DATA, sha256=SHA256, media_type="image/png")
+    await old.close()
+    (tmp_path / "old").rename(tmp_path / "new")
+    new = FolderFrameStore(tmp_path / "new")
+    assert await new.get(image(uri)) == DATA
+    await new.close()
+
+
+async def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(DATA)
+    store = FolderFrameStore(tmp_path / "frames")
+    link = tmp_path / "frames" / PLACE
+    link.parent.mkdir(parents=True)
+    link.symlink_to(secret)
+    with pytest.raises(ImageMissingError, match="not one of the frame store"):
+        await store.get(image(link.as_uri()))
+    await store.close()
+
+
+async def test_leftovers_of_killed_writers_are_swept_and_never_listed(tmp_path: Path) -> None:
+    root = tmp_path / "frames"
+    await FolderFrameStore(root).close()
+    unfinished = next(root.iterdir())
+    old, young = unfinished / f"{SHA256}.old", unfinished / f"{SHA256}.young"
+    for path in (old, young):
+        path.write_bytes(DATA[:3])
+    yesterday = time.time() - 86_400
+    os.utime(old, (yesterday, yesterday))
+    store = FolderFrameStore(root)
+    assert not old.exists()
+    assert young.exists(), "its writer may be alive"
+    assert [stored async for stored in store.objects()] == []
+    await store.close()
+
+
+async def test_a_put_that_fails_leaves_no_unfinished_file(tmp_path: Path) -> None:
+    root = tmp_path / "frames"
+    store = FolderFrameStore(root)
+    (root / SHA256[:2]).write_text("a file where a folder should be")
+    with pytest.raises(StoreUnavailableError, match="WINDHOVER_FRAMES__FOLDER"):
+        await store.put(DATA, sha256=SHA256, media_type="image/png")
+    assert [path.name for path in root.rglob("*") if path.is_file()] == [SHA256[:2]]
+    await store.close()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreUnavailableError, match="file/frames"):
+        open_frame_store(FrameSettings(folder=tmp_path / "file" / "frames"), tmp_path)
+
+
+async def test_frames_lie_below_the_data_directory_unless_said_otherwise(tmp_path: Path) -> None:
+    store = open_frame_store(FrameSettings(), tmp_path)
+    uri = await store.put(DATA, sha256=SHA256, media_type="image/png")
+    assert uri == (tmp_path / "frames" / PLACE).as_uri()
+    await store.close()
+
+
+def test_s3_without_its_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "infra.framestore.s3", raising=False)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "aiobotocore"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "aiobotocore", None)
+    with pytest.raises(SettingsError, match=r"windhover\[s3\]"):
+        open_frame_store(FrameSettings(kind="s3"), tmp_path)
+
+
+@given(st.binary(max_size=64), st.sampled_from(["image/jpeg", "image/png", "image/tiff", "image/webp"]), st.text())
+def test_every_address_is_found_again_behind_any_root(data: bytes, media_type: str, root: str) -> None:
+    address = ContentAddress.of(hashlib.sha256(data).hexdigest(), media_type)
+    assert ContentAddress.in_path(f"{root}/{address.relative}") == address
+    assert ContentAddress.in_path(address.relative) == address
+
+
+@given(st.text(alphabet="0123456789abcdef./", max_size=90))
+def test_whatever_is_taken_for_an_address_stays_below_the_root(path: str) -> None:
+    address = ContentAddress.in_path(path)
+    if address is not None:
+        assert path.endswith(address.relative)
+        assert ".." not in address.relative
