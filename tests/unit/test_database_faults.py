@@ -1,13 +1,17 @@
-"""Which fault of PostgreSQL means what, and what error texts may tell of an address."""
+"""Which fault of PostgreSQL means what, what error texts may tell of an address, and a missing extra."""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from infra.database.faults import RowRefusedError, translated
-from infra.database.pool import address
+from infra.database.pool import Database, address
 from infra.errors import DatabaseUnavailableError, SettingsError
+from infra.settings import DatabaseSettings
 from schemas.errors import WindhoverError
 
 
@@ -55,3 +59,14 @@ def test_a_wrong_address_is_refused_unseen(dsn: str) -> None:
     with pytest.raises(SettingsError, match="WINDHOVER_DATABASE__URL") as caught:
         address(dsn)
     assert "hush" not in f"{caught.value!r} {caught.value.__cause__!r}"
+
+
+def test_without_the_extra_only_an_embedded_server_is_out_of_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    for name in ("infra.database.embedded", "infra.database.cluster"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    Database.open(DatabaseSettings.model_validate({"url": "postgresql://user@host/db"}), tmp_path)
+    with pytest.raises(SettingsError, match=r"windhover\[embedded\]"):
+        Database.open(DatabaseSettings(), tmp_path)
