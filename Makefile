@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PACKAGES := schemas infra ingest detectors sinks training windhover
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format unit integration faults bench eval train lock documents clean
+.PHONY: help demo test lint format unit integration faults bench eval train train-test lock documents clean
 
 help:
 	@echo "make demo    run the whole pipeline on this machine, with simulated drones"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench   measure; prints tables, writes bench/results/*.json"
 	@echo "make eval    mAP of the shipped model on unseen scenes, tiled and whole"
 	@echo "make train   train the shipped model again (installs torch)"
+	@echo "make train-test  test the network and its loss (installs torch)"
 	@echo "make lock    resolve the lock files again"
 
 $(VENV)/bin/python:
@@ -69,6 +70,10 @@ bench: $(VENV)/.dev
 
 eval: $(VENV)/.demo
 	$(BIN)/python -m training.evaluate
+
+train-test: $(VENV)/.train
+	$(PIP_INSTALL) pytest pytest-asyncio pytest-timeout
+	$(BIN)/pytest tests/train
 
 train: $(VENV)/.train
 	$(BIN)/python -m training.train

@@ -17,4 +17,4 @@ class ModelLoadError(WindhoverError):
 class InferenceError(RecordError):
     """The engine failed on tiles, or answered with something that is no answer (NaN, another shape)."""
 
-    code: ClassVar[str] = "INFERENCE_FAILED"
+    code: ClassVar[str] = "INFERENCE_ERROR"

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
+from detectors.errors import InferenceError
 from detectors.predict import Model
 from detectors.worker.answers import answer_record, make_answer
 from detectors.worker.lanes import Entry
@@ -46,15 +47,11 @@ class Answerer:
                     record = self._sized(answer_record(event))
                 except StoppedError:
                     raise
-                except RecordError as error:
-                    return self.refuse(entry, error, attempt)
                 except Exception as error:
-                    # Not the world, not the record's own words: the engine, or a bug. Again, then it is a dead letter.
-                    logger.exception("could not answer a frame", extra={"attempt": attempt})
-                    labels = (self.work.group, entry.record.topic, error_code(error))
-                    metrics.RECORDS_FAILED.labels(*labels).inc()
-                    if attempt == self.work.policy.record_attempts:
+                    metrics.RECORDS_FAILED.labels(self.work.group, entry.record.topic, error_code(error)).inc()
+                    if _is_final(error) or attempt == self.work.policy.record_attempts:
                         return self.refuse(entry, error, attempt)
+                    logger.exception("could not answer a frame, trying again", extra={"attempt": attempt})
                     if not await backoff.wait(self.work.stop):
                         raise StoppedError("detect: given up because the process stops") from error
                 else:
@@ -108,3 +105,8 @@ class Answerer:
 
     def _count_failed(self) -> None:
         metrics.INFERENCE_REQUESTS.labels(model=self.model.card.name, status="failed").inc()
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether trying again is useless: the image is missing or broken. An engine's failure, or a bug, may pass."""
+    return isinstance(error, RecordError) and not isinstance(error, InferenceError)

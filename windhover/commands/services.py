@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from infra.errors import SettingsError
 from infra.service import run_service
 from infra.settings import Settings
 from windhover.commands.context import context_of
@@ -58,7 +59,9 @@ def sink(
     instance_id: Annotated[str | None, typer.Option(help="A stable name for quick restarts.")] = None,
 ) -> None:
     """Run one sink; each is its own consumer group."""
-    from windhover.processes import run_sink
+    from windhover.processes import SINKS, run_sink
 
+    if name not in SINKS:
+        raise SettingsError(f"there is no sink {name!r}; choose one of {', '.join(SINKS)}")
     settings = context_of(context).settings()
     raise typer.Exit(run_service(lambda: run_sink(settings, name, instance_id)))

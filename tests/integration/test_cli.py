@@ -1,0 +1,190 @@
+"""The command line as people use it: real processes, their output, their exit status, and their words for bad input."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import orjson
+import pytest
+import yaml
+
+from tests.support_graphs import write_model
+
+pytestmark = pytest.mark.integration
+
+
+class Windhover:
+    """Runs `windhover …` in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {**os.environ, "WINDHOVER_DATA_DIR": str(folder / "data"), "COLUMNS": "200"}
+
+    def __call__(self, *arguments: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "windhover", *arguments],
+            env={**self.environment, **environment},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+        assert done.returncode == status, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    def json(self, *arguments: str, **environment: str) -> object:
+        return orjson.loads(self(*arguments, "--json", **environment).stdout)
+
+
+@pytest.fixture
+def windhover(tmp_path: Path) -> Windhover:
+    return Windhover(tmp_path)
+
+
+def picture(path: Path, width: int = 400, height: int = 300) -> Path:
+    image = np.full((height, width, 3), 90, np.uint8)
+    image[100:130, 60:100] = (0, 0, 255)
+    cv2.imwrite(str(path), image)
+    return path
+
+
+def test_one_picture_is_detected_listed_and_drawn(windhover: Windhover, tmp_path: Path) -> None:
+    card = write_model(tmp_path / "model")
+    photo, out = picture(tmp_path / "photo.png"), tmp_path / "boxes.png"
+    found = windhover.json("detect", str(photo), "--model", str(card), "--out", str(out))
+    assert isinstance(found, dict)
+    (detection,) = found["detections"]
+    assert detection["label"] == "red"
+    assert np.allclose(detection["box"], [60, 100, 100, 130], atol=1)
+    drawn, original = cv2.imread(str(out)), cv2.imread(str(photo))
+    assert drawn.shape == original.shape
+    assert (drawn != original).any()
+
+
+def test_bad_models_pictures_and_settings_are_named(windhover: Windhover, tmp_path: Path) -> None:
+    card = write_model(tmp_path / "model")
+    photo = picture(tmp_path / "photo.png")
+
+    def refused(*arguments: str, **environment: str) -> str:
+        return windhover(*arguments, status=2, **environment).stderr
+
+    assert "gone.yaml" in refused("detect", str(photo), "--model", str(tmp_path / "gone.yaml"))
+    assert "nothing.png" in refused("detect", str(tmp_path / "nothing.png"), "--model", str(card))
+
+    text = tmp_path / "text.jpg"
+    text.write_text("no picture")
+    assert "IMAGE_CORRUPT" in refused("detect", str(text), "--model", str(card))
+    assert ".xyz" in refused("detect", str(photo), "--model", str(card), "--out", str(tmp_path / "out.xyz"))
+
+    fields = yaml.safe_load(card.read_text())
+    card.write_text(yaml.safe_dump({**fields, "sha256": "0" * 64}))
+    wrong_sum = refused("detect", str(photo), "--model", str(card))
+    assert "MODEL_LOAD_ERROR" in wrong_sum
+    assert "sha256" in wrong_sum
+    card.write_text(yaml.safe_dump({**fields, "file": "gone.onnx"}))
+    assert "gone.onnx" in refused("detect", str(photo), "--model", str(card))
+
+    wrong = refused("topics", "check", WINDHOVER_GATEWAY__PORT="a lot", WINDHOVER_GATWAY__HOST="x")
+    assert "WINDHOVER_GATEWAY__PORT" in wrong
+    assert "a lot" in wrong
+    assert "WINDHOVER_GATWAY__HOST" in wrong
+    assert "choose one of postgres, sse" in refused("sink", "nowhere")
+
+
+def test_topics_and_settings_and_schemas(windhover: Windhover, tmp_path: Path) -> None:
+    assert "as declared" in windhover("topics", "apply").stdout
+    assert windhover.json("topics", "check") == []
+    declared = yaml.safe_load((Path(__file__).parents[2] / "topics.yaml").read_text())
+    declared["groups"]["device"]["partitions"] = 5
+    other = tmp_path / "topics.yaml"
+    other.write_text(yaml.safe_dump(declared))
+    differing = windhover("topics", "check", status=1, WINDHOVER_TOPICS_FILE=str(other)).stdout
+    assert "frames.live" in differing
+    assert "WINDHOVER_DETECTOR__MODEL" in windhover("settings").stdout
+    windhover("schemas", str(tmp_path / "contracts"))
+    assert "asyncapi: 3.0.0" in (tmp_path / "contracts" / "asyncapi.yaml").read_text()
+
+
+def test_devices_from_the_first_token_to_the_last(windhover: Windhover, migrated_dsn: str) -> None:
+    environment = {"WINDHOVER_DATABASE__URL": migrated_dsn}
+    first = windhover("device", "add", "drone-7", **environment).stdout.strip()
+    second = windhover("device", "rotate", "drone-7", **environment).stdout.strip()
+    assert first.startswith("whd_")
+    assert first != second
+    listed = windhover.json("device", "list", **environment)
+    assert isinstance(listed, list)
+    assert [token["valid"] for token in listed] == [True, True]
+    assert first not in str(listed)
+    windhover("device", "revoke", "drone-7", "--token", first.split("_")[1], **environment)
+    listed = windhover.json("device", "list", **environment)
+    assert isinstance(listed, list)
+    assert [token["valid"] for token in listed] == [False, True]
+    assert "INVALID_DEVICE" in windhover("device", "add", "no/slash", status=2, **environment).stderr
+
+
+def test_migrating_up_and_down(windhover: Windhover, empty_dsn: str) -> None:
+    environment = {"WINDHOVER_DATABASE__URL": empty_dsn}
+    assert "base" not in windhover("migrate", "up", **environment).stdout
+    assert "base" in windhover("migrate", "down", "base", **environment).stdout
+
+
+def test_the_demonstration_with_drones_and_with_own_pictures(windhover: Windhover, tmp_path: Path) -> None:
+    report = windhover.json("demo", "--drones", "2", "--frames", "3", "--data-dir", str(tmp_path / "demo"))
+    assert isinstance(report, dict)
+    assert report["complete"]
+    assert [report[name] for name in ("sent", "accepted", "detected", "in_postgres", "seen")] == [6] * 5
+    assert report["p95_ms"] > 0
+    assert report["recall"] is not None
+
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for number in range(2):
+        picture(folder / f"{number}.jpg", 640 + number, 480)
+    own = windhover.json("demo", "--source", str(folder), "--data-dir", str(tmp_path / "demo"))
+    assert isinstance(own, dict)
+    assert own["complete"]
+    assert own["sent"] == 2
+    assert own["recall"] is None
+    assert "no such folder" in windhover("demo", "--source", str(tmp_path / "gone"), status=2).stderr
+
+
+def test_dead_letters_are_listed_shown_and_sent_again(windhover: Windhover) -> None:
+    poison = (
+        "import asyncio, pathlib, sys\n"
+        "from infra.broker.embedded.adapter import EmbeddedBroker\n"
+        "from infra.broker.port import GroupSpec, OutRecord, Progress\n"
+        "from infra.failure import dead_letter\n"
+        "from infra.errors import ImageMissingError\n"
+        "from schemas.topics import load_topics\n"
+        "async def main(folder):\n"
+        "    broker = EmbeddedBroker(pathlib.Path(folder) / 'broker.sqlite', load_topics())\n"
+        "    publisher, reader = await broker.publisher(), await broker.reader()\n"
+        "    await publisher.publish([OutRecord('frames.live', 'drone-7', b'poison')])\n"
+        "    consumer = await broker.consumer(GroupSpec('detector', ('frames.live',), outputs=True))\n"
+        "    records = []\n"
+        "    while not records:\n"
+        "        records = await consumer.poll(max_records=1, timeout_s=5)\n"
+        "    letter = dead_letter(records[0], group='detector', error=ImageMissingError('gone'), attempts=1,\n"
+        "                         topic='frames.dead')\n"
+        "    await consumer.commit({records[0].source: Progress(records[0].offset + 1, records[0].epoch)}, [letter])\n"
+        "    await consumer.close(); await publisher.close(); await reader.close(); await broker.close()\n"
+        "asyncio.run(main(sys.argv[1]))\n"
+    )
+    data = windhover.folder / "data"
+    data.mkdir()
+    subprocess.run([sys.executable, "-c", poison, str(data)], check=True, timeout=60)
+    (letter,) = windhover.json("dead", "list", "--reason", "IMAGE_MISSING")  # type: ignore[misc]  # a list of one
+    assert letter["device_id"] == "drone-7"
+    assert "value" not in letter["original"]
+    shown = orjson.loads(windhover("dead", "show", letter["id"]).stdout)
+    assert shown["original"]["value"] == "cG9pc29u"
+    assert windhover.json("dead", "redrive", letter["id"]) == {"redriven": 1}
+    assert windhover.json("dead", "redrive", "--all", "--device", "other") == {"redriven": 0}
+    assert "give either" in windhover("dead", "redrive", status=2).stderr
