@@ -17,7 +17,6 @@ from schemas.cloudevents import header
 from schemas.errors import EventError
 
 _READ_RECORDS = 2_000
-_READ_TIMEOUT_S = 2.0
 
 
 class DuplicateWindow:
@@ -53,7 +52,8 @@ async def rebuild(reader: Reader, source: TopicPartition, size: int) -> Duplicat
     first, end = (await reader.bounds(source.topic)).get(source.partition, (0, 0))
     offset = max(first, end - size)
     while offset < end:
-        records = await reader.read(source, offset, max_records=_READ_RECORDS, timeout_s=_READ_TIMEOUT_S)
+        # All that is wanted is there already, so there is nothing to wait for.
+        records = await reader.read(source, offset, max_records=_READ_RECORDS, timeout_s=0)
         if not records:
             # What is left below the end are transaction markers or expired records; there is nothing more to read.
             break

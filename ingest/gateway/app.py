@@ -77,7 +77,7 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
 
 
 def _add_operations(app: FastAPI, health: Health) -> None:
-    """Health and metrics, as seed 1 names them."""
+    """Health and metrics."""
     release = version("windhover")
 
     @app.get(

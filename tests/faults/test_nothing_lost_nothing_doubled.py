@@ -289,7 +289,7 @@ async def _read(reader: Reader, topic: str) -> AsyncIterator[DetectionsMade]:
     for partition, (first, end) in (await reader.bounds(topic)).items():
         offset = first
         while offset < end:
-            records = await reader.read(TopicPartition(topic, partition), offset, max_records=500, timeout_s=2)
+            records = await reader.read(TopicPartition(topic, partition), offset, max_records=500, timeout_s=0)
             if not records:
                 break
             for record in records:

@@ -228,7 +228,7 @@ async def _in_topic(settings: Settings, wanted: set[UUID]) -> tuple[int, int]:
             offset = first
             while offset < end:
                 source = TopicPartition(topics.DETECTIONS, partition)
-                records = await reader.read(source, offset, max_records=500, timeout_s=1.0)
+                records = await reader.read(source, offset, max_records=500, timeout_s=0)
                 if not records:
                     break
                 for record in records:
