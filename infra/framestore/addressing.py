@@ -1,4 +1,4 @@
-"""Where a frame lies: the content address ``ab/cd/<sha256>.<ext>``, made and read in one place."""
+"""Where a frame lies: the content address ``ab/<sha256>.<ext>``, made and read in one place."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from schemas.events import ImageRef
 
 _EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/tiff": "tif", "image/webp": "webp"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_ADDRESS = re.compile(r"(?:^|/)(?P<ab>[0-9a-f]{2})/(?P<cd>[0-9a-f]{2})/(?P<sha256>[0-9a-f]{64})\.(?P<ext>[a-z]{3,4})$")
+_ADDRESS = re.compile(r"(?:^|/)(?P<ab>[0-9a-f]{2})/(?P<sha256>[0-9a-f]{64})\.(?P<ext>[a-z]{3,4})$")
 
 
 @dataclass(frozen=True, slots=True)
 class ContentAddress:
-    """An object's place below the root of a store; two levels of folders keep every folder small."""
+    """An object's place below the root of a store; one level of 256 folders keeps each one small.
+
+    A second level would cost every new frame the making and syncing of a folder of its own.
+    """
 
     sha256: str
     extension: str
 
     @property
     def relative(self) -> str:
-        """``ab/cd/<sha256>.<ext>``; by construction it cannot climb out of a root."""
-        return f"{self.sha256[:2]}/{self.sha256[2:4]}/{self.sha256}.{self.extension}"
+        """``ab/<sha256>.<ext>``; by construction it cannot climb out of a root."""
+        return f"{self.sha256[:2]}/{self.sha256}.{self.extension}"
 
     @classmethod
     def of(cls, sha256: str, media_type: str) -> ContentAddress:
@@ -40,7 +43,7 @@ class ContentAddress:
     def in_path(cls, path: str) -> ContentAddress | None:
         """The content address that ``path`` ends with, or None when it ends with something else."""
         match = _ADDRESS.search(path)
-        if match is None or match["sha256"][:4] != match["ab"] + match["cd"]:
+        if match is None or match["sha256"][:2] != match["ab"]:
             return None
         if match["ext"] not in _EXTENSIONS.values():
             return None
@@ -72,5 +75,5 @@ def outside(uri: str, store: str) -> ImageMissingError:
     """The error for an address that ``store`` (its own address) does not serve."""
     return ImageMissingError(
         f"the address {uri!r} is not one of the frame store at {store}: it takes addresses it made itself, ending in "
-        "ab/cd/<sha256>.<ext>; check that WINDHOVER_FRAMES__* is the same for every service"
+        "ab/<sha256>.<ext>; check that WINDHOVER_FRAMES__* is the same for every service"
     )

@@ -32,7 +32,7 @@ _LISTING_CHUNK = 256
 
 
 class FolderFrameStore:
-    """Frames as files ``<root>/ab/cd/<sha256>.<ext>``; the port's contract is on :class:`FrameStore`.
+    """Frames as files ``<root>/ab/<sha256>.<ext>``; the port's contract is on :class:`FrameStore`.
 
     The folder may be moved: of an address only the content address at its end counts, looked up below the present
     root. So nothing outside the root can be named, and what lies inside is checked against its hash.
@@ -121,9 +121,8 @@ class FolderFrameStore:
         try:
             unfinished.rename(target)
         except FileNotFoundError:
-            for folder in (target.parent.parent, target.parent):
-                folder.mkdir(exist_ok=True)
-                _sync_folder(folder.parent)
+            target.parent.mkdir(exist_ok=True)
+            _sync_folder(self._root)
             unfinished.rename(target)
 
     def _read(self, image: ImageRef, path: Path) -> bytes:
@@ -146,18 +145,17 @@ class FolderFrameStore:
             return verified(image, file.read())
 
     def _walk(self) -> Iterator[StoredObject]:
-        for first in _folders(self._root):
-            for second in _folders(first):
-                for path in sorted(second.iterdir()):
-                    address = ContentAddress.in_path(path.as_posix())
-                    if address is None:
-                        continue
-                    try:
-                        found = path.lstat()
-                    except FileNotFoundError:
-                        continue
-                    modified_at = datetime.fromtimestamp(found.st_mtime, UTC)
-                    yield StoredObject(f"{self._root_uri}/{address.relative}", found.st_size, modified_at)
+        for folder in _folders(self._root):
+            for path in sorted(folder.iterdir()):
+                address = ContentAddress.in_path(path.as_posix())
+                if address is None:
+                    continue
+                try:
+                    found = path.lstat()
+                except FileNotFoundError:
+                    continue
+                modified_at = datetime.fromtimestamp(found.st_mtime, UTC)
+                yield StoredObject(f"{self._root_uri}/{address.relative}", found.st_size, modified_at)
 
     def _probe(self) -> None:
         probe = self._unfinished / f"probe.{uuid4().hex}"

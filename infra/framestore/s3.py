@@ -35,7 +35,7 @@ _HINTS = {
 
 
 class S3FrameStore:
-    """Frames as objects ``s3://bucket/prefix/ab/cd/<sha256>.<ext>``; the port's contract is on :class:`FrameStore`."""
+    """Frames as objects ``s3://bucket/prefix/ab/<sha256>.<ext>``; the port's contract is on :class:`FrameStore`."""
 
     def __init__(self, settings: FrameSettings) -> None:
         """Nothing is connected before the first call, so a service can start while the store is away."""

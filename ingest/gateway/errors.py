@@ -1,4 +1,4 @@
-"""The one error body of the HTTP API (flat, with a stable code and a request id), and which error becomes which answer."""
+"""The one error body of the HTTP API, flat, with a stable code, and which error becomes which answer."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ async def test_objects_lie_under_their_hash_below_the_prefix(s3_server: S3Server
     for prefix, folder in (("a/b", "a/b/"), ("", "")):
         store = open_frame_store(s3_server.settings(prefix=prefix), tmp_path)
         uri = await store.put(b"picture", sha256=sha256, media_type="image/webp")
-        place = f"{s3_server.bucket}/{folder}{sha256[:2]}/{sha256[2:4]}/{sha256}.webp"
+        place = f"{s3_server.bucket}/{folder}{sha256[:2]}/{sha256}.webp"
         assert uri == f"s3://{place}"
         assert (s3_server.data_dir / place).read_bytes() == b"picture"
         await store.delete(uri)

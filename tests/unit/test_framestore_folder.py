@@ -21,7 +21,7 @@ from schemas.events import ImageRef
 
 DATA = b"a picture"
 SHA256 = hashlib.sha256(DATA).hexdigest()
-PLACE = f"{SHA256[:2]}/{SHA256[2:4]}/{SHA256}.png"
+PLACE = f"{SHA256[:2]}/{SHA256}.png"
 
 
 def image(uri: str) -> ImageRef:

@@ -47,7 +47,7 @@ def add(
 
 @app.command()
 def rotate(context: typer.Context, device_id: _DeviceArgument, as_json: JsonOption = False) -> None:
-    """Print a second token; the first stays valid until it is revoked or the next rotation."""
+    """Print a second token; the first stays valid until it is revoked. A third is refused."""
 
     async def work() -> str:
         async with _tokens(context) as tokens:
