@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
+import cv2
 from fastapi import FastAPI
 
 from detectors.predict import Model
@@ -115,6 +116,8 @@ class _Gateway:
 
 
 def _detector(process: Composition, instance_id: str | None) -> Component:
+    # The engine has the cores; OpenCV's own pool would only take turns with it.
+    cv2.setNumThreads(1)
     settings = process.settings.detector
     return DetectorWorker(
         WorkerParts(

@@ -44,8 +44,8 @@ class Windhover:
 
 
 @pytest.fixture
-def windhover(tmp_path: Path) -> Windhover:
-    return Windhover(tmp_path)
+def windhover(server_dir: Path) -> Windhover:
+    return Windhover(server_dir)
 
 
 def picture(path: Path, width: int = 400, height: int = 300) -> Path:
@@ -136,7 +136,7 @@ def test_migrating_up_and_down(windhover: Windhover, empty_dsn: str) -> None:
 
 
 def test_the_demonstration_with_drones_and_with_own_pictures(windhover: Windhover, tmp_path: Path) -> None:
-    report = windhover.json("demo", "--drones", "2", "--frames", "3", "--data-dir", str(tmp_path / "demo"))
+    report = windhover.json("demo", "--drones", "2", "--frames", "3", "--data-dir", str(windhover.folder / "demo"))
     assert isinstance(report, dict)
     assert report["complete"]
     assert [report[name] for name in ("sent", "accepted", "detected", "in_postgres", "seen")] == [6] * 5
@@ -147,7 +147,7 @@ def test_the_demonstration_with_drones_and_with_own_pictures(windhover: Windhove
     folder.mkdir()
     for number in range(2):
         picture(folder / f"{number}.jpg", 640 + number, 480)
-    own = windhover.json("demo", "--source", str(folder), "--data-dir", str(tmp_path / "demo"))
+    own = windhover.json("demo", "--source", str(folder), "--data-dir", str(windhover.folder / "demo"))
     assert isinstance(own, dict)
     assert own["complete"]
     assert own["sent"] == 2
