@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import Self
 from infra.auth.verifier import TokenVerifier
 from infra.broker.open import open_broker
 from infra.broker.port import Broker, Reader
+from infra.database.migrate import upgrade
 from infra.database.pool import Database
 from infra.framestore.open import open_frame_store
 from infra.framestore.port import FrameStore
@@ -100,10 +102,12 @@ class Composition:
 
 
 @asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[Database]:
-    """The database of ``settings`` for one command."""
+async def open_database(settings: Settings, *, migrate: bool = True) -> AsyncIterator[Database]:
+    """The database of ``settings`` for one command; an embedded one is brought to the newest schema first."""
     database = Database.open(settings.database, settings.data_dir)
     try:
+        if migrate and settings.database.url is None:
+            await asyncio.to_thread(upgrade, await database.dsn())
         yield database
     finally:
         await database.close()

@@ -38,7 +38,7 @@ async def _migrate(context: typer.Context, revision: str, *, down: bool) -> None
     from windhover.composition import open_database
 
     settings = context_of(context).settings()
-    async with open_database(settings) as database:
+    async with open_database(settings, migrate=False) as database:
         url = await database.dsn()
         await asyncio.to_thread(downgrade if down else upgrade, url, revision)
         context_of(context).out.print(f"the schema is at {await asyncio.to_thread(current, url) or 'base'}")
