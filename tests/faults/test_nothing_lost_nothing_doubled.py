@@ -219,14 +219,16 @@ def _actions(site: Site) -> list[Callable[[], Awaitable[None]]]:
         await asyncio.to_thread(site.s3.start)
 
     async def join() -> None:
-        for name in ("extra-1", "extra-2"):
+        for name in ("extra-1", "extra-2", "doomed"):
             fleet.start(name, "detector")
 
     async def lose() -> None:
-        fleet.lose("extra-1")
+        # No static name and no restart: the others take over when its session ends.
+        fleet.lose("doomed")
 
     async def leave() -> None:
-        await fleet.leave("extra-2")
+        for name in ("extra-1", "extra-2"):
+            await fleet.leave(name)
 
     actions: list[Callable[[], Awaitable[None]]] = []
     for number in range(WORKER_KILLS):
