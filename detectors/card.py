@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from detectors.errors import ModelLoadError
 from schemas.geometry import Unit
 
-Layout = Literal["yolov8", "yolox"]
+Layout = Literal["yolov8", "yolov5", "nms_inside", "yolox", "yolox_decoded", "rtdetr", "rfdetr"]
 Precision = Literal["f32", "bf16", "auto"]
 """auto: what the engine computes fastest on this machine."""
 
@@ -38,14 +38,19 @@ class InputCard(_Part):
     std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
         default=(1.0, 1.0, 1.0), description="after scaling, in channel order"
     )
-    letterbox: Literal["center", "top_left"] = "center"
+    letterbox: Literal["center", "top_left", "stretch"] = Field(
+        default="center", description="where a tile of another shape lies in the input; stretch changes its shape"
+    )
     pad: Annotated[int, Field(ge=0, le=255)] = 114
 
 
 class ClassCard(_Part):
-    """One thing the model knows, at the place its number has in the model's output."""
+    """One thing the model knows, at the place its number has in the model's output, or with that number as id."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
+    id: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
+        default=None, description="its number in the model's output, where that is not its place in the list"
+    )
     color: _Colour | None = None
     max_size_m: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="its largest side in metres on the ground"
@@ -103,6 +108,19 @@ class ModelCard(_Part):
         if twice:
             raise ValueError(f"classes: {', '.join(twice)} stands there twice; every class needs its own name")
         return self
+
+    @model_validator(mode="after")
+    def _ids_are_complete(self) -> Self:
+        ids = [one.id for one in self.classes if one.id is not None]
+        if ids and len(set(ids)) < len(self.classes):
+            raise ValueError("classes: either no class has an id, or every class has one of its own")
+        return self
+
+    @property
+    def class_ids(self) -> tuple[int, ...] | None:
+        """The numbers of the classes in the model's output, or None when their places in the list are meant."""
+        ids = tuple(one.id for one in self.classes if one.id is not None)
+        return ids or None
 
 
 def default_card_path() -> Path:

@@ -1,4 +1,4 @@
-"""Letterboxing: a picture scaled into the model's input without changing its shape, and the rest padded."""
+"""Letterboxing: a picture scaled into the model's input, as a rule without changing its shape, and the rest padded."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import cv2
 
 from detectors.arrays import ImageArray
 
-Anchor = Literal["center", "top_left"]
-"""Where the picture lies in the model's input: Ultralytics centres it, YOLOX puts it into the top left corner."""
+Anchor = Literal["center", "top_left", "stretch"]
+"""Where the picture lies in the model's input: Ultralytics centres it, YOLOX puts it into the top left corner, RT-DETR
+and RF-DETR stretch it over all of the input, so that its shape changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,10 @@ def place(size: tuple[int, int], within: tuple[int, int], scale: float, anchor: 
 
     The size is rounded to whole pixels per axis (at least 1, at most the input), so the true scale of an axis is
     ``placement.width / width``: whoever maps boxes back has to use that, not ``scale``. When the padding is odd, the
-    larger half is on the right and at the bottom.
+    larger half is on the right and at the bottom. ``stretch`` fills the input, whatever ``scale`` says.
     """
+    if anchor == "stretch":
+        return Placement(0, 0, *within)
     width = min(within[0], max(1, round(size[0] * scale)))
     height = min(within[1], max(1, round(size[1] * scale)))
     if anchor == "top_left":

@@ -18,8 +18,11 @@ from detectors.engines.port import Engine, EngineRequest
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.fragments import resolve_fragments
 from detectors.heads import choose_head
-from detectors.heads.port import Head
+from detectors.heads.classes import ClassNumbers
+from detectors.heads.first_run import first_tiles, objection
+from detectors.heads.port import Head, HeadRequest
 from detectors.merging import merge, suppress_within_tiles
+from detectors.onnx_file import read_onnx_file
 from detectors.tiling import TilePlan, TileSpec
 from schemas.events import DetectOptions
 
@@ -58,7 +61,7 @@ class Model:
         request = EngineRequest(file, card.input, threads or available_threads(), precision or card.precision)
         loaded = load_engine(engine, request)
         try:
-            return cls(card, loaded, _checked_head(card, loaded))
+            return cls(card, loaded, _checked_head(card, loaded, file))
         except BaseException:
             loaded.close()
             raise
@@ -211,24 +214,20 @@ def _best_per_tile(candidates: Candidates) -> Candidates:
     return candidates.take(np.sort(order[place < MAX_CANDIDATES_PER_TILE]))
 
 
-def _checked_head(card: ModelCard, engine: Engine) -> Head:
+def _checked_head(card: ModelCard, engine: Engine, file: Path) -> Head:
     """The head that reads ``engine``'s outputs, found by a run on a blank and a noise tile.
 
     Raises ModelLoadError when shapes, numbers or scores are not those of the card's layout.
     """
-    shape = (card.input.height, card.input.width, 3)
-    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    tiles = np.stack((np.full(shape, card.input.pad, np.uint8), noise))
+    about, size = read_onnx_file(file), (card.input.width, card.input.height)
     try:
-        outputs = engine.run(tiles)
-        shapes = [output.shape for output in outputs]
-        head = choose_head(card.layout, (card.input.width, card.input.height), len(card.classes), shapes)
-        found = head.decode(outputs, -np.inf)
+        outputs = engine.run(first_tiles(*size, card.input.pad))
     except InferenceError as error:
         raise ModelLoadError(f"{card.name} {card.version} failed its first run: {error}") from error
-    if len(found.scores) and not (found.scores.min() >= 0.0 and found.scores.max() <= 1.001):
-        raise ModelLoadError(
-            f"{card.name} {card.version} gives scores from {found.scores.min():.3g} to {found.scores.max():.3g}, "
-            "not 0 to 1: it is not of the layout in its card, or was exported without the final sigmoid"
-        )
+    classes = ClassNumbers(len(card.classes), card.class_ids)
+    request = HeadRequest(*size, classes, tuple(one.name for one in about.outputs))
+    head = choose_head(card.layout, request, [output.shape for output in outputs], about.metadata)
+    against = objection(head, outputs, size)
+    if against is not None:
+        raise ModelLoadError(f"{card.name} {card.version} failed its first run: {against}")
     return head

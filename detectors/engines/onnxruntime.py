@@ -12,7 +12,7 @@ import onnxruntime as ort
 
 from detectors.arrays import ImageArray, Outputs
 from detectors.card import InputCard
-from detectors.engines.port import EngineRequest, fixed_batch
+from detectors.engines.port import EngineRequest, fixed_batch, input_sizes, picture_and_sizes
 from detectors.errors import InferenceError, ModelLoadError
 
 _Input = npt.NDArray[np.float32] | npt.NDArray[np.float16]
@@ -36,14 +36,15 @@ class OnnxRuntimeEngine:
         except Exception as error:  # ONNX Runtime's errors share no base class below Exception
             raise ModelLoadError(f"ONNX Runtime cannot load {request.path}: {error}") from error
         inputs = sessions[0].get_inputs()
-        if len(inputs) != 1:
-            raise ModelLoadError(f"{request.path} takes {len(inputs)} inputs; one picture is expected")
-        if inputs[0].type not in _INPUT_TYPES:
-            raise ModelLoadError(f"{request.path} takes {inputs[0].type}; export it with a float input")
-        shape = [dim if isinstance(dim, int) else None for dim in inputs[0].shape]
+        at, sizes_at = picture_and_sizes([{one.name} for one in inputs], request.path)
+        picture = inputs[at]
+        if picture.type not in _INPUT_TYPES:
+            raise ModelLoadError(f"{request.path} takes {picture.type}; export it with a float input")
+        shape = [dim if isinstance(dim, int) else None for dim in picture.shape]
         self._batch = fixed_batch(shape, request.input, request.path)
-        self._input_name: str = inputs[0].name
-        self._input_type = _INPUT_TYPES[inputs[0].type]
+        self._input_name: str = picture.name
+        self._input_type = _INPUT_TYPES[picture.type]
+        self._constant = {} if sizes_at is None else {inputs[sizes_at].name: input_sizes(request.input, self._batch)}
         self._card = request.input
         self._idle: queue.SimpleQueue[ort.InferenceSession] = queue.SimpleQueue()
         for session in sessions:
@@ -78,7 +79,8 @@ class OnnxRuntimeEngine:
         if len(tiles) < self._batch:
             tiles = np.concatenate((tiles, np.zeros((self._batch - len(tiles), *tiles.shape[1:]), np.uint8)))
         values = to_input(tiles, self._card).astype(self._input_type, copy=False)
-        return [np.asarray(output, np.float32) for output in session.run(None, {self._input_name: values})]
+        outputs = session.run(None, {self._input_name: values, **self._constant})
+        return [np.asarray(output, np.float32) for output in outputs]
 
     def close(self) -> None:
         """See :class:`detectors.engines.port.Engine`."""

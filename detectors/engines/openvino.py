@@ -12,7 +12,7 @@ import openvino as ov
 from openvino import preprocess
 
 from detectors.arrays import ImageArray, Outputs
-from detectors.engines.port import EngineRequest, fixed_batch
+from detectors.engines.port import EngineRequest, fixed_batch, input_sizes, picture_and_sizes
 from detectors.errors import InferenceError, ModelLoadError
 
 _Outputs = list[npt.NDArray[np.float32]]
@@ -28,19 +28,21 @@ class OpenVinoEngine:
         try:
             core = ov.Core()
             model = core.read_model(request.path)
-            if len(model.inputs) != 1:
-                raise ModelLoadError(f"{request.path} takes {len(model.inputs)} inputs; one picture is expected")
-            shape = [dim.get_length() if dim.is_static else None for dim in model.input().partial_shape]
-            self._batch = fixed_batch(shape, request.input, request.path)
+            self._picture, sizes_at = picture_and_sizes([one.get_names() for one in model.inputs], request.path)
+            shape = [dim.get_length() if dim.is_static else None for dim in model.input(self._picture).partial_shape]
             card = request.input
-            model.reshape([self._batch, 3, card.height, card.width])
+            self._batch = fixed_batch(shape, card, request.path)
+            shapes = {self._picture: [self._batch, 3, card.height, card.width]}
+            if sizes_at is not None:
+                shapes[sizes_at] = [self._batch, 2]
+            model.reshape(shapes)
             options: dict[str, str | int] = {
                 "PERFORMANCE_HINT": "THROUGHPUT",
                 "INFERENCE_NUM_THREADS": request.threads,
             }
             if request.precision != "auto":
                 options["INFERENCE_PRECISION_HINT"] = request.precision
-            compiled = core.compile_model(_with_conversion(model, request), "CPU", options)
+            compiled = core.compile_model(_with_conversion(model, request, self._picture), "CPU", options)
             precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
             count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         except RuntimeError as error:
@@ -48,7 +50,10 @@ class OpenVinoEngine:
         self._outputs = range(len(compiled.outputs))
         self._idle: queue.SimpleQueue[ov.InferRequest] = queue.SimpleQueue()
         for _ in range(count):
-            self._idle.put(compiled.create_infer_request())
+            infer = compiled.create_infer_request()
+            if sizes_at is not None:
+                infer.set_input_tensor(sizes_at, ov.Tensor(input_sizes(card, self._batch)))
+            self._idle.put(infer)
         self.reason = (
             f"{request.why}; OpenVINO {ov.__version__.split('-')[0]} computes in {precision} with "
             f"{request.threads} thread(s), {count} tile(s) side by side"
@@ -68,7 +73,8 @@ class OpenVinoEngine:
         try:
             for start in range(0, len(tiles), self._batch):
                 under_way.append(self._take_idle(under_way, parts))
-                under_way[-1].set_input_tensor(ov.Tensor(tiles[start : start + self._batch], shared_memory=True))
+                batch = ov.Tensor(tiles[start : start + self._batch], shared_memory=True)
+                under_way[-1].set_input_tensor(self._picture, batch)
                 under_way[-1].start_async()
             while under_way:
                 self._idle.put(self._collect(under_way, parts))
@@ -107,11 +113,11 @@ def _stopped(request: ov.InferRequest) -> ov.InferRequest:
     return request
 
 
-def _with_conversion(model: ov.Model, request: EngineRequest) -> ov.Model:
-    """``model`` with an input of uint8 NHWC BGR: channel order, scaling and layout become part of the graph."""
+def _with_conversion(model: ov.Model, request: EngineRequest, index: int) -> ov.Model:
+    """``model`` whose input ``index`` is uint8 NHWC BGR: channel order, scaling and layout become part of the graph."""
     card = request.input
     steps = preprocess.PrePostProcessor(model)
-    picture = steps.input()
+    picture = steps.input(index)
     picture.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(
         preprocess.ColorFormat.BGR
     )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from detectors.arrays import ImageArray, Outputs
+import numpy as np
+
+from detectors.arrays import ImageArray, IndexArray, Outputs
 from detectors.card import InputCard, Precision
 from detectors.errors import ModelLoadError
+
+SIZES_INPUT = "orig_target_sizes"
+"""A second input some transformers have: int64 (N, 2), the width and height boxes are wanted in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +80,23 @@ def fixed_batch(shape: list[int | None], card: InputCard, path: Path) -> int:
             "correct input.width and input.height in the card"
         )
     return shape[0] or 1
+
+
+def picture_and_sizes(names: Sequence[Collection[str]], path: Path) -> tuple[int, int | None]:
+    """Which of a model's inputs takes the picture, and which the sizes, if any; ``names``: those each input has.
+
+    Raises ModelLoadError when the model takes anything else.
+    """
+    pictures = [index for index, each in enumerate(names) if SIZES_INPUT not in each]
+    sizes = [index for index, each in enumerate(names) if SIZES_INPUT in each]
+    if len(pictures) != 1 or len(sizes) > 1:
+        listed = ", ".join("/".join(sorted(each)) for each in names)
+        raise ModelLoadError(
+            f"{path} takes {len(names)} inputs ({listed}); one picture is expected, beside it at most {SIZES_INPUT}"
+        )
+    return pictures[0], sizes[0] if sizes else None
+
+
+def input_sizes(card: InputCard, batch: int) -> IndexArray:
+    """int64 (batch, 2): for every tile the input's own width and height, so that boxes come in pixels of the input."""
+    return np.array([[card.width, card.height]] * batch, np.int64)

@@ -1,4 +1,4 @@
-"""Heads: one module per export layout, and the choice among them."""
+"""Heads: one class per export layout, and the choice among them."""
 
 from __future__ import annotations
 
@@ -6,37 +6,92 @@ from collections.abc import Callable, Mapping, Sequence
 
 from detectors.card import Layout
 from detectors.errors import ModelLoadError
-from detectors.heads.port import Head, Shape
+from detectors.heads.detr import RfDetrHead, RtDetrHead
+from detectors.heads.metadata import Metadata, contradiction, layouts_meant
+from detectors.heads.nms_inside import NmsInsideHead
+from detectors.heads.objectness import ObjectnessHead
+from detectors.heads.port import Head, HeadRequest, Shape
 from detectors.heads.yolov8 import YoloV8Head
 from detectors.heads.yolox import YoloXHead
 
-HEADS: Mapping[Layout, Callable[[int, int, int], Head]] = {"yolov8": YoloV8Head, "yolox": YoloXHead}
-"""Layout → head, built from the input's width and height in pixels and the number of classes."""
+HEADS: Mapping[Layout, Callable[[HeadRequest], Head]] = {
+    "yolov8": lambda request: YoloV8Head(request.width, request.height, request.classes.count),
+    "yolov5": lambda request: ObjectnessHead.yolov5(request.width, request.height, request.classes.count),
+    "nms_inside": lambda request: NmsInsideHead(request.classes),
+    "yolox": lambda request: YoloXHead(request.width, request.height, request.classes.count),
+    "yolox_decoded": lambda request: ObjectnessHead.yolox(request.width, request.height, request.classes.count),
+    "rtdetr": RtDetrHead,
+    "rfdetr": RfDetrHead,
+}
+"""Layout → head, built for a request. Where a request fits several layouts, the first one is the most common."""
+
+LAYOUTS: Mapping[Layout, str] = {
+    "yolov8": "YOLOv8 and YOLO11",
+    "yolov5": "YOLOv5",
+    "nms_inside": "YOLO26, or an export with NMS inside",
+    "yolox": "YOLOX as it is exported by default, with raw boxes",
+    "yolox_decoded": "YOLOX exported with decoded boxes",
+    "rtdetr": "RT-DETRv2 and D-FINE",
+    "rfdetr": "RF-DETR",
+}
+"""Layout → the models that have it, for people."""
+
+# These give a class its number or column themselves; all others have one column per class, in the card's order.
+_WITH_IDS: frozenset[Layout] = frozenset({"nms_inside", "rtdetr", "rfdetr"})
 
 
-def choose_head(layout: Layout | None, size: tuple[int, int], classes: int, shapes: Sequence[Shape]) -> Head:
-    """The head for a model whose outputs have ``shapes`` for an input of ``size`` (width, height) and ``classes``.
-
-    With a ``layout`` the model has to be of it; without one the only layout that fits is taken. Raises ModelLoadError
-    that says what was expected and what the model has.
-    """
-    names: list[Layout] = [layout] if layout else list(HEADS)
-    fitting: list[Head] = []
+def fitting_heads(
+    layouts: Sequence[Layout], request: HeadRequest, shapes: Sequence[Shape]
+) -> tuple[dict[Layout, Head], list[str]]:
+    """The heads among ``layouts`` that outputs of ``shapes`` fit, and of the others what they would have."""
+    fitting: dict[Layout, Head] = {}
     reasons: list[str] = []
-    for name in names:
-        head = HEADS[name](*size, classes)
+    for layout in layouts:
+        head = HEADS[layout](request)
         reason = head.mismatch(shapes)
+        if request.classes.stated and layout not in _WITH_IDS:
+            reason = f"{layout} has one column per class in the card's order, without ids"
         if reason is None:
-            fitting.append(head)
+            fitting[layout] = head
         else:
             reasons.append(reason)
+    return fitting, reasons
+
+
+def choose_head(layout: Layout | None, request: HeadRequest, shapes: Sequence[Shape], metadata: Metadata) -> Head:
+    """The head for a model whose outputs have ``shapes`` and whose file carries ``metadata``.
+
+    With a ``layout`` the model has to be of it; without one the only layout that fits by shapes and metadata is
+    taken. Raises ModelLoadError that says what was expected, what the model has, and what to write into the card.
+    """
+    against = contradiction(metadata, request.classes)
+    if against is not None:
+        raise ModelLoadError(f"the model is not what its card says: {against}")
+    fitting, reasons = fitting_heads([layout] if layout else list(HEADS), request, shapes)
+    if len(fitting) > 1:
+        fitting = narrowed(fitting, metadata)
     if len(fitting) == 1:
-        return fitting[0]
+        return next(iter(fitting.values()))
+    has = described(request.outputs, shapes)
     if fitting:
-        raise ModelLoadError(
-            f"outputs {list(shapes)} fit several layouts; write one of {names} as layout into the card"
-        )
+        choices = " or ".join(f"layout: {name} ({LAYOUTS[name]})" for name in fitting)
+        raise ModelLoadError(f"the model has {has}, which several layouts have; write {choices} into the card")
     raise ModelLoadError(
-        f"the model is not what its card says: {'; '.join(reasons)}; "
+        f"the model is not what its card says: {'; '.join(reasons)}; this model has {has}; "
         "check layout, input width and height, and the number of classes in the card"
     )
+
+
+def narrowed(fitting: Mapping[Layout, Head], metadata: Metadata) -> dict[Layout, Head]:
+    """Those of the ``fitting`` heads that the metadata means; all of them when it says nothing."""
+    meant = layouts_meant(metadata)
+    return {name: head for name, head in fitting.items() if meant is None or name in meant} or dict(fitting)
+
+
+def described(names: Sequence[str], shapes: Sequence[Shape]) -> str:
+    """The outputs for people; the first axis is the tile."""
+    parts = [
+        f"{name} (N, {', '.join(map(str, shape[1:]))})"
+        for name, shape in zip(names or ["output"] * len(shapes), shapes, strict=True)
+    ]
+    return f"output {parts[0]}" if len(parts) == 1 else f"outputs {', '.join(parts)}"

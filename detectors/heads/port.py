@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from detectors.arrays import Outputs, RawBoxes
+from detectors.heads.classes import ClassNumbers
 
 Shape = tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class HeadRequest:
+    """What a head is built for.
+
+    width, height: of the model's input in pixels; classes: the card's classes and their numbers in the model's output;
+    outputs: the names of the model's outputs, in their order.
+    """
+
+    width: int
+    height: int
+    classes: ClassNumbers
+    outputs: tuple[str, ...] = ()
+
+
 class Head(Protocol):
-    """Reads one export layout. Built for an input size and a number of classes; keeps no state between calls."""
+    """Reads one export layout. Built for an input size and classes; keeps no state between calls."""
 
     def mismatch(self, shapes: Sequence[Shape]) -> str | None:
-        """Why outputs of ``shapes`` (the first axis is the tile) are not of this layout, or None when they are."""
+        """What this layout's outputs look like when those of ``shapes`` (the first axis is the tile) are not of it,
+        or None when they are."""
         ...
 
     def decode(self, outputs: Outputs, confidence: float) -> RawBoxes:
         """All boxes with a score of at least ``confidence`` (0..1), before any suppression.
 
-        Raises InferenceError when scores or boxes are not numbers.
+        Raises InferenceError when scores or boxes are not numbers, or a class is none of the card's.
         """
         ...

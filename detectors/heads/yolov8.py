@@ -25,7 +25,7 @@ class YoloV8Head:
         rows, usual = self._rows, self._anchors[0]
         if len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][1] == rows and shapes[0][2] in self._anchors:
             return None
-        return f"yolov8 with {rows - 4} classes has one output (N, {rows}, {usual}), this model has {list(shapes)}"
+        return f"yolov8 with {rows - 4} classes has one output (N, {rows}, {usual})"
 
     def decode(self, outputs: Outputs, confidence: float) -> RawBoxes:
         """See :class:`detectors.heads.port.Head`. One box per anchor: that of its best class."""

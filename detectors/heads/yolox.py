@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from detectors.arrays import Outputs, RawBoxes
-from detectors.heads.checks import require_numbers
 from detectors.heads.grids import anchor_count, corners, grid
+from detectors.heads.objectness import rows_above
 from detectors.heads.port import Shape
 
 # exp() of more than this is wider than any input; the cap keeps a wild answer a number.
@@ -28,29 +28,19 @@ class YoloXHead:
         if len(shapes) == 1 and shapes[0][1:] == self._shape:
             return None
         anchors, columns = self._shape
-        return (
-            f"yolox with {columns - 5} classes has one output (N, {anchors}, {columns}), this model has {list(shapes)}"
-        )
+        return f"yolox with {columns - 5} classes has one output (N, {anchors}, {columns})"
 
     def decode(self, outputs: Outputs, confidence: float) -> RawBoxes:
         """See :class:`detectors.heads.port.Head`. One box per anchor: that of its best class."""
         (output,) = outputs
-        objectness = output[:, :, 4]
-        require_numbers(objectness, "scores")
-        # No class score is above 1, so objectness alone rules out nearly all anchors.
-        tiles, anchors = np.nonzero(objectness >= confidence)
-        rows = output[tiles, anchors]
-        require_numbers(rows, "boxes or scores")
-        classes = rows[:, 5:].argmax(axis=1)
-        scores = rows[:, 4] * rows[np.arange(len(rows)), 5 + classes]
-        sure = scores >= confidence
-        rows, cells = rows[sure], self._grid[anchors[sure]]
+        found = rows_above(output, confidence)
+        cells = self._grid[found.anchors]
         strides = cells[:, 2:]
-        centres = (rows[:, :2] + cells[:, :2]) * strides
-        sizes = np.exp(np.minimum(rows[:, 2:4], _LARGEST_LOG_SIZE)) * strides
+        centres = (found.rows[:, :2] + cells[:, :2]) * strides
+        sizes = np.exp(np.minimum(found.rows[:, 2:4], _LARGEST_LOG_SIZE)) * strides
         return RawBoxes(
             boxes=corners(centres, sizes),
-            scores=scores[sure],
-            classes=classes[sure].astype(np.int32),
-            tiles=tiles[sure].astype(np.int32),
+            scores=found.scores,
+            classes=found.classes.astype(np.int32),
+            tiles=found.tiles.astype(np.int32),
         )

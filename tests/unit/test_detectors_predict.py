@@ -42,6 +42,15 @@ SPECS = {
     "yolov8-mean-std": GraphSpec("yolov8", mean=0.45, std=0.22),
     "yolox": GraphSpec("yolox", channels="bgr", scale=1.0),
     "yolox-fixed-batch": GraphSpec("yolox", batch=1),
+    "yolov5": GraphSpec("yolov5"),
+    "yolov5-wide-fixed-batch": GraphSpec("yolov5", width=160, height=96, batch=2),
+    "nms-inside": GraphSpec("nms_inside"),
+    "nms-inside-wide": GraphSpec("nms_inside", width=160, height=96),
+    "yolox-decoded": GraphSpec("yolox_decoded", channels="bgr", scale=1.0),
+    "rtdetr": GraphSpec("rtdetr"),
+    "rtdetr-wide-turned-fixed-batch": GraphSpec("rtdetr", width=160, height=96, batch=3, turned=True),
+    "rfdetr": GraphSpec("rfdetr", mean=0.45, std=0.22, batch=1),
+    "rfdetr-wide-turned": GraphSpec("rfdetr", width=160, height=96, turned=True),
 }
 
 
@@ -147,7 +156,7 @@ def test_a_card_for_whole_frames_cuts_no_tiles_unless_asked(tmp_path: Path) -> N
 
 def test_the_layout_is_recognised_without_being_named(tmp_path: Path) -> None:
     rectangles = {0: (10, 20, 41, 37)}
-    for spec in (GraphSpec("yolov8"), GraphSpec("yolox")):
+    for spec in map(GraphSpec, ("yolov8", "yolov5", "nms_inside", "rtdetr", "rfdetr")):
         with Predictor.load(write_model(tmp_path / spec.layout, spec, layout=None), "onnxruntime") as predictor:
             assert_found(predictor.predict(frame(128, 128, rectangles)), rectangles, 1.0)
 

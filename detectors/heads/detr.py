@@ -1,0 +1,109 @@
+"""Transformers with named outputs: RT-DETRv2 and D-FINE (finished boxes), RF-DETR (queries with logits)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from detectors.arrays import FloatArray, Outputs, RawBoxes
+from detectors.heads.checks import require_numbers
+from detectors.heads.grids import corners
+from detectors.heads.port import HeadRequest, Shape
+
+_Places = dict[str, int]
+
+
+def _places(outputs: tuple[str, ...], wanted: tuple[str, ...]) -> _Places | None:
+    """Where the ``wanted`` outputs stand among ``outputs``, or None when one is missing or another is there."""
+    return {name: outputs.index(name) for name in wanted} if sorted(outputs) == sorted(wanted) else None
+
+
+class RtDetrHead:
+    """``labels`` (N, K), ``boxes`` (N, K, 4) xyxy and ``scores`` (N, K), found by name.
+
+    The engine states the input's own size as ``orig_target_sizes``, so boxes are in pixels of the input.
+    """
+
+    def __init__(self, request: HeadRequest) -> None:
+        self._classes = request.classes
+        self._at = _places(request.outputs, ("labels", "boxes", "scores"))
+
+    def mismatch(self, shapes: Sequence[Shape]) -> str | None:
+        """See :class:`detectors.heads.port.Head`. The number of classes cannot be told from the shapes."""
+        if self._at is not None:
+            labels, boxes, scores = (shapes[self._at[name]] for name in ("labels", "boxes", "scores"))
+            if len(labels) == 2 and labels == scores and boxes == (*labels, 4):
+                return None
+        return "rtdetr has outputs labels (N, K), boxes (N, K, 4) and scores (N, K)"
+
+    def decode(self, outputs: Outputs, confidence: float) -> RawBoxes:
+        """See :class:`detectors.heads.port.Head`."""
+        assert self._at is not None, "decode follows a mismatch() that found none"
+        scores = outputs[self._at["scores"]]
+        require_numbers(scores, "scores")
+        tiles, rows = np.nonzero(scores >= confidence)
+        boxes, labels = outputs[self._at["boxes"]][tiles, rows], outputs[self._at["labels"]][tiles, rows]
+        require_numbers(boxes, "boxes")
+        require_numbers(labels, "labels")
+        classes = self._classes.places(labels)
+        meant = classes >= 0
+        return RawBoxes(
+            boxes=boxes[meant],
+            scores=scores[tiles, rows][meant],
+            classes=classes[meant],
+            tiles=tiles[meant].astype(np.int32),
+        )
+
+
+class RfDetrHead:
+    """``dets`` (N, Q, 4), centre and size as shares of the input, and ``labels`` (N, Q, C), logits; found by name.
+
+    A class stands in the column of its number. Weights trained on COCO have 91 columns, by category id: then the
+    card's classes state their ids, and columns that no class names are left out.
+    """
+
+    def __init__(self, request: HeadRequest) -> None:
+        self._classes = request.classes
+        self._at = _places(request.outputs, ("dets", "labels"))
+        self._size = np.array((request.width, request.height) * 2, np.float32)
+
+    def mismatch(self, shapes: Sequence[Shape]) -> str | None:
+        """See :class:`detectors.heads.port.Head`."""
+        classes = self._classes
+        least = int(classes.numbers.max()) + 1
+        if self._at is not None:
+            dets, labels = shapes[self._at["dets"]], shapes[self._at["labels"]]
+            columns = labels[-1]
+            enough = columns >= least if classes.stated else columns == classes.count
+            if len(labels) == 3 and dets == (*labels[:2], 4) and enough:
+                return None
+        if classes.stated:
+            return f"rfdetr with ids up to {least - 1} has outputs dets (N, Q, 4) and labels (N, Q, {least} or more)"
+        return (
+            f"rfdetr with {classes.count} classes without ids has outputs dets (N, Q, 4) and labels "
+            f"(N, Q, {classes.count}); where labels has more columns, give each class in the card its column as id"
+        )
+
+    def decode(self, outputs: Outputs, confidence: float) -> RawBoxes:
+        """See :class:`detectors.heads.port.Head`. One box per query: that of its best class."""
+        assert self._at is not None, "decode follows a mismatch() that found none"
+        logits = outputs[self._at["labels"]][:, :, self._classes.numbers]
+        best = logits.max(axis=2)
+        require_numbers(best, "scores")
+        scores = _sigmoid(best)
+        tiles, queries = np.nonzero(scores >= confidence)
+        dets = outputs[self._at["dets"]][tiles, queries] * self._size
+        require_numbers(dets, "boxes")
+        return RawBoxes(
+            boxes=corners(dets[:, :2], dets[:, 2:]),
+            scores=scores[tiles, queries],
+            classes=logits[tiles, queries].argmax(axis=1).astype(np.int32),
+            tiles=tiles.astype(np.int32),
+        )
+
+
+def _sigmoid(logits: FloatArray) -> FloatArray:
+    """1 / (1 + exp(-x)) of ``logits`` (any shape); beyond ±80 nothing changes, and no number overflows."""
+    value: FloatArray = (1.0 / (1.0 + np.exp(-np.clip(logits, -80.0, 80.0)))).astype(np.float32)
+    return value

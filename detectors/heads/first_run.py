@@ -1,0 +1,70 @@
+"""The first run of a model, on a blank and on a noise tile: what its answers say against the way they are read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.arrays import ImageArray, Outputs, RawBoxes
+from detectors.errors import InferenceError
+from detectors.heads.port import Head
+
+# Rounding in half precision may give a hair more than 1.
+_HIGHEST_SCORE = 1.001
+# Boxes that reach beyond the input are guesses about what is outside; ones of many times its size are misread.
+_LARGEST_SIDE_OF_INPUT = 16.0
+# What no box in pixels stays below on a tile of noise, and every one given as a share of the input does.
+_LARGEST_SHARE = 2.0
+
+
+def first_tiles(width: int, height: int, pad: int) -> ImageArray:
+    """uint8 (2, height, width, 3): a tile all of ``pad``, and one of noise, the same in every process."""
+    shape = (height, width, 3)
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return np.stack((np.full(shape, pad, np.uint8), noise))
+
+
+def objection(head: Head, outputs: Outputs, size: tuple[int, int]) -> str | None:
+    """Why ``outputs`` (of :func:`first_tiles`) cannot be what ``head`` reads, or None when nothing speaks against it.
+
+    ``size``: width and height of the input in pixels. Of an empty answer nothing can be said: a model with NMS inside
+    may rightly find nothing on both tiles.
+    """
+    try:
+        found = head.decode(outputs, -np.inf)
+    except InferenceError as error:
+        return str(error)
+    if not len(found.scores):
+        return None
+    return _of_scores(found) or _of_sameness(outputs) or _of_boxes(found, size)
+
+
+def _of_scores(found: RawBoxes) -> str | None:
+    low, high = float(found.scores.min()), float(found.scores.max())
+    if not (low >= 0.0 and high <= _HIGHEST_SCORE):
+        return (
+            f"scores are from {low:.3g} to {high:.3g}, not 0 to 1: "
+            "it is not of the layout in its card, or was exported without the final sigmoid"
+        )
+    if high == 0.0:
+        return "score 0 everywhere, a broken export (integer quantisation does this): export it again, at first in f32"
+    return None
+
+
+def _of_sameness(outputs: Outputs) -> str | None:
+    if all(np.array_equal(output[0], output[1]) for output in outputs):
+        return "a blank and a noise tile get the very same answer, a broken export: export it again"
+    return None
+
+
+def _of_boxes(found: RawBoxes, size: tuple[int, int]) -> str | None:
+    boxes = found.boxes
+    if not np.isfinite(boxes).all():
+        return "boxes are infinite: its file is damaged, or the precision is too low for it"
+    sides = boxes[:, 2:] - boxes[:, :2]
+    if (sides < 0).any(axis=1).mean() > 0.5:
+        return "most boxes end before they begin: the layout in its card reads other numbers as corners or sizes"
+    if (sides > _LARGEST_SIDE_OF_INPUT * np.array(size)).any(axis=1).mean() > 0.5:
+        return "most boxes are many times larger than the input: the layout in its card reads other numbers as sizes"
+    if np.abs(boxes).max() <= _LARGEST_SHARE:
+        return "all boxes lie within the first two pixels: they are shares of the input, the layout has pixels"
+    return None

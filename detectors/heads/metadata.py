@@ -1,0 +1,78 @@
+"""What exporters write into an ONNX file's metadata, as far as it helps to read the outputs."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+
+from detectors.card import Layout
+from detectors.heads.classes import ClassNumbers
+
+Metadata = Mapping[str, str]
+
+# A literal longer than this is no list of class names.
+_LONGEST_LITERAL = 1_000_000
+
+
+def _literal(metadata: Metadata, key: str) -> object:
+    """The Python literal under ``key``, or None when there is none that can be read."""
+    text = metadata.get(key, "")
+    if not text or len(text) > _LONGEST_LITERAL:
+        return None
+    try:
+        found: object = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+    return found
+
+
+def class_names(metadata: Metadata) -> dict[int, str] | None:
+    """The names of the classes by their number, where the file states them (``names``)."""
+    found = _literal(metadata, "names")
+    if isinstance(found, list | tuple):
+        found = dict(enumerate(found))
+    if not isinstance(found, dict) or not found:
+        return None
+    names = {number: str(name) for number, name in found.items() if isinstance(number, int) and number >= 0}
+    return dict(sorted(names.items())) if len(names) == len(found) else None
+
+
+def input_size(metadata: Metadata) -> tuple[int, int] | None:
+    """Width and height in pixels the model was exported for (``imgsz``, written as height and width)."""
+    found = _literal(metadata, "imgsz")
+    if isinstance(found, int):
+        return found, found
+    if isinstance(found, list | tuple) and len(found) == 2 and all(isinstance(side, int) for side in found):
+        return int(found[1]), int(found[0])
+    return None
+
+
+def layouts_meant(metadata: Metadata) -> frozenset[Layout] | None:
+    """The layouts an exporter that left this metadata writes, or None when the metadata says nothing of it."""
+    arguments = _literal(metadata, "args")
+    nms = isinstance(arguments, dict) and arguments.get("nms") is True
+    if nms or metadata.get("end2end") == "True":
+        return frozenset({"nms_inside"})
+    if "stride" in metadata and "names" in metadata:
+        return frozenset({"yolov8", "yolov5"})
+    return None
+
+
+def contradiction(metadata: Metadata, classes: ClassNumbers) -> str | None:
+    """What in the metadata contradicts the card or cannot be read at all, or None."""
+    task = metadata.get("task", "detect")
+    if task != "detect":
+        return f"its metadata says task {task!r}; boxes without rotation are read: export the detect model"
+    names = class_names(metadata)
+    if names is None:
+        return None
+    if classes.stated:
+        unknown = sorted(set(classes.numbers.tolist()) - set(names))
+        return f"its metadata names no class {unknown[0]}, the card has it as id" if unknown else None
+    if len(names) != classes.count:
+        listed = ", ".join(list(names.values())[:5]) + (", …" if len(names) > 5 else "")
+        return (
+            f"its metadata names {len(names)} classes ({listed}), the card {classes.count}: list them all in that "
+            "order as classes in the card, or give those you want their number as id"
+        )
+    return None
