@@ -1,0 +1,1 @@
+"""Benchmarks: each measures one part beside what it is compared with, in one run, because machines differ."""

@@ -1,0 +1,231 @@
+"""The detector worker beside its bare engine: tiles per second from frames in a topic to committed detections."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import pictures
+from bench.graphs import SIDE, write_heavy_model
+from bench.measure import Compared, rate, take_turns
+from bench.processes import measured
+from bench.result import RATIO, Figure, Goal, Result
+from detectors.card import default_card_path
+from detectors.decode import decode_image
+from detectors.engines.choose import EngineKind
+from detectors.errors import InferenceError
+from detectors.predict import Model
+from detectors.worker.worker import DetectorWorker, WorkerParts
+from infra.broker.embedded.adapter import EmbeddedBroker
+from infra.broker.port import OutRecord
+from infra.framestore.folder import FolderFrameStore
+from infra.health import Health
+from infra.publishing import event_record
+from infra.settings import DetectorSettings, RetrySettings
+from infra.telemetry import metrics
+from schemas import ids, topics
+from schemas.events import DetectOptions, FrameCaptured, ImageRef
+from schemas.topics import load_topics
+
+GOAL = 0.90
+_DEVICES = 8
+_LARGE, _SMALL = (4000, 3000), (1280, 960)
+_SMALL_PER_LARGE = 4
+_LOOK_S = 0.02
+_PATIENCE_S = 120.0
+_START = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """How long one run takes, about, and how many of them there are."""
+
+    run_s: float
+    rounds: int
+
+
+def run(quick: bool) -> Result:
+    """Each model with each engine; quick: only two of the four, one round."""
+    return measured(lambda folder: _run(folder, quick))
+
+
+async def _run(folder: Path, quick: bool) -> Result:
+    # As in the detector's process: the engine has the cores.
+    cv2.setNumThreads(1)
+    mix = [pictures.scene(*_LARGE, 0), *(pictures.scene(*_SMALL, number) for number in range(_SMALL_PER_LARGE))]
+    typical = decode_image(mix[0].data, max_pixels=10**8)[:SIDE, :SIDE]
+    models = {"windhover-small": default_card_path(), "heavier graph": write_heavy_model(folder / "heavy", typical)}
+    plans: list[tuple[str, EngineKind]] = [("windhover-small", "openvino"), ("heavier graph", "onnxruntime")]
+    if not quick:
+        plans += [("windhover-small", "onnxruntime"), ("heavier graph", "openvino")]
+    load = _Load(1.0, 1) if quick else _Load(5.0, 3)
+    figures: list[Figure] = []
+    for name, engine in sorted(plans, reverse=True):
+        model = await asyncio.to_thread(Model.load, models[name], engine)
+        found = await _compare(folder / f"{name}-{engine}".replace(" ", "-"), model, mix, load)
+        figures += [
+            Figure(f"{name}, {engine}: bare engine", found.bare_rate, "tiles/s"),
+            Figure(f"{name}, {engine}: whole worker", found.our_rate, "tiles/s"),
+            Figure(f"{name}, {engine}: worker over engine", found.ratio, RATIO, Goal(GOAL)),
+        ]
+    return Result("detector", "Detector worker over bare engine", tuple(figures), (_NOTE,))
+
+
+_NOTE = (
+    f"A mix of one {_LARGE[0]}×{_LARGE[1]} and {_SMALL_PER_LARGE} {_SMALL[0]}×{_SMALL[1]} JPEG frames, from the "
+    "embedded broker and the folder store to committed detections, over engine.run on the same tiles cut beforehand, "
+    "from as many threads as the engine wants. Each run begins with an idle worker and ends with its last commit."
+)
+
+
+async def _compare(folder: Path, model: Model, mix: Sequence[pictures.Picture], load: _Load) -> Compared:
+    tiles = [_tiles(model, picture) for picture in mix]
+    batches = [each for one in tiles for each in _batches(one, model.engine.batch_size)]
+    mixes = await asyncio.to_thread(_mixes, model, batches, load.run_s)
+    count = sum(map(len, tiles)) * mixes
+    async with _working(folder, model) as world:
+        numbers = itertools.count()
+
+        async def worker() -> float:
+            records = [await world.frame(mix[n % len(mix)], next(numbers)) for n in range(mixes * len(mix))]
+            return count / await world.answered(records)
+
+        async def bare() -> float:
+            start = time.perf_counter()
+            await asyncio.to_thread(_run_engine, model, batches * mixes)
+            return rate(count, start)
+
+        return await take_turns(worker, bare, load.rounds)
+
+
+def _tiles(model: Model, picture: pictures.Picture) -> NDArray[np.uint8]:
+    image = decode_image(picture.data, max_pixels=picture.width * picture.height)
+    return model.cut(image, model.plan(picture.height, picture.width, DetectOptions()))
+
+
+def _batches(tiles: NDArray[np.uint8], size: int) -> list[NDArray[np.uint8]]:
+    return [tiles[first : first + size] for first in range(0, len(tiles), size)]
+
+
+def _mixes(model: Model, batches: list[NDArray[np.uint8]], run_s: float) -> int:
+    """How many times the bare engine goes through ``batches`` in ``run_s``, at least once."""
+    start = time.perf_counter()
+    _run_engine(model, batches)
+    return max(1, round(run_s / (time.perf_counter() - start)))
+
+
+def _run_engine(model: Model, batches: list[NDArray[np.uint8]]) -> None:
+    """All ``batches`` through the engine, from as many threads as it wants."""
+    waiting, lock, done = iter(batches), threading.Lock(), 0
+
+    def work() -> None:
+        nonlocal done
+        while True:
+            with lock:
+                batch = next(waiting, None)
+            if batch is None:
+                return
+            model.engine.run(batch)
+            with lock:
+                done += 1
+
+    threads = [threading.Thread(target=work) for _ in range(model.engine.parallel)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if done != len(batches):
+        raise InferenceError(f"the bare engine ran {done} of {len(batches)} batches; its error stands above")
+
+
+@dataclass(frozen=True, slots=True)
+class _World:
+    """A broker and a store with a worker on them."""
+
+    broker: EmbeddedBroker
+    store: FolderFrameStore
+
+    async def frame(self, picture: pictures.Picture, number: int) -> OutRecord:
+        """The event of a new frame that shows ``picture``, stored, not yet published."""
+        sha256 = hashlib.sha256(picture.data).hexdigest()
+        uri = await self.store.put(picture.data, sha256=sha256, media_type="image/jpeg")
+        device, moment = f"drone-{number % _DEVICES}", _START + timedelta(seconds=number)
+        event = FrameCaptured(
+            frame_id=ids.frame_id(device, moment, sha256),
+            device_id=device,
+            captured_at=moment,
+            received_at=moment,
+            image=ImageRef(
+                uri=uri,
+                sha256=sha256,
+                size_bytes=len(picture.data),
+                media_type="image/jpeg",
+                width=picture.width,
+                height=picture.height,
+            ),
+        )
+        subject = str(event.frame_id)
+        return event_record(
+            topics.FRAMES_LIVE, event, id=event.frame_id, source="bench", subject=subject, time=moment, key=device
+        )
+
+    async def answered(self, records: Sequence[OutRecord]) -> float:
+        """Publish ``records``; the seconds until the worker has committed all of them.
+
+        Its own count of commits tells when: asking the broker again and again would cost what is being measured.
+        """
+        publisher = await self.broker.publisher()
+        try:
+            wanted = _committed() + len(records)
+            start = time.perf_counter()
+            await publisher.publish(records)
+            async with asyncio.timeout(_PATIENCE_S):
+                while _committed() < wanted:  # noqa: ASYNC110 (the worker tells nobody but its metrics)
+                    await asyncio.sleep(_LOOK_S)
+            return time.perf_counter() - start
+        finally:
+            await publisher.close()
+
+
+def _committed() -> int:
+    """How many frames the workers of this process have committed so far."""
+    (family,) = metrics.RECORDS_CONSUMED.collect()
+    return int(sum(sample.value for sample in family.samples if sample.name.endswith("_total")))
+
+
+@asynccontextmanager
+async def _working(folder: Path, model: Model) -> AsyncIterator[_World]:
+    """A worker with ``model``, which it closes at the end."""
+    declared = load_topics()
+    async with AsyncExitStack() as stack:
+        broker = EmbeddedBroker(folder / "broker.sqlite", declared)
+        stack.push_async_callback(broker.close)
+        store = FolderFrameStore(folder / "frames")
+        stack.push_async_callback(store.close)
+        parts = WorkerParts(
+            broker=broker,
+            store=store,
+            load_model=lambda: model,
+            settings=DetectorSettings(),
+            retry=RetrySettings(),
+            max_answer_bytes=declared[topics.DETECTIONS].max_message_bytes,
+        )
+        stop = asyncio.Event()
+        working = asyncio.create_task(DetectorWorker(parts).run(stop, Health().part("detector")))
+        try:
+            yield _World(broker, store)
+        finally:
+            stop.set()
+            await working

@@ -1,0 +1,79 @@
+"""The gateway process beside a bare handler under the same server: accepted frames of 200 KB per second."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from bench import pictures
+from bench.measure import Run, take_turns
+from bench.processes import Server, free_port, home, measured, running
+from bench.result import RATIO, Figure, Goal, Result
+from bench.uploads import Uploads, new_uploads, send
+
+GOAL = 0.7
+_FRAME_BYTES = 200_000
+_CONNECTIONS = 32
+_APART = 100_000_000
+"""Between the first frame numbers of two servers."""
+_NOTE = (
+    f"{_CONNECTIONS} keep-alive connections, every frame new in time and content. The gateway is the real process: "
+    "token, validation by content, EXIF, folder store and publish to the embedded broker, both durable before the 202. "
+    "The bare handler runs under the same uvicorn settings. The goal is on the durable one, which syncs file and "
+    "folder as the store does; the plain one leaves writing to the kernel, so it is no like for like."
+)
+
+
+def run(quick: bool) -> Result:
+    """Both comparisons, taking turns."""
+    return measured(lambda folder: _run(folder, quick))
+
+
+async def _run(folder: Path, quick: bool) -> Result:
+    frames, rounds = (150, 1) if quick else (1_000, 4)
+    picture = pictures.of_size(_FRAME_BYTES).data
+    async with AsyncExitStack() as stack:
+        place = await stack.enter_async_context(home(folder))
+        token = await place.token("bench")
+        gateway = await stack.enter_async_context(place.windhover("gateway", port_setting="WINDHOVER_GATEWAY__PORT"))
+        durable = await stack.enter_async_context(_bare(folder, "durable"))
+        plain = await stack.enter_async_context(_bare(folder, "plain"))
+        path = "/api/v1/frames"
+        ours, like, unlike = (
+            new_uploads(server.port, path, token, picture, number * _APART)
+            for number, server in enumerate((gateway, durable, plain))
+        )
+        like_for_like = await take_turns(_turn(ours, frames), _turn(like, frames), rounds)
+        not_durable = await take_turns(_turn(ours, frames), _turn(unlike, frames), max(1, rounds // 2))
+        memory_mb = gateway.peak_memory_mb()
+    return Result(
+        "gateway",
+        f"Gateway over a bare handler ({len(picture) // 1000} KB JPEG)",
+        (
+            Figure("bare handler, durable", like_for_like.bare_rate, "frames/s"),
+            Figure("bare handler, plain", not_durable.bare_rate, "frames/s"),
+            Figure("gateway", like_for_like.our_rate, "frames/s"),
+            Figure("gateway over durable handler", like_for_like.ratio, RATIO, Goal(GOAL)),
+            Figure("gateway over plain handler", not_durable.ratio, RATIO),
+            Figure("peak memory of the gateway", memory_mb, "MB"),
+        ),
+        (_NOTE,),
+    )
+
+
+def _turn(uploads: Uploads, frames: int) -> Run:
+    async def turn() -> float:
+        return await send(uploads, frames, _CONNECTIONS)
+
+    return turn
+
+
+@asynccontextmanager
+async def _bare(folder: Path, kind: str) -> AsyncIterator[Server]:
+    port = free_port()
+    command = [sys.executable, "-m", "bench.bare_gateway", str(port), str(folder / kind), kind]
+    async with running(command, dict(os.environ), folder / f"bare-{kind}.log", f"http://127.0.0.1:{port}/") as process:
+        yield Server(process.pid, port)

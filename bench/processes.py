@@ -1,0 +1,155 @@
+"""Windhover's own processes, started for a benchmark: with a database, tokens, free ports, and an end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import uvloop
+
+from bench.result import Result
+from infra.auth.tokens import DeviceTokens
+from infra.database.migrate import upgrade
+from infra.database.pool import Database
+from infra.settings import DatabaseSettings
+from schemas.errors import WindhoverError
+
+_START_TIMEOUT_S = 90.0
+_STOP_TIMEOUT_S = 30.0
+_LOOK_AGAIN_S = 0.1
+_LOG_TAIL = 2_000
+
+
+class BenchError(WindhoverError):
+    """A benchmark cannot go on."""
+
+    code = "BENCH_FAILED"
+
+
+def measured(main: Callable[[Path], Coroutine[None, None, Result]]) -> Result:
+    """What ``main`` finds, given an empty folder; on the event loop that the services run on, too."""
+    loop = uvloop.new_event_loop
+    with tempfile.TemporaryDirectory(prefix="windhover-bench-") as folder, asyncio.Runner(loop_factory=loop) as runner:
+        return runner.run(main(Path(folder)))
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running process and the port it answers on."""
+
+    pid: int
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def peak_memory_mb(self) -> float:
+        """The most memory the process has held so far (VmHWM), in megabytes. Linux only."""
+        for line in Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+        raise BenchError(f"/proc/{self.pid}/status has no VmHWM: peak memory can be measured on Linux only")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A data folder and a migrated database that the processes of one benchmark share."""
+
+    folder: Path
+    database: Database
+    dsn: str
+
+    async def token(self, device_id: str) -> str:
+        """A token of a new device."""
+        return await DeviceTokens(self.database).add(device_id)
+
+    @asynccontextmanager
+    async def windhover(
+        self, *arguments: str, port_setting: str | None = None, **settings: object
+    ) -> AsyncIterator[Server]:
+        """`windhover` with ``arguments``, ready to work; ``port_setting`` is the variable that takes its port.
+
+        ``settings`` are environment variables without their prefix. Raises BenchError when it does not get ready.
+        """
+        port, health_port = free_port(), free_port()
+        environment = {
+            **os.environ,
+            "WINDHOVER_DATA_DIR": str(self.folder),
+            "WINDHOVER_DATABASE__URL": self.dsn,
+            "WINDHOVER_TELEMETRY__HEALTH_PORT": str(health_port),
+            "WINDHOVER_TELEMETRY__LOG_LEVEL": "WARNING",
+            **{f"WINDHOVER_{name}": str(value) for name, value in settings.items()},
+        }
+        if port_setting is not None:
+            environment[port_setting] = str(port)
+        command = [sys.executable, "-m", "windhover", *arguments]
+        log = self.folder / f"{'-'.join(arguments)}.log"
+        ready = f"http://127.0.0.1:{health_port}/health/ready"
+        async with running(command, environment, log, ready) as process:
+            yield Server(process.pid, port)
+
+
+@asynccontextmanager
+async def home(folder: Path) -> AsyncIterator[Home]:
+    """A data folder with a PostgreSQL server of its own, migrated."""
+    database = Database.open(DatabaseSettings(), folder)
+    try:
+        dsn = await database.dsn()
+        await asyncio.to_thread(upgrade, dsn)
+        yield Home(folder, database, dsn)
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def running(
+    command: Sequence[str], environment: dict[str, str], log: Path, ready_url: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The process of ``command`` once ``ready_url`` answers 200; ended at the end, with force if need be."""
+    with log.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=output, stderr=output)
+    try:
+        await _until_ready(ready_url, process, log)
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+async def _until_ready(url: str, process: asyncio.subprocess.Process, log: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        answer = "no answer"
+        while time.monotonic() < deadline and process.returncode is None:
+            try:
+                async with session.get(url) as response:
+                    if response.status == 200:
+                        return
+                    answer = await response.text()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                answer = str(error)
+            await asyncio.sleep(_LOOK_AGAIN_S)
+    tail = log.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL:]
+    raise BenchError(f"{log.stem} did not get ready ({answer}); its log ends: {tail}")
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])

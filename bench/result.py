@@ -1,0 +1,79 @@
+"""What a benchmark finds: figures, some with a goal, and how it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+RATIO = "×"
+"""The unit of a ratio; ratios are what can be compared between machines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a figure should reach, or stay below."""
+
+    bound: float
+    kind: Literal["at least", "below"] = "at least"
+
+    def met_by(self, value: float) -> bool:
+        """Whether ``value`` is good enough."""
+        return value >= self.bound if self.kind == "at least" else value < self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number: what it is, its unit, and the goal when there is one."""
+
+    name: str
+    value: float
+    unit: str
+    goal: Goal | None = None
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the goal is met; None without a goal."""
+        return None if self.goal is None else self.goal.met_by(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All figures of one benchmark. ``notes`` say what a reader must know to judge them."""
+
+    name: str
+    title: str
+    figures: tuple[Figure, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """The figures that compare, by name."""
+        return {figure.name: figure.value for figure in self.figures if figure.unit == RATIO}
+
+    @property
+    def passed(self) -> bool:
+        """Whether every goal is met."""
+        return all(figure.passed is not False for figure in self.figures)
+
+    @property
+    def command(self) -> str:
+        """How to measure it again."""
+        return f"python -m bench {self.name}"
+
+    def as_json(self) -> dict[str, object]:
+        """The result for scripts."""
+        figures = [{**asdict(figure), "passed": figure.passed} for figure in self.figures]
+        return {
+            "name": self.name,
+            "title": self.title,
+            "command": self.command,
+            "passed": self.passed,
+            "ratios": self.ratios,
+            "figures": figures,
+            "notes": list(self.notes),
+        }
+
+
+Bench = Callable[[bool], Result]
+"""A benchmark: called with whether to be quick, which means smaller and less exact."""

@@ -1,0 +1,115 @@
+"""The live stream with a thousand clients in another process: deliveries per second, and how late they are."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sys
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+from bench.answers import answer
+from bench.processes import BenchError, Server, home, measured
+from bench.result import Figure, Result
+from infra.broker.open import open_broker
+from infra.broker.port import OutRecord, Publisher
+from infra.publishing import event_record
+from infra.settings import BrokerSettings
+from schemas import topics
+from schemas.topics import load_topics
+
+_CLIENTS = 1_000
+_FILES_NEEDED = 4_096
+_DETECTIONS = 5
+_EVENTS_PER_S = 20.0
+_START_TIMEOUT_S = 60.0
+_NOTE = (
+    f"`windhover sink sse` as its own process; the clients are plain sockets in a second process and parse what comes; "
+    f"events with {_DETECTIONS} detections. Paced: {_EVENTS_PER_S:g} events/s, latency from just before the publish to "
+    "the bytes in the client. Burst: all events published at once, until the last client has the last one."
+)
+
+
+def run(quick: bool) -> Result:
+    """A paced stretch, then a burst."""
+    _raise_file_limit()
+    return measured(lambda folder: _run(folder, quick))
+
+
+def _raise_file_limit() -> None:
+    """Let this process and its children hold a socket per client. Raises BenchError where that is not allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < _FILES_NEEDED:
+        raise BenchError(f"at most {hard} files may be open; {_FILES_NEEDED} are needed (ulimit -n)")
+    if soft != resource.RLIM_INFINITY and soft < _FILES_NEEDED:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES_NEEDED, hard))
+
+
+async def _run(folder: Path, quick: bool) -> Result:
+    paced, burst = (40, 50) if quick else (200, 300)
+    async with AsyncExitStack() as stack:
+        place = await stack.enter_async_context(home(folder))
+        server = await stack.enter_async_context(place.windhover("sink", "sse", port_setting="WINDHOVER_SSE__PORT"))
+        broker = open_broker(BrokerSettings(), folder, load_topics())
+        stack.push_async_callback(broker.close)
+        publisher = await broker.publisher()
+        stack.push_async_callback(publisher.close)
+        paced_told = await _stretch(server, publisher, range(paced), 1 / _EVENTS_PER_S)
+        burst_told = await _stretch(server, publisher, range(paced, paced + burst), 0.0)
+        memory_mb = server.peak_memory_mb()
+    return Result(
+        "sse",
+        f"Live stream, {_CLIENTS} clients",
+        (
+            Figure("paced: latency, p50", paced_told["p50_ms"], "ms"),
+            Figure("paced: latency, p99", paced_told["p99_ms"], "ms"),
+            Figure("burst: deliveries", burst_told["deliveries_per_s"], "events/s"),
+            Figure("peak memory of the sink", memory_mb, "MB"),
+        ),
+        (_NOTE,),
+    )
+
+
+async def _stretch(server: Server, publisher: Publisher, numbers: range, interval_s: float) -> dict[str, float]:
+    """Publish answers ``numbers`` while new clients listen; what the clients tell about it."""
+    clients = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "bench.sse_clients", str(server.port), str(_CLIENTS), str(len(numbers))),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert clients.stdout is not None
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            ready = await clients.stdout.readline()
+        if ready != b"ready\n":
+            raise BenchError("the clients of the live stream could not connect; their error stands above")
+        if interval_s:
+            for number in numbers:
+                await publisher.publish([_record(number)])
+                await asyncio.sleep(interval_s)
+        else:
+            await publisher.publish([_record(number) for number in numbers])
+        told, _ = await asyncio.wait_for(clients.communicate(), _START_TIMEOUT_S)
+    finally:
+        if clients.returncode is None:
+            clients.kill()
+            await clients.wait()
+    found: dict[str, float] = orjson.loads(told)
+    return found
+
+
+def _record(number: int) -> OutRecord:
+    """An answer detected just now: the clients take its ``detected_at`` for the start."""
+    event = answer(number, _DETECTIONS, datetime.now(UTC))
+    return event_record(
+        topics.DETECTIONS,
+        event,
+        id=event.id,
+        source="/windhover/bench",
+        subject=str(event.frame_id),
+        time=event.detected_at,
+        key=event.device_id,
+    )
