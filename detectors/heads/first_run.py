@@ -14,6 +14,9 @@ _HIGHEST_SCORE = 1.001
 _LARGEST_SIDE_OF_INPUT = 16.0
 # What no box in pixels stays below on a tile of noise, and every one given as a share of the input does.
 _LARGEST_SHARE = 2.0
+# Many boxes that all lie within this share of the input, at its top left, are offsets from grids read as pixels.
+_CORNER_OF_INPUT = 0.05
+_MANY_BOXES = 20
 
 
 def first_tiles(width: int, height: int, pad: int) -> ImageArray:
@@ -65,6 +68,11 @@ def _of_boxes(found: RawBoxes, size: tuple[int, int]) -> str | None:
         return "most boxes end before they begin: the layout in its card reads other numbers as corners or sizes"
     if (sides > _LARGEST_SIDE_OF_INPUT * np.array(size)).any(axis=1).mean() > 0.5:
         return "most boxes are many times larger than the input: the layout in its card reads other numbers as sizes"
-    if np.abs(boxes).max() <= _LARGEST_SHARE:
+    farthest = float(np.abs(boxes).max())
+    if farthest <= _LARGEST_SHARE:
         return "all boxes lie within the first two pixels: they are shares of the input, the layout has pixels"
+    if len(boxes) >= _MANY_BOXES and farthest <= _CORNER_OF_INPUT * min(size):
+        return (
+            "all boxes lie in the top left corner: they are offsets from a grid (layout: yolox), the layout has pixels"
+        )
     return None

@@ -15,6 +15,7 @@ from detectors.heads.metadata import class_names, input_size
 from detectors.heads.nms_inside import NmsInsideHead
 from detectors.heads.objectness import ObjectnessHead
 from detectors.heads.port import HeadRequest
+from detectors.heads.yolox import YoloXHead
 from detectors.onnx_file import read_onnx_file
 from detectors.predict import Model
 from tests.support_graphs import GraphSpec, write_model
@@ -96,8 +97,7 @@ def test_a_card_may_name_some_of_the_classes_by_their_ids(tmp_path: Path) -> Non
 
 
 def test_boxes_read_with_another_meaning_are_noticed() -> None:
-    head = NmsInsideHead(ClassNumbers(1))
-    size = (640, 640)
+    head, size = NmsInsideHead(ClassNumbers(1)), (640, 640)
     centres = np.zeros((2, 4, 6), np.float32)
     centres[1] = [300, 300, 20, 20, 0.9, 0]
     assert "end before they begin" in str(objection(head, (centres,), size))
@@ -107,6 +107,12 @@ def test_boxes_read_with_another_meaning_are_noticed() -> None:
     endless = np.zeros((2, 4, 6), np.float32)
     endless[1] = [0, 0, np.inf, 5, 0.9, 0]
     assert "infinite" in str(objection(head, (endless,), size))
+    raw = np.random.default_rng(1).uniform(-2, 4, (2, 8400, 6)).astype(np.float32)
+    raw[..., 2:4], raw[..., 4:] = 1.5, 0.5
+    assert "offsets from a grid" in str(objection(ObjectnessHead.yolox(*size, 1), (raw,), size))
+    decoded = np.random.default_rng(1).uniform(30, 600, (2, 8400, 6)).astype(np.float32)
+    decoded[..., 4:] = 0.5
+    assert "many times larger" in str(objection(YoloXHead(*size, 1), (decoded,), size))
     good = np.zeros((2, 4, 6), np.float32)
     good[1, 0] = [10, 10, 40, 40, 0.9, 0]
     assert objection(head, (good,), size) is None
