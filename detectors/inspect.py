@@ -18,7 +18,7 @@ from detectors.errors import InferenceError, ModelLoadError
 from detectors.heads import HEADS, LAYOUTS, described, fitting_heads, narrowed
 from detectors.heads.classes import ClassNumbers
 from detectors.heads.first_run import first_tiles, objection
-from detectors.heads.metadata import class_names, contradiction, input_size
+from detectors.heads.metadata import class_names, input_size
 from detectors.heads.port import Head, HeadRequest, Shape
 from detectors.onnx_file import OnnxFile, TensorInfo, read_onnx_file
 
@@ -234,17 +234,14 @@ def _readings(
     for each in [layout] if layout else list(HEADS):
         cards = _classes(about, names, _columns(each, about, shapes))
         numbers = ClassNumbers(len(cards), tuple(card.id for card in cards if card.id is not None) or None)
-        against = contradiction(about.metadata, numbers)
-        if against is not None:
-            raise ModelLoadError(f"this model cannot be read: {against}")
-        heads, why_not = fitting_heads([each], HeadRequest(*size, numbers, output_names), shapes)
+        heads, why_not = fitting_heads([each], HeadRequest(*size, numbers, output_names), shapes, about.metadata)
         fitting.update(heads)
         reasons += why_not
         classes[each] = cards
     if not fitting:
         raise ModelLoadError(
-            f"this model has {described(output_names, shapes)}, which no known layout has: {'; '.join(reasons)}; "
-            "export a detect model without further outputs, or state its classes with --classes"
+            f"this model has {described(output_names, shapes)}, and that fits no layout looked for: "
+            f"{'; '.join(reasons)}; export a detect model without further outputs, or state its classes with --classes"
         )
     return [_Reading(name, head, classes[name]) for name, head in narrowed(fitting, about.metadata).items()]
 

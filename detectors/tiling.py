@@ -80,7 +80,8 @@ def plan_tiles(frame_width: int, frame_height: int, spec: TileSpec) -> TilePlan:
     """The plan for a frame of ``frame_width`` × ``frame_height`` pixels (both > 0).
 
     All tiles of the grid are magnified alike, also those of a frame smaller than a tile, because the model knows
-    objects by their size in pixels. The whole-frame tile is left out when one tile of the grid is the frame already.
+    objects by their size in pixels; only where the card stretches, each fills the input. The whole-frame tile is left
+    out when one tile of the grid is the frame already.
     """
     if frame_width <= 0 or frame_height <= 0:
         raise ValueError(f"a frame of {frame_width}×{frame_height} pixels cannot be cut; both sides must be positive")

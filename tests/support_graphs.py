@@ -24,7 +24,9 @@ SCORES = (0.9, 0.8, 0.7)
 OPSET, IR_VERSION = 17, 8
 
 Layout = Literal["yolov8", "yolov5", "nms_inside", "yolox", "yolox_decoded", "rtdetr", "rfdetr"]
-Fault = Literal["nan", "logits", "extra_class", "two_outputs", "zero_scores", "constant", "normalised", "other_input"]
+Fault = Literal[
+    "nan", "logits", "extra_class", "two_outputs", "zero_scores", "constant", "normalised", "other_input", "float_sizes"
+]
 # The rows of layouts that answer with finished boxes, and where RF-DETR has the three classes among its columns.
 FINISHED_ROWS, RFDETR_COLUMNS, RFDETR_IDS = 20, 91, (3, 17, 90)
 LETTERBOX: Mapping[Layout, str] = {
@@ -249,7 +251,8 @@ def _file(graph: _Builder, spec: GraphSpec, outputs: dict[str, str]) -> bytes:
     sides = ["height", "width"] if spec.dynamic else [spec.height, spec.width]
     inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, *sides])]
     if spec.layout == "rtdetr":
-        inputs.append(helper.make_tensor_value_info("orig_target_sizes", TensorProto.INT64, [batch, 2]))
+        kind = TensorProto.FLOAT if spec.fault == "float_sizes" else TensorProto.INT64
+        inputs.append(helper.make_tensor_value_info("orig_target_sizes", kind, [batch, 2]))
     if spec.fault == "other_input":
         inputs.append(helper.make_tensor_value_info("prompt", TensorProto.INT64, [batch, 2]))
     if spec.fault == "two_outputs":

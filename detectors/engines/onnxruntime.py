@@ -12,7 +12,7 @@ import onnxruntime as ort
 
 from detectors.arrays import ImageArray, Outputs
 from detectors.card import InputCard
-from detectors.engines.port import EngineRequest, fixed_batch, input_sizes, picture_and_sizes
+from detectors.engines.port import EngineRequest, fixed_batch, input_sizes, picture_and_sizes, require_int64
 from detectors.errors import InferenceError, ModelLoadError
 
 _Input = npt.NDArray[np.float32] | npt.NDArray[np.float16]
@@ -44,7 +44,10 @@ class OnnxRuntimeEngine:
         self._batch = fixed_batch(shape, request.input, request.path)
         self._input_name: str = picture.name
         self._input_type = _INPUT_TYPES[picture.type]
-        self._constant = {} if sizes_at is None else {inputs[sizes_at].name: input_sizes(request.input, self._batch)}
+        self._constant = {}
+        if sizes_at is not None:
+            require_int64(inputs[sizes_at].type == "tensor(int64)", request.path)
+            self._constant = {inputs[sizes_at].name: input_sizes(request.input, self._batch)}
         self._card = request.input
         self._idle: queue.SimpleQueue[ort.InferenceSession] = queue.SimpleQueue()
         for session in sessions:

@@ -12,7 +12,7 @@ import openvino as ov
 from openvino import preprocess
 
 from detectors.arrays import ImageArray, Outputs
-from detectors.engines.port import EngineRequest, fixed_batch, input_sizes, picture_and_sizes
+from detectors.engines.port import EngineRequest, fixed_batch, input_sizes, picture_and_sizes, require_int64
 from detectors.errors import InferenceError, ModelLoadError
 
 _Outputs = list[npt.NDArray[np.float32]]
@@ -34,6 +34,7 @@ class OpenVinoEngine:
             self._batch = fixed_batch(shape, card, request.path)
             shapes = {self._picture: [self._batch, 3, card.height, card.width]}
             if sizes_at is not None:
+                require_int64(model.input(sizes_at).get_element_type() == ov.Type.i64, request.path)
                 shapes[sizes_at] = [self._batch, 2]
             model.reshape(shapes)
             options: dict[str, str | int] = {

@@ -97,6 +97,12 @@ def picture_and_sizes(names: Sequence[Collection[str]], path: Path) -> tuple[int
     return pictures[0], sizes[0] if sizes else None
 
 
+def require_int64(is_int64: bool, path: Path) -> None:
+    """Raises ModelLoadError when the sizes a model takes are of another type than they are given in."""
+    if not is_int64:
+        raise ModelLoadError(f"{path} takes {SIZES_INPUT} that are not int64; export it with int64 sizes")
+
+
 def input_sizes(card: InputCard, batch: int) -> IndexArray:
     """int64 (batch, 2): for every tile the input's own width and height, so that boxes come in pixels of the input."""
     return np.array([[card.width, card.height]] * batch, np.int64)

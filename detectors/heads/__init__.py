@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from detectors.card import Layout
 from detectors.errors import ModelLoadError
 from detectors.heads.detr import RfDetrHead, RtDetrHead
-from detectors.heads.metadata import Metadata, contradiction, layouts_meant
+from detectors.heads.metadata import Metadata, foreign_task, layouts_meant, names_against
 from detectors.heads.nms_inside import NmsInsideHead
 from detectors.heads.objectness import ObjectnessHead
 from detectors.heads.port import Head, HeadRequest, Shape
@@ -36,14 +36,22 @@ LAYOUTS: Mapping[Layout, str] = {
 }
 """Layout → the models that have it, for people."""
 
-# These give a class its number or column themselves; all others have one column per class, in the card's order.
-_WITH_IDS: frozenset[Layout] = frozenset({"nms_inside", "rtdetr", "rfdetr"})
+# These give each box its class's number, so that only the metadata tells how many classes there are.
+_NUMBERED: frozenset[Layout] = frozenset({"nms_inside", "rtdetr"})
+# In these a class may have any number or column; all others have one column per class, in the card's order.
+_WITH_IDS = _NUMBERED | {"rfdetr"}
 
 
 def fitting_heads(
-    layouts: Sequence[Layout], request: HeadRequest, shapes: Sequence[Shape]
+    layouts: Sequence[Layout], request: HeadRequest, shapes: Sequence[Shape], metadata: Metadata
 ) -> tuple[dict[Layout, Head], list[str]]:
-    """The heads among ``layouts`` that outputs of ``shapes`` fit, and of the others what they would have."""
+    """The heads among ``layouts`` that outputs of ``shapes`` fit, and of the others what they would have.
+
+    Raises ModelLoadError when the metadata says that the model does something else than to find boxes.
+    """
+    foreign = foreign_task(metadata)
+    if foreign is not None:
+        raise ModelLoadError(f"the model cannot be read: {foreign}")
     fitting: dict[Layout, Head] = {}
     reasons: list[str] = []
     for layout in layouts:
@@ -51,6 +59,8 @@ def fitting_heads(
         reason = head.mismatch(shapes)
         if request.classes.stated and layout not in _WITH_IDS:
             reason = f"{layout} has one column per class in the card's order, without ids"
+        if reason is None and layout in _NUMBERED:
+            reason = names_against(metadata, request.classes)
         if reason is None:
             fitting[layout] = head
         else:
@@ -64,10 +74,7 @@ def choose_head(layout: Layout | None, request: HeadRequest, shapes: Sequence[Sh
     With a ``layout`` the model has to be of it; without one the only layout that fits by shapes and metadata is
     taken. Raises ModelLoadError that says what was expected, what the model has, and what to write into the card.
     """
-    against = contradiction(metadata, request.classes)
-    if against is not None:
-        raise ModelLoadError(f"the model is not what its card says: {against}")
-    fitting, reasons = fitting_heads([layout] if layout else list(HEADS), request, shapes)
+    fitting, reasons = fitting_heads([layout] if layout else list(HEADS), request, shapes, metadata)
     if len(fitting) > 1:
         fitting = narrowed(fitting, metadata)
     if len(fitting) == 1:

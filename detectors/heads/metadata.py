@@ -58,11 +58,14 @@ def layouts_meant(metadata: Metadata) -> frozenset[Layout] | None:
     return None
 
 
-def contradiction(metadata: Metadata, classes: ClassNumbers) -> str | None:
-    """What in the metadata contradicts the card or cannot be read at all, or None."""
+def foreign_task(metadata: Metadata) -> str | None:
+    """Why a model of the task the metadata states cannot be read, or None."""
     task = metadata.get("task", "detect")
-    if task != "detect":
-        return f"its metadata says task {task!r}; boxes without rotation are read: export the detect model"
+    return None if task == "detect" else f"its metadata says task {task!r}; export the model for task detect"
+
+
+def names_against(metadata: Metadata, classes: ClassNumbers) -> str | None:
+    """What the names in the metadata say against the card's ``classes``, or None."""
     names = class_names(metadata)
     if names is None:
         return None

@@ -96,6 +96,11 @@ def test_a_card_may_name_some_of_the_classes_by_their_ids(tmp_path: Path) -> Non
     model.close()
 
 
+def test_columns_count_more_than_names_that_are_out_of_date(tmp_path: Path) -> None:
+    stale = {**NAMES, "names": "['one', 'two']"}
+    Model.load(write_model(tmp_path, GraphSpec(metadata=stale)), "onnxruntime", threads=1).close()
+
+
 def test_boxes_read_with_another_meaning_are_noticed() -> None:
     head, size = NmsInsideHead(ClassNumbers(1)), (640, 640)
     centres = np.zeros((2, 4, 6), np.float32)

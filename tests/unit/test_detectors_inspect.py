@@ -135,7 +135,11 @@ def test_strange_class_names_become_a_card_that_loads(tmp_path: Path) -> None:
     [
         (GraphSpec("yolox", channels="bgr", scale=1.0), (), "--layout yolox (YOLOX as it is exported by default"),
         (GraphSpec("yolov8"), ("a", "b"), "yolov8 with 2 classes has one output"),
-        (GraphSpec("yolov8", fault="two_outputs"), (), "outputs output0 (N, 7, 336), output1 (N, 7, 336), which no"),
+        (
+            GraphSpec("yolov8", fault="two_outputs"),
+            (),
+            "outputs output0 (N, 7, 336), output1 (N, 7, 336), and that fits no",
+        ),
         (GraphSpec("yolov8", metadata={"task": "segment"}), (), "task 'segment'"),
         (GraphSpec("yolov8", fault="zero_scores"), (), "score 0 everywhere"),
         (GraphSpec("yolov8", fault="nan"), (), "not numbers"),
@@ -201,6 +205,8 @@ def test_the_verb_prints_writes_and_refuses(tmp_path: Path, monkeypatch: pytest.
     assert isinstance(wrong.exception, SettingsError)
     assert "yolov8, yolov5" in str(wrong.exception)
     other = run(app, ["model", "inspect", path, "--layout", "yolov5", "--classes", "a, b"])
+    assert "yolov5 with 2 classes" in str(other.exception)
+    other = run(app, ["model", "inspect", path, "--classes", "a, b"])
     assert "names 3 classes (red, green, blue), the card 2" in str(other.exception)
     wrong = run(app, ["model", "inspect", path, "--size", "640"])
     assert "--size 640: not a size" in str(wrong.exception)

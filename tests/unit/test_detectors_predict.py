@@ -70,10 +70,11 @@ def test_known_boxes_come_back_within_a_pixel(tmp_path: Path, spec: GraphSpec, e
             assert_found(predictor.predict(image, whole), rectangles, 300 / spec.width)
 
 
+@pytest.mark.parametrize("layout", ["yolov8", "rtdetr"])
 @pytest.mark.parametrize("size", [(64, 48), (128, 128), (129, 127), (90, 300)])
-def test_frames_of_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_frames_of_any_size(tmp_path: Path, size: tuple[int, int], layout: Literal["yolov8", "rtdetr"]) -> None:
     rectangles = {0: (5, 7, 30, 21), 1: (40, 30, 60, 44)}
-    with Predictor.load(write_model(tmp_path), "onnxruntime") as predictor:
+    with Predictor.load(write_model(tmp_path, GraphSpec(layout)), "onnxruntime") as predictor:
         assert_found(predictor.predict(frame(*size, rectangles)), rectangles, 1.0)
         with_whole = predictor.predict(frame(*size, rectangles), DetectOptions(whole_frame=True))
         assert sorted(with_whole.classes.tolist()) == [0, 1]
@@ -174,6 +175,8 @@ def test_the_layout_is_recognised_without_being_named(tmp_path: Path) -> None:
         (GraphSpec(fault="nan"), {}, "not numbers"),
         (GraphSpec("yolox", fault="nan"), {}, "not numbers"),
         (GraphSpec(fault="logits"), {}, "not 0 to 1"),
+        (GraphSpec("rtdetr", fault="float_sizes"), {}, "orig_target_sizes that are not int64"),
+        (GraphSpec("rtdetr", fault="other_input"), {}, "takes 3 inputs"),
         (GraphSpec(), {"input": {"width": 64, "height": 64}}, "input.width"),
         (GraphSpec(batch=2), {"input": {"width": 128, "height": 96}}, "input.width"),
     ],
