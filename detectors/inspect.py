@@ -213,14 +213,11 @@ def _classes(about: OnnxFile, names: Sequence[str], count: int | None) -> tuple[
     if given is None:
         given = {number: f"class_{number}" for number in range(count or _USUAL_CLASSES)}
     in_order = list(given) == list(range(len(given)))
-    seen: set[str] = set()
-    cards = []
-    for number, name in given.items():
-        plain = name[:_LONGEST_NAME].strip() or f"class_{number}"
-        unique = f"{plain[: _LONGEST_NAME - 10]} ({number})" if plain in seen else plain
-        seen.add(unique)
-        cards.append(ClassCard(name=unique, id=None if in_order else number))
-    return tuple(cards)
+    plain = {number: name[:_LONGEST_NAME].strip() for number, name in given.items()}
+    if len(set(plain.values())) < len(plain) or "" in plain.values():
+        # With its number behind it no name can be that of another class.
+        plain = {number: f"{name[: _LONGEST_NAME - 10] or 'class'} ({number})" for number, name in plain.items()}
+    return tuple(ClassCard(name=name, id=None if in_order else number) for number, name in plain.items())
 
 
 def _readings(

@@ -12,6 +12,8 @@ Metadata = Mapping[str, str]
 
 # A literal longer than this is no list of class names.
 _LONGEST_LITERAL = 1_000_000
+# As in the card.
+_LARGEST_ID = 100_000
 
 
 def _literal(metadata: Metadata, key: str) -> object:
@@ -33,7 +35,9 @@ def class_names(metadata: Metadata) -> dict[int, str] | None:
         found = dict(enumerate(found))
     if not isinstance(found, dict) or not found:
         return None
-    names = {number: str(name) for number, name in found.items() if isinstance(number, int) and number >= 0}
+    names = {
+        number: str(name) for number, name in found.items() if isinstance(number, int) and 0 <= number <= _LARGEST_ID
+    }
     return dict(sorted(names.items())) if len(names) == len(found) else None
 
 

@@ -123,7 +123,7 @@ def test_a_size_the_file_or_a_card_cannot_have_is_refused(
 def test_strange_class_names_become_a_card_that_loads(tmp_path: Path) -> None:
     names = {"names": str({0: "car", 1: "car", 2: ""}), "stride": "32"}
     found = look(file_of(tmp_path, GraphSpec("yolov8", metadata=names)))
-    assert [one.name for one in found.card.classes] == ["car", "car (1)", "class_2"]
+    assert [one.name for one in found.card.classes] == ["car (0)", "car (1)", "class (2)"]
     gaps = {"names": str({0: "car", 1: "bus", 2: "boat", 7: "kite"})}
     found = look(file_of(tmp_path, GraphSpec("nms_inside", metadata=gaps)))
     assert found.card.class_ids == (0, 1, 2, 7)
