@@ -16,31 +16,47 @@ Card = dict[str, CardValue]
 
 
 @dataclass(frozen=True)
-class CardSettings:
-    """What of the card does not follow from the file: thresholds and where the model comes from."""
+class Thresholds:
+    """From which score on a box counts, and from which overlap on two boxes of a class are one thing."""
 
-    confidence: float = 0.3
+    confidence: float = 0.5
     iou: float = 0.5
-    command: str = "python -m training.train"
-    seeds: str = ""
-    scenes: int = 0
-    steps: int = 0
 
 
-def write_card(path: Path, name: str, version: str, sha256: str, input_px: int, settings: CardSettings) -> Path:
+@dataclass(frozen=True)
+class Recipe:
+    """How a model was made, for whoever wants to make it again."""
+
+    command: str
+    seeds: str
+    scenes: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """An exported file: the model's name and version, its checksum and the side of its square input in pixels."""
+
+    name: str
+    version: str
+    sha256: str
+    input_px: int
+
+
+def write_card(path: Path, model: ModelFile, thresholds: Thresholds, recipe: Recipe) -> Path:
     """Write the card of a freshly exported model, not yet evaluated; returns its path."""
     classes: list[CardValue] = [
         {"name": label, "color": _COLOURS[label], "max_size_m": _MAX_SIZES_M[label]} for label in CLASS_NAMES
     ]
     card: Card = {
-        "name": name,
-        "version": version,
+        "name": model.name,
+        "version": model.version,
         "file": "model.onnx",
-        "sha256": sha256,
+        "sha256": model.sha256,
         "layout": "yolov8",
         "input": {
-            "width": input_px,
-            "height": input_px,
+            "width": model.input_px,
+            "height": model.input_px,
             "channels": "rgb",
             "scale": 1 / 255,
             "mean": [0.0, 0.0, 0.0],
@@ -49,15 +65,15 @@ def write_card(path: Path, name: str, version: str, sha256: str, input_px: int, 
             "pad": 114,
         },
         "classes": classes,
-        "thresholds": {"confidence": settings.confidence, "iou": settings.iou},
-        "tiling": {"mode": "fixed", "width": input_px, "height": input_px, "overlap": 0.2},
-        "merge": {"method": "nms", "metric": "ios", "threshold": settings.iou},
+        "thresholds": {"confidence": thresholds.confidence, "iou": thresholds.iou},
+        "tiling": {"mode": "fixed", "width": model.input_px, "height": model.input_px, "overlap": 0.2},
+        "merge": {"method": "nms", "metric": "iou", "threshold": thresholds.iou},
         "licence": "Apache-2.0",
         "training": {
-            "command": settings.command,
-            "seeds": settings.seeds,
-            "scenes": settings.scenes,
-            "steps": settings.steps,
+            "command": recipe.command,
+            "seeds": recipe.seeds,
+            "scenes": recipe.scenes,
+            "steps": recipe.steps,
         },
     }
     _write(path, card)

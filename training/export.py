@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from schemas.errors import WindhoverError
-from training.card import CardSettings, write_card
+from training.card import ModelFile, Thresholds, write_card
 from training.net import ConvBlock, ExportNet, Net
 from training.scenes.spec import CLASS_NAMES
-from training.train import load_average
+from training.train import load_average, read_recipe
 
 # Boxes are hundreds of pixels and scores at most one: this is well below what moves a decision.
 _TOLERANCE = 2e-3
@@ -132,7 +132,7 @@ def largest_difference(net: Net, path: Path, input_px: int) -> float:
     return worst
 
 
-def export(settings: ExportSettings, card: CardSettings) -> Exported:
+def export(settings: ExportSettings, thresholds: Thresholds) -> Exported:
     """Write model.onnx and model.yaml; raises ExportError when the file differs from the net by more than 0.002."""
     original = load_average(settings.checkpoint)
     fused = load_average(settings.checkpoint)
@@ -144,7 +144,8 @@ def export(settings: ExportSettings, card: CardSettings) -> Exported:
     if not difference <= _TOLERANCE:
         raise ExportError(f"{path} differs from the net by {difference:.2g}, more than {_TOLERANCE}: do not ship it")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    written = write_card(folder / "model.yaml", settings.name, settings.version, digest, settings.input_px, card)
+    model = ModelFile(settings.name, settings.version, digest, settings.input_px)
+    written = write_card(folder / "model.yaml", model, thresholds, read_recipe(settings.checkpoint))
     return Exported(path, written, path.stat().st_size, difference)
 
 
@@ -156,10 +157,10 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=default.models)
     parser.add_argument("--name", default=default.name)
     parser.add_argument("--version", default=default.version)
-    parser.add_argument("--confidence", type=float, default=CardSettings().confidence)
+    parser.add_argument("--confidence", type=float, default=Thresholds().confidence)
     arguments = vars(parser.parse_args())
-    card = CardSettings(confidence=arguments.pop("confidence"))
-    done = export(ExportSettings(**arguments), card)
+    thresholds = Thresholds(confidence=arguments.pop("confidence"))
+    done = export(ExportSettings(**arguments), thresholds)
     print(f"{done.model}: {done.size_bytes} bytes, largest difference from the net {done.largest_difference:.2g}")
 
 

@@ -19,9 +19,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from schemas.errors import WindhoverError
+from training.card import Recipe
 from training.loss import Targets, detection_loss
 from training.net import Net, NetSettings
-from training.pool import Crop, ScenePool, fill_pool
+from training.pool import TRAIN_SEEDS, Crop, ScenePool, fill_pool
 
 _EMPTY = -2
 
@@ -272,6 +273,18 @@ def load_average(checkpoint: Path) -> Net:
     net.load_state_dict(state["average"])
     net.eval()
     return net
+
+
+def read_recipe(checkpoint: Path) -> Recipe:
+    """How the net of a checkpoint was trained; the command holds what differs from run to run."""
+    state = torch.load(checkpoint, weights_only=True)
+    kept = json.loads(state["settings"])
+    command = (
+        f"python -m training.train --steps {state['steps']} --seed {kept['seed']} --scenes {kept['scenes']} "
+        f"--batch {kept['batch']} --crop-px {kept['crop_px']} --learning-rate {kept['learning_rate']}"
+    )
+    seeds = f"{TRAIN_SEEDS[0]} to {TRAIN_SEEDS[kept['scenes'] - 1]}"
+    return Recipe(command, seeds, kept["scenes"], state["step"])
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.card import CardSettings
+from training.card import Thresholds
 from training.export import ExportSettings, export
 from training.loss import Targets, assign, complete_iou, detection_loss
 from training.net import STRIDES, ExportNet, Net, NetSettings, decode
@@ -188,11 +188,13 @@ def test_a_checkpoint_of_other_settings_is_refused(folder: Path) -> None:
 
 def test_export_equals_the_net_and_writes_the_card(folder: Path) -> None:
     checkpoint = train(tiny(folder, 2), quiet)
-    done = export(ExportSettings(checkpoint, models=folder / "models", input_px=128), CardSettings())
+    done = export(ExportSettings(checkpoint, models=folder / "models", input_px=128), Thresholds(confidence=0.4))
     assert done.largest_difference < 2e-3
     assert done.size_bytes == done.model.stat().st_size < 8_000_000
     assert str(folder).encode() not in done.model.read_bytes()
     assert done.card.read_text().startswith("name: windhover-small\nversion: 1.0.0\nfile: model.onnx\nsha256: ")
+    assert "confidence: 0.4" in done.card.read_text()
+    assert "seeds: 1000000 to 1000001" in done.card.read_text()
 
 
 def test_an_empty_pool_says_so(tmp_path: Path) -> None:
