@@ -71,11 +71,11 @@ def match(iou: Floats, scores: Floats, thresholds: tuple[float, ...]) -> NDArray
     """
     right = np.zeros((len(thresholds), iou.shape[0]), np.bool_)
     order = np.argsort(-scores, kind="stable")
+    reach = iou.max(axis=1, initial=0.0)
     for row, threshold in enumerate(thresholds):
         free = iou.copy()
-        for index in order:
-            if free.shape[1] == 0:
-                break
+        # Most predictions of a low score overlap nothing: they can be neither right nor in another's way.
+        for index in order[reach[order] >= threshold]:
             best = int(free[index].argmax())
             if free[index, best] >= threshold:
                 right[row, index] = True
