@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -139,6 +140,22 @@ def table(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
+JsonValue = float | int | str | None | list["JsonValue"] | tuple["JsonValue", ...] | dict[str, "JsonValue"]
+
+
+def _without_nan(value: JsonValue) -> JsonValue:
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def as_json(evaluation: Evaluation) -> str:
+    """The evaluation as JSON for scripts; what a class that never occurs would have scored is null."""
+    return json.dumps(_without_nan(asdict(evaluation)), allow_nan=False)
+
+
 def main() -> None:
     """Command line: python -m training.evaluate --scenes 20."""
     parser = argparse.ArgumentParser(description="Measure a model on unseen scenes, tiled and as whole frames.")
@@ -160,7 +177,7 @@ def main() -> None:
 
         result = evaluate(settings, show)
     print(table(result))
-    print(json.dumps(asdict(result)))
+    print(as_json(result))
     if record:
         record_evaluation(settings.card, result.tiled, result.whole, result.scenes)
 

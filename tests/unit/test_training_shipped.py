@@ -1,13 +1,16 @@
 """The model that ships is the one its card describes, and it finds things it never saw."""
 
+import json
 from itertools import pairwise
 
+import numpy as np
 import onnx
 import pytest
 
 from detectors.card import default_card_path, read_card, verified_model_file
 from detectors.predict import Predictor
-from training.evaluate import EvaluateSettings, EvaluationError, detect_with, measure_scenes
+from training.evaluate import EvaluateSettings, EvaluationError, as_json, detect_with, measure_scenes, table
+from training.metrics import Predictions
 from training.pool import EVALUATION_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS
 from training.scenes import CLASS_NAMES, SceneSpec
 
@@ -50,6 +53,13 @@ def test_it_finds_most_of_what_is_in_unseen_scenes() -> None:
     assert done == [1, 2, 3]
     assert found.tiled.recall > 0.6
     assert found.tiled.precision > 0.6
+
+
+def test_an_evaluation_without_objects_is_valid_json_with_nulls() -> None:
+    nothing = Predictions(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+    empty = measure_scenes([SceneSpec(64, 64, 1, 0.0)], lambda image, tiled: nothing, 0.5, lambda done: None)
+    assert json.loads(as_json(empty))["tiled"]["map50"] is None
+    assert "bird" in table(empty)
 
 
 def test_an_evaluation_draws_from_the_seeds_it_says_and_refuses_none() -> None:
