@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+# New objects before the youngest are looked at, and how many such looks before the next older ones are.
+_COLLECT_AFTER = (10_000, 20, 50)
 # What the HTTP servers keep of the drain time to close up after cancelling requests that do not end.
 _HTTP_SHARE = 0.8
 
@@ -282,8 +285,20 @@ def health_component(settings: TelemetrySettings, health: Health) -> HttpCompone
     )
 
 
+def _settle_collector() -> None:
+    """Let Python's cyclic garbage collector look at new objects only, and seldom.
+
+    What is imported by now lives as long as the process, yet each full collection would walk all of it, and stop every
+    request for as long: a fifth of the gateway's Python time under load.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
+
+
 def run_service(main: Callable[[], Coroutine[None, None, int]]) -> int:
     """Run ``main`` under uvloop to its exit status; an error Windhover can name becomes a log line and status 1."""
+    _settle_collector()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(main())
