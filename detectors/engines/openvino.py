@@ -50,7 +50,8 @@ class OpenVinoEngine:
             raise ModelLoadError(f"OpenVINO cannot load {request.path}: {error}") from error
         self._outputs = range(len(compiled.outputs))
         self._idle: queue.SimpleQueue[ov.InferRequest] = queue.SimpleQueue()
-        for _ in range(count):
+        # Twice as many as run at a time: the next tile waits in OpenVINO's own queue, not behind Python's lock.
+        for _ in range(2 * count):
             infer = compiled.create_infer_request()
             if sizes_at is not None:
                 infer.set_input_tensor(sizes_at, ov.Tensor(input_sizes(card, self._batch)))
