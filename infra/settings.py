@@ -133,6 +133,9 @@ class DetectorSettings(_Section):
 
     model: Path | None = Field(default=None, description="a model.yaml; default the model that ships with Windhover")
     engine: Literal["auto", "openvino", "onnxruntime"] = "auto"
+    precision: Literal["f32", "bf16", "auto"] | None = Field(
+        default=None, description="what OpenVINO computes in; none: what the model card says"
+    )
     threads: Annotated[int, Field(ge=0)] = Field(default=0, description="engine threads; 0 means all cores")
     prefetch_frames: PositiveInt = 16
     max_in_flight_bytes: PositiveInt = 512_000_000

@@ -123,7 +123,7 @@ def _detector(process: Composition, instance_id: str | None) -> Component:
         WorkerParts(
             broker=process.broker(),
             store=process.store(),
-            load_model=partial(Model.load, settings.model, settings.engine, settings.threads),
+            load_model=partial(Model.load, settings.model, settings.engine, settings.threads, settings.precision),
             settings=settings,
             retry=process.settings.retry,
             max_answer_bytes=process.topics[topics.DETECTIONS].max_message_bytes,

@@ -40,7 +40,8 @@ def detect(
     settings = here.settings(detector__model=model)
     data = _read(picture)
     options = DetectOptions(confidence=confidence, whole_frame=True if whole else None)
-    with Predictor.load(settings.detector.model, settings.detector.engine, settings.detector.threads) as predictor:
+    wanted = settings.detector
+    with Predictor.load(wanted.model, wanted.engine, wanted.threads, wanted.precision) as predictor:
         image, found = _find(here, predictor, data, options, settings.detector.max_pixels)
         card = predictor.model.card
         reason = predictor.model.engine.reason
