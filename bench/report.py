@@ -51,7 +51,7 @@ class Machine:
             processor=_processor(),
             cores=psutil.cpu_count() or 1,
             memory_gb=psutil.virtual_memory().total / 1e9,
-            system=f"{platform.system()} {platform.release()}",
+            system=f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
             python=platform.python_version(),
             versions={name: version(name) for name in _PACKAGES},
             load=psutil.getloadavg()[0],
