@@ -10,9 +10,10 @@ from pathlib import Path
 
 from bench import pictures
 from bench.measure import Run, take_turns
-from bench.processes import Server, free_port, home, measured, running
+from bench.processes import Server, home, measured
 from bench.result import RATIO, Figure, Goal, Result
 from bench.uploads import Uploads, new_uploads, send
+from windhover.children import free_port, running
 
 GOAL = 0.7
 _FRAME_BYTES = 200_000

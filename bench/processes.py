@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 import uvloop
 
 from bench.result import Result
@@ -22,11 +19,7 @@ from infra.database.migrate import upgrade
 from infra.database.pool import Database
 from infra.settings import DatabaseSettings
 from schemas.errors import WindhoverError
-
-_START_TIMEOUT_S = 90.0
-_STOP_TIMEOUT_S = 30.0
-_LOOK_AGAIN_S = 0.1
-_LOG_TAIL = 2_000
+from windhover.children import free_port, running
 
 
 class BenchError(WindhoverError):
@@ -80,7 +73,7 @@ class Home:
     ) -> AsyncIterator[Server]:
         """`windhover` with ``arguments``, ready to work; ``port_setting`` is the variable that takes its port.
 
-        ``settings`` are environment variables without their prefix. Raises BenchError when it does not get ready.
+        ``settings`` are environment variables without their prefix. Raises ChildError when it does not get ready.
         """
         port, health_port = free_port(), free_port()
         environment = {
@@ -110,46 +103,3 @@ async def home(folder: Path) -> AsyncIterator[Home]:
         yield Home(folder, database, dsn)
     finally:
         await database.close()
-
-
-@asynccontextmanager
-async def running(
-    command: Sequence[str], environment: dict[str, str], log: Path, ready_url: str
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The process of ``command`` once ``ready_url`` answers 200; ended at the end, with force if need be."""
-    with log.open("ab") as output:
-        process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=output, stderr=output)
-    try:
-        await _until_ready(ready_url, process, log)
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-
-
-async def _until_ready(url: str, process: asyncio.subprocess.Process, log: Path) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        answer = "no answer"
-        while time.monotonic() < deadline and process.returncode is None:
-            try:
-                async with session.get(url) as response:
-                    if response.status == 200:
-                        return
-                    answer = await response.text()
-            except (aiohttp.ClientError, TimeoutError) as error:
-                answer = str(error)
-            await asyncio.sleep(_LOOK_AGAIN_S)
-    tail = log.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL:]
-    raise BenchError(f"{log.stem} did not get ready ({answer}); its log ends: {tail}")
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])

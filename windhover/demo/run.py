@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -27,9 +26,9 @@ from infra.errors import TransientError
 from infra.settings import Settings
 from schemas import topics
 from schemas.cloudevents import decode
-from schemas.errors import WindhoverError
 from schemas.events import DetectionsMade
 from schemas.topics import load_topics
+from windhover.children import free_port, running
 from windhover.demo.drones import Drone, Sent
 from windhover.demo.frames import DemoFrame, flight_frames, source_frames
 from windhover.demo.report import DemoReport, Places, percentiles_ms
@@ -40,12 +39,6 @@ _START_TIMEOUT_S = 90.0
 _SETTLE_TIMEOUT_S = 60.0
 _LOOK_AGAIN_S = 0.2
 _FIRST_SEED = 910_000
-
-
-class DemoError(WindhoverError):
-    """The demonstration cannot go on; the text says where to look."""
-
-    code = "DEMO_FAILED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +90,7 @@ class _Course:
 
 
 async def run_demo(settings: Settings, plan: DemoPlan, console: Console) -> DemoReport:
-    """The whole demonstration. Raises DemoError when the pipeline does not start, SettingsError for a wrong source."""
+    """The whole demonstration. Raises ChildError when the pipeline does not start, SettingsError for a wrong source."""
     flights = plan.flights()
     settings = settings.model_copy(update={"data_dir": plan.data_dir.absolute()})
     settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -133,7 +126,7 @@ async def _fresh_token(tokens: DeviceTokens, device_id: str) -> str:
 @asynccontextmanager
 async def _pipeline(settings: Settings, dsn: str, log: Path) -> AsyncIterator[str]:
     """`windhover up` as a process of its own; yields the gateway's address once it is ready, stops it at the end."""
-    port, health_port = _free_port(), _free_port()
+    port, health_port = free_port(), free_port()
     environment = {
         **os.environ,
         "WINDHOVER_DATA_DIR": str(settings.data_dir),
@@ -141,39 +134,9 @@ async def _pipeline(settings: Settings, dsn: str, log: Path) -> AsyncIterator[st
         "WINDHOVER_GATEWAY__PORT": str(port),
         "WINDHOVER_TELEMETRY__HEALTH_PORT": str(health_port),
     }
-    with log.open("ab") as output:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "windhover", "up", env=environment, stdout=output, stderr=output
-        )
-    try:
-        await _until_ready(f"http://127.0.0.1:{health_port}/health/ready", process, log)
+    command = (sys.executable, "-m", "windhover", "up")
+    async with running(command, environment, log, f"http://127.0.0.1:{health_port}/health/ready"):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), settings.telemetry.drain_timeout_s + 5)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-
-
-async def _until_ready(url: str, process: asyncio.subprocess.Process, log: Path) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    answer = "no answer yet"
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        while time.monotonic() < deadline:
-            if process.returncode is not None:
-                raise DemoError(f"the pipeline stopped with status {process.returncode} while starting; see {log}")
-            try:
-                async with session.get(url) as response:
-                    if response.status == 200:
-                        return
-                    answer = await response.text()
-            except (aiohttp.ClientError, TimeoutError) as error:
-                answer = str(error)
-            await asyncio.sleep(_LOOK_AGAIN_S)
-    raise DemoError(f"the pipeline was not ready after {_START_TIMEOUT_S:.0f} s ({answer}); see {log}")
 
 
 @asynccontextmanager
@@ -278,8 +241,3 @@ def _places(settings: Settings, dsn: str, log: Path) -> Places:
         broker=settings.data_dir / "broker.sqlite",
         log=log,
     )
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
