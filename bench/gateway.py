@@ -13,7 +13,8 @@ from bench.measure import Run, take_turns
 from bench.processes import Server, home, measured
 from bench.result import RATIO, Figure, Goal, Result
 from bench.uploads import Uploads, new_uploads, send
-from windhover.children import free_port, running
+from infra.deploy.ports import free_port
+from windhover.children import running
 
 GOAL = 0.7
 _FRAME_BYTES = 200_000

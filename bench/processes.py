@@ -17,9 +17,10 @@ from bench.result import Result
 from infra.auth.tokens import DeviceTokens
 from infra.database.migrate import upgrade
 from infra.database.pool import Database
+from infra.deploy.ports import free_port
 from infra.settings import DatabaseSettings
 from schemas.errors import WindhoverError
-from windhover.children import free_port, running
+from windhover.children import running
 
 
 class BenchError(WindhoverError):

@@ -15,6 +15,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from infra.broker.port import InRecord, OutRecord, Publisher, Reader, TopicPartition
+from infra.broker.reading import records_between
 from infra.errors import RecordError
 from schemas.cloudevents import decode
 from schemas.errors import EventError
@@ -156,7 +157,7 @@ async def _in_time_order(reader: Reader, topic: str) -> AsyncIterator[InRecord]:
     """All records of ``topic``, merged over its partitions by time."""
     heads: list[tuple[int, int, AsyncIterator[InRecord], InRecord]] = []
     for partition, (first, end) in sorted((await reader.bounds(topic)).items()):
-        records = _partition(reader, TopicPartition(topic, partition), first, end)
+        records = records_between(reader, TopicPartition(topic, partition), first, end, batch=_READ_RECORDS)
         head = await anext(records, None)
         if head is not None:
             heads.append((head.timestamp_ms, partition, records, head))
@@ -169,17 +170,3 @@ async def _in_time_order(reader: Reader, topic: str) -> AsyncIterator[InRecord]:
             heads.pop(0)
         else:
             heads[0] = (following.timestamp_ms, partition, records, following)
-
-
-async def _partition(reader: Reader, source: TopicPartition, first: int, end: int) -> AsyncIterator[InRecord]:
-    offset = first
-    while offset < end:
-        records = await reader.read(source, offset, max_records=_READ_RECORDS, timeout_s=_READ_WAIT_S)
-        if not records:
-            # What lies before the end may be expired, or markers of transactions, which are no records.
-            return
-        for record in records:
-            if record.offset >= end:
-                return
-            yield record
-        offset = records[-1].offset + 1

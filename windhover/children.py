@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -63,9 +62,3 @@ async def _until_ready(url: str, process: asyncio.subprocess.Process, log: Path)
             await asyncio.sleep(_LOOK_AGAIN_S)
     tail = log.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL:]
     raise ChildError(f"a process did not get ready ({answer}); its log {log} ends: {tail}")
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])

@@ -111,3 +111,13 @@ async def open_database(settings: Settings, *, migrate: bool = True) -> AsyncIte
         yield database
     finally:
         await database.close()
+
+
+@asynccontextmanager
+async def opened_broker(settings: Settings) -> AsyncIterator[Broker]:
+    """The broker of ``settings`` for one command."""
+    broker = open_broker(settings.broker, settings.data_dir, load_topics(settings.topics_file))
+    try:
+        yield broker
+    finally:
+        await broker.close()

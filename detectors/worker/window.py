@@ -10,9 +10,9 @@ and it is the ``ce_id`` header of the answer in ``detections``: rebuilding the w
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 
 from infra.broker.port import InRecord, Reader, TopicPartition
+from infra.broker.reading import records_between
 from schemas.cloudevents import header
 from schemas.errors import EventError
 
@@ -50,27 +50,17 @@ async def rebuild(reader: Reader, source: TopicPartition, size: int) -> Duplicat
     """
     window = DuplicateWindow(size)
     first, end = (await reader.bounds(source.topic)).get(source.partition, (0, 0))
-    offset = max(first, end - size)
-    while offset < end:
-        # All that is wanted is there already, so there is nothing to wait for.
-        records = await reader.read(source, offset, max_records=_READ_RECORDS, timeout_s=0)
-        if not records:
-            # What is left below the end are transaction markers or expired records; there is nothing more to read.
-            break
-        for answer in _ids(records):
+    start = max(first, end - size)
+    async for record in records_between(reader, source, start, end, batch=_READ_RECORDS):
+        answer = _answer_in(record)
+        if answer:
             window.add(answer)
-        offset = records[-1].offset + 1
     return window
 
 
-def _ids(records: Sequence[InRecord]) -> list[str]:
-    found = []
-    for record in records:
-        try:
-            answer = header(record.headers, "ce_id")
-        except EventError:
-            # Not one of our answers; whoever reads the topic will dead-letter it. It answers no frame.
-            continue
-        if answer:
-            found.append(answer)
-    return found
+def _answer_in(record: InRecord) -> str | None:
+    """The answer's id, or None when the record is not one of ours; whoever reads the topic dead-letters it."""
+    try:
+        return header(record.headers, "ce_id")
+    except EventError:
+        return None

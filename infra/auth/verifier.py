@@ -61,11 +61,6 @@ class TokenVerifier:
         self._read_at: datetime | None = None
         self._behind = False
 
-    @property
-    def read_at(self) -> datetime | None:
-        """When the list in force was read; None before the first time."""
-        return self._read_at
-
     def verify(self, token: str) -> VerifiedDevice | None:
         """Whose ``token`` this is, or None for one that is wrong, revoked or expired.
 

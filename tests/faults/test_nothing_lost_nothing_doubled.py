@@ -21,18 +21,20 @@ import pytest
 from infra.auth.tokens import DeviceTokens
 from infra.broker.open import open_broker
 from infra.broker.port import Reader, TopicPartition
+from infra.broker.reading import records_between
 from infra.database import migrate
 from infra.database.embedded import EmbeddedPostgres
 from infra.database.pool import Database
 from infra.deploy.kafka import KafkaServer
 from infra.deploy.kafka.jars import missing_tools
+from infra.deploy.ports import free_port
 from infra.deploy.s3 import S3Server
 from infra.settings import BrokerSettings, DatabaseSettings
 from schemas import topics
 from schemas.cloudevents import decode
 from schemas.events import DetectionsMade
 from schemas.topics import load_topics
-from tests.faults.fleet import Device, Fleet, free_port
+from tests.faults.fleet import Device, Fleet
 from tests.support_graphs import GraphSpec, write_model
 from windhover.demo.watcher import Watcher
 
@@ -297,14 +299,8 @@ async def _all_answers(site: Site, watcher: Watcher, wanted: int) -> list[Detect
 
 async def _read(reader: Reader, topic: str) -> AsyncIterator[DetectionsMade]:
     for partition, (first, end) in (await reader.bounds(topic)).items():
-        offset = first
-        while offset < end:
-            records = await reader.read(TopicPartition(topic, partition), offset, max_records=500, timeout_s=0)
-            if not records:
-                break
-            for record in records:
-                yield decode(record.headers, record.value, DetectionsMade)
-            offset = records[-1].offset + 1
+        async for record in records_between(reader, TopicPartition(topic, partition), first, end):
+            yield decode(record.headers, record.value, DetectionsMade)
 
 
 def _check_answers(answers: list[DetectionsMade], accepted: dict[str, list[UUID]]) -> None:

@@ -148,12 +148,7 @@ async def _found(broker: Broker, id: UUID) -> DeadLetter:  # noqa: A002
 
 @asynccontextmanager
 async def _broker(context: typer.Context) -> AsyncIterator[Broker]:
-    from infra.broker.open import open_broker
-    from schemas.topics import load_topics
+    from windhover.composition import opened_broker
 
-    settings = context_of(context).settings()
-    broker = open_broker(settings.broker, settings.data_dir, load_topics(settings.topics_file))
-    try:
+    async with opened_broker(context_of(context).settings()) as broker:
         yield broker
-    finally:
-        await broker.close()

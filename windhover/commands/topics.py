@@ -26,20 +26,17 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
 
 
 async def _differences(context: typer.Context, *, mend: bool) -> list[TopicDifference]:
-    from infra.broker.open import open_broker
     from schemas.topics import load_topics
+    from windhover.composition import opened_broker
 
     settings = context_of(context).settings()
     specs = load_topics(settings.topics_file)
-    broker = open_broker(settings.broker, settings.data_dir, specs)
-    try:
+    async with opened_broker(settings) as broker:
         admin = await broker.admin()
         try:
             return await (admin.apply(specs.values()) if mend else admin.check(specs.values()))
         finally:
             await admin.close()
-    finally:
-        await broker.close()
 
 
 def _show(context: typer.Context, found: list[TopicDifference], as_json: bool, word: str) -> None:

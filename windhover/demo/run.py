@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,17 +19,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from infra.auth.tokens import DeviceTokens
-from infra.broker.open import open_broker
 from infra.broker.port import TopicPartition
+from infra.broker.reading import records_between
 from infra.database.migrate import upgrade
 from infra.database.pool import Database
+from infra.deploy.ports import free_port
 from infra.errors import TransientError
 from infra.settings import Settings
 from schemas import topics
 from schemas.cloudevents import decode
 from schemas.events import DetectionsMade
-from schemas.topics import load_topics
-from windhover.children import free_port, running
+from windhover.children import running
+from windhover.composition import opened_broker
 from windhover.demo.drones import Drone, Sent
 from windhover.demo.frames import DemoFrame, flight_frames, source_frames
 from windhover.demo.report import DemoReport, Places, percentiles_ms
@@ -182,25 +184,16 @@ async def _settle(course: _Course, watcher: Watcher, database: Database) -> int:
 
 async def _in_topic(settings: Settings, wanted: set[UUID]) -> tuple[int, int]:
     """How many of the ``wanted`` frames have an answer in the topic, and how many answers stand there twice."""
-    specs = load_topics(settings.topics_file)
-    broker = open_broker(settings.broker, settings.data_dir, specs)
-    reader = await broker.reader()
-    counts: dict[UUID, int] = {}
-    try:
-        for partition, (first, end) in (await reader.bounds(topics.DETECTIONS)).items():
-            offset = first
-            while offset < end:
+    counts: Counter[UUID] = Counter()
+    async with opened_broker(settings) as broker:
+        reader = await broker.reader()
+        try:
+            for partition, (first, end) in (await reader.bounds(topics.DETECTIONS)).items():
                 source = TopicPartition(topics.DETECTIONS, partition)
-                records = await reader.read(source, offset, max_records=500, timeout_s=0)
-                if not records:
-                    break
-                for record in records:
-                    frame = decode(record.headers, record.value, DetectionsMade).frame_id
-                    counts[frame] = counts.get(frame, 0) + 1
-                offset = records[-1].offset + 1
-    finally:
-        await reader.close()
-        await broker.close()
+                async for record in records_between(reader, source, first, end):
+                    counts[decode(record.headers, record.value, DetectionsMade).frame_id] += 1
+        finally:
+            await reader.close()
     ours = {frame: count for frame, count in counts.items() if frame in wanted}
     return len(ours), sum(count - 1 for count in ours.values())
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 from infra.deploy.kafka.errors import KafkaServerError
+from infra.deploy.ports import free_ports
 
 PROPERTIES = "server.properties"
 LOGGING = "log4j2.properties"
@@ -67,7 +67,7 @@ def write_config(home: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
     if (home / PROPERTIES).exists():
         return
-    port, controller_port = _free_ports(2)
+    port, controller_port = free_ports(2)
     (home / LOGGING).write_text(_LOGGING, encoding="utf-8")
     text = _TEMPLATE.format(port=port, controller_port=controller_port, data=(home / "data").resolve().as_posix())
     (home / PROPERTIES).write_text(text, encoding="utf-8")
@@ -84,15 +84,3 @@ def client_port(home: Path) -> int:
         if line.startswith("listeners=PLAINTEXT://"):
             return int(line.split(",")[0].rsplit(":", 1)[1])
     raise KafkaServerError(f"{path}: has no line listeners=PLAINTEXT://…; restore it, or take another --home")
-
-
-def _free_ports(count: int) -> list[int]:
-    """Different TCP ports on 127.0.0.1 that nobody listens on just now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
