@@ -26,6 +26,8 @@ from detectors.card import default_card_path
 from detectors.decode import decode_image
 from detectors.engines.choose import EngineKind
 from detectors.errors import InferenceError
+from detectors.loading import LoadRequest, load_model
+from detectors.options import FrameView
 from detectors.predict import Model
 from detectors.worker.worker import DetectorWorker, WorkerParts
 from infra.broker.embedded.adapter import EmbeddedBroker
@@ -73,7 +75,7 @@ async def _run(folder: Path, quick: bool) -> Result:
     load = _Load(1.0, 1) if quick else _Load(6.0, 3)
     figures: list[Figure] = []
     for name, engine in sorted(plans, reverse=True):
-        model = await asyncio.to_thread(Model.load, models[name], engine)
+        model = await asyncio.to_thread(load_model, LoadRequest(models[name], engine))
         found = await _compare(folder / f"{name}-{engine}".replace(" ", "-"), model, mix, load)
         figures += [
             Figure(f"{name}, {engine}: bare engine", found.bare_rate, "tiles/s"),
@@ -112,7 +114,8 @@ async def _compare(folder: Path, model: Model, mix: Sequence[pictures.Picture], 
 
 def _tiles(model: Model, picture: pictures.Picture) -> NDArray[np.uint8]:
     image = decode_image(picture.data, max_pixels=picture.width * picture.height)
-    return model.cut(image, model.plan(picture.height, picture.width, DetectOptions()))
+    view = FrameView(picture.width, picture.height)
+    return model.cut(image, model.plan(view, model.resolved(DetectOptions(), view)))
 
 
 def _batches(tiles: NDArray[np.uint8], size: int) -> list[NDArray[np.uint8]]:

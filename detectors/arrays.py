@@ -23,13 +23,15 @@ class RawBoxes:
     """What a head reads from a batch of tiles, in the order tile, then place in the model's output.
 
     boxes: float32 (K, 4) xyxy in pixels of the model's input; scores: float32 (K,) in 0..1; classes: int32 (K,);
-    tiles: int32 (K,), the index within the batch. K may be 0.
+    tiles: int32 (K,), the index within the batch; quads: of a layout with rotated boxes float32 (K, 4, 2), the corners
+    x, y in pixels of the model's input, clockwise as seen, and boxes are what encloses them; else None. K may be 0.
     """
 
     boxes: FloatArray
     scores: FloatArray
     classes: IntArray
     tiles: IntArray
+    quads: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +40,8 @@ class Candidates:
 
     boxes: float32 (K, 4) xyxy in frame pixels, inside their tile; scores: float32 (K,) in 0..1; classes: int32 (K,);
     tiles: int32 (K,), the index within the frame's plan; cut: bool (K,), true where the box touches an inner edge of
-    its tile, so that it may be a fragment of something larger. K may be 0.
+    its tile, so that it may be a fragment of something larger; quads: of a model with rotated boxes float32 (K, 4, 2),
+    the corners x, y in frame pixels, clockwise as seen, which may leave tile and frame; else None. K may be 0.
     """
 
     boxes: FloatArray
@@ -46,17 +49,24 @@ class Candidates:
     classes: IntArray
     tiles: IntArray
     cut: BoolArray
+    quads: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def take(self, rows: IndexArray | BoolArray) -> Candidates:
         """The candidates at ``rows`` (indices or a mask), in that order."""
-        return Candidates(self.boxes[rows], self.scores[rows], self.classes[rows], self.tiles[rows], self.cut[rows])
+        quads = None if self.quads is None else self.quads[rows]
+        return Candidates(
+            self.boxes[rows], self.scores[rows], self.classes[rows], self.tiles[rows], self.cut[rows], quads
+        )
 
     @classmethod
     def concatenate(cls, parts: Sequence[Candidates]) -> Candidates:
-        """The candidates of all ``parts`` (any number, also none) of one frame, one after the other."""
+        """The candidates of all ``parts`` (any number, also none) of one frame, one after the other.
+
+        They are of one model, so either all have quads or none has.
+        """
         if not parts:
             return cls(
                 np.empty((0, 4), np.float32),
@@ -71,6 +81,7 @@ class Candidates:
             np.concatenate([part.classes for part in parts]),
             np.concatenate([part.tiles for part in parts]),
             np.concatenate([part.cut for part in parts]),
+            _joined([part.quads for part in parts]),
         )
 
 
@@ -78,13 +89,20 @@ class Candidates:
 class Detections:
     """What was found in a frame, best score first.
 
-    boxes: float32 (N, 4) xyxy in frame pixels, inside the frame; scores: float32 (N,) in 0..1; classes: int32 (N,).
-    N may be 0.
+    boxes: float32 (N, 4) xyxy in frame pixels, inside the frame; scores: float32 (N,) in 0..1; classes: int32 (N,);
+    quads: of a model with rotated boxes float32 (N, 4, 2), the corners x, y in frame pixels, clockwise as seen, which
+    may leave the frame; else None. N may be 0.
     """
 
     boxes: FloatArray
     scores: FloatArray
     classes: IntArray
+    quads: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
+
+
+def _joined(parts: Sequence[FloatArray | None]) -> FloatArray | None:
+    present = [part for part in parts if part is not None]
+    return np.concatenate(present) if present else None

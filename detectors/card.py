@@ -10,10 +10,22 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from detectors.errors import ModelLoadError
+from schemas.events import MergeMethod
 from schemas.geometry import Unit
 
-Layout = Literal["yolov8", "yolov5", "nms_inside", "yolox", "yolox_decoded", "rtdetr", "rfdetr"]
-Precision = Literal["f32", "bf16", "auto"]
+Layout = Literal[
+    "yolov8",
+    "yolov5",
+    "nms_inside",
+    "yolox",
+    "yolox_decoded",
+    "rtdetr",
+    "rfdetr",
+    "yolov8_obb",
+    "nms_inside_obb",
+    "grounding_dino",
+]
+Precision = Literal["auto", "f32", "bf16", "f16"]
 """auto: what the engine computes fastest on this machine."""
 
 DEFAULT_MODEL = "windhover-small/1.0.0/model.yaml"
@@ -67,7 +79,14 @@ class ThresholdCard(_Part):
 class TilingCard(_Part):
     """How frames are cut when nobody asks for anything else."""
 
-    mode: Literal["fixed", "whole"] = Field(default="fixed", description="whole: the frame as it is, scaled down")
+    mode: Literal["fixed", "gsd", "auto", "whole"] = Field(
+        default="fixed",
+        description="fixed: width and height; gsd: tiles of metres a side, where the camera's geometry is known, else "
+        "fixed; auto: by the size of frame and things; whole: the frame as it is, scaled down",
+    )
+    metres: Annotated[float, Field(gt=0, le=100_000)] | None = Field(
+        default=None, description="gsd: how much ground a tile shows from side to side"
+    )
     width: Annotated[int, Field(ge=64, le=8192)] | None = Field(default=None, description="default the input's")
     height: Annotated[int, Field(ge=64, le=8192)] | None = Field(default=None, description="default the input's")
     overlap: Annotated[float, Field(ge=0.0, lt=0.9)] = 0.2
@@ -77,10 +96,17 @@ class TilingCard(_Part):
 class MergeCard(_Part):
     """How boxes of different tiles that show the same thing become one."""
 
-    method: Literal["nms", "greedy_nmm"] = "nms"
+    method: MergeMethod = "nms"
     metric: Literal["iou", "ios"] = "iou"
     threshold: Unit = 0.5
     class_aware: bool = True
+
+
+class TextCard(_Part):
+    """What a model that is asked in words (Grounding DINO) looks for; each class's prompt is its name."""
+
+    tokenizer: Annotated[str, Field(min_length=1)] = Field(description="a tokenizer.json, relative to the card")
+    threshold: Unit = Field(default=0.25, description="a word belongs to a box from this score on")
 
 
 class ModelCard(_Part):
@@ -96,6 +122,7 @@ class ModelCard(_Part):
     thresholds: ThresholdCard = ThresholdCard()
     tiling: TilingCard = TilingCard()
     merge: MergeCard = MergeCard()
+    text: TextCard | None = Field(default=None, description="for layouts that are asked in words")
     max_detections: Annotated[int, Field(gt=0, le=100_000)] = 1000
     precision: Precision = Field(default="f32", description="what the engine may compute in")
     licence: Annotated[str, Field(min_length=1)]

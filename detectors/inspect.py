@@ -13,13 +13,14 @@ import yaml
 from detectors.arrays import Outputs
 from detectors.card import ClassCard, InputCard, Layout, ModelCard
 from detectors.engines.choose import EngineKind, load_engine
-from detectors.engines.port import EngineRequest, picture_and_sizes
+from detectors.engines.port import EngineRequest
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.heads import HEADS, LAYOUTS, described, fitting_heads, narrowed
 from detectors.heads.classes import ClassNumbers
 from detectors.heads.first_run import first_tiles, objection
 from detectors.heads.metadata import class_names, input_size
 from detectors.heads.port import Head, HeadRequest, Shape
+from detectors.inputs import constant_inputs, picture_of
 from detectors.onnx_file import OnnxFile, TensorInfo, read_onnx_file
 
 _USUAL_SIDE = 640
@@ -79,8 +80,9 @@ class _Reading:
 class _Prober:
     """Runs one file, fed in different ways, on the first tiles."""
 
-    def __init__(self, path: Path, size: tuple[int, int], engine: EngineKind) -> None:
+    def __init__(self, path: Path, about: OnnxFile, size: tuple[int, int], engine: EngineKind) -> None:
         self._path = path
+        self._about = about
         self._size = size
         self._engine = engine
         self._answers: dict[InputCard, Outputs] = {}
@@ -88,7 +90,8 @@ class _Prober:
     def run(self, card: InputCard) -> Outputs:
         """The outputs for the first tiles. Raises ModelLoadError when no engine can load or run the file."""
         if card not in self._answers:
-            engine = load_engine(self._engine, EngineRequest(self._path, card, 1, "f32"))
+            constants = constant_inputs(self._about, card, self._path)
+            engine = load_engine(self._engine, EngineRequest(self._path, card, 1, "f32", constants=constants))
             try:
                 self._answers[card] = engine.run(first_tiles(*self._size, card.pad))
             except InferenceError as error:
@@ -117,7 +120,7 @@ def inspect_model(
     """
     about = read_onnx_file(path)
     size, assumed = _size(about, path, size)
-    prober = _Prober(path, size, engine)
+    prober = _Prober(path, about, size, engine)
     outputs = prober.run(_input("yolov8", size))
     shapes = [output.shape for output in outputs]
     readings = _readings(about, size, shapes, layout, names)
@@ -178,8 +181,7 @@ def _input(layout: Layout, size: tuple[int, int]) -> InputCard:
 
 def _size(about: OnnxFile, path: Path, given: tuple[int, int] | None) -> tuple[tuple[int, int], list[str]]:
     """Width and height of the picture the model takes, and what was assumed of them; ``given`` fills what is open."""
-    picture, _ = picture_and_sizes([{one.name} for one in about.inputs], path)
-    shape = about.inputs[picture].shape
+    shape = picture_of(about.inputs, path).shape
     if len(shape) != 4 or shape[1] not in (None, 3):
         raise ModelLoadError(f"{path} takes input {list(shape)}; a picture (N, 3, height, width) is expected")
     _, _, height, width = shape

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from detectors.arrays import Candidates, DoubleArray, IndexArray
 from detectors.boxes import Metric, overlaps
 from detectors.pairs import overlapping_pairs, pairs_within
-
-MergeMethod = Literal["nms", "greedy_nmm"]
+from schemas.events import MergeMethod
 
 # The best boxes are decided first and in small numbers, so that a crowd of duplicates is gone before it costs pairs.
 FIRST_BLOCK = 1024

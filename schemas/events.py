@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from schemas.errors import EventError
-from schemas.geometry import Box, CameraGeometry, Unit
+from schemas.geometry import Box, CameraGeometry, Point, Unit
 from schemas.timestamps import format_utc
 
 DEVICE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
@@ -83,6 +83,10 @@ class ImageRef(_Part):
     """Pixels"""
 
 
+MergeMethod = Literal["nms", "nmm", "greedy_nmm", "wbf"]
+"""How boxes that show the same thing become one; wbf: weighted box fusion."""
+
+
 class DetectOptions(_Part):
     """What one frame asks for, or was given; None means what the model card says."""
 
@@ -91,9 +95,13 @@ class DetectOptions(_Part):
     tile_width: Annotated[int, Field(ge=64, le=8192)] | None = None
     tile_height: Annotated[int, Field(ge=64, le=8192)] | None = None
     whole_frame: bool | None = None
+    tile_metres: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """Ground that a tile shows from side to side; needs the camera's geometry, and comes before the sides in pixels"""
     merge_method: Literal["nms", "greedy_nmm"] | None = None
     merge_metric: Literal["iou", "ios"] | None = None
     merge_threshold: Unit | None = None
+    merging: MergeMethod | None = None
+    """All there is to choose from; comes before merge_method, which has the two that were there first"""
     max_detections: Annotated[int, Field(gt=0, le=100_000)] | None = None
 
 
@@ -114,6 +122,8 @@ class Detection(_Part):
     """The model's score, 0 to 1"""
     box: Box
     """Corners, normalised to the frame"""
+    corners: tuple[Point, Point, Point, Point] | None = None
+    """Of a rotated box: its corners, clockwise as seen; then box is what encloses it within the frame"""
 
 
 class Timings(_Part):
@@ -208,6 +218,8 @@ class DetectionsMade(Event):
     detections: list[Detection]
     """What was found; empty when nothing was"""
     timings: Timings
+    gsd_m: Annotated[float, Field(gt=0)] | None = None
+    """Metres on the ground per pixel, where the camera's geometry told"""
 
 
 class OriginalRecord(_Part):

@@ -26,6 +26,15 @@ class Box(BaseModel):
         return self
 
 
+class Point(BaseModel):
+    """A point of a frame, normalised as boxes are; it may lie beyond the frame's edges."""
+
+    model_config = ConfigDict(frozen=True)
+
+    x: float
+    y: float
+
+
 class CameraGeometry(BaseModel):
     """Where the camera was and how it looked; every field is optional because every camera tells something else."""
 
@@ -47,12 +56,18 @@ class CameraGeometry(BaseModel):
     pitch_deg: Annotated[float, Field(ge=-90, le=90)] | None = Field(
         default=None, description="Gimbal pitch, degrees; -90 looks straight down"
     )
+    gsd_m: Annotated[float, Field(gt=0, le=1_000)] | None = Field(
+        default=None, description="Metres on the ground per pixel, where known outright; comes before altitude and lens"
+    )
 
     def ground_sampling_distance_m(self, image_width_px: int) -> float | None:
         """Metres on the ground per pixel for a camera looking straight down, or None when the geometry is not known.
 
-        GSD = altitude · sensor width / (focal length · image width), from similar triangles of the pinhole camera.
+        Where it is not given outright: GSD = altitude · sensor width / (focal length · image
+        width), from similar triangles of the pinhole camera.
         """
+        if self.gsd_m is not None:
+            return self.gsd_m
         if self.altitude_m is None or self.focal_length_mm is None or self.sensor_width_mm is None:
             return None
         if self.altitude_m <= 0:

@@ -14,8 +14,10 @@ from tqdm import tqdm
 
 from detectors.card import default_card_path
 from detectors.engines.choose import EngineKind
-from detectors.predict import DetectOptions, Predictor
+from detectors.loading import LoadRequest, load_model
+from detectors.predict import Predictor
 from schemas.errors import WindhoverError
+from schemas.events import DetectOptions
 from training.card import record_evaluation
 from training.metrics import Metrics, Predictions, Truth, best_confidence, measure
 from training.pool import EVALUATION_SEEDS, VALIDATION_SEEDS
@@ -94,7 +96,7 @@ def evaluate(settings: EvaluateSettings, progress: Callable[[int], None]) -> Eva
     Raises ModelLoadError when card and file do not fit, EvaluationError when there are no scenes or too many.
     """
     specs = settings.specs()
-    with Predictor.load(settings.card, engine=settings.engine) as predictor:
+    with Predictor(load_model(LoadRequest(settings.card, engine=settings.engine))) as predictor:
         confidence = predictor.model.card.thresholds.confidence
         return measure_scenes(specs, detect_with(predictor), confidence, progress)
 

@@ -9,7 +9,7 @@ from functools import partial
 import cv2
 from fastapi import FastAPI
 
-from detectors.predict import Model
+from detectors.loading import LoadRequest, load_model
 from detectors.worker.worker import DetectorWorker, WorkerParts
 from infra.consuming import SinkRunner
 from infra.database.migrate import upgrade
@@ -119,11 +119,12 @@ def _detector(process: Composition, instance_id: str | None) -> Component:
     # The engine has the cores; OpenCV's own pool would only take turns with it.
     cv2.setNumThreads(1)
     settings = process.settings.detector
+    wanted = LoadRequest(settings.model, settings.engine, settings.threads, settings.precision)
     return DetectorWorker(
         WorkerParts(
             broker=process.broker(),
             store=process.store(),
-            load_model=partial(Model.load, settings.model, settings.engine, settings.threads, settings.precision),
+            load_model=partial(load_model, wanted),
             settings=settings,
             retry=process.settings.retry,
             max_answer_bytes=process.topics[topics.DETECTIONS].max_message_bytes,

@@ -12,7 +12,7 @@ import onnxruntime as ort
 
 from detectors.arrays import ImageArray, Outputs
 from detectors.card import InputCard
-from detectors.engines.port import EngineRequest, fixed_batch, input_sizes, picture_and_sizes, require_int64
+from detectors.engines.port import EngineRequest, fixed_batch, picture_at, repeated
 from detectors.errors import InferenceError, ModelLoadError
 
 _Input = npt.NDArray[np.float32] | npt.NDArray[np.float16]
@@ -36,18 +36,14 @@ class OnnxRuntimeEngine:
         except Exception as error:  # ONNX Runtime's errors share no base class below Exception
             raise ModelLoadError(f"ONNX Runtime cannot load {request.path}: {error}") from error
         inputs = sessions[0].get_inputs()
-        at, sizes_at = picture_and_sizes([{one.name} for one in inputs], request.path)
-        picture = inputs[at]
+        picture = inputs[picture_at([{one.name} for one in inputs], request.constants, request.path)]
         if picture.type not in _INPUT_TYPES:
             raise ModelLoadError(f"{request.path} takes {picture.type}; export it with a float input")
         shape = [dim if isinstance(dim, int) else None for dim in picture.shape]
         self._batch = fixed_batch(shape, request.input, request.path)
         self._input_name: str = picture.name
         self._input_type = _INPUT_TYPES[picture.type]
-        self._constant = {}
-        if sizes_at is not None:
-            require_int64(inputs[sizes_at].type == "tensor(int64)", request.path)
-            self._constant = {inputs[sizes_at].name: input_sizes(request.input, self._batch)}
+        self._constant = {name: repeated(value, self._batch) for name, value in request.constants.items()}
         self._card = request.input
         self._idle: queue.SimpleQueue[ort.InferenceSession] = queue.SimpleQueue()
         for session in sessions:

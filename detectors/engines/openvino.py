@@ -12,7 +12,7 @@ import openvino as ov
 from openvino import preprocess
 
 from detectors.arrays import ImageArray, Outputs
-from detectors.engines.port import EngineRequest, fixed_batch, input_sizes, picture_and_sizes, require_int64
+from detectors.engines.port import EngineRequest, fixed_batch, picture_at, repeated
 from detectors.errors import InferenceError, ModelLoadError
 
 _Outputs = list[npt.NDArray[np.float32]]
@@ -28,15 +28,18 @@ class OpenVinoEngine:
         try:
             core = ov.Core()
             model = core.read_model(request.path)
-            self._picture, sizes_at = picture_and_sizes([one.get_names() for one in model.inputs], request.path)
+            names = [one.get_names() for one in model.inputs]
+            self._picture = picture_at(names, request.constants, request.path)
             shape = [dim.get_length() if dim.is_static else None for dim in model.input(self._picture).partial_shape]
             card = request.input
             self._batch = fixed_batch(shape, card, request.path)
-            shapes = {self._picture: [self._batch, 3, card.height, card.width]}
-            if sizes_at is not None:
-                require_int64(model.input(sizes_at).get_element_type() == ov.Type.i64, request.path)
-                shapes[sizes_at] = [self._batch, 2]
-            model.reshape(shapes)
+            constants = {
+                index: repeated(request.constants[name], self._batch)
+                for index, each in enumerate(names)
+                for name in each & request.constants.keys()
+            }
+            shapes = {index: list(value.shape) for index, value in constants.items()}
+            model.reshape({self._picture: [self._batch, 3, card.height, card.width], **shapes})
             options: dict[str, str | int] = {
                 "PERFORMANCE_HINT": "THROUGHPUT",
                 "INFERENCE_NUM_THREADS": request.threads,
@@ -53,8 +56,8 @@ class OpenVinoEngine:
         # Twice as many as run at a time: the next tile waits in OpenVINO's own queue, not behind Python's lock.
         for _ in range(2 * count):
             infer = compiled.create_infer_request()
-            if sizes_at is not None:
-                infer.set_input_tensor(sizes_at, ov.Tensor(input_sizes(card, self._batch)))
+            for index, value in constants.items():
+                infer.set_input_tensor(index, ov.Tensor(value))
             self._idle.put(infer)
         self.reason = (
             f"{request.why}; OpenVINO {ov.__version__.split('-')[0]} computes in {precision} with "

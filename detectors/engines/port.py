@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from detectors.arrays import ImageArray, IndexArray, Outputs
+from detectors.arrays import ImageArray, Outputs
 from detectors.card import InputCard, Precision
 from detectors.errors import ModelLoadError
-
-SIZES_INPUT = "orig_target_sizes"
-"""A second input some transformers have: int64 (N, 2), the width and height boxes are wanted in."""
+from detectors.inputs import ConstantInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,8 @@ class EngineRequest:
     """What an engine is asked to load.
 
     path: the ONNX file; input: how pixels become the model's input; threads: CPU threads to use, at least 1;
-    precision: what it may compute in; why: the reason for this engine, in words.
+    precision: what it may compute in; why: the reason for this engine, in words; constants: what the model takes
+    beside the picture.
     """
 
     path: Path
@@ -30,6 +30,7 @@ class EngineRequest:
     threads: int
     precision: Precision
     why: str = "asked for"
+    constants: ConstantInputs = field(default_factory=dict)
 
 
 class Engine(Protocol):
@@ -82,27 +83,18 @@ def fixed_batch(shape: list[int | None], card: InputCard, path: Path) -> int:
     return shape[0] or 1
 
 
-def picture_and_sizes(names: Sequence[Collection[str]], path: Path) -> tuple[int, int | None]:
-    """Which of a model's inputs takes the picture, and which the sizes, if any; ``names``: those each input has.
+def picture_at(names: Sequence[Collection[str]], constants: ConstantInputs, path: Path) -> int:
+    """Which of a model's inputs takes the picture: the one that ``constants`` does not have.
 
-    Raises ModelLoadError when the model takes anything else.
+    ``names``: those each input has. Raises ModelLoadError when it is not exactly one.
     """
-    pictures = [index for index, each in enumerate(names) if SIZES_INPUT not in each]
-    sizes = [index for index, each in enumerate(names) if SIZES_INPUT in each]
-    if len(pictures) != 1 or len(sizes) > 1:
+    pictures = [index for index, each in enumerate(names) if not any(name in constants for name in each)]
+    if len(pictures) != 1:
         listed = ", ".join("/".join(sorted(each)) for each in names)
-        raise ModelLoadError(
-            f"{path} takes {len(names)} inputs ({listed}); one picture is expected, beside it at most {SIZES_INPUT}"
-        )
-    return pictures[0], sizes[0] if sizes else None
+        raise ModelLoadError(f"{path} takes {len(names)} inputs ({listed}); exactly one must take the picture")
+    return pictures[0]
 
 
-def require_int64(is_int64: bool, path: Path) -> None:
-    """Raises ModelLoadError when the sizes a model takes are of another type than they are given in."""
-    if not is_int64:
-        raise ModelLoadError(f"{path} takes {SIZES_INPUT} that are not int64; export it with int64 sizes")
-
-
-def input_sizes(card: InputCard, batch: int) -> IndexArray:
-    """int64 (batch, 2): for every tile the input's own width and height, so that boxes come in pixels of the input."""
-    return np.array([[card.width, card.height]] * batch, np.int64)
+def repeated(value: npt.NDArray[np.generic], batch: int) -> npt.NDArray[np.generic]:
+    """``value``, the same for every tile, for a ``batch`` of them: one axis more, contiguous."""
+    return np.ascontiguousarray(np.broadcast_to(value, (batch, *value.shape)))

@@ -73,12 +73,10 @@ class Answerer:
         start = time.perf_counter()
         data = await self.work.retrying(lambda: self.store.get(frame.image), "fetch frame")
         fetched = time.perf_counter()
-        options = self.model.resolved_options(frame.options)
-        result: FrameResult = await self.pipeline.detect(data, options)
+        result: FrameResult = await self.pipeline.detect(data, frame.options, frame.camera)
         return make_answer(
             frame,
             self.model.card,
-            options,
             result,
             detected_at=utc_now(),
             fetch_ms=(fetched - start) * 1_000,

@@ -12,7 +12,7 @@ from detectors.worker.pipeline import FrameResult
 from infra.broker.port import OutRecord
 from infra.publishing import event_record
 from schemas import topics
-from schemas.events import Detection, DetectionsMade, DetectOptions, FrameCaptured, ModelRef, Timings
+from schemas.events import Detection, DetectionsMade, FrameCaptured, ModelRef, Timings
 from schemas.geometry import Box
 from schemas.ids import answer_id, detection_id
 
@@ -27,7 +27,6 @@ def answer_for(frame: FrameCaptured, card: ModelCard) -> UUID:
 def make_answer(
     frame: FrameCaptured,
     card: ModelCard,
-    options: DetectOptions,
     result: FrameResult,
     *,
     detected_at: datetime,
@@ -49,7 +48,7 @@ def make_answer(
         original_filename=frame.original_filename,
         job_id=frame.job_id,
         model=ModelRef(name=card.name, version=card.version),
-        options=options,
+        options=result.options.as_options(),
         detections=_detections(answer, card, result),
         timings=Timings(
             queued_ms=max(0.0, (detected_at - frame.received_at).total_seconds() * 1_000 - total_ms),
@@ -59,6 +58,7 @@ def make_answer(
             merge_ms=result.merge_ms,
             total_ms=total_ms,
         ),
+        gsd_m=result.view.gsd_m,
     )
 
 
@@ -79,7 +79,7 @@ def _detections(answer: UUID, card: ModelCard, result: FrameResult) -> list[Dete
     found = result.detections
     if not len(found.scores):
         return []
-    extent = np.array([result.width, result.height, result.width, result.height], dtype=np.float64)
+    extent = np.array((result.view.width, result.view.height) * 2, dtype=np.float64)
     boxes = np.clip(found.boxes / extent, 0.0, 1.0)
     return [
         Detection(

@@ -20,10 +20,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.arrays import Candidates, Detections
 from detectors.decode import decode_image
 from detectors.errors import InferenceError
-from detectors.predict import Candidates, Detections, Model, TilePlan
+from detectors.options import FrameView, Resolved
+from detectors.predict import Model
+from detectors.tiling import TilePlan
 from schemas.events import DetectOptions
+from schemas.geometry import CameraGeometry
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +36,11 @@ _BATCHES_AHEAD_PER_ENGINE_CALL = 2
 
 @dataclass(frozen=True, slots=True)
 class FrameResult:
-    """What one frame shows, and how long each step took (milliseconds of wall time)."""
+    """What one frame shows, what it was detected with, and how long each step took (milliseconds of wall time)."""
 
     detections: Detections
-    width: int
-    height: int
+    view: FrameView
+    options: Resolved
     tiles: int
     decode_ms: float
     inference_ms: float
@@ -48,8 +52,9 @@ class _Frame:
     """A decoded frame on its way through the engine."""
 
     image: NDArray[np.uint8]
+    view: FrameView
     plan: TilePlan
-    options: DetectOptions
+    options: Resolved
     decode_ms: float
     done: Future[FrameResult]
     started: float = field(default_factory=time.perf_counter)
@@ -108,10 +113,13 @@ class InferencePipeline:
         for thread in self._threads:
             thread.start()
 
-    async def detect(self, data: bytes, options: DetectOptions) -> FrameResult:
-        """What the encoded image ``data`` shows. Raises ImageCorruptError, or InferenceError when the engine fails."""
+    async def detect(self, data: bytes, asked: DetectOptions, camera: CameraGeometry | None = None) -> FrameResult:
+        """What the encoded image ``data``, taken by ``camera``, shows.
+
+        Raises ImageCorruptError, or InferenceError when the engine fails.
+        """
         done: Future[FrameResult] = Future()
-        self._host.submit(self._decode, data, options, done)
+        self._host.submit(self._decode, data, asked, camera, done)
         return await asyncio.wrap_future(done)
 
     def close(self) -> None:
@@ -121,18 +129,22 @@ class InferencePipeline:
             thread.join()
         self._host.shutdown()
 
-    def _decode(self, data: bytes, options: DetectOptions, done: Future[FrameResult]) -> None:
+    def _decode(
+        self, data: bytes, asked: DetectOptions, camera: CameraGeometry | None, done: Future[FrameResult]
+    ) -> None:
         """Host thread: encoded bytes to a frame with a plan, handed to the packer."""
         if not done.set_running_or_notify_cancel():
             return
         start = time.perf_counter()
         try:
             image = decode_image(data, max_pixels=self._max_pixels)
-            plan = self.model.plan(image.shape[0], image.shape[1], options)
+            view = FrameView.of(image.shape[1], image.shape[0], camera)
+            options = self.model.resolved(asked, view)
+            plan = self.model.plan(view, options)
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to this frame's caller
             done.set_exception(error)
             return
-        self._frames.put(_Frame(image, plan, options, _ms_since(start), done, missing=len(plan)))
+        self._frames.put(_Frame(image, view, plan, options, _ms_since(start), done, missing=len(plan)))
 
     def _pack(self) -> None:
         """Packer thread: cut the tiles of frames, in their order of arrival, into batches of the engine's size."""
@@ -203,9 +215,9 @@ class InferencePipeline:
         # Tile order, not completion order: the same frame gives the same detections, in the same order.
         in_order = [frame.candidates[first] for first in sorted(frame.candidates)]
         found = self.model.merge(Candidates.concatenate(in_order), frame.plan, frame.options)
-        height, width = frame.image.shape[:2]
+        tiles, merge_ms = len(frame.plan), _ms_since(start)
         frame.done.set_result(
-            FrameResult(found, width, height, len(frame.plan), frame.decode_ms, inference_ms, _ms_since(start))
+            FrameResult(found, frame.view, frame.options, tiles, frame.decode_ms, inference_ms, merge_ms)
         )
 
 

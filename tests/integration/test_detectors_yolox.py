@@ -13,9 +13,13 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
+from detectors.arrays import Detections
 from detectors.boxes import iou_matrix
 from detectors.decode import decode_image
-from detectors.predict import Detections, DetectOptions, Predictor
+from detectors.loading import LoadRequest, load_model
+from detectors.options import FrameView
+from detectors.predict import Predictor
+from schemas.events import DetectOptions
 
 SIDE = 416
 CONFIDENCE, IOU = 0.1, 0.45
@@ -117,7 +121,7 @@ def test_the_whole_frame_equals_a_plain_decode(
 ) -> None:
     expected = plain_tile(session, photo)
     assert expected
-    with Predictor.load(card, engine) as predictor:  # type: ignore[arg-type]  # parametrised text
+    with Predictor(load_model(LoadRequest(card, engine))) as predictor:  # type: ignore[arg-type]  # parametrised text
         found = predictor.predict(photo, DetectOptions(tile_width=4000, tile_height=2250, merge_threshold=IOU))
     assert_same(found, expected)
 
@@ -128,10 +132,11 @@ def test_tiles_equal_plain_decodes_of_each_tile(
 ) -> None:
     """Tiles over the middle of the photo, each compared with its own plain decode."""
     part = np.ascontiguousarray(photo[700:1900, 1500:3500])
-    with Predictor.load(card, engine) as predictor:  # type: ignore[arg-type]  # parametrised text
+    with Predictor(load_model(LoadRequest(card, engine))) as predictor:  # type: ignore[arg-type]  # parametrised text
         model = predictor.model
-        options = DetectOptions(tile_width=600, tile_height=500, overlap=0.2)
-        plan = model.plan(*part.shape[:2], options)
+        asked, view = DetectOptions(tile_width=600, tile_height=500, overlap=0.2), FrameView(2000, 1200)
+        options = model.resolved(asked, view)
+        plan = model.plan(view, options)
         total = 0
         for number, (left, top, right, bottom) in enumerate(plan.boxes.tolist()):
             outputs = model.infer(model.cut(part, plan, number, 1))
@@ -143,5 +148,5 @@ def test_tiles_equal_plain_decodes_of_each_tile(
             assert_same(Detections(tile.boxes, tile.scores, tile.classes), expected)
             total += len(expected)
         assert total > 5
-        merged = predictor.predict(part, options)
+        merged = predictor.predict(part, asked)
     assert 0 < len(merged) <= total

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from detectors.loading import LoadRequest, load_model
 from detectors.predict import Model
 from detectors.worker.worker import DetectorWorker, WorkerParts
 from infra.broker.embedded.adapter import EmbeddedBroker
@@ -56,7 +57,7 @@ class World:
         parts = WorkerParts(
             broker=self.broker,
             store=self.store,
-            load_model=partial(Model.load, self.card, "onnxruntime", 1),
+            load_model=partial(load_model, LoadRequest(self.card, "onnxruntime", 1)),
             settings=DetectorSettings(),
             retry=RetrySettings(first_delay_s=0.02, max_delay_s=0.1),
             max_answer_bytes=self.topics[topics.DETECTIONS].max_message_bytes,
@@ -271,7 +272,7 @@ async def test_live_frames_go_before_backfill_and_backfill_does_not_starve(world
 
 def failing_model(card: Path, failures: int) -> Model:
     """A real model whose engine fails the first ``failures`` times."""
-    model = Model.load(card, "onnxruntime", 1)
+    model = load_model(LoadRequest(card, "onnxruntime", 1))
     infer, left = model.infer, [failures]
 
     def fail_first(tiles: np.ndarray) -> object:

@@ -16,8 +16,8 @@ from detectors.heads.nms_inside import NmsInsideHead
 from detectors.heads.objectness import ObjectnessHead
 from detectors.heads.port import HeadRequest
 from detectors.heads.yolox import YoloXHead
+from detectors.loading import LoadRequest, load_model
 from detectors.onnx_file import read_onnx_file
-from detectors.predict import Model
 from tests.support_graphs import GraphSpec, write_model
 
 NAMES = {"names": "{0: 'red', 1: 'green', 2: 'blue'}", "task": "detect", "stride": "32"}
@@ -26,7 +26,7 @@ ONE_CLASS = HeadRequest(64, 64, ClassNumbers(1), ("output0",))
 
 def refused(folder: Path, spec: GraphSpec, **card: object) -> str:
     with pytest.raises(ModelLoadError) as caught:
-        Model.load(write_model(folder, spec, **card), "onnxruntime", threads=1)
+        load_model(LoadRequest(write_model(folder, spec, **card), "onnxruntime", threads=1))
     return str(caught.value)
 
 
@@ -91,14 +91,14 @@ def test_a_card_may_name_some_of_the_classes_by_their_ids(tmp_path: Path) -> Non
     card = write_model(
         tmp_path, GraphSpec("nms_inside", metadata=NAMES), classes=[{"name": "b", "id": 2}, {"name": "r", "id": 0}]
     )
-    model = Model.load(card, "onnxruntime", threads=1)
+    model = load_model(LoadRequest(card, "onnxruntime", threads=1))
     assert model.card.class_ids == (2, 0)
     model.close()
 
 
 def test_columns_count_more_than_names_that_are_out_of_date(tmp_path: Path) -> None:
     stale = {**NAMES, "names": "['one', 'two']"}
-    Model.load(write_model(tmp_path, GraphSpec(metadata=stale)), "onnxruntime", threads=1).close()
+    load_model(LoadRequest(write_model(tmp_path, GraphSpec(metadata=stale)), "onnxruntime", threads=1)).close()
 
 
 def test_boxes_read_with_another_meaning_are_noticed() -> None:

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from detectors.card import Layout, default_card_path, read_card
 from detectors.errors import ModelLoadError
 from detectors.inspect import Inspection, inspect_model, write_card
-from detectors.predict import Model, Predictor
+from detectors.loading import LoadRequest, load_model
+from detectors.predict import Predictor
 from infra.errors import SettingsError
 from tests.support_graphs import CLASS_NAMES, COLOURS_BGR, RFDETR_COLUMNS, GraphSpec, build
 from windhover.cli import app
@@ -61,7 +62,7 @@ def test_the_card_written_for_a_file_finds_known_boxes(tmp_path: Path, spec: Gra
     assert read_card(card) == found.card
     image = np.zeros((spec.height, spec.width, 3), np.uint8)
     image[20:61, 30:77] = COLOURS_BGR[1]
-    with Predictor.load(card, "onnxruntime", 1) as predictor:
+    with Predictor(load_model(LoadRequest(card, "onnxruntime", 1))) as predictor:
         result = predictor.predict(image)
     assert [predictor.model.card.classes[index].name for index in result.classes] == ["green"]
     assert np.abs(result.boxes[0] - [30, 20, 77, 61]).max() <= 1
@@ -74,7 +75,7 @@ def test_rfdetr_is_fed_as_it_was_trained_and_shows_its_columns(tmp_path: Path) -
     assert found.card.input.letterbox == "stretch"
     assert says(found, "ImageNet")
     assert [(one.name, one.shape) for one in found.outputs] == [("dets", (None, 3, 4)), ("labels", (None, 3, 91))]
-    Model.load(write_card(found, tmp_path), "onnxruntime", 1).close()
+    load_model(LoadRequest(write_card(found, tmp_path), "onnxruntime", 1)).close()
 
 
 def test_what_the_file_does_not_say_is_said_to_be_assumed(tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_strange_class_names_become_a_card_that_loads(tmp_path: Path) -> None:
     gaps = {"names": str({0: "car", 1: "bus", 2: "boat", 7: "kite"})}
     found = look(file_of(tmp_path, GraphSpec("nms_inside", metadata=gaps)))
     assert found.card.class_ids == (0, 1, 2, 7)
-    Model.load(write_card(found, tmp_path), "onnxruntime", 1).close()
+    load_model(LoadRequest(write_card(found, tmp_path), "onnxruntime", 1)).close()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def test_a_real_yolox_file_is_told_apart_by_running_it(tmp_path: Path) -> None:
     assert (found.card.layout, found.card.input.width, len(found.card.classes)) == ("yolox", 416, 80)
     assert found.card.input.channels == "bgr"
     assert says(found, "not yolox_decoded, because all boxes lie in the top left corner")
-    Model.load(write_card(found, tmp_path), "onnxruntime", 1).close()
+    load_model(LoadRequest(write_card(found, tmp_path), "onnxruntime", 1)).close()
 
 
 def test_the_verb_prints_writes_and_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

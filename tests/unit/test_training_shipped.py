@@ -8,6 +8,7 @@ import onnx
 import pytest
 
 from detectors.card import default_card_path, read_card, verified_model_file
+from detectors.loading import LoadRequest, load_model
 from detectors.predict import Predictor
 from training.evaluate import EvaluateSettings, EvaluationError, as_json, detect_with, measure_scenes, table
 from training.metrics import Predictions
@@ -46,7 +47,7 @@ def test_seeds_of_training_validation_and_evaluation_are_apart() -> None:
 
 def test_it_finds_most_of_what_is_in_unseen_scenes() -> None:
     specs = [SceneSpec(960, 720, VALIDATION_SEEDS[-1 - index], 3.0) for index in range(3)]
-    with Predictor.load(None, "onnxruntime", threads=1) as predictor:
+    with Predictor(load_model(LoadRequest(None, "onnxruntime", threads=1))) as predictor:
         confidence = predictor.model.card.thresholds.confidence
         done: list[int] = []
         found = measure_scenes(specs, detect_with(predictor), confidence, done.append)

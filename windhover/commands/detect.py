@@ -16,6 +16,7 @@ from windhover.commands.context import Context, JsonOption, context_of, print_js
 if TYPE_CHECKING:
     from detectors.arrays import Detections, ImageArray
     from detectors.card import ModelCard
+    from detectors.loading import LoadRequest, load_model
     from detectors.predict import Predictor
 
 
@@ -41,7 +42,7 @@ def detect(
     data = _read(picture)
     options = DetectOptions(confidence=confidence, whole_frame=True if whole else None)
     wanted = settings.detector
-    with Predictor.load(wanted.model, wanted.engine, wanted.threads, wanted.precision) as predictor:
+    with Predictor(load_model(LoadRequest(wanted.model, wanted.engine, wanted.threads, wanted.precision))) as predictor:
         image, found = _find(here, predictor, data, options, settings.detector.max_pixels)
         card = predictor.model.card
         reason = predictor.model.engine.reason
