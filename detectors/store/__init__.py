@@ -1,0 +1,1 @@
+"""Where models lie, and how a version gets from there to a machine."""
