@@ -65,8 +65,14 @@ integration: $(VENV)/.dev
 faults: $(VENV)/.dev
 	$(BIN)/pytest tests/faults
 
-bench: $(VENV)/.dev
-	$(BIN)/python -m bench
+# SAHI is what users compare Windhover with; it has an environment of its own, because nothing else needs it.
+.venv-sahi/.done: requirements/sahi.lock
+	$(PYTHON) -m venv .venv-sahi
+	.venv-sahi/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sahi.lock
+	@touch $@
+
+bench: $(VENV)/.dev .venv-sahi/.done
+	WINDHOVER_BENCH_SAHI=.venv-sahi/bin/python $(BIN)/python -m bench
 
 eval: $(VENV)/.demo
 	$(BIN)/python -m training.evaluate
@@ -88,6 +94,8 @@ lock: $(VENV)/bin/python
 	    --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
 	    $$(echo $${profile#*:} | sed 's/[^,]*/--extra &/g; s/,/ /g') --output-file requirements/$${profile%%:*}.lock; \
 	done
+	$(BIN)/uv pip compile requirements/sahi.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements/sahi.lock
 
 clean:
-	rm -rf $(VENV) .windhover .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
+	rm -rf $(VENV) .venv-sahi .windhover .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
