@@ -20,6 +20,8 @@ from infra.settings_sources import CONFIG_VARIABLE, Setting, describe, load
 Port = Annotated[int, Field(ge=0, le=65_535)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
+EngineKind = Literal["auto", "openvino", "onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "tensorrt", "torch"]
+"""What runs a model's graph; auto: the fastest one on the machine."""
 
 
 class _Section(BaseModel):
@@ -132,9 +134,9 @@ class DetectorSettings(_Section):
     """The worker that finds things."""
 
     model: Path | None = Field(default=None, description="a model.yaml; default the model that ships with Windhover")
-    engine: Literal["auto", "openvino", "onnxruntime"] = "auto"
-    precision: Literal["f32", "bf16", "auto"] | None = Field(
-        default=None, description="what OpenVINO computes in; none: what the model card says"
+    engine: EngineKind = Field(default="auto", description="auto: the fastest one on the machine")
+    precision: Literal["auto", "f32", "bf16", "f16"] | None = Field(
+        default=None, description="what the engine computes in; none: what the model card says"
     )
     threads: Annotated[int, Field(ge=0)] = Field(default=0, description="engine threads; 0 means all cores")
     prefetch_frames: PositiveInt = 16

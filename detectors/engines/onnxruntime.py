@@ -31,8 +31,9 @@ class OnnxRuntimeEngine:
         """Raises ModelLoadError when ONNX Runtime cannot load the model, or not compute in the precision asked for."""
         if request.precision == "bf16":
             raise ModelLoadError("precision bf16: ONNX Runtime computes in f32 on the CPU; choose f32 or auto")
+        streams = request.streams or request.threads
         try:
-            sessions = [self._session(request) for _ in range(request.threads)]
+            sessions = [self._session(request, max(1, request.threads // streams)) for _ in range(streams)]
         except Exception as error:  # ONNX Runtime's errors share no base class below Exception
             raise ModelLoadError(f"ONNX Runtime cannot load {request.path}: {error}") from error
         inputs = sessions[0].get_inputs()
@@ -40,7 +41,7 @@ class OnnxRuntimeEngine:
         if picture.type not in _INPUT_TYPES:
             raise ModelLoadError(f"{request.path} takes {picture.type}; export it with a float input")
         shape = [dim if isinstance(dim, int) else None for dim in picture.shape]
-        self._batch = fixed_batch(shape, request.input, request.path)
+        self._batch = fixed_batch(shape, request.input, request.path, request.batch)
         self._input_name: str = picture.name
         self._input_type = _INPUT_TYPES[picture.type]
         self._constant = {name: repeated(value, self._batch) for name, value in request.constants.items()}
@@ -50,15 +51,15 @@ class OnnxRuntimeEngine:
             self._idle.put(session)
         self.reason = (
             f"{request.why}; ONNX Runtime {ort.__version__} computes in f32 with "
-            f"{request.threads} session(s) of one thread"
+            f"{streams} session(s) of {max(1, request.threads // streams)} thread(s)"
         )
         self.batch_size = self._batch
-        self.parallel = request.threads
+        self.parallel = streams
 
     @staticmethod
-    def _session(request: EngineRequest) -> ort.InferenceSession:
+    def _session(request: EngineRequest, threads: int) -> ort.InferenceSession:
         options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         return ort.InferenceSession(str(request.path), options, providers=["CPUExecutionProvider"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 
 import numpy as np
@@ -12,10 +13,13 @@ import openvino as ov
 from openvino import preprocess
 
 from detectors.arrays import ImageArray, Outputs
-from detectors.engines.port import EngineRequest, fixed_batch, picture_at, repeated
+from detectors.card import Precision
+from detectors.engines.port import EngineRequest, Way, fixed_batch, picture_at, repeated
 from detectors.errors import InferenceError, ModelLoadError
 
 _Outputs = list[npt.NDArray[np.float32]]
+_PRECISIONS: Mapping[str, Precision] = {"FP32": "f32", "BF16": "bf16", "FP16": "f16"}
+"""What OpenVINO says a CPU computes well in → the precision's name here, the exact one first."""
 
 
 class OpenVinoEngine:
@@ -32,7 +36,7 @@ class OpenVinoEngine:
             self._picture = picture_at(names, request.constants, request.path)
             shape = [dim.get_length() if dim.is_static else None for dim in model.input(self._picture).partial_shape]
             card = request.input
-            self._batch = fixed_batch(shape, card, request.path)
+            self._batch = fixed_batch(shape, card, request.path, request.batch)
             constants = {
                 index: repeated(request.constants[name], self._batch)
                 for index, each in enumerate(names)
@@ -44,6 +48,8 @@ class OpenVinoEngine:
                 "PERFORMANCE_HINT": "THROUGHPUT",
                 "INFERENCE_NUM_THREADS": request.threads,
             }
+            if request.streams:
+                options["NUM_STREAMS"] = request.streams
             if request.precision != "auto":
                 options["INFERENCE_PRECISION_HINT"] = request.precision
             compiled = core.compile_model(_with_conversion(model, request, self._picture), "CPU", options)
@@ -107,6 +113,19 @@ class OpenVinoEngine:
     def close(self) -> None:
         """See :class:`detectors.engines.port.Engine`."""
         self._idle = queue.SimpleQueue()
+
+
+def openvino_ways(request: EngineRequest, dynamic: bool) -> tuple[Way, ...]:
+    """How ``request`` can be run on this CPU: its precisions, each with as many streams as OpenVINO likes, or one.
+
+    A ``dynamic`` graph can take more than one tile a run, too.
+    """
+    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = [precision for name, precision in _PRECISIONS.items() if name in capabilities]
+    allowed = able if request.precision == "auto" else [one for one in able if one == request.precision]
+    plans = [(0, 0), (1, 0)] if request.threads > 1 else [(0, 0)]
+    plans += [(0, 2), (0, 4)] if dynamic else []
+    return tuple(Way("openvino", precision, *plan) for plan in plans for precision in allowed)
 
 
 def _stopped(request: ov.InferRequest) -> ov.InferRequest:

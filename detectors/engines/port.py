@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,12 +17,31 @@ from detectors.inputs import ConstantInputs
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """One way to run a model: on which engine, in which precision, and with what ``streams`` and ``batch``."""
+
+    engine: str
+    precision: Precision
+    streams: int = 0
+    batch: int = 0
+
+    def __str__(self) -> str:
+        parts = [self.engine, self.precision]
+        if self.streams:
+            parts.append("1 stream" if self.streams == 1 else f"{self.streams} streams")
+        if self.batch:
+            parts.append(f"batch {self.batch}")
+        return " ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
 class EngineRequest:
     """What an engine is asked to load.
 
     path: the ONNX file; input: how pixels become the model's input; threads: CPU threads to use, at least 1;
     precision: what it may compute in; why: the reason for this engine, in words; constants: what the model takes
-    beside the picture.
+    beside the picture; streams: runs of the graph side by side, 0 leaves it to the engine; batch: tiles per run of a
+    graph that leaves their number open, 0 leaves it to the engine.
     """
 
     path: Path
@@ -31,6 +50,12 @@ class EngineRequest:
     precision: Precision
     why: str = "asked for"
     constants: ConstantInputs = field(default_factory=dict)
+    streams: int = 0
+    batch: int = 0
+
+    def run_as(self, way: Way, why: str) -> EngineRequest:
+        """The same request, to be run in ``way`` for the reason ``why``."""
+        return replace(self, precision=way.precision, streams=way.streams, batch=way.batch, why=why)
 
 
 class Engine(Protocol):
@@ -68,19 +93,19 @@ class Engine(Protocol):
         ...
 
 
-def fixed_batch(shape: list[int | None], card: InputCard, path: Path) -> int:
-    """The batch size to run an input of ``shape`` with (None: dynamic): its own when fixed, else 1.
+def fixed_batch(shape: list[int | None], card: InputCard, path: Path, wanted: int = 0) -> int:
+    """The batch size to run an input of ``shape`` with (None: dynamic): its own when fixed, else ``wanted`` or 1.
 
     Raises ModelLoadError when the input is not (N, 3, height, width) of the card.
     """
-    wanted = (3, card.height, card.width)
-    fits = len(shape) == 4 and all(have in (None, want) for have, want in zip(shape[1:], wanted, strict=True))
+    sides = (3, card.height, card.width)
+    fits = len(shape) == 4 and all(have in (None, want) for have, want in zip(shape[1:], sides, strict=True))
     if not fits:
         raise ModelLoadError(
             f"{path} takes input {shape}, the card says (N, 3, {card.height}, {card.width}): "
             "correct input.width and input.height in the card"
         )
-    return shape[0] or 1
+    return shape[0] or wanted or 1
 
 
 def picture_at(names: Sequence[Collection[str]], constants: ConstantInputs, path: Path) -> int:

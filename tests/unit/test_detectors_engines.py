@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -99,15 +100,17 @@ def refuse(request: EngineRequest) -> Engine:
 
 def test_an_engine_that_is_not_installed_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "find_spec", lambda name: None if name == "openvino" else object())
-    with pytest.raises(ModelLoadError, match=r"openvino is not installed; install windhover\[cpu\]"):
+    with pytest.raises(ModelLoadError, match=r"openvino cannot be used: not installed; install windhover\[cpu\]"):
         load(tmp_path, "openvino", SPEC)
     card = read_card(tmp_path / "model.yaml")
-    request = EngineRequest(tmp_path / card.file, card.input, 1, card.precision)
+    request = EngineRequest(tmp_path / card.file, card.input, 1, "f32")
+    monkeypatch.setattr(choose, "ENGINES", {name: choose.ENGINES[name] for name in ENGINES})
     assert load_engine("auto", request).name == "onnxruntime"
     monkeypatch.setattr(choose, "find_spec", lambda name: object())
-    monkeypatch.setattr(choose, "ENGINES", {"openvino": refuse, "onnxruntime": choose.ENGINES["onnxruntime"]})
+    refusing = replace(choose.ENGINES["openvino"], load=refuse)
+    monkeypatch.setattr(choose, "ENGINES", {"openvino": refusing, "onnxruntime": choose.ENGINES["onnxruntime"]})
     engine = load_engine("auto", request)
     assert (engine.name, "another refused" in engine.reason) == ("onnxruntime", True)
     monkeypatch.setattr(choose, "find_spec", lambda name: None)
-    with pytest.raises(ModelLoadError, match=r"no engine is installed.*windhover\[cpu\]"):
+    with pytest.raises(ModelLoadError, match=r"no engine can be used .*onnxruntime: not installed.*windhover\[cpu\]"):
         load_engine("auto", request)
