@@ -106,6 +106,9 @@ class TextCard(_Part):
     """What a model that is asked in words (Grounding DINO) looks for; each class's prompt is its name."""
 
     tokenizer: Annotated[str, Field(min_length=1)] = Field(description="a tokenizer.json, relative to the card")
+    tokenizer_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        default=None, description="compared when it stands there"
+    )
     threshold: Unit = Field(default=0.25, description="a word belongs to a box from this score on")
 
 
@@ -141,6 +144,17 @@ class ModelCard(_Part):
         ids = [one.id for one in self.classes if one.id is not None]
         if ids and len(set(ids)) < len(self.classes):
             raise ValueError("classes: either no class has an id, or every class has one of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _only_words_need_a_tokenizer(self) -> Self:
+        if self.layout == "grounding_dino" and self.text is None:
+            raise ValueError(
+                "text: layout grounding_dino is asked in words; write text: {tokenizer: tokenizer.json} and put the "
+                "tokenizer.json published with the model beside the card"
+            )
+        if self.text is not None and self.layout not in (None, "grounding_dino"):
+            raise ValueError(f"text: layout {self.layout} is not asked in words; leave text out")
         return self
 
     @property

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from detectors.arrays import Outputs
-from detectors.card import ClassCard, InputCard, Layout, ModelCard
+from detectors.card import ClassCard, InputCard, Layout, ModelCard, TextCard
 from detectors.engines.choose import EngineKind, load_engine
 from detectors.engines.port import EngineRequest
 from detectors.errors import InferenceError, ModelLoadError
@@ -20,10 +20,13 @@ from detectors.heads.classes import ClassNumbers
 from detectors.heads.first_run import first_tiles, objection
 from detectors.heads.metadata import class_names, input_size
 from detectors.heads.port import Head, HeadRequest, Shape
-from detectors.inputs import constant_inputs, picture_of
+from detectors.inputs import asked_in_words, constant_inputs, picture_of
 from detectors.onnx_file import OnnxFile, TensorInfo, read_onnx_file
+from detectors.text import Prompt, text_beside
 
 _USUAL_SIDE = 640
+# Of a model that is asked in words.
+_USUAL_SIDE_ASKED = 800
 _SMALLEST_SIDE, _LARGEST_SIDE = 32, 8192
 _USUAL_CLASSES = 80
 _LONGEST_NAME = 100
@@ -48,6 +51,10 @@ _INPUTS: Mapping[Layout, tuple[Mapping[str, object], str]] = {
         f"RGB, {_PLAIN}, stretched (a model trained with a letterbox wants letterbox: center)",
     ),
     "rfdetr": (
+        {**_IMAGENET, "letterbox": "stretch"},
+        "RGB, ImageNet mean and standard deviation, stretched",
+    ),
+    "grounding_dino": (
         {**_IMAGENET, "letterbox": "stretch"},
         "RGB, ImageNet mean and standard deviation, stretched",
     ),
@@ -80,17 +87,20 @@ class _Reading:
 class _Prober:
     """Runs one file, fed in different ways, on the first tiles."""
 
-    def __init__(self, path: Path, about: OnnxFile, size: tuple[int, int], engine: EngineKind) -> None:
+    def __init__(
+        self, path: Path, about: OnnxFile, size: tuple[int, int], engine: EngineKind, prompt: Prompt | None
+    ) -> None:
         self._path = path
         self._about = about
         self._size = size
         self._engine = engine
+        self._prompt = prompt
         self._answers: dict[InputCard, Outputs] = {}
 
     def run(self, card: InputCard) -> Outputs:
         """The outputs for the first tiles. Raises ModelLoadError when no engine can load or run the file."""
         if card not in self._answers:
-            constants = constant_inputs(self._about, card, self._path)
+            constants = constant_inputs(self._about, card, self._path, self._prompt)
             engine = load_engine(self._engine, EngineRequest(self._path, card, 1, "f32", constants=constants))
             try:
                 self._answers[card] = engine.run(first_tiles(*self._size, card.pad))
@@ -120,16 +130,21 @@ def inspect_model(
     """
     about = read_onnx_file(path)
     size, assumed = _size(about, path, size)
-    prober = _Prober(path, about, size, engine)
+    text, prompt = _asked(about, path, names)
+    prober = _Prober(path, about, size, engine, prompt)
     outputs = prober.run(_input("yolov8", size))
     shapes = [output.shape for output in outputs]
-    readings = _readings(about, size, shapes, layout, names)
+    readings = _readings(about, size, shapes, layout, names, prompt)
     reading, how = _only_plausible(readings, prober, size)
     if layout is None and how:
         assumed.append(how)
     if not names and class_names(about.metadata) is None:
         known = "" if _columns(reading.layout, about, shapes) else ", nor how many they are"
         assumed.append(f"classes: the file does not name them{known}; correct the {len(reading.classes)} in the card")
+    if text is not None:
+        assumed.append(
+            f"text: the tokenizer is the {text.tokenizer} beside the file; words count from {text.threshold}"
+        )
     assumed.append(f"input: {_INPUTS[reading.layout][1]}, as is usual for layout {reading.layout}")
     if not about.metadata.get("license"):
         assumed.append("licence: unknown, the file does not state one")
@@ -137,10 +152,19 @@ def inspect_model(
     true_outputs = tuple(
         TensorInfo(one.name, one.type, (None, *shape[1:])) for one, shape in zip(about.outputs, shapes, strict=True)
     )
-    return Inspection(about, true_outputs, _card(path, about, reading, size), tuple(assumed))
+    return Inspection(about, true_outputs, _card(path, about, reading, size, text), tuple(assumed))
 
 
-def _card(path: Path, about: OnnxFile, reading: _Reading, size: tuple[int, int]) -> ModelCard:
+def _asked(about: OnnxFile, path: Path, names: Sequence[str]) -> tuple[TextCard | None, Prompt | None]:
+    """How the model is asked in words, when it is. Raises ModelLoadError when nobody says what to ask for."""
+    if not asked_in_words(about):
+        return None, None
+    if not names:
+        raise ModelLoadError(f"{path} is asked in words; say what for, with --classes drone,small boat")
+    return text_beside(path, names)
+
+
+def _card(path: Path, about: OnnxFile, reading: _Reading, size: tuple[int, int], text: TextCard | None) -> ModelCard:
     return ModelCard(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:_LONGEST_NAME] or "model",
         version="1.0.0",
@@ -149,6 +173,7 @@ def _card(path: Path, about: OnnxFile, reading: _Reading, size: tuple[int, int])
         layout=reading.layout,
         input=_input(reading.layout, size),
         classes=reading.classes,
+        text=text,
         licence=about.metadata.get("license") or "unknown",
     )
 
@@ -186,7 +211,8 @@ def _size(about: OnnxFile, path: Path, given: tuple[int, int] | None) -> tuple[t
         raise ModelLoadError(f"{path} takes input {list(shape)}; a picture (N, 3, height, width) is expected")
     _, _, height, width = shape
     stated = given or input_size(about.metadata)
-    usual = stated or (_USUAL_SIDE, _USUAL_SIDE)
+    side = _USUAL_SIDE_ASKED if asked_in_words(about) else _USUAL_SIDE
+    usual = stated or (side, side)
     found = (width or usual[0], height or usual[1])
     if not all(_SMALLEST_SIDE <= side <= _LARGEST_SIDE for side in found):
         raise ModelLoadError(
@@ -204,7 +230,7 @@ def _columns(layout: Layout, about: OnnxFile, shapes: Sequence[Shape]) -> int | 
     shape = shapes[0]
     if layout == "rfdetr":
         return next((shape[-1] for one, shape in zip(about.outputs, shapes, strict=True) if one.name == "labels"), None)
-    if layout in ("nms_inside", "rtdetr") or len(shape) != 3:
+    if layout in ("nms_inside", "rtdetr", "grounding_dino") or len(shape) != 3:
         return None
     return max(1, shape[1] - 4 if layout == "yolov8" else shape[2] - 5)
 
@@ -223,7 +249,12 @@ def _classes(about: OnnxFile, names: Sequence[str], count: int | None) -> tuple[
 
 
 def _readings(
-    about: OnnxFile, size: tuple[int, int], shapes: Sequence[Shape], layout: Layout | None, names: Sequence[str]
+    about: OnnxFile,
+    size: tuple[int, int],
+    shapes: Sequence[Shape],
+    layout: Layout | None,
+    names: Sequence[str],
+    prompt: Prompt | None,
 ) -> list[_Reading]:
     """The ways to read outputs of ``shapes`` that names and metadata allow; ModelLoadError when there is none."""
     output_names = tuple(one.name for one in about.outputs)
@@ -233,7 +264,8 @@ def _readings(
     for each in [layout] if layout else list(HEADS):
         cards = _classes(about, names, _columns(each, about, shapes))
         numbers = ClassNumbers(len(cards), tuple(card.id for card in cards if card.id is not None) or None)
-        heads, why_not = fitting_heads([each], HeadRequest(*size, numbers, output_names), shapes, about.metadata)
+        request = HeadRequest(*size, numbers, output_names, None if prompt is None else prompt.words)
+        heads, why_not = fitting_heads([each], request, shapes, about.metadata)
         fitting.update(heads)
         reasons += why_not
         classes[each] = cards

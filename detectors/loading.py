@@ -16,6 +16,7 @@ from detectors.heads.port import Head, HeadRequest
 from detectors.inputs import constant_inputs
 from detectors.onnx_file import OnnxFile, read_onnx_file
 from detectors.predict import Model
+from detectors.text import Prompt, read_prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +42,23 @@ def load_model(wanted: LoadRequest) -> Model:
     card = read_card(path)
     file = verified_model_file(card, path)
     about = read_onnx_file(file)
+    prompt = read_prompt(card, path)
     request = EngineRequest(
         file,
         card.input,
         wanted.threads or available_threads(),
         wanted.precision or card.precision,
-        constants=constant_inputs(about, card.input, file),
+        constants=constant_inputs(about, card.input, file, prompt),
     )
     engine = load_engine(wanted.engine, request)
     try:
-        return Model(card, engine, _checked_head(card, engine, about))
+        return Model(card, engine, _checked_head(card, engine, about, prompt))
     except BaseException:
         engine.close()
         raise
 
 
-def _checked_head(card: ModelCard, engine: Engine, about: OnnxFile) -> Head:
+def _checked_head(card: ModelCard, engine: Engine, about: OnnxFile, prompt: Prompt | None) -> Head:
     """The head that reads ``engine``'s outputs, found by a run on a blank and a noise tile.
 
     Raises ModelLoadError when shapes, numbers or scores are not those of the card's layout.
@@ -67,7 +69,9 @@ def _checked_head(card: ModelCard, engine: Engine, about: OnnxFile) -> Head:
     except InferenceError as error:
         raise ModelLoadError(f"{card.name} {card.version} failed its first run: {error}") from error
     classes = ClassNumbers(len(card.classes), card.class_ids)
-    request = HeadRequest(*size, classes, tuple(one.name for one in about.outputs))
+    request = HeadRequest(
+        *size, classes, tuple(one.name for one in about.outputs), None if prompt is None else prompt.words
+    )
     head = choose_head(card.layout, request, [output.shape for output in outputs], about.metadata)
     against = objection(head, outputs, size)
     if against is not None:

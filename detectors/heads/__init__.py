@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from detectors.card import Layout
 from detectors.errors import ModelLoadError
 from detectors.heads.detr import RfDetrHead, RtDetrHead
+from detectors.heads.grounding_dino import GroundingDinoHead
 from detectors.heads.metadata import Metadata, foreign_task, layouts_meant, names_against
 from detectors.heads.nms_inside import NmsInsideHead
 from detectors.heads.objectness import ObjectnessHead
@@ -22,6 +23,7 @@ HEADS: Mapping[Layout, Callable[[HeadRequest], Head]] = {
     "yolox_decoded": lambda request: ObjectnessHead.yolox(request.width, request.height, request.classes.count),
     "rtdetr": RtDetrHead,
     "rfdetr": RfDetrHead,
+    "grounding_dino": GroundingDinoHead,
 }
 """Layout → head, built for a request. Where a request fits several layouts, the first one is the most common."""
 
@@ -33,6 +35,7 @@ LAYOUTS: Mapping[Layout, str] = {
     "yolox_decoded": "YOLOX exported with decoded boxes",
     "rtdetr": "RT-DETRv2 and D-FINE",
     "rfdetr": "RF-DETR",
+    "grounding_dino": "Grounding DINO, asked in words",
 }
 """Layout → the models that have it, for people."""
 

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detectors.arrays import FloatArray, Outputs, RawBoxes
+from detectors.arrays import Outputs, RawBoxes
 from detectors.heads.checks import require_numbers
 from detectors.heads.grids import corners
+from detectors.heads.logits import sigmoid
 from detectors.heads.port import HeadRequest, Shape
 
 _Places = dict[str, int]
 
 
-def _places(outputs: tuple[str, ...], wanted: tuple[str, ...]) -> _Places | None:
+def places(outputs: tuple[str, ...], wanted: tuple[str, ...]) -> _Places | None:
     """Where the ``wanted`` outputs stand among ``outputs``, or None when one is missing or another is there."""
     return {name: outputs.index(name) for name in wanted} if sorted(outputs) == sorted(wanted) else None
 
@@ -27,7 +28,7 @@ class RtDetrHead:
 
     def __init__(self, request: HeadRequest) -> None:
         self._classes = request.classes
-        self._at = _places(request.outputs, ("labels", "boxes", "scores"))
+        self._at = places(request.outputs, ("labels", "boxes", "scores"))
 
     def mismatch(self, shapes: Sequence[Shape]) -> str | None:
         """See :class:`detectors.heads.port.Head`. The number of classes cannot be told from the shapes."""
@@ -65,7 +66,7 @@ class RfDetrHead:
 
     def __init__(self, request: HeadRequest) -> None:
         self._classes = request.classes
-        self._at = _places(request.outputs, ("dets", "labels"))
+        self._at = places(request.outputs, ("dets", "labels"))
         self._size = np.array((request.width, request.height) * 2, np.float32)
 
     def mismatch(self, shapes: Sequence[Shape]) -> str | None:
@@ -91,7 +92,7 @@ class RfDetrHead:
         logits = outputs[self._at["labels"]][:, :, self._classes.numbers]
         best = logits.max(axis=2)
         require_numbers(best, "scores")
-        scores = _sigmoid(best)
+        scores = sigmoid(best)
         tiles, queries = np.nonzero(scores >= confidence)
         dets = outputs[self._at["dets"]][tiles, queries] * self._size
         require_numbers(dets, "boxes")
@@ -101,9 +102,3 @@ class RfDetrHead:
             classes=logits[tiles, queries].argmax(axis=1).astype(np.int32),
             tiles=tiles.astype(np.int32),
         )
-
-
-def _sigmoid(logits: FloatArray) -> FloatArray:
-    """1 / (1 + exp(-x)) of ``logits`` (any shape); beyond ±80 nothing changes, and no number overflows."""
-    value: FloatArray = (1.0 / (1.0 + np.exp(-np.clip(logits, -80.0, 80.0)))).astype(np.float32)
-    return value

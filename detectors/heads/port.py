@@ -13,17 +13,31 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """What a model asked in words was asked.
+
+    spans: for each class the place of its first token and the one after its last; length: tokens in all; threshold: a
+    word belongs to a box from this score on (0..1).
+    """
+
+    spans: tuple[tuple[int, int], ...]
+    length: int
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
 class HeadRequest:
     """What a head is built for.
 
     width, height: of the model's input in pixels; classes: the card's classes and their numbers in the model's output;
-    outputs: the names of the model's outputs, in their order.
+    outputs: the names of the model's outputs, in their order; words: of a model that is asked in words.
     """
 
     width: int
     height: int
     classes: ClassNumbers
     outputs: tuple[str, ...] = ()
+    words: Words | None = None
 
 
 class Head(Protocol):
