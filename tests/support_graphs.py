@@ -1,5 +1,7 @@
 """Small ONNX detectors built for tests: they find pure red, green and blue rectangles, exactly, in a known layout.
 
+Those with rotated boxes answer with the rectangle of least area, in steps of half a degree, around what they see.
+
 Such a graph is a real detector: its answer depends on the pixels, so a wrong channel order, scale, letterbox, tile
 offset or head shows as a wrong box. It finds one rectangle per colour and tile.
 """
@@ -23,24 +25,52 @@ CLASS_NAMES = ("red", "green", "blue")
 SCORES = (0.9, 0.8, 0.7)
 OPSET, IR_VERSION = 17, 8
 
-Layout = Literal["yolov8", "yolov5", "nms_inside", "yolox", "yolox_decoded", "rtdetr", "rfdetr"]
+Layout = Literal["yolov8", "yolov5", "nms_inside", "yolox", "yolox_decoded", "rtdetr", "rfdetr", "grounding_dino"]
 Fault = Literal[
-    "nan", "logits", "extra_class", "two_outputs", "zero_scores", "constant", "normalised", "other_input", "float_sizes"
+    "nan",
+    "logits",
+    "extra_class",
+    "two_outputs",
+    "zero_scores",
+    "constant",
+    "normalised",
+    "other_input",
+    "float_sizes",
+    "degrees",
 ]
 # The rows of layouts that answer with finished boxes, and where RF-DETR has the three classes among its columns.
 FINISHED_ROWS, RFDETR_COLUMNS, RFDETR_IDS = 20, 91, (3, 17, 90)
+# Half degrees of the directions a rotated box is looked for in, and the angle where nothing is.
+DIRECTIONS, NO_ANGLE = np.radians(np.arange(-45, 45, 0.5)), 0.8
+# Pixels whose centres lie inside a rectangle end this much before it, on both sides together.
+PIXELS_MISSING = 0.3
 LETTERBOX: Mapping[Layout, str] = {
     "yolox": "top_left",
     "yolox_decoded": "top_left",
     "rtdetr": "stretch",
     "rfdetr": "stretch",
+    "grounding_dino": "stretch",
 }
+# What the model that is asked in words knows: each word's place within its name, how many tokens belong to that name
+# with the full stop behind it, its colour and by how much its logit is below that of the colour's score.
+WORDS = {
+    "red": (0, 3, 0, 1.0),
+    "##dish": (1, 3, 0, 0.0),
+    "big": (0, 3, 1, 2.0),
+    "green": (1, 3, 1, 0.0),
+    "blue": (0, 2, 2, 0.0),
+    "boat": (0, 2, 2, 9.0),
+}
+VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", ".", "?", *WORDS)
+ASKED_NAMES = ("Reddish", "big  green", "blue")
+TEXT_COLUMNS = 256
 
 
 @dataclass(frozen=True)
 class GraphSpec:
     """The model to build; ``batch`` None leaves it dynamic, ``dynamic`` leaves height and width open. ``metadata`` goes
-    into the file; ``turned`` lists the outputs in the opposite order."""
+    into the file; ``turned`` lists the outputs in the opposite order. A model asked in words takes ``tokens`` of them
+    (None: any number), and with ``original`` what the original code's export takes, else what Hugging Face's does."""
 
     layout: Layout = "yolov8"
     width: int = 128
@@ -54,6 +84,8 @@ class GraphSpec:
     metadata: Mapping[str, str] = field(default_factory=dict)
     turned: bool = False
     dynamic: bool = False
+    tokens: int | None = None
+    original: bool = False
 
 
 class _Builder:
@@ -107,7 +139,10 @@ def build(spec: GraphSpec) -> bytes:
         # Where nothing was found the side is 1, so that its logarithm is a number.
         side = graph.op("Max", graph.op("Sub", high, low), graph.constant(1.0))
         sides.append((graph.op("Mul", centre, found), side))
-    outputs = _LAYOUTS[spec.layout](graph, spec, sides, found)
+    if spec.layout in _ROTATED:
+        outputs = _ROTATED[spec.layout](graph, spec, _rotated(graph, spec, mask, found), found)
+    else:
+        outputs = _LAYOUTS[spec.layout](graph, spec, sides, found)
     return _file(graph, spec, {name: _faulty(graph, spec, value) for name, value in outputs.items()})
 
 
@@ -230,11 +265,180 @@ def _rfdetr(graph: _Builder, spec: GraphSpec, sides: list[tuple[str, str]], foun
     return {"dets": dets, "labels": graph.op("Add", graph.constant(logits), absent)}
 
 
+def _grounding_dino(graph: _Builder, spec: GraphSpec, sides: list[tuple[str, str]], found: str) -> dict[str, str]:
+    """Query i is the rectangle of colour i. A token's logit is right only when the text came as it has to: with other
+    words, types, places, masks or pixels masked it is low. Full stops and brackets are surer than any word, and what is
+    not text is -inf, so that counting them shows."""
+    table = np.full((len(VOCABULARY), 3), -9.0, np.float32)
+    table[2:6] = 4.0
+    wanted = np.zeros((len(VOCABULARY), 3), np.float32)
+    for word, (place, seen, colour, below) in WORDS.items():
+        table[VOCABULARY.index(word), colour] = np.log(SCORES[colour] / (1 - SCORES[colour])) - below
+        wanted[VOCABULARY.index(word)] = (1, place, seen)
+    if spec.fault == "zero_scores":
+        table[:] = -np.inf
+    said = graph.op("Gather", graph.constant(table), "input_ids", axis=0)
+    off = graph.op("Cast", "token_type_ids", to=TensorProto.FLOAT)
+    if spec.original:
+        known = graph.op("Gather", graph.constant(wanted), "input_ids", axis=0)
+        word, place, seen = (graph.op("Gather", known, graph.constant(at, np.int64), axis=2) for at in range(3))
+        sees = graph.op("ReduceSum", _float(graph, "text_token_mask"), graph.constant([2], np.int64), keepdims=0)
+        for value, right in ((_float(graph, "position_ids"), place), (sees, seen)):
+            off = graph.op("Add", off, graph.op("Mul", word, graph.op("Abs", graph.op("Sub", value, right))))
+    else:
+        whole = graph.op("ReduceMin", _float(graph, "pixel_mask"), axes=[1, 2], keepdims=0)
+        blind = graph.op("Sub", graph.constant(1.0), whole)
+        off = graph.op("Add", off, graph.op("Unsqueeze", blind, graph.constant([1], np.int64)))
+    there = graph.op("Unsqueeze", graph.op("Sub", found, graph.constant(1.0)), graph.constant([1], np.int64))
+    missed = graph.op("Sub", there, graph.op("Unsqueeze", off, graph.constant([2], np.int64)))
+    logits = graph.op("Add", said, graph.op("Mul", missed, graph.constant(18.0)))
+    text = graph.op("Unsqueeze", graph.op("Cast", "attention_mask", to=TensorProto.BOOL), graph.constant([2], np.int64))
+    logits = graph.op("Where", text, logits, graph.constant(-np.inf))
+    length = graph.op("Gather", graph.op("Shape", "input_ids"), graph.constant([1], np.int64), axis=0)
+    rest = graph.op("Sub", graph.constant([TEXT_COLUMNS], np.int64), length)
+    pads = graph.op("Concat", graph.constant([0] * 5, np.int64), rest, axis=0)
+    columns = graph.op("Pad", graph.op("Transpose", logits, perm=[0, 2, 1]), pads, graph.constant(-np.inf))
+    sizes = graph.constant([1 / spec.width, 1 / spec.height] * 2)
+    boxes = graph.op("Mul", _stacked_only(graph, _flat(sides)), sizes)
+    return {"logits": columns, "boxes" if spec.original else "pred_boxes": boxes}
+
+
+def _float(graph: _Builder, value: str) -> str:
+    return graph.op("Cast", value, to=TensorProto.FLOAT)
+
+
+def _text_inputs(spec: GraphSpec, batch: int | str) -> list[onnx.ValueInfoProto]:
+    length = spec.tokens or "tokens"
+    shapes = {"input_ids": [batch, length], "token_type_ids": [batch, length], "attention_mask": [batch, length]}
+    kinds = {"attention_mask": TensorProto.BOOL if spec.original else TensorProto.INT64}
+    if spec.original:
+        shapes |= {"position_ids": [batch, length], "text_token_mask": [batch, length, length]}
+        kinds |= {"text_token_mask": TensorProto.BOOL}
+    else:
+        shapes |= {"pixel_mask": [batch, spec.height, spec.width]}
+    if spec.fault == "float_sizes":
+        kinds["input_ids"] = TensorProto.FLOAT16
+    return [
+        helper.make_tensor_value_info(name, kinds.get(name, TensorProto.INT64), shape) for name, shape in shapes.items()
+    ]
+
+
+def write_tokenizer(folder: Path) -> Path:
+    """A WordPiece tokenizer with the words of VOCABULARY as ``tokenizer.json`` in ``folder``; returns its path.
+
+    Like those published with models it cuts and fills texts, which nobody who asks wants.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    numbers = {word: number for number, word in enumerate(VOCABULARY)}
+    tokenizer = Tokenizer(models.WordPiece(numbers, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    brackets = [(name, numbers[name]) for name in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=brackets)
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=300)
+    path = folder / "tokenizer.json"
+    tokenizer.save(str(path))
+    return path
+
+
+def write_asked_model(folder: Path, spec: GraphSpec, names: tuple[str, ...] = ASKED_NAMES, **card: object) -> Path:
+    """As :func:`write_model`, for a model that is asked in words: with its tokenizer, and ``names`` as classes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(folder)
+    fields = {"classes": [{"name": name} for name in names], "text": {"tokenizer": "tokenizer.json"}}
+    return write_model(folder, spec, **{**fields, **card})
+
+
 def _stacked_only(graph: _Builder, columns: list[str]) -> str:
     parts = [graph.op("Unsqueeze", column, graph.constant([2], np.int64)) for column in columns]
     return graph.op("Concat", *parts, axis=2)
 
 
+def _rotated(graph: _Builder, spec: GraphSpec, mask: str, found: str) -> list[str]:
+    """cx, cy, w, h and angle, (N, 3) each: the rectangle of least area; where nothing was found an empty one.
+
+    The longer side is the width, so that angles are from -pi/4 to 3/4 pi as Ultralytics' are.
+    """
+    cos, sin = graph.constant(np.cos(DIRECTIONS)), graph.constant(np.sin(DIRECTIONS))
+    x, y, there = _outline(graph, spec, mask)
+    ends = []
+    for one, two, sign in ((cos, sin, "Add"), (sin, cos, "Sub")):
+        # Along a direction x cos + y sin, across it y cos - x sin.
+        parts = (graph.op("Mul", y, two), graph.op("Mul", x, one))
+        along = graph.op(sign, *parts)
+        away = graph.op("Mul", graph.op("Sub", graph.constant(1.0), there), graph.constant(1e6))
+        held = graph.op("Mul", along, there)
+        ends.append(
+            (
+                graph.op("ReduceMin", graph.op("Add", held, away), axes=[2], keepdims=0),
+                graph.op("ReduceMax", graph.op("Sub", held, away), axes=[2], keepdims=0),
+            )
+        )
+    missing = graph.constant(PIXELS_MISSING)
+    lengths = [graph.op("Add", graph.op("Sub", high, low), missing) for low, high in ends]
+    best = graph.op("ArgMin", graph.op("Mul", *lengths), axis=2, keepdims=1)
+    w, h, u, v = (
+        _only(graph, graph.op("GatherElements", value, best, axis=2))
+        for value in (*lengths, *(graph.op("Add", low, high) for low, high in ends))
+    )
+    direction = _only(graph, best)
+    c, s, angle = (graph.op("Gather", values, direction) for values in (cos, sin, graph.constant(DIRECTIONS)))
+    half = graph.op("Mul", found, graph.constant(0.5))
+    cx = graph.op("Sub", graph.op("Mul", u, c), graph.op("Mul", v, s))
+    cy = graph.op("Add", graph.op("Mul", u, s), graph.op("Mul", v, c))
+    tall = graph.op("Cast", graph.op("Greater", h, w), to=TensorProto.FLOAT)
+    turned = graph.op("Add", angle, graph.op("Mul", tall, graph.constant(np.pi / 2)))
+    if spec.fault == "degrees":
+        turned = graph.op("Mul", turned, graph.constant(180 / np.pi))
+    sizes = [graph.op("Mul", found, graph.op(pick, w, h)) for pick in ("Max", "Min")]
+    return [graph.op("Mul", half, cx), graph.op("Mul", half, cy), *sizes, turned]
+
+
+def _outline(graph: _Builder, spec: GraphSpec, mask: str) -> tuple[str, str, str]:
+    """The first and the last pixel of each row of ``mask``: x and y of their centres, and 1 where the row has any.
+
+    x and the last are (N, 3, 2 H, 1), y is (2 H, 1).
+    """
+    places = graph.constant(np.arange(spec.width) + 0.5)
+    there = graph.op("ReduceMax", mask, axes=[3], keepdims=0)
+    outside = graph.op("Mul", graph.op("Sub", graph.constant(1.0), mask), graph.constant(1e6))
+    pixels = graph.op("Mul", mask, places)
+    first = graph.op("ReduceMin", graph.op("Add", pixels, outside), axes=[3], keepdims=0)
+    last = graph.op("ReduceMax", pixels, axes=[3], keepdims=0)
+    last_axis = graph.constant([3], np.int64)
+    x, twice = (
+        graph.op("Unsqueeze", graph.op("Concat", *both, axis=2), last_axis) for both in ((first, last), (there, there))
+    )
+    y = np.tile(np.arange(spec.height) + 0.5, 2)[:, None]
+    return x, graph.constant(y), twice
+
+
+def _only(graph: _Builder, value: str) -> str:
+    """(N, 3, 1) → (N, 3)."""
+    return graph.op("Squeeze", value, graph.constant([2], np.int64))
+
+
+def _yolov8_obb(graph: _Builder, spec: GraphSpec, columns: list[str], found: str) -> dict[str, str]:
+    *upright, angle = columns
+    rows = _stacked(graph, upright, _scores(graph, spec, found))
+    count = anchors(spec.width, spec.height)
+    padding = graph.constant([0, 0, 0, count - 3], np.int64)
+    elsewhere = graph.constant(NO_ANGLE * (180 / np.pi if spec.fault == "degrees" else 1))
+    angles = graph.op("Unsqueeze", graph.op("Pad", angle, padding, elsewhere), graph.constant([2], np.int64))
+    whole = graph.op("Concat", _padded(graph, rows, count), angles, axis=2)
+    return {"output0": graph.op("Transpose", whole, perm=[0, 2, 1])}
+
+
+def _nms_inside_obb(graph: _Builder, spec: GraphSpec, columns: list[str], found: str) -> dict[str, str]:
+    *upright, angle = columns
+    rest = [graph.op("Mul", value, found) for value in (_numbers(graph, spec, found), angle)]
+    rows = _stacked_only(graph, [*upright, _confidences(graph, spec, found), *rest])
+    return {"output0": _padded(graph, rows, FINISHED_ROWS)}
+
+
+_ROTATED = {"yolov8_obb": _yolov8_obb, "nms_inside_obb": _nms_inside_obb}
 _LAYOUTS = {
     "yolov8": _yolov8,
     "yolov5": _yolov5,
@@ -243,6 +447,7 @@ _LAYOUTS = {
     "yolox_decoded": _yolox_decoded,
     "rtdetr": _rtdetr,
     "rfdetr": _rfdetr,
+    "grounding_dino": _grounding_dino,
 }
 
 
@@ -253,6 +458,8 @@ def _file(graph: _Builder, spec: GraphSpec, outputs: dict[str, str]) -> bytes:
     if spec.layout == "rtdetr":
         kind = TensorProto.FLOAT if spec.fault == "float_sizes" else TensorProto.INT64
         inputs.append(helper.make_tensor_value_info("orig_target_sizes", kind, [batch, 2]))
+    if spec.layout == "grounding_dino":
+        inputs += _text_inputs(spec, batch)
     if spec.fault == "other_input":
         inputs.append(helper.make_tensor_value_info("prompt", TensorProto.INT64, [batch, 2]))
     if spec.fault == "two_outputs":
