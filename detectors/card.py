@@ -92,6 +92,12 @@ class TilingCard(_Part):
     overlap: Annotated[float, Field(ge=0.0, lt=0.9)] = 0.2
     whole_frame: bool = False
 
+    @model_validator(mode="after")
+    def _metres_are_given(self) -> Self:
+        if self.mode == "gsd" and self.metres is None:
+            raise ValueError("mode gsd needs metres: how much ground a tile shows from side to side")
+        return self
+
 
 class MergeCard(_Part):
     """How boxes of different tiles that show the same thing become one."""

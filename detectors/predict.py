@@ -17,6 +17,7 @@ from detectors.fragments import resolve_fragments
 from detectors.heads.port import Head
 from detectors.merging import merge, suppress_within_tiles
 from detectors.options import FrameView, Resolved, resolve
+from detectors.sizes import largest_px, within_size
 from detectors.tiling import TilePlan, TileSpec
 from schemas.events import DetectOptions
 
@@ -68,7 +69,9 @@ class Model:
         tiles = raw.tiles + np.int32(first)
         boxes = tiling.to_frame(plan, raw.boxes, tiles)
         cut_off = tiling.touches_inner_edge(plan, boxes, tiles)
-        found = _best_per_tile(Candidates(boxes, raw.scores, raw.classes, tiles, cut_off))
+        found = Candidates(boxes, raw.scores, raw.classes, tiles, cut_off)
+        # Before anything is suppressed: what is too large must not take a true one with it.
+        found = _best_per_tile(within_size(found, largest_px(self.card.classes, options.gsd_m)))
         return suppress_within_tiles(found, self.card.thresholds.iou, self.card.merge.class_aware)
 
     def merge(self, candidates: Candidates, plan: TilePlan, options: Resolved) -> Detections:
@@ -76,7 +79,9 @@ class Model:
         class_aware = self.card.merge.class_aware
         whole = resolve_fragments(candidates, plan, class_aware)
         merged = merge(whole, options.merge_method, options.merge_metric, options.merge_threshold, class_aware)
-        best = merged.take(np.arange(min(len(merged), options.max_detections)))
+        # Again, because boxes grew where fragments were joined and boxes united.
+        fitting = within_size(merged, largest_px(self.card.classes, options.gsd_m))
+        best = fitting.take(np.arange(min(len(fitting), options.max_detections)))
         return Detections(best.boxes, best.scores, best.classes, best.quads)
 
     def close(self) -> None:

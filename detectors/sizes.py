@@ -1,0 +1,46 @@
+"""What is too large to be what it seems: detections beyond their class's largest size on the ground."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from detectors.arrays import BoolArray, Candidates, DoubleArray
+from detectors.card import ClassCard
+
+# Boxes are not exact, ground is not flat, and a box around a turned thing is longer than the thing.
+TOLERANCE = 1.25
+TOLERANCE_PX = 2.0
+
+
+def largest_px(classes: Sequence[ClassCard], gsd_m: float | None) -> DoubleArray | None:
+    """float64 (classes,): the longest side of each class in pixels of a frame with ``gsd_m`` metres per pixel.
+
+    With the tolerance: a quarter and two pixels; infinite for a class without ``max_size_m``. None where the ground
+    sampling distance is unknown, or no class has a largest size: then nothing is too large.
+    """
+    if gsd_m is None or all(one.max_size_m is None for one in classes):
+        return None
+    metres = np.array([np.inf if one.max_size_m is None else one.max_size_m for one in classes], np.float64)
+    limits: DoubleArray = metres / gsd_m * TOLERANCE + TOLERANCE_PX
+    return limits
+
+
+def longer_sides(candidates: Candidates) -> DoubleArray:
+    """float64 (K,): the longer side of each of ``candidates``, pixels of the frame; of the rotated box where it is."""
+    if candidates.quads is None:
+        sides = candidates.boxes[:, 2:].astype(np.float64) - candidates.boxes[:, :2]
+    else:
+        corners = candidates.quads.astype(np.float64)
+        sides = np.linalg.norm(corners[:, 1:3] - corners[:, 0:2], axis=2)
+    longest: DoubleArray = sides.max(axis=1, initial=0.0)
+    return longest
+
+
+def within_size(candidates: Candidates, limits: DoubleArray | None) -> Candidates:
+    """``candidates`` without those whose longer side exceeds their class's in ``limits`` (from ``largest_px``)."""
+    if limits is None or not len(candidates):
+        return candidates
+    fits: BoolArray = longer_sides(candidates) <= limits[candidates.classes]
+    return candidates if fits.all() else candidates.take(fits)
