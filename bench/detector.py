@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +25,7 @@ from detectors.card import default_card_path
 from detectors.decode import decode_image
 from detectors.engines.choose import EngineKind
 from detectors.errors import InferenceError
+from detectors.host import settle_process
 from detectors.loading import LoadRequest, load_model
 from detectors.options import FrameView
 from detectors.predict import Model
@@ -64,8 +64,7 @@ def run(quick: bool) -> Result:
 
 
 async def _run(folder: Path, quick: bool) -> Result:
-    # As in the detector's process: the engine has the cores.
-    cv2.setNumThreads(1)
+    settle_process()
     mix = [pictures.scene(*_LARGE, 0), *(pictures.scene(*_SMALL, number) for number in range(_SMALL_PER_LARGE))]
     typical = decode_image(mix[0].data, max_pixels=10**8)[:SIDE, :SIDE]
     models = {"windhover-small": default_card_path(), "heavier graph": write_heavy_model(folder / "heavy", typical)}

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +23,7 @@ from detectors.boxes import overlaps
 from detectors.card import Precision, default_card_path, read_card
 from detectors.decode import decode_image
 from detectors.engines.choose import EngineKind
+from detectors.host import settle_process
 from detectors.loading import LoadRequest, load_model
 from detectors.options import FrameView
 from detectors.predict import Predictor
@@ -67,8 +67,7 @@ class _Peer:
 
 def run(quick: bool) -> Result:
     """The engine chosen by default, and the same engine as SAHI's at f32."""
-    # As in every process of Windhover: the engine has the cores.
-    cv2.setNumThreads(1)
+    settle_process()
     rounds, count = (1, 1) if quick else (4, 4)
     plans: list[tuple[str, EngineKind, Precision | None, float]] = [
         ("engine chosen by default", "auto", None, 2.0),

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-import cv2
 from fastapi import FastAPI
 
+from detectors.host import settle_process
 from detectors.loading import LoadRequest, load_model
 from detectors.worker.worker import DetectorWorker, WorkerParts
 from infra.consuming import SinkRunner
@@ -116,8 +116,7 @@ class _Gateway:
 
 
 def _detector(process: Composition, instance_id: str | None) -> Component:
-    # The engine has the cores; OpenCV's own pool would only take turns with it.
-    cv2.setNumThreads(1)
+    settle_process()
     settings = process.settings.detector
     wanted = LoadRequest(settings.model, settings.engine, settings.threads, settings.precision)
     return DetectorWorker(

@@ -1,0 +1,40 @@
+"""A process that runs an engine keeps freed memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+_COUNT_FAULTS = """
+import resource
+import cv2, numpy as np
+from detectors.host import settle_process
+if {settled}:
+    settle_process()
+def tiles():
+    for _ in range(20):
+        under_way = [np.empty((2, 640, 640, 3), np.uint8) for _ in range(6)]
+        for each in under_way:
+            each.fill(1)
+tiles()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+tiles()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, cv2.getNumThreads())
+"""
+
+
+def faults_and_threads(settled: bool) -> tuple[int, int]:
+    """Page faults of fifty batches of tiles, and OpenCV's threads."""
+    command = [sys.executable, "-c", _COUNT_FAULTS.format(settled=settled)]
+    faults, threads = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return int(faults), int(threads)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the allocator of glibc")
+def test_tiles_reuse_memory_and_the_engine_has_the_cores() -> None:
+    faults, threads = faults_and_threads(settled=True)
+    assert faults < 100
+    assert threads == 1
+    assert faults_and_threads(settled=False)[0] > 10 * (faults + 1)
