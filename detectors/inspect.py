@@ -15,7 +15,7 @@ from detectors.card import ClassCard, InputCard, Layout, ModelCard, TextCard
 from detectors.engines.choose import EngineKind, load_engine
 from detectors.engines.port import EngineRequest
 from detectors.errors import InferenceError, ModelLoadError
-from detectors.heads import HEADS, LAYOUTS, described, fitting_heads, narrowed
+from detectors.heads import LAYOUTS, described, fitting_heads, layouts_to_try, narrowed
 from detectors.heads.classes import ClassNumbers
 from detectors.heads.first_run import first_tiles, objection
 from detectors.heads.metadata import class_names, input_size
@@ -54,6 +54,8 @@ _INPUTS: Mapping[Layout, tuple[Mapping[str, object], str]] = {
         {**_IMAGENET, "letterbox": "stretch"},
         "RGB, ImageNet mean and standard deviation, stretched",
     ),
+    "yolov8_obb": ({}, f"RGB, {_PLAIN}, centred letterbox padded with 114"),
+    "nms_inside_obb": ({}, f"RGB, {_PLAIN}, centred letterbox padded with 114"),
     "grounding_dino": (
         {**_IMAGENET, "letterbox": "stretch"},
         "RGB, ImageNet mean and standard deviation, stretched",
@@ -230,9 +232,11 @@ def _columns(layout: Layout, about: OnnxFile, shapes: Sequence[Shape]) -> int | 
     shape = shapes[0]
     if layout == "rfdetr":
         return next((shape[-1] for one, shape in zip(about.outputs, shapes, strict=True) if one.name == "labels"), None)
-    if layout in ("nms_inside", "rtdetr", "grounding_dino") or len(shape) != 3:
+    if layout in ("nms_inside", "nms_inside_obb", "rtdetr", "grounding_dino") or len(shape) != 3:
         return None
-    return max(1, shape[1] - 4 if layout == "yolov8" else shape[2] - 5)
+    if layout in ("yolov8", "yolov8_obb"):
+        return max(1, shape[1] - (4 if layout == "yolov8" else 5))
+    return max(1, shape[2] - 5)
 
 
 def _classes(about: OnnxFile, names: Sequence[str], count: int | None) -> tuple[ClassCard, ...]:
@@ -261,7 +265,7 @@ def _readings(
     fitting: dict[Layout, Head] = {}
     classes: dict[Layout, tuple[ClassCard, ...]] = {}
     reasons: list[str] = []
-    for each in [layout] if layout else list(HEADS):
+    for each in [layout] if layout else layouts_to_try(about.metadata):
         cards = _classes(about, names, _columns(each, about, shapes))
         numbers = ClassNumbers(len(cards), tuple(card.id for card in cards if card.id is not None) or None)
         request = HeadRequest(*size, numbers, output_names, None if prompt is None else prompt.words)

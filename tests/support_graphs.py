@@ -19,13 +19,26 @@ import onnx
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.support_graphs_rotated import rotated_columns
+
 COLOURS_BGR = ((0, 0, 255), (0, 255, 0), (255, 0, 0))
 COLOURS_HEX = ("#ff0000", "#00ff00", "#0000ff")
 CLASS_NAMES = ("red", "green", "blue")
 SCORES = (0.9, 0.8, 0.7)
 OPSET, IR_VERSION = 17, 8
 
-Layout = Literal["yolov8", "yolov5", "nms_inside", "yolox", "yolox_decoded", "rtdetr", "rfdetr", "grounding_dino"]
+Layout = Literal[
+    "yolov8",
+    "yolov5",
+    "nms_inside",
+    "yolox",
+    "yolox_decoded",
+    "rtdetr",
+    "rfdetr",
+    "grounding_dino",
+    "yolov8_obb",
+    "nms_inside_obb",
+]
 Fault = Literal[
     "nan",
     "logits",
@@ -40,10 +53,8 @@ Fault = Literal[
 ]
 # The rows of layouts that answer with finished boxes, and where RF-DETR has the three classes among its columns.
 FINISHED_ROWS, RFDETR_COLUMNS, RFDETR_IDS = 20, 91, (3, 17, 90)
-# Half degrees of the directions a rotated box is looked for in, and the angle where nothing is.
-DIRECTIONS, NO_ANGLE = np.radians(np.arange(-45, 45, 0.5)), 0.8
-# Pixels whose centres lie inside a rectangle end this much before it, on both sides together.
-PIXELS_MISSING = 0.3
+# The angle where a model with rotated boxes finds nothing.
+NO_ANGLE = 0.8
 LETTERBOX: Mapping[Layout, str] = {
     "yolox": "top_left",
     "yolox_decoded": "top_left",
@@ -140,7 +151,7 @@ def build(spec: GraphSpec) -> bytes:
         side = graph.op("Max", graph.op("Sub", high, low), graph.constant(1.0))
         sides.append((graph.op("Mul", centre, found), side))
     if spec.layout in _ROTATED:
-        outputs = _ROTATED[spec.layout](graph, spec, _rotated(graph, spec, mask, found), found)
+        outputs = _ROTATED[spec.layout](graph, spec, rotated_columns(graph, spec, mask, found), found)
     else:
         outputs = _LAYOUTS[spec.layout](graph, spec, sides, found)
     return _file(graph, spec, {name: _faulty(graph, spec, value) for name, value in outputs.items()})
@@ -354,70 +365,6 @@ def write_asked_model(folder: Path, spec: GraphSpec, names: tuple[str, ...] = AS
 def _stacked_only(graph: _Builder, columns: list[str]) -> str:
     parts = [graph.op("Unsqueeze", column, graph.constant([2], np.int64)) for column in columns]
     return graph.op("Concat", *parts, axis=2)
-
-
-def _rotated(graph: _Builder, spec: GraphSpec, mask: str, found: str) -> list[str]:
-    """cx, cy, w, h and angle, (N, 3) each: the rectangle of least area; where nothing was found an empty one.
-
-    The longer side is the width, so that angles are from -pi/4 to 3/4 pi as Ultralytics' are.
-    """
-    cos, sin = graph.constant(np.cos(DIRECTIONS)), graph.constant(np.sin(DIRECTIONS))
-    x, y, there = _outline(graph, spec, mask)
-    ends = []
-    for one, two, sign in ((cos, sin, "Add"), (sin, cos, "Sub")):
-        # Along a direction x cos + y sin, across it y cos - x sin.
-        parts = (graph.op("Mul", y, two), graph.op("Mul", x, one))
-        along = graph.op(sign, *parts)
-        away = graph.op("Mul", graph.op("Sub", graph.constant(1.0), there), graph.constant(1e6))
-        held = graph.op("Mul", along, there)
-        ends.append(
-            (
-                graph.op("ReduceMin", graph.op("Add", held, away), axes=[2], keepdims=0),
-                graph.op("ReduceMax", graph.op("Sub", held, away), axes=[2], keepdims=0),
-            )
-        )
-    missing = graph.constant(PIXELS_MISSING)
-    lengths = [graph.op("Add", graph.op("Sub", high, low), missing) for low, high in ends]
-    best = graph.op("ArgMin", graph.op("Mul", *lengths), axis=2, keepdims=1)
-    w, h, u, v = (
-        _only(graph, graph.op("GatherElements", value, best, axis=2))
-        for value in (*lengths, *(graph.op("Add", low, high) for low, high in ends))
-    )
-    direction = _only(graph, best)
-    c, s, angle = (graph.op("Gather", values, direction) for values in (cos, sin, graph.constant(DIRECTIONS)))
-    half = graph.op("Mul", found, graph.constant(0.5))
-    cx = graph.op("Sub", graph.op("Mul", u, c), graph.op("Mul", v, s))
-    cy = graph.op("Add", graph.op("Mul", u, s), graph.op("Mul", v, c))
-    tall = graph.op("Cast", graph.op("Greater", h, w), to=TensorProto.FLOAT)
-    turned = graph.op("Add", angle, graph.op("Mul", tall, graph.constant(np.pi / 2)))
-    if spec.fault == "degrees":
-        turned = graph.op("Mul", turned, graph.constant(180 / np.pi))
-    sizes = [graph.op("Mul", found, graph.op(pick, w, h)) for pick in ("Max", "Min")]
-    return [graph.op("Mul", half, cx), graph.op("Mul", half, cy), *sizes, turned]
-
-
-def _outline(graph: _Builder, spec: GraphSpec, mask: str) -> tuple[str, str, str]:
-    """The first and the last pixel of each row of ``mask``: x and y of their centres, and 1 where the row has any.
-
-    x and the last are (N, 3, 2 H, 1), y is (2 H, 1).
-    """
-    places = graph.constant(np.arange(spec.width) + 0.5)
-    there = graph.op("ReduceMax", mask, axes=[3], keepdims=0)
-    outside = graph.op("Mul", graph.op("Sub", graph.constant(1.0), mask), graph.constant(1e6))
-    pixels = graph.op("Mul", mask, places)
-    first = graph.op("ReduceMin", graph.op("Add", pixels, outside), axes=[3], keepdims=0)
-    last = graph.op("ReduceMax", pixels, axes=[3], keepdims=0)
-    last_axis = graph.constant([3], np.int64)
-    x, twice = (
-        graph.op("Unsqueeze", graph.op("Concat", *both, axis=2), last_axis) for both in ((first, last), (there, there))
-    )
-    y = np.tile(np.arange(spec.height) + 0.5, 2)[:, None]
-    return x, graph.constant(y), twice
-
-
-def _only(graph: _Builder, value: str) -> str:
-    """(N, 3, 1) → (N, 3)."""
-    return graph.op("Squeeze", value, graph.constant([2], np.int64))
 
 
 def _yolov8_obb(graph: _Builder, spec: GraphSpec, columns: list[str], found: str) -> dict[str, str]:

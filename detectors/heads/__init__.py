@@ -8,8 +8,9 @@ from detectors.card import Layout
 from detectors.errors import ModelLoadError
 from detectors.heads.detr import RfDetrHead, RtDetrHead
 from detectors.heads.grounding_dino import GroundingDinoHead
-from detectors.heads.metadata import Metadata, foreign_task, layouts_meant, names_against
+from detectors.heads.metadata import Metadata, foreign_task, layouts_meant, names_against, task_against
 from detectors.heads.nms_inside import NmsInsideHead
+from detectors.heads.obb import NmsInsideObbHead, YoloV8ObbHead
 from detectors.heads.objectness import ObjectnessHead
 from detectors.heads.port import Head, HeadRequest, Shape
 from detectors.heads.yolov8 import YoloV8Head
@@ -23,6 +24,8 @@ HEADS: Mapping[Layout, Callable[[HeadRequest], Head]] = {
     "yolox_decoded": lambda request: ObjectnessHead.yolox(request.width, request.height, request.classes.count),
     "rtdetr": RtDetrHead,
     "rfdetr": RfDetrHead,
+    "yolov8_obb": lambda request: YoloV8ObbHead(request.width, request.height, request.classes.count),
+    "nms_inside_obb": lambda request: NmsInsideObbHead(request.classes),
     "grounding_dino": GroundingDinoHead,
 }
 """Layout → head, built for a request. Where a request fits several layouts, the first one is the most common."""
@@ -35,14 +38,26 @@ LAYOUTS: Mapping[Layout, str] = {
     "yolox_decoded": "YOLOX exported with decoded boxes",
     "rtdetr": "RT-DETRv2 and D-FINE",
     "rfdetr": "RF-DETR",
+    "yolov8_obb": "YOLOv8-OBB and YOLO11-OBB",
+    "nms_inside_obb": "YOLO26-OBB, or an OBB export with NMS inside",
     "grounding_dino": "Grounding DINO, asked in words",
 }
 """Layout → the models that have it, for people."""
 
 # These give each box its class's number, so that only the metadata tells how many classes there are.
-_NUMBERED: frozenset[Layout] = frozenset({"nms_inside", "rtdetr"})
+_NUMBERED: frozenset[Layout] = frozenset({"nms_inside", "rtdetr", "nms_inside_obb"})
 # In these a class may have any number or column; all others have one column per class, in the card's order.
 _WITH_IDS = _NUMBERED | {"rfdetr"}
+_ROTATED: frozenset[Layout] = frozenset({"yolov8_obb", "nms_inside_obb"})
+
+
+def layouts_to_try(metadata: Metadata) -> list[Layout]:
+    """The layouts a file with this metadata may be of when nobody names one.
+
+    Rotated boxes only where it says task obb: one class score more looks like an angle, so shapes do not tell.
+    """
+    rotated = metadata.get("task") == "obb"
+    return [layout for layout in HEADS if (layout in _ROTATED) == rotated]
 
 
 def fitting_heads(
@@ -59,7 +74,7 @@ def fitting_heads(
     reasons: list[str] = []
     for layout in layouts:
         head = HEADS[layout](request)
-        reason = head.mismatch(shapes)
+        reason = task_against(metadata, layout in _ROTATED) or head.mismatch(shapes)
         if request.classes.stated and layout not in _WITH_IDS:
             reason = f"{layout} has one column per class in the card's order, without ids"
         if reason is None and layout in _NUMBERED:
@@ -77,7 +92,7 @@ def choose_head(layout: Layout | None, request: HeadRequest, shapes: Sequence[Sh
     With a ``layout`` the model has to be of it; without one the only layout that fits by shapes and metadata is
     taken. Raises ModelLoadError that says what was expected, what the model has, and what to write into the card.
     """
-    fitting, reasons = fitting_heads([layout] if layout else list(HEADS), request, shapes, metadata)
+    fitting, reasons = fitting_heads([layout] if layout else layouts_to_try(metadata), request, shapes, metadata)
     if len(fitting) > 1:
         fitting = narrowed(fitting, metadata)
     if len(fitting) == 1:
@@ -88,8 +103,14 @@ def choose_head(layout: Layout | None, request: HeadRequest, shapes: Sequence[Sh
         raise ModelLoadError(f"the model has {has}, which several layouts have; write {choices} into the card")
     raise ModelLoadError(
         f"the model is not what its card says: {'; '.join(reasons)}; this model has {has}; "
-        "check layout, input width and height, and the number of classes in the card"
+        f"check layout, input width and height, and the number of classes in the card{_hint(layout, request, shapes)}"
     )
+
+
+def _hint(layout: Layout | None, request: HeadRequest, shapes: Sequence[Shape]) -> str:
+    """What else to write into a card without ``layout`` when the outputs could be those of rotated boxes."""
+    could = [name for name in _ROTATED if layout is None and HEADS[name](request).mismatch(shapes) is None]
+    return f"; if its boxes are rotated, write layout: {could[0]} into the card" if could else ""
 
 
 def narrowed(fitting: Mapping[Layout, Head], metadata: Metadata) -> dict[Layout, Head]:

@@ -7,6 +7,7 @@ import numpy as np
 from detectors.arrays import ImageArray, Outputs, RawBoxes
 from detectors.errors import InferenceError
 from detectors.heads.port import Head
+from detectors.heads.rectangles import Rectangles, RotatedHead
 
 # Rounding in half precision may give a hair more than 1.
 _HIGHEST_SCORE = 1.001
@@ -17,6 +18,10 @@ _LARGEST_SHARE = 2.0
 # Many boxes that all lie within this share of the input, at its top left, are offsets from grids read as pixels.
 _CORNER_OF_INPUT = 0.05
 _MANY_BOXES = 20
+# Angles are learnt modulo pi; ones beyond a full turn are degrees, or another number.
+_LARGEST_ANGLE = 2 * np.pi
+# The angles of an untrained place are anywhere; class scores are all a hair above 0 where there is nothing to find.
+_NO_ANGLE = 0.01
 
 
 def first_tiles(width: int, height: int, pad: int) -> ImageArray:
@@ -36,6 +41,10 @@ def objection(head: Head, outputs: Outputs, size: tuple[int, int]) -> str | None
         found = head.decode(outputs, -np.inf)
     except InferenceError as error:
         return str(error)
+    if isinstance(head, RotatedHead):
+        against = _of_rectangles(head.rectangles(outputs, -np.inf))
+        if against is not None:
+            return against
     if not len(found.scores):
         return None
     return _of_scores(found) or _of_sameness(outputs) or _of_boxes(found, size)
@@ -56,6 +65,25 @@ def _of_scores(found: RawBoxes) -> str | None:
 def _of_sameness(outputs: Outputs) -> str | None:
     if all(np.array_equal(output[0], output[1]) for output in outputs):
         return "a blank and a noise tile get the very same answer, a broken export: export it again"
+    return None
+
+
+def _of_rectangles(found: Rectangles) -> str | None:
+    angles = found.angles
+    if not len(angles):
+        return None
+    if (np.abs(angles) > _LARGEST_ANGLE).mean() > 0.5:
+        return (
+            f"angles are from {angles.min():.3g} to {angles.max():.3g}, not within a full turn in radians: "
+            "the layout in its card reads other numbers as angles"
+        )
+    if (found.sizes < 0).any(axis=1).mean() > 0.5:
+        return "most boxes have a negative width or height: the layout in its card reads other numbers as sizes"
+    if len(angles) >= _MANY_BOXES and angles.min() >= 0.0 and angles.max() <= _NO_ANGLE:
+        return (
+            "every angle is 0 or a hair more, as class scores are: its boxes are not rotated; "
+            "write the layout without _obb, and all its classes, into the card"
+        )
     return None
 
 

@@ -55,7 +55,10 @@ def layouts_meant(metadata: Metadata) -> frozenset[Layout] | None:
     """The layouts an exporter that left this metadata writes, or None when the metadata says nothing of it."""
     arguments = _literal(metadata, "args")
     nms = isinstance(arguments, dict) and arguments.get("nms") is True
-    if nms or metadata.get("end2end") == "True":
+    finished = nms or metadata.get("end2end") == "True"
+    if metadata.get("task") == "obb":
+        return frozenset({"nms_inside_obb" if finished else "yolov8_obb"})
+    if finished:
         return frozenset({"nms_inside"})
     if "stride" in metadata and "names" in metadata:
         return frozenset({"yolov8", "yolov5"})
@@ -65,7 +68,24 @@ def layouts_meant(metadata: Metadata) -> frozenset[Layout] | None:
 def foreign_task(metadata: Metadata) -> str | None:
     """Why a model of the task the metadata states cannot be read, or None."""
     task = metadata.get("task", "detect")
-    return None if task == "detect" else f"its metadata says task {task!r}; export the model for task detect"
+    known = task in ("detect", "obb")
+    return None if known else f"its metadata says task {task!r}; export the model for task detect or obb"
+
+
+def task_against(metadata: Metadata, rotated: bool) -> str | None:
+    """Why the task the metadata states speaks against a layout with ``rotated`` or with upright boxes, or None."""
+    task = metadata.get("task")
+    if task == "obb" and not rotated:
+        return (
+            "its metadata says task 'obb', rotated boxes; write layout: yolov8_obb or layout: nms_inside_obb "
+            "into the card, or leave layout out"
+        )
+    if task == "detect" and rotated:
+        return (
+            "its metadata says task 'detect', upright boxes; write layout: yolov8, yolov5 or nms_inside into the card, "
+            "or leave layout out"
+        )
+    return None
 
 
 def names_against(metadata: Metadata, classes: ClassNumbers) -> str | None:

@@ -1,0 +1,97 @@
+"""Rotated boxes: YOLOv8-OBB and YOLO11-OBB (raw), YOLO26-OBB and OBB exports with NMS inside (finished boxes).
+
+Both give centre, size and an angle in radians; what the angle means is said at
+:func:`detectors.rotated.corners_of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from detectors.arrays import Outputs, RawBoxes
+from detectors.heads.checks import require_numbers
+from detectors.heads.classes import ClassNumbers
+from detectors.heads.grids import pyramid_counts
+from detectors.heads.port import Shape
+from detectors.heads.rectangles import Rectangles, raw_boxes
+
+
+class YoloV8ObbHead:
+    """One output (N, 4 + classes + 1, anchors): cx, cy, w, h in pixels of the input, one sigmoided score per class,
+    and last the angle."""
+
+    def __init__(self, width: int, height: int, classes: int) -> None:
+        """``width`` and ``height`` of the input in pixels, and the number of ``classes``."""
+        self._rows = 5 + classes
+        self._anchors = pyramid_counts(width, height)
+
+    def mismatch(self, shapes: Sequence[Shape]) -> str | None:
+        """See :class:`detectors.heads.port.Head`."""
+        rows, usual = self._rows, self._anchors[0]
+        if len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][1] == rows and shapes[0][2] in self._anchors:
+            return None
+        return f"yolov8_obb with {rows - 5} classes has one output (N, {rows}, {usual})"
+
+    def rectangles(self, outputs: Outputs, confidence: float) -> Rectangles:
+        """See :class:`detectors.heads.rectangles.RotatedHead`. One per anchor: that of its best class."""
+        (output,) = outputs
+        scores = output[:, 4:-1]
+        best = scores.max(axis=1)
+        require_numbers(best, "scores")
+        tiles, anchors = np.nonzero(best >= confidence)
+        found = output[tiles, :, anchors]
+        require_numbers(found, "boxes or angles")
+        return Rectangles(
+            centres=found[:, :2],
+            sizes=found[:, 2:4],
+            angles=found[:, -1],
+            scores=best[tiles, anchors],
+            classes=found[:, 4:-1].argmax(axis=1).astype(np.int32),
+            tiles=tiles.astype(np.int32),
+        )
+
+    def decode(self, outputs: Outputs, confidence: float) -> RawBoxes:
+        """See :class:`detectors.heads.port.Head`."""
+        return raw_boxes(self.rectangles(outputs, confidence))
+
+
+class NmsInsideObbHead:
+    """One output (N, boxes, 7): cx, cy, w, h in pixels of the input, score, class number, angle.
+
+    Rows of zeros fill what NMS left empty. A card that states class ids leaves out the classes it does not name.
+    """
+
+    def __init__(self, classes: ClassNumbers) -> None:
+        self._classes = classes
+
+    def mismatch(self, shapes: Sequence[Shape]) -> str | None:
+        """See :class:`detectors.heads.port.Head`. The number of classes cannot be told from the shape."""
+        if len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][2] == 7:
+            return None
+        return "nms_inside_obb has one output (N, boxes, 7)"
+
+    def rectangles(self, outputs: Outputs, confidence: float) -> Rectangles:
+        """See :class:`detectors.heads.rectangles.RotatedHead`."""
+        (output,) = outputs
+        scores = output[:, :, 4]
+        require_numbers(scores, "scores")
+        filled = (scores != 0) | output[:, :, :4].any(axis=2)
+        tiles, rows = np.nonzero((scores >= confidence) & filled)
+        found = output[tiles, rows]
+        require_numbers(found, "boxes, classes or angles")
+        classes = self._classes.places(found[:, 5])
+        meant = classes >= 0
+        return Rectangles(
+            centres=found[meant, :2],
+            sizes=found[meant, 2:4],
+            angles=found[meant, 6],
+            scores=found[meant, 4],
+            classes=classes[meant],
+            tiles=tiles[meant].astype(np.int32),
+        )
+
+    def decode(self, outputs: Outputs, confidence: float) -> RawBoxes:
+        """See :class:`detectors.heads.port.Head`."""
+        return raw_boxes(self.rectangles(outputs, confidence))

@@ -1,0 +1,53 @@
+"""What heads of rotated boxes have in common: boxes as centre, size and angle, and the way from these to corners."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from detectors.arrays import FloatArray, IntArray, Outputs, RawBoxes
+from detectors.errors import InferenceError
+from detectors.rotated import corners_of, enclosing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rectangles:
+    """Rotated boxes as a model gives them.
+
+    centres, sizes: float32 (K, 2), x, y and width, height in pixels of the model's input; angles: float32 (K,),
+    radians, as :func:`detectors.rotated.corners_of` says; scores, classes, tiles: as in
+    :class:`detectors.arrays.RawBoxes`.
+    """
+
+    centres: FloatArray
+    sizes: FloatArray
+    angles: FloatArray
+    scores: FloatArray
+    classes: IntArray
+    tiles: IntArray
+
+
+@runtime_checkable
+class RotatedHead(Protocol):
+    """A head whose boxes are rotated: what it reads can be looked at before it becomes corners."""
+
+    def rectangles(self, outputs: Outputs, confidence: float) -> Rectangles:
+        """What ``decode`` makes its boxes of; the same errors."""
+        ...
+
+
+def raw_boxes(found: Rectangles) -> RawBoxes:
+    """``found`` as corners and what encloses them, without those that have no area.
+
+    Raises InferenceError when one is not made of finite numbers: its corners would reach people as they are.
+    """
+    solid = (found.sizes > 0).all(axis=1)
+    quads = corners_of(found.centres[solid], found.sizes[solid], found.angles[solid])
+    if not np.isfinite(quads).all():
+        raise InferenceError(
+            "the model's rotated boxes or their angles are infinite: its file is damaged, or the precision is too low "
+            "for it; try precision f32 in the card, or another engine"
+        )
+    return RawBoxes(enclosing(quads), found.scores[solid], found.classes[solid], found.tiles[solid], quads)
