@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from infra.settings_sources import CONFIG_VARIABLE, Setting, describe, load
+from schemas.events import LANE_PATTERN
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -90,6 +91,64 @@ class FrameSettings(_Section):
         return self
 
 
+class ModelStoreSettings(_Section):
+    """Where models lie, and where the ones that were fetched are kept."""
+
+    kind: Literal["folder", "s3", "http", "lakefs"] = "folder"
+    folder: Path | None = Field(default=None, description="folder: where; default DATA_DIR/models")
+    cache: Path | None = Field(default=None, description="where fetched models lie; default DATA_DIR/model-cache")
+    endpoint_url: str | None = Field(
+        default=None,
+        description="s3: an endpoint other than AWS; lakefs: the server; http: the loader, default http://loader:8080",
+    )
+    prefix: str = Field(default="models", description="s3, lakefs: what all keys begin with; http: the loader's folder")
+    bucket: str = Field(default="windhover", description="s3")
+    region: str = Field(default="us-east-1", description="s3")
+    repository: str = Field(default="windhover", description="lakefs")
+    ref: str = Field(default="main", description="lakefs: the branch, tag or commit to read; to publish, a branch")
+    load_path: str = Field(default="/load/{filename}", description="http: where files are asked for")
+    upload_path: str = Field(default="/upload/{filename}", description="http: where files are sent")
+    access_key: SecretStr | None = Field(default=None, description="s3, lakefs")
+    secret_key: SecretStr | None = Field(default=None, description="s3, lakefs")
+    timeout_s: PositiveSeconds = Field(default=30.0, description="how long a transfer may stand still")
+    max_file_bytes: PositiveInt = Field(default=20_000_000_000, description="the largest file that is fetched")
+
+    @model_validator(mode="after")
+    def _both_keys(self) -> Self:
+        if (self.access_key is None) != (self.secret_key is None):
+            missing = "access_key" if self.access_key is None else "secret_key"
+            raise ValueError(
+                f"models.{missing} (WINDHOVER_MODELS__{missing.upper()}): missing while the other key is given; "
+                "give both, or neither"
+            )
+        if self.kind == "lakefs" and (self.endpoint_url is None or self.access_key is None):
+            raise ValueError(
+                "models.endpoint_url, models.access_key and models.secret_key (WINDHOVER_MODELS__ENDPOINT_URL, "
+                "__ACCESS_KEY, __SECRET_KEY): all three are needed when models.kind is lakefs"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _plain_address(self) -> Self:
+        parts = urlsplit(self.endpoint_url or "http://loader:8080")
+        # The value stays out of the text: somebody may have written a password into it.
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            raise ValueError(
+                "models.endpoint_url (WINDHOVER_MODELS__ENDPOINT_URL): takes http://host:port or https://host, "
+                "without a user or a password"
+            )
+        if parts.query or parts.fragment:
+            raise ValueError("models.endpoint_url (WINDHOVER_MODELS__ENDPOINT_URL): takes no ? and no #")
+        for name in ("load_path", "upload_path"):
+            path = str(getattr(self, name))
+            if not path.startswith("/") or path.count("{filename}") > 1 or "{" in path.replace("{filename}", ""):
+                raise ValueError(
+                    f"models.{name} (WINDHOVER_MODELS__{name.upper()}): received {path!r}; it takes a path that begins "
+                    "with / and may hold {filename} once"
+                )
+        return self
+
+
 class DatabaseSettings(_Section):
     """PostgreSQL; without a url an embedded server is run under DATA_DIR/postgres."""
 
@@ -146,6 +205,12 @@ class DetectorSettings(_Section):
     max_batch_frames: PositiveInt = 32
     duplicate_window: PositiveInt = Field(default=10_000, description="answers remembered per partition")
     max_pixels: PositiveInt = 200_000_000
+    lane: Annotated[str, Field(pattern=LANE_PATTERN)] = Field(
+        default="default", description="workers of one lane answer with the model activated for it"
+    )
+    report_interval_s: PositiveSeconds = Field(
+        default=15.0, description="how often a worker tells which models it has; after three it is taken for gone"
+    )
 
 
 class SinkSettings(_Section):
@@ -209,6 +274,7 @@ class Settings(_Section):
     topics_file: Path | None = None
     broker: BrokerSettings = BrokerSettings()
     frames: FrameSettings = FrameSettings()
+    models: ModelStoreSettings = ModelStoreSettings()
     database: DatabaseSettings = DatabaseSettings()
     gateway: GatewaySettings = GatewaySettings()
     detector: DetectorSettings = DetectorSettings()
@@ -221,6 +287,11 @@ class Settings(_Section):
     def frames_folder(self) -> Path:
         """Where the folder frame store lies."""
         return self.frames.folder or self.data_dir / "frames"
+
+    @property
+    def model_cache(self) -> Path:
+        """Where models lie that were fetched from the model store, and the engines built from them."""
+        return self.models.cache or self.data_dir / "model-cache"
 
 
 def load_settings(config: Path | None = None, overrides: Mapping[str, object] | None = None) -> Settings:
