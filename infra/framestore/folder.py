@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -17,6 +15,7 @@ from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
+from infra.durable import sweep_files, sync_folder
 from infra.errors import ImageMissingError, StoreUnavailableError
 from infra.framestore.addressing import ContentAddress, outside, verified, wrong_size
 from infra.framestore.port import StoredObject
@@ -47,7 +46,8 @@ class FolderFrameStore:
         self._unfinished = self._root / _UNFINISHED
         try:
             self._unfinished.mkdir(parents=True, exist_ok=True)
-            self._sweep_unfinished()
+            # A young file may belong to a living writer.
+            sweep_files(self._unfinished, _UNFINISHED_MAX_AGE_S)
         except OSError as error:
             raise self._unavailable("prepare", error) from error
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="frames")
@@ -115,14 +115,14 @@ class FolderFrameStore:
                 unfinished.unlink(missing_ok=True)
                 raise
         # Also when the file was there: whoever wrote it may have died before its name was on disk.
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
     def _move_into_place(self, unfinished: Path, target: Path) -> None:
         try:
             unfinished.rename(target)
         except FileNotFoundError:
             target.parent.mkdir(exist_ok=True)
-            _sync_folder(self._root)
+            sync_folder(self._root)
             unfinished.rename(target)
 
     def _read(self, image: ImageRef, path: Path) -> bytes:
@@ -162,14 +162,6 @@ class FolderFrameStore:
         probe.write_bytes(b"windhover")
         probe.unlink()
 
-    def _sweep_unfinished(self) -> None:
-        """Remove what writers that were killed left behind; a young file may belong to a living writer."""
-        oldest = time.time() - _UNFINISHED_MAX_AGE_S
-        for path in self._unfinished.iterdir():
-            with suppress(FileNotFoundError):  # its writer finished, or another sweep was faster
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
-
 
 def _take(walk: Iterator[StoredObject], count: int) -> list[StoredObject]:
     return list(islice(walk, count))
@@ -193,14 +185,6 @@ def _write_synced(path: Path, data: bytes) -> None:
         while rest:
             rest = rest[os.write(descriptor, rest) :]
         # The content must be on disk before the name is: after a power cut a name never points to half a picture.
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC
-from typing import Any
 
-from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
-from aiohttp import ClientError as HttpError
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.handlers import add_expect_header
+from botocore.exceptions import ClientError
 
 from infra.errors import ImageMissingError, StoreUnavailableError
 from infra.framestore.addressing import ContentAddress, outside, verified, wrong_size
 from infra.framestore.port import StoredObject
+from infra.s3_client import FAULTS, S3Connection, code_of, hints, status_of
 from infra.settings import FrameSettings
 from schemas.events import ImageRef
 
 _PROBE = ".probe"
-_CONNECTIONS = 32
 # Hashing lets go of the interpreter but not of the event loop; above this size it is worth the hop to a thread.
 _HASH_IN_THREAD_BYTES = 1_000_000
 
-_HINTS = {
-    "NoSuchBucket": "the bucket does not exist; create it or correct WINDHOVER_FRAMES__BUCKET",
-    "InvalidAccessKeyId": "the store does not know the access key; correct WINDHOVER_FRAMES__ACCESS_KEY",
-    "SignatureDoesNotMatch": "the secret key does not fit the access key; correct WINDHOVER_FRAMES__SECRET_KEY",
-    "AccessDenied": "the keys may not do this; allow them to get, put, delete and list in the bucket",
-    "403": "the keys may not do this; allow them to get, put, delete and list in the bucket",
-}
+_HINTS = hints("FRAMES")
 
 
 class S3FrameStore:
@@ -42,15 +31,12 @@ class S3FrameStore:
         self._settings = settings
         self._prefix = f"{settings.prefix.strip('/')}/".lstrip("/")
         self._uri = f"s3://{settings.bucket}/{self._prefix}"
-        self._resources = AsyncExitStack()
-        self._opening = asyncio.Lock()
-        # The library builds its client class at run time from a description; there is no type to name.
-        self._client: Any = None
+        self._connection = S3Connection(settings)
 
     async def put(self, data: bytes, *, sha256: str, media_type: str) -> str:
         """Store ``data``, unless it is there already, and return its ``s3:`` uri."""
         address = ContentAddress.of(sha256, media_type)
-        client = await self._connected()
+        client = await self._connection.client()
         async with self._translated("write"):
             try:
                 await client.put_object(
@@ -62,7 +48,7 @@ class S3FrameStore:
                     IfNoneMatch="*",
                 )
             except ClientError as error:
-                if _status(error) != 412:
+                if status_of(error) != 412:
                     raise
         return f"{self._uri}{address.relative}"
 
@@ -71,12 +57,12 @@ class S3FrameStore:
         key = self._key(image.uri)
         if key.sha256 != image.sha256:
             raise outside(image.uri, self._uri)
-        client = await self._connected()
+        client = await self._connection.client()
         async with self._translated("read"):
             try:
                 answer = await client.get_object(Bucket=self._settings.bucket, Key=self._prefix + key.relative)
             except ClientError as error:
-                if _code(error) not in {"NoSuchKey", "404"}:
+                if code_of(error) not in {"NoSuchKey", "404"}:
                     raise
                 raise ImageMissingError(
                     f"the frame store has no object {image.uri}: it was removed (retention), or the gateway writes to "
@@ -94,13 +80,13 @@ class S3FrameStore:
     async def delete(self, uri: str) -> None:
         """Remove the object at ``uri``; raises ImageMissingError for an address outside this store."""
         address = self._key(uri)
-        client = await self._connected()
+        client = await self._connection.client()
         async with self._translated("delete in"):
             await client.delete_object(Bucket=self._settings.bucket, Key=self._prefix + address.relative)
 
     async def objects(self) -> AsyncIterator[StoredObject]:
         """Every object, in the order of the hashes; what changes meanwhile may or may not appear."""
-        client = await self._connected()
+        client = await self._connection.client()
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._settings.bucket, Prefix=self._prefix)
         async with self._translated("list", deadline=False):
             async for page in pages:
@@ -112,7 +98,7 @@ class S3FrameStore:
 
     async def check(self) -> None:
         """Write a small object and read it back; the error says whether bucket, keys or network are at fault."""
-        client = await self._connected()
+        client = await self._connection.client()
         key = self._prefix + _PROBE
         async with self._translated("write to"):
             await client.put_object(Bucket=self._settings.bucket, Key=key, Body=b"windhover")
@@ -123,39 +109,7 @@ class S3FrameStore:
 
     async def close(self) -> None:
         """Close all connections."""
-        async with self._opening:
-            self._client = None
-            await self._resources.aclose()
-
-    async def _connected(self) -> Any:  # see __init__: a class made at run time
-        async with self._opening:
-            if self._client is None:
-                settings = self._settings
-                own_endpoint = settings.endpoint_url is not None
-                config = AioConfig(
-                    connect_timeout=settings.timeout_s,
-                    read_timeout=settings.timeout_s,
-                    max_pool_connections=_CONNECTIONS,
-                    # One try here: how often and how long to try again is the caller's policy.
-                    retries={"total_max_attempts": 1, "mode": "standard"},
-                    s3={"addressing_style": "path" if own_endpoint else "auto"},
-                    # Servers other than AWS often do not know the newer checksum trailers.
-                    request_checksum_calculation="when_required" if own_endpoint else "when_supported",
-                    response_checksum_validation="when_required",
-                )
-                self._client = await self._resources.enter_async_context(
-                    get_session().create_client(
-                        "s3",
-                        region_name=settings.region,
-                        endpoint_url=settings.endpoint_url,
-                        aws_access_key_id=settings.access_key and settings.access_key.get_secret_value(),
-                        aws_secret_access_key=settings.secret_key and settings.secret_key.get_secret_value(),
-                        config=config,
-                    )
-                )
-                # Asking before each upload whether it is welcome costs a round trip, which is worth it for large ones.
-                self._client.meta.events.unregister("before-call.s3", add_expect_header)
-            return self._client
+        await self._connection.close()
 
     def _key(self, uri: str) -> ContentAddress:
         address = ContentAddress.in_path(uri) if uri.startswith(self._uri) else None
@@ -174,21 +128,13 @@ class S3FrameStore:
             async with asyncio.timeout(self._settings.timeout_s if deadline else None):
                 yield
         except ClientError as error:
-            code = _code(error)
+            code = code_of(error)
             hint = _HINTS.get(code, "the store answered with a fault of its own; it is tried again")
-            raise self._unavailable(verb, f"{code} (HTTP {_status(error)}): {hint}") from error
-        except (BotoCoreError, HttpError, OSError, TimeoutError) as error:
+            raise self._unavailable(verb, f"{code} (HTTP {status_of(error)}): {hint}") from error
+        except FAULTS as error:
             why = str(error) or f"no answer within {self._settings.timeout_s} s (WINDHOVER_FRAMES__TIMEOUT_S)"
             raise self._unavailable(verb, f"{why}; is the store up and reachable?") from error
 
     def _unavailable(self, verb: str, why: str) -> StoreUnavailableError:
         where = self._settings.endpoint_url or f"AWS {self._settings.region}"
         return StoreUnavailableError(f"cannot {verb} the frame store {self._uri} at {where}: {why}")
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", "unknown fault"))
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

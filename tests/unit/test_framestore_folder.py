@@ -91,6 +91,7 @@ async def test_frames_lie_below_the_data_directory_unless_said_otherwise(tmp_pat
 
 def test_s3_without_its_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "infra.framestore.s3", raising=False)
+    monkeypatch.delitem(sys.modules, "infra.s3_client", raising=False)
     for name in [name for name in sys.modules if name.partition(".")[0] == "aiobotocore"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "aiobotocore", None)

@@ -1,0 +1,35 @@
+"""Files that are on disk before their name is: what every folder that survives a power cut is written with."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in ``folder`` to disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and what is missing above it, each name on disk."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sweep_files(folder: Path, max_age_s: float) -> None:
+    """Remove the files in ``folder`` that nobody wrote to for ``max_age_s``: what writers that were killed left."""
+    oldest = time.time() - max_age_s
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # its writer finished, or another sweep was faster
+            if path.stat().st_mtime < oldest:
+                path.unlink()
