@@ -1,0 +1,114 @@
+"""Frames that may have crashed a worker: known again after the crash, so that they are tried apart from all others.
+
+An engine is native code, and a frame that makes it crash takes the process with it. Its offset was not committed, so it
+would come back to the next worker and crash that one, too. Therefore each worker keeps a small file with the answers it
+is working on, and has Python's fault handler write a crash beside it. A worker that starts, or is given partitions,
+looks for files whose writer is gone: where there is a crash beside it, its frames are suspects. A worker that was killed
+leaves no crash, so its frames are none.
+
+All workers that share a folder (one machine) share what they know. The files survive processes, not power failures:
+nothing here is synced to disk, because after a power failure nobody is suspect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import fcntl
+import logging
+import os
+from pathlib import Path
+from typing import Final
+from uuid import UUID, uuid4
+
+logger = logging.getLogger(__name__)
+
+_SLOT_BYTES: Final = 16
+_LONGEST_TRACE = 4_000
+
+
+class Suspects:
+    """The frames this process is working on, and those that crashed another one. All calls from the event loop."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder``: shared by the workers of a machine; made when it is missing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        name = uuid4().hex
+        self._frames_path, self._crash_path = folder / f"{name}.frames", folder / f"{name}.crash"
+        self._frames = os.open(self._frames_path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        # Held until the process ends, however it ends: a file whose lock is free has lost its writer.
+        fcntl.flock(self._frames, fcntl.LOCK_EX)
+        self._crash = self._crash_path.open("wb")
+        faulthandler.enable(self._crash)
+        self._slots: dict[UUID, int] = {}
+        self._free: list[int] = []
+        self._known: set[UUID] = set()
+        self.look()
+
+    def look(self) -> None:
+        """Find what crashed workers of this machine have left; each is found by one worker and told to all."""
+        for path in self._folder.glob("*.frames"):
+            if path != self._frames_path:
+                self._look_into(path)
+        self._known = {UUID(path.stem) for path in self._folder.glob("*.suspect")}
+
+    def __contains__(self, answer: UUID) -> bool:
+        """Whether ``answer``'s frame was under way when a worker crashed."""
+        return answer in self._known
+
+    def enter(self, answer: UUID) -> None:
+        """The engine is about to get ``answer``'s frame."""
+        slot = self._free.pop() if self._free else len(self._slots)
+        self._slots[answer] = slot
+        os.pwrite(self._frames, answer.bytes, slot * _SLOT_BYTES)
+
+    def leave(self, answer: UUID) -> None:
+        """The engine has no more to do with ``answer``'s frame."""
+        slot = self._slots.pop(answer)
+        self._free.append(slot)
+        os.pwrite(self._frames, bytes(_SLOT_BYTES), slot * _SLOT_BYTES)
+
+    def clear(self, answer: UUID) -> None:
+        """``answer``'s frame was tried apart, with whatever outcome: it is no suspect any more."""
+        self._known.discard(answer)
+        (self._folder / f"{answer}.suspect").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """The process ends as it should: it leaves nothing behind."""
+        faulthandler.disable()
+        self._crash.close()
+        self._crash_path.unlink(missing_ok=True)
+        self._frames_path.unlink(missing_ok=True)
+        os.close(self._frames)
+
+    def _look_into(self, path: Path) -> None:
+        """Turn what the writer of ``path`` left into suspects, if it crashed; nothing while it lives."""
+        with contextlib.ExitStack() as stack:
+            try:
+                file = stack.enter_context(path.open("rb"))
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (FileNotFoundError, BlockingIOError):
+                return
+            if not path.exists():
+                # Another worker was quicker.
+                return
+            crash = path.with_suffix(".crash")
+            trace = crash.read_bytes() if crash.exists() else b""
+            if trace:
+                self._accuse(_answers(file.read()), trace.decode(errors="replace"))
+            crash.unlink(missing_ok=True)
+            path.unlink()
+
+    def _accuse(self, answers: list[UUID], trace: str) -> None:
+        for answer in answers:
+            (self._folder / f"{answer}.suspect").touch()
+        logger.error(
+            "a worker crashed; what it was working on is tried apart",
+            extra={"frames": len(answers), "trace": trace[:_LONGEST_TRACE]},
+        )
+
+
+def _answers(data: bytes) -> list[UUID]:
+    slots = (data[at : at + _SLOT_BYTES] for at in range(0, len(data), _SLOT_BYTES))
+    return [UUID(bytes=slot) for slot in slots if len(slot) == _SLOT_BYTES and any(slot)]

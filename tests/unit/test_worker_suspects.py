@@ -1,0 +1,87 @@
+"""Which frames are suspect: those a worker was working on when it crashed, and no others."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from detectors.worker.suspects import Suspects
+
+_WORKER = """
+import os, sys, time
+from pathlib import Path
+from uuid import UUID
+from detectors.worker.suspects import Suspects
+mine = Suspects(Path(sys.argv[1]))
+answers = [UUID(each) for each in sys.argv[3:]]
+for answer in answers:
+    mine.enter(answer)
+mine.leave(answers[0])
+os.kill(os.getpid(), int(sys.argv[2]))
+time.sleep(20)
+"""
+
+
+def worker_that_dies(folder: Path, by: signal.Signals, answers: list[UUID]) -> None:
+    """A worker that has the first of ``answers`` behind it and works on the others when the signal comes."""
+    command = [sys.executable, "-c", _WORKER, str(folder), str(by.value), *map(str, answers)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -by.value
+
+
+@pytest.fixture
+def answers() -> list[UUID]:
+    return [uuid4() for _ in range(4)]
+
+
+@pytest.mark.parametrize("by", [signal.SIGSEGV, signal.SIGABRT, signal.SIGILL])
+def test_what_a_crashed_worker_had_under_way_is_suspect(
+    tmp_path: Path, answers: list[UUID], by: signal.Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker_that_dies(tmp_path, by, answers)
+    mine = Suspects(tmp_path)
+    assert [answer in mine for answer in answers] == [False, True, True, True]
+    assert "Fatal Python error" in caplog.records[0].trace  # type: ignore[attr-defined]
+    mine.close()
+
+
+def test_what_a_killed_worker_had_under_way_is_not(tmp_path: Path, answers: list[UUID]) -> None:
+    worker_that_dies(tmp_path, signal.SIGKILL, answers)
+    mine = Suspects(tmp_path)
+    assert not any(answer in mine for answer in answers)
+    mine.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_living_worker_learns_of_it_and_what_one_clears_is_clear_for_all(tmp_path: Path, answers: list[UUID]) -> None:
+    first, second = Suspects(tmp_path), Suspects(tmp_path)
+    first.enter(answers[0])
+    worker_that_dies(tmp_path, signal.SIGSEGV, answers)
+    first.look()
+    second.look()
+    # What a living one works on is not suspect.
+    assert [answers[1] in each for each in (first, second)] == [True, True]
+    assert answers[0] not in second
+    first.clear(answers[1])
+    second.look()
+    assert answers[1] not in second
+    assert answers[2] in second
+    second.close()
+    first.close()
+
+
+def test_slots_are_used_again(tmp_path: Path, answers: list[UUID]) -> None:
+    mine = Suspects(tmp_path)
+    for _ in range(100):
+        for answer in answers:
+            mine.enter(answer)
+        for answer in reversed(answers):
+            mine.leave(answer)
+    (file,) = tmp_path.glob("*.frames")
+    assert file.stat().st_size == 16 * len(answers)
+    assert not any(file.read_bytes())
+    mine.close()
