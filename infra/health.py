@@ -19,10 +19,14 @@ STARTING = "starting"
 
 @dataclass(frozen=True, slots=True)
 class PartReport:
-    """One part now: ``reason`` says why it is not ready, ``fault`` why it is not live; None means all is well."""
+    """One part now: ``reason`` says why it is not ready, ``fault`` why it is not live; None means all is well.
+
+    ``note``: what else there is to say about it.
+    """
 
     reason: str | None
     fault: str | None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class HealthPart:
         self._silence_s = silence_s
         self._clock = clock
         self._reason: str | None = STARTING
+        self._note: str | None = None
         self._waiting: dict[str, str] = {}
         self._dead: str | None = None
         self._last_sign: float | None = None
@@ -78,6 +83,10 @@ class HealthPart:
         self._waiting.pop(what, None)
         self._tell()
 
+    def note(self, text: str | None) -> None:
+        """``text`` is shown beside "ready" (no secrets); it changes nothing about being ready."""
+        self._note = text
+
     def alive(self) -> None:
         """It gives a sign of life. From the first one on, silence for longer than ``silence_s`` means that it hangs."""
         self._last_sign = self._clock()
@@ -105,7 +114,7 @@ class HealthPart:
             silent = self._clock() - self._last_sign
             if silent > self._silence_s:
                 fault = f"no sign of life for {silent:.0f} s"
-        return PartReport(self.reason, fault)
+        return PartReport(self.reason, fault, self._note)
 
     def _set(self, reason: str | None) -> None:
         self._reason = reason
@@ -144,7 +153,7 @@ def health_app(health: Health) -> Starlette:
 
     async def ready(_: Request) -> JSONResponse:
         report = health.report()
-        parts = {name: part.fault or part.reason or "ready" for name, part in report.parts.items()}
+        parts = {name: part.fault or part.reason or _ready_words(part) for name, part in report.parts.items()}
         return _answer(report.ready, "ready", parts)
 
     async def scrape(_: Request) -> Response:
@@ -152,6 +161,10 @@ def health_app(health: Health) -> Starlette:
 
     routes = [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", scrape)]
     return Starlette(routes=routes)
+
+
+def _ready_words(part: PartReport) -> str:
+    return f"ready: {part.note}" if part.note else "ready"
 
 
 def _answer(well: bool, word: str, parts: Mapping[str, str]) -> JSONResponse:

@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias
 
 from pydantic.json_schema import JsonSchemaValue
 
-from schemas.events import DEVICE_ID_PATTERN, EVENTS, Event
-from schemas.topics import DETECTIONS, FRAME_TOPICS, FRAMES_DEAD, FRAMES_LIVE, SINKS_DEAD, TopicSpec
+from schemas.events import EVENTS, Event
+from schemas.topics import DETECTIONS, FRAME_TOPICS, FRAMES_DEAD, FRAMES_LIVE, MODELS, SINKS_DEAD, TopicSpec
 
 Node: TypeAlias = "str | int | float | bool | Sequence[Node] | Mapping[str, Node] | None"
 
@@ -36,6 +36,9 @@ _PARTS = (
     ),
     _Part("detector", "send", DETECTIONS, "Answers a frame, in one transaction with the offset of its input."),
     _Part("detector", "send", FRAMES_DEAD, "Puts away a frame that can't be answered by any means."),
+    _Part("detector", "receive", MODELS, "Follows which model its lane should answer with; reads without a group."),
+    _Part("detector", "send", MODELS, "Tells which models it has."),
+    _Part("operator", "send", MODELS, "Activates a model version, or rolls back."),
     _Part("postgres", "receive", DETECTIONS, "Writes detections into PostgreSQL.", "postgres"),
     _Part("postgres", "send", SINKS_DEAD, "Puts away an event that can't be written by any means."),
     _Part("sse", "receive", DETECTIONS, "Streams detections to HTTP clients; reads without a group."),
@@ -131,8 +134,8 @@ def _message(event: type[Event]) -> Node:
             "kafka": {
                 "key": {
                     "type": "string",
-                    "pattern": DEVICE_ID_PATTERN,
-                    "description": "The device id: one device's events are in order.",
+                    "pattern": event.key_pattern,
+                    "description": event.key_about,
                 },
                 "bindingVersion": _BINDING,
             }
@@ -158,6 +161,7 @@ def _headers(event: type[Event]) -> Node:
             },
             "ce_partitionkey": {**text, "description": "The record's key."},
             "ce_subject": {**text, "description": "What the event is about, for example the frame's id."},
+            "ce_jobid": {**text, "description": "The job that an answer was given for; absent for live frames."},
             "content-type": {"type": "string", "const": "application/json"},
             "traceparent": {**text, "description": "W3C trace context."},
             "tracestate": {"type": "string", "description": "W3C trace context."},

@@ -1,4 +1,4 @@
-"""The events that travel between services: a frame was captured, detections were made, a record died.
+"""The events that travel between services: frames captured, detections made, records that died, models in use.
 
 These models are the single source: the JSON Schemas and the AsyncAPI document are generated from them. Readers ignore
 fields they do not know, so a field can be added without a new version; anything else is a new event type.
@@ -30,7 +30,13 @@ from schemas.timestamps import format_utc
 
 DEVICE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
 
+LANE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,99}$"
+# A lane, or a lane and a worker in it.
+MODELS_KEY_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,99}(/.{1,255})?$"
+
 DeviceId = Annotated[str, Field(pattern=DEVICE_ID_PATTERN)]
+LaneName = Annotated[str, Field(pattern=LANE_PATTERN)]
+WorkerName = Annotated[str, Field(min_length=1, max_length=255)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -142,6 +148,8 @@ class Event(_Part):
 
     event_name: ClassVar[str]
     event_version: ClassVar[int] = 1
+    key_pattern: ClassVar[str] = DEVICE_ID_PATTERN
+    key_about: ClassVar[str] = "The device id: one device's events are in order."
 
     @classmethod
     def event_type(cls) -> str:
@@ -256,5 +264,89 @@ class DeadLetter(Event):
     original: OriginalRecord
 
 
-EVENTS: tuple[type[Event], ...] = (FrameCaptured, DetectionsMade, DeadLetter)
+class Canary(_Part):
+    """A version on trial: it answers the frames of some devices, and a share of all others."""
+
+    model: ModelRef
+    sha256: Sha256 | None = None
+    """Of its ONNX file; a store that has another one is refused"""
+    share: Unit = 0.0
+    """Of the frames of all devices not named, by the frame's id: the same frame is always in, or always out"""
+    devices: Annotated[list[DeviceId], Field(max_length=1_000)] = Field(default_factory=list)
+    """All frames of these"""
+
+
+class ModelActivated(Event):
+    """Somebody chose the model version that the workers of a lane answer frames with; the newest one counts."""
+
+    event_name: ClassVar[str] = "model.activated"
+    key_pattern: ClassVar[str] = MODELS_KEY_PATTERN
+    key_about: ClassVar[str] = "The lane: the newest record of a lane is what counts."
+
+    id: UUID
+    """New for each activation, also for one of the same version"""
+    lane: LaneName
+    """The workers it is for: those whose setting detector.lane says so"""
+    stable: ModelRef | None
+    """What answers frames; none: what each worker's own setting detector.model names"""
+    sha256: Sha256 | None = None
+    """Of its ONNX file; a store that has another one is refused"""
+    canary: Canary | None = None
+    previous: ModelRef | None = None
+    """What a roll-back returns to; none: what each worker's own setting names"""
+    previous_sha256: Sha256 | None = None
+    activated_at: UtcDatetime
+    by: Annotated[str, Field(max_length=255)] | None = None
+    """Who activated it"""
+    comment: Annotated[str, Field(max_length=1_000)] | None = None
+    """Why"""
+
+
+AvailabilityState = Literal["none", "downloading", "converting", "uploading", "enabled", "warning", "error"]
+"""converting, uploading: a better engine is being built, or kept for other machines, while this one serves; warning:
+refused, something else serves in its place; error: nothing serves."""
+
+
+class ModelAvailability(_Part):
+    """One model version in one worker."""
+
+    model: ModelRef
+    role: Literal["stable", "canary", "former"]
+    """What it is to the newest activation; former: it serves until what was chosen is ready, or in its place"""
+    state: AvailabilityState
+    serving: bool
+    """Whether new frames are answered with it"""
+    engine: str | None = None
+    """What computes it, for example openvino"""
+    engine_reason: str | None = None
+    detail: Annotated[str, Field(max_length=4_000)] | None = None
+    """What it waits for, or why it was refused"""
+    since: UtcDatetime
+    """When it came into this state, UTC"""
+    loaded_at: UtcDatetime | None = None
+
+
+class WorkerAvailability(Event):
+    """Which models a worker has; told on each change, and again and again while it lives."""
+
+    event_name: ClassVar[str] = "model.availability"
+    key_pattern: ClassVar[str] = MODELS_KEY_PATTERN
+    key_about: ClassVar[str] = "Lane and worker, with a slash between; a tombstone when the worker has left."
+
+    lane: LaneName
+    worker: WorkerName
+    """Its instance id, or a name it made up for this one life"""
+    activation: UUID | None
+    """The newest activation it knows"""
+    settled: bool
+    """Whether it is through with that one: each of its models serves or is refused"""
+    state: AvailabilityState
+    """The state that asks most for attention of all its models'"""
+    models: list[ModelAvailability]
+    reported_at: UtcDatetime
+    valid_s: Annotated[float, Field(gt=0)]
+    """A worker that has said nothing for longer is gone"""
+
+
+EVENTS: tuple[type[Event], ...] = (FrameCaptured, DetectionsMade, DeadLetter, ModelActivated, WorkerAvailability)
 """Every event there is; the documents are generated from this list and topics.yaml names them by ``event_name``."""

@@ -20,6 +20,7 @@ FRAME_TOPICS = (FRAMES_LIVE, FRAMES_JOBS, FRAMES_BACKFILL)
 DETECTIONS = "detections"
 FRAMES_DEAD = "frames.dead"
 SINKS_DEAD = "sinks.dead"
+MODELS = "models"
 
 _NAME = r"^[a-z][a-z0-9._-]{0,248}$"
 
@@ -50,6 +51,7 @@ class _Topic(_Declared):
     retention_s: Annotated[int, Field(ge=60)] | None = None
     max_message_bytes: Annotated[int, Field(ge=1024)] | None = None
     cleanup: Literal["delete", "compact"] | None = None
+    segment_s: Annotated[int, Field(ge=60)] | None = None
 
 
 class _Document(_Declared):
@@ -60,7 +62,10 @@ class _Document(_Declared):
 
 
 class TopicSpec(BaseModel):
-    """One topic as it must be on every broker. Topics of one ``group`` are co-partitioned."""
+    """One topic as it must be on every broker. Topics of one ``group`` are co-partitioned.
+
+    ``segment_s``: Kafka compacts what is older than that; None leaves it to the cluster.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -75,6 +80,7 @@ class TopicSpec(BaseModel):
     retention_s: int
     max_message_bytes: int
     cleanup: Literal["delete", "compact"]
+    segment_s: int | None = None
 
 
 def default_path() -> Path:
@@ -99,6 +105,7 @@ def load_topics(path: Path | None = None) -> dict[str, TopicSpec]:
         raise TopicsError(f"{source}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     topics = {name: _spec(source, document, name, topic) for name, topic in document.topics.items()}
     _check_detector_topics(source, topics)
+    _check_models_topic(source, topics[MODELS])
     return topics
 
 
@@ -118,7 +125,7 @@ def _spec(source: Path, document: _Document, name: str, topic: _Topic) -> TopicS
 
 def _check_detector_topics(source: Path, topics: Mapping[str, TopicSpec]) -> None:
     """Frame topics and ``detections`` must share key and partitions: the duplicate window reads its own partition."""
-    needed = (*FRAME_TOPICS, DETECTIONS, FRAMES_DEAD, SINKS_DEAD)
+    needed = (*FRAME_TOPICS, DETECTIONS, FRAMES_DEAD, SINKS_DEAD, MODELS)
     absent = [name for name in needed if name not in topics]
     if absent:
         raise TopicsError(f"{source}: topics {absent} are missing; Windhover cannot work without them")
@@ -127,4 +134,13 @@ def _check_detector_topics(source: Path, topics: Mapping[str, TopicSpec]) -> Non
         raise TopicsError(
             f"{source}: {', '.join((*FRAME_TOPICS, DETECTIONS))} must be in one group (found {sorted(groups)}), "
             "because a detector answers in the partition it reads from"
+        )
+
+
+def _check_models_topic(source: Path, spec: TopicSpec) -> None:
+    """Workers read it from the start and follow one partition: it must be compacted, and have no more than one."""
+    if (spec.partitions, spec.cleanup) != (1, "compact"):
+        raise TopicsError(
+            f"{source}: topics.{MODELS}: has {spec.partitions} partitions and cleanup {spec.cleanup!r}; it must have 1 "
+            "and 'compact', because each worker reads it whole"
         )

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from detectors.errors import InferenceError
-from detectors.predict import Model
 from detectors.worker.answers import answer_record, make_answer
 from detectors.worker.lanes import Entry
-from detectors.worker.pipeline import FrameResult, InferencePipeline
+from detectors.worker.pipeline import FrameResult
+from detectors.worker.serving import Served
 from infra.broker.port import OutRecord
 from infra.errors import RecordError, RecordTooLargeError
 from infra.failure import Backoff, StoppedError, Work, dead_letter, error_code, error_text
@@ -28,29 +28,27 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """Answers frames with one model; ``max_answer_bytes`` is what the topic takes."""
+    """Answers frames, each with the model it was given to; ``max_answer_bytes`` is what the topic takes."""
 
-    model: Model
-    pipeline: InferencePipeline
     store: FrameStore
     work: Work
     max_answer_bytes: int
 
-    async def answer(self, entry: Entry, frame: FrameCaptured) -> tuple[OutRecord, ...]:
+    async def answer(self, entry: Entry, frame: FrameCaptured, served: Served) -> tuple[OutRecord, ...]:
         """The records that settle ``entry``: its answer, or its dead letter. Sets what to count once they stand."""
         context = {"device_id": frame.device_id, "frame_id": str(frame.frame_id)}
         with bind(**context), consumer_span(entry.record, group=self.work.group):
             backoff = Backoff(self.work.policy)
             for attempt in range(1, self.work.policy.record_attempts + 1):
                 try:
-                    event = await self._detect(frame)
+                    event = await self._detect(frame, served)
                     record = self._sized(answer_record(event))
                 except StoppedError:
                     raise
                 except Exception as error:
                     metrics.RECORDS_FAILED.labels(self.work.group, entry.record.topic, error_code(error)).inc()
                     if _is_final(error) or attempt == self.work.policy.record_attempts:
-                        return self.refuse(entry, error, attempt)
+                        return self.refuse(entry, error, attempt, served.ref.name)
                     logger.exception("could not answer a frame, trying again", extra={"attempt": attempt})
                     if not await backoff.wait(self.work.stop):
                         raise StoppedError("detect: given up because the process stops") from error
@@ -59,24 +57,24 @@ class Answerer:
                     return (record,)
         raise AssertionError("record_attempts is at least 1, so the loop returned")
 
-    def refuse(self, entry: Entry, error: Exception, attempts: int) -> tuple[OutRecord, ...]:
-        """The dead letter of ``entry``, which fails by itself for the reason ``error``."""
+    def refuse(self, entry: Entry, error: Exception, attempts: int, model: str) -> tuple[OutRecord, ...]:
+        """The dead letter of ``entry``, which fails by itself for the reason ``error``, with the model so named."""
         logger.error("frame goes to the dead letters", extra={"reason": error_code(error), "error": error_text(error)})
         entry.refused = error_code(error)
-        entry.count = self._count_failed
+        entry.count = metrics.INFERENCE_REQUESTS.labels(model=model, status="failed").inc
         letter = dead_letter(
             entry.record, group=self.work.group, error=error, attempts=attempts, topic=topics.FRAMES_DEAD
         )
         return (letter,)
 
-    async def _detect(self, frame: FrameCaptured) -> DetectionsMade:
+    async def _detect(self, frame: FrameCaptured, served: Served) -> DetectionsMade:
         start = time.perf_counter()
         data = await self.work.retrying(lambda: self.store.get(frame.image), "fetch frame")
         fetched = time.perf_counter()
-        result: FrameResult = await self.pipeline.detect(data, frame.options, frame.camera)
+        result: FrameResult = await served.pipeline.detect(data, frame.options, frame.camera)
         return make_answer(
             frame,
-            self.model.card,
+            served.model.card,
             result,
             detected_at=utc_now(),
             fetch_ms=(fetched - start) * 1_000,
@@ -100,9 +98,6 @@ class Answerer:
         metrics.DETECTIONS_PER_IMAGE.observe(len(event.detections))
         latency_s = max(0.0, (utc_now() - event.received_at).total_seconds())
         metrics.FRAME_LATENCY.labels(topic).observe(latency_s)
-
-    def _count_failed(self) -> None:
-        metrics.INFERENCE_REQUESTS.labels(model=self.model.card.name, status="failed").inc()
 
 
 def _is_final(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from detectors.card import ModelCard
 from detectors.worker.pipeline import FrameResult
+from detectors.worker.window import JOB_HEADER, AnswerKey
 from infra.broker.port import OutRecord
 from infra.publishing import event_record
 from schemas import topics
@@ -22,6 +24,12 @@ SOURCE = "/windhover/detector"
 def answer_for(frame: FrameCaptured, card: ModelCard) -> UUID:
     """The id of the answer that ``card``'s model gives, or gave, to ``frame``."""
     return answer_id(frame.frame_id, frame.job_id, card.name, card.version)
+
+
+def answer_key(frame: FrameCaptured, card: ModelCard, *, live: bool) -> AnswerKey:
+    """What the duplicate window remembers of that answer; ``live``: the frame stands in the live topic."""
+    frame_id = str(frame.frame_id) if frame.job_id is None else None
+    return AnswerKey(str(answer_for(frame, card)), frame_id, live)
 
 
 def make_answer(
@@ -64,7 +72,7 @@ def make_answer(
 
 def answer_record(answer: DetectionsMade) -> OutRecord:
     """``answer`` as a record of the detections topic; its event id is what the duplicate window knows."""
-    return event_record(
+    record = event_record(
         topics.DETECTIONS,
         answer,
         id=answer.id,
@@ -73,6 +81,9 @@ def answer_record(answer: DetectionsMade) -> OutRecord:
         time=answer.detected_at,
         key=answer.device_id,
     )
+    if answer.job_id is None:
+        return record
+    return replace(record, headers=(*record.headers, (JOB_HEADER, str(answer.job_id).encode())))
 
 
 def _detections(answer: UUID, card: ModelCard, result: FrameResult) -> list[Detection]:

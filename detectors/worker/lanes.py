@@ -11,20 +11,20 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from detectors.worker.window import DuplicateWindow
+from detectors.worker.window import AnswerKey, DuplicateWindow
 from infra.broker.port import InRecord, OutRecord, Progress, TopicPartition
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A record under way. ``outputs`` is None until it is finished; ``answer`` is its id in the duplicate window.
+    """A record under way. ``outputs`` is None until it is finished; ``answer`` is what the duplicate window knows.
 
     ``count`` is called once the entry is committed: what was done is counted only when it stands. ``refused`` is the
     reason of the dead letter an entry ends in; its answer was not given, so a re-drive must find the way open.
     """
 
     record: InRecord
-    answer: str | None = None
+    answer: AnswerKey | None = None
     reserved_bytes: int = 0
     outputs: tuple[OutRecord, ...] | None = None
     count: Callable[[], None] | None = None
@@ -94,6 +94,6 @@ class Lane:
                 taken += 1
         return taken
 
-    def pending_answers(self) -> list[str]:
+    def pending_answers(self) -> list[AnswerKey]:
         """The answers under way, oldest first per partition: given soon, and not yet in ``detections``."""
         return [entry.answer for queue in self.queues.values() for entry in queue if entry.answer is not None]

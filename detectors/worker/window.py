@@ -1,46 +1,80 @@
 """The bounded memory of what was answered already, so that a frame that stands twice in a topic is answered once.
 
-A device that never saw its 202 sends the frame again, and the same ``frame.captured`` stands twice. The answer's
-event id
-is computed from frame, job and model version (:func:`schemas.ids.answer_id`), so it can be known before any work is
-done,
-and it is the ``ce_id`` header of the answer in ``detections``: rebuilding the window needs headers only.
+A device that never saw its 202 sends the frame again, and the same ``frame.captured`` stands twice. The answer's event
+id is computed from frame, job and model version (:func:`schemas.ids.answer_id`), so it can be known before any work is
+done, and it is the ``ce_id`` header of the answer in ``detections``: rebuilding the window needs headers only.
+
+That id is another one under another model version. A job, or a replay of old frames, may ask a new version what another
+one has answered; a live frame must not be answered twice because a roll-out came between it and its repetition. So an
+answer that belongs to no job is also known by its frame (``ce_subject``), whichever version gave it.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
 
 from infra.broker.port import InRecord, Reader, TopicPartition
 from infra.broker.reading import records_between
 from schemas.cloudevents import header
 from schemas.errors import EventError
 
+JOB_HEADER = "ce_jobid"
+"""On answers that belong to a job, and only on those."""
 _READ_RECORDS = 2_000
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerKey:
+    """One answer: its event id, and the frame it answers, None for one that belongs to a job.
+
+    ``live``: the frame stands in the live topic, where one answer is enough, whichever version gave it.
+    """
+
+    id: str
+    frame: str | None = None
+    live: bool = False
+
+
 class DuplicateWindow:
-    """The last ``size`` answer ids of one partition of ``detections``."""
+    """The last ``size`` answers of one partition of ``detections``."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._ids: OrderedDict[str, None] = OrderedDict()
+        self._ids: OrderedDict[str, str | None] = OrderedDict()
+        self._frames: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._ids)
 
-    def add(self, answer: str) -> bool:
-        """Remember ``answer``; False when it was known already (then it counts as seen just now)."""
-        known = answer in self._ids
-        self._ids[answer] = None
-        self._ids.move_to_end(answer)
-        while len(self._ids) > self._size:
-            self._ids.popitem(last=False)
-        return not known
+    def add(self, answer: AnswerKey) -> bool:
+        """Remember ``answer``; False when it was given already, by any version for a live frame.
 
-    def forget(self, answer: str) -> None:
+        What was known counts as seen just now.
+        """
+        if answer.id in self._ids:
+            self._ids.move_to_end(answer.id)
+            return False
+        if answer.live and answer.frame is not None and self._frames[answer.frame]:
+            return False
+        self._ids[answer.id] = answer.frame
+        if answer.frame is not None:
+            self._frames[answer.frame] += 1
+        while len(self._ids) > self._size:
+            self._drop(self._ids.popitem(last=False)[1])
+        return True
+
+    def forget(self, answer: AnswerKey) -> None:
         """Take back an ``answer`` that was not given after all."""
-        self._ids.pop(answer, None)
+        if answer.id in self._ids:
+            self._drop(self._ids.pop(answer.id))
+
+    def _drop(self, frame: str | None) -> None:
+        if frame is None:
+            return
+        self._frames[frame] -= 1
+        if self._frames[frame] <= 0:
+            del self._frames[frame]
 
 
 async def rebuild(reader: Reader, source: TopicPartition, size: int) -> DuplicateWindow:
@@ -53,14 +87,16 @@ async def rebuild(reader: Reader, source: TopicPartition, size: int) -> Duplicat
     start = max(first, end - size)
     async for record in records_between(reader, source, start, end, batch=_READ_RECORDS):
         answer = _answer_in(record)
-        if answer:
+        if answer is not None:
             window.add(answer)
     return window
 
 
-def _answer_in(record: InRecord) -> str | None:
-    """The answer's id, or None when the record is not one of ours; whoever reads the topic dead-letters it."""
+def _answer_in(record: InRecord) -> AnswerKey | None:
+    """The answer, or None when the record is not one of ours; whoever reads the topic dead-letters it."""
     try:
-        return header(record.headers, "ce_id")
+        answer, frame = header(record.headers, "ce_id"), header(record.headers, "ce_subject")
+        job = header(record.headers, JOB_HEADER)
     except EventError:
         return None
+    return AnswerKey(answer, frame if job is None else None) if answer else None

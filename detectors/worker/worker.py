@@ -10,20 +10,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from uuid import uuid4
 
 from detectors.predict import Model
 from detectors.worker.answering import Answerer
-from detectors.worker.answers import answer_for
+from detectors.worker.answers import answer_key
 from detectors.worker.committing import Committer
 from detectors.worker.flow import Flow
 from detectors.worker.lanes import Entry, Lane
+from detectors.worker.obtaining import ModelSource, Obtainer
 from detectors.worker.pipeline import InferencePipeline
 from detectors.worker.priorities import PriorityOrder
+from detectors.worker.reporting import Place
+from detectors.worker.rollout import Rollout
+from detectors.worker.serving import Roster, Served
 from detectors.worker.window import rebuild
 from infra.broker.port import Broker, Consumer, GroupSpec, InRecord, Reader, TopicPartition
 from infra.errors import TransientError
@@ -46,7 +52,11 @@ _LAG_EVERY_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerParts:
-    """What a worker stands on. ``load_model`` is called once, in a thread, when the worker starts."""
+    """What a worker stands on.
+
+    load_model: loads the model of the worker's own setting, in a thread; called when no other one is activated.
+    models: where other versions come from; None: nothing but that one is ever served, and no report is made.
+    """
 
     broker: Broker
     store: FrameStore
@@ -55,6 +65,7 @@ class WorkerParts:
     retry: RetrySettings
     max_answer_bytes: int
     instance_id: str | None = None
+    models: ModelSource | None = None
 
 
 class DetectorWorker:
@@ -69,37 +80,51 @@ class DetectorWorker:
         """Answer frames until ``stop`` is set; then finish and commit what is under way, and leave the group."""
         health.not_ready("loading the model")
         parts = self._parts
-        async with AsyncExitStack() as stack:
-            model = await asyncio.to_thread(_load, parts.load_model)
-            stack.push_async_callback(asyncio.to_thread, model.close)
-            pipeline = InferencePipeline(
-                model, host_threads=parts.settings.fetch_threads, max_pixels=parts.settings.max_pixels
-            )
-            stack.push_async_callback(asyncio.to_thread, pipeline.close)
-            work = Work(parts.retry, stop, health, GROUP)
-            reader = await work.retrying(parts.broker.reader, "connect to the broker")
-            stack.push_async_callback(reader.close)
-            spec = GroupSpec(GROUP, topics.FRAME_TOPICS, instance_id=parts.instance_id, outputs=True)
-            consumer = await work.retrying(lambda: parts.broker.consumer(spec), "join the detector group")
-            stack.push_async_callback(consumer.close)
-            health.ready()
-            answerer = Answerer(model, pipeline, parts.store, work, parts.max_answer_bytes)
-            try:
-                await _Run(parts.settings, work, consumer, reader, answerer).until_drained()
-            except* StoppedError as stopped:
-                # Told to stop while the world was in the way: what was under way was not committed and is done again.
-                logger.warning("stopped with work under way: %s", stopped.exceptions[0])
+        work = Work(parts.retry, stop, health, GROUP)
+        try:
+            async with AsyncExitStack() as stack:
+                rollout, news = await self._first_model(stack, work)
+                reader = await work.retrying(parts.broker.reader, "connect to the broker")
+                stack.push_async_callback(reader.close)
+                spec = GroupSpec(GROUP, topics.FRAME_TOPICS, instance_id=parts.instance_id, outputs=True)
+                consumer = await work.retrying(lambda: parts.broker.consumer(spec), "join the detector group")
+                stack.push_async_callback(consumer.close)
+                health.ready()
+                answerer = Answerer(parts.store, work, parts.max_answer_bytes)
+                serving = _Run(parts.settings, work, consumer, reader, answerer, rollout.roster)
+                await _beside(serving.until_drained(), rollout.run(news) if news is not None else None)
+        except* StoppedError as stopped:
+            # Told to stop while the world was in the way: what was under way was not committed and is done again.
+            logger.warning("stopped with work under way: %s", stopped.exceptions[0])
+
+    async def _first_model(self, stack: AsyncExitStack, work: Work) -> tuple[Rollout, Reader | None]:
+        """A roll-out that has a model to serve, and where its news comes from; ``stack`` closes both."""
+        parts, settings = self._parts, self._parts.settings
+        pipeline = partial(InferencePipeline, host_threads=settings.fetch_threads, max_pixels=settings.max_pixels)
+        worker = parts.instance_id or f"{socket.gethostname()}-{uuid4().hex[:8]}"
+        place = Place(settings.lane, worker, settings.report_interval_s)
+        rollout = Rollout(place, Obtainer(parts.load_model, parts.models, pipeline), work)
+        stack.push_async_callback(rollout.close)
+        if parts.models is None:
+            await rollout.begin()
+            return rollout, None
+        publisher = await work.retrying(parts.broker.publisher, "connect to the broker")
+        stack.push_async_callback(publisher.close)
+        news = await work.retrying(parts.broker.reader, "connect to the broker")
+        stack.push_async_callback(news.close)
+        await stack.enter_async_context(rollout.telling(publisher))
+        await rollout.read(news, publisher)
+        await rollout.begin()
+        return rollout, news
 
 
-def _load(load_model: Callable[[], Model]) -> Model:
-    start = time.perf_counter()
-    model = load_model()
-    metrics.MODEL_LOAD_TIME.labels(model=model.card.name).set(time.perf_counter() - start)
-    logger.info(
-        "model loaded",
-        extra={"model": model.card.name, "version": model.card.version, "engine": model.engine.name},
-    )
-    return model
+async def _beside(main: Coroutine[None, None, None], other: Coroutine[None, None, None] | None) -> None:
+    """Run ``main`` to its end, and ``other`` meanwhile; when either fails, both end."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(other) if other is not None else None
+        await main
+        if task is not None:
+            task.cancel()
 
 
 class _Run:
@@ -112,12 +137,14 @@ class _Run:
         consumer: Consumer,
         reader: Reader,
         answerer: Answerer,
+        roster: Roster,
     ) -> None:
         self._settings = settings
         self._work = work
         self._consumer = consumer
         self._reader = reader
         self._answerer = answerer
+        self._roster = roster
         self._order = PriorityOrder(topics.FRAME_TOPICS)
         self._flow = Flow(max_frames=settings.prefetch_frames, max_bytes=settings.max_in_flight_bytes)
         self._lag_due = 0.0
@@ -167,10 +194,13 @@ class _Run:
         try:
             frame = decode(record.headers, record.value, FrameCaptured)
         except EventError as error:
-            self._flow.finish(entry, self._answerer.refuse(entry, error, attempts=1))
+            model = self._roster.stable.ref.name
+            self._flow.finish(entry, self._answerer.refuse(entry, error, attempts=1, model=model))
             return
-        entry.answer = str(answer_for(frame, self._answerer.model.card))
+        served = self._roster.assign(frame)
+        entry.answer = answer_key(frame, served.model.card, live=record.topic == topics.FRAMES_LIVE)
         if not lane.window.add(entry.answer):
+            self._roster.release(served)
             entry.answer = None
             entry.count = metrics.DUPLICATE_FRAMES.inc
             self._flow.finish(entry, ())
@@ -180,13 +210,14 @@ class _Run:
         while not self._flow.fits(needed_bytes):
             await self._flow.wait_for_room(_POLL_TIMEOUT_S)
         self._flow.reserve(entry, needed_bytes)
-        self._frames.create_task(self._answer(entry, frame), name=f"frame-{frame.frame_id}")
+        self._frames.create_task(self._answer(entry, frame, served), name=f"frame-{frame.frame_id}")
 
-    async def _answer(self, entry: Entry, frame: FrameCaptured) -> None:
+    async def _answer(self, entry: Entry, frame: FrameCaptured, served: Served) -> None:
         try:
-            outputs = await self._answerer.answer(entry, frame)
+            outputs = await self._answerer.answer(entry, frame, served)
         finally:
             self._flow.release(entry)
+            self._roster.release(served)
         if entry.refused is not None and entry.answer is not None:
             self._flow.lane(entry.record.partition).window.forget(entry.answer)
         self._flow.finish(entry, outputs)

@@ -32,12 +32,17 @@ INFERENCE_REQUESTS = Counter("inference_requests_total", "Frames answered by a m
 INFERENCE_DURATION = Histogram("inference_duration_seconds", "Engine time per frame", ["model"], buckets=_SECONDS)
 DETECTIONS_PER_IMAGE = Histogram("detections_per_image", "Detections found in one frame", buckets=_COUNTS)
 MODEL_LOAD_TIME = Gauge("model_load_time_seconds", "Time to load and warm up the model", ["model"])
+MODEL_STATE = Gauge(
+    "windhover_model_state", "1 for the state each model of the worker is in", ["lane", "model", "version", "state"]
+)
+MODEL_SWAPS = Counter("windhover_model_swaps_total", "Model versions rolled out in this process", ["lane", "result"])
 FRAME_LATENCY = Histogram(
     "windhover_frame_latency_seconds",
     "From a frame's upload to its detections being committed",
     ["topic"],
     buckets=_SECONDS,
 )
+ENGINE_FAILURES = Counter("windhover_engine_failures_total", "Batches of tiles an engine failed on", ["engine"])
 DUPLICATE_FRAMES = Counter("windhover_duplicate_frames_total", "Frames dropped because they were answered before")
 
 # Consumers: set by the sink loop (infra.consuming) and by the detector's worker.

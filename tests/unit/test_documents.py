@@ -15,7 +15,15 @@ from jsonschema.exceptions import ValidationError
 
 from schemas.cloudevents import Attributes, to_headers
 from schemas.documents import ASYNCAPI_FILE, GENERATED, check, documents, json_schema, main, schema_file, write
-from schemas.events import EVENTS, DeadLetter, DetectionsMade, Event, FrameCaptured
+from schemas.events import (
+    EVENTS,
+    DeadLetter,
+    DetectionsMade,
+    Event,
+    FrameCaptured,
+    ModelActivated,
+    WorkerAvailability,
+)
 from schemas.topics import load_topics
 
 FRAME = {
@@ -73,6 +81,39 @@ SAMPLES: dict[type[Event], Event] = {
                 "value": b"\x00\xff",
                 "headers": [("ce_id", b"\xfe")],
             },
+        }
+    ),
+    ModelActivated: ModelActivated.model_validate(
+        {
+            "id": FRAME["frame_id"],
+            "lane": "default",
+            "stable": {"name": "m", "version": "2"},
+            "canary": {"model": {"name": "m", "version": "3"}, "share": 0.1, "devices": ["drone-1"]},
+            "previous": None,
+            "activated_at": "2026-11-20T12:00:02Z",
+            "by": "ana",
+        }
+    ),
+    WorkerAvailability: WorkerAvailability.model_validate(
+        {
+            "lane": "default",
+            "worker": "worker-1",
+            "activation": FRAME["frame_id"],
+            "settled": True,
+            "state": "enabled",
+            "models": [
+                {
+                    "model": {"name": "m", "version": "2"},
+                    "role": "stable",
+                    "state": "enabled",
+                    "serving": True,
+                    "engine": "openvino",
+                    "since": "2026-11-20T12:00:02Z",
+                    "loaded_at": "2026-11-20T12:00:02Z",
+                }
+            ],
+            "reported_at": "2026-11-20T12:00:02Z",
+            "valid_s": 45,
         }
     ),
 }

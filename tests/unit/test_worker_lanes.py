@@ -9,7 +9,7 @@ import pytest
 from detectors.worker.flow import Flow
 from detectors.worker.lanes import Entry, Lane
 from detectors.worker.priorities import PriorityOrder
-from detectors.worker.window import DuplicateWindow
+from detectors.worker.window import AnswerKey, DuplicateWindow
 from infra.broker.port import InRecord, OutRecord, Progress, TopicPartition
 
 LIVE = TopicPartition("frames.live", 3)
@@ -74,14 +74,14 @@ def test_a_commit_is_bounded(lane: Lane) -> None:
 
 def test_a_new_ownership_voids_what_ran_under_the_former_one(lane: Lane) -> None:
     entry = add(lane, 0)
-    entry.answer = "answer"
-    lane.window.add("answer")
+    entry.answer = AnswerKey("answer")
+    lane.window.add(AnswerKey("answer"))
     assert lane.knows(record(0, epoch=1))
     assert not lane.knows(record(0, epoch=2))
     assert lane.assigned(LIVE, 2) == [entry]
     entry.outputs = out("late")
     assert lane.ready(10) is None
-    assert lane.window.add("answer"), "a frame that was not answered must be answerable again"
+    assert lane.window.add(AnswerKey("answer")), "a frame that was not answered must be answerable again"
 
 
 def test_committing_what_was_voided_meanwhile_takes_nothing_from_the_new_queue(lane: Lane) -> None:
@@ -96,12 +96,12 @@ def test_committing_what_was_voided_meanwhile_takes_nothing_from_the_new_queue(l
 
 def test_the_window_forgets_the_oldest_first() -> None:
     window = DuplicateWindow(2)
-    assert window.add("a")
-    assert window.add("b")
-    assert not window.add("a")
-    assert window.add("c")
-    assert not window.add("a")
-    assert window.add("b")
+    assert window.add(AnswerKey("a"))
+    assert window.add(AnswerKey("b"))
+    assert not window.add(AnswerKey("a"))
+    assert window.add(AnswerKey("c"))
+    assert not window.add(AnswerKey("a"))
+    assert window.add(AnswerKey("b"))
     assert len(window) == 2
 
 

@@ -23,6 +23,7 @@ _IN_TOPICS_YAML = {
     "retention.ms": ("retention_s", 1000),
     "max.message.bytes": ("max_message_bytes", 1),
     "min.insync.replicas": ("min_insync_replicas", 1),
+    "segment.ms": ("segment_s", 1000),
 }
 """Kafka's settings of a topic by their name in topics.yaml, and how many of Kafka's units make one of ours."""
 _ALREADY_EXISTS = kafka.TopicAlreadyExistsError.errno
@@ -105,12 +106,15 @@ class KafkaAdmin:
 
     def _declared(self, spec: TopicSpec) -> dict[str, str]:
         """``spec`` in Kafka's settings; fewer replicas than declared cannot be asked to be more in sync."""
-        return {
+        declared = {
             "cleanup.policy": spec.cleanup,
             "retention.ms": str(1000 * spec.retention_s),
             "max.message.bytes": str(spec.max_message_bytes),
             "min.insync.replicas": str(min(spec.min_insync_replicas, self._replication(spec))),
         }
+        if spec.segment_s is not None:
+            declared["segment.ms"] = str(1000 * spec.segment_s)
+        return declared
 
     async def _layouts(self) -> Mapping[str, tuple[int, int]]:
         """Per topic its partition count and the replicas of its first partition."""

@@ -1,0 +1,111 @@
+"""What a worker says about its models: the report others read, the metrics, and the words in its health."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+
+from detectors.worker.models_topic import availability_record
+from infra.broker.port import OutRecord, Publisher
+from infra.errors import TransientError
+from infra.health import HealthPart
+from infra.telemetry import metrics
+from schemas.events import AvailabilityState, ModelAvailability, WorkerAvailability
+
+logger = logging.getLogger(__name__)
+
+VALID_INTERVALS = 3
+"""A worker that has missed so many of its reports is taken for gone."""
+_FAREWELL_S = 2.0
+_URGENT_FIRST: tuple[AvailabilityState, ...] = (
+    "error",
+    "warning",
+    "downloading",
+    "converting",
+    "uploading",
+    "enabled",
+    "none",
+)
+
+
+def overall(models: Sequence[ModelAvailability]) -> AvailabilityState:
+    """The state of ``models`` that asks most for attention; none without any."""
+    states = {one.state for one in models}
+    return next((state for state in _URGENT_FIRST if state in states), "none")
+
+
+def in_words(models: Sequence[ModelAvailability]) -> str:
+    """``models`` for people: `m 1.0 serves; m 1.1 downloading`."""
+    return "; ".join(_words(one) for one in models)
+
+
+def _words(one: ModelAvailability) -> str:
+    name = f"{one.model.name} {one.model.version}"
+    if one.state == "enabled":
+        role = " on trial" if one.role == "canary" else ""
+        return f"{name} {'serves' if one.serving else 'finishes'}{role}"
+    return f"{name} {one.state}" + (f": {one.detail}" if one.detail else "")
+
+
+class StateMetric:
+    """``windhover_model_state`` of one lane; labels of models that are gone are taken away."""
+
+    def __init__(self, lane: str) -> None:
+        self._lane = lane
+        self._shown: set[tuple[str, str, str]] = set()
+
+    def show(self, models: Sequence[ModelAvailability]) -> None:
+        """Exactly these."""
+        wanted: set[tuple[str, str, str]] = {(one.model.name, one.model.version, one.state) for one in models}
+        for labels in self._shown - wanted:
+            with contextlib.suppress(KeyError):
+                metrics.MODEL_STATE.remove(self._lane, *labels)
+        for labels in wanted:
+            metrics.MODEL_STATE.labels(self._lane, *labels).set(1)
+        self._shown = wanted
+
+
+class Board:
+    """Tells what ``report`` says, in health and metrics at once, in the topic soon after and again and again."""
+
+    def __init__(self, lane: str, health: HealthPart, report: Callable[[], WorkerAvailability]) -> None:
+        self._health = health
+        self._report = report
+        self._metric = StateMetric(lane)
+        self._changed = asyncio.Event()
+
+    def changed(self) -> None:
+        """What ``report`` says is another now."""
+        models = self._report().models
+        self._metric.show(models)
+        self._health.note(in_words(models))
+        self._changed.set()
+
+    async def keep_telling(self, publisher: Publisher, interval_s: float) -> None:
+        """Publish each change, and the same again every ``interval_s``; until cancelled."""
+        while True:
+            self._changed.clear()
+            try:
+                await publisher.publish([availability_record(self._report())])
+            except TransientError as error:
+                logger.debug("the state of the models could not be told: %s", error)
+                await asyncio.sleep(interval_s / VALID_INTERVALS)
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), interval_s)
+
+    def close(self) -> None:
+        """Nothing is said any more."""
+        self._metric.show(())
+        self._health.note(None)
+
+
+async def say_farewell(publisher: Publisher, records: Sequence[OutRecord]) -> None:
+    """Take reports away; a courtesy, for a report that is not taken away grows old and counts no longer."""
+    try:
+        async with asyncio.timeout(_FAREWELL_S):
+            await publisher.publish(records)
+    except (TransientError, TimeoutError) as error:
+        logger.debug("reports could not be taken away: %s", error)

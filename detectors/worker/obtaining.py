@@ -1,0 +1,166 @@
+"""Getting a model version ready to serve: fetch it from the model store, load it in a thread, check it, warm it up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from detectors.card import read_card
+from detectors.errors import ModelLoadError
+from detectors.predict import Model
+from detectors.store.port import ModelStore
+from detectors.worker.pipeline import InferencePipeline
+from detectors.worker.serving import Served
+from infra.errors import TransientError
+from infra.telemetry import metrics
+from schemas.events import AvailabilityState, ModelRef
+
+logger = logging.getLogger(__name__)
+
+_WARM_UP_ROUNDS = 3
+
+OnState = Callable[[AvailabilityState, str | None], None]
+"""Is told the state a model came into, and what there is to say about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where versions come from. ``folder``: where they are kept on this machine; ``load`` loads the one of a card.
+
+    ``upgrade``: obtains a faster engine for the model of a card (None: the worker's own) while another one serves, and
+    gives the model on it, or None when there is none for this machine; it takes minutes.
+    """
+
+    store: ModelStore
+    folder: Path
+    load: Callable[[Path], Model]
+    upgrade: Callable[[Path | None, OnState], Awaitable[Model | None]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version to obtain: ``ref`` None is the one that the worker's own setting names; ``sha256`` None takes any."""
+
+    ref: ModelRef | None
+    sha256: str | None = None
+
+    def __str__(self) -> str:
+        return "the model of detector.model" if self.ref is None else f"{self.ref.name} {self.ref.version}"
+
+
+class Obtainer:
+    """Makes models ready, one at a time: a load that nobody waits for any more ends before the next begins."""
+
+    def __init__(
+        self, load_own: Callable[[], Model], source: ModelSource | None, pipeline: Callable[[Model], InferencePipeline]
+    ) -> None:
+        self._load_own = load_own
+        self._source = source
+        self._pipeline = pipeline
+        self._loads: set[asyncio.Task[Model]] = set()
+
+    async def fetch(self, version: Version) -> Path | None:
+        """The card of ``version`` on this machine; None for the worker's own, which is there already.
+
+        Raises TransientError (try again), or ModelLoadError when there is no such version or it is another one.
+        """
+        if version.ref is None:
+            return None
+        if self._source is None:
+            raise ModelLoadError(f"{version} cannot be fetched: this worker was given no model store")
+        path = await self._source.store.fetch(version.ref, self._source.folder)
+        card = await asyncio.to_thread(read_card, path)
+        if (card.name, card.version) != (version.ref.name, version.ref.version):
+            raise ModelLoadError(
+                f"the model store gave {card.name} {card.version} for {version}; correct name and version in its card"
+            )
+        if version.sha256 not in (None, card.sha256):
+            raise ModelLoadError(
+                f"the model store has {version} with SHA-256 {card.sha256}, the one activated has {version.sha256}: "
+                "versions must not change; publish the file as a new version and activate that"
+            )
+        return path
+
+    async def load(self, card: Path | None, *, warm: bool) -> Served:
+        """The model of ``card`` (None: the worker's own), ready to serve; ``warm``: run it some times first.
+
+        Raises ModelLoadError, or whatever an engine raises, when it cannot be used.
+        """
+        if card is None:
+            return await self._served(partial(_loaded, self._load_own, warm), None)
+        if self._source is None:
+            raise ModelLoadError(f"{card} cannot be loaded: this worker was given no model store")
+        return await self._served(partial(_loaded, partial(self._source.load, card), warm), card)
+
+    async def upgraded(self, served: Served, on_state: OnState) -> Served | None:
+        """``served`` on a faster engine, warmed up, or None when there is none. Raises as ``load`` does."""
+        if self._source is None or self._source.upgrade is None:
+            return None
+        model = await self._source.upgrade(served.card, on_state)
+        return None if model is None else await self._served(partial(_warmed, model), served.card)
+
+    async def _served(self, load: Callable[[], Model], card: Path | None) -> Served:
+        # Two models being loaded side by side would take twice the memory and the cores of what serves.
+        while self._loads:
+            await asyncio.wait(self._loads)
+        task = asyncio.create_task(asyncio.to_thread(load))
+        self._loads.add(task)
+        try:
+            model = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # A thread can't be stopped: what it loads is closed when it is there.
+            task.add_done_callback(self._unwanted)
+            raise
+        except BaseException:
+            self._loads.discard(task)
+            raise
+        self._loads.discard(task)
+        return Served(model, self._pipeline(model), card)
+
+    def _unwanted(self, task: asyncio.Task[Model]) -> None:
+        self._loads.discard(task)
+        if not task.cancelled() and task.exception() is None:
+            task.result().close()
+
+    async def close(self) -> None:
+        """Wait for loads that nobody waits for."""
+        if self._loads:
+            await asyncio.wait(self._loads)
+
+
+def is_away(error: Exception) -> bool:
+    """Whether a fetch that raised ``error`` may succeed later by itself."""
+    return isinstance(error, TransientError | OSError)
+
+
+def _loaded(load: Callable[[], Model], warm: bool) -> Model:
+    start = time.perf_counter()
+    model = load()
+    if warm:
+        model = _warmed(model)
+    metrics.MODEL_LOAD_TIME.labels(model=model.card.name).set(time.perf_counter() - start)
+    about = {"model": model.card.name, "version": model.card.version, "engine": model.engine.name}
+    logger.info("model loaded", extra=about)
+    return model
+
+
+def _warmed(model: Model) -> Model:
+    """``model`` after some batches of the size and number that the pipeline will give it, which are the slow ones."""
+    card, engine = model.card.input, model.engine
+    tiles = np.full((engine.batch_size, card.height, card.width, 3), card.pad, np.uint8)
+    try:
+        with ThreadPoolExecutor(engine.parallel, thread_name_prefix="warm-up") as threads:
+            for _ in threads.map(model.infer, [tiles] * (engine.parallel * _WARM_UP_ROUNDS)):
+                pass
+    except BaseException:
+        model.close()
+        raise
+    return model
