@@ -31,6 +31,7 @@ Precision = Literal["auto", "f32", "bf16", "f16"]
 DEFAULT_MODEL = "windhover-small/1.0.0/model.yaml"
 _Side = Annotated[int, Field(ge=32, le=8192)]
 _Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Part(BaseModel):
@@ -124,7 +125,10 @@ class ModelCard(_Part):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,49}$")]
     file: Annotated[str, Field(min_length=1)] = Field(description="the ONNX file, relative to the card")
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: _Sha256
+    files: dict[str, _Sha256] = Field(
+        default_factory=dict, description="further files beside the card (weights outside the ONNX file, a tokenizer)"
+    )
     layout: Layout | None = Field(default=None, description="without it the layout is recognised by the output's shape")
     input: InputCard
     classes: Annotated[tuple[ClassCard, ...], Field(min_length=1)]
@@ -163,6 +167,12 @@ class ModelCard(_Part):
             raise ValueError(f"text: layout {self.layout} is not asked in words; leave text out")
         return self
 
+    @model_validator(mode="after")
+    def _one_checksum_each(self) -> Self:
+        if self.file in self.files:
+            raise ValueError(f"files: {self.file} is the ONNX file, whose checksum is sha256; leave it out there")
+        return self
+
     @property
     def class_ids(self) -> tuple[int, ...] | None:
         """The numbers of the classes in the model's output, or None when their places in the list are meant."""
@@ -180,16 +190,23 @@ def default_card_path() -> Path:
 def read_card(path: Path) -> ModelCard:
     """The card at ``path``. Raises ModelLoadError that names the field when the file is missing or wrong."""
     try:
-        return ModelCard.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        content = path.read_bytes()
     except OSError as error:
         raise ModelLoadError(
             f"model card {path} cannot be read ({error.strerror}); "
             "set detector.model (WINDHOVER_DETECTOR__MODEL) to a model.yaml"
         ) from error
+    return parse_card(content, str(path))
+
+
+def parse_card(content: bytes, where: str) -> ModelCard:
+    """The card in ``content``, which came from ``where``. Raises ModelLoadError that names the field at fault."""
+    try:
+        return ModelCard.model_validate(yaml.safe_load(content.decode()))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelLoadError(f"model card {path} is not YAML: {error}") from error
+        raise ModelLoadError(f"model card {where} is not YAML: {error}") from error
     except ValidationError as error:
-        raise ModelLoadError(f"model card {path}: {_faults(error)}; correct the card") from error
+        raise ModelLoadError(f"model card {where}: {_faults(error)}; correct the card") from error
 
 
 def _faults(error: ValidationError) -> str:
@@ -205,19 +222,29 @@ def _faults(error: ValidationError) -> str:
 
 
 def verified_model_file(card: ModelCard, card_path: Path) -> Path:
-    """Where the card's ONNX file lies, its checksum compared. Raises ModelLoadError when it is missing or another."""
-    path = card_path.parent / card.file
+    """Where the card's ONNX file lies, all the card's checksums compared.
+
+    Raises ModelLoadError when a file is missing or another.
+    """
+    folder = card_path.parent
+    for name, sha256 in card.files.items():
+        _verify(folder / name, sha256, f"files.{name}", card_path)
+    _verify(folder / card.file, card.sha256, "sha256", card_path)
+    return folder / card.file
+
+
+def _verify(path: Path, sha256: str, field: str, card_path: Path) -> None:
     try:
         with path.open("rb") as file:
             found = file_digest(file, "sha256").hexdigest()
     except OSError as error:
+        what = "the ONNX file" if field == "sha256" else "the file"
         raise ModelLoadError(
             f"model file {path} cannot be read ({error.strerror}); "
-            f"put the ONNX file there, or correct file in {card_path}"
+            f"put {what} there, or correct {'file' if field == 'sha256' else field} in {card_path}"
         ) from error
-    if found != card.sha256:
+    if found != sha256:
         raise ModelLoadError(
-            f"model file {path} has SHA-256 {found}, the card {card_path} says {card.sha256}: "
-            "the file is damaged or not the one meant; fetch it again, or correct sha256 if you replaced it on purpose"
+            f"model file {path} has SHA-256 {found}, the card {card_path} says {sha256}: the file is damaged or not "
+            f"the one meant; fetch it again, or correct {field} if you replaced it on purpose"
         )
-    return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from infra.errors import RecordError
+from infra.errors import RecordError, TransientError
 from schemas.errors import WindhoverError
 
 
@@ -18,3 +18,21 @@ class InferenceError(RecordError):
     """The engine failed on tiles, or answered with something that is no answer (NaN, another shape)."""
 
     code: ClassVar[str] = "INFERENCE_ERROR"
+
+
+class ModelStoreError(ModelLoadError):
+    """The model store cannot do what was asked (list, take a version), or a setting of it is wrong."""
+
+    code: ClassVar[str] = "MODEL_STORE_ERROR"
+
+
+class ModelStoreUnavailableError(TransientError):
+    """The model store, or the folder fetched models lie in, did not answer in time or is at fault itself."""
+
+    code: ClassVar[str] = "MODEL_STORE_UNAVAILABLE"
+
+
+class TooManyTilesError(RecordError):
+    """A frame would be cut into more tiles than can be worked off in any time; its sizes or options are at fault."""
+
+    code: ClassVar[str] = "TOO_MANY_TILES"
