@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from detectors.arrays import Outputs
-from detectors.card import ClassCard, InputCard, Layout, ModelCard, TextCard
+from detectors.card import ClassCard, InputCard, Layout, ModelCard
 from detectors.engines.choose import EngineKind, load_engine
 from detectors.engines.port import EngineRequest
 from detectors.errors import InferenceError, ModelLoadError
@@ -22,7 +22,7 @@ from detectors.heads.metadata import class_names, input_size
 from detectors.heads.port import Head, HeadRequest, Shape
 from detectors.inputs import asked_in_words, constant_inputs, picture_of
 from detectors.onnx_file import OnnxFile, TensorInfo, read_onnx_file
-from detectors.text import Prompt, text_beside
+from detectors.text import Asked, Prompt, text_beside
 
 _USUAL_SIDE = 640
 # Of a model that is asked in words.
@@ -132,7 +132,8 @@ def inspect_model(
     """
     about = read_onnx_file(path)
     size, assumed = _size(about, path, size)
-    text, prompt = _asked(about, path, names)
+    asked = _asked(about, path, names)
+    prompt = None if asked is None else asked.prompt
     prober = _Prober(path, about, size, engine, prompt)
     outputs = prober.run(_input("yolov8", size))
     shapes = [output.shape for output in outputs]
@@ -143,7 +144,8 @@ def inspect_model(
     if not names and class_names(about.metadata) is None:
         known = "" if _columns(reading.layout, about, shapes) else ", nor how many they are"
         assumed.append(f"classes: the file does not name them{known}; correct the {len(reading.classes)} in the card")
-    if text is not None:
+    if asked is not None:
+        text = asked.text
         assumed.append(
             f"text: the tokenizer is the {text.tokenizer} beside the file; words count from {text.threshold}"
         )
@@ -154,19 +156,19 @@ def inspect_model(
     true_outputs = tuple(
         TensorInfo(one.name, one.type, (None, *shape[1:])) for one, shape in zip(about.outputs, shapes, strict=True)
     )
-    return Inspection(about, true_outputs, _card(path, about, reading, size, text), tuple(assumed))
+    return Inspection(about, true_outputs, _card(path, about, reading, size, asked), tuple(assumed))
 
 
-def _asked(about: OnnxFile, path: Path, names: Sequence[str]) -> tuple[TextCard | None, Prompt | None]:
+def _asked(about: OnnxFile, path: Path, names: Sequence[str]) -> Asked | None:
     """How the model is asked in words, when it is. Raises ModelLoadError when nobody says what to ask for."""
     if not asked_in_words(about):
-        return None, None
+        return None
     if not names:
         raise ModelLoadError(f"{path} is asked in words; say what for, with --classes drone,small boat")
     return text_beside(path, names)
 
 
-def _card(path: Path, about: OnnxFile, reading: _Reading, size: tuple[int, int], text: TextCard | None) -> ModelCard:
+def _card(path: Path, about: OnnxFile, reading: _Reading, size: tuple[int, int], asked: Asked | None) -> ModelCard:
     return ModelCard(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:_LONGEST_NAME] or "model",
         version="1.0.0",
@@ -175,7 +177,8 @@ def _card(path: Path, about: OnnxFile, reading: _Reading, size: tuple[int, int],
         layout=reading.layout,
         input=_input(reading.layout, size),
         classes=reading.classes,
-        text=text,
+        text=None if asked is None else asked.text,
+        files={} if asked is None else dict(asked.files),
         licence=about.metadata.get("license") or "unknown",
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -73,30 +73,34 @@ class Prompt:
 def read_prompt(card: ModelCard, card_path: Path) -> Prompt | None:
     """What the card's classes ask the model, or None for a card of a model that is not asked in words.
 
-    Raises ModelLoadError when the tokenizer is missing or another, or a name cannot be asked for.
+    Its checksum is compared with those of all of the card's files. Raises ModelLoadError when the tokenizer is missing
+    or damaged, or a name cannot be asked for.
     """
     if card.text is None:
         return None
     path = card_path.parent / card.text.tokenizer
     data = _read(path, f"text.tokenizer in {card_path}")
-    wanted, found = card.text.tokenizer_sha256, sha256(data).hexdigest()
-    if wanted is not None and found != wanted:
-        raise ModelLoadError(
-            f"tokenizer {path} has SHA-256 {found}, the card {card_path} says {wanted}: the file is damaged or not the "
-            "one meant; fetch it again, or correct text.tokenizer_sha256 if you replaced it on purpose"
-        )
     return _prompt(data, path, [one.name for one in card.classes], card.text.threshold)
 
 
-def text_beside(model: Path, names: Sequence[str]) -> tuple[TextCard, Prompt]:
-    """For a model file without a card: the tokenizer that lies beside it, and the prompt that asks for ``names``.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a model without a card is asked: what its card says of it, the files it names, and the prompt."""
+
+    text: TextCard
+    files: Mapping[str, str]
+    prompt: Prompt
+
+
+def text_beside(model: Path, names: Sequence[str]) -> Asked:
+    """For a model file without a card: asks for ``names`` with the tokenizer that lies beside it.
 
     Raises ModelLoadError as :func:`read_prompt` does.
     """
     path = model.parent / TOKENIZER_FILE
     data = _read(path, "the place of the tokenizer, beside the model")
-    text = TextCard(tokenizer=path.name, tokenizer_sha256=sha256(data).hexdigest())
-    return text, _prompt(data, path, names, text.threshold)
+    text = TextCard(tokenizer=path.name)
+    return Asked(text, {path.name: sha256(data).hexdigest()}, _prompt(data, path, names, text.threshold))
 
 
 def _read(path: Path, what: str) -> bytes:

@@ -221,8 +221,7 @@ def test_a_tokenizer_that_is_missing_damaged_or_another_is_refused(tmp_path: Pat
     path.unlink()
     assert f"text.tokenizer in {card}) cannot be read (No such file or directory); put the" in refused(card)
     path.write_bytes(whole)
-    text = {"tokenizer": "tokenizer.json", "tokenizer_sha256": "0" * 64}
-    assert "correct text.tokenizer_sha256" in refused(changed(card, text=text))
+    assert "correct files.tokenizer.json if" in refused(changed(card, files={"tokenizer.json": "0" * 64}))
 
 
 def test_a_tokenizer_that_is_not_berts_is_refused(tmp_path: Path) -> None:
@@ -311,7 +310,7 @@ def test_inspect_writes_a_card_that_asks(tmp_path: Path) -> None:
     assert any("text: the tokenizer is the tokenizer.json beside the file" in each for each in found.assumed)
     written = write_card(found, tmp_path)
     read: ModelCard = read_card(written)
-    assert read.text is not None and read.text.tokenizer_sha256 is not None
+    assert read.text is not None and list(read.files) == ["tokenizer.json"]
     image = frame(128, 128, {1: (20, 30, 60, 71)})
     with Predictor(load_model(LoadRequest(written, "onnxruntime", 1))) as predictor:
         result = predictor.predict(image)
@@ -319,7 +318,7 @@ def test_inspect_writes_a_card_that_asks(tmp_path: Path) -> None:
     assert np.abs(result.boxes[0] - [20, 30, 60, 71]).max() <= 1
     tokenizer = tmp_path / "tokenizer.json"
     tokenizer.write_bytes(tokenizer.read_bytes() + b" ")
-    assert "correct text.tokenizer_sha256" in refused(written)
+    assert "correct files.tokenizer.json if" in refused(written)
 
 
 def test_inspect_says_what_is_missing(tmp_path: Path) -> None:
