@@ -1,0 +1,69 @@
+"""Parts of a picture: rectangles in whole pixels, and in which order a large one is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+# Where values are sampled for their range: so many places along each axis, each so many pixels wide and high.
+_SAMPLES, _SAMPLE_PX = 12, 64
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A part of a picture in whole pixels; right and bottom are not in it any more."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.bottom - self.top
+
+
+def parts(area: Area, block: tuple[int, int], most_pixels: int) -> Iterator[Area]:
+    """``area`` in parts of about ``most_pixels``, row by row; edges inside it lie on those of the file's blocks.
+
+    ``block``: height and width of what the file decodes in one go. So each block is decoded once, unless it is larger
+    than a part by itself.
+    """
+    block_height, block_width = block
+    rows = _fitting(block_height, most_pixels // max(1, min(area.width, block_width)))
+    columns = _fitting(block_width, most_pixels // rows)
+    for top, bottom in _steps(area.top, area.bottom, rows, block_height):
+        for left, right in _steps(area.left, area.right, columns, block_width):
+            yield Area(left, top, right, bottom)
+
+
+def _fitting(block: int, most: int) -> int:
+    """The most that is at most ``most`` and whole blocks; less than a block where one is larger than that."""
+    return max(1, most // block * block if most >= block else most)
+
+
+def _steps(start: int, end: int, step: int, block: int) -> Iterator[tuple[int, int]]:
+    """``start`` to ``end`` in steps; inner edges lie on multiples of ``block`` where steps are whole blocks."""
+    at = start
+    while at < end:
+        following = at + step
+        if step >= block:
+            following = max(at + 1, following // block * block)
+        yield at, min(end, following)
+        at = min(end, following)
+
+
+def sample_places(width: int, height: int) -> Iterator[Area]:
+    """Small areas spread evenly over the picture, row by row."""
+    wide, high = min(_SAMPLE_PX, width), min(_SAMPLE_PX, height)
+    for top in sorted({round(each) for each in np.linspace(0, height - high, _SAMPLES)}):
+        for left in sorted({round(each) for each in np.linspace(0, width - wide, _SAMPLES)}):
+            yield Area(left, top, left + wide, top + high)

@@ -1,0 +1,46 @@
+"""Which bands of a TIFF are seen as what: colours, transparency, a palette, a mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detectors.arrays import ImageArray
+from detectors.rasters.pixels import PixelRule, readable
+from infra.errors import ImageCorruptError
+
+
+def rule_of(data: Any, path: Path) -> PixelRule:
+    """How ``data``'s bands are seen. Raises ImageCorruptError when they cannot be."""
+    names = [interpretation.name for interpretation in data.colorinterp]
+    dtype = np.dtype(data.dtypes[0])
+    if not readable(dtype):
+        raise ImageCorruptError(f"{path}: its values are {data.dtypes[0]}; whole and real numbers can be shown")
+    alpha = names.index("alpha") + 1 if "alpha" in names else None
+    if names[0] == "palette":
+        return PixelRule((1,), alpha, data.nodata, _palette(data))
+    if all(name in names for name in ("red", "green", "blue")):
+        colours = tuple(names.index(name) + 1 for name in ("red", "green", "blue"))
+    else:
+        seen = [number for number in range(1, len(names) + 1) if number != alpha]
+        colours = tuple(seen[:3]) if len(seen) >= 3 else (seen[0],)
+    bits = data.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+    if dtype == np.uint8 and bits is not None and int(bits) < 8:
+        return PixelRule(colours, alpha, data.nodata, low=0.0, high=float(2 ** int(bits) - 1))
+    return PixelRule(colours, alpha, data.nodata)
+
+
+def _palette(data: Any) -> ImageArray:
+    entries = data.colormap(1)
+    table = np.zeros((max(entries) + 1, 3), np.uint8)
+    for index, (red, green, blue, *_) in entries.items():
+        table[index] = (blue, green, red)
+    return table
+
+
+def has_mask_of_its_own(data: Any) -> bool:
+    """Whether the file says by a mask, not by an alpha band or a value, which pixels have content."""
+    flags = {flag.name for flag in data.mask_flag_enums[0]}
+    return "per_dataset" in flags and "alpha" not in flags

@@ -1,0 +1,219 @@
+"""A TIFF that stays on disk: opened so that nothing but this one local file is read, and read by window."""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from detectors.arrays import BoolArray, ImageArray
+from detectors.rasters.areas import Area, parts, sample_places
+from detectors.rasters.bands import has_mask_of_its_own, rule_of
+from detectors.rasters.ground import Georeference
+from detectors.rasters.pixels import Bands, PixelRule
+from infra.errors import ImageCorruptError, SettingsError
+
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""Classic and BigTIFF, in both byte orders."""
+CACHE_BYTES = 96 << 20
+# Raw values are read in parts of about this size.
+PART_BYTES = 24 << 20
+# A part of the file that can only be decoded in one piece may be so large.
+LARGEST_BLOCK_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pixels:
+    """What was read. image: uint8 (h, w, 3) BGR; content: bool (h, w), the pixels that have any, None when all have."""
+
+    image: ImageArray
+    content: BoolArray | None
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether the file at ``path`` begins as a TIFF does. Raises OSError when it cannot be read."""
+    with path.open("rb") as file:
+        return file.read(4) in TIFF_MAGIC
+
+
+class RasterFile:
+    """An open TIFF. Reading is safe from any thread; one read waits for the other.
+
+    width, height: pixels; ground: where it lies, None without a georeference; gsd_m: metres on the ground per pixel in
+    the picture's middle, None where unknown; where rows and columns differ (degrees far from the equator do) the finer
+    of the two.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises SettingsError without rasterio, ImageCorruptError when ``path`` is no local TIFF that can be shown."""
+        self.path = path
+        self._lock = threading.Lock()
+        self._rasterio, self._resampling = _library()
+        self._block_bytes = 0
+        self._data: Any = self._open()
+        try:
+            self.width, self.height = int(self._data.width), int(self._data.height)
+            self._block = self._checked_block()
+            self._mask_beside = has_mask_of_its_own(self._data)
+            self._rule = rule_of(self._data, path)
+            self._rule = self._scaled(self._rule)
+            self.ground, self.gsd_m = self._georeference()
+        except BaseException:
+            self._data.close()
+            raise
+
+    @property
+    def scaled_from(self) -> tuple[float, float] | None:
+        """The values that become 0 and 255; None where they are that already."""
+        low, high = self._rule.low, self._rule.high
+        return None if low is None or high is None else (low, high)
+
+    def read(self, area: Area) -> Pixels:
+        """``area`` as it is. Raises ImageCorruptError when the file is broken there."""
+        image = np.empty((area.height, area.width, 3), np.uint8)
+        content: BoolArray | None = None
+        for part in parts(area, self._block, PART_BYTES // self._pixel_bytes()):
+            pixels = self._pixels(part, None)
+            rows = slice(part.top - area.top, part.bottom - area.top)
+            columns = slice(part.left - area.left, part.right - area.left)
+            image[rows, columns] = pixels.image
+            if pixels.content is not None:
+                content = np.ones(image.shape[:2], np.bool_) if content is None else content
+                content[rows, columns] = pixels.content
+        return Pixels(image, content)
+
+    def reduced(self, area: Area, width: int, height: int) -> Pixels:
+        """``area`` at ``width`` × ``height`` pixels, averaged; from the file's overviews where it has them."""
+        return self._pixels(area, (height, width))
+
+    def close(self) -> None:
+        """No read may be under way or follow."""
+        self._data.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> Any:
+        path = self.path.resolve()
+        try:
+            genuine = path.is_file() and is_tiff(path) and not path.as_posix().startswith("/vsi")
+        except OSError as error:
+            raise ImageCorruptError(f"{self.path}: cannot be read ({error.strerror})") from error
+        if not genuine:
+            raise ImageCorruptError(f"{self.path}: no TIFF file on this machine; only those are read by window")
+        with self._guarded(), warnings.catch_warnings():
+            # A raster without a georeference is as good as any.
+            warnings.simplefilter("ignore", self._rasterio.errors.NotGeoreferencedWarning)
+            try:
+                return self._rasterio.open(path, driver="GTiff", sharing=False)
+            except self._rasterio.errors.RasterioError as error:
+                raise ImageCorruptError(f"{self.path}: {_reason(error)}; the file is damaged or cut short") from error
+
+    def _guarded(self) -> Any:
+        """GDAL's options while it is at work: no files beside the picture, no network, a bounded cache."""
+        return self._rasterio.Env(
+            GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
+            GDAL_PAM_ENABLED="NO",
+            GDAL_CACHEMAX=max(CACHE_BYTES, 2 * self._block_bytes),
+            PROJ_NETWORK="OFF",
+        )
+
+    def _checked_block(self) -> tuple[int, int]:
+        """Height and width of what the file can decode by itself. Raises ImageCorruptError when that is too much."""
+        height, width = (int(side) for side in self._data.block_shapes[0])
+        together = self._data.count if str(self._data.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE")) == "PIXEL" else 1
+        self._block_bytes = height * width * together * np.dtype(self._data.dtypes[0]).itemsize
+        if self._block_bytes > LARGEST_BLOCK_BYTES:
+            raise ImageCorruptError(
+                f"{self.path}: its blocks have {width}×{height} pixels, {self._block_bytes} bytes, and can be read in "
+                f"one piece only; at most {LARGEST_BLOCK_BYTES} are taken. Write it again in tiles: "
+                "gdal_translate -co TILED=YES"
+            )
+        return height, width
+
+    def _pixel_bytes(self) -> int:
+        return len(self._rule.bands) * int(np.dtype(self._data.dtypes[0]).itemsize)
+
+    def _scaled(self, rule: PixelRule) -> PixelRule:
+        """``rule``, with the range of what the file holds where its values are not 0 to 255 already."""
+        if rule.palette is not None or rule.low is not None or self._data.dtypes[0] == "uint8":
+            return rule
+        samples = [self._raw(place, rule.bands, None) for place in sample_places(self.width, self.height)]
+        if not any(rule.content(raw) is None or bool(np.any(rule.content(raw))) for raw in samples):
+            whole = Area(0, 0, self.width, self.height)
+            size = (min(self.height, 1024), min(self.width, 1024))
+            samples = [self._raw(whole, rule.bands, size)]
+        return rule.scaled_to(samples)
+
+    def _georeference(self) -> tuple[Georeference | None, float | None]:
+        if self._data.crs is None or self._data.transform.is_identity:
+            return None, None
+        ground = Georeference(self._data.crs, tuple(self._data.transform)[:6])
+        with self._guarded():
+            finer = min(ground.pixel_sides_m(self.width / 2, self.height / 2))
+        # A plan of a building site has a coordinate system, but no place on earth.
+        return (ground, finer) if math.isfinite(finer) and finer > 0 else (None, None)
+
+    def _pixels(self, area: Area, size: tuple[int, int] | None) -> Pixels:
+        image, content = self._rule.apply(self._raw(area, self._rule.bands, size))
+        if self._mask_beside:
+            mask = self._mask(area, size)
+            content = mask if content is None else content & mask
+        return Pixels(image, None if content is None or bool(content.all()) else content)
+
+    def _raw(self, area: Area, bands: tuple[int, ...], size: tuple[int, int] | None) -> Bands:
+        """(bands, h, w) of ``area``; ``size``: height and width to reduce it to."""
+        shape = None if size is None else (len(bands), *size)
+        found: Bands = self._guarded_read(area, shape, lambda **how: self._data.read(list(bands), **how))
+        return found
+
+    def _mask(self, area: Area, size: tuple[int, int] | None) -> BoolArray:
+        found: Bands = self._guarded_read(area, size, lambda **how: self._data.read_masks(1, **how))
+        present: BoolArray = found != 0
+        return present
+
+    def _guarded_read(self, area: Area, shape: tuple[int, ...] | None, read: Any) -> Any:
+        window = self._rasterio.windows.Window(area.left, area.top, area.width, area.height)
+        how = {} if shape is None else {"out_shape": shape, "resampling": self._reducing()}
+        with self._lock, self._guarded():
+            try:
+                return read(window=window, **how)
+            except self._rasterio.errors.RasterioError as error:
+                raise ImageCorruptError(
+                    f"{self.path}: columns {area.left} to {area.right}, rows {area.top} to {area.bottom} cannot be "
+                    f"read ({_reason(error)}); the file is damaged or cut short"
+                ) from error
+
+    def _reducing(self) -> Any:
+        """How a picture is made smaller: averaged, but numbers of a palette mean nothing between."""
+        return self._resampling.average if self._rule.palette is None else self._resampling.nearest
+
+
+def _reason(error: Exception) -> str:
+    """What GDAL says, which stands in the error's cause when rasterio only points to it."""
+    cause = error.__cause__
+    return str(getattr(cause, "errmsg", None) or cause or error)
+
+
+def _library() -> tuple[Any, Any]:
+    try:
+        import rasterio  # noqa: PLC0415 (an extra)
+        import rasterio.enums  # noqa: PLC0415
+        import rasterio.windows  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"large and georeferenced TIFF files are read by the library {error.name!r}, which is not installed; "
+            "install it with: pip install 'windhover[geo]'"
+        ) from error
+    return rasterio, rasterio.enums.Resampling

@@ -1,0 +1,151 @@
+"""A raster's tiles: read in bands one ahead of the engine, so that neither the whole picture nor a wait is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from detectors.arrays import ImageArray
+from detectors.letterbox import Placement, letterbox_into
+from detectors.rasters.areas import Area
+from detectors.rasters.file import Pixels, RasterFile
+from detectors.sources import TileBatch
+from detectors.tiling import TilePlan
+
+# About the most bytes of pixels that are read for neighbouring tiles together; three such bands may be alive at once.
+BAND_BYTES = 96 << 20
+
+_Writer = Callable[[ImageArray], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Band:
+    """The tiles ``first`` to ``first + count - 1`` of a plan, and the area that holds all of them; ``size``: width and
+    height to read it in, None for as it is."""
+
+    first: int
+    count: int
+    area: Area
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Loaded:
+    band: _Band
+    pixels: Pixels
+
+
+class RasterSource:
+    """The tiles of a raster, for one run through it. ``empty``: tiles left out so far because they show nothing."""
+
+    def __init__(self, file: RasterFile, band_bytes: int = BAND_BYTES) -> None:
+        self.file = file
+        self.width, self.height = file.width, file.height
+        self.empty = 0
+        self._most_pixels = band_bytes // 3
+
+    def batches(self, plan: TilePlan, size: int) -> Generator[TileBatch, None, None]:
+        """See TileSource. Raises ImageCorruptError where the file is broken."""
+        numbers: list[int] = []
+        writers: list[_Writer] = []
+        for loaded in self._loaded(bands(plan, self._most_pixels)):
+            for number in range(loaded.band.first, loaded.band.first + loaded.band.count):
+                writer = self._writer(plan, number, loaded)
+                if writer is None:
+                    self.empty += 1
+                    continue
+                numbers.append(number)
+                writers.append(writer)
+                if len(numbers) == size:
+                    yield TileBatch(tuple(numbers), _cutter(plan, writers))
+                    numbers, writers = [], []
+        if numbers:
+            yield TileBatch(tuple(numbers), _cutter(plan, writers))
+
+    def _loaded(self, wanted: Sequence[_Band]) -> Iterator[_Loaded]:
+        """``wanted`` in order, each read while the one before is worked on."""
+        with ThreadPoolExecutor(1, thread_name_prefix="raster") as reader:
+            pending = reader.submit(self._load, wanted[0], None)
+            for following in wanted[1:]:
+                current = pending.result()
+                pending = reader.submit(self._load, following, current)
+                yield current
+                del current
+            yield pending.result()
+
+    def _load(self, band: _Band, before: _Loaded | None) -> _Loaded:
+        """``band``'s pixels; the rows it shares with the one ``before`` are taken from there, so that a file without
+        tiles is read from top to bottom, each row once."""
+        if band.size is not None:
+            return _Loaded(band, self.file.reduced(band.area, *band.size))
+        shared = 0 if before is None else _shared_rows(before.band, band)
+        if before is None or not shared:
+            return _Loaded(band, self.file.read(band.area))
+        below = self.file.read(replace(band.area, top=band.area.top + shared))
+        above = slice(before.band.area.height - shared, None)
+        image = np.concatenate((before.pixels.image[above], below.image))
+        content = None
+        if below.content is not None or before.pixels.content is not None:
+            content = np.ones(image.shape[:2], np.bool_)
+            if before.pixels.content is not None:
+                content[:shared] = before.pixels.content[above]
+            if below.content is not None:
+                content[shared:] = below.content
+        return _Loaded(band, Pixels(image, content))
+
+    def _writer(self, plan: TilePlan, number: int, loaded: _Loaded) -> _Writer | None:
+        """What writes tile ``number`` into a (H, W, 3) array; None for a tile without content."""
+        left, top, right, bottom = plan.boxes[number].tolist()
+        at = Placement(*plan.placed[number].tolist())
+        rows, columns = slice(None), slice(None)
+        if loaded.band.size is None:
+            rows = slice(top - loaded.band.area.top, bottom - loaded.band.area.top)
+            columns = slice(left - loaded.band.area.left, right - loaded.band.area.left)
+        content = loaded.pixels.content
+        if content is not None and not content[rows, columns].any():
+            return None
+        picture = loaded.pixels.image[rows, columns]
+        return lambda out: letterbox_into(out, picture, at, plan.pad)
+
+
+def bands(plan: TilePlan, most_pixels: int) -> list[_Band]:
+    """The tiles of ``plan`` in groups that are read together: neighbours in a row, as many as ``most_pixels`` allow.
+
+    A tile that is larger than that by itself (as a rule the whole-frame tile) is read at the size it has in the model's
+    input.
+    """
+    found: list[_Band] = []
+    boxes, placed = plan.boxes.tolist(), plan.placed.tolist()
+    for number, (left, top, right, bottom) in enumerate(boxes):
+        area = Area(left, top, right, bottom)
+        if area.width * area.height > most_pixels:
+            found.append(_Band(number, 1, area, (placed[number][2], placed[number][3])))
+            continue
+        last = found[-1] if found else None
+        if last is not None and last.size is None and (last.area.top, last.area.bottom) == (top, bottom):
+            joined = replace(last.area, right=max(last.area.right, right))
+            if left >= last.area.left and joined.width * joined.height <= most_pixels:
+                found[-1] = replace(last, count=last.count + 1, area=joined)
+                continue
+        found.append(_Band(number, 1, area))
+    return found
+
+
+def _shared_rows(above: _Band, below: _Band) -> int:
+    """How many rows at the end of ``above`` are the first ones of ``below``; 0 unless both span the same columns."""
+    same = (above.area.left, above.area.right) == (below.area.left, below.area.right)
+    overlapping = above.area.top <= below.area.top < above.area.bottom <= below.area.bottom
+    return above.area.bottom - below.area.top if above.size is None and same and overlapping else 0
+
+
+def _cutter(plan: TilePlan, writers: Sequence[_Writer]) -> Callable[[], ImageArray]:
+    def cut() -> ImageArray:
+        tiles = np.empty((len(writers), plan.input_height, plan.input_width, 3), np.uint8)
+        for tile, write in zip(tiles, writers, strict=True):
+            write(tile)
+        return tiles
+
+    return cut
