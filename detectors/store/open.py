@@ -1,0 +1,44 @@
+"""Opens the model store that the settings name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from detectors.store.blobs import Blobs, Progress, no_progress
+from detectors.store.folder import FolderBlobs
+from detectors.store.versions import VersionStore
+from infra.errors import SettingsError
+from infra.settings import ModelStoreSettings
+
+
+def open_model_store(settings: ModelStoreSettings, data_dir: Path, progress: Progress = no_progress) -> VersionStore:
+    """The model store for ``settings``; without a folder named, models lie in ``data_dir``/models.
+
+    ``progress`` is told of every transfer. Does not wait for a server. Raises SettingsError when a library is not
+    installed, ModelStoreUnavailableError when the folder cannot be made.
+    """
+    return VersionStore(open_blobs(settings, data_dir), settings.max_file_bytes, progress)
+
+
+def open_blobs(settings: ModelStoreSettings, data_dir: Path) -> Blobs:
+    """What the store is built on. Raises as :func:`open_model_store`."""
+    if settings.kind == "folder":
+        return FolderBlobs(settings.folder or data_dir / "models")
+    # Only where they are used: two of the libraries are extras, and all cost time to import.
+    try:
+        if settings.kind == "s3":
+            from detectors.store.s3 import S3Blobs  # noqa: PLC0415
+
+            return S3Blobs(settings)
+        if settings.kind == "lakefs":
+            from detectors.store.lakefs import LakeFsBlobs  # noqa: PLC0415
+
+            return LakeFsBlobs(settings)
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"WINDHOVER_MODELS__KIND={settings.kind} needs the library {error.name!r}, which is not installed; "
+            f"install it with: pip install 'windhover[{settings.kind}]'"
+        ) from error
+    from detectors.store.loader import LoaderBlobs  # noqa: PLC0415
+
+    return LoaderBlobs(settings)

@@ -1,0 +1,139 @@
+"""Blobs in an S3 bucket: large files go in parts, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from detectors.errors import ModelStoreError, ModelStoreUnavailableError
+from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, Download, Progress
+from infra.s3_client import FAULTS, S3Connection, code_of, hints, status_of
+from infra.settings import ModelStoreSettings
+
+_HINTS = hints("MODELS")
+# A part is held in memory; S3 takes at most 10,000 of them.
+_PART_BYTES = 16 * CHUNK_BYTES
+_MAX_PARTS = 10_000
+
+
+class S3Blobs:
+    """Objects ``s3://bucket/prefix/name/version/file``; the contract is on :class:`detectors.store.blobs.Blobs`."""
+
+    def __init__(self, settings: ModelStoreSettings) -> None:
+        """Nothing is connected before the first call."""
+        self._settings = settings
+        self._bucket = settings.bucket
+        self._prefix = f"{settings.prefix.strip('/')}/".lstrip("/")
+        self._connection = S3Connection(settings)
+
+    @property
+    def where(self) -> str:
+        """Bucket and prefix."""
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    async def keys(self) -> Sequence[str]:
+        """All objects below the prefix."""
+        client = await self._connection.client()
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
+        with self._translated("list"):
+            return [
+                entry["Key"].removeprefix(self._prefix) async for page in pages for entry in page.get("Contents", ())
+            ]
+
+    @asynccontextmanager
+    async def read(self, key: str) -> AsyncIterator[Download]:
+        """The object's bytes as they arrive."""
+        client = await self._connection.client()
+        with self._translated("read"):
+            try:
+                answer = await client.get_object(Bucket=self._bucket, Key=self._prefix + key)
+            except ClientError as error:
+                if code_of(error) not in {"NoSuchKey", "404"}:
+                    raise
+                raise BlobMissingError(key) from error
+        async with answer["Body"] as body:
+            yield Download(answer["ContentLength"], self._chunks(body))
+
+    async def write(self, key: str, file: Path, progress: Progress) -> None:
+        """In one piece when it is small, else in parts, which become an object when all are there."""
+        total = file.stat().st_size
+        with FileIO(file) as source:
+            if total <= _PART_BYTES:
+                await self.put(key, await asyncio.to_thread(source.readall), new=False)
+                progress(key, total, total)
+            else:
+                await self._write_parts(key, source, total, progress)
+
+    async def put(self, key: str, data: bytes, *, new: bool) -> bool:
+        """With ``new`` the server refuses where something is, if it knows how."""
+        client = await self._connection.client()
+        condition = {"IfNoneMatch": "*"} if new else {}
+        with self._translated("write"):
+            try:
+                async with asyncio.timeout(self._settings.timeout_s):
+                    await client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data, **condition)
+            except ClientError as error:
+                if status_of(error) != 412:
+                    raise
+                return False
+        return True
+
+    async def seal(self, message: str) -> None:
+        """Nothing to do."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._connection.close()
+
+    async def _write_parts(self, key: str, source: FileIO, total: int, progress: Progress) -> None:
+        client = await self._connection.client()
+        place = {"Bucket": self._bucket, "Key": self._prefix + key}
+        with self._translated("write"):
+            upload = await client.create_multipart_upload(**place)
+            place["UploadId"] = upload["UploadId"]
+            try:
+                parts: list[dict[str, object]] = []
+                while data := await asyncio.to_thread(source.read, max(_PART_BYTES, -(-total // _MAX_PARTS))):
+                    parts.append(await self._write_part(client, place, len(parts) + 1, data))
+                    progress(key, source.tell(), total)
+                await client.complete_multipart_upload(**place, MultipartUpload={"Parts": parts})
+            except BaseException:
+                # Parts nobody completes are paid for until somebody removes them.
+                await asyncio.shield(asyncio.gather(client.abort_multipart_upload(**place), return_exceptions=True))
+                raise
+
+    async def _write_part(self, client: Any, place: dict[str, str], number: int, data: bytes) -> dict[str, object]:
+        async with asyncio.timeout(self._settings.timeout_s):
+            answer = await client.upload_part(**place, PartNumber=number, Body=data)
+        return {"PartNumber": number, "ETag": answer["ETag"]}
+
+    async def _chunks(self, body: Any) -> AsyncIterator[bytes]:  # the library's class is made at run time
+        while True:
+            with self._translated("read"):
+                chunk: bytes = await body.read(CHUNK_BYTES)
+            if not chunk:
+                return
+            yield chunk
+
+    @contextmanager
+    def _translated(self, verb: str) -> Iterator[None]:
+        """Turn the faults of client and server into errors that say what to look at."""
+        at = f"the model store {self.where} at {self._settings.endpoint_url or f'AWS {self._settings.region}'}"
+        try:
+            yield
+        except ClientError as error:
+            code, status = code_of(error), status_of(error)
+            if code in _HINTS:
+                raise ModelStoreError(f"cannot {verb} {at}: {code} (HTTP {status}): {_HINTS[code]}") from error
+            raise ModelStoreUnavailableError(
+                f"cannot {verb} {at}: {code} (HTTP {status}), a fault of its own; it is worth trying again"
+            ) from error
+        except FAULTS as error:
+            why = str(error) or f"it stood still for {self._settings.timeout_s} s (WINDHOVER_MODELS__TIMEOUT_S)"
+            raise ModelStoreUnavailableError(f"cannot {verb} {at}: {why}; is it up and reachable?") from error

@@ -1,0 +1,142 @@
+"""HTTP for model stores: one address, no redirects, bounded answers, and faults told apart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from aiohttp import BasicAuth, ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar
+from yarl import URL
+
+from detectors.errors import ModelStoreError, ModelStoreUnavailableError
+from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, CountingReader, Download, Progress
+from infra.settings import ModelStoreSettings
+from schemas.errors import WindhoverError
+
+_QUOTED_CHARACTERS = 200
+_ANSWER_BYTES = 10_000
+_MISSING = (404, 410)
+_TRANSIENT = (408, 423, 425, 429)
+
+Body = Callable[[CountingReader], dict[str, Any]]
+"""Makes of a file what the client sends: arguments of a request."""
+
+
+class Web:
+    """Requests to one server, and nowhere else. Use it from one event loop."""
+
+    def __init__(self, base: str, settings: ModelStoreSettings, auth: BasicAuth | None = None) -> None:
+        """Nothing is connected before the first request."""
+        self._base = base.rstrip("/")
+        self._timeout_s = settings.timeout_s
+        self._auth = auth
+        self._session: ClientSession | None = None
+
+    @asynccontextmanager
+    async def download(self, method: str, path: str, **request: Any) -> AsyncIterator[Download]:
+        """The body of the answer. Raises BlobMissingError when the server says it has none (404, 410)."""
+        with self.translated(f"read {path}"):
+            response = await self._opened().request(method, self._url(path), allow_redirects=False, **request)
+        async with response:
+            if response.status in _MISSING:
+                raise BlobMissingError(path)
+            with self.translated(f"read {path}"):
+                await self._refuse(path, response)
+            yield Download(response.content_length, self._chunks(path, response))
+
+    async def post(self, path: str, **request: Any) -> int:
+        """Send little and return the status: of a success, or 412 where a condition of the request does not hold."""
+        with self.translated(f"write {path}"):
+            async with asyncio.timeout(self._timeout_s):
+                return await self._post(path, request)
+
+    async def upload(self, path: str, file: Path, body: Body, moved: Callable[[int, int], None]) -> None:
+        """Send ``file``; ``moved`` is told how many bytes of how many went. Given up when it stands still."""
+        loop = asyncio.get_running_loop()
+        total = file.stat().st_size
+
+        def on_read(count: int) -> None:
+            # The client reads files in threads.
+            loop.call_soon_threadsafe(on_progress, count)
+
+        def on_progress(count: int) -> None:
+            with suppress(RuntimeError):  # it has just been given up, or has ended
+                deadline.reschedule(loop.time() + self._timeout_s)
+            moved(count, total)
+
+        with self.translated(f"write {path}"), CountingReader(file, on_read) as reader:
+            async with asyncio.timeout(self._timeout_s) as deadline:
+                await self._post(path, body(reader))
+
+    async def close(self) -> None:
+        """Close all connections; may be repeated."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    @contextmanager
+    def translated(self, verb: str) -> Iterator[None]:
+        """Turn the faults of client and network into ModelStoreUnavailableError that says what to look at."""
+        try:
+            yield
+        except (ClientError, OSError, TimeoutError) as error:
+            why = str(error) or f"it stood still for {self._timeout_s} s (WINDHOVER_MODELS__TIMEOUT_S)"
+            raise ModelStoreUnavailableError(
+                f"cannot {verb} in the model store at {self._base}: {why}; is it up and reachable?"
+            ) from error
+
+    def refusal(self, verb: str, status: int, answer: str) -> WindhoverError:
+        """The error for an answer with ``status``: one to try again, or one for whoever runs the store."""
+        quoted = " ".join(answer.split())[:_QUOTED_CHARACTERS]
+        text = f"the model store at {self._base} does not {verb}: HTTP {status} {quoted}".rstrip()
+        if status >= 500 or status in _TRANSIENT:
+            return ModelStoreUnavailableError(f"{text}; it is worth trying again")
+        if status in (401, 403):
+            return ModelStoreError(f"{text}; check WINDHOVER_MODELS__ACCESS_KEY and __SECRET_KEY, and what they may do")
+        if 300 <= status < 400:
+            return ModelStoreError(f"{text}; redirects are not followed, correct WINDHOVER_MODELS__ENDPOINT_URL")
+        return ModelStoreError(f"{text}; check WINDHOVER_MODELS__*")
+
+    async def _post(self, path: str, request: dict[str, Any]) -> int:
+        url = self._url(path)
+        async with self._opened().post(url, allow_redirects=False, **request) as response:
+            if response.status != 412:
+                await self._refuse(path, response, "take")
+            return response.status
+
+    async def _refuse(self, path: str, response: ClientResponse, verb: str = "give") -> None:
+        if not 200 <= response.status < 300:
+            answer = (await response.content.read(_ANSWER_BYTES)).decode(errors="replace")
+            raise self.refusal(f"{verb} {path}", response.status, answer)
+
+    async def _chunks(self, path: str, response: ClientResponse) -> AsyncIterator[bytes]:
+        chunks = response.content.iter_chunked(CHUNK_BYTES)
+        while True:
+            with self.translated(f"read {path}"):
+                chunk = await anext(chunks, b"")
+            if not chunk:
+                return
+            yield chunk
+
+    def _url(self, path: str) -> URL:
+        return URL(self._base + path, encoded=True)
+
+    def _opened(self) -> ClientSession:
+        if self._session is None:
+            self._session = ClientSession(
+                auth=self._auth,
+                cookie_jar=DummyCookieJar(),
+                # Sizes are those of the files themselves; and nothing small can unpack into something large.
+                headers={"Accept-Encoding": "identity"},
+                auto_decompress=False,
+                timeout=ClientTimeout(total=None, connect=self._timeout_s, sock_read=self._timeout_s),
+            )
+        return self._session
+
+
+def key_progress(key: str, progress: Progress) -> Callable[[int, int], None]:
+    """``progress`` of one key."""
+    return lambda moved, total: progress(key, moved, total)
