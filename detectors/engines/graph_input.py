@@ -36,15 +36,20 @@ class PictureModel:
     opset: int
 
 
-def with_picture_input(path: Path, card: InputCard, constants: Collection[str] = ()) -> PictureModel:
+def with_picture_input(
+    path: Path, card: InputCard, constants: Collection[str] = (), model: onnx.ModelProto | None = None
+) -> PictureModel:
     """The model at ``path``, fed with uint8 tiles: its first nodes make of them the input ``card`` describes.
+
+    ``model``: what is to be taken instead of what the file holds, changed here; weights in files of their own are still
+    looked for beside ``path``.
 
     value = (pixel * scale - mean) / std per channel is computed in float32, step by step as engines without a graph
     for it do, then brought into the input's own type. ``constants``: inputs beside the picture; they, the opset, the
     metadata and weights in files of their own stay as they are, and so does an open batch axis. Raises ModelLoadError
     when the file is no such model.
     """
-    model = _read(path)
+    model = model or _read(path)
     opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
     if opset < _OLDEST_OPSET:
         raise ModelLoadError(f"{path} has opset {opset}; export it with opset {_OLDEST_OPSET} or later")

@@ -75,9 +75,13 @@ class TensorRtEngine:
             for _ in range(self.parallel):
                 self._lanes.append(self._lane(constants, artefact))
                 self._idle.put(self._lanes[-1])
-        except CudaError as error:
+        except (CudaError, TypeError) as error:
+            # TypeError: an output of a type that numpy does not have.
             self.close()
-            raise ModelLoadError(f"{gpu} has no room for {artefact} and its buffers: {error}") from error
+            raise ModelLoadError(f"{artefact} cannot be made ready on {gpu}: {error}") from error
+        except ModelLoadError:
+            self.close()
+            raise
         self.reason = (
             f"{request.why}; TensorRT {trt.__version__} on {gpu}, built as {artefact.name}, up to "
             f"{self.batch_size} tile(s) a run, {self.parallel} run(s) side by side"

@@ -14,12 +14,14 @@ from pathlib import Path
 import tensorrt as trt
 
 from detectors.engines.graph_input import PictureModel, with_picture_input
+from detectors.engines.half import in_half_precision
 from detectors.engines.tensorrt_job import REFUSED, BuildJob
 from detectors.errors import ModelLoadError
 
 _ORPHANED = 4
 _GENTLE = 10
 _MAJOR = 10
+_TOLD = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR, trt.ILogger.Severity.WARNING)
 
 
 class _Log(trt.ILogger):  # type: ignore[misc]  # TensorRT publishes no types
@@ -29,7 +31,7 @@ class _Log(trt.ILogger):  # type: ignore[misc]  # TensorRT publishes no types
         trt.ILogger.__init__(self)
 
     def log(self, severity: object, message: str) -> None:
-        if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR, trt.ILogger.WARNING):
+        if severity in _TOLD:
             _say(message)
 
 
@@ -67,7 +69,10 @@ def build(job: BuildJob) -> None:
     """The engine ``job`` wants, written to its output. Raises ModelLoadError when TensorRT does not take the model."""
     if int(trt.__version__.split(".")[0]) < _MAJOR:
         raise ModelLoadError(f"TensorRT {trt.__version__} is too old; install {_MAJOR} or later")
-    model = with_picture_input(job.model, job.input, job.constants)
+    # From version 11 on TensorRT computes in the types of the graph, and no flag allows others.
+    by_flags = hasattr(trt.BuilderFlag, "FP16")
+    half = in_half_precision(job.model) if job.precision == "f16" and not by_flags else None
+    model = with_picture_input(job.model, job.input, job.constants, half)
     log = _Log()
     builder = trt.Builder(log)
     network = builder.create_network(0)
@@ -75,7 +80,7 @@ def build(job: BuildJob) -> None:
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job.workspace_bytes)
     config.progress_monitor = _Progress()
-    _set_precision(config, network, job)
+    _set_precision(config, network, job, by_flags)
     if model.batch is None:
         config.add_optimization_profile(_profile(builder, model, job))
     _use_timing_cache(config, job.timing_cache)
@@ -96,25 +101,20 @@ def _parse(network: trt.INetworkDefinition, model: PictureModel, path: Path, log
         raise ModelLoadError(f"TensorRT does not take {path}: {faults}")
 
 
-def _set_precision(config: trt.IBuilderConfig, network: trt.INetworkDefinition, job: BuildJob) -> None:
-    """Let TensorRT compute in what is asked for.
-
-    Up to version 10 precisions are allowed by flags; from 11 on the graph alone says what is computed in what.
-    """
-    kinds = {network.get_layer(index).type for index in range(network.num_layers)}
-    if trt.LayerType.QUANTIZE in kinds and hasattr(trt.BuilderFlag, "INT8"):
-        config.set_flag(trt.BuilderFlag.INT8)
+def _set_precision(config: trt.IBuilderConfig, network: trt.INetworkDefinition, job: BuildJob, by_flags: bool) -> None:
+    """Let TensorRT compute in what is asked for, as far as it is told so ``by_flags``."""
     if job.precision == "f32":
         # Otherwise multiplications lose 13 of their 23 bits.
         config.clear_flag(trt.BuilderFlag.TF32)
-        return
-    flag = {"f16": "FP16", "bf16": "BF16"}[job.precision]
-    if not hasattr(trt.BuilderFlag, flag):
+    elif by_flags:
+        config.set_flag(trt.BuilderFlag.FP16 if job.precision == "f16" else trt.BuilderFlag.BF16)
+    elif job.precision == "bf16":
         raise ModelLoadError(
-            f"precision {job.precision}: TensorRT {trt.__version__} computes in the types of the graph alone; "
-            "use TensorRT 10, precision f32, or a model exported in half precision"
+            f"precision bf16: TensorRT {trt.__version__} computes in the types of the graph; choose f16 or f32"
         )
-    config.set_flag(getattr(trt.BuilderFlag, flag))
+    kinds = {network.get_layer(index).type for index in range(network.num_layers)}
+    if by_flags and trt.LayerType.QUANTIZE in kinds:
+        config.set_flag(trt.BuilderFlag.INT8)
 
 
 def _profile(builder: trt.Builder, model: PictureModel, job: BuildJob) -> trt.IOptimizationProfile:
