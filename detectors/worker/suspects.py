@@ -3,8 +3,8 @@
 An engine is native code, and a frame that makes it crash takes the process with it. Its offset was not committed, so it
 would come back to the next worker and crash that one, too. Therefore each worker keeps a small file with the answers it
 is working on, and has Python's fault handler write a crash beside it. A worker that starts, or is given partitions,
-looks for files whose writer is gone: with a crash beside it, its frames are suspects. A worker that was killed leaves no
-crash, so its frames are none.
+looks for files whose writer is gone: with a crash beside it, its frames are suspects. A worker that was killed leaves
+no crash, so its frames are none.
 
 All workers that share a folder (one machine) share what they know. The files survive processes, not power failures:
 nothing here is synced to disk, because after a power failure nobody is suspect.
