@@ -7,6 +7,7 @@ import numpy as np
 from detectors.arrays import BoolArray, Candidates, DoubleArray, FloatArray, IndexArray
 from detectors.boxes import areas
 from detectors.pairs import overlapping_pairs, pairs_within
+from detectors.rotated_fragments import Pieces
 from detectors.tiling import TilePlan, edge_margins
 
 # A fragment is explained by a whole box of another tile that covers this share of it.
@@ -22,23 +23,33 @@ def resolve_fragments(candidates: Candidates, plan: TilePlan, class_aware: bool)
     2. Fragments of different tiles that agree about the region both tiles see are parts of one thing: the best of
        them gets the union of their boxes. A fragment without partner stays as it is.
 
+    Of rotated boxes the part inside their tile counts, and the union is the smallest rotated box around these parts.
     The order is that of ``candidates``. With ``class_aware`` false, boxes of any class explain and join each other.
     """
     if not candidates.cut.any():
         return candidates
     groups = candidates.classes.astype(np.int64) if class_aware else np.zeros(len(candidates), np.int64)
     pieces, wholes = np.flatnonzero(candidates.cut), np.flatnonzero(~candidates.cut)
-    pieces = pieces[~_explained(candidates, groups, pieces, wholes)]
-    parents = _components(len(pieces), _parts_of_one(candidates, plan, groups, pieces))
-    boxes, best = _union(candidates, pieces, parents)
+    turned = None if candidates.quads is None else Pieces.of(candidates, plan, pieces)
+    left = ~_explained(candidates, groups, pieces, wholes, turned)
+    pieces, turned = pieces[left], turned and turned.take(left)
+    parents = _components(len(pieces), _parts_of_one(candidates, plan, groups, pieces, turned))
+    boxes, first = _union(candidates, pieces, parents)
+    best = pieces[first]
     grown = candidates.boxes.copy()
     grown[best] = boxes
+    quads = candidates.quads
+    if quads is not None and turned is not None:
+        quads = quads.copy()
+        quads[best] = turned.joined(parents, first)
     kept = np.sort(np.concatenate((wholes, best)))
-    joined = Candidates(grown, candidates.scores, candidates.classes, candidates.tiles, candidates.cut)
+    joined = Candidates(grown, candidates.scores, candidates.classes, candidates.tiles, candidates.cut, quads)
     return joined.take(kept)
 
 
-def _explained(candidates: Candidates, groups: IndexArray, pieces: IndexArray, wholes: IndexArray) -> BoolArray:
+def _explained(
+    candidates: Candidates, groups: IndexArray, pieces: IndexArray, wholes: IndexArray, turned: Pieces | None
+) -> BoolArray:
     """bool (len(pieces),): which pieces lie mostly inside a whole box of another tile."""
     boxes = candidates.boxes.astype(np.float64)
     found = np.zeros(len(pieces), np.bool_)
@@ -48,12 +59,14 @@ def _explained(candidates: Candidates, groups: IndexArray, pieces: IndexArray, w
         width = np.minimum(boxes[piece, 2], boxes[whole, 2]) - np.maximum(boxes[piece, 0], boxes[whole, 0])
         height = np.minimum(boxes[piece, 3], boxes[whole, 3]) - np.maximum(boxes[piece, 1], boxes[whole, 1])
         inside = width * height > INSIDE_SHARE * size[piece]
+        if turned is not None and candidates.quads is not None:
+            inside = turned.covered(one, candidates.quads[whole])
         found[one[inside & (candidates.tiles[piece] != candidates.tiles[whole])]] = True
     return found
 
 
 def _parts_of_one(
-    candidates: Candidates, plan: TilePlan, groups: IndexArray, pieces: IndexArray
+    candidates: Candidates, plan: TilePlan, groups: IndexArray, pieces: IndexArray, turned: Pieces | None
 ) -> list[tuple[int, int]]:
     """Pairs of positions in ``pieces`` that show parts of one thing."""
     boxes = candidates.boxes[pieces].astype(np.float64)
@@ -64,7 +77,9 @@ def _parts_of_one(
     pairs: list[tuple[int, int]] = []
     for one, two in pairs_within(reach, groups[pieces]):
         agree = tiles[one] != tiles[two]
-        for axis in (0, 1):
+        if turned is not None:
+            agree &= turned.agree(one, two, np.maximum(margins[one], margins[two]))
+        for axis in (0, 1) if turned is None else ():
             agree &= _agree(
                 boxes[one, axis::2],
                 boxes[two, axis::2],
@@ -113,7 +128,7 @@ def _components(count: int, pairs: list[tuple[int, int]]) -> IndexArray:
 
 
 def _union(candidates: Candidates, pieces: IndexArray, parents: IndexArray) -> tuple[FloatArray, IndexArray]:
-    """The union box of each component, and the candidate index of its best piece (score, then order)."""
+    """The union box of each component, and the place in ``pieces`` of its best one (score, then order)."""
     boxes = candidates.boxes[pieces]
     low, high = boxes[:, :2].copy(), boxes[:, 2:].copy()
     np.minimum.at(low, parents, boxes[:, :2])
@@ -121,4 +136,4 @@ def _union(candidates: Candidates, pieces: IndexArray, parents: IndexArray) -> t
     # The first of each component in this order is its best piece.
     order = np.lexsort((np.arange(len(pieces)), -candidates.scores[pieces], parents))
     roots, first = np.unique(parents[order], return_index=True)
-    return np.concatenate((low[roots], high[roots]), axis=1), pieces[order[first]]
+    return np.concatenate((low[roots], high[roots]), axis=1), order[first]

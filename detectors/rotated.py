@@ -44,10 +44,15 @@ def smallest_around(points: DoubleArray, like: FloatArray) -> FloatArray:
     quad = corners_of(
         np.array([centre], np.float32), np.array([size], np.float32), np.array([np.radians(degrees)], np.float32)
     )[0]
+    return pointing_like((quad + origin).astype(np.float32), like)
+
+
+def pointing_like(quad: FloatArray, like: FloatArray) -> FloatArray:
+    """``quad`` (float32 (4, 2)) beginning with the corner whose side points most nearly where the first of ``like``
+    ((4, 2)) does."""
     front = like[1] - like[0]
     sides = np.roll(quad, -1, axis=0) - quad
-    # A side of no length points nowhere; its opposite corner's side does.
+    # A side of no length points nowhere.
     lengths = np.maximum(np.linalg.norm(sides, axis=1), 1e-6)
-    first = int(np.argmax((sides @ front) / lengths))
-    placed: FloatArray = (np.roll(quad, -first, axis=0) + origin).astype(np.float32)
+    placed: FloatArray = np.roll(quad, -int(np.argmax((sides @ front) / lengths)), axis=0)
     return placed

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from detectors.arrays import BoolArray, FloatArray, ImageArray, IntArray
+from detectors.errors import TooManyTilesError
 from detectors.letterbox import Anchor, Placement, letterbox_into, place
 
 # A box cut by a tile's edge rarely ends exactly there: models miss an edge by some pixels, by more on larger boxes.
 EDGE_MARGIN_INPUT_PX = 3.0
 EDGE_MARGIN_OF_SIDE = 0.05
+# A picture of 200,000 by 200,000 pixels in tiles of 640 has about half as many.
+MOST_TILES = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +79,17 @@ def axis_starts(length: int, tile: int, overlap: float) -> list[int]:
     return [*starts, length - tile]
 
 
+def _axis_count(length: int, tile: int, overlap: float) -> int:
+    """How many starts ``axis_starts`` finds."""
+    return 1 if length <= tile else 1 - (tile - length) // max(1, round(tile * (1.0 - overlap)))
+
+
 def plan_tiles(frame_width: int, frame_height: int, spec: TileSpec) -> TilePlan:
     """The plan for a frame of ``frame_width`` × ``frame_height`` pixels (both > 0).
 
     All tiles of the grid are magnified alike, also those of a frame smaller than a tile, because the model knows
     objects by their size in pixels; only where the card stretches, each fills the input. The whole-frame tile is left
-    out when one tile of the grid is the frame already.
+    out when one tile of the grid is the frame already. Raises TooManyTilesError beyond MOST_TILES.
     """
     if frame_width <= 0 or frame_height <= 0:
         raise ValueError(f"a frame of {frame_width}×{frame_height} pixels cannot be cut; both sides must be positive")
@@ -91,6 +99,12 @@ def plan_tiles(frame_width: int, frame_height: int, spec: TileSpec) -> TilePlan:
     if spec.tile_width is not None and spec.tile_height is not None:
         scale = min(within[0] / spec.tile_width, within[1] / spec.tile_height)
         width, height = min(spec.tile_width, frame_width), min(spec.tile_height, frame_height)
+        count = _axis_count(frame_width, width, spec.overlap) * _axis_count(frame_height, height, spec.overlap)
+        if count > MOST_TILES:
+            raise TooManyTilesError(
+                f"{frame_width}×{frame_height} pixels in tiles of {width}×{height} with an overlap of {spec.overlap:g} "
+                f"are {count} tiles; at most {MOST_TILES} are worked off, so make tiles larger or the overlap smaller"
+            )
         at = place((width, height), within, scale, spec.anchor)
         for top in axis_starts(frame_height, height, spec.overlap):
             for left in axis_starts(frame_width, width, spec.overlap):
@@ -139,6 +153,19 @@ def to_frame(plan: TilePlan, boxes: FloatArray, tiles: IntArray) -> FloatArray:
     return clipped
 
 
+def quads_to_frame(plan: TilePlan, quads: FloatArray, tiles: IntArray) -> FloatArray:
+    """``quads`` (float32 (K, 4, 2), pixels of the model's input) of the tiles ``tiles`` ((K,)) in frame pixels.
+
+    They are not clipped, a clipped one would not be a rotated box any more. Where the letterbox stretches, what is a
+    rectangle in the input is a parallelogram in the frame; its corners are where they belong.
+    """
+    offsets = plan.placed[:, :2].astype(np.float32)[tiles]
+    moved: FloatArray = (
+        (quads - offsets[:, None]) / plan.scales()[tiles][:, None] + plan.boxes[tiles][:, None, :2]
+    ).astype(np.float32)
+    return moved
+
+
 def edge_margins(plan: TilePlan, boxes: FloatArray, tiles: IntArray) -> FloatArray:
     """float32 (K, 2): how near in frame pixels, in x and y, a box (frame pixels) has to end to touch an edge."""
     sides = boxes[:, 2:] - boxes[:, :2]
@@ -147,7 +174,10 @@ def edge_margins(plan: TilePlan, boxes: FloatArray, tiles: IntArray) -> FloatArr
 
 
 def touches_inner_edge(plan: TilePlan, boxes: FloatArray, tiles: IntArray) -> BoolArray:
-    """bool (K,): which ``boxes`` (float32 (K, 4) xyxy, frame pixels, of tiles ``tiles``) end at an inner tile edge."""
+    """bool (K,): which ``boxes`` (float32 (K, 4) xyxy, frame pixels, of tiles ``tiles``) end at an inner tile edge.
+
+    Of a rotated box what encloses it counts: cut off or not, the visible part of a thing that an edge cuts reaches it.
+    """
     margins = edge_margins(plan, boxes, tiles)
     distance = np.abs(boxes - plan.boxes[tiles])
     near = distance <= np.concatenate((margins, margins), axis=1)
