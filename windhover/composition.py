@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Self
 
+from detectors.store.open import open_model_store
+from detectors.store.port import ModelStore
 from infra.auth.verifier import TokenVerifier
 from infra.broker.open import open_broker
 from infra.broker.port import Broker, Reader
@@ -36,6 +38,7 @@ class Composition:
         self._stack = AsyncExitStack()
         self._broker: Broker | None = None
         self._store: FrameStore | None = None
+        self._models: ModelStore | None = None
         self._database: Database | None = None
         self._verifier: TokenVerifier | None = None
         self._probe_reader: Reader | None = None
@@ -64,6 +67,13 @@ class Composition:
             self._store = open_frame_store(self.settings.frames, self.settings.data_dir)
             self._stack.push_async_callback(self._store.close)
         return self._store
+
+    def model_store(self) -> ModelStore:
+        """The model store of the settings."""
+        if self._models is None:
+            self._models = open_model_store(self.settings.models, self.settings.data_dir)
+            self._stack.push_async_callback(self._models.close)
+        return self._models
 
     def database(self) -> Database:
         """The database of the settings, connected when first used."""

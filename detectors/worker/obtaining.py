@@ -33,15 +33,16 @@ OnState = Callable[[AvailabilityState, str | None], None]
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where versions come from. ``folder``: where they are kept on this machine; ``load`` loads the one of a card.
+    """Where versions come from. ``folder``: where they are kept on this machine.
 
+    ``load`` loads the model of a card, and is told whether another model serves meanwhile.
     ``upgrade``: obtains a faster engine for the model of a card (None: the worker's own) while another one serves, and
     gives the model on it, or None when there is none for this machine; it takes minutes.
     """
 
     store: ModelStore
     folder: Path
-    load: Callable[[Path], Model]
+    load: Callable[[Path, bool], Model]
     upgrade: Callable[[Path | None, OnState], Awaitable[Model | None]] | None = None
 
 
@@ -89,16 +90,18 @@ class Obtainer:
             )
         return path
 
-    async def load(self, card: Path | None, *, warm: bool) -> Served:
-        """The model of ``card`` (None: the worker's own), ready to serve; ``warm``: run it some times first.
+    async def load(self, card: Path | None, *, busy: bool) -> Served:
+        """The model of ``card`` (None: the worker's own), ready to serve.
+
+        ``busy``: another model serves meanwhile; then there is time to run this one some times before it has to.
 
         Raises ModelLoadError, or whatever an engine raises, when it cannot be used.
         """
         if card is None:
-            return await self._served(partial(_loaded, self._load_own, warm), None)
+            return await self._served(partial(_loaded, self._load_own, busy), None)
         if self._source is None:
             raise ModelLoadError(f"{card} cannot be loaded: this worker was given no model store")
-        return await self._served(partial(_loaded, partial(self._source.load, card), warm), card)
+        return await self._served(partial(_loaded, partial(self._source.load, card, busy), busy), card)
 
     async def upgraded(self, served: Served, on_state: OnState) -> Served | None:
         """``served`` on a faster engine, warmed up, or None when there is none. Raises as ``load`` does."""

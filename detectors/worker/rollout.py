@@ -101,7 +101,7 @@ class Rollout:
             try:
                 fetch = partial(self._obtainer.fetch, version)
                 card = await self._work.retrying(fetch, f"fetch {version}")
-                served = await self._obtainer.load(card, warm=False)
+                served = await self._obtainer.load(card, busy=False)
             except StoppedError:
                 raise
             except Exception as error:
@@ -189,7 +189,7 @@ class Rollout:
         try:
             card = await self._fetched(role, version)
             self._target(role, version, "downloading", "loading and checking it")
-            served = await self._obtainer.load(card, warm=True)
+            served = await self._obtainer.load(card, busy=True)
         except Exception as error:
             logger.exception("%s is refused, what serves goes on", version)
             self._target(role, version, "warning", error_text(error))

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -17,127 +14,26 @@ import pytest
 
 from detectors.loading import LoadRequest, load_model
 from detectors.predict import Model
-from detectors.worker.worker import DetectorWorker, WorkerParts
-from infra.broker.embedded.adapter import EmbeddedBroker
-from infra.broker.port import Broker, InRecord, OutRecord, TopicPartition
+from infra.broker.port import OutRecord
 from infra.framestore.folder import FolderFrameStore
-from infra.health import Health
-from infra.publishing import event_record
-from infra.settings import DetectorSettings, RetrySettings
-from schemas import ids, topics
-from schemas.cloudevents import decode
-from schemas.events import DeadLetter, DetectionsMade, FrameCaptured, ImageRef
-from schemas.topics import load_topics
-from tests.support_graphs import write_model
+from infra.settings import DetectorSettings
+from schemas import topics
+from schemas.events import ImageRef
+from tests.support_worker import PATIENCE_S, WorkerWorld, picture
 
 pytestmark = pytest.mark.integration
 
-START = datetime(2026, 5, 1, 12, tzinfo=UTC)
-PATIENCE_S = 30.0
-
-
-def picture(x: int, colour: tuple[int, int, int] = (0, 0, 255)) -> bytes:
-    """A grey 400×300 PNG with one 40×30 rectangle whose left upper corner is at (x, 100)."""
-    image = np.full((300, 400, 3), 90, np.uint8)
-    image[100:130, x : x + 40] = colour
-    return cv2.imencode(".png", image)[1].tobytes()
-
-
-class World:
-    """A broker, a store and a model in one folder; publishes frames and reads what came of them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.topics = load_topics()
-        self.broker: Broker = EmbeddedBroker(folder / "broker.sqlite", self.topics)
-        self.store = FolderFrameStore(folder / "frames")
-        self.card = write_model(folder / "model")
-        self.health = Health()
-
-    def parts(self, **changes: object) -> WorkerParts:
-        parts = WorkerParts(
-            broker=self.broker,
-            store=self.store,
-            load_model=partial(load_model, LoadRequest(self.card, "onnxruntime", 1)),
-            settings=DetectorSettings(),
-            retry=RetrySettings(first_delay_s=0.02, max_delay_s=0.1),
-            max_answer_bytes=self.topics[topics.DETECTIONS].max_message_bytes,
-        )
-        return replace(parts, **changes)  # type: ignore[arg-type]  # fields by name, as the tests give them
-
-    @asynccontextmanager
-    async def working(self, *workers: WorkerParts) -> AsyncIterator[None]:
-        """Workers run inside the block and drain at its end."""
-        stop = asyncio.Event()
-        async with asyncio.TaskGroup() as group:
-            for number, parts in enumerate(workers):
-                group.create_task(DetectorWorker(parts).run(stop, self.health.part(f"worker-{number}")))
-            try:
-                yield
-            finally:
-                stop.set()
-
-    async def frame(self, device: str, number: int, data: bytes | None = None, *, stored: bool = True) -> FrameCaptured:
-        data = data or picture(10 + number % 40 * 8)
-        sha256 = hashlib.sha256(data).hexdigest()
-        uri = await self.store.put(data, sha256=sha256, media_type="image/png") if stored else "file:///nowhere/x.png"
-        captured_at = START + timedelta(seconds=number)
-        image = ImageRef(uri=uri, sha256=sha256, size_bytes=len(data), media_type="image/png", width=400, height=300)
-        return FrameCaptured(
-            frame_id=ids.frame_id(device, captured_at, sha256),
-            device_id=device,
-            captured_at=captured_at,
-            received_at=captured_at,
-            image=image,
-        )
-
-    async def publish(self, *frames: FrameCaptured, topic: str = topics.FRAMES_LIVE) -> None:
-        await self.publish_records(
-            *(
-                event_record(
-                    topic, f, id=f.frame_id, source="test", subject=str(f.frame_id), time=f.captured_at, key=f.device_id
-                )
-                for f in frames
-            )
-        )
-
-    async def publish_records(self, *records: OutRecord) -> None:
-        publisher = await self.broker.publisher()
-        await publisher.publish(records)
-        await publisher.close()
-
-    async def read(self, topic: str) -> list[InRecord]:
-        reader = await self.broker.reader()
-        found: list[InRecord] = []
-        for partition, (first, end) in (await reader.bounds(topic)).items():
-            if end > first:
-                source = TopicPartition(topic, partition)
-                found += await reader.read(source, first, max_records=end - first, timeout_s=5)
-        await reader.close()
-        return found
-
-    async def answers(self) -> list[DetectionsMade]:
-        return [decode(r.headers, r.value, DetectionsMade) for r in await self.read(topics.DETECTIONS)]
-
-    async def letters(self) -> list[DeadLetter]:
-        return [decode(r.headers, r.value, DeadLetter) for r in await self.read(topics.FRAMES_DEAD)]
-
-    async def until(self, count: Callable[[], object], wanted: int) -> None:
-        deadline = asyncio.get_running_loop().time() + PATIENCE_S
-        while len(await count()) < wanted:  # type: ignore[misc,arg-type]  # answers or letters
-            assert asyncio.get_running_loop().time() < deadline, f"{await count()} after {PATIENCE_S} s"  # type: ignore[misc]
-            await asyncio.sleep(0.05)
-
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path) -> AsyncIterator[WorkerWorld]:
     async with AsyncExitStack() as stack:
-        world = World(tmp_path)
+        world = WorkerWorld(tmp_path)
         stack.push_async_callback(world.broker.close)
         stack.push_async_callback(world.store.close)
         yield world
 
 
-async def test_every_frame_is_answered_once_in_the_order_of_its_device(world: World) -> None:
+async def test_every_frame_is_answered_once_in_the_order_of_its_device(world: WorkerWorld) -> None:
     frames = [await world.frame(f"drone-{n % 3}", n) for n in range(30)]
     await world.publish(*frames)
     async with world.working(world.parts(), world.parts()):
@@ -162,7 +58,7 @@ async def test_every_frame_is_answered_once_in_the_order_of_its_device(world: Wo
     assert sum(lag.values()) == 0
 
 
-async def test_a_frame_with_nothing_in_it_is_answered_too(world: World) -> None:
+async def test_a_frame_with_nothing_in_it_is_answered_too(world: WorkerWorld) -> None:
     empty = cv2.imencode(".png", np.full((300, 400, 3), 90, np.uint8))[1].tobytes()
     await world.publish(await world.frame("drone", 1, empty))
     async with world.working(world.parts()):
@@ -170,7 +66,7 @@ async def test_a_frame_with_nothing_in_it_is_answered_too(world: World) -> None:
     assert (await world.answers())[0].detections == []
 
 
-async def test_a_frame_that_stands_twice_is_answered_once_also_after_a_restart(world: World) -> None:
+async def test_a_frame_that_stands_twice_is_answered_once_also_after_a_restart(world: WorkerWorld) -> None:
     frame, marker = await world.frame("drone", 1), await world.frame("drone", 2)
     await world.publish(frame, frame)
     async with world.working(world.parts()):
@@ -181,7 +77,7 @@ async def test_a_frame_that_stands_twice_is_answered_once_also_after_a_restart(w
     assert [answer.frame_id for answer in await world.answers()] == [frame.frame_id, marker.frame_id]
 
 
-async def test_poison_goes_to_the_dead_letters_and_the_stream_goes_on(world: World) -> None:
+async def test_poison_goes_to_the_dead_letters_and_the_stream_goes_on(world: WorkerWorld) -> None:
     good = await world.frame("drone", 5)
     await world.publish_records(OutRecord(topics.FRAMES_LIVE, "drone", b"\x00not an event"))
     await world.publish(
@@ -199,7 +95,7 @@ async def test_poison_goes_to_the_dead_letters_and_the_stream_goes_on(world: Wor
     assert all(letter.group == "detector" for letter in letters)
 
 
-async def test_an_engine_that_fails_once_is_tried_again_and_one_that_always_fails_is_told(world: World) -> None:
+async def test_an_engine_that_fails_once_is_tried_again_and_one_that_always_fails_is_told(world: WorkerWorld) -> None:
     flaky = await world.frame("drone", 1)
     await world.publish(flaky)
     async with world.working(world.parts(load_model=partial(failing_model, world.card, failures=2))):
@@ -214,7 +110,7 @@ async def test_an_engine_that_fails_once_is_tried_again_and_one_that_always_fail
     assert [answer.frame_id for answer in await world.answers()] == [flaky.frame_id]
 
 
-async def test_a_redriven_frame_is_answered_when_its_image_is_back(world: World) -> None:
+async def test_a_redriven_frame_is_answered_when_its_image_is_back(world: WorkerWorld) -> None:
     data = picture(70)
     frame = await world.frame("drone", 1, data)
     await world.store.delete(frame.image.uri)
@@ -227,7 +123,7 @@ async def test_a_redriven_frame_is_answered_when_its_image_is_back(world: World)
     assert (await world.answers())[0].frame_id == frame.frame_id
 
 
-async def test_a_store_that_is_away_delays_and_loses_nothing(world: World, tmp_path: Path) -> None:
+async def test_a_store_that_is_away_delays_and_loses_nothing(world: WorkerWorld, tmp_path: Path) -> None:
     frames = [await world.frame("drone", n) for n in range(5)]
     await world.publish(*frames)
     store = AwayStore(world.store)
@@ -243,7 +139,7 @@ async def test_a_store_that_is_away_delays_and_loses_nothing(world: World, tmp_p
     assert await world.letters() == []
 
 
-async def test_a_stop_while_the_store_is_away_commits_nothing_and_the_next_worker_goes_on(world: World) -> None:
+async def test_a_stop_while_the_store_is_away_commits_nothing_and_the_next_worker_goes_on(world: WorkerWorld) -> None:
     frames = [await world.frame("drone", n) for n in range(3)]
     await world.publish(*frames)
     store = AwayStore(world.store)
@@ -256,7 +152,7 @@ async def test_a_stop_while_the_store_is_away_commits_nothing_and_the_next_worke
     assert [answer.frame_id for answer in await world.answers()] == [frame.frame_id for frame in frames]
 
 
-async def test_live_frames_go_before_backfill_and_backfill_does_not_starve(world: World) -> None:
+async def test_live_frames_go_before_backfill_and_backfill_does_not_starve(world: WorkerWorld) -> None:
     backfill = [await world.frame("old", n) for n in range(40)]
     await world.publish(*backfill, topic=topics.FRAMES_BACKFILL)
     live = [await world.frame("drone", n) for n in range(40)]

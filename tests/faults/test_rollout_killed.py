@@ -1,0 +1,137 @@
+"""Workers are killed in the middle of a roll-out: the right version comes back, and each frame is answered once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from detectors.store.open import open_model_store
+from infra.settings import ModelStoreSettings
+from schemas.events import DetectionsMade, FrameCaptured
+from tests.faults.fleet import Fleet
+from tests.support_versions import NAME, write_version
+from tests.support_worker import WorkerWorld
+
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(240)]
+
+SCORES = {"1.0.0": 1.0, "2.0.0": 0.8, "3.0.0": 0.6}
+PATIENCE_S = 90.0
+FRAMES = 400
+DEVICES = 6
+
+
+@dataclass
+class Site:
+    """A data folder with a broker, frames and models, and detectors as processes of their own on it."""
+
+    world: WorkerWorld
+    fleet: Fleet
+
+    async def windhover(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "windhover", *arguments]
+        return await asyncio.to_thread(
+            subprocess.run, command, env=self.fleet.environment, capture_output=True, text=True, timeout=90, check=False
+        )
+
+    async def until_answered(self, count: int) -> list[DetectionsMade]:
+        deadline = time.monotonic() + PATIENCE_S
+        while len(answers := await self.world.answers()) < count:
+            self.fleet.check()
+            assert time.monotonic() < deadline, f"{len(answers)} of {count}; {self.fleet.log('worker-1')}"
+            await asyncio.sleep(0.1)
+        return answers
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with AsyncExitStack() as stack:
+        world = WorkerWorld(tmp_path)
+        stack.push_async_callback(world.broker.close)
+        stack.push_async_callback(world.store.close)
+        store = open_model_store(ModelStoreSettings(), tmp_path)
+        cards = [write_version(tmp_path / "made", version, scores) for version, scores in SCORES.items()]
+        for card in cards:
+            await store.publish(card)
+        await store.close()
+        (tmp_path / "logs").mkdir()
+        settings = {
+            "DATA_DIR": str(tmp_path),
+            "DETECTOR__MODEL": str(cards[0]),
+            "DETECTOR__ENGINE": "onnxruntime",
+            "DETECTOR__THREADS": "1",
+            "DETECTOR__MEASURE_S": "0",
+            "DETECTOR__REPORT_INTERVAL_S": "1",
+            "RETRY__MAX_DELAY_S": "1",
+            "TELEMETRY__HEALTH_PORT": "0",
+        }
+        fleet = Fleet({f"WINDHOVER_{name}": value for name, value in settings.items()}, tmp_path / "logs")
+        stack.callback(fleet.stop)
+        yield Site(world, fleet)
+
+
+async def test_a_kill_in_the_middle_of_a_roll_out_loses_and_doubles_nothing(site: Site) -> None:
+    world, fleet = site.world, site.fleet
+    frames = [await world.frame(f"drone-{n % DEVICES}", n) for n in range(FRAMES)]
+    for number in (1, 2):
+        fleet.start(f"worker-{number}", "detector", "--instance-id", f"worker-{number}")
+    await world.publish(*frames[:20])
+    await site.until_answered(20)
+    sending = asyncio.create_task(_send(world, frames[20:]))
+    await asyncio.sleep(1)
+    activated = await site.windhover("model", "activate", NAME, "2.0.0", "--comment", "better")
+    assert activated.returncode == 0, activated.stderr
+    # The roll-out is under way: what they had answered and not committed, and what they had loaded, is gone.
+    fleet.kill("worker-1")
+    await asyncio.sleep(0.2)
+    fleet.kill("worker-2")
+    waited = await site.windhover("model", "activate", NAME, "3.0.0", "--wait", "--timeout", "60")
+    assert waited.returncode == 0, waited.stderr
+    fleet.kill("worker-1")
+    back = await site.windhover("model", "rollback", "--wait", "--timeout", "60")
+    assert back.returncode == 0, back.stderr
+    await sending
+    last = [await world.frame(f"drone-{n % DEVICES}", FRAMES + n) for n in range(20)]
+    await site.until_answered(FRAMES)
+    await world.publish(*last)
+    answers = await site.until_answered(FRAMES + len(last))
+    _check(answers, [*frames, *last])
+    assert await world.letters() == []
+    newest = {frame.frame_id for frame in last}
+    assert {answer.model.version for answer in answers if answer.frame_id in newest} == {"2.0.0"}
+    told = json.loads((await site.windhover("model", "status", "--json")).stdout)
+    (lane,) = told
+    assert lane["activation"]["stable"] == {"name": NAME, "version": "2.0.0"}
+    live = {report["worker"]: report["state"] for report in lane["workers"] if report["live"]}
+    assert live == {"worker-1": "enabled", "worker-2": "enabled"}
+    for number in (1, 2):
+        await fleet.leave(f"worker-{number}")
+
+
+async def _send(world: WorkerWorld, frames: list[FrameCaptured]) -> None:
+    publisher = await world.broker.publisher()
+    for frame in frames:
+        await publisher.publish([world.record(frame)])
+        await asyncio.sleep(0.03)
+    await publisher.close()
+
+
+def _check(answers: list[DetectionsMade], frames: list[FrameCaptured]) -> None:
+    counts = Counter(answer.frame_id for answer in answers)
+    assert counts == Counter(frame.frame_id for frame in frames)
+    for number in range(DEVICES):
+        device = f"drone-{number}"
+        wanted = [frame.frame_id for frame in frames if frame.device_id == device]
+        assert [answer.frame_id for answer in answers if answer.device_id == device] == wanted
+    for answer in answers:
+        (found,) = answer.detections
+        assert found.confidence == pytest.approx(0.9 * SCORES[answer.model.version], abs=1e-5), answer.model

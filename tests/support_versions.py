@@ -1,0 +1,81 @@
+"""Versions of a model that can be told apart by what they compute, and a store to fetch them from."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import onnx
+import yaml
+from onnx import numpy_helper
+
+from detectors.card import read_card, verified_model_file
+from detectors.errors import ModelLoadError
+from infra.errors import TransientError
+from schemas.events import ModelRef
+from tests.support_graphs import SCORES, GraphSpec, write_model
+
+NAME = "rectangles"
+
+
+def write_version(folder: Path, version: str, scores: float, spec: GraphSpec | None = None, **card: object) -> Path:
+    """``version`` of the model, whose graph gives a red rectangle the score 0.9 times ``scores``."""
+    path = write_model(folder / NAME / version, spec, version=version, **card)
+    file = path.parent / "model.onnx"
+    graph = onnx.load_model_from_string(file.read_bytes())
+    wanted = np.diag(np.asarray(SCORES, np.float32))
+    (place,) = (
+        number
+        for number, one in enumerate(graph.graph.initializer)
+        if numpy_helper.to_array(one).shape == (3, 3) and np.allclose(numpy_helper.to_array(one), wanted)
+    )
+    former = graph.graph.initializer[place]
+    former.CopyFrom(numpy_helper.from_array(wanted * np.float32(scores), former.name))
+    file.write_bytes(graph.SerializeToString())
+    _set(path, sha256=sha256(file.read_bytes()).hexdigest())
+    return path
+
+
+def _set(card: Path, **fields: object) -> None:
+    card.write_text(yaml.safe_dump({**yaml.safe_load(card.read_text()), **fields}), encoding="utf-8")
+
+
+class ShelfStore:
+    """A model store: a folder with a folder for each version, that can be ``away``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.away = False
+        self.asked = 0
+        self.asked_in_vain = asyncio.Event()
+
+    async def versions(self) -> Sequence[ModelRef]:
+        return [ModelRef(name=path.parent.name, version=path.name) for path in sorted(self.folder.glob("*/*"))]
+
+    async def fetch(self, model: ModelRef, into: Path) -> Path:
+        self.asked += 1
+        if self.away:
+            self.asked_in_vain.set()
+            raise TransientError("the model store does not answer")
+        source, target = (place / model.name / model.version for place in (self.folder, into))
+        if not source.is_dir():
+            raise ModelLoadError(f"the model store has no {model.name} {model.version}")
+        verified_model_file(read_card(source / "model.yaml"), source / "model.yaml")
+        shutil.copytree(source, target, dirs_exist_ok=True)
+        return target / "model.yaml"
+
+    async def publish(self, card: Path) -> ModelRef:
+        raise NotImplementedError
+
+    async def fetch_artefact(self, model: ModelRef, name: str, into: Path) -> Path | None:
+        raise NotImplementedError
+
+    async def publish_artefact(self, model: ModelRef, file: Path) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        return
