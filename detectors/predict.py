@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
 from detectors import tiling
-from detectors.arrays import Candidates, Detections, ImageArray, Outputs
+from detectors.arrays import Candidates, Detections, FloatArray, ImageArray, Outputs
 from detectors.card import ModelCard
 from detectors.engines.port import Engine
 from detectors.fragments import resolve_fragments
 from detectors.heads.port import Head
 from detectors.merging import merge, suppress_within_tiles
 from detectors.options import FrameView, Resolved, resolve
+from detectors.rotated import enclosing
 from detectors.sizes import largest_px, within_size
+from detectors.sources import ArraySource, TileBatch, TileSource
 from detectors.tiling import TilePlan, TileSpec
 from schemas.events import DetectOptions
 
@@ -69,7 +74,8 @@ class Model:
         tiles = raw.tiles + np.int32(first)
         boxes = tiling.to_frame(plan, raw.boxes, tiles)
         cut_off = tiling.touches_inner_edge(plan, boxes, tiles)
-        found = Candidates(boxes, raw.scores, raw.classes, tiles, cut_off)
+        quads = None if raw.quads is None else tiling.quads_to_frame(plan, raw.quads, tiles)
+        found = Candidates(boxes, raw.scores, raw.classes, tiles, cut_off, quads)
         # Before anything is suppressed: what is too large must not take a true one with it.
         found = _best_per_tile(within_size(found, largest_px(self.card.classes, options.gsd_m)))
         return suppress_within_tiles(found, self.card.thresholds.iou, self.card.merge.class_aware)
@@ -82,11 +88,23 @@ class Model:
         # Again, because boxes grew where fragments were joined and boxes united.
         fitting = within_size(merged, largest_px(self.card.classes, options.gsd_m))
         best = fitting.take(np.arange(min(len(fitting), options.max_detections)))
-        return Detections(best.boxes, best.scores, best.classes, best.quads)
+        boxes = best.boxes if best.quads is None else _enclosing_within(plan, best.quads)
+        return Detections(boxes, best.scores, best.classes, best.quads)
 
     def close(self) -> None:
         """Give the engine's threads and memory back; no other call may be under way or follow."""
         self.engine.close()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What was found in one picture, with which options; tiles: in how many it was cut; empty: how many of them were
+    left out because they show nothing."""
+
+    detections: Detections
+    options: Resolved
+    tiles: int
+    empty: int
 
 
 class Predictor:
@@ -95,7 +113,10 @@ class Predictor:
     def __init__(self, model: Model) -> None:
         self.model = model
         # One thread more than the engine takes, so that tiles are cut and outputs are read while it runs.
-        self._threads = ThreadPoolExecutor(model.engine.parallel + 1, thread_name_prefix="predict")
+        threads = model.engine.parallel + 1
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="predict")
+        # Enough that a slow batch at the front stops nobody.
+        self._ahead = 2 * threads
 
     def predict(
         self,
@@ -104,25 +125,62 @@ class Predictor:
         gsd_m: float | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Detections:
-        """What ``image`` (uint8 (h, w, 3) BGR) shows; ``gsd_m``: metres on the ground per pixel, where known.
+        """What ``image`` (uint8 (h, w, 3) BGR) shows; see ``find``."""
+        return self.find(ArraySource(image), options, gsd_m, progress).detections
 
-        ``progress`` is called with tiles done and tiles in all. Raises InferenceError when the model fails on it.
+    def find(
+        self,
+        source: TileSource,
+        options: DetectOptions | None = None,
+        gsd_m: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Found:
+        """What the picture in ``source`` shows; ``gsd_m``: metres on the ground per pixel, where known.
+
+        ``progress`` is called with tiles done and tiles in all. Raises InferenceError when the model fails on it,
+        TooManyTilesError when it would be cut into more than can be worked off.
         """
-        model, view = self.model, FrameView(image.shape[1], image.shape[0], gsd_m)
+        model, view = self.model, FrameView(source.width, source.height, gsd_m)
         wanted = model.resolved(options or DetectOptions(), view)
         plan = model.plan(view, wanted)
-        step = model.engine.batch_size
-
-        def run(first: int) -> Candidates:
-            outputs = model.infer(model.cut(image, plan, first, step))
-            return model.candidates(outputs, plan, first, wanted)
-
         parts: list[Candidates] = []
-        for part in self._threads.map(run, range(0, len(plan), step)):
-            parts.append(part)
-            if progress is not None:
-                progress(min(len(parts) * step, len(plan)), len(plan))
-        return model.merge(Candidates.concatenate(parts), plan, wanted)
+        seen = 0
+        with closing(source.batches(plan, model.engine.batch_size)) as batches:
+
+            def work(batch: TileBatch) -> list[Candidates]:
+                outputs = model.infer(batch.cut())
+                return [
+                    model.candidates(tuple(output[begin : begin + count] for output in outputs), plan, first, wanted)
+                    for begin, first, count in batch.runs()
+                ]
+
+            for batch, found in self._in_order(work, batches):
+                parts += found
+                seen += len(batch.numbers)
+                if progress is not None:
+                    progress(batch.numbers[-1] + 1, len(plan))
+        if progress is not None:
+            progress(len(plan), len(plan))
+        detections = model.merge(Candidates.concatenate(parts), plan, wanted)
+        return Found(detections, wanted, tiles=len(plan), empty=len(plan) - seen)
+
+    def _in_order(
+        self, work: Callable[[TileBatch], list[Candidates]], batches: Iterator[TileBatch]
+    ) -> Iterator[tuple[TileBatch, list[Candidates]]]:
+        """Each batch with what ``work`` makes of it, in order; a few are under way at a time, so few are in memory."""
+        waiting: deque[tuple[TileBatch, Future[list[Candidates]]]] = deque()
+        try:
+            for batch in batches:
+                waiting.append((batch, self._threads.submit(work, batch)))
+                if len(waiting) > self._ahead:
+                    done, found = waiting.popleft()
+                    yield done, found.result()
+            while waiting:
+                done, found = waiting.popleft()
+                yield done, found.result()
+        finally:
+            for _, found in waiting:
+                found.cancel()
 
     def close(self) -> None:
         """Give threads and memory back."""
@@ -136,6 +194,13 @@ class Predictor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _enclosing_within(plan: TilePlan, quads: FloatArray) -> FloatArray:
+    """float32 (K, 4) xyxy: what encloses ``quads`` (float32 (K, 4, 2), frame pixels) within the frame."""
+    extent = np.array((plan.frame_width, plan.frame_height) * 2, np.float32)
+    boxes: FloatArray = np.clip(enclosing(quads), 0.0, extent)
+    return boxes
 
 
 def _best_per_tile(candidates: Candidates) -> Candidates:

@@ -69,6 +69,13 @@ class RasterFile:
             raise
 
     @property
+    def plain(self) -> bool:
+        """Whether it is a classic TIFF of 8 bits in 1, 3 or 4 bands, which every decoder of pictures reads."""
+        with self.path.open("rb") as file:
+            classic = file.read(4) in TIFF_MAGIC[:2]
+        return classic and self._data.dtypes[0] == "uint8" and self._data.count in (1, 3, 4)
+
+    @property
     def scaled_from(self) -> tuple[float, float] | None:
         """The values that become 0 and 255; None where they are that already."""
         low, high = self._rule.low, self._rule.high

@@ -79,9 +79,9 @@ def test_every_way_to_lay_out_a_file_gives_the_same_pixels(tmp_path: Path, way: 
 
 
 @given(
-    area=st.tuples(st.integers(0, 300), st.integers(0, 300), st.integers(1, 400), st.integers(1, 400)),
-    block=st.tuples(st.integers(1, 300), st.integers(1, 300)),
-    most=st.integers(1, 50_000),
+    area=st.tuples(st.integers(0, 90), st.integers(0, 90), st.integers(1, 120), st.integers(1, 120)),
+    block=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    most=st.integers(8, 5_000),
 )
 def test_parts_cover_an_area_once_and_meet_on_block_edges(
     area: tuple[int, int, int, int], block: tuple[int, int], most: int

@@ -1,0 +1,79 @@
+"""Detections on the ground: where they lie on earth, how large they are, and the map of them (GeoJSON, RFC 7946)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from detectors.arrays import Detections, DoubleArray, FloatArray
+from detectors.card import ClassCard
+from detectors.rasters.ground import Georeference, metres_between
+
+# A hundred-millionth of a degree is a millimetre.
+_DECIMALS = 8
+_CENTIMETRES = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """Where N detections lie. Longitude and latitude in degrees (WGS 84), not a number where there is no such place.
+
+    centres: float64 (N, 2); corners: float64 (N, 4, 2), in the order of ``corners_px``; sides_m: float64 (N, 2), the
+    longer and the shorter side in metres.
+    """
+
+    centres: DoubleArray
+    corners: DoubleArray
+    sides_m: DoubleArray
+
+    def row(self, index: int) -> dict[str, object] | None:
+        """Detection ``index`` for JSON; None where it has no place on earth."""
+        if not np.isfinite(self.corners[index]).all() or not np.isfinite(self.centres[index]).all():
+            return None
+        lon, lat = self.centres[index].round(_DECIMALS).tolist()
+        longer, shorter = self.sides_m[index].round(_CENTIMETRES).tolist()
+        corners = self.corners[index].round(_DECIMALS).tolist()
+        return {"lon": lon, "lat": lat, "corners": corners, "length_m": longer, "width_m": shorter}
+
+
+def corners_px(found: Detections) -> FloatArray:
+    """float32 (N, 4, 2): the corners of ``found`` in pixels, clockwise as seen; of rotated boxes their own."""
+    if found.quads is not None:
+        return found.quads
+    corners: FloatArray = found.boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+    return corners
+
+
+def places_of(found: Detections, ground: Georeference) -> Places:
+    """Where ``found`` (pixels of the picture that ``ground`` belongs to) lie."""
+    pixels = corners_px(found)
+    corners, centres = ground.lonlat(pixels), ground.lonlat(pixels.mean(axis=1))
+    sides = metres_between(corners[:, :2], corners[:, 1:3])
+    return Places(centres, corners, np.sort(sides, axis=1)[:, ::-1])
+
+
+def feature_collection(found: Detections, places: Places, classes: Sequence[ClassCard]) -> dict[str, object]:
+    """``found`` as a GeoJSON FeatureCollection: a polygon each, with label, confidence and size in metres.
+
+    A detection without a place on earth has no geometry, as the format has it for what is not located.
+    """
+    features = []
+    for index, (score, number) in enumerate(zip(found.scores.tolist(), found.classes.tolist(), strict=True)):
+        place = places.row(index)
+        about: dict[str, object] = {"label": classes[number].name, "confidence": round(score, 4)}
+        if place is not None:
+            about |= {"length_m": place["length_m"], "width_m": place["width_m"]}
+        shape = None if place is None else {"type": "Polygon", "coordinates": [_ring(places.corners[index])]}
+        features.append({"type": "Feature", "id": index, "geometry": shape, "properties": about})
+    return {"type": "FeatureCollection", "features": features}
+
+
+def _ring(corners: DoubleArray) -> list[list[float]]:
+    """``corners`` (float64 (4, 2)) as a closed ring, counterclockwise as the format wants outer rings."""
+    x, y = (corners - corners.mean(axis=0)).T
+    area = float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())
+    turned = corners if area >= 0 else corners[::-1]
+    points: list[list[float]] = turned.round(_DECIMALS).tolist()
+    return [*points, points[0]]
