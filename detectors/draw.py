@@ -1,4 +1,4 @@
-"""Annotated pictures: boxes and labels drawn over a copy of the image."""
+"""Annotated pictures: boxes, upright or rotated, and labels drawn over a copy of the image."""
 
 from __future__ import annotations
 
@@ -32,12 +32,15 @@ def draw_detections(image: ImageArray, detections: Detections, classes: Sequence
     """
     canvas = image.copy()
     line = max(1, round(max(image.shape[:2]) / 1000))
-    for box, score, index in reversed(
-        list(zip(detections.boxes.tolist(), detections.scores.tolist(), detections.classes.tolist(), strict=True))
-    ):
+    for place in reversed(range(len(detections))):
+        index, score = int(detections.classes[place]), float(detections.scores[place])
         colour = class_colour(index, classes[index])
-        left, top, right, bottom = (round(value) for value in box)
-        cv2.rectangle(canvas, (left, top), (right, bottom), colour, line, cv2.LINE_AA)
+        left, top, right, bottom = (round(value) for value in detections.boxes[place].tolist())
+        if detections.quads is None:
+            cv2.rectangle(canvas, (left, top), (right, bottom), colour, line, cv2.LINE_AA)
+        else:
+            corners = np.round(detections.quads[place]).astype(np.int32)
+            cv2.polylines(canvas, [corners], True, colour, line, cv2.LINE_AA)
         _draw_label(canvas, f"{classes[index].name} {score:.2f}", (left, top, bottom), colour, line)
     return canvas
 

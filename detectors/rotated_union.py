@@ -60,7 +60,7 @@ def _ends(polygons: DoubleArray, band: tuple[float, float], *, fine: bool) -> tu
     """Where along x the union of ``polygons`` (float64 (P, M, 2)) within ``band`` of y begins and ends."""
     low, high = float(polygons[..., 0].min()), float(polygons[..., 0].max())
     step = (high - low) / _LINES
-    places = low + (np.arange(_LINES) + 0.5) * step
+    places = np.linspace(low + step / 2, high - step / 2, _LINES)
     lengths = _lengths(polygons, places, band)
     enough = _END_SHARE * float(lengths.max())
     reached = np.flatnonzero(lengths >= enough)
@@ -79,7 +79,8 @@ def _area(polygons: DoubleArray, across: tuple[float, float], band: tuple[float,
     """The area of the union of ``polygons`` (float64 (P, M, 2)), between ``across`` in x and ``band`` in y."""
     low = max(across[0], float(polygons[..., 0].min()))
     high = min(across[1], float(polygons[..., 0].max()))
-    places = low + (np.arange(_LINES) + 0.5) * (high - low) / _LINES
+    half = (high - low) / _LINES / 2
+    places = np.linspace(low + half, high - half, _LINES)
     return float(_lengths(polygons, places, band).mean()) * (high - low)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -15,10 +16,12 @@ from infra.broker.port import OutRecord
 from infra.publishing import event_record
 from schemas import topics
 from schemas.events import Detection, DetectionsMade, FrameCaptured, ModelRef, Timings
-from schemas.geometry import Box
+from schemas.geometry import Box, Point
 from schemas.ids import answer_id, detection_id
 
 SOURCE = "/windhover/detector"
+
+Corners = tuple[Point, Point, Point, Point]
 
 
 def answer_for(frame: FrameCaptured, card: ModelCard) -> UUID:
@@ -99,8 +102,21 @@ def _detections(answer: UUID, card: ModelCard, result: FrameResult) -> list[Dete
             class_id=class_id,
             confidence=min(1.0, max(0.0, score)),
             box=Box(x1=box[0], y1=box[1], x2=box[2], y2=box[3]),
+            corners=corners,
         )
-        for index, (box, score, class_id) in enumerate(
-            zip(boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True)
+        for index, (box, score, class_id, corners) in enumerate(
+            zip(boxes.tolist(), found.scores.tolist(), found.classes.tolist(), _corners(result), strict=True)
         )
+    ]
+
+
+def _corners(result: FrameResult) -> Sequence[Corners | None]:
+    """The corners of each rotated box, normalised to the decoded frame; None for each where boxes are upright."""
+    quads = result.detections.quads
+    if quads is None:
+        return [None] * len(result.detections)
+    extent = np.array((result.view.width, result.view.height), dtype=np.float64)
+    return [
+        (Point(x=a[0], y=a[1]), Point(x=b[0], y=b[1]), Point(x=c[0], y=c[1]), Point(x=d[0], y=d[1]))
+        for a, b, c, d in (quads / extent).tolist()
     ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from schemas.events import DetectionsMade
+from schemas.events import Detection, DetectionsMade
 from schemas.geometry import CameraGeometry
 from schemas.ids import device_uuid
 
@@ -108,11 +108,19 @@ def detection_rows(events: Sequence[DetectionsMade]) -> Iterator[Row]:
                 box.y1,
                 box.x2,
                 box.y2,
+                _corners(detection),
                 detection.confidence,
                 detection.label,
                 detection.class_id,
                 *answer,
             )
+
+
+def _corners(detection: Detection) -> list[float] | None:
+    """x1, y1 … x4, y4 of a rotated box, None of an upright one."""
+    if detection.corners is None:
+        return None
+    return [side for corner in detection.corners for side in (corner.x, corner.y)]
 
 
 def _location(camera: CameraGeometry | None) -> str | None:

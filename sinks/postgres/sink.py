@@ -8,7 +8,16 @@ from infra.database.pool import Connection, Database
 from schemas.events import DetectionsMade
 from schemas.topics import DETECTIONS as DETECTIONS_TOPIC
 from sinks.postgres.rows import Row, detection_rows, device_rows, image_rows, session_rows
-from sinks.postgres.statements import CREATE_STAGING, DETECTIONS, DEVICE_IDS, IMAGES, SESSIONS, UPSERT_DEVICES, Target
+from sinks.postgres.statements import (
+    CREATE_STAGING,
+    DETECTIONS,
+    DEVICE_IDS,
+    IMAGES,
+    LOOK,
+    SESSIONS,
+    UPSERT_DEVICES,
+    Target,
+)
 
 
 class PostgresSink:
@@ -27,6 +36,8 @@ class PostgresSink:
     async def open(self) -> None:
         """Return when the tables are there. Raises DatabaseUnavailableError (also before the migrations ran)."""
         async with self._database.acquire() as connection:
+            # First, or the staging tables would lack for good what a table does not have yet.
+            await connection.execute(LOOK)
             await connection.execute(CREATE_STAGING)
 
     async def write(self, events: Sequence[DetectionsMade]) -> None:

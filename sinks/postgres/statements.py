@@ -19,6 +19,11 @@ class Target:
         return f"new_{self.table}"
 
     @property
+    def look(self) -> str:
+        """Fails where the table, or one of the columns, is missing: before the migrations ran."""
+        return f"SELECT {', '.join(self.columns)} FROM {self.table} LIMIT 0"  # noqa: S608 - constants
+
+    @property
     def create_staging(self) -> str:
         """Creates :attr:`staging` with the types and lengths of the table, but without its indexes and checks."""
         return f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.staging} (LIKE {self.table}) ON COMMIT DELETE ROWS"
@@ -93,6 +98,7 @@ DETECTIONS = Target(
         "bbox_y1",
         "bbox_x2",
         "bbox_y2",
+        "corners",
         "confidence",
         "label",
         "class_id",
@@ -105,6 +111,7 @@ DETECTIONS = Target(
 TARGETS = (IMAGES, SESSIONS, DETECTIONS)
 """In the order of their foreign keys."""
 
+LOOK = ";\n".join(target.look for target in TARGETS)
 CREATE_STAGING = ";\n".join(target.create_staging for target in TARGETS)
 
 UPSERT_DEVICES = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,12 +11,13 @@ from uuid import UUID
 
 import pytest
 
+from infra.database import migrate
 from infra.database.faults import RowRefusedError
 from infra.database.pool import Database
 from infra.errors import DatabaseUnavailableError
 from infra.settings import DatabaseSettings
 from schemas.events import Detection, DetectionsMade, DetectOptions, ImageRef, ModelRef, Timings
-from schemas.geometry import Box, CameraGeometry
+from schemas.geometry import Box, CameraGeometry, Point
 from schemas.ids import answer_id, detection_id, device_uuid, frame_id
 from sinks.postgres.sink import PostgresSink
 
@@ -226,6 +228,39 @@ async def test_without_tables_it_waits_and_says_for_what(empty_dsn: str, tmp_pat
     with pytest.raises(DatabaseUnavailableError, match="windhover migrate up"):
         await PostgresSink(database).open()
     await database.close()
+
+
+async def test_after_an_upgrade_it_waits_for_the_missing_migration_and_then_writes(
+    empty_dsn: str, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(migrate.upgrade, empty_dsn, "0003")
+    database = Database.open(DatabaseSettings(url=empty_dsn, pool_max=1), tmp_path)
+    sink = PostgresSink(database)
+    with pytest.raises(DatabaseUnavailableError, match=r"column is missing; run: windhover migrate up"):
+        await sink.open()
+    await asyncio.to_thread(migrate.upgrade, empty_dsn)
+    await sink.open()
+    await sink.write([answer(0)])
+    assert await counts(database) == summary(1, 1, 1, 2)
+    await database.close()
+
+
+async def test_rotated_boxes_keep_their_corners_and_upright_ones_have_none(
+    sink: PostgresSink, database: Database
+) -> None:
+    event = answer(0)
+    points = tuple(Point(x=x, y=y) for x, y in ((0.5, -0.1), (1.1, 0.4), (0.9, 0.6), (0.3, 0.1)))
+    turned = event.detections[0].model_copy(update={"corners": points})
+    await sink.write([event.model_copy(update={"detections": [turned, event.detections[1]]})])
+    found = await rows(database, "SELECT corners FROM detections ORDER BY confidence DESC")
+    assert found == [{"corners": [0.5, -0.1, 1.1, 0.4, 0.9, 0.6, 0.3, 0.1]}, {"corners": None}]
+
+
+async def test_the_database_refuses_corners_that_are_not_four(database: Database, sink: PostgresSink) -> None:
+    await sink.write([answer(0)])
+    for corners in ("{0.5,0.5}", "{0,0,1,0,1,1,0,NULL}", "{}"):
+        with pytest.raises(RowRefusedError, match="detections_corners_check"):
+            await rows(database, "UPDATE detections SET corners = $1::text::float8[]", corners)
 
 
 async def test_the_queries_of_data_scientists_find_what_was_written(sink: PostgresSink, database: Database) -> None:
