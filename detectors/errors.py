@@ -20,6 +20,12 @@ class InferenceError(RecordError):
     code: ClassVar[str] = "INFERENCE_ERROR"
 
 
+class EngineCrashError(InferenceError):
+    """A frame crashed a worker, and another engine in a process of its own as well: trying again is no use."""
+
+    code: ClassVar[str] = "ENGINE_CRASHED"
+
+
 class ModelStoreError(ModelLoadError):
     """The model store cannot do what was asked (list, take a version), or a setting of it is wrong."""
 

@@ -198,6 +198,20 @@ class DetectorSettings(_Section):
         default=None, description="what the engine computes in; none: what the model card says"
     )
     threads: Annotated[int, Field(ge=0)] = Field(default=0, description="engine threads; 0 means all cores")
+    measure_s: Annotated[float, Field(ge=0)] = Field(
+        default=4.0,
+        description="about how long a model's first load may measure how it runs fastest on this machine, which is "
+        "remembered; 0 does not measure and takes what is usually fastest, in f32",
+    )
+    fallback: bool = Field(default=True, description="a batch an engine fails on is given to the next engine")
+    live_deadline_s: PositiveSeconds | None = Field(
+        default=None, description="after how long a live frame is late; from its receipt to its turn"
+    )
+    late_policy: Literal["keep_all", "put_off", "give_up"] = Field(
+        default="keep_all",
+        description="of late live frames: keep_all answers them in order; put_off moves them to frames.backfill, so "
+        "that the newest come first; give_up makes them dead letters",
+    )
     prefetch_frames: PositiveInt = 16
     max_in_flight_bytes: PositiveInt = 512_000_000
     fetch_threads: PositiveInt = 2
@@ -211,6 +225,16 @@ class DetectorSettings(_Section):
     report_interval_s: PositiveSeconds = Field(
         default=15.0, description="how often a worker tells which models it has; after three it is taken for gone"
     )
+
+    @model_validator(mode="after")
+    def _deadline(self) -> Self:
+        if (self.late_policy == "keep_all") != (self.live_deadline_s is None):
+            raise ValueError(
+                f"detector.late_policy (WINDHOVER_DETECTOR__LATE_POLICY): received {self.late_policy} with "
+                f"detector.live_deadline_s (WINDHOVER_DETECTOR__LIVE_DEADLINE_S) {self.live_deadline_s}; put_off and "
+                "give_up need a deadline, keep_all has no use for one"
+            )
+        return self
 
 
 class SinkSettings(_Section):
@@ -282,6 +306,11 @@ class Settings(_Section):
     sse: SseSettings = SseSettings()
     retry: RetrySettings = RetrySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+
+    @property
+    def engines_folder(self) -> Path:
+        """Where it is remembered how models run fastest on this machine."""
+        return self.data_dir / "engines"
 
     @property
     def frames_folder(self) -> Path:

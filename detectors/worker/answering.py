@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-from detectors.errors import InferenceError
-from detectors.worker.answers import answer_record, make_answer
+from detectors.errors import EngineCrashError, InferenceError
+from detectors.worker.answers import answer_for, answer_record, make_answer
+from detectors.worker.guard import Guard
 from detectors.worker.lanes import Entry
 from detectors.worker.pipeline import FrameResult
 from detectors.worker.serving import Served
@@ -28,11 +29,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """Answers frames, each with the model it was given to; ``max_answer_bytes`` is what the topic takes."""
+    """Answers frames, each with the model it was given to; ``max_answer_bytes`` is what the topic takes.
+
+    guard: finds frames that crash the engine; None: they crash every worker they come to.
+    """
 
     store: FrameStore
     work: Work
     max_answer_bytes: int
+    guard: Guard | None = None
 
     async def answer(self, entry: Entry, frame: FrameCaptured, served: Served) -> tuple[OutRecord, ...]:
         """The records that settle ``entry``: its answer, or its dead letter. Sets what to count once they stand."""
@@ -71,7 +76,7 @@ class Answerer:
         start = time.perf_counter()
         data = await self.work.retrying(lambda: self.store.get(frame.image), "fetch frame")
         fetched = time.perf_counter()
-        result: FrameResult = await served.pipeline.detect(data, frame.options, frame.camera)
+        result = await self._result(frame, served, data)
         return make_answer(
             frame,
             served.model.card,
@@ -80,6 +85,11 @@ class Answerer:
             fetch_ms=(fetched - start) * 1_000,
             total_ms=(time.perf_counter() - start) * 1_000,
         )
+
+    async def _result(self, frame: FrameCaptured, served: Served, data: bytes) -> FrameResult:
+        if self.guard is None:
+            return await served.pipeline.detect(data, frame.options, frame.camera)
+        return await self.guard.detect(answer_for(frame, served.model.card), served, frame, data)
 
     def _sized(self, record: OutRecord) -> OutRecord:
         """``record``, when its topic takes one so large."""
@@ -102,4 +112,6 @@ class Answerer:
 
 def _is_final(error: Exception) -> bool:
     """Whether trying again is useless: the image is missing or broken. An engine's failure, or a bug, may pass."""
-    return isinstance(error, RecordError) and not isinstance(error, InferenceError)
+    if isinstance(error, InferenceError):
+        return isinstance(error, EngineCrashError)
+    return isinstance(error, RecordError)

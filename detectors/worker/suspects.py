@@ -57,6 +57,11 @@ class Suspects:
         """Whether ``answer``'s frame was under way when a worker crashed."""
         return answer in self._known
 
+    @property
+    def any(self) -> bool:
+        """Whether there are suspects left to be tried, here or elsewhere."""
+        return bool(self._known)
+
     def enter(self, answer: UUID) -> None:
         """The engine is about to get ``answer``'s frame."""
         slot = self._free.pop() if self._free else len(self._slots)

@@ -16,20 +16,25 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from uuid import uuid4
 
+from detectors.loading import LoadRequest
 from detectors.predict import Model
 from detectors.worker.answering import Answerer
 from detectors.worker.answers import answer_key
 from detectors.worker.committing import Committer
 from detectors.worker.flow import Flow
+from detectors.worker.guard import Guard
 from detectors.worker.lanes import Entry, Lane
+from detectors.worker.lateness import Lateness, put_off
 from detectors.worker.obtaining import ModelSource, Obtainer
 from detectors.worker.pipeline import InferencePipeline
 from detectors.worker.priorities import PriorityOrder
 from detectors.worker.reporting import Place
 from detectors.worker.rollout import Rollout
 from detectors.worker.serving import Roster, Served
+from detectors.worker.suspects import Suspects
 from detectors.worker.window import rebuild
 from infra.broker.port import Broker, Consumer, GroupSpec, InRecord, Reader, TopicPartition
 from infra.errors import TransientError
@@ -42,6 +47,7 @@ from schemas import topics
 from schemas.cloudevents import decode
 from schemas.errors import EventError
 from schemas.events import FrameCaptured
+from schemas.timestamps import utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +57,20 @@ _LAG_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantine:
+    """``folder``: shared by the workers of a machine; ``request``: how the worker's own model is loaded."""
+
+    folder: Path
+    request: LoadRequest
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerParts:
     """What a worker stands on.
 
     load_model: loads the model of the worker's own setting, in a thread; called when no other one is activated.
     models: where other versions come from; None: nothing but that one is ever served, and no report is made.
+    quarantine: where frames that crash the engine are known from one worker to the next; None: nothing finds them.
     """
 
     broker: Broker
@@ -66,6 +81,7 @@ class WorkerParts:
     max_answer_bytes: int
     instance_id: str | None = None
     models: ModelSource | None = None
+    quarantine: Quarantine | None = None
 
 
 class DetectorWorker:
@@ -90,12 +106,22 @@ class DetectorWorker:
                 consumer = await work.retrying(lambda: parts.broker.consumer(spec), "join the detector group")
                 stack.push_async_callback(consumer.close)
                 health.ready()
-                answerer = Answerer(parts.store, work, parts.max_answer_bytes)
+                answerer = Answerer(parts.store, work, parts.max_answer_bytes, self._guard(stack))
                 serving = _Run(parts.settings, work, consumer, reader, answerer, rollout.roster)
                 await _beside(serving.until_drained(), rollout.run(news) if news is not None else None)
         except* StoppedError as stopped:
             # Told to stop while the world was in the way: what was under way was not committed and is done again.
             logger.warning("stopped with work under way: %s", stopped.exceptions[0])
+
+    def _guard(self, stack: AsyncExitStack) -> Guard | None:
+        quarantine = self._parts.quarantine
+        if quarantine is None:
+            return None
+        suspects = Suspects(quarantine.folder)
+        stack.callback(suspects.close)
+        guard = Guard(suspects, quarantine.request, self._parts.settings.max_pixels)
+        stack.push_async_callback(guard.apart.close)
+        return guard
 
     async def _first_model(self, stack: AsyncExitStack, work: Work) -> tuple[Rollout, Reader | None]:
         """A roll-out that has a model to serve, and where its news comes from; ``stack`` closes both."""
@@ -147,6 +173,7 @@ class _Run:
         self._roster = roster
         self._order = PriorityOrder(topics.FRAME_TOPICS)
         self._flow = Flow(max_frames=settings.prefetch_frames, max_bytes=settings.max_in_flight_bytes)
+        self._lateness = Lateness(settings.late_policy, settings.live_deadline_s)
         self._lag_due = 0.0
         self._frames: asyncio.TaskGroup
 
@@ -197,6 +224,8 @@ class _Run:
             model = self._roster.stable.ref.name
             self._flow.finish(entry, self._answerer.refuse(entry, error, attempts=1, model=model))
             return
+        if self._pass_over(entry, frame):
+            return
         served = self._roster.assign(frame)
         entry.answer = answer_key(frame, served.model.card, live=record.topic == topics.FRAMES_LIVE)
         if not lane.window.add(entry.answer):
@@ -212,6 +241,21 @@ class _Run:
         self._flow.reserve(entry, needed_bytes)
         self._frames.create_task(self._answer(entry, frame, served), name=f"frame-{frame.frame_id}")
 
+    def _pass_over(self, entry: Entry, frame: FrameCaptured) -> bool:
+        """Settle ``entry`` without an answer if it is late and the policy is not to answer late frames here."""
+        late_s = self._lateness.late_by(entry.record, frame, utc_now())
+        if late_s is None:
+            return False
+        if self._lateness.policy == "put_off":
+            entry.count = metrics.FRAMES_LATE.labels("put_off").inc
+            self._flow.finish(entry, (put_off(entry.record),))
+            return True
+        model, error = self._roster.stable.ref.name, self._lateness.error(late_s)
+        outputs = self._answerer.refuse(entry, error, attempts=1, model=model)
+        entry.count = metrics.FRAMES_LATE.labels("give_up").inc
+        self._flow.finish(entry, outputs)
+        return True
+
     async def _answer(self, entry: Entry, frame: FrameCaptured, served: Served) -> None:
         try:
             outputs = await self._answerer.answer(entry, frame, served)
@@ -225,6 +269,8 @@ class _Run:
     async def _own(self, lane: Lane, record: InRecord) -> None:
         """A new ownership begins with ``record``: what ran under the former one is void, the window is read anew."""
         self._flow.assigned(lane, record.source, record.epoch)
+        if self._answerer.guard is not None:
+            self._answerer.guard.suspects.look()
         answers = TopicPartition(topics.DETECTIONS, lane.number)
         window = await self._work.retrying(
             lambda: rebuild(self._reader, answers, self._settings.duplicate_window), "read the duplicate window"

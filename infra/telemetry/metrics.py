@@ -45,6 +45,8 @@ FRAME_LATENCY = Histogram(
 ENGINE_FAILURES = Counter("windhover_engine_failures_total", "Batches of tiles an engine failed on", ["engine"])
 DUPLICATE_FRAMES = Counter("windhover_duplicate_frames_total", "Frames dropped because they were answered before")
 
+FRAMES_LATE = Counter("windhover_frames_late_total", "Live frames passed over for being late", ["policy"])
+
 # Consumers: set by the sink loop (infra.consuming) and by the detector's worker.
 RECORDS_CONSUMED = Counter("windhover_records_consumed_total", "Records done and committed", ["group", "topic"])
 RECORDS_FAILED = Counter(

@@ -1,0 +1,88 @@
+"""Frames tried in a process of their own, on another engine: what crashes there takes nobody with it."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import get_args
+
+from detectors.decode import decode_image
+from detectors.engines.choose import EngineKind, usable_engines
+from detectors.errors import EngineCrashError
+from detectors.loading import LoadRequest, load_model
+from detectors.options import FrameView
+from detectors.predict import Predictor
+from detectors.worker.pipeline import FrameResult
+from schemas.events import DetectOptions
+from schemas.geometry import CameraGeometry
+
+_KINDS: dict[str, EngineKind] = {kind: kind for kind in get_args(EngineKind)}
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A frame to try: the model by its card (None: the one that ships), how to load it, and which engine not to use."""
+
+    request: LoadRequest
+    avoid: str
+    data: bytes
+    asked: DetectOptions
+    camera: CameraGeometry | None
+    max_pixels: int
+
+
+class Apart:
+    """A process for trials, started when it is first needed; another one after a crash. One trial at a time."""
+
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+        self._busy = asyncio.Lock()
+
+    async def detect(self, trial: Trial) -> FrameResult:
+        """What the frame of ``trial`` shows.
+
+        Raises EngineCrashError when it crashes the process, and whatever loading, decoding and detecting raise.
+        """
+        async with self._busy:
+            if self._pool is None:
+                # A forked child would have locks of threads that are not there.
+                self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._pool, detect_here, trial)
+            except BrokenProcessPool as error:
+                await self.close()
+                raise EngineCrashError(
+                    f"it crashes the engine: first {trial.avoid} together with its worker, then the one after it in a "
+                    "process of its own; the frame and the model are needed to find out why"
+                ) from error
+
+    async def close(self) -> None:
+        """End the process, if there is one; a later trial starts another."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+
+
+def detect_here(trial: Trial) -> FrameResult:
+    """What the frame of ``trial`` shows, found in this process on the first usable engine that is not to be avoided."""
+    predictor = _predictor(trial.request, trial.avoid)
+    start = time.perf_counter()
+    image = decode_image(trial.data, max_pixels=trial.max_pixels)
+    view = FrameView.of(image.shape[1], image.shape[0], trial.camera)
+    decode_ms, start = (time.perf_counter() - start) * 1_000, time.perf_counter()
+    options = predictor.model.resolved(trial.asked, view)
+    found = predictor.predict(image, trial.asked, view.gsd_m)
+    tiles = len(predictor.model.plan(view, options))
+    return FrameResult(found, view, options, tiles, decode_ms, (time.perf_counter() - start) * 1_000, 0.0)
+
+
+@cache
+def _predictor(request: LoadRequest, avoid: str) -> Predictor:
+    usable = [entry.name for entry in usable_engines("auto")]
+    others = [name for name in usable if name != avoid] or usable
+    return Predictor(load_model(replace(request, engine=_KINDS[others[0]])))

@@ -1,0 +1,53 @@
+"""A detector worker whose engine really crashes, by a read of address 0, on tiles that show magenta."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import signal
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from detectors.loading import LoadRequest, load_model
+from detectors.predict import Model
+from detectors.worker.worker import DetectorWorker, Quarantine
+from tests.support_worker import WorkerWorld
+
+MAGENTA_BGR = (255, 0, 255)
+
+
+def crashing_model(request: LoadRequest) -> Model:
+    """The model of ``request``, whose engine crashes the process on magenta."""
+    model = load_model(request)
+    infer = model.infer
+
+    def crash_on_magenta(tiles: np.ndarray) -> object:
+        if (tiles == np.array(MAGENTA_BGR, np.uint8)).all(axis=3).any():
+            ctypes.string_at(0)
+        return infer(tiles)
+
+    model.infer = crash_on_magenta  # type: ignore[assignment,method-assign]  # a real engine's bug can't be ordered
+    return model
+
+
+async def main(folder: Path) -> None:
+    """Work on the broker in ``folder`` until told to stop."""
+    world = WorkerWorld(folder)
+    request = LoadRequest(world.card, "onnxruntime", 1)
+    parts = replace(
+        world.parts(),
+        load_model=partial(crashing_model, request),
+        quarantine=Quarantine(folder / "detectors", request),
+    )
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await DetectorWorker(parts).run(stop, world.health.part("worker"))
+    await world.broker.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))

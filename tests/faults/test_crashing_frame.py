@@ -1,0 +1,90 @@
+"""A frame that crashes the engine takes one worker with it, once; then it is answered apart, or a dead letter."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.faults.crashing_worker import MAGENTA_BGR
+from tests.support_worker import WorkerWorld, picture
+
+pytestmark = [pytest.mark.faults, pytest.mark.integration]
+
+_ROOT = Path(__file__).resolve().parents[2]
+# In the process a frame is tried in, the engine crashes as well.
+_CRASHING_TRIAL = """
+import sys
+if "--multiprocessing-fork" in sys.orig_argv:
+    import ctypes
+    import detectors.worker.apart
+    detectors.worker.apart.detect_here = lambda trial: ctypes.string_at(0)
+    detectors.worker.apart.detect_here.__name__ = "detect_here"
+"""
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[WorkerWorld]:
+    async with AsyncExitStack() as stack:
+        world = WorkerWorld(tmp_path)
+        stack.push_async_callback(world.broker.close)
+        stack.push_async_callback(world.store.close)
+        yield world
+
+
+def worker(folder: Path, *more_paths: Path) -> subprocess.Popen[bytes]:
+    paths = os.pathsep.join(map(str, (*more_paths, _ROOT)))
+    command = [sys.executable, "-m", "tests.faults.crashing_worker", str(folder)]
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}, cwd=_ROOT)
+
+
+async def publish(world: WorkerWorld) -> list[str]:
+    """Four frames of one device, of which the second is magenta; their ids."""
+    frames = [await world.frame("drone", number) for number in range(4)]
+    frames[1] = await world.frame("drone", 1, picture(50, MAGENTA_BGR))
+    await world.publish(*frames)
+    return [str(frame.frame_id) for frame in frames]
+
+
+async def test_a_frame_that_crashes_one_engine_is_answered_by_another_apart_from_all(
+    world: WorkerWorld, tmp_path: Path
+) -> None:
+    sent = await publish(world)
+    assert worker(tmp_path).wait(60) == -signal.SIGSEGV
+    second = worker(tmp_path)
+    await world.until(world.answers, len(sent))
+    second.terminate()
+    assert second.wait(30) == 0
+    assert [str(answer.frame_id) for answer in await world.answers()] == sent
+    assert await world.letters() == []
+    assert not list((tmp_path / "detectors").iterdir())
+
+
+async def test_a_frame_that_crashes_every_engine_becomes_a_dead_letter_and_takes_no_second_worker(
+    world: WorkerWorld, tmp_path: Path
+) -> None:
+    sent = await publish(world)
+    (tmp_path / "crashing").mkdir()
+    (tmp_path / "crashing" / "sitecustomize.py").write_text(_CRASHING_TRIAL)
+    assert worker(tmp_path).wait(60) == -signal.SIGSEGV
+    suspects = {path.stem for path in (tmp_path / "detectors").iterdir()}
+    second = worker(tmp_path, tmp_path / "crashing")
+    await world.until(world.letters, 1)
+    after = await world.frame("drone", 9)
+    await world.publish(after)
+    while str(after.frame_id) not in {str(answer.frame_id) for answer in await world.answers()}:
+        assert second.poll() is None
+    second.terminate()
+    assert second.wait(30) == 0
+    letters = {str(letter.frame_id): letter for letter in await world.letters()}
+    assert suspects
+    assert {letter.reason for letter in letters.values()} == {"ENGINE_CRASHED"}
+    assert sent[1] in letters
+    answered = [str(answer.frame_id) for answer in await world.answers()]
+    assert sorted([*answered, *letters]) == sorted([*sent, str(after.frame_id)])
