@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from aiohttp import BasicAuth
 from lakefs_sdk import ApiClient, BranchesApi, CommitCreation, CommitsApi, Configuration, ObjectsApi
 from lakefs_sdk.exceptions import ApiException
 from urllib3.exceptions import HTTPError
@@ -40,7 +39,7 @@ class LakeFsBlobs:
         self._settings = settings
         self._base = settings.endpoint_url.rstrip("/").removesuffix(_API)
         self._prefix = f"{settings.prefix.strip('/')}/".lstrip("/")
-        self._web = Web(self._base, settings, BasicAuth(key, secret))
+        self._web = Web(self._base, settings, key, secret)
         configuration = Configuration(host=self._base + _API, username=key, password=secret)
         # No second try and no redirect: the first is the caller's policy, the second nobody's.
         configuration.retries = False

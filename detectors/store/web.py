@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from aiohttp import BasicAuth, ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar
 from yarl import URL
 
 from detectors.errors import ModelStoreError, ModelStoreUnavailableError
@@ -28,11 +29,14 @@ Body = Callable[[CountingReader], dict[str, Any]]
 class Web:
     """Requests to one server, and nowhere else. Use it from one event loop."""
 
-    def __init__(self, base: str, settings: ModelStoreSettings, auth: BasicAuth | None = None) -> None:
-        """Nothing is connected before the first request."""
+    def __init__(self, base: str, settings: ModelStoreSettings, user: str | None = None, secret: str = "") -> None:
+        """``user`` and ``secret``: shown to the server in every request. Nothing is connected before the first."""
         self._base = base.rstrip("/")
         self._timeout_s = settings.timeout_s
-        self._auth = auth
+        # Sizes are those of the files themselves; and nothing small can unpack into something large.
+        self._headers = {"Accept-Encoding": "identity"}
+        if user is not None:
+            self._headers["Authorization"] = f"Basic {b64encode(f'{user}:{secret}'.encode()).decode()}"
         self._session: ClientSession | None = None
 
     @asynccontextmanager
@@ -127,10 +131,8 @@ class Web:
     def _opened(self) -> ClientSession:
         if self._session is None:
             self._session = ClientSession(
-                auth=self._auth,
                 cookie_jar=DummyCookieJar(),
-                # Sizes are those of the files themselves; and nothing small can unpack into something large.
-                headers={"Accept-Encoding": "identity"},
+                headers=self._headers,
                 auto_decompress=False,
                 timeout=ClientTimeout(total=None, connect=self._timeout_s, sock_read=self._timeout_s),
             )
