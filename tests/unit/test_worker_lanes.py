@@ -138,3 +138,27 @@ def test_every_topic_gets_its_turn_first() -> None:
     assert [turn[0] for turn in turns if turn[0] != "live"] == ["jobs", "backfill", "jobs", "backfill"]
     assert all(sorted(turn) == ["backfill", "jobs", "live"] for turn in turns)
     assert [turn[1] for turn in turns if turn[0] == "live"] == ["jobs"] * 12
+
+
+def test_a_live_frame_that_another_version_answered_is_known() -> None:
+    window = DuplicateWindow(3)
+    assert window.add(AnswerKey("by-v1", "frame", live=True))
+    assert not window.add(AnswerKey("by-v2", "frame", live=True))
+    assert window.add(AnswerKey("replayed-by-v2", "frame")), "a replay may ask another version"
+    window.forget(AnswerKey("replayed-by-v2", "frame"))
+    assert not window.add(AnswerKey("by-v2", "frame", live=True))
+    window.forget(AnswerKey("by-v1", "frame", live=True))
+    assert window.add(AnswerKey("by-v2", "frame", live=True)), "what was not given after all may be given"
+
+
+def test_the_window_forgets_frames_with_their_answers() -> None:
+    window = DuplicateWindow(1)
+    assert window.add(AnswerKey("a1", "a", live=True))
+    assert window.add(AnswerKey("b1", "b", live=True))
+    assert window.add(AnswerKey("a2", "a", live=True))
+
+
+def test_the_answer_of_a_job_says_nothing_about_the_live_frame() -> None:
+    window = DuplicateWindow(3)
+    assert window.add(AnswerKey("job", None))
+    assert window.add(AnswerKey("live", "frame", live=True))
