@@ -12,7 +12,7 @@ from detectors.errors import ModelLoadError
 # Field numbers of the ONNX protobuf messages that are read here.
 _MODEL_GRAPH, _MODEL_OPSET, _MODEL_METADATA = 7, 8, 14
 _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 5, 11, 12
-_INITIALIZER_NAME = 8
+_INITIALIZER_NAME, _INITIALIZER_EXTERNAL = 8, 13
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _ELEMENT_TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
 
@@ -31,12 +31,14 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class OnnxFile:
-    """The head of an ONNX file. opset: of the standard operators, 0 when not stated."""
+    """The head of an ONNX file. opset: of the standard operators, 0 when not stated; external_data: the files beside it
+    in which weights lie."""
 
     opset: int
     metadata: Mapping[str, str]
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    external_data: tuple[str, ...] = ()
 
 
 def read_onnx_file(path: Path) -> OnnxFile:
@@ -65,6 +67,7 @@ def _model(data: mmap.mmap) -> OnnxFile:
     if graph is None:
         raise ValueError("it holds no graph")
     constants: set[str] = set()
+    external: set[str] = set()
     inputs: list[TensorInfo] = []
     outputs: list[TensorInfo] = []
     for number, _, start, end in _fields(data, *graph):
@@ -74,11 +77,18 @@ def _model(data: mmap.mmap) -> OnnxFile:
             outputs.append(_tensor(data, start, end))
         elif number == _GRAPH_INITIALIZER:
             constants.add(_text(data, start, end, _INITIALIZER_NAME))
+            external.update(_locations(data, start, end))
     # Old exporters list the weights among the inputs.
     fed = tuple(one for one in inputs if one.name not in constants)
     if not fed or not outputs:
         raise ValueError("its graph has no input or no output")
-    return OnnxFile(opset, metadata, fed, tuple(outputs))
+    return OnnxFile(opset, metadata, fed, tuple(outputs), tuple(sorted(external)))
+
+
+def _locations(data: mmap.mmap, start: int, end: int) -> list[str]:
+    """The file a TensorProto says its values lie in, as a list of one; empty when they lie in the message."""
+    entries = _messages(data, start, end, _INITIALIZER_EXTERNAL)
+    return [_text(data, *entry, 2) for entry in entries if _text(data, *entry, 1) == "location"]
 
 
 def _tensor(data: mmap.mmap, start: int, end: int) -> TensorInfo:

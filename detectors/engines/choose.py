@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
+from detectors.engines import gpus
+from detectors.engines.memory import fitted
 from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.errors import ModelLoadError
 from infra.settings import EngineKind
@@ -18,6 +20,12 @@ __all__ = ["ENGINES", "EngineEntry", "EngineKind", "available_threads", "load_en
 logger = logging.getLogger(__name__)
 
 
+def _three_copies(request: EngineRequest) -> float:
+    """The file as it is read, the graph made of it, and the weights as the engine wants them."""
+    del request
+    return 3.0
+
+
 @dataclass(frozen=True, slots=True)
 class EngineEntry:
     """What is known of an engine without loading it; everything that imports its library happens in a function.
@@ -25,8 +33,10 @@ class EngineEntry:
     name: as in detector.engine; extra: of windhover, which installs what it needs; why_not: why it cannot be used here
     (not installed, no GPU …) in words that end in what to do, None when it can; identity: library version and device,
     for a machine's fingerprint; ways: how a request can be run on it, the preferred way first, each in a precision the
-    request allows (auto allows all), given whether the graph leaves the number of tiles open; load: see EngineRequest.
-    ``why_not`` and ``identity`` are quick and do not raise.
+    request allows (auto allows all), given whether the graph leaves the number of tiles open; load: see EngineRequest;
+    copies: about how many times the weights it holds in the host's memory; gpu: it computes on a GPU, so where it can
+    be used, engines on the CPU are not measured; passed_over: why auto leaves it out although it can be asked for by
+    name, None when it does not. ``why_not``, ``passed_over`` and ``identity`` are quick and do not raise.
     """
 
     name: str
@@ -35,6 +45,18 @@ class EngineEntry:
     identity: Callable[[], str]
     ways: Callable[[EngineRequest, bool], Sequence[Way]]
     load: Callable[[EngineRequest], Engine]
+    copies: Callable[[EngineRequest], float] = _three_copies
+    gpu: bool = False
+    passed_over: Callable[[], str | None] = lambda: None
+
+    def open(self, request: EngineRequest) -> Engine:
+        """Load ``request`` with as many streams as memory has room for. Raises ModelLoadError, also without room."""
+        return self.load(fitted(self.name, request, self.copies))
+
+    def preferred(self, request: EngineRequest, why: str) -> EngineRequest:
+        """``request`` in the way the engine prefers; as it stands when it has no way, for ``load`` to say why."""
+        way = next(iter(self.ways(request, False)), None)
+        return replace(request, why=why) if way is None else request.run_as(way, why)
 
 
 def why_not_installed(module: str, extra: str) -> str | None:
@@ -82,12 +104,53 @@ ENGINES: Mapping[str, EngineEntry] = {
     entry.name: entry
     for entry in (
         EngineEntry(
+            name="onnxruntime_cuda",
+            extra="cuda",
+            why_not=gpus.why_no_onnxruntime_cuda,
+            identity=lambda: gpus.gpu_identity("onnxruntime-gpu", "onnxruntime"),
+            ways=lambda request, dynamic: gpus.gpu_ways("onnxruntime_cuda", ("f32", "f16"), request, dynamic),
+            load=gpus.load_onnxruntime_cuda,
+            gpu=True,
+        ),
+        EngineEntry(
+            name="torch",
+            extra="torch",
+            why_not=gpus.why_no_torch,
+            identity=lambda: gpus.gpu_identity("torch"),
+            ways=lambda request, dynamic: gpus.gpu_ways("torch", ("f16", "f32", "bf16"), request, dynamic),
+            load=gpus.load_torch,
+            gpu=True,
+            passed_over=gpus.passed_over_without_gpu,
+        ),
+        EngineEntry(
+            name="tensorrt",
+            extra="cuda",
+            why_not=gpus.why_no_tensorrt,
+            identity=lambda: gpus.gpu_identity("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
+            ways=lambda request, dynamic: gpus.gpu_ways("tensorrt", ("f16", "f32"), request, False),
+            load=gpus.load_tensorrt,
+            gpu=True,
+            passed_over=gpus.passed_over_for_minutes,
+        ),
+        EngineEntry(
+            name="onnxruntime_tensorrt",
+            extra="cuda",
+            why_not=gpus.why_no_onnxruntime_tensorrt,
+            identity=lambda: gpus.gpu_identity("onnxruntime-gpu", "onnxruntime"),
+            ways=lambda request, dynamic: gpus.gpu_ways("onnxruntime_tensorrt", ("f16", "f32"), request, False),
+            load=gpus.load_onnxruntime_tensorrt,
+            gpu=True,
+            passed_over=gpus.passed_over_for_minutes,
+        ),
+        EngineEntry(
             name="openvino",
             extra="cpu",
             why_not=lambda: why_not_installed("openvino", "cpu"),
             identity=lambda: package_version("openvino"),
             ways=_openvino_ways,
             load=_load_openvino,
+            # Measured with 190 MB of weights: 2.2 in f32, 2.0 in bf16, however many streams.
+            copies=lambda request: 2.3,
         ),
         EngineEntry(
             name="onnxruntime",
@@ -96,6 +159,8 @@ ENGINES: Mapping[str, EngineEntry] = {
             identity=lambda: package_version("onnxruntime", "onnxruntime-gpu"),
             ways=_onnxruntime_ways,
             load=_load_onnxruntime,
+            # Measured with 190 MB of weights; every session has its own.
+            copies=lambda request: 3.1 * (request.streams or request.threads),
         ),
     )
 }
@@ -118,7 +183,7 @@ def usable_engines(kind: EngineKind) -> list[EngineEntry]:
         if entry is None or why_not is not None:
             raise ModelLoadError(f"engine {kind} cannot be used: {why_not}; or set detector.engine to auto")
         return [entry]
-    reasons = {entry.name: entry.why_not() for entry in ENGINES.values()}
+    reasons = {entry.name: entry.why_not() or entry.passed_over() for entry in ENGINES.values()}
     usable = [ENGINES[name] for name, why_not in reasons.items() if why_not is None]
     if not usable:
         listed = "; ".join(f"{name}: {why_not}" for name, why_not in reasons.items())
@@ -126,20 +191,33 @@ def usable_engines(kind: EngineKind) -> list[EngineEntry]:
     return usable
 
 
-def load_engine(kind: EngineKind, request: EngineRequest) -> Engine:
+def load_engine(kind: EngineKind, request: EngineRequest, check: Callable[[Engine], object] | None = None) -> Engine:
     """The engine ``kind``, or with ``auto`` the preferred one that can be used here and can load the model.
 
-    Raises ModelLoadError when none can be used (naming the extra to install) or none can load the model.
+    ``check`` raises ModelLoadError when a loaded engine will not do. Raises ModelLoadError when none can be used
+    (naming the extra to install) or none can load the model.
     """
     usable = usable_engines(kind)
-    if kind != "auto":
-        return usable[0].load(request)
-    refusals: list[str] = []
+    refusals: dict[str, None] = {}
     for entry in usable:
         why = "the next best engine, because another refused the model" if refusals else "the preferred engine"
         try:
-            return entry.load(replace(request, why=why))
+            return open_checked(entry, entry.preferred(request, "asked for" if kind != "auto" else why), check)
         except ModelLoadError as error:
-            logger.warning("engine %s cannot load the model, trying the next one", entry.name, exc_info=error)
-            refusals.append(str(error))
+            if kind != "auto":
+                raise
+            logger.warning("engine %s cannot load the model, trying the next one: %s", entry.name, error)
+            refusals[str(error)] = None
     raise ModelLoadError("; ".join(refusals))
+
+
+def open_checked(entry: EngineEntry, request: EngineRequest, check: Callable[[Engine], object] | None) -> Engine:
+    """``request`` on the engine of ``entry``, closed again when ``check`` raises."""
+    engine = entry.open(request)
+    try:
+        if check is not None:
+            check(engine)
+    except BaseException:
+        engine.close()
+        raise
+    return engine

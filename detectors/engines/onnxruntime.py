@@ -29,8 +29,10 @@ class OnnxRuntimeEngine:
 
     def __init__(self, request: EngineRequest) -> None:
         """Raises ModelLoadError when ONNX Runtime cannot load the model, or not compute in the precision asked for."""
-        if request.precision == "bf16":
-            raise ModelLoadError("precision bf16: ONNX Runtime computes in f32 on the CPU; choose f32 or auto")
+        if request.precision not in ("auto", "f32"):
+            raise ModelLoadError(
+                f"precision {request.precision}: ONNX Runtime computes in f32 on the CPU; choose f32 or auto"
+            )
         streams = request.streams or request.threads
         try:
             sessions = [self._session(request, max(1, request.threads // streams)) for _ in range(streams)]

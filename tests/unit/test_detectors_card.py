@@ -33,7 +33,7 @@ def test_a_short_card_is_enough(tmp_path: Path) -> None:
     card = read_card(write(tmp_path))
     assert (card.layout, card.input.channels, card.input.letterbox, card.input.pad) == (None, "rgb", "center", 114)
     assert card.input.scale == pytest.approx(1 / 255)
-    assert (card.merge.method, card.precision, card.tiling.mode) == ("nms", "f32", "fixed")
+    assert (card.merge.method, card.precision, card.tiling.mode) == ("nms", "auto", "fixed")
     assert [(one.name, one.max_size_m) for one in card.classes] == [("kite", 2.5), ("gull", None)]
 
 

@@ -1,0 +1,102 @@
+"""Two engines as one: a batch the first one fails on is given to the next, which is loaded when it is first needed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from detectors.arrays import ImageArray, Outputs
+from detectors.engines.port import Engine
+from detectors.errors import InferenceError, ModelLoadError
+from infra.telemetry import metrics
+
+logger = logging.getLogger(__name__)
+
+FAILURES_IN_A_ROW = 5
+"""After so many batches in a row that one engine failed on and the other did not, the other serves from then on."""
+
+
+class FallbackEngine:
+    """See :class:`detectors.engines.port.Engine`. Batch size and callers are those of the first engine for good."""
+
+    def __init__(self, first: Engine, load_next: Callable[[], Engine], why: str | None = None) -> None:
+        """``load_next`` raises ModelLoadError when there is no other; ``why``: why ``first`` was chosen, in words."""
+        self._serving = first
+        self._other: Engine | None = None
+        self._load_next = load_next
+        self._no_other: ModelLoadError | None = None
+        self._why = why
+        self._failed_in_a_row = 0
+        self._lock = threading.Lock()
+        self.batch_size = first.batch_size
+        self.parallel = first.parallel
+
+    @property
+    def name(self) -> str:
+        """The engine that serves now."""
+        return self._serving.name
+
+    @property
+    def reason(self) -> str:
+        """See :class:`detectors.engines.port.Engine`."""
+        return self._serving.reason if self._why is None else f"{self._why}; {self._serving.reason}"
+
+    def run(self, tiles: ImageArray) -> Outputs:
+        """See :class:`detectors.engines.port.Engine`. Raises InferenceError when both engines fail on ``tiles``."""
+        engine = self._serving
+        try:
+            outputs = engine.run(tiles)
+        except InferenceError as error:
+            return self._run_on_other(engine, tiles, error)
+        if self._failed_in_a_row:
+            with self._lock:
+                self._failed_in_a_row = 0
+        return outputs
+
+    def _run_on_other(self, failed: Engine, tiles: ImageArray, error: InferenceError) -> Outputs:
+        metrics.ENGINE_FAILURES.labels(failed.name).inc()
+        other = self._other_than(failed, error)
+        logger.warning("engine %s failed on %d tiles, trying %s: %s", failed.name, len(tiles), other.name, error)
+        try:
+            outputs = other.run(tiles)
+        except InferenceError as second:
+            metrics.ENGINE_FAILURES.labels(other.name).inc()
+            raise InferenceError(f"{error}; and engine {other.name} after it: {second}") from second
+        with self._lock:
+            self._count(failed, other, error)
+        return outputs
+
+    def _other_than(self, failed: Engine, error: InferenceError) -> Engine:
+        """The engine that is not ``failed``, loaded now if need be. Raises InferenceError when there is none."""
+        with self._lock:
+            if self._no_other is not None:
+                raise InferenceError(f"{error}; no other engine can take over: {self._no_other}") from error
+            if self._other is None:
+                try:
+                    self._other = self._load_next()
+                except ModelLoadError as why_not:
+                    logger.error("engine %s failed and no other can take over: %s", failed.name, why_not)
+                    self._no_other = why_not
+                    raise InferenceError(f"{error}; no other engine can take over: {why_not}") from error
+            return self._serving if failed is self._other else self._other
+
+    def _count(self, failed: Engine, other: Engine, error: InferenceError) -> None:
+        """Count a batch ``other`` saved; with too many in a row it serves from now on."""
+        if failed is not self._serving:
+            return
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row < FAILURES_IN_A_ROW:
+            return
+        logger.error(
+            "engine %s failed %d times in a row, %s serves from now on", failed.name, FAILURES_IN_A_ROW, other.name
+        )
+        self._why = f"engine {failed.name} failed {FAILURES_IN_A_ROW} times in a row ({error})"
+        self._serving, self._other = other, failed
+        self._failed_in_a_row = 0
+
+    def close(self) -> None:
+        """See :class:`detectors.engines.port.Engine`."""
+        self._serving.close()
+        if self._other is not None:
+            self._other.close()

@@ -1,0 +1,67 @@
+"""Models that one engine fails on, for tests of what happens then: real graphs, real engines, real errors."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import yaml
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.support_graphs import write_model
+
+Trouble = Literal["onnxruntime", "both"]
+
+
+def write_failing_model(folder: Path, trouble: Trouble) -> Path:
+    """The card of a model that answers as that of support_graphs, but fails on tiles that are nearly white.
+
+    onnxruntime: it takes a value from beyond the end of a list, which ONNX Runtime refuses while OpenVINO gives 0;
+    both: it asks for the best 3 of a list of 2, which both refuse.
+    """
+    card = write_model(folder)
+    path = folder / "model.onnx"
+    model = onnx.load(path)
+    graph = model.graph
+    for node in graph.node:
+        node.output[:] = ["answer" if name == graph.output[0].name else name for name in node.output]
+    last = graph.output[0].name
+    white = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Greater", ["mean", "nearly_white"], ["is_white"]),
+        helper.make_node("Cast", ["is_white"], ["place"], to=TensorProto.INT64),
+    ]
+    graph.initializer.append(numpy_helper.from_array(np.float32(0.95), "nearly_white"))
+    steps = _beyond_the_end(graph, last) if trouble == "onnxruntime" else _more_than_there_are(graph, last)
+    graph.node.extend([*white, *steps])
+    path.write_bytes(model.SerializeToString())
+    fields = yaml.safe_load(card.read_text(encoding="utf-8"))
+    fields["sha256"] = sha256(path.read_bytes()).hexdigest()
+    card.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    return card
+
+
+def _beyond_the_end(graph: onnx.GraphProto, last: str) -> list[onnx.NodeProto]:
+    graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), "list"))
+    graph.initializer.append(numpy_helper.from_array(np.array([-1, 1, 1], np.int64), "column"))
+    return [
+        helper.make_node("Gather", ["list", "place"], ["taken"]),
+        helper.make_node("Reshape", ["taken", "column"], ["zero"]),
+        helper.make_node("Add", ["answer", "zero"], [last]),
+    ]
+
+
+def _more_than_there_are(graph: onnx.GraphProto, last: str) -> list[onnx.NodeProto]:
+    graph.initializer.append(numpy_helper.from_array(np.array([0], np.int64), "first_axis"))
+    graph.initializer.append(numpy_helper.from_array(np.array([2], np.int64), "two"))
+    graph.initializer.append(numpy_helper.from_array(np.array([5, -5], np.float32), "list"))
+    return [
+        helper.make_node("ReduceSum", ["place", "first_axis"], ["white_tiles"], keepdims=1),
+        helper.make_node("Add", ["white_tiles", "two"], ["wanted"]),
+        helper.make_node("TopK", ["list", "wanted"], ["best", "places"]),
+        helper.make_node("ReduceSum", ["best"], ["zero"], keepdims=0),
+        helper.make_node("Add", ["answer", "zero"], [last]),
+    ]

@@ -1,0 +1,304 @@
+"""What is fastest is found by measuring, kept only when it answers as f32 does, and remembered per machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detectors.agreement import disagreement
+from detectors.arrays import ImageArray, Outputs
+from detectors.card import InputCard, default_card_path
+from detectors.engines.choose import ENGINES
+from detectors.engines.port import Engine, EngineRequest, Way
+from detectors.engines.remembered import MachineKey, Memory, processor_of
+from detectors.engines.sample_tiles import sample_tiles
+from detectors.engines.tuning import Measured, Tuned, Tuner
+from detectors.errors import InferenceError, ModelLoadError
+from detectors.heads.yolov8 import YoloV8Head
+from detectors.loading import LoadRequest, load_model, measure_model
+from tests.support_graphs import GraphSpec, write_model
+
+TILES = sample_tiles(64, 64, 3)
+PREFERRED, FAST, WRONG, BROKEN = (
+    Way("one", "f32"),
+    Way("one", "bf16"),
+    Way("one", "f16"),
+    Way("two", "f32"),
+)
+
+
+@dataclass
+class Paced:
+    """An engine that takes a known time for a tile; ``shift`` is added to its answers."""
+
+    seconds_per_tile: float
+    shift: float = 0.0
+    fails: bool = False
+    name: str = "paced"
+    reason: str = "for a test"
+    batch_size: int = 2
+    parallel: int = 1
+    closed: bool = False
+
+    def run(self, tiles: ImageArray) -> Outputs:
+        if self.fails:
+            raise InferenceError("it always fails")
+        time.sleep(self.seconds_per_tile * len(tiles))
+        return (np.full((len(tiles), 1), 0.5 + self.shift, np.float32),)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def differs(exact: Outputs, other: Outputs) -> str | None:
+    return "too far" if np.abs(exact[0] - other[0]).max() > 0.1 else None
+
+
+def tuned_over(engines: dict[Way, Paced], seconds: float = 1.0) -> tuple[Engine, Tuned]:
+    return Tuner(engines.__getitem__, TILES, differs, seconds).tune(list(engines))
+
+
+def test_a_clear_win_leaves_the_preferred_way_and_the_others_are_closed() -> None:
+    engines = {PREFERRED: Paced(0.01), FAST: Paced(0.004)}
+    engine, tuned = tuned_over(engines)
+    assert (engine, tuned.way) == (engines[FAST], FAST)
+    assert (engines[PREFERRED].closed, engines[FAST].closed) == (True, False)
+    rates = {one.way: one.tiles_per_s or 0 for one in tuned.measured}
+    assert rates[FAST] == pytest.approx(250, rel=0.35)
+    assert "fastest of 2 measured" in tuned.sentence()
+    assert "next one f32" in tuned.sentence()
+
+
+def test_what_is_hardly_faster_does_not_leave_the_preferred_way() -> None:
+    _, tuned = tuned_over({PREFERRED: Paced(0.0200), FAST: Paced(0.0199)}, 1.5)
+    assert tuned.way == PREFERRED
+
+
+def test_fast_but_different_answers_and_engines_that_fail_are_not_used() -> None:
+    engines = {PREFERRED: Paced(0.01), WRONG: Paced(0.001, shift=0.3), BROKEN: Paced(0.001, fails=True)}
+    _, tuned = tuned_over(engines)
+    notes = {one.way: one.note for one in tuned.measured}
+    assert tuned.way == PREFERRED
+    assert notes[WRONG] == "not used: too far"
+    assert "it always fails" in notes[BROKEN]
+    assert engines[WRONG].closed
+    assert engines[BROKEN].closed
+
+
+def test_relatives_of_what_is_far_behind_are_not_tried() -> None:
+    slow, relative = Way("two", "f32"), Way("two", "f32", 1)
+    engines = {PREFERRED: Paced(0.002), slow: Paced(0.02), relative: Paced(0.0001)}
+    _, tuned = tuned_over(engines)
+    assert tuned.way == PREFERRED
+    assert "two f32 is far behind" in {one.way: one.note for one in tuned.measured}[relative]
+
+
+def test_when_nothing_runs_every_reason_is_told() -> None:
+    with pytest.raises(ModelLoadError, match=r"one f32: .*it always fails; two f32: .*it always fails"):
+        tuned_over({PREFERRED: Paced(0.01, fails=True), BROKEN: Paced(0.01, fails=True)})
+
+
+def test_a_very_slow_model_is_not_measured_for_ever() -> None:
+    start = time.perf_counter()
+    _, tuned = tuned_over({PREFERRED: Paced(0.2), FAST: Paced(0.2), Way("two", "f32"): Paced(0.2)}, 0.1)
+    assert tuned.way == PREFERRED
+    assert any("time was up" in one.note for one in tuned.measured)
+    assert time.perf_counter() - start < 5
+
+
+def yolov8(rows: list[tuple[float, float, float]]) -> Outputs:
+    """One tile with boxes of 20 pixels at (x, y) with a score, of one class."""
+    return (np.array([[[x, y, 20, 20, score] for x, y, score in rows]], np.float32).transpose(0, 2, 1),)
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ([(100, 100, 0.9), (300, 300, 0.4)], None),
+        ([(100.2, 100, 0.91), (300, 300, 0.38)], None),
+        ([(300, 300, 0.4), (100, 100, 0.9)], None),
+        ([(100, 100, 0.85), (300, 300, 0.35)], "in the mean"),
+        ([(100, 100, 0.9)], "in the mean"),
+        ([(103, 100, 0.9), (300, 300, 0.4)], "boxes overlap"),
+        ([(100, 100, 0.9), (300, 300, 0.4), (500, 500, 0.8)], "in the mean"),
+        ([(100, 100, float("nan"))], "not numbers"),
+    ],
+)
+def test_answers_agree_within_limits_in_any_order(other: list[tuple[float, float, float]], says: str | None) -> None:
+    head = YoloV8Head(640, 640, 1)
+    found = disagreement(head, yolov8([(100, 100, 0.9), (300, 300, 0.4)]), yolov8(other), 0.5)
+    assert found is None if says is None else says in (found or "")
+
+
+def test_one_answer_lost_among_many_is_too_much() -> None:
+    head = YoloV8Head(640, 640, 1)
+    many = [(30.0 * n, 30.0 * m, 0.9) for n in range(1, 20) for m in range(1, 6)]
+    assert disagreement(head, yolov8(many), yolov8(many), 0.5) is None
+    assert "a score differs from f32 by 0.90" in (disagreement(head, yolov8(many), yolov8(many[1:]), 0.5) or "")
+
+
+def key(**changes: object) -> MachineKey:
+    request = EngineRequest(Path("model.onnx"), InputCard(width=64, height=64), 2, "auto")
+    return MachineKey.of("m", "00" * 32, "auto", replace(request, **changes), [ENGINES["openvino"]])  # type: ignore[arg-type]  # fields by name
+
+
+TUNED = Tuned(FAST, (Measured(PREFERRED, 10.0), Measured(FAST, 20.0), Measured(WRONG, None, "not used: too far")))
+
+
+def test_what_was_measured_is_remembered_for_this_key_only(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "not-there-yet")
+    assert memory.recall(key()) is None
+    memory.remember(key(), TUNED)
+    assert memory.recall(key()) == TUNED
+    assert memory.recall(key(threads=3)) is None
+    assert memory.recall(key(precision="f32")) is None
+    Memory(None).remember(key(), TUNED)
+    assert Memory(None).recall(key()) is None
+
+
+def spoil_key(text: str) -> str:
+    found = json.loads(text)
+    found["key"]["threads"] = 64
+    return json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda text: text[:-20], "cannot be read"),
+        (lambda text: "{}", "cannot be read"),
+        (lambda text: text.replace('"f32"', '"f31"'), "cannot be read"),
+        (spoil_key, "not of this model and machine"),
+    ],
+)
+def test_damaged_and_foreign_files_are_ignored_with_a_warning(
+    tmp_path: Path, spoil: Callable[[str], str], says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = Memory(tmp_path)
+    memory.remember(key(), TUNED)
+    (path,) = tmp_path.iterdir()
+    path.write_text(spoil(path.read_text()))
+    with caplog.at_level(logging.WARNING):
+        assert memory.recall(key()) is None
+    assert says in caplog.text
+    memory.remember(key(), TUNED)
+    assert memory.recall(key()) == TUNED
+
+
+def test_many_workers_remember_at_once_and_nobody_reads_half(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    memory.remember(key(), TUNED)
+
+    def both(_: int) -> Tuned | None:
+        memory.remember(key(), TUNED)
+        return memory.recall(key())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(both, range(200))) == {TUNED}
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_written_to_is_no_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("in the way")
+    Memory(tmp_path / "file").remember(key(), TUNED)
+    assert "cannot be kept" in caplog.text
+
+
+def test_the_processor_is_told_by_name_and_abilities(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    first = "processor\t: 0\nmodel name\t: Quick 9000\nflags\t\t: fpu avx2 avx512_bf16 sse\n"
+    cpuinfo.write_text(f"{first}\nprocessor\t: 1\nflags\t: amx_tile\n")
+    assert processor_of(cpuinfo) == ("Quick 9000", ["avx2", "avx512_bf16"])
+    assert processor_of(tmp_path / "none")[1] == []
+
+
+def test_sample_tiles_show_the_shipped_model_something() -> None:
+    model = load_model(LoadRequest(None, "onnxruntime"))
+    card = model.card.input
+    tiles = sample_tiles(card.width, card.height, 3)
+    assert (tiles.shape, tiles.dtype) == ((3, card.height, card.width, 3), np.uint8)
+    assert (tiles == sample_tiles(card.width, card.height, 3)).all()
+    best = model.infer(tiles)[0][:, 4:].max(axis=(1, 2))
+    model.close()
+    assert (best > 0.5).all()
+
+
+def test_a_model_is_measured_once_and_then_remembered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "detectors.engines.choose.ENGINES", {name: ENGINES[name] for name in ("openvino", "onnxruntime")}
+    )
+    card = write_model(tmp_path / "model", GraphSpec())
+    wanted = LoadRequest(card, threads=2, measure_s=0.5, memory=tmp_path / "memory")
+    with caplog.at_level(logging.INFO, "detectors.loading"):
+        first = load_model(wanted)
+    assert "measured how rectangles 1.0.0 runs fastest" in caplog.text
+    assert " measured" in first.engine.reason
+    start = time.perf_counter()
+    again = load_model(wanted)
+    assert time.perf_counter() - start < 2
+    assert "measured earlier" in again.engine.reason
+    assert again.engine.name == first.engine.name
+    assert (again.infer(TILES_128)[0] == first.infer(TILES_128)[0]).all()
+    for model in (first, again):
+        model.close()
+
+
+TILES_128 = sample_tiles(128, 128, 2)
+
+
+def test_what_does_not_run_any_more_is_measured_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    card = write_model(tmp_path / "model", GraphSpec())
+    wanted = LoadRequest(card, "onnxruntime", threads=2, measure_s=0.3, memory=tmp_path / "memory")
+    load_model(wanted).close()
+    (path,) = (tmp_path / "memory").iterdir()
+    found = json.loads(path.read_text())
+    found["tuned"]["way"] = {"engine": "onnxruntime", "precision": "bf16", "streams": 0, "batch": 0}
+    path.write_text(json.dumps(found))
+    load_model(wanted).close()
+    assert "does not run any more" in caplog.text
+    assert json.loads(path.read_text())["tuned"]["way"]["precision"] == "f32"
+
+
+def test_nothing_is_measured_unless_asked(tmp_path: Path) -> None:
+    model = load_model(LoadRequest(write_model(tmp_path / "model"), memory=tmp_path / "memory"))
+    assert "computes in f32" in model.engine.reason
+    assert not (tmp_path / "memory").exists()
+    model.close()
+
+
+@pytest.mark.skipif(
+    "avx512_bf16" not in processor_of(Path("/proc/cpuinfo"))[1], reason="this processor does not compute in bf16"
+)
+def test_the_shipped_model_may_be_computed_in_bf16(tmp_path: Path) -> None:
+    """Of speed nothing is said here (the machine may be busy), but its answers in bf16 are within the limits."""
+    tuned = measure_model(LoadRequest(default_card_path(), "openvino", threads=2, measure_s=1.0, memory=tmp_path))
+    rows = {(one.way.precision, one.way.streams, one.way.batch): one for one in tuned.measured}
+    assert "not used" not in rows["bf16", 0, 0].note
+    assert rows["f32", 0, 0].tiles_per_s
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.parametrize("batch", [0, 1, 3])
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_every_way_of_running_gives_the_same_answers(tmp_path: Path, name: str, streams: int, batch: int) -> None:
+    card = write_model(tmp_path, GraphSpec())
+    request = EngineRequest(card.with_name("model.onnx"), InputCard(width=128, height=128), 2, "f32")
+    tiles = sample_tiles(128, 128, 7)
+    usual = ENGINES[name].open(request)
+    (expected,) = usual.run(tiles)
+    usual.close()
+    engine = ENGINES[name].open(request.run_as(Way(name, "f32", streams, batch), "a test"))
+    assert engine.batch_size % max(batch, 1) == 0
+    assert np.abs(engine.run(tiles)[0] - expected).max() < 1e-4
+    engine.close()
