@@ -19,6 +19,9 @@ from schemas.events import FrameCaptured
 
 LatePolicy = Literal["keep_all", "put_off", "give_up"]
 
+PUT_OFF_HEADER = "windhover-put-off"
+"""On live frames that were moved to the backfill: a replay may be answered again by a new version, these may not."""
+
 
 class DeadlineError(RecordError):
     """A live frame's turn came after its deadline, and the policy is to give such frames up."""
@@ -49,5 +52,11 @@ class Lateness:
 
 
 def put_off(record: InRecord) -> OutRecord:
-    """``record`` as it goes to the backfill: the same key, value and headers, so its ids stay the same."""
-    return OutRecord(topics.FRAMES_BACKFILL, record.key or "", record.value, record.headers)
+    """``record`` as it goes to the backfill: the same key, value and headers, so its ids stay the same, and a mark."""
+    headers = (*record.headers, (PUT_OFF_HEADER, b"1"))
+    return OutRecord(topics.FRAMES_BACKFILL, record.key or "", record.value, headers)
+
+
+def is_live(record: InRecord) -> bool:
+    """Whether ``record`` is a live frame, be it a late one that was put off: answered once, by whichever version."""
+    return record.topic == topics.FRAMES_LIVE or any(name == PUT_OFF_HEADER for name, _ in record.headers)

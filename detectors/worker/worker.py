@@ -27,7 +27,7 @@ from detectors.worker.committing import Committer
 from detectors.worker.flow import Flow
 from detectors.worker.guard import Guard
 from detectors.worker.lanes import Entry, Lane
-from detectors.worker.lateness import Lateness, put_off
+from detectors.worker.lateness import Lateness, is_live, put_off
 from detectors.worker.obtaining import ModelSource, Obtainer
 from detectors.worker.pipeline import InferencePipeline
 from detectors.worker.priorities import PriorityOrder
@@ -227,7 +227,7 @@ class _Run:
         if self._pass_over(entry, frame):
             return
         served = self._roster.assign(frame)
-        entry.answer = answer_key(frame, served.model.card, live=record.topic == topics.FRAMES_LIVE)
+        entry.answer = answer_key(frame, served.model.card, live=is_live(record))
         if not lane.window.add(entry.answer):
             self._roster.release(served)
             entry.answer = None

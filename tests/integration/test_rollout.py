@@ -20,6 +20,7 @@ import pytest
 from detectors.loading import LoadRequest, load_model
 from detectors.predict import Model
 from detectors.worker.activating import Order, activate, progress, roll_back, try_out
+from detectors.worker.lateness import put_off
 from detectors.worker.models_topic import ModelsState, activation_record, availability_key, read_models
 from detectors.worker.obtaining import ModelSource
 from detectors.worker.serving import share_place
@@ -349,6 +350,19 @@ async def test_a_replay_asks_the_new_version_again(fleet: Fleet) -> None:
     answers = await world.answers()
     assert [answer.model.version for answer in answers] == ["1.0.0", "2.0.0"]
     assert len({answer.id for answer in answers}) == 2
+
+
+async def test_a_live_frame_that_was_put_off_is_no_replay(fleet: Fleet) -> None:
+    world = fleet.world
+    frame, marker = await world.frame("drone", 1), await world.frame("drone", 2)
+    async with world.working(fleet.parts("a")):
+        await world.publish(frame)
+        await world.until(world.answers, 1)
+        await fleet.until("done", await fleet.activate("2.0.0"))
+        live = (await world.read(topics.FRAMES_LIVE))[0]
+        await world.publish_records(put_off(live), world.record(marker, topics.FRAMES_BACKFILL))
+        await world.until(world.answers, 2)
+    assert [answer.model.version for answer in await fleet.check([frame, marker])] == ["1.0.0", "2.0.0"]
 
 
 async def test_a_job_does_not_take_a_live_frame_s_answer(fleet: Fleet) -> None:
