@@ -56,8 +56,8 @@ class OpenVinoEngine:
             precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
             count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         except RuntimeError as error:
-            raise ModelLoadError(f"OpenVINO cannot load {request.path}: {error}") from error
-        self._outputs = range(len(compiled.outputs))
+            raise ModelLoadError(f"OpenVINO cannot load {request.path}: {_said(error)}") from error
+        self._shapes = [_shape_of_one(output, self._batch) for output in compiled.outputs]
         self._idle: queue.SimpleQueue[ov.InferRequest] = queue.SimpleQueue()
         # Twice as many as run at a time: the next tile waits in OpenVINO's own queue, not behind Python's lock.
         for _ in range(2 * count):
@@ -79,22 +79,28 @@ class OpenVinoEngine:
             missing = self._batch - len(tiles) % self._batch
             padded = np.concatenate((tiles, np.zeros((missing, *tiles.shape[1:]), np.uint8)))
             return tuple(output[: len(tiles)] for output in self.run(padded))
+        outputs = [None if shape is None else np.empty((len(tiles), *shape), np.float32) for shape in self._shapes]
         parts: list[_Outputs] = []
         under_way: deque[ov.InferRequest] = deque()
         try:
             for start in range(0, len(tiles), self._batch):
                 under_way.append(self._take_idle(under_way, parts))
-                batch = ov.Tensor(tiles[start : start + self._batch], shared_memory=True)
-                under_way[-1].set_input_tensor(self._picture, batch)
+                rows = slice(start, start + self._batch)
+                under_way[-1].set_input_tensor(self._picture, ov.Tensor(tiles[rows], shared_memory=True))
+                for index, output in enumerate(outputs):
+                    # The answer is written where the caller will read it, without a copy.
+                    if output is not None:
+                        under_way[-1].set_output_tensor(index, ov.Tensor(output[rows], shared_memory=True))
                 under_way[-1].start_async()
             while under_way:
                 self._idle.put(self._collect(under_way, parts))
         except RuntimeError as error:
-            raise InferenceError(f"OpenVINO failed on {len(tiles)} tiles: {error}") from error
+            raise InferenceError(f"OpenVINO failed on {len(tiles)} tiles: {_said(error)}") from error
         finally:
             for request in under_way:
                 self._idle.put(_stopped(request))
-        return tuple(np.concatenate(output) for output in zip(*parts, strict=True))
+        copied = iter([np.concatenate(output) for output in zip(*parts, strict=True)])
+        return tuple(next(copied) if output is None else output for output in outputs)
 
     def _take_idle(self, under_way: deque[ov.InferRequest], parts: list[_Outputs]) -> ov.InferRequest:
         """An idle request: from the pool, else this call's own oldest one when it is done, else the next to return."""
@@ -104,15 +110,38 @@ class OpenVinoEngine:
             return self._collect(under_way, parts) if under_way else self._idle.get()
 
     def _collect(self, under_way: deque[ov.InferRequest], parts: list[_Outputs]) -> ov.InferRequest:
-        """Wait for the oldest request under way and copy its outputs, so that it can be used again."""
+        """Wait for the oldest request under way and copy what it did not write in place, so that it can be reused."""
         oldest = under_way[0]
         oldest.wait()
-        parts.append([oldest.get_output_tensor(index).data.astype(np.float32) for index in self._outputs])
+        parts.append(
+            [
+                oldest.get_output_tensor(index).data.astype(np.float32)
+                for index, shape in enumerate(self._shapes)
+                if shape is None
+            ]
+        )
         return under_way.popleft()
 
     def close(self) -> None:
         """See :class:`detectors.engines.port.Engine`."""
         self._idle = queue.SimpleQueue()
+
+
+def _shape_of_one(output: ov.Output, batch: int) -> tuple[int, ...] | None:
+    """The shape of ``output`` for one tile where it is float32 and known beforehand, which lets it be written in place;
+    else None.
+    """
+    shape = output.partial_shape
+    if not shape.is_static or output.element_type != ov.Type.f32 or not len(shape) or shape[0].get_length() != batch:
+        return None
+    return tuple(dim.get_length() for dim in shape)[1:]
+
+
+def _said(error: RuntimeError) -> str:
+    """What OpenVINO says is wrong, without the places in its own source."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("Exception from", "Caught exception: Exception"))]
+    return " ".join(told) or str(error)
 
 
 def openvino_ways(request: EngineRequest, dynamic: bool) -> tuple[Way, ...]:
