@@ -105,7 +105,7 @@ async def _compare(folder: Path, model: Model, mix: Sequence[pictures.Picture], 
 
         async def bare() -> float:
             start = time.perf_counter()
-            await asyncio.to_thread(_run_engine, model, batches * mixes)
+            await asyncio.to_thread(run_engine, model, batches * mixes)
             return rate(count, start)
 
         return await take_turns(worker, bare, load.rounds)
@@ -124,11 +124,11 @@ def _batches(tiles: NDArray[np.uint8], size: int) -> list[NDArray[np.uint8]]:
 def _mixes(model: Model, batches: list[NDArray[np.uint8]], run_s: float) -> int:
     """How many times the bare engine goes through ``batches`` in ``run_s``, at least once."""
     start = time.perf_counter()
-    _run_engine(model, batches)
+    run_engine(model, batches)
     return max(1, round(run_s / (time.perf_counter() - start)))
 
 
-def _run_engine(model: Model, batches: list[NDArray[np.uint8]]) -> None:
+def run_engine(model: Model, batches: list[NDArray[np.uint8]]) -> None:
     """All ``batches`` through the engine, from as many threads as it wants."""
     waiting, lock, done = iter(batches), threading.Lock(), 0
 

@@ -1,0 +1,147 @@
+"""`windhover detect` on a GeoTIFF of 20,000 × 20,000 pixels: its memory, and its tiles per second over the engine's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+import cv2
+import numpy as np
+import orjson
+import rasterio
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from bench.detector import run_engine
+from bench.measure import rate
+from bench.processes import BenchError
+from bench.result import RATIO, Figure, Goal, Result
+from detectors.host import settle_process
+from detectors.loading import LoadRequest, load_model
+from detectors.options import FrameView
+from detectors.predict import Model
+from schemas.events import DetectOptions
+from training.scenes.render import render_scene
+from training.scenes.spec import SceneSpec
+
+MOST_MB = 1_500
+_SIDE, _QUICK_SIDE = 20_000, 5_000
+_SCENE_PX, _SCENES, _SEED = 2_000, 4, 940_000
+_BARE_S = 8.0
+# Pixels of 10 cm, somewhere in a zone of UTM.
+_PROFILE = {
+    "driver": "GTiff",
+    "count": 3,
+    "dtype": "uint8",
+    "tiled": True,
+    "blockxsize": 512,
+    "blockysize": 512,
+    "compress": "jpeg",
+    "jpeg_quality": 85,
+    "photometric": "ycbcr",
+    "interleave": "pixel",
+    "crs": "EPSG:32633",
+    "transform": rasterio.Affine(0.1, 0, 500_000, 0, -0.1, 5_000_000),
+}
+
+
+def run(quick: bool) -> Result:
+    """One run through the file, with the bare engine before and after; quick: a sixteenth of the file."""
+    settle_process()
+    side = _QUICK_SIDE if quick else _SIDE
+    scenes = [render_scene(SceneSpec(_SCENE_PX, _SCENE_PX, _SEED + number)).image for number in range(_SCENES)]
+    with tempfile.TemporaryDirectory(prefix="windhover-bench-") as folder:
+        large, small = Path(folder) / "large.tif", Path(folder) / "small.png"
+        _write(large, scenes, side)
+        cv2.imwrite(str(small), scenes[0][:640, :640])
+        model = load_model(LoadRequest())
+        tiles = _tiles(model, scenes[0])
+        started = _detect(small)
+        before = _bare(model, tiles)
+        found = _detect(large)
+        after = _bare(model, tiles)
+        engine = model.engine.name
+        model.close()
+        megabytes = large.stat().st_size / 1e6
+    bare = mean((before, after))
+    working = found.tiles / (found.wall_s - started.wall_s)
+    figures = (
+        Figure("peak memory of the process", found.peak_mb, "MB", Goal(MOST_MB, "below")),
+        Figure("peak memory on one tile", started.peak_mb, "MB"),
+        Figure("wall time", found.wall_s, "s"),
+        Figure("start and loading, within it", started.wall_s, "s"),
+        Figure("detect, once started", working, "tiles/s"),
+        Figure("bare engine", bare, "tiles/s"),
+        Figure("detect over bare engine", working / bare, RATIO),
+    )
+    note = (
+        f"{side}×{side} pixels, {found.tiles} tiles, {found.detections} detections, a JPEG-compressed tiled GeoTIFF of "
+        f"{megabytes:,.0f} MB made of {_SCENES} rendered scenes; windhover-small on {engine}. The bare engine runs the "
+        "same kind of tiles cut beforehand, before and after. Start and loading: the same command on one tile."
+    )
+    return Result("raster", "A very large GeoTIFF", figures, (note,))
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One `windhover detect`."""
+
+    wall_s: float
+    peak_mb: float
+    tiles: int
+    detections: int
+
+
+def _detect(path: Path) -> _Run:
+    """`windhover detect PATH` in a process of its own. Raises BenchError when it fails."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as notes:
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "windhover", "detect", str(path), "--json"]
+        process = subprocess.Popen(command, stdout=out, stderr=notes)
+        # As subprocess waits, but with what the kernel counted.
+        _, status, used = os.wait4(process.pid, 0)
+        wall_s = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            notes.seek(0)
+            raise BenchError(f"windhover detect ended with {process.returncode}: {notes.read().decode()[-500:]}")
+        out.seek(0)
+        answer = orjson.loads(out.read())
+    return _Run(wall_s, used.ru_maxrss * 1024 / 1e6, answer["tiles"], len(answer["detections"]))
+
+
+def _write(path: Path, scenes: Sequence[NDArray[np.uint8]], side: int) -> None:
+    """A picture of ``side`` × ``side`` pixels made of ``scenes``, each turned another way wherever it stands again."""
+    with rasterio.open(path, "w", width=side, height=side, **_PROFILE) as file:
+        for row in range(0, side, _SCENE_PX):
+            for column in range(0, side, _SCENE_PX):
+                number = (row * 7 + column * 3) // _SCENE_PX
+                piece = np.rot90(scenes[number % len(scenes)], number // len(scenes) % 4)
+                wide, high = min(_SCENE_PX, side - column), min(_SCENE_PX, side - row)
+                window = Window(column, row, wide, high)
+                file.write(np.ascontiguousarray(piece[:high, :wide, ::-1].transpose(2, 0, 1)), window=window)
+
+
+def _tiles(model: Model, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    view = FrameView(image.shape[1], image.shape[0])
+    return model.cut(image, model.plan(view, model.resolved(DetectOptions(), view)))
+
+
+def _bare(model: Model, tiles: NDArray[np.uint8]) -> float:
+    """Tiles per second of the engine alone."""
+    step = model.engine.batch_size
+    batches = [tiles[first : first + step] for first in range(0, len(tiles), step)]
+    run_engine(model, batches)
+    start = time.perf_counter()
+    times = 0
+    while time.perf_counter() - start < _BARE_S:
+        run_engine(model, batches)
+        times += 1
+    return rate(times * len(tiles), start)
