@@ -37,6 +37,7 @@ def in_half_precision(path: Path) -> onnx.ModelProto:
             f"{path} cannot be brought into half precision ({error}); use precision f32, or export it in half precision"
         ) from error
     _without_doubles(made.graph)
+    _without_rounding(made.graph)
     return made
 
 
@@ -64,3 +65,50 @@ def _without_doubles(graph: onnx.GraphProto) -> None:
         known.update(node.output)
     del graph.node[:]
     graph.node.extend(kept)
+
+
+def _without_rounding(graph: onnx.GraphProto) -> None:
+    """What goes from a float32 node to another one goes there as it is: the converter rounds it on the way."""
+    rounded: dict[str, str] = {}
+    exact: dict[str, str] = {}
+    for node in graph.node:
+        kind = next((one.i for one in node.attribute if one.name == "to"), None) if node.op_type == "Cast" else None
+        if kind == onnx.TensorProto.FLOAT16:
+            rounded[node.output[0]] = node.input[0]
+        elif kind == onnx.TensorProto.FLOAT and node.input[0] in rounded:
+            exact[node.output[0]] = rounded[node.input[0]]
+    answers = {one.name for one in graph.output}
+    for node in graph.node:
+        if node.op_type == "Cast" and node.output[0] in exact and node.output[0] in answers:
+            node.input[0] = exact[node.output[0]]
+        node.input[:] = [exact.get(name, name) for name in node.input]
+    kept = _needed(graph, answers)
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _needed(graph: onnx.GraphProto, answers: set[str]) -> list[onnx.NodeProto]:
+    """The nodes something comes of, each behind those it needs; the converter puts casts just anywhere."""
+    makers = {output: index for index, node in enumerate(graph.node) for output in node.output}
+    wanted = [makers[name] for name in answers if name in makers]
+    found: set[int] = set()
+    while wanted:
+        index = wanted.pop()
+        if index not in found:
+            found.add(index)
+            wanted.extend(makers[name] for name in _reads(graph.node[index]) if name in makers)
+    ordered: list[onnx.NodeProto] = []
+    waiting = sorted(found)
+    made: set[str] = set()
+    while waiting:
+        ready = [at for at in waiting if all(name in made or name not in makers for name in _reads(graph.node[at]))]
+        ordered.extend(graph.node[at] for at in ready)
+        made.update(name for at in ready for name in graph.node[at].output)
+        waiting = [at for at in waiting if at not in set(ready)]
+    return ordered
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    """The values ``node`` reads, those that graphs inside it read as well."""
+    inner = (each for one in node.attribute for graph in (one.g, *one.graphs) for each in graph.node)
+    return {*node.input, *(name for each in inner for name in _reads(each))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,7 @@ def tensorrt_provider(
 ) -> Provider:
     """TensorRT inside ONNX Runtime, which builds its engines when the model is loaded and keeps them in ``cache``.
 
-    ``shapes``: of each input for one tile, where their number is open; ``cache``: a folder for this model and card
-    alone, because the provider names its files after the graph, not after its weights.
+    ``shapes``: of each input for one tile, where their number is open; ``cache``: a folder for this model alone.
     """
     options = {
         "device_id": str(device),
@@ -181,14 +181,16 @@ def open_cuda(request: EngineRequest) -> OnnxRuntimeGpuEngine:
 
 
 def open_tensorrt(request: EngineRequest, cache: Path) -> OnnxRuntimeGpuEngine:
-    """ONNX Runtime's TensorRT provider; auto computes in f16. It takes minutes unless ``cache`` has the engine."""
+    """ONNX Runtime's TensorRT provider; auto computes in f16. It takes minutes unless ``cache`` has it."""
     model = picture_model(request, half=False)
     card = request.input
     shapes = {model.picture: (card.height, card.width, 3)}
     shapes.update({name: value.shape for name, value in request.constants.items()})
     batch = model.batch or request.batch or DEFAULT_BATCH
-    cache.mkdir(parents=True, exist_ok=True)
-    provider = tensorrt_provider(request.precision, {} if model.batch else shapes, batch, cache)
+    # The provider names its files after the graph, not after its weights: they need a folder for each model.
+    own = cache / sha256(model.data).hexdigest()[:16]
+    own.mkdir(parents=True, exist_ok=True)
+    provider = tensorrt_provider(request.precision, {} if model.batch else shapes, batch, own)
     return OnnxRuntimeGpuEngine("onnxruntime_tensorrt", request, model, provider)
 
 

@@ -41,7 +41,8 @@ class EngineRequest:
     path: the ONNX file; input: how pixels become the model's input; threads: CPU threads to use, at least 1;
     precision: what it may compute in; why: the reason for this engine, in words; constants: what the model takes
     beside the picture; streams: runs of the graph side by side, 0 leaves it to the engine; batch: tiles per run of a
-    graph that leaves their number open, 0 leaves it to the engine.
+    graph that leaves their number open, 0 leaves it to the engine; cache: the folder for what takes an engine minutes
+    to make, None for one in the user's home.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class EngineRequest:
     constants: ConstantInputs = field(default_factory=dict)
     streams: int = 0
     batch: int = 0
+    cache: Path | None = None
 
     def run_as(self, way: Way, why: str) -> EngineRequest:
         """The same request, to be run in ``way`` for the reason ``why``."""

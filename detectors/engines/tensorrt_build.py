@@ -24,6 +24,10 @@ _MAJOR = 10
 _TOLD = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR, trt.ILogger.Severity.WARNING)
 
 
+class NothingBuiltError(Exception):
+    """TensorRT gave up, for want of memory for example; another attempt may succeed."""
+
+
 class _Log(trt.ILogger):  # type: ignore[misc]  # TensorRT publishes no types
     """TensorRT's own warnings and errors, on standard error."""
 
@@ -62,6 +66,9 @@ def main() -> int:
     except ModelLoadError as error:
         _say(str(error))
         return REFUSED
+    except NothingBuiltError as error:
+        _say(str(error))
+        return 1
     return 0
 
 
@@ -87,7 +94,7 @@ def build(job: BuildJob) -> None:
     _say(f"building for {job.batch} tile(s) a run in {job.precision}")
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise RuntimeError("TensorRT built nothing; what it says stands above")
+        raise NothingBuiltError("TensorRT built nothing; what it says stands above")
     job.output.write_bytes(plan)
     _keep_timing_cache(config, job.timing_cache)
     _say(f"built {job.output.stat().st_size / 2**20:.0f} MiB")

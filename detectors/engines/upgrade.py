@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Protocol
 
-from detectors.engines.cuda import why_no_gpu
+from detectors.engines.gpus import why_no_tensorrt
 from detectors.engines.port import Engine, EngineRequest
 from detectors.errors import ModelLoadError
 from detectors.store.port import ModelStore
@@ -67,25 +67,15 @@ class Upgrade(Protocol):
 def upgrade_for(request: EngineRequest, cache: Path, model: ModelRef) -> Upgrade | None:
     """The upgrade for ``request``, whose artefacts lie in ``cache``; None where there is none for this machine.
 
-    None means: no TensorRT, no GPU it could use, or a precision it does not know; the log says which. Quick, but it
-    reads the model file.
+    None means: no TensorRT, or no GPU it could use; the log says which. Quick, but it reads the model file.
     """
-    why_not = why_no_upgrade()
+    why_not = why_no_tensorrt()
     if why_not is not None:
         logger.info("no TensorRT engine is made for %s %s: %s", model.name, model.version, why_not)
         return None
     from detectors.engines.tensorrt_upgrade import TensorRtUpgrade  # noqa: PLC0415 - only where it is installed
 
     return TensorRtUpgrade(request, cache, model)
-
-
-def why_no_upgrade() -> str | None:
-    """Why no TensorRT engine can be made here, in words, or None when it can."""
-    from detectors.engines.choose import why_not_installed  # noqa: PLC0415 - choose loads what this module offers
-
-    if why_not_installed("tensorrt", "") is not None:
-        return "TensorRT is not installed; pip install tensorrt-cu12"
-    return why_not_installed("onnx", "cuda") or why_no_gpu()
 
 
 async def obtain(upgrade: Upgrade, store: ModelStore | None, on_state: Callable[[UpgradeState], None]) -> Path:

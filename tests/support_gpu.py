@@ -1,0 +1,39 @@
+"""A machine with a GPU, as far as it can be pretended: a stand-in driver, compiled here, and a stand-in TensorRT."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from detectors.engines import cuda
+
+FAKES = Path(__file__).parent / "fakes"
+
+
+def compiled_driver(folder: Path) -> Path:
+    """The stand-in driver, compiled into ``folder``. Without a compiler tests are skipped, but fail where CI is set."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        reason = "no C compiler found; tests of the CUDA driver's calls need one"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    made = folder / "libcuda.so.1"
+    subprocess.run([compiler, "-shared", "-fPIC", "-Wall", "-Werror", "-o", made, FAKES / "libcuda.c"], check=True)
+    return made
+
+
+def pretend_gpu(driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process, and those it starts, find the stand-in driver and the stand-in TensorRT."""
+    monkeypatch.setattr(cuda, "LIBRARY", str(driver))
+    monkeypatch.syspath_prepend(str(FAKES))
+    paths = [str(FAKES), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
+    for name in list(sys.modules):
+        if name == "tensorrt" or name.startswith("detectors.engines.tensorrt"):
+            monkeypatch.delitem(sys.modules, name)
