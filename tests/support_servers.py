@@ -108,10 +108,14 @@ class Gate(LoopThread):
         """As if the server were gone: connections are lost, new ones refused."""
         self.run(self.closed())
 
-    def reopen(self) -> None:
-        """Pass everything again, on the same port."""
+    def go_on(self) -> None:
+        """Pass everything again, also what was held."""
         self._limit = None
         self.loop.call_soon_threadsafe(self._unlimited.set)
+
+    def reopen(self) -> None:
+        """As if the server were back, on the same port, with none of its connections."""
+        self.go_on()
         self.run(self.closed())
         self.run(self.opened())
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from detectors.errors import ModelStoreError, ModelStoreUnavailableError
 from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, Download, Progress
+from detectors.store.patience import patience
 from infra.s3_client import FAULTS, S3Connection, code_of, hints, status_of
 from infra.settings import ModelStoreSettings
 
@@ -20,6 +21,18 @@ _HINTS = hints("MODELS")
 # A part is held in memory; S3 takes at most 10,000 of them.
 _PART_BYTES = 16 * CHUNK_BYTES
 _MAX_PARTS = 10_000
+
+
+class _Sent(BytesIO):
+    """Bytes on their way; tells when the client takes some of them."""
+
+    def __init__(self, data: bytes, moved: Callable[[], None]) -> None:
+        super().__init__(data)
+        self._moved = moved
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._moved()
+        return super().read(size)
 
 
 class S3Blobs:
@@ -76,8 +89,9 @@ class S3Blobs:
         condition = {"IfNoneMatch": "*"} if new else {}
         with self._translated("write"):
             try:
-                async with asyncio.timeout(self._settings.timeout_s):
-                    await client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data, **condition)
+                async with patience(self._settings.timeout_s) as moved:
+                    body = _Sent(data, moved)
+                    await client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=body, **condition)
             except ClientError as error:
                 if status_of(error) != 412:
                     raise
@@ -109,8 +123,8 @@ class S3Blobs:
                 raise
 
     async def _write_part(self, client: Any, place: dict[str, str], number: int, data: bytes) -> dict[str, object]:
-        async with asyncio.timeout(self._settings.timeout_s):
-            answer = await client.upload_part(**place, PartNumber=number, Body=data)
+        async with patience(self._settings.timeout_s) as moved:
+            answer = await client.upload_part(**place, PartNumber=number, Body=_Sent(data, moved))
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
     async def _chunks(self, body: Any) -> AsyncIterator[bytes]:  # the library's class is made at run time

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from yarl import URL
 
 from detectors.errors import ModelStoreError, ModelStoreUnavailableError
 from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, CountingReader, Download, Progress
+from detectors.store.patience import patience
 from infra.settings import ModelStoreSettings
 from schemas.errors import WindhoverError
 
@@ -59,21 +60,16 @@ class Web:
 
     async def upload(self, path: str, file: Path, body: Body, moved: Callable[[int, int], None]) -> None:
         """Send ``file``; ``moved`` is told how many bytes of how many went. Given up when it stands still."""
-        loop = asyncio.get_running_loop()
         total = file.stat().st_size
+        with self.translated(f"write {path}"):
+            async with patience(self._timeout_s) as still_moving:
 
-        def on_read(count: int) -> None:
-            # The client reads files in threads.
-            loop.call_soon_threadsafe(on_progress, count)
+                def on_read(count: int) -> None:
+                    still_moving()
+                    moved(count, total)
 
-        def on_progress(count: int) -> None:
-            with suppress(RuntimeError):  # it has just been given up, or has ended
-                deadline.reschedule(loop.time() + self._timeout_s)
-            moved(count, total)
-
-        with self.translated(f"write {path}"), CountingReader(file, on_read) as reader:
-            async with asyncio.timeout(self._timeout_s) as deadline:
-                await self._post(path, body(reader))
+                with CountingReader(file, on_read) as reader:
+                    await self._post(path, body(reader))
 
     async def close(self) -> None:
         """Close all connections; may be repeated."""
