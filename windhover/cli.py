@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from schemas.errors import WindhoverError
-from windhover.commands import dead, demo, detect, device, documents, migrate, model, services, topics
+from windhover.commands import dead, demo, detect, device, documents, migrate, model, quantize, services, topics
 from windhover.commands.context import Context
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ app.add_typer(device.app, name="device")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead.app, name="dead")
 app.add_typer(model.app, name="model")
+quantize.register(model.app)
 
 
 def main() -> None:
