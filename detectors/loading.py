@@ -11,7 +11,7 @@ from pathlib import Path
 
 from detectors.agreement import disagreement
 from detectors.arrays import Outputs
-from detectors.card import Precision, default_card_path, read_card, verified_model_file
+from detectors.card import ModelCard, Precision, default_card_path, read_card, verified_model_file
 from detectors.engines.choose import (
     EngineKind,
     available_threads,
@@ -71,6 +71,22 @@ def load_model(wanted: LoadRequest) -> Model:
     return Model(loading.card, FallbackEngine(engine, load_next, why), loading.head)
 
 
+def request_of(wanted: LoadRequest) -> tuple[ModelCard, EngineRequest]:
+    """The card of the model asked for, and what an engine is asked to load. Raises ModelLoadError as the card does."""
+    loading = _Loading(wanted)
+    return loading.card, loading.request
+
+
+def load_on(wanted: LoadRequest, open_engine: Callable[[], Engine]) -> Model:
+    """The model asked for on the engine ``open_engine`` loads, checked with a first run, whatever ``wanted`` names.
+
+    Raises ModelLoadError when it cannot be loaded or its outputs do not fit.
+    """
+    loading = _Loading(wanted)
+    engine = loading.checked(open_engine())
+    return Model(loading.card, FallbackEngine(engine, loading.next_after(engine.name), None), loading.head)
+
+
 def measure_model(wanted: LoadRequest) -> Tuned:
     """What is measured now of the ways to run the model asked for; it is remembered for its next load.
 
@@ -99,14 +115,24 @@ class _Loading:
         self._about = read_onnx_file(file)
         self._prompt = read_prompt(self.card, path)
         self._dynamic = picture_of(self._about.inputs, file).shape[:1] == (None,)
-        self._request = EngineRequest(
+        self.request = EngineRequest(
             file,
             self.card.input,
             wanted.threads or available_threads(),
             wanted.precision or self.card.precision,
             constants=constant_inputs(self._about, self.card.input, file, self._prompt),
+            cache=wanted.memory,
         )
         self._memory = Memory(wanted.memory)
+
+    def checked(self, engine: Engine) -> Engine:
+        """``engine``, closed again when it does not fit. Raises ModelLoadError then."""
+        try:
+            self._check(engine)
+        except BaseException:
+            engine.close()
+            raise
+        return engine
 
     def engine(self) -> tuple[Engine, str | None]:
         """The engine to run the model on; why it was chosen, where the engine itself does not say it."""
@@ -126,7 +152,7 @@ class _Loading:
     def preferred(self) -> Engine:
         """The preferred engine that runs the model, checked."""
         try:
-            return load_engine(self._wanted.engine, self._request, self._check)
+            return load_engine(self._wanted.engine, self.request, self._check)
         except ModelLoadError as error:
             opset = self._about.opset
             if opset in _OPSETS:
@@ -141,7 +167,7 @@ class _Loading:
         usable = usable_engines(self._wanted.engine)
         if any(entry.gpu for entry in usable if entry.name == preferred):
             usable = [entry for entry in usable if entry.gpu]
-        return [way for entry in usable for way in entry.ways(self._request, self._dynamic)]
+        return [way for entry in usable for way in entry.ways(self.request, self._dynamic)]
 
     def tuned(self, seconds: float, ways: Sequence[Way]) -> tuple[Engine, Tuned]:
         """The fastest of ``ways``, measured now in about so many ``seconds``, loaded; it is remembered."""
@@ -167,7 +193,7 @@ class _Loading:
             others = [entry for entry in usable_engines("auto") if entry.name != name]
             if not others:
                 raise ModelLoadError("no other engine is installed; install windhover[cpu]")
-            request = replace(self._request, precision="f32")
+            request = replace(self.request, precision="f32")
             refusals = []
             for entry in others:
                 try:
@@ -181,14 +207,14 @@ class _Loading:
     @cached_property
     def _key(self) -> MachineKey:
         usable = usable_engines(self._wanted.engine)
-        return MachineKey.of(self.card.name, self.card.sha256, self._wanted.engine, self._request, usable)
+        return MachineKey.of(self.card.name, self.card.sha256, self._wanted.engine, self.request, usable)
 
     def _open(self, way: Way) -> Engine:
         """The engine of ``way``, checked. Raises ModelLoadError when it cannot be used (any more)."""
         entry = next((one for one in usable_engines(self._wanted.engine) if one.name == way.engine), None)
         if entry is None:
             raise ModelLoadError(f"engine {way.engine} is not asked for, or cannot be used")
-        return open_checked(entry, self._request.run_as(way, str(way)), self._check)
+        return open_checked(entry, self.request.run_as(way, str(way)), self._check)
 
     def _check(self, engine: Engine) -> None:
         """Find the head that reads ``engine``'s outputs, by a run on a blank and a noise tile.

@@ -31,8 +31,10 @@ from detectors.engines.port import EngineRequest
 from detectors.engines.tensorrt_job import BuildJob, engine_name
 from detectors.engines.upgrade import Upgrade, UpgradeState, obtain, upgrade_for
 from detectors.errors import InferenceError, ModelLoadError
+from detectors.loading import LoadRequest, load_model
 from detectors.store.folder import FolderBlobs
 from detectors.store.versions import VersionStore
+from detectors.upgrading import upgraded_model
 from infra.errors import TransientError
 from schemas.events import ModelRef
 from tests.support_gpu import compiled_driver, pretend_gpu
@@ -363,3 +365,31 @@ def test_damaged_notes_of_failures_count_for_nothing(tmp_path: Path, caplog: pyt
         assert made.build(threading.Event())
     assert "is damaged and counts for nothing" in caplog.text
     assert not made.path.with_suffix(".failed").exists()
+
+
+async def test_a_served_model_moves_to_its_tensorrt_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = write_model(tmp_path / "model", SPEC)
+    wanted = LoadRequest(card=card, memory=tmp_path / "memory")
+    states: list[UpgradeState] = []
+    model = await upgraded_model(wanted, None, tmp_path / "cache", states.append)
+    assert model is not None
+    assert (model.engine.name, states) == ("tensorrt", ["converting"])
+    slower = load_model(wanted)
+    assert slower.engine.name in ("openvino", "onnxruntime")
+    (one,), (other,) = slower.infer(tiles(3)), model.infer(tiles(3))
+    assert np.abs(one - other).max() < 1e-4
+    model.close()
+    slower.close()
+    assert await upgraded_model(replace(wanted, engine="openvino"), None, tmp_path, states.append) is None
+    monkeypatch.setenv("FAKE_CUDA_DEVICES", "0")
+    assert await upgraded_model(wanted, None, tmp_path, states.append) is None
+    assert states == ["converting"]
+
+
+async def test_an_engine_that_answers_wrongly_is_refused_and_the_other_serves_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = write_model(tmp_path / "model", SPEC)
+    monkeypatch.setattr("detectors.loading.objection", lambda *_: "the same answer for both tiles")
+    with pytest.raises(ModelLoadError, match="failed its first run: the same answer"):
+        await upgraded_model(LoadRequest(card=card), None, tmp_path / "cache", lambda _: None)
