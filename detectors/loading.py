@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from detectors.agreement import disagreement
-from detectors.arrays import Outputs
+from detectors.arrays import ImageArray, Outputs
 from detectors.card import ModelCard, Precision, default_card_path, read_card, verified_model_file
 from detectors.engines.choose import (
     EngineKind,
@@ -144,10 +144,38 @@ class _Loading:
         engine = self.preferred()
         ways = self.ways(engine.name)
         if self._wanted.measure_s <= 0 or len(ways) < 2:
-            return engine, None
+            return self._as_another_version(engine)
         engine.close()
         engine, tuned = self.tuned(self._wanted.measure_s, ways)
         return engine, tuned.sentence()
+
+    def _as_another_version(self, preferred: Engine) -> tuple[Engine, str | None]:
+        """The engine for a model that is not measured: as another version of it was measured to be fastest.
+
+        The ``preferred`` one when no version was, or when the answers are too far from the preferred one's, in f32.
+        """
+        known = self._memory.recall_other_version(self._key)
+        if known is None:
+            return preferred, None
+        try:
+            engine = self._open(known.way)
+        except ModelLoadError as error:
+            logger.warning("%s was fastest for another version but does not run this one: %s", known.way, error)
+            return preferred, None
+        against = self._objection_to(engine, preferred) if known.way.precision != self.request.precision else None
+        if against is not None:
+            logger.warning("%s was fastest for another version but is not used for this one: %s", known.way, against)
+            engine.close()
+            return preferred, None
+        preferred.close()
+        return engine, f"another version was {known.sentence()}"
+
+    def _objection_to(self, engine: Engine, exact: Engine) -> str | None:
+        """Why ``engine`` may not stand for ``exact``, or None."""
+        try:
+            return self._differs(exact.run(self._samples), engine.run(self._samples))
+        except InferenceError as error:
+            return str(error)
 
     def preferred(self) -> Engine:
         """The preferred engine that runs the model, checked."""
@@ -158,8 +186,8 @@ class _Loading:
             if opset in _OPSETS:
                 raise
             raise ModelLoadError(
-                f"{error}; the file is of opset {opset or 'unknown'}, engines read {_OPSETS[0]} to {_OPSETS[-1]} "
-                "without reserve: export it again with one of these"
+                f"{self.request.path} is of opset {opset or 'unknown'}, engines read {_OPSETS[0]} to {_OPSETS[-1]} "
+                f"without reserve: export it again with one of these ({' '.join(str(error).split())})"
             ) from error
 
     def ways(self, preferred: str) -> list[Way]:
@@ -172,8 +200,7 @@ class _Loading:
     def tuned(self, seconds: float, ways: Sequence[Way]) -> tuple[Engine, Tuned]:
         """The fastest of ``ways``, measured now in about so many ``seconds``, loaded; it is remembered."""
         start = time.perf_counter()
-        tiles = sample_tiles(self.card.input.width, self.card.input.height, _SAMPLE_TILES)
-        engine, tuned = Tuner(self._open, tiles, self._differs, seconds).tune(ways)
+        engine, tuned = Tuner(self._open, self._samples, self._differs, seconds).tune(ways)
         self._memory.remember(self._key, tuned)
         logger.info(
             "measured how %s %s runs fastest: %s",
@@ -203,6 +230,10 @@ class _Loading:
             raise ModelLoadError("; ".join(refusals))
 
         return load
+
+    @cached_property
+    def _samples(self) -> ImageArray:
+        return sample_tiles(self.card.input.width, self.card.input.height, _SAMPLE_TILES)
 
     @cached_property
     def _key(self) -> MachineKey:

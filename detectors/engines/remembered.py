@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import os
@@ -69,6 +70,18 @@ class Memory:
             return None
         return found.tuned
 
+    def recall_other_version(self, key: MachineKey) -> Tuned | None:
+        """What was measured last for a model of the same name that is another file, all else being the same."""
+        if self.folder is None:
+            return None
+        found: list[tuple[float, Tuned]] = []
+        for path in self.folder.glob(f"{glob.escape(key.model)}-*.json"):
+            with suppress(OSError, ValidationError):
+                file = _File.model_validate_json(path.read_bytes())
+                if {**file.key, "model": ""} == {**key.fields, "model": ""}:
+                    found.append((path.stat().st_mtime, file.tuned))
+        return max(found, key=lambda one: one[0])[1] if found else None
+
     def remember(self, key: MachineKey, tuned: Tuned) -> None:
         """Keep ``tuned`` for ``key``. A folder that cannot be written to costs the next load its time, nothing else."""
         path = self._path(key)
@@ -94,8 +107,12 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class MachineKey:
-    """A model, a request and a machine; what was measured for one key is of no use for another."""
+    """A model, a request and a machine; what was measured for one key is of no use for another.
 
+    model: its name; name: that of the key's file.
+    """
+
+    model: str
     name: str
     fields: dict[str, str | int | list[str]]
 
@@ -117,7 +134,7 @@ class MachineKey:
             "engines": [f"{entry.name}: {entry.identity()}" for entry in usable],
         }
         digest = sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-        return cls(f"{model}-{digest[:16]}", fields)
+        return cls(model, f"{model}-{digest[:16]}", fields)
 
 
 def processor_of(cpuinfo: Path) -> tuple[str, list[str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import onnx
 import pytest
 import yaml
 from numpy.typing import NDArray
@@ -216,6 +217,39 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, engine: Literal["aut
     card.write_text(yaml.safe_dump(fields))
     with pytest.raises(ModelLoadError, match="is not an ONNX file"):
         load_model(LoadRequest(card, engine))
+
+
+@pytest.mark.parametrize("engine", ["auto", *ENGINES])
+@pytest.mark.parametrize("opset", [6, 99])
+def test_an_opset_no_engine_reads_is_named(
+    tmp_path: Path, opset: int, engine: Literal["auto", "openvino", "onnxruntime"]
+) -> None:
+    card = write_model(tmp_path)
+    model = onnx.load(tmp_path / "model.onnx")
+    del model.opset_import[:]
+    model.opset_import.append(onnx.helper.make_opsetid("", opset))
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    fields = yaml.safe_load(card.read_text())
+    fields["sha256"] = sha256((tmp_path / "model.onnx").read_bytes()).hexdigest()
+    card.write_text(yaml.safe_dump(fields))
+    with pytest.raises(ModelLoadError, match=rf"is of opset {opset}, engines read 11 to 22 .*export it.*cannot load"):
+        load_model(LoadRequest(card, engine))
+
+
+def test_a_file_that_was_cut_off_or_changed_is_refused(tmp_path: Path) -> None:
+    card = write_model(tmp_path)
+    data = (tmp_path / "model.onnx").read_bytes()
+    (tmp_path / "model.onnx").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(
+        ModelLoadError, match=r"has SHA-256 .* the card .* damaged or not the one meant; fetch it again"
+    ):
+        load_model(LoadRequest(card))
+    (tmp_path / "model.onnx").write_bytes(data[:-200])
+    fields = yaml.safe_load(card.read_text())
+    fields["sha256"] = sha256(data[:-200]).hexdigest()
+    card.write_text(yaml.safe_dump(fields))
+    with pytest.raises(ModelLoadError, match=r"not an ONNX file, or is damaged .*export it again"):
+        load_model(LoadRequest(card))
 
 
 def test_onnxruntime_says_what_precision_it_cannot_do(tmp_path: Path) -> None:

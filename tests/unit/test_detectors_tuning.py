@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
+from typer.testing import CliRunner
 
 from detectors.agreement import disagreement
 from detectors.arrays import ImageArray, Outputs
@@ -24,7 +26,9 @@ from detectors.engines.tuning import Measured, Tuned, Tuner
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.heads.yolov8 import YoloV8Head
 from detectors.loading import LoadRequest, load_model, measure_model
+from infra.errors import SettingsError
 from tests.support_graphs import GraphSpec, write_model
+from windhover.cli import app
 
 TILES = sample_tiles(64, 64, 3)
 PREFERRED, FAST, WRONG, BROKEN = (
@@ -267,6 +271,65 @@ def test_what_does_not_run_any_more_is_measured_again(tmp_path: Path, caplog: py
     load_model(wanted).close()
     assert "does not run any more" in caplog.text
     assert json.loads(path.read_text())["tuned"]["way"]["precision"] == "f32"
+
+
+def test_another_version_is_run_as_the_one_that_was_measured(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = write_model(tmp_path / "1", GraphSpec())
+    second = write_model(tmp_path / "2", GraphSpec(metadata={"version": "2"}), version="2.0.0")
+    memory = tmp_path / "memory"
+    load_model(LoadRequest(first, "onnxruntime", threads=2, measure_s=0.3, memory=memory)).close()
+    (path,) = memory.iterdir()
+    found = json.loads(path.read_text())
+    found["tuned"]["way"] = {"engine": "onnxruntime", "precision": "f32", "streams": 1, "batch": 0}
+    path.write_text(json.dumps(found))
+    model = load_model(LoadRequest(second, "onnxruntime", threads=2, memory=memory))
+    assert "another version was" in model.engine.reason
+    assert "1 session(s) of 2 thread(s)" in model.engine.reason
+    model.close()
+    (memory / "rectangles-of-someone-else.json").write_text("{}")
+    other_request = load_model(LoadRequest(second, "onnxruntime", threads=1, memory=memory))
+    assert "another version" not in other_request.engine.reason
+    other_request.close()
+    found["tuned"]["way"]["precision"] = "bf16"
+    path.write_text(json.dumps(found))
+    model = load_model(LoadRequest(second, "onnxruntime", threads=2, memory=memory))
+    assert "does not run this one" in caplog.text
+    assert "2 session(s) of 1 thread(s)" in model.engine.reason
+    model.close()
+    assert len(list(memory.iterdir())) == 2
+
+
+def test_another_version_that_answers_otherwise_stays_with_the_preferred_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = write_model(tmp_path / "1", GraphSpec())
+    second = write_model(tmp_path / "2", GraphSpec(metadata={"version": "2"}), version="2.0.0")
+    memory = tmp_path / "memory"
+    load_model(LoadRequest(first, "onnxruntime", threads=2, measure_s=0.3, memory=memory)).close()
+    monkeypatch.setattr("detectors.loading.disagreement", lambda *_: "it says something else")
+    model = load_model(LoadRequest(second, "onnxruntime", threads=2, memory=memory))
+    assert "it says something else" in caplog.text
+    assert "the preferred engine" in model.engine.reason or "asked for" in model.engine.reason
+    model.close()
+
+
+def test_the_verb_measures_prints_and_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WINDHOVER_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("WINDHOVER_DETECTOR__THREADS", "2")
+    card = str(write_model(tmp_path / "model", GraphSpec()))
+    arguments = ["model", "measure", card, "--seconds", "0.5", "--engine", "onnxruntime"]
+    printed = CliRunner().invoke(app, [*arguments, "--json"])
+    assert printed.exit_code == 0, printed.output
+    fields = orjson.loads(printed.stdout)
+    assert [row["engine"] for row in fields["measured"]] == ["onnxruntime", "onnxruntime"]
+    assert [row["chosen"] for row in fields["measured"]].count(True) == 1
+    assert len(list((tmp_path / "data" / "engines").iterdir())) == 1
+    text = CliRunner().invoke(app, arguments)
+    assert text.exit_code == 0, text.output
+    assert "chosen" in text.output
+    assert "onnxruntime f32" in text.output
+    wrong = CliRunner().invoke(app, [*arguments[:3], "--precision", "f99"])
+    assert isinstance(wrong.exception, SettingsError)
 
 
 def test_nothing_is_measured_unless_asked(tmp_path: Path) -> None:

@@ -127,7 +127,9 @@ def _model(settings: Settings) -> Model:
 
     settle_process()
     wanted = settings.detector
-    return load_model(LoadRequest(wanted.model, wanted.engine, wanted.threads, wanted.precision))
+    # One picture is not worth the seconds of measuring; what a worker or `windhover model measure` found is used.
+    known = settings.engines_folder
+    return load_model(LoadRequest(wanted.model, wanted.engine, wanted.threads, wanted.precision, memory=known))
 
 
 def _find(here: Context, predictor: Predictor, shown: Picture, options: DetectOptions, gsd_m: float | None) -> Found:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from infra.errors import SettingsError
+from windhover.commands import measure, model_store, rollout
 from windhover.commands.context import Context, JsonOption, context_of, print_json
 
 if TYPE_CHECKING:
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from detectors.inspect import Inspection
     from detectors.onnx_file import TensorInfo
 
-app = typer.Typer(no_args_is_help=True, help="Models: what a file is, and the card it needs.")
+app = typer.Typer(no_args_is_help=True, help="Models: what a file is, the card it needs, and which one answers frames.")
+rollout.register(app)
+measure.register(app)
+model_store.register(app)
 
 
 @app.callback()
