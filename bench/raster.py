@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,16 @@ MOST_MB = 1_500
 _SIDE, _QUICK_SIDE = 20_000, 5_000
 _SCENE_PX, _SCENES, _SEED = 2_000, 4, 940_000
 _BARE_S = 8.0
+# Starts a command and says on stderr how long it took and how much it held. A process of its own, because the kernel
+# counts for a child what its parent held when it was started.
+_WATCH = """
+import os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:])
+_, status, used = os.wait4(process.pid, 0)
+print(time.perf_counter() - start, used.ru_maxrss, file=sys.stderr)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
 # Pixels of 10 cm, somewhere in a zone of UTM.
 _PROFILE = {
     "driver": "GTiff",
@@ -101,20 +110,13 @@ class _Run:
 
 def _detect(path: Path) -> _Run:
     """`windhover detect PATH` in a process of its own. Raises BenchError when it fails."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as notes:
-        start = time.perf_counter()
-        command = [sys.executable, "-m", "windhover", "detect", str(path), "--json"]
-        process = subprocess.Popen(command, stdout=out, stderr=notes)
-        # As subprocess waits, but with what the kernel counted.
-        _, status, used = os.wait4(process.pid, 0)
-        wall_s = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            notes.seek(0)
-            raise BenchError(f"windhover detect ended with {process.returncode}: {notes.read().decode()[-500:]}")
-        out.seek(0)
-        answer = orjson.loads(out.read())
-    return _Run(wall_s, used.ru_maxrss * 1024 / 1e6, answer["tiles"], len(answer["detections"]))
+    command = [sys.executable, "-c", _WATCH, sys.executable, "-m", "windhover", "detect", str(path), "--json"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode:
+        raise BenchError(f"windhover detect ended with {done.returncode}: {done.stderr.decode()[-500:]}")
+    wall_s, peak_kb = map(float, done.stderr.splitlines()[-1].split())
+    answer = orjson.loads(done.stdout)
+    return _Run(wall_s, peak_kb * 1024 / 1e6, answer["tiles"], len(answer["detections"]))
 
 
 def _write(path: Path, scenes: Sequence[NDArray[np.uint8]], side: int) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detectors.errors import TooManyTilesError
 from detectors.letterbox import Placement, letterbox_into, place
 from detectors.tiling import TileSpec, axis_starts, cut, plan_tiles, to_frame, touches_inner_edge
 
@@ -53,6 +54,16 @@ def test_a_frame_smaller_than_a_tile_is_magnified_like_any_tile() -> None:
     plan = plan_tiles(40, 20, spec(size=(128, 128)))
     assert plan.boxes.tolist() == [[0, 0, 40, 20]]
     assert plan.placed.tolist() == [[24, 44, 80, 40]]
+
+
+def test_more_tiles_than_can_be_worked_off_are_refused_before_they_are_made() -> None:
+    small = spec(overlap=0.89)
+    with pytest.raises(TooManyTilesError, match=r"2000000000×2000000000 .* 64×64 .* 0\.89"):
+        plan_tiles(2_000_000_000, 2_000_000_000, small)
+    side = 64 + 7 * 500
+    assert len(plan_tiles(side, side, small)) == 501**2
+    with pytest.raises(TooManyTilesError):
+        plan_tiles(side + 7 * 100, side, small)
 
 
 def test_a_frame_without_pixels_is_refused() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ingest.gateway.errors import ApiError, InvalidCaptureTimeError, ValidationFailedError
 from ingest.gateway.fields import KNOWN_FIELDS, pairs_of, parse_fields, sanitise_filename
+from schemas.geometry import CameraGeometry
 
 MAX_METADATA = 1_000
 
@@ -96,12 +97,19 @@ def test_all_of_rfc_3339_is_taken(text: str) -> None:
         ("heading_deg", "360"),
         ("pitch_deg", "-91"),
         ("focal_length_mm", "0"),
+        ("gsd_m", "0"),
+        ("gsd_m", "fine"),
     ],
 )
 def test_a_camera_field_must_be_a_number_in_its_range(name: str, text: str) -> None:
     with pytest.raises(ValidationFailedError, match=name) as caught:
         parse(**{name: text})
     assert caught.value.field == name
+
+
+def test_metres_per_pixel_can_be_told_outright() -> None:
+    fields = parse_fields([("gsd_m", "0.035"), ("altitude_m", "60")], MAX_METADATA)
+    assert CameraGeometry.model_validate(fields.camera).ground_sampling_distance_m(4000) == 0.035
 
 
 def test_half_a_position_is_refused() -> None:
