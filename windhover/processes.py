@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from fastapi import FastAPI
 
 from detectors.host import settle_process
 from detectors.loading import LoadRequest, load_model
-from detectors.worker.worker import DetectorWorker, WorkerParts
+from detectors.predict import Model
+from detectors.upgrading import upgraded_model
+from detectors.worker.obtaining import ModelSource, OnState
+from detectors.worker.worker import DetectorWorker, Quarantine, WorkerParts
 from infra.consuming import SinkRunner
 from infra.database.migrate import upgrade
 from infra.failure import StoppedError, retrying
@@ -118,7 +123,15 @@ class _Gateway:
 def _detector(process: Composition, instance_id: str | None) -> Component:
     settle_process()
     settings = process.settings.detector
-    wanted = LoadRequest(settings.model, settings.engine, settings.threads, settings.precision)
+    wanted = LoadRequest(
+        settings.model,
+        settings.engine,
+        settings.threads,
+        settings.precision,
+        measure_s=settings.measure_s,
+        memory=process.settings.engines_folder,
+        fallback=settings.fallback,
+    )
     return DetectorWorker(
         WorkerParts(
             broker=process.broker(),
@@ -128,8 +141,25 @@ def _detector(process: Composition, instance_id: str | None) -> Component:
             retry=process.settings.retry,
             max_answer_bytes=process.topics[topics.DETECTIONS].max_message_bytes,
             instance_id=instance_id,
+            quarantine=Quarantine(process.settings.data_dir / "detectors", wanted),
+            models=_model_source(process, wanted),
         )
     )
+
+
+def _model_source(process: Composition, wanted: LoadRequest) -> ModelSource:
+    store, cache = process.model_store(), process.settings.model_cache
+
+    async def upgrade(card: Path | None, on_state: OnState) -> Model | None:
+        request = replace(wanted, card=card or wanted.card)
+        return await upgraded_model(request, store, cache, lambda state: on_state(state, None))
+
+    return ModelSource(store, cache, partial(_load_version, wanted), upgrade)
+
+
+def _load_version(wanted: LoadRequest, card: Path, busy: bool) -> Model:
+    """The model of ``card``; what is measured while another model is ``busy`` would be wrong, so then nothing is."""
+    return load_model(replace(wanted, card=card, measure_s=0.0 if busy else wanted.measure_s))
 
 
 def _postgres(process: Composition, instance_id: str | None) -> Component:

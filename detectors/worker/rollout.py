@@ -223,6 +223,8 @@ class Rollout:
 
     async def _upgrade(self, served: Served) -> None:
         """Put ``served`` onto a faster engine, where there is one; without it things stay as they are."""
+        if served.upgraded:
+            return
 
         def on_state(state: AvailabilityState, detail: str | None) -> None:
             self._report.upgrades[served] = Target(Version(served.ref), "stable", state, detail, utc_now())
@@ -236,6 +238,7 @@ class Rollout:
             better = None
         finally:
             self._report.upgrades.pop(served, None)
+        (better or served).upgraded = True
         roster = self.roster
         if better is None:
             self._board.changed()

@@ -30,13 +30,14 @@ _FLOAT_BITS = 53
 class Served:
     """A loaded model, its pipeline, and how many frames it was given and has not answered yet.
 
-    ``card``: where its card lies; None for the model that the worker's own setting names. ``complaint``: why it could
-    not have a faster engine.
+    ``card``: where its card lies; None for the model that the worker's own setting names. ``upgraded``: it has the
+    fastest engine there is for it; ``complaint``: why that is not the one that was to be made.
     """
 
     model: Model
     pipeline: InferencePipeline
     card: Path | None = None
+    upgraded: bool = False
     complaint: str | None = None
     loaded_at: datetime = field(default_factory=utc_now)
     frames: int = 0

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +17,13 @@ from uuid import uuid4
 
 import pytest
 
+from detectors.errors import ModelLoadError
 from detectors.loading import LoadRequest, load_model
 from detectors.predict import Model
 from detectors.worker.activating import Order, activate, progress, roll_back, try_out
 from detectors.worker.lateness import put_off
 from detectors.worker.models_topic import ModelsState, activation_record, availability_key, read_models
-from detectors.worker.obtaining import ModelSource
+from detectors.worker.obtaining import ModelSource, OnState
 from detectors.worker.serving import share_place
 from detectors.worker.worker import WorkerParts
 from infra.broker.kafka.adapter import KafkaBroker
@@ -103,6 +104,12 @@ class Fleet:
             if found.outcome == wanted and len(found.ready) + len(found.refused) >= workers:
                 return
             assert time.monotonic() < deadline, f"{found} after {PATIENCE_S} s, {wanted} was wanted"
+            await asyncio.sleep(0.05)
+
+    async def until_told(self, worker: str, wanted: Callable[[WorkerAvailability], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not wanted(told := await self.report(worker)):
+            assert time.monotonic() < deadline, f"{told} after {PATIENCE_S} s"
             await asyncio.sleep(0.05)
 
     async def check(self, frames: list[FrameCaptured]) -> list[DetectionsMade]:
@@ -472,6 +479,43 @@ async def test_models_are_closed_when_their_last_frame_is_answered(fleet: Fleet)
         assert shown == {("default", NAME, "2.0.0", "enabled")}
     assert slow.closed == ["1.0.0", "2.0.0"]
     assert next(iter(metrics.MODEL_STATE.collect())).samples == []
+
+
+async def test_a_faster_engine_is_swapped_in_when_it_is_there(fleet: Fleet) -> None:
+    world = fleet.world
+    frames = [await world.frame("drone", number) for number in range(3)]
+    ready = asyncio.Event()
+    asked: list[Path | None] = []
+
+    async def upgrade(card: Path | None, on_state: OnState) -> Model | None:
+        asked.append(card)
+        if card is None:
+            return None
+        on_state("converting", "about a minute")
+        await ready.wait()
+        if "3.0.0" in str(card):
+            raise ModelLoadError("the GPU's memory is full")
+        return load_model(LoadRequest(card, "openvino", 1, "f32"))
+
+    source = ModelSource(fleet.store, fleet.folder / "cache", fleet.load, upgrade)
+    async with world.working(fleet.parts("a", models=source)):
+        await world.publish(frames[2])
+        await world.until(world.answers, 1)
+        await fleet.until("done", await fleet.activate("2.0.0"))
+        await world.publish(frames[0])
+        await world.until(world.answers, 2)
+        states = [(one.engine, one.state, one.detail) for one in (await fleet.report("a")).models if one.serving]
+        assert states == [("onnxruntime", "converting", "about a minute")]
+        ready.set()
+        await fleet.until_told("a", lambda told: [one.engine for one in told.models] == ["openvino"])
+        await world.publish(frames[1])
+        await world.until(world.answers, 3)
+        await fleet.until("done", await fleet.activate("3.0.0"))
+        await fleet.until_told("a", lambda told: told.models[0].detail == "the GPU's memory is full")
+        assert (await fleet.report("a")).state == "enabled"
+    answers = await fleet.check([frames[2], *frames[:2]])
+    assert [answer.model.version for answer in answers] == ["1.0.0", "2.0.0", "2.0.0"]
+    assert [card and card.parent.name for card in asked] == [None, "2.0.0", "3.0.0"]
 
 
 async def test_nonsense_in_the_topic_stops_nobody_and_a_worker_says_when_it_leaves(fleet: Fleet) -> None:

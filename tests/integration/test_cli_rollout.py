@@ -1,0 +1,117 @@
+"""`windhover model activate | rollback | status` beside a running worker, as operators and their scripts use it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import orjson
+import pytest
+
+from detectors.loading import LoadRequest, load_model
+from detectors.predict import Model
+from detectors.store.open import open_model_store
+from detectors.store.versions import VersionStore
+from detectors.worker.obtaining import ModelSource
+from infra.settings import DetectorSettings, ModelStoreSettings
+from tests.support_versions import NAME, write_version
+from tests.support_worker import WorkerWorld
+
+pytestmark = pytest.mark.integration
+
+
+class Site:
+    """A data folder with a broker and a model store; workers run here, the command line in processes of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.world = WorkerWorld(folder)
+        self.store: VersionStore = open_model_store(ModelStoreSettings(), folder)
+
+    async def push(self, version: str, scores: float = 1.0) -> Path:
+        card = write_version(self.folder / "made", version, scores)
+        await self.store.publish(card)
+        return card
+
+    async def windhover(self, *arguments: str, status: int = 0) -> str:
+        environment = {**os.environ, "WINDHOVER_DATA_DIR": str(self.folder), "COLUMNS": "250"}
+        command = [sys.executable, "-m", "windhover", "model", *arguments]
+        run = partial(subprocess.run, command, env=environment, capture_output=True, text=True, timeout=90, check=False)
+        done = await asyncio.to_thread(run)
+        assert done.returncode == status, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done.stdout + done.stderr
+
+
+def load(card: Path, busy: bool = False) -> Model:
+    return load_model(LoadRequest(card, "onnxruntime", 1))
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with AsyncExitStack() as stack:
+        site = Site(tmp_path)
+        stack.push_async_callback(site.world.broker.close)
+        stack.push_async_callback(site.world.store.close)
+        stack.push_async_callback(site.store.close)
+        yield site
+
+
+async def test_a_version_is_tried_out_promoted_and_taken_back(site: Site) -> None:
+    own = await site.push("1.0.0")
+    await site.push("2.0.0", 0.8)
+    parts = site.world.parts(
+        load_model=partial(load, own),
+        models=ModelSource(site.store, site.folder / "cache", load),
+        instance_id="worker-1",
+        settings=DetectorSettings(report_interval_s=0.5),
+    )
+    nothing = await site.windhover("status")
+    assert "no worker has told anything" in nothing
+    early = await site.windhover("activate", NAME, "1.0.0", "--wait")
+    assert "no worker runs in lane default" in early
+    async with site.world.working(parts):
+        tried = await site.windhover("activate", NAME, "2.0.0", "--canary-share", "0.1", "--wait")
+        assert "on trial rectangles 2.0.0 with 10.000% of all frames" in tried
+        assert "1 of 1 workers are ready" in tried
+        told = orjson.loads(await site.windhover("status", "--json"))
+        assert [(one["role"], one["state"]) for one in told[0]["workers"][0]["models"]] == [
+            ("stable", "enabled"),
+            ("canary", "enabled"),
+        ]
+        await site.windhover("activate", NAME, "2.0.0", "--wait", "--comment", "good")
+        shown = await site.windhover("status")
+        assert "lane default: rectangles 2.0.0 (since" in shown
+        assert ": good)" in shown
+        assert "worker-1" in shown
+        assert "1.0.0" not in shown
+        await site.windhover("rollback", "--wait")
+        assert "lane default: rectangles 1.0.0" in await site.windhover("status")
+
+
+async def test_what_cannot_be_activated_is_refused_with_the_reason(site: Site) -> None:
+    own = await site.push("1.0.0")
+    parts = site.world.parts(
+        load_model=partial(load, own),
+        models=ModelSource(site.store, site.folder / "cache", load),
+        instance_id="worker-1",
+        settings=DetectorSettings(report_interval_s=0.5),
+    )
+    assert "has no rectangles 9.9.9" in await site.windhover("activate", NAME, "9.9.9", status=2)
+    assert "nothing was activated" in await site.windhover("rollback", status=2)
+    assert "more than 0" in await site.windhover("activate", NAME, "1.0.0", "--canary-share", "0", status=2)
+    async with site.world.working(parts):
+        # With --force a worker is the first to notice.
+        missing = await site.windhover("activate", NAME, "9.9.9", "--force", "--wait", status=1)
+        assert "worker-1 refuses rectangles 9.9.9: " in missing
+        assert "windhover model rollback" in missing
+        assert "9.9.9" in await site.windhover("status")
+        await site.windhover("rollback", "--wait")
+        told = orjson.loads(await site.windhover("status", "--json"))
+        assert told[0]["workers"][0]["state"] == "enabled"
