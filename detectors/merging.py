@@ -1,113 +1,127 @@
-"""Merging boxes that show the same thing: greedy suppression (NMS) and greedy union (greedy NMM), near linear."""
+"""Merging boxes that show the same thing: suppression (NMS), union (NMM, greedy NMM), weighted box fusion."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from detectors.arrays import Candidates, DoubleArray, IndexArray
-from detectors.boxes import Metric, overlaps
-from detectors.pairs import overlapping_pairs, pairs_within
+from detectors.arrays import BoolArray, Candidates, FloatArray, IndexArray
+from detectors.boxes import Metric
+from detectors.fusion import fuse
+from detectors.matching import Shapes, chained_owners, greedy_owners
+from detectors.quads import areas as quad_areas
+from detectors.rotated import smallest_around
 from schemas.events import MergeMethod
-
-# The best boxes are decided first and in small numbers, so that a crowd of duplicates is gone before it costs pairs.
-FIRST_BLOCK = 1024
-LARGEST_BLOCK = 4096
 
 
 def ranking(candidates: Candidates) -> IndexArray:
-    """int64 (K,): the order of ``candidates`` by score, best first; equal scores by tile, then by place."""
-    return np.lexsort((candidates.tiles, -candidates.scores))
+    """int64 (K,): the order of ``candidates`` by score, best first; equal scores by tile, then by place in the frame.
 
-
-def greedy_owners(boxes: DoubleArray, groups: IndexArray, metric: Metric, threshold: float) -> IndexArray:
-    """Who absorbs whom when the best box takes all that overlap it by more than ``threshold``, then the next best.
-
-    boxes: float64 (N, 4) xyxy with positive sides, best first; groups: int64 (N,), boxes of different groups never
-    meet. Returns int64 (N,): the index of the box that absorbs each box; a survivor owns itself. A box is compared
-    with the survivors as they are, not as they grow.
+    The place is that of the upper edge, then left, lower and right edge, then the class, then the corners of quads: all
+    there is to tell boxes apart, so that the order in which candidates come never counts.
     """
-    owners = np.full(len(boxes), -1, np.int64)
-    alive = np.arange(len(boxes))
-    block = FIRST_BLOCK
-    while alive.size:
-        head, rest = alive[:block], alive[block:]
-        survivors = _decide(boxes, groups, metric, threshold, head, owners)
-        if rest.size:
-            claimed = np.full(len(rest), len(boxes), np.int64)
-            for one, two in overlapping_pairs(boxes[survivors], boxes[rest], groups[survivors], groups[rest]):
-                match = overlaps(boxes[survivors[one]], boxes[rest[two]], metric) > threshold
-                np.minimum.at(claimed, two[match], survivors[one[match]])
-            taken = claimed < len(boxes)
-            owners[rest[taken]] = claimed[taken]
-            rest = rest[~taken]
-        alive = rest
-        block = min(2 * block, LARGEST_BLOCK)
-    return owners
-
-
-def _decide(
-    boxes: DoubleArray, groups: IndexArray, metric: Metric, threshold: float, head: IndexArray, owners: IndexArray
-) -> IndexArray:
-    """Settle ``head`` (indices, best first) among itself: writes ``owners`` of all of it, returns the survivors."""
-    ours, kin = boxes[head], groups[head]
-    better: list[IndexArray] = []
-    worse: list[IndexArray] = []
-    for one, two in pairs_within(ours, kin):
-        match = overlaps(ours[one], ours[two], metric) > threshold
-        better.append(one[match].astype(np.int32))
-        worse.append(two[match].astype(np.int32))
-    taken = np.full(len(head), -1, np.int64)
-    if any(part.size for part in better):
-        first, second = np.concatenate(better), np.concatenate(worse)
-        order = np.argsort(first, kind="stable")
-        first, second = first[order], second[order]
-        places = np.flatnonzero(np.diff(first, prepend=-1))
-        for place, end in zip(places.tolist(), [*places[1:].tolist(), len(first)], strict=True):
-            leader = first[place]
-            if taken[leader] < 0:
-                members = second[place:end]
-                taken[members[taken[members] < 0]] = leader
-    survived = taken < 0
-    owners[head] = head[np.where(survived, np.arange(len(head)), taken)]
-    return head[survived]
+    order = np.lexsort((candidates.tiles, -candidates.scores))
+    scores, tiles = candidates.scores[order], candidates.tiles[order]
+    same = (scores[1:] == scores[:-1]) & (tiles[1:] == tiles[:-1])
+    if same.any():
+        tied = np.zeros(len(order), np.bool_)
+        tied[1:] = same
+        tied[:-1] |= same
+        rows = order[tied]
+        order[tied] = rows[np.lexsort(_places(candidates.take(rows)))]
+    return order
 
 
 def merge(
     candidates: Candidates, method: MergeMethod, metric: Metric, threshold: float, class_aware: bool
 ) -> Candidates:
-    """One box for each group of boxes that show the same thing, best score first.
+    """One box for each group of boxes that show the same thing, best score first, ties as in :func:`ranking`.
 
-    ``nms`` keeps the best box of a group as it is; ``greedy_nmm`` gives it the union of the group. Score, class and
-    tile are the best box's. With ``class_aware`` boxes of different classes never meet. Boxes without area are dropped.
+    Two boxes match when they overlap by more than ``threshold``; of rotated boxes their quads overlap. With
+    ``class_aware`` boxes of different classes never meet. Boxes without area are dropped. The best box of a group gives
+    it its class and tile, and unless fused its score. What comes out does not depend on the order of ``candidates``.
+
+    ``nms``: the best box takes all that match it, then the best of what is left, and so on; it stays as it is.
+    ``greedy_nmm``: the same groups, but a group's box is the union of its boxes (non-maximum merging).
+    ``nmm``: each box, best first, joins the group of the best box before it that matches it, whether or not that is the
+    best of its group; a box that none before it matches begins a group. The union again. So a group may be a chain, but
+    a later box that matches members of two groups does not join these two.
+    ``wbf``: see :func:`detectors.fusion.fuse`.
+
+    The union of rotated boxes is the rotated box of least area around all their corners, its front where the best
+    box's is; ``boxes`` are then the union of the boxes, each clipped to its tile.
     """
-    solid = (candidates.boxes[:, 2:] > candidates.boxes[:, :2]).all(axis=1)
-    ranked = candidates.take(np.flatnonzero(solid))
-    ranked = ranked.take(ranking(ranked))
-    groups = ranked.classes.astype(np.int64) if class_aware else np.zeros(len(ranked), np.int64)
-    owners = greedy_owners(ranked.boxes.astype(np.float64), groups, metric, threshold)
+    ranked = _ranked(candidates)
+    shapes = Shapes.of(ranked, _classes(ranked, class_aware), metric, threshold)
+    if method == "wbf":
+        return _ranked(fuse(ranked, shapes))
+    owners = chained_owners(shapes) if method == "nmm" else greedy_owners(shapes)
     survivors = np.flatnonzero(owners == np.arange(len(owners)))
     kept = ranked.take(survivors)
-    if method == "nms":
-        return kept
-    grown = ranked.boxes.copy()
-    np.minimum.at(grown[:, :2], owners, ranked.boxes[:, :2])
-    np.maximum.at(grown[:, 2:], owners, ranked.boxes[:, 2:])
-    return Candidates(grown[survivors], kept.scores, kept.classes, kept.tiles, kept.cut)
+    return kept if method == "nms" else _grown(ranked, kept, owners, survivors)
 
 
 def suppress_within_tiles(candidates: Candidates, iou: float, class_aware: bool) -> Candidates:
     """NMS (IoU) of each tile by itself: a model's many answers to one thing become one. In the order tile, then score.
 
-    ``iou`` in 0..1: boxes of one tile (and class, if ``class_aware``) that overlap by more are one thing.
+    ``iou`` in 0..1: boxes (of rotated ones the quads) of one tile (and class, if ``class_aware``) that overlap by more
+    are one thing.
     """
-    if len(candidates) < 2:
+    if not len(candidates):
         return candidates
-    solid = (candidates.boxes[:, 2:] > candidates.boxes[:, :2]).all(axis=1)
-    ranked = candidates.take(np.flatnonzero(solid))
-    ranked = ranked.take(ranking(ranked))
-    groups = ranked.tiles.astype(np.int64) - int(ranked.tiles.min(initial=0))
+    ranked = _ranked(candidates)
+    groups = ranked.tiles.astype(np.int64)
+    groups -= groups.min(initial=0)
     if class_aware:
         groups = groups * (int(ranked.classes.max(initial=0)) + 1) + ranked.classes
-    owners = greedy_owners(ranked.boxes.astype(np.float64), groups, "iou", iou)
+    owners = greedy_owners(Shapes.of(ranked, groups, "iou", iou))
     survivors = np.flatnonzero(owners == np.arange(len(owners)))
     return ranked.take(survivors[np.argsort(ranked.tiles[survivors], kind="stable")])
+
+
+def _ranked(candidates: Candidates) -> Candidates:
+    """``candidates`` with area, best first."""
+    solid = _solid(candidates)
+    order = ranking(candidates)
+    return candidates.take(order if solid.all() else order[solid[order]])
+
+
+def _solid(candidates: Candidates) -> BoolArray:
+    """bool (K,): which boxes have an area, within their tile, and quads, too."""
+    boxes = candidates.boxes
+    solid: BoolArray = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    if candidates.quads is not None:
+        solid &= quad_areas(candidates.quads) > 0
+    return solid
+
+
+def _places(candidates: Candidates) -> tuple[FloatArray | IndexArray, ...]:
+    """Keys for lexsort, the last counts most: score, tile, place, class, corners, and whether a tile's edge cut it."""
+    left, top, right, bottom = candidates.boxes.T
+    corners = () if candidates.quads is None else tuple(candidates.quads.reshape(len(candidates), 8).T)
+    keys = (candidates.classes, right, bottom, left, top, candidates.tiles, -candidates.scores)
+    return (candidates.cut.astype(np.int64), *corners, *(np.asarray(key) for key in keys))
+
+
+def _classes(candidates: Candidates, class_aware: bool) -> IndexArray:
+    return candidates.classes.astype(np.int64) if class_aware else np.zeros(len(candidates), np.int64)
+
+
+def _grown(ranked: Candidates, kept: Candidates, owners: IndexArray, survivors: IndexArray) -> Candidates:
+    """``kept`` (of ``ranked`` the ``survivors``) with the union of all that each of them owns."""
+    boxes = ranked.boxes.copy()
+    np.minimum.at(boxes[:, :2], owners, ranked.boxes[:, :2])
+    np.maximum.at(boxes[:, 2:], owners, ranked.boxes[:, 2:])
+    quads = kept.quads if ranked.quads is None else _around(ranked.quads, owners)[survivors]
+    return Candidates(boxes[survivors], kept.scores, kept.classes, kept.tiles, kept.cut, quads)
+
+
+def _around(quads: FloatArray, owners: IndexArray) -> FloatArray:
+    """``quads`` (float32 (N, 4, 2)), where one owns others replaced by the smallest rotated box around all of them."""
+    around = quads.copy()
+    order = np.argsort(owners, kind="stable")
+    leaders, begins, counts = np.unique(owners[order], return_index=True, return_counts=True)
+    for leader, begin, count in zip(leaders.tolist(), begins.tolist(), counts.tolist(), strict=True):
+        if count > 1:
+            corners = quads[order[begin : begin + count]].astype(np.float64)
+            around[leader] = smallest_around(corners.reshape(-1, 2), quads[leader])
+    return around

@@ -9,8 +9,8 @@ import numpy as np
 
 from detectors.arrays import DoubleArray, IndexArray
 
-# Pairs looked at in one go: some tens of megabytes of temporary arrays.
-CHUNK_PAIRS = 1 << 20
+# Pairs looked at in one go: a few megabytes of temporary arrays, which mostly stay in the processor's cache.
+CHUNK_PAIRS = 1 << 16
 # Below this many combinations comparing all with all is faster than sorting.
 DENSE_PAIRS = 1 << 14
 # A strip is this much taller than the mean box, so that a box lies in about two strips.
@@ -72,13 +72,14 @@ def _dense(
 class _Entries:
     """Boxes written once into each strip they cross, sorted by group, strip and left edge.
 
-    index: which box; lane: group and strip as one number; strip, first_strip: the strip, and the box's topmost one;
-    keys: lane and rank of the left edge as one sortable number.
+    index: which box; lane: group and strip as one number; strip: the strip; right: the rank of the first left edge not
+    before the box's right one; keys: lane and rank of the left edge as one sortable number.
     """
 
     index: IndexArray
     lane: IndexArray
     strip: IndexArray
+    right: IndexArray
     keys: IndexArray
 
 
@@ -113,7 +114,9 @@ class _Grid:
         lane = groups[index] * self.strips + strip
         keys = self.key(lane, np.searchsorted(self.edges, boxes[:, 0])[index])
         order = np.argsort(keys, kind="stable")
-        return _Entries(index[order], lane[order], strip[order], keys[order])
+        index = index[order]
+        right = np.searchsorted(self.edges, boxes[:, 2])[index]
+        return _Entries(index, lane[order], strip[order], right, keys[order])
 
 
 def _spread(counts: IndexArray) -> tuple[IndexArray, IndexArray]:
@@ -127,11 +130,8 @@ def _swept(
     grid: _Grid, asking: _Entries, found: _Entries, ours: DoubleArray, theirs: DoubleArray, *, inclusive: bool
 ) -> Iterator[tuple[IndexArray, IndexArray]]:
     """Pairs (of ours, of theirs) where theirs starts within ours; at exactly its left edge only if ``inclusive``."""
-    mine = ours[asking.index]
-    left = np.searchsorted(grid.edges, mine[:, 0]) + (0 if inclusive else 1)
-    right = np.searchsorted(grid.edges, mine[:, 2])
-    start = np.searchsorted(found.keys, grid.key(asking.lane, left))
-    counts = np.maximum(np.searchsorted(found.keys, grid.key(asking.lane, right)) - start, 0)
+    start = np.searchsorted(found.keys, asking.keys if inclusive else asking.keys + 1)
+    counts = np.maximum(np.searchsorted(found.keys, grid.key(asking.lane, asking.right)) - start, 0)
     for begin, end in _chunks(counts):
         owner, step = _spread(counts[begin:end])
         owner += begin

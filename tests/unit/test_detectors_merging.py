@@ -3,63 +3,34 @@
 from __future__ import annotations
 
 import tracemalloc
+from math import hypot
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors import pairs
-from detectors.arrays import Candidates
+from detectors import matching, pairs
+from detectors.arrays import Candidates, FloatArray
 from detectors.boxes import Metric, ios_matrix, iou_matrix
-from detectors.merging import MergeMethod, merge, suppress_within_tiles
+from detectors.merging import merge, suppress_within_tiles
+from detectors.rotated import corners_of
+from schemas.events import MergeMethod
+from tests.support_merging import Case, Group, Point, expected, polygon_area, shape
 
-Box = tuple[float, float, float, float]
-
-
-def overlap(one: Box, two: Box, metric: Metric) -> float:
-    width = min(one[2], two[2]) - max(one[0], two[0])
-    height = min(one[3], two[3]) - max(one[1], two[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, two)]
-    return width * height / (areas[0] + areas[1] - width * height if metric == "iou" else min(areas))
+METHODS: tuple[MergeMethod, ...] = ("nms", "greedy_nmm", "nmm", "wbf")
+METRICS: tuple[Metric, ...] = ("iou", "ios")
+CASES = [(method, metric, aware) for method in METHODS for metric in METRICS for aware in (True, False)]
 
 
-def reference(
-    found: Candidates, method: MergeMethod, metric: Metric, threshold: float, groups: list[tuple[int, ...]]
-) -> list[tuple[list[float], float, int]]:
-    boxes = [tuple(box) for box in found.boxes.tolist()]
-    order = sorted(range(len(boxes)), key=lambda row: (-found.scores[row], found.tiles[row], row))
-    answer = []
-    while order:
-        leader, *others = order
-        taken = [
-            row
-            for row in others
-            if groups[row] == groups[leader] and overlap(boxes[leader], boxes[row], metric) > threshold
-        ]
-        order = [row for row in others if row not in taken]
-        box = list(boxes[leader])
-        if method == "greedy_nmm":
-            for row in taken:
-                box = [
-                    *(min(a, b) for a, b in zip(box[:2], boxes[row][:2], strict=True)),
-                    *(max(a, b) for a, b in zip(box[2:], boxes[row][2:], strict=True)),
-                ]
-        answer.append((box, float(found.scores[leader]), int(found.classes[leader])))
-    return answer
+def crowd(seed: int, count: int, spread: float = 60.0, flat: float = 0.05) -> Candidates:
+    """Boxes on a coarse grid of positions and scores, so that equal boxes, touching edges and ties are common.
 
-
-def as_list(found: Candidates) -> list[tuple[list[float], float, int]]:
-    return list(zip(found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True))
-
-
-def crowd(seed: int, count: int, spread: float = 60.0) -> Candidates:
-    """Boxes on a coarse grid of positions and scores, so that equal boxes, touching edges and ties are common."""
+    ``flat``: how often width or height is 0.
+    """
     rng = np.random.default_rng(seed)
     corner = np.round(rng.uniform(0, spread, (count, 2)) * 2) / 2
-    sides = rng.choice([1, 2, 4, 8, 30], (count, 2), p=[0.1, 0.2, 0.3, 0.3, 0.1])
+    sides = rng.choice([0, 1, 2, 4, 8, 30], (count, 2), p=[flat, 0.1, 0.2, 0.3, 0.3 - flat, 0.1])
     return Candidates(
         np.concatenate((corner, corner + sides), axis=1).astype(np.float32),
         np.round(rng.random(count), 1).astype(np.float32),
@@ -69,45 +40,193 @@ def crowd(seed: int, count: int, spread: float = 60.0) -> Candidates:
     )
 
 
-CASES = [
-    (method, metric, aware) for method in ("nms", "greedy_nmm") for metric in ("iou", "ios") for aware in (True, False)
-]
+def turned_crowd(seed: int, count: int, spread: float = 60.0) -> Candidates:
+    """Rotated boxes, many of them about the same few things, some twice; tiles clip the boxes but not the corners."""
+    rng = np.random.default_rng(seed)
+    things = rng.integers(0, max(1, count // 4), count)
+    centres = rng.uniform(0, spread, (count, 2))[things] + rng.normal(0, 1.5, (count, 2))
+    sizes = rng.choice([4.0, 9.0, 25.0], (count, 2))[things] * rng.uniform(0.8, 1.25, (count, 2))
+    sizes[rng.random(count) < 0.05] = 0.0
+    angles = rng.uniform(-4, 4, count)[things] + rng.normal(0, 0.2, count) + np.pi * rng.integers(0, 2, count)
+    quads = corners_of(*(part.astype(np.float32) for part in (centres, sizes, angles)))
+    again = rng.integers(0, count, count // 8) if count else np.empty(0, np.int64)
+    quads[: len(again)] = quads[again]
+    boxes = np.concatenate((quads.min(axis=1), quads.max(axis=1)), axis=1).clip(0, spread)
+    return Candidates(
+        boxes,
+        np.round(rng.random(count), 1).astype(np.float32),
+        rng.integers(0, 3, count, np.int32),
+        rng.integers(0, 4, count, np.int32),
+        np.zeros(count, np.bool_),
+        quads,
+    )
 
 
-@pytest.mark.parametrize("sparse", [False, True])
+@pytest.fixture
+def as_if_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small cases take the ways of large ones too: strips, chunks, several blocks of ranks, too many pairs at once."""
+    monkeypatch.setattr(pairs, "DENSE_PAIRS", 0)
+    monkeypatch.setattr(pairs, "CHUNK_PAIRS", 37)
+    monkeypatch.setattr(matching, "FEW", 0)
+    monkeypatch.setattr(matching, "FIRST_BLOCK", 4)
+    monkeypatch.setattr(matching, "FIRST_SOURCES", 3)
+    monkeypatch.setattr(matching, "MOST_PAIRS", 6)
+
+
+def told(found: Candidates) -> list[tuple[float, ...]]:
+    """What came out, in order: score, tile, class, box."""
+    rows = zip(found.scores, found.tiles, found.classes, found.boxes.tolist(), strict=True)
+    return [(float(score), int(tile), int(index), *box) for score, tile, index, box in rows]
+
+
+def asked(found: Candidates, groups: list[Group]) -> list[tuple[float, ...]]:
+    """What should come out, in order."""
+    leaders = [group.rows[0] for group in groups]
+    return [
+        (
+            float(np.float32(group.score)),
+            int(found.tiles[leader]),
+            int(found.classes[leader]),
+            *(float(np.float32(side)) for side in group.box),
+        )
+        for group, leader in zip(groups, leaders, strict=True)
+    ]
+
+
+def assert_as_expected(case: Case) -> None:
+    """``merge`` comes to what the reference does."""
+    found, groups = case.found, expected(case)
+    merged = merge(found, case.method, case.metric, case.threshold, case.class_aware)
+    assert told(merged) == asked(found, groups)
+    if found.quads is None:
+        assert merged.quads is None
+        return
+    assert merged.quads is not None
+    for quad, group in zip(merged.quads, groups, strict=True):
+        if group.quad is not None:
+            assert quad == pytest.approx(np.array(group.quad), abs=1e-3)
+        else:
+            assert_smallest_around(quad, [point for row in group.rows for point in shape(found, row)])
+            assert_points_along(quad, found.quads[group.rows[0]])
+
+
+def assert_smallest_around(quad: FloatArray, points: list[Point]) -> None:
+    """``quad`` is a rectangle around ``points``, and none that has a side along two of them is smaller."""
+    own = [(float(x), float(y)) for x, y in quad]
+    size = polygon_area(own)
+    for start, end in zip(own, [*own[1:], own[0]], strict=True):
+        length = hypot(end[0] - start[0], end[1] - start[1])
+        for x, y in points:
+            inwards = (end[0] - start[0]) * (y - start[1]) - (end[1] - start[1]) * (x - start[0])
+            assert inwards >= -1e-2 * length
+    every = np.array(points)
+    runs = (every[:, None] - every[None]).reshape(-1, 2)
+    runs = runs[np.hypot(*runs.T) > 1e-3]
+    runs /= np.hypot(*runs.T)[:, None]
+    along, across = every @ runs.T, every @ np.stack((-runs[:, 1], runs[:, 0]))
+    assert size <= (np.ptp(along, axis=0) * np.ptp(across, axis=0)).min() * 1.001 + 1e-2
+
+
+def assert_points_along(quad: FloatArray, like: FloatArray) -> None:
+    """The first side of ``quad`` points within 45° of where that of ``like`` does."""
+    ours, theirs = quad[1] - quad[0], like[1] - like[0]
+    assert ours @ theirs >= 0.7 * np.linalg.norm(ours) * np.linalg.norm(theirs)
+
+
 @pytest.mark.parametrize(("method", "metric", "aware"), CASES)
-def test_merging_equals_the_reference(
-    method: MergeMethod, metric: Metric, aware: bool, sparse: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if sparse:
-        # Small cases take the ways of large ones too: strips, chunks, and several blocks of ranks.
-        monkeypatch.setattr(pairs, "DENSE_PAIRS", 0)
-        monkeypatch.setattr(pairs, "CHUNK_PAIRS", 37)
-        monkeypatch.setattr("detectors.merging.FIRST_BLOCK", 5)
-        monkeypatch.setattr("detectors.merging.LARGEST_BLOCK", 11)
+def test_merging_equals_the_reference(method: MergeMethod, metric: Metric, aware: bool) -> None:
     for seed in range(130):
         found = crowd(seed, seed % 41, spread=(8.0, 25.0, 60.0)[seed % 3])
-        threshold = (0.0, 0.3, 0.5, 0.75, 1.0)[seed % 5]
-        groups = [(int(index),) if aware else () for index in found.classes]
-        assert as_list(merge(found, method, metric, threshold, aware)) == reference(
-            found, method, metric, threshold, groups
-        )
+        assert_as_expected(Case(found, method, metric, (0.0, 0.3, 0.5, 0.75, 1.0)[seed % 5], aware))
+
+
+@pytest.mark.usefixtures("as_if_large")
+@pytest.mark.parametrize(("method", "metric", "aware"), [case for case in CASES if case[0] != "wbf"])
+def test_merging_by_strips_and_blocks_equals_the_reference(method: MergeMethod, metric: Metric, aware: bool) -> None:
+    test_merging_equals_the_reference(method, metric, aware)
+
+
+@pytest.mark.parametrize(("method", "metric", "aware"), CASES)
+def test_merging_of_rotated_boxes_equals_the_reference(method: MergeMethod, metric: Metric, aware: bool) -> None:
+    for seed in range(60):
+        found = turned_crowd(seed, seed % 29, spread=(15.0, 40.0)[seed % 2])
+        assert_as_expected(Case(found, method, metric, (0.0, 0.313, 0.517, 0.761)[seed % 4], aware))
+
+
+@pytest.mark.usefixtures("as_if_large")
+@pytest.mark.parametrize(("method", "metric", "aware"), [case for case in CASES if case[0] != "wbf"])
+def test_merging_of_rotated_boxes_by_strips_and_blocks(method: MergeMethod, metric: Metric, aware: bool) -> None:
+    test_merging_of_rotated_boxes_equals_the_reference(method, metric, aware)
 
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 60), iou=st.floats(0, 1), aware=st.booleans())
 @settings(max_examples=150)
 def test_suppression_within_tiles_equals_the_reference(seed: int, count: int, iou: float, aware: bool) -> None:
-    found = crowd(seed, count, spread=12.0)
-    groups = [(int(tile), int(index) if aware else 0) for tile, index in zip(found.tiles, found.classes, strict=True)]
-    ours = suppress_within_tiles(found, iou, aware)
-    assert sorted(as_list(ours)) == sorted(reference(found, "nms", "iou", iou, groups))
-    assert ours.tiles.tolist() == sorted(ours.tiles.tolist())
+    assert_suppressed(crowd(seed, count, spread=12.0), iou, aware)
+
+
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 40), aware=st.booleans())
+@settings(max_examples=60)
+def test_suppression_of_rotated_boxes_within_tiles_equals_the_reference(seed: int, count: int, aware: bool) -> None:
+    assert_suppressed(turned_crowd(seed, count, spread=25.0), 0.4137, aware)
+
+
+@pytest.mark.usefixtures("as_if_large")
+@pytest.mark.parametrize("turned", [False, True])
+def test_suppression_within_tiles_by_strips_and_blocks(turned: bool) -> None:
+    for seed in range(40):
+        found = turned_crowd(seed, seed, spread=25.0) if turned else crowd(seed, seed, spread=12.0)
+        assert_suppressed(found, 0.4137, seed % 2 == 0)
+
+
+def assert_suppressed(found: Candidates, iou: float, aware: bool) -> None:
+    """NMS of each tile, in the order tile, then score."""
+
+    def meets(one: int, two: int) -> bool:
+        return bool(found.tiles[one] == found.tiles[two]) and not (aware and found.classes[one] != found.classes[two])
+
+    groups = expected(Case(found, "nms", "iou", iou, aware), meets)
+    groups.sort(key=lambda group: int(found.tiles[group.rows[0]]))
+    kept = suppress_within_tiles(found, iou, aware)
+    assert told(kept) == asked(found, groups)
+    if found.quads is not None and kept.quads is not None:
+        assert kept.quads.tolist() == [found.quads[group.rows[0]].tolist() for group in groups]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_order_of_candidates_does_not_count(method: MergeMethod, turned: bool) -> None:
+    for seed in range(25):
+        found = (turned_crowd if turned else crowd)(seed, 40, spread=20.0)
+        shuffled = found.take(np.random.default_rng(seed).permutation(len(found)))
+        one, two = (merge(each, method, "iou", 0.3, class_aware=seed % 2 == 0) for each in (found, shuffled))
+        assert told(one) == told(two)
+        if one.quads is not None and two.quads is not None:
+            assert one.quads.tolist() == two.quads.tolist()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_best_comes_first(method: MergeMethod) -> None:
+    scores = merge(crowd(5, 300), method, "iou", 0.5, class_aware=False).scores
+    assert len(scores) > 20
+    assert (np.diff(scores) <= 0).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("turned", [False, True])
+def test_nothing_merges_to_nothing(method: MergeMethod, turned: bool) -> None:
+    nothing = turned_crowd(0, 0) if turned else Candidates.concatenate([])
+    merged = merge(nothing, method, "iou", 0.5, class_aware=True)
+    assert len(merged) == 0
+    assert merged.boxes.shape == (0, 4)
+    assert (merged.quads is not None and merged.quads.shape == (0, 4, 2)) is turned
+    assert len(suppress_within_tiles(nothing, 0.5, class_aware=True)) == 0
 
 
 @pytest.mark.parametrize("groups", [1, 3])
 def test_pairs_come_exactly_once_also_from_strips(groups: int) -> None:
     rng = np.random.default_rng(groups)
-    one, two = crowd(1, 300), crowd(2, 200)
+    one, two = crowd(1, 300, flat=0), crowd(2, 200, flat=0)
     first, second = one.boxes.astype(np.float64), two.boxes.astype(np.float64)
     ours, theirs = rng.integers(0, groups, 300), rng.integers(0, groups, 200)
     assert len(first) * len(second) > pairs.DENSE_PAIRS
@@ -122,7 +241,7 @@ def test_pairs_come_exactly_once_also_from_strips(groups: int) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 40, 400])
 def test_pairs_within_come_exactly_once_lower_index_first(count: int) -> None:
-    boxes = crowd(3, count).boxes.astype(np.float64)
+    boxes = crowd(3, count, flat=0).boxes.astype(np.float64)
     groups = np.random.default_rng(count).integers(0, 2, count)
     found = [
         pair
@@ -134,7 +253,7 @@ def test_pairs_within_come_exactly_once_lower_index_first(count: int) -> None:
 
 
 def test_a_crowd_of_thousands_equals_the_matrix() -> None:
-    found = crowd(7, 2500, spread=250.0)
+    found = crowd(7, 2500, spread=250.0, flat=0)
     kept = merge(found, "nms", "iou", 0.4, class_aware=True)
     matrix = iou_matrix(kept.boxes, kept.boxes)
     np.fill_diagonal(matrix, 0)
@@ -146,7 +265,7 @@ def test_a_crowd_of_thousands_equals_the_matrix() -> None:
     assert gone.any(axis=1).all()
 
 
-@pytest.mark.parametrize("method", ["nms", "greedy_nmm"])
+@pytest.mark.parametrize("method", METHODS)
 def test_memory_does_not_grow_with_the_square_of_a_crowd(method: MergeMethod) -> None:
     count = 20_000
     found = Candidates(

@@ -1,0 +1,251 @@
+"""What merging has to come to, written for clarity: one pair at a time, all with all, in plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import atan2, cos, hypot, pi, sin
+
+import numpy as np
+
+from detectors.arrays import Candidates
+from detectors.boxes import Metric
+from schemas.events import MergeMethod
+
+Box = tuple[float, ...]
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What ``merge`` is called with."""
+
+    found: Candidates
+    method: MergeMethod
+    metric: Metric
+    threshold: float
+    class_aware: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Boxes that became one: their rows, best first; what they became, where that is easily said."""
+
+    rows: list[int]
+    score: float
+    box: Box
+    quad: list[Point] | None
+
+
+def expected(case: Case, meets: Callable[[int, int], bool] | None = None) -> list[Group]:
+    """The groups that ``case`` has to end with, best first. ``meets`` replaces the rule about classes."""
+    found = case.found
+    rows = [row for row in range(len(found)) if _has_area(found, row)]
+    rows.sort(key=lambda row: _order(found, row))
+
+    def same_class(one: int, two: int) -> bool:
+        return not case.class_aware or bool(found.classes[one] == found.classes[two])
+
+    may = meets or same_class
+    if case.method == "wbf":
+        return _fused(case, rows, may)
+
+    def matches(one: int, two: int) -> bool:
+        return may(one, two) and share(shape(found, one), shape(found, two), case.metric) > case.threshold
+
+    groups = _chains(rows, matches) if case.method == "nmm" else _greedy(rows, matches)
+    return [_united(case, group) for group in groups]
+
+
+def _greedy(rows: list[int], matches: Callable[[int, int], bool]) -> list[list[int]]:
+    groups = []
+    while rows:
+        leader, *others = rows
+        taken = [row for row in others if matches(leader, row)]
+        groups.append([leader, *taken])
+        rows = [row for row in others if row not in taken]
+    return groups
+
+
+def _chains(rows: list[int], matches: Callable[[int, int], bool]) -> list[list[int]]:
+    groups: list[list[int]] = []
+    for place, row in enumerate(rows):
+        first = next((better for better in rows[:place] if matches(better, row)), None)
+        if first is None:
+            groups.append([row])
+        else:
+            next(group for group in groups if first in group).append(row)
+    return groups
+
+
+def _united(case: Case, rows: list[int]) -> Group:
+    found = case.found
+    quad = None if found.quads is None else [tuple(point) for point in found.quads[rows[0]].tolist()]
+    if case.method == "nms":
+        return Group(rows, float(found.scores[rows[0]]), tuple(found.boxes[rows[0]].tolist()), quad)
+    boxes = [found.boxes[row].tolist() for row in rows]
+    box = (min(b[0] for b in boxes), min(b[1] for b in boxes), max(b[2] for b in boxes), max(b[3] for b in boxes))
+    return Group(rows, float(found.scores[rows[0]]), box, quad if len(rows) == 1 else None)
+
+
+def _fused(case: Case, rows: list[int], may: Callable[[int, int], bool]) -> list[Group]:
+    found = case.found
+    clusters: list[list[int]] = []
+    for row in rows:
+        best, most = None, case.threshold
+        for cluster in clusters:
+            if may(cluster[0], row):
+                overlap = share(mean_shape(found, cluster), shape(found, row), case.metric)
+                if overlap > most:
+                    best, most = cluster, overlap
+        if best is None:
+            clusters.append([row])
+        else:
+            best.append(row)
+    groups = []
+    for cluster in clusters:
+        score = sum(float(found.scores[row]) for row in cluster) / len(cluster)
+        quad = None if found.quads is None else mean_shape(found, cluster)
+        groups.append(Group(cluster, score, tuple(_mean_box(found, cluster)), quad))
+    return sorted(groups, key=lambda group: _fused_order(found, group))
+
+
+def _fused_order(found: Candidates, group: Group) -> tuple[object, ...]:
+    left, top, right, bottom = np.float32(group.box).tolist()
+    leader = group.rows[0]
+    score = -float(np.float32(group.score))
+    return (score, int(found.tiles[leader]), top, left, bottom, right, int(found.classes[leader]))
+
+
+def mean_shape(found: Candidates, rows: list[int]) -> list[Point]:
+    """The corners of the fused box of ``rows``."""
+    if found.quads is None:
+        return _corners_of_box(_mean_box(found, rows))
+    if len(rows) == 1:
+        return shape(found, rows[0])
+    first = shape(found, rows[0])
+    total = x = y = width = height = along = across = 0.0
+    for row in rows:
+        weight = _weight(found, row)
+        own = shape(found, row)
+        own = min(
+            (own[shift:] + own[:shift] for shift in range(4)),
+            key=lambda quad: sum((a - c) ** 2 + (b - d) ** 2 for (a, b), (c, d) in zip(quad, first, strict=True)),
+        )
+        angle = atan2(own[1][1] - own[0][1], own[1][0] - own[0][0])
+        total += weight
+        x += weight * sum(point[0] for point in own) / 4
+        y += weight * sum(point[1] for point in own) / 4
+        width += weight * hypot(own[1][0] - own[0][0], own[1][1] - own[0][1])
+        height += weight * hypot(own[2][0] - own[1][0], own[2][1] - own[1][1])
+        along += weight * cos(angle)
+        across += weight * sin(angle)
+    angle = atan2(across, along)
+    return rectangle(x / total, y / total, width / total, height / total, angle)
+
+
+def rectangle(x: float, y: float, width: float, height: float, angle: float) -> list[Point]:
+    """Corners, clockwise as seen, of a box around x, y whose width runs along ``angle``."""
+    corners = []
+    for right, down in ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)):
+        to_right, to_below = right * width, down * height
+        corners.append(
+            (
+                x + to_right * cos(angle) + to_below * cos(angle + pi / 2),
+                y + to_right * sin(angle) + to_below * sin(angle + pi / 2),
+            )
+        )
+    return corners
+
+
+def share(one: list[Point], two: list[Point], metric: Metric) -> float:
+    """IoU or IoS of two convex polygons, both clockwise as seen."""
+    if all(a[0] == b[0] or a[1] == b[1] for shape in (one, two) for a, b in pairwise(shape)):
+        # Upright: as exact as the sides are.
+        return _share_of_boxes(_extent(one), _extent(two), metric)
+    return _ratio(polygon_area(clipped(one, two)), polygon_area(one), polygon_area(two), metric)
+
+
+def _share_of_boxes(one: Box, two: Box, metric: Metric) -> float:
+    width = min(one[2], two[2]) - max(one[0], two[0])
+    height = min(one[3], two[3]) - max(one[1], two[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    sizes = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, two)]
+    return _ratio(width * height, *sizes, metric)
+
+
+def _ratio(inside: float, one: float, two: float, metric: Metric) -> float:
+    if min(one, two) <= 0:
+        return 0.0
+    return inside / (one + two - inside if metric == "iou" else min(one, two))
+
+
+def polygon_area(polygon: Sequence[Point]) -> float:
+    """By the shoelace formula; exact where the corners are fractions."""
+    ends = [*polygon[1:], *polygon[:1]]
+    return sum((a[0] * b[1] - b[0] * a[1] for a, b in zip(polygon, ends, strict=True)), start=0) / 2
+
+
+def clipped(polygon: Sequence[Point], by: Sequence[Point]) -> list[Point]:
+    """What of ``polygon`` lies within the convex ``by``, both clockwise as seen; exact where corners are fractions."""
+    left = list(polygon)
+    for start, end in zip(by, [*by[1:], by[0]], strict=True):
+        run = (end[0] - start[0], end[1] - start[1])
+        corners, left = left, []
+        for a, b in zip(corners, [*corners[1:], *corners[:1]], strict=True):
+            side_a = run[0] * (a[1] - start[1]) - run[1] * (a[0] - start[0])
+            side_b = run[0] * (b[1] - start[1]) - run[1] * (b[0] - start[0])
+            if side_a >= 0:
+                left.append(a)
+            if side_a * side_b < 0:
+                part = side_a / (side_a - side_b)
+                left.append((a[0] + part * (b[0] - a[0]), a[1] + part * (b[1] - a[1])))
+    return left
+
+
+def shape(found: Candidates, row: int) -> list[Point]:
+    """The corners of the box at ``row``, clockwise as seen."""
+    if found.quads is None:
+        return _corners_of_box(found.boxes[row].tolist())
+    return [(x, y) for x, y in found.quads[row].tolist()]
+
+
+def _corners_of_box(box: Sequence[float]) -> list[Point]:
+    left, top, right, bottom = box
+    return [(left, top), (right, top), (right, bottom), (left, bottom)]
+
+
+def _extent(polygon: Sequence[Point]) -> Box:
+    xs, ys = [x for x, _ in polygon], [y for _, y in polygon]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _mean_box(found: Candidates, rows: list[int]) -> list[float]:
+    if len(rows) == 1:
+        return [float(side) for side in found.boxes[rows[0]]]
+    sides = []
+    for side in range(4):
+        total = weighted = 0.0
+        for row in rows:
+            weighted += _weight(found, row) * float(found.boxes[row, side])
+            total += _weight(found, row)
+        sides.append(weighted / total)
+    return sides
+
+
+def _weight(found: Candidates, row: int) -> float:
+    return max(float(found.scores[row]), 1e-6)
+
+
+def _has_area(found: Candidates, row: int) -> bool:
+    left, top, right, bottom = found.boxes[row]
+    return bool(right > left and bottom > top) and (found.quads is None or polygon_area(shape(found, row)) > 0)
+
+
+def _order(found: Candidates, row: int) -> tuple[object, ...]:
+    left, top, right, bottom = found.boxes[row].tolist()
+    quad = () if found.quads is None else tuple(reversed(found.quads[row].ravel().tolist()))
+    place = (top, left, bottom, right, int(found.classes[row]))
+    return (-float(found.scores[row]), int(found.tiles[row]), *place, *quad)
