@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from detectors.arrays import ImageArray
-from detectors.engines.fallback import FAILURES_IN_A_ROW
+from detectors.arrays import ImageArray, Outputs
+from detectors.engines.fallback import FAILURES_IN_A_ROW, FallbackEngine
 from detectors.errors import InferenceError
 from detectors.loading import LoadRequest, load_model
 from tests.support_failing import write_failing_model
@@ -55,6 +56,39 @@ def test_after_some_failures_in_a_row_the_next_engine_serves(tmp_path: Path) -> 
     assert "OpenVINO" in model.engine.reason
     assert (model.engine.batch_size, model.engine.parallel) == (batch, callers)
     model.close()
+
+
+@dataclass
+class Failing:
+    """An engine that fails on the tiles it is told to."""
+
+    name: str
+    fails: bool = False
+    reason: str = "for a test"
+    batch_size: int = 1
+    parallel: int = 1
+
+    def run(self, tiles: ImageArray) -> Outputs:
+        if self.fails:
+            raise InferenceError(f"{self.name} fails")
+        return (np.zeros((len(tiles), 1), np.float32),)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def test_the_engine_that_took_over_is_given_as_many_chances() -> None:
+    first, second = Failing("first", fails=True), Failing("second")
+    engine = FallbackEngine(first, lambda: second)
+    for _ in range(FAILURES_IN_A_ROW):
+        engine.run(tiles(0))
+    assert engine.name == "second"
+    first.fails, second.fails = False, True
+    for _ in range(FAILURES_IN_A_ROW - 1):
+        engine.run(tiles(0))
+    assert engine.name == "second"
+    engine.run(tiles(0))
+    assert engine.name == "first"
 
 
 def test_many_threads_fail_over_at_once(tmp_path: Path) -> None:
