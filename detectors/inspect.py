@@ -178,9 +178,14 @@ def _card(path: Path, about: OnnxFile, reading: _Reading, size: tuple[int, int],
         input=_input(reading.layout, size),
         classes=reading.classes,
         text=None if asked is None else asked.text,
-        files={} if asked is None else dict(asked.files),
+        files=_weights_beside(path, about) | ({} if asked is None else dict(asked.files)),
         licence=about.metadata.get("license") or "unknown",
     )
+
+
+def _weights_beside(path: Path, about: OnnxFile) -> dict[str, str]:
+    """The files in which an ONNX file over 2 GB keeps its weights, with their checksums."""
+    return {name: _checksum(path.parent / name) for name in about.external_data}
 
 
 def write_card(inspection: Inspection, folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,12 +14,13 @@ from tests.support_servers import AppServer
 class LoaderServer(AppServer):
     """Keeps files under ``folder / <folder of the request> / <filename>``, visible when they are there whole.
 
-    ``answer``: when set, what every request gets instead. ``seen``: the requests, for tests of the wire format.
+    ``answer``: when set, it makes what every request gets instead. ``seen``: the requests, for tests of the wire
+    format.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.answer: web.Response | None = None
+        self.answer: Callable[[], web.Response] | None = None
         self.seen: list[tuple[str, str, dict[str, str]]] = []
         app = web.Application(client_max_size=1 << 40)
         app.router.add_post("/load/{filename}", self._load)
@@ -29,7 +31,7 @@ class LoaderServer(AppServer):
         fields = await request.json()
         self.seen.append((request.method, request.raw_path, fields))
         if self.answer is not None:
-            return self.answer
+            return self.answer()
         path = self._folder / fields["folder"] / fields["filename"]
         return web.FileResponse(path) if path.is_file() else web.json_response({"error": "no such file"}, status=404)
 
@@ -47,7 +49,7 @@ class LoaderServer(AppServer):
                 fields[part.name or ""] = await part.text()
         self.seen.append((request.method, request.raw_path, fields))
         if self.answer is not None:
-            return self.answer
+            return self.answer()
         target = self._folder / fields["folder"] / fields["filename"]
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished.rename(target)

@@ -77,7 +77,8 @@ def _path(template: str, name: str) -> str:
 
 
 def _form(folder: str, name: str, data: object) -> FormData:
-    form = FormData()
+    # Plain, as servers expect it; a checked name holds nothing that would have to be quoted.
+    form = FormData(quote_fields=False)
     form.add_field("folder", folder)
     form.add_field("data", data, filename=name, content_type="application/octet-stream")
     return form

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import onnx
 import orjson
 import pytest
 from typer.testing import CliRunner
@@ -151,6 +152,20 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, spec: GraphSpec, names: 
     with pytest.raises(ModelLoadError) as caught:
         look(file_of(tmp_path, spec), None, names)
     assert text in str(caught.value)
+
+
+def test_weights_beside_the_file_are_vouched_for(tmp_path: Path) -> None:
+    model = onnx.load_from_string(build(GraphSpec("yolov8", metadata=NAMES)))
+    path = tmp_path / "model.onnx"
+    onnx.save_model(model, str(path), save_as_external_data=True, location="model.onnx.data", size_threshold=100)
+    found = look(path)
+    assert found.card.files == {"model.onnx.data": sha256((tmp_path / "model.onnx.data").read_bytes()).hexdigest()}
+    loaded = load_model(LoadRequest(write_card(found, tmp_path), "onnxruntime"))
+    loaded.close()
+    with (tmp_path / "model.onnx.data").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(ModelLoadError, match=r"model\.onnx\.data has SHA-256"):
+        load_model(LoadRequest(tmp_path / "model.yaml", "onnxruntime"))
 
 
 def test_a_card_that_is_there_stays(tmp_path: Path) -> None:
