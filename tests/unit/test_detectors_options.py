@@ -19,7 +19,7 @@ from detectors.sizes import largest_px, within_size
 from detectors.tile_sides import Chosen, chosen_sides, sides_of_metres
 from schemas.events import DetectOptions
 from schemas.geometry import CameraGeometry
-from tests.support_graphs import COLOURS_BGR, write_model
+from tests.support_graphs import COLOURS_BGR, anchors, write_model
 
 DRONE = CameraGeometry(altitude_m=60, focal_length_mm=4.5, sensor_width_mm=6.3)
 NATIVE = (640, 640)
@@ -229,3 +229,18 @@ def test_too_large_things_are_dropped_from_frames_whole_or_joined_from_fragments
         assert predictor.predict(image, whole, gsd_m=0.08).classes.tolist() == [0]
         assert predictor.predict(image, whole, gsd_m=0.35).classes.tolist() == []
         assert sorted(predictor.predict(image, gsd_m=0.01).classes.tolist()) == [0, 1]
+
+
+def test_what_is_too_large_takes_nothing_true_with_it(tmp_path: Path) -> None:
+    names = [{"name": name, "max_size_m": 2.0} for name in ("one", "two", "three")]
+    model = load_model(LoadRequest(write_model(tmp_path, classes=names), "onnxruntime", 1))
+    view = FrameView(128, 128, 0.1)
+    options = model.resolved(DetectOptions(), view)
+    plan = model.plan(view, options)
+    # Rows: centre, size, the scores of three classes; the better box, 30 px long, may have 27 at most.
+    outputs = np.zeros((1, 7, anchors(128, 128)), np.float32)
+    outputs[0, :, 0] = (50, 50, 30, 30, 0.9, 0, 0)
+    outputs[0, :, 1] = (50, 50, 26, 26, 0.8, 0, 0)
+    found = model.merge(model.candidates((outputs,), plan, 0, options), plan, options)
+    assert found.boxes.tolist() == [[37, 37, 63, 63]]
+    model.close()
