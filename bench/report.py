@@ -88,6 +88,9 @@ def print_result(console: Console, result: Result) -> None:
         shown = show(figure)
         table.add_row(figure.name, f"[{colour}]{shown}[/{colour}]" if colour else shown, show_goal(figure))
     console.print(table)
+    if any(figure.value is None for figure in result.figures):
+        for note in result.notes:
+            console.print(note, style="dim")
 
 
 def write_json(path: Path, machine: Machine, results: Sequence[Result]) -> None:
@@ -126,7 +129,9 @@ def markdown(result: Result, machine: Machine) -> str:
 
 
 def show(figure: Figure) -> str:
-    """The value with its unit: ratios with two decimals, large numbers without."""
+    """The value with its unit: ratios with two decimals, large numbers without; or that there is none."""
+    if figure.value is None:
+        return "not measured"
     return f"{_number(figure.value, figure.unit)} {figure.unit}"
 
 

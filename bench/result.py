@@ -24,17 +24,17 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number: what it is, its unit, and the goal when there is one."""
+    """One number: what it is, its unit, and the goal when there is one. ``value`` None: could not be measured here."""
 
     name: str
-    value: float
+    value: float | None
     unit: str
     goal: Goal | None = None
 
     @property
     def passed(self) -> bool | None:
-        """Whether the goal is met; None without a goal."""
-        return None if self.goal is None else self.goal.met_by(self.value)
+        """Whether the goal is met; None without a goal, or without a measurement."""
+        return None if self.goal is None or self.value is None else self.goal.met_by(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Result:
     @property
     def ratios(self) -> dict[str, float]:
         """The figures that compare, by name."""
-        return {figure.name: figure.value for figure in self.figures if figure.unit == RATIO}
+        return {one.name: one.value for one in self.figures if one.unit == RATIO and one.value is not None}
 
     @property
     def passed(self) -> bool:

@@ -179,6 +179,15 @@ class TorchEngine:
             lane.stream.synchronize()
             return [answer.numpy() for answer in answers]
 
+    def on_device(self) -> tuple[Any, Callable[[], object]]:
+        """A stream, and one run of the largest batch in it over whatever tiles lie on the GPU: for measuring.
+
+        Only while nobody calls ``run``. The stream is None on a CPU.
+        """
+        lane = self._idle.get()
+        self._idle.put(lane)
+        return lane.stream, lane.runs[self.batch_size].go
+
     def close(self) -> None:
         """See :class:`detectors.engines.port.Engine`."""
         self._idle = queue.SimpleQueue()
