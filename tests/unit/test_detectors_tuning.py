@@ -82,7 +82,7 @@ def test_a_clear_win_leaves_the_preferred_way_and_the_others_are_closed() -> Non
 
 
 def test_what_is_hardly_faster_does_not_leave_the_preferred_way() -> None:
-    _, tuned = tuned_over({PREFERRED: Paced(0.0200), FAST: Paced(0.0194)}, 1.5)
+    _, tuned = tuned_over({PREFERRED: Paced(0.0100), FAST: Paced(0.0096)}, 2.5)
     assert tuned.way == PREFERRED
 
 
