@@ -110,7 +110,7 @@ def quantize(wanted: QuantizeRequest, note: Callable[[str], None] = lambda text:
     """
     card = read_card(wanted.card)
     version = _version(card.version)
-    output = wanted.output or wanted.card.parent.parent / version
+    output = wanted.output or wanted.card.absolute().parent.parent / version
     if output.exists():
         raise QuantizeError(f"{output} is there already and stays as it is; move it away, or give another --output")
     try:
@@ -264,7 +264,9 @@ class _Work:
             checksum = file_digest(file, "sha256").hexdigest()
         training = {key: value for key, value in self._card.training.items() if key != "evaluated"}
         training["quantized_from"] = {"version": self._card.version, "sha256": self._card.sha256}
-        fields |= {"version": self._version, "file": _FILE, "sha256": checksum, "files": files}
+        fields |= {"version": self._version, "file": _FILE, "sha256": checksum}
+        if "files" in fields:
+            fields["files"] = files
         fields["training"] = {**training, **({"int8": measured} if measured else {})}
         path = version / _CARD
         path.write_text(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=120), encoding="utf-8")

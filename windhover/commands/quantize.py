@@ -83,9 +83,9 @@ def _verdict(made: Quantized) -> list[str]:
         if each.tiles_per_s_f32 is not None and (each.tiles_per_s_int8 or 0.0) < each.tiles_per_s_f32
     ]
     advice = [f"slower than f32 in {', '.join(slower)}"] if slower else []
-    if slower and made.target == "every":
-        advice.append("where no TensorRT is meant, --target cpu may be faster")
     if made.accepted:
+        if slower and made.target == "every":
+            advice.append("where no TensorRT is meant, --target cpu may be faster")
         return [f"accepted ({best.words}): {made.name} {made.version} is {made.card}", *advice]
     if best.failed is not None:
         return [f"refused, nothing was written: {best.failed}"]
