@@ -15,7 +15,20 @@ from bench.report import Machine, print_result, write_document, write_json
 from bench.result import Bench, Result
 from schemas.errors import WindhoverError
 
-NAMES = ("detector", "torch_engine", "sahi", "raster", "rollout", "gateway", "broker", "kafka", "pipeline", "postgres", "sse")
+NAMES = (
+    "detector",
+    "torch_engine",
+    "sahi",
+    "merging",
+    "raster",
+    "rollout",
+    "gateway",
+    "broker",
+    "kafka",
+    "pipeline",
+    "postgres",
+    "sse",
+)
 _ROOT = Path(__file__).resolve().parent.parent
 _RESULTS = _ROOT / "bench" / "results"
 _DOCUMENT = _ROOT / "docs" / "performance.md"

@@ -1,0 +1,286 @@
+"""A roll-out under load: what it costs in frames per second and time, and that no frame is lost or answered twice."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from shutil import copytree
+from uuid import UUID
+
+import yaml
+
+from bench import pictures
+from bench.measure import percentile
+from bench.processes import BenchError, measured
+from bench.result import RATIO, Figure, Goal, Result
+from detectors.card import default_card_path, read_card
+from detectors.store.open import open_model_store
+from detectors.worker.activating import Order, activate, progress
+from detectors.worker.models_topic import activation_record, catch_up, read_models
+from infra.broker.embedded.adapter import EmbeddedBroker
+from infra.broker.port import InRecord, OutRecord, Publisher, Reader, TopicPartition
+from infra.broker.reading import records_between
+from infra.deploy.ports import free_port
+from infra.framestore.folder import FolderFrameStore
+from infra.publishing import event_record
+from infra.settings import ModelStoreSettings
+from schemas import ids, topics
+from schemas.cloudevents import decode
+from schemas.events import DetectionsMade, FrameCaptured, ImageRef, ModelRef
+from schemas.timestamps import utc_now
+from schemas.topics import load_topics
+from windhover.children import running
+
+_WORKERS, _DEVICES = 2, 16
+_SIZE = (640, 640)
+_SCENES = 4
+_SHARE = 0.7
+_WINDOW_S = 0.5
+_SETTLE_S = 1.0
+_PATIENCE_S = 120.0
+_LOOK_S = 0.05
+_START = datetime(2026, 5, 1, tzinfo=UTC)
+_NOTES = (
+    f"{_WORKERS} detectors as processes of their own with one engine thread each, embedded broker, folder stores, the "
+    f"model that ships; {_SIZE[0]}×{_SIZE[1]} JPEG frames of {_DEVICES} devices at {_SHARE:.0%} of what the detectors "
+    "answered in a burst before. The second version is the same file under another number, so both cost the same.",
+    "Wrong version: neither of the two, or the old one after the new one in a partition. That answers are truly those "
+    "of the version they name is shown in tests/integration/test_rollout.py, with versions that answer differently.",
+    f"Rates are those of windows of {_WINDOW_S:g} s, by the commit of the answers; lowest rates are over the mean "
+    "before the activation. Latency: from publishing a frame to the commit of its answer.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """Frames in the burst that finds the rate, and seconds of steady load before and after the activation."""
+
+    burst: int
+    before_s: float
+    after_s: float
+
+
+def run(quick: bool) -> Result:
+    """One roll-out; quick: a shorter load around it."""
+    load = _Load(60, 4.0, 6.0) if quick else _Load(120, 10.0, 12.0)
+    return measured(lambda folder: _run(folder, load))
+
+
+async def _run(folder: Path, load: _Load) -> Result:
+    old, new = await _versions(folder)
+    async with _fleet(folder, old) as fleet:
+        await fleet.burst(load.burst)
+        rate = await fleet.burst(load.burst) * _SHARE
+        started = time.time()
+        steady = asyncio.create_task(fleet.steady(rate, load.before_s + load.after_s))
+        await asyncio.sleep(load.before_s)
+        activated = time.time()
+        await fleet.roll_out(new)
+        done = time.time()
+        await steady
+        records = await fleet.answers()
+    seen = _Seen(fleet.published, records, _version(old), _version(new))
+    return Result("rollout", "Roll-out under load", _figures(seen, started, activated, done), _NOTES)
+
+
+def _version(card: Path) -> ModelRef:
+    found = read_card(card)
+    return ModelRef(name=found.name, version=found.version)
+
+
+def _figures(seen: _Seen, started: float, activated: float, done: float) -> tuple[Figure, ...]:
+    none = Goal(1, "below")
+    before, during = (started + _SETTLE_S, activated), (activated, done + _SETTLE_S)
+    steady = seen.rates(*before)
+    mean = sum(steady) / len(steady)
+    return (
+        Figure("frames sent", len(seen.published), "frames"),
+        Figure("frames lost", seen.lost, "frames", none),
+        Figure("frames answered twice", seen.doubled, "frames", none),
+        Figure("answers under a wrong version", seen.wrong, "frames", none),
+        Figure("answers of the new version", seen.by_new, "frames"),
+        Figure("from activation to the last detector serving it", done - activated, "s"),
+        Figure("rate before", mean, "frames/s"),
+        Figure("lowest rate before", min(steady) / mean, RATIO),
+        Figure("lowest rate during", min(seen.rates(*during)) / mean, RATIO),
+        Figure("p95 latency before", seen.p95_ms(*before), "ms"),
+        Figure("p95 latency during", seen.p95_ms(*during), "ms"),
+    )
+
+
+class _Seen:
+    """What the answers show; times are seconds of the wall clock."""
+
+    def __init__(
+        self, published: Mapping[UUID, float], records: Sequence[InRecord], old: ModelRef, new: ModelRef
+    ) -> None:
+        self.published = published
+        self._frames: list[tuple[float, UUID]] = []
+        self.wrong = self.by_new = 0
+        changed: set[int] = set()
+        for record in records:
+            answer = decode(record.headers, record.value, DetectionsMade)
+            self._frames.append((record.timestamp_ms / 1_000, answer.frame_id))
+            if answer.model == new:
+                self.by_new += 1
+                changed.add(record.partition)
+            elif answer.model != old or record.partition in changed:
+                self.wrong += 1
+        counts = Counter(frame for _, frame in self._frames)
+        self.lost = len(published.keys() - counts.keys())
+        self.doubled = sum(count - 1 for count in counts.values())
+
+    def rates(self, first: float, end: float) -> list[float]:
+        """Answers per second in each whole window between two moments. Raises BenchError when there is none."""
+        windows = int((end - first) / _WINDOW_S)
+        if not windows:
+            raise BenchError(f"{end - first:.2f} s are too short for a window of {_WINDOW_S:g} s")
+        counts = [0] * windows
+        for moment, _ in self._frames:
+            place = int((moment - first) // _WINDOW_S)
+            if 0 <= place < windows:
+                counts[place] += 1
+        return [count / _WINDOW_S for count in counts]
+
+    def p95_ms(self, first: float, end: float) -> float:
+        """Of the frames that were published between two moments."""
+        times = [
+            (moment - self.published[frame]) * 1_000
+            for moment, frame in self._frames
+            if first <= self.published[frame] < end
+        ]
+        return percentile(times, 95)
+
+
+async def _versions(folder: Path) -> tuple[Path, Path]:
+    """The cards of the model that ships and of a second version of it, which are both in the model store."""
+    old, new = default_card_path(), folder / "made" / "model.yaml"
+    copytree(old.parent, new.parent)
+    fields = yaml.safe_load(new.read_text(encoding="utf-8"))
+    new.write_text(yaml.safe_dump({**fields, "version": f"{fields['version']}-next"}), encoding="utf-8")
+    store = open_model_store(ModelStoreSettings(), folder)
+    for card in (old, new):
+        await store.publish(card)
+    await store.close()
+    return old, new
+
+
+@dataclass(slots=True)
+class _Fleet:
+    """Running detectors, when each frame was published for them, and the ways to publish and read."""
+
+    store: FolderFrameStore
+    publisher: Publisher
+    reader: Reader
+    published: dict[UUID, float] = field(default_factory=dict)
+
+    async def burst(self, frames: int) -> float:
+        """Frames per second when ``frames`` are published at once."""
+        records = [await self._frame() for _ in range(frames)]
+        start = time.perf_counter()
+        await self.publisher.publish(records)
+        await self.answers()
+        return frames / (time.perf_counter() - start)
+
+    async def steady(self, rate: float, seconds: float) -> None:
+        """Publish ``rate`` frames per second, on time whatever the answers do."""
+        due = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(int(rate * seconds)):
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                due += 1 / rate
+                group.create_task(self.publisher.publish([await self._frame()]))
+
+    async def roll_out(self, card: Path) -> None:
+        """Activate the version of ``card``; returns when every detector serves it."""
+        state = await read_models(self.reader)
+        wanted = activate(Order("default", "bench"), None, _version(card), read_card(card).sha256)
+        await self.publisher.publish([activation_record(wanted)])
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            await catch_up(self.reader, state, _LOOK_S)
+            found = progress(state, wanted, utc_now())
+            if found.outcome == "done" and len(found.ready) == _WORKERS:
+                return
+            if found.refused or time.monotonic() > deadline:
+                raise BenchError(f"the roll-out was not done within {_PATIENCE_S:g} s: {found}")
+
+    async def answers(self) -> list[InRecord]:
+        """Every answer, once there are as many as frames. Raises BenchError when they do not come."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            bounds = await self.reader.bounds(topics.DETECTIONS)
+            if sum(end - first for first, end in bounds.values()) >= len(self.published):
+                break
+            if time.monotonic() > deadline:
+                raise BenchError(f"not all of {len(self.published)} frames were answered within {_PATIENCE_S:g} s")
+            await asyncio.sleep(_LOOK_S)
+        return [
+            record
+            for number, (first, end) in bounds.items()
+            async for record in records_between(self.reader, TopicPartition(topics.DETECTIONS, number), first, end)
+        ]
+
+    async def _frame(self) -> OutRecord:
+        """A new frame, stored; its bytes are those of one of a few scenes."""
+        number = len(self.published)
+        picture = pictures.scene(*_SIZE, number % _SCENES)
+        sha256 = hashlib.sha256(picture.data).hexdigest()
+        uri = await self.store.put(picture.data, sha256=sha256, media_type="image/jpeg")
+        device, moment = f"drone-{number % _DEVICES}", _START + timedelta(seconds=number)
+        image = ImageRef(
+            uri=uri,
+            sha256=sha256,
+            size_bytes=len(picture.data),
+            media_type="image/jpeg",
+            width=picture.width,
+            height=picture.height,
+        )
+        frame_id = ids.frame_id(device, moment, sha256)
+        event = FrameCaptured(
+            frame_id=frame_id, device_id=device, captured_at=moment, received_at=utc_now(), image=image
+        )
+        self.published[frame_id] = time.time()
+        return event_record(
+            topics.FRAMES_LIVE, event, id=frame_id, source="bench", subject=str(frame_id), time=moment, key=device
+        )
+
+
+@asynccontextmanager
+async def _fleet(folder: Path, own: Path) -> AsyncIterator[_Fleet]:
+    """Detectors that are ready, with the model of the card ``own``."""
+    async with AsyncExitStack() as stack:
+        broker = EmbeddedBroker(folder / "broker.sqlite", load_topics())
+        stack.push_async_callback(broker.close)
+        store = FolderFrameStore(folder / "frames")
+        stack.push_async_callback(store.close)
+        publisher, reader = await broker.publisher(), await broker.reader()
+        for number in range(_WORKERS):
+            port = free_port()
+            command = [sys.executable, "-m", "windhover", "detector", "--instance-id", f"worker-{number}"]
+            log, ready = folder / f"worker-{number}.log", f"http://127.0.0.1:{port}/health/ready"
+            await stack.enter_async_context(running(command, _environment(folder, own, port), log, ready))
+        yield _Fleet(store, publisher, reader)
+        await publisher.close()
+        await reader.close()
+
+
+def _environment(folder: Path, own: Path, port: int) -> dict[str, str]:
+    settings = {
+        "DATA_DIR": str(folder),
+        "DETECTOR__MODEL": str(own),
+        "DETECTOR__THREADS": "1",
+        "DETECTOR__REPORT_INTERVAL_S": "5",
+        "TELEMETRY__HEALTH_PORT": str(port),
+        "TELEMETRY__LOG_LEVEL": "WARNING",
+    }
+    return {**os.environ, **{f"WINDHOVER_{name}": value for name, value in settings.items()}}
