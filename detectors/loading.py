@@ -16,6 +16,7 @@ from detectors.engines.choose import (
     EngineKind,
     available_threads,
     load_engine,
+    load_other,
     open_checked,
     usable_engines,
 )
@@ -95,9 +96,7 @@ def measure_model(wanted: LoadRequest) -> Tuned:
     loading = _Loading(wanted)
     preferred = loading.preferred()
     preferred.close()
-    engine, tuned = loading.tuned(wanted.measure_s, loading.ways(preferred.name))
-    engine.close()
-    return tuned
+    return loading.measured(loading.ways(preferred.name))
 
 
 class _Loading:
@@ -136,18 +135,29 @@ class _Loading:
 
     def engine(self) -> tuple[Engine, str | None]:
         """The engine to run the model on; why it was chosen, where the engine itself does not say it."""
-        if (known := self._memory.recall(self._key)) is not None:
-            try:
-                return self._open(known.way), f"{known.sentence()} (measured earlier)"
-            except ModelLoadError as error:
-                logger.warning("%s was fastest but does not run any more, measuring again: %s", known.way, error)
-        engine = self.preferred()
-        ways = self.ways(engine.name)
+        if (found := self._as_remembered()) is not None:
+            return found
+        preferred = self.preferred()
+        ways = self.ways(preferred.name)
         if self._wanted.measure_s <= 0 or len(ways) < 2:
-            return self._as_another_version(engine)
-        engine.close()
-        engine, tuned = self.tuned(self._wanted.measure_s, ways)
+            return self._as_another_version(preferred)
+        preferred.close()
+        with self._memory.alone():
+            # Another worker of this machine may have measured while this one waited.
+            if (found := self._as_remembered()) is not None:
+                return found
+            engine, tuned = self.tuned(self._wanted.measure_s, ways)
         return engine, tuned.sentence()
+
+    def _as_remembered(self) -> tuple[Engine, str] | None:
+        known = self._memory.recall(self._key)
+        if known is None:
+            return None
+        try:
+            return self._open(known.way), f"{known.sentence()} (measured earlier)"
+        except ModelLoadError as error:
+            logger.warning("%s was fastest but does not run any more, measuring again: %s", known.way, error)
+            return None
 
     def _as_another_version(self, preferred: Engine) -> tuple[Engine, str | None]:
         """The engine for a model that is not measured: as another version of it was measured to be fastest.
@@ -197,6 +207,13 @@ class _Loading:
             usable = [entry for entry in usable if entry.gpu]
         return [way for entry in usable for way in entry.ways(self.request, self._dynamic)]
 
+    def measured(self, ways: Sequence[Way]) -> Tuned:
+        """What is measured of ``ways`` now, whatever is remembered."""
+        with self._memory.alone():
+            engine, tuned = self.tuned(self._wanted.measure_s, ways)
+        engine.close()
+        return tuned
+
     def tuned(self, seconds: float, ways: Sequence[Way]) -> tuple[Engine, Tuned]:
         """The fastest of ``ways``, measured now in about so many ``seconds``, loaded; it is remembered."""
         start = time.perf_counter()
@@ -212,22 +229,12 @@ class _Loading:
         return engine, tuned
 
     def next_after(self, name: str) -> Callable[[], Engine]:
-        """How to load the engine that takes over when engine ``name`` fails: the next usable one, in f32."""
+        """How to load the engine that takes over when engine ``name`` fails."""
 
         def load() -> Engine:
             if not self._wanted.fallback:
                 raise ModelLoadError("detector.fallback is off")
-            others = [entry for entry in usable_engines("auto") if entry.name != name]
-            if not others:
-                raise ModelLoadError("no other engine is installed; install windhover[cpu]")
-            request = replace(self.request, precision="f32")
-            refusals = []
-            for entry in others:
-                try:
-                    return open_checked(entry, entry.preferred(request, f"engine {name} failed"), self._check)
-                except ModelLoadError as error:
-                    refusals.append(str(error))
-            raise ModelLoadError("; ".join(refusals))
+            return load_other(name, replace(self.request, precision="f32"), self._check)
 
         return load
 

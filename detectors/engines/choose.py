@@ -211,6 +211,18 @@ def load_engine(kind: EngineKind, request: EngineRequest, check: Callable[[Engin
     raise ModelLoadError("; ".join(refusals))
 
 
+def load_other(name: str, request: EngineRequest, check: Callable[[Engine], object]) -> Engine:
+    """The best usable engine but ``name`` that can load ``request``. Raises ModelLoadError when there is none."""
+    others = [entry for entry in usable_engines("auto") if entry.name != name]
+    refusals = []
+    for entry in others:
+        try:
+            return open_checked(entry, entry.preferred(request, f"engine {name} failed"), check)
+        except ModelLoadError as error:
+            refusals.append(str(error))
+    raise ModelLoadError("; ".join(refusals) or "no other engine is installed; install windhover[cpu]")
+
+
 def open_checked(entry: EngineEntry, request: EngineRequest, check: Callable[[Engine], object] | None) -> Engine:
     """``request`` on the engine of ``entry``, closed again when ``check`` raises."""
     engine = entry.open(request)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import json
 import logging
 import os
 import platform
 import tempfile
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -94,12 +95,21 @@ class Memory:
         except OSError as error:
             logger.warning("what was measured cannot be kept and will be measured again: %s: %s", path, error)
 
-    def forget(self, key: MachineKey) -> None:
-        """Remember nothing of ``key``."""
-        path = self._path(key)
-        if path is not None:
-            with suppress(OSError):
-                path.unlink()
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Whoever is inside is the only one that measures: what several measure at a time is wrong for all of them.
+
+        Waits for the others, of any process that remembers in the same folder.
+        """
+        with ExitStack() as stack:
+            if self.folder is not None:
+                try:
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    lock = stack.enter_context((self.folder / ".measuring").open("wb"))
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                except OSError as error:
+                    logger.warning("measuring without knowing whether others do, too: %s: %s", self.folder, error)
+            yield
 
     def _path(self, key: MachineKey) -> Path | None:
         return None if self.folder is None else self.folder / f"{key.name}.json"

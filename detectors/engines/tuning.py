@@ -29,6 +29,7 @@ _CONTENDS = 0.75
 _ROUND_S = 0.15
 # Fewer turns than this may all have met the same noise, so they must show a larger win.
 _TURNS_TO_TRUST = 3
+_MOST_TURNS = 0.75
 _UNTRUSTED_WIN = 1.25
 # So much of the time may go into trying ways; the rest is for the turns, which decide.
 _TRYING = 0.6
@@ -231,14 +232,18 @@ class Tuner:
         contenders = [one for one in running if self._contends(one)]
         best = contenders[0]
         for one in contenders[1:]:
-            if _clearly_faster(one, best):
-                best = one
+            if min(len(one.turns), len(best.turns)) >= _TURNS_TO_TRUST:
+                wins = clearly_faster(one.turns, best.turns)
+            else:
+                wins = one.rate > _UNTRUSTED_WIN * best.rate
+            best = one if wins else best
         return best
 
 
-def _clearly_faster(one: _Candidate, best: _Candidate) -> bool:
-    """Whether ``one`` beat ``best`` in most turns, and by enough; compared turn by turn, so that noise hits both."""
-    ratios = [ours / theirs for ours, theirs in zip(one.turns, best.turns, strict=False)]
-    if len(ratios) < _TURNS_TO_TRUST:
-        return one.rate > _UNTRUSTED_WIN * best.rate
-    return median(ratios) > CLEAR_WIN and sum(ratio > 1 for ratio in ratios) >= 0.75 * len(ratios)
+def clearly_faster(ours: Sequence[float], theirs: Sequence[float]) -> bool:
+    """Whether what had the rates ``ours`` beat what had ``theirs``, rate by rate in the order they were measured.
+
+    By enough in the middle, and in most turns: what the machine did beside it hit both sides of a turn alike.
+    """
+    ratios = [one / other for one, other in zip(ours, theirs, strict=False)]
+    return median(ratios) > CLEAR_WIN and sum(ratio > 1 for ratio in ratios) >= _MOST_TURNS * len(ratios)
