@@ -57,11 +57,12 @@ class Shapes:
 
     def match(self, better: IndexArray, worse: IndexArray) -> BoolArray:
         """bool (K,): which pairs (indices (K,) each, of the same group) match."""
-        found: BoolArray = self._shares(better, worse, self.boxes[better], self.boxes[worse]) > self.threshold
+        one, two = self.boxes.take(better, axis=0), self.boxes.take(worse, axis=0)
+        found: BoolArray = self._shares(better, worse, one, two) > self.threshold
         if self.quads is not None:
             # Quads share no more than their enclosing boxes do, which costs a tenth to know.
             likely = np.flatnonzero(found)
-            one, two = self.quads[better[likely]], self.quads[worse[likely]]
+            one, two = self.quads.take(better[likely], axis=0), self.quads.take(worse[likely], axis=0)
             found[likely] = quadrilaterals.overlaps(one, two, self.metric) > self.threshold
         return found
 

@@ -113,7 +113,7 @@ class _Grid:
         strip = upper[index] + step
         lane = groups[index] * self.strips + strip
         keys = self.key(lane, np.searchsorted(self.edges, boxes[:, 0])[index])
-        order = np.argsort(keys, kind="stable")
+        order = np.argsort(keys)
         index = index[order]
         right = np.searchsorted(self.edges, boxes[:, 2])[index]
         return _Entries(index, lane[order], strip[order], right, keys[order])
