@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -111,7 +112,9 @@ class _Run:
 def _detect(path: Path) -> _Run:
     """`windhover detect PATH` in a process of its own. Raises BenchError when it fails."""
     command = [sys.executable, "-c", _WATCH, sys.executable, "-m", "windhover", "detect", str(path), "--json"]
-    done = subprocess.run(command, capture_output=True, check=False)
+    # A data folder of its own, where nothing is remembered that the bare engine does not know.
+    environment = {**os.environ, "WINDHOVER_DATA_DIR": str(path.parent / "data")}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
     if done.returncode:
         raise BenchError(f"windhover detect ended with {done.returncode}: {done.stderr.decode()[-500:]}")
     wall_s, peak_kb = map(float, done.stderr.splitlines()[-1].split())
