@@ -23,6 +23,8 @@ COVERED_SHARE = 0.3
 SAME_PLACE = 0.3
 # Where both tiles see hardly anything together, the box around two fragments has to fit them this well (IoU).
 FILLED = 0.75
+# Where the box around parts ends, see box_around: to see whether two may be parts, and to measure the thing.
+END_SHARE_OF_TWO, END_SHARE = 0.5, 0.75
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +80,7 @@ class Pieces:
 
     def _fill(self, one: int, two: int) -> bool:
         both = self.seen[[one, two]]
-        around, fit = box_around(both, self.quads[[one, two]], self.quads[one])
+        around, fit = box_around(both, self.quads[[one, two]], self.quads[one], END_SHARE_OF_TWO)
         inside = common_areas(both, np.stack((around, around)).astype(np.float64))
         return fit > FILLED and bool((inside > COVERED_SHARE * polygon_areas(both)).all())
 
@@ -92,5 +94,5 @@ class Pieces:
         counts = np.bincount(parents, minlength=len(parents))
         for place in np.flatnonzero(counts[parents[best]] > 1):
             members = parents == parents[best[place]]
-            quads[place], _ = box_around(self.seen[members], self.quads[members], quads[place])
+            quads[place], _ = box_around(self.seen[members], self.quads[members], quads[place], END_SHARE)
         return quads

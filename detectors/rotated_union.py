@@ -11,23 +11,24 @@ from detectors.rotated import corners_of, pointing_like, smallest_around
 _AROUND_DEGREES = np.arange(-6.0, 6.5, 1.0)
 # How many lines across the parts are looked at; their ends are known to a fraction of the distance of two lines.
 _LINES = 96
-# A rectangle ends where its parts reach this share of its length or width. A box around a corner of the thing, all that
-# some tile may see of it, sticks out at its side, but not along all of it.
-_END_SHARE = 0.5
 
 
-def box_around(parts: DoubleArray, quads: FloatArray, like: FloatArray) -> tuple[FloatArray, float]:
+def box_around(parts: DoubleArray, quads: FloatArray, like: FloatArray, end_share: float) -> tuple[FloatArray, float]:
     """The rotated box of ``parts`` (float64 (P, M, 2), convex, see :mod:`detectors.polygons`), and how well it fits.
 
     quads: float32 (P, 4, 2), the boxes of the parts, whose directions are tried; like: (4, 2), the box whose first side
-    that of the answer points along. Returns float32 (4, 2), clockwise as seen, and its IoU with the parts' union.
+    that of the answer points along; end_share: the box ends where the union has this share (0..1) of its greatest
+    length or width. A box around a corner of the thing, all that some tile may see of it, sticks out at its side, but
+    not along all of it: the larger the share, the less it counts.
+
+    Returns float32 (4, 2), clockwise as seen, and its IoU with the parts' union.
     """
     # Near the origin, where no digits are lost.
     origin = parts.mean(axis=(0, 1))
     near = parts - origin
     directions = _directions(near, quads, smallest_around(near.reshape(-1, 2), like))
-    fits = [_fitted(near, direction, fine=False)[1] for direction in directions]
-    box, fit = _fitted(near, directions[int(np.argmax(fits))], fine=True)
+    fits = [_fitted(near, direction, end_share, fine=False)[1] for direction in directions]
+    box, fit = _fitted(near, directions[int(np.argmax(fits))], end_share, fine=True)
     return pointing_like((box + origin).astype(np.float32), like), fit
 
 
@@ -40,15 +41,15 @@ def _directions(near: DoubleArray, quads: FloatArray, smallest: FloatArray) -> D
     return around
 
 
-def _fitted(near: DoubleArray, direction: float, *, fine: bool) -> tuple[FloatArray, float]:
+def _fitted(near: DoubleArray, direction: float, end_share: float, *, fine: bool) -> tuple[FloatArray, float]:
     """The rectangle of ``direction`` that fits the union of ``near`` (float64 (P, M, 2)), and its IoU with it.
 
-    Its ends lie where the union's length (or width) reaches half of its greatest; with ``fine`` exactly there.
+    With ``fine`` its ends lie where ``end_share`` says to a fraction of a pixel.
     """
     cos, sin = np.cos(direction), np.sin(direction)
     lengthwise = near @ np.array([[cos, -sin], [sin, cos]])
-    across = _ends(lengthwise[..., ::-1], (-np.inf, np.inf), fine=fine)
-    along = _ends(lengthwise, across, fine=fine)
+    across = _ends(lengthwise[..., ::-1], (-np.inf, np.inf), end_share, fine=fine)
+    along = _ends(lengthwise, across, end_share, fine=fine)
     area, inside = _area(lengthwise, (-np.inf, np.inf), (-np.inf, np.inf)), _area(lengthwise, along, across)
     size = (along[1] - along[0], across[1] - across[0])
     middle = np.array([sum(along) / 2, sum(across) / 2]) @ np.array([[cos, sin], [-sin, cos]])
@@ -56,13 +57,13 @@ def _fitted(near: DoubleArray, direction: float, *, fine: bool) -> tuple[FloatAr
     return box, inside / max(area + size[0] * size[1] - inside, 1e-9)
 
 
-def _ends(polygons: DoubleArray, band: tuple[float, float], *, fine: bool) -> tuple[float, float]:
+def _ends(polygons: DoubleArray, band: tuple[float, float], end_share: float, *, fine: bool) -> tuple[float, float]:
     """Where along x the union of ``polygons`` (float64 (P, M, 2)) within ``band`` of y begins and ends."""
     low, high = float(polygons[..., 0].min()), float(polygons[..., 0].max())
     step = (high - low) / _LINES
     places = np.linspace(low + step / 2, high - step / 2, _LINES)
     lengths = _lengths(polygons, places, band)
-    enough = _END_SHARE * float(lengths.max())
+    enough = end_share * float(lengths.max())
     reached = np.flatnonzero(lengths >= enough)
     first, last = float(places[reached[0]]), float(places[reached[-1]])
     if not fine:

@@ -30,6 +30,20 @@ def test_the_cards_colour_is_drawn_on_the_boxs_lines() -> None:
     assert not drawn[90:140, 60:110].any()
 
 
+def test_a_rotated_box_is_drawn_along_its_sides_and_not_along_what_encloses_it() -> None:
+    quad = np.array([[[100, 40], [160, 100], [100, 160], [40, 100]]], np.float32)
+    found = Detections(
+        np.array([[40, 40, 160, 160]], np.float32), np.full(1, 0.5, np.float32), np.zeros(1, np.int32), quad
+    )
+    drawn = draw_detections(np.zeros((200, 300, 3), np.uint8), found, CLASSES)
+    for x, y in ((130, 70), (130, 130), (70, 130), (70, 70)):
+        assert drawn[y - 1 : y + 2, x - 1 : x + 2].reshape(-1, 3).max(axis=0).tolist() == pytest.approx(
+            [0, 128, 255], abs=60
+        )
+    assert not drawn[150:158, 42:60].any()
+    assert not drawn[90:110, 90:110].any()
+
+
 def test_classes_without_colour_get_colours_of_their_own() -> None:
     colours = {class_colour(index, CLASSES[1]) for index in range(12)}
     assert len(colours) == 12
