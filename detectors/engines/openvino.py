@@ -20,6 +20,8 @@ from detectors.errors import InferenceError, ModelLoadError
 _Outputs = list[npt.NDArray[np.float32]]
 _PRECISIONS: Mapping[str, Precision] = {"FP32": "f32", "BF16": "bf16", "FP16": "f16"}
 """What OpenVINO says a CPU computes well in → the precision's name here, the exact one first."""
+_DIGITS: Mapping[str, int] = {"f32": 24, "f16": 11, "bf16": 8}
+"""Binary digits of a number in each precision."""
 
 
 class OpenVinoEngine:
@@ -57,6 +59,11 @@ class OpenVinoEngine:
             count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         except RuntimeError as error:
             raise ModelLoadError(f"OpenVINO cannot load {request.path}: {_said(error)}") from error
+        if _DIGITS.get(precision, 24) < _DIGITS.get(request.precision, 0):
+            raise ModelLoadError(
+                f"precision {request.precision}: OpenVINO computes in {precision} on this CPU, which is less exact; "
+                f"choose {precision}, f32 or auto"
+            )
         self._shapes = [_shape_of_one(output, self._batch) for output in compiled.outputs]
         self._idle: queue.SimpleQueue[ov.InferRequest] = queue.SimpleQueue()
         # Twice as many as run at a time: the next tile waits in OpenVINO's own queue, not behind Python's lock.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import openvino
 import orjson
 import pytest
 from typer.testing import CliRunner
@@ -371,6 +372,17 @@ def test_the_shipped_model_may_be_computed_in_bf16(tmp_path: Path) -> None:
     assert "not used" not in rows["bf16", 0, 0].note
     assert rows["f32", 0, 0].tiles_per_s
     assert len(list(tmp_path.glob("*.json"))) == 1
+
+
+def test_a_precision_the_processor_does_not_have_is_refused(tmp_path: Path) -> None:
+    if "FP16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor computes in f16")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("nothing is less exact than f16 here")
+    with pytest.raises(
+        ModelLoadError, match="precision f16: OpenVINO computes in bf16 on this CPU, which is less exact"
+    ):
+        load_model(LoadRequest(write_model(tmp_path), "openvino", precision="f16"))
 
 
 @pytest.mark.parametrize("streams", [1, 2])
