@@ -46,7 +46,7 @@ def turned_crowd(seed: int, count: int, spread: float = 60.0) -> Candidates:
     things = rng.integers(0, max(1, count // 4), count)
     centres = rng.uniform(0, spread, (count, 2))[things] + rng.normal(0, 1.5, (count, 2))
     sizes = rng.choice([4.0, 9.0, 25.0], (count, 2))[things] * rng.uniform(0.8, 1.25, (count, 2))
-    sizes[rng.random(count) < 0.05] = 0.0
+    sizes[rng.random((count, 2)) < 0.03] = 0.0
     angles = rng.uniform(-4, 4, count)[things] + rng.normal(0, 0.2, count) + np.pi * rng.integers(0, 2, count)
     quads = corners_of(*(part.astype(np.float32) for part in (centres, sizes, angles)))
     again = rng.integers(0, count, count // 8) if count else np.empty(0, np.int64)
@@ -159,6 +159,29 @@ def test_merging_of_rotated_boxes_by_strips_and_blocks(method: MergeMethod, metr
     test_merging_of_rotated_boxes_equals_the_reference(method, metric, aware)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_fusion_of_boxes_of_all_sizes_all_over_the_frame_equals_the_reference(metric: Metric) -> None:
+    rng = np.random.default_rng(3)
+    for threshold in (0.05, 0.3, 0.55, 0.8):
+        # From a pixel to the whole frame, each three times or so; beyond the left and upper edge of it as well.
+        sides = 2.0 ** rng.uniform(0, 8, (70, 2))
+        corners = rng.uniform(-50, 250, (70, 2))
+        which = rng.integers(0, 70, 200)
+        boxes = np.concatenate((corners, corners + sides), axis=1)[which]
+        boxes += rng.normal(0, 0.05, (200, 4)) * np.tile(sides[which], 2)
+        scores, tiles = rng.random(200).astype(np.float32), rng.integers(0, 4, 200, np.int32)
+        nothing = np.zeros(200, np.bool_)
+        found = Candidates(boxes.astype(np.float32), scores, np.zeros(200, np.int32), tiles, nothing)
+        assert_as_expected(Case(found, "wbf", metric, threshold, class_aware=True))
+        quads = found.boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+        turn = rng.uniform(-0.1, 0.1, (200, 1, 1))
+        middle = quads.mean(axis=1, keepdims=True)
+        away = (quads - middle)[..., ::-1] * [-1, 1]
+        turned = (middle + np.cos(turn) * (quads - middle) + np.sin(turn) * away).astype(np.float32)
+        rotated = Candidates(found.boxes, scores, found.classes, tiles, nothing, turned)
+        assert_as_expected(Case(rotated.take(np.arange(90)), "wbf", metric, threshold, class_aware=True))
+
+
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 60), iou=st.floats(0, 1), aware=st.booleans())
 @settings(max_examples=150)
 def test_suppression_within_tiles_equals_the_reference(seed: int, count: int, iou: float, aware: bool) -> None:
@@ -203,6 +226,22 @@ def test_the_order_of_candidates_does_not_count(method: MergeMethod, turned: boo
         assert told(one) == told(two)
         if one.quads is not None and two.quads is not None:
             assert one.quads.tolist() == two.quads.tolist()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_which_way_round_corners_run_does_not_count(method: MergeMethod) -> None:
+    for seed in range(10):
+        found = turned_crowd(seed, 40, spread=20.0)
+        assert found.quads is not None
+        # Same first corner, the others the other way round.
+        back = np.roll(found.quads[:, ::-1], 1, axis=1)
+        other = Candidates(found.boxes, found.scores, found.classes, found.tiles, found.cut, back)
+        one, two = (merge(each, method, "iou", 0.3137, class_aware=True) for each in (found, other))
+        assert told(one) == told(two)
+        assert one.quads is not None
+        assert two.quads is not None
+        if method == "wbf":
+            assert one.quads == pytest.approx(two.quads, abs=1e-3)
 
 
 @pytest.mark.parametrize("method", METHODS)
