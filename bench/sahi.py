@@ -20,13 +20,13 @@ from bench import pictures
 from bench.measure import take_turns
 from bench.result import RATIO, Figure, Goal, Result
 from detectors.boxes import overlaps
-from detectors.card import Precision, default_card_path, read_card
+from detectors.card import default_card_path, read_card
 from detectors.decode import decode_image
-from detectors.engines.choose import EngineKind
 from detectors.host import settle_process
 from detectors.loading import LoadRequest, load_model
 from detectors.options import FrameView
 from detectors.predict import Predictor
+from infra.settings import DetectorSettings
 from schemas.errors import WindhoverError
 from schemas.events import DetectOptions
 
@@ -69,16 +69,16 @@ def run(quick: bool) -> Result:
     """The engine chosen by default, and the same engine as SAHI's at f32."""
     settle_process()
     rounds, count = (1, 1) if quick else (4, 4)
-    plans: list[tuple[str, EngineKind, Precision | None, float]] = [
-        ("engine chosen by default", "auto", None, 2.0),
-        ("ONNX Runtime, f32", "onnxruntime", "f32", 1.15),
+    plans = [
+        ("engine chosen by default", LoadRequest(measure_s=DetectorSettings().measure_s), 2.0),
+        ("ONNX Runtime, f32", LoadRequest(engine="onnxruntime", precision="f32"), 1.15),
     ]
     with TemporaryDirectory() as folder, _sahi() as peer:
         files = [_written(Path(folder), number) for number in range(count)]
         figures: list[Figure] = []
         reasons: list[str] = []
-        for name, engine, precision, goal in plans:
-            with Predictor(load_model(LoadRequest(engine=engine, precision=precision))) as predictor:
+        for name, wanted, goal in plans:
+            with Predictor(load_model(wanted)) as predictor:
                 figures += _compared(name, predictor, peer, files, rounds, goal)
                 reasons.append(f"{name}: {predictor.model.engine.reason}.")
     return Result("sahi", "Beside SAHI", tuple(figures), (_NOTE, *reasons))
