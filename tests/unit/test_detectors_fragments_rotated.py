@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -106,15 +108,17 @@ def test_a_fragment_gives_way_to_the_whole_box_also_when_it_is_a_poor_one() -> N
     assert [apart(each, thing) for each in found] == [0]
 
 
-def test_things_side_by_side_are_not_explained_by_each_other() -> None:
-    # Enclosed by upright boxes they would cover each other by far more than any threshold.
-    away = np.array([-np.sin(np.pi / 4), np.cos(np.pi / 4)], np.float32) * 12
-    whole = quad_of((130, 50, 60, 8, 45))
-    cut = smallest_around(
-        within_boxes((whole + away - 20)[None].astype(np.float64), PAIR.boxes[1:].astype(np.float64))[0], whole
-    )
-    found = resolved(PAIR, seen(PAIR, [(whole, 0.9, 1), (cut, 0.8, 1), (quad_of((70, 80, 20, 8, 45)), 0.7, 0)]))
-    assert len(found) == 3
+def test_a_fragment_is_not_explained_by_the_neighbour_beside_it() -> None:
+    whole = quad_of((112, 50, 70, 8, 45))
+    away = np.array([-np.sin(np.pi / 4), np.cos(np.pi / 4)], np.float32) * 11
+    fragment = visible(PAIR, whole + away, 0)
+    assert fragment is not None
+    candidates = seen(PAIR, [(fragment, 0.9, 0), (whole, 0.8, 1)])
+    assert candidates.cut.tolist() == [True, False]
+    # The upright boxes around them would explain it.
+    upright = replace(candidates, quads=None)
+    assert len(resolve_fragments(upright, PAIR, True)) == 1
+    assert len(resolved(PAIR, candidates)) == 2
 
 
 @pytest.mark.parametrize("degrees", [0, 20, 45])
