@@ -49,6 +49,16 @@ def _words(one: ModelAvailability) -> str:
     return f"{name} {one.state}" + (f": {one.detail}" if one.detail else "")
 
 
+def end_if_cancelled() -> None:
+    """Raise CancelledError when the running task was cancelled before, but what it waited for swallowed that.
+
+    Before Python 3.12 wait_for, on which the Kafka client stands, does so when its result comes at the same moment.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class StateMetric:
     """``windhover_model_state`` of one lane; labels of models that are gone are taken away."""
 
@@ -86,6 +96,7 @@ class Board:
     async def keep_telling(self, publisher: Publisher, interval_s: float) -> None:
         """Publish each change, and the same again every ``interval_s``; until cancelled."""
         while True:
+            end_if_cancelled()
             self._changed.clear()
             try:
                 await publisher.publish([availability_record(self._report())])
@@ -94,7 +105,8 @@ class Board:
                 await asyncio.sleep(interval_s / VALID_INTERVALS)
                 continue
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), interval_s)
+                async with asyncio.timeout(interval_s):
+                    await self._changed.wait()
 
     def close(self) -> None:
         """Nothing is said any more."""

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from detectors.worker.board import Board, say_farewell
+from detectors.worker.board import Board, end_if_cancelled, say_farewell
 from detectors.worker.models_topic import (
     ModelsState,
     availability_key,
@@ -144,6 +144,7 @@ class Rollout:
             except TransientError as error:
                 logger.debug("no news of models: %s", error)
                 await asyncio.sleep(backoff.next_delay_s())
+            end_if_cancelled()
             yield
 
     async def _reach(self, activation: ModelActivated | None, *, at_start: bool = False) -> None:

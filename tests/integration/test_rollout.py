@@ -528,6 +528,19 @@ async def test_nonsense_in_the_topic_stops_nobody_and_a_worker_says_when_it_leav
     assert (await fleet.state()).workers == {}
 
 
+async def test_a_worker_told_to_stop_at_any_moment_of_its_start_stops(fleet: Fleet) -> None:
+    world = fleet.world
+    await fleet.activate("2.0.0")
+    frames = [await world.frame("drone", number) for number in range(16)]
+    for number, frame in enumerate(frames):
+        await world.publish(frame)
+        async with asyncio.timeout(PATIENCE_S), world.working(fleet.parts("a")):
+            await asyncio.sleep(number * 0.01)
+    async with world.working(fleet.parts("a")):
+        await world.until(world.answers, len(frames))
+    await fleet.check(frames)
+
+
 async def test_other_lanes_are_left_alone(fleet: Fleet) -> None:
     world = fleet.world
     settings = DetectorSettings(lane="sea", report_interval_s=0.5)
