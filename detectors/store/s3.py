@@ -19,7 +19,7 @@ from infra.settings import ModelStoreSettings
 
 _HINTS = hints("MODELS")
 # A part is held in memory; S3 takes at most 10,000 of them.
-_PART_BYTES = 16 * CHUNK_BYTES
+_PART_BYTES = 8 * CHUNK_BYTES
 _MAX_PARTS = 10_000
 
 
@@ -89,8 +89,7 @@ class S3Blobs:
         condition = {"IfNoneMatch": "*"} if new else {}
         with self._translated("write"):
             try:
-                async with patience(self._settings.timeout_s) as moved:
-                    body = _Sent(data, moved)
+                async with self._sent(data) as body:
                     await client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=body, **condition)
             except ClientError as error:
                 if status_of(error) != 412:
@@ -123,9 +122,17 @@ class S3Blobs:
                 raise
 
     async def _write_part(self, client: Any, place: dict[str, str], number: int, data: bytes) -> dict[str, object]:
-        async with patience(self._settings.timeout_s) as moved:
-            answer = await client.upload_part(**place, PartNumber=number, Body=_Sent(data, moved))
+        async with self._sent(data) as body:
+            answer = await client.upload_part(**place, PartNumber=number, Body=body)
         return {"PartNumber": number, "ETag": answer["ETag"]}
+
+    @asynccontextmanager
+    async def _sent(self, data: bytes) -> AsyncIterator[_Sent]:
+        """``data`` for one request, which is given up when nothing of it moves."""
+        async with patience(self._settings.timeout_s) as moved:
+            # Closed, it holds no bytes: the client keeps what it was given until the garbage collector comes.
+            with _Sent(data, moved) as body:
+                yield body
 
     async def _chunks(self, body: Any) -> AsyncIterator[bytes]:  # the library's class is made at run time
         while True:

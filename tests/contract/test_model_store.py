@@ -12,6 +12,7 @@ import yaml
 from detectors.card import read_card
 from detectors.errors import ModelLoadError, ModelStoreError, ModelStoreUnavailableError
 from detectors.loading import verified_model_file
+from detectors.store.open import open_blobs
 from infra.errors import TransientError
 from schemas.events import ModelRef
 from tests.support_model_store import MEGABYTE, World, digest, files_below, kinds, make_model, model_world, ref
@@ -305,6 +306,16 @@ async def test_of_two_contents_pushed_at_once_one_becomes_the_version(world: Wor
     await world.store().publish(winner)
     await world.store().fetch(ref(), into)
     assert digest(into / KEY / "model.onnx") == digest(winner.parent / "model.onnx")
+
+
+async def test_of_two_first_puts_the_second_is_told(world: World) -> None:
+    if world.settings.kind in ("http", "s3"):
+        pytest.skip("a loader service has no way to say so; the S3 server of the tests does not know conditions")
+    blobs = open_blobs(world.settings, world.folder)
+    assert await blobs.put(KEY + "model.yaml", b"first", new=True)
+    assert not await blobs.put(KEY + "model.yaml", b"second", new=True)
+    await blobs.close()
+    assert await world.content(KEY + "model.yaml") == b"first"
 
 
 async def test_progress_is_told_to_the_end(world: World, tmp_path: Path, into: Path) -> None:

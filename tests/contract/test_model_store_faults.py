@@ -189,7 +189,7 @@ async def test_two_processes_may_pull_at_once(world: World, tmp_path: Path) -> N
 
 
 MEASURE = """
-import asyncio, resource, sys
+import asyncio, sys
 from pathlib import Path
 from detectors.store.open import open_model_store
 from infra.settings import load_settings
@@ -197,23 +197,27 @@ from schemas.events import ModelRef
 
 settings = load_settings()
 
+def peak_kib():
+    # Not getrusage: what it says begins with the peak of the process that started this one.
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+
 async def main():
     store = open_model_store(settings.models, settings.data_dir)
     await store.publish(Path(sys.argv[1]))
     await store.fetch(ModelRef(name="finder", version="1.0.0"), Path(sys.argv[3]))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_kib()
     await store.publish(Path(sys.argv[2]))
     await store.fetch(ModelRef(name="finder", version="2.0.0"), Path(sys.argv[3]))
     await store.close()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    print(peak_kib() - before)
 
 asyncio.run(main())
 """
 
 
 async def test_memory_does_not_grow_with_the_model(world: World, tmp_path: Path) -> None:
-    small = make_model(tmp_path / "small", size=LARGE)
-    large = make_model(tmp_path / "large", version="2.0.0", size=10 * LARGE)
+    small = make_model(tmp_path / "small", size=3 * LARGE)
+    large = make_model(tmp_path / "large", version="2.0.0", size=12 * LARGE)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -226,4 +230,4 @@ async def test_memory_does_not_grow_with_the_model(world: World, tmp_path: Path)
         stderr=subprocess.PIPE,
     )
     grown_kib = int(await finished(process))
-    assert grown_kib < 40 * 1024, f"{10 * LARGE / MEGABYTE} MiB took {grown_kib / 1024:.0f} MiB more than a tenth of it"
+    assert grown_kib < 40 * 1024, f"{9 * LARGE // MEGABYTE} MiB more took {grown_kib // 1024} MiB more memory"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,14 @@ from pydantic import SecretStr, ValidationError
 
 from detectors.card import read_card, verified_model_file
 from detectors.errors import ModelLoadError, ModelStoreUnavailableError
+from detectors.store.blobs import Download
+from detectors.store.folder import FolderBlobs
 from detectors.store.names import card_refs, checked_file, key_of, ref_of, version_order
 from detectors.store.open import open_model_store
+from detectors.store.versions import VersionStore
 from infra.errors import SettingsError
 from infra.settings import ModelStoreSettings, Settings, secrets_of
-from tests.support_model_store import make_model, ref
+from tests.support_model_store import files_below, make_model, ref
 
 
 def test_numbers_in_versions_count_as_numbers() -> None:
@@ -153,6 +158,24 @@ async def test_leftovers_of_killed_writers_are_swept_when_they_are_old(tmp_path:
     os.utime(old, (yesterday, yesterday))
     await store.publish(make_model(tmp_path / "next", version="2.0.0"))
     assert [path.name for path in unfinished.iterdir()] == ["young"]
+
+
+class ShortBlobs(FolderBlobs):
+    """A folder that promises a byte more than it gives, as a file does that is cut while it is read."""
+
+    @asynccontextmanager
+    async def read(self, key: str) -> AsyncIterator[Download]:
+        async with super().read(key) as download:
+            assert download.size is not None
+            yield Download(download.size + (not key.endswith(".yaml")), download.chunks)
+
+
+async def test_less_than_was_promised_is_worth_trying_again(tmp_path: Path) -> None:
+    blobs = FolderBlobs(tmp_path / "models")
+    await VersionStore(blobs, 10_000_000).publish(make_model(tmp_path / "mine"))
+    with pytest.raises(ModelStoreUnavailableError, match="was cut off after"):
+        await VersionStore(ShortBlobs(tmp_path / "models"), 10_000_000).fetch(ref(), tmp_path / "fetched")
+    assert files_below(tmp_path / "fetched") == {}
 
 
 def test_all_files_of_a_card_are_verified(tmp_path: Path) -> None:
