@@ -135,6 +135,13 @@ def versions(answers: list[DetectionsMade]) -> Counter[str]:
     return Counter(answer.model.version for answer in answers)
 
 
+def swaps(result: str) -> float:
+    (family,) = metrics.MODEL_SWAPS.collect()
+    return sum(
+        sample.value for sample in family.samples if sample.labels.get("result") == result and "_total" in sample.name
+    )
+
+
 async def fleet_in(folder: Path, world: WorkerWorld) -> Fleet:
     shelf = folder / "shelf"
     for version, factor in SCORES.items():
@@ -449,17 +456,21 @@ async def test_a_worker_that_starts_waits_for_a_store_that_is_away(fleet: Fleet)
 async def test_the_newest_activation_wins_over_one_that_is_under_way(fleet: Fleet) -> None:
     world = fleet.world
     slow = SlowLoads(fleet)
+    before = swaps("done")
+    first, frame = await world.frame("drone", 0), await world.frame("drone", 1)
     async with world.working(fleet.parts("a", models=ModelSource(fleet.store, fleet.folder / "cache", slow.load))):
+        await world.publish(first)
+        await world.until(world.answers, 1)
         await fleet.activate("2.0.0")
         await asyncio.to_thread(slow.began.wait, PATIENCE_S)
         last = await fleet.activate("3.0.0")
         await asyncio.sleep(0.3)
         slow.go_on.set()
         await fleet.until("done", last)
-        frame = await world.frame("drone", 1)
         await world.publish(frame)
-        await world.until(world.answers, 1)
-    assert versions(await fleet.check([frame])) == {"3.0.0": 1}
+        await world.until(world.answers, 2)
+    assert [answer.model.version for answer in await fleet.check([first, frame])] == ["1.0.0", "3.0.0"]
+    assert swaps("done") - before == 1, "the overtaken version never came into service"
     assert slow.closed == ["2.0.0", "3.0.0"], "what nobody waits for is closed when it is loaded"
 
 
