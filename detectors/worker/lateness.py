@@ -3,7 +3,7 @@
 A worker that can't keep up answers ever older frames, and whoever looks at the live stream sees the past. With a
 deadline, a live frame whose turn comes too late makes room for the newest ones. None is lost: a frame that is put off
 moves to ``frames.backfill`` in the transaction that passes over it, and is answered when there is time; one that is
-given up becomes a dead letter, which can be sent again.
+given up becomes a dead letter, which can be sent again when the deadline allows it.
 """
 
 from __future__ import annotations

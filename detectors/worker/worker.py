@@ -224,8 +224,6 @@ class _Run:
             model = self._roster.stable.ref.name
             self._flow.finish(entry, self._answerer.refuse(entry, error, attempts=1, model=model))
             return
-        if self._pass_over(entry, frame):
-            return
         served = self._roster.assign(frame)
         entry.answer = answer_key(frame, served.model.card, live=is_live(record))
         if not lane.window.add(entry.answer):
@@ -233,6 +231,11 @@ class _Run:
             entry.answer = None
             entry.count = metrics.DUPLICATE_FRAMES.inc
             self._flow.finish(entry, ())
+            return
+        if self._pass_over(entry, frame):
+            self._roster.release(served)
+            lane.window.forget(entry.answer)
+            entry.answer = None
             return
         # Encoded bytes and decoded pixels, three bytes each, are what a frame costs while it is under way.
         needed_bytes = frame.image.size_bytes + 3 * frame.image.width * frame.image.height

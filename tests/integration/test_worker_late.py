@@ -74,6 +74,19 @@ async def test_late_frames_given_up_are_dead_letters_that_can_be_sent_again(worl
     assert letter.original.value == late.to_bytes()
 
 
+async def test_a_late_repetition_of_an_answered_frame_is_a_repetition_and_no_dead_letter(world: WorkerWorld) -> None:
+    (frame,) = await frames(world, LATE)
+    await world.publish(frame)
+    async with world.working(world.parts()):
+        await world.until(world.answers, 1)
+    marker = (await frames(world, IN_TIME, IN_TIME))[1]
+    await world.publish(frame, marker)
+    async with world.working(world.parts(settings=settings("give_up"))):
+        await world.until(world.answers, 2)
+    assert [answer.frame_id for answer in await world.answers()] == [frame.frame_id, marker.frame_id]
+    assert await world.letters() == []
+
+
 async def test_only_live_frames_have_a_deadline(world: WorkerWorld) -> None:
     job, backfill = await frames(world, LATE, LATE)
     await world.publish(job, topic=topics.FRAMES_JOBS)
