@@ -8,6 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 
+# A ground sampling distance finer or coarser than these, metres, comes from fields that are wrong.
+FINEST_GSD_M, COARSEST_GSD_M = 1e-5, 1_000.0
+# A camera that looks further up than this sees some of its frame at several times the distance of the rest. Up to here
+# the middle of the frame differs by 1 / cos(30 degrees), 15 %, from what a camera looking straight down has.
+HIGHEST_PITCH_DEG = -60.0
+
 
 class Box(BaseModel):
     """A box in a frame, corners normalised to [0, 1]: x grows to the right, y grows downwards."""
@@ -61,15 +67,19 @@ class CameraGeometry(BaseModel):
     )
 
     def ground_sampling_distance_m(self, image_width_px: int) -> float | None:
-        """Metres on the ground per pixel for a camera looking straight down, or None when the geometry is not known.
+        """Metres on the ground per pixel, or None when the geometry does not tell: one number for all of the frame.
 
-        Where it is not given outright: GSD = altitude · sensor width / (focal length · image
-        width), from similar triangles of the pinhole camera.
+        Where it is not given outright: GSD = altitude · sensor width / (focal length · image width), from similar
+        triangles of the pinhole camera, for one that looks straight down. None for one known to look more than 30
+        degrees away from that, and for a distance that none can have (0.01 mm to 1 km).
         """
-        if self.gsd_m is not None:
-            return self.gsd_m
-        if self.altitude_m is None or self.focal_length_mm is None or self.sensor_width_mm is None:
+        found = self.gsd_m or self._looking_down_m(image_width_px)
+        return found if found is not None and FINEST_GSD_M <= found <= COARSEST_GSD_M else None
+
+    def _looking_down_m(self, image_width_px: int) -> float | None:
+        altitude, focal, sensor = self.altitude_m, self.focal_length_mm, self.sensor_width_mm
+        if altitude is None or focal is None or sensor is None:
             return None
-        if self.altitude_m <= 0:
+        if self.pitch_deg is not None and self.pitch_deg > HIGHEST_PITCH_DEG:
             return None
-        return self.altitude_m * self.sensor_width_mm / (self.focal_length_mm * image_width_px)
+        return altitude / image_width_px * (sensor / focal)

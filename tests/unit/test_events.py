@@ -140,6 +140,27 @@ def test_ground_sampling_distance() -> None:
     assert below.ground_sampling_distance_m(1_000) is None
 
 
+@pytest.mark.parametrize(("pitch_deg", "known"), [(-90, True), (-60, True), (-59.9, False), (0, False), (None, True)])
+def test_a_tilted_camera_has_no_one_ground_sampling_distance(pitch_deg: float | None, known: bool) -> None:
+    camera = CameraGeometry(altitude_m=100, focal_length_mm=10, sensor_width_mm=10, pitch_deg=pitch_deg)
+    assert camera.ground_sampling_distance_m(1_000) == (pytest.approx(0.1) if known else None)
+    given = CameraGeometry(gsd_m=0.2, pitch_deg=pitch_deg)
+    assert given.ground_sampling_distance_m(1_000) == 0.2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"gsd_m": 1e-310},
+        {"altitude_m": 1e-200, "focal_length_mm": 10, "sensor_width_mm": 1e-200},
+        {"altitude_m": 100_000, "focal_length_mm": 1e-310, "sensor_width_mm": 1_000},
+        {"altitude_m": 100_000, "focal_length_mm": 1e-3, "sensor_width_mm": 1_000},
+    ],
+)
+def test_a_ground_sampling_distance_that_none_can_have_is_unknown(fields: dict[str, float]) -> None:
+    assert CameraGeometry.model_validate(fields).ground_sampling_distance_m(1_000) is None
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.datetimes(), st.integers(min_value=-14 * 60, max_value=14 * 60))
 def test_time_text_is_27_characters_and_sorts_like_time(moment: datetime, minutes: int) -> None:
