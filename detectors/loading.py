@@ -24,7 +24,8 @@ from detectors.engines.fallback import FallbackEngine
 from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.engines.remembered import MachineKey, Memory
 from detectors.engines.sample_tiles import sample_tiles
-from detectors.engines.tuning import Tuned, Tuner
+from detectors.engines.tuned import Tuned
+from detectors.engines.tuning import Tuner
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.heads import choose_head
 from detectors.heads.classes import ClassNumbers

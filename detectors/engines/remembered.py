@@ -19,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from detectors.engines.choose import EngineEntry, EngineKind
 from detectors.engines.port import EngineRequest
-from detectors.engines.tuning import Tuned
+from detectors.engines.tuned import Tuned
 
 logger = logging.getLogger(__name__)
 
 # To be raised whenever what is measured, or how answers are compared, changes.
-_FORMAT = 1
+_FORMAT = 2
 _CPUINFO = Path("/proc/cpuinfo")
 # What decides how fast, and in which precision, a CPU computes.
 _FLAGS = {

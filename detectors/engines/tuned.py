@@ -1,0 +1,68 @@
+"""What was measured of the ways to run a model: how fast each was, which was chosen, and both in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from textwrap import shorten
+
+from detectors.engines.port import Way
+
+TIME_WAS_UP = "not measured, the time was up"
+"""The note of a way nobody came to."""
+_LONGEST_NOTE = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One way and how fast it was; tiles_per_s None: not measured, for the reason in ``note``."""
+
+    way: Way
+    tiles_per_s: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What was measured, in the order of preference, and the way that was chosen."""
+
+    way: Way
+    measured: tuple[Measured, ...]
+
+    def sentence(self) -> str:
+        """The choice, what it was chosen over, and what was left out, in words."""
+        return "; ".join((self._choice(), *self._left_out()))
+
+    def _choice(self) -> str:
+        rates = sorted(
+            ((one.tiles_per_s, one.way) for one in self.measured if one.tiles_per_s), key=lambda one: -one[0]
+        )
+        own = next((rate for rate, way in rates if way == self.way), 0.0)
+        others = [f"{way} {rate:.1f}" for rate, way in rates if way != self.way]
+        if not others:
+            return f"{self.way} measured: {own:.1f} tiles/s"
+        if rates[0][1] != self.way:
+            return f"preferred, and none of {len(rates)} measured is clearly faster: {own:.1f} tiles/s; {others[0]}"
+        return f"fastest of {len(rates)} measured: {own:.1f} tiles/s; next {others[0]}"
+
+    def _left_out(self) -> list[str]:
+        """Why an engine or precision has no figure at all, and how many further ways nobody came to."""
+        seen: set[tuple[str, str]] = set()
+        notes: list[str] = []
+        late = 0
+        for one in self.measured:
+            kind = (one.way.engine, one.way.precision)
+            if one.tiles_per_s is None and kind not in seen:
+                notes.append(f"{one.way} {shorten(one.note, _LONGEST_NOTE, placeholder=' …')}")
+            elif one.tiles_per_s is None and one.note == TIME_WAS_UP:
+                late += 1
+            seen.add(kind)
+        return [*notes, f"{late} more {TIME_WAS_UP}"] if late else notes
+
+    def table(self) -> str:
+        """One line per way, the fastest first."""
+        ordered = sorted(self.measured, key=lambda one: -(one.tiles_per_s or 0))
+        return "\n".join(
+            f"{one.way}: "
+            + (one.note if one.tiles_per_s is None else f"{one.tiles_per_s:.1f} tiles/s {one.note}".strip())
+            for one in ordered
+        )
