@@ -42,6 +42,7 @@ class Candidates:
     tiles: int32 (K,), the index within the frame's plan; cut: bool (K,), true where the box touches an inner edge of
     its tile, so that it may be a fragment of something larger; quads: of a model with rotated boxes float32 (K, 4, 2),
     the corners x, y in frame pixels, clockwise as seen, which may leave tile and frame; else None. K may be 0.
+    too_large: how many more there were, left out for being larger than their class can be.
     """
 
     boxes: FloatArray
@@ -50,12 +51,13 @@ class Candidates:
     tiles: IntArray
     cut: BoolArray
     quads: FloatArray | None = None
+    too_large: int = 0
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def take(self, rows: IndexArray | BoolArray) -> Candidates:
-        """The candidates at ``rows`` (indices or a mask), in that order."""
+        """The candidates at ``rows`` (indices or a mask), in that order; what was left out is none of theirs."""
         quads = None if self.quads is None else self.quads[rows]
         return Candidates(
             self.boxes[rows], self.scores[rows], self.classes[rows], self.tiles[rows], self.cut[rows], quads
@@ -82,6 +84,7 @@ class Candidates:
             np.concatenate([part.tiles for part in parts]),
             np.concatenate([part.cut for part in parts]),
             _joined([part.quads for part in parts]),
+            sum(part.too_large for part in parts),
         )
 
 
@@ -91,13 +94,16 @@ class Detections:
 
     boxes: float32 (N, 4) xyxy in frame pixels, inside the frame; scores: float32 (N,) in 0..1; classes: int32 (N,);
     quads: of a model with rotated boxes float32 (N, 4, 2), the corners x, y in frame pixels, clockwise as seen, which
-    may leave the frame; else None. N may be 0.
+    may leave the frame; else None. N may be 0. too_large: how many boxes, those of each tile by itself, were left out
+    for being larger than their class can be; many of them where little was found mean that the frame's ground sampling
+    distance is wrong.
     """
 
     boxes: FloatArray
     scores: FloatArray
     classes: IntArray
     quads: FloatArray | None = None
+    too_large: int = 0
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from detectors.arrays import BoolArray, Candidates, FloatArray, IndexArray
+from detectors.arrays import BoolArray, Candidates, DoubleArray, FloatArray, IndexArray
 from detectors.boxes import Metric
 from detectors.fusion import fuse
 from detectors.matching import Shapes, chained_owners, greedy_owners
 from detectors.quads import areas as quad_areas
 from detectors.rotated import smallest_around
+from detectors.sizes import fitting
 from schemas.events import MergeMethod
 
 
@@ -32,7 +35,12 @@ def ranking(candidates: Candidates) -> IndexArray:
 
 
 def merge(
-    candidates: Candidates, method: MergeMethod, metric: Metric, threshold: float, class_aware: bool
+    candidates: Candidates,
+    method: MergeMethod,
+    metric: Metric,
+    threshold: float,
+    class_aware: bool,
+    largest: DoubleArray | None = None,
 ) -> Candidates:
     """One box for each group of boxes that show the same thing, best score first, ties as in :func:`ranking`.
 
@@ -48,7 +56,8 @@ def merge(
     ``wbf``: see :func:`detectors.fusion.fuse`.
 
     The union of rotated boxes is the rotated box of least area around all their corners, its front where the best
-    box's is; ``boxes`` are then the union of the boxes, each clipped to its tile.
+    box's is; ``boxes`` are then the union of the boxes, each clipped to its tile. A union larger than its class can be
+    (``largest``, float64 (classes,), see :func:`detectors.sizes.largest_px`) leaves the best box as it is.
     """
     ranked = _ranked(candidates)
     shapes = Shapes.of(ranked, _classes(ranked, class_aware), metric, threshold)
@@ -57,7 +66,10 @@ def merge(
     owners = chained_owners(shapes) if method == "nmm" else greedy_owners(shapes)
     survivors = np.flatnonzero(owners == np.arange(len(owners)))
     kept = ranked.take(survivors)
-    return kept if method == "nms" else _grown(ranked, kept, owners, survivors)
+    if method == "nms":
+        return kept
+    grown = _grown(ranked, kept, owners, survivors)
+    return grown if largest is None else _where(fitting(grown, largest), grown, kept)
 
 
 def suppress_within_tiles(candidates: Candidates, iou: float, class_aware: bool) -> Candidates:
@@ -113,6 +125,14 @@ def _grown(ranked: Candidates, kept: Candidates, owners: IndexArray, survivors: 
     np.maximum.at(boxes[:, 2:], owners, ranked.boxes[:, 2:])
     quads = kept.quads if ranked.quads is None else _around(ranked.quads, owners)[survivors]
     return Candidates(boxes[survivors], kept.scores, kept.classes, kept.tiles, kept.cut, quads)
+
+
+def _where(chosen: BoolArray, grown: Candidates, kept: Candidates) -> Candidates:
+    """``grown`` where ``chosen``, else ``kept``: the same but for boxes and quads."""
+    boxes = np.where(chosen[:, None], grown.boxes, kept.boxes)
+    if grown.quads is None or kept.quads is None:
+        return replace(kept, boxes=boxes)
+    return replace(kept, boxes=boxes, quads=np.where(chosen[:, None, None], grown.quads, kept.quads))
 
 
 def _around(quads: FloatArray, owners: IndexArray) -> FloatArray:

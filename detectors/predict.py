@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -21,7 +21,7 @@ from detectors.heads.port import Head
 from detectors.merging import merge, suppress_within_tiles
 from detectors.options import FrameView, Resolved, resolve
 from detectors.rotated import enclosing
-from detectors.sizes import largest_px, within_size
+from detectors.sizes import largest_px, sorted_by_size
 from detectors.sources import ArraySource, TileBatch, TileSource
 from detectors.tiling import TilePlan, TileSpec
 from schemas.events import DetectOptions
@@ -68,6 +68,7 @@ class Model:
     def candidates(self, outputs: Outputs, plan: TilePlan, first: int, options: Resolved) -> Candidates:
         """What ``outputs`` (of tiles ``first``, ``first + 1``, … of ``plan``) show, duplicates within a tile removed.
 
+        What is larger than its class can be is left out before, so that it takes nothing true with it.
         Raises InferenceError when the outputs are not numbers.
         """
         raw = self._head.decode(outputs, options.confidence)
@@ -76,20 +77,23 @@ class Model:
         cut_off = tiling.touches_inner_edge(plan, boxes, tiles)
         quads = None if raw.quads is None else tiling.quads_to_frame(plan, raw.quads, tiles)
         found = Candidates(boxes, raw.scores, raw.classes, tiles, cut_off, quads)
-        # Before anything is suppressed: what is too large must not take a true one with it.
-        found = _best_per_tile(within_size(found, largest_px(self.card.classes, options.gsd_m)))
-        return suppress_within_tiles(found, self.card.thresholds.iou, self.card.merge.class_aware)
+        found, large = sorted_by_size(found, largest_px(self.card.classes, options.gsd_m))
+        return replace(self._suppressed(found), too_large=0 if large is None else len(self._suppressed(large)))
+
+    def _suppressed(self, found: Candidates) -> Candidates:
+        return suppress_within_tiles(_best_per_tile(found), self.card.thresholds.iou, self.card.merge.class_aware)
 
     def merge(self, candidates: Candidates, plan: TilePlan, options: Resolved) -> Detections:
         """The detections of a frame from the candidates of all its tiles, in any order."""
         class_aware = self.card.merge.class_aware
-        whole = resolve_fragments(candidates, plan, class_aware)
-        merged = merge(whole, options.merge_method, options.merge_metric, options.merge_threshold, class_aware)
-        # Again, because boxes grew where fragments were joined and boxes united.
-        fitting = within_size(merged, largest_px(self.card.classes, options.gsd_m))
-        best = fitting.take(np.arange(min(len(fitting), options.max_detections)))
+        limits = largest_px(self.card.classes, options.gsd_m)
+        # Again, because boxes grew where fragments were joined, and again before anything is suppressed.
+        whole, large = sorted_by_size(resolve_fragments(candidates, plan, class_aware), limits)
+        too_large = candidates.too_large + (0 if large is None else len(large))
+        merged = merge(whole, options.merge_method, options.merge_metric, options.merge_threshold, class_aware, limits)
+        best = merged.take(np.arange(min(len(merged), options.max_detections)))
         boxes = best.boxes if best.quads is None else _enclosing_within(plan, best.quads)
-        return Detections(boxes, best.scores, best.classes, best.quads)
+        return Detections(boxes, best.scores, best.classes, best.quads, too_large)
 
     def close(self) -> None:
         """Give the engine's threads and memory back; no other call may be under way or follow."""

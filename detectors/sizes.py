@@ -38,9 +38,15 @@ def longer_sides(candidates: Candidates) -> DoubleArray:
     return longest
 
 
-def within_size(candidates: Candidates, limits: DoubleArray | None) -> Candidates:
-    """``candidates`` without those whose longer side exceeds their class's in ``limits`` (from ``largest_px``)."""
-    if limits is None or not len(candidates):
-        return candidates
+def fitting(candidates: Candidates, limits: DoubleArray) -> BoolArray:
+    """bool (K,): whose longer side is at most their class's in ``limits`` (from ``largest_px``)."""
     fits: BoolArray = longer_sides(candidates) <= limits[candidates.classes]
-    return candidates if fits.all() else candidates.take(fits)
+    return fits
+
+
+def sorted_by_size(candidates: Candidates, limits: DoubleArray | None) -> tuple[Candidates, Candidates | None]:
+    """Those of ``candidates`` that fit ``limits`` (see ``fitting``), and those that do not, None when all do."""
+    if limits is None:
+        return candidates, None
+    fits = fitting(candidates, limits)
+    return (candidates, None) if fits.all() else (candidates.take(fits), candidates.take(~fits))

@@ -228,6 +228,8 @@ class DetectionsMade(Event):
     timings: Timings
     gsd_m: Annotated[float, Field(gt=0)] | None = None
     """Metres on the ground per pixel, where the camera's geometry told"""
+    too_large: Annotated[int, Field(ge=0)] | None = None
+    """Boxes left out for being larger than their class can be, where gsd_m is known; many mean that gsd_m is wrong"""
 
 
 class OriginalRecord(_Part):

@@ -7,14 +7,13 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-from detectors.errors import EngineCrashError, InferenceError
 from detectors.worker.answers import answer_for, answer_record, make_answer
-from detectors.worker.guard import Guard
+from detectors.worker.guard import Guard, is_about_the_frame
 from detectors.worker.lanes import Entry
 from detectors.worker.pipeline import FrameResult
 from detectors.worker.serving import Served
 from infra.broker.port import OutRecord
-from infra.errors import RecordError, RecordTooLargeError
+from infra.errors import RecordTooLargeError
 from infra.failure import Backoff, StoppedError, Work, dead_letter, error_code, error_text
 from infra.framestore.port import FrameStore
 from infra.telemetry import metrics
@@ -52,7 +51,7 @@ class Answerer:
                     raise
                 except Exception as error:
                     metrics.RECORDS_FAILED.labels(self.work.group, entry.record.topic, error_code(error)).inc()
-                    if _is_final(error) or attempt == self.work.policy.record_attempts:
+                    if is_about_the_frame(error) or attempt == self.work.policy.record_attempts:
                         return self.refuse(entry, error, attempt, served.ref.name)
                     logger.exception("could not answer a frame, trying again", extra={"attempt": attempt})
                     if not await backoff.wait(self.work.stop):
@@ -106,12 +105,6 @@ class Answerer:
         metrics.INFERENCE_REQUESTS.labels(model=name, status="success").inc()
         metrics.INFERENCE_DURATION.labels(model=name).observe(event.timings.inference_ms / 1_000)
         metrics.DETECTIONS_PER_IMAGE.observe(len(event.detections))
+        metrics.DETECTIONS_TOO_LARGE.labels(model=name).inc(event.too_large or 0)
         latency_s = max(0.0, (utc_now() - event.received_at).total_seconds())
         metrics.FRAME_LATENCY.labels(topic).observe(latency_s)
-
-
-def _is_final(error: Exception) -> bool:
-    """Whether trying again is useless: the image is missing or broken. An engine's failure, or a bug, may pass."""
-    if isinstance(error, InferenceError):
-        return isinstance(error, EngineCrashError)
-    return isinstance(error, RecordError)

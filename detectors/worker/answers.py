@@ -70,6 +70,7 @@ def make_answer(
             total_ms=total_ms,
         ),
         gsd_m=result.view.gsd_m,
+        too_large=None if result.view.gsd_m is None else result.detections.too_large,
     )
 
 

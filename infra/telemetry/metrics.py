@@ -31,6 +31,9 @@ FRAMES_REJECTED = Counter("windhover_frames_rejected_total", "Uploads refused, b
 INFERENCE_REQUESTS = Counter("inference_requests_total", "Frames answered by a model", ["model", "status"])
 INFERENCE_DURATION = Histogram("inference_duration_seconds", "Engine time per frame", ["model"], buckets=_SECONDS)
 DETECTIONS_PER_IMAGE = Histogram("detections_per_image", "Detections found in one frame", buckets=_COUNTS)
+DETECTIONS_TOO_LARGE = Counter(
+    "windhover_detections_too_large_total", "Boxes left out for being larger than their class can be", ["model"]
+)
 MODEL_LOAD_TIME = Gauge("model_load_time_seconds", "Time to load and warm up the model", ["model"])
 MODEL_STATE = Gauge(
     "windhover_model_state", "1 for the state each model of the worker is in", ["lane", "model", "version", "state"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from detectors.loading import LoadRequest, load_model
 from detectors.predict import Model
@@ -19,6 +20,8 @@ from infra.framestore.folder import FolderFrameStore
 from infra.settings import DetectorSettings
 from schemas import topics
 from schemas.events import ImageRef
+from schemas.geometry import CameraGeometry
+from tests.support_graphs import write_model
 from tests.support_worker import PATIENCE_S, WorkerWorld, picture
 
 pytestmark = pytest.mark.integration
@@ -64,6 +67,25 @@ async def test_a_frame_with_nothing_in_it_is_answered_too(world: WorkerWorld) ->
     async with world.working(world.parts()):
         await world.until(world.answers, 1)
     assert (await world.answers())[0].detections == []
+
+
+async def test_what_was_left_out_for_its_size_stands_in_the_answer_and_is_counted(
+    world: WorkerWorld, tmp_path: Path
+) -> None:
+    names = [{"name": name, "max_size_m": 10.0} for name in ("red", "green", "blue")]
+    world.card = write_model(tmp_path / "sized", classes=names)
+    frame = await world.frame("drone", 1)
+    wrong = frame.model_copy(update={"camera": CameraGeometry(gsd_m=2.0)})
+    counted = partial(REGISTRY.get_sample_value, "windhover_detections_too_large_total", {"model": "rectangles"})
+    before = counted() or 0.0
+    await world.publish(wrong, await world.frame("drone", 2))
+    async with world.working(world.parts()):
+        await world.until(world.answers, 2)
+    one, other = await world.answers()
+    assert (one.detections, one.gsd_m) == ([], 2.0)
+    assert one.too_large
+    assert (len(other.detections), other.too_large) == (1, None)
+    assert (counted() or 0.0) - before == one.too_large
 
 
 async def test_a_frame_that_stands_twice_is_answered_once_also_after_a_restart(world: WorkerWorld) -> None:

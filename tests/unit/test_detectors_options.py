@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from pydantic import ValidationError
 from detectors.arrays import Candidates
 from detectors.card import ClassCard, ModelCard, TilingCard
 from detectors.loading import LoadRequest, load_model
+from detectors.merging import merge
 from detectors.options import FrameView, Resolved, resolve
 from detectors.predict import Predictor
-from detectors.sizes import largest_px, within_size
+from detectors.sizes import largest_px, sorted_by_size
 from detectors.tile_sides import Chosen, chosen_sides, sides_of_metres
 from schemas.events import DetectOptions
 from schemas.geometry import CameraGeometry
@@ -195,7 +197,10 @@ def test_what_is_larger_than_its_class_can_be_is_dropped_with_a_quarter_and_two_
     assert limits is not None
     assert limits.tolist() == [27.0, 77.0, np.inf]
     found = candidates([(27, 5), (5, 27.1), (77, 77), (77.1, 3), (900, 900)], [0, 0, 1, 1, 2])
-    assert within_size(found, limits).boxes.tolist() == found.boxes[[0, 2, 4]].tolist()
+    kept, large = sorted_by_size(found, limits)
+    assert kept.boxes.tolist() == found.boxes[[0, 2, 4]].tolist()
+    assert large is not None
+    assert large.boxes.tolist() == found.boxes[[1, 3]].tolist()
 
 
 def test_of_a_rotated_box_its_own_longer_side_counts() -> None:
@@ -204,7 +209,7 @@ def test_of_a_rotated_box_its_own_longer_side_counts() -> None:
     turned = Candidates(
         upright.boxes, upright.scores, upright.classes, upright.tiles, upright.cut, np.stack([long, short])
     )
-    kept = within_size(turned, largest_px(CLASSES, 0.1))
+    kept, _ = sorted_by_size(turned, largest_px(CLASSES, 0.1))
     assert kept.quads is not None
     assert kept.quads.tolist() == [short.tolist()]
 
@@ -213,7 +218,7 @@ def test_without_the_geometry_or_a_largest_size_nothing_is_too_large() -> None:
     found = candidates([(5000, 5000)], [0])
     assert largest_px(CLASSES, None) is None
     assert largest_px(CLASSES[2:], 0.1) is None
-    assert within_size(found, None) is found
+    assert sorted_by_size(found, None) == (found, None)
 
 
 def test_too_large_things_are_dropped_from_frames_whole_or_joined_from_fragments(tmp_path: Path) -> None:
@@ -223,11 +228,14 @@ def test_too_large_things_are_dropped_from_frames_whole_or_joined_from_fragments
     # Longer than a tile: it is seen in fragments only, each of which is small enough.
     image[200:220, 30:380] = COLOURS_BGR[1]
     with Predictor(load_model(LoadRequest(write_model(tmp_path, classes=names), "onnxruntime"))) as predictor:
-        assert sorted(predictor.predict(image).classes.tolist()) == [0, 1]
-        assert predictor.predict(image, gsd_m=0.08).classes.tolist() == [0]
+        everything = predictor.predict(image)
+        assert (sorted(everything.classes.tolist()), everything.too_large) == ([0, 1], 0)
+        joined = predictor.predict(image, gsd_m=0.08)
+        assert (joined.classes.tolist(), joined.too_large) == ([0], 1)
         whole = DetectOptions(tile_width=400, tile_height=300)
         assert predictor.predict(image, whole, gsd_m=0.08).classes.tolist() == [0]
-        assert predictor.predict(image, whole, gsd_m=0.35).classes.tolist() == []
+        nothing = predictor.predict(image, whole, gsd_m=0.35)
+        assert (nothing.classes.tolist(), nothing.too_large) == ([], 2)
         assert sorted(predictor.predict(image, gsd_m=0.01).classes.tolist()) == [0, 1]
 
 
@@ -242,5 +250,35 @@ def test_what_is_too_large_takes_nothing_true_with_it(tmp_path: Path) -> None:
     outputs[0, :, 0] = (50, 50, 30, 30, 0.9, 0, 0)
     outputs[0, :, 1] = (50, 50, 26, 26, 0.8, 0, 0)
     found = model.merge(model.candidates((outputs,), plan, 0, options), plan, options)
-    assert found.boxes.tolist() == [[37, 37, 63, 63]]
+    assert (found.boxes.tolist(), found.too_large) == ([[37, 37, 63, 63]], 1)
     model.close()
+
+
+def test_what_fragments_were_joined_to_takes_nothing_true_with_it_when_it_is_too_large(tmp_path: Path) -> None:
+    names = [{"name": name, "max_size_m": 10.0} for name in ("one", "two", "three")]
+    card = write_model(tmp_path, classes=names, merge={"metric": "ios", "class_aware": False})
+    image = np.zeros((300, 400, 3), np.uint8)
+    image[190:230, 30:380] = COLOURS_BGR[0]
+    image[200:220, 210:240] = COLOURS_BGR[1]
+    with Predictor(load_model(LoadRequest(card, "onnxruntime"))) as predictor:
+        assert predictor.predict(image).classes.tolist() == [0]
+        found = predictor.predict(image, gsd_m=0.08)
+    assert (found.classes.tolist(), found.boxes.tolist()) == ([1], [[210, 200, 240, 220]])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("method", ["nmm", "greedy_nmm"])
+def test_a_union_larger_than_its_class_can_be_leaves_the_best_box(
+    method: Literal["nmm", "greedy_nmm"], turned: bool
+) -> None:
+    # Two people side by side, 2 m each, whose boxes overlap; and two boxes of one person.
+    found = candidates([(20, 9), (20, 9), (20, 9), (20, 9)], [0, 0, 0, 0])
+    found.boxes[:, 0::2] += np.array([[0], [12], [200], [203]], np.float32)
+    quads = found.boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]] if turned else None
+    shown = Candidates(found.boxes, np.float32([0.9, 0.8, 0.9, 0.8]), found.classes, found.tiles, found.cut, quads)
+    limits = largest_px(CLASSES, 0.1)
+    merged = merge(shown, method, "ios", 0.3, True, limits)
+    assert merged.boxes.tolist() == [[10, 20, 30, 29], [210, 20, 233, 29]]
+    if merged.quads is not None:
+        assert np.ptp(merged.quads[..., 0], axis=1) == pytest.approx([20, 23], abs=1e-3)
+    assert merge(shown, method, "ios", 0.3, True).boxes[0].tolist() == [10, 20, 42, 29]
