@@ -112,6 +112,24 @@ def test_people_are_told_about_tiles_ground_and_files(tmp_path: Path, card: str)
     assert "red" in done.stdout
 
 
+def test_what_is_too_large_for_its_class_is_said(tmp_path: Path) -> None:
+    names = [{"name": name, "max_size_m": 10.0} for name in ("one", "two", "three")]
+    model = str(write_model(tmp_path, classes=names))
+    photo = geotiff(tmp_path / "a.tif")
+    done = windhover(tmp_path, str(photo), "--model", model, "--gsd", "2")
+    assert "nothing found" in done.stdout
+    assert "boxes left out: larger than their class can be at 2 m per pixel" in done.stderr
+
+
+def test_the_way_of_merging_can_be_chosen(tmp_path: Path, card: str) -> None:
+    photo = geotiff(tmp_path / "a.tif")
+    found = orjson.loads(windhover(tmp_path, str(photo), "--model", card, "--merging", "wbf", "--json").stdout)
+    assert found["options"]["merging"] == "wbf"
+    assert len(found["detections"]) == 1
+    refused = windhover(tmp_path, str(photo), "--model", card, "--merging", "best", status=2).stderr
+    assert "--merging best: unknown; give one of nms, nmm, greedy_nmm, wbf" in refused
+
+
 def test_what_cannot_be_done_is_said_before_anything_is_run(tmp_path: Path, card: str) -> None:
     photo = geotiff(tmp_path / "a.tif")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import orjson
 import typer
@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from infra.errors import SettingsError
-from schemas.events import DetectOptions
+from schemas.events import DetectOptions, MergeMethod
+from schemas.geometry import COARSEST_GSD_M, FINEST_GSD_M
 from windhover.commands.context import Context, JsonOption, context_of, print_json
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)
     tile_metres: Annotated[
         float | None, typer.Option(help="Ground that a tile shows from left to right, metres.")
     ] = None,
+    merging: Annotated[
+        str | None, typer.Option(help="How boxes of one thing become one: nms, nmm, greedy_nmm or wbf.")
+    ] = None,
     max_detections: Annotated[int | None, typer.Option(min=1, max=_MOST_IN_A_RASTER)] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -81,6 +85,7 @@ def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)
     files = _Files(out, geojson)
     files.check()
     _check_metres(gsd, tile_metres)
+    method = _method(merging)
     with opened(picture, settings.detector.max_pixels) as shown:
         gsd_m = shown.gsd_m if gsd is None else gsd
         _check_ground(shown, picture, gsd_m, files, tile_metres)
@@ -89,6 +94,7 @@ def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)
             confidence=confidence,
             whole_frame=True if whole else None,
             tile_metres=tile_metres,
+            merging=method,
             max_detections=max_detections or limit,
         )
         with Predictor(_model(settings)) as predictor:
@@ -103,10 +109,20 @@ def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)
         _print(here, found, rows, files)
 
 
+def _method(text: str | None) -> MergeMethod | None:
+    for known in get_args(MergeMethod):
+        if known == text:
+            return known  # type: ignore[no-any-return]  # get_args knows no types
+    if text is not None:
+        raise SettingsError(f"--merging {text}: unknown; give one of {', '.join(get_args(MergeMethod))}")
+    return None
+
+
 def _check_metres(gsd: float | None, tile_metres: float | None) -> None:
-    for option, value in (("--gsd", gsd), ("--tile-metres", tile_metres)):
-        if value is not None and not 0 < value <= 100_000:
-            raise SettingsError(f"{option} {value:g}: takes metres, above 0 and up to 100,000")
+    if gsd is not None and not FINEST_GSD_M <= gsd <= COARSEST_GSD_M:
+        raise SettingsError(f"--gsd {gsd:g}: takes metres per pixel, {FINEST_GSD_M:g} to {COARSEST_GSD_M:g}")
+    if tile_metres is not None and not 0 < tile_metres <= 100_000:
+        raise SettingsError(f"--tile-metres {tile_metres:g}: takes metres, above 0 and up to 100,000")
 
 
 def _check_ground(shown: Picture, path: Path, gsd_m: float | None, files: _Files, tile_metres: float | None) -> None:
@@ -196,6 +212,7 @@ def _about(shown: Picture, found: Found) -> dict[str, object]:
         "options": found.options.as_options().model_dump(exclude_none=True),
         "tiles": found.tiles,
         "empty_tiles": found.empty,
+        "too_large": found.detections.too_large,
         "scaled_from": None if shown.raster is None else shown.raster.scaled_from,
     }
 
@@ -210,6 +227,12 @@ def _print(here: Context, found: Found, rows: list[dict[str, object]], files: _F
     for row in rows[:_MOST_LISTED]:
         table.add_row(str(row["label"]), str(row["confidence"]), str(row["box"]))
     here.out.print(table if rows else "nothing found")
+    if found.detections.too_large:
+        here.notes.print(
+            f"{found.detections.too_large} boxes left out: larger than their class can be at {options.gsd_m:.3g} m per "
+            "pixel; where that is wrong, say it with --gsd",
+            highlight=False,
+        )
     if len(rows) > _MOST_LISTED:
         here.notes.print(f"the best {_MOST_LISTED} of {len(rows)}; --json lists all", highlight=False)
     for what, path in (("picture", files.drawn), ("map", files.map)):
