@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
+import signal
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cache
+from multiprocessing.process import BaseProcess
 from typing import get_args
 
 from detectors.decode import decode_image
 from detectors.engines.choose import EngineKind, usable_engines
-from detectors.errors import EngineCrashError
+from detectors.errors import EngineCrashError, InferenceError
 from detectors.loading import LoadRequest, load_model
 from detectors.options import FrameView
 from detectors.predict import Predictor
 from detectors.worker.pipeline import FrameResult
+from schemas.errors import WindhoverError
 from schemas.events import DetectOptions
 from schemas.geometry import CameraGeometry
 
@@ -37,29 +42,41 @@ class Trial:
 
 
 class Apart:
-    """A process for trials, started when it is first needed; another one after a crash. One trial at a time."""
+    """A process for trials, there while there are any; another one after a crash. One trial at a time."""
 
     def __init__(self) -> None:
         self._pool: ProcessPoolExecutor | None = None
         self._busy = asyncio.Lock()
+        self._wanted = 0
 
     async def detect(self, trial: Trial) -> FrameResult:
         """What the frame of ``trial`` shows.
 
         Raises EngineCrashError when it crashes the process, and whatever loading, decoding and detecting raise.
         """
-        async with self._busy:
-            if self._pool is None:
-                # A forked child would have locks of threads that are not there.
-                self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-            try:
-                return await asyncio.get_running_loop().run_in_executor(self._pool, detect_here, trial)
-            except BrokenProcessPool as error:
+        self._wanted += 1
+        try:
+            async with self._busy:
+                return await self._tried(trial)
+        finally:
+            self._wanted -= 1
+            if not self._wanted:
+                # It holds a model.
                 await self.close()
-                raise EngineCrashError(
-                    f"it crashes the engine: first {trial.avoid} together with its worker, then the one after it in a "
-                    "process of its own; the frame and the model are needed to find out why"
-                ) from error
+
+    async def _tried(self, trial: Trial) -> FrameResult:
+        if self._pool is None:
+            # A forked child would have locks of threads that are not there.
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=live_with_parent)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, detect_here, trial)
+        except BrokenProcessPool as error:
+            await self.close()
+            raise EngineCrashError(
+                f"it crashes the engine: first {trial.avoid} together with its worker, then the one after it in a "
+                "process of its own; the frame and the model are needed to find out why"
+            ) from error
 
     async def close(self) -> None:
         """End the process, if there is one; a later trial starts another."""
@@ -68,8 +85,36 @@ class Apart:
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
 
 
+def live_with_parent() -> None:
+    """Make this process end with the one that started it, and not before: Ctrl-C and a service manager tell both to
+    stop, and a trial that is ended in its middle would look like a crash of the engine.
+    """
+    for told in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(told, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
 def detect_here(trial: Trial) -> FrameResult:
-    """What the frame of ``trial`` shows, found in this process on the first usable engine that is not to be avoided."""
+    """What the frame of ``trial`` shows, found in this process on the first usable engine that is not to be avoided.
+
+    Raises errors that can travel to another process: Windhover's own, and InferenceError for all others.
+    """
+    try:
+        return _detected(trial)
+    except WindhoverError:
+        raise
+    except Exception as error:
+        raise InferenceError(f"in a process of its own: {type(error).__name__}: {error}") from error
+
+
+def _detected(trial: Trial) -> FrameResult:
     predictor = _predictor(trial.request, trial.avoid)
     start = time.perf_counter()
     image = decode_image(trial.data, max_pixels=trial.max_pixels)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
+from detectors.errors import EngineCrashError, InferenceError
 from detectors.loading import LoadRequest
 from detectors.worker.apart import Apart, Trial
 from detectors.worker.pipeline import FrameResult
 from detectors.worker.serving import Served
 from detectors.worker.suspects import Suspects
+from infra.errors import RecordError
 from schemas.events import FrameCaptured
 
 
@@ -28,18 +30,33 @@ class Guard:
         Raises what the pipeline raises; EngineCrashError for a suspect that crashes another engine, too.
         """
         if answer in self.suspects:
-            card = self.request.card if served.card is None else served.card
-            request = replace(self.request, card=card)
-            engine = served.model.engine.name
-            trial = Trial(request, engine, data, frame.options, frame.camera, self.max_pixels)
-            try:
-                return await self.apart.detect(trial)
-            finally:
-                self.suspects.clear(answer)
-                if not self.suspects.any:
-                    await self.apart.close()
-        self.suspects.enter(answer)
+            return await self._tried_apart(answer, served, frame, data)
+        slot = self.suspects.enter(answer)
         try:
             return await served.pipeline.detect(data, frame.options, frame.camera)
         finally:
-            self.suspects.leave(answer)
+            self.suspects.leave(slot)
+
+    async def _tried_apart(self, answer: UUID, served: Served, frame: FrameCaptured, data: bytes) -> FrameResult:
+        """What a suspect shows. It stays one while a trial only says that it could not be tried: the model did not load
+        beside the one that serves, say. Were it given to this process then, it would crash it once more.
+        """
+        card = self.request.card if served.card is None else served.card
+        # What is measured beside a busy model would be wrong.
+        request = replace(self.request, card=card, measure_s=0.0)
+        trial = Trial(request, served.model.engine.name, data, frame.options, frame.camera, self.max_pixels)
+        try:
+            result = await self.apart.detect(trial)
+        except Exception as error:
+            if is_about_the_frame(error):
+                self.suspects.clear(answer)
+            raise
+        self.suspects.clear(answer)
+        return result
+
+
+def is_about_the_frame(error: Exception) -> bool:
+    """Whether ``error`` says for good what is wrong with a frame; an engine's failure, a fault or a bug may pass."""
+    if isinstance(error, InferenceError):
+        return isinstance(error, EngineCrashError)
+    return isinstance(error, RecordError)

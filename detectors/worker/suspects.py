@@ -36,12 +36,15 @@ class Suspects:
         self._folder = folder
         name = uuid4().hex
         self._frames_path, self._crash_path = folder / f"{name}.frames", folder / f"{name}.crash"
-        self._frames = os.open(self._frames_path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        # Held until the process ends, however it ends: a file whose lock is free has lost its writer.
+        unlocked = folder / f"{name}.new"
+        self._frames = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        # Held until the process ends, however it ends: a file whose lock is free has lost its writer. It gets its name
+        # when it is locked: a worker that starts at the same moment must not take it for one that was left behind.
         fcntl.flock(self._frames, fcntl.LOCK_EX)
         self._crash = self._crash_path.open("wb")
+        unlocked.rename(self._frames_path)
         faulthandler.enable(self._crash)
-        self._slots: dict[UUID, int] = {}
+        self._slots = 0
         self._free: list[int] = []
         self._known: set[UUID] = set()
         self.look()
@@ -57,22 +60,21 @@ class Suspects:
         """Whether ``answer``'s frame was under way when a worker crashed."""
         return answer in self._known
 
-    @property
-    def any(self) -> bool:
-        """Whether there are suspects left to be tried, here or elsewhere."""
-        return bool(self._known)
-
-    def enter(self, answer: UUID) -> None:
-        """The engine is about to get ``answer``'s frame."""
-        slot = self._free.pop() if self._free else len(self._slots)
-        self._slots[answer] = slot
+    def enter(self, answer: UUID) -> int:
+        """The engine is about to get ``answer``'s frame. Returns what to ``leave``: after a rebalance a worker may have
+        the same frame under way twice, once for nobody.
+        """
+        if not self._free:
+            self._free.append(self._slots)
+            self._slots += 1
+        slot = self._free.pop()
         os.pwrite(self._frames, answer.bytes, slot * _SLOT_BYTES)
+        return slot
 
-    def leave(self, answer: UUID) -> None:
-        """The engine has no more to do with ``answer``'s frame."""
-        slot = self._slots.pop(answer)
-        self._free.append(slot)
+    def leave(self, slot: int) -> None:
+        """The engine has no more to do with the frame that ``enter`` gave ``slot`` for."""
         os.pwrite(self._frames, bytes(_SLOT_BYTES), slot * _SLOT_BYTES)
+        self._free.append(slot)
 
     def clear(self, answer: UUID) -> None:
         """``answer``'s frame was tried apart, with whatever outcome: it is no suspect any more."""

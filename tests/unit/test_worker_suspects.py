@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import subprocess
 import sys
@@ -19,9 +20,8 @@ from uuid import UUID
 from detectors.worker.suspects import Suspects
 mine = Suspects(Path(sys.argv[1]))
 answers = [UUID(each) for each in sys.argv[3:]]
-for answer in answers:
-    mine.enter(answer)
-mine.leave(answers[0])
+slots = [mine.enter(answer) for answer in answers]
+mine.leave(slots[0])
 os.kill(os.getpid(), int(sys.argv[2]))
 time.sleep(20)
 """
@@ -77,11 +77,39 @@ def test_a_living_worker_learns_of_it_and_what_one_clears_is_clear_for_all(tmp_p
 def test_slots_are_used_again(tmp_path: Path, answers: list[UUID]) -> None:
     mine = Suspects(tmp_path)
     for _ in range(100):
-        for answer in answers:
-            mine.enter(answer)
-        for answer in reversed(answers):
-            mine.leave(answer)
+        for slot in [mine.enter(answer) for answer in answers]:
+            mine.leave(slot)
     (file,) = tmp_path.glob("*.frames")
     assert file.stat().st_size == 16 * len(answers)
     assert not any(file.read_bytes())
     mine.close()
+
+
+def test_a_frame_that_is_under_way_twice_is_noted_until_both_are_through(tmp_path: Path, answers: list[UUID]) -> None:
+    mine = Suspects(tmp_path)
+    former, present = mine.enter(answers[0]), mine.enter(answers[0])
+    (file,) = tmp_path.glob("*.frames")
+    mine.leave(former)
+    assert answers[0].bytes in file.read_bytes()
+    mine.leave(present)
+    assert not any(file.read_bytes())
+    mine.close()
+
+
+def test_workers_that_start_together_do_not_take_each_other_for_dead(tmp_path: Path) -> None:
+    tried: list[int] = []
+    lock = fcntl.flock
+
+    def look_before_the_lock(file: int, how: int) -> None:
+        if how == fcntl.LOCK_EX and not tried:
+            tried.append(1)
+            Suspects(tmp_path).close()
+        lock(file, how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcntl, "flock", look_before_the_lock)
+        mine = Suspects(tmp_path)
+    assert tried
+    assert len(list(tmp_path.glob("*.frames"))) == 1
+    mine.close()
+    assert not list(tmp_path.iterdir())
