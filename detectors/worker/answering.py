@@ -105,5 +105,6 @@ class Answerer:
         metrics.INFERENCE_REQUESTS.labels(model=name, status="success").inc()
         metrics.INFERENCE_DURATION.labels(model=name).observe(event.timings.inference_ms / 1_000)
         metrics.DETECTIONS_PER_IMAGE.observe(len(event.detections))
+        metrics.DETECTIONS_TOO_LARGE.labels(model=name).inc(event.too_large or 0)
         latency_s = max(0.0, (utc_now() - event.received_at).total_seconds())
         metrics.FRAME_LATENCY.labels(topic).observe(latency_s)
