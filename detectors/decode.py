@@ -7,6 +7,7 @@ pixels as every other reader of the header counts them.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -74,9 +75,11 @@ def _tiff_tags(data: bytes) -> dict[int, int]:
     return tags
 
 
-def decode_image(data: bytes, *, max_pixels: int) -> ImageArray:
+def decode_image(data: bytes, *, max_pixels: int, memory: Callable[[int], ImageArray] | None = None) -> ImageArray:
     """``data`` as uint8 (height, width, 3) BGR: grey is spread, transparency dropped, 16 bits cut to their upper 8.
 
+    ``memory`` gives a buffer (uint8, one axis) of at least so many bytes for the pixels; without it, and for what is
+    no JPEG, memory of its own is taken.
     Raises ImageCorruptError when the image is broken, cut short, or has more than ``max_pixels`` pixels (which is
     checked before anything is decoded).
     """
@@ -88,7 +91,7 @@ def decode_image(data: bytes, *, max_pixels: int) -> ImageArray:
             f"the image has {width}×{height} pixels, more than detector.max_pixels = {max_pixels}; "
             "raise the setting if memory allows, or send smaller images"
         )
-    image = _decode_jpeg(data) if data[:2] == b"\xff\xd8" else _decode_other(data)
+    image = _decode_jpeg(data, width, height, memory) if data[:2] == b"\xff\xd8" else _decode_other(data)
     if data[:2] in (b"II", b"MM"):
         # OpenCV turns TIFF whatever the flag says.
         image = _as_stored(image, _tiff_tags(data).get(_TIFF_ORIENTATION, 1))
@@ -97,11 +100,13 @@ def decode_image(data: bytes, *, max_pixels: int) -> ImageArray:
     return image
 
 
-def _decode_jpeg(data: bytes) -> ImageArray:
+def _decode_jpeg(data: bytes, width: int, height: int, memory: Callable[[int], ImageArray] | None) -> ImageArray:
     try:
         if simplejpeg.decode_jpeg_header(data)[2] in _FOUR_INKS:
             return _decode_other(data)
-        image: ImageArray = simplejpeg.decode_jpeg(data, colorspace="BGR")
+        size = width * height * 3
+        into = None if memory is None else memory(size)[:size].reshape(height, width, 3)
+        image: ImageArray = simplejpeg.decode_jpeg(data, colorspace="BGR", buffer=into)
     except ValueError as error:
         raise ImageCorruptError(f"the JPEG cannot be decoded ({error}); the file is damaged or cut short") from error
     return image

@@ -20,18 +20,21 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.arrays import Candidates, Detections
+from detectors.arrays import Candidates, Detections, ImageArray
 from detectors.decode import decode_image
 from detectors.errors import InferenceError
 from detectors.options import FrameView, Resolved
 from detectors.predict import Model
 from detectors.tiling import TilePlan
+from detectors.worker.pixels import PixelPool
 from schemas.events import DetectOptions
 from schemas.geometry import CameraGeometry
 
 logger = logging.getLogger(__name__)
 
 _BATCHES_AHEAD_PER_ENGINE_CALL = 2
+# Some large frames, or many small ones.
+_IDLE_PIXEL_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class FrameResult:
 
 @dataclass(slots=True, eq=False)
 class _Frame:
-    """A decoded frame on its way through the engine."""
+    """A decoded frame on its way through the engine; ``memory``: the buffer its pixels lie in, if it is of the pool."""
 
     image: NDArray[np.uint8]
     view: FrameView
@@ -57,6 +60,7 @@ class _Frame:
     options: Resolved
     decode_ms: float
     done: Future[FrameResult]
+    memory: ImageArray | None
     started: float = field(default_factory=time.perf_counter)
     missing: int = 0
     candidates: dict[int, Candidates] = field(default_factory=dict)
@@ -102,6 +106,7 @@ class InferencePipeline:
         self.model = model
         self._max_pixels = max_pixels
         self._batch_wait_s = batch_wait_s
+        self._pixels = PixelPool(_IDLE_PIXEL_BYTES)
         self._frames: queue.SimpleQueue[_Frame | None] = queue.SimpleQueue()
         engine_calls = model.engine.parallel
         self._batches: queue.Queue[_Batch | None] = queue.Queue(engine_calls * _BATCHES_AHEAD_PER_ENGINE_CALL)
@@ -136,15 +141,23 @@ class InferencePipeline:
         if not done.set_running_or_notify_cancel():
             return
         start = time.perf_counter()
+        taken: list[ImageArray] = []
+
+        def memory(size: int) -> ImageArray:
+            taken.append(self._pixels.take(size))
+            return taken[0]
+
         try:
-            image = decode_image(data, max_pixels=self._max_pixels)
+            image = decode_image(data, max_pixels=self._max_pixels, memory=memory)
             view = FrameView.of(image.shape[1], image.shape[0], camera)
             options = self.model.resolved(asked, view)
             plan = self.model.plan(view, options)
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to this frame's caller
             done.set_exception(error)
             return
-        self._frames.put(_Frame(image, view, plan, options, _ms_since(start), done, missing=len(plan)))
+        self._frames.put(
+            _Frame(image, view, plan, options, _ms_since(start), done, next(iter(taken), None), missing=len(plan))
+        )
 
     def _pack(self) -> None:
         """Packer thread: cut the tiles of frames, in their order of arrival, into batches of the engine's size."""
@@ -215,6 +228,8 @@ class InferencePipeline:
         # Tile order, not completion order: the same frame gives the same detections, in the same order.
         in_order = [frame.candidates[first] for first in sorted(frame.candidates)]
         found = self.model.merge(Candidates.concatenate(in_order), frame.plan, frame.options)
+        if frame.memory is not None:
+            self._pixels.give(frame.memory)
         tiles, merge_ms = len(frame.plan), _ms_since(start)
         frame.done.set_result(
             FrameResult(found, frame.view, frame.options, tiles, frame.decode_ms, inference_ms, merge_ms)
