@@ -1,4 +1,4 @@
-"""Arithmetic of convex polygons, many at once: cutting along lines, areas, what two have in common."""
+"""Convex polygons, many at once: areas, and cutting them along lines."""
 
 from __future__ import annotations
 
@@ -43,28 +43,15 @@ def cut_along(polygons: DoubleArray, through: DoubleArray, along: DoubleArray) -
     return result
 
 
-def common_areas(first: DoubleArray, second: DoubleArray) -> DoubleArray:
-    """float64 (K,): how much area each of ``first`` (float64 (K, M, 2)) shares with its partner of ``second``
-    (float64 (K, L, 2))."""
-    shared = polygon_areas(_in_common(first, second))
-    # A partner without area cuts nothing off.
-    return np.minimum(shared, polygon_areas(second))
-
-
 def within_boxes(polygons: DoubleArray, boxes: DoubleArray) -> DoubleArray:
     """What of each of ``polygons`` (float64 (K, M, 2)) lies in its box of ``boxes`` (float64 (K, 4) xyxy).
 
     Returns float64 (K, M + 4, 2).
     """
-    return _in_common(polygons, boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]])
-
-
-def _in_common(first: DoubleArray, second: DoubleArray) -> DoubleArray:
-    """float64 (K, M + L, 2): what of ``first`` (float64 (K, M, 2)) each of ``second`` (float64 (K, L, 2)) covers."""
-    for corner in range(second.shape[1]):
-        start = second[:, corner]
-        first = cut_along(first, start, second[:, (corner + 1) % second.shape[1]] - start)
-    return first
+    corners = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+    for start, end in zip(corners.swapaxes(0, 1), np.roll(corners, -1, axis=1).swapaxes(0, 1), strict=True):
+        polygons = cut_along(polygons, start, end - start)
+    return polygons
 
 
 def _cross(one: DoubleArray, two: DoubleArray) -> DoubleArray:

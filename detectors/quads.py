@@ -1,4 +1,4 @@
-"""Arithmetic of convex quadrilaterals, such as rotated boxes: areas, and how much two of them overlap (IoU, IoS)."""
+"""Areas of convex quadrilaterals, such as rotated boxes, what two figures share, and how much they overlap."""
 
 from __future__ import annotations
 
@@ -43,14 +43,16 @@ def overlaps(first: _Quads, second: _Quads, metric: Metric) -> DoubleArray:
 def _overlaps(first: _Quads, second: _Quads, metric: Metric) -> DoubleArray:
     area_one, area_two = areas(first), areas(second)
     smaller = np.minimum(area_one, area_two)
-    inside = np.minimum(_shared(first, second), smaller)
+    inside = np.minimum(common_areas(first, second), smaller)
     whole = area_one + area_two - inside if metric == "iou" else smaller
     shares: DoubleArray = np.divide(inside, whole, out=np.zeros_like(inside), where=smaller > 0)
     return shares
 
 
-def _shared(first: _Quads, second: _Quads) -> DoubleArray:
-    """float64 (K,): the areas that ``first`` and ``second`` (float (K, 4, 2)) have in common.
+def common_areas(first: _Quads, second: _Quads) -> DoubleArray:
+    """float64 (K,): the areas that ``first`` (float (K, M, 2)) and ``second`` (float (K, L, 2)) have in common.
+
+    Both are convex, their corners in order, clockwise or not; a corner may repeat. All pairs are measured in one go.
 
     A figure is the sum over its sides of what lies between the side and the x axis, negative where the side runs the
     other way round. So what two figures share is the sum over all pairs of their sides of what lies below both: the
@@ -63,7 +65,7 @@ def _shared(first: _Quads, second: _Quads) -> DoubleArray:
     two = np.ascontiguousarray((second - origin).transpose(2, 1, 0))
     ours, theirs = _Sides.of(one), _Sides.of(two)
     total = np.zeros(len(first))
-    for side in range(4):
+    for side in range(first.shape[1]):
         total += _below_both(ours.only(side), theirs).sum(axis=0)
     area: DoubleArray = np.abs(total)
     width = one[0].max(axis=0) - one[0].min(axis=0)
@@ -74,7 +76,7 @@ def _shared(first: _Quads, second: _Quads) -> DoubleArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sides:
-    """The sides of quadrilaterals, each float64 (4, K) or, of one side only, (K,).
+    """The sides of figures with M corners, each float64 (M, K) or, of one side only, (K,).
 
     x, y: where a side begins; low, high: the stretch of x it spans; slope: of y along x (of an upright side, which
     spans nothing, 0); sign: 1 where it runs to the right, -1 to the left.
@@ -89,7 +91,7 @@ class _Sides:
 
     @classmethod
     def of(cls, corners: DoubleArray) -> _Sides:
-        """The sides between ``corners`` (float64 (2, 4, K))."""
+        """The sides between ``corners`` (float64 (2, M, K))."""
         x, y = corners
         end_x, end_y = np.roll(corners, -1, axis=1)
         run = end_x - x
@@ -97,7 +99,7 @@ class _Sides:
         return cls(x, y, np.minimum(x, end_x), np.maximum(x, end_x), slope, np.sign(run))
 
     def only(self, side: int) -> _Sides:
-        """One of the four."""
+        """One of them."""
         parts = (self.x, self.y, self.low, self.high, self.slope, self.sign)
         return _Sides(*(part[side] for part in parts))
 
@@ -108,7 +110,7 @@ class _Sides:
 
 
 def _below_both(one: _Sides, two: _Sides) -> DoubleArray:
-    """float64 (4, K): the signed area between the x axis and the lower of side ``one`` ((K,)) and sides ``two``."""
+    """float64 (L, K): the signed area between the x axis and the lower of side ``one`` ((K,)) and sides ``two``."""
     left, right = np.maximum(one.low, two.low), np.minimum(one.high, two.high)
     at_left, at_right = one.height_at(left), one.height_at(right)
     gap_left, gap_right = two.height_at(left) - at_left, two.height_at(right) - at_right

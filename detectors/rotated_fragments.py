@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from detectors.arrays import BoolArray, Candidates, DoubleArray, FloatArray, IndexArray
-from detectors.polygons import common_areas, polygon_areas, within_boxes
+from detectors.polygons import polygon_areas, within_boxes
+from detectors.quads import common_areas
 from detectors.rotated_union import box_around
 from detectors.tiling import TilePlan
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.arrays import DoubleArray
-from detectors.polygons import common_areas, cut_along, polygon_areas, within_boxes
+from detectors.polygons import cut_along, polygon_areas, within_boxes
+from detectors.quads import common_areas
 from detectors.rotated import enclosing, smallest_around
 from detectors.rotated_union import box_around
 from detectors.tiling import TileSpec, plan_tiles, quads_to_frame
@@ -62,6 +63,10 @@ def test_polygons_that_touch_or_miss_share_nothing_and_inner_ones_all() -> None:
     assert common_areas(one, polygon((150, 50, 10, 6, 70)))[0] == 0
     beside = one + np.array([-np.sin(np.pi / 6), np.cos(np.pi / 6)]) * 20
     assert common_areas(one, beside)[0] == pytest.approx(0, abs=1e-3)
+    repeated = np.repeat(one, 2, axis=1)
+    assert common_areas(repeated, one)[0] == common_areas(one, repeated[:, ::-1])[0] == pytest.approx(800, abs=1e-3)
+    cut = within_boxes(one, np.array([[0.0, 0, 50, 100]]))
+    assert common_areas(cut, one)[0] == pytest.approx(400, abs=1e-3)
     nothing = np.full((1, 5, 2), 50.0)
     assert (common_areas(one, nothing)[0], common_areas(nothing, one)[0]) == (0, 0)
     assert cut_along(np.empty((0, 4, 2)), np.empty((0, 2)), np.empty((0, 2))).shape == (0, 5, 2)
