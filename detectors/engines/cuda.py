@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import WindhoverError
+
+logger = logging.getLogger(__name__)
 
 LIBRARY = "libcuda.so.1"
 LEAST_CAPABILITY = (6, 1)
@@ -122,7 +125,10 @@ def why_no_gpu(device: int = 0) -> str | None:
 
 
 class Device:
-    """A GPU in use: its context, shared with every library of this process that uses the CUDA runtime."""
+    """A GPU in use: its context, shared with every library of this process that uses the CUDA runtime.
+
+    Streams and memory taken here are given back by ``close``, all together. Taken and closed by one thread at a time.
+    """
 
     def __init__(self, number: int = 0) -> None:
         """Raises CudaError when the GPU cannot be used."""
@@ -130,7 +136,9 @@ class Device:
         handle, context = c_int(), c_void_p()
         self._do("cuDeviceGet", byref(handle), number)
         self._do("cuDevicePrimaryCtxRetain", byref(context), handle)
-        self._handle, self._context = handle, context
+        self._context = context
+        # What gives back each thing that was taken, with which argument.
+        self._taken: list[tuple[str, object]] = [("cuDevicePrimaryCtxRelease_v2", handle)]
 
     def _do(self, name: str, *arguments: object) -> None:
         _call(self._library, name, *arguments)
@@ -143,6 +151,7 @@ class Device:
         """A new stream: what is put into it runs in order, beside what is in others."""
         made = c_void_p()
         self._do("cuStreamCreate", byref(made), _NON_BLOCKING)
+        self._taken.append(("cuStreamDestroy_v2", made.value))
         return made.value or 0
 
     def wait(self, stream: int) -> None:
@@ -153,13 +162,15 @@ class Device:
         """The address of ``size`` bytes on the GPU."""
         made = c_uint64()
         self._do("cuMemAlloc_v2", byref(made), size)
+        self._taken.append(("cuMemFree_v2", made.value))
         return made.value
 
     def pinned(self, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.NDArray[np.generic]:
-        """An array the GPU copies from and to by itself; it must be given to ``release_pinned`` in the end."""
+        """An array the GPU copies from and to by itself; it must not be touched after ``close``."""
         size = int(np.prod(shape)) * np.dtype(kind).itemsize
         made = c_void_p()
         self._do("cuMemAllocHost_v2", byref(made), size)
+        self._taken.append(("cuMemFreeHost", made.value))
         buffer = (ctypes.c_uint8 * size).from_address(made.value or 0)
         return np.ctypeslib.as_array(buffer).view(kind).reshape(shape)
 
@@ -171,18 +182,18 @@ class Device:
         """Copy from ``address`` into all of ``array`` (contiguous)."""
         self._do("cuMemcpyDtoHAsync_v2", array.ctypes.data, address, array.nbytes, stream)
 
-    def release(self, address: int) -> None:
-        """Give memory on the GPU back."""
-        self._do("cuMemFree_v2", address)
-
-    def release_pinned(self, array: npt.NDArray[np.generic]) -> None:
-        """Give the memory of an array from ``pinned`` back; it must not be touched any more."""
-        self._do("cuMemFreeHost", array.ctypes.data)
-
-    def release_stream(self, stream: int) -> None:
-        """Give a stream back in which nothing runs any more."""
-        self._do("cuStreamDestroy_v2", stream)
-
     def close(self) -> None:
-        """Give the context back; other libraries of this process keep theirs."""
-        self._do("cuDevicePrimaryCtxRelease_v2", self._handle)
+        """Give everything taken here back, then the context; other libraries of this process keep theirs.
+
+        Nothing may run any more. Called once more it does nothing.
+        """
+        if not self._taken:
+            return
+        steps = [*self._taken, ("cuCtxSetCurrent", self._context)][::-1]
+        self._taken = []
+        for name, what in steps:
+            try:
+                self._do(name, what)
+            except CudaError as error:
+                # After a run that broke the context the driver refuses everything; what there was is lost with it.
+                logger.warning("the GPU's driver did not take something back: %s", error)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tensorrt as trt
 
 from detectors.arrays import ImageArray, Outputs
-from detectors.engines.cuda import CudaError, Device, find_gpu
+from detectors.engines.cuda import CudaError, Device, Gpu, find_gpu
 from detectors.engines.port import EngineRequest, repeated
 from detectors.errors import InferenceError, ModelLoadError
 
@@ -51,12 +51,28 @@ class TensorRtEngine:
         try:
             gpu = find_gpu()
             self._device = Device()
-            self._device.enter()
-            # The runtime has to outlive the engine it made.
-            self._runtime = trt.Runtime(self._log)
-            self._engine = self._runtime.deserialize_cuda_engine(artefact.read_bytes())
-        except (OSError, CudaError) as error:
+        except CudaError as error:
             raise ModelLoadError(f"TensorRT engine {artefact} cannot be loaded: {error}") from error
+        try:
+            self._device.enter()
+            self._open(request, artefact, gpu)
+        except (OSError, CudaError, TypeError) as error:
+            # TypeError: an output of a type that numpy does not have.
+            self.close()
+            raise ModelLoadError(f"TensorRT engine {artefact} cannot be loaded on {gpu}: {error}") from error
+        except BaseException:
+            self.close()
+            raise
+        self.reason = (
+            f"{request.why}; TensorRT {trt.__version__} on {gpu}, built as {artefact.name}, up to "
+            f"{self.batch_size} tile(s) a run, {self.parallel} run(s) side by side"
+        )
+
+    def _open(self, request: EngineRequest, artefact: Path, gpu: Gpu) -> None:
+        """Read ``artefact`` and make it ready."""
+        # The runtime has to outlive the engine it made.
+        self._runtime = trt.Runtime(self._log)
+        self._engine = self._runtime.deserialize_cuda_engine(artefact.read_bytes())
         if self._engine is None:
             raise ModelLoadError(
                 f"{artefact} is not an engine that TensorRT {trt.__version__} takes on {gpu}; delete it, "
@@ -68,24 +84,10 @@ class TensorRtEngine:
         self._fixed = self._engine.get_tensor_shape(self._picture)[0] > 0
         self.batch_size = int(self._largest(self._picture)[0])
         constants = {name: repeated(value, self.batch_size) for name, value in request.constants.items()}
-        self._lanes: list[_Lane] = []
         self._idle: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
         self.parallel = request.streams or _STREAMS
-        try:
-            for _ in range(self.parallel):
-                self._lanes.append(self._lane(constants, artefact))
-                self._idle.put(self._lanes[-1])
-        except (CudaError, TypeError) as error:
-            # TypeError: an output of a type that numpy does not have.
-            self.close()
-            raise ModelLoadError(f"{artefact} cannot be made ready on {gpu}: {error}") from error
-        except ModelLoadError:
-            self.close()
-            raise
-        self.reason = (
-            f"{request.why}; TensorRT {trt.__version__} on {gpu}, built as {artefact.name}, up to "
-            f"{self.batch_size} tile(s) a run, {self.parallel} run(s) side by side"
-        )
+        for _ in range(self.parallel):
+            self._idle.put(self._lane(constants, artefact))
 
     def _picture_of(self, inputs: list[str], request: EngineRequest, artefact: Path) -> str:
         pictures = [name for name in inputs if name not in request.constants]
@@ -177,12 +179,5 @@ class TensorRtEngine:
     def close(self) -> None:
         """See :class:`detectors.engines.port.Engine`."""
         self._idle = queue.SimpleQueue()
-        self._device.enter()
-        while self._lanes:
-            lane = self._lanes.pop()
-            for one in (lane.picture, *lane.constants, *lane.outputs):
-                self._device.release(one.at)
-                self._device.release_pinned(one.host)
-            self._device.release_stream(lane.stream)
         self._engine = self._runtime = None
         self._device.close()

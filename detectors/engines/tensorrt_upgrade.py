@@ -18,7 +18,7 @@ from pathlib import Path
 
 import tensorrt
 
-from detectors.engines.cuda import Gpu, find_gpu
+from detectors.engines.cuda import CudaError, Gpu, find_gpu
 from detectors.engines.port import Engine, EngineRequest
 from detectors.engines.tensorrt_job import REFUSED, BuildJob, batch_of, engine_name, precision_of
 from detectors.errors import ModelLoadError
@@ -80,8 +80,10 @@ class TensorRtUpgrade:
 
         try:
             return TensorRtEngine(self._request, self.path)
-        except ModelLoadError:
-            self.path.unlink(missing_ok=True)
+        except ModelLoadError as error:
+            # A GPU that is short of memory, or gone, says nothing about the file; making it anew takes minutes.
+            if not isinstance(error.__cause__, CudaError):
+                self.path.unlink(missing_ok=True)
             raise
 
     def _job(self, output: Path) -> BuildJob:

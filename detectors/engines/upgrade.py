@@ -60,7 +60,10 @@ class Upgrade(Protocol):
         ...
 
     def load(self) -> Engine:
-        """The engine from the artefact. Raises ModelLoadError when it cannot be loaded, and then drops the file."""
+        """The engine from the artefact.
+
+        Raises ModelLoadError when it cannot be loaded, and drops the file unless the GPU is to blame.
+        """
         ...
 
 

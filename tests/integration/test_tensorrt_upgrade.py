@@ -7,6 +7,7 @@ All of Windhover's side is real: the ctypes calls, the builder process, locks, f
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import logging
 import os
@@ -23,7 +24,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detectors.card import read_card
+from detectors.card import InputCard, read_card
 from detectors.engines import cuda
 from detectors.engines.choose import load_engine, usable_engines
 from detectors.engines.onnxruntime import OnnxRuntimeEngine
@@ -317,6 +318,33 @@ def test_an_engine_file_that_cannot_be_loaded_is_dropped(tmp_path: Path) -> None
     with pytest.raises(ModelLoadError, match=r"is not an engine that TensorRT 10.13.3 takes on Fake GPU"):
         made.load()
     assert not made.cached
+
+
+def test_whatever_happens_the_gpu_gets_everything_back(
+    tmp_path: Path, driver: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = ctypes.CDLL(str(driver)).fake_held
+    before = held()
+    made = upgrade(tmp_path)
+    made.build(threading.Event())
+    engine = made.load()
+    assert held() > before
+    engine.close()
+    engine.close()
+    assert held() == before
+    monkeypatch.setenv("FAKE_CUDA_BLOCKS", "3")
+    with pytest.raises(ModelLoadError, match=r"cannot be loaded on Fake GPU.*out of memory"):
+        made.load()
+    assert held() == before
+    assert made.cached, "it is not the file's fault"
+    monkeypatch.delenv("FAKE_CUDA_BLOCKS")
+    made.load().close()
+    other = EngineRequest(tmp_path / "model" / "model.onnx", InputCard(width=32, height=32), 1, "f32")
+    from detectors.engines.tensorrt import TensorRtEngine
+
+    with pytest.raises(ModelLoadError, match=r"not one uint8 picture \(N, 32, 32, 3\)"):
+        TensorRtEngine(other, made.path)
+    assert held() == before
 
 
 def test_kernels_measured_once_are_known_to_the_next_build(tmp_path: Path) -> None:
