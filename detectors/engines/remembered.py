@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 # To be raised whenever what is measured, or how answers are compared, changes.
 _FORMAT = 2
+_DIGITS = 16
 _CPUINFO = Path("/proc/cpuinfo")
 # What decides how fast, and in which precision, a CPU computes.
 _FLAGS = {
@@ -76,7 +77,8 @@ class Memory:
         if self.folder is None:
             return None
         found: list[tuple[float, Tuned]] = []
-        for path in self.folder.glob(f"{glob.escape(key.model)}-*.json"):
+        # All of the digest is matched: a model's name may go on where another's ends.
+        for path in self.folder.glob(f"{glob.escape(key.model)}-{'[0-9a-f]' * _DIGITS}.json"):
             with suppress(OSError, ValidationError):
                 file = _File.model_validate_json(path.read_bytes())
                 if {**file.key, "model": ""} == {**key.fields, "model": ""}:
@@ -144,7 +146,7 @@ class MachineKey:
             "engines": [f"{entry.name}: {entry.identity()}" for entry in usable],
         }
         digest = sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-        return cls(model, f"{model}-{digest[:16]}", fields)
+        return cls(model, f"{model}-{digest[:_DIGITS]}", fields)
 
 
 def processor_of(cpuinfo: Path) -> tuple[str, list[str]]:

@@ -255,6 +255,18 @@ def test_what_was_measured_is_remembered_for_this_key_only(tmp_path: Path) -> No
     assert Memory(None).recall(key()) is None
 
 
+def test_a_model_whose_name_begins_alike_is_no_other_version(tmp_path: Path) -> None:
+    def other(name: str, sha256: str) -> MachineKey:
+        request = EngineRequest(Path("model.onnx"), InputCard(width=64, height=64), 2, "auto")
+        return MachineKey.of(name, sha256, "auto", request, [ENGINES["openvino"]])
+
+    memory = Memory(tmp_path)
+    memory.remember(other("m-nano", "11" * 32), TUNED)
+    assert memory.recall_other_version(key()) is None
+    memory.remember(other("m", "22" * 32), TUNED)
+    assert memory.recall_other_version(key()) == TUNED
+
+
 def spoil_key(text: str) -> str:
     found = json.loads(text)
     found["key"]["threads"] = 64
