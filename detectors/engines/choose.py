@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from detectors.engines import gpus
-from detectors.engines.memory import fitted
+from detectors.engines.memory import fitted, require_room
 from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.errors import ModelLoadError
 from infra.settings import EngineKind
@@ -51,6 +51,9 @@ class EngineEntry:
 
     def open(self, request: EngineRequest) -> Engine:
         """Load ``request`` with as many streams as memory has room for. Raises ModelLoadError, also without room."""
+        if self.gpu:
+            require_room(self.name, request, self.copies)
+            return self.load(request)
         return self.load(fitted(self.name, request, self.copies))
 
     def preferred(self, request: EngineRequest, why: str) -> EngineRequest:

@@ -46,6 +46,16 @@ def needed_bytes(request: EngineRequest, copies: Callable[[EngineRequest], float
     return int(copies(request) * weights) + tiles * pixels * ACTIVATION_BYTES_PER_PIXEL
 
 
+def require_room(name: str, request: EngineRequest, copies: Callable[[EngineRequest], float]) -> None:
+    """Raises ModelLoadError when the weights do not fit into the host's memory on their way to engine ``name``'s GPU.
+
+    Tiles on their way through the graph are in the GPU's memory, of which the engine itself takes what it needs.
+    """
+    needed, available = int(copies(request) * weights_bytes(request.path)), available_bytes()
+    if needed > available:
+        raise _too_large(name, request, needed, available)
+
+
 def fitted(name: str, request: EngineRequest, copies: Callable[[EngineRequest], float]) -> EngineRequest:
     """``request``, with as few streams as it takes to fit into memory on engine ``name``.
 
@@ -67,7 +77,11 @@ def fitted(name: str, request: EngineRequest, copies: Callable[[EngineRequest], 
             )
             return smaller
     needed = needed_bytes(replace(request, streams=1), copies, weights)
-    raise ModelLoadError(
+    raise _too_large(name, request, needed, available)
+
+
+def _too_large(name: str, request: EngineRequest, needed: int, available: int) -> ModelLoadError:
+    return ModelLoadError(
         f"{request.path} is too large: engine {name} needs about {needed // _MIB:,} MiB for it, "
         f"{available // _MIB:,} MiB are free for this process; take a smaller model, a machine with more memory, "
         "or raise the container's limit"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import yaml
 from detectors.card import InputCard
 from detectors.engines.choose import ENGINES
 from detectors.engines.memory import available_bytes, fitted, needed_bytes, weights_bytes
-from detectors.engines.port import EngineRequest
+from detectors.engines.port import Engine, EngineRequest
 from detectors.errors import ModelLoadError
 from detectors.loading import LoadRequest, load_model
 from tests.support_graphs import write_model
@@ -75,6 +76,28 @@ def test_onnxruntime_runs_fewer_sessions_when_memory_is_short(
     monkeypatch.setattr("detectors.engines.memory.available_bytes", lambda: 2 * GIB)
     with pytest.raises(ModelLoadError, match="onnxruntime needs about 3,"):
         fitted("onnxruntime", request(path), copies)
+
+
+def test_a_gpu_engine_needs_the_hosts_memory_for_weights_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = sparse_model(tmp_path, GIB).with_name("model.onnx")
+    loaded: list[EngineRequest] = []
+
+    def load(request: EngineRequest) -> Engine:
+        loaded.append(request)
+        raise ModelLoadError("far enough, no GPU is needed")
+
+    entry = replace(ENGINES["onnxruntime_cuda"], load=load)
+    monkeypatch.setattr("detectors.engines.memory.available_bytes", lambda: 4 * GIB)
+    wanted = replace(request(path, 64), batch=32)
+    with pytest.raises(ModelLoadError, match="far enough"):
+        entry.open(wanted)
+    assert loaded == [wanted]
+    assert "memory is short" not in caplog.text
+    monkeypatch.setattr("detectors.engines.memory.available_bytes", lambda: 2 * GIB)
+    with pytest.raises(ModelLoadError, match="onnxruntime_cuda needs about 3,"):
+        entry.open(wanted)
 
 
 def test_an_engine_loaded_with_little_memory_has_fewer_sessions(
