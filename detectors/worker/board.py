@@ -12,6 +12,7 @@ from infra.broker.port import OutRecord, Publisher
 from infra.errors import TransientError
 from infra.health import HealthPart
 from infra.telemetry import metrics
+from schemas.errors import WindhoverError
 from schemas.events import AvailabilityState, ModelAvailability, WorkerAvailability
 
 logger = logging.getLogger(__name__)
@@ -100,8 +101,10 @@ class Board:
             self._changed.clear()
             try:
                 await publisher.publish([availability_record(self._report())])
-            except TransientError as error:
-                logger.debug("the state of the models could not be told: %s", error)
+            except WindhoverError as error:
+                # Others take a worker that cannot tell for gone; it answers frames all the same.
+                level = logging.DEBUG if isinstance(error, TransientError) else logging.ERROR
+                logger.log(level, "the state of the models could not be told: %s", error)
                 await asyncio.sleep(interval_s / VALID_INTERVALS)
                 continue
             with contextlib.suppress(TimeoutError):
@@ -119,5 +122,5 @@ async def say_farewell(publisher: Publisher, records: Sequence[OutRecord]) -> No
     try:
         async with asyncio.timeout(_FAREWELL_S):
             await publisher.publish(records)
-    except (TransientError, TimeoutError) as error:
+    except (WindhoverError, TimeoutError) as error:
         logger.debug("reports could not be taken away: %s", error)

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
+from pydantic import ValidationError
 
 from infra.errors import SettingsError, TransientError
-from schemas.events import Canary, ModelActivated, ModelRef, WorkerAvailability
+from schemas.events import Canary, ModelActivated
 from schemas.timestamps import utc_now
 from windhover.commands.context import Context, JsonOption, context_of, print_json, run_async
+from windhover.commands.rollout_status import fields_of, show
 
 if TYPE_CHECKING:
     from detectors.worker.activating import Order, Progress
     from detectors.worker.models_topic import ModelsState
     from infra.broker.port import Publisher, Reader
     from infra.settings import Settings
+    from schemas.events import ModelRef
 
 _LOOK_S = 1.0
 _GONE_AFTER = timedelta(hours=1)
@@ -72,7 +73,9 @@ def activate(  # noqa: PLR0913, PLR0917 (what people may say on the command line
 
     With --canary-share or --canary-device it is tried out first; the same without them makes it the one for all.
     """
-    model = ModelRef(name=name, version=version)
+    from detectors.store.names import ref_of
+
+    model = ref_of(name, version)
 
     async def work() -> int:
         from detectors.worker.activating import activate as activation_of
@@ -82,11 +85,12 @@ def activate(  # noqa: PLR0913, PLR0917 (what people may say on the command line
             sha256 = None if force else await _sha256_in_store(desk, model)
             order = _order(desk, lane, comment)
             current = desk.state.activations.get(order.lane)
-            if canary_share is None and not canary_device:
-                wanted = activation_of(order, current, model, sha256)
-            else:
-                canary = Canary(model=model, sha256=sha256, share=canary_share or 0, devices=canary_device or [])
-                wanted = try_out(order, current, canary)
+            with _said_in_words():
+                if canary_share is None and not canary_device:
+                    wanted = activation_of(order, current, model, sha256)
+                else:
+                    canary = Canary(model=model, sha256=sha256, share=canary_share or 0, devices=canary_device or [])
+                    wanted = try_out(order, current, canary)
             return await _publish(desk, wanted, timeout if wait else None)
 
     raise typer.Exit(run_async(work()))
@@ -106,7 +110,8 @@ def rollback(
 
         async with _desk(context_of(context)) as desk:
             order = _order(desk, lane, comment)
-            wanted = roll_back(order, desk.state.activations.get(order.lane))
+            with _said_in_words():
+                wanted = roll_back(order, desk.state.activations.get(order.lane))
             return await _publish(desk, wanted, timeout if wait else None)
 
     raise typer.Exit(run_async(work()))
@@ -129,12 +134,12 @@ def status(
     lanes = sorted({*state.activations, *(one.lane for one in recent)} if lane is None else {lane})
     found = [(each, state.activations.get(each), [one for one in recent if one.lane == each]) for each in lanes]
     if as_json:
-        print_json([_fields(*one) for one in found])
+        print_json([fields_of(*one) for one in found])
         return
     if not found:
         here.out.print("nothing was activated and no worker has told anything yet", highlight=False)
     for one in found:
-        _print(here, *one)
+        show(here, *one)
 
 
 @asynccontextmanager
@@ -161,6 +166,16 @@ def _order(desk: _Desk, lane: str | None, comment: str | None) -> Order:
         # A container may run under a number that has no name.
         user = None
     return Order(lane or desk.settings.detector.lane, user, comment)
+
+
+@contextmanager
+def _said_in_words() -> Iterator[None]:
+    """Make of what an activation cannot hold (a lane, a device or a comment that is none) an error that names it."""
+    try:
+        yield
+    except ValidationError as error:
+        faults = "; ".join(f"{one['loc'][0]}: received {one['input']!r}, {one['msg']}" for one in error.errors())
+        raise SettingsError(f"not activated: {faults}") from error
 
 
 async def _sha256_in_store(desk: _Desk, model: ModelRef) -> str:
@@ -236,40 +251,3 @@ def _say_refused(here: Context, now: Progress) -> None:
     here.notes.print(
         "what served before goes on there; `windhover model rollback` returns all workers to it", highlight=False
     )
-
-
-def _fields(lane: str, activation: ModelActivated | None, workers: list[WorkerAvailability]) -> dict[str, object]:
-    from detectors.worker.models_topic import is_live
-
-    now = utc_now()
-    return {
-        "lane": lane,
-        "activation": None if activation is None else activation.model_dump(mode="json"),
-        "workers": [{**one.model_dump(mode="json"), "live": is_live(one, now)} for one in workers],
-    }
-
-
-def _print(here: Context, lane: str, activation: ModelActivated | None, workers: list[WorkerAvailability]) -> None:
-    from detectors.worker.activating import in_words
-    from detectors.worker.models_topic import is_live
-
-    about = ""
-    if activation is not None:
-        by = f", by {activation.by}" if activation.by else ""
-        comment = f": {activation.comment}" if activation.comment else ""
-        about = f" (since {activation.activated_at:%Y-%m-%d %H:%M:%S}{by}{comment})"
-    here.out.print(f"lane {lane}: {in_words(activation)}{about}", markup=False, highlight=False, soft_wrap=True)
-    if not workers:
-        here.out.print("  no worker has told anything in the last hour", highlight=False)
-        return
-    table = Table("worker", "model", "role", "state", "engine", "since", "about")
-    for report in sorted(workers, key=lambda one: one.worker):
-        name = report.worker if is_live(report, utc_now()) else f"{report.worker} (gone)"
-        for one in report.models:
-            model = f"{one.model.name} {one.model.version}"
-            role = one.role if one.serving or one.role == "former" else f"{one.role}, not yet"
-            since = f"{one.since:%Y-%m-%d %H:%M:%S}"
-            cells = (name, model, role, one.state, one.engine or "", since, one.detail or "")
-            table.add_row(*map(escape, cells))
-            name = ""
-    here.out.print(table)
