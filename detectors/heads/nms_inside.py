@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from detectors.arrays import Outputs, RawBoxes
+from detectors.arrays import FloatArray, IntArray, Outputs, RawBoxes
 from detectors.heads.checks import require_numbers
 from detectors.heads.classes import ClassNumbers
 from detectors.heads.port import Shape
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FinishedRows:
+    """The rows that count. rows: float32 (K, C); classes, tiles: as in RawBoxes."""
+
+    rows: FloatArray
+    classes: IntArray
+    tiles: IntArray
+
+
+def finished_rows(outputs: Outputs, confidence: float, classes: ClassNumbers, what: str) -> FinishedRows:
+    """Of one output (N, K, C), whose columns 4 and 5 are score and class number, the rows that are a box of a class.
+
+    Rows of zeros fill what NMS left empty. ``what`` names the other columns where they are no numbers: InferenceError.
+    """
+    (output,) = outputs
+    scores = output[:, :, 4]
+    require_numbers(scores, "scores")
+    filled = (scores != 0) | output[:, :, :4].any(axis=2)
+    tiles, rows = np.nonzero((scores >= confidence) & filled)
+    found = output[tiles, rows]
+    require_numbers(found, what)
+    places = classes.places(found[:, 5])
+    meant = places >= 0
+    return FinishedRows(found[meant], places[meant], tiles[meant].astype(np.int32))
 
 
 class NmsInsideHead:
@@ -26,18 +53,5 @@ class NmsInsideHead:
 
     def decode(self, outputs: Outputs, confidence: float) -> RawBoxes:
         """See :class:`detectors.heads.port.Head`."""
-        (output,) = outputs
-        scores = output[:, :, 4]
-        require_numbers(scores, "scores")
-        filled = (scores != 0) | output[:, :, :4].any(axis=2)
-        tiles, rows = np.nonzero((scores >= confidence) & filled)
-        found = output[tiles, rows]
-        require_numbers(found, "boxes or classes")
-        classes = self._classes.places(found[:, 5])
-        meant = classes >= 0
-        return RawBoxes(
-            boxes=found[meant, :4],
-            scores=found[meant, 4],
-            classes=classes[meant],
-            tiles=tiles[meant].astype(np.int32),
-        )
+        found = finished_rows(outputs, confidence, self._classes, "boxes or classes")
+        return RawBoxes(boxes=found.rows[:, :4], scores=found.rows[:, 4], classes=found.classes, tiles=found.tiles)

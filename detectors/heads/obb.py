@@ -14,6 +14,7 @@ from detectors.arrays import Outputs, RawBoxes
 from detectors.heads.checks import require_numbers
 from detectors.heads.classes import ClassNumbers
 from detectors.heads.grids import pyramid_counts
+from detectors.heads.nms_inside import finished_rows
 from detectors.heads.port import Shape
 from detectors.heads.rectangles import Rectangles, raw_boxes
 
@@ -74,23 +75,9 @@ class NmsInsideObbHead:
 
     def rectangles(self, outputs: Outputs, confidence: float) -> Rectangles:
         """See :class:`detectors.heads.rectangles.RotatedHead`."""
-        (output,) = outputs
-        scores = output[:, :, 4]
-        require_numbers(scores, "scores")
-        filled = (scores != 0) | output[:, :, :4].any(axis=2)
-        tiles, rows = np.nonzero((scores >= confidence) & filled)
-        found = output[tiles, rows]
-        require_numbers(found, "boxes, classes or angles")
-        classes = self._classes.places(found[:, 5])
-        meant = classes >= 0
-        return Rectangles(
-            centres=found[meant, :2],
-            sizes=found[meant, 2:4],
-            angles=found[meant, 6],
-            scores=found[meant, 4],
-            classes=classes[meant],
-            tiles=tiles[meant].astype(np.int32),
-        )
+        found = finished_rows(outputs, confidence, self._classes, "boxes, classes or angles")
+        rows = found.rows
+        return Rectangles(rows[:, :2], rows[:, 2:4], rows[:, 6], rows[:, 4], found.classes, found.tiles)
 
     def decode(self, outputs: Outputs, confidence: float) -> RawBoxes:
         """See :class:`detectors.heads.port.Head`."""

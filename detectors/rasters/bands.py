@@ -18,7 +18,8 @@ def rule_of(data: Any, path: Path) -> PixelRule:
     dtype = np.dtype(data.dtypes[0])
     if not readable(dtype):
         raise ImageCorruptError(f"{path}: its values are {data.dtypes[0]}; whole and real numbers can be shown")
-    alpha = names.index("alpha") + 1 if "alpha" in names else None
+    # A file that calls its only band transparency shows something by it all the same.
+    alpha = names.index("alpha") + 1 if "alpha" in names and len(names) > 1 else None
     if names[0] == "palette":
         return PixelRule((1,), alpha, data.nodata, _palette(data))
     if all(name in names for name in ("red", "green", "blue")):

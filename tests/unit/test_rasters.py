@@ -103,6 +103,9 @@ def test_grey_palette_and_further_bands(tmp_path: Path) -> None:
     grey = noise(40, 50, 1)
     with RasterFile(write(tmp_path / "grey.tif", grey)) as file:
         assert np.array_equal(file.read(everything(file)).image, np.repeat(grey[0][..., None], 3, axis=2))
+    with RasterFile(write(tmp_path / "alpha.tif", grey, colours=(ColorInterp.alpha,))) as file:
+        # Transparency without a colour is a picture, too.
+        assert np.array_equal(file.read(everything(file)).image, np.repeat(grey[0][..., None], 3, axis=2))
     palette = {0: (255, 0, 0, 255), 1: (0, 255, 0, 255), 2: (10, 20, 30, 255)}
     index = (noise(40, 50, 1) % 3).astype(np.uint8)
     with RasterFile(write(tmp_path / "palette.tif", index, palette=palette, photometric="palette")) as file:
