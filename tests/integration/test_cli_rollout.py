@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, redirect_stderr, redirect_stdout
 from functools import partial
@@ -46,6 +47,13 @@ class Site:
         found, text = await asyncio.to_thread(_said, self.folder, *arguments)
         assert found == status, f"{found}\n{text}"
         return text
+
+    async def until_told(self) -> None:
+        """The worker has said that it serves."""
+        deadline = time.monotonic() + 30
+        while "enabled" not in await self.windhover("status"):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
 
 
 def _said(folder: Path, *arguments: str) -> tuple[int, str]:
@@ -87,6 +95,7 @@ async def test_a_version_is_tried_out_promoted_and_taken_back(site: Site) -> Non
     early = await site.windhover("activate", NAME, "1.0.0", "--wait")
     assert "no worker runs in lane default" in early
     async with site.world.working(parts):
+        await site.until_told()
         tried = await site.windhover("activate", NAME, "2.0.0", "--canary-share", "0.1", "--wait")
         assert "on trial rectangles 2.0.0 with 10.000% of all frames" in tried
         assert "1 of 1 workers are ready" in tried
@@ -124,6 +133,7 @@ async def test_what_cannot_be_activated_is_refused_with_the_reason(site: Site) -
     assert "nothing was activated" in await site.windhover("rollback", status=2)
     assert "more than 0" in await site.windhover("activate", NAME, "1.0.0", "--canary-share", "0", status=2)
     async with site.world.working(parts):
+        await site.until_told()
         # With --force a worker is the first to notice.
         missing = await site.windhover("activate", NAME, "9.9.9", "--force", "--wait", status=1)
         assert "worker-1 refuses rectangles 9.9.9: " in missing
