@@ -82,10 +82,12 @@ def request_of(wanted: LoadRequest) -> tuple[ModelCard, EngineRequest]:
 def load_on(wanted: LoadRequest, open_engine: Callable[[], Engine]) -> Model:
     """The model asked for on the engine ``open_engine`` loads, checked with a first run, whatever ``wanted`` names.
 
-    Raises ModelLoadError when it cannot be loaded or its outputs do not fit.
+    Raises ModelLoadError when it cannot be loaded, its outputs do not fit, or its answers are too far from those of f32
+    where precision auto asks for such that are not.
     """
     loading = _Loading(wanted)
     engine = loading.checked(open_engine())
+    loading.require_exact(engine)
     return Model(loading.card, FallbackEngine(engine, loading.next_after(engine.name), None), loading.head)
 
 
@@ -187,6 +189,28 @@ class _Loading:
             return self._differs(exact.run(self._samples), engine.run(self._samples))
         except InferenceError as error:
             return str(error)
+
+    def require_exact(self, engine: Engine) -> None:
+        """Compare ``engine``, unless a precision is asked for by name, with the preferred one in f32.
+
+        Raises ModelLoadError when it is too far from it, and closes it then.
+        """
+        if self.request.precision != "auto":
+            return
+        try:
+            exact = load_engine("auto", replace(self.request, precision="f32"), self._check)
+            try:
+                against = self._objection_to(engine, exact)
+            finally:
+                exact.close()
+            if against is not None:
+                raise ModelLoadError(
+                    f"engine {engine.name} is not used: {against}; name a precision in the card or in "
+                    "detector.precision to take it all the same"
+                )
+        except BaseException:
+            engine.close()
+            raise
 
     def preferred(self) -> Engine:
         """The preferred engine that runs the model, checked."""

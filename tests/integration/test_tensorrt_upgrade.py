@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from detectors.card import InputCard, read_card
 from detectors.engines import cuda
-from detectors.engines.choose import load_engine, usable_engines
+from detectors.engines.choose import ENGINES, load_engine, usable_engines
 from detectors.engines.onnxruntime import OnnxRuntimeEngine
 from detectors.engines.port import EngineRequest
 from detectors.engines.tensorrt_job import BuildJob, engine_name
@@ -421,3 +421,25 @@ async def test_an_engine_that_answers_wrongly_is_refused_and_the_other_serves_on
     monkeypatch.setattr("detectors.loading.objection", lambda *_: "the same answer for both tiles")
     with pytest.raises(ModelLoadError, match="failed its first run: the same answer"):
         await upgraded_model(LoadRequest(card=card), None, tmp_path / "cache", lambda _: None)
+
+
+async def test_half_precision_that_answers_otherwise_is_refused_unless_it_is_asked_for(
+    tmp_path: Path, driver: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = ctypes.CDLL(str(driver)).fake_held
+    before = held()
+    wanted = LoadRequest(card=write_model(tmp_path / "model", SPEC))
+    monkeypatch.setattr("detectors.loading.disagreement", lambda *_: "scores differ from f32")
+    with pytest.raises(ModelLoadError, match=r"tensorrt is not used: scores differ from f32; name a precision"):
+        await upgraded_model(wanted, None, tmp_path / "cache", lambda _: None)
+    assert held() == before
+    model = await upgraded_model(replace(wanted, precision="f16"), None, tmp_path / "cache", lambda _: None)
+    assert model is not None
+    assert "-f16-" in model.engine.reason
+    model.close()
+
+
+def test_without_measuring_every_engine_computes_in_f32(tmp_path: Path) -> None:
+    wanted = replace(request(tmp_path / "model"), precision="auto")
+    for name in ("onnxruntime_cuda", "torch", "tensorrt", "onnxruntime_tensorrt", "openvino", "onnxruntime"):
+        assert ENGINES[name].preferred(wanted, "asked for").precision == "f32"
