@@ -23,7 +23,8 @@ from training.quantize import quantize as quantizing
 from training.quantize.errors import QuantizeError
 from training.quantize.graph import plans
 from training.quantize.measuring import agreement
-from training.quantize.quantize import QuantizeRequest, quantize
+from training.quantize.outcome import QuantizeRequest
+from training.quantize.quantize import quantize
 from training.quantize.tiles import read_samples
 from training.scenes import SceneSpec, render_scene
 from windhover.cli import app

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import file_digest
 from pathlib import Path
@@ -27,8 +27,9 @@ from detectors.predict import Model
 from detectors.text import read_prompt
 from infra.settings import EngineKind
 from training.quantize.errors import QuantizeError
-from training.quantize.graph import Feed, Plan, Target, outside_weights, plans, prepared, write_quantized
+from training.quantize.graph import Feed, Plan, outside_weights, plans, prepared, write_quantized
 from training.quantize.measuring import agreement, boxes_of, tiles_per_second
+from training.quantize.outcome import EngineFigures, Outcome, Quantized, QuantizeRequest
 from training.quantize.tiles import Samples, read_samples
 
 LEAST_BOXES = 20
@@ -37,69 +38,6 @@ LEAST_BOXES = 20
 _ENGINES: tuple[EngineKind, ...] = ("openvino", "onnxruntime")
 _SPEED_S = 1.0
 _CARD, _FILE, _SOURCE = "model.yaml", "model.onnx", "f32.onnx"
-
-
-@dataclass(frozen=True, slots=True)
-class QuantizeRequest:
-    """What to quantize, with what, and what it may cost.
-
-    card: of the f32 model; frames: a folder of pictures; max_loss: see Outcome.loss; output: the folder of the new
-    version, None puts it beside the model's own; target: see Target; threads: of each engine, 0 takes all; max_pixels:
-    of one picture.
-    """
-
-    card: Path
-    frames: Path
-    max_loss: float = 0.02
-    output: Path | None = None
-    target: Target = "cpu"
-    threads: int = 0
-    max_pixels: int = 200_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class EngineFigures:
-    """One engine's: boxes found in f32 and INT8, loss = 1 - agreement of these; tiles per second in both, where they
-    were measured."""
-
-    engine: str
-    boxes_f32: int
-    boxes_int8: int
-    loss: float
-    tiles_per_s_f32: float | None = None
-    tiles_per_s_int8: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one way to quantize gave: its largest loss over the engines, or why it gave nothing (then loss is 1)."""
-
-    words: str
-    loss: float
-    engines: tuple[EngineFigures, ...] = ()
-    failed: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Quantized:
-    """What was made: outcomes in the order they were tried, best: the one with the least loss, the first of equal ones;
-    card: of the new version, None when the loss is above the limit."""
-
-    name: str
-    version: str
-    target: Target
-    max_loss: float
-    frames: int
-    calibration_tiles: int
-    held_out_tiles: int
-    outcomes: tuple[Outcome, ...]
-    best: Outcome
-    card: Path | None = field(default=None)
-
-    @property
-    def accepted(self) -> bool:
-        """Whether the loss is within the limit and a new version was written."""
-        return self.card is not None
 
 
 def quantize(wanted: QuantizeRequest, note: Callable[[str], None] = lambda text: None) -> Quantized:

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 _MOST_IN_A_RASTER = 100_000
 _MOST_LISTED = 500
 
+_GsdOption = Annotated[
+    float | None, typer.Option(help="Metres on the ground per pixel, where the picture does not tell.")
+]
+_TileMetresOption = Annotated[float | None, typer.Option(help="Ground that a tile shows from left to right, metres.")]
+_MergingOption = Annotated[
+    str | None, typer.Option(help="How boxes of one thing become one: nms, nmm, greedy_nmm or wbf.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command line."""
@@ -64,15 +72,9 @@ def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)
     model: Annotated[Path | None, typer.Option(help="A model.yaml; default is the model that ships.")] = None,
     confidence: Annotated[float | None, typer.Option(min=0.0, max=1.0)] = None,
     whole: Annotated[bool, typer.Option("--whole", help="Look at the whole frame too, not only at its tiles.")] = False,
-    gsd: Annotated[
-        float | None, typer.Option(help="Metres on the ground per pixel, where the picture does not tell.")
-    ] = None,
-    tile_metres: Annotated[
-        float | None, typer.Option(help="Ground that a tile shows from left to right, metres.")
-    ] = None,
-    merging: Annotated[
-        str | None, typer.Option(help="How boxes of one thing become one: nms, nmm, greedy_nmm or wbf.")
-    ] = None,
+    gsd: _GsdOption = None,
+    tile_metres: _TileMetresOption = None,
+    merging: _MergingOption = None,
     max_detections: Annotated[int | None, typer.Option(min=1, max=_MOST_IN_A_RASTER)] = None,
     as_json: JsonOption = False,
 ) -> None:
