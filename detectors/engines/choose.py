@@ -229,9 +229,13 @@ def load_other(name: str, request: EngineRequest, check: Callable[[Engine], obje
 def open_checked(entry: EngineEntry, request: EngineRequest, check: Callable[[Engine], object] | None) -> Engine:
     """``request`` on the engine of ``entry``, closed again when ``check`` raises."""
     engine = entry.open(request)
+    return engine if check is None else checked(engine, check)
+
+
+def checked(engine: Engine, check: Callable[[Engine], object]) -> Engine:
+    """``engine``, closed again when ``check`` raises."""
     try:
-        if check is not None:
-            check(engine)
+        check(engine)
     except BaseException:
         engine.close()
         raise

@@ -418,7 +418,7 @@ async def test_an_engine_that_answers_wrongly_is_refused_and_the_other_serves_on
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = write_model(tmp_path / "model", SPEC)
-    monkeypatch.setattr("detectors.loading.objection", lambda *_: "the same answer for both tiles")
+    monkeypatch.setattr("detectors.fitting.objection", lambda *_: "the same answer for both tiles")
     with pytest.raises(ModelLoadError, match="failed its first run: the same answer"):
         await upgraded_model(LoadRequest(card=card), None, tmp_path / "cache", lambda _: None)
 
@@ -429,7 +429,7 @@ async def test_half_precision_that_answers_otherwise_is_refused_unless_it_is_ask
     held = ctypes.CDLL(str(driver)).fake_held
     before = held()
     wanted = LoadRequest(card=write_model(tmp_path / "model", SPEC))
-    monkeypatch.setattr("detectors.loading.disagreement", lambda *_: "scores differ from f32")
+    monkeypatch.setattr("detectors.fitting.disagreement", lambda *_: "scores differ from f32")
     with pytest.raises(ModelLoadError, match=r"tensorrt is not used: scores differ from f32; name a precision"):
         await upgraded_model(wanted, None, tmp_path / "cache", lambda _: None)
     assert held() == before

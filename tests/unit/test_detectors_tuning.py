@@ -417,7 +417,7 @@ def test_another_version_that_answers_otherwise_stays_with_the_preferred_engine(
     second = write_model(tmp_path / "2", GraphSpec(metadata={"version": "2"}), version="2.0.0")
     memory = tmp_path / "memory"
     load_model(LoadRequest(first, "onnxruntime", threads=2, measure_s=0.3, memory=memory)).close()
-    monkeypatch.setattr("detectors.loading.disagreement", lambda *_: "it says something else")
+    monkeypatch.setattr("detectors.fitting.disagreement", lambda *_: "it says something else")
     model = load_model(LoadRequest(second, "onnxruntime", threads=2, memory=memory))
     assert "it says something else" in caplog.text
     assert "the preferred engine" in model.engine.reason or "asked for" in model.engine.reason
