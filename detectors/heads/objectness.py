@@ -39,7 +39,10 @@ def rows_above(output: FloatArray, confidence: float) -> Rows:
     rows = output[tiles, anchors]
     require_numbers(rows, "boxes or scores")
     classes = rows[:, 5:].argmax(axis=1)
-    scores = rows[:, 4] * rows[np.arange(len(rows)), 5 + classes]
+    # What overflowed in half precision is infinite, and infinite times 0 is no number.
+    with np.errstate(invalid="ignore", over="ignore"):
+        scores = rows[:, 4] * rows[np.arange(len(rows)), 5 + classes]
+    require_numbers(scores, "scores")
     sure = scores >= confidence
     return Rows(rows[sure], scores[sure], classes[sure], tiles[sure], anchors[sure])
 

@@ -151,3 +151,11 @@ def test_nothing_above_the_threshold_is_empty_and_typed() -> None:
         assert (found.boxes.shape, found.scores.shape, found.classes.shape) == ((0, 4), (0,), (0,))
         assert (found.boxes.dtype, found.scores.dtype) == (np.float32, np.float32)
         assert (found.classes.dtype, found.tiles.dtype) == (np.int32, np.int32)
+
+
+def test_a_score_that_overflowed_fails_the_frame() -> None:
+    head = ObjectnessHead.yolov5(64, 64, 2)
+    output = np.zeros((1, 3 * (64 + 16 + 4), 7), np.float32)
+    output[0, 5] = (30, 30, 10, 10, np.inf, 0, 0)
+    with pytest.raises(InferenceError, match="scores are not numbers"):
+        head.decode((output,), 0.25)
