@@ -47,3 +47,16 @@ def show(here: Context, lane: str, activation: ModelActivated | None, workers: l
             table.add_row(*map(escape, cells))
             name = ""
     here.out.print(table)
+    for line in _engines(workers):
+        here.out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _engines(workers: list[WorkerAvailability]) -> list[str]:
+    """Why each model is computed as it is, told once for the workers that say the same."""
+    named: dict[str, list[str]] = {}
+    for report in sorted(workers, key=lambda one: one.worker):
+        for one in report.models:
+            if one.engine_reason is not None:
+                said = f"{one.model.name} {one.model.version} on {one.engine}: {one.engine_reason}"
+                named.setdefault(said, []).append(report.worker)
+    return [f"{', '.join(dict.fromkeys(names))}: {said}" for said, names in named.items()]
