@@ -36,4 +36,15 @@ async def upgraded_model(
         return None
     path = await obtain(upgrade, store, on_state)
     logger.info("TensorRT engine is there", extra={"model": card.name, "version": card.version, "path": str(path)})
-    return await asyncio.to_thread(load_on, replace(wanted, engine="auto"), upgrade.load)
+    loading = asyncio.create_task(asyncio.to_thread(load_on, replace(wanted, engine="auto"), upgrade.load))
+    try:
+        return await asyncio.shield(loading)
+    except asyncio.CancelledError:
+        # A thread can't be stopped: what nobody waits for is closed when it is loaded.
+        loading.add_done_callback(_closed)
+        raise
+
+
+def _closed(loading: asyncio.Task[Model]) -> None:
+    if not loading.cancelled() and loading.exception() is None:
+        loading.result().close()

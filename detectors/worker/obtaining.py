@@ -21,7 +21,7 @@ from detectors.worker.pipeline import InferencePipeline
 from detectors.worker.serving import Served
 from infra.errors import TransientError
 from infra.telemetry import metrics
-from schemas.events import AvailabilityState, ModelRef
+from schemas.events import AvailabilityState, ModelActivated, ModelRef
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,19 @@ class Version:
 
     def __str__(self) -> str:
         return "the model of detector.model" if self.ref is None else f"{self.ref.name} {self.ref.version}"
+
+
+def stable_of(activation: ModelActivated | None) -> Version:
+    """What ``activation`` wants for all frames that no trial takes."""
+    return Version(None) if activation is None else Version(activation.stable, activation.sha256)
+
+
+def chain_of(activation: ModelActivated | None) -> list[Version]:
+    """What may serve, best first; no version twice."""
+    chain = [stable_of(activation)]
+    if activation is not None:
+        chain += [Version(activation.previous, activation.previous_sha256), Version(None)]
+    return list(dict.fromkeys(chain))
 
 
 class Obtainer:
@@ -108,12 +121,22 @@ class Obtainer:
         if self._source is None or self._source.upgrade is None:
             return None
         model = await self._source.upgrade(served.card, on_state)
-        return None if model is None else await self._served(partial(_warmed, model), served.card)
+        if model is None:
+            return None
+        try:
+            await self._turn()
+        except asyncio.CancelledError:
+            model.close()
+            raise
+        return await self._served(partial(_warmed, model), served.card)
 
-    async def _served(self, load: Callable[[], Model], card: Path | None) -> Served:
-        # Two models being loaded side by side would take twice the memory and the cores of what serves.
+    async def _turn(self) -> None:
+        """Two models being loaded side by side would take twice the memory and the cores of what serves."""
         while self._loads:
             await asyncio.wait(self._loads)
+
+    async def _served(self, load: Callable[[], Model], card: Path | None) -> Served:
+        await self._turn()
         task = asyncio.create_task(asyncio.to_thread(load))
         self._loads.add(task)
         try:

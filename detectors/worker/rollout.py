@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from detectors.worker.models_topic import (
     farewell,
     read_models,
 )
-from detectors.worker.obtaining import Obtainer, Version, is_away
+from detectors.worker.obtaining import Obtainer, Version, chain_of, is_away, stable_of
 from detectors.worker.reporting import Place, Report, Role, Target
 from detectors.worker.serving import Roster, Served
 from infra.broker.port import Publisher, Reader
@@ -38,6 +38,10 @@ logger = logging.getLogger(__name__)
 
 _FOLLOW_WAIT_S = 5.0
 _FORGOTTEN_AFTER = timedelta(days=1)
+
+
+class _OvertakenError(Exception):
+    """Something else was activated before a first model was there."""
 
 
 class Rollout:
@@ -89,20 +93,32 @@ class Rollout:
         if old:
             await say_farewell(publisher, [farewell(key) for key in old])
 
-    async def begin(self) -> None:
+    async def begin(self, news: Reader | None = None) -> None:
         """Have a first model: the one activated, else the one before it, else the one of the setting.
 
-        Waits while the model store is away. Raises the last refusal when all of them are refused.
+        Waits while the model store is away, or until ``news`` tells that another one was activated meanwhile. Raises
+        the last refusal when all of them are refused.
         """
-        chain = _chain(self._activation)
+        while True:
+            self._report.activation = self._activation
+            self._report.targets.clear()
+            try:
+                await self._first_of(chain_of(self._activation), news)
+            except _OvertakenError:
+                logger.info("another model was activated while this one was waited for")
+            else:
+                return
+
+    async def _first_of(self, chain: Sequence[Version], news: Reader | None) -> None:
+        look = partial(self._look, news) if news is not None else None
         for place, version in enumerate(chain):
             if place == 0:
                 self._target("stable", version, "downloading")
             try:
                 fetch = partial(self._obtainer.fetch, version)
-                card = await self._work.retrying(fetch, f"fetch {version}")
+                card = await self._work.retrying(fetch, f"fetch {version}", look)
                 served = await self._obtainer.load(card, busy=False)
-            except StoppedError:
+            except (StoppedError, _OvertakenError):
                 raise
             except Exception as error:
                 logger.exception("%s cannot serve", version)
@@ -114,6 +130,14 @@ class Rollout:
                 continue
             self._start_with(served, fallback=place > 0)
             return
+
+    async def _look(self, news: Reader) -> None:
+        """Raise when something else is activated by now."""
+        before = self._activation
+        with suppress(TransientError):
+            await catch_up(news, self._state, 0)
+        if self._activation != before:
+            raise _OvertakenError
 
     def _start_with(self, served: Served, *, fallback: bool) -> None:
         if not fallback:
@@ -150,7 +174,7 @@ class Rollout:
     async def _reach(self, activation: ModelActivated | None, *, at_start: bool = False) -> None:
         """Have what ``activation`` asks for; ``at_start``: its stable version was tried already."""
         report, roster = self._report, self.roster
-        stable = _stable(activation)
+        stable = stable_of(activation)
         canary = activation.canary if activation is not None else None
         trial = Version(canary.model, canary.sha256) if canary is not None else None
         logger.info("rolling out", extra={"stable": str(stable), "canary": str(trial) if trial else None})
@@ -253,15 +277,3 @@ class Rollout:
         await self._obtainer.close()
         if self._report.roster is not None:
             await self._report.roster.close()
-
-
-def _stable(activation: ModelActivated | None) -> Version:
-    return Version(None) if activation is None else Version(activation.stable, activation.sha256)
-
-
-def _chain(activation: ModelActivated | None) -> list[Version]:
-    """What may serve, best first; no version twice."""
-    chain = [_stable(activation)]
-    if activation is not None:
-        chain += [Version(activation.previous, activation.previous_sha256), Version(None)]
-    return list(dict.fromkeys(chain))

@@ -140,7 +140,7 @@ class DetectorWorker:
         stack.push_async_callback(news.close)
         await stack.enter_async_context(rollout.telling(publisher))
         await rollout.read(news, publisher)
-        await rollout.begin()
+        await rollout.begin(news)
         return rollout, news
 
 

@@ -453,6 +453,22 @@ async def test_a_worker_that_starts_waits_for_a_store_that_is_away(fleet: Fleet)
     assert versions(await fleet.check([frame])) == {"2.0.0": 1}
 
 
+async def test_a_worker_that_waits_for_a_store_that_is_away_follows_a_roll_back(fleet: Fleet) -> None:
+    world = fleet.world
+    second = await fleet.activate("2.0.0")
+    fleet.store.away = True
+    frame = await world.frame("drone", 1)
+    await world.publish(frame)
+    async with world.working(fleet.parts("a")):
+        async with asyncio.timeout(PATIENCE_S):
+            await fleet.store.asked_in_vain.wait()
+        await fleet.until_told("a", lambda told: told.activation == second.id and not told.settled)
+        await fleet.until("done", await fleet.say(roll_back(ORDER, fleet.current)))
+        await world.until(world.answers, 1)
+    assert fleet.store.away
+    assert versions(await fleet.check([frame])) == {"1.0.0": 1}
+
+
 async def test_the_newest_activation_wins_over_one_that_is_under_way(fleet: Fleet) -> None:
     world = fleet.world
     slow = SlowLoads(fleet)
@@ -481,6 +497,9 @@ async def test_models_are_closed_when_their_last_frame_is_answered(fleet: Fleet)
     source = ModelSource(fleet.store, fleet.folder / "cache", slow.load)
     own = partial(slow.load, fleet.shelf / NAME / "1.0.0" / "model.yaml")
     async with world.working(fleet.parts("a", models=source, load_model=own)):
+        # Without an answer the worker might not have looked yet, and begin with what is activated.
+        await world.publish(await world.frame("drone", 1))
+        await world.until(world.answers, 1)
         await fleet.until("done", await fleet.activate("2.0.0"))
         deadline = time.monotonic() + PATIENCE_S
         while slow.closed != ["1.0.0"]:
