@@ -148,7 +148,7 @@ async def killed_in_the_middle(world: World, folder: Path, direction: str, *argu
 
 async def test_a_killed_pull_leaves_nothing_that_counts_and_is_repeated(world: World, tmp_path: Path) -> None:
     into = tmp_path / "fetched"
-    size = LARGE if world.gate is not None else 10 * LARGE
+    size = LARGE if world.gate is not None else 5 * LARGE
     card = make_model(tmp_path / "mine", size=size, tokenizer=True)
     await world.store().publish(card)
     pull = ("pull", "finder", "1.0.0", "--into", str(into))
@@ -170,7 +170,7 @@ def age_by_a_day(folder: Path) -> None:
 
 
 async def test_a_killed_push_is_not_visible_and_is_repeated(world: World, tmp_path: Path) -> None:
-    size = LARGE if world.gate is not None else 10 * LARGE
+    size = LARGE if world.gate is not None else 5 * LARGE
     card = make_model(tmp_path / "mine", size=size)
     folder = world.settings.folder or tmp_path
     await killed_in_the_middle(world, folder, "up", "push", str(card))
@@ -216,8 +216,8 @@ asyncio.run(main())
 
 
 async def test_memory_does_not_grow_with_the_model(world: World, tmp_path: Path) -> None:
-    small = make_model(tmp_path / "small", size=3 * LARGE)
-    large = make_model(tmp_path / "large", version="2.0.0", size=12 * LARGE)
+    small = make_model(tmp_path / "small", size=LARGE)
+    large = make_model(tmp_path / "large", version="2.0.0", size=5 * LARGE)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -230,4 +230,4 @@ async def test_memory_does_not_grow_with_the_model(world: World, tmp_path: Path)
         stderr=subprocess.PIPE,
     )
     grown_kib = int(await finished(process))
-    assert grown_kib < 40 * 1024, f"{9 * LARGE // MEGABYTE} MiB more took {grown_kib // 1024} MiB more memory"
+    assert grown_kib < 40 * 1024, f"{4 * LARGE // MEGABYTE} MiB more took {grown_kib // 1024} MiB more memory"
