@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,6 +25,23 @@ _DIGITS: Mapping[str, int] = {"f32": 24, "f16": 11, "bf16": 8}
 """Binary digits of a number in each precision."""
 
 
+_cores: list[ov.Core] = []
+_cores_lock = threading.Lock()
+
+
+def _core() -> ov.Core:
+    """The one core of this process, which is never given back.
+
+    On CPUs with AMX its plugin gives the thread that makes it a stack for signals, and takes the former one back when it
+    goes. Several plugins that go in another order than they came leave a stack that was freed, and the next signal
+    (SIGTERM, when the process is to drain) crashes the process.
+    """
+    with _cores_lock:
+        if not _cores:
+            _cores.append(ov.Core())
+        return _cores[0]
+
+
 class OpenVinoEngine:
     """One compiled model in throughput mode and a pool of infer requests shared by all callers."""
 
@@ -32,7 +50,7 @@ class OpenVinoEngine:
     def __init__(self, request: EngineRequest) -> None:
         """Raises ModelLoadError when OpenVINO cannot load the model."""
         try:
-            core = ov.Core()
+            core = _core()
             model = core.read_model(request.path)
             names = [one.get_names() for one in model.inputs]
             self._picture = picture_at(names, request.constants, request.path)
@@ -156,7 +174,7 @@ def openvino_ways(request: EngineRequest, dynamic: bool) -> tuple[Way, ...]:
 
     A ``dynamic`` graph can take more than one tile a run, too.
     """
-    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     able = [precision for name, precision in _PRECISIONS.items() if name in capabilities]
     allowed = able if request.precision == "auto" else [one for one in able if one == request.precision]
     plans = [(0, 0), (1, 0)] if request.threads > 1 else [(0, 0)]

@@ -38,3 +38,23 @@ def test_tiles_reuse_memory_and_the_engine_has_the_cores() -> None:
     assert faults < 100
     assert threads == 1
     assert faults_and_threads(settled=False)[0] > 10 * (faults + 1)
+
+
+_MODELS_THEN_SIGNAL = """
+import gc, os, signal
+from detectors.loading import LoadRequest, load_model
+models = [load_model(LoadRequest(None, "openvino", 1, "f32")) for _ in range(3)]
+for model in models:
+    model.close()
+del model
+while models:
+    models.pop(0)
+    gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("drained"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_process_that_had_several_models_still_hears_signals() -> None:
+    done = subprocess.run([sys.executable, "-c", _MODELS_THEN_SIGNAL], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "drained\n")
