@@ -1,4 +1,4 @@
-"""Frames tried in a process of their own, on another engine: what crashes there takes nobody with it."""
+"""Frames and models tried in a process of their own: what crashes there takes nobody with it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing.process import BaseProcess
-from typing import get_args
+from typing import TypeVar, get_args
 
 from detectors.decode import decode_image
 from detectors.engines.choose import EngineKind, usable_engines
-from detectors.errors import EngineCrashError, InferenceError
+from detectors.errors import EngineCrashError, InferenceError, ModelLoadError
 from detectors.loading import LoadRequest, load_model
 from detectors.options import FrameView
 from detectors.predict import Predictor
@@ -25,6 +26,9 @@ from detectors.worker.pipeline import FrameResult
 from schemas.errors import WindhoverError
 from schemas.events import DetectOptions
 from schemas.geometry import CameraGeometry
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 _KINDS: dict[str, EngineKind] = {kind: kind for kind in get_args(EngineKind)}
 
@@ -54,29 +58,45 @@ class Apart:
 
         Raises EngineCrashError when it crashes the process, and whatever loading, decoding and detecting raise.
         """
+        try:
+            return await self._run(detect_here, trial)
+        except BrokenProcessPool as error:
+            raise EngineCrashError(
+                f"it crashes the engine: first {trial.avoid} together with its worker, then the one after it in a "
+                "process of its own; the frame and the model are needed to find out why"
+            ) from error
+
+    async def load(self, request: LoadRequest) -> None:
+        """Load the model of ``request`` and close it again. Raises ModelLoadError, also when it crashes the process."""
+        try:
+            await self._run(load_here, request)
+        except BrokenProcessPool as error:
+            raise ModelLoadError(
+                "it crashes the engine when it is loaded: first together with its worker, then in a process of its "
+                "own; export it otherwise, or choose another engine (detector.engine)"
+            ) from error
+
+    async def _run(self, work: Callable[[T], U], what: T) -> U:
         self._wanted += 1
         try:
             async with self._busy:
-                return await self._tried(trial)
+                return await self._in_pool(work, what)
         finally:
             self._wanted -= 1
             if not self._wanted:
                 # It holds a model.
                 await self.close()
 
-    async def _tried(self, trial: Trial) -> FrameResult:
+    async def _in_pool(self, work: Callable[[T], U], what: T) -> U:
         if self._pool is None:
             # A forked child would have locks of threads that are not there.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=live_with_parent)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, detect_here, trial)
-        except BrokenProcessPool as error:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work, what)
+        except BrokenProcessPool:
             await self.close()
-            raise EngineCrashError(
-                f"it crashes the engine: first {trial.avoid} together with its worker, then the one after it in a "
-                "process of its own; the frame and the model are needed to find out why"
-            ) from error
+            raise
 
     async def close(self) -> None:
         """End the process, if there is one; a later trial starts another."""
@@ -112,6 +132,16 @@ def detect_here(trial: Trial) -> FrameResult:
         raise
     except Exception as error:
         raise InferenceError(f"in a process of its own: {type(error).__name__}: {error}") from error
+
+
+def load_here(request: LoadRequest) -> None:
+    """Load the model of ``request`` in this process. Raises Windhover's errors, ModelLoadError for all others."""
+    try:
+        load_model(request).close()
+    except WindhoverError:
+        raise
+    except Exception as error:
+        raise ModelLoadError(f"in a process of its own: {type(error).__name__}: {error}") from error
 
 
 def _detected(trial: Trial) -> FrameResult:

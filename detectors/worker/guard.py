@@ -1,9 +1,11 @@
-"""Frames through the engine so that one that crashes it is found: noted while under way, tried apart when suspect."""
+"""Frames and models that crash an engine are found: noted while under way, tried apart when suspect."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from uuid import UUID
+from pathlib import Path
+from uuid import UUID, uuid5
 
 from detectors.errors import EngineCrashError, InferenceError
 from detectors.loading import LoadRequest
@@ -13,6 +15,8 @@ from detectors.worker.serving import Served
 from detectors.worker.suspects import Suspects
 from infra.errors import RecordError
 from schemas.events import FrameCaptured
+
+_LOADS = UUID("0f6f2b0c-5d4e-4f0a-9f0e-6f1f5c1b7a52")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,29 @@ class Guard:
             raise
         self.suspects.clear(answer)
         return result
+
+    async def before_load(self, card: Path | None, *, busy: bool) -> None:
+        """Try apart whether the model of ``card`` loads, if it was being loaded when a worker crashed.
+
+        Without that a model that crashes its engine would take every worker with it that follows its activation, and
+        again at each start. Raises ModelLoadError when it crashes, or does not load.
+        """
+        mark = _mark(card)
+        if mark not in self.suspects:
+            return
+        measure_s = 0.0 if busy else self.request.measure_s
+        await self.apart.load(replace(self.request, card=card or self.request.card, measure_s=measure_s))
+        self.suspects.clear(mark)
+
+    def note_load(self, card: Path | None) -> Callable[[], None]:
+        """The model of ``card`` is being loaded, until what this returns is called."""
+        slot = self.suspects.enter(_mark(card))
+        return lambda: self.suspects.leave(slot)
+
+
+def _mark(card: Path | None) -> UUID:
+    """What stands for loading the model of ``card`` among the answers to frames."""
+    return uuid5(_LOADS, str(card))
 
 
 def is_about_the_frame(error: Exception) -> bool:

@@ -17,6 +17,7 @@ from detectors.card import read_card
 from detectors.errors import ModelLoadError
 from detectors.predict import Model
 from detectors.store.port import ModelStore
+from detectors.worker.guard import Guard
 from detectors.worker.pipeline import InferencePipeline
 from detectors.worker.serving import Served
 from infra.errors import TransientError
@@ -74,11 +75,17 @@ class Obtainer:
     """Makes models ready, one at a time: a load that nobody waits for any more ends before the next begins."""
 
     def __init__(
-        self, load_own: Callable[[], Model], source: ModelSource | None, pipeline: Callable[[Model], InferencePipeline]
+        self,
+        load_own: Callable[[], Model],
+        source: ModelSource | None,
+        pipeline: Callable[[Model], InferencePipeline],
+        guard: Guard | None = None,
     ) -> None:
+        """``guard``: finds models that crash the engine; None: they crash every worker they come to."""
         self._load_own = load_own
         self._source = source
         self._pipeline = pipeline
+        self._guard = guard
         self._loads: set[asyncio.Task[Model]] = set()
 
     async def fetch(self, version: Version) -> Path | None:
@@ -110,6 +117,8 @@ class Obtainer:
 
         Raises ModelLoadError, or whatever an engine raises, when it cannot be used.
         """
+        if self._guard is not None:
+            await self._guard.before_load(card, busy=busy)
         if card is None:
             return await self._served(partial(_loaded, self._load_own, busy), None)
         if self._source is None:
@@ -137,7 +146,10 @@ class Obtainer:
 
     async def _served(self, load: Callable[[], Model], card: Path | None) -> Served:
         await self._turn()
+        noted = self._guard.note_load(card) if self._guard is not None else None
         task = asyncio.create_task(asyncio.to_thread(load))
+        if noted is not None:
+            task.add_done_callback(lambda _task: noted())
         self._loads.add(task)
         try:
             model = await asyncio.shield(task)

@@ -99,14 +99,15 @@ class DetectorWorker:
         work = Work(parts.retry, stop, health, GROUP)
         try:
             async with AsyncExitStack() as stack:
-                rollout, news = await self._first_model(stack, work)
+                guard = self._guard(stack)
+                rollout, news = await self._first_model(stack, work, guard)
                 reader = await work.retrying(parts.broker.reader, "connect to the broker")
                 stack.push_async_callback(reader.close)
                 spec = GroupSpec(GROUP, topics.FRAME_TOPICS, instance_id=parts.instance_id, outputs=True)
                 consumer = await work.retrying(lambda: parts.broker.consumer(spec), "join the detector group")
                 stack.push_async_callback(consumer.close)
                 health.ready()
-                answerer = Answerer(parts.store, work, parts.max_answer_bytes, self._guard(stack))
+                answerer = Answerer(parts.store, work, parts.max_answer_bytes, guard)
                 serving = _Run(parts.settings, work, consumer, reader, answerer, rollout.roster)
                 await _beside(serving.until_drained(), rollout.run(news) if news is not None else None)
         except* StoppedError as stopped:
@@ -123,13 +124,15 @@ class DetectorWorker:
         stack.push_async_callback(guard.apart.close)
         return guard
 
-    async def _first_model(self, stack: AsyncExitStack, work: Work) -> tuple[Rollout, Reader | None]:
+    async def _first_model(
+        self, stack: AsyncExitStack, work: Work, guard: Guard | None
+    ) -> tuple[Rollout, Reader | None]:
         """A roll-out that has a model to serve, and where its news comes from; ``stack`` closes both."""
         parts, settings = self._parts, self._parts.settings
         pipeline = partial(InferencePipeline, host_threads=settings.fetch_threads, max_pixels=settings.max_pixels)
         worker = parts.instance_id or f"{socket.gethostname()}-{uuid4().hex[:8]}"
         place = Place(settings.lane, worker, settings.report_interval_s)
-        rollout = Rollout(place, Obtainer(parts.load_model, parts.models, pipeline), work)
+        rollout = Rollout(place, Obtainer(parts.load_model, parts.models, pipeline, guard), work)
         stack.push_async_callback(rollout.close)
         if parts.models is None:
             await rollout.begin()

@@ -1,0 +1,100 @@
+"""A model that crashes the engine when it is loaded takes a worker with it once; then it is refused like any other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from detectors.store.open import open_model_store
+from detectors.worker.activating import Order, activate
+from detectors.worker.models_topic import activation_record, read_models
+from infra.settings import ModelStoreSettings
+from schemas.events import ModelRef, WorkerAvailability
+from tests.support_versions import NAME, write_version
+from tests.support_worker import WorkerWorld
+
+pytestmark = [pytest.mark.faults, pytest.mark.integration]
+
+PATIENCE_S = 60.0
+# In every process, the one in which models are tried as well.
+_CRASHING_LOAD = """
+import ctypes, detectors.loading
+load = detectors.loading.load_model
+
+def load_model(request):
+    if request.card is not None and "2.0.0" in str(request.card):
+        ctypes.string_at(0)
+    return load(request)
+
+detectors.loading.load_model = load_model
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    own = write_version(tmp_path / "made", "1.0.0", 1.0)
+    (tmp_path / "crashing").mkdir()
+    (tmp_path / "crashing" / "sitecustomize.py").write_text(_CRASHING_LOAD)
+    settings = {
+        "DATA_DIR": str(tmp_path),
+        "DETECTOR__MODEL": str(own),
+        "DETECTOR__ENGINE": "onnxruntime",
+        "DETECTOR__MEASURE_S": "0",
+        "DETECTOR__REPORT_INTERVAL_S": "1",
+        "TELEMETRY__HEALTH_PORT": "0",
+    }
+    paths = os.pathsep.join((str(tmp_path / "crashing"), str(Path(__file__).resolve().parents[2])))
+    return {**os.environ, "PYTHONPATH": paths, **{f"WINDHOVER_{name}": value for name, value in settings.items()}}
+
+
+def worker(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "windhover", "detector", "--instance-id", "one"]
+    return subprocess.Popen(command, env=environment)
+
+
+async def told(world: WorkerWorld, second: subprocess.Popen[bytes]) -> WorkerAvailability:
+    """What the worker says when it has a model and is through."""
+    reader = await world.broker.reader()
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        reports = (await read_models(reader)).workers.values()
+        if settled := [report for report in reports if report.settled]:
+            await reader.close()
+            return settled[0]
+        assert second.poll() is None
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+
+
+async def test_a_model_that_crashes_when_it_is_loaded_is_refused_at_the_next_start(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    world = WorkerWorld(tmp_path)
+    store = open_model_store(ModelStoreSettings(), tmp_path)
+    await store.publish(write_version(tmp_path / "made", "2.0.0", 0.8))
+    await store.close()
+    wanted = ModelRef(name=NAME, version="2.0.0")
+    await world.publish_records(activation_record(activate(Order("default"), None, wanted, None)))
+    first = worker(environment)
+    assert await asyncio.to_thread(first.wait, PATIENCE_S) == -signal.SIGSEGV
+    second = worker(environment)
+    report = await told(world, second)
+    assert {(one.model.version, one.state, one.serving) for one in report.models} == {
+        ("1.0.0", "enabled", True),
+        ("2.0.0", "warning", False),
+    }
+    assert "crashes the engine when it is loaded" in next(one.detail or "" for one in report.models if not one.serving)
+    frame = await world.frame("drone", 1)
+    await world.publish(frame)
+    await world.until(world.answers, 1)
+    second.terminate()
+    assert await asyncio.to_thread(second.wait, PATIENCE_S) == 0
+    await world.broker.close()
+    await world.store.close()
