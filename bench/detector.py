@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench import pictures
+from bench.frames import captured, live_record
 from bench.graphs import SIDE, write_heavy_model
 from bench.measure import Compared, rate, take_turns
 from bench.processes import measured
@@ -34,20 +33,17 @@ from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import OutRecord
 from infra.framestore.folder import FolderFrameStore
 from infra.health import Health
-from infra.publishing import event_record
 from infra.settings import DetectorSettings, RetrySettings
 from infra.telemetry import metrics
-from schemas import ids, topics
-from schemas.events import DetectOptions, FrameCaptured, ImageRef
+from schemas import topics
+from schemas.events import DetectOptions
 from schemas.topics import load_topics
 
 GOAL = 0.90
-_DEVICES = 8
 _LARGE, _SMALL = (4000, 3000), (1280, 960)
 _SMALL_PER_LARGE = 4
 _LOOK_S = 0.02
 _PATIENCE_S = 120.0
-_START = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,27 +157,7 @@ class _World:
 
     async def frame(self, picture: pictures.Picture, number: int) -> OutRecord:
         """The event of a new frame that shows ``picture``, stored, not yet published."""
-        sha256 = hashlib.sha256(picture.data).hexdigest()
-        uri = await self.store.put(picture.data, sha256=sha256, media_type="image/jpeg")
-        device, moment = f"drone-{number % _DEVICES}", _START + timedelta(seconds=number)
-        event = FrameCaptured(
-            frame_id=ids.frame_id(device, moment, sha256),
-            device_id=device,
-            captured_at=moment,
-            received_at=moment,
-            image=ImageRef(
-                uri=uri,
-                sha256=sha256,
-                size_bytes=len(picture.data),
-                media_type="image/jpeg",
-                width=picture.width,
-                height=picture.height,
-            ),
-        )
-        subject = str(event.frame_id)
-        return event_record(
-            topics.FRAMES_LIVE, event, id=event.frame_id, source="bench", subject=subject, time=moment, key=device
-        )
+        return live_record(await captured(self.store, picture, number))
 
     async def answered(self, records: Sequence[OutRecord]) -> float:
         """Publish ``records``; the seconds until the worker has committed all of them.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import sys
 import time
@@ -11,7 +10,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shutil import copytree
 from uuid import UUID
@@ -19,6 +17,7 @@ from uuid import UUID
 import yaml
 
 from bench import pictures
+from bench.frames import captured, live_record
 from bench.measure import percentile
 from bench.processes import BenchError, measured
 from bench.result import RATIO, Figure, Goal, Result
@@ -31,11 +30,10 @@ from infra.broker.port import InRecord, OutRecord, Publisher, Reader, TopicParti
 from infra.broker.reading import records_between
 from infra.deploy.ports import free_port
 from infra.framestore.folder import FolderFrameStore
-from infra.publishing import event_record
 from infra.settings import ModelStoreSettings
-from schemas import ids, topics
+from schemas import topics
 from schemas.cloudevents import decode
-from schemas.events import DetectionsMade, FrameCaptured, ImageRef, ModelRef
+from schemas.events import DetectionsMade, ModelRef
 from schemas.timestamps import utc_now
 from schemas.topics import load_topics
 from windhover.children import running
@@ -48,7 +46,6 @@ _WINDOW_S = 0.5
 _SETTLE_S = 1.0
 _PATIENCE_S = 120.0
 _LOOK_S = 0.05
-_START = datetime(2026, 5, 1, tzinfo=UTC)
 _NOTES = (
     f"{_WORKERS} detectors as processes of their own with one engine thread each, embedded broker, folder stores, the "
     f"model that ships; {_SIZE[0]}×{_SIZE[1]} JPEG frames of {_DEVICES} devices at {_SHARE:.0%} of what the detectors "
@@ -234,25 +231,9 @@ class _Fleet:
         """A new frame, stored; its bytes are those of one of a few scenes."""
         number = len(self.published)
         picture = pictures.scene(*_SIZE, number % _SCENES)
-        sha256 = hashlib.sha256(picture.data).hexdigest()
-        uri = await self.store.put(picture.data, sha256=sha256, media_type="image/jpeg")
-        device, moment = f"drone-{number % _DEVICES}", _START + timedelta(seconds=number)
-        image = ImageRef(
-            uri=uri,
-            sha256=sha256,
-            size_bytes=len(picture.data),
-            media_type="image/jpeg",
-            width=picture.width,
-            height=picture.height,
-        )
-        frame_id = ids.frame_id(device, moment, sha256)
-        event = FrameCaptured(
-            frame_id=frame_id, device_id=device, captured_at=moment, received_at=utc_now(), image=image
-        )
-        self.published[frame_id] = time.time()
-        return event_record(
-            topics.FRAMES_LIVE, event, id=frame_id, source="bench", subject=str(frame_id), time=moment, key=device
-        )
+        frame = await captured(self.store, picture, number, devices=_DEVICES, received_at=utc_now())
+        self.published[frame.frame_id] = time.time()
+        return live_record(frame)
 
 
 @asynccontextmanager

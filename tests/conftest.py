@@ -1,14 +1,16 @@
-"""What every tier of the tests shares: one real Kafka broker for the whole run."""
+"""What every tier of the tests shares: one real Kafka broker for the whole run, and a place for workers to work in."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from infra.deploy.kafka import KafkaServer
 from infra.deploy.kafka.jars import missing_tools
+from tests.support_worker import WorkerWorld
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +24,14 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServ
         pytest.skip(reason)
     with KafkaServer(tmp_path_factory.mktemp("kafka")) as server:
         yield server
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[WorkerWorld]:
+    """An embedded broker, a folder of frames and a model in the test's own folder."""
+    world = WorkerWorld(tmp_path)
+    try:
+        yield world
+    finally:
+        await world.broker.close()
+        await world.store.close()

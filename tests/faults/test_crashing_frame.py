@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -27,15 +25,6 @@ if "--multiprocessing-fork" in sys.orig_argv:
     detectors.worker.apart.detect_here = lambda trial: ctypes.string_at(0)
     detectors.worker.apart.detect_here.__name__ = "detect_here"
 """
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[WorkerWorld]:
-    async with AsyncExitStack() as stack:
-        world = WorkerWorld(tmp_path)
-        stack.push_async_callback(world.broker.close)
-        stack.push_async_callback(world.store.close)
-        yield world
 
 
 def worker(folder: Path, *more_paths: Path) -> subprocess.Popen[bytes]:

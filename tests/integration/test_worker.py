@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -25,15 +23,6 @@ from tests.support_graphs import write_model
 from tests.support_worker import PATIENCE_S, WorkerWorld, picture
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[WorkerWorld]:
-    async with AsyncExitStack() as stack:
-        world = WorkerWorld(tmp_path)
-        stack.push_async_callback(world.broker.close)
-        stack.push_async_callback(world.store.close)
-        yield world
 
 
 async def test_every_frame_is_answered_once_in_the_order_of_its_device(world: WorkerWorld) -> None:

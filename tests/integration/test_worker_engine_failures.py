@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -20,15 +18,6 @@ from tests.support_worker import WorkerWorld
 pytestmark = pytest.mark.integration
 
 WHITE = cv2.imencode(".png", np.full((300, 400, 3), 255, np.uint8))[1].tobytes()
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[WorkerWorld]:
-    async with AsyncExitStack() as stack:
-        world = WorkerWorld(tmp_path)
-        stack.push_async_callback(world.broker.close)
-        stack.push_async_callback(world.store.close)
-        yield world
 
 
 def failures(engine: str) -> float:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -18,15 +15,6 @@ from tests.support_worker import WorkerWorld
 pytestmark = pytest.mark.integration
 
 LATE, IN_TIME = timedelta(minutes=10), timedelta(0)
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[WorkerWorld]:
-    async with AsyncExitStack() as stack:
-        world = WorkerWorld(tmp_path)
-        stack.push_async_callback(world.broker.close)
-        stack.push_async_callback(world.store.close)
-        yield world
 
 
 async def frames(world: WorkerWorld, *ages: timedelta) -> list[FrameCaptured]:

@@ -1,0 +1,55 @@
+"""Frames as a gateway announces them: stored pictures and their events, for benchmarks that need no gateway."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+from bench.pictures import Picture
+from infra.broker.port import OutRecord
+from infra.framestore.port import FrameStore
+from infra.publishing import event_record
+from schemas import ids, topics
+from schemas.events import FrameCaptured, ImageRef
+
+_START = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+async def captured(
+    store: FrameStore, picture: Picture, number: int, *, devices: int = 8, received_at: datetime | None = None
+) -> FrameCaptured:
+    """Frame ``number``, of one of so many ``devices``, which shows ``picture``; its bytes are in ``store``.
+
+    ``received_at``: default when it was taken, which the number tells.
+    """
+    sha256 = hashlib.sha256(picture.data).hexdigest()
+    uri = await store.put(picture.data, sha256=sha256, media_type="image/jpeg")
+    device, moment = f"drone-{number % devices}", _START + timedelta(seconds=number)
+    image = ImageRef(
+        uri=uri,
+        sha256=sha256,
+        size_bytes=len(picture.data),
+        media_type="image/jpeg",
+        width=picture.width,
+        height=picture.height,
+    )
+    return FrameCaptured(
+        frame_id=ids.frame_id(device, moment, sha256),
+        device_id=device,
+        captured_at=moment,
+        received_at=received_at or moment,
+        image=image,
+    )
+
+
+def live_record(frame: FrameCaptured) -> OutRecord:
+    """``frame`` as it stands in the live topic."""
+    return event_record(
+        topics.FRAMES_LIVE,
+        frame,
+        id=frame.frame_id,
+        source="bench",
+        subject=str(frame.frame_id),
+        time=frame.captured_at,
+        key=frame.device_id,
+    )
