@@ -32,8 +32,8 @@ _cores_lock = threading.Lock()
 def _core() -> ov.Core:
     """The one core of this process, which is never given back.
 
-    On CPUs with AMX its plugin gives the thread that makes it a stack for signals, and takes the former one back when it
-    goes. Several plugins that go in another order than they came leave a stack that was freed, and the next signal
+    On CPUs with AMX its plugin gives the thread that makes it a stack for signals, and takes the former one back when
+    it goes. Several plugins that go in another order than they came leave a stack that was freed, and the next signal
     (SIGTERM, when the process is to drain) crashes the process.
     """
     with _cores_lock:
