@@ -39,7 +39,7 @@ from schemas import topics
 from schemas.events import DetectOptions
 from schemas.topics import load_topics
 
-GOAL = 0.90
+GOAL = 0.95
 _LARGE, _SMALL = (4000, 3000), (1280, 960)
 _SMALL_PER_LARGE = 4
 _LOOK_S = 0.02
