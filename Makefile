@@ -72,7 +72,7 @@ faults: $(VENV)/.dev
 	@touch $@
 
 bench: $(VENV)/.dev .venv-sahi/.done
-	WINDHOVER_BENCH_SAHI=.venv-sahi/bin/python $(BIN)/python -m bench
+	BENCH_SAHI_PYTHON=.venv-sahi/bin/python $(BIN)/python -m bench
 
 eval: $(VENV)/.demo
 	$(BIN)/python -m training.evaluate

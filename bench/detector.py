@@ -67,7 +67,7 @@ async def _run(folder: Path, quick: bool) -> Result:
     plans: list[tuple[str, EngineKind]] = [("windhover-small", "openvino"), ("heavier graph", "onnxruntime")]
     if not quick:
         plans += [("windhover-small", "onnxruntime"), ("heavier graph", "openvino")]
-    load = _Load(1.0, 1) if quick else _Load(6.0, 3)
+    load = _Load(1.0, 1) if quick else _Load(10.0, 3)
     figures: list[Figure] = []
     for name, engine in sorted(plans, reverse=True):
         model = await asyncio.to_thread(load_model, LoadRequest(models[name], engine))

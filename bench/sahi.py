@@ -30,7 +30,7 @@ from infra.settings import DetectorSettings
 from schemas.errors import WindhoverError
 from schemas.events import DetectOptions
 
-INTERPRETER = "WINDHOVER_BENCH_SAHI"
+INTERPRETER = "BENCH_SAHI_PYTHON"
 """The environment variable with the Python that has sahi and onnxruntime; `make bench` makes one."""
 
 _SIDE = 640
