@@ -39,7 +39,7 @@ class EngineEntry:
     name, None when it does not. ``why_not``, ``passed_over`` and ``identity`` are quick and do not raise.
     """
 
-    name: str
+    name: EngineKind
     extra: str
     why_not: Callable[[], str | None]
     identity: Callable[[], str]
@@ -201,29 +201,36 @@ def load_engine(kind: EngineKind, request: EngineRequest, check: Callable[[Engin
     (naming the extra to install) or none can load the model.
     """
     usable = usable_engines(kind)
-    refusals: dict[str, None] = {}
-    for entry in usable:
-        why = "the next best engine, because another refused the model" if refusals else "the preferred engine"
-        try:
-            return open_checked(entry, entry.preferred(request, "asked for" if kind != "auto" else why), check)
-        except ModelLoadError as error:
-            if kind != "auto":
-                raise
-            logger.warning("engine %s cannot load the model, trying the next one: %s", entry.name, error)
-            refusals[str(error)] = None
-    raise ModelLoadError("; ".join(refusals))
+    if kind != "auto":
+        return open_checked(usable[0], usable[0].preferred(request, "asked for"), check)
+    next_best = "the next best engine, because another refused the model"
+    whys = ["the preferred engine"] + [next_best] * (len(usable) - 1)
+    return _first_that_opens(list(zip(usable, whys, strict=True)), request, check)
 
 
 def load_other(name: str, request: EngineRequest, check: Callable[[Engine], object]) -> Engine:
     """The best usable engine but ``name`` that can load ``request``. Raises ModelLoadError when there is none."""
-    others = [entry for entry in usable_engines("auto") if entry.name != name]
-    refusals = []
-    for entry in others:
+    others = [(entry, f"engine {name} failed") for entry in usable_engines("auto") if entry.name != name]
+    if not others:
+        raise ModelLoadError("no other engine is installed; install windhover[cpu]")
+    return _first_that_opens(others, request, check)
+
+
+def _first_that_opens(
+    entries: Sequence[tuple[EngineEntry, str]], request: EngineRequest, check: Callable[[Engine], object] | None
+) -> Engine:
+    """The first of ``entries``, each with the reason to take it, that can load ``request``.
+
+    Raises ModelLoadError with every refusal when none can.
+    """
+    refusals: dict[str, None] = {}
+    for entry, why in entries:
         try:
-            return open_checked(entry, entry.preferred(request, f"engine {name} failed"), check)
+            return open_checked(entry, entry.preferred(request, why), check)
         except ModelLoadError as error:
-            refusals.append(str(error))
-    raise ModelLoadError("; ".join(refusals) or "no other engine is installed; install windhover[cpu]")
+            logger.warning("engine %s cannot load the model: %s", entry.name, error)
+            refusals[str(error)] = None
+    raise ModelLoadError("; ".join(refusals))
 
 
 def open_checked(entry: EngineEntry, request: EngineRequest, check: Callable[[Engine], object] | None) -> Engine:

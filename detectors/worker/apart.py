@@ -14,10 +14,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing.process import BaseProcess
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 from detectors.decode import decode_image
-from detectors.engines.choose import EngineKind, usable_engines
+from detectors.engines.choose import usable_engines
 from detectors.errors import EngineCrashError, InferenceError, ModelLoadError
 from detectors.loading import LoadRequest, load_model
 from detectors.options import FrameView
@@ -29,8 +29,6 @@ from schemas.geometry import CameraGeometry
 
 T = TypeVar("T")
 U = TypeVar("U")
-
-_KINDS: dict[str, EngineKind] = {kind: kind for kind in get_args(EngineKind)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,4 +158,4 @@ def _detected(trial: Trial) -> FrameResult:
 def _predictor(request: LoadRequest, avoid: str) -> Predictor:
     usable = [entry.name for entry in usable_engines("auto")]
     others = [name for name in usable if name != avoid] or usable
-    return Predictor(load_model(replace(request, engine=_KINDS[others[0]])))
+    return Predictor(load_model(replace(request, engine=others[0])))
