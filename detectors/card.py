@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from detectors.errors import ModelLoadError
+from infra.settings import Precision
 from schemas.events import MergeMethod
 from schemas.geometry import Unit
 
@@ -25,8 +26,6 @@ Layout = Literal[
     "nms_inside_obb",
     "grounding_dino",
 ]
-Precision = Literal["auto", "f32", "bf16", "f16"]
-"""auto: what is computed fastest on this machine and answers as f32 does, see detectors.agreement; f32 unmeasured."""
 
 DEFAULT_MODEL = "windhover-small/1.0.0/model.yaml"
 _Side = Annotated[int, Field(ge=32, le=8192)]

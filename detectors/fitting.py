@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detectors.agreement import disagreement
 from detectors.arrays import ImageArray, Outputs
-from detectors.card import Precision, read_card, verified_model_file
+from detectors.card import read_card, verified_model_file
 from detectors.engines.choose import EngineKind, available_threads, load_engine, open_checked, usable_engines
 from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.engines.sample_tiles import sample_tiles
@@ -19,6 +19,7 @@ from detectors.heads.port import Head, HeadRequest
 from detectors.inputs import constant_inputs, picture_of
 from detectors.onnx_file import read_onnx_file
 from detectors.text import read_prompt
+from infra.settings import Precision
 
 _SAMPLE_TILES = 6
 # Opsets every engine reads without reserve; of others they may know some operators and not know some.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from detectors.card import ModelCard, Precision, default_card_path
+from detectors.card import ModelCard, default_card_path
 from detectors.engines.choose import EngineKind, checked, load_other, usable_engines
 from detectors.engines.fallback import FallbackEngine
 from detectors.engines.port import Engine, EngineRequest, Way
@@ -19,6 +19,7 @@ from detectors.engines.tuning import Tuner
 from detectors.errors import ModelLoadError
 from detectors.fitting import Fitting
 from detectors.predict import Model
+from infra.settings import Precision
 
 logger = logging.getLogger(__name__)
 

@@ -21,6 +21,9 @@ from schemas.events import LANE_PATTERN
 Port = Annotated[int, Field(ge=0, le=65_535)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
+Precision = Literal["auto", "f32", "bf16", "f16"]
+"""auto: what is computed fastest on this machine and answers as f32 does, see detectors.agreement; f32 unmeasured."""
+LatePolicy = Literal["keep_all", "put_off", "give_up"]
 EngineKind = Literal["auto", "openvino", "onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "tensorrt", "torch"]
 """What runs a model's graph; auto: the fastest one on the machine."""
 
@@ -194,7 +197,7 @@ class DetectorSettings(_Section):
 
     model: Path | None = Field(default=None, description="a model.yaml; default the model that ships with Windhover")
     engine: EngineKind = Field(default="auto", description="auto: the fastest one on the machine")
-    precision: Literal["auto", "f32", "bf16", "f16"] | None = Field(
+    precision: Precision | None = Field(
         default=None, description="what the engine computes in; none: what the model card says"
     )
     threads: Annotated[int, Field(ge=0)] = Field(default=0, description="engine threads; 0 means all cores")
@@ -207,7 +210,7 @@ class DetectorSettings(_Section):
     live_deadline_s: PositiveSeconds | None = Field(
         default=None, description="after how long a live frame is late; from its receipt to its turn"
     )
-    late_policy: Literal["keep_all", "put_off", "give_up"] = Field(
+    late_policy: LatePolicy = Field(
         default="keep_all",
         description="of late live frames: keep_all answers them in order; put_off moves them to frames.backfill, so "
         "that the newest come first; give_up makes them dead letters",

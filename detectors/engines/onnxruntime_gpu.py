@@ -13,12 +13,12 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from detectors.arrays import ImageArray, Outputs
-from detectors.card import Precision
 from detectors.engines.batches import padded, portions, sizes_up_to
 from detectors.engines.graph_input import PictureModel, with_picture_input
 from detectors.engines.half import in_half_precision
 from detectors.engines.port import EngineRequest, repeated
 from detectors.errors import InferenceError, ModelLoadError
+from infra.settings import Precision
 
 DEFAULT_BATCH = 8
 """Tiles per run of a graph that leaves their number open, where nobody asks for another."""

@@ -14,9 +14,9 @@ import openvino as ov
 from openvino import preprocess
 
 from detectors.arrays import ImageArray, Outputs
-from detectors.card import Precision
 from detectors.engines.port import EngineRequest, Way, fixed_batch, picture_at, repeated
 from detectors.errors import InferenceError, ModelLoadError
+from infra.settings import Precision
 
 _Outputs = list[npt.NDArray[np.float32]]
 _PRECISIONS: Mapping[str, Precision] = {"FP32": "f32", "BF16": "bf16", "FP16": "f16"}

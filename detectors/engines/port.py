@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.arrays import ImageArray, Outputs
-from detectors.card import InputCard, Precision
+from detectors.card import InputCard
 from detectors.errors import ModelLoadError
 from detectors.inputs import ConstantInputs
+from infra.settings import Precision
 
 
 @dataclass(frozen=True, slots=True)

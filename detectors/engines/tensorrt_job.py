@@ -7,10 +7,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from detectors.card import InputCard, Precision
+from detectors.card import InputCard
 from detectors.engines.cuda import Gpu
 from detectors.engines.port import EngineRequest
 from detectors.onnx_file import read_onnx_file
+from infra.settings import Precision
 
 DEFAULT_BATCH = 8
 """Tiles per run of a graph that leaves their number open, where nobody asks for another."""

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from infra.broker.port import InRecord, OutRecord
 from infra.errors import RecordError
+from infra.settings import LatePolicy
 from schemas import topics
 from schemas.events import FrameCaptured
-
-LatePolicy = Literal["keep_all", "put_off", "give_up"]
 
 PUT_OFF_HEADER = "windhover-put-off"
 """On live frames that were moved to the backfill: a replay may be answered again by a new version, these may not."""
