@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 import onnx
 import yaml
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.support_graphs_rotated import rotated_columns
@@ -75,6 +76,14 @@ WORDS = {
 VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", ".", "?", *WORDS)
 ASKED_NAMES = ("Reddish", "big  green", "blue")
 TEXT_COLUMNS = 256
+
+
+def tiles_that_differ(count: int) -> NDArray[np.uint8]:
+    """uint8 (count, 32, 64, 3): a rectangle per colour, placed by the tile's number."""
+    made = np.zeros((count, 32, 64, 3), np.uint8)
+    for index, tile in enumerate(made):
+        tile[5:20, 3 + index : 20 + index, index % 3] = 255
+    return made
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,11 @@ class WorkerWorld:
         self.card = write_model(folder / "model")
         self.health = Health()
 
+    async def close(self) -> None:
+        """Close the broker and the store."""
+        await self.broker.close()
+        await self.store.close()
+
     def parts(self, **changes: object) -> WorkerParts:
         parts = WorkerParts(
             broker=self.broker,

@@ -26,7 +26,6 @@ from infra.database import migrate
 from infra.database.embedded import EmbeddedPostgres
 from infra.database.pool import Database
 from infra.deploy.kafka import KafkaServer
-from infra.deploy.kafka.jars import missing_tools
 from infra.deploy.ports import free_port
 from infra.deploy.s3 import S3Server
 from infra.settings import BrokerSettings, DatabaseSettings
@@ -36,6 +35,7 @@ from schemas.events import DetectionsMade
 from schemas.topics import load_topics
 from tests.faults.fleet import Device, Fleet
 from tests.support_graphs import GraphSpec, write_model
+from tests.support_kafka import require_kafka_tools
 from windhover.demo.watcher import Watcher
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(420)]
@@ -80,9 +80,7 @@ def broker_settings(request: pytest.FixtureRequest, folder: Path) -> Iterator[Br
     if request.param == "embedded":
         yield BrokerSettings()
         return
-    missing = missing_tools()
-    if missing and not os.environ.get("CI"):
-        pytest.skip(f"{' and '.join(missing)} not found; this test needs Java 17 and Apache Maven")
+    require_kafka_tools()
     with KafkaServer(folder / "kafka") as server:
         yield BrokerSettings(kind="kafka", bootstrap_servers=server.bootstrap_servers, replication=1)
 

@@ -56,8 +56,7 @@ class Site:
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         world = WorkerWorld(tmp_path)
-        stack.push_async_callback(world.broker.close)
-        stack.push_async_callback(world.store.close)
+        stack.push_async_callback(world.close)
         store = open_model_store(ModelStoreSettings(), tmp_path)
         cards = [write_version(tmp_path / "made", version, scores) for version, scores in SCORES.items()]
         for card in cards:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections import Counter
@@ -29,7 +28,6 @@ from detectors.worker.worker import WorkerParts
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import Broker, OutRecord
 from infra.deploy.kafka import KafkaServer
-from infra.deploy.kafka.jars import missing_tools
 from infra.settings import BrokerSettings, DetectorSettings
 from infra.telemetry import metrics
 from schemas import topics
@@ -37,6 +35,7 @@ from schemas.events import Canary, DetectionsMade, FrameCaptured, ModelActivated
 from schemas.timestamps import utc_now
 from schemas.topics import TopicSpec
 from tests.support_graphs import GraphSpec, write_model
+from tests.support_kafka import require_kafka_tools
 from tests.support_versions import NAME, ShelfStore, write_version
 from tests.support_worker import WorkerWorld
 
@@ -150,20 +149,14 @@ async def fleet_in(folder: Path, world: WorkerWorld) -> Fleet:
 
 
 @pytest.fixture
-async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
-    async with AsyncExitStack() as stack:
-        world = WorkerWorld(tmp_path)
-        stack.push_async_callback(world.broker.close)
-        stack.push_async_callback(world.store.close)
-        yield await fleet_in(tmp_path, world)
+async def fleet(tmp_path: Path, world: WorkerWorld) -> Fleet:
+    return await fleet_in(tmp_path, world)
 
 
 @pytest.fixture
 def own_kafka(tmp_path: Path) -> Iterator[KafkaServer]:
     """A broker of the test's own: the topics have the names that production has."""
-    missing = missing_tools()
-    if missing and not os.environ.get("CI"):
-        pytest.skip(f"{' and '.join(missing)} not found; this test needs Java 17 and Apache Maven")
+    require_kafka_tools()
     with KafkaServer(tmp_path / "kafka") as server:
         yield server
 
@@ -177,8 +170,7 @@ async def any_fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
 
     async with AsyncExitStack() as stack:
         world = WorkerWorld(tmp_path, kafka if request.param == "kafka" else None)
-        stack.push_async_callback(world.broker.close)
-        stack.push_async_callback(world.store.close)
+        stack.push_async_callback(world.close)
         admin = await world.broker.admin()
         await admin.apply(world.topics.values())
         assert await admin.check(world.topics.values()) == []

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from detectors.card import InputCard, read_card
 from detectors.engines import cuda
@@ -39,7 +38,7 @@ from detectors.upgrading import upgraded_model
 from infra.errors import TransientError
 from schemas.events import ModelRef
 from tests.support_gpu import compiled_driver, pretend_gpu
-from tests.support_graphs import GraphSpec, write_model
+from tests.support_graphs import GraphSpec, tiles_that_differ, write_model
 
 REF = ModelRef(name="rectangles", version="1.0.0")
 SPEC = GraphSpec(width=64, height=32, mean=0.4, std=0.3)
@@ -81,13 +80,6 @@ def builds(folder: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
-def tiles(count: int) -> NDArray[np.uint8]:
-    made = np.zeros((count, 32, 64, 3), np.uint8)
-    for index, tile in enumerate(made):
-        tile[5:20, 3 + index : 20 + index, index % 3] = 255
-    return made
-
-
 @pytest.mark.parametrize("layout", ["yolov8", "rtdetr"])
 @pytest.mark.parametrize("batch", [None, 1, 3])
 def test_a_built_engine_answers_as_onnx_runtime_does(tmp_path: Path, layout: str, batch: int | None) -> None:
@@ -99,16 +91,17 @@ def test_a_built_engine_answers_as_onnx_runtime_does(tmp_path: Path, layout: str
     assert (engine.name, engine.batch_size) == ("tensorrt", batch or 4)
     assert "Fake GPU (compute capability 8.9)" in engine.reason
     for count in (1, 3, 4, 9):
-        for one, other in zip(OnnxRuntimeEngine(wanted).run(tiles(count)), engine.run(tiles(count)), strict=True):
+        shown = tiles_that_differ(count)
+        for one, other in zip(OnnxRuntimeEngine(wanted).run(shown), engine.run(shown), strict=True):
             assert one.shape == other.shape
             assert np.abs(one - other).max() < 1e-5
-    alone = [engine.run(tiles(12)[at : at + 3])[0] for at in range(9)]
+    alone = [engine.run(tiles_that_differ(12)[at : at + 3])[0] for at in range(9)]
     with ThreadPoolExecutor(6) as pool:
-        together = pool.map(lambda at: engine.run(tiles(12)[at : at + 3])[0], range(9))
+        together = pool.map(lambda at: engine.run(tiles_that_differ(12)[at : at + 3])[0], range(9))
         assert all((one == other).all() for one, other in zip(alone, together, strict=True))
     with pytest.raises(InferenceError):
         engine.run(np.zeros((2, 16, 16, 3), np.uint8))
-    assert engine.run(tiles(2))[0].shape[0] == 2
+    assert engine.run(tiles_that_differ(2))[0].shape[0] == 2
     engine.close()
 
 
@@ -151,7 +144,7 @@ def test_auto_never_waits_for_a_build_but_by_name_it_is_built(tmp_path: Path) ->
     wanted = replace(request(tmp_path / "model"), cache=tmp_path / "engines")
     for _ in range(2):
         engine = load_engine("tensorrt", wanted)
-        assert engine.run(tiles(2))[0].shape[0] == 2
+        assert engine.run(tiles_that_differ(2))[0].shape[0] == 2
         engine.close()
     assert len(builds(tmp_path)) == 1
 
@@ -404,7 +397,7 @@ async def test_a_served_model_moves_to_its_tensorrt_engine(tmp_path: Path, monke
     assert (model.engine.name, states) == ("tensorrt", ["converting"])
     slower = load_model(wanted)
     assert slower.engine.name in ("openvino", "onnxruntime")
-    (one,), (other,) = slower.infer(tiles(3)), model.infer(tiles(3))
+    (one,), (other,) = slower.infer(tiles_that_differ(3)), model.infer(tiles_that_differ(3))
     assert np.abs(one - other).max() < 1e-4
     model.close()
     slower.close()

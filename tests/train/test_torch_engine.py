@@ -19,7 +19,7 @@ from detectors.engines.port import EngineRequest
 from detectors.engines.torch import TorchEngine, preparation
 from detectors.engines.torch_module import Precision, TorchModule, Weights
 from detectors.errors import InferenceError, ModelLoadError
-from tests.support_graphs import GraphSpec, write_model
+from tests.support_graphs import GraphSpec, tiles_that_differ, write_model
 
 
 def shipped(precision: str = "f32", batch: int = 0) -> EngineRequest:
@@ -71,20 +71,13 @@ def test_every_layout_answers_as_in_onnx_runtime(tmp_path: Path, layout: str, ba
     card = read_card(write_model(tmp_path, spec))
     constants = {"orig_target_sizes": np.array([64, 32], np.int64)} if layout == "rtdetr" else {}
     wanted = EngineRequest(tmp_path / card.file, card.input, 1, "f32", constants=constants, batch=4)
-    made = scene_of_rectangles(11)
+    made = tiles_that_differ(11)
     expected, engine = OnnxRuntimeEngine(wanted).run(made), TorchEngine(wanted)
     for one, other in zip(expected, engine.run(made), strict=True):
         assert np.abs(one - other).max() < 1e-4
     with ThreadPoolExecutor(4) as pool:
         for answers in pool.map(lambda at: engine.run(made[at : at + 3]), range(8)):
             assert len(answers) == len(expected)
-
-
-def scene_of_rectangles(count: int) -> NDArray[np.uint8]:
-    made = np.zeros((count, 32, 64, 3), np.uint8)
-    for index, tile in enumerate(made):
-        tile[5:20, 3 + index : 20 + index, index % 3] = 255
-    return made
 
 
 @pytest.mark.parametrize("channels", ["rgb", "bgr"])
@@ -102,7 +95,7 @@ def test_a_failing_run_is_an_inference_error_and_the_engine_lives_on(tmp_path: P
     for _ in range(3):
         with pytest.raises(InferenceError, match=r"tiles are \(16, 16, 3\)"):
             engine.run(np.zeros((1, 16, 16, 3), np.uint8))
-    assert engine.run(scene_of_rectangles(2))[0].shape[0] == 2
+    assert engine.run(tiles_that_differ(2))[0].shape[0] == 2
 
 
 def test_sizes_share_their_weights() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from detectors.card import read_card
 from detectors.engines import gpus
@@ -23,7 +22,7 @@ from detectors.engines.onnxruntime_gpu import (
 )
 from detectors.engines.port import EngineRequest
 from detectors.errors import InferenceError, ModelLoadError
-from tests.support_graphs import GraphSpec, write_model
+from tests.support_graphs import GraphSpec, tiles_that_differ, write_model
 
 ON_CPU = Provider("CPUExecutionProvider", "cpu")
 
@@ -38,14 +37,6 @@ def bound(wanted: EngineRequest, half: bool = False) -> OnnxRuntimeGpuEngine:
     return OnnxRuntimeGpuEngine("onnxruntime_cuda", wanted, picture_model(wanted, half), ON_CPU)
 
 
-def tiles(count: int) -> NDArray[np.uint8]:
-    """Tiles that all differ: a rectangle per colour, placed by the tile's number."""
-    made = np.zeros((count, 32, 64, 3), np.uint8)
-    for index, tile in enumerate(made):
-        tile[5:20, 3 + index : 20 + index, index % 3] = 255
-    return made
-
-
 @pytest.mark.parametrize("layout", ["yolov8", "rtdetr"])
 @pytest.mark.parametrize("batch", [None, 1, 3])
 def test_bound_memory_gives_the_answers_of_plain_runs(tmp_path: Path, layout: str, batch: int | None) -> None:
@@ -54,8 +45,8 @@ def test_bound_memory_gives_the_answers_of_plain_runs(tmp_path: Path, layout: st
     engine = bound(wanted)
     assert engine.batch_size == (batch or 4)
     for count in (1, 2, 3, 4, 11):
-        expected = OnnxRuntimeEngine(wanted).run(tiles(count))
-        found = engine.run(tiles(count))
+        expected = OnnxRuntimeEngine(wanted).run(tiles_that_differ(count))
+        found = engine.run(tiles_that_differ(count))
         assert [one.dtype for one in found] == [np.float32] * len(expected)
         for one, other in zip(expected, found, strict=True):
             assert one.shape == other.shape
@@ -65,10 +56,10 @@ def test_bound_memory_gives_the_answers_of_plain_runs(tmp_path: Path, layout: st
 
 def test_many_threads_do_not_mix_their_tiles(tmp_path: Path) -> None:
     engine = bound(request(tmp_path, GraphSpec(width=64, height=32), batch=4))
-    alone = [engine.run(tiles(12)[at : at + 3])[0] for at in range(9)]
+    alone = [engine.run(tiles_that_differ(12)[at : at + 3])[0] for at in range(9)]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(10):
-            together = pool.map(lambda at: engine.run(tiles(12)[at : at + 3])[0], range(9))
+            together = pool.map(lambda at: engine.run(tiles_that_differ(12)[at : at + 3])[0], range(9))
             assert all((one == other).all() for one, other in zip(alone, together, strict=True))
     engine.close()
 
@@ -78,12 +69,12 @@ def test_a_failing_run_is_an_inference_error_and_the_engine_lives_on(tmp_path: P
     for _ in range(2 * engine.parallel):
         with pytest.raises(InferenceError, match=r"tiles are \(16, 16, 3\), the model takes \(32, 64, 3\)"):
             engine.run(np.zeros((2, 16, 16, 3), np.uint8))
-    assert engine.run(tiles(3))[0].shape[0] == 3
+    assert engine.run(tiles_that_differ(3))[0].shape[0] == 3
 
 
 def test_half_precision_finds_the_same_rectangles(tmp_path: Path) -> None:
     wanted = request(tmp_path, GraphSpec(width=64, height=32), batch=2)
-    (exact,), (half,) = bound(wanted).run(tiles(3)), bound(wanted, half=True).run(tiles(3))
+    (exact,), (half,) = bound(wanted).run(tiles_that_differ(3)), bound(wanted, half=True).run(tiles_that_differ(3))
     assert np.abs(exact - half).max() < 0.1
 
 
