@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bench import pictures
 from bench.measure import take_turns
 from bench.result import RATIO, Figure, Goal, Result
-from detectors.boxes import overlaps
+from detectors.boxes import iou_matrix
 from detectors.card import default_card_path, read_card
 from detectors.decode import decode_image
 from detectors.host import settle_process
@@ -136,7 +136,7 @@ def _share(pairs: Sequence[tuple[_Boxes, _Boxes]]) -> float:
         total += len(first)
         if not len(first) or not len(second):
             continue
-        iou = overlaps(first[:, None, :4], second[None, :, :4], "iou")
+        iou = iou_matrix(first[:, :4], second[:, :4])
         same += int(((iou >= _SAME_IOU) & (first[:, None, 5] == second[None, :, 5])).any(axis=1).sum())
     return same / max(1, total)
 

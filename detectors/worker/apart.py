@@ -22,6 +22,7 @@ from detectors.errors import EngineCrashError, InferenceError, ModelLoadError
 from detectors.loading import LoadRequest, load_model
 from detectors.options import FrameView
 from detectors.predict import Predictor
+from detectors.sources import ArraySource
 from detectors.worker.pipeline import FrameResult
 from schemas.errors import WindhoverError
 from schemas.events import DetectOptions
@@ -148,10 +149,9 @@ def _detected(trial: Trial) -> FrameResult:
     image = decode_image(trial.data, max_pixels=trial.max_pixels)
     view = FrameView.of(image.shape[1], image.shape[0], trial.camera)
     decode_ms, start = (time.perf_counter() - start) * 1_000, time.perf_counter()
-    options = predictor.model.resolved(trial.asked, view)
-    found = predictor.predict(image, trial.asked, view.gsd_m)
-    tiles = len(predictor.model.plan(view, options))
-    return FrameResult(found, view, options, tiles, decode_ms, (time.perf_counter() - start) * 1_000, 0.0)
+    found = predictor.find(ArraySource(image), trial.asked, view.gsd_m)
+    inference_ms = (time.perf_counter() - start) * 1_000
+    return FrameResult(found.detections, view, found.options, found.tiles, decode_ms, inference_ms, 0.0)
 
 
 @cache
