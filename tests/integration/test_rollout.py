@@ -186,6 +186,8 @@ async def test_a_roll_out_under_load_loses_doubles_and_mislabels_nothing(any_fle
         activation: ModelActivated | None = None
         for number, frame in enumerate(frames):
             if number == 120:
+                # On a busy machine workers may still be joining; what waits then would be the new version's to answer.
+                await world.until(world.answers, 100)
                 activation = await fleet.activate("2.0.0")
             await publisher.publish([world.record(frame)])
             await asyncio.sleep(0.01)
