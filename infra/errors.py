@@ -33,6 +33,21 @@ class DatabaseUnavailableError(TransientError):
     code = "DATABASE_UNAVAILABLE"
 
 
+class RefusedError(TransientError):
+    """The other side refuses us (password, privilege, right, missing table) until a person changes something.
+
+    The same call then succeeds, so it is held and tried again; the text names what is refused, and the remedy.
+    """
+
+    code = "REFUSED"
+
+
+class TopicMismatchError(TransientError):
+    """A topic on the broker is missing, or is not what topics.yaml declares. Held until a person acts."""
+
+    code = "TOPIC_MISMATCH"
+
+
 class RecordError(WindhoverError):
     """One record fails by itself, now and always; it belongs to the dead letters, the stream goes on."""
 
@@ -67,9 +82,3 @@ class SettingsError(WindhoverError):
     """A setting is missing or wrong; the text names it, the value received, and what it takes."""
 
     code = "INVALID_SETTING"
-
-
-class TopicMismatchError(WindhoverError):
-    """A topic on the broker is not what topics.yaml declares."""
-
-    code = "TOPIC_MISMATCH"

@@ -23,6 +23,12 @@ class EventError(WindhoverError):
     code = "INVALID_EVENT"
 
 
+class EventVersionError(WindhoverError):
+    """A record holds a newer version of an event than this program knows: update the program, not the record."""
+
+    code = "EVENT_TOO_NEW"
+
+
 class TopicsError(WindhoverError):
     """The topic declarations are wrong."""
 

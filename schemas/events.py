@@ -247,6 +247,13 @@ class OriginalRecord(_Part):
     )
 
 
+class LostRange(_Part):
+    """Records that were gone before a consumer group read them: offsets ``first`` up to, without, ``end``."""
+
+    first: Annotated[int, Field(ge=0)]
+    end: Annotated[int, Field(ge=1)]
+
+
 class DeadLetter(Event):
     """A consumer could not process a record by any means: the reason and the original, to re-drive."""
 
@@ -264,6 +271,11 @@ class DeadLetter(Event):
     device_id: str | None = None
     frame_id: UUID | None = None
     original: OriginalRecord
+    lost: LostRange | None = Field(
+        default=None,
+        description="Set when this letter tells of records that retention took before they were read; they cannot be "
+        "re-driven. ``original`` then names the first one's place",
+    )
 
 
 class Canary(_Part):

@@ -68,6 +68,19 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """Records that were gone before the group read them (retention): the offsets ``first`` up to, without, ``end``.
+
+    ``epoch`` is that of the present ownership; committing ``Progress(end, epoch)`` settles the loss.
+    """
+
+    source: TopicPartition
+    first: int
+    end: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class GroupSpec:
     """How a consumer joins a group.
 
@@ -119,6 +132,10 @@ class Consumer(Protocol):
 
     def assignment(self) -> Mapping[TopicPartition, int]:
         """The partitions owned now, with their epochs."""
+        ...
+
+    def losses(self) -> Sequence[Loss]:
+        """What retention took from owned partitions before it was read; each is told until its ``end`` is committed."""
         ...
 
     async def lag(self) -> Mapping[TopicPartition, int]:

@@ -16,7 +16,7 @@ from infra.broker.embedded.groups import Membership, View
 from infra.broker.embedded.log import Got, Want
 from infra.broker.embedded.store import Store, size_of
 from infra.broker.embedded.watcher import Ends
-from infra.broker.port import GroupSpec, InRecord, OutRecord, Progress, TopicPartition
+from infra.broker.port import GroupSpec, InRecord, Loss, OutRecord, Progress, TopicPartition
 from infra.errors import BrokerUnavailableError, PartitionLostError
 
 _BEATS_PER_SESSION = 4
@@ -86,6 +86,10 @@ class EmbeddedConsumer:
     def assignment(self) -> Mapping[TopicPartition, int]:
         """See the port."""
         return {source: place.epoch for source, place in self._places.items()}
+
+    def losses(self) -> Sequence[Loss]:
+        """See the port."""
+        return ()
 
     async def lag(self) -> Mapping[TopicPartition, int]:
         """See the port."""

@@ -19,7 +19,7 @@ from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 from infra.broker.kafka.link import FAULTS, Link
 from infra.broker.kafka.membership import Membership
 from infra.broker.kafka.offsets import Offsets
-from infra.broker.port import GroupSpec, InRecord, OutRecord, Progress, TopicPartition
+from infra.broker.port import GroupSpec, InRecord, Loss, OutRecord, Progress, TopicPartition
 from infra.errors import BrokerUnavailableError, PartitionLostError
 
 _log = logging.getLogger(__name__)
@@ -88,6 +88,10 @@ class KafkaConsumer:
     def assignment(self) -> Mapping[TopicPartition, int]:
         """See the port."""
         return dict(self._membership.owned)
+
+    def losses(self) -> Sequence[Loss]:
+        """See the port."""
+        return ()
 
     async def lag(self) -> Mapping[TopicPartition, int]:
         """See the port."""
