@@ -28,6 +28,11 @@ class PartReport:
     fault: str | None
     note: str | None = None
 
+    @property
+    def ready(self) -> bool:
+        """It is live and can do its work."""
+        return self.fault is None and self.reason is None
+
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
@@ -43,7 +48,7 @@ class HealthReport:
     @property
     def ready(self) -> bool:
         """All parts are live and ready."""
-        return self.live and all(part.reason is None for part in self.parts.values())
+        return all(part.ready for part in self.parts.values())
 
 
 class HealthPart:
@@ -54,38 +59,47 @@ class HealthPart:
         self._silence_s = silence_s
         self._clock = clock
         self._reason: str | None = STARTING
-        self._note: str | None = None
+        self._notes: dict[str, str] = {}
         self._waiting: dict[str, str] = {}
         self._dead: str | None = None
         self._last_sign: float | None = None
-        metrics.READY.labels(name).set(0)
+        # Asked at each scrape: a part that hangs can't report that it does.
+        metrics.READY.labels(name).set_function(lambda: 1.0 if self.report().ready else 0.0)
 
     @property
     def reason(self) -> str | None:
-        """Why it is not ready; None when it is."""
-        return next(iter(self._waiting.values()), self._reason)
+        """Why it is not ready, all reasons one after the other; None when it is."""
+        reasons = list(self._waiting.values())
+        # What it waits for says more than that it is starting.
+        if self._reason is not None and not (reasons and self._reason == STARTING):
+            reasons.append(self._reason)
+        return "; ".join(reasons) or None
 
     def ready(self) -> None:
         """It can do its work."""
-        self._set(None)
+        self._reason = None
 
     def not_ready(self, reason: str) -> None:
         """It can't do its work just now, because of ``reason`` (no secrets: probes show it)."""
-        self._set(reason)
+        self._reason = reason
 
     def waits(self, what: str, reason: str) -> None:
         """``what`` it does ("fetching frames") has to wait, because of ``reason``; several things may, side by side."""
         self._waiting[what] = reason
-        self._tell()
 
     def goes_on(self, what: str) -> None:
         """``what`` it does works again; the part is what it would be had that never waited."""
         self._waiting.pop(what, None)
-        self._tell()
 
-    def note(self, text: str | None) -> None:
-        """``text`` is shown beside "ready" (no secrets); it changes nothing about being ready."""
-        self._note = text
+    def note(self, what: str, text: str | None) -> None:
+        """Show ``text`` about ``what`` beside "ready" (no secrets), until None; it changes nothing about being ready.
+
+        Several notes are shown side by side, one per ``what`` (a word or two, bounded).
+        """
+        if text is None:
+            self._notes.pop(what, None)
+        else:
+            self._notes[what] = text
 
     def alive(self) -> None:
         """It gives a sign of life. From the first one on, silence for longer than ``silence_s`` means that it hangs."""
@@ -99,13 +113,13 @@ class HealthPart:
     def dead(self, reason: str) -> None:
         """It ended though it should not have; the process must be restarted."""
         self._dead = reason
-        self._set(reason)
+        self._reason = reason
 
     def done(self) -> None:
         """It ended as it should: nothing is expected of it any more."""
         self._last_sign = None
         self._waiting.clear()
-        self._set("stopped")
+        self._reason = "stopped"
 
     def report(self) -> PartReport:
         """What is so now."""
@@ -114,14 +128,7 @@ class HealthPart:
             silent = self._clock() - self._last_sign
             if silent > self._silence_s:
                 fault = f"no sign of life for {silent:.0f} s"
-        return PartReport(self.reason, fault, self._note)
-
-    def _set(self, reason: str | None) -> None:
-        self._reason = reason
-        self._tell()
-
-    def _tell(self) -> None:
-        metrics.READY.labels(self.name).set(1 if self.reason is None else 0)
+        return PartReport(self.reason, fault, "; ".join(self._notes.values()) or None)
 
 
 class Health:
@@ -153,7 +160,7 @@ def health_app(health: Health) -> Starlette:
 
     async def ready(_: Request) -> JSONResponse:
         report = health.report()
-        parts = {name: part.fault or part.reason or _ready_words(part) for name, part in report.parts.items()}
+        parts = {name: _in_words(part) for name, part in report.parts.items()}
         return _answer(report.ready, "ready", parts)
 
     async def scrape(_: Request) -> Response:
@@ -163,8 +170,11 @@ def health_app(health: Health) -> Starlette:
     return Starlette(routes=routes)
 
 
-def _ready_words(part: PartReport) -> str:
-    return f"ready: {part.note}" if part.note else "ready"
+def _in_words(part: PartReport) -> str:
+    trouble = part.fault or part.reason
+    if trouble is None:
+        return f"ready: {part.note}" if part.note else "ready"
+    return f"{trouble} (note: {part.note})" if part.note else trouble
 
 
 def _answer(well: bool, word: str, parts: Mapping[str, str]) -> JSONResponse:

@@ -91,7 +91,7 @@ class Board:
         """What ``report`` says is another now."""
         models = self._report().models
         self._metric.show(models)
-        self._health.note(in_words(models))
+        self._health.note("models", in_words(models))
         self._changed.set()
 
     async def keep_telling(self, publisher: Publisher, interval_s: float) -> None:
@@ -114,7 +114,7 @@ class Board:
     def close(self) -> None:
         """Nothing is said any more."""
         self._metric.show(())
-        self._health.note(None)
+        self._health.note("models", None)
 
 
 async def say_farewell(publisher: Publisher, records: Sequence[OutRecord]) -> None:

@@ -93,7 +93,7 @@ def _add_operations(app: FastAPI, health: Health) -> None:
             status="healthy" if report.ready else "unhealthy",
             version=release,
             # Reasons name hosts and folders; they stand on the health port, which is not public.
-            parts={name: "not ready" if part.fault or part.reason else "ready" for name, part in report.parts.items()},
+            parts={name: "ready" if part.ready else "not ready" for name, part in report.parts.items()},
         )
         return JSONResponse(answer.model_dump(), 200 if report.ready else 503)
 

@@ -193,6 +193,46 @@ def test_a_part_that_falls_silent_is_not_live() -> None:
     assert health.report().live
 
 
+def test_a_part_that_waits_for_several_things_names_them_all() -> None:
+    health = Health()
+    part = health.part("test-waits")
+    part.waits("reading", "broker away")
+    part.waits("writing", "database away")
+    assert part.reason == "broker away; database away"
+    part.ready()
+    assert not health.report().ready
+    part.goes_on("reading")
+    assert part.reason == "database away"
+    part.not_ready("draining")
+    assert part.reason == "database away; draining"
+    part.ready()
+    part.goes_on("writing")
+    assert health.report().ready
+
+
+def test_notes_stand_side_by_side_and_change_nothing_about_being_ready() -> None:
+    part = Health().part("test-notes")
+    part.ready()
+    part.note("models", "small 1.0.0")
+    part.note("clock", "6 s ahead")
+    assert (part.report().ready, part.report().note) == (True, "small 1.0.0; 6 s ahead")
+    part.note("models", None)
+    part.note("models", None)
+    assert part.report().note == "6 s ahead"
+
+
+def test_the_readiness_metric_follows_silence() -> None:
+    now = 100.0
+    part = Health(silence_s=30, clock=lambda: now).part("test-hanging")
+    part.ready()
+    part.alive()
+    assert REGISTRY.get_sample_value("windhover_ready", {"part": "test-hanging"}) == 1
+    now = 131.0
+    assert REGISTRY.get_sample_value("windhover_ready", {"part": "test-hanging"}) == 0
+    part.alive()
+    assert REGISTRY.get_sample_value("windhover_ready", {"part": "test-hanging"}) == 1
+
+
 @asynccontextmanager
 async def served(component: HttpComponent) -> AsyncIterator[str]:
     stop = asyncio.Event()
@@ -222,6 +262,10 @@ async def test_probes_tell_the_truth_and_the_reason() -> None:
         assert await probe("/health/live") == (200, {"status": "live", "parts": {"test-sink": "live"}})
         part.ready()
         assert await probe("/health/ready") == (200, {"status": "ready", "parts": {"test-sink": "ready"}})
+        part.note("losses", "3 records lost")
+        assert (await probe("/health/ready"))[1]["parts"] == {"test-sink": "ready: 3 records lost"}
+        part.not_ready("away")
+        assert (await probe("/health/ready"))[1]["parts"] == {"test-sink": "away (note: 3 records lost)"}
         part.dead("RuntimeError")
         assert (await probe("/health/live"))[0] == 503
         async with client.get("/metrics") as answer:
