@@ -103,6 +103,13 @@ class Publisher(Protocol):
     async def publish(self, records: Sequence[OutRecord]) -> None:
         """Return when all ``records`` are durable. Raises BrokerUnavailableError or RecordTooLargeError."""
 
+    def clock_ahead_s(self) -> float | None:
+        """How far the broker's clock is ahead of this machine's (negative: behind), as the last publish showed.
+
+        At least so far: the time a record was under way counts for neither side. None: nothing has shown it yet.
+        """
+        ...
+
     async def close(self) -> None:
         """Flush what is under way and let go of all resources; may be called twice."""
 

@@ -120,3 +120,11 @@ async def test_an_unknown_topic_is_named(world: BrokerWorld) -> None:
     absent = world.topic("absent")
     with pytest.raises(TopicMismatchError, match=absent.name):
         await publisher.publish([OutRecord(absent.name, "key", b"x")])
+
+
+async def test_a_publisher_on_this_machine_shows_no_difference_of_clocks(world: BrokerWorld) -> None:
+    topic = world.topic()
+    publisher = await (await world.open(topic)).publisher()
+    await publisher.publish([OutRecord(topic.name, "key", b"value")])
+    assert abs(publisher.clock_ahead_s() or 0.0) < 1.0
+    await publisher.close()

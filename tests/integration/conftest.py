@@ -15,8 +15,10 @@ import pytest
 from infra.database import migrate
 from infra.database.embedded import EmbeddedPostgres
 from infra.database.pool import Database
+from infra.deploy.kafka import KafkaServer
 from infra.deploy.s3 import S3Server
 from infra.settings import DatabaseSettings
+from tests.support_kafka_stage import Stage
 
 _TEMPLATE = "migrated"
 
@@ -107,3 +109,14 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server for the whole run; use a prefix of your own, and leave it running."""
     with S3Server(tmp_path_factory.mktemp("s3") / "buckets") as server:
         yield server
+
+
+@pytest.fixture
+async def stage(kafka_server: KafkaServer) -> AsyncIterator[Stage]:
+    """An input and an output topic of this test's own on the real Kafka of the run."""
+    stage = Stage(kafka_server)
+    admin = await stage.broker.admin()
+    await admin.apply([stage.input, stage.output])
+    await admin.close()
+    yield stage
+    await stage.broker.close()

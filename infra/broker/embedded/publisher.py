@@ -22,5 +22,9 @@ class EmbeddedPublisher:
             # A list of its own: the caller may go on filling its own while this one waits for its turn.
             await self._store.writer.run(partial(append, records=tuple(records)), size_of(records))
 
+    def clock_ahead_s(self) -> float | None:
+        """See the port; the broker is a file on this machine, with the same clock."""
+        return 0.0
+
     async def close(self) -> None:
         """See the port; nothing is under way, as ``publish`` returns only when all is durable."""

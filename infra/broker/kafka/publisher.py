@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ from infra.broker.port import OutRecord
 from infra.errors import BrokerUnavailableError, TopicMismatchError
 
 _LINGER_MS = 2
+_LOG_APPEND_TIME = 1
+"""The type of a record's timestamp that the broker gave it when it stored the record."""
 
 
 @dataclass(eq=False, slots=True)
@@ -39,6 +42,7 @@ class KafkaPublisher:
         self._link = link
         self._offsets = offsets
         self._line: _Line | None = None
+        self._clock_ahead_s: float | None = None
         self._closed = False
         self._connecting = asyncio.Lock()
 
@@ -63,6 +67,10 @@ class KafkaPublisher:
             if line is not None:
                 self._give_up(line)
             raise self._link.fault(error, f"publishing {len(records)} records") from error
+
+    def clock_ahead_s(self) -> float | None:
+        """See the port; topics whose records keep the time of their publisher show nothing."""
+        return self._clock_ahead_s
 
     async def close(self) -> None:
         """See the port."""
@@ -97,17 +105,26 @@ class KafkaPublisher:
     async def _deliver(self, line: _Line, records: Sequence[OutRecord]) -> None:
         """Hand ``records`` to the producer and wait until all are acknowledged."""
         counts = {topic: await count_partitions(line.producer, topic, self._offsets) for topic in topics_of(records)}
+        began_s = time.time()
         delivered = await hand_over(line.producer, records, counts)
         try:
             waiting: set[asyncio.Future[list[RecordMetadata]] | asyncio.Future[None]] = {delivered, line.given_up}
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if not delivered.done():
                 raise KafkaConnectionError("another publish on the same connection failed, which gave it up")
-            await delivered
+            self._compare_clocks(await delivered, began_s)
         finally:
             if delivered.cancel():
                 # asyncio would report the cancellation as an error that nobody looked at.
                 delivered.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def _compare_clocks(self, delivered: Sequence[RecordMetadata], began_s: float) -> None:
+        """Remember how far the broker's clock is outside of the time in which ``delivered`` were under way."""
+        done_s = time.time()
+        for one in delivered:
+            if one.timestamp_type == _LOG_APPEND_TIME and one.timestamp is not None:
+                stored_s = one.timestamp / 1000
+                self._clock_ahead_s = max(0.0, stored_s - done_s) + min(0.0, stored_s - began_s)
 
     def _give_up(self, line: _Line) -> None:
         if self._line is line:

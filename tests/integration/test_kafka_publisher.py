@@ -1,0 +1,50 @@
+"""What a publisher of Kafka tells about the broker's clock, and how it says why a record was refused."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from infra.broker.kafka import publisher as publisher_module
+from infra.broker.port import OutRecord
+from tests.support_kafka_stage import Stage
+
+pytestmark = pytest.mark.integration
+
+TWO_HOURS_S = 7200.0
+
+
+async def configure(stage: Stage, **settings: str) -> None:
+    """Set settings of the input topic that its declaration does not name."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=stage.server.bootstrap_servers)
+    await admin.start()
+    named = {name.replace("_", "."): value for name, value in settings.items()}
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, stage.input.name, named)])
+    await admin.close()
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, TWO_HOURS_S, -TWO_HOURS_S], ids=["equal", "ahead", "behind"])
+async def test_a_publish_shows_how_far_the_brokers_clock_is_ahead(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, ahead_s: float
+) -> None:
+    await configure(stage, message_timestamp_type="LogAppendTime")
+    publisher = await stage.broker.publisher()
+    assert publisher.clock_ahead_s() is None
+    monkeypatch.setattr(publisher_module, "time", SimpleNamespace(time=lambda: time.time() - ahead_s))
+    await publisher.publish([OutRecord(stage.input.name, "key", b"value")])
+    shown = publisher.clock_ahead_s()
+    assert shown is not None
+    assert abs(shown - ahead_s) < 1.0
+    await publisher.close()
+
+
+async def test_a_topic_that_keeps_the_publishers_time_shows_nothing_of_the_brokers_clock(stage: Stage) -> None:
+    await configure(stage, message_timestamp_type="CreateTime")
+    publisher = await stage.broker.publisher()
+    await publisher.publish([OutRecord(stage.input.name, "key", b"value")])
+    assert publisher.clock_ahead_s() is None
+    await publisher.close()
