@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import TopicsError
 from schemas.events import EVENTS
@@ -40,6 +40,18 @@ class _Defaults(_Declared):
 class _Group(_Declared):
     partitions: Annotated[int, Field(ge=1, le=10_000)]
     key: str
+    grown_from: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _grows_whole(self) -> Self:
+        """Refuse a growth that would move a key to a partition whose number does not follow from its former one."""
+        former = self.grown_from
+        if former is not None and (self.partitions <= former or self.partitions % former):
+            raise ValueError(
+                f"grown_from is {former} and partitions is {self.partitions}; partitions must be larger, and a whole "
+                f"multiple (for example {2 * former})"
+            )
+        return self
 
 
 class _Topic(_Declared):
@@ -65,6 +77,7 @@ class TopicSpec(BaseModel):
     """One topic as it must be on every broker. Topics of one ``group`` are co-partitioned.
 
     ``segment_s``: Kafka compacts what is older than that; None leaves it to the cluster.
+    ``grown_from``: the partition count before the last growth. A key of partition ``n`` was in ``n % grown_from`` then.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -81,6 +94,7 @@ class TopicSpec(BaseModel):
     max_message_bytes: int
     cleanup: Literal["delete", "compact"]
     segment_s: int | None = None
+    grown_from: int | None = None
 
 
 def default_path() -> Path:

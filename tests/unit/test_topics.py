@@ -36,6 +36,12 @@ def test_defaults_hold_where_a_topic_says_nothing() -> None:
     assert topics[DETECTIONS].replication == 3
 
 
+def test_a_grown_group_tells_its_topics_where_their_keys_were(tmp_path: Path) -> None:
+    topics = load_topics(changed(tmp_path, lambda d: d["groups"]["device"].update(grown_from=4)))
+    assert {topics[name].grown_from for name in (*FRAME_TOPICS, DETECTIONS)} == {4}
+    assert load_topics()[DETECTIONS].grown_from is None
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -50,6 +56,10 @@ def test_defaults_hold_where_a_topic_says_nothing() -> None:
         (lambda d: d["topics"].pop(DETECTIONS), "detections"),
         (lambda d: d["topics"].update({"Bad Name": d["topics"][DETECTIONS]}), "Bad Name"),
         (lambda d: d["groups"]["device"].update(partitions=0), "groups.device.partitions"),
+        (lambda d: d["groups"]["device"].update(grown_from=0), "groups.device.grown_from"),
+        (lambda d: d["groups"]["device"].update(grown_from=8), "groups.device: .*must be larger"),
+        (lambda d: d["groups"]["device"].update(grown_from=16), "groups.device: .*must be larger"),
+        (lambda d: d["groups"]["device"].update(grown_from=3), "a whole multiple"),
         (
             lambda d: (
                 d["groups"].update(other={"partitions": 4, "key": "device_id"}),
