@@ -13,7 +13,7 @@ from uuid import UUID
 
 import orjson
 
-from infra.broker.port import InRecord, OutRecord
+from infra.broker.port import InRecord, Loss, OutRecord
 from infra.errors import TransientError
 from infra.health import HealthPart
 from infra.publishing import event_record
@@ -22,13 +22,15 @@ from infra.telemetry import metrics
 from infra.telemetry.logs import redact
 from infra.telemetry.tracing import trace_of
 from schemas.errors import WindhoverError
-from schemas.events import DeadLetter, OriginalRecord
-from schemas.ids import dead_letter_id
+from schemas.events import DeadLetter, LostRange, OriginalRecord
+from schemas.ids import dead_letter_id, lost_range_id
 from schemas.timestamps import utc_now
 
 log = logging.getLogger(__name__)
 
 UNEXPECTED = "UNEXPECTED_ERROR"
+RECORDS_LOST = "RECORDS_LOST"
+"""The reason of a dead letter that tells of records which retention deleted before they were read."""
 _LONGEST_MESSAGE = 4_000
 _NO_KEY = "unknown"
 
@@ -217,6 +219,55 @@ def dead_letter(
         key=record.key or device_id or _NO_KEY,
         trace=trace_of(record.headers),
     )
+
+
+def lost_letter(loss: Loss, *, group: str, topic: str) -> OutRecord:
+    """The one dead letter for ``topic`` that tells of all records in ``loss``; the same loss has the same id."""
+    failed_at = utc_now()
+    place = loss.source
+    letter = DeadLetter(
+        id=lost_range_id(group, place.topic, place.partition, loss.first, loss.end),
+        group=group,
+        reason=RECORDS_LOST,
+        message=loss_text(loss, group),
+        attempts=1,
+        failed_at=failed_at,
+        original=OriginalRecord(
+            topic=place.topic,
+            partition=place.partition,
+            offset=loss.first,
+            timestamp_ms=0,
+            key=None,
+            value=None,
+            headers=[],
+            omitted=True,
+        ),
+        lost=LostRange(first=loss.first, end=loss.end),
+    )
+    return event_record(
+        topic,
+        letter,
+        id=letter.id,
+        source=f"windhover/{group}",
+        subject=None,
+        time=failed_at,
+        key=_NO_KEY,
+    )
+
+
+def loss_text(loss: Loss, group: str) -> str:
+    """What was lost, why, and what to do, for log, health and dead letter."""
+    return (
+        f"{loss.end - loss.first} records of {loss.source.topic}/{loss.source.partition} (offsets {loss.first} to "
+        f"{loss.end - 1}) were deleted by the topic's retention before group {group} read them; let the group run more "
+        f"often than retention_s of {loss.source.topic} in topics.yaml, or raise that"
+    )
+
+
+def tell_loss(loss: Loss, group: str) -> None:
+    """Log and count ``loss``; call it once the loss is committed, so that it is counted once."""
+    metrics.RECORDS_LOST.labels(group, loss.source.topic).inc(loss.end - loss.first)
+    log.error("%s", loss_text(loss, group), extra={"code": RECORDS_LOST, "topic": loss.source.topic})
 
 
 def _ids(record: InRecord) -> tuple[str | None, UUID | None]:

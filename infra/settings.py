@@ -269,7 +269,15 @@ class RetrySettings(_Section):
 
     first_delay_s: PositiveSeconds = 0.2
     max_delay_s: PositiveSeconds = 10.0
-    record_attempts: PositiveInt = Field(default=3, description="tries before a record by itself is a dead letter")
+    record_attempts: PositiveInt = Field(
+        default=3, description="tries before a record that fails while others pass is a dead letter"
+    )
+    max_dead_share: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        default=0.5,
+        description="when more of the last minute's records became dead letters, the consumer holds and is not ready; "
+        "1 never holds",
+    )
+    min_dead: PositiveInt = Field(default=20, description="max_dead_share counts from so many records a minute on")
 
     @model_validator(mode="after")
     def _delays(self) -> Self:

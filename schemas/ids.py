@@ -40,6 +40,11 @@ def dead_letter_id(group: str, topic: str, partition: int, offset: int) -> UUID:
     return uuid5(_DEAD, _SEPARATOR.join((group, topic, str(partition), str(offset))))
 
 
+def lost_range_id(group: str, topic: str, partition: int, first: int, end: int) -> UUID:
+    """The id of the dead letter that tells ``group`` lost the offsets ``first`` up to, without, ``end``."""
+    return uuid5(_DEAD, _SEPARATOR.join((group, topic, str(partition), str(first), str(end))))
+
+
 def device_uuid(device_id: str) -> UUID:
     """The row id of a device in tables that want a UUID."""
     return uuid5(_DEVICE, device_id)

@@ -56,6 +56,9 @@ RECORDS_FAILED = Counter(
     "windhover_records_failed_total", "Failed tries of single records", ["group", "topic", "reason"]
 )
 RECORDS_DEAD = Counter("windhover_records_dead_lettered_total", "Records dead-lettered", ["group", "topic", "reason"])
+RECORDS_LOST = Counter(
+    "windhover_records_lost_total", "Records that retention deleted before they were read", ["group", "topic"]
+)
 RETRIES = Counter("windhover_retries_total", "Tries repeated because the world was in the way", ["group", "reason"])
 PARTITIONS_LOST = Counter("windhover_partitions_lost_total", "Partitions lost with work under way", ["group"])
 CONSUMER_LAG = Gauge("windhover_consumer_lag_records", "Records not committed on owned partitions", ["group", "topic"])

@@ -10,14 +10,24 @@ from uuid import UUID
 import pytest
 from prometheus_client import REGISTRY
 
-from infra.broker.port import InRecord
+from infra.broker.port import InRecord, Loss, TopicPartition
 from infra.errors import DatabaseUnavailableError, ImageMissingError, TransientError
-from infra.failure import UNEXPECTED, Backoff, StoppedError, dead_letter, error_code, is_transient, retrying
+from infra.failure import (
+    UNEXPECTED,
+    Backoff,
+    StoppedError,
+    dead_letter,
+    error_code,
+    is_transient,
+    lost_letter,
+    retrying,
+    tell_loss,
+)
 from infra.health import Health, HealthPart
 from infra.settings import RetrySettings, TelemetrySettings
 from infra.telemetry.logs import MASK, configure_logging
 from schemas.cloudevents import decode, header
-from schemas.events import DeadLetter
+from schemas.events import DeadLetter, LostRange
 from schemas.ids import dead_letter_id
 
 QUICK = RetrySettings(first_delay_s=0.001, max_delay_s=0.002)
@@ -215,3 +225,22 @@ def test_a_dead_letter_holds_no_known_secret() -> None:
         configure_logging(TelemetrySettings(), service="test")
         root.handlers[:] = handlers
     assert decode(out.headers, out.value, DeadLetter).message == f"RuntimeError: login {MASK}"
+
+
+def test_a_loss_is_one_dead_letter_that_names_the_range() -> None:
+    loss = Loss(TopicPartition("detections", 3), first=100, end=115, epoch=2)
+    out = lost_letter(loss, group="sink.x", topic="sinks.dead")
+    letter = decode(out.headers, out.value, DeadLetter)
+    again = lost_letter(loss, group="sink.x", topic="sinks.dead")
+    assert decode(again.headers, again.value, DeadLetter).id == letter.id
+    assert (letter.reason, letter.group) == ("RECORDS_LOST", "sink.x")
+    assert letter.lost == LostRange(first=100, end=115)
+    assert (letter.original.topic, letter.original.partition, letter.original.offset) == ("detections", 3, 100)
+    assert "15 records of detections/3 (offsets 100 to 114)" in letter.message
+
+
+def test_a_loss_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    tell_loss(Loss(TopicPartition("detections", 3), first=100, end=115, epoch=2), "g-loss")
+    labels = {"group": "g-loss", "topic": "detections"}
+    assert REGISTRY.get_sample_value("windhover_records_lost_total", labels) == 15
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
