@@ -18,7 +18,7 @@ from infra.broker.port import InRecord, OutRecord, Publisher, Reader, TopicParti
 from infra.broker.reading import records_between
 from infra.errors import RecordError
 from schemas.cloudevents import decode
-from schemas.errors import EventError
+from schemas.errors import EventError, EventVersionError
 from schemas.events import DeadLetter
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ async def list_dead(
     async for record in _in_time_order(reader, topic):
         try:
             letter = decode(record.headers, record.value, DeadLetter)
-        except EventError as error:
+        except (EventError, EventVersionError) as error:
             log.warning("%s/%d:%d is no dead letter: %s", topic, record.partition, record.offset, error)
             continue
         if letter.id in seen or not wanted.takes(letter):

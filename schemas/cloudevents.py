@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from schemas.errors import EventError
+from schemas.errors import EventError, EventVersionError
 from schemas.events import EVENTS, Event
 from schemas.timestamps import format_utc
 
@@ -66,7 +67,11 @@ def header(headers: Headers, name: str) -> str | None:
 
 
 def decode(headers: Headers, value: bytes | None, expected: type[EventT]) -> EventT:
-    """The ``expected`` event in a record. Raises EventError when attributes or data are not such an event."""
+    """The ``expected`` event in a record.
+
+    Raises EventVersionError when it is a newer version of that event, EventError when attributes or data are no such
+    event.
+    """
     found = {name: header(headers, name) for name in _REQUIRED}
     missing = [name for name, text in found.items() if not text]
     if missing:
@@ -74,6 +79,17 @@ def decode(headers: Headers, value: bytes | None, expected: type[EventT]) -> Eve
     if found["ce_specversion"] != "1.0":
         raise EventError(f"ce_specversion {found['ce_specversion']!r} is not supported; write 1.0")
     if found["ce_type"] != expected.event_type():
+        _refuse_newer(found["ce_type"] or "", expected)
         known = "a known type" if found["ce_type"] in _BY_TYPE else "an unknown type"
         raise EventError(f"ce_type {found['ce_type']!r} ({known}) where {expected.event_type()} was expected")
     return expected.from_bytes(value)
+
+
+def _refuse_newer(found: str, expected: type[Event]) -> None:
+    """Raise EventVersionError when ``found`` is the type of ``expected`` in a version this program does not know."""
+    match = re.fullmatch(rf"windhover\.{re.escape(expected.event_name)}\.v(\d{{1,9}})", found)
+    if match is not None and int(match[1]) > expected.event_version:
+        raise EventVersionError(
+            f"the record holds {found}, but this program knows {expected.event_name} up to version "
+            f"{expected.event_version}: update this program; the record stays where it is until then"
+        )

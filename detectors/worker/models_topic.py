@@ -11,7 +11,7 @@ from infra.broker.port import InRecord, OutRecord, Reader, TopicPartition
 from infra.broker.reading import records_between
 from infra.publishing import event_record
 from schemas.cloudevents import decode, header
-from schemas.errors import EventError
+from schemas.errors import EventError, EventVersionError
 from schemas.events import ModelActivated, WorkerAvailability
 from schemas.topics import MODELS
 
@@ -44,7 +44,7 @@ class ModelsState:
                 self.activations[activation.lane] = activation
             else:
                 self.workers[key] = decode(record.headers, record.value, WorkerAvailability)
-        except EventError as error:
+        except (EventError, EventVersionError) as error:
             logger.warning("a record of topic %s is left out: %s", MODELS, error, extra={"offset": record.offset})
 
     def live_workers(self, lane: str, now: datetime) -> list[WorkerAvailability]:

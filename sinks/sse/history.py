@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from infra.broker.port import InRecord, Reader, TopicPartition
 from infra.telemetry import metrics
-from schemas.errors import EventError
+from schemas.errors import EventError, EventVersionError
 from schemas.topics import DETECTIONS
 from sinks.sse.positions import Position
 from sinks.sse.ring import Entry
@@ -53,7 +53,7 @@ def read_entry(record: InRecord) -> Entry | None:
     """The entry of ``record``; None, counted and logged, when it is no detection event: the stream goes on."""
     try:
         return Entry.read(record)
-    except EventError as error:
+    except (EventError, EventVersionError) as error:
         metrics.RECORDS_FAILED.labels(GROUP, record.topic, error.code).inc()
         _log.warning(
             "record skipped: %s",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.cloudevents import Attributes, Headers, decode, header, to_headers
-from schemas.errors import EventError
+from schemas.errors import EventError, EventVersionError
 from schemas.events import DetectionsMade, FrameCaptured
 
 VALUE = FrameCaptured.model_validate(
@@ -109,3 +109,23 @@ def test_only_event_error_comes_out_of_any_record(given_headers: list[tuple[str,
 def test_only_event_error_comes_out_of_any_value_under_right_headers(value: bytes | None) -> None:
     with pytest.raises(EventError):
         decode(headers(), value, FrameCaptured)
+
+
+def test_a_newer_version_of_the_expected_event_is_no_fault_of_the_record() -> None:
+    with pytest.raises(EventVersionError, match=r"frame\.captured up to version 1: update this program"):
+        decode(headers(ce_type="windhover.frame.captured.v2"), b"{}", FrameCaptured)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "windhover.frame.captured.v0",
+        "windhover.frame.captured.v2x",
+        "windhover.frame.captured.v",
+        "windhover.detections.made.v2",
+        "other.frame.captured.v2",
+    ],
+)
+def test_what_is_no_newer_version_is_not_taken_for_one(name: str) -> None:
+    with pytest.raises(EventError):
+        decode(headers(ce_type=name), b"{}", FrameCaptured)
