@@ -78,7 +78,7 @@ def test_decode() -> None:
         ({"ce_id": None}, "ce_id missing"),
         ({"ce_id": "", "ce_source": None}, "ce_id, ce_source missing"),
         ({"ce_specversion": "0.3"}, "'0.3' is not supported"),
-        ({"ce_type": "windhover.frame.captured.v9"}, "an unknown type"),
+        ({"ce_type": "windhover.frame.taken.v1"}, "an unknown type"),
         ({"ce_type": "windhover.detections.made.v1"}, "a known type"),
     ],
 )
