@@ -118,11 +118,17 @@ class Consumer(Protocol):
     """A member of a group."""
 
     async def poll(
-        self, *, max_records: int, timeout_s: float, topics: Collection[str] | None = None
+        self,
+        *,
+        max_records: int,
+        timeout_s: float,
+        topics: Collection[str] | None = None,
+        without: Collection[int] = (),
     ) -> list[InRecord]:
         """Up to ``max_records`` further records, in offset order per partition; empty after ``timeout_s`` without any.
 
-        ``topics`` narrows this call to some of the subscribed topics (priorities); the others keep their place. A first
+        ``topics`` narrows this call to some of the subscribed topics (priorities), ``without`` leaves out partition
+        numbers of all topics (whose work is held up); what is left out keeps its place. A first
         record with a new epoch means that the partition was (re)assigned and starts at its committed offset. Joining,
         rebalancing and recovering the connection happen inside. Raises BrokerUnavailableError when the broker is away.
         """

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from infra.broker.partitioning import partition_for
-from infra.broker.port import Consumer, TopicPartition
+from infra.broker.port import Consumer, InRecord, TopicPartition
 
 if TYPE_CHECKING:
     from tests.contract.conftest import BrokerWorld
@@ -103,6 +103,23 @@ async def test_a_poll_can_be_narrowed_to_some_topics(world: BrokerWorld) -> None
     rest = await world.take(consumer, 20)
     assert {record.topic for record in rest} == {jobs.name}
     assert len({(record.source, record.offset) for record in rest}) == 20
+
+
+async def test_a_poll_can_leave_out_partitions_which_keep_their_place(world: BrokerWorld) -> None:
+    topic = world.topic()
+    broker = await world.open(topic)
+    await world.publish(broker, topic, *((f"key-{number}", b"x") for number in range(20)))
+    consumer = await world.join(broker, world.member(topic))
+    (first,) = await world.take(consumer, 1)
+
+    records: list[InRecord] = []
+    others = 20 - sum(partition_for(f"key-{n}", 4) == first.partition for n in range(20))
+    while len(records) < others:
+        records += await consumer.poll(max_records=10, timeout_s=0.2, without=[first.partition])
+    assert await consumer.poll(max_records=10, timeout_s=0.2, without=[first.partition]) == []
+    assert first.partition not in {record.partition for record in records}
+    rest = await world.take(consumer, 19 - others)
+    assert [record.offset for record in rest] == list(range(1, 20 - others))
 
 
 async def test_partitions_of_a_member_that_dies_go_to_the_others(world: BrokerWorld) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING
 
 import pytest
 
 from infra.broker.partitioning import partition_for
 from infra.broker.port import OutRecord, TopicPartition
+from infra.broker.sizes import record_bytes
 from infra.errors import RecordTooLargeError, TopicMismatchError
 
 if TYPE_CHECKING:
@@ -91,6 +93,21 @@ async def test_large_values_pass_and_too_large_ones_harm_nobody_else(world: Brok
     assert topic.name in str(outcomes[1])
     expected = [("after", 1), ("large", 1_950_000), *sorted((record.key, 1) for record in small)]
     assert sorted((record.key, len(record.value or b"")) for record in records) == expected
+
+
+async def test_a_record_counts_with_its_key_and_headers_up_to_the_last_byte(world: BrokerWorld) -> None:
+    topic = world.topic(partitions=1, max_message_bytes=5_000)
+    broker = await world.open(topic)
+    publisher = await broker.publisher()
+    headers = tuple((f"ce_{number}", bytes(30)) for number in range(10))
+    around = record_bytes(OutRecord(topic.name, "device", b"", headers))
+    # Bytes that do not compress.
+    value = random.Random(7).randbytes(5_000)
+
+    with pytest.raises(RecordTooLargeError):
+        await publisher.publish([OutRecord(topic.name, "device", value[: 5_001 - around], headers)])
+    await publisher.publish([OutRecord(topic.name, "device", value[: 5_000 - around], headers)])
+    assert len(await world.read_all(await broker.reader(), topic, at_least=1)) == 1
 
 
 async def test_a_reader_reads_within_bounds_and_waits_at_the_end(world: BrokerWorld) -> None:

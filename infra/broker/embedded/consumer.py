@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -50,7 +50,12 @@ class EmbeddedConsumer:
         self._heart = asyncio.create_task(self._keep_alive(), name=f"embedded-broker-member-{spec.group}")
 
     async def poll(
-        self, *, max_records: int, timeout_s: float, topics: Collection[str] | None = None
+        self,
+        *,
+        max_records: int,
+        timeout_s: float,
+        topics: Collection[str] | None = None,
+        without: Collection[int] = (),
     ) -> list[InRecord]:
         """See the port.
 
@@ -58,12 +63,13 @@ class EmbeddedConsumer:
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout_s
-        wanted = partial(self._has_news, topics=topics)
+        chosen = partial(_is_chosen, topics=topics, without=without)
+        wanted = partial(self._has_news, chosen=chosen)
         while True:
             if self._heart.done() and not self._closed:
                 self._heart.result()
             async with self._lock:
-                records = await self._fetch(max_records, topics)
+                records = await self._fetch(max_records, chosen)
             if records or not await self._store.watcher.wait(wanted, deadline - clock()):
                 return records
 
@@ -120,14 +126,14 @@ class EmbeddedConsumer:
                     if due and self._joined:
                         await self._store.writer.run(partial(groups.beat, me=self._me))
                     # Joins where that is needed, and takes note of what is owned now.
-                    await self._fetch(0, None)
+                    await self._fetch(0, _is_chosen)
             except BrokerUnavailableError as error:
                 _log.warning("no heartbeat for group %s: %s", self._me.spec.group, error)
             # Joining, which a poll may have done meanwhile, counts as the first beat.
             due = True
             await asyncio.sleep(pause)
 
-    async def _fetch(self, max_records: int, topics: Collection[str] | None) -> list[InRecord]:
+    async def _fetch(self, max_records: int, chosen: Callable[[TopicPartition], bool]) -> list[InRecord]:
         while True:
             if self._closed:
                 raise BrokerUnavailableError(f"this consumer of group {self._me.spec.group} is closed")
@@ -135,7 +141,7 @@ class EmbeddedConsumer:
                 await self._store.writer.run(partial(groups.join, me=self._me))
                 self._joined, self._generation = True, _UNKNOWN
             try:
-                view, got = await self._store.read(partial(self._read, max_records=max_records, topics=topics))
+                view, got = await self._store.read(partial(self._read, max_records=max_records, chosen=chosen))
             except PartitionLostError as error:
                 _log.warning("%s; joining anew", error)
                 self._me, self._joined = _newcomer(self._me.spec), False
@@ -150,21 +156,19 @@ class EmbeddedConsumer:
         return got.records
 
     def _read(
-        self, connection: sqlite3.Connection, max_records: int, topics: Collection[str] | None
+        self, connection: sqlite3.Connection, max_records: int, chosen: Callable[[TopicPartition], bool]
     ) -> tuple[View | None, Got]:
         """In a reader's thread, changing nothing: what is owned, if that is news, and the next records of it."""
         view = groups.look(connection, self._me, self._generation)
         places = self._places if view is None else _merge(self._places, view)
         wants = [
-            Want(source, place.slot, place.offset, place.epoch)
-            for source, place in places.items()
-            if topics is None or source.topic in topics
+            Want(source, place.slot, place.offset, place.epoch) for source, place in places.items() if chosen(source)
         ]
         # Each poll starts with another partition, so that none waits behind a long one for ever.
         turn = self._turn % len(wants) if wants else 0
         return view, log.read(connection, wants[turn:] + wants[:turn], max_records)
 
-    def _has_news(self, ends: Ends, topics: Collection[str] | None) -> bool:
+    def _has_news(self, ends: Ends, chosen: Callable[[TopicPartition], bool]) -> bool:
         return (
             not self._joined
             or self._generation == _UNKNOWN
@@ -172,9 +176,13 @@ class EmbeddedConsumer:
             or any(
                 ends.offsets.get(place.slot, 0) > place.offset
                 for source, place in self._places.items()
-                if topics is None or source.topic in topics
+                if chosen(source)
             )
         )
+
+
+def _is_chosen(source: TopicPartition, topics: Collection[str] | None = None, without: Collection[int] = ()) -> bool:
+    return (topics is None or source.topic in topics) and source.partition not in without
 
 
 def _newcomer(spec: GroupSpec) -> Membership:

@@ -14,6 +14,7 @@ from infra.broker.embedded.catalog import Topic
 from infra.broker.embedded.sql import OFFSET_BITS, offset_of, row_id
 from infra.broker.partitioning import partition_for
 from infra.broker.port import InRecord, OutRecord, TopicPartition
+from infra.broker.sizes import record_bytes
 from infra.errors import RecordTooLargeError
 from schemas.cloudevents import Headers
 
@@ -70,15 +71,15 @@ def append(transaction: Transaction, records: Sequence[OutRecord]) -> None:
     for record in records:
         topic = transaction.topic(record.topic)
         headers = _encode_headers(record.headers)
-        _check_size(topic, record, headers)
+        _check_size(topic, record)
         slot = topic.slots[partition_for(record.key, len(topic.slots))]
         placed.append((slot, (now_ms, record.key, headers, record.value)))
     for slot, row in placed:
         transaction.add(slot, row)
 
 
-def _check_size(topic: Topic, record: OutRecord, headers: bytes | None) -> None:
-    size = len(record.key.encode()) + len(headers or b"") + len(record.value or b"")
+def _check_size(topic: Topic, record: OutRecord) -> None:
+    size = record_bytes(record)
     if size > topic.max_message_bytes:
         raise RecordTooLargeError(
             f"record {record.key!r} for topic {topic.name} has {size} bytes, where the topic takes "

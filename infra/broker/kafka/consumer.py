@@ -46,7 +46,12 @@ class KafkaConsumer:
         await self._membership.join()
 
     async def poll(
-        self, *, max_records: int, timeout_s: float, topics: Collection[str] | None = None
+        self,
+        *,
+        max_records: int,
+        timeout_s: float,
+        topics: Collection[str] | None = None,
+        without: Collection[int] = (),
     ) -> list[InRecord]:
         """See the port. Raises TopicMismatchError or SettingsError where only a person can help."""
         clock = asyncio.get_running_loop().time
@@ -57,7 +62,7 @@ class KafkaConsumer:
                 raise BrokerUnavailableError(f"this consumer of group {self._spec.group} is closed; open another")
             self._membership.check()
             self._membership.changed.clear()
-            records = await self._take(max_records, topics, wait_s)
+            records = await self._take(max_records, topics, without, wait_s)
             if not records:
                 await self._catch_up()
             left_s = deadline - clock()
@@ -105,12 +110,14 @@ class KafkaConsumer:
         await self._membership.close()
         await self._offsets.close()
 
-    async def _take(self, max_records: int, topics: Collection[str] | None, wait_s: float) -> list[InRecord]:
+    async def _take(
+        self, max_records: int, topics: Collection[str] | None, without: Collection[int], wait_s: float
+    ) -> list[InRecord]:
         """Up to ``max_records`` records; waits at most ``wait_s`` for the first, or for a change of the membership."""
         epochs = {
             source: epoch
             for source, epoch in self._membership.owned.items()
-            if topics is None or source.topic in topics
+            if (topics is None or source.topic in topics) and source.partition not in without
         }
         if not epochs or max_records <= 0:
             await self._wait_for_change(wait_s)

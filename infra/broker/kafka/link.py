@@ -14,6 +14,7 @@ from aiokafka.helpers import create_ssl_context
 
 from infra.broker.kafka.letting_go import Leavers
 from infra.broker.port import GroupSpec, OutRecord
+from infra.broker.sizes import record_bytes
 from infra.errors import BrokerUnavailableError, RecordTooLargeError, SettingsError
 from infra.settings import BrokerSettings
 from schemas.errors import WindhoverError
@@ -142,8 +143,7 @@ class Link:
         for record in records:
             spec = self.topics.get(record.topic)
             limit = _DEFAULT_MESSAGE_BYTES if spec is None else spec.max_message_bytes
-            headers = sum(len(name) + len(value) for name, value in record.headers)
-            size = len(record.key.encode()) + len(record.value or b"") + headers
+            size = record_bytes(record)
             if size > limit:
                 raise RecordTooLargeError(
                     f"record {record.key!r} for topic {record.topic} has {size} bytes, where the topic takes {limit}; "
