@@ -33,6 +33,12 @@ class DatabaseUnavailableError(TransientError):
     code = "DATABASE_UNAVAILABLE"
 
 
+class TooSlowError(TransientError):
+    """What was asked took longer than the time limit; the same in smaller parts may be done in time."""
+
+    code = "TOO_SLOW"
+
+
 class RefusedError(TransientError):
     """The other side refuses us (password, privilege, right, missing table) until a person changes something.
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from infra.settings_sources import CONFIG_VARIABLE, Setting, describe, load
+from infra.settings_sources import CONFIG_VARIABLE, Setting, describe, file_variable, load, secret_in
 from schemas.events import LANE_PATTERN
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -155,7 +155,10 @@ class ModelStoreSettings(_Section):
 class DatabaseSettings(_Section):
     """PostgreSQL; without a url an embedded server is run under DATA_DIR/postgres."""
 
-    url: SecretStr | None = Field(default=None, description="postgresql://user:password@host:port/database")
+    url: SecretStr | None = Field(
+        default=None,
+        description="postgresql://user:password@host:port/database; a file is read again for each new connection",
+    )
     pool_min: Annotated[int, Field(ge=1)] = 1
     pool_max: Annotated[int, Field(ge=1)] = 4
     command_timeout_s: PositiveSeconds = 30.0
@@ -345,6 +348,20 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, object] | 
     return load(Settings, environ=os.environ, config=source, overrides=overrides or {})
 
 
+def secret_file(path: str) -> Path | None:
+    """The file which the environment names for the secret setting ``path`` (by dots), or None."""
+    named = os.environ.get(file_variable(path))
+    return Path(named) if named else None
+
+
+def read_secret(file: Path) -> str | None:
+    """The secret in ``file`` as it is now, or None when it cannot be read."""
+    try:
+        return secret_in(file)
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
 def secrets_of(settings: BaseModel) -> set[str]:
     """Every secret value in ``settings``, and the passwords inside secret URLs: what must never reach a log."""
     found: set[str] = set()
@@ -354,19 +371,17 @@ def secrets_of(settings: BaseModel) -> set[str]:
             found |= secrets_of(value)
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, SecretStr):
-                secret = item.get_secret_value()
-                found.add(secret)
-                found |= _password_in(secret)
+                found |= secrets_in(item.get_secret_value())
     return found
 
 
-def _password_in(url: str) -> set[str]:
-    """The password in ``url`` as it stands and decoded, or nothing when there is none."""
+def secrets_in(secret: str) -> set[str]:
+    """``secret``, and if it is a url with a password that one too, as it stands and decoded."""
     try:
-        password = urlsplit(url).password
+        password = urlsplit(secret).password
     except ValueError:
-        return set()
-    return {password, unquote(password)} if password else set()
+        return {secret}
+    return {secret, password, unquote(password)} if password else {secret}
 
 
 def settings_reference() -> list[Setting]:

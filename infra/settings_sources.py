@@ -83,6 +83,16 @@ def load(
     raise SettingsError("\n".join((f"{count} wrong:", *(f"- {fault}" for fault in faults))))
 
 
+def file_variable(path: str) -> str:
+    """The variable that names the file of the secret setting ``path`` (by dots)."""
+    return PREFIX + path.replace(".", _NESTING).upper() + _FILE_SUFFIX
+
+
+def secret_in(file: Path) -> str:
+    """The secret in ``file``, without the line's end. Raises OSError or UnicodeDecodeError."""
+    return file.read_text(encoding="utf-8").rstrip("\r\n")
+
+
 def _describe(model: type[BaseModel], above: Place) -> Iterator[tuple[Place, Setting]]:
     for name, field in model.model_fields.items():
         place = (*above, name)
@@ -226,7 +236,7 @@ def _from_text(text: str, setting: Setting, faults: list[str]) -> object:
 
 def _secret_from_file(variable: str, text: str, setting: Setting, faults: list[str]) -> object:
     try:
-        return Path(text).read_text(encoding="utf-8").rstrip("\r\n")
+        return secret_in(Path(text))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         faults.append(f"{setting.path} ({variable}): the secret's file {text} cannot be read: {reason}")

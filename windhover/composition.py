@@ -19,7 +19,7 @@ from infra.framestore.open import open_frame_store
 from infra.framestore.port import FrameStore
 from infra.health import Health
 from infra.service import Component, health_component, run_components
-from infra.settings import Settings, secrets_of
+from infra.settings import Settings, secret_file, secrets_of
 from infra.telemetry.logs import configure_logging
 from infra.telemetry.tracing import setup_tracing, shutdown_tracing
 from ingest.gateway.probe import DependencyProbe
@@ -78,7 +78,7 @@ class Composition:
     def database(self) -> Database:
         """The database of the settings, connected when first used."""
         if self._database is None:
-            self._database = Database.open(self.settings.database, self.settings.data_dir)
+            self._database = Database.open(self.settings.database, self.settings.data_dir, secret_file("database.url"))
             self._stack.push_async_callback(self._database.close)
         return self._database
 
@@ -114,7 +114,7 @@ class Composition:
 @asynccontextmanager
 async def open_database(settings: Settings, *, migrate: bool = True) -> AsyncIterator[Database]:
     """The database of ``settings`` for one command; an embedded one is brought to the newest schema first."""
-    database = Database.open(settings.database, settings.data_dir)
+    database = Database.open(settings.database, settings.data_dir, secret_file("database.url"))
     try:
         if migrate and settings.database.url is None:
             await asyncio.to_thread(upgrade, await database.dsn())

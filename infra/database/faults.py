@@ -1,4 +1,4 @@
-"""What a fault of PostgreSQL means to Windhover: try again, correct a setting, or this row is at fault."""
+"""Says what a fault of PostgreSQL means: try again, somebody must act, this row is at fault, or nobody can tell."""
 
 from __future__ import annotations
 
@@ -7,21 +7,36 @@ from typing import ClassVar
 
 import asyncpg
 
-from infra.errors import DatabaseUnavailableError, RecordError, SettingsError
+from infra.errors import DatabaseUnavailableError, RecordError, RefusedError, TooSlowError
 from schemas.errors import WindhoverError
 
 
 class RowRefusedError(RecordError):
-    """The database refuses a value, now and always; the text names table and field where it tells."""
+    """The database can't store a value, now and always; the text names table and field where it tells."""
 
     code: ClassVar[str] = "ROW_REFUSED"
+
+
+class WriteRefusedError(WindhoverError):
+    """The database refuses to write (a constraint, a trigger): because of the row, or of what was changed there.
+
+    Which of them it is shows only when another row is written.
+    """
+
+    code: ClassVar[str] = "WRITE_REFUSED"
+
+
+class DatabaseTooSlowError(DatabaseUnavailableError, TooSlowError):
+    """The database did not finish a statement in time; fewer rows at once may be in time."""
+
+    code: ClassVar[str] = "DATABASE_TOO_SLOW"
 
 
 # By SQLSTATE class (its first two characters), see the appendix "PostgreSQL Error Codes" of its manual.
 _UNAVAILABLE_CLASSES = {
     "08": "the connection was lost",
     "53": "it is out of resources (connections, memory or disk)",
-    "57": "it is shutting down, starting up, or took too long",
+    "57": "it is shutting down or starting up",
     "58": "it had a fault of its own",
     "40": "other work was in the way",
 }
@@ -29,16 +44,29 @@ _UNAVAILABLE_STATES = {
     "25006": "it is read-only, as after a fail-over",
     "25P03": "a transaction was idle for too long",
     "55P03": "a lock was not free in time",
-    "3F000": "the schema is missing; run: windhover migrate up",
-    "42P01": "a table is missing; run: windhover migrate up",
-    "42703": "a column is missing; run: windhover migrate up",
 }
-_SETTING_CLASSES = {
-    "28": "it refuses user or password",
-    "3D": "the database does not exist",
+_MIGRATE = "run: windhover migrate up"
+_CREDENTIALS = (
+    "correct user and password in WINDHOVER_DATABASE__URL and restart (a file in WINDHOVER_DATABASE__URL_FILE is read "
+    "again without a restart), or set them back on the server"
+)
+# What a person must do about it, after what is refused.
+_REFUSED_STATES = {
+    "42501": ("the user lacks a privilege", "grant it again"),
+    "42P01": ("a table is missing", _MIGRATE),
+    "42703": ("a column is missing", _MIGRATE),
+    "42P10": ("a primary or unique key is missing", "create it again, as the migrations did"),
+    "3F000": ("the schema is missing", _MIGRATE),
+    "3D000": ("the database does not exist", "create it, or correct WINDHOVER_DATABASE__URL and restart"),
 }
-_SETTING_STATES = {"42501": "the user lacks a privilege there"}
-_ROW_CLASSES = {"22", "23", "54"}
+_REFUSED_CLASSES = {
+    "28": ("it refuses user or password", _CREDENTIALS),
+    "42": ("its tables are not as this version of Windhover needs them", _MIGRATE),
+}
+# A statement that is no SQL is a fault of the program that sent it.
+_SYNTAX_ERROR = "42601"
+_TIMED_OUT = "57014"
+_ROW_CLASSES = {"22", "54"}
 
 # PostgreSQL tells the field of a bad COPY only in the context: COPY new_images, line 3, column metadata: "..."
 _COPY_CONTEXT = re.compile(r"COPY (?P<table>\w+), line (?P<line>\d+), column (?P<column>\w+)")
@@ -61,17 +89,41 @@ def translated(error: BaseException, where: str) -> WindhoverError | None:
     return None
 
 
+def too_slow(where: str, limit_s: float) -> DatabaseTooSlowError:
+    """The error for a statement that did not end within ``limit_s`` on a connection that was there."""
+    return DatabaseTooSlowError(
+        f"the database at {where} did not finish within database.command_timeout_s ({limit_s:g} s); it is tried again, "
+        "with fewer records at once where there are several"
+    )
+
+
+def refused_login(where: str, error: BaseException) -> RefusedError:
+    """The error for a server that wants another way of logging in than the url has."""
+    return _refused(where, ("it refuses the login", _CREDENTIALS), f"{error}")
+
+
 def _by_state(error: asyncpg.PostgresError, where: str) -> WindhoverError | None:
     state = error.sqlstate or ""
+    if state == _SYNTAX_ERROR:
+        return None
+    if state == _TIMED_OUT:
+        return DatabaseTooSlowError(
+            f"the database at {where} stopped a statement ({state}: {error}); it is tried again"
+        )
     why = _UNAVAILABLE_STATES.get(state) or _UNAVAILABLE_CLASSES.get(state[:2])
     if why is not None:
         return _unavailable(where, f"{why} ({state}: {error})")
-    why = _SETTING_STATES.get(state) or _SETTING_CLASSES.get(state[:2])
-    if why is not None:
-        return SettingsError(f"the database at {where}: {why} ({state}: {error}); correct WINDHOVER_DATABASE__URL")
+    refused = _REFUSED_STATES.get(state) or _REFUSED_CLASSES.get(state[:2])
+    if refused is not None:
+        return _refused(where, refused, f"{state}: {error}")
     if state[:2] in _ROW_CLASSES:
         return RowRefusedError(f"the database refuses {_field(error)}: {error} ({state})")
-    return None
+    return WriteRefusedError(f"the database at {where} refuses to write {_field(error)}: {error} ({state})")
+
+
+def _refused(where: str, refused: tuple[str, str], said: str) -> RefusedError:
+    why, remedy = refused
+    return RefusedError(f"the database at {where}: {why} ({said}); {remedy}. It is tried again until then")
 
 
 def _unavailable(where: str, why: str) -> DatabaseUnavailableError:

@@ -37,7 +37,7 @@ _ALEMBIC = threading.Lock()
 def upgrade(dsn: str, revision: str = "head") -> None:
     """Bring the schema up to ``revision``, all steps in one transaction; nothing happens when it is there already.
 
-    Raises DatabaseUnavailableError, SettingsError (credentials, privileges, an unknown revision).
+    Raises DatabaseUnavailableError, RefusedError (credentials, privileges), SettingsError (an unknown revision).
     """
     _run(dsn, lambda connection: command.upgrade(_config(connection), revision))
 

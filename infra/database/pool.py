@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from infra.database.faults import translated
+from infra.database.faults import refused_login, too_slow, translated
 from infra.errors import SettingsError
-from infra.settings import DatabaseSettings
+from infra.settings import DatabaseSettings, read_secret, secrets_in
+from infra.telemetry.logs import mask_too
 
 if TYPE_CHECKING:
     from infra.database.embedded import EmbeddedPostgres
@@ -30,22 +31,26 @@ class Database:
     started it, and stopped by :meth:`close` when this process was the one (see :class:`EmbeddedPostgres`).
     """
 
-    def __init__(self, settings: DatabaseSettings, embedded: EmbeddedPostgres | None) -> None:
+    def __init__(
+        self, settings: DatabaseSettings, embedded: EmbeddedPostgres | None, url_file: Path | None = None
+    ) -> None:
         """Use :meth:`open`."""
         self._settings = settings
         self._embedded = embedded
+        self._url_file = url_file
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._connecting = asyncio.Lock()
         self._where = "the data directory" if settings.url is None else address(settings.url.get_secret_value())
 
     @classmethod
-    def open(cls, settings: DatabaseSettings, data_dir: Path) -> Self:
+    def open(cls, settings: DatabaseSettings, data_dir: Path, url_file: Path | None = None) -> Self:
         """The database of ``settings``; nothing is connected yet, so a service can start while it is away.
 
-        Raises SettingsError for a url that is none, or without the embedded server's programs.
+        ``url_file``: where the url was read from; it is read again when the server refuses the login. Raises
+        SettingsError for a url that is none, or without the embedded server's programs.
         """
         if settings.url is not None:
-            return cls(settings, None)
+            return cls(settings, None, url_file)
         try:
             # Only here: what it needs comes with the extra "embedded".
             from infra.database.embedded import EmbeddedPostgres  # noqa: PLC0415
@@ -61,20 +66,24 @@ class Database:
         if self._embedded is not None:
             return await self._embedded.start()
         assert self._settings.url is not None
-        return self._settings.url.get_secret_value()
+        return self._url_in_file() or self._settings.url.get_secret_value()
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
         """A connection, given back at the end of the block. Faults inside the block are translated on the way out:
 
-        DatabaseUnavailableError (try again; a transaction under way was not committed, or nobody knows), SettingsError
-        (credentials, privileges), RowRefusedError (a value or constraint). Catch asyncpg's own errors inside the block.
+        DatabaseUnavailableError (try again; a transaction under way was not committed, or nobody knows),
+        DatabaseTooSlowError (the same; fewer rows may be in time), RefusedError (login, privilege, a missing table),
+        RowRefusedError (a value), WriteRefusedError (a constraint, a trigger). Catch asyncpg's own errors inside the
+        block.
         """
         with self._translated():
             pool = await self._connected()
             async with pool.acquire(timeout=self._settings.command_timeout_s) as connection:
                 try:
                     yield connection
+                except TimeoutError as error:
+                    raise too_slow(self._where, self._settings.command_timeout_s) from error
                 except asyncpg.InterfaceError as error:
                     # The same type tells misuse, which trying again cannot help.
                     if not _is_lost(connection):
@@ -104,16 +113,35 @@ class Database:
             await self._embedded.start()
         async with self._connecting:
             if self._pool is None:
-                timeout_s = self._settings.command_timeout_s
                 self._pool = await asyncpg.create_pool(
-                    await self.dsn(),
-                    min_size=self._settings.pool_min,
-                    max_size=self._settings.pool_max,
-                    timeout=timeout_s,
-                    command_timeout=timeout_s,
-                    server_settings={"application_name": "windhover", "timezone": "UTC"},
+                    min_size=self._settings.pool_min, max_size=self._settings.pool_max, connect=self._connection
                 )
             return self._pool
+
+    async def _connection(self, *_: object, **how: Any) -> asyncpg.Connection[asyncpg.Record]:
+        """A new connection of the pool, with the url as it is now: it may have changed since the pool was made."""
+        timeout_s = self._settings.command_timeout_s
+        how |= {
+            "timeout": timeout_s,
+            "command_timeout": timeout_s,
+            "server_settings": {"application_name": "windhover", "timezone": "UTC"},
+        }
+        try:
+            return await asyncpg.connect(await self.dsn(), **how)
+        except asyncpg.InterfaceError as error:
+            raise refused_login(self._where, error) from error
+
+    def _url_in_file(self) -> str | None:
+        """The url as it stands in its file now; None without such a file, or while it holds none."""
+        url = None if self._url_file is None else read_secret(self._url_file)
+        if not url:
+            return None
+        try:
+            address(url)
+        except SettingsError:
+            return None
+        mask_too(secrets_in(url))
+        return url
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

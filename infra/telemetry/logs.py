@@ -33,11 +33,19 @@ class _Redactor:
 
     def __init__(self) -> None:
         self._pattern: re.Pattern[str] | None = None
+        self._secrets: frozenset[str] = frozenset()
 
     def know(self, secrets: Iterable[str]) -> None:
         """Mask these values, and no others, from now on."""
-        values = sorted({secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}, key=len, reverse=True)
+        self._secrets = frozenset(secrets)
+        values = sorted({secret for secret in self._secrets if len(secret) >= _SHORTEST_SECRET}, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, values))) if values else None
+
+    def know_too(self, secrets: Iterable[str]) -> None:
+        """Mask these values besides the others from now on."""
+        both = self._secrets.union(secrets)
+        if both != self._secrets:
+            self.know(both)
 
     def __call__(self, text: str) -> str:
         return text if self._pattern is None else self._pattern.sub(MASK, text)
@@ -49,6 +57,11 @@ _redactor = _Redactor()
 def redact(text: str) -> str:
     """``text`` with every known secret value masked (see :func:`configure_logging`)."""
     return _redactor(text)
+
+
+def mask_too(secrets: Iterable[str]) -> None:
+    """Mask ``secrets``, which became known after the start, besides those of :func:`configure_logging`."""
+    _redactor.know_too(secrets)
 
 
 @contextmanager

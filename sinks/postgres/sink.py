@@ -34,7 +34,10 @@ class PostgresSink:
         self._database = database
 
     async def open(self) -> None:
-        """Return when the tables are there. Raises DatabaseUnavailableError (also before the migrations ran)."""
+        """Return when the tables are there.
+
+        Raises DatabaseUnavailableError, and RefusedError (also before the migrations ran).
+        """
         async with self._database.acquire() as connection:
             # First, or the staging tables would lack for good what a table does not have yet.
             await connection.execute(LOOK)
@@ -43,8 +46,8 @@ class PostgresSink:
     async def write(self, events: Sequence[DetectionsMade]) -> None:
         """Make ``events`` durable, all or none.
 
-        Raises DatabaseUnavailableError (write them again), RowRefusedError naming the field that the database cannot
-        take, SettingsError.
+        Raises DatabaseUnavailableError and RefusedError (write them again), RowRefusedError naming the field that the
+        database cannot take, WriteRefusedError (a constraint or trigger refuses one of them, or all).
         """
         async with self._database.acquire() as connection, connection.transaction():
             # Nothing is done where they exist; a connection that is new, or was reset by a pooler, has none.

@@ -14,9 +14,9 @@ import asyncpg
 import pytest
 
 from infra.database.embedded import EmbeddedPostgres
-from infra.database.faults import RowRefusedError
+from infra.database.faults import DatabaseTooSlowError, RowRefusedError, WriteRefusedError
 from infra.database.pool import Database
-from infra.errors import DatabaseUnavailableError, SettingsError
+from infra.errors import DatabaseUnavailableError, RefusedError
 from infra.settings import DatabaseSettings
 
 pytestmark = pytest.mark.integration
@@ -122,15 +122,15 @@ async def test_without_a_url_the_embedded_server_is_run_and_stopped(server_dir: 
 @pytest.mark.parametrize(
     ("statement", "error", "words"),
     [
-        ("SELECT * FROM nowhere", DatabaseUnavailableError, "windhover migrate up"),
+        ("SELECT * FROM nowhere", RefusedError, "windhover migrate up"),
         ("SELECT pg_terminate_backend(pg_backend_pid())", DatabaseUnavailableError, "not available"),
-        ("SET statement_timeout = 1; SELECT pg_sleep(5)", DatabaseUnavailableError, "57014"),
-        ("SET ROLE windhover_reader; DELETE FROM images", SettingsError, "42501"),
+        ("SET statement_timeout = 1; SELECT pg_sleep(5)", DatabaseTooSlowError, "57014"),
+        ("SET ROLE windhover_reader; DELETE FROM images", RefusedError, "42501"),
         ("INSERT INTO devices (device_id) VALUES (repeat('x', 256))", RowRefusedError, "22001"),
-        ("INSERT INTO devices (device_id) VALUES (NULL)", RowRefusedError, r"devices\.device_id"),
+        ("INSERT INTO devices (device_id) VALUES (NULL)", WriteRefusedError, r"devices\.device_id"),
         (
             "INSERT INTO data_annotations (image_id, annotation_type) VALUES (gen_random_uuid(), 'x')",
-            RowRefusedError,
+            WriteRefusedError,
             "image_id_fkey",
         ),
     ],
@@ -163,9 +163,18 @@ async def test_a_pool_that_is_used_up_is_unavailable_and_recovers(shared_dsn: st
         await database.check()
 
 
-async def test_a_database_that_does_not_exist_is_a_setting(shared_dsn: str, tmp_path: Path) -> None:
+async def test_a_statement_that_does_not_end_in_time_is_too_slow(shared_dsn: str, tmp_path: Path) -> None:
+    async with opened(shared_dsn, tmp_path, command_timeout_s=0.2) as database:
+        await database.check()
+        with pytest.raises(DatabaseTooSlowError, match=r"command_timeout_s \(0\.2 s\)"):
+            async with database.acquire() as connection:
+                await connection.execute("SELECT pg_sleep(30)")
+        await database.check()
+
+
+async def test_a_database_that_does_not_exist_is_waited_for(shared_dsn: str, tmp_path: Path) -> None:
     async with opened(shared_dsn.replace("@/test_", "@/missing_"), tmp_path) as database:
-        with pytest.raises(SettingsError, match="WINDHOVER_DATABASE__URL"):
+        with pytest.raises(RefusedError, match="create it, or correct WINDHOVER_DATABASE__URL"):
             await database.check()
 
 

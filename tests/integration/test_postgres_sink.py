@@ -12,9 +12,9 @@ from uuid import UUID
 import pytest
 
 from infra.database import migrate
-from infra.database.faults import RowRefusedError
+from infra.database.faults import RowRefusedError, WriteRefusedError
 from infra.database.pool import Database
-from infra.errors import DatabaseUnavailableError
+from infra.errors import DatabaseUnavailableError, RefusedError
 from infra.settings import DatabaseSettings
 from schemas.events import Detection, DetectionsMade, DetectOptions, ImageRef, ModelRef, Timings
 from schemas.geometry import Box, CameraGeometry, Point
@@ -225,7 +225,7 @@ async def test_a_lost_connection_means_all_are_written_again(sink: PostgresSink,
 
 async def test_without_tables_it_waits_and_says_for_what(empty_dsn: str, tmp_path: Path) -> None:
     database = Database.open(DatabaseSettings(url=empty_dsn), tmp_path)
-    with pytest.raises(DatabaseUnavailableError, match="windhover migrate up"):
+    with pytest.raises(RefusedError, match="windhover migrate up"):
         await PostgresSink(database).open()
     await database.close()
 
@@ -236,7 +236,7 @@ async def test_after_an_upgrade_it_waits_for_the_missing_migration_and_then_writ
     await asyncio.to_thread(migrate.upgrade, empty_dsn, "0003")
     database = Database.open(DatabaseSettings(url=empty_dsn, pool_max=1), tmp_path)
     sink = PostgresSink(database)
-    with pytest.raises(DatabaseUnavailableError, match=r"column is missing; run: windhover migrate up"):
+    with pytest.raises(RefusedError, match=r"column is missing .*; run: windhover migrate up"):
         await sink.open()
     await asyncio.to_thread(migrate.upgrade, empty_dsn)
     await sink.open()
@@ -259,7 +259,7 @@ async def test_rotated_boxes_keep_their_corners_and_upright_ones_have_none(
 async def test_the_database_refuses_corners_that_are_not_four(database: Database, sink: PostgresSink) -> None:
     await sink.write([answer(0)])
     for corners in ("{0.5,0.5}", "{0,0,1,0,1,1,0,NULL}", "{}"):
-        with pytest.raises(RowRefusedError, match="detections_corners_check"):
+        with pytest.raises(WriteRefusedError, match="detections_corners_check"):
             await rows(database, "UPDATE detections SET corners = $1::text::float8[]", corners)
 
 
