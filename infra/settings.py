@@ -187,6 +187,17 @@ class GatewaySettings(_Section):
     body_timeout_s: PositiveSeconds = Field(default=30.0, description="in which a whole upload must have come")
     token_refresh_s: PositiveSeconds = 2.0
     publish_timeout_s: PositiveSeconds = 10.0
+    store_timeout_s: PositiveSeconds = Field(
+        default=30.0, description="in which the frame store must have kept a frame"
+    )
+    probe_interval_s: PositiveSeconds = Field(
+        default=10.0, description="how often store and broker are tried while no frame does"
+    )
+    recovery_s: PositiveSeconds = Field(
+        default=10.0,
+        description="after a put or a publish failed, and no frame succeeded since: how long nothing may fail before a "
+        "probe that passes makes the gateway ready again",
+    )
     cors_origins: tuple[str, ...] = ()
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from pydantic.json_schema import JsonSchemaValue
 
 from schemas.events import EVENTS, Event
-from schemas.topics import DETECTIONS, FRAME_TOPICS, FRAMES_DEAD, FRAMES_LIVE, MODELS, SINKS_DEAD, TopicSpec
+from schemas.topics import DETECTIONS, FRAME_TOPICS, FRAMES_DEAD, FRAMES_LIVE, MODELS, PROBES, SINKS_DEAD, TopicSpec
 
 Node: TypeAlias = "str | int | float | bool | Sequence[Node] | Mapping[str, Node] | None"
 
@@ -30,6 +30,7 @@ class _Part:
 
 _PARTS = (
     _Part("gateway", "send", FRAMES_LIVE, "Announces a frame once its bytes are durable in the frame store."),
+    _Part("gateway", "send", PROBES, "Tries whether the broker takes records, while no frame shows it."),
     *(
         _Part("detector", "receive", topic, "Takes frames, live ones first, and answers each once.", "detector")
         for topic in FRAME_TOPICS

@@ -362,5 +362,24 @@ class WorkerAvailability(Event):
     """A worker that has said nothing for longer is gone"""
 
 
-EVENTS: tuple[type[Event], ...] = (FrameCaptured, DetectionsMade, DeadLetter, ModelActivated, WorkerAvailability)
+class ProbeSent(Event):
+    """A gateway tried whether the broker takes records; it means nothing to anybody else."""
+
+    event_name: ClassVar[str] = "probe.sent"
+    key_pattern: ClassVar[str] = r"^.{1,255}$"
+    key_about: ClassVar[str] = "The process that probes."
+
+    process: Annotated[str, Field(min_length=1, max_length=255)]
+    """Host name and process id"""
+    sent_at: UtcDatetime
+
+
+EVENTS: tuple[type[Event], ...] = (
+    FrameCaptured,
+    DetectionsMade,
+    DeadLetter,
+    ModelActivated,
+    WorkerAvailability,
+    ProbeSent,
+)
 """Every event there is; the documents are generated from this list and topics.yaml names them by ``event_name``."""

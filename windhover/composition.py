@@ -12,7 +12,7 @@ from detectors.store.open import open_model_store
 from detectors.store.port import ModelStore
 from infra.auth.verifier import TokenVerifier
 from infra.broker.open import open_broker
-from infra.broker.port import Broker, Reader
+from infra.broker.port import Broker
 from infra.database.migrate import upgrade
 from infra.database.pool import Database
 from infra.framestore.open import open_frame_store
@@ -22,8 +22,9 @@ from infra.service import Component, health_component, run_components
 from infra.settings import Settings, secret_file, secrets_of
 from infra.telemetry.logs import configure_logging
 from infra.telemetry.tracing import setup_tracing, shutdown_tracing
+from ingest.gateway.broker_probe import BrokerProbe
 from ingest.gateway.probe import DependencyProbe
-from schemas import topics
+from ingest.gateway.readiness import GatewayReadiness
 from schemas.topics import TopicSpec, load_topics
 
 
@@ -34,6 +35,7 @@ class Composition:
         self.settings = settings
         self.health = Health(silence_s=settings.telemetry.silence_s)
         self.topics: dict[str, TopicSpec] = load_topics(settings.topics_file)
+        self._readiness: GatewayReadiness | None = None
         self._service = service
         self._stack = AsyncExitStack()
         self._broker: Broker | None = None
@@ -41,7 +43,6 @@ class Composition:
         self._models: ModelStore | None = None
         self._database: Database | None = None
         self._verifier: TokenVerifier | None = None
-        self._probe_reader: Reader | None = None
 
     async def __aenter__(self) -> Self:
         configure_logging(self.settings.telemetry, service=self._service, secrets=secrets_of(self.settings))
@@ -88,17 +89,21 @@ class Composition:
             self._verifier = TokenVerifier(self.database(), refresh_s=self.settings.gateway.token_refresh_s)
         return self._verifier
 
+    def readiness(self) -> GatewayReadiness:
+        """What the gateway's work on store and broker comes to; shared by its endpoint and its probes."""
+        if self._readiness is None:
+            self._readiness = GatewayReadiness.of(self.health, self.settings.gateway)
+        return self._readiness
+
     def probes(self) -> list[Component]:
         """Components that keep health true about store and broker when no frame comes to show it."""
-        store, broker = self.store(), self.broker()
-
-        async def check_broker() -> None:
-            if self._probe_reader is None:
-                self._probe_reader = await broker.reader()
-                self._stack.push_async_callback(self._probe_reader.close)
-            await self._probe_reader.bounds(topics.FRAMES_LIVE)
-
-        return [DependencyProbe("store", store.check), DependencyProbe("broker", check_broker)]
+        settings, readiness = self.settings.gateway, self.readiness()
+        broker = BrokerProbe(self.broker())
+        self._stack.push_async_callback(broker.close)
+        return [
+            DependencyProbe("store", self.store().check, readiness.store, interval_s=settings.probe_interval_s),
+            DependencyProbe("broker", broker.check, readiness.broker, interval_s=settings.probe_interval_s),
+        ]
 
     async def run(self, components: Sequence[Component]) -> int:
         """Run ``components`` with the health server beside them until told to stop; returns the exit status."""

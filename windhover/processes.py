@@ -100,6 +100,8 @@ class _Gateway:
                 self._process.health,
                 stream_url=STREAM_PATH if self._hub is not None else None,
                 documents=documents(self._process.topics),
+                readiness=self._process.readiness(),
+                frame_partitions=self._process.topics[topics.FRAMES_LIVE].partitions,
             )
             app = create_gateway(parts)
             if self._hub is not None:

@@ -12,10 +12,11 @@ from datetime import datetime
 
 from infra.auth.tokens import token_hash, token_id_of
 from infra.database.pool import Database
-from infra.errors import DatabaseUnavailableError, TransientError
-from infra.failure import Backoff
+from infra.errors import DatabaseUnavailableError
+from infra.failure import Backoff, error_code, error_text
 from infra.health import HealthPart
 from infra.settings import RetrySettings
+from schemas.errors import WindhoverError
 from schemas.timestamps import format_utc, utc_now
 
 _log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 """
 # What a token with an unknown id is compared with, so that it takes as long as one with a known id.
 _NO_HASH = bytes(32)
+_NOTE = "tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,10 @@ class _Known:
 class TokenVerifier:
     """Keeps the hashes of all valid tokens, read anew every ``refresh_s`` seconds; a component of the gateway.
 
-    A new or revoked token takes effect within ``refresh_s``. While the database is away the last list stays in force,
-    however old: nobody can revoke a token then either, and devices must not lose frames for a fault that is ours.
-    Expiry is judged by the clock, so it holds also then. The component stays ready and logs a warning.
+    A new or revoked token takes effect within ``refresh_s``. While the database cannot be read, whatever the reason (it
+    is away, it refuses the password, a table is missing), the last list stays in force, however old: nobody can revoke
+    a token then either, and devices must not lose frames for a fault that is ours. Expiry is judged by the clock, so it
+    holds also then. The component stays ready, says so in a note, and logs a warning.
     """
 
     name = "tokens"
@@ -59,7 +62,7 @@ class TokenVerifier:
         self._backoff = Backoff(retry or RetrySettings())
         self._known: Mapping[str, _Known] | None = None
         self._read_at: datetime | None = None
-        self._behind = False
+        self._told: set[str] = set()
 
     def verify(self, token: str) -> VerifiedDevice | None:
         """Whose ``token`` this is, or None for one that is wrong, revoked or expired.
@@ -77,7 +80,7 @@ class TokenVerifier:
         return known.device
 
     async def refresh(self) -> None:
-        """Read the list now. Raises DatabaseUnavailableError; the former list then stays in force."""
+        """Read the list now. Raises DatabaseUnavailableError or RefusedError; the former list then stays in force."""
         async with self._database.acquire() as connection:
             rows = await connection.fetch(_SELECT)
         self._known = {
@@ -89,30 +92,40 @@ class TokenVerifier:
         self._read_at = utc_now()
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
-        """Refresh until ``stop`` is set; not ready only until the first list is there."""
+        """Refresh until ``stop`` is set; not ready only until the first list is there. No error ends it."""
         while not stop.is_set():
             health.alive()
             try:
                 await self.refresh()
-            except TransientError as error:
+            except Exception as error:  # noqa: BLE001 (whatever it is, devices go on with the tokens known so far)
                 self._report_behind(error, health)
                 await self._backoff.wait(stop)
                 continue
-            if self._behind:
-                _log.info("device tokens are read again")
-            self._behind = False
-            self._backoff.reset()
-            health.ready()
+            self._report_read(health)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._refresh_s)
 
-    def _report_behind(self, error: TransientError, health: HealthPart) -> None:
+    def _report_read(self, health: HealthPart) -> None:
+        if self._told:
+            _log.info("device tokens are read again")
+        self._told.clear()
+        self._backoff.reset()
+        health.note(_NOTE, None)
+        health.ready()
+
+    def _report_behind(self, error: Exception, health: HealthPart) -> None:
+        code = error_code(error)
         if self._read_at is None:
-            health.not_ready(str(error))
-        # Once per outage: the next line about it says that it is over.
-        if not self._behind:
-            effect = (
-                "nobody can be let in yet" if self._read_at is None else f"as of {format_utc(self._read_at)} they hold"
-            )
-            _log.warning("device tokens cannot be read (%s): %s", effect, error)
-        self._behind = True
+            effect = "nobody can be let in yet"
+            health.not_ready(error_text(error))
+        else:
+            effect = f"as of {format_utc(self._read_at)} they hold"
+            health.note(_NOTE, f"{code}: device tokens cannot be read; {effect}")
+        # Once per outage and reason: the next line about it says that it is over.
+        if code in self._told:
+            return
+        self._told.add(code)
+        if isinstance(error, WindhoverError | OSError):
+            _log.warning("device tokens cannot be read (%s): %s", effect, error_text(error), extra={"code": code})
+        else:
+            _log.error("reading device tokens failed unexpectedly (%s)", effect, exc_info=error)

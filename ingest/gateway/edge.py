@@ -8,8 +8,9 @@ from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from infra.failure import error_code
 from infra.telemetry import metrics
-from ingest.gateway.errors import error_response, internal_error_response, request_id_of
+from ingest.gateway.errors import error_response, internal_error_response, request_id_of, unavailable_response
 from schemas.errors import WindhoverError
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,10 @@ class Edge:
             metrics.FRAMES_REJECTED.labels(error.code).inc()
             log.info("refused %s: %s", scope["path"], error, extra={"code": error.code})
             response = error_response(error, request_id_of(scope))
+        except OSError as error:
+            # Disk, connection, time-out: never the frame's fault, whatever layer let it through.
+            log.exception("a request to %s failed by a fault of the system", scope["path"])
+            response = unavailable_response(error_code(error), request_id_of(scope))
         except Exception:
             log.exception("a request to %s failed by a fault of the gateway", scope["path"])
             response = internal_error_response(request_id_of(scope))

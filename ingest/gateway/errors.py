@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from infra.errors import TransientError
+from infra.errors import SettingsError, TransientError
 from ingest.images import ImageError
 from schemas.errors import WindhoverError
 from schemas.timestamps import format_utc, utc_now
@@ -27,7 +27,11 @@ _AWAY = {
     "STORAGE_UNAVAILABLE": "the frame store is away just now, so nothing was stored",
     "BROKER_UNAVAILABLE": "the broker is away just now, so the frame was not accepted",
     "DATABASE_UNAVAILABLE": "the device tokens can't be read just now",
+    "REFUSED": "a part behind the gateway refuses it until an operator mends that, so the frame was not accepted",
+    "TOPIC_MISMATCH": "the broker's topics are not as they should be, so the frame was not accepted",
+    "INVALID_SETTING": "the gateway is not set up as it should be, so the frame was not accepted",
 }
+_AWAY_OTHERWISE = "a part behind the gateway is away just now"
 _HTTP_CODES = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
 
@@ -120,13 +124,18 @@ def error_response(error: WindhoverError, request_id: str) -> Response:
     if isinstance(error, ImageError):
         details = "The content decides, not the name or the Content-Type; the limits are settings of the gateway."
         return _response(400, _body(error.code, str(error), request_id, details, "image"), {})
-    if isinstance(error, TransientError):
-        log.warning("a part behind the gateway is away: %s", error, extra={"code": error.code})
-        message = _AWAY.get(error.code, "a part behind the gateway is away just now")
-        details = "Send the same request again after Retry-After seconds; the same frame is never counted twice."
-        return _response(503, _body(error.code, message, request_id, details), retry_after())
+    # Also a wrong setting: whatever an operator can mend must not cost a device its frame.
+    if isinstance(error, TransientError | SettingsError):
+        return unavailable_response(error.code, request_id)
     log.error("the request failed: %s", error, extra={"code": error.code})
     return _internal(request_id)
+
+
+def unavailable_response(code: str, request_id: str) -> Response:
+    """The answer while a part behind the gateway does not do its work; the operator's log has the reason."""
+    message = _AWAY.get(code, _AWAY_OTHERWISE)
+    details = "Send the same request again after Retry-After seconds; the same frame is never counted twice."
+    return _response(503, _body(code, message, request_id, details), retry_after())
 
 
 def internal_error_response(request_id: str) -> Response:

@@ -14,7 +14,8 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from infra.errors import BrokerUnavailableError, SettingsError
+from infra.broker.partitioning import partition_for
+from infra.errors import BrokerUnavailableError, SettingsError, StoreUnavailableError
 from infra.publishing import event_record
 from infra.telemetry import metrics
 from infra.telemetry.logs import bind
@@ -136,7 +137,8 @@ class FramesEndpoint:
         received_at = utc_now()
         captured_at = self._captured_at(fields, capture, received_at)
         identity = frame_id(device_id, captured_at, image.sha256)
-        uri = await self._parts.store.put(image.data, sha256=image.sha256, media_type=info.media_type)
+        with self._parts.readiness.store.watch():
+            uri = await self._store(image, info.media_type)
         event = FrameCaptured(
             frame_id=identity,
             device_id=device_id,
@@ -154,9 +156,20 @@ class FramesEndpoint:
             metadata=fields.metadata,
             original_filename=fields.original_filename,
         )
-        await self._publish(event, identity)
+        with self._parts.readiness.broker.watch(partition_for(device_id, self._parts.frame_partitions)):
+            await self._publish(event, identity)
         metrics.image_stored(device_id)
         return event
+
+    async def _store(self, image: Body, media_type: str) -> str:
+        timeout_s = self._parts.settings.store_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._parts.store.put(image.data, sha256=image.sha256, media_type=media_type)
+        except TimeoutError as error:
+            raise StoreUnavailableError(
+                f"the frame store did not keep the frame within {timeout_s:g} s (gateway.store_timeout_s)"
+            ) from error
 
     def _captured_at(self, fields: FrameFields, capture: Capture, now: datetime) -> datetime:
         """The capture time, from the request or else the image; never the clock, or a retry would be another frame."""

@@ -23,12 +23,20 @@ from PIL import Image
 
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import InRecord, OutRecord, TopicPartition
-from infra.errors import BrokerUnavailableError, DatabaseUnavailableError
+from infra.errors import (
+    BrokerUnavailableError,
+    DatabaseUnavailableError,
+    RecordTooLargeError,
+    RefusedError,
+    SettingsError,
+    TopicMismatchError,
+)
 from infra.framestore.folder import FolderFrameStore
 from infra.health import Health
 from infra.service import HttpComponent
 from infra.settings import GatewaySettings
 from ingest.gateway import GatewayParts, create_gateway
+from ingest.gateway.readiness import GatewayReadiness
 from schemas.cloudevents import decode, header
 from schemas.events import FrameCaptured
 from schemas.ids import frame_id
@@ -89,6 +97,17 @@ class Faults:
         await self.inner.close()
 
 
+class SlowStore(FolderFrameStore):
+    """A folder that can be told to hang."""
+
+    hang = False
+
+    async def put(self, data: bytes, *, sha256: str, media_type: str) -> str:
+        if self.hang:
+            await asyncio.sleep(60)
+        return await super().put(data, sha256=sha256, media_type=media_type)
+
+
 @dataclass
 class Gateway:
     """A running gateway and what stands behind it."""
@@ -100,6 +119,7 @@ class Gateway:
     health: Health
     reader: Any
     client: aiohttp.ClientSession
+    store: SlowStore
     settings: GatewaySettings = field(default_factory=GatewaySettings)
 
     @property
@@ -177,12 +197,19 @@ class Raw:
 @asynccontextmanager
 async def running(folder: Path, settings: GatewaySettings | None = None) -> AsyncIterator[Gateway]:
     settings = settings or GatewaySettings()
-    store = FolderFrameStore(folder / "frames")
+    store = SlowStore(folder / "frames")
     broker = EmbeddedBroker(folder / "broker.db", load_topics())
     publisher, reader = Faults(await broker.publisher()), await broker.reader()
     tokens, health = Tokens(), Health()
     parts = GatewayParts(
-        settings, tokens, store, publisher, health, stream_url="http://stream/api/v1/detections/stream"
+        settings,
+        tokens,
+        store,
+        publisher,
+        health,
+        readiness=GatewayReadiness.of(health, settings),
+        frame_partitions=load_topics()[FRAMES_LIVE].partitions,
+        stream_url="http://stream/api/v1/detections/stream",
     )
     component = HttpComponent("gateway", create_gateway(parts), host="127.0.0.1", port=0)
     port = component.bind()
@@ -190,7 +217,7 @@ async def running(folder: Path, settings: GatewaySettings | None = None) -> Asyn
     serving = asyncio.create_task(component.run(stop, health.part("gateway")))
     try:
         async with aiohttp.ClientSession() as client:
-            yield Gateway(port, folder / "frames", tokens, publisher, health, reader, client, settings)
+            yield Gateway(port, folder / "frames", tokens, publisher, health, reader, client, store, settings)
     finally:
         stop.set()
         await serving
@@ -492,6 +519,52 @@ async def test_the_store_away_is_503_and_nothing_is_announced(gateway: Gateway) 
     assert (await gateway.send()).status == 202
 
 
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (RefusedError("Kafka at kafka-7.internal does not allow publishing: user gw, password hunter2"), "REFUSED"),
+        (TopicMismatchError("kafka-7.internal has no topic frames.live"), "TOPIC_MISMATCH"),
+        (SettingsError("broker.sasl_password: hunter2 at kafka-7.internal"), "INVALID_SETTING"),
+        (OSError("kafka-7.internal: no space left"), "UNAVAILABLE"),
+    ],
+)
+async def test_whatever_an_operator_can_mend_is_503_and_not_ready(
+    gateway: Gateway, fault: Exception, code: str
+) -> None:
+    assert (await gateway.send()).status == 202
+    assert gateway.health.report().ready
+    gateway.publisher.fault = fault
+    answer = await gateway.send()
+    assert_error(answer, 503, code)
+    assert b"kafka-7" not in answer.body
+    assert b"hunter2" not in answer.body
+    assert gateway.health.report().parts["broker"].reason == code
+    gateway.publisher.fault = None
+    assert (await gateway.send()).status == 202
+    assert gateway.health.report().ready
+
+
+async def test_a_frame_that_is_too_large_for_its_topic_says_nothing_about_the_broker(gateway: Gateway) -> None:
+    assert (await gateway.send()).status == 202
+    gateway.publisher.fault = RecordTooLargeError("2 MB")
+    assert_error(await gateway.send(), 500, "INTERNAL_ERROR")
+    assert gateway.health.report().ready
+
+
+async def test_a_store_that_fails_or_hangs_is_not_ready_until_a_frame_was_kept(tmp_path: Path) -> None:
+    async with running(tmp_path, GatewaySettings(store_timeout_s=0.2)) as gateway:
+        assert (await gateway.send()).status == 202
+        away = gateway.frames.rename(gateway.frames.with_name("unmounted"))
+        assert_error(await gateway.send(jpeg(seed=4)), 503, "STORAGE_UNAVAILABLE")
+        assert gateway.health.report().parts["store"].reason == "STORAGE_UNAVAILABLE"
+        away.rename(gateway.frames)
+        assert (await gateway.send()).status == 202
+        assert gateway.health.report().ready
+        gateway.store.hang = True
+        assert_error(await gateway.send(jpeg(seed=5)), 503, "STORAGE_UNAVAILABLE")
+        assert not gateway.health.report().ready
+
+
 async def test_tokens_not_known_yet_is_503_not_401(gateway: Gateway) -> None:
     gateway.tokens.away = True
     answer = await gateway.send()
@@ -595,7 +668,7 @@ async def test_health_and_metrics(gateway: Gateway) -> None:
     gateway.health.part("broker").not_ready("kafka-7.internal refused")
     ill = await gateway.send(b"", method="GET", path="/api/v1/health", token=None, params={})
     assert ill.status == 503
-    assert ill.json["parts"] == {"gateway": "ready", "broker": "not ready"}
+    assert ill.json["parts"] == {"store": "ready", "broker": "not ready", "gateway": "ready"}
     metrics = await gateway.send(b"", method="GET", path="/api/v1/metrics", token=None, params={})
     assert re.search(r'images_stored_total\{device_id="drone-1"\} [1-9]', metrics.body.decode())
     assert 'http_requests_total{endpoint="/api/v1/frames",method="POST",status="202"}' in metrics.body.decode()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from infra.auth.tokens import DeviceError, DeviceTokens
 from infra.auth.verifier import TokenVerifier
@@ -17,6 +18,7 @@ from infra.database.pool import Database
 from infra.errors import DatabaseUnavailableError
 from infra.health import Health
 from infra.settings import DatabaseSettings, RetrySettings
+from tests.support_roles import role
 
 pytestmark = pytest.mark.integration
 
@@ -152,6 +154,80 @@ async def test_the_last_list_stays_in_force_while_the_database_is_away(server_di
         stop.set()
         await asyncio.wait_for(running, 5)
         await database.close()
+
+
+async def test_a_rotated_password_and_a_missing_table_leave_the_last_list_in_force(
+    migrated_dsn: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The gateway goes on with the tokens it knows, says why in health, and reads on by itself when it may again."""
+    async with role(migrated_dsn, "first") as gateway:
+        database = Database.open(DatabaseSettings(url=SecretStr(gateway.dsn("first"))), tmp_path)
+        health, stop = Health(), asyncio.Event()
+        verifier = TokenVerifier(database, refresh_s=0.05, retry=RetrySettings(first_delay_s=0.05, max_delay_s=0.1))
+        token = await DeviceTokens(database).add("drone-7")
+        running = asyncio.create_task(verifier.run(stop, health.part(verifier.name)))
+        await until(lambda: health.report().ready)
+
+        await gateway.rotate("second")
+        await until(lambda: "tokens cannot be read" in (health.report().parts["tokens"].note or ""))
+        assert verifier.verify(token) is not None
+        assert health.report().ready
+        assert not running.done()
+        assert "first" not in caplog.text
+        assert "second" not in caplog.text
+
+        await gateway.rotate("first")
+        await until(lambda: health.report().parts["tokens"].note is None)
+
+        await gateway.execute("REVOKE SELECT ON device_tokens FROM {role}")
+        await until(lambda: health.report().parts["tokens"].note is not None)
+        assert (verifier.verify(token) is not None, health.report().ready) == (True, True)
+        await gateway.execute("GRANT ALL ON device_tokens TO {role}")
+        await until(lambda: health.report().parts["tokens"].note is None)
+
+        stop.set()
+        await asyncio.wait_for(running, 30)
+        await database.close()
+
+
+async def test_a_gateway_that_starts_with_a_wrong_password_waits_for_the_right_one(
+    migrated_dsn: str, tmp_path: Path
+) -> None:
+    async with role(migrated_dsn, "first") as gateway:
+        database = Database.open(DatabaseSettings(url=SecretStr(gateway.dsn("second"))), tmp_path)
+        health, stop = Health(), asyncio.Event()
+        verifier = TokenVerifier(database, refresh_s=0.05, retry=RetrySettings(first_delay_s=0.05, max_delay_s=0.1))
+        running = asyncio.create_task(verifier.run(stop, health.part(verifier.name)))
+        await until(lambda: "password" in (health.report().parts["tokens"].reason or ""))
+        with pytest.raises(DatabaseUnavailableError):
+            verifier.verify("whd_x_y")
+        await gateway.rotate("second")
+        await until(lambda: health.report().ready)
+        stop.set()
+        await asyncio.wait_for(running, 30)
+        await database.close()
+
+
+async def test_an_unexpected_error_does_not_end_the_verifier(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(TokenVerifier):
+        broken = True
+
+        async def refresh(self) -> None:
+            if self.broken:
+                raise RuntimeError("a bug")
+            await super().refresh()
+
+    health, stop = Health(), asyncio.Event()
+    verifier = Broken(database, refresh_s=0.05, retry=RetrySettings(first_delay_s=0.05, max_delay_s=0.1))
+    running = asyncio.create_task(verifier.run(stop, health.part(verifier.name)))
+    await until(lambda: "a bug" in (health.report().parts["tokens"].reason or ""))
+    verifier.broken = False
+    await until(lambda: health.report().ready)
+    assert [record.exc_info is not None for record in caplog.records if record.levelname == "ERROR"] == [True]
+    stop.set()
+    await asyncio.wait_for(running, 30)
 
 
 async def until(condition: Callable[[], bool]) -> None:

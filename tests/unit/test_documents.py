@@ -22,6 +22,7 @@ from schemas.events import (
     Event,
     FrameCaptured,
     ModelActivated,
+    ProbeSent,
     WorkerAvailability,
 )
 from schemas.topics import load_topics
@@ -116,6 +117,7 @@ SAMPLES: dict[type[Event], Event] = {
             "valid_s": 45,
         }
     ),
+    ProbeSent: ProbeSent.model_validate({"process": "gateway-1-7", "sent_at": "2026-11-20T12:00:02Z"}),
 }
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 
-from infra.errors import StoreUnavailableError
-from infra.health import Health
+from infra.errors import RefusedError, SettingsError, StoreUnavailableError, TopicMismatchError
+from infra.health import Health, HealthPart
 from ingest.gateway.probe import DependencyProbe
+from ingest.gateway.readiness import Readiness
+
+Check = Callable[[], Coroutine[None, None, None]]
 
 
-async def _readiness(answers: list[Callable[[], Awaitable[None]]]) -> list[str | None]:
+async def _readiness(answers: list[Check]) -> list[str | None]:
     """What the health of the part says after each of ``answers``."""
     health, stop = Health(), asyncio.Event()
     seen: list[str | None] = []
@@ -24,8 +27,9 @@ async def _readiness(answers: list[Callable[[], Awaitable[None]]]) -> list[str |
             return
         await rest.pop(0)()
 
-    probe = DependencyProbe("store", check, interval_s=0.001, timeout_s=0.05)
-    await asyncio.wait_for(probe.run(stop, health.part("store")), 5)
+    readiness = Readiness(health.part("store"), idle_s=0.0)
+    probe = DependencyProbe("store", check, readiness, interval_s=0.001, timeout_s=5)
+    await asyncio.wait_for(probe.run(stop, health.part("store")), 20)
     return seen
 
 
@@ -33,18 +37,55 @@ async def _well() -> None:
     return
 
 
-async def _away() -> None:
-    raise StoreUnavailableError("cannot write to /srv/frames: no space left")
+def _raising(error: Exception) -> Check:
+    async def check() -> None:
+        raise error
 
-
-async def _hanging() -> None:
-    await asyncio.sleep(60)
+    return check
 
 
 async def test_a_part_goes_and_comes_back() -> None:
-    assert await _readiness([_well, _away, _well, _hanging]) == [
+    away = _raising(StoreUnavailableError("cannot write to /srv/frames: no space left"))
+    assert await _readiness([_well, away, _well, _raising(TimeoutError())]) == [
         None,
         "STORAGE_UNAVAILABLE",
         None,
         "no answer in time",
     ]
+
+
+async def test_no_error_ends_the_probe() -> None:
+    errors = [TopicMismatchError("gone"), RefusedError("no"), SettingsError("no"), OSError("no"), RuntimeError("a bug")]
+    codes = ["TOPIC_MISMATCH", "REFUSED", "INVALID_SETTING", "UNAVAILABLE", "UNEXPECTED_ERROR"]
+    assert await _readiness([*map(_raising, errors), _well]) == [*codes, None]
+
+
+async def test_a_check_that_hangs_is_not_asked_again_before_it_ended() -> None:
+    health, stop, free = Health(), asyncio.Event(), asyncio.Event()
+    part = health.part("store")
+    calls = 0
+
+    async def check() -> None:
+        nonlocal calls
+        calls += 1
+        await free.wait()
+
+    probe = DependencyProbe("store", check, Readiness(part, idle_s=0.0), interval_s=0.001, timeout_s=0.02)
+    running = asyncio.create_task(probe.run(stop, part))
+    try:
+        await _until(part, "no answer in time")
+        await asyncio.sleep(0.1)
+        assert calls == 1
+        free.set()
+        await _until(part, None)
+    finally:
+        stop.set()
+        await asyncio.wait_for(running, 20)
+
+
+async def _until(part: HealthPart, reason: str | None) -> None:
+    for _ in range(2_000):
+        if part.reason == reason:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{part.reason} after 20 s")
