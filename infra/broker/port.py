@@ -159,15 +159,34 @@ class Consumer(Protocol):
         """Leave the group at once, without committing; may be called twice."""
 
 
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as it is now. ``incarnation`` is another one after the topic was deleted and made again ("": unknown)."""
+
+    partitions: int
+    incarnation: str
+
+
 class Reader(Protocol):
-    """Reads partitions at any offset, without a group: for tails, resumes, and looking."""
+    """Reads partitions at any offset, without a group: for tails, resumes, and looking.
+
+    Every call raises TopicMismatchError when the topic is missing or has another partition count than declared.
+    """
+
+    async def state(self, topic: str) -> TopicState:
+        """How many partitions ``topic`` has and which incarnation it is; answered also when leaders are away."""
+        ...
 
     async def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
         """Per partition the first offset there is and the one the next committed record will have."""
         ...
 
     async def read(self, source: TopicPartition, offset: int, *, max_records: int, timeout_s: float) -> list[InRecord]:
-        """Up to ``max_records`` committed records from ``offset`` on; waits for a first one at most ``timeout_s``."""
+        """Up to ``max_records`` committed records from ``offset`` on; waits for a first one at most ``timeout_s``.
+
+        Raises TopicMismatchError when the partition ends before ``offset`` and stays so for some seconds: the topic was
+        made again, or was cut off. Begin anew from its ``bounds``.
+        """
         ...
 
     async def close(self) -> None:
@@ -176,13 +195,17 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TopicDifference:
-    """One way in which a topic differs from its declaration; ``fixable``: apply can mend it losing no data."""
+    """One way in which a topic, or a setting of the cluster that touches it, differs from what is declared.
+
+    ``fixable``: apply can mend it losing no data. ``advice``: what to do about it; apply cannot, and does not mind.
+    """
 
     topic: str
     what: str
     declared: str
     found: str
     fixable: bool
+    advice: str | None = None
 
 
 class Admin(Protocol):
@@ -193,7 +216,11 @@ class Admin(Protocol):
         ...
 
     async def apply(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
-        """Create and alter topics as declared; return what was mended. Raises TopicMismatchError for the rest."""
+        """Create, alter and grow topics as declared; return what was mended.
+
+        Raises TopicMismatchError, and changes nothing at all, when anything cannot be mended without losing order or
+        data. The topics of a group with ``grown_from`` are grown together, once no consumer group lags on them.
+        """
         ...
 
     async def group_lag(self, group: str, topics: Collection[str]) -> Mapping[TopicPartition, int]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
+from infra.broker.embedded.sql import OFFSET_BITS
 from infra.broker.open import open_broker
 from infra.broker.port import Broker, Consumer, GroupSpec, InRecord, OutRecord, Progress, Reader, TopicPartition
 from infra.settings import BrokerSettings
@@ -22,6 +26,18 @@ from schemas.topics import TopicSpec
 MEMBER = Path(__file__).with_name("broker_member.py")
 PATIENCE_S = 30.0
 """How long a test waits for what must happen; it takes far less where the machine is idle."""
+
+
+async def until(true: Callable[[], Awaitable[bool]], otherwise: str) -> None:
+    """Return when it is so; fail with ``otherwise`` when it does not come to be."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not await true():
+        assert time.monotonic() < deadline, otherwise
+        await asyncio.sleep(0.05)
+
+
+async def _absent(admin: AIOKafkaAdminClient, topic: str) -> bool:
+    return topic not in await admin.list_topics()
 
 
 class BrokerWorld:
@@ -74,6 +90,42 @@ class BrokerWorld:
         await admin.apply(topics)
         await admin.close()
         return broker
+
+    async def remove(self, topic: TopicSpec) -> None:
+        """Delete the topic, as an operator's own tool would; returns when it is gone."""
+        if self.kind == "kafka":
+            admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap_servers)
+            await admin.start()
+            await admin.delete_topics([topic.name])
+            await until(lambda: _absent(admin, topic.name), f"{topic.name} is still there")
+            await admin.close()
+        else:
+            with self._file() as file:
+                file.execute(
+                    "DELETE FROM records WHERE id >> ? IN (SELECT slot FROM partitions WHERE topic = ?)",
+                    (OFFSET_BITS, topic.name),
+                )
+                file.execute("DELETE FROM partitions WHERE topic = ?", (topic.name,))
+                file.execute("DELETE FROM topics WHERE name = ?", (topic.name,))
+
+    async def grow(self, topic: TopicSpec, partitions: int) -> None:
+        """Add partitions behind everybody's back, as somebody else's tool would."""
+        if self.kind == "kafka":
+            admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap_servers)
+            await admin.start()
+            await admin.create_partitions({topic.name: NewPartitions(partitions)})
+            await admin.close()
+        else:
+            with self._file() as file:
+                new = [(topic.name, number) for number in range(topic.partitions, partitions)]
+                file.executemany("INSERT INTO partitions (topic, partition) VALUES (?, ?)", new)
+                file.execute("UPDATE groups SET generation = generation + 1")
+
+    @contextmanager
+    def _file(self) -> Iterator[sqlite3.Connection]:
+        """The embedded broker's file, in a write transaction."""
+        with closing(sqlite3.connect(self.data_dir / "broker.sqlite", timeout=PATIENCE_S)) as file, file:
+            yield file
 
     async def join(self, broker: Broker, spec: GroupSpec) -> Consumer:
         """A consumer, closed after the test if the test does not do that itself."""

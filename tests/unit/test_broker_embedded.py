@@ -193,7 +193,7 @@ async def test_what_is_closed_says_so(make_broker: MakeBroker) -> None:
 
 
 async def test_a_writer_does_not_run_what_was_cancelled_and_survives_errors(path: Path) -> None:
-    writer = Writer(path, lambda: None)
+    writer = Writer(path, lambda: None, {})
     started, ran = asyncio.Event(), []
     loop = asyncio.get_running_loop()
 

@@ -30,7 +30,7 @@ class EmbeddedBroker(Broker):
 
     def __init__(self, path: Path, topics: Mapping[str, TopicSpec]) -> None:
         self._path = path
-        self._topics = tuple(topics.values())
+        self._topics = topics
         self._store: Store | None = None
         self._amiss: list[TopicDifference] = []
         self._opening = asyncio.Lock()
@@ -44,7 +44,7 @@ class EmbeddedBroker(Broker):
         store = await self._in_line()
         topics = await store.read(catalog.load)
         for name in spec.topics:
-            catalog.find(topics, name)
+            catalog.find(topics, name, store.declared)
         return EmbeddedConsumer(store, spec)
 
     async def reader(self) -> Reader:
@@ -69,7 +69,7 @@ class EmbeddedBroker(Broker):
     async def _open(self) -> Store:
         async with self._opening:
             if self._store is None:
-                store = Store(self._path)
+                store = Store(self._path, self._topics)
                 try:
                     self._amiss = await store.writer.run(self._mend)
                 except BaseException:
@@ -79,5 +79,5 @@ class EmbeddedBroker(Broker):
             return self._store
 
     def _mend(self, transaction: Transaction) -> list[TopicDifference]:
-        found = catalog.mend(transaction.connection, self._topics)
+        found = catalog.mend(transaction.connection, self._topics.values())
         return [difference for difference in found if not difference.fixable]

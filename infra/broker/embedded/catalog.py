@@ -6,7 +6,8 @@ import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from infra.broker.port import TopicDifference
+from infra.broker.partitioning import check_count
+from infra.broker.port import TopicDifference, TopicState
 from infra.errors import TopicMismatchError
 from schemas.topics import TopicSpec
 
@@ -33,15 +34,27 @@ def load(connection: sqlite3.Connection) -> dict[str, Topic]:
     return {row[0]: Topic(row[0], tuple(slots[row[0]]), *row[1:]) for row in rows}
 
 
-def find(topics: Mapping[str, Topic], name: str) -> Topic:
-    """The topic called ``name``; raises TopicMismatchError when there is none."""
+def find(topics: Mapping[str, Topic], name: str, declared: Mapping[str, TopicSpec]) -> Topic:
+    """The topic called ``name``; raises TopicMismatchError when there is none, or with other partitions than declared.
+
+    Another process, started with another topics.yaml, may have changed the file meanwhile.
+    """
     topic = topics.get(name)
     if topic is None:
         raise TopicMismatchError(
             f"topic {name!r} does not exist on the embedded broker, it has {sorted(topics)}; declare it in topics.yaml "
             "and run `windhover topics apply`"
         )
+    check_count(declared, name, len(topic.slots), "the embedded broker")
     return topic
+
+
+def state(connection: sqlite3.Connection, name: str, declared: Mapping[str, TopicSpec]) -> TopicState:
+    """How many partitions the topic has, and which incarnation of it this is. Raises TopicMismatchError."""
+    slots = find(load(connection), name, declared).slots
+    # Slots are never given out twice in one file, and each file has a number of its own.
+    (file,) = connection.execute("PRAGMA application_id").fetchone()
+    return TopicState(len(slots), f"{file & 0xFFFFFFFF:08x}-{slots[0]:x}")
 
 
 def compare(topics: Mapping[str, Topic], specs: Collection[TopicSpec]) -> list[TopicDifference]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import sqlite3
 import time
 from pathlib import Path
@@ -98,6 +99,8 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
     if found == 0:
         for statement in SCHEMA:
             connection.execute(statement)
+        # Tells this file from one that is made later under its name.
+        connection.execute(f"PRAGMA application_id = {secrets.randbits(31)}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
     if found not in (0, SCHEMA_VERSION):

@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from infra.broker.embedded import groups, log
+from infra.broker.embedded import catalog, groups, log
 from infra.broker.embedded.groups import Membership, View
 from infra.broker.embedded.log import Got, Want
 from infra.broker.embedded.store import Store, size_of
 from infra.broker.embedded.watcher import Ends
 from infra.broker.port import GroupSpec, InRecord, Loss, OutRecord, Progress, TopicPartition
-from infra.errors import BrokerUnavailableError, PartitionLostError
+from infra.errors import BrokerUnavailableError, PartitionLostError, TransientError
 
 _BEATS_PER_SESSION = 4
 _UNKNOWN = -1
@@ -127,7 +127,7 @@ class EmbeddedConsumer:
                         await self._store.writer.run(partial(groups.beat, me=self._me))
                     # Joins where that is needed, and takes note of what is owned now.
                     await self._fetch(0, _is_chosen)
-            except BrokerUnavailableError as error:
+            except TransientError as error:
                 _log.warning("no heartbeat for group %s: %s", self._me.spec.group, error)
             # Joining, which a poll may have done meanwhile, counts as the first beat.
             due = True
@@ -160,6 +160,11 @@ class EmbeddedConsumer:
     ) -> tuple[View | None, Got]:
         """In a reader's thread, changing nothing: what is owned, if that is news, and the next records of it."""
         view = groups.look(connection, self._me, self._generation)
+        if view is not None:
+            # Whoever adds partitions gives each group a new generation. This raises until the counts agree.
+            topics_now = catalog.load(connection)
+            for name in self._me.spec.topics:
+                catalog.find(topics_now, name, self._store.declared)
         places = self._places if view is None else _merge(self._places, view)
         wants = [
             Want(source, place.slot, place.offset, place.epoch) for source, place in places.items() if chosen(source)

@@ -150,7 +150,7 @@ def _ranges(transaction: Transaction, members: Sequence[tuple[str, list[str]]]) 
     wanted: dict[int, str] = {}
     for name in sorted(set(chain.from_iterable(topics for _, topics in members))):
         subscribers = [member for member, topics in members if name in topics]
-        slots = transaction.topic(name).slots
+        slots = transaction.slots(name)
         share, larger = divmod(len(slots), len(subscribers))
         counts = (share + (index < larger) for index in range(len(subscribers)))
         order = chain.from_iterable([member] * count for member, count in zip(subscribers, counts, strict=True))

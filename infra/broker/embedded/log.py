@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -17,6 +17,7 @@ from infra.broker.port import InRecord, OutRecord, TopicPartition
 from infra.broker.sizes import record_bytes
 from infra.errors import RecordTooLargeError
 from schemas.cloudevents import Headers
+from schemas.topics import TopicSpec
 
 MAX_READ_BYTES = 32 * 1024 * 1024
 """One read stops after the record that passes this, so that a large ``max_records`` cannot fill the memory."""
@@ -29,15 +30,27 @@ class Transaction:
     """A write transaction under way. Rows and partition ends are gathered, and written together by ``flush``."""
 
     connection: sqlite3.Connection
+    declared: Mapping[str, TopicSpec] = field(default_factory=dict)
     _topics: dict[str, Topic] = field(default_factory=dict)
     _ends: dict[int, int] = field(default_factory=dict)
     _rows: list[_Row] = field(default_factory=list)
 
     def topic(self, name: str) -> Topic:
         """The topic called ``name``; raises TopicMismatchError."""
+        return catalog.find(self._loaded(name), name, self.declared)
+
+    def slots(self, name: str) -> tuple[int, ...]:
+        """The slots of the topic, also where it has other partitions than this process has been told of."""
+        return catalog.find(self._loaded(name), name, {}).slots
+
+    def forget_topics(self) -> None:
+        """Load the topics again when next asked: they were changed in this transaction."""
+        self._topics = {}
+
+    def _loaded(self, name: str) -> Mapping[str, Topic]:
         if name not in self._topics:
             self._topics = catalog.load(self.connection)
-        return catalog.find(self._topics, name)
+        return self._topics
 
     def end(self, slot: int) -> int:
         """The offset the next record of ``slot`` will have."""
@@ -166,9 +179,11 @@ def load_ends(connection: sqlite3.Connection) -> dict[int, int]:
     return dict(connection.execute("SELECT slot, next_offset FROM partitions").fetchall())
 
 
-def bounds(connection: sqlite3.Connection, name: str) -> dict[int, tuple[int, int]]:
+def bounds(
+    connection: sqlite3.Connection, name: str, declared: Mapping[str, TopicSpec] | None = None
+) -> dict[int, tuple[int, int]]:
     """Per partition of the topic the first offset there is and the next one. Raises TopicMismatchError."""
-    catalog.find(catalog.load(connection), name)
+    catalog.find(catalog.load(connection), name, declared or {})
     rows = connection.execute(
         "SELECT partition, first_offset, next_offset FROM partitions WHERE topic = ? ORDER BY partition", (name,)
     )
@@ -179,7 +194,7 @@ def lag(connection: sqlite3.Connection, group: str, topics: Collection[str]) -> 
     """Records of ``topics`` that ``group`` has not committed yet, per partition. Raises TopicMismatchError."""
     known = catalog.load(connection)
     for name in topics:
-        catalog.find(known, name)
+        catalog.find(known, name, {})
     rows = connection.execute(
         "SELECT topic, partition, p.next_offset - max(first_offset, coalesce(c.next_offset, 0)) FROM partitions p "
         "LEFT JOIN cursors c ON c.slot = p.slot AND c.group_name = ?",

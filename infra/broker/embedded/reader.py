@@ -11,8 +11,9 @@ from infra.broker.embedded import catalog, log
 from infra.broker.embedded.log import Want
 from infra.broker.embedded.store import Store
 from infra.broker.embedded.watcher import Ends
-from infra.broker.port import InRecord, TopicPartition
+from infra.broker.port import InRecord, TopicPartition, TopicState
 from infra.errors import TopicMismatchError
+from schemas.topics import TopicSpec
 
 
 class EmbeddedReader:
@@ -21,13 +22,17 @@ class EmbeddedReader:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    async def state(self, topic: str) -> TopicState:
+        """See the port."""
+        return await self._store.read(partial(catalog.state, name=topic, declared=self._store.declared))
+
     async def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
-        """See the port. Raises TopicMismatchError for an unknown topic."""
-        return await self._store.read(partial(log.bounds, name=topic))
+        """See the port."""
+        return await self._store.read(partial(log.bounds, name=topic, declared=self._store.declared))
 
     async def read(self, source: TopicPartition, offset: int, *, max_records: int, timeout_s: float) -> list[InRecord]:
-        """See the port. Raises TopicMismatchError for an unknown topic or partition."""
-        slot = await self._store.read(partial(_slot, source=source))
+        """See the port. Raises TopicMismatchError for an unknown partition too."""
+        slot = await self._store.read(partial(_slot, source=source, offset=offset, declared=self._store.declared))
         deadline = asyncio.get_running_loop().time() + timeout_s
 
         def has_more(ends: Ends) -> bool:
@@ -46,8 +51,17 @@ class EmbeddedReader:
         """See the port; a reader holds nothing of its own."""
 
 
-def _slot(connection: sqlite3.Connection, source: TopicPartition) -> int:
-    slots = catalog.find(catalog.load(connection), source.topic).slots
+def _slot(
+    connection: sqlite3.Connection, source: TopicPartition, offset: int, declared: Mapping[str, TopicSpec]
+) -> int:
+    slots = catalog.find(catalog.load(connection), source.topic, declared).slots
     if not 0 <= source.partition < len(slots):
         raise TopicMismatchError(f"topic {source.topic} has partitions 0 to {len(slots) - 1}, not {source.partition}")
-    return slots[source.partition]
+    slot = slots[source.partition]
+    end = log.load_ends(connection)[slot]
+    if offset > end:
+        raise TopicMismatchError(
+            f"{source.topic}/{source.partition} ends at offset {end}, before the next one to read ({offset}): the "
+            "topic was deleted and made again; begin anew from its bounds"
+        )
+    return slot

@@ -22,7 +22,7 @@ SCHEMA = (
     """,
     """
     CREATE TABLE partitions (
-        slot INTEGER PRIMARY KEY,
+        slot INTEGER PRIMARY KEY AUTOINCREMENT, -- never given out twice
         topic TEXT NOT NULL REFERENCES topics (name),
         partition INTEGER NOT NULL,
         first_offset INTEGER NOT NULL DEFAULT 0,

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from infra.broker.embedded.watcher import Watcher
 from infra.broker.embedded.writer import Writer
 from infra.broker.port import OutRecord
 from infra.errors import BrokerUnavailableError
+from schemas.topics import TopicSpec
 
 T = TypeVar("T")
 
@@ -25,10 +26,11 @@ _READ_THREADS = 2
 class Store:
     """The file, as seen by one process. Nothing of SQLite ever runs on the event loop."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, declared: Mapping[str, TopicSpec]) -> None:
         self.path = path
+        self.declared = declared
         self.watcher = Watcher(path)
-        self.writer = Writer(path, self.watcher.poke)
+        self.writer = Writer(path, self.watcher.poke, declared)
         self._readers = ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="embedded-broker-reader")
         self._mine = threading.local()
         self._connections: list[sqlite3.Connection] = []

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -18,6 +18,7 @@ from infra.broker.embedded.cleaning import clean
 from infra.broker.embedded.connection import begin_write, is_busy, open_writer, unavailable
 from infra.broker.embedded.log import Transaction
 from infra.errors import BrokerUnavailableError
+from schemas.topics import TopicSpec
 
 T = TypeVar("T")
 
@@ -80,8 +81,9 @@ def _finish_all(jobs: list[_AnyJob], failure: BrokerUnavailableError | None) -> 
 class Writer:
     """Runs work in write transactions. Work raises errors of its own before it writes anything, or not at all."""
 
-    def __init__(self, path: Path, committed: Callable[[], None]) -> None:
+    def __init__(self, path: Path, committed: Callable[[], None], declared: Mapping[str, TopicSpec]) -> None:
         self._path = path
+        self._declared = declared
         self._committed = committed
         self._jobs: deque[_AnyJob] = deque()
         self._wake = threading.Condition()
@@ -162,7 +164,7 @@ class Writer:
             if self._connection is None:
                 self._connection = open_writer(self._path)
             begin_write(self._connection)
-            transaction = Transaction(self._connection)
+            transaction = Transaction(self._connection, self._declared)
             work(transaction)
             transaction.flush()
             self._connection.execute("COMMIT")

@@ -13,10 +13,13 @@ from aiokafka.structs import ConsumerRecord
 from infra.broker.kafka.consumer import to_record
 from infra.broker.kafka.link import FAULTS, Link
 from infra.broker.kafka.offsets import Offsets
-from infra.broker.port import InRecord, TopicPartition
+from infra.broker.kafka.topic_state import topic_state
+from infra.broker.port import InRecord, TopicPartition, TopicState
 from infra.errors import BrokerUnavailableError, TopicMismatchError
 
 _STEP_S = 0.25
+# A leader that has just taken over may tell an end that is a little too low, for a moment.
+_BEYOND_END_S = 5.0
 
 
 class KafkaReader:
@@ -28,19 +31,25 @@ class KafkaReader:
         self._consumer: AIOKafkaConsumer | None = None
         self._source: KafkaPartition | None = None
         self._turn = asyncio.Lock()
+        # The partition that was found to end before the offset to read, and since when.
+        self._beyond_end: tuple[TopicPartition, float] | None = None
 
     async def connect(self) -> None:
         """Connect now. Raises BrokerUnavailableError or SettingsError."""
         await self._link.ask("connecting a reader", self._offsets.admin)
 
+    async def state(self, topic: str) -> TopicState:
+        """See the port."""
+        return await topic_state(self._link, self._offsets, topic)
+
     async def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
-        """See the port. Raises TopicMismatchError for an unknown topic."""
-        count = (await self._offsets.partition_counts([topic]))[topic]
+        """See the port."""
+        count = (await self.state(topic)).partitions
         found = await self._offsets.bounds([TopicPartition(topic, number) for number in range(count)])
         return {source.partition: bounds for source, bounds in found.items()}
 
     async def read(self, source: TopicPartition, offset: int, *, max_records: int, timeout_s: float) -> list[InRecord]:
-        """See the port. Raises TopicMismatchError for an unknown topic or partition.
+        """See the port. Raises TopicMismatchError for an unknown partition too.
 
         Only the wait for a record that is not there yet is bounded by ``timeout_s``: an empty answer means that no
         committed record stood at ``offset`` or behind it when the call was made. (Offsets alone do not tell: the marks
@@ -70,6 +79,7 @@ class KafkaReader:
         if records:
             return records
         first, end = (await self._offsets.bounds([source]))[source]
+        self._refuse_beyond(source, offset, end)
         if offset < first:
             offset = first
             consumer.seek(at, offset)
@@ -86,6 +96,20 @@ class KafkaReader:
             wait_s = _STEP_S if present else min(_STEP_S, deadline - clock())
             records = await self._step(consumer, at, offset, max_records, wait_s)
         return records
+
+    def _refuse_beyond(self, source: TopicPartition, offset: int, end: int) -> None:
+        """Raise TopicMismatchError when ``source`` has ended before ``offset`` for some seconds."""
+        if offset <= end:
+            self._beyond_end = None
+            return
+        now = asyncio.get_running_loop().time()
+        if self._beyond_end is None or self._beyond_end[0] != source:
+            self._beyond_end = source, now
+        elif now - self._beyond_end[1] > _BEYOND_END_S:
+            raise TopicMismatchError(
+                f"{self._link.where}: {source.topic}/{source.partition} ends at offset {end}, before the next one to "
+                f"read ({offset}): the topic was deleted and made again, or lost its end; begin anew from its bounds"
+            )
 
     async def _step(
         self, consumer: AIOKafkaConsumer, at: KafkaPartition, offset: int, max_records: int, wait_s: float
@@ -119,7 +143,7 @@ class KafkaReader:
         return self._consumer, at
 
     async def _check(self, source: TopicPartition) -> None:
-        count = (await self._offsets.partition_counts([source.topic]))[source.topic]
+        count = (await self.state(source.topic)).partitions
         if not 0 <= source.partition < count:
             raise TopicMismatchError(f"topic {source.topic} has partitions 0 to {count - 1}, not {source.partition}")
 
