@@ -1,4 +1,4 @@
-"""What every tier of the tests shares: one real Kafka broker for the whole run, and a place for workers to work in."""
+"""What every tier of the tests shares: real Kafka brokers for the whole run, and a place for workers to work in."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.deploy.kafka import KafkaServer
-from tests.support_kafka import require_kafka_tools
+from infra.deploy.kafka import KafkaCluster, KafkaServer, Security
+from tests.support_kafka import SECURED_USERS, require_kafka_tools
 from tests.support_worker import WorkerWorld
 
 
@@ -17,6 +17,26 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServ
     """A running broker."""
     require_kafka_tools()
     with KafkaServer(tmp_path_factory.mktemp("kafka")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """Three running nodes of one cluster; a test that kills or freezes one starts it again before it ends."""
+    require_kafka_tools()
+    cluster = KafkaCluster(tmp_path_factory.mktemp("kafka-cluster"))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.kill()  # nodes that end in order wait for each other, which takes seconds
+
+
+@pytest.fixture(scope="session")
+def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    """A running broker with TLS, SCRAM (the users of ``SECURED_USERS``) and access lists."""
+    require_kafka_tools("openssl")
+    with KafkaServer(tmp_path_factory.mktemp("kafka-secured"), security=Security(SECURED_USERS)) as server:
         yield server
 
 

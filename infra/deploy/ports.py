@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import socket
+
+# Below the ports that systems give to outgoing connections (Linux from 32,768): while a server is down for a restart,
+# no client of the same machine is given its port.
+_RANGE = range(20_000, 32_000)
+_TRIES = 1_000
 
 
 def free_ports(count: int) -> list[int]:
-    """``count`` different TCP ports on 127.0.0.1 that nobody listens on just now."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Choose ``count`` different TCP ports on 127.0.0.1 that nobody listens on now."""
+    sockets: list[socket.socket] = []
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
+        while len(sockets) < count:
+            sockets.append(_bound())
         return [each.getsockname()[1] for each in sockets]
     finally:
         for each in sockets:
@@ -18,5 +24,17 @@ def free_ports(count: int) -> list[int]:
 
 
 def free_port() -> int:
-    """One of :func:`free_ports`."""
+    """Choose one port, as :func:`free_ports` does."""
     return free_ports(1)[0]
+
+
+def _bound() -> socket.socket:
+    for _ in range(_TRIES):
+        candidate = socket.socket()
+        try:
+            candidate.bind(("127.0.0.1", random.choice(_RANGE)))  # noqa: S311 (a port is no secret)
+        except OSError:
+            candidate.close()
+        else:
+            return candidate
+    raise OSError(f"no free TCP port on 127.0.0.1 among {_RANGE.start} to {_RANGE.stop - 1}; end what occupies them")

@@ -1,48 +1,54 @@
-"""Runs one Apache Kafka node (KRaft) as a process of this machine: format once, start, stop, kill, restart."""
+"""Runs one Apache Kafka node (KRaft) as a process of this machine: format once, start, stop, kill, freeze, restart."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import socket
-import struct
 import subprocess
 import time
-import uuid
-from base64 import urlsafe_b64encode
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from infra.deploy.kafka.config import LOGGING, PROPERTIES, client_port, write_config
+from infra.deploy.kafka.config import LOGGING, PROPERTIES, client_address, format_options, write_configs
 from infra.deploy.kafka.errors import KafkaServerError
 from infra.deploy.kafka.jars import ensure_jars, java
+from infra.deploy.kafka.probing import serves
+from infra.deploy.kafka.security import SCRAM, Security
 
-_HEAP = "-Xmx512m"
 # The C1 compiler and the serial collector start fastest and take the least of a small machine.
-_JVM = (_HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Djava.awt.headless=true")
-_API_VERSIONS_KEY = 18
+_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Djava.awt.headless=true")
+_TOOL_TIMEOUT_S = 120
 _TAIL_LINES = 8
 
 
 class KafkaServer:
     """One broker whose files all lie in ``home``; a second start on the same home keeps data and ports.
 
-    ``cache`` is the folder of the broker's jars (see :func:`infra.deploy.kafka.jars.ensure_jars`). As a context manager
-    it starts and stops. The process outlives this object unless ``stop`` or ``kill`` is called, so that the command
-    line can start a broker in one call and stop it in another.
+    ``cache`` is the folder of the broker's jars (see :func:`infra.deploy.kafka.jars.ensure_jars`). With ``security`` it
+    has further listeners, for tests; it counts at the first start only. As a context manager it starts and stops. The
+    process outlives this object unless ``stop`` or ``kill`` is called, so that the command line can start a broker in
+    one call and stop it in another.
     """
 
-    def __init__(self, home: Path, cache: Path | None = None) -> None:
+    def __init__(
+        self, home: Path, cache: Path | None = None, *, security: Security | None = None, heap_mb: int = 512
+    ) -> None:
         self.home = home
+        self.security = security
         self._cache = cache
+        self._heap_mb = heap_mb
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
     def bootstrap_servers(self) -> str:
         """``host:port`` for clients. Raises KafkaServerError before the first start."""
-        return f"127.0.0.1:{client_port(self.home)}"
+        return client_address(self.home)
+
+    def address(self, listener: str) -> str:
+        """``host:port`` of ``listener`` (SASL_PLAINTEXT, SSL, SASL_SSL or MTLS); for a server with security."""
+        return client_address(self.home, listener)
 
     @property
     def pid(self) -> int | None:
@@ -56,7 +62,7 @@ class KafkaServer:
     def answers(self) -> bool:
         """Whether the broker serves requests now."""
         try:
-            return _serves(client_port(self.home))
+            return serves(client_address(self.home))
         except KafkaServerError:
             return False
 
@@ -65,17 +71,37 @@ class KafkaServer:
 
         Does nothing when it runs already. Raises KafkaServerError, with the end of the log, when it does not come up.
         """
-        if self.pid is None:
-            self._launch()
+        self.launch()
+        self.wait_until_answers(timeout_s)
+
+    def launch(self) -> None:
+        """Format the storage on first use and start the process; it does not answer yet. Nothing when it runs."""
+        if self.pid is not None:
+            return
+        runtime, jars = java(), ensure_jars(self._cache)
+        write_configs([self.home], self.security)
+        self._format()
+        with self._log.open("ab") as log:
+            self._child = subprocess.Popen(  # noqa: S603 (a fixed command)
+                [*self._command(runtime, jars, "kafka.Kafka"), str(self._properties)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # an interrupt from the keyboard is for us, not for the broker
+            )
+        (self.home / "kafka.pid").write_text(str(self._child.pid), encoding="ascii")
+
+    def wait_until_answers(self, timeout_s: float = 60.0) -> None:
+        """Return when requests are served. Kills the process and raises KafkaServerError when that takes too long."""
         deadline = time.monotonic() + timeout_s
         while not self.answers():
             if self.pid is None:
-                raise KafkaServerError(f"Kafka ended while starting; the end of {self._log}: {self._log_tail()}")
+                raise KafkaServerError(f"Kafka ended while starting; the end of {self._log}: {self.log_tail()}")
             if time.monotonic() > deadline:
                 self.kill()
                 raise KafkaServerError(
                     f"Kafka did not answer within {timeout_s:g} s and was killed; "
-                    f"the end of {self._log}: {self._log_tail()}"
+                    f"the end of {self._log}: {self.log_tail()}"
                 )
             time.sleep(0.05)
 
@@ -84,8 +110,8 @@ class KafkaServer:
         pid = self.pid
         if pid is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+        for how in (signal.SIGTERM, signal.SIGCONT):  # a frozen process ends only when it goes on
+            self._signal(pid, how)
         if not self._wait_gone(timeout_s):
             self.kill()
 
@@ -94,12 +120,34 @@ class KafkaServer:
         pid = self.pid
         if pid is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        self._signal(pid, signal.SIGKILL)
         if not self._wait_gone(10.0):
             raise KafkaServerError(
                 f"Kafka (process {pid}) did not end although it was killed; look at the system's log"
             )
+
+    def freeze(self) -> None:
+        """Stop the process where it is (SIGSTOP): connections stay open and nothing is answered."""
+        self._signal(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen process go on (SIGCONT)."""
+        self._signal(self.pid, signal.SIGCONT)
+
+    def set_password(self, user: str, password: str) -> None:
+        """Change the password of a SCRAM user, or add the user, while the broker runs."""
+        target = ("--bootstrap-server", self.bootstrap_servers, "--entity-type", "users", "--entity-name", user)
+        for mechanism in SCRAM:  # Kafka takes one change of a user at a time
+            change = ("--alter", "--add-config", f"{mechanism}=[password={password}]")
+            self._tool("kafka.admin.ConfigCommand", *target, *change)
+
+    def log_tail(self) -> str:
+        """The last lines of the broker's log, for an error text."""
+        try:
+            lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        except OSError as error:
+            return f"(no log: {error.strerror})"
+        return " | ".join(lines[-_TAIL_LINES:])
 
     def __enter__(self) -> Self:
         self.start()
@@ -114,36 +162,24 @@ class KafkaServer:
     def _log(self) -> Path:
         return self.home / "kafka.log"
 
-    def _launch(self) -> None:
-        """Start the Java process; its output goes to ``kafka.log`` and its id to ``kafka.pid``."""
-        runtime, jars = java(), ensure_jars(self._cache)
-        write_config(self.home)
-        self._format(runtime, jars)
-        with self._log.open("ab") as log:
-            self._child = subprocess.Popen(  # noqa: S603 (a fixed command)
-                [*self._command(runtime, jars, "kafka.Kafka"), str(self._properties)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # an interrupt from the keyboard is for us, not for the broker
-            )
-        (self.home / "kafka.pid").write_text(str(self._child.pid), encoding="ascii")
-
-    def _format(self, runtime: str, jars: Path) -> None:
+    def _format(self) -> None:
         """Write the cluster's identity into an empty data folder, as KRaft wants before the first start."""
         if (self.home / "data" / "meta.properties").exists():
             return
-        identity = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode().replace("-", "A")
-        command = [
-            *self._command(runtime, jars, "kafka.tools.StorageTool"),
-            *("format", "--standalone", "--cluster-id", identity, "--config", str(self._properties)),
-        ]
+        options = format_options(self.home)
+        if self.security is not None:
+            options += self.security.format_options()
+        self._tool("kafka.tools.StorageTool", "format", "--config", str(self._properties), *options)
+
+    def _tool(self, main: str, *arguments: str) -> None:
+        """Run one of Kafka's own commands to its end. Raises KafkaServerError when it fails."""
+        command = [*self._command(java(), ensure_jars(self._cache), main), *arguments]
         done = subprocess.run(  # noqa: S603 (a fixed command)
-            command, capture_output=True, text=True, timeout=60, check=False
+            command, capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S, check=False
         )
         if done.returncode != 0:
             tail = " | ".join((done.stdout + done.stderr).strip().splitlines()[-4:])
-            raise KafkaServerError(f"{self.home}: the storage could not be formatted: {tail}")
+            raise KafkaServerError(f"{self.home}: {main} failed: {tail}")
 
     @property
     def _properties(self) -> Path:
@@ -151,7 +187,7 @@ class KafkaServer:
 
     def _command(self, runtime: str, jars: Path, main: str) -> list[str]:
         logging = f"-Dlog4j2.configurationFile={(self.home / LOGGING).resolve()}"
-        return [runtime, *_JVM, logging, "-cp", f"{jars.resolve()}/*", main]
+        return [runtime, f"-Xmx{self._heap_mb}m", *_JVM, logging, "-cp", f"{jars.resolve()}/*", main]
 
     def _is_ours(self, pid: int) -> bool:
         """Whether ``pid`` is this home's broker: process ids are reused, so the command line decides."""
@@ -173,25 +209,8 @@ class KafkaServer:
             time.sleep(0.05)
         return True
 
-    def _log_tail(self) -> str:
-        try:
-            lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        except OSError as error:
-            return f"(no log: {error.strerror})"
-        return " | ".join(lines[-_TAIL_LINES:])
-
-
-def _serves(port: int) -> bool:
-    """Whether a broker on ``port`` answers an ApiVersions request, the first of Kafka's protocol."""
-    client = b"windhover"
-    body = struct.pack(">hhih", _API_VERSIONS_KEY, 0, 1, len(client)) + client
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1.0) as link:
-            link.sendall(struct.pack(">i", len(body)) + body)
-            reply = link.recv(10)
-    except OSError:
-        return False
-    if len(reply) < 10:
-        return False
-    _, correlation, error_code = struct.unpack(">iih", reply)
-    return bool(correlation == 1 and error_code == 0)
+    @staticmethod
+    def _signal(pid: int | None, how: signal.Signals) -> None:
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, how)

@@ -1,0 +1,76 @@
+"""Certificates for tests: an authority that is made, used and thrown away with its folder; by the program openssl."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.deploy.kafka.errors import KafkaServerError
+
+BROKER_HOST = "localhost"
+"""The only host name that brokers' certificates are made out to."""
+_CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+_DAYS = ("-days", "2")
+_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """The files of one certificate."""
+
+    authority: Path
+    """The certificate of who signed it (PEM)."""
+    certificate: Path
+    key: Path
+    store: Path
+    """Key and certificate in one file (PEM), as Kafka takes them."""
+
+
+class Certificates:
+    """An authority in ``folder`` and what it signs; the files stay, so a restarted broker keeps its certificate."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def authority(self) -> Path:
+        """The certificate to trust (PEM); made when first asked for."""
+        path = self.folder / "authority.pem"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            subject = ("-subj", "/CN=Windhover throw-away authority")
+            self._openssl("req", "-x509", *_CURVE, *_DAYS, *subject, "-keyout", "authority.key", "-out", path.name)
+        return path
+
+    def broker(self) -> KeyPair:
+        """The pair brokers show, made out to :data:`BROKER_HOST`."""
+        return self._pair("broker", BROKER_HOST, f"subjectAltName=DNS:{BROKER_HOST}")
+
+    def client(self, name: str) -> KeyPair:
+        """The pair of the client ``name``, who is the user of that name to the broker."""
+        return self._pair(f"client-{name}", name, "extendedKeyUsage=clientAuth")
+
+    def _pair(self, stem: str, common_name: str, extension: str) -> KeyPair:
+        pair = KeyPair(self.authority, *(self.folder / f"{stem}.{kind}" for kind in ("pem", "key", "store")))
+        if pair.store.exists():
+            return pair
+        request, extensions = f"{stem}.request", self.folder / f"{stem}.extensions"
+        extensions.write_text(f"{extension}\n", encoding="ascii")
+        self._openssl("req", *_CURVE, "-subj", f"/CN={common_name}", "-keyout", pair.key.name, "-out", request)
+        signer = ("-CA", "authority.pem", "-CAkey", "authority.key", "-CAcreateserial")
+        files = ("-in", request, "-extfile", extensions.name, "-out", pair.certificate.name)
+        self._openssl("x509", "-req", *signer, *_DAYS, *files)
+        pair.store.write_text(pair.key.read_text() + pair.certificate.read_text(), encoding="ascii")
+        return pair
+
+    def _openssl(self, *arguments: str) -> None:
+        program = shutil.which("openssl")
+        if program is None:
+            raise KafkaServerError("openssl: not found on the PATH; a broker with TLS needs it to make certificates")
+        done = subprocess.run(  # noqa: S603 (a fixed command; names come from tests)
+            [program, *arguments], cwd=self.folder, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+        if done.returncode != 0:
+            raise KafkaServerError(f"openssl {arguments[0]} failed in {self.folder}: {done.stderr.strip()[-500:]}")

@@ -1,0 +1,97 @@
+"""Runs several Kafka nodes (KRaft) of one cluster on this machine; each can be killed, frozen and restarted alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from infra.deploy.kafka.config import write_configs
+from infra.deploy.kafka.errors import KafkaServerError
+from infra.deploy.kafka.probing import nodes_seen
+from infra.deploy.kafka.security import Security
+from infra.deploy.kafka.server import KafkaServer
+
+_HEAP_MB = 256
+
+
+class KafkaCluster:
+    """``nodes`` brokers whose files lie in ``home``/node-1, node-2 and so on; every node is a controller too.
+
+    Topics are replicated to every node and writes need all but one of them, unless a topic says otherwise. Nodes are
+    numbered from 1. A second start on the same home keeps data and ports. As a context manager it starts and stops.
+    """
+
+    def __init__(
+        self, home: Path, cache: Path | None = None, *, nodes: int = 3, security: Security | None = None
+    ) -> None:
+        self.home = home
+        self._security = security
+        self._nodes = {
+            number: KafkaServer(home / f"node-{number}", cache, security=security, heap_mb=_HEAP_MB)
+            for number in range(1, nodes + 1)
+        }
+
+    @classmethod
+    def found_at(cls, home: Path, cache: Path | None = None) -> Self | None:
+        """The cluster that was set up in ``home``, or None when there is none."""
+        nodes = len(list(home.glob("node-*/server.properties")))
+        return cls(home, cache, nodes=nodes) if nodes else None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """``host:port`` of every node for clients, comma separated."""
+        return ",".join(node.bootstrap_servers for node in self._nodes.values())
+
+    def addresses(self, listener: str) -> str:
+        """``host:port`` of ``listener`` on every node (see :meth:`KafkaServer.address`)."""
+        return ",".join(node.address(listener) for node in self._nodes.values())
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of all nodes."""
+        return list(self._nodes)
+
+    def node(self, number: int) -> KafkaServer:
+        """One node, to be killed, frozen or restarted; ``start`` waits until this node answers."""
+        return self._nodes[number]
+
+    def start(self, timeout_s: float = 120.0) -> None:
+        """Start what does not run, side by side, and wait until every node answers and sees all the others."""
+        write_configs([node.home for node in self._nodes.values()], self._security)
+        self._each(KafkaServer.launch)
+        self.wait_until_whole(timeout_s)
+
+    def wait_until_whole(self, timeout_s: float = 120.0) -> None:
+        """Return when every node answers and sees all the others. Raises KafkaServerError when that takes too long."""
+        deadline = time.monotonic() + timeout_s
+        for number, node in self._nodes.items():
+            while nodes_seen(node.bootstrap_servers) < len(self._nodes):
+                if node.pid is None or time.monotonic() > deadline:
+                    what = "ended" if node.pid is None else f"did not see all others within {timeout_s:g} s"
+                    raise KafkaServerError(f"Kafka node {number} {what}; the end of its log: {node.log_tail()}")
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Ask all nodes to end and wait for them; kill those that do not."""
+        self._each(KafkaServer.stop)
+
+    def kill(self) -> None:
+        """End all nodes at once (SIGKILL)."""
+        self._each(KafkaServer.kill)
+
+    def _each(self, work: Callable[[KafkaServer], None]) -> None:
+        with ThreadPoolExecutor(len(self._nodes)) as pool:
+            list(pool.map(work, self._nodes.values()))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
