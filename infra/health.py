@@ -61,10 +61,16 @@ class HealthPart:
         self._reason: str | None = STARTING
         self._notes: dict[str, str] = {}
         self._waiting: dict[str, str] = {}
+        self._hanging: dict[str, str] = {}
         self._dead: str | None = None
         self._last_sign: float | None = None
         # Asked at each scrape: a part that hangs can't report that it does.
         metrics.READY.labels(name).set_function(lambda: 1.0 if self.report().ready else 0.0)
+
+    @property
+    def silence_s(self) -> float:
+        """For how long it may give no sign of life."""
+        return self._silence_s
 
     @property
     def reason(self) -> str | None:
@@ -87,9 +93,15 @@ class HealthPart:
         """``what`` it does ("fetching frames") has to wait, because of ``reason``; several things may, side by side."""
         self._waiting[what] = reason
 
+    def hangs(self, what: str, reason: str) -> None:
+        """``what`` it does has not come back for too long, and only a restart may help: neither ready nor live."""
+        self._hanging[what] = reason
+        self.waits(what, reason)
+
     def goes_on(self, what: str) -> None:
         """``what`` it does works again; the part is what it would be had that never waited."""
         self._waiting.pop(what, None)
+        self._hanging.pop(what, None)
 
     def note(self, what: str, text: str | None) -> None:
         """Show ``text`` about ``what`` beside "ready" (no secrets), until None; it changes nothing about being ready.
@@ -119,11 +131,12 @@ class HealthPart:
         """It ended as it should: nothing is expected of it any more."""
         self._last_sign = None
         self._waiting.clear()
+        self._hanging.clear()
         self._reason = "stopped"
 
     def report(self) -> PartReport:
         """What is so now."""
-        fault = self._dead
+        fault = self._dead or next(iter(self._hanging.values()), None)
         if fault is None and self._last_sign is not None:
             silent = self._clock() - self._last_sign
             if silent > self._silence_s:

@@ -81,6 +81,14 @@ class Verdicts:
             self._seconds.clear()
         self._now().passed += 1
 
+    def other_passed(self) -> None:
+        """Note that something else passed than a record: a known good one, which is no share of the records."""
+        self._passes += 1
+
+    def lacks_neighbour(self, trouble: Trouble) -> bool:
+        """Whether nothing has passed since the record of ``trouble`` failed last."""
+        return trouble.passes_seen == self._passes
+
     def failed(self, trouble: Trouble, error: BaseException) -> Verdict:
         """Judge a record whose try just failed with ``error`` (never a TransientError: that one is retried)."""
         alone = 0 <= trouble.passes_seen < self._passes

@@ -210,6 +210,20 @@ def test_a_part_that_waits_for_several_things_names_them_all() -> None:
     assert health.report().ready
 
 
+def test_a_part_whose_work_hangs_is_not_live_until_it_goes_on() -> None:
+    health = Health(silence_s=30)
+    part = health.part("test-hangs")
+    part.ready()
+    part.hangs("engine", "no batch for 31 s")
+    assert health.report().parts["test-hangs"].fault == part.reason == "no batch for 31 s"
+    assert not health.report().live
+    part.goes_on("engine")
+    assert health.report().ready
+    part.hangs("engine", "no batch for 31 s")
+    part.done()
+    assert health.report().live
+
+
 def test_notes_stand_side_by_side_and_change_nothing_about_being_ready() -> None:
     part = Health().part("test-notes")
     part.ready()

@@ -113,3 +113,16 @@ def test_an_open_breaker_stays_open_until_a_held_record_passes(verdicts: Verdict
 def test_a_share_of_one_never_holds() -> None:
     verdicts = Verdicts(RetrySettings(max_dead_share=1.0))
     assert {verdicts.failed(Trouble(), RecordError("bad")) for _ in range(200)} == {DEAD}
+
+
+def test_a_known_good_one_is_a_neighbour_but_no_share_of_the_records(verdicts: Verdicts) -> None:
+    trouble = Trouble()
+    for _ in range(2):
+        assert verdicts.failed(trouble, ODD) is RETRY
+        assert verdicts.lacks_neighbour(trouble)
+    verdicts.other_passed()
+    assert not verdicts.lacks_neighbour(trouble)
+    assert verdicts.failed(trouble, ODD) is DEAD
+    for _ in range(40):
+        verdicts.other_passed()
+    assert [verdicts.failed(Trouble(), EventError("no JSON")) for _ in range(19)] == [DEAD] * 18 + [HOLD]
