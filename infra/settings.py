@@ -179,7 +179,14 @@ class GatewaySettings(_Section):
     max_side_px: PositiveInt = 16_384
     max_pixels: PositiveInt = 120_000_000
     max_metadata_bytes: PositiveInt = 16_384
-    max_clock_skew_s: PositiveSeconds = 300.0
+    max_clock_skew_s: PositiveSeconds = Field(
+        default=300.0, description="how far in the future captured_at may be: devices' clocks differ"
+    )
+    clock_tolerance_s: PositiveSeconds = Field(
+        default=5.0,
+        description="by how much the gateway's clock may differ from the broker's; beyond that it warns and takes the "
+        "broker's time",
+    )
     max_concurrent_uploads: PositiveInt = 64
     max_in_flight_bytes: PositiveInt = Field(
         default=256_000_000, description="of all uploads that are under way together"

@@ -23,6 +23,7 @@ from infra.settings import Settings, secret_file, secrets_of
 from infra.telemetry.logs import configure_logging
 from infra.telemetry.tracing import setup_tracing, shutdown_tracing
 from ingest.gateway.broker_probe import BrokerProbe
+from ingest.gateway.clock import GatewayClock
 from ingest.gateway.probe import DependencyProbe
 from ingest.gateway.readiness import GatewayReadiness
 from schemas.topics import TopicSpec, load_topics
@@ -35,6 +36,7 @@ class Composition:
         self.settings = settings
         self.health = Health(silence_s=settings.telemetry.silence_s)
         self.topics: dict[str, TopicSpec] = load_topics(settings.topics_file)
+        self._gateway_clock: GatewayClock | None = None
         self._readiness: GatewayReadiness | None = None
         self._service = service
         self._stack = AsyncExitStack()
@@ -89,6 +91,13 @@ class Composition:
             self._verifier = TokenVerifier(self.database(), refresh_s=self.settings.gateway.token_refresh_s)
         return self._verifier
 
+    def gateway_clock(self) -> GatewayClock:
+        """The gateway's time; shared by its endpoint and its probes."""
+        if self._gateway_clock is None:
+            tolerance_s = self.settings.gateway.clock_tolerance_s
+            self._gateway_clock = GatewayClock(self.health.part("broker"), tolerance_s=tolerance_s)
+        return self._gateway_clock
+
     def readiness(self) -> GatewayReadiness:
         """What the gateway's work on store and broker comes to; shared by its endpoint and its probes."""
         if self._readiness is None:
@@ -98,7 +107,7 @@ class Composition:
     def probes(self) -> list[Component]:
         """Components that keep health true about store and broker when no frame comes to show it."""
         settings, readiness = self.settings.gateway, self.readiness()
-        broker = BrokerProbe(self.broker())
+        broker = BrokerProbe(self.broker(), self.gateway_clock())
         self._stack.push_async_callback(broker.close)
         return [
             DependencyProbe("store", self.store().check, readiness.store, interval_s=settings.probe_interval_s),

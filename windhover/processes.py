@@ -101,6 +101,7 @@ class _Gateway:
                 stream_url=STREAM_PATH if self._hub is not None else None,
                 documents=documents(self._process.topics),
                 readiness=self._process.readiness(),
+                clock=self._process.gateway_clock(),
                 frame_partitions=self._process.topics[topics.FRAMES_LIVE].partitions,
             )
             app = create_gateway(parts)

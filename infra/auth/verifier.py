@@ -16,13 +16,14 @@ from infra.errors import DatabaseUnavailableError
 from infra.failure import Backoff, error_code, error_text
 from infra.health import HealthPart
 from infra.settings import RetrySettings
+from infra.steady import steady_s
 from schemas.errors import WindhoverError
 from schemas.timestamps import format_utc, utc_now
 
 _log = logging.getLogger(__name__)
 
 _SELECT = """
-SELECT token_id, device_id, token_hash, expires_at FROM device_tokens
+SELECT token_id, device_id, token_hash, extract(epoch FROM expires_at - now())::float8 AS left_s FROM device_tokens
 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 """
 # What a token with an unknown id is compared with, so that it takes as long as one with a known id.
@@ -42,7 +43,8 @@ class VerifiedDevice:
 class _Known:
     device: VerifiedDevice
     token_hash: bytes
-    expires_at: datetime | None
+    ends_s: float | None
+    """On the steady clock"""
 
 
 class TokenVerifier:
@@ -50,8 +52,9 @@ class TokenVerifier:
 
     A new or revoked token takes effect within ``refresh_s``. While the database cannot be read, whatever the reason (it
     is away, it refuses the password, a table is missing), the last list stays in force, however old: nobody can revoke
-    a token then either, and devices must not lose frames for a fault that is ours. Expiry is judged by the clock, so it
-    holds also then. The component stays ready, says so in a note, and logs a warning.
+    a token then either, and devices must not lose frames for a fault that is ours. Expiry is judged by the database's
+    clock, carried on by a steady one: so it holds also then, and however wrong the clock of this machine is. The
+    component stays ready, says so in a note, and logs a warning.
     """
 
     name = "tokens"
@@ -75,7 +78,7 @@ class TokenVerifier:
         same = hmac.compare_digest(known.token_hash if known else _NO_HASH, token_hash(token))
         if known is None or not same:
             return None
-        if known.expires_at is not None and known.expires_at <= utc_now():
+        if known.ends_s is not None and known.ends_s <= steady_s():
             return None
         return known.device
 
@@ -83,9 +86,12 @@ class TokenVerifier:
         """Read the list now. Raises DatabaseUnavailableError or RefusedError; the former list then stays in force."""
         async with self._database.acquire() as connection:
             rows = await connection.fetch(_SELECT)
+        now_s = steady_s()
         self._known = {
             row["token_id"]: _Known(
-                VerifiedDevice(row["device_id"], row["token_id"]), row["token_hash"], row["expires_at"]
+                VerifiedDevice(row["device_id"], row["token_id"]),
+                row["token_hash"],
+                None if row["left_s"] is None else now_s + row["left_s"],
             )
             for row in rows
         }

@@ -26,6 +26,9 @@ API_DURATION = Histogram(
 # Ingest.
 IMAGES_STORED = Counter("images_stored_total", "Images durable in the frame store and announced", ["device_id"])
 FRAMES_REJECTED = Counter("windhover_frames_rejected_total", "Uploads refused, by error code", ["reason"])
+CLOCK_AHEAD = Gauge(
+    "windhover_clock_ahead_seconds", "How far another clock is ahead of this machine's; negative: behind", ["clock"]
+)
 
 # Detectors.
 INFERENCE_REQUESTS = Counter("inference_requests_total", "Frames answered by a model", ["model", "status"])

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 from infra.broker.port import Broker, Publisher, Reader
 from infra.publishing import event_record
+from ingest.gateway.clock import GatewayClock
 from schemas.events import ProbeSent
-from schemas.timestamps import utc_now
 from schemas.topics import FRAMES_LIVE, PROBES
 
 _SOURCE = "/windhover/gateway"
@@ -18,8 +18,9 @@ _SOURCE = "/windhover/gateway"
 class BrokerProbe:
     """Opens a reader and a publisher of its own when first asked: what a probe breaks must not break frames."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, clock: GatewayClock) -> None:
         self._broker = broker
+        self._clock = clock
         self._reader: Reader | None = None
         self._publisher: Publisher | None = None
         self._process = f"{socket.gethostname()}-{os.getpid()}"[-255:]
@@ -31,10 +32,11 @@ class BrokerProbe:
         await self._reader.bounds(FRAMES_LIVE)
         if self._publisher is None:
             self._publisher = await self._broker.publisher()
-        now = utc_now()
+        now = self._clock.now()
         event = ProbeSent(process=self._process, sent_at=now)
         record = event_record(PROBES, event, id=uuid4(), source=_SOURCE, subject=None, time=now, key=self._process)
         await self._publisher.publish([record])
+        self._clock.learn(self._publisher.clock_ahead_s())
 
     async def close(self) -> None:
         """Let go of both; may be called twice."""

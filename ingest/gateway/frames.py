@@ -35,7 +35,7 @@ from ingest.images import ImageLimits, inspect_image
 from schemas.events import FrameCaptured, ImageRef
 from schemas.geometry import CameraGeometry
 from schemas.ids import frame_id
-from schemas.timestamps import format_utc, utc_now
+from schemas.timestamps import format_utc
 from schemas.topics import FRAMES_LIVE
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,9 @@ class FramesEndpoint:
             )
         self._slots = UploadSlots(settings.max_concurrent_uploads, settings.max_in_flight_bytes)
         self._skew = timedelta(seconds=settings.max_clock_skew_s)
+        ahead_s = parts.publisher.clock_ahead_s()
+        if ahead_s is not None:
+            parts.clock.learn(ahead_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one upload; errors are raised for the edge to answer."""
@@ -134,8 +137,8 @@ class FramesEndpoint:
         image, fields = upload.image, upload.fields
         info = inspect_image(image.data, self._limits)
         capture = read_capture(image.data, info)
-        received_at = utc_now()
-        captured_at = self._captured_at(fields, capture, received_at)
+        received_at = self._parts.clock.now()
+        captured_at = self._captured_at(fields, capture)
         identity = frame_id(device_id, captured_at, image.sha256)
         with self._parts.readiness.store.watch():
             uri = await self._store(image, info.media_type)
@@ -171,7 +174,7 @@ class FramesEndpoint:
                 f"the frame store did not keep the frame within {timeout_s:g} s (gateway.store_timeout_s)"
             ) from error
 
-    def _captured_at(self, fields: FrameFields, capture: Capture, now: datetime) -> datetime:
+    def _captured_at(self, fields: FrameFields, capture: Capture) -> datetime:
         """The capture time, from the request or else the image; never the clock, or a retry would be another frame."""
         moment = fields.captured_at or capture.captured_at
         if moment is None:
@@ -180,7 +183,11 @@ class FramesEndpoint:
                 details="It is part of the frame's identity, so a retry must say the same; RFC 3339 with a zone.",
                 field="captured_at",
             )
+        now = self._parts.clock.latest()
         if moment > now + self._skew:
+            if not self._parts.clock.compared:
+                # A refusal would lose the frame for good, though perhaps only our own clock is wrong.
+                raise BrokerUnavailableError("the clock has not been compared with the broker's yet")
             source = "captured_at" if fields.captured_at else "the capture time in the image's EXIF"
             raise InvalidCaptureTimeError(
                 f"{source} is {format_utc(moment)}, which is in the future (now {format_utc(now)})",
@@ -204,6 +211,7 @@ class FramesEndpoint:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._parts.publisher.publish([record])
+            self._parts.clock.learn(self._parts.publisher.clock_ahead_s())
         except TimeoutError as error:
             raise BrokerUnavailableError(
                 f"the broker did not acknowledge within {timeout_s:g} s (gateway.publish_timeout_s)"

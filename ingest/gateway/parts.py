@@ -10,6 +10,7 @@ from infra.broker.port import Publisher
 from infra.framestore.port import FrameStore
 from infra.health import Health
 from infra.settings import GatewaySettings
+from ingest.gateway.clock import GatewayClock
 from ingest.gateway.readiness import GatewayReadiness
 
 
@@ -40,7 +41,8 @@ class GatewayParts:
     ``health`` is what `/api/v1/health` tells. ``stream_url`` is the public address of `/api/v1/detections/stream`;
     when given, every answer links to it. ``documents`` are the contracts of the topics by file name, for anybody to
     download (:func:`schemas.documents.documents`). ``readiness`` is told how puts and publishes end;
-    ``frame_partitions`` is how many partitions frames.live has: one of them may fail while the others do not.
+    ``frame_partitions`` is how many partitions frames.live has: one of them may fail while the others do not. ``clock``
+    tells when frames were received.
     """
 
     settings: GatewaySettings
@@ -50,5 +52,6 @@ class GatewayParts:
     health: Health = field(default_factory=Health)
     readiness: GatewayReadiness = field(default_factory=GatewayReadiness.alone)
     frame_partitions: int = 1
+    clock: GatewayClock = field(default_factory=GatewayClock.alone)
     stream_url: str | None = None
     documents: Mapping[str, str] = field(default_factory=dict)

@@ -36,6 +36,7 @@ from infra.health import Health
 from infra.service import HttpComponent
 from infra.settings import GatewaySettings
 from ingest.gateway import GatewayParts, create_gateway
+from ingest.gateway.clock import GatewayClock
 from ingest.gateway.readiness import GatewayReadiness
 from schemas.cloudevents import decode, header
 from schemas.events import FrameCaptured
@@ -85,6 +86,7 @@ class Faults:
         self.inner = inner
         self.fault: Exception | None = None
         self.hang = False
+        self.ahead_s: float | None = 0.0
 
     async def publish(self, records: Sequence[OutRecord]) -> None:
         if self.hang:
@@ -92,6 +94,9 @@ class Faults:
         if self.fault is not None:
             raise self.fault
         await self.inner.publish(records)
+
+    def clock_ahead_s(self) -> float | None:
+        return self.ahead_s
 
     async def close(self) -> None:
         await self.inner.close()
@@ -195,12 +200,15 @@ class Raw:
 
 
 @asynccontextmanager
-async def running(folder: Path, settings: GatewaySettings | None = None) -> AsyncIterator[Gateway]:
+async def running(
+    folder: Path, settings: GatewaySettings | None = None, *, ahead_s: float | None = 0.0
+) -> AsyncIterator[Gateway]:
     settings = settings or GatewaySettings()
     store = SlowStore(folder / "frames")
     broker = EmbeddedBroker(folder / "broker.db", load_topics())
     publisher, reader = Faults(await broker.publisher()), await broker.reader()
     tokens, health = Tokens(), Health()
+    publisher.ahead_s = ahead_s
     parts = GatewayParts(
         settings,
         tokens,
@@ -209,6 +217,7 @@ async def running(folder: Path, settings: GatewaySettings | None = None) -> Asyn
         health,
         readiness=GatewayReadiness.of(health, settings),
         frame_partitions=load_topics()[FRAMES_LIVE].partitions,
+        clock=GatewayClock(health.part("broker")),
         stream_url="http://stream/api/v1/detections/stream",
     )
     component = HttpComponent("gateway", create_gateway(parts), host="127.0.0.1", port=0)
@@ -472,6 +481,33 @@ async def test_unknown_fields_of_a_form_are_refused_with_the_known_ones(gateway:
 async def test_a_clock_a_little_ahead_is_tolerated(gateway: Gateway) -> None:
     ahead = datetime.now(UTC) + timedelta(seconds=gateway.settings.max_clock_skew_s / 2)
     assert (await gateway.send(params={"captured_at": ahead.isoformat()})).status == 202
+
+
+async def test_a_wrong_clock_of_the_gateway_refuses_no_frame_and_gives_no_wrong_time(gateway: Gateway) -> None:
+    """The gateway's clock is 8 days behind; the device's and the broker's are right."""
+    right = datetime.now(UTC) + timedelta(days=8)
+    gateway.publisher.ahead_s = timedelta(days=8).total_seconds()
+    assert (await gateway.send(jpeg(seed=7))).status == 202
+    answer = await gateway.send(params={"captured_at": right.isoformat()})
+    assert answer.status == 202
+    received_at = datetime.fromisoformat(answer.json["received_at"])
+    assert timedelta(0) <= received_at - right < timedelta(minutes=2)
+    assert "behind the broker's" in (gateway.health.report().parts["broker"].note or "")
+    assert_error(
+        await gateway.send(params={"captured_at": (right + timedelta(hours=1)).isoformat()}),
+        400,
+        "INVALID_CAPTURE_TIME",
+        "captured_at",
+    )
+
+
+async def test_before_the_clocks_are_compared_a_frame_from_the_future_is_told_to_come_again(tmp_path: Path) -> None:
+    async with running(tmp_path, ahead_s=None) as gateway:
+        late = {"captured_at": (datetime.now(UTC) + timedelta(days=8)).isoformat()}
+        assert_error(await gateway.send(params=late), 503, "BROKER_UNAVAILABLE")
+        # The broker does not tell its time, so from now on only the own clock counts.
+        assert (await gateway.send()).status == 202
+        assert_error(await gateway.send(params=late), 400, "INVALID_CAPTURE_TIME", "captured_at")
 
 
 async def test_a_content_type_without_an_image_is_refused(gateway: Gateway) -> None:
