@@ -7,233 +7,39 @@ import io
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import numpy as np
 import pytest
 from fastapi.openapi.models import OpenAPI
 from PIL import Image
 
-from infra.broker.embedded.adapter import EmbeddedBroker
-from infra.broker.port import InRecord, OutRecord, TopicPartition
+from infra.broker.embedded import writer
+from infra.broker.embedded.connection import open_writer
 from infra.errors import (
     BrokerUnavailableError,
-    DatabaseUnavailableError,
     RecordTooLargeError,
     RefusedError,
     SettingsError,
     TopicMismatchError,
 )
 from infra.framestore.folder import FolderFrameStore
-from infra.health import Health
-from infra.service import HttpComponent
 from infra.settings import GatewaySettings
 from ingest.gateway import GatewayParts, create_gateway
-from ingest.gateway.clock import GatewayClock
-from ingest.gateway.readiness import GatewayReadiness
 from schemas.cloudevents import decode, header
 from schemas.events import FrameCaptured
 from schemas.ids import frame_id
-from schemas.topics import FRAMES_LIVE, load_topics
+from tests.support_gateway import FRAME, PATH, TOKEN, WHEN, Answer, Gateway, Tokens, jpeg, running
 
 pytestmark = pytest.mark.integration
 
-WHEN = "2026-01-31T12:00:00.000000Z"
-TOKEN = "whd_good_0123456789abcdef"
-OTHER_TOKEN = "whd_other_0123456789abcdef"
-PATH = "/api/v1/frames"
-
-
-def jpeg(width: int = 320, height: int = 272, seed: int = 1) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)).save(out, "JPEG")
-    return out.getvalue()
-
-
-FRAME = jpeg()
 HUGE = b"\xff\xd8\xff\xc0\x00\x11\x08\xc3\x50\xc3\x50\x03\x01\x11\x00\x02\x11\x00\x03\x11\x00"
-
-
-@dataclass(frozen=True)
-class Device:
-    device_id: str
-
-
-class Tokens:
-    """The tokens of two devices, in memory."""
-
-    def __init__(self) -> None:
-        self.known = {TOKEN: Device("drone-1"), OTHER_TOKEN: Device("drone-2")}
-        self.away = False
-
-    def verify(self, token: str) -> Device | None:
-        if self.away:
-            raise DatabaseUnavailableError("postgresql://secret-host is away")
-        return self.known.get(token)
-
-
-class Faults:
-    """A publisher in front of the real one that can be told to fail."""
-
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
-        self.fault: Exception | None = None
-        self.hang = False
-        self.ahead_s: float | None = 0.0
-
-    async def publish(self, records: Sequence[OutRecord]) -> None:
-        if self.hang:
-            await asyncio.sleep(60)
-        if self.fault is not None:
-            raise self.fault
-        await self.inner.publish(records)
-
-    def clock_ahead_s(self) -> float | None:
-        return self.ahead_s
-
-    async def close(self) -> None:
-        await self.inner.close()
-
-
-class SlowStore(FolderFrameStore):
-    """A folder that can be told to hang."""
-
-    hang = False
-
-    async def put(self, data: bytes, *, sha256: str, media_type: str) -> str:
-        if self.hang:
-            await asyncio.sleep(60)
-        return await super().put(data, sha256=sha256, media_type=media_type)
-
-
-@dataclass
-class Gateway:
-    """A running gateway and what stands behind it."""
-
-    port: int
-    frames: Path
-    tokens: Tokens
-    publisher: Faults
-    health: Health
-    reader: Any
-    client: aiohttp.ClientSession
-    store: SlowStore
-    settings: GatewaySettings = field(default_factory=GatewaySettings)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def send(
-        self,
-        data: Any = FRAME,
-        *,
-        token: str | None = TOKEN,
-        params: dict[str, str] | None = None,
-        headers: dict[str, str] | None = None,
-        method: str = "POST",
-        path: str = PATH,
-    ) -> Answer:
-        given = {"Content-Type": "image/jpeg"} if isinstance(data, bytes) else {}
-        given |= {"X-API-Token": token} if token else {}
-        given |= headers or {}
-        query = {"captured_at": WHEN} if params is None else params
-        async with self.client.request(method, self.url + path, data=data, params=query, headers=given) as response:
-            return Answer(response.status, dict(response.headers), await response.read())
-
-    async def records(self) -> list[InRecord]:
-        found: list[InRecord] = []
-        for number, (first, following) in (await self.reader.bounds(FRAMES_LIVE)).items():
-            if following > first:
-                source = TopicPartition(FRAMES_LIVE, number)
-                found += await self.reader.read(source, first, max_records=100, timeout_s=1.0)
-        return found
-
-    def stored(self) -> list[Path]:
-        return [path for path in self.frames.rglob("*.*") if path.is_file()]
-
-    async def raw(self, head: str, body: bytes = b"") -> Raw:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        text = f"POST {PATH}?captured_at={WHEN} HTTP/1.1\r\nHost: x\r\n{head}\r\n"
-        writer.write(text.encode() + body)
-        await writer.drain()
-        return Raw(reader, writer)
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass
-class Raw:
-    """One connection, byte by byte."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    async def answer(self) -> Answer:
-        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)).decode()
-        status, *lines = head.strip().split("\r\n")
-        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-        body = await self.reader.readexactly(int(headers["content-length"]))
-        return Answer(int(status.split()[1]), headers, body)
-
-    async def closed(self) -> bool:
-        try:
-            return await asyncio.wait_for(self.reader.read(1), 5) == b""
-        except ConnectionResetError:
-            return True
-
-
-@asynccontextmanager
-async def running(
-    folder: Path, settings: GatewaySettings | None = None, *, ahead_s: float | None = 0.0
-) -> AsyncIterator[Gateway]:
-    settings = settings or GatewaySettings()
-    store = SlowStore(folder / "frames")
-    broker = EmbeddedBroker(folder / "broker.db", load_topics())
-    publisher, reader = Faults(await broker.publisher()), await broker.reader()
-    tokens, health = Tokens(), Health()
-    publisher.ahead_s = ahead_s
-    parts = GatewayParts(
-        settings,
-        tokens,
-        store,
-        publisher,
-        health,
-        readiness=GatewayReadiness.of(health, settings),
-        frame_partitions=load_topics()[FRAMES_LIVE].partitions,
-        clock=GatewayClock(health.part("broker")),
-        stream_url="http://stream/api/v1/detections/stream",
-    )
-    component = HttpComponent("gateway", create_gateway(parts), host="127.0.0.1", port=0)
-    port = component.bind()
-    stop = asyncio.Event()
-    serving = asyncio.create_task(component.run(stop, health.part("gateway")))
-    try:
-        async with aiohttp.ClientSession() as client:
-            yield Gateway(port, folder / "frames", tokens, publisher, health, reader, client, store, settings)
-    finally:
-        stop.set()
-        await serving
-        await publisher.close()
-        await reader.close()
-        await broker.close()
-        await store.close()
 
 
 @pytest.fixture
@@ -599,6 +405,35 @@ async def test_a_store_that_fails_or_hangs_is_not_ready_until_a_frame_was_kept(t
         gateway.store.hang = True
         assert_error(await gateway.send(jpeg(seed=5)), 503, "STORAGE_UNAVAILABLE")
         assert not gateway.health.report().ready
+
+
+async def test_a_full_disk_under_the_broker_is_not_ready_until_a_frame_was_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each POST is 503 while small records, such as a probe's, still fit: not ready all the while."""
+    pages = 1_000_000
+    opened: list[sqlite3.Connection] = []
+
+    def limited(path: Path) -> sqlite3.Connection:
+        opened.append(open_writer(path))
+        opened[-1].execute(f"PRAGMA max_page_count = {pages}")
+        return opened[-1]
+
+    monkeypatch.setattr(writer, "open_writer", limited)
+    settings = GatewaySettings(probe_interval_s=0.02, recovery_s=60)
+    padded = {"captured_at": WHEN, "metadata": json.dumps({"pad": "x" * 10_000})}
+    async with running(tmp_path, settings, probed=True) as gateway:
+        assert (await gateway.send()).status == 202
+        pages = 1  # SQLite takes it for: no more than there are
+        opened[-1].execute("PRAGMA max_page_count = 1")
+        for seed in range(5):
+            assert_error(await gateway.send(jpeg(seed=seed), params=padded), 503, "BROKER_UNAVAILABLE")
+            await asyncio.sleep(0.1)
+            assert gateway.health.report().parts["broker"].reason == "BROKER_UNAVAILABLE"
+        pages = 1_000_000
+        # A connection that was opened meanwhile fails once more, and is then opened anew.
+        assert 202 in [(await gateway.send(params=padded)).status for _ in range(2)]
+        assert gateway.health.report().ready
 
 
 async def test_tokens_not_known_yet_is_503_not_401(gateway: Gateway) -> None:

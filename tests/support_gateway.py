@@ -1,0 +1,233 @@
+"""A gateway over real HTTP with a real folder and a real broker behind it, each of which can be told to fail."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+from PIL import Image
+
+from infra.broker.embedded.adapter import EmbeddedBroker
+from infra.broker.port import Broker, InRecord, OutRecord, TopicPartition
+from infra.errors import DatabaseUnavailableError
+from infra.framestore.folder import FolderFrameStore
+from infra.health import Health
+from infra.service import HttpComponent
+from infra.settings import GatewaySettings
+from ingest.gateway import GatewayParts, create_gateway
+from ingest.gateway.broker_probe import BrokerProbe
+from ingest.gateway.clock import GatewayClock
+from ingest.gateway.probe import DependencyProbe
+from ingest.gateway.readiness import GatewayReadiness
+from schemas.topics import FRAMES_LIVE, load_topics
+
+WHEN = "2026-01-31T12:00:00.000000Z"
+TOKEN = "whd_good_0123456789abcdef"
+OTHER_TOKEN = "whd_other_0123456789abcdef"
+PATH = "/api/v1/frames"
+
+
+def jpeg(width: int = 320, height: int = 272, seed: int = 1) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)).save(out, "JPEG")
+    return out.getvalue()
+
+
+FRAME = jpeg()
+
+
+@dataclass(frozen=True)
+class Device:
+    device_id: str
+
+
+class Tokens:
+    """The tokens of two devices, in memory."""
+
+    def __init__(self) -> None:
+        self.known = {TOKEN: Device("drone-1"), OTHER_TOKEN: Device("drone-2")}
+        self.away = False
+
+    def verify(self, token: str) -> Device | None:
+        if self.away:
+            raise DatabaseUnavailableError("postgresql://secret-host is away")
+        return self.known.get(token)
+
+
+class Faults:
+    """A publisher in front of the real one that can be told to fail."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.fault: Exception | None = None
+        self.hang = False
+        self.ahead_s: float | None = 0.0
+
+    async def publish(self, records: Sequence[OutRecord]) -> None:
+        if self.hang:
+            await asyncio.sleep(60)
+        if self.fault is not None:
+            raise self.fault
+        await self.inner.publish(records)
+
+    def clock_ahead_s(self) -> float | None:
+        return self.ahead_s
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+class SlowStore(FolderFrameStore):
+    """A folder that can be told to hang."""
+
+    hang = False
+
+    async def put(self, data: bytes, *, sha256: str, media_type: str) -> str:
+        if self.hang:
+            await asyncio.sleep(60)
+        return await super().put(data, sha256=sha256, media_type=media_type)
+
+
+@dataclass
+class Gateway:
+    """A running gateway and what stands behind it."""
+
+    port: int
+    frames: Path
+    tokens: Tokens
+    publisher: Faults
+    health: Health
+    reader: Any
+    client: aiohttp.ClientSession
+    store: SlowStore
+    settings: GatewaySettings = field(default_factory=GatewaySettings)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def send(
+        self,
+        data: Any = FRAME,
+        *,
+        token: str | None = TOKEN,
+        params: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        method: str = "POST",
+        path: str = PATH,
+    ) -> Answer:
+        given = {"Content-Type": "image/jpeg"} if isinstance(data, bytes) else {}
+        given |= {"X-API-Token": token} if token else {}
+        given |= headers or {}
+        query = {"captured_at": WHEN} if params is None else params
+        async with self.client.request(method, self.url + path, data=data, params=query, headers=given) as response:
+            return Answer(response.status, dict(response.headers), await response.read())
+
+    async def records(self) -> list[InRecord]:
+        found: list[InRecord] = []
+        for number, (first, following) in (await self.reader.bounds(FRAMES_LIVE)).items():
+            if following > first:
+                source = TopicPartition(FRAMES_LIVE, number)
+                found += await self.reader.read(source, first, max_records=100, timeout_s=1.0)
+        return found
+
+    def stored(self) -> list[Path]:
+        return [path for path in self.frames.rglob("*.*") if path.is_file()]
+
+    async def raw(self, head: str, body: bytes = b"") -> Raw:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        text = f"POST {PATH}?captured_at={WHEN} HTTP/1.1\r\nHost: x\r\n{head}\r\n"
+        writer.write(text.encode() + body)
+        await writer.drain()
+        return Raw(reader, writer)
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Raw:
+    """One connection, byte by byte."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def answer(self) -> Answer:
+        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)).decode()
+        status, *lines = head.strip().split("\r\n")
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        body = await self.reader.readexactly(int(headers["content-length"]))
+        return Answer(int(status.split()[1]), headers, body)
+
+    async def closed(self) -> bool:
+        try:
+            return await asyncio.wait_for(self.reader.read(1), 5) == b""
+        except ConnectionResetError:
+            return True
+
+
+@asynccontextmanager
+async def running(
+    folder: Path,
+    settings: GatewaySettings | None = None,
+    *,
+    ahead_s: float | None = 0.0,
+    broker: Broker | None = None,
+    probed: bool = False,
+) -> AsyncIterator[Gateway]:
+    """A gateway on the embedded broker in ``folder``, or on ``broker``, which is closed too; with probes if wanted."""
+    settings = settings or GatewaySettings()
+    store = SlowStore(folder / "frames")
+    broker = broker or EmbeddedBroker(folder / "broker.db", load_topics())
+    publisher, reader = Faults(await broker.publisher()), await broker.reader()
+    tokens, health = Tokens(), Health()
+    publisher.ahead_s = ahead_s
+    readiness, clock = GatewayReadiness.of(health, settings), GatewayClock(health.part("broker"))
+    broker_probe = BrokerProbe(broker, clock)
+    probes = [
+        DependencyProbe("store", store.check, readiness.store, interval_s=settings.probe_interval_s),
+        DependencyProbe("broker", broker_probe.check, readiness.broker, interval_s=settings.probe_interval_s),
+    ]
+    parts = GatewayParts(
+        settings,
+        tokens,
+        store,
+        publisher,
+        health,
+        readiness=readiness,
+        frame_partitions=load_topics()[FRAMES_LIVE].partitions,
+        clock=clock,
+        stream_url="http://stream/api/v1/detections/stream",
+    )
+    component = HttpComponent("gateway", create_gateway(parts), host="127.0.0.1", port=0)
+    port = component.bind()
+    stop = asyncio.Event()
+    components = [component, *(probes if probed else ())]
+    tasks = [asyncio.create_task(each.run(stop, health.part(each.name))) for each in components]
+    try:
+        async with aiohttp.ClientSession() as client:
+            yield Gateway(port, folder / "frames", tokens, publisher, health, reader, client, store, settings)
+    finally:
+        stop.set()
+        await asyncio.gather(*tasks)
+        await broker_probe.close()
+        await publisher.close()
+        await reader.close()
+        await broker.close()
+        await store.close()
