@@ -1,8 +1,7 @@
-"""The one consumer loop of all sinks: poll, write idempotently, commit; retry the world, dead-letter the record.
+"""The one consumer loop of all sinks: poll, write idempotently, commit; wait for what is away, dead-letter the record.
 
-Per batch, in this order: decode (what is no event is dead at once) → write (retried as a whole while the world is in
-the way; taken apart to find a poison record) → commit offsets together with the dead letters. A crash anywhere before
-the commit means that the batch is read and written again, which ``write`` must not mind.
+Per batch, in this order: decode → write (see :mod:`infra.writing`) → commit offsets together with the dead letters. A
+crash anywhere before the commit means that the batch is read and written again, which ``write`` must not mind.
 """
 
 from __future__ import annotations
@@ -12,20 +11,21 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from infra.broker.port import Broker, Consumer, GroupSpec, InRecord
-from infra.committing import Committer, Outcome, place_of
-from infra.errors import PartitionLostError, RecordError, TransientError
-from infra.failure import Backoff, StoppedError, Work, error_code, error_text
+from infra.broker.port import Broker, Consumer, GroupSpec, InRecord, TopicPartition
+from infra.committing import Committer, place_of
+from infra.errors import TransientError
+from infra.failure import StoppedError, Work
 from infra.health import HealthPart
+from infra.lagging import lag_told
 from infra.settings import RetrySettings, SinkSettings
 from infra.telemetry import metrics
 from infra.telemetry.logs import bind
 from infra.telemetry.tracing import batch_span
+from infra.writing import Item, Writer
 from schemas.cloudevents import decode
-from schemas.errors import EventError, WindhoverError
+from schemas.errors import EventError, EventVersionError
 from schemas.events import Event
 from schemas.topics import SINKS_DEAD
 
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 # How long one poll waits, which is also how late a stop is noticed.
 _POLL_S = 0.2
-_LAG_EVERY_S = 5.0
 # What a record is taken to weigh until one was seen.
 _FIRST_GUESS_BYTES = 64_000
 
@@ -48,13 +47,14 @@ class Sink(Protocol[EventT]):
     topics: tuple[str, ...]
 
     async def open(self) -> None:
-        """Connect. TransientError: tried again until it works; any other error ends the process."""
+        """Connect. A TransientError is waited for; any other error is a fault of the program and ends the process."""
 
     async def write(self, events: Sequence[EventT]) -> None:
         """Make ``events`` (in order per device, never empty) durable; writing them again must change nothing.
 
-        Raises TransientError when the world is in the way (all are written again later), RecordError or any other error
-        when one of them can't be written: they are then tried in halves until the poison record stands alone.
+        Raises TransientError when all are to be written again later, TooSlowError when fewer at once may be in time.
+        Any other error may be that of one record: they are then tried in halves until it is found. A RecordError makes
+        that one a dead letter; after any other error it does so only while other records can be written.
         """
 
     async def close(self) -> None:
@@ -97,13 +97,6 @@ class SinkRunner(Generic[EventT]):
                     log.warning("%s", error)
 
 
-@dataclass(slots=True)
-class _Item(Outcome, Generic[EventT]):
-    """A record under way and the event in it, None when it holds none."""
-
-    event: EventT | None = None
-
-
 class _Loop(Generic[EventT]):
     """The loop of one membership."""
 
@@ -123,26 +116,32 @@ class _Loop(Generic[EventT]):
         self._group = spec.group
         self._topics = spec.topics
         self._committer = Committer(consumer, work, dead_topic)
+        self._writer = Writer(sink, work, sinks.batch_records, self._owns, self._poll_on)
         self._record_bytes = _FIRST_GUESS_BYTES
-        self._lag_at = 0.0
+        # Partitions with an event too new for this program, and in which epoch that was met.
+        self._too_new: dict[TopicPartition, int] = {}
         self._in_flight = metrics.IN_FLIGHT_BYTES.labels(self._group)
 
     async def run(self) -> None:
-        while not self._work.stop.is_set():
-            self._work.health.alive()
-            records = await self._gather()
-            self._work.health.ready()
-            if records:
-                await self._process(records)
-            await self._watch_lag()
+        async with lag_told(self._consumer, self._group, self._topics):
+            while not self._work.stop.is_set():
+                self._work.health.alive()
+                self._forget_lost()
+                await self._committer.retry_held()
+                records = await self._gather()
+                self._work.health.ready()
+                await self._committer.commit_losses(records)
+                if records:
+                    await self._process(records)
 
     async def _gather(self) -> list[InRecord]:
         """The next batch: full, or what came until ``batch_wait_s`` after its first record; empty when nothing came."""
-        records = await self._work.retrying(lambda: self._poll(self._sinks.batch_records, _POLL_S), "reading events")
+        most = min(self._sinks.batch_records, self._writer.size.now)
+        records = await self._work.retrying(lambda: self._poll(most, _POLL_S), "reading events")
         until = time.monotonic() + self._sinks.batch_wait_s
         size = _bytes(records)
         while records and not self._work.stop.is_set():
-            room = self._sinks.batch_records - len(records)
+            room = most - len(records)
             wait_s = until - time.monotonic()
             if room <= 0 or wait_s <= 0 or size >= self._sinks.batch_bytes:
                 break
@@ -160,103 +159,62 @@ class _Loop(Generic[EventT]):
     async def _poll(self, most: int, timeout_s: float) -> list[InRecord]:
         """Up to ``most`` records, fewer when records of late were so large that they would outweigh a batch."""
         fitting = max(1, self._sinks.batch_bytes // self._record_bytes)
-        return await self._consumer.poll(max_records=min(most, fitting), timeout_s=timeout_s)
+        waiting = {*self._committer.held, *(source.partition for source in self._too_new)}
+        return await self._consumer.poll(max_records=min(most, fitting), timeout_s=timeout_s, without=waiting)
+
+    async def _poll_on(self) -> list[Item[EventT]]:
+        """What can be had at once of further records, for a batch that is being written."""
+        try:
+            return self._decoded(await self._poll(self._sinks.batch_records, 0))
+        except TransientError:
+            return []
 
     async def _process(self, records: list[InRecord]) -> None:
         self._in_flight.set(_bytes(records))
         started = time.perf_counter()
         try:
-            items = [self._decoded(record) for record in records]
+            items = self._decoded(records)
             with batch_span(records, group=self._group):
-                await self._write([item for item in items if item.error is None])
+                await self._writer.settle(items)
             metrics.PROCESS_DURATION.labels(self._group).observe(time.perf_counter() - started)
             await self._committer.commit([item for item in items if self._owns(item.record)])
         finally:
             self._in_flight.set(0)
 
-    def _decoded(self, record: InRecord) -> _Item[EventT]:
-        try:
-            return _Item(record, event=decode(record.headers, record.value, self._sink.event))
-        except EventError as error:
-            metrics.RECORDS_FAILED.labels(self._group, record.topic, error.code).inc()
-            return _Item(record, error=error)
-
-    async def _write(self, items: list[_Item[EventT]]) -> None:
-        """Write ``items`` in order; one that can't be written by any means gets its ``error``; lost ones are left."""
-        while items := [item for item in items if self._owns(item.record)]:
-            try:
-                await self._write_once(items)
-                return
-            except StoppedError:
-                raise
-            except PartitionLostError:
+    def _decoded(self, records: Sequence[InRecord]) -> list[Item[EventT]]:
+        """``records`` with their events; of a partition with an event too new only those before it."""
+        items: list[Item[EventT]] = []
+        for record in records:
+            if self._too_new.get(record.source) == record.epoch:
                 continue
-            except Exception as error:  # noqa: BLE001 (whatever it is, it must not stop the stream or lose a record)
-                if len(items) == 1:
-                    await self._write_alone(items[0], error)
-                    return
-                half = len(items) // 2
-                await self._write(items[:half])
-                items = items[half:]
-
-    async def _write_once(self, items: list[_Item[EventT]]) -> None:
-        """Raises PartitionLostError when, while the world was in the way, one of ``items`` went to another member."""
-        events = [item.event for item in items if item.event is not None]
-
-        async def still_ours() -> None:
-            await self._watch_lag()
-            if not all(self._owns(item.record) for item in items):
-                raise PartitionLostError("a partition went to another member while its records waited to be written")
-
-        await self._work.retrying(lambda: self._sink.write(events), f"writing to {self._sink.name}", still_ours)
-
-    async def _write_alone(self, item: _Item[EventT], error: Exception) -> None:
-        """Try ``item``, whose first try failed with ``error``, until it works, is lost, or has had its tries."""
-        backoff = Backoff(self._work.policy)
-        record = item.record
-        while True:
-            metrics.RECORDS_FAILED.labels(self._group, record.topic, error_code(error)).inc()
-            # What fails "now and always" by its type is not tried again.
-            if isinstance(error, RecordError | EventError) or item.attempts >= self._work.policy.record_attempts:
-                item.error = error
-                return
-            log.warning(
-                "%s: a record failed and is tried again: %s",
-                self._sink.name,
-                error_text(error),
-                extra={**place_of(record), "attempts": item.attempts},
-                exc_info=None if isinstance(error, WindhoverError) else error,
-            )
-            item.attempts += 1
-            if not await backoff.wait(self._work.stop):
-                raise StoppedError("a failing record was left for the next run because the process stops") from error
             try:
-                await self._write_once([item])
-                return
-            except StoppedError:
-                raise
-            except PartitionLostError:
-                return
-            except Exception as again:  # noqa: BLE001 (as above)
-                error = again
+                items.append(Item(record, event=decode(record.headers, record.value, self._sink.event)))
+            except EventError as error:
+                items.append(Item(record, fault=error))
+            except EventVersionError as error:
+                self._hold_too_new(record, error)
+        return items
+
+    def _hold_too_new(self, record: InRecord, error: EventVersionError) -> None:
+        metrics.RECORDS_FAILED.labels(self._group, record.topic, error.code).inc()
+        self._too_new[record.source] = record.epoch
+        reason = f"partition {record.topic}/{record.partition} is held at offset {record.offset}: {error}"
+        self._work.health.waits(_too_new_in(record.source), reason)
+        log.error("%s", reason, extra={"code": error.code, **place_of(record)})
+
+    def _forget_lost(self) -> None:
+        owned = self._consumer.assignment()
+        for source, epoch in list(self._too_new.items()):
+            if owned.get(source) != epoch:
+                del self._too_new[source]
+                self._work.health.goes_on(_too_new_in(source))
 
     def _owns(self, record: InRecord) -> bool:
         return self._consumer.assignment().get(record.source) == record.epoch
 
-    async def _watch_lag(self) -> None:
-        """Tell the lag every few seconds, also while the sink waits: that is when somebody looks at it."""
-        now = time.monotonic()
-        if now < self._lag_at:
-            return
-        self._lag_at = now + _LAG_EVERY_S
-        try:
-            lag = await self._consumer.lag()
-        except TransientError as error:
-            log.debug("the lag is not known: %s", error)
-            return
-        for topic in self._topics:
-            total = sum(behind for source, behind in lag.items() if source.topic == topic)
-            metrics.CONSUMER_LAG.labels(self._group, topic).set(total)
+
+def _too_new_in(source: TopicPartition) -> str:
+    return f"events too new in {source.topic}/{source.partition}"
 
 
 def _bytes(records: Sequence[InRecord]) -> int:

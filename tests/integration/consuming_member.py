@@ -85,6 +85,7 @@ class CrashingConsumer:
         self.poll = inner.poll
         self.assignment = inner.assignment
         self.lag = inner.lag
+        self.losses = inner.losses
         self.close = inner.close
 
     async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:

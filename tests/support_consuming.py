@@ -1,0 +1,183 @@
+"""What tests of the sink loop share: a sink into a list, and the embedded broker with faults to put in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from infra.broker.embedded.adapter import EmbeddedBroker
+from infra.broker.port import Consumer, GroupSpec, InRecord, Loss, OutRecord, Progress, TopicPartition
+from infra.consuming import SinkRunner
+from infra.dead_letters import list_dead
+from infra.errors import PartitionLostError
+from infra.health import Health, HealthPart
+from infra.publishing import event_record
+from infra.settings import RetrySettings, SinkSettings
+from schemas.events import DeadLetter, FrameCaptured, ImageRef
+from schemas.topics import FRAMES_LIVE, SINKS_DEAD, TopicSpec
+
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+RETRY = RetrySettings(first_delay_s=0.005, max_delay_s=0.02, record_attempts=3)
+SINKS = SinkSettings(batch_wait_s=0.0)
+
+
+def frame(number: int, device: str = "cam-1") -> FrameCaptured:
+    image = ImageRef(uri="file:x", sha256="0" * 64, size_bytes=1, media_type="image/png", width=1, height=1)
+    return FrameCaptured(frame_id=UUID(int=number), device_id=device, captured_at=NOW, received_at=NOW, image=image)
+
+
+def record(event: FrameCaptured) -> OutRecord:
+    return event_record(
+        FRAMES_LIVE, event, id=event.frame_id, source="test", subject=None, time=NOW, key=event.device_id
+    )
+
+
+@dataclass
+class ListSink:
+    """Writes into a list; ``faults`` decides what a batch of frame numbers does instead."""
+
+    name: str = "list"
+    event: type[FrameCaptured] = FrameCaptured
+    topics: tuple[str, ...] = (FRAMES_LIVE,)
+    faults: Callable[[list[int]], None] = lambda numbers: None
+    written: list[int] = field(default_factory=list)
+    batches: list[list[int]] = field(default_factory=list)
+    opened: int = 0
+    closed: int = 0
+
+    async def open(self) -> None:
+        self.opened += 1
+
+    async def write(self, events: Sequence[FrameCaptured]) -> None:
+        numbers = [event.frame_id.int for event in events]
+        self.batches.append(numbers)
+        self.faults(numbers)
+        self.written += numbers
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+class Meddler:
+    """A consumer of the embedded broker that a test can put faults into."""
+
+    def __init__(self, inner: Consumer, broker: MeddlingBroker) -> None:
+        self._inner = inner
+        self._broker = broker
+
+    async def poll(
+        self,
+        *,
+        max_records: int,
+        timeout_s: float,
+        topics: Collection[str] | None = None,
+        without: Collection[int] = (),
+    ) -> list[InRecord]:
+        self._broker.strike("poll")
+        return await self._inner.poll(max_records=max_records, timeout_s=timeout_s, topics=topics, without=without)
+
+    async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:
+        self._broker.strike("commit")
+        if any(source.partition in self._broker.lost for source in progress):
+            raise PartitionLostError("lost")
+        if outputs:
+            self._broker.strike("letters")
+        await self._inner.commit(progress, outputs)
+        self._broker.commits.append(dict(progress))
+        self._broker.losses = [
+            loss
+            for loss in self._broker.losses
+            if loss.source not in progress or progress[loss.source].next_offset < loss.end
+        ]
+
+    def assignment(self) -> Mapping[TopicPartition, int]:
+        owned = self._inner.assignment()
+        self._broker.assigned = dict(owned)
+        return {source: epoch for source, epoch in owned.items() if source.partition not in self._broker.hidden}
+
+    def losses(self) -> Sequence[Loss]:
+        return [*self._inner.losses(), *self._broker.losses]
+
+    async def lag(self) -> Mapping[TopicPartition, int]:
+        self._broker.strike("lag")
+        if self._broker.lag_hangs:
+            await asyncio.Event().wait()
+        return await self._inner.lag()
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class MeddlingBroker(EmbeddedBroker):
+    """The embedded broker with faults: errors to raise per call, lost partitions that fail to commit, hidden ones."""
+
+    def __init__(self, path: Path, topics: Mapping[str, TopicSpec]) -> None:
+        super().__init__(path, topics)
+        self.faults: dict[str, list[Exception]] = {}
+        self.lost: set[int] = set()
+        self.hidden: set[int] = set()
+        self.commits: list[dict[TopicPartition, Progress]] = []
+        self.losses: list[Loss] = []
+        self.lag_hangs = False
+        self.assigned: dict[TopicPartition, int] = {}
+
+    def strike(self, call: str) -> None:
+        if self.faults.get(call):
+            raise self.faults[call].pop(0)
+
+    async def consumer(self, spec: GroupSpec) -> Consumer:
+        self.strike("consumer")
+        return Meddler(await super().consumer(spec), self)
+
+
+async def publish(broker: MeddlingBroker, *records: OutRecord) -> None:
+    publisher = await broker.publisher()
+    await publisher.publish(records)
+    await publisher.close()
+
+
+async def lag(broker: MeddlingBroker, sink: ListSink) -> int:
+    admin = await broker.admin()
+    found = await admin.group_lag(f"sink.{sink.name}", sink.topics)
+    await admin.close()
+    return sum(found.values())
+
+
+async def dead(broker: MeddlingBroker) -> list[DeadLetter]:
+    reader = await broker.reader()
+    letters = [letter async for letter in list_dead(reader, SINKS_DEAD)]
+    await reader.close()
+    return letters
+
+
+@dataclass
+class Running:
+    stop: asyncio.Event
+    part: HealthPart
+    task: asyncio.Task[None]
+
+
+@asynccontextmanager
+async def running(
+    broker: MeddlingBroker, sink: ListSink, *, sinks: SinkSettings = SINKS, retry: RetrySettings = RETRY
+) -> AsyncIterator[Running]:
+    runner = SinkRunner(sink, broker, sinks=sinks, retry=retry)
+    stop, part = asyncio.Event(), Health().part(runner.name)
+    task = asyncio.create_task(runner.run(stop, part))
+    yield Running(stop, part, task)
+    stop.set()
+    await asyncio.wait_for(task, 20)
+
+
+async def until(condition: Callable[[], bool], run: Running | None = None) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            if run is not None and run.task.done():
+                run.task.result()
+                raise AssertionError("the runner ended")
+            await asyncio.sleep(0.005)
