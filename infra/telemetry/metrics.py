@@ -79,6 +79,13 @@ DELIVERY_LATENCY = Histogram(
     buckets=_SECONDS,
 )
 
+# The embedded broker: set by the process that cleans.
+RETENTION_HELD = Gauge(
+    "windhover_retention_held_records",
+    "Records past their retention that stay because the group has not committed them",
+    ["group"],
+)
+
 # Server-sent events.
 SSE_CLIENTS = Gauge("windhover_sse_clients", "Clients connected now", ["stream"])
 SSE_EVENTS = Counter("windhover_sse_events_sent_total", "Events handed to clients", ["stream"])

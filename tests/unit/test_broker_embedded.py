@@ -12,6 +12,7 @@ import pytest
 from infra.broker.embedded import connection
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.embedded.log import Transaction
+from infra.broker.embedded.presence import Presence
 from infra.broker.embedded.writer import Writer
 from infra.broker.port import Consumer, GroupSpec, OutRecord, Progress
 from infra.errors import BrokerUnavailableError, SettingsError, TopicMismatchError
@@ -193,7 +194,7 @@ async def test_what_is_closed_says_so(make_broker: MakeBroker) -> None:
 
 
 async def test_a_writer_does_not_run_what_was_cancelled_and_survives_errors(path: Path) -> None:
-    writer = Writer(path, lambda: None, {})
+    writer = Writer(Presence(path), {}, lambda: None)
     started, ran = asyncio.Event(), []
     loop = asyncio.get_running_loop()
 

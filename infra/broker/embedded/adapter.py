@@ -24,6 +24,13 @@ class EmbeddedBroker(Broker):
     line, only the admin opens; the others raise TopicMismatchError. All raise BrokerUnavailableError when the file
     cannot be used.
 
+    Windhover creates and alters topics here, and never deletes one. When another process gives a topic another number
+    of partitions than ``topics`` declares, everything opened here raises TopicMismatchError from then on, and consumers
+    leave their group.
+
+    When the file is removed, moved away or replaced while in use, all raise BrokerUnavailableError until it is back
+    under its name; no new one is made before the process is started anew.
+
     Processes take turns at writing. One that is stopped (not killed) in the middle of a write keeps all others waiting
     until it goes on or ends; they raise BrokerUnavailableError meanwhile.
     """
@@ -63,6 +70,9 @@ class EmbeddedBroker(Broker):
 
     async def _in_line(self) -> Store:
         store = await self._open()
+        if self._amiss:
+            # Somebody may have mended it since.
+            self._amiss = await store.writer.run(self._mend)
         catalog.refuse(self._amiss)
         return store
 

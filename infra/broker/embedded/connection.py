@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 import secrets
 import sqlite3
 import time
 from pathlib import Path
 
-from infra.broker.embedded.sql import SCHEMA, SCHEMA_VERSION
+from infra.broker.embedded.locks import describe_holder
+from infra.broker.embedded.presence import Presence
+from infra.broker.embedded.sql import ADDED, SCHEMA, SCHEMA_VERSION
 from infra.errors import BrokerUnavailableError
 
 BUSY_WAIT_S = 10.0
@@ -17,7 +20,6 @@ _FIRST_PAUSE_S = 0.0005
 _LONGEST_PAUSE_S = 0.02
 
 _ADVICE = {
-    sqlite3.SQLITE_BUSY: f"other processes kept it locked for {BUSY_WAIT_S:g} s; see whether one of them is stopped",
     sqlite3.SQLITE_LOCKED: "another connection has it locked; try again",
     sqlite3.SQLITE_FULL: "the disk is full; free some space, the broker goes on by itself",
     sqlite3.SQLITE_CORRUPT: "the file is damaged; stop all processes, restore a copy or move the file away",
@@ -38,6 +40,10 @@ def unavailable(path: Path, error: sqlite3.Error) -> BrokerUnavailableError:
     """The broker's error for one of SQLite's, naming the file and what to do."""
     code = _primary_code(error)
     advice = _ADVICE.get(code) if code is not None else None
+    if code == sqlite3.SQLITE_BUSY:
+        holder = describe_holder(path)
+        held = f"now by {holder}" if holder else "see whether one of them is stopped"
+        advice = f"other processes kept it locked for {BUSY_WAIT_S:g} s, {held}"
     return BrokerUnavailableError(f"embedded broker {path}: {error}" + (f" ({advice})" if advice else ""))
 
 
@@ -66,17 +72,21 @@ def begin_write(connection: sqlite3.Connection) -> None:
             return
 
 
-def open_writer(path: Path) -> sqlite3.Connection:
-    """The connection for writing; creates folder, file and schema. Raises sqlite3.Error or BrokerUnavailableError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BrokerUnavailableError(
-            f"embedded broker {path}: its folder cannot be made ({error.strerror}); name another data_dir"
-        ) from error
+def commit(connection: sqlite3.Connection) -> None:
+    """End the write transaction; its changes are on disk when this returns."""
+    connection.execute("COMMIT")
+
+
+def open_writer(path: Path, *, create: bool = True) -> sqlite3.Connection:
+    """The connection for writing, with the schema; makes folder and file if there are none and ``create`` is set.
+
+    Raises sqlite3.Error or BrokerUnavailableError.
+    """
+    if create:
+        _make_folder(path)
     deadline = time.monotonic() + BUSY_WAIT_S
     while True:
-        connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        connection = _connect(path, "rwc" if create else "rw", timeout_s=0)
         try:
             _prepare(path, connection)
         except (sqlite3.Error, BrokerUnavailableError) as error:
@@ -89,9 +99,26 @@ def open_writer(path: Path) -> sqlite3.Connection:
             return connection
 
 
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BrokerUnavailableError(
+            f"embedded broker {path}: its folder cannot be made ({error.strerror}); name another data_dir"
+        ) from error
+
+
+def _connect(path: Path, mode: str, timeout_s: float) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False)
+
+
 def _prepare(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    # macOS: only this empties the disk's own cache; other systems ignore it.
+    connection.execute("PRAGMA fullfsync = 1")
+    connection.execute("PRAGMA checkpoint_fullfsync = 1")
     connection.execute("PRAGMA wal_autocheckpoint = 4000")
     connection.execute("PRAGMA journal_size_limit = 67108864")
     begin_write(connection)
@@ -102,6 +129,9 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
         # Tells this file from one that is made later under its name.
         connection.execute(f"PRAGMA application_id = {secrets.randbits(31)}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    if found in (0, SCHEMA_VERSION):
+        for statement in ADDED:
+            connection.execute(statement)
     connection.execute("COMMIT")
     if found not in (0, SCHEMA_VERSION):
         raise BrokerUnavailableError(
@@ -113,7 +143,18 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
 def open_reader(path: Path) -> sqlite3.Connection:
     """A connection that only reads, of a file that :func:`open_writer` has made. Raises sqlite3.Error."""
     # A plain connect would make an empty file where the broker's has been taken away.
-    uri = f"{path.absolute().as_uri()}?mode=rw"
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_WAIT_S, isolation_level=None, check_same_thread=False)
+    connection = _connect(path, "rw", BUSY_WAIT_S)
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def close(connection: sqlite3.Connection, presence: Presence) -> None:
+    """Close, unless another file is in the place of the connection's one.
+
+    The last connection to a file removes its log by name, and the log of that name is then the other file's.
+    """
+    if presence.replaced():
+        # Also the interpreter's end must not close it.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+    else:
+        connection.close()

@@ -17,9 +17,8 @@ from infra.broker.embedded.log import Got, Want
 from infra.broker.embedded.store import Store, size_of
 from infra.broker.embedded.watcher import Ends
 from infra.broker.port import GroupSpec, InRecord, Loss, OutRecord, Progress, TopicPartition
-from infra.errors import BrokerUnavailableError, PartitionLostError, TransientError
+from infra.errors import BrokerUnavailableError, PartitionLostError, TopicMismatchError, TransientError
 
-_BEATS_PER_SESSION = 4
 _UNKNOWN = -1
 
 _log = logging.getLogger(__name__)
@@ -114,17 +113,18 @@ class EmbeddedConsumer:
             async with self._lock:
                 self._places = {}
                 await self._store.writer.run(partial(groups.leave, me=self._me))
-        except BrokerUnavailableError as error:
+        except TransientError as error:
             _log.warning("left group %s without a word; its session will time out: %s", self._me.spec.group, error)
 
     async def _keep_alive(self) -> None:
-        pause = self._me.spec.session_timeout_s / _BEATS_PER_SESSION
+        pause = groups.beat_interval_s(self._me.spec)
         due = False
         while True:
             try:
+                if due and self._joined:
+                    # Without the lock: a poll need not wait for a slow disk.
+                    await self._store.writer.run(partial(groups.beat, me=self._me), urgent=True)
                 async with self._lock:
-                    if due and self._joined:
-                        await self._store.writer.run(partial(groups.beat, me=self._me))
                     # Joins where that is needed, and takes note of what is owned now.
                     await self._fetch(0, _is_chosen)
             except TransientError as error:
@@ -146,6 +146,9 @@ class EmbeddedConsumer:
                 _log.warning("%s; joining anew", error)
                 self._me, self._joined = _newcomer(self._me.spec), False
                 continue
+            except TopicMismatchError:
+                await self._stand_back()
+                raise
             break
         if view is not None:
             self._places = _merge(self._places, view)
@@ -154,6 +157,12 @@ class EmbeddedConsumer:
             self._places[source].offset = offset
         self._turn += 1
         return got.records
+
+    async def _stand_back(self) -> None:
+        """Own nothing, by leaving the group, while the topics are not as this process knows them."""
+        former, self._me = self._me, _newcomer(self._me.spec)
+        self._places, self._joined = {}, False
+        await self._store.writer.run(partial(groups.leave, me=former))
 
     def _read(
         self, connection: sqlite3.Connection, max_records: int, chosen: Callable[[TopicPartition], bool]

@@ -18,6 +18,12 @@ from infra.broker.embedded.log import Transaction, append
 from infra.broker.port import GroupSpec, OutRecord, Progress, TopicPartition
 from infra.errors import PartitionLostError, SettingsError
 
+_BEATS_PER_SESSION = 4
+_PAUSES_IN_TIME = 1.5
+"""A beat that comes within so many pauses of the one before it is not late."""
+_NEWCOMERS_PATIENCE = 3
+"""How many sessions a newcomer waits beyond the end of another member's session."""
+
 
 @dataclass(frozen=True, slots=True)
 class Membership:
@@ -76,7 +82,8 @@ def join(transaction: Transaction, me: Membership) -> None:
             "UPDATE cursors SET epoch = epoch + 1 WHERE group_name = ? AND member = ?", (group, me.member)
         )
         _grow(connection, group)
-    _expire(connection, group)
+    # A newcomer has not seen yet how slow the disk is: only who has been silent for very long is surely gone.
+    _expire(connection, group, patience_ms=_NEWCOMERS_PATIENCE * int(me.spec.session_timeout_s * 1000))
     _share_out(transaction, group)
 
 
@@ -91,13 +98,30 @@ def leave(transaction: Transaction, me: Membership) -> None:
 
 
 def beat(transaction: Transaction, me: Membership) -> None:
-    """Say that ``me``, if still a member, is alive, and remove the members that are not."""
-    transaction.connection.execute(
-        "UPDATE members SET beat_ms = ? WHERE group_name = ? AND member = ? AND incarnation = ?",
-        (_now_ms(), me.spec.group, me.member, me.incarnation),
+    """Say that ``me``, if still a member, is alive, and remove the members that are not.
+
+    On a slow disk the beats of all members come late, and a late one says nothing about its member. So the others are
+    given as much more time as this beat is late itself, twice over since two beats can be on their way.
+    """
+    connection = transaction.connection
+    place = (me.spec.group, me.member, me.incarnation)
+    row = connection.execute(
+        "SELECT beat_ms FROM members WHERE group_name = ? AND member = ? AND incarnation = ?", place
+    ).fetchone()
+    if row is None:
+        return
+    now_ms = _now_ms()
+    connection.execute(
+        "UPDATE members SET beat_ms = ? WHERE group_name = ? AND member = ? AND incarnation = ?", (now_ms, *place)
     )
-    if _expire(transaction.connection, me.spec.group):
+    late_ms = now_ms - row[0] - int(_PAUSES_IN_TIME * beat_interval_s(me.spec) * 1000)
+    if _expire(connection, me.spec.group, patience_ms=2 * max(0, late_ms)):
         _share_out(transaction, me.spec.group)
+
+
+def beat_interval_s(spec: GroupSpec) -> float:
+    """How long a member waits after one beat before it asks for the next."""
+    return spec.session_timeout_s / _BEATS_PER_SESSION
 
 
 def _incarnation(connection: sqlite3.Connection, me: Membership) -> str | None:
@@ -106,12 +130,13 @@ def _incarnation(connection: sqlite3.Connection, me: Membership) -> str | None:
     return None if row is None else str(row[0])
 
 
-def _expire(connection: sqlite3.Connection, group: str) -> bool:
+def _expire(connection: sqlite3.Connection, group: str, patience_ms: int) -> bool:
+    """Remove members whose session ended more than ``patience_ms`` ago; whether there were any."""
     # A beat from the future was given before the machine started anew; its member died with it.
     now_ms = _now_ms()
     gone = connection.execute(
         "DELETE FROM members WHERE group_name = ? AND (beat_ms + session_ms < ? OR beat_ms > ?)",
-        (group, now_ms, now_ms),
+        (group, now_ms - patience_ms, now_ms),
     )
     return gone.rowcount > 0
 

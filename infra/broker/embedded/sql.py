@@ -80,6 +80,27 @@ SCHEMA = (
     """,
 )
 
+ADDED = (
+    """
+    CREATE TABLE IF NOT EXISTS clock ( -- one row: the file's own count of time, see clock.py
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        boot TEXT NOT NULL,
+        running_ms INTEGER NOT NULL,
+        wall_ms INTEGER NOT NULL,
+        elapsed_ms INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS marks ( -- where a partition ended at a moment of the file's own time, see cleaning.py
+        slot INTEGER NOT NULL,
+        elapsed_ms INTEGER NOT NULL,
+        end_offset INTEGER NOT NULL,
+        PRIMARY KEY (slot, elapsed_ms)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+"""Tables that files of earlier releases lack, and that those releases do not miss: no reason for another version."""
+
 
 def row_id(slot: int, offset: int) -> int:
     """The row number of the record at ``offset`` of the partition ``slot``."""

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from infra.broker.embedded.connection import open_reader, unavailable
+from infra.broker.embedded.connection import close, open_reader, unavailable
+from infra.broker.embedded.presence import Presence
 from infra.broker.embedded.watcher import Watcher
 from infra.broker.embedded.writer import Writer
 from infra.broker.port import OutRecord
@@ -29,8 +30,9 @@ class Store:
     def __init__(self, path: Path, declared: Mapping[str, TopicSpec]) -> None:
         self.path = path
         self.declared = declared
-        self.watcher = Watcher(path)
-        self.writer = Writer(path, self.watcher.poke, declared)
+        self._presence = Presence(path)
+        self.watcher = Watcher(self._presence)
+        self.writer = Writer(self._presence, declared, self.watcher.poke)
         self._readers = ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="embedded-broker-reader")
         self._mine = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -43,6 +45,7 @@ class Store:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        self._presence.check()
         try:
             with self._connection() as connection:
                 return work(connection)
@@ -72,7 +75,7 @@ class Store:
         self._readers.shutdown()
         self.watcher.close()
         while self._connections:
-            self._connections.pop().close()
+            close(self._connections.pop(), self._presence)
         # The last connection to close folds the log back into the file, and only the writer's may write.
         self.writer.close()
 

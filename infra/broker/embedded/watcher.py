@@ -8,10 +8,11 @@ import sqlite3
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from infra.broker.embedded.connection import open_reader
+from infra.broker.embedded.connection import close, open_reader
 from infra.broker.embedded.log import load_ends
+from infra.broker.embedded.presence import Presence
+from infra.errors import BrokerUnavailableError
 
 _LOOK_INTERVAL_S = 0.01
 _RETRY_S = 0.5
@@ -35,9 +36,10 @@ class _Waiter:
 class Watcher:
     """Looks at the file's change counter while somebody waits, and sleeps otherwise."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, presence: Presence) -> None:
+        self._presence = presence
         self._ends = Ends()
+        self._troubles = 0
         self._waiters: set[_Waiter] = set()
         self._wake = threading.Condition()
         self._closed = False
@@ -50,14 +52,18 @@ class Watcher:
             self._wake.notify()
 
     async def wait(self, wanted: Callable[[Ends], bool], timeout_s: float) -> bool:
-        """Wait until ``wanted`` holds, False after ``timeout_s``. What held before the call may be seen late."""
+        """Wait until ``wanted`` holds, False after ``timeout_s``. What held before the call may be seen late.
+
+        Returns True, too, when the file cannot be looked at: whoever waits then reads for itself, and gets the error.
+        """
+        troubles = self._troubles
         waiter = _Waiter(asyncio.get_running_loop(), asyncio.Event())
         with self._wake:
             self._waiters.add(waiter)
             self._wake.notify()
         try:
             async with asyncio.timeout(timeout_s):
-                while not wanted(self._ends):
+                while not wanted(self._ends) and self._troubles == troubles:
                     await waiter.event.wait()
                     waiter.event.clear()
         except TimeoutError:
@@ -80,26 +86,35 @@ class Watcher:
         pause = _LOOK_INTERVAL_S
         while self._sleep(pause):
             try:
-                connection = connection or open_reader(self._path)
+                self._presence.check()
+                connection = connection or open_reader(self._presence.path)
                 (version,) = connection.execute("PRAGMA data_version").fetchone()
                 if version != seen:
                     self._ends = _load(connection)
                     self._wake_all()
                     seen = version
                 pause = _LOOK_INTERVAL_S
+            except BrokerUnavailableError:
+                self._report_trouble()
+                pause = _RETRY_S
             except sqlite3.Error:
-                # Not told here: whoever waits reads for itself when its time is over, and gets this error then.
+                self._report_trouble()
                 if connection is not None:
-                    connection.close()
+                    close(connection, self._presence)
                 connection, seen, pause = None, None, _RETRY_S
         if connection is not None:
-            connection.close()
+            close(connection, self._presence)
 
     def _sleep(self, pause: float) -> bool:
         with self._wake:
             if not self._closed:
                 self._wake.wait(pause if self._waiters else None)
             return not self._closed
+
+    def _report_trouble(self) -> None:
+        """Have whoever waits read for itself."""
+        self._troubles += 1
+        self._wake_all()
 
     def _wake_all(self) -> None:
         with self._wake:

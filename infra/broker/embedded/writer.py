@@ -11,12 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from infra.broker.embedded.cleaning import clean
-from infra.broker.embedded.connection import begin_write, is_busy, open_writer, unavailable
+from infra.broker.embedded.connection import begin_write, close, commit, is_busy, open_writer, unavailable
 from infra.broker.embedded.log import Transaction
+from infra.broker.embedded.presence import Presence
+from infra.broker.embedded.retention import Retention
 from infra.errors import BrokerUnavailableError
 from schemas.topics import TopicSpec
 
@@ -27,6 +27,8 @@ _BATCH_BYTES = 8 * 1024 * 1024
 _CLEANING_INTERVAL_S = 30.0
 _CLEANING_PAUSE_S = 0.2
 """Between two rounds of cleaning while there is more to do."""
+_LOOK_INTERVAL_S = 0.1
+"""Between two looks whether a file that was taken away is back."""
 _JOIN_WAIT_S = 15.0
 
 _log = logging.getLogger(__name__)
@@ -73,38 +75,61 @@ class _Job(Generic[T]):
             self.future.set_result(self._result[0])
 
 
+def _finish(jobs: list[_AnyJob], failure: BrokerUnavailableError | None) -> None:
+    """Tell whoever waits for ``jobs``."""
+    for loop in {job.future.get_loop() for job in jobs}:
+        mine = [job for job in jobs if job.future.get_loop() is loop]
+        # One call for all: waking a loop costs more than telling a hundred tasks. A closed loop has none left.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_finish_all, mine, failure)
+
+
 def _finish_all(jobs: list[_AnyJob], failure: BrokerUnavailableError | None) -> None:
     for job in jobs:
         job.finish(failure)
 
 
 class Writer:
-    """Runs work in write transactions. Work raises errors of its own before it writes anything, or not at all."""
+    """Runs work in write transactions. Work raises errors of its own before it writes anything, or not at all.
 
-    def __init__(self, path: Path, committed: Callable[[], None], declared: Mapping[str, TopicSpec]) -> None:
-        self._path = path
+    When the file is taken away while a transaction is being committed, its work is neither done nor refused until the
+    file is back, since both answers could be wrong.
+    """
+
+    def __init__(self, presence: Presence, declared: Mapping[str, TopicSpec], committed: Callable[[], None]) -> None:
+        """``declared`` has the topics that this process works by; ``committed`` is called after each commit."""
+        self._path = presence.path
+        self._presence = presence
         self._declared = declared
         self._committed = committed
         self._jobs: deque[_AnyJob] = deque()
+        self._undecided: list[_AnyJob] = []
         self._wake = threading.Condition()
         self._closed = False
         self._connection: sqlite3.Connection | None = None
+        self._rescued = False
+        self._begun = False
+        self._retention = Retention()
         self._clean_at = time.monotonic() + _CLEANING_INTERVAL_S
         self._thread = threading.Thread(target=self._serve, name="embedded-broker-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, work: Callable[[Transaction], T], size: int = 0) -> T:
+    async def run(self, work: Callable[[Transaction], T], size: int = 0, *, urgent: bool = False) -> T:
         """The result of ``work`` when it is durable; ``size`` in bytes keeps transactions small.
 
-        Raises what ``work`` raises, and BrokerUnavailableError when nothing was written. Cancelled before its turn, it
-        is never run; cancelled later, it is all done or not at all.
+        ``urgent`` work goes into the next transaction, before what is waiting. Raises what ``work`` raises, and
+        BrokerUnavailableError when nothing was written. Cancelled before its turn, it is never run; cancelled later, it
+        is all done or not at all.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         job = _Job(work, size, future)
         with self._wake:
             if self._closed:
                 raise BrokerUnavailableError(f"embedded broker {self._path}: closed by this process")
-            self._jobs.append(job)
+            if urgent:
+                self._jobs.appendleft(job)
+            else:
+                self._jobs.append(job)
             self._wake.notify()
         return await future
 
@@ -119,18 +144,23 @@ class Writer:
         while (jobs := self._take()) is not None:
             if jobs:
                 self._transact(jobs)
+            self._decide()
             if time.monotonic() >= self._clean_at:
                 self._clean()
+        self._decide(last=True)
         if self._connection is not None:
-            self._connection.close()
+            close(self._connection, self._presence)
 
     def _take(self) -> list[_AnyJob] | None:
-        """The jobs for the next transaction; empty when cleaning is due, None at the end."""
+        """The jobs for the next transaction; empty when something else is due, None at the end."""
+        due = self._clean_at
+        if self._undecided:
+            due = min(due, time.monotonic() + _LOOK_INTERVAL_S)
         with self._wake:
             while not self._jobs:
                 if self._closed:
                     return None
-                pause = self._clean_at - time.monotonic()
+                pause = due - time.monotonic()
                 if pause <= 0:
                     return []
                 self._wake.wait(pause)
@@ -149,46 +179,95 @@ class Writer:
                 job.perform(transaction)
 
         failure = self._attempt(perform)
-        if failure is None:
-            # Whoever is told of the commit finds that waiting readers have been told, too.
-            self._committed()
-        for loop in {job.future.get_loop() for job in jobs}:
-            mine = [job for job in jobs if job.future.get_loop() is loop]
-            # One call for all: waking a loop costs more than telling a hundred tasks. A closed loop has none left.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(_finish_all, mine, failure)
+        if failure is not None:
+            _finish(jobs, failure)
+            return
+        self._undecided += jobs
+        self._decide()
+        if not self._begun:
+            # The first round comes at once: what the clock does from now on is then noticed.
+            self._begun, self._clean_at = True, time.monotonic()
+
+    def _decide(self, *, last: bool = False) -> None:
+        """Finish the jobs whose transaction was committed, if the file it is in is in its place."""
+        if not self._undecided:
+            return
+        failure = None
+        try:
+            self._presence.check()
+        except BrokerUnavailableError as error:
+            if not last:
+                return
+            failure = BrokerUnavailableError(f"{error} (whether this write is in the file is not known)")
+        # Whoever is told of the commit finds that waiting readers have been told, too.
+        self._committed()
+        jobs, self._undecided = self._undecided, []
+        _finish(jobs, failure)
 
     def _attempt(self, work: Callable[[Transaction], None]) -> BrokerUnavailableError | None:
         """Run ``work`` in one transaction; the error when nothing of it was written."""
         try:
-            if self._connection is None:
-                self._connection = open_writer(self._path)
-            begin_write(self._connection)
-            transaction = Transaction(self._connection, self._declared)
+            self._presence.check()
+            connection = self._open()
+            begin_write(connection)
+            transaction = Transaction(connection, self._declared)
             work(transaction)
             transaction.flush()
-            self._connection.execute("COMMIT")
+            self._presence.check()
+            commit(connection)
         except sqlite3.Error as error:
             self._give_up(error)
             return unavailable(self._path, error)
         except BrokerUnavailableError as error:
+            self._stand_back()
             return error
         return None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            connection = open_writer(self._path, create=not self._presence.known)
+            try:
+                self._presence.take()
+            except BrokerUnavailableError:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
 
     def _give_up(self, error: sqlite3.Error) -> None:
         """Undo what was begun. A fresh connection, next time, knows best what state the file is in."""
         if self._connection is not None and (self._connection.in_transaction or not is_busy(error)):
-            self._connection.close()
+            close(self._connection, self._presence)
             self._connection = None
+            self._presence.release()
+
+    def _stand_back(self) -> None:
+        """Undo what was begun, and keep the connection: the file may come back."""
+        if self._connection is None:
+            return
+        with contextlib.suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if self._presence.log_lost() and not self._rescued:
+                self._rescued = True
+                _, found, saved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                _log.error(
+                    "%s: its write-ahead log was removed while in use; %d of the %d pages in it are now in the file",
+                    self._path,
+                    saved,
+                    found,
+                )
 
     def _clean(self) -> None:
         more = False
 
         def work(transaction: Transaction) -> None:
             nonlocal more
-            more = clean(transaction.connection, time.time_ns() // 1_000_000)
+            more = self._retention.work(transaction.connection)
 
         failure = self._attempt(work)
-        if failure is not None:
+        if failure is None:
+            self._retention.report()
+        else:
             _log.warning("retention and compaction wait for the next round: %s", failure)
         self._clean_at = time.monotonic() + (_CLEANING_PAUSE_S if more else _CLEANING_INTERVAL_S)

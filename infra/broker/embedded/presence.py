@@ -1,0 +1,88 @@
+"""Notices that the broker's file was removed, moved away or replaced while this process uses it.
+
+An open file goes on working after its name is gone: commits would succeed, and vanish with the last process. So every
+transaction compares what is at the path with what was opened. A file that comes back under its name is used on, with
+nothing lost. Another file in its place is not: offsets, ownership and what consumers remember belong to the former one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from infra.errors import BrokerUnavailableError
+
+_Identity = tuple[int, int]
+
+
+class Presence:
+    """The identity of the file and of its companions ``-wal`` and ``-shm``; until :meth:`take` nothing is compared."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._log, self._index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+        self._taken: dict[Path, _Identity] = {}
+
+    @property
+    def known(self) -> bool:
+        """Whether this process has opened the file before, so that no other may be made in its place."""
+        return bool(self._taken)
+
+    def take(self) -> None:
+        """Note the identity of what was just opened. Raises BrokerUnavailableError when it is not the former file."""
+        if self.known:
+            self._check_file()
+        taken = {path: _identity(path) for path in (self.path, self._log, self._index)}
+        self._taken = {path: identity for path, identity in taken.items() if identity is not None}
+
+    def release(self) -> None:
+        """Compare the file alone from now on: its companions may go when its last connection is closed."""
+        self._taken = {path: identity for path, identity in self._taken.items() if path == self.path}
+
+    def check(self) -> None:
+        """Return when everything is in its place; raises BrokerUnavailableError with what to do."""
+        if not self.known:
+            return
+        self._check_file()
+        for path in (self._log, self._index):
+            if self._lacks(path):
+                raise BrokerUnavailableError(
+                    f"embedded broker {self.path}: {path.name}, which belongs to it, was removed or replaced while in "
+                    "use; nothing is accepted or delivered any more. Stop all processes that use it in order (SIGTERM, "
+                    "not SIGKILL), so that what they have of the removed file gets into the broker's file; then start "
+                    "them"
+                )
+
+    def replaced(self) -> bool:
+        """Whether another file is in the place of the one that this process has open."""
+        return self.known and self._lacks(self.path) and self.path.exists()
+
+    def log_lost(self) -> bool:
+        """Whether the file is in its place but its write-ahead log is not."""
+        return self.known and not self._lacks(self.path) and self._lacks(self._log)
+
+    def _lacks(self, path: Path) -> bool:
+        return path in self._taken and _identity(path) != self._taken[path]
+
+    def _check_file(self) -> None:
+        found = _identity(self.path)
+        if found is None:
+            raise BrokerUnavailableError(
+                f"embedded broker {self.path}: the file was removed, or it or its folder was moved away, while this "
+                "process uses it; nothing is accepted or delivered. Put it back under its name, with its -wal file, "
+                "and all goes on with nothing lost; only when it is gone for good, restart all processes, which begin "
+                "with an empty file"
+            )
+        if found != self._taken[self.path]:
+            raise BrokerUnavailableError(
+                f"embedded broker {self.path}: another file was put in its place while this process uses the former "
+                "one; nothing is accepted or delivered. Put the former file back, or restart all processes to go on "
+                "with the new one"
+            )
+
+
+def _identity(path: Path) -> _Identity | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
