@@ -37,7 +37,7 @@ async def run_up(settings: Settings) -> int:
     async with Composition(settings, "windhover") as process:
         dsn = await process.database().dsn()
         await asyncio.to_thread(upgrade, dsn)
-        hub = DetectionHub(process.broker(), settings.sse, settings.retry)
+        hub = _hub(process)
         return await process.run(
             [
                 process.verifier(),
@@ -171,10 +171,16 @@ def _postgres(process: Composition, instance_id: str | None) -> Component:
     return SinkRunner(sink, process.broker(), sinks=settings.sinks, retry=settings.retry, instance_id=instance_id)
 
 
+def _hub(process: Composition) -> DetectionHub:
+    settings = process.settings
+    grown_from = process.topics[topics.DETECTIONS].grown_from
+    return DetectionHub(process.broker(), settings.sse, settings.retry, grown_from=grown_from)
+
+
 def _sse(process: Composition, instance_id: str | None) -> list[Component]:
     del instance_id  # Every process sees all detections; there is no group to be a member of.
     settings = process.settings
-    hub = DetectionHub(process.broker(), settings.sse, settings.retry)
+    hub = _hub(process)
     app = create_sse_app(hub, settings.sse)
     return [
         hub,

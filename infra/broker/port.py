@@ -177,8 +177,11 @@ class Reader(Protocol):
         """How many partitions ``topic`` has and which incarnation it is; answered also when leaders are away."""
         ...
 
-    async def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
-        """Per partition the first offset there is and the one the next committed record will have."""
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> Mapping[int, tuple[int, int]]:
+        """Per partition the first offset there is and the one the next committed record will have.
+
+        ``partitions`` narrows the question, so that it is answered while the leader of another one is away.
+        """
         ...
 
     async def read(self, source: TopicPartition, offset: int, *, max_records: int, timeout_s: float) -> list[InRecord]:

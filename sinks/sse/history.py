@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from infra.broker.port import InRecord, Reader, TopicPartition
 from infra.telemetry import metrics
 from schemas.errors import EventError, EventVersionError
 from schemas.topics import DETECTIONS
-from sinks.sse.positions import Position
+from sinks.sse.positions import Origin, Position
 from sinks.sse.ring import Entry
 from sinks.sse.wire import Loss
 
@@ -20,6 +21,8 @@ GROUP = "sse"
 """What stands in metrics where other sinks have the name of their consumer group; this one reads without a group."""
 _CHUNK_RECORDS = 128
 _READ_TIMEOUT_S = 1.0
+_LOW_END_S = 5.0
+_LOW_END_PAUSE_S = 0.25
 # Kafka's transaction markers take offsets but are no records, so a stretch may hold nothing to read. One silent read
 # could also be a slow broker; after a second one, with the broker answering in between, there is nothing there.
 _SILENT_READS = 2
@@ -34,19 +37,42 @@ class Piece:
     losses: tuple[Loss, ...] = ()
 
 
-def settle(position: Position, bounds: Mapping[int, tuple[int, int]]) -> tuple[Position, tuple[Loss, ...]]:
-    """``position`` moved into ``bounds`` (first and next offset per partition), and what that skips."""
+def settle(
+    position: Position, bounds: Mapping[int, tuple[int, int]], origin: Origin
+) -> tuple[Position, tuple[Loss, ...]]:
+    """``position`` moved into ``bounds`` (first and next offset of some partitions), and what that skips."""
     settled = list(position)
     losses: list[Loss] = []
-    for partition, offset in enumerate(position):
-        first, following = bounds[partition]
-        if offset > following:
-            losses.append(Loss(partition, offset, None, "recreated"))
+    for partition, (first, following) in bounds.items():
+        offset = position[partition]
+        if origin == "former" or (offset > following and origin == "unknown"):
             settled[partition] = first
+            if offset:
+                losses.append(Loss(partition, offset, None, "recreated"))
+        elif offset > following:
+            settled[partition] = following
+            losses.append(Loss(partition, following, offset - 1, "truncated"))
         elif offset < first:
-            losses.append(Loss(partition, offset, first - 1, "retention"))
             settled[partition] = first
+            losses.append(Loss(partition, offset, first - 1, "retention"))
     return tuple(settled), tuple(losses)
+
+
+async def steady_bounds(
+    reader: Reader, position: Position, origin: Origin, partitions: Collection[int] | None = None
+) -> Mapping[int, tuple[int, int]]:
+    """The bounds of the topic (of ``partitions``), asked for again while it seems to end before ``position``.
+
+    A leader that has just taken over may tell too low an end for a moment; only one that stays is believed.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + _LOW_END_S
+    while True:
+        bounds = await reader.bounds(DETECTIONS, partitions)
+        low = origin == "this" and any(position[number] > end for number, (_, end) in bounds.items())
+        if not low or clock() > deadline:
+            return bounds
+        await asyncio.sleep(_LOW_END_PAUSE_S)
 
 
 def read_entry(record: InRecord) -> Entry | None:
@@ -64,15 +90,15 @@ def read_entry(record: InRecord) -> Entry | None:
 
 
 async def read_history(
-    reader: Reader, position: Position, until: Callable[[], Position]
+    reader: Reader, position: Position, until: Callable[[], Position], origin: Origin
 ) -> AsyncGenerator[Piece, None]:
     """What stands between ``position`` and ``until()``, partition after partition, each in order.
 
-    ``until`` may move on while this reads. Raises BrokerUnavailableError; the caller goes on from the last piece.
+    ``until`` may move on while this reads. Raises TransientError; the caller goes on from the last piece. The first
+    piece tells what is lost, and where a position of another topic goes on in this one.
     """
-    position, losses = settle(position, await reader.bounds(DETECTIONS))
-    if losses:
-        yield Piece(position, losses=losses)
+    position, losses = settle(position, await steady_bounds(reader, position, origin), origin)
+    yield Piece(position, losses=losses)
     for partition in range(len(position)):
         silent = 0
         while position[partition] < (end := until()[partition]):
@@ -83,7 +109,7 @@ async def read_history(
             if not records:
                 silent += 1
                 # Raises when the broker is away: silence then proves nothing.
-                await reader.bounds(DETECTIONS)
+                await reader.bounds(DETECTIONS, [partition])
             if silent == _SILENT_READS or (records and records[-1].offset >= end):
                 following = end
             else:

@@ -103,7 +103,7 @@ class _Stream:
         # A browser that reconnects sends the header; the address still has the id the page was opened with.
         last = request.headers.get("last-event-id") or request.query_params.get(_LAST_EVENT_ID) or None
         if last is not None:
-            decode_position(last, self._hub.partitions or MAX_PARTITIONS)
+            decode_position(last, self._hub.partitions or MAX_PARTITIONS, self._hub.ring.mark)
         return Session(self._hub, wanted, last)
 
 

@@ -10,27 +10,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from infra.broker.port import Broker, Reader, TopicPartition
-from infra.errors import TopicMismatchError, TransientError
+from infra.broker.port import Broker, Reader
 from infra.failure import Backoff
 from infra.health import HealthPart
 from infra.settings import RetrySettings, SseSettings
 from infra.telemetry import metrics
-from schemas.topics import DETECTIONS
-from sinks.sse.history import read_entry, settle
-from sinks.sse.positions import Position, advanced, encode_position
-from sinks.sse.ring import Entry, Ring
+from sinks.sse.following import Follower
+from sinks.sse.intake import Intake
+from sinks.sse.ring import Ring
 from sinks.sse.session import STREAM, Session
-from sinks.sse.wire import gap_bytes
 
 _log = logging.getLogger(__name__)
 
-_MAX_READ_RECORDS = 128
-_READ_TIMEOUT_S = 1.0
 _HISTORY_READERS = 8
 _CLOSE_TIMEOUT_S = 5.0
 # A client that takes nothing for this many heartbeats is gone, though its connection has not noticed yet.
@@ -52,26 +47,26 @@ class Client:
 
 
 class DetectionHub:
-    """The component that feeds all sessions. ``ring`` and ``partitions`` are valid once ``started``."""
+    """The component that feeds all sessions. ``ring`` and ``partitions`` are valid once ``started``.
 
-    def __init__(self, broker: Broker, settings: SseSettings, retry: RetrySettings | None = None) -> None:
+    ``grown_from``: how many partitions the topic had before it was given more (see :class:`TopicSpec`).
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        settings: SseSettings,
+        retry: RetrySettings | None = None,
+        *,
+        grown_from: int | None = None,
+    ) -> None:
         self.name = "sse"
         self.settings = settings
         self.closing = False
-        self.started = False
-        self.ring = Ring((), settings.replay_events)
+        self.grown_from = grown_from
         self._broker = broker
         self._retry = retry or RetrySettings()
-        self._position: Position = ()
-        self._targets: Position = ()
-        self._pending: list[Entry] = []
-        self._unfilled: set[int] = set()
-        # A fraction of a client's queue per flush: a burst on the topic never makes a client that reads look slow.
-        self._max_pending = max(1, settings.client_queue_events // 4)
-        self._max_read = min(_MAX_READ_RECORDS, max(1, settings.client_queue_events // 8))
-        self._room = asyncio.Event()
-        self._room.set()
-        self._news = asyncio.Event()
+        self._intake = Intake(settings, self._wake, grown_from)
         self._clients: set[Client] = set()
         self._nobody = asyncio.Event()
         self._nobody.set()
@@ -80,7 +75,17 @@ class DetectionHub:
     @property
     def partitions(self) -> int:
         """How many partitions the topic has; 0 before the broker was reached for the first time."""
-        return len(self._position)
+        return len(self._intake.position)
+
+    @property
+    def started(self) -> bool:
+        """Whether clients can join: the newest events were read."""
+        return self._intake.started
+
+    @property
+    def ring(self) -> Ring:
+        """The recent past of the topic."""
+        return self._intake.ring
 
     def backoff(self) -> Backoff:
         """Delays between tries to read from the broker."""
@@ -93,9 +98,10 @@ class DetectionHub:
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Follow the topic until ``stop``; then send what is pending and end all streams."""
+        follower = Follower(self._broker, self._intake, health, self.settings, self._retry)
         tasks = [
-            asyncio.create_task(self._follow(health), name="sse-follow"),
-            asyncio.create_task(self._flush(), name="sse-flush"),
+            asyncio.create_task(follower.run(), name="sse-follow"),
+            asyncio.create_task(self._intake.flush(), name="sse-flush"),
             asyncio.create_task(self._heartbeat(), name="sse-heartbeat"),
         ]
         stopped = asyncio.create_task(stop.wait())
@@ -111,7 +117,7 @@ class DetectionHub:
 
     async def close(self) -> None:
         """End all streams; returns when they are ended, or were cut off after some seconds."""
-        self._close_batch()
+        self._intake.close_batch()
         self.closing = True
         self._wake()
         try:
@@ -146,125 +152,6 @@ class DetectionHub:
             metrics.SSE_CLIENTS.labels(STREAM).dec()
             if not self._clients:
                 self._nobody.set()
-
-    async def _follow(self, health: HealthPart) -> None:
-        """Read all partitions; start over with growing pauses whenever the broker is away."""
-        backoff = self.backoff()
-        while True:
-            connected_at = time.monotonic()
-            try:
-                async with AsyncExitStack() as stack:
-                    await self._follow_connected(stack, health)
-            except TransientError as error:
-                if time.monotonic() - connected_at > self._retry.max_delay_s:
-                    backoff.reset()
-                delay_s = backoff.next_delay_s()
-                health.alive()
-                health.not_ready(f"{error.code}: streams stay open and go on when the broker is back")
-                metrics.RETRIES.labels(self.name, error.code).inc()
-                _log.warning("following detections was interrupted, trying again in %.1f s: %s", delay_s, error)
-                await asyncio.sleep(delay_s)
-
-    async def _follow_connected(self, stack: AsyncExitStack, health: HealthPart) -> None:
-        reader = await self._open_reader(stack)
-        self._begin(await reader.bounds(DETECTIONS))
-        readers = [reader, *[await self._open_reader(stack) for _ in range(1, self.partitions)]]
-        health.ready()
-        followers = [
-            asyncio.create_task(self._follow_partition(reader, partition, health), name=f"sse-follow-{partition}")
-            for partition, reader in enumerate(readers)
-        ]
-        try:
-            done, _ = await asyncio.wait(followers, return_when=asyncio.FIRST_EXCEPTION)
-            for follower in done:
-                follower.result()
-        finally:
-            for follower in followers:
-                follower.cancel()
-            await asyncio.gather(*followers, return_exceptions=True)
-
-    async def _open_reader(self, stack: AsyncExitStack) -> Reader:
-        reader = await self._broker.reader()
-        stack.push_async_callback(reader.close)
-        return reader
-
-    def _begin(self, bounds: Mapping[int, tuple[int, int]]) -> None:
-        """The first time: start some way before the end, to fill the ring. Later: go on, if the topic still has it."""
-        if not self._position:
-            share = max(1, self.settings.replay_events // max(1, len(bounds)))
-            self._targets = tuple(bounds[partition][1] for partition in range(len(bounds)))
-            self._position = tuple(
-                max(bounds[partition][0], end - share) for partition, end in enumerate(self._targets)
-            )
-            self._unfilled = set(range(len(bounds)))
-            self.ring = Ring(self._position, self.settings.replay_events)
-            return
-        if len(bounds) != self.partitions:
-            raise TopicMismatchError(
-                f"topic {DETECTIONS} had {self.partitions} partitions and now has {len(bounds)}; restart this process, "
-                "its clients go on where they are"
-            )
-        settled, losses = settle(self._position, bounds)
-        if losses:
-            self._close_batch()
-            self._position = settled
-            self.ring.restart(settled)
-            _log.error("the topic no longer holds what was not yet sent to clients: %s", losses)
-            self._add_batch((), gap_bytes(losses, encode_position(settled)))
-
-    async def _follow_partition(self, reader: Reader, partition: int, health: HealthPart) -> None:
-        source = TopicPartition(DETECTIONS, partition)
-        while True:
-            health.alive()
-            self._filled(partition, silent=False)
-            records = await reader.read(
-                source, self._position[partition], max_records=self._max_read, timeout_s=_READ_TIMEOUT_S
-            )
-            # Others may have used up the room while this one was woken.
-            while not self._room.is_set():
-                await self._room.wait()
-            for record in records:
-                entry = read_entry(record)
-                if entry is not None:
-                    self._pending.append(entry)
-                self._position = advanced(self._position, partition, record.offset)
-            if records:
-                self._news.set()
-            else:
-                self._filled(partition, silent=True)
-            if len(self._pending) >= self._max_pending:
-                self._room.clear()
-
-    def _filled(self, partition: int, *, silent: bool) -> None:
-        """Note that ``partition`` is read up to where its end was at the start; with the last one clients may join.
-
-        ``silent``: nothing came. What ends in transaction markers is never read up to its end.
-        """
-        if partition not in self._unfilled or not (silent or self._position[partition] >= self._targets[partition]):
-            return
-        self._unfilled.discard(partition)
-        if not self._unfilled:
-            self._close_batch()
-            self.started = True
-            self._wake()
-
-    async def _flush(self) -> None:
-        """Hand out what has arrived: the first event at once, further ones together, once per interval."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            self._close_batch()
-            await asyncio.sleep(self.settings.flush_interval_s)
-
-    def _close_batch(self) -> None:
-        if self._position != self.ring.end:
-            self._add_batch(tuple(self._pending))
-            self._pending.clear()
-        self._room.set()
-
-    def _add_batch(self, entries: tuple[Entry, ...], notice: bytes = b"") -> None:
-        self.ring.add(entries, self._position, notice)
-        self._wake()
 
     def _wake(self) -> None:
         for client in self._clients:

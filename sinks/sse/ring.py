@@ -71,7 +71,8 @@ class Batch:
     """What arrived within one flush interval. ``start`` and ``end`` are the hub's positions before and after it.
 
     ``first_index`` numbers its first event among all events of this process. A ``notice`` stands for itself: it is
-    sent to everybody, whatever they filter.
+    sent to everybody, whatever they filter. ``restarts``: offsets before and after it cannot be compared. ``mark`` is
+    the topic's, for the ids.
     """
 
     number: int
@@ -79,7 +80,9 @@ class Batch:
     start: Position
     end: Position
     entries: tuple[Entry, ...]
+    mark: str = ""
     notice: bytes = b""
+    restarts: bool = False
     _views: dict[Filter, View] = field(default_factory=dict)
 
     def view(self, wanted: Filter, *, keep: bool) -> View:
@@ -99,7 +102,7 @@ class Batch:
             position = advanced(position, entry.partition, entry.offset)
             data = entry.view(wanted)
             if data is not None:
-                events.append(event_bytes(DETECTIONS_EVENT, data, encode_position(position)))
+                events.append(event_bytes(DETECTIONS_EVENT, data, encode_position(position, self.mark)))
         return events
 
     def forget_views(self) -> None:
@@ -115,7 +118,8 @@ class Batch:
 class Ring:
     """The last batches, oldest first. ``base`` is the position before the oldest, ``end`` the one after the newest."""
 
-    def __init__(self, base: Position, max_events: int, max_bytes: int = MAX_RING_BYTES) -> None:
+    def __init__(self, base: Position, max_events: int, max_bytes: int = MAX_RING_BYTES, mark: str = "") -> None:
+        self.mark = mark
         self.base = base
         self.end = base
         self._max_events = max_events
@@ -132,9 +136,14 @@ class Ring:
         """The number of the oldest batch still held (``next_number`` when there is none)."""
         return self._first
 
-    def add(self, entries: tuple[Entry, ...], end: Position, notice: bytes = b"") -> Batch:
+    @property
+    def begins_anew(self) -> bool:
+        """Whether the oldest batch is the notice that offsets begin anew."""
+        return self._first in self._batches and self._batches[self._first].restarts
+
+    def add(self, entries: tuple[Entry, ...], end: Position, notice: bytes = b"", *, restarts: bool = False) -> Batch:
         """Append a batch that ends at ``end`` and drop the oldest ones beyond the bounds."""
-        batch = Batch(self.next_number, self.total_events, self.end, end, entries, notice)
+        batch = Batch(self.next_number, self.total_events, self.end, end, entries, self.mark, notice, restarts)
         self._batches[batch.number] = batch
         self.next_number += 1
         self.total_events += len(entries)
@@ -148,8 +157,9 @@ class Ring:
             self._drop_oldest()
         return batch
 
-    def restart(self, position: Position) -> None:
+    def restart(self, position: Position, mark: str) -> None:
         """Forget everything and go on at ``position``: offsets before and after it cannot be compared."""
+        self.mark = mark
         while self._batches:
             self._drop_oldest()
         self.base = self.end = position

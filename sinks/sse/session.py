@@ -17,7 +17,16 @@ from infra.errors import TransientError
 from infra.telemetry import metrics
 from sinks.sse.filters import Filter
 from sinks.sse.history import Piece, read_history
-from sinks.sse.positions import Position, advanced, decode_position, encode_position, merged, reaches
+from sinks.sse.positions import (
+    Origin,
+    Position,
+    advanced,
+    decode_position,
+    encode_position,
+    merged,
+    origin_of,
+    reaches,
+)
 from sinks.sse.ring import Entry, Ring, View
 from sinks.sse.wire import (
     DETECTIONS_EVENT,
@@ -50,6 +59,8 @@ class Session:
         self._wanted = wanted
         self._last_event_id = last_event_id
         self._position: Position = ()
+        # The mark of the topic that the position is of.
+        self._mark = ""
         # The next batch to send; below the ring's first number it means: read history before.
         self._cursor = -1
         # Aligned: the client is exactly where the ring is before the cursor, so shared bytes and ids fit. A client that
@@ -77,7 +88,7 @@ class Session:
             pending = self._ring.lag(self._cursor)
             if self._live and pending > self._hub.settings.client_queue_events:
                 metrics.SSE_DROPPED.labels(STREAM).inc()
-                await write(overflow_bytes(pending, encode_position(self._position)))
+                await write(overflow_bytes(pending, self._event_id()))
                 return
             chunk = self._take()
             if chunk.data:
@@ -88,7 +99,7 @@ class Session:
                 # All filtered out so far: let others run before looking at more.
                 await asyncio.sleep(0)
             elif self._closing():
-                await write(position_bytes(encode_position(self._position), "closing, connect again"))
+                await write(position_bytes(self._event_id(), "closing, connect again"))
                 return
             else:
                 self._live = True
@@ -106,9 +117,7 @@ class Session:
         if self._heartbeat_due:
             self._heartbeat_due = False
             known = bool(self._position)
-            await write(
-                position_bytes(encode_position(self._position), "heartbeat") if known else comment_bytes("heartbeat")
-            )
+            await write(position_bytes(self._event_id(), "heartbeat") if known else comment_bytes("heartbeat"))
         else:
             await self._woken.wait()
             self._woken.clear()
@@ -121,13 +130,15 @@ class Session:
             await self._rest(write)
         if self._last_event_id is None:
             self._position = self._ring.end
+            self._mark = self._ring.mark
             self._cursor = self._ring.next_number
             self._aligned = True
-            await write(position_bytes(encode_position(self._position), "live"))
+            await write(position_bytes(self._event_id(), "live"))
             return True
-        self._position = decode_position(self._last_event_id, self._hub.partitions)
+        self._position, self._mark = decode_position(self._last_event_id, self._hub.partitions, self._ring.mark)
         # A position ahead of this process may be another process's, or of a topic that is gone: the broker knows.
-        if reaches(self._position, self._ring.base) and reaches(self._ring.end, self._position):
+        inside = reaches(self._position, self._ring.base) and reaches(self._ring.end, self._position)
+        if inside and self._origin() != "former":
             self._cursor = self._ring.first_number
             return True
         return await self._catch_up(write)
@@ -136,17 +147,22 @@ class Session:
         """Send what the ring no longer holds, until it holds the rest; False when the hub closed meanwhile."""
         self._live = self._aligned = False
         backoff = self._hub.backoff()
+        told = False
         while not self._closing():
+            mark = self._ring.mark
+            told = told or self._origin() == "former"
             try:
                 async with self._hub.history_reader() as reader:
-                    pieces = read_history(reader, self._position, lambda: self._ring.base)
+                    pieces = read_history(reader, self._position, self._history_end(), self._origin())
                     async with aclosing(pieces):
                         async for piece in pieces:
+                            self._mark = mark
                             await self._send_piece(piece, write)
                             if self._closing():
                                 return False
-                if reaches(self._position, self._ring.base):
-                    self._cursor = self._ring.first_number
+                if self._origin() != "former" and reaches(self._position, self._ring.base):
+                    # That the topic was made again is told once: where the ring tells it, it is passed over.
+                    self._cursor = self._ring.first_number + (told and self._ring.begins_anew)
                     return True
             except TransientError:
                 # The hub's own readers report this outage; here a client only waits, and keeps its place.
@@ -154,11 +170,30 @@ class Session:
                 await asyncio.sleep(backoff.next_delay_s())
         return False
 
+    def _event_id(self) -> str:
+        return encode_position(self._position, self._mark)
+
+    def _origin(self) -> Origin:
+        return origin_of(self._mark, self._ring.mark)
+
+    def _history_end(self) -> Callable[[], Position]:
+        """Up to where history is to be read: to where the ring begins.
+
+        In a group that has grown, what devices sent before stands in the partitions that were there already. It has to
+        come before anything of the new ones, so the former partitions are read on to where they end now.
+        """
+        former = self._ring.end[: self._hub.grown_from or 0]
+
+        def end() -> Position:
+            return merged(former, self._ring.base[: len(former)]) + self._ring.base[len(former) :]
+
+        return end
+
     async def _send_piece(self, piece: Piece, write: Write) -> None:
         out = [text for entry in piece.entries if (text := self._personal(entry)) is not None]
         if piece.losses:
             _log.info("client resumed beyond what the topic holds: %s", piece.losses)
-            out.append(gap_bytes(piece.losses, encode_position(piece.position)))
+            out.append(gap_bytes(piece.losses, encode_position(piece.position, self._mark)))
         self._position = piece.position
         if out:
             await write(b"".join(out))
@@ -170,7 +205,7 @@ class Session:
             return None
         self._position = advanced(self._position, entry.partition, entry.offset)
         data = entry.view(self._wanted)
-        return None if data is None else event_bytes(DETECTIONS_EVENT, data, encode_position(self._position))
+        return None if data is None else event_bytes(DETECTIONS_EVENT, data, self._event_id())
 
     def _take(self) -> View:
         """Move the cursor over pending batches and return what they hold; a single batch's shared bytes as they are."""
@@ -190,12 +225,12 @@ class Session:
     def _take_batch(self) -> View:
         batch = self._ring.batch(self._cursor)
         if self._aligned:
-            self._position = batch.end
+            self._position, self._mark = batch.end, batch.mark
             return self._ring.view(self._cursor, self._wanted)
         out: list[bytes] = []
         if not reaches(self._position, batch.end):
             out = [text for entry in batch.entries if (text := self._personal(entry)) is not None]
-        # After a notice offsets start anew, for everybody.
-        self._position = batch.end if batch.notice else merged(self._position, batch.end)
+        self._position = batch.end if batch.restarts else merged(self._position, batch.end)
+        self._mark = batch.mark
         self._aligned = self._position == batch.end
         return View(batch.notice + b"".join(out), len(out))

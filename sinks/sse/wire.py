@@ -45,13 +45,14 @@ class Loss:
     """Events that can no longer be delivered: offsets ``first`` to ``last`` (both included) of one partition.
 
     ``retention``: the topic has forgotten them. ``recreated``: the topic is younger than the client's position, so
-    that nobody can tell what was between; ``last`` is None then.
+    that nobody can tell what was between; ``last`` is None then. ``truncated``: the topic has lost its end, and with it
+    what stood at these offsets; other events will stand there, and are sent.
     """
 
     partition: int
     first: int
     last: int | None
-    reason: Literal["retention", "recreated"]
+    reason: Literal["retention", "recreated", "truncated"]
 
 
 def gap_bytes(losses: Sequence[Loss], event_id: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -12,14 +12,15 @@ from typing import NoReturn
 import orjson
 import pytest
 
-from infra.broker.port import Admin, Consumer, GroupSpec, InRecord, Publisher, TopicPartition
-from infra.errors import BrokerUnavailableError, TopicMismatchError
+from infra.broker.port import Admin, Consumer, GroupSpec, InRecord, Publisher, TopicPartition, TopicState
+from infra.errors import BrokerUnavailableError
 from infra.health import Health
 from infra.settings import RetrySettings, SseSettings
 from schemas.cloudevents import Attributes, to_headers
 from schemas.events import DetectionsMade
 from schemas.ids import device_uuid
 from schemas.topics import DETECTIONS
+from sinks.sse import following, history
 from sinks.sse.filters import EVERYTHING, Filter
 from sinks.sse.hub import DetectionHub
 from sinks.sse.positions import Position, encode_position
@@ -71,6 +72,10 @@ class Topic:
         self.ends = [0] * PARTITIONS
         self.firsts = [0] * PARTITIONS
         self.away = False
+        self.incarnation = ""
+        self.partitions = PARTITIONS
+        self.hanging: set[int] = set()
+        self.looks = 0
         self.reads = 0
         self._changed = asyncio.Event()
 
@@ -103,16 +108,36 @@ class Topic:
         if self.away:
             raise BrokerUnavailableError("the broker is away")
 
-    async def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
+    async def state(self, topic: str) -> TopicState:
+        assert topic == DETECTIONS
+        self.looks += 1
+        self._check()
+        return TopicState(self.partitions, self.incarnation)
+
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> Mapping[int, tuple[int, int]]:
         assert topic == DETECTIONS
         self._check()
-        return {number: (self.firsts[number], self.ends[number]) for number in range(PARTITIONS)}
+        wanted = range(PARTITIONS) if partitions is None else partitions
+        if not self.hanging.isdisjoint(wanted):
+            await asyncio.Event().wait()
+        return {number: (self.firsts[number], self.ends[number]) for number in wanted}
+
+    def make_again(self, incarnation: str, *names: str) -> None:
+        """Delete the topic and make it again, with one event of each of ``names`` in the first partition."""
+        self.records = [[] for _ in range(PARTITIONS)]
+        self.ends = [0] * PARTITIONS
+        self.firsts = [0] * PARTITIONS
+        self.incarnation = incarnation
+        for name in names:
+            self.publish(0, name)
 
     async def read(self, source: TopicPartition, offset: int, *, max_records: int, timeout_s: float) -> list[InRecord]:
         self.reads += 1
         deadline = asyncio.get_running_loop().time() + timeout_s / 20
         while True:
             self._check()
+            if source.partition in self.hanging:
+                await asyncio.Event().wait()
             found = [record for record in self.records[source.partition] if record.offset >= offset][:max_records]
             if found:
                 await asyncio.sleep(0)
@@ -201,10 +226,13 @@ def settings(**changes: float) -> SseSettings:
 
 
 @asynccontextmanager
-async def running(topic: Topic, **changes: float) -> AsyncIterator[DetectionHub]:
-    hub = DetectionHub(topic, settings(**changes), RetrySettings(first_delay_s=0.01, max_delay_s=0.02))
+async def running(
+    topic: Topic, health: Health | None = None, grown_from: int | None = None, **changes: float
+) -> AsyncIterator[DetectionHub]:
+    retry = RetrySettings(first_delay_s=0.01, max_delay_s=0.02)
+    hub = DetectionHub(topic, settings(**changes), retry, grown_from=grown_from)
     stop = asyncio.Event()
-    task = asyncio.create_task(hub.run(stop, Health().part("sse")))
+    task = asyncio.create_task(hub.run(stop, (health or Health()).part("sse")))
     try:
         yield hub
     finally:
@@ -466,22 +494,150 @@ async def test_a_topic_that_starts_anew_under_the_hub_is_told_to_all() -> None:
     assert page.names[-1] == "anew"
 
 
-async def test_more_partitions_need_a_restart_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that looks at its topic, and gives up what hangs, within a fraction of a second."""
+    monkeypatch.setattr(following, "_LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(following, "_HANG_S", 0.2)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_more_partitions_are_told_and_streams_stay_open() -> None:
     topic = Topic()
-    hub = DetectionHub(topic, settings(), RetrySettings(first_delay_s=0.01, max_delay_s=0.02))
-    task = asyncio.create_task(hub.run(asyncio.Event(), Health().part("sse")))
-    await until(lambda: hub.started)
+    page = Page()
+    health = Health()
+    async with running(topic, health) as hub, connected(hub, page) as client:
+        await started(page)
+        topic.partitions = PARTITIONS + 1
+        await until(lambda: not health.report().ready)
+        assert "restart this process" in str(health.report().parts["sse"])
+        looks = topic.looks
+        await asyncio.sleep(0.2)
+        assert topic.looks - looks < 30
+        topic.publish(0, "still-sent")
+        await page.until(1)
+        assert not client.done()
+        topic.partitions = PARTITIONS
+        await until(lambda: health.report().ready)
+    assert page.names == ["still-sent"]
 
-    async def grown(topic: str) -> Mapping[int, tuple[int, int]]:
-        return dict.fromkeys(range(PARTITIONS + 1), (0, 0))
 
-    topic.away = True
-    topic.touch()
-    await asyncio.sleep(0.01)
-    monkeypatch.setattr(topic, "bounds", grown)
-    topic.away = False
-    with pytest.raises(TopicMismatchError, match="restart"):
-        await asyncio.wait_for(task, 5)
+@pytest.mark.usefixtures("quick")
+async def test_a_topic_made_again_is_sent_from_its_start_after_a_gap() -> None:
+    topic = Topic()
+    topic.incarnation = "first"
+    page, late = Page(), Page()
+    health = Health()
+    async with running(topic, health) as hub:
+        async with connected(hub, page):
+            await started(page)
+            for number in range(3):
+                topic.publish(0, f"d{number}")
+            await page.until(3)
+            former_id = page.last_id
+            # More than there was before: the old position lies inside the new topic.
+            topic.make_again("second", *(f"n{number}" for number in range(6)))
+            await until(lambda: page.names[-6:] == [f"n{number}" for number in range(6)])
+        # What was read before this was noticed was sent, too.
+        kinds = [kind for kind, _, _ in page.events]
+        gap = kinds.index("gap")
+        assert kinds[gap:] == ["gap"] + ["detections"] * 6
+        (lost,) = orjson.loads(page.events[gap][2])["lost"]
+        assert (lost["partition"], lost["to"], lost["reason"]) == (0, None, "recreated")
+        await until(lambda: health.report().ready)
+        # A client that comes back with an id of the topic that is gone.
+        async with connected(hub, late, last_id=former_id):
+            await late.until(1 + 6)
+    assert [kind for kind, _, _ in late.events] == ["gap"] + ["detections"] * 6
+    assert late.last_id == page.last_id
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_partition_that_hangs_is_named_and_the_others_go_on() -> None:
+    topic = Topic()
+    page = Page()
+    health = Health()
+    async with running(topic, health) as hub, connected(hub, page):
+        await started(page)
+        topic.hanging = {1}
+        topic.touch()
+        topic.publish(1, "waits")
+        await until(lambda: not health.report().ready)
+        assert "detections/1" in str(health.report().parts["sse"])
+        assert "detections/0" not in str(health.report().parts["sse"])
+        for number in range(20):
+            topic.publish(number % 2 * 2, f"d{number}")
+        await page.until(20)
+        assert not health.report().ready
+        topic.hanging = set()
+        await page.until(21)
+        await until(lambda: health.report().ready)
+    assert page.names[-1] == "waits"
+    assert {kind for kind, _, _ in page.events} == {"detections"}
+
+
+async def test_what_retention_took_while_the_process_was_stopped_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    topic = Topic()
+    page = Page()
+    async with running(topic) as hub, connected(hub, page):
+        await started(page)
+        for number in range(3):
+            topic.publish(0, f"d{number}")
+        await page.until(3)
+        # As after a long SIGSTOP: the clock has gone on, and so has retention.
+        monkeypatch.setattr(following, "_SILENCE_S", -1.0)
+        topic.ends[0] = 8
+        topic.forget(0, 8)
+        await page.until(4)
+        monkeypatch.setattr(following, "_SILENCE_S", 30.0)
+        topic.publish(0, "after")
+        await page.until(5)
+    assert [kind for kind, _, _ in page.events] == ["detections"] * 3 + ["gap", "detections"]
+    assert orjson.loads(page.events[3][2])["lost"] == [{"partition": 0, "from": 3, "to": 7, "reason": "retention"}]
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_topic_that_lost_its_end_is_read_on_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "_LOW_END_S", 0.05)
+    monkeypatch.setattr(history, "_LOW_END_PAUSE_S", 0.01)
+    topic = Topic()
+    topic.incarnation = "first"
+    page = Page()
+    async with running(topic) as hub, connected(hub, page):
+        await started(page)
+        for number in range(5):
+            topic.publish(0, f"d{number}")
+        await page.until(5)
+        topic.away = True
+        topic.touch()
+        await asyncio.sleep(0.02)
+        del topic.records[0][3:]
+        topic.ends[0] = 3
+        topic.away = False
+        await page.until(6)
+        topic.publish(0, "instead")
+        await page.until(7)
+    assert [kind for kind, _, _ in page.events] == ["detections"] * 5 + ["gap", "detections"]
+    assert orjson.loads(page.events[5][2])["lost"] == [{"partition": 0, "from": 3, "to": 4, "reason": "truncated"}]
+    assert page.names[-1] == "instead"
+
+
+async def test_in_a_group_that_has_grown_the_former_partitions_come_first() -> None:
+    topic = Topic()
+    # Before: one partition. Devices of it may have moved to 1 and 2, and everything there is newer.
+    for number in range(50):
+        topic.publish(0, f"before-{number}")
+    for number in range(50):
+        topic.publish(1 + number % 2, f"after-{number}")
+    live, history_first = Page(), Page()
+    async with running(topic, grown_from=1, client_queue_events=64) as hub, connected(hub, live, last_id="0"):
+        await live.until(100)
+    # A ring that begins in the middle: what it lacks is read from the topic.
+    async with running(topic, grown_from=1, replay_events=30) as hub, connected(hub, history_first, last_id="0"):
+        await history_first.until(100)
+    for page in (live, history_first):
+        assert len(set(page.names)) == 100
+        assert page.names[:50] == [f"before-{number}" for number in range(50)]
 
 
 async def test_stop_sends_what_is_pending_and_ends_the_stream() -> None:

@@ -12,7 +12,9 @@ from sinks.sse.positions import (
     advanced,
     decode_position,
     encode_position,
+    mark_of,
     merged,
+    origin_of,
     reaches,
 )
 
@@ -22,19 +24,50 @@ offsets = st.integers(min_value=0, max_value=2**59)
 @settings(deadline=None, max_examples=60)
 @given(st.lists(offsets, min_size=1, max_size=16).map(tuple))
 def test_there_and_back(position: Position) -> None:
-    assert decode_position(encode_position(position), len(position)) == position
+    assert decode_position(encode_position(position), len(position)) == (position, "")
+    assert decode_position(encode_position(position, "0123abcd"), len(position), "0123abcd") == (position, "0123abcd")
 
 
 def test_an_id_looks_the_same_for_ever() -> None:
     assert encode_position((31, 0, 163)) == "1f.0.a3"
+    assert encode_position((31, 0, 163), mark_of("a topic's id")) == "1f.0.a3-c21e2833"
 
 
 def test_partitions_added_later_begin_at_their_start() -> None:
-    assert decode_position("5.6", 4) == (5, 6, 0, 0)
+    assert decode_position("5.6", 4) == ((5, 6, 0, 0), "")
+    assert decode_position("5.6-0123abcd", 4, "0123abcd") == ((5, 6, 0, 0), "0123abcd")
+
+
+def test_an_id_of_a_topic_that_was_made_again_is_told_from_one_of_this() -> None:
+    assert decode_position("5.6.7.8-0123abcd", 2, "89abcdef") == ((5, 6), "0123abcd")
+    assert origin_of("0123abcd", "89abcdef") == "former"
+    assert origin_of("0123abcd", "0123abcd") == "this"
+    assert origin_of("", "0123abcd") == origin_of("0123abcd", "") == origin_of("", mark_of("")) == "unknown"
 
 
 @pytest.mark.parametrize(
-    "text", ["", ".", "1.", ".1", "1..2", "-1", "1,2", "g", "1.2.3.4", " 1", "1\n", "١", "f" * 16, "0x1", "1" * 5000]
+    "text",
+    [
+        "",
+        ".",
+        "1.",
+        ".1",
+        "1..2",
+        "-1",
+        "1,2",
+        "g",
+        "1.2.3.4",
+        " 1",
+        "1\n",
+        "١",
+        "f" * 16,
+        "0x1",
+        "1" * 5000,
+        "1-",
+        "1-12",
+        "1-0123abcg",
+        "-0123abcd",
+    ],
 )
 def test_garbage_is_refused(text: str) -> None:
     with pytest.raises(PositionError, match="Last-Event-ID"):
@@ -45,7 +78,7 @@ def test_garbage_is_refused(text: str) -> None:
 @given(st.text())
 def test_only_position_error_comes_out(text: str) -> None:
     try:
-        position = decode_position(text, 3)
+        position, _ = decode_position(text, 3)
     except PositionError:
         return
     assert len(position) == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 
 from infra.broker.embedded import catalog, log
@@ -21,18 +21,26 @@ class EmbeddedReader:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        # The slot each partition had when it was read before.
+        self._slots: dict[TopicPartition, int] = {}
 
     async def state(self, topic: str) -> TopicState:
         """See the port."""
         return await self._store.read(partial(catalog.state, name=topic, declared=self._store.declared))
 
-    async def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> Mapping[int, tuple[int, int]]:
         """See the port."""
-        return await self._store.read(partial(log.bounds, name=topic, declared=self._store.declared))
+        found = await self._store.read(partial(log.bounds, name=topic, declared=self._store.declared))
+        return {number: bounds for number, bounds in found.items() if partitions is None or number in partitions}
 
     async def read(self, source: TopicPartition, offset: int, *, max_records: int, timeout_s: float) -> list[InRecord]:
         """See the port. Raises TopicMismatchError for an unknown partition too."""
         slot = await self._store.read(partial(_slot, source=source, offset=offset, declared=self._store.declared))
+        if self._slots.setdefault(source, slot) != slot:
+            del self._slots[source]
+            raise TopicMismatchError(
+                f"topic {source.topic} was deleted and made again since it was read last; begin anew from its bounds"
+            )
         deadline = asyncio.get_running_loop().time() + timeout_s
 
         def has_more(ends: Ends) -> bool:

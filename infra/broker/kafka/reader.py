@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
@@ -42,10 +42,11 @@ class KafkaReader:
         """See the port."""
         return await topic_state(self._link, self._offsets, topic)
 
-    async def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> Mapping[int, tuple[int, int]]:
         """See the port."""
-        count = (await self.state(topic)).partitions
-        found = await self._offsets.bounds([TopicPartition(topic, number) for number in range(count)])
+        numbers = range((await self.state(topic)).partitions)
+        wanted = [TopicPartition(topic, number) for number in numbers if partitions is None or number in partitions]
+        found = await self._offsets.bounds(wanted)
         return {source.partition: bounds for source, bounds in found.items()}
 
     async def read(self, source: TopicPartition, offset: int, *, max_records: int, timeout_s: float) -> list[InRecord]:
