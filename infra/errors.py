@@ -27,6 +27,12 @@ class StoreUnavailableError(TransientError):
     code = "STORAGE_UNAVAILABLE"
 
 
+class StoreFullError(StoreUnavailableError):
+    """The frame store has no room for more: the disk or a quota is full, or a setting is reached. Somebody must act."""
+
+    code = "STORAGE_FULL"
+
+
 class DatabaseUnavailableError(TransientError):
     """The database did not answer in time, is starting up, or went away."""
 

@@ -82,6 +82,23 @@ class FrameSettings(_Section):
     access_key: SecretStr | None = None
     secret_key: SecretStr | None = None
     timeout_s: PositiveSeconds = 10.0
+    max_bytes: PositiveInt | None = Field(
+        default=None, description="folder: the most that all frames may be together; beyond it new ones are refused"
+    )
+    min_free_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=100_000_000,
+        description="folder: a frame that would leave less free on the disk is refused, so that broker and database "
+        "keep working",
+    )
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        if self.kind == "s3" and self.max_bytes is not None:
+            raise ValueError(
+                f"frames.max_bytes (WINDHOVER_FRAMES__MAX_BYTES): received {self.max_bytes} with frames.kind s3; a "
+                "bucket is not measured, so leave it out and give the bucket a quota"
+            )
+        return self
 
     @model_validator(mode="after")
     def _both_keys(self) -> Self:

@@ -16,9 +16,10 @@ from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from infra.durable import sweep_files, sync_folder
-from infra.errors import ImageMissingError, StoreUnavailableError
+from infra.errors import ImageMissingError, StoreFullError, StoreUnavailableError
 from infra.framestore.addressing import ContentAddress, outside, verified, wrong_size
 from infra.framestore.port import StoredObject
+from infra.framestore.room import Room
 from schemas.events import ImageRef
 
 T = TypeVar("T")
@@ -28,6 +29,8 @@ _THREADS = 16
 _UNFINISHED = ".unfinished"
 _UNFINISHED_MAX_AGE_S = 3600.0
 _LISTING_CHUNK = 256
+# More than a file system keeps inside its own records, where even a full disk has room for a few bytes.
+_PROBE_BYTES = 16_384
 
 
 class FolderFrameStore:
@@ -37,9 +40,10 @@ class FolderFrameStore:
     root. So nothing outside the root can be named, and what lies inside is checked against its hash.
     """
 
-    def __init__(self, root: Path) -> None:
-        """Raises StoreUnavailableError when ``root`` cannot be made or written."""
+    def __init__(self, root: Path, *, max_bytes: int | None = None, min_free_bytes: int = 0) -> None:
+        """Raises StoreUnavailableError when ``root`` cannot be made or written. For the limits see :class:`Room`."""
         self._root = root.absolute()
+        self._room = Room(self._root, max_bytes=max_bytes, min_free_bytes=min_free_bytes)
         self._root_uri = self._root.as_uri()
         # The folder of unfinished writes doubles as the mark of a store that is there: without it (an unmounted disk) a
         # missing file says nothing, and writing would fill the mount point.
@@ -78,7 +82,7 @@ class FolderFrameStore:
                 yield stored
 
     async def check(self) -> None:
-        """Write and remove a small file."""
+        """Write a small file durably as frames are, read it back, and remove it. Raises StoreFullError, too."""
         await self._run("write to", self._probe)
 
     async def close(self) -> None:
@@ -92,7 +96,8 @@ class FolderFrameStore:
             raise self._unavailable(verb, error) from error
 
     def _unavailable(self, verb: str, error: OSError) -> StoreUnavailableError:
-        return StoreUnavailableError(
+        kind = StoreFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreUnavailableError
+        return kind(
             f"cannot {verb} the frame store folder {self._root} (WINDHOVER_FRAMES__FOLDER): {error.strerror or error}; "
             "check that the disk is mounted, writable and not full"
         )
@@ -107,6 +112,7 @@ class FolderFrameStore:
     def _write(self, address: ContentAddress, data: bytes) -> None:
         target = self._root / address.relative
         if not _has_size(target, len(data)):
+            self._room.admit(len(data))
             unfinished = self._unfinished / f"{address.sha256}.{uuid4().hex}"
             try:
                 _write_synced(unfinished, data)
@@ -114,6 +120,7 @@ class FolderFrameStore:
             except BaseException:
                 unfinished.unlink(missing_ok=True)
                 raise
+            self._room.added(len(data))
         # Also when the file was there: whoever wrote it may have died before its name was on disk.
         sync_folder(target.parent)
 
@@ -158,9 +165,15 @@ class FolderFrameStore:
                 yield StoredObject(f"{self._root_uri}/{address.relative}", found.st_size, modified_at)
 
     def _probe(self) -> None:
+        self._room.admit(_PROBE_BYTES)
         probe = self._unfinished / f"probe.{uuid4().hex}"
-        probe.write_bytes(b"windhover")
-        probe.unlink()
+        data = os.urandom(_PROBE_BYTES)
+        try:
+            _write_synced(probe, data)
+            if probe.read_bytes() != data:
+                raise OSError("a file that was written just now has other content")
+        finally:
+            probe.unlink(missing_ok=True)
 
 
 def _take(walk: Iterator[StoredObject], count: int) -> list[StoredObject]:

@@ -17,7 +17,8 @@ def open_frame_store(settings: FrameSettings, data_dir: Path) -> FrameStore:
     installed, StoreUnavailableError when the folder cannot be made.
     """
     if settings.kind == "folder":
-        return FolderFrameStore(settings.folder or data_dir / "frames")
+        folder = settings.folder or data_dir / "frames"
+        return FolderFrameStore(folder, max_bytes=settings.max_bytes, min_free_bytes=settings.min_free_bytes)
     try:
         # Only here: the library is an extra, and costs a third of a second to import.
         from infra.framestore.s3 import S3FrameStore  # noqa: PLC0415

@@ -23,7 +23,10 @@ class FrameStore(Protocol):
     """Content-addressed storage of encoded images; storing the same bytes twice stores them once."""
 
     async def put(self, data: bytes, *, sha256: str, media_type: str) -> str:
-        """Store ``data`` durably and return its uri; never visible half-written. Raises StoreUnavailableError."""
+        """Store ``data`` durably and return its uri; never visible half-written.
+
+        Raises StoreUnavailableError, and StoreFullError (a StoreUnavailableError) when there is no room for more.
+        """
         ...
 
     async def get(self, image: ImageRef) -> bytes:
@@ -42,7 +45,7 @@ class FrameStore(Protocol):
         ...
 
     async def check(self) -> None:
-        """Return when the store can be read and written now; raises StoreUnavailableError."""
+        """Return when a small object could be written and read just now; errors as for :meth:`put`."""
 
     async def close(self) -> None:
         """Let go of all resources; may be called twice."""

@@ -9,7 +9,7 @@ from datetime import UTC
 
 from botocore.exceptions import ClientError
 
-from infra.errors import ImageMissingError, StoreUnavailableError
+from infra.errors import ImageMissingError, StoreFullError, StoreUnavailableError
 from infra.framestore.addressing import ContentAddress, outside, verified, wrong_size
 from infra.framestore.port import StoredObject
 from infra.s3_client import FAULTS, S3Connection, code_of, hints, status_of
@@ -21,6 +21,8 @@ _PROBE = ".probe"
 _HASH_IN_THREAD_BYTES = 1_000_000
 
 _HINTS = hints("FRAMES")
+_HTTP_FULL = 507
+_FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage"}
 
 
 class S3FrameStore:
@@ -129,6 +131,8 @@ class S3FrameStore:
                 yield
         except ClientError as error:
             code = code_of(error)
+            if status_of(error) == _HTTP_FULL or code in _FULL:
+                raise self._full(verb, code) from error
             hint = _HINTS.get(code, "the store answered with a fault of its own; it is tried again")
             raise self._unavailable(verb, f"{code} (HTTP {status_of(error)}): {hint}") from error
         except FAULTS as error:
@@ -136,5 +140,13 @@ class S3FrameStore:
             raise self._unavailable(verb, f"{why}; is the store up and reachable?") from error
 
     def _unavailable(self, verb: str, why: str) -> StoreUnavailableError:
-        where = self._settings.endpoint_url or f"AWS {self._settings.region}"
-        return StoreUnavailableError(f"cannot {verb} the frame store {self._uri} at {where}: {why}")
+        return StoreUnavailableError(f"cannot {verb} {self._where()}: {why}")
+
+    def _full(self, verb: str, code: str) -> StoreFullError:
+        return StoreFullError(
+            f"cannot {verb} {self._where()}: it is full ({code}); remove frames that are no longer needed "
+            "(docs/operations.md: when the frame store is full), or raise the bucket's quota"
+        )
+
+    def _where(self) -> str:
+        return f"the frame store {self._uri} at {self._settings.endpoint_url or f'AWS {self._settings.region}'}"

@@ -29,6 +29,9 @@ FRAMES_REJECTED = Counter("windhover_frames_rejected_total", "Uploads refused, b
 CLOCK_AHEAD = Gauge(
     "windhover_clock_ahead_seconds", "How far another clock is ahead of this machine's; negative: behind", ["clock"]
 )
+FRAME_STORE = Gauge(
+    "windhover_frame_store_bytes", "used: by frames, counted now and then; free: on the disk of the folder", ["what"]
+)
 
 # Detectors.
 INFERENCE_REQUESTS = Counter("inference_requests_total", "Frames answered by a model", ["model", "status"])

@@ -22,15 +22,16 @@ log = logging.getLogger(__name__)
 
 DOCUMENTATION_URL = "/docs"
 
-# What a device is told when a part behind the gateway is away; the operator's log has the whole text.
-_AWAY = {
+AWAY = {
     "STORAGE_UNAVAILABLE": "the frame store is away just now, so nothing was stored",
+    "STORAGE_FULL": "the frame store is full until an operator makes room, so nothing was stored",
     "BROKER_UNAVAILABLE": "the broker is away just now, so the frame was not accepted",
     "DATABASE_UNAVAILABLE": "the device tokens can't be read just now",
     "REFUSED": "a part behind the gateway refuses it until an operator mends that, so the frame was not accepted",
     "TOPIC_MISMATCH": "the broker's topics are not as they should be, so the frame was not accepted",
     "INVALID_SETTING": "the gateway is not set up as it should be, so the frame was not accepted",
 }
+"""What a device is told when a part behind the gateway does not do its work; the operator's log has the whole text."""
 _AWAY_OTHERWISE = "a part behind the gateway is away just now"
 _HTTP_CODES = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
@@ -133,7 +134,7 @@ def error_response(error: WindhoverError, request_id: str) -> Response:
 
 def unavailable_response(code: str, request_id: str) -> Response:
     """The answer while a part behind the gateway does not do its work; the operator's log has the reason."""
-    message = _AWAY.get(code, _AWAY_OTHERWISE)
+    message = AWAY.get(code, _AWAY_OTHERWISE)
     details = "Send the same request again after Retry-After seconds; the same frame is never counted twice."
     return _response(503, _body(code, message, request_id, details), retry_after())
 

@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field, JsonValue
 
 from infra.settings import GatewaySettings
+from ingest.gateway.errors import AWAY
 from ingest.gateway.fields import CAMERA_FIELDS
 from schemas.geometry import CameraGeometry
 
@@ -91,8 +92,7 @@ _ERRORS: dict[str, dict[str, tuple[str, str]]] = {
     "415": {"UNSUPPORTED_MEDIA_TYPE": ("Content-Type 'application/json' carries no frame", "Content-Type")},
     "503": {
         "OVERLOADED": ("the gateway has as many uploads under way as it takes; nothing was read", ""),
-        "STORAGE_UNAVAILABLE": ("the frame store is away just now, so nothing was stored", ""),
-        "BROKER_UNAVAILABLE": ("the broker is away just now, so the frame was not accepted", ""),
+        **{code: (text, "") for code, text in AWAY.items()},
     },
 }
 _STATUS_TEXT = {
