@@ -22,6 +22,7 @@ from detectors.engines.cuda import CudaError, Gpu, find_gpu
 from detectors.engines.port import Engine, EngineRequest
 from detectors.engines.tensorrt_job import REFUSED, BuildJob, batch_of, engine_name, precision_of
 from detectors.errors import ModelLoadError
+from infra.durable import sync_file
 from schemas.events import ModelRef
 
 logger = logging.getLogger(__name__)
@@ -223,4 +224,4 @@ def _end(process: subprocess.Popen[str]) -> None:
 def _sync(path: Path) -> None:
     """The bytes of ``path`` are on the disk before it gets its name."""
     with path.open("rb") as file:
-        os.fsync(file.fileno())
+        sync_file(file.fileno())

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from detectors.errors import ModelStoreUnavailableError
 from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, CountingReader, Download, Progress
-from infra.durable import make_folder, sweep_files, sync_folder
+from infra.durable import make_folder, sweep_files, sync_file, sync_folder
 
 T = TypeVar("T")
 
@@ -112,7 +112,7 @@ class FolderBlobs:
             with unfinished.open("xb") as file:
                 fill(file)
                 file.flush()
-                os.fsync(file.fileno())
+                sync_file(file.fileno())
             make_folder(target.parent)
             if new:
                 _link(unfinished, target)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -16,7 +15,7 @@ from uuid import uuid4
 from detectors.card import read_card, verified_model_file
 from detectors.errors import ModelLoadError, ModelStoreUnavailableError
 from detectors.store.names import CARD, files_of
-from infra.durable import make_folder, sync_folder
+from infra.durable import make_folder, sync_file, sync_folder
 from schemas.events import ModelRef
 
 _ASIDE = ".fetching"
@@ -132,7 +131,7 @@ class StagedFile:
         with _disk(self._path):
             self._file.flush()
             # Before the name is where it is looked for: after a power cut it never names half a file.
-            os.fsync(self._file.fileno())
+            sync_file(self._file.fileno())
             self._file.close()
         return self._digest.hexdigest()
 

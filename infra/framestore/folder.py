@@ -15,7 +15,7 @@ from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
-from infra.durable import sweep_files, sync_folder
+from infra.durable import sweep_files, sync_file, sync_folder
 from infra.errors import ImageMissingError, StoreFullError, StoreUnavailableError
 from infra.framestore.addressing import ContentAddress, outside, verified, wrong_size
 from infra.framestore.port import StoredObject
@@ -198,6 +198,6 @@ def _write_synced(path: Path, data: bytes) -> None:
         while rest:
             rest = rest[os.write(descriptor, rest) :]
         # The content must be on disk before the name is: after a power cut a name never points to half a picture.
-        os.fsync(descriptor)
+        sync_file(descriptor)
     finally:
         os.close(descriptor)
