@@ -51,7 +51,10 @@ class BrokerSettings(_Section):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
-    ssl_cafile: Path | None = None
+    ssl_cafile: Path | None = Field(default=None, description="PEM file; none: the certificates of this machine")
+    ssl_certfile: Path | None = Field(default=None, description="PEM file with this client's certificate")
+    ssl_keyfile: Path | None = Field(default=None, description="PEM file with the key of ssl_certfile")
+    ssl_keyfile_password: SecretStr | None = Field(default=None, description="when the key is locked")
     compression: Literal["none", "gzip", "lz4", "zstd"] = "lz4"
     request_timeout_s: PositiveSeconds = 20.0
     replication: Annotated[int, Field(ge=1)] | None = Field(
@@ -66,6 +69,16 @@ class BrokerSettings(_Section):
                 "broker.sasl_username and broker.sasl_password (WINDHOVER_BROKER__SASL_USERNAME, "
                 f"WINDHOVER_BROKER__SASL_PASSWORD): both are needed when broker.security_protocol is "
                 f"{self.security_protocol}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _certificate(self) -> Self:
+        if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
+            missing = "ssl_certfile" if self.ssl_certfile is None else "ssl_keyfile"
+            raise ValueError(
+                f"broker.{missing} (WINDHOVER_BROKER__{missing.upper()}): missing while the other one is given; "
+                "give both, or neither"
             )
         return self
 

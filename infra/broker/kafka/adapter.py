@@ -20,11 +20,14 @@ from schemas.topics import TopicSpec
 class KafkaBroker(Broker):
     """Implements :class:`infra.broker.port.Broker` on the cluster that ``settings`` name.
 
-    ``topics`` tell how large records may be; partitions are counted on the cluster itself.
+    ``topics`` tell how large records may be, and how many partitions the topics must have on the cluster. Raises
+    SettingsError for certificate files that cannot be used.
     """
 
     def __init__(self, settings: BrokerSettings, topics: Mapping[str, TopicSpec]) -> None:
         self._link = Link(settings, topics)
+        # A certificate that cannot be read is found now, not when something connects.
+        self._link.client_options()
         self._offsets = Offsets(self._link)
         self._opened: WeakSet[Admin | Consumer | Publisher | Reader] = WeakSet()
 

@@ -9,16 +9,18 @@ from collections.abc import Collection, Mapping, Sequence
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import (
     CommitFailedError,
-    GroupAuthorizationFailedError,
     IllegalStateError,
     KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
     TopicAuthorizationFailedError,
 )
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
-from infra.broker.kafka.link import FAULTS, Link
+from infra.broker.kafka.faults import FAULTS
+from infra.broker.kafka.link import Link
 from infra.broker.kafka.membership import Membership
-from infra.broker.kafka.offsets import Offsets
+from infra.broker.kafka.offsets import Offsets, metadata_of
 from infra.broker.port import GroupSpec, InRecord, Loss, OutRecord, Progress, TopicPartition
 from infra.errors import BrokerUnavailableError, PartitionLostError
 
@@ -87,8 +89,7 @@ class KafkaConsumer:
         if not self._spec.outputs:
             await self._commit_plainly(offsets)
             return
-        for number in numbers:
-            await self._commit_in_transaction(number, offsets, outputs)
+        await self._commit_in_transactions(offsets, outputs)
 
     def assignment(self) -> Mapping[TopicPartition, int]:
         """See the port."""
@@ -96,7 +97,7 @@ class KafkaConsumer:
 
     def losses(self) -> Sequence[Loss]:
         """See the port."""
-        return ()
+        return self._membership.losses.of(self._membership.owned)
 
     async def lag(self) -> Mapping[TopicPartition, int]:
         """See the port."""
@@ -124,8 +125,15 @@ class KafkaConsumer:
             return []
         try:
             batches = await self._fetch([KafkaPartition(*source) for source in epochs], max_records, wait_s)
-        except (TopicAuthorizationFailedError, GroupAuthorizationFailedError) as error:
-            raise self._link.fault(error, f"consuming as group {self._spec.group}") from error
+        except OffsetOutOfRangeError as error:
+            (places,) = error.args
+            await self._membership.skip_lost({TopicPartition(*source): at for source, at in places.items()})
+            return []
+        except NoOffsetForPartitionError:
+            # aiokafka found no committed offset before the membership had set the place.
+            return []
+        except TopicAuthorizationFailedError as error:
+            raise self._link.fault(error, f"consuming as group {self._spec.group}", "READ") from error
         except KafkaError as error:
             self._membership.fail(error)
             return []
@@ -167,28 +175,60 @@ class KafkaConsumer:
         owned = self._membership.owned
         stale = sorted(source for source, at in progress.items() if owned.get(source) != at.epoch)
         if stale:
-            raise PartitionLostError(
-                f"group {self._spec.group}: {', '.join(f'{topic}/{number}' for topic, number in stale)} moved on since "
-                "these records were polled; nothing was committed, drop this work and poll on"
-            )
+            raise self._lost(stale)
 
     def _offset_to_commit(self, source: TopicPartition, next_offset: int) -> int:
         last, place = self._after.get(source, (None, next_offset))
         return place if last == next_offset else next_offset
 
-    async def _commit_in_transaction(
-        self, number: int, offsets: Mapping[TopicPartition, int], outputs: Sequence[OutRecord]
+    async def _commit_in_transactions(
+        self, offsets: Mapping[TopicPartition, int], outputs: Sequence[OutRecord]
     ) -> None:
-        own = {source: offset for source, offset in offsets.items() if source.partition == number}
+        """One transaction per partition number; those that were made before another one failed stay made."""
+        by_number: dict[int, dict[TopicPartition, int]] = {}
+        for source, offset in offsets.items():
+            by_number.setdefault(source.partition, {})[source] = offset
+        lost = None
+        for number, own in by_number.items():
+            try:
+                await self._commit_in_transaction(number, own, outputs)
+            except PartitionLostError as error:
+                lost = error
+        if lost is not None:
+            raise lost
+
+    async def _commit_in_transaction(
+        self, number: int, own: Mapping[TopicPartition, int], outputs: Sequence[OutRecord]
+    ) -> None:
+        transactions = self._membership.transactions.get(number)
+        if transactions is None:
+            # A rebalance has begun while another partition of this commit was under way.
+            raise self._lost(own)
         try:
-            await self._membership.transactions[number].commit(own, outputs)
+            await transactions.commit(own, outputs)
         except PartitionLostError:
             self._membership.lose(rejoin=True)
             raise
+        self._settle_losses(own)
+
+    def _settle_losses(self, offsets: Mapping[TopicPartition, int]) -> None:
+        for source, offset in offsets.items():
+            self._membership.losses.settle(source, offset)
+
+    def _lost(self, sources: Collection[TopicPartition]) -> PartitionLostError:
+        named = ", ".join(f"{topic}/{number}" for topic, number in sorted(sources))
+        return PartitionLostError(
+            f"group {self._spec.group}: {named} moved on since these records were polled; nothing was committed for "
+            "that, drop this work and poll on"
+        )
 
     async def _commit_plainly(self, offsets: Mapping[TopicPartition, int]) -> None:
         """One request for all partitions; Kafka takes it from a member of the current generation only."""
-        named = {KafkaPartition(*source): OffsetAndMetadata(offset, "") for source, offset in offsets.items()}
+        ids = self._membership.topics.ids
+        named = {
+            KafkaPartition(*source): OffsetAndMetadata(offset, metadata_of("", ids.get(source.topic)))
+            for source, offset in offsets.items()
+        }
         try:
             async with asyncio.timeout(self._link.timeout_s):
                 await self._membership.member().commit(named)
@@ -199,13 +239,16 @@ class KafkaConsumer:
                 "and poll on"
             ) from error
         except FAULTS as error:
-            raise self._link.fault(error, f"committing as group {self._spec.group}") from error
+            raise await self._link.explain(error, f"committing as group {self._spec.group}", "READ") from error
         self._committed.update(offsets)
+        self._settle_losses(offsets)
 
     async def _catch_up(self) -> None:
         """With all that was handed out committed, commit also what the reader has passed since: marks, no records."""
         passed = {}
-        for source in self._membership.owned.keys() & self._committed.keys():
+        # A commit past a loss would settle it before anybody has told of it.
+        lossy = {loss.source for loss in self.losses()}
+        for source in (self._membership.owned.keys() & self._committed.keys()) - lossy:
             position = await self._membership.member().position(KafkaPartition(*source))
             if self._committed[source] in self._after.get(source, ()) and position > self._committed[source]:
                 passed[source] = position

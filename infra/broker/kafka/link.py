@@ -1,4 +1,4 @@
-"""How the adapter reaches Kafka: client options from the settings, and aiokafka's errors in Windhover's words."""
+"""How the adapter reaches Kafka: client options from the settings, patience, and checks that all its parts share."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from aiokafka import errors as kafka
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.helpers import create_ssl_context
-
+from infra.broker.kafka.certificates import load_certificates
+from infra.broker.kafka.diagnosis import diagnose
+from infra.broker.kafka.faults import FAULTS, UNREACHED, Words
 from infra.broker.kafka.letting_go import Leavers
 from infra.broker.port import GroupSpec, OutRecord
 from infra.broker.sizes import record_bytes
-from infra.errors import BrokerUnavailableError, RecordTooLargeError, SettingsError
+from infra.errors import BrokerUnavailableError, RecordTooLargeError, RefusedError, TopicMismatchError
 from infra.settings import BrokerSettings
 from schemas.errors import WindhoverError
 from schemas.topics import TopicSpec
@@ -23,21 +22,6 @@ from schemas.topics import TopicSpec
 Options = dict[str, object]
 Answer = TypeVar("Answer")
 
-FAULTS = (kafka.KafkaError, OSError, TimeoutError)
-"""What a call of aiokafka raises when Kafka, or the way to it, is at fault."""
-
-_TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
-_REFUSED = (
-    kafka.TopicAuthorizationFailedError,
-    kafka.GroupAuthorizationFailedError,
-    kafka.ClusterAuthorizationFailedError,
-    kafka.TransactionalIdAuthorizationFailed,
-    kafka.AuthenticationFailedError,
-    kafka.AuthenticationMethodNotSupported,
-    kafka.SaslAuthenticationFailed,
-    kafka.UnsupportedSaslMechanismError,
-    kafka.IllegalSaslStateError,
-)
 # Never: aiokafka counts the time between polls, and a slow caller must not lose its partitions. A dead process or a
 # blocked event loop still does, because its heartbeats stop and the session runs out.
 _MAX_POLL_INTERVAL_MS = 2**31 - 1
@@ -45,6 +29,9 @@ _HEARTBEATS_PER_SESSION = 4
 _MIN_REBALANCE_S = 10.0
 _DEFAULT_MESSAGE_BYTES = 1_048_576
 _RECORD_OVERHEAD_BYTES = 128
+_PRODUCER_METADATA_AGE_S = 2.0
+"""How often a producer looks whether its topics still have the partitions they had."""
+_DIAGNOSIS_S = 2.0
 _BATCH_BYTES = 262_144
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
@@ -66,6 +53,7 @@ class Link:
         self.topics = topics
         self.timeout_s = settings.request_timeout_s
         self.leavers = Leavers()
+        self._words = Words(self.where, settings)
         self._ssl: ssl.SSLContext | None = None
 
     @property
@@ -94,6 +82,7 @@ class Link:
         return {
             **self.client_options(),
             "acks": "all",
+            "metadata_max_age_ms": int(1000 * _PRODUCER_METADATA_AGE_S),
             "enable_idempotence": True,
             "compression_type": None if compression == "none" else compression,
             "max_batch_size": max(1024, min(_BATCH_BYTES, smallest - _RECORD_OVERHEAD_BYTES)),
@@ -112,7 +101,7 @@ class Link:
             "max_partition_fetch_bytes": self.largest_message_bytes(topics) + _RECORD_OVERHEAD_BYTES,
         }
 
-    def member_options(self, spec: GroupSpec) -> Options:
+    def member_options(self, spec: GroupSpec, assignor: object) -> Options:
         """What the consumer of a group member is made with."""
         session_s = spec.session_timeout_s
         rebalance_s = max(session_s, _MIN_REBALANCE_S)
@@ -122,10 +111,9 @@ class Link:
             **self.fetch_options(spec.topics),
             "group_id": spec.group,
             "group_instance_id": spec.instance_id,
-            "partition_assignment_strategy": (RangePartitionAssignor,),
-            # Where the committed offset has fallen out of the log, what is left is read; a group that starts at the
-            # latest record has its start committed on first sight.
-            "auto_offset_reset": "earliest",
+            "partition_assignment_strategy": (assignor,),
+            # The membership sets each partition's place itself: aiokafka would step over lost records in silence.
+            "auto_offset_reset": "none",
             "session_timeout_ms": int(1000 * session_s),
             "heartbeat_interval_ms": int(1000 * session_s / _HEARTBEATS_PER_SESSION),
             "rebalance_timeout_ms": int(1000 * rebalance_s),
@@ -150,42 +138,49 @@ class Link:
                     "send less, or raise max_message_bytes in topics.yaml and run `windhover topics apply`"
                 )
 
-    def fault(self, error: BaseException, doing: str) -> WindhoverError:
-        """``error`` of aiokafka, met while ``doing`` something, as an error of ours; the text holds no secret."""
-        if isinstance(error, WindhoverError):
-            return error
-        what = f"{type(error).__name__}: {error}".rstrip(": ")
-        if isinstance(error, _TOO_LARGE):
-            return RecordTooLargeError(
-                f"{self.where} refused a record while {doing} ({what}); its topic's max.message.bytes is smaller than "
-                "topics.yaml declares, run `windhover topics check`"
+    def check_present(self, topics: Collection[str], found: Collection[str]) -> None:
+        """Raise TopicMismatchError when one of ``topics`` is not among the ``found`` ones."""
+        absent = sorted(set(topics) - set(found))
+        if absent:
+            raise TopicMismatchError(
+                f"{self.where} has no topic {', '.join(absent)}; declare it in topics.yaml and run "
+                "`windhover topics apply`"
             )
-        if isinstance(error, _REFUSED):
-            return SettingsError(
-                f"{self.where} does not allow {doing} ({what}); check broker.sasl_username, broker.sasl_password and "
-                "broker.sasl_mechanism, and the rights this user has"
-            )
-        return BrokerUnavailableError(
-            f"{self.where}: {doing} failed ({what}); check broker.bootstrap_servers and that the broker runs, "
-            "then try again"
-        )
 
-    def is_final(self, error: BaseException) -> bool:
-        """Whether a transaction's ``error`` says that its producer may never write again (fenced, or out of step)."""
-        passing = (*_TOO_LARGE, *_REFUSED, kafka.KafkaTimeoutError)
-        return isinstance(error, kafka.KafkaError) and not error.retriable and not isinstance(error, passing)
+    def fault(self, error: BaseException, doing: str, right: str = "DESCRIBE") -> WindhoverError:
+        """``error`` of aiokafka, met while ``doing`` something, as an error of ours; ``right`` is what that takes."""
+        return self._words.fault(error, doing, right)
 
-    async def ask(self, doing: str, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """What ``call`` answers. Passing faults are tried again until ``request_timeout_s`` is over, then raised."""
-        deadline = asyncio.get_running_loop().time() + self.timeout_s
+    async def explain(self, error: BaseException, doing: str, right: str = "DESCRIBE") -> WindhoverError:
+        """As :meth:`fault`; where aiokafka does not tell why Kafka cannot be reached, find it out."""
+        fault = self.fault(error, doing, right)
+        if not isinstance(error, UNREACHED) or not isinstance(fault, BrokerUnavailableError):
+            return fault
+        found = await diagnose(self.settings, self.client_options(), min(self.timeout_s, _DIAGNOSIS_S))
+        if found is None:
+            return fault
+        text = f"{self.where}: {doing} failed: {found.text}"
+        return RefusedError(text) if found.refused else BrokerUnavailableError(f"{text}; check that the broker runs")
+
+    async def ask(self, doing: str, call: Callable[[], Awaitable[Answer]], timeout_s: float | None = None) -> Answer:
+        """What ``call`` answers. Passing faults are tried again until ``timeout_s`` is over, then raised.
+
+        By default that is ``request_timeout_s``. What a person must mend is raised at once.
+        """
+        deadline = asyncio.get_running_loop().time() + (timeout_s or self.timeout_s)
+        explained = False
         for pause in pauses():
             try:
                 async with asyncio.timeout_at(deadline):
                     return await call()
             except FAULTS as error:
                 late = asyncio.get_running_loop().time() + pause > deadline
-                if late or not getattr(error, "retriable", True):
-                    raise self.fault(error, doing) from error
+                final = late or not getattr(error, "retriable", True)
+                if final or (isinstance(error, UNREACHED) and not explained):
+                    explained = True
+                    fault = await self.explain(error, doing)
+                    if final or isinstance(fault, RefusedError):
+                        raise fault from error
             await asyncio.sleep(pause)
         raise AssertionError("pauses never end")
 
@@ -193,11 +188,5 @@ class Link:
         if self.settings.security_protocol not in ("SSL", "SASL_SSL"):
             return None
         if self._ssl is None:
-            try:
-                self._ssl = create_ssl_context(cafile=self.settings.ssl_cafile)
-            except (OSError, ssl.SSLError) as error:
-                raise SettingsError(
-                    f"broker.ssl_cafile: {self.settings.ssl_cafile} cannot be used ({error}); give a PEM file with the "
-                    "certificates that signed the broker's"
-                ) from error
+            self._ssl = load_certificates(self.settings)
         return self._ssl

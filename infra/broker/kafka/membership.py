@@ -11,12 +11,18 @@ from typing import Literal
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import KafkaError
 
-from infra.broker.kafka.link import FAULTS, Link, pauses
+from infra.broker.kafka.faults import FAULTS
+from infra.broker.kafka.link import Link, pauses
+from infra.broker.kafka.losses import Losses
 from infra.broker.kafka.offsets import Offsets
+from infra.broker.kafka.starting import Starting
+from infra.broker.kafka.static_name import StaticName
+from infra.broker.kafka.topic_watch import TopicWatch
 from infra.broker.kafka.transactions import PartitionTransactions
 from infra.broker.port import GroupSpec, TopicPartition
-from infra.errors import BrokerUnavailableError, SettingsError, TopicMismatchError
+from infra.errors import BrokerUnavailableError, RefusedError, TopicMismatchError
 from schemas.errors import WindhoverError
 
 _COMMIT_PATIENCE_S = 2.0
@@ -24,6 +30,10 @@ _PROBE_PAUSE_S = 1.0
 _PROBE_TIMEOUT_S = 3.0
 
 _log = logging.getLogger(__name__)
+
+
+_What = Literal["replaced", "broker", "topics", "group", "partitions"]
+_WORST_FIRST: tuple[_What, ...] = ("replaced", "broker", "topics", "group", "partitions")
 
 
 class Membership:
@@ -36,38 +46,39 @@ class Membership:
 
     def __init__(self, link: Link, spec: GroupSpec, offsets: Offsets) -> None:
         self.owned: dict[TopicPartition, int] = {}
+        self.losses = Losses()
         self.transactions: dict[int, PartitionTransactions] = {}
         self.changed = asyncio.Event()
         self.consumer: AIOKafkaConsumer | None = None
+        self.topics = TopicWatch(link, offsets, spec)
         self._link = link
         self._spec = spec
         self._offsets = offsets
+        self._starting = Starting(link, offsets, spec, self.topics)
+        self._static = StaticName(offsets, spec)
         self._epoch = 0
         self._generation = 0
-        self._troubles: dict[str, WindhoverError] = {}
-        self._was_assigned = False
+        self._troubles: dict[_What, WindhoverError] = {}
+        self._was_member = False
         self._broken = asyncio.Event()
         self._preparing: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
 
     async def join(self) -> None:
-        """Connect and ask to join; what fails for now is tried again in the background. Raises TopicMismatchError."""
-        try:
-            await self._connect()
-        except TopicMismatchError:
+        """Connect and ask to join; what fails for now is tried again in the background.
+
+        Raises TopicMismatchError when the topics are missing or not as declared.
+        """
+        await self._try_to_connect()
+        if "topics" in self._troubles:
             await self._leave(0.0)
-            raise
-        except (*FAULTS, WindhoverError) as error:
-            self._note("broker", self._link.fault(error, f"joining group {self._spec.group}"))
-            self._broken.set()
+            raise self._troubles["topics"]
         self._keeper = asyncio.create_task(self._keep(), name=f"kafka-member-{self._spec.group}")
 
     @property
     def trouble(self) -> WindhoverError | None:
         """What keeps records from coming; None when all is well. The one that lasts longest comes first."""
-        return next(
-            (self._troubles[what] for what in ("replaced", "broker", "partitions") if what in self._troubles), None
-        )
+        return next((self._troubles[what] for what in _WORST_FIRST if what in self._troubles), None)
 
     def member(self) -> AIOKafkaConsumer:
         """aiokafka's consumer. Raises BrokerUnavailableError while there is none."""
@@ -89,9 +100,27 @@ class Membership:
 
     def fail(self, error: BaseException) -> None:
         """aiokafka's consumer is beyond help: replace it."""
-        self._note("broker", self._link.fault(error, f"consuming as group {self._spec.group}"))
+        self._note("group", self._link.fault(error, f"consuming as group {self._spec.group}", "READ"))
         self._disown()
         self._broken.set()
+
+    async def skip_lost(self, places: Mapping[TopicPartition, int]) -> None:
+        """Move on where the log no longer holds what stood at ``places``, and record what was lost by that."""
+        owned = [source for source in places if source in self.owned]
+        for source, (first, end) in (await self._offsets.bounds(owned)).items() if owned else ():
+            epoch, at = self.owned.get(source), places[source]
+            if epoch is None:
+                continue
+            if at > end:
+                _log.warning(
+                    "%s/%d ends at offset %d, before %d, the next to be read: it was made again", *source, end, at
+                )
+                self._disown()
+                self._broken.set()
+                return
+            if at < first:
+                self.losses.record(source, at, first, epoch)
+            self.member().seek(KafkaPartition(*source), max(at, first))
 
     async def close(self) -> None:
         """Leave the group, after the commit under way; may be called twice."""
@@ -109,13 +138,8 @@ class Membership:
         """
         self._disown()
         await self._release(_COMMIT_PATIENCE_S)
-        was_member, self._was_assigned = self._was_assigned, False
-        if was_member and self._spec.instance_id is not None and await self._is_replaced(self._spec.instance_id):
-            replaced = SettingsError(
-                f"group {self._spec.group}: another process has joined as instance_id {self._spec.instance_id!r} "
-                "and took this one's place; give each process an instance_id of its own, or end this one"
-            )
-            self._note("replaced", replaced)
+        # aiokafka forgets its id in the group when Kafka no longer knows it.
+        if self._was_member and not self.member()._coordinator.member_id and await self._is_replaced():
             self._broken.set()
             await asyncio.get_running_loop().create_future()
 
@@ -126,7 +150,9 @@ class Membership:
         """
         # Microseconds, so that epochs grow from one owner to the next as well, as far as their clocks agree.
         self._epoch = epoch = max(self._epoch + 1, time.time_ns() // 1000)
-        self._was_assigned = True
+        self._was_member = True
+        self._static.remember(self.member()._coordinator.member_id)
+        self._note("group", None)
         by_number: dict[int, list[TopicPartition]] = {}
         for source in assigned:
             by_number.setdefault(source.partition, []).append(TopicPartition(*source))
@@ -135,21 +161,11 @@ class Membership:
             self._preparing.add(task)
             task.add_done_callback(self._prepared)
 
-    async def _is_replaced(self, instance_id: str) -> bool:
-        """Whether Kafka has thrown this static member out because it knows another of the same name.
-
-        aiokafka's heartbeats do not tell the name, so Kafka cannot say why it does not know this member any more: its
-        session may as well have run out, and then joining again is right.
-        """
-        if self.member()._coordinator.member_id:
-            return False
-        for pause in pauses():
-            try:
-                return await self._offsets.has_static_member(self._spec.group, instance_id)
-            except BrokerUnavailableError as error:
-                self._note("broker", error)
-                await asyncio.sleep(pause)
-        raise AssertionError("pauses never end")
+    async def _is_replaced(self) -> bool:
+        successor = await self._static.find_successor(lambda error: self._note("broker", error))
+        if successor is not None:
+            self._note("replaced", successor)
+        return successor is not None
 
     def _prepared(self, task: asyncio.Task[None]) -> None:
         self._preparing.discard(task)
@@ -157,20 +173,22 @@ class Membership:
         if error is not None:
             self.fail(error)
 
-    async def _connect(self) -> None:
-        await self._check_topics()
-        consumer = AIOKafkaConsumer(**self._link.member_options(self._spec))
-        self.consumer, self._was_assigned = consumer, False
-        await consumer.start()
-        consumer.subscribe(list(self._spec.topics), listener=_Listener(self))
-
-    async def _check_topics(self) -> None:
-        counts = await self._offsets.partition_counts(self._spec.topics)
-        if self._spec.outputs and len(set(counts.values())) > 1:
-            raise TopicMismatchError(
-                f"group {self._spec.group} commits outputs, so its topics must have one partition count, not "
-                f"{dict(counts)}; run `windhover topics check`"
-            )
+    async def _try_to_connect(self) -> None:
+        """Connect and ask to join; what is in the way is noted, and marks the membership as broken."""
+        doing = f"joining group {self._spec.group}"
+        try:
+            await self.topics.look()
+            self._note("topics", None)
+            consumer = AIOKafkaConsumer(**self._link.member_options(self._spec, self._static.assignor))
+            self.consumer = consumer
+            await consumer.start()
+            consumer.subscribe(list(self._spec.topics), listener=_Listener(self))
+        except TopicMismatchError as error:
+            self._note("topics", error)
+            self._broken.set()
+        except (*FAULTS, WindhoverError) as error:
+            self._note("broker", await self._link.explain(error, doing))
+            self._broken.set()
 
     async def _keep(self) -> None:
         """Watch the membership, and make a new one whenever it broke."""
@@ -181,39 +199,58 @@ class Membership:
                 await self._watch()
             self._broken.clear()
             await self._leave(0.0)
-            if "replaced" in self._troubles:
+            if "replaced" in self._troubles or (self._was_member and await self._is_replaced()):
                 return
             await asyncio.sleep(next(waits))
-            try:
-                await self._connect()
-            except (*FAULTS, WindhoverError) as error:
-                self._note("broker", self._link.fault(error, f"joining group {self._spec.group}"))
-                self._broken.set()
+            await self._try_to_connect()
 
     async def _watch(self) -> None:
         """Until the membership breaks, ask the broker something small again and again: aiokafka itself does not tell
-        that it is away."""
-        probe = KafkaPartition(self._spec.topics[0], 0)
+        that it is away, refuses this member, or has other topics now."""
         while not self._broken.is_set():
             try:
-                async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                    await self.member().beginning_offsets([probe])
-            except FAULTS as error:
-                self._note("broker", self._link.fault(error, f"consuming as group {self._spec.group}"))
-            else:
-                self._note("broker", None)
+                self.member()._coordinator.check_errors()
+            except KafkaError as error:
+                self.fail(error)
+                return
+            await self._look()
             try:
                 async with asyncio.timeout(_PROBE_PAUSE_S):
                     await self._broken.wait()
             except TimeoutError:
                 continue
 
+    async def _look(self) -> None:
+        """Note what keeps the broker from answering, and what is wrong with the topics."""
+        try:
+            made_again = await self.topics.look(_PROBE_TIMEOUT_S)
+            async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                await self.member().beginning_offsets(self._probes())
+        except TopicMismatchError as error:
+            self._note("topics", error)
+            self._broken.set()
+        except RefusedError as error:
+            self._note("topics", error)
+        except (*FAULTS, WindhoverError) as error:
+            self._note("broker", await self._link.explain(error, f"consuming as group {self._spec.group}", "READ"))
+        else:
+            self._note("broker", None)
+            self._note("topics", None)
+            if made_again:
+                _log.warning("topics %s were made again: group %s starts anew", made_again, self._spec.group)
+                self._broken.set()
+
+    def _probes(self) -> list[KafkaPartition]:
+        """One partition that is owned, else any."""
+        return [KafkaPartition(*next(iter(self.owned), TopicPartition(self._spec.topics[0], 0)))]
+
     async def _prepare(self, number: int, sources: Collection[TopicPartition], epoch: int) -> None:
         """Make the partitions of one number ready, however often Kafka has to be asked for it."""
         generation = self._generation
         for pause in pauses():
             try:
-                starts = await self._starts(number, sources)
+                transactions = await self._replace_transactions(number, sources)
+                places = await self._starting.find(self.member(), transactions, sources)
                 break
             except WindhoverError as error:
                 self._note("partitions", error)
@@ -221,45 +258,25 @@ class Membership:
         self._note("partitions", None)
         if generation != self._generation:
             return
-        for source, offset in starts.items():
-            self.member().seek(KafkaPartition(*source), offset)
+        for source, place in places.items():
+            self.member().seek(KafkaPartition(*source), place.offset)
+            if place.lost_from is not None:
+                self.losses.record(source, place.lost_from, place.offset, epoch)
         self.owned.update(dict.fromkeys(sources, epoch))
         self.changed.set()
 
-    async def _starts(self, number: int, sources: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Where to start reading; partitions left out start where aiokafka puts them (committed, else earliest)."""
-        committed: Mapping[TopicPartition, int | None]
-        if self._spec.outputs:
-            former = self.transactions.pop(number, None)
-            if former is not None:
-                await former.close()
-            own = PartitionTransactions(self._link, self._offsets, self._spec.group, number, sources)
-            self.transactions[number] = own
-            committed = await own.open()
-        elif self._spec.start == "earliest":
-            return {}
-        else:
-            found = await self._offsets.committed(self._spec.group, sources)
-            committed = {source: None if at is None else at.offset for source, at in found.items()}
-        known = {source: offset for source, offset in committed.items() if offset is not None}
-        fresh = set(committed) - set(known)
-        if fresh and self._spec.start == "latest":
-            bounds = await self._offsets.bounds(fresh)
-            ends = {source: end for source, (_, end) in bounds.items()}
-            # Committed at once: the next owner must not skip what arrives before the first commit.
-            await self._commit_start(number, ends)
-            known |= ends
-        return known
-
-    async def _commit_start(self, number: int, ends: Mapping[TopicPartition, int]) -> None:
-        if self._spec.outputs:
-            await self.transactions[number].commit(ends, ())
-            return
-        try:
-            async with asyncio.timeout(self._link.timeout_s):
-                await self.member().commit({KafkaPartition(*source): end for source, end in ends.items()})
-        except FAULTS as error:
-            raise self._link.fault(error, "committing the start of a new group") from error
+    async def _replace_transactions(
+        self, number: int, sources: Collection[TopicPartition]
+    ) -> PartitionTransactions | None:
+        """The transactions of a partition number, not started yet; None for a group without outputs."""
+        if not self._spec.outputs:
+            return None
+        former = self.transactions.pop(number, None)
+        if former is not None:
+            await former.close()
+        own = PartitionTransactions(self._link, self._offsets, self._spec.group, number, sources, self.topics.ids)
+        self.transactions[number] = own
+        return own
 
     async def _release(self, patience_s: float) -> None:
         preparing = set(self._preparing)
@@ -279,10 +296,11 @@ class Membership:
 
     def _disown(self) -> None:
         self.owned.clear()
+        self.losses.clear()
         self._generation += 1
         self.changed.set()
 
-    def _note(self, what: Literal["replaced", "broker", "partitions"], trouble: WindhoverError | None) -> None:
+    def _note(self, what: _What, trouble: WindhoverError | None) -> None:
         if trouble is None:
             self._troubles.pop(what, None)
         else:

@@ -1,21 +1,40 @@
-"""Asks Kafka where partitions begin and end, how many there are, what a group has committed, and who is in it."""
+"""Asks Kafka where partitions begin and end, what topics there are, what a group has committed, and who is in it."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
+from aiokafka import errors as kafka
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.structs import OffsetAndMetadata
 
-from infra.broker.kafka.link import FAULTS, Link
-from infra.broker.port import TopicPartition
-from infra.errors import TopicMismatchError
+from infra.broker.kafka.link import Link
+from infra.broker.kafka.protocol import UNSTABLE_OFFSET_COMMIT, OffsetFetch, TopicMetadata, codes_by_partition
+from infra.broker.partitioning import check_count
+from infra.broker.port import TopicPartition, TopicState
 
 Committed = Mapping[TopicPartition, OffsetAndMetadata | None]
+
+# A node that is frozen must not use up the whole time in which another one could have answered.
+_ATTEMPTS = 3
+_SHORTEST_ATTEMPT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StaticMember:
+    """Who holds the place of a static member: the id that Kafka gave it, and what it told about itself on joining.
+
+    Kafka tells ``told`` only between rebalances; None while there is one.
+    """
+
+    member_id: str
+    told: bytes | None
 
 
 class Offsets:
@@ -29,6 +48,7 @@ class Offsets:
         self._admin: AIOKafkaAdminClient | None = None
         self._looker: AIOKafkaConsumer | None = None
         self._connecting = asyncio.Lock()
+        self._attempt_s = max(_SHORTEST_ATTEMPT_S, link.timeout_s / _ATTEMPTS)
 
     async def admin(self) -> AIOKafkaAdminClient:
         """The admin client, connected. Raises aiokafka's errors, so call it inside :meth:`Link.ask`."""
@@ -37,21 +57,41 @@ class Offsets:
                 admin = AIOKafkaAdminClient(**self._link.client_options())
                 try:
                     await admin.start()
-                except FAULTS:
+                except BaseException:
                     await admin.close()
                     raise
                 self._admin = admin
             return self._admin
 
-    async def committed(self, group: str, sources: Collection[TopicPartition]) -> Committed:
-        """What ``group`` has committed per partition; None where it never did. Raises BrokerUnavailableError."""
+    async def committed(self, group: str, sources: Collection[TopicPartition], *, stable: bool = False) -> Committed:
+        """What ``group`` has committed per partition; None where it never did. Raises BrokerUnavailableError.
+
+        With ``stable`` it waits for the end of transactions that are about to change it.
+        """
 
         async def call() -> Committed:
-            admin = await self.admin()
-            wanted = [KafkaPartition(*source) for source in sources]
-            found = await admin.list_consumer_group_offsets(group, partitions=wanted)
-            known = {source: found.get(KafkaPartition(*source)) for source in sources}
-            return {source: at if at is not None and at.offset >= 0 else None for source, at in known.items()}
+            async with asyncio.timeout(self._attempt_s):
+                node = await (await self.admin()).find_coordinator(group)
+                found = await self._ask_coordinator(node, group, sources, stable=stable)
+            return {source: _settled(group, source.topic, *answer) for source, answer in found.items()}
+
+        return await self._link.ask(f"asking for the offsets of group {group}", call)
+
+    async def committed_beside_pending(self, group: str, sources: Collection[TopicPartition]) -> Committed:
+        """What ``group`` has committed, while an open transaction of the caller is about to change all ``sources``.
+
+        Only a coordinator that knows of that transaction is believed. One that lost the group to another node, but
+        has not heard of it yet, does not know it, and would tell old offsets. Raises BrokerUnavailableError.
+        """
+
+        async def call() -> Committed:
+            async with asyncio.timeout(self._attempt_s):
+                node = await (await self.admin()).find_coordinator(group)
+                pending = await self._ask_coordinator(node, group, sources, stable=True)
+                if any(code != UNSTABLE_OFFSET_COMMIT for _, _, code in pending.values()):
+                    raise kafka.NotCoordinatorForGroupError(f"node {node} does not know the last commit of {group}")
+                found = await self._ask_coordinator(node, group, sources, stable=False)
+            return {source: _settled(group, source.topic, *answer) for source, answer in found.items()}
 
         return await self._link.ask(f"asking for the offsets of group {group}", call)
 
@@ -67,32 +107,58 @@ class Offsets:
 
         return await self._link.ask("asking where partitions end", call)
 
+    async def states(
+        self, topics: Collection[str], *, beside: Collection[str] = (), timeout_s: float | None = None
+    ) -> Mapping[str, TopicState]:
+        """Those of ``topics`` that exist, as they are now, and those ``beside`` them that may be seen.
+
+        Raises RefusedError where one of ``topics`` may not be seen, or BrokerUnavailableError.
+        """
+
+        attempt_s = self._attempt_s if timeout_s is None else timeout_s / _ATTEMPTS
+
+        async def call() -> Mapping[str, TopicState]:
+            async with asyncio.timeout(attempt_s):
+                answer = await (await self.admin())._send_request(TopicMetadata([*topics, *beside]))
+            found = {}
+            for code, topic, topic_id, _, partitions, *_ in answer.topics:
+                if code == 0:
+                    found[topic] = TopicState(len(partitions), topic_id.hex())
+                elif topic in topics and code != kafka.UnknownTopicOrPartitionError.errno:
+                    raise kafka.for_code(code)(topic)
+            return found
+
+        return await self._link.ask("asking for its topics", call, timeout_s)
+
+    async def state(self, topic: str) -> TopicState:
+        """``topic`` as it is now; any node answers. Raises TopicMismatchError when it is missing or not as declared."""
+        found = await self.states([topic])
+        self._link.check_present([topic], found)
+        check_count(self._link.topics, topic, found[topic].partitions, self._link.where)
+        return found[topic]
+
     async def partition_counts(self, topics: Collection[str]) -> Mapping[str, int]:
         """How many partitions each of ``topics`` has. Raises TopicMismatchError for one that does not exist."""
+        found = await self.states(topics)
+        self._link.check_present(topics, found)
+        return {topic: found[topic].partitions for topic in topics}
 
-        async def call() -> Mapping[str, int]:
-            # All topics are listed, because asking for one by name creates it where the cluster is set up to do so.
-            listed = await (await self.admin()).describe_topics()
-            return {topic["topic"]: len(topic["partitions"]) for topic in listed if topic["error_code"] == 0}
-
-        counts = await self._link.ask("asking for its topics", call)
-        absent = sorted(set(topics) - set(counts))
-        if absent:
-            raise TopicMismatchError(
-                f"{self._link.where} has no topic {', '.join(absent)}; declare it in topics.yaml and run "
-                "`windhover topics apply`"
-            )
-        return {topic: counts[topic] for topic in topics}
-
-    async def has_static_member(self, group: str, instance_id: str) -> bool:
-        """Whether a static member of that name is in ``group``. Raises BrokerUnavailableError."""
+    async def static_member(self, group: str, instance_id: str) -> StaticMember | None:
+        """Who has joined ``group`` as ``instance_id``; None: nobody. Raises BrokerUnavailableError."""
         # The id that Kafka gives a static member begins with its name; the answer holds the name nowhere else.
         pattern = re.compile(re.escape(instance_id) + "-[0-9A-Za-z_-]{22,36}")
 
-        async def call() -> bool:
-            answers = await (await self.admin()).describe_consumer_groups([group])
-            ids = (member[0] for answer in answers for found in answer.groups for member in found[5])
-            return any(pattern.fullmatch(each) for each in ids)
+        async def call() -> StaticMember | None:
+            async with asyncio.timeout(self._attempt_s):
+                (answer,) = await (await self.admin()).describe_consumer_groups([group])
+            code, _, state, _, _, members, *_ = answer.groups[0]
+            if code:
+                raise kafka.for_code(code)(group)
+            member = next((member for member in members if pattern.fullmatch(member[0])), None)
+            if member is None:
+                return None
+            told = ConsumerProtocol.METADATA.decode(member[3]).user_data or b"" if state == "Stable" else None
+            return StaticMember(member[0], told)
 
         return await self._link.ask(f"asking for the members of group {group}", call)
 
@@ -105,14 +171,50 @@ class Offsets:
         if looker is not None:
             self._link.leavers.stop(looker)
 
+    async def _ask_coordinator(
+        self, node: int, group: str, sources: Collection[TopicPartition], *, stable: bool
+    ) -> Mapping[TopicPartition, tuple[int, str, int]]:
+        """What ``node`` answers per partition. Raises aiokafka's error where it refuses to answer for the group."""
+        admin = await self.admin()
+        response = await admin._send_request(OffsetFetch(group, sources, stable=stable), node)
+        if response.error_code:
+            raise kafka.for_code(response.error_code)(group)
+        answers = codes_by_partition(response)
+        if set(answers) != set(sources):
+            raise kafka.NotCoordinatorForGroupError(f"node {node} left out partitions of group {group}")
+        return answers
+
     async def _connected_looker(self) -> AIOKafkaConsumer:
         async with self._connecting:
             if self._looker is None:
                 looker = AIOKafkaConsumer(**self._link.client_options(), **self._link.fetch_options(()))
                 try:
                     await looker.start()
-                except FAULTS:
+                except BaseException:
                     self._link.leavers.stop(looker)
                     raise
                 self._looker = looker
             return self._looker
+
+
+def metadata_of(mark: str, topic_id: str | None) -> str:
+    """What is written beside a committed offset: the commit's own ``mark``, and the topic that the offset is of."""
+    return mark if topic_id is None else f"{mark}@{topic_id}"
+
+
+def offset_in(at: OffsetAndMetadata | None, topic_id: str | None) -> int | None:
+    """The offset that is committed for the topic of this id; None: none, or one of a former topic of this name."""
+    if at is None:
+        return None
+    _, _, former = at.metadata.partition("@")
+    return at.offset if former in ("", topic_id) or topic_id is None else None
+
+
+def _settled(group: str, topic: str, offset: int, metadata: str, code: int) -> OffsetAndMetadata | None:
+    """The answer for one partition. Raises aiokafka's error for its code, one to be asked again while unstable."""
+    if code == UNSTABLE_OFFSET_COMMIT:
+        raise kafka.CoordinatorLoadInProgressError(f"a transaction of group {group} is under way")
+    if code:
+        error = kafka.for_code(code)
+        raise error(topic if error is kafka.TopicAuthorizationFailedError else group)
+    return OffsetAndMetadata(offset, metadata) if offset >= 0 else None

@@ -11,9 +11,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import RecordMetadata
 
-from infra.broker.kafka.link import FAULTS, Link
+from infra.broker.kafka.faults import FAULTS
+from infra.broker.kafka.link import Link
 from infra.broker.kafka.offsets import Offsets
-from infra.broker.partitioning import partition_for
+from infra.broker.partitioning import check_count, partition_for
 from infra.broker.port import OutRecord
 from infra.errors import BrokerUnavailableError, TopicMismatchError
 
@@ -52,7 +53,7 @@ class KafkaPublisher:
             async with asyncio.timeout(self._link.timeout_s):
                 await self._connected()
         except FAULTS as error:
-            raise self._link.fault(error, "connecting a publisher") from error
+            raise await self._link.explain(error, "connecting a publisher", "WRITE") from error
 
     async def publish(self, records: Sequence[OutRecord]) -> None:
         """See the port. Raises TopicMismatchError for an unknown topic."""
@@ -66,7 +67,7 @@ class KafkaPublisher:
             # Also after a mere refusal: the broker missed a sequence number, so the producer is out of step.
             if line is not None:
                 self._give_up(line)
-            raise self._link.fault(error, f"publishing {len(records)} records") from error
+            raise await self._link.explain(error, f"publishing {len(records)} records", "WRITE") from error
 
     def clock_ahead_s(self) -> float | None:
         """See the port; topics whose records keep the time of their publisher show nothing."""
@@ -104,7 +105,7 @@ class KafkaPublisher:
 
     async def _deliver(self, line: _Line, records: Sequence[OutRecord]) -> None:
         """Hand ``records`` to the producer and wait until all are acknowledged."""
-        counts = {topic: await count_partitions(line.producer, topic, self._offsets) for topic in topics_of(records)}
+        counts = await count_partitions(line.producer, records, self._link, self._offsets)
         began_s = time.time()
         delivered = await hand_over(line.producer, records, counts)
         try:
@@ -134,19 +135,23 @@ class KafkaPublisher:
             self._link.leavers.discard(line.producer)
 
 
-def topics_of(records: Sequence[OutRecord]) -> set[str]:
-    """The topics that ``records`` go to."""
-    return {record.topic for record in records}
+async def count_partitions(
+    producer: AIOKafkaProducer, records: Sequence[OutRecord], link: Link, offsets: Offsets
+) -> Mapping[str, int]:
+    """How many partitions the topics of ``records`` have, as ``producer`` knows it.
 
-
-async def count_partitions(producer: AIOKafkaProducer, topic: str, offsets: Offsets) -> int:
-    """How many partitions ``topic`` has, as ``producer`` knows it. Raises TopicMismatchError when there is none."""
-    known = producer.client.cluster.partitions_for_topic(topic)
-    if known is None:
-        # Asked first, because aiokafka waits a whole time-out for a topic that does not exist.
-        await offsets.partition_counts([topic])
-        known = await producer.partitions_for(topic)
-    return len(known)
+    Raises TopicMismatchError for a topic that does not exist, or has other partitions than are declared.
+    """
+    counts = {}
+    for topic in {record.topic for record in records}:
+        known = producer.client.cluster.partitions_for_topic(topic)
+        if known is None:
+            # Asked first, because aiokafka waits a whole time-out for a topic that does not exist.
+            await offsets.partition_counts([topic])
+            known = await producer.partitions_for(topic)
+        check_count(link.topics, topic, len(known), link.where)
+        counts[topic] = len(known)
+    return counts
 
 
 async def hand_over(

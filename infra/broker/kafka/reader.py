@@ -11,9 +11,9 @@ from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord
 
 from infra.broker.kafka.consumer import to_record
-from infra.broker.kafka.link import FAULTS, Link
+from infra.broker.kafka.faults import FAULTS
+from infra.broker.kafka.link import Link
 from infra.broker.kafka.offsets import Offsets
-from infra.broker.kafka.topic_state import topic_state
 from infra.broker.port import InRecord, TopicPartition, TopicState
 from infra.errors import BrokerUnavailableError, TopicMismatchError
 
@@ -40,7 +40,7 @@ class KafkaReader:
 
     async def state(self, topic: str) -> TopicState:
         """See the port."""
-        return await topic_state(self._link, self._offsets, topic)
+        return await self._offsets.state(topic)
 
     async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> Mapping[int, tuple[int, int]]:
         """See the port."""

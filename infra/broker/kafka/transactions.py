@@ -4,7 +4,9 @@ Kafka fences by transactional id, not by group membership (aiokafka's TxnOffsetC
 rests on two rules kept here:
 
 1. A producer is started first and the group's offsets are read after that. Starting it ends what any former owner had
-   open, and from then on only this producer can move the offsets.
+   open, and from then on only this producer can move the offsets. They are read while this producer has a transaction
+   open that would change them, which it aborts afterwards: a coordinator that does not know of it is outdated (another
+   node has taken the group over), and could tell offsets from before the last commit.
 2. When it is not known whether a transaction happened (its answer was lost), a new producer is started, which makes
    Kafka finish the old one, and the group's offsets are read again. Each transaction writes a mark of its own beside
    its offsets, so the mark found there tells whether this very one happened. A caller's retry can never double it.
@@ -22,9 +24,10 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import IllegalOperation
 from aiokafka.structs import OffsetAndMetadata
 
-from infra.broker.kafka.link import FAULTS, Link
-from infra.broker.kafka.offsets import Committed, Offsets
-from infra.broker.kafka.publisher import count_partitions, hand_over, topics_of
+from infra.broker.kafka.faults import FAULTS, is_final
+from infra.broker.kafka.link import Link
+from infra.broker.kafka.offsets import Committed, Offsets, metadata_of, offset_in
+from infra.broker.kafka.publisher import count_partitions, hand_over
 from infra.broker.port import OutRecord, TopicPartition
 from infra.errors import PartitionLostError
 
@@ -38,13 +41,21 @@ class PartitionTransactions:
     """Commits for the partitions of one number, over all co-partitioned topics of one group."""
 
     def __init__(
-        self, link: Link, offsets: Offsets, group: str, number: int, sources: Collection[TopicPartition]
+        self,
+        link: Link,
+        offsets: Offsets,
+        group: str,
+        number: int,
+        sources: Collection[TopicPartition],
+        topic_ids: Mapping[str, str] | None = None,
     ) -> None:
         self._link = link
         self._offsets = offsets
         self._group = group
         self._sources = frozenset(sources)
+        self._topic_ids = topic_ids or {}
         self._id = f"{group}-p{number}"
+        self._what = f"the producer of transactional id {self._id}"
         self._marks = (f"{uuid.uuid4().hex}-{count}" for count in itertools.count())
         self._producer: AIOKafkaProducer | None = None
         self._base: dict[TopicPartition, OffsetAndMetadata | None] = {}
@@ -56,7 +67,7 @@ class PartitionTransactions:
         """Fence former owners; the offsets the group has committed (None: never). Raises BrokerUnavailableError."""
         async with self._lock:
             self._base = dict(await self._start())
-            return {source: None if at is None else at.offset for source, at in self._base.items()}
+            return self._offsets_in(self._base)
 
     async def commit(self, offsets: Mapping[TopicPartition, int], outputs: Sequence[OutRecord]) -> None:
         """Make ``outputs`` visible and ``offsets`` committed, or neither; see the port for the errors."""
@@ -64,13 +75,15 @@ class PartitionTransactions:
             self._check_open()
             if self._producer is None and await self._settle(offsets):
                 return
+            if not outputs and self._has_committed(offsets):
+                return
             try:
                 await self._transact(offsets, outputs)
             except (*FAULTS, *_UNUSABLE) as error:
-                if isinstance(error, _UNUSABLE) or self._link.is_final(error):
+                if isinstance(error, _UNUSABLE) or is_final(error):
                     raise self._lost(f"its producer was fenced or failed ({error!r})") from error
                 if self._doubt is None or not await self._settle(offsets):
-                    raise self._link.fault(error, f"committing as {self._id}") from error
+                    raise await self._link.explain(error, f"committing with {self._what}", "WRITE") from error
 
     async def close(self, patience_s: float = 0.0) -> None:
         """Stop the producer, after the commit under way or after ``patience_s``; an open transaction is aborted."""
@@ -95,14 +108,25 @@ class PartitionTransactions:
         try:
             async with asyncio.timeout(self._link.timeout_s):
                 await producer.start()
-            found = await self._offsets.committed(self._group, self._sources)
+            found = await self._look(producer)
             self._check_open()
         except BaseException as error:
             self._link.leavers.discard(producer)
-            if isinstance(error, FAULTS):
-                raise self._link.fault(error, f"starting the producer {self._id}") from error
+            if isinstance(error, (*FAULTS, *_UNUSABLE)):
+                raise await self._link.explain(_cause(producer, error), f"starting {self._what}") from error
             raise
         self._producer = producer
+        return found
+
+    async def _look(self, producer: AIOKafkaProducer) -> Committed:
+        """The group's offsets, told by a coordinator that knows of the transaction which is open meanwhile."""
+        never = {KafkaPartition(*source): OffsetAndMetadata(0, "aborted") for source in self._sources}
+        async with asyncio.timeout(self._link.timeout_s):
+            await producer.begin_transaction()
+            await producer.send_offsets_to_transaction(never, self._group)
+        found = await self._offsets.committed_beside_pending(self._group, self._sources)
+        async with asyncio.timeout(self._link.timeout_s):
+            await producer.abort_transaction()
         return found
 
     async def _settle(self, offsets: Mapping[TopicPartition, int]) -> bool:
@@ -128,10 +152,13 @@ class PartitionTransactions:
         if producer is None:
             raise self._lost("it has no producer")
         mark = next(self._marks)
-        target = {source: OffsetAndMetadata(offset, mark) for source, offset in offsets.items()}
+        target = {
+            source: OffsetAndMetadata(offset, metadata_of(mark, self._topic_ids.get(source.topic)))
+            for source, offset in offsets.items()
+        }
         try:
             async with asyncio.timeout(self._link.timeout_s):
-                counts = {topic: await count_partitions(producer, topic, self._offsets) for topic in topics_of(outputs)}
+                counts = await count_partitions(producer, outputs, self._link, self._offsets)
                 await producer.begin_transaction()
                 delivered = await hand_over(producer, outputs, counts)
                 moved = {KafkaPartition(*source): at for source, at in target.items()}
@@ -139,11 +166,21 @@ class PartitionTransactions:
                 await asyncio.gather(producer.send_offsets_to_transaction(moved, self._group), delivered)
                 self._doubt = target
                 await producer.commit_transaction()
-        except BaseException:
+        except BaseException as error:
             self._let_go()
+            cause = _cause(producer, error)
+            if cause is not error:
+                raise cause from error
             raise
         self._doubt = None
         self._base.update(target)
+
+    def _has_committed(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        """Whether this very commit has been made: the caller tries again one of which only another part failed."""
+        return self._offsets_in({source: self._base.get(source) for source in offsets}) == offsets
+
+    def _offsets_in(self, committed: Committed) -> Mapping[TopicPartition, int | None]:
+        return {source: offset_in(at, self._topic_ids.get(source.topic)) for source, at in committed.items()}
 
     def _check_open(self) -> None:
         # A new producer of a former owner would fence the present one.
@@ -160,3 +197,12 @@ class PartitionTransactions:
             f"commit refused for {self._id}: {why}; nothing more was committed, drop this work and poll on, its "
             "records come again from the committed offset"
         )
+
+
+def _cause(producer: AIOKafkaProducer, error: BaseException) -> BaseException:
+    """What made ``producer`` unusable, where ``error`` only says that it is."""
+    if not isinstance(error, (*_UNUSABLE, TimeoutError)) or producer._txn_manager is None:
+        return error
+    ended = producer._txn_manager.wait_for_transaction_end()
+    failure = ended.exception() if ended is not None and ended.done() and not ended.cancelled() else None
+    return failure or error
