@@ -19,15 +19,17 @@ from infra.errors import TransientError
 from infra.failure import StoppedError, Work
 from infra.health import HealthPart
 from infra.lagging import lag_told
+from infra.redriving import SINK_GROUPS, redriven_for
 from infra.settings import RetrySettings, SinkSettings
 from infra.telemetry import metrics
 from infra.telemetry.logs import bind
 from infra.telemetry.tracing import batch_span
+from infra.verdicts import Trouble
 from infra.writing import Item, Writer
 from schemas.cloudevents import decode
 from schemas.errors import EventError, EventVersionError
 from schemas.events import Event
-from schemas.topics import SINKS_DEAD
+from schemas.topics import REDRIVE, SINKS_DEAD
 
 log = logging.getLogger(__name__)
 
@@ -73,14 +75,17 @@ class SinkRunner(Generic[EventT]):
         retry: RetrySettings,
         instance_id: str | None = None,
         dead_topic: str = SINKS_DEAD,
+        redrive_topic: str = REDRIVE,
     ) -> None:
-        self.name = f"sink.{sink.name}"
+        self.name = f"{SINK_GROUPS}{sink.name}"
         self._sink = sink
         self._broker = broker
         self._sinks = sinks
         self._retry = retry
-        self._spec = GroupSpec(group=self.name, topics=tuple(sink.topics), instance_id=instance_id, outputs=True)
+        topics = (*sink.topics, redrive_topic)
+        self._spec = GroupSpec(group=self.name, topics=topics, instance_id=instance_id, outputs=True)
         self._dead_topic = dead_topic
+        self._redrive_topic = redrive_topic
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Consume until ``stop`` is set; the batch under way is finished, unless the world is in its way."""
@@ -92,7 +97,8 @@ class SinkRunner(Generic[EventT]):
                     await work.retrying(self._sink.open, f"opening {self._sink.name}")
                     consumer = await work.retrying(lambda: self._broker.consumer(self._spec), "reaching the broker")
                     stack.push_async_callback(consumer.close)
-                    await _Loop(self._sink, consumer, work, self._sinks, self._spec, self._dead_topic).run()
+                    committer = Committer(consumer, work, self._dead_topic)
+                    await _Loop(self._sink, consumer, work, self._sinks, committer, self._redrive_topic).run()
                 except StoppedError as error:
                     log.warning("%s", error)
 
@@ -106,16 +112,16 @@ class _Loop(Generic[EventT]):
         consumer: Consumer,
         work: Work,
         sinks: SinkSettings,
-        spec: GroupSpec,
-        dead_topic: str,
+        committer: Committer,
+        redrive_topic: str,
     ) -> None:
         self._sink = sink
         self._consumer = consumer
         self._work = work
         self._sinks = sinks
-        self._group = spec.group
-        self._topics = spec.topics
-        self._committer = Committer(consumer, work, dead_topic)
+        self._group = work.group
+        self._committer = committer
+        self._redrive_topic = redrive_topic
         self._writer = Writer(sink, work, sinks.batch_records, self._owns, self._poll_on)
         self._record_bytes = _FIRST_GUESS_BYTES
         # Partitions with an event too new for this program, and in which epoch that was met.
@@ -123,7 +129,7 @@ class _Loop(Generic[EventT]):
         self._in_flight = metrics.IN_FLIGHT_BYTES.labels(self._group)
 
     async def run(self) -> None:
-        async with lag_told(self._consumer, self._group, self._topics):
+        async with lag_told(self._consumer, self._group, (*self._sink.topics, self._redrive_topic)):
             while not self._work.stop.is_set():
                 self._work.health.alive()
                 self._forget_lost()
@@ -182,15 +188,21 @@ class _Loop(Generic[EventT]):
             self._in_flight.set(0)
 
     def _decoded(self, records: Sequence[InRecord]) -> list[Item[EventT]]:
-        """``records`` with their events; of a partition with an event too new only those before it."""
+        """``records`` with their events, which what is re-driven to others has none of; nothing after one too new."""
         items: list[Item[EventT]] = []
         for record in records:
             if self._too_new.get(record.source) == record.epoch:
                 continue
+            redriven = record.topic == self._redrive_topic
+            if redriven and redriven_for(record.headers) != self._group:
+                items.append(Item(record, skipped=True))
+                continue
+            trouble = Trouble(counts=not redriven)
             try:
-                items.append(Item(record, event=decode(record.headers, record.value, self._sink.event)))
+                event = decode(record.headers, record.value, self._sink.event)
+                items.append(Item(record, event=event, trouble=trouble))
             except EventError as error:
-                items.append(Item(record, fault=error))
+                items.append(Item(record, fault=error, trouble=trouble))
             except EventVersionError as error:
                 self._hold_too_new(record, error)
         return items

@@ -42,6 +42,8 @@ class Trouble:
     """Tries that failed"""
     held: bool = False
     """Whether the last verdict was HOLD"""
+    counts: bool = True
+    """Whether the breaker counts it: not what somebody sent again to see what becomes of it"""
     passes_seen: int = -1
     """How many records had passed when it failed last; -1 before its first failure"""
 
@@ -120,9 +122,10 @@ class Verdicts:
                 return Verdict.RETRY
             if not alone:
                 return Verdict.HOLD
-        if self._breaks():
-            return Verdict.HOLD
-        self._now().dead += 1
+        if trouble.counts:
+            if self._breaks():
+                return Verdict.HOLD
+            self._now().dead += 1
         return Verdict.DEAD
 
     def _breaks(self) -> bool:

@@ -9,7 +9,17 @@ from typing import Literal, TypeAlias
 from pydantic.json_schema import JsonSchemaValue
 
 from schemas.events import EVENTS, Event
-from schemas.topics import DETECTIONS, FRAME_TOPICS, FRAMES_DEAD, FRAMES_LIVE, MODELS, PROBES, SINKS_DEAD, TopicSpec
+from schemas.topics import (
+    DETECTIONS,
+    FRAME_TOPICS,
+    FRAMES_DEAD,
+    FRAMES_LIVE,
+    MODELS,
+    PROBES,
+    REDRIVE,
+    SINKS_DEAD,
+    TopicSpec,
+)
 
 Node: TypeAlias = "str | int | float | bool | Sequence[Node] | Mapping[str, Node] | None"
 
@@ -41,6 +51,8 @@ _PARTS = (
     _Part("detector", "send", MODELS, "Tells which models it has."),
     _Part("operator", "send", MODELS, "Activates a model version, or rolls back."),
     _Part("postgres", "receive", DETECTIONS, "Writes detections into PostgreSQL.", "postgres"),
+    _Part("postgres", "receive", REDRIVE, "Writes what is sent again to it, passes over the rest.", "postgres"),
+    _Part("operator", "send", REDRIVE, "Sends dead letters again, and keeps which of them were."),
     _Part("postgres", "send", SINKS_DEAD, "Puts away an event that can't be written by any means."),
     _Part("sse", "receive", DETECTIONS, "Streams detections to HTTP clients; reads without a group."),
 )

@@ -20,6 +20,7 @@ FRAME_TOPICS = (FRAMES_LIVE, FRAMES_JOBS, FRAMES_BACKFILL)
 DETECTIONS = "detections"
 FRAMES_DEAD = "frames.dead"
 SINKS_DEAD = "sinks.dead"
+REDRIVE = "redrive"
 MODELS = "models"
 PROBES = "probes"
 
@@ -140,7 +141,7 @@ def _spec(source: Path, document: _Document, name: str, topic: _Topic) -> TopicS
 
 def _check_detector_topics(source: Path, topics: Mapping[str, TopicSpec]) -> None:
     """Frame topics and ``detections`` must share key and partitions: the duplicate window reads its own partition."""
-    needed = (*FRAME_TOPICS, DETECTIONS, FRAMES_DEAD, SINKS_DEAD, MODELS, PROBES)
+    needed = (*FRAME_TOPICS, DETECTIONS, FRAMES_DEAD, SINKS_DEAD, REDRIVE, MODELS, PROBES)
     absent = [name for name in needed if name not in topics]
     if absent:
         raise TopicsError(f"{source}: topics {absent} are missing; Windhover cannot work without them")

@@ -118,7 +118,7 @@ async def main() -> int:
     configure_logging(TelemetrySettings(log_level="WARNING"), service=told["name"])
     topics = {spec["name"]: TopicSpec.model_validate(spec) for spec in told["topics"]}
     broker = open_broker(BrokerSettings.model_validate(told["settings"]), Path(told["data_dir"]), topics)
-    source, dead = topics
+    source, dead, redrive = topics
     sink = TableSink(told["name"], source, Path(told["table"]), told["crash"])
     runner = SinkRunner(
         sink,
@@ -127,6 +127,7 @@ async def main() -> int:
         retry=RetrySettings(first_delay_s=0.01, max_delay_s=0.1),
         instance_id=told["instance_id"],
         dead_topic=dead,
+        redrive_topic=redrive,
     )
     try:
         return await run_components([runner], health=Health(), drain_timeout_s=20)

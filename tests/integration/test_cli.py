@@ -185,6 +185,11 @@ def test_dead_letters_are_listed_shown_and_sent_again(windhover: Windhover) -> N
     assert "value" not in letter["original"]
     shown = orjson.loads(windhover("dead", "show", letter["id"]).stdout)
     assert shown["original"]["value"] == "cG9pc29u"
-    assert windhover.json("dead", "redrive", letter["id"]) == {"redriven": 1}
-    assert windhover.json("dead", "redrive", "--all", "--device", "other") == {"redriven": 0}
+    left = {"already": 0, "exhausted": 0, "gone": 0, "lost": 0, "dry_run": False}
+    planned = windhover.json("dead", "redrive", "--all", "--dry-run")
+    assert planned == {"redriven": 1, **left, "dry_run": True}
+    assert windhover.json("dead", "redrive", letter["id"], "--rate", "50") == {"redriven": 1, **left}
+    assert windhover.json("dead", "redrive", "--all") == {"redriven": 0, **left, "already": 1}
+    assert windhover.json("dead", "redrive", "--all", "--device", "other") == {"redriven": 0, **left}
+    assert "were sent again before" in windhover("dead", "redrive", letter["id"], status=1).stdout
     assert "give either" in windhover("dead", "redrive", status=2).stderr

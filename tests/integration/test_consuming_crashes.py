@@ -18,11 +18,12 @@ import pytest
 
 from infra.broker.open import open_broker
 from infra.broker.port import Broker
-from infra.dead_letters import list_dead, redrive
+from infra.dead_letters import list_dead
 from infra.publishing import event_record
+from infra.redriving import redrive
 from infra.settings import BrokerSettings
 from schemas.events import DeadLetter, FrameCaptured, ImageRef
-from schemas.topics import FRAMES_LIVE, SINKS_DEAD, TopicSpec, load_topics
+from schemas.topics import FRAMES_LIVE, REDRIVE, SINKS_DEAD, TopicSpec, load_topics
 
 MEMBER = Path(__file__).with_name("consuming_member.py")
 MOMENTS = ("in write", "after write", "before dead letter", "after commit")
@@ -42,14 +43,14 @@ class World:
         self.name = f"crash-{uuid.uuid4().hex[:8]}"
         declared = load_topics()
         small = {"partitions": 4, "replication": 1, "min_insync_replicas": 1}
-        self.source, self.dead = (
+        self.source, self.dead, self.redrive = (
             declared[name].model_copy(update={"name": f"{self.name}.{name}", **small})
-            for name in (FRAMES_LIVE, SINKS_DEAD)
+            for name in (FRAMES_LIVE, SINKS_DEAD, REDRIVE)
         )
 
     @property
     def topics(self) -> dict[str, TopicSpec]:
-        return {spec.name: spec for spec in (self.source, self.dead)}
+        return {spec.name: spec for spec in (self.source, self.dead, self.redrive)}
 
     def start(self, crash: str | None) -> subprocess.Popen[bytes]:
         told = {
@@ -77,7 +78,7 @@ def frame(number: int) -> FrameCaptured:
 async def until_done(broker: Broker, world: World, member: subprocess.Popen[bytes]) -> None:
     admin = await broker.admin()
     async with asyncio.timeout(PATIENCE_S):
-        while sum((await admin.group_lag(f"sink.{world.name}", [world.source.name])).values()):
+        while sum((await admin.group_lag(f"sink.{world.name}", [world.source.name, world.redrive.name])).values()):
             assert member.poll() is None, "the sink ended though nobody killed it"
             await asyncio.sleep(0.1)
     await admin.close()
@@ -121,7 +122,8 @@ async def test_every_frame_once_whenever_the_sink_is_killed(world: World) -> Non
         dead = await letters(broker, world)
         # Sending the dead again is harmless: they die again, at their new places, and nothing else changes.
         reader = await broker.reader()
-        assert await redrive(reader, publisher, list_dead(reader, world.dead.name)) == len(POISON)
+        sent = await redrive(reader, publisher, list_dead(reader, world.dead.name), topic=world.redrive.name)
+        assert sent.sent == len(POISON)
         await reader.close()
         await until_done(broker, world, member)
     finally:

@@ -1,4 +1,4 @@
-"""Dead letters: listed in order, filtered, found, and sent again byte for byte."""
+"""Dead letters: listed in order, filtered and found."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from uuid import UUID
 import pytest
 
 from infra.broker.embedded.adapter import EmbeddedBroker
-from infra.broker.port import InRecord, OutRecord, Reader, TopicPartition
-from infra.dead_letters import Filter, OriginalGoneError, find, list_dead, original_record, redrive
+from infra.broker.port import InRecord, OutRecord, Reader
+from infra.dead_letters import Filter, find, list_dead
 from infra.errors import ImageCorruptError, ImageMissingError
 from infra.failure import dead_letter
 from schemas.cloudevents import decode
@@ -102,70 +102,3 @@ async def test_what_is_no_dead_letter_is_passed_over_with_a_warning(
     await publish(broker, OutRecord(FRAMES_DEAD, "k", b"junk"), letter(original(1)))
     assert await offsets(reader) == [1]
     assert "is no dead letter" in caplog.text
-
-
-async def test_redriving_gives_back_the_record_byte_for_byte(broker: EmbeddedBroker, reader: Reader) -> None:
-    values = [b"\x00not text\xff", None, b"", b"x" * 100_000]
-    await publish(broker, *[letter(original(number, value=value)) for number, value in enumerate(values)])
-    publisher = await broker.publisher()
-    told: list[int] = []
-    sent = await redrive(reader, publisher, list_dead(reader, FRAMES_DEAD), progress=told.append)
-    await publisher.close()
-    assert (sent, told[-1]) == (4, 4)
-    found: list[InRecord] = []
-    for partition, (first, end) in (await reader.bounds(FRAMES_LIVE)).items():
-        if end > first:
-            found += await reader.read(TopicPartition(FRAMES_LIVE, partition), first, max_records=10, timeout_s=5)
-    assert [(record.key, record.value, record.headers) for record in found] == [
-        ("cam-1", value, HEADERS) for value in values
-    ]
-
-
-async def test_redriving_in_batches_keeps_the_order(broker: EmbeddedBroker, reader: Reader) -> None:
-    dead = [opened(letter(original(number, value=str(number).encode()))) for number in range(250)]
-
-    async def letters() -> AsyncIterator[DeadLetter]:
-        for one in dead:
-            yield one
-
-    told: list[int] = []
-    publisher = await broker.publisher()
-    assert await redrive(reader, publisher, letters(), progress=told.append) == 250
-    await publisher.close()
-    assert told == [100, 200, 250]
-    (partition, (first, _)), *_ = [(p, b) for p, b in (await reader.bounds(FRAMES_LIVE)).items() if b[1] > b[0]]
-    records = await reader.read(TopicPartition(FRAMES_LIVE, partition), first, max_records=250, timeout_s=5)
-    assert [record.value for record in records] == [str(number).encode() for number in range(250)]
-
-
-async def test_an_original_left_out_is_read_at_its_place(broker: EmbeddedBroker, reader: Reader) -> None:
-    whole = OutRecord(FRAMES_LIVE, "cam-1", b"z" * 50_000, HEADERS)
-    await publish(broker, whole)
-    (partition, (first, _)), *_ = [(p, b) for p, b in (await reader.bounds(FRAMES_LIVE)).items() if b[1] > b[0]]
-    (record,) = await reader.read(TopicPartition(FRAMES_LIVE, partition), first, max_records=1, timeout_s=5)
-    out = dead_letter(record, group="g", error=ImageMissingError("x"), attempts=1, topic=FRAMES_DEAD, whole=False)
-    assert await original_record(reader, opened(out)) == whole
-
-
-async def test_an_original_that_is_gone_is_a_clear_error_and_those_before_are_sent(
-    broker: EmbeddedBroker, reader: Reader
-) -> None:
-    gone = dead_letter(
-        original(999), group="g", error=ImageMissingError("x"), attempts=1, topic=FRAMES_DEAD, whole=False
-    )
-
-    async def letters() -> AsyncIterator[DeadLetter]:
-        yield opened(letter(original(1)))
-        yield opened(gone)
-
-    publisher = await broker.publisher()
-    told: list[int] = []
-    with pytest.raises(OriginalGoneError, match=r"frames\.live/0 no longer holds offset 999"):
-        await redrive(reader, publisher, letters(), progress=told.append)
-    await publisher.close()
-    assert told == [1]
-
-
-async def test_a_record_without_a_key_gets_its_device(reader: Reader) -> None:
-    keyless = letter(original(1, None, b'{"device_id": "cam-9"}'))
-    assert (await original_record(reader, opened(keyless))).key == "cam-9"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID
@@ -12,7 +13,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from infra.dead_letters import Filter, find, list_dead, redrive
+from infra.dead_letters import Filter, find, list_dead
 from infra.errors import SettingsError
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, SINKS_DEAD
@@ -20,6 +21,7 @@ from windhover.commands.context import JsonOption, context_of, print_json, run_a
 
 if TYPE_CHECKING:
     from infra.broker.port import Broker
+    from infra.redriving import Redriven, Rules
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: what no consumer could process, and its second chance.")
 
@@ -73,7 +75,7 @@ def show(context: typer.Context, id: IdArgument) -> None:  # noqa: A002 (the nam
 
 
 @app.command(name="redrive")
-def redrive_(
+def redrive_(  # noqa: PLR0913, PLR0917 (one per option of the verb)
     context: typer.Context,
     id: Annotated[UUID | None, typer.Argument(help="One dead letter; leave it out and give --all.")] = None,  # noqa: A002
     everything: Annotated[bool, typer.Option("--all", help="All that the other options leave.")] = False,
@@ -81,34 +83,63 @@ def redrive_(
     reason: ReasonOption = None,
     device: DeviceOption = None,
     group: GroupOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell how many would be sent.")] = False,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="At most so many records a second.")] = None,
+    max_tries: Annotated[int, typer.Option(min=1, help="Leave records that were sent again so often already.")] = 3,
+    again: Annotated[bool, typer.Option("--again", help="Send also letters that were sent again before.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Send originals to their topics again, byte for byte. Ids make a second time harmless."""
+    """Send originals again, each to the group that failed on it and no other; a second run sends none twice."""
+    from infra.redriving import Rules
+
     if (id is None) != everything:
         raise SettingsError("give either the id of one dead letter, or --all with the options that narrow it")
     wanted = _filter(reason, device, group, None)
+    rules = Rules(max_tries=max_tries, rate=rate, dry_run=dry_run, again=again)
 
-    async def work() -> int:
+    async def work() -> Redriven:
         async with _broker(context) as broker:
             letters = _letters(broker, source, wanted, None) if id is None else _one(broker, id)
-            return await _redrive(context, broker, letters)
+            return await _redrive(context, broker, letters, rules)
 
-    sent = run_async(work())
+    result = run_async(work())
     if as_json:
-        print_json({"redriven": sent})
+        counts = asdict(result)
+        print_json({"redriven": counts.pop("sent"), **counts, "dry_run": dry_run})
     else:
-        context_of(context).out.print(f"{sent} records sent again")
+        for line in _in_words(result, rules):
+            context_of(context).out.print(line)
+    if id is not None and not result.sent:
+        raise typer.Exit(1)
 
 
-async def _redrive(context: typer.Context, broker: Broker, letters: AsyncIterator[DeadLetter]) -> int:
+def _in_words(result: Redriven, rules: Rules) -> Iterator[str]:
+    yield f"{result.sent} records {'would be sent' if rules.dry_run else 'sent'} again"
+    for left, why in (
+        (result.already, "were sent again before (--again sends them once more)"),
+        (result.exhausted, f"were sent again {rules.max_tries} times already (--max-tries)"),
+        (result.gone, "were too large to keep and are gone from their topic"),
+        (result.lost, "tell of records that retention deleted: there is nothing to send"),
+    ):
+        if left:
+            yield f"{left} left: they {why}"
+
+
+async def _redrive(
+    context: typer.Context, broker: Broker, letters: AsyncIterator[DeadLetter], rules: Rules
+) -> Redriven:
+    from infra.redriving import redrive
+
     reader, publisher = await broker.reader(), await broker.publisher()
     columns = (SpinnerColumn(), TextColumn("{task.completed} sent again"))
     try:
         with Progress(*columns, console=context_of(context).notes, transient=True) as progress:
             task = progress.add_task("redrive", total=None)
-            return await redrive(
-                reader, publisher, letters, progress=lambda sent: progress.update(task, completed=sent)
-            )
+
+            def show(sent: int) -> None:
+                progress.update(task, completed=sent)
+
+            return await redrive(reader, publisher, letters, rules, progress=show)
     finally:
         await publisher.close()
         await reader.close()
