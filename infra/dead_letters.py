@@ -1,18 +1,20 @@
-"""Lists and finds dead letters, for ``windhover dead list|show|redrive``."""
+"""Lists and finds dead letters and sends them again, for ``windhover dead list|show|redrive``."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from infra.broker.port import InRecord, Reader, TopicPartition
+from infra.broker.port import InRecord, Publisher, Reader, TopicPartition
 from infra.broker.reading import records_between
+from infra.redriving import Redrive, Redriven, Rules, sent_before
 from schemas.cloudevents import decode
 from schemas.errors import EventError, EventVersionError
 from schemas.events import DeadLetter
+from schemas.topics import REDRIVE
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +76,33 @@ async def find(reader: Reader, topics: Sequence[str], id: UUID) -> DeadLetter | 
             if letter.id == id:
                 return letter
     return None
+
+
+async def redrive(
+    reader: Reader,
+    publisher: Publisher,
+    letters: AsyncIterable[DeadLetter],
+    rules: Rules | None = None,
+    *,
+    topic: str = REDRIVE,
+    progress: Callable[[int], None] | None = None,
+) -> Redriven:
+    """Send the originals of ``letters`` again, in order; ``progress`` is called with how many are sent so far.
+
+    Raises BrokerUnavailableError; some may be sent then, and another run sends the rest.
+    """
+    run = Redrive(reader, publisher, rules or Rules(), topic, progress)
+    known = await sent_before(reader, topic)
+    async for letter in letters:
+        if letter.lost is not None:
+            run.result.lost += 1
+        elif letter.id in known and not run.rules.again:
+            run.result.already += 1
+        else:
+            known.add(letter.id)
+            await run.take(letter)
+    await run.send()
+    return run.result
 
 
 async def _in_time_order(reader: Reader, topic: str) -> AsyncIterator[InRecord]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 from uuid import UUID
@@ -21,7 +21,6 @@ from infra.errors import RecordError
 from schemas.cloudevents import Headers, header
 from schemas.errors import EventError
 from schemas.events import DeadLetter
-from schemas.topics import REDRIVE
 
 log = logging.getLogger(__name__)
 
@@ -86,33 +85,6 @@ def redriven_for(headers: Headers) -> str | None:
         return None
 
 
-async def redrive(
-    reader: Reader,
-    publisher: Publisher,
-    letters: AsyncIterable[DeadLetter],
-    rules: Rules | None = None,
-    *,
-    topic: str = REDRIVE,
-    progress: Callable[[int], None] | None = None,
-) -> Redriven:
-    """Send the originals of ``letters`` again, in order; ``progress`` is called with how many are sent so far.
-
-    Raises BrokerUnavailableError; some may be sent then, and another run sends the rest.
-    """
-    run = _Run(reader, publisher, rules or Rules(), topic, progress)
-    known = await _sent_before(reader, topic)
-    async for letter in letters:
-        if letter.lost is not None:
-            run.result.lost += 1
-        elif letter.id in known and not run.rules.again:
-            run.result.already += 1
-        else:
-            known.add(letter.id)
-            await run.take(letter)
-    await run.send()
-    return run.result
-
-
 async def original_record(reader: Reader, letter: DeadLetter) -> OutRecord:
     """The record ``letter`` is about, as it was; read at its own place when the letter left it out.
 
@@ -140,8 +112,8 @@ async def original_record(reader: Reader, letter: DeadLetter) -> OutRecord:
 
 
 @dataclass(slots=True)
-class _Run:
-    """One run of :func:`redrive`."""
+class Redrive:
+    """One run of :func:`infra.dead_letters.redrive`: ``take`` each letter in order, and ``send`` at the end."""
 
     reader: Reader
     publisher: Publisher
@@ -211,7 +183,7 @@ class _Run:
         self._next_at = max(now, self._next_at) + len(self._records) / self.rules.rate
 
 
-async def _sent_before(reader: Reader, topic: str) -> set[UUID]:
+async def sent_before(reader: Reader, topic: str) -> set[UUID]:
     """The ids of all dead letters that were sent again, as the topic ``topic`` remembers them."""
     found: set[UUID] = set()
     for partition, (first, end) in (await reader.bounds(topic)).items():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from infra.broker.partitioning import partition_for
 from infra.broker.port import Consumer, InRecord, OutRecord, Progress
-from infra.errors import PartitionLostError, RecordTooLargeError
+from infra.errors import PartitionLostError, RecordTooLargeError, TopicMismatchError, TransientError
+
+PATIENCE_S = 30.0
 
 if TYPE_CHECKING:
     from tests.contract.conftest import BrokerWorld
@@ -52,6 +56,38 @@ async def test_a_refused_output_leaves_everything_as_it_was(world: BrokerWorld) 
 
     await consumer.commit(world.progress(*records), [good])
     assert [record.value for record in await world.read_all(reader, output, at_least=1)] == [b"good"]
+
+
+async def test_a_missing_output_topic_holds_its_partition_only_until_it_is_there(world: BrokerWorld) -> None:
+    topic, output = world.topic(partitions=2), world.topic("out", partitions=2)
+    broker = await world.open(topic)
+    keys = {partition_for(key, 2): key for key in map(str, range(20))}
+    await world.publish(broker, topic, (keys[0], b"bad"), (keys[1], b"good"))
+    member = world.member(topic, outputs=True)
+    consumer = await world.join(broker, member)
+    records = {record.partition: record for record in await world.take(consumer, 2)}
+    letters = [OutRecord(output.name, keys[0], b"letter")]
+
+    with pytest.raises(TopicMismatchError, match=output.name):
+        await consumer.commit(world.progress(records[0]), letters)
+    await consumer.commit(world.progress(records[1]))
+    admin = await broker.admin()
+    lag = await admin.group_lag(member.group, [topic.name])
+    assert {source.partition: behind for source, behind in lag.items()} == {0: 1, 1: 0}
+
+    await admin.apply([output])
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        # What a client knows of a cluster's topics is a few seconds old.
+        try:
+            await consumer.commit(world.progress(records[0]), letters)
+            break
+        except TransientError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.2)
+    reader = await broker.reader()
+    assert [record.value for record in await world.read_all(reader, output, at_least=1)] == [b"letter"]
+    assert sum((await admin.group_lag(member.group, [topic.name])).values()) == 0
 
 
 async def test_who_lost_a_partition_cannot_commit_it_and_goes_on(world: BrokerWorld) -> None:

@@ -18,9 +18,8 @@ import pytest
 
 from infra.broker.open import open_broker
 from infra.broker.port import Broker
-from infra.dead_letters import list_dead
+from infra.dead_letters import list_dead, redrive
 from infra.publishing import event_record
-from infra.redriving import redrive
 from infra.settings import BrokerSettings
 from schemas.events import DeadLetter, FrameCaptured, ImageRef
 from schemas.topics import FRAMES_LIVE, REDRIVE, SINKS_DEAD, TopicSpec, load_topics

@@ -12,10 +12,10 @@ import pytest
 
 from infra.broker.port import InRecord, Loss, OutRecord, Publisher, Reader, TopicPartition
 from infra.broker.reading import records_between
-from infra.dead_letters import list_dead
+from infra.dead_letters import list_dead, redrive
 from infra.errors import ImageMissingError, RecordError
 from infra.failure import dead_letter, lost_letter
-from infra.redriving import Redriven, Rules, original_record, redrive, redriven_for
+from infra.redriving import Redriven, Rules, original_record, redriven_for
 from schemas.cloudevents import decode
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, FRAMES_LIVE, REDRIVE, SINKS_DEAD, load_topics

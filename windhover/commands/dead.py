@@ -13,15 +13,15 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from infra.dead_letters import Filter, find, list_dead
+from infra.dead_letters import Filter, find, list_dead, redrive
 from infra.errors import SettingsError
+from infra.redriving import Redriven, Rules
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, SINKS_DEAD
 from windhover.commands.context import JsonOption, context_of, print_json, run_async
 
 if TYPE_CHECKING:
     from infra.broker.port import Broker
-    from infra.redriving import Redriven, Rules
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: what no consumer could process, and its second chance.")
 
@@ -90,8 +90,6 @@ def redrive_(  # noqa: PLR0913, PLR0917 (one per option of the verb)
     as_json: JsonOption = False,
 ) -> None:
     """Send originals again, each to the group that failed on it and no other; a second run sends none twice."""
-    from infra.redriving import Rules
-
     if (id is None) != everything:
         raise SettingsError("give either the id of one dead letter, or --all with the options that narrow it")
     wanted = _filter(reason, device, group, None)
@@ -128,7 +126,6 @@ def _in_words(result: Redriven, rules: Rules) -> Iterator[str]:
 async def _redrive(
     context: typer.Context, broker: Broker, letters: AsyncIterator[DeadLetter], rules: Rules
 ) -> Redriven:
-    from infra.redriving import redrive
 
     reader, publisher = await broker.reader(), await broker.publisher()
     columns = (SpinnerColumn(), TextColumn("{task.completed} sent again"))
