@@ -14,16 +14,31 @@ class ModelLoadError(WindhoverError):
     code: ClassVar[str] = "MODEL_LOAD_ERROR"
 
 
-class InferenceError(RecordError):
-    """The engine failed on tiles, or answered with something that is no answer (NaN, another shape)."""
+class InferenceError(WindhoverError):
+    """The engine failed on tiles, or answered with something that is no answer (NaN, another shape).
+
+    Whether the tiles are at fault or the engine, one failure does not tell.
+    """
 
     code: ClassVar[str] = "INFERENCE_ERROR"
 
 
-class EngineCrashError(InferenceError):
+class EngineCrashError(InferenceError, RecordError):
     """A frame crashed a worker, and another engine in a process of its own as well: trying again is no use."""
 
     code: ClassVar[str] = "ENGINE_CRASHED"
+
+
+class EngineKilledError(InferenceError):
+    """The process in which a frame was tried was ended from outside: for want of memory, or for no fault of it."""
+
+    code: ClassVar[str] = "ENGINE_OUT_OF_MEMORY"
+
+
+class TrialKilledError(TransientError):
+    """The process in which a suspect model is loaded was ended from outside, so nothing was found out about it."""
+
+    code: ClassVar[str] = "TRIAL_KILLED"
 
 
 class ModelStoreError(ModelLoadError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -11,9 +13,34 @@ import onnx
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
+from detectors.loading import LoadRequest, load_model
+from detectors.predict import Model
 from tests.support_graphs import write_model
 
 Trouble = Literal["onnxruntime", "both"]
+
+
+def model_with(card: Path, meddle: Callable[[np.ndarray], None]) -> Model:
+    """A real model; ``meddle`` gets each batch first, and what it raises is the engine's failure."""
+    model = load_model(LoadRequest(card, "onnxruntime", 1))
+    infer = model.infer
+
+    def meddled(tiles: np.ndarray) -> object:
+        meddle(tiles)
+        return infer(tiles)
+
+    model.infer = meddled  # type: ignore[assignment,method-assign]  # faults that a real engine can't be told to have
+    return model
+
+
+def broken_while(card: Path, broken: threading.Event) -> Model:
+    """A real model whose engine fails on everything while ``broken`` is set, as on a GPU that fell off the bus."""
+
+    def fail(_tiles: np.ndarray) -> None:
+        if broken.is_set():
+            raise RuntimeError("CUDA error 719: unspecified launch failure")
+
+    return model_with(card, fail)
 
 
 def write_failing_model(folder: Path, trouble: Trouble) -> Path:

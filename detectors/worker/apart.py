@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,7 @@ from typing import TypeVar
 
 from detectors.decode import decode_image
 from detectors.engines.choose import usable_engines
-from detectors.errors import EngineCrashError, InferenceError, ModelLoadError
+from detectors.errors import EngineCrashError, EngineKilledError, InferenceError, ModelLoadError, TrialKilledError
 from detectors.loading import LoadRequest, load_model
 from detectors.options import FrameView
 from detectors.predict import Predictor
@@ -28,8 +29,14 @@ from schemas.errors import WindhoverError
 from schemas.events import DetectOptions
 from schemas.geometry import CameraGeometry
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 U = TypeVar("U")
+
+DEFAULT_LIMIT_S = 120.0
+_CRASHES = {-number for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)}
+_CLOSE_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,35 +51,60 @@ class Trial:
     max_pixels: int
 
 
+class _CrashError(Exception):
+    """The process ended by the fault of what ran in it."""
+
+
+class _KilledError(Exception):
+    """The process was ended from outside; says how."""
+
+
 class Apart:
     """A process for trials, there while there are any; another one after a crash. One trial at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_s: float = DEFAULT_LIMIT_S) -> None:
+        """``limit_s``: a trial that takes longer hangs, and is ended."""
+        self._limit_s = limit_s
         self._pool: ProcessPoolExecutor | None = None
+        self._process: BaseProcess | None = None
         self._busy = asyncio.Lock()
         self._wanted = 0
 
     async def detect(self, trial: Trial) -> FrameResult:
-        """What the frame of ``trial`` shows.
+        """Find what the frame of ``trial`` shows.
 
-        Raises EngineCrashError when it crashes the process, and whatever loading, decoding and detecting raise.
+        Raises EngineCrashError when it crashes the process, EngineKilledError when that is ended from outside, and
+        whatever loading, decoding and detecting raise.
         """
         try:
             return await self._run(detect_here, trial)
-        except BrokenProcessPool as error:
+        except _CrashError as error:
             raise EngineCrashError(
                 f"it crashes the engine: first {trial.avoid} together with its worker, then the one after it in a "
-                "process of its own; the frame and the model are needed to find out why"
+                f"process of its own ({error}); the frame and the model are needed to find out why"
+            ) from error
+        except _KilledError as error:
+            raise EngineKilledError(
+                f"the process in which a suspect frame is tried {error}; if that goes on, give the machine more memory "
+                "or the model smaller frames"
             ) from error
 
     async def load(self, request: LoadRequest) -> None:
-        """Load the model of ``request`` and close it again. Raises ModelLoadError, also when it crashes the process."""
+        """Load the model of ``request`` and close it again.
+
+        Raises ModelLoadError when it does not load or crashes the process, TrialKilledError when that is ended from
+        outside.
+        """
         try:
             await self._run(load_here, request)
-        except BrokenProcessPool as error:
+        except _CrashError as error:
             raise ModelLoadError(
-                "it crashes the engine when it is loaded: first together with its worker, then in a process of its "
-                "own; export it otherwise, or choose another engine (detector.engine)"
+                f"it crashes the engine when it is loaded: first together with its worker, then in a process of its "
+                f"own ({error}); export it otherwise, or choose another engine (detector.engine)"
+            ) from error
+        except _KilledError as error:
+            raise TrialKilledError(
+                f"the process in which a suspect model is loaded {error}; if that goes on, give the machine more memory"
             ) from error
 
     async def _run(self, work: Callable[[T], U], what: T) -> U:
@@ -91,17 +123,54 @@ class Apart:
             # A forked child would have locks of threads that are not there.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=live_with_parent)
+        running = self._pool.submit(work, what)
+        # The pool does not tell how its process ended, so that is asked of the process itself.
+        self._process = next(iter(self._pool._processes.values()), self._process)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work, what)
-        except BrokenProcessPool:
+            async with asyncio.timeout(self._limit_s):
+                return await asyncio.wrap_future(running)
+        except TimeoutError as error:
+            self._end_process()
             await self.close()
-            raise
+            raise _KilledError(f"did not come back within {self._limit_s:g} s and was ended") from error
+        except BrokenProcessPool as error:
+            process = self._process
+            await self.close()
+            raise _how_it_ended(process) from error
+
+    def _end_process(self) -> None:
+        if self._process is not None:
+            self._process.kill()
 
     async def close(self) -> None:
         """End the process, if there is one; a later trial starts another."""
         pool, self._pool = self._pool, None
-        if pool is not None:
-            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+        if pool is None:
+            return
+        process, self._process = self._process, None
+        pool.shutdown(wait=False, cancel_futures=True)
+        if process is not None:
+            await asyncio.to_thread(_ended, process)
+
+
+def _ended(process: BaseProcess) -> None:
+    """Return when ``process`` has ended; one in the middle of a trial nobody waits for is killed."""
+    process.join(_CLOSE_PATIENCE_S)
+    if process.is_alive():
+        process.kill()
+        process.join(_CLOSE_PATIENCE_S)
+
+
+def _how_it_ended(process: BaseProcess | None) -> _CrashError | _KilledError:
+    """What the exit status of ``process`` says: an engine crashes by a signal of its own, all others come from outside.
+
+    Without memory left the system kills a process; a manager ends one with SIGTERM.
+    """
+    code = process.exitcode if process is not None else None
+    name = "ended without a word" if code is None else f"ended with status {code}"
+    if code is not None and code < 0:
+        name = f"was ended by {signal.Signals(-code).name}"
+    return _CrashError(name) if code in _CRASHES else _KilledError(name)
 
 
 def live_with_parent() -> None:

@@ -10,18 +10,23 @@ from collections.abc import Callable
 from detectors.worker.flow import Flow
 from detectors.worker.lanes import Commit, Lane
 from infra.broker.port import Consumer
-from infra.errors import PartitionLostError
-from infra.failure import Work
+from infra.errors import PartitionLostError, RecordTooLargeError
+from infra.failure import Backoff, StoppedError, Work, error_text
 from infra.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
 _LOST_PAUSE_S = 0.05
 _LOOK_AGAIN_S = 0.5
+# How long a round waits for its commits; one that takes longer goes on by itself.
+_ROUND_S = 0.5
 
 
 class Committer:
-    """Commits what the flow says is finished. Lanes commit side by side; one lane never twice at a time."""
+    """Commits what the flow says is finished. Lanes commit side by side, in rounds; one lane never twice at a time.
+
+    A lane whose commit is refused waits and is held; it is in no round meanwhile, so the others never wait for it.
+    """
 
     def __init__(self, flow: Flow, consumer: Consumer, work: Work, *, interval_s: float, max_entries: int) -> None:
         self._flow = flow
@@ -29,49 +34,121 @@ class Committer:
         self._work = work
         self._interval_s = interval_s
         self._max_entries = max_entries
+        self._busy: dict[Lane, asyncio.Task[None]] = {}
+        self._given_up: set[Lane] = set()
 
     async def run(self, drained: Callable[[], bool]) -> None:
         """Commit as frames finish, until ``drained`` says that no more will and nothing is left."""
-        while True:
-            done = await self.commit_ready()
-            if not done and drained():
-                return
-            if done:
-                # A short pause lets more frames finish, so that a transaction carries several under load.
-                await asyncio.sleep(self._interval_s)
-                continue
-            try:
-                await asyncio.wait_for(self._flow.finished.wait(), _LOOK_AGAIN_S)
-            except TimeoutError:
-                continue
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                # Asked first: what finishes just before the end is looked for after it.
+                is_drained = drained()
+                self._flow.finished.clear()
+                started = [self._start(tasks, lane) for lane in self._flow.lanes if self._has_work(lane)]
+                if started:
+                    await asyncio.wait(started, timeout=_ROUND_S)
+                    # A short pause lets more frames finish, so that a transaction carries several under load.
+                    await asyncio.sleep(self._interval_s)
+                elif is_drained and not self._busy:
+                    return
+                else:
+                    await self._wait()
 
-    async def commit_ready(self) -> bool:
-        """One transaction for each lane that has a finished prefix; whether there was any."""
-        self._flow.finished.clear()
-        ready = [(lane, commit) for lane in self._flow.lanes if (commit := lane.ready(self._max_entries))]
-        await asyncio.gather(*(self._commit(lane, commit) for lane, commit in ready))
-        return bool(ready)
-
-    async def _commit(self, lane: Lane, commit: Commit) -> None:
-        start = time.perf_counter()
+    async def _wait(self) -> None:
         try:
-            await self._work.retrying(lambda: self._consumer.commit(commit.progress, commit.outputs), "commit answers")
+            async with asyncio.timeout(_LOOK_AGAIN_S):
+                await self._flow.finished.wait()
+        except TimeoutError:
+            return
+
+    def _has_work(self, lane: Lane) -> bool:
+        return lane not in self._busy and lane not in self._given_up and lane.ready(1) is not None
+
+    def _start(self, tasks: asyncio.TaskGroup, lane: Lane) -> asyncio.Task[None]:
+        task = tasks.create_task(self._commit_ready(lane), name=f"detector-commit-{lane.number}")
+        self._busy[lane] = task
+        task.add_done_callback(lambda _: self._done(lane))
+        return task
+
+    def _done(self, lane: Lane) -> None:
+        del self._busy[lane]
+        self._flow.finished.set()
+
+    async def _commit_ready(self, lane: Lane) -> None:
+        """Commit the finished prefix of ``lane``, however often it has to be tried."""
+        commit = lane.ready(self._max_entries)
+        if commit is None:
+            return
+        try:
+            if not await self._commit(lane, commit):
+                await self._commit_one_by_one(lane, len(commit.entries))
+        except StoppedError as stopped:
+            self._given_up.add(lane)
+            logger.warning("work of a lane is left to the next worker: %s", stopped, extra={"lane": lane.number})
+        finally:
+            self._flow.go_on(lane, self)
+
+    async def _commit(self, lane: Lane, commit: Commit) -> bool:
+        """Whether ``commit`` is done with; False when the broker finds something in it too large."""
+        start = time.perf_counter()
+
+        async def hold() -> None:
+            self._flow.hold(lane, self)
+
+        try:
+            await self._work.retrying(
+                lambda: self._consumer.commit(commit.progress, commit.outputs),
+                f"commit answers of lane {lane.number}",
+                hold,
+            )
         except PartitionLostError as lost:
             await self._forget(lane, commit, lost)
-            return
+            return True
+        except RecordTooLargeError as error:
+            logger.warning("the broker finds a record too large: %s", error_text(error), extra={"lane": lane.number})
+            return False
         self._flow.committed(lane, commit)
         self._count(commit, time.perf_counter() - start)
+        return True
+
+    async def _commit_one_by_one(self, lane: Lane, count: int) -> None:
+        """Find the entry whose records are too large, and commit what there is of it in smaller instead."""
+        backoff, what = Backoff(self._work.policy), f"commit smaller records of lane {lane.number}"
+        try:
+            while count > 0 and (commit := lane.ready(1)) is not None:
+                if await self._commit(lane, commit):
+                    count -= 1
+                    continue
+                (entry,) = commit.entries
+                smaller = entry.outcome.smaller if entry.outcome is not None else None
+                if smaller is not None:
+                    self._flow.settle(lane, entry, smaller())
+                    continue
+                self._flow.hold(lane, self)
+                topics = sorted({output.topic for output in commit.outputs})
+                self._work.health.waits(
+                    what,
+                    f"{what}: {', '.join(topics)} takes not even the smallest record that tells of this frame; raise "
+                    "max_message_bytes in topics.yaml and run `windhover topics apply`",
+                )
+                if not await backoff.wait(self._work.stop):
+                    raise StoppedError("a record that its topic finds too large was left because the process stops")
+        finally:
+            self._work.health.goes_on(what)
 
     def _count(self, commit: Commit, duration_s: float) -> None:
         """Count what stands now."""
         group = self._work.group
         metrics.COMMIT_DURATION.labels(group).observe(duration_s)
         for entry in commit.entries:
-            metrics.RECORDS_CONSUMED.labels(group, entry.record.topic).inc()
-            if entry.refused is not None:
-                metrics.RECORDS_DEAD.labels(group, entry.record.topic, entry.refused).inc()
-            if entry.count is not None:
-                entry.count()
+            topic, outcome = entry.source.topic, entry.outcome
+            metrics.RECORDS_CONSUMED.labels(group, topic).inc(entry.records)
+            if outcome is None:
+                continue
+            if outcome.refused is not None:
+                metrics.RECORDS_DEAD.labels(group, topic, outcome.refused).inc()
+            if outcome.count is not None:
+                outcome.count()
 
     async def _forget(self, lane: Lane, commit: Commit, lost: PartitionLostError) -> None:
         """Nothing was committed. Forget what belongs to others now; what does not is tried again."""

@@ -17,7 +17,7 @@ from detectors.card import read_card
 from detectors.errors import ModelLoadError
 from detectors.predict import Model
 from detectors.store.port import ModelStore
-from detectors.worker.guard import Guard
+from detectors.worker.guard import Guarding
 from detectors.worker.pipeline import InferencePipeline
 from detectors.worker.serving import Served
 from infra.errors import TransientError
@@ -27,6 +27,7 @@ from schemas.events import AvailabilityState, ModelActivated, ModelRef
 logger = logging.getLogger(__name__)
 
 _WARM_UP_ROUNDS = 3
+_CLOSE_PATIENCE_S = 10.0
 
 OnState = Callable[[AvailabilityState, str | None], None]
 """Is told the state a model came into, and what there is to say about it."""
@@ -79,20 +80,27 @@ class Obtainer:
         load_own: Callable[[], Model],
         source: ModelSource | None,
         pipeline: Callable[[Model], InferencePipeline],
-        guard: Guard | None = None,
+        guard: Guarding,
     ) -> None:
-        """``guard``: finds models that crash the engine; None: they crash every worker they come to."""
+        """``guard``: finds models that crash the engine."""
         self._load_own = load_own
         self._source = source
         self._pipeline = pipeline
         self._guard = guard
         self._loads: set[asyncio.Task[Model]] = set()
 
-    async def fetch(self, version: Version) -> Path | None:
-        """The card of ``version`` on this machine; None for the worker's own, which is there already.
+    async def fetch(self, version: Version, *, busy: bool) -> Path | None:
+        """Fetch ``version`` and return its card on this machine; None for the worker's own, which is there already.
+
+        One that was being loaded when a worker crashed is tried apart; ``busy``: another model serves meanwhile.
 
         Raises TransientError (try again), or ModelLoadError when there is no such version or it is another one.
         """
+        card = await self._card(version)
+        await self._guard.before_load(card, busy=busy)
+        return card
+
+    async def _card(self, version: Version) -> Path | None:
         if version.ref is None:
             return None
         if self._source is None:
@@ -117,8 +125,6 @@ class Obtainer:
 
         Raises ModelLoadError, or whatever an engine raises, when it cannot be used.
         """
-        if self._guard is not None:
-            await self._guard.before_load(card, busy=busy)
         if card is None:
             return await self._served(partial(_loaded, self._load_own, busy), None)
         if self._source is None:
@@ -146,10 +152,9 @@ class Obtainer:
 
     async def _served(self, load: Callable[[], Model], card: Path | None) -> Served:
         await self._turn()
-        noted = self._guard.note_load(card) if self._guard is not None else None
+        noted = self._guard.note_load(card)
         task = asyncio.create_task(asyncio.to_thread(load))
-        if noted is not None:
-            task.add_done_callback(lambda _task: noted())
+        task.add_done_callback(lambda _task: noted())
         self._loads.add(task)
         try:
             model = await asyncio.shield(task)
@@ -169,9 +174,9 @@ class Obtainer:
             task.result().close()
 
     async def close(self) -> None:
-        """Wait for loads that nobody waits for."""
+        """Wait for loads that nobody waits for, but not for one that does not come back."""
         if self._loads:
-            await asyncio.wait(self._loads)
+            await asyncio.wait(self._loads, timeout=_CLOSE_PATIENCE_S)
 
 
 def is_away(error: Exception) -> bool:

@@ -14,8 +14,9 @@ import logging
 import queue
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from detectors.options import FrameView, Resolved
 from detectors.predict import Model
 from detectors.tiling import TilePlan
 from detectors.worker.pixels import PixelPool
+from detectors.worker.threads import DaemonPool, all_ended
 from schemas.events import DetectOptions
 from schemas.geometry import CameraGeometry
 
@@ -35,6 +37,7 @@ logger = logging.getLogger(__name__)
 _BATCHES_AHEAD_PER_ENGINE_CALL = 2
 # Some large frames, or many small ones.
 _IDLE_PIXEL_BYTES = 128 << 20
+_CLOSE_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,10 @@ class InferencePipeline:
         self._frames: queue.SimpleQueue[_Frame | None] = queue.SimpleQueue()
         engine_calls = model.engine.parallel
         self._batches: queue.Queue[_Batch | None] = queue.Queue(engine_calls * _BATCHES_AHEAD_PER_ENGINE_CALL)
-        self._host = ThreadPoolExecutor(host_threads, thread_name_prefix="host")
+        self._host = DaemonPool(host_threads, "host")
+        self._under_way = 0
+        self._failures = 0
+        self._moved_at = time.monotonic()
         self._threads = [threading.Thread(target=self._pack, name="packer", daemon=True)]
         self._threads += [
             threading.Thread(target=self._infer, name=f"engine-{number}", daemon=True) for number in range(engine_calls)
@@ -124,15 +130,27 @@ class InferencePipeline:
         Raises ImageCorruptError, or InferenceError when the engine fails.
         """
         done: Future[FrameResult] = Future()
-        self._host.submit(self._decode, data, asked, camera, done)
-        return await asyncio.wrap_future(done)
+        if not self._under_way:
+            self._moved_at = time.monotonic()
+        self._under_way += 1
+        try:
+            self._host.submit(partial(self._decode, data, asked, camera, done))
+            return await asyncio.wrap_future(done)
+        finally:
+            self._under_way -= 1
 
-    def close(self) -> None:
-        """Stop all threads; the caller has awaited every ``detect`` before."""
+    @property
+    def stalled_s(self) -> float:
+        """For how long frames have been under way without any batch having come back from the engine."""
+        return time.monotonic() - self._moved_at if self._under_way else 0.0
+
+    def close(self, patience_s: float = _CLOSE_PATIENCE_S) -> bool:
+        """Stop all threads; the caller has awaited, or cancelled, every ``detect`` before.
+
+        Returns whether all have ended within ``patience_s``; a thread inside an engine that hangs can't be ended.
+        """
         self._frames.put(None)
-        for thread in self._threads:
-            thread.join()
-        self._host.shutdown()
+        return all_ended(self._threads, patience_s) and self._host.close(patience_s)
 
     def _decode(
         self, data: bytes, asked: DetectOptions, camera: CameraGeometry | None, done: Future[FrameResult]
@@ -197,12 +215,21 @@ class InferencePipeline:
         while (batch := self._batches.get()) is not None:
             try:
                 outputs = self.model.infer(batch.joined())
-            except Exception as error:
-                logger.exception("the engine failed on a batch", extra={"tiles": batch.count})
+                self._moved_at, self._failures = time.monotonic(), 0
+            except Exception as error:  # noqa: BLE001 (it fails these frames, not the thread)
+                self._moved_at = time.monotonic()
+                self._log_failure(batch)
                 for piece in batch.pieces:
                     piece.frame.fail(InferenceError(f"engine {self.model.engine.name}: {error}"))
                 continue
-            self._host.submit(self._finish, batch, outputs)
+            self._host.submit(partial(self._finish, batch, outputs))
+
+    def _log_failure(self, batch: _Batch) -> None:
+        """Log the first failure in a row and then each tenth: all frames are tried again while an engine is broken."""
+        self._failures += 1
+        level = logging.ERROR if self._failures % 10 == 1 else logging.DEBUG
+        about = {"tiles": batch.count, "failures_in_a_row": self._failures}
+        logger.log(level, "the engine failed on a batch", exc_info=True, extra=about)
 
     def _finish(self, batch: _Batch, outputs: tuple[NDArray[np.float32], ...]) -> None:
         """Host thread: heads of a batch's pieces; merges each frame whose last tiles these were."""

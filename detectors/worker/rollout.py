@@ -115,7 +115,7 @@ class Rollout:
             if place == 0:
                 self._target("stable", version, "downloading")
             try:
-                fetch = partial(self._obtainer.fetch, version)
+                fetch = partial(self._obtainer.fetch, version, busy=False)
                 card = await self._work.retrying(fetch, f"fetch {version}", look)
                 served = await self._obtainer.load(card, busy=False)
             except (StoppedError, _OvertakenError):
@@ -231,7 +231,7 @@ class Rollout:
         while True:
             self._target(role, version, "downloading", detail)
             try:
-                return await self._obtainer.fetch(version)
+                return await self._obtainer.fetch(version, busy=True)
             except Exception as error:
                 if not is_away(error):
                     raise

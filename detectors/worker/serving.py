@@ -26,7 +26,7 @@ _HASH_BYTES = 8
 _FLOAT_BITS = 53
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Served:
     """A loaded model, its pipeline, and how many frames it was given and has not answered yet.
 
@@ -56,8 +56,14 @@ class Served:
 
     def close(self) -> None:
         """Give threads and memory back; it blocks, and all frames must be answered."""
-        self.pipeline.close()
-        self.model.close()
+        if self.pipeline.close():
+            self.model.close()
+            return
+        # What a thread is inside of must not be taken away from under it.
+        logger.error(
+            "the engine does not come back: its thread and its memory are left until the process ends",
+            extra={"model": self.ref.name, "version": self.ref.version, "engine": self.model.engine.name},
+        )
 
 
 def on_trial(canary: Canary, frame: FrameCaptured) -> bool:
@@ -87,6 +93,12 @@ class Roster:
         self._drained: Callable[[], None] = lambda: None
 
     @property
+    def everyone(self) -> list[Served]:
+        """All models that may have frames under way."""
+        loaded = (self.stable, self.canary, *self._draining)
+        return list({id(served): served for served in loaded if served is not None}.values())
+
+    @property
     def draining(self) -> list[Served]:
         """Models that take no more frames and have some to answer."""
         return list(self._draining)
@@ -95,13 +107,15 @@ class Roster:
         """``tell`` is called whenever a model was closed."""
         self._drained = tell
 
-    def assign(self, frame: FrameCaptured) -> Served:
-        """The model that answers ``frame``; it stays loaded until the frame is given back with ``release``."""
-        trial = self.canary is not None and self._rule is not None and on_trial(self._rule, frame)
-        served = self.canary if trial and self.canary is not None else self.stable
+    def pick(self, frame: FrameCaptured) -> Served:
+        """Say which model answers ``frame``, if it is to be answered; changes nothing."""
+        canary = self.canary
+        return canary if canary is not None and self._rule is not None and on_trial(self._rule, frame) else self.stable
+
+    def take(self, served: Served) -> None:
+        """Keep ``served`` loaded for one more frame, until that is given back with ``release``."""
         served.frames += 1
         served.idle.clear()
-        return served
 
     def release(self, served: Served) -> None:
         """A frame of ``served`` needs it no longer."""

@@ -12,8 +12,11 @@ answer that belongs to no job is also known by its frame (``ce_subject``), which
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from infra.broker.partitioning import partition_for
 from infra.broker.port import InRecord, Reader, TopicPartition
 from infra.broker.reading import records_between
 from schemas.cloudevents import header
@@ -22,6 +25,9 @@ from schemas.errors import EventError
 JOB_HEADER = "ce_jobid"
 """On answers that belong to a job, and only on those."""
 _READ_RECORDS = 2_000
+_LONGEST_STEP = 50_000
+# How far back the answers of keys that moved are looked for, in windows.
+_FORMER_WINDOWS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +53,17 @@ class DuplicateWindow:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def add(self, answer: AnswerKey) -> bool:
-        """Remember ``answer``; False when it was given already, by any version for a live frame.
-
-        What was known counts as seen just now.
-        """
+    def knows(self, answer: AnswerKey) -> bool:
+        """Whether ``answer`` was given already, by any version for a live frame."""
         if answer.id in self._ids:
-            self._ids.move_to_end(answer.id)
-            return False
-        if answer.live and answer.frame is not None and self._frames[answer.frame]:
+            return True
+        return answer.live and answer.frame is not None and answer.frame in self._frames
+
+    def add(self, answer: AnswerKey) -> bool:
+        """Remember ``answer``; False when it is known, and then it counts as seen just now."""
+        if self.knows(answer):
+            if answer.id in self._ids:
+                self._ids.move_to_end(answer.id)
             return False
         self._ids[answer.id] = answer.frame
         if answer.frame is not None:
@@ -77,19 +85,55 @@ class DuplicateWindow:
             del self._frames[frame]
 
 
-async def rebuild(reader: Reader, source: TopicPartition, size: int) -> DuplicateWindow:
-    """The window over the last ``size`` answers in ``source``, read from its tail.
+async def rebuild(reader: Reader, source: TopicPartition, size: int, grown_from: int | None = None) -> DuplicateWindow:
+    """Read the window over the last ``size`` answers in ``source`` from its tail.
 
     Reads up to the end as it stands now: whoever owned the partition before has been fenced when it was assigned to us.
+    ``grown_from``: how many partitions the topic had before some were added. The keys of an added one had their answers
+    in another then, and as long as its own do not fill the window, those are looked up there.
     """
+    bounds = await reader.bounds(source.topic)
+    answers = await _newest(reader, source, bounds.get(source.partition, (0, 0)), size)
+    if grown_from is not None and source.partition >= grown_from and len(answers) < size:
+        former = source._replace(partition=source.partition % grown_from)
+        first, end = bounds.get(former.partition, (0, 0))
+        moved = partial(_belongs, number=source.partition, partitions=len(bounds))
+        # Those that came since are all of other keys; one day nothing in reach is of ours, and none of it counts.
+        within = (max(first, end - _FORMER_WINDOWS * size), end)
+        answers = await _newest(reader, former, within, size - len(answers), moved) + answers
     window = DuplicateWindow(size)
-    first, end = (await reader.bounds(source.topic)).get(source.partition, (0, 0))
-    start = max(first, end - size)
-    async for record in records_between(reader, source, start, end, batch=_READ_RECORDS):
-        answer = _answer_in(record)
-        if answer is not None:
-            window.add(answer)
+    for answer in answers:
+        window.add(answer)
     return window
+
+
+def _belongs(record: InRecord, number: int, partitions: int) -> bool:
+    return partition_for(record.key or "", partitions) == number
+
+
+async def _newest(
+    reader: Reader,
+    source: TopicPartition,
+    bounds: tuple[int, int],
+    count: int,
+    wanted: Callable[[InRecord], bool] = lambda _record: True,
+) -> list[AnswerKey]:
+    """The last ``count`` answers between ``bounds``, oldest first.
+
+    Goes back step by step until there are so many: offsets are no count of answers, marks of transactions take some.
+    """
+    first, start = bounds
+    step, found = count, list[AnswerKey]()
+    while start > first and len(found) < count:
+        end, start = start, max(first, start - step)
+        step = min(2 * step, _LONGEST_STEP)
+        earlier = [
+            answer
+            async for record in records_between(reader, source, start, end, batch=_READ_RECORDS)
+            if wanted(record) and (answer := _answer_in(record)) is not None
+        ]
+        found = earlier + found
+    return found[-count:]
 
 
 def _answer_in(record: InRecord) -> AnswerKey | None:

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from detectors.loading import LoadRequest, load_model
-from detectors.predict import Model
 from infra.broker.port import OutRecord
 from infra.framestore.folder import FolderFrameStore
 from infra.settings import DetectorSettings
@@ -106,21 +104,6 @@ async def test_poison_goes_to_the_dead_letters_and_the_stream_goes_on(world: Wor
     assert all(letter.group == "detector" for letter in letters)
 
 
-async def test_an_engine_that_fails_once_is_tried_again_and_one_that_always_fails_is_told(world: WorkerWorld) -> None:
-    flaky = await world.frame("drone", 1)
-    await world.publish(flaky)
-    async with world.working(world.parts(load_model=partial(failing_model, world.card, failures=2))):
-        await world.until(world.answers, 1)
-    assert await world.letters() == []
-    hopeless = await world.frame("drone", 2)
-    await world.publish(hopeless)
-    async with world.working(world.parts(load_model=partial(failing_model, world.card, failures=1_000))):
-        await world.until(world.letters, 1)
-    (letter,) = await world.letters()
-    assert (letter.reason, letter.attempts, letter.frame_id) == ("INFERENCE_ERROR", 3, hopeless.frame_id)
-    assert [answer.frame_id for answer in await world.answers()] == [flaky.frame_id]
-
-
 async def test_a_redriven_frame_is_answered_when_its_image_is_back(world: WorkerWorld) -> None:
     data = picture(70)
     frame = await world.frame("drone", 1, data)
@@ -175,21 +158,6 @@ async def test_live_frames_go_before_backfill_and_backfill_does_not_starve(world
     first_half = [answer.device_id for answer in finished[:40]]
     assert first_half.count("drone") > 25
     assert first_half.count("old") > 0
-
-
-def failing_model(card: Path, failures: int) -> Model:
-    """A real model whose engine fails the first ``failures`` times."""
-    model = load_model(LoadRequest(card, "onnxruntime", 1))
-    infer, left = model.infer, [failures]
-
-    def fail_first(tiles: np.ndarray) -> object:
-        if left[0] > 0:
-            left[0] -= 1
-            raise RuntimeError("out of memory")
-        return infer(tiles)
-
-    model.infer = fail_first  # type: ignore[assignment,method-assign]  # the one fault a real engine can't be told to have
-    return model
 
 
 class AwayStore:

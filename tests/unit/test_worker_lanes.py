@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from detectors.worker.flow import Flow
-from detectors.worker.lanes import Entry, Lane
+from detectors.worker.lanes import Entry, Lane, Outcome
+from detectors.worker.memory import Memory
 from detectors.worker.priorities import PriorityOrder
 from detectors.worker.window import AnswerKey, DuplicateWindow
 from infra.broker.port import InRecord, OutRecord, Progress, TopicPartition
@@ -20,8 +21,8 @@ def record(offset: int, source: TopicPartition = LIVE, epoch: int = 1) -> InReco
     return InRecord(source.topic, source.partition, offset, 0, "drone", b"", (), epoch)
 
 
-def out(name: str) -> tuple[OutRecord, ...]:
-    return (OutRecord("detections", "drone", name.encode()),)
+def out(name: str) -> Outcome:
+    return Outcome((OutRecord("detections", "drone", name.encode()),))
 
 
 @pytest.fixture
@@ -33,32 +34,33 @@ def lane() -> Lane:
 
 
 def add(lane: Lane, offset: int, source: TopicPartition = LIVE) -> Entry:
-    entry = Entry(record(offset, source))
+    entry = Entry.of(record(offset, source))
     lane.add(entry)
     return entry
 
 
 def test_only_the_finished_prefix_is_ready_in_offset_order(lane: Lane) -> None:
     first, second, third = (add(lane, offset) for offset in (5, 6, 8))
-    third.outputs = out("third")
+    third.outcome = out("third")
     assert lane.ready(10) is None
-    first.outputs = out("first")
+    first.outcome = out("first")
     commit = lane.ready(10)
     assert commit is not None
     assert commit.progress == {LIVE: Progress(6, 1)}
-    second.outputs = ()
+    second.outcome = Outcome()
     commit = lane.ready(10)
     assert commit is not None
     assert [each.value for each in commit.outputs] == [b"first", b"third"]
     assert commit.progress == {LIVE: Progress(9, 1)}
-    assert lane.committed(commit) == 3
+    lane.committed(commit)
+    assert len(lane) == 0
     assert lane.ready(10) is None
 
 
 def test_partitions_of_one_number_share_a_commit_and_do_not_wait_for_each_other(lane: Lane) -> None:
     add(lane, 0)
     job = add(lane, 7, JOBS)
-    job.outputs = out("job")
+    job.outcome = out("job")
     commit = lane.ready(10)
     assert commit is not None
     assert commit.progress == {JOBS: Progress(8, 1)}
@@ -66,31 +68,61 @@ def test_partitions_of_one_number_share_a_commit_and_do_not_wait_for_each_other(
 
 def test_a_commit_is_bounded(lane: Lane) -> None:
     for offset in range(5):
-        add(lane, offset).outputs = out(str(offset))
+        add(lane, offset).outcome = out(str(offset))
     commit = lane.ready(2)
     assert commit is not None
     assert commit.progress == {LIVE: Progress(2, 1)}
 
 
 def test_a_new_ownership_voids_what_ran_under_the_former_one(lane: Lane) -> None:
+    lane.window = DuplicateWindow(10)
     entry = add(lane, 0)
-    entry.answer = AnswerKey("answer")
-    lane.window.add(AnswerKey("answer"))
-    assert lane.knows(record(0, epoch=1))
-    assert not lane.knows(record(0, epoch=2))
-    assert lane.assigned(LIVE, 2) == [entry]
-    entry.outputs = out("late")
+    assert lane.answers(entry, AnswerKey("answer"))
+    assert lane.knows(LIVE, 1)
+    assert not lane.knows(LIVE, 2)
+    lane.assigned(LIVE, 2)
+    assert entry.void
+    lane.settle(entry, out("late"))
     assert lane.ready(10) is None
     assert lane.window.add(AnswerKey("answer")), "a frame that was not answered must be answerable again"
 
 
+def test_what_ends_under_a_former_ownership_leaves_the_answers_of_the_present_one_alone(lane: Lane) -> None:
+    stale = add(lane, 0)
+    lane.answers(stale, AnswerKey("answer"))
+    lane.assigned(LIVE, 2)
+    fresh = Entry.of(record(0, epoch=2))
+    lane.add(fresh)
+    assert lane.answers(fresh, AnswerKey("answer"))
+    lane.settle(stale, Outcome(refused="IMAGE_MISSING"))
+    assert lane.window.knows(AnswerKey("answer"))
+    assert stale.outcome is None
+
+
+def test_a_refused_answer_is_in_no_window_whenever_that_is_read_again(lane: Lane) -> None:
+    refused, given, voided, asked = (add(lane, offset) for offset in range(4))
+    for number, entry in enumerate((refused, given, voided, asked)):
+        lane.answers(entry, AnswerKey(f"answer-{number}"))
+    lane.settle(refused, Outcome(refused="IMAGE_MISSING"))
+    under_way = lane.entries
+    lane.settle(given, out("given"))
+    lane.settle(asked, Outcome(refused="IMAGE_CORRUPT"))
+    voided.answer = None
+    commit = lane.ready(10)
+    assert commit is not None
+    lane.committed(commit)
+    lane.renew(DuplicateWindow(10), under_way)
+    known = [number for number in range(4) if lane.window.knows(AnswerKey(f"answer-{number}"))]
+    assert known == [1], "what was committed while the window was read may not have stood there yet"
+
+
 def test_committing_what_was_voided_meanwhile_takes_nothing_from_the_new_queue(lane: Lane) -> None:
-    add(lane, 0).outputs = out("old")
+    add(lane, 0).outcome = out("old")
     commit = lane.ready(10)
     assert commit is not None
     lane.assigned(LIVE, 2)
-    lane.add(Entry(record(0, epoch=2)))
-    assert lane.committed(commit) == 0
+    lane.add(Entry.of(record(0, epoch=2)))
+    lane.committed(commit)
     assert len(lane.queues[LIVE]) == 1
 
 
@@ -105,30 +137,51 @@ def test_the_window_forgets_the_oldest_first() -> None:
     assert len(window) == 2
 
 
-async def test_the_flow_counts_frames_and_bytes() -> None:
-    flow = Flow(max_frames=2, max_bytes=100)
-    flow.lane(3).assigned(LIVE, 1)
-    big = Entry(record(0))
-    flow.accept(big)
-    assert flow.fits(1_000), "a frame larger than the bound runs alone"
-    flow.reserve(big, 1_000)
-    assert not flow.fits(1)
-    other = Entry(record(1))
-    flow.accept(other)
+async def test_the_flow_counts_frames_and_leaves_out_lanes_that_are_held() -> None:
+    flow = Flow(max_frames=2)
+    lane = flow.lane(3)
+    lane.assigned(LIVE, 1)
+    first, second = Entry.of(record(0)), Entry.of(record(1))
+    lane.add(first)
+    lane.add(second)
     assert flow.room() == 0
     waiting = asyncio.create_task(flow.wait_for_room(30))
     await asyncio.sleep(0)
-    flow.release(big)
+    flow.hold(lane, first)
     await asyncio.wait_for(waiting, 5)
-    assert flow.fits(100)
-    flow.finish(big, out("big"))
+    assert (flow.room(), flow.held) == (2, [3])
+    flow.go_on(lane, first)
+    assert (flow.room(), flow.held) == (0, [])
+    flow.settle(lane, first, out("first"))
     assert flow.finished.is_set()
-    commit = flow.lane(3).ready(10)
+    commit = lane.ready(10)
     assert commit is not None
-    flow.committed(flow.lane(3), commit)
+    flow.committed(lane, commit)
     assert flow.room() == 1
-    flow.lost(flow.lane(3), [LIVE])
+    flow.lost(lane, [LIVE])
     assert flow.room() == 2
+
+
+async def test_memory_is_given_in_the_order_in_which_it_is_asked_for() -> None:
+    memory, got = Memory(100), list[str]()
+
+    async def take(name: str, size: int) -> None:
+        await memory.take(size)
+        got.append(name)
+
+    await take("larger than all, but alone", 1_000)
+    tasks = [asyncio.create_task(take(*each)) for each in (("big", 90), ("given up", 5), ("small", 10), ("last", 10))]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    await asyncio.sleep(0)
+    memory.give(1_000)
+    await asyncio.sleep(0)
+    assert got[1:] == ["big", "small"], "the last fits beside the small one only"
+    memory.give(90)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert got[3:] == ["last"]
+    memory.give(20)
+    await take("all", 100)
 
 
 def test_every_topic_gets_its_turn_first() -> None:

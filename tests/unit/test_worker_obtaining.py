@@ -11,6 +11,7 @@ import pytest
 
 from detectors.loading import LoadRequest, load_model
 from detectors.predict import Model
+from detectors.worker.guard import NoGuard
 from detectors.worker.obtaining import ModelSource, Obtainer
 from detectors.worker.pipeline import InferencePipeline
 from tests.support_versions import ShelfStore, write_version
@@ -40,7 +41,7 @@ async def test_a_faster_engine_that_waits_for_its_turn_is_closed_when_nobody_wan
 
     pipeline = partial(InferencePipeline, host_threads=1, max_pixels=1_000_000)
     source = ModelSource(ShelfStore(tmp_path), tmp_path, lambda _card, _busy: load("other", go_on), upgrade)
-    obtainer = Obtainer(partial(load, "own"), source, pipeline)
+    obtainer = Obtainer(partial(load, "own"), source, pipeline, NoGuard())
     served = await obtainer.load(None, busy=False)
     other = asyncio.create_task(obtainer.load(card, busy=True))
     await asyncio.sleep(0)

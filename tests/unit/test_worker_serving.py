@@ -79,9 +79,11 @@ async def test_a_model_is_closed_after_its_last_frame_and_takes_none_after_the_s
     roster = Roster(old)
     told = asyncio.Event()
     roster.on_drained(told.set)
-    under_way = [roster.assign(frame()) for _ in range(2)]
+    under_way = [roster.pick(frame()) for _ in range(2)]
+    for served in under_way:
+        roster.take(served)
     roster.use(new, None, None)
-    assert roster.assign(frame()) is new
+    assert roster.pick(frame()) is new
     roster.release(under_way[0])
     await asyncio.sleep(0.05)
     assert roster.draining == [old]
@@ -99,12 +101,12 @@ async def test_a_trial_that_is_promoted_stays_loaded_and_one_that_ends_is_closed
     roster = Roster(stable)
     rule = Canary(model=V2, devices=["drone-1"])
     roster.use(stable, trial, rule)
-    assert roster.assign(frame("drone-1")) is trial
-    assert roster.assign(frame("drone-2")) is stable
+    assert roster.pick(frame("drone-1")) is trial
+    assert roster.pick(frame("drone-2")) is stable
     roster.release(trial)
     roster.release(stable)
     roster.use(trial, None, None)
-    assert roster.assign(frame("drone-2")) is trial
+    assert roster.pick(frame("drone-2")) is trial
     roster.release(trial)
     roster.use(trial, other, rule)
     roster.use(trial, None, None)

@@ -1,0 +1,69 @@
+"""One life of a worker, from joining the group to leaving it: what runs side by side, and in which order it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from detectors.worker.answering import Answerer
+from detectors.worker.committing import Committer
+from detectors.worker.flow import Flow
+from detectors.worker.intake import Intake
+from detectors.worker.lateness import Lateness
+from detectors.worker.opening import Opener, WindowSource
+from detectors.worker.serving import Roster
+from detectors.worker.settling import Settler
+from detectors.worker.watching import watch_engines
+from infra.broker.port import Consumer
+from infra.failure import Work
+from infra.lagging import lag_told
+from infra.settings import DetectorSettings
+from schemas import topics
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """The poll loop takes room before it fetches, tasks answer, and the commit loop commits finished prefixes."""
+
+    settings: DetectorSettings
+    work: Work
+    consumer: Consumer
+    windows: WindowSource
+    answerer: Answerer
+    roster: Roster
+
+    async def until_drained(self) -> None:
+        """Work until told to stop, then finish what is under way; a bug in anything ends all, and with it the process.
+
+        What can't go on just then is left uncommitted, for the next worker.
+        """
+        settings, work = self.settings, self.work
+        flow = Flow(max_frames=settings.prefetch_frames)
+        committer = Committer(
+            flow, self.consumer, work, interval_s=settings.commit_interval_s, max_entries=settings.max_batch_frames
+        )
+        settler = Settler(flow, work, self.answerer, self.roster, settings.max_in_flight_bytes)
+        lateness = Lateness(settings.late_policy, settings.live_deadline_s)
+        answered = asyncio.Event()
+        async with (
+            beside(watch_engines(self.roster, work.health)),
+            lag_told(self.consumer, work.group, topics.FRAME_TOPICS),
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(committer.run(answered.is_set), name="detector-commit")
+            async with asyncio.TaskGroup() as frames:
+                opener = Opener(self.windows, flow, work, self.answerer.guard, frames)
+                intake = Intake(work, self.consumer, flow, settler, opener, self.roster, lateness, frames)
+                await intake.run()
+            answered.set()
+
+
+@asynccontextmanager
+async def beside(other: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run ``other`` while the block runs; when either fails, both end."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(other)
+        yield
+        task.cancel()

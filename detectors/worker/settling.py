@@ -1,0 +1,224 @@
+"""Brings each entry to its end: tries a frame until it is answered or found dead, and holds its lane meanwhile.
+
+What fails by itself becomes a dead letter; what may be the fault of the model, the machine or the store is held and
+tried again for as long as it takes (:mod:`infra.verdicts` decides). A model on which nothing passes is given a known
+good picture: whether that passes tells if the frames are at fault or the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+from detectors.worker.answering import Answerer
+from detectors.worker.answers import answer_for, answer_key
+from detectors.worker.choosing import Wanted
+from detectors.worker.flow import Flow
+from detectors.worker.holding import Holding
+from detectors.worker.lanes import Entry, Lane, Outcome
+from detectors.worker.lateness import is_live
+from detectors.worker.memory import Memory
+from detectors.worker.proof import PROOF
+from detectors.worker.serving import Roster, Served
+from infra.broker.port import InRecord
+from infra.failure import Backoff, StoppedError, Work, error_code, error_text, is_transient
+from infra.telemetry import metrics
+from infra.telemetry.logs import bind
+from infra.telemetry.tracing import consumer_span
+from infra.verdicts import Trouble, Verdict, Verdicts, fails_by_type
+from schemas.errors import EventVersionError
+from schemas.events import DetectOptions, FrameCaptured
+
+logger = logging.getLogger(__name__)
+
+_FETCH = "fetch frame"
+_READ = "read frame"
+_DEAD_LETTERS = "dead-letter records"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An entry under way, its lane, and the record it stands for."""
+
+    lane: Lane
+    entry: Entry
+    record: InRecord
+
+
+@dataclass(slots=True)
+class _Trial:
+    """A frame, the model that was taken for it, and what is known of its failures there."""
+
+    frame: FrameCaptured
+    served: Served
+    backoff: Backoff
+    judge: Verdicts | None = None
+    trouble: Trouble = field(default_factory=Trouble)
+
+    def judged_by(self, judge: Verdicts) -> Trouble:
+        """The failures that ``judge`` knows of; another judge begins anew."""
+        if self.judge is not judge:
+            self.judge, self.trouble = judge, Trouble()
+        return self.trouble
+
+
+class Settler:
+    """Settles what the flow has accepted; every way ends in ``Flow.settle``, or leaves the entry to the next worker."""
+
+    def __init__(self, flow: Flow, work: Work, answerer: Answerer, roster: Roster, max_bytes: int) -> None:
+        """``max_bytes``: of the memory that all tries under way may take together."""
+        self._flow = flow
+        self._work = work
+        self.answerer = answerer
+        self._roster = roster
+        self._memory = Memory(max_bytes)
+        self._holding = Holding(flow, work)
+        self._judges: WeakKeyDictionary[Served, Verdicts] = WeakKeyDictionary()
+        self._judge_apart = Verdicts(work.policy)
+        self._judge_unread = Verdicts(work.policy)
+        self._proving = asyncio.Lock()
+
+    async def answer(self, case: Case, wanted: Wanted) -> None:
+        """Answer the frame of ``case``, whose model was taken for it and is given back here."""
+        trial = _Trial(wanted.frame, wanted.served, Backoff(self._work.policy))
+        names = {"device_id": trial.frame.device_id, "frame_id": str(trial.frame.frame_id)}
+        try:
+            with bind(**names), consumer_span(case.record, group=self._work.group):
+                outcome = await self._tried(case, trial)
+        except StoppedError as stopped:
+            logger.info("left to the next worker: %s", stopped, extra=names)
+            return
+        finally:
+            self._roster.release(trial.served)
+            self._holding.end(case.lane, case.entry)
+        if outcome is not None:
+            self._flow.settle(case.lane, case.entry, outcome)
+
+    async def refuse(self, case: Case, error: Exception) -> None:
+        """Make a dead letter of ``case``, whose record holds no frame; held while too many others became one."""
+        trouble = Trouble()
+
+        def outcome() -> Outcome | str:
+            self._count_failure(case, error)
+            if self._judge_unread.failed(trouble, error) is Verdict.DEAD:
+                return self.answerer.refuse(case.record, error, 1, self._roster.stable.ref.name)
+            return self._judge_unread.why_held(error)
+
+        await self._until(case, _DEAD_LETTERS, error, outcome)
+
+    async def wait_for_update(self, case: Case, error: EventVersionError) -> None:
+        """Hold ``case``, which only a newer program can read, until it goes to another worker or the process stops."""
+        await self._until(case, _READ, error, lambda: f"{error_text(error)}; update this program")
+
+    async def _until(self, case: Case, what: str, error: Exception, outcome: Callable[[], Outcome | str]) -> None:
+        """Hold ``case`` for the reason that ``outcome`` gives, until that gives an outcome instead."""
+        backoff = Backoff(self._work.policy)
+        try:
+            while not case.entry.void:
+                found = outcome()
+                if isinstance(found, Outcome):
+                    self._flow.settle(case.lane, case.entry, found)
+                    return
+                self._holding.hold(case.lane, case.entry, what, error_code(error), found)
+                await self._holding.pause(case.entry, backoff)
+        except StoppedError as stopped:
+            logger.info("left to the next worker: %s", stopped)
+        finally:
+            self._holding.end(case.lane, case.entry)
+
+    async def _tried(self, case: Case, trial: _Trial) -> Outcome | None:
+        """Try until there is an outcome; None when the frame became another worker's."""
+        image = trial.frame.image
+        # Encoded bytes and decoded pixels, three bytes each, are what a frame costs while it is tried.
+        needed_bytes = image.size_bytes + 3 * image.width * image.height
+        while not case.entry.void:
+            await self._memory.take(needed_bytes)
+            error: Exception
+            try:
+                outcome = await self.answerer.answer(case.record, trial.frame, trial.served)
+            except Exception as failure:  # noqa: BLE001 (whatever it is, no frame may be lost by it)
+                error = failure
+            else:
+                self._passed(trial)
+                return outcome
+            finally:
+                self._memory.give(needed_bytes)
+            found = await self._failed(case, trial, error)
+            if found is not None:
+                return found
+        return None
+
+    def _passed(self, trial: _Trial) -> None:
+        judge = self._judge_of(trial)
+        judge.passed(trial.trouble if trial.judge is judge else None)
+        self._holding.passed(_FETCH)
+        self._holding.passed(trial.served)
+
+    async def _failed(self, case: Case, trial: _Trial, error: Exception) -> Outcome | None:
+        """Wait for the next try, or give the outcome of a frame that is not tried again."""
+        self._count_failure(case, error)
+        if is_transient(error):
+            self._holding.hold(case.lane, case.entry, _FETCH, error_code(error), error_text(error))
+            await self._holding.pause(case.entry, trial.backoff, _FETCH)
+            return None
+        judge = self._judge_of(trial)
+        trouble, served = trial.judged_by(judge), trial.served
+        verdict = judge.failed(trouble, error)
+        if verdict is Verdict.DEAD:
+            return self.answerer.refuse(case.record, error, trouble.attempts, served.ref.name)
+        if verdict is Verdict.HOLD:
+            what = f"answer frames with {served.ref.name} {served.ref.version}"
+            self._holding.hold(case.lane, case.entry, what, error_code(error), judge.why_held(error))
+        else:
+            logger.warning(
+                "could not answer a frame, trying again: %s", error_text(error), extra={"attempt": trouble.attempts}
+            )
+        await self._holding.pause(case.entry, trial.backoff, served if verdict is Verdict.HOLD else None)
+        if case.entry.void:
+            return None
+        if not fails_by_type(error) and judge.lacks_neighbour(trouble):
+            await self._prove(trial, judge)
+        return self._reassigned(case, trial) if verdict is Verdict.HOLD else None
+
+    async def _prove(self, trial: _Trial, judge: Verdicts) -> None:
+        """Try a known good picture in the place of a neighbour, where the frame of ``trial`` is tried."""
+        async with self._proving:
+            if not judge.lacks_neighbour(trial.trouble):
+                return
+            try:
+                if judge is self._judge_apart:
+                    await self.answerer.guard.prove_apart(trial.served)
+                else:
+                    await trial.served.pipeline.detect(PROOF, DetectOptions())
+            except Exception as error:  # noqa: BLE001 (whatever it is, it says that not only the frame fails)
+                logger.debug("a known good picture fails, too: %s", error_text(error))
+                return
+            judge.other_passed()
+
+    def _reassigned(self, case: Case, trial: _Trial) -> Outcome | None:
+        """Give a held frame to the model that would get it now, if another was rolled out meanwhile."""
+        former, served = trial.served, self._roster.pick(trial.frame)
+        if served is former:
+            return None
+        self._roster.take(served)
+        self._roster.release(former)
+        trial.served = served
+        answer = answer_key(trial.frame, served.model.card, live=is_live(case.record))
+        if case.lane.answers(case.entry, answer):
+            return None
+        return Outcome(count=metrics.DUPLICATE_FRAMES.inc)
+
+    def _judge_of(self, trial: _Trial) -> Verdicts:
+        """One judge for each model, and one for all that is tried apart."""
+        served = trial.served
+        judge = self._judges.get(served)
+        if judge is None:
+            judge = self._judges[served] = Verdicts(self._work.policy)
+        suspect = self.answerer.guard.suspects_frame(answer_for(trial.frame, served.model.card))
+        return self._judge_apart if suspect else judge
+
+    def _count_failure(self, case: Case, error: Exception) -> None:
+        metrics.RECORDS_FAILED.labels(self._work.group, case.record.topic, error_code(error)).inc()
