@@ -123,7 +123,7 @@ def _by_state(error: asyncpg.PostgresError, where: str) -> WindhoverError | None
 
 def _refused(where: str, refused: tuple[str, str], said: str) -> RefusedError:
     why, remedy = refused
-    return RefusedError(f"the database at {where}: {why} ({said}); {remedy}. It is tried again until then")
+    return RefusedError(f"the database at {where}: {why} ({said}); {remedy}; it is tried again by itself")
 
 
 def _unavailable(where: str, why: str) -> DatabaseUnavailableError:

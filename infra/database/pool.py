@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from infra.database.faults import refused_login, too_slow, translated
-from infra.errors import SettingsError
+from infra.database.faults import WriteRefusedError, refused_login, too_slow, translated
+from infra.errors import RefusedError, SettingsError
 from infra.settings import DatabaseSettings, read_secret, secrets_in
 from infra.telemetry.logs import mask_too
 
@@ -69,15 +69,15 @@ class Database:
         return self._url_in_file() or self._settings.url.get_secret_value()
 
     @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[Connection]:
+    async def acquire(self, *, writing: bool = False) -> AsyncIterator[Connection]:
         """A connection, given back at the end of the block. Faults inside the block are translated on the way out:
 
         DatabaseUnavailableError (try again; a transaction under way was not committed, or nobody knows),
         DatabaseTooSlowError (the same; fewer rows may be in time), RefusedError (login, privilege, a missing table),
-        RowRefusedError (a value), WriteRefusedError (a constraint, a trigger). Catch asyncpg's own errors inside the
-        block.
+        RowRefusedError (a value), and when ``writing`` rows WriteRefusedError (a constraint, a trigger), which is a
+        RefusedError otherwise. Catch asyncpg's own errors inside the block.
         """
-        with self._translated():
+        with self._translated(writing):
             pool = await self._connected()
             async with pool.acquire(timeout=self._settings.command_timeout_s) as connection:
                 try:
@@ -144,13 +144,16 @@ class Database:
         return url
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, writing: bool) -> Iterator[None]:
         try:
             yield
         except Exception as error:
             meaning = translated(error, self._where)
             if meaning is None:
                 raise
+            if isinstance(meaning, WriteRefusedError) and not writing:
+                # No row can be at fault, so it is the server, until a person acts.
+                raise RefusedError(f"{meaning}; it is tried again by itself") from error
             raise meaning from error
 
 

@@ -49,7 +49,7 @@ class PostgresSink:
         Raises DatabaseUnavailableError and RefusedError (write them again), RowRefusedError naming the field that the
         database cannot take, WriteRefusedError (a constraint or trigger refuses one of them, or all).
         """
-        async with self._database.acquire() as connection, connection.transaction():
+        async with self._database.acquire(writing=True) as connection, connection.transaction():
             # Nothing is done where they exist; a connection that is new, or was reset by a pooler, has none.
             await connection.execute(CREATE_STAGING)
             devices = device_rows(events)

@@ -140,9 +140,18 @@ async def test_faults_are_told_apart_by_their_state(
 ) -> None:
     async with opened(shared_dsn, tmp_path) as database:
         with pytest.raises(error, match=words):
-            async with database.acquire() as connection:
+            async with database.acquire(writing=True) as connection:
                 await connection.execute(statement)
         await database.check()
+
+
+async def test_without_a_row_to_blame_whatever_the_server_refuses_is_waited_for(
+    shared_dsn: str, tmp_path: Path
+) -> None:
+    async with opened(shared_dsn, tmp_path) as database:
+        with pytest.raises(RefusedError, match="tried again by itself"):
+            async with database.acquire() as connection:
+                await connection.execute("DO $$ BEGIN RAISE EXCEPTION 'closed'; END $$")
 
 
 async def test_misuse_is_not_taken_for_an_outage(shared_dsn: str, tmp_path: Path) -> None:

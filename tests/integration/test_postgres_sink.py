@@ -37,7 +37,7 @@ async def counts(database: Database) -> dict[str, int]:
 
 
 async def rows(database: Database, query: str, *arguments: object) -> list[dict[str, object]]:
-    async with database.acquire() as connection:
+    async with database.acquire(writing=True) as connection:
         return [dict(row) for row in await connection.fetch(query, *arguments)]
 
 
