@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from schemas.errors import WindhoverError
-from windhover.commands import dead, demo, detect, device, documents, migrate, model, quantize, services, topics
+from windhover.commands import dead, demo, detect, device, doctor, documents, migrate, model, quantize, services, topics
 from windhover.commands.context import Context
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ def _common(
 services.register(app)
 detect.register(app)
 demo.register(app)
+doctor.register(app)
 migrate.register(app)
 documents.register(app)
 app.add_typer(device.app, name="device")

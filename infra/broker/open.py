@@ -11,6 +11,11 @@ from infra.settings import BrokerSettings
 from schemas.topics import TopicSpec
 
 
+def embedded_file(data_dir: Path) -> Path:
+    """Where the embedded broker keeps everything."""
+    return data_dir / "broker.sqlite"
+
+
 def open_broker(settings: BrokerSettings, data_dir: Path, topics: Mapping[str, TopicSpec]) -> Broker:
     """The broker of ``settings.kind``, not connected yet; the embedded one keeps its file in ``data_dir``.
 
@@ -19,7 +24,7 @@ def open_broker(settings: BrokerSettings, data_dir: Path, topics: Mapping[str, T
     if settings.kind == "embedded":
         from infra.broker.embedded.adapter import EmbeddedBroker  # noqa: PLC0415 (a Kafka process needs none of it)
 
-        return EmbeddedBroker(data_dir / "broker.sqlite", topics)
+        return EmbeddedBroker(embedded_file(data_dir), topics)
     try:
         from infra.broker.kafka.adapter import KafkaBroker  # noqa: PLC0415 (an optional extra)
     except ModuleNotFoundError as error:

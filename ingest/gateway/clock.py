@@ -37,6 +37,7 @@ class GatewayClock:
         self._wall = wall
         self._steady = steady
         self._compared = False
+        self._broker_ahead_s: float | None = None
         self._brokers_at: tuple[datetime, float] | None = None
         self._direction: str | None = None
 
@@ -50,11 +51,17 @@ class GatewayClock:
         """Whether a publish has shown, or could not show, how far apart the clocks are."""
         return self._compared
 
+    @property
+    def broker_ahead_s(self) -> float | None:
+        """How far the broker's clock was ahead at the last publish that showed it."""
+        return self._broker_ahead_s
+
     def learn(self, broker_ahead_s: float | None) -> None:
         """Take over what a publish has shown just now (:meth:`Publisher.clock_ahead_s`)."""
         self._compared = True
         if broker_ahead_s is None:
             return
+        self._broker_ahead_s = broker_ahead_s
         metrics.CLOCK_AHEAD.labels("broker").set(broker_ahead_s)
         self._brokers_at = self._wall() + timedelta(seconds=broker_ahead_s), self._steady()
         self._tell(broker_ahead_s)

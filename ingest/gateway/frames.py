@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from infra.broker.partitioning import partition_for
 from infra.errors import BrokerUnavailableError, SettingsError, StoreUnavailableError
 from infra.publishing import event_record
+from infra.settings import GatewaySettings
 from infra.telemetry import metrics
 from infra.telemetry.logs import bind
 from ingest.exif import Capture, read_capture
@@ -55,6 +56,17 @@ class _Upload:
     fields: FrameFields
 
 
+def require_memory(settings: GatewaySettings) -> int:
+    """The most bytes that one form may have. Raises SettingsError when the allowed memory has no room for it."""
+    max_form_bytes = settings.max_image_bytes + settings.max_metadata_bytes + OVERHEAD_BYTES
+    if settings.max_in_flight_bytes < 2 * max_form_bytes:
+        raise SettingsError(
+            f"gateway.max_in_flight_bytes is {settings.max_in_flight_bytes}, less than one upload may need "
+            f"({2 * max_form_bytes}); raise it or lower gateway.max_image_bytes"
+        )
+    return max_form_bytes
+
+
 class FramesEndpoint:
     """The endpoint as a plain ASGI app: nothing stands between the socket and the hash."""
 
@@ -68,12 +80,7 @@ class FramesEndpoint:
             max_side_px=settings.max_side_px,
             max_pixels=settings.max_pixels,
         )
-        self._max_form_bytes = settings.max_image_bytes + settings.max_metadata_bytes + OVERHEAD_BYTES
-        if settings.max_in_flight_bytes < 2 * self._max_form_bytes:
-            raise SettingsError(
-                f"gateway.max_in_flight_bytes is {settings.max_in_flight_bytes}, less than one upload may need "
-                f"({2 * self._max_form_bytes}); raise it or lower gateway.max_image_bytes"
-            )
+        self._max_form_bytes = require_memory(settings)
         self._slots = UploadSlots(settings.max_concurrent_uploads, settings.max_in_flight_bytes)
         self._skew = timedelta(seconds=settings.max_clock_skew_s)
         ahead_s = parts.publisher.clock_ahead_s()

@@ -1,0 +1,152 @@
+"""The doctor: checks stand by themselves, settings that do not go together, disks, and what stands still or hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pydantic import SecretStr
+
+from infra.errors import BrokerUnavailableError
+from infra.settings import BrokerSettings, DatabaseSettings, GatewaySettings, Settings, SseSettings, TelemetrySettings
+from windhover.doctor import disks
+from windhover.doctor.disks import DisksCheck
+from windhover.doctor.examine import examine, in_thread
+from windhover.doctor.port import Finding, NothingThereError, ok, problem, warning
+from windhover.doctor.services import ServiceCheck, own_address
+from windhover.doctor.settings import SettingsCheck
+
+
+class Canned:
+    """A check that finds, raises or hangs as it is told."""
+
+    def __init__(self, subject: str, outcome: Finding | Exception | None) -> None:
+        self.subject = subject
+        self._outcome = outcome
+
+    async def look(self) -> Sequence[Finding]:
+        if self._outcome is None:
+            await asyncio.sleep(60)
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return [self._outcome] if self._outcome is not None else []
+
+
+async def test_a_check_that_fails_or_hangs_never_stops_the_others() -> None:
+    checks = [
+        Canned("broker", BrokerUnavailableError("kafka-7 refused")),
+        Canned("bug", RuntimeError("a bug")),
+        Canned("hanging", None),
+        Canned("absent", NothingThereError("no file yet")),
+        Canned("fine", ok("all is well")),
+    ]
+    report = await asyncio.wait_for(examine(checks, 0.2), 20)
+    assert [(subject, finding.level) for subject, finding in report.findings] == [
+        ("broker", "problem"),
+        ("bug", "problem"),
+        ("hanging", "problem"),
+        ("absent", "warning"),
+        ("fine", "ok"),
+    ]
+    assert "BROKER_UNAVAILABLE: kafka-7 refused" in report.findings[0][1].what
+    assert "no answer within 0.2 s" in report.findings[2][1].what
+    assert all(finding.remedy for _, finding in report.findings if finding.level != "ok")
+    assert (report.level, report.hung) == ("problem", False)
+
+
+async def test_what_ignores_its_cancelling_is_told_too() -> None:
+    free = asyncio.Event()
+
+    class Stubborn:
+        subject = "stubborn"
+
+        async def look(self) -> Sequence[Finding]:
+            while not free.is_set():
+                try:
+                    await free.wait()
+                except asyncio.CancelledError:
+                    continue
+            return []
+
+    report = await asyncio.wait_for(examine([Stubborn(), Canned("fine", ok("well"))], 0.1), 20)
+    assert report.hung
+    assert [finding.level for _, finding in report.findings] == ["problem", "ok"]
+    free.set()
+
+
+async def test_a_thread_that_hangs_is_left_behind() -> None:
+    free = threading.Event()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(in_thread(free.wait), 0.1)
+    free.set()
+    assert await in_thread(lambda: 7) == 7
+    with pytest.raises(OSError, match="away"):
+        await in_thread(_raise)
+
+
+def _raise() -> None:
+    raise OSError("away")
+
+
+async def test_the_worst_finding_is_the_level() -> None:
+    assert (await examine([], 1)).level == "ok"
+    findings = [ok("a"), warning("b", "c")]
+    assert (await examine([Canned("x", one) for one in findings], 1)).level == "warning"
+    assert (await examine([Canned("x", one) for one in [*findings, problem("d", "e")]], 1)).level == "problem"
+
+
+async def test_settings_that_differ_are_listed_and_secrets_are_not_shown() -> None:
+    settings = Settings(
+        database=DatabaseSettings(url=SecretStr("postgresql://u:hunter2@h/d")), gateway=GatewaySettings(port=8123)
+    )
+    (finding,) = await SettingsCheck(settings).look()
+    assert finding.level == "ok"
+    assert "2 differ" in finding.what
+    assert "gateway.port=8123" in finding.what
+    assert "database.url=**********" in finding.what
+    assert "hunter2" not in finding.what
+    (defaults,) = await SettingsCheck(Settings()).look()
+    assert defaults == ok("all are the defaults")
+
+
+async def test_settings_that_do_not_go_together_are_named() -> None:
+    settings = Settings(
+        broker=BrokerSettings(kind="kafka", bootstrap_servers="kafka-1:9092,kafka-2:9092", replication=1),
+        gateway=GatewaySettings(port=8001, max_in_flight_bytes=1_000_000),
+        sse=SseSettings(host="0.0.0.0", port=8001),
+        telemetry=TelemetrySettings(health_port=8001),
+    )
+    findings = await SettingsCheck(settings).look()
+    text = "\n".join(finding.what for finding in findings if finding.level == "problem")
+    assert "max_in_flight_bytes" in text
+    assert "gateway.port and sse.port, telemetry.health_port are all 8001" in text
+    warned = "\n".join(finding.what for finding in findings if finding.level == "warning")
+    for words in ("unencrypted", "one copy", "lie in a folder", "embedded one", "asks nobody for a token"):
+        assert words in warned
+    assert all(finding.remedy for finding in findings if finding.level != "ok")
+
+
+async def test_disks_that_are_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = DisksCheck(Settings(data_dir=tmp_path / "not" / "there"))
+
+    async def level(free: int) -> str:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=100 * 10**9, free=free))
+        (finding,) = await check.look()
+        assert str(tmp_path) in finding.what
+        return finding.level
+
+    assert [await level(free) for free in (50 * 10**9, 9 * 10**9, 10**7)] == ["ok", "warning", "problem"]
+    monkeypatch.setattr(disks.os, "access", lambda *_: False)
+    assert any("may not write" in finding.what for finding in await check.look())
+
+
+async def test_no_service_at_the_health_port_is_a_warning() -> None:
+    settings = Settings(telemetry=TelemetrySettings(health_port=1))
+    report = await examine([ServiceCheck(own_address(settings))], 10)
+    assert report.level == "warning"
+    assert "http://127.0.0.1:1" in report.findings[0][1].what

@@ -1,0 +1,38 @@
+"""The frame store: whether an object can be put, read and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from infra.framestore.open import open_frame_store
+from infra.settings import Settings
+from windhover.doctor.examine import in_thread
+from windhover.doctor.port import Finding, NothingThereError, ok
+
+_MARK = ".unfinished"
+"""The folder that stands in every store; a store without it may be a disk that is not mounted."""
+
+
+class StoreCheck:
+    """Does with a small object what gateways do with frames."""
+
+    subject = "frame store"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def look(self) -> Sequence[Finding]:
+        """See the port."""
+        settings, folder = self._settings, self._settings.frames_folder.absolute()
+        # Opening would make it.
+        if settings.frames.kind == "folder" and not await in_thread((folder / _MARK).is_dir):
+            raise NothingThereError(
+                f"{folder} is no frame store (yet): no gateway has run, or the disk is not mounted there"
+            )
+        where = f"s3://{settings.frames.bucket}/{settings.frames.prefix}" if settings.frames.kind == "s3" else folder
+        store = await in_thread(lambda: open_frame_store(settings.frames, settings.data_dir))
+        try:
+            await store.check()
+        finally:
+            await store.close()
+        return [ok(f"an object was stored in {where}, read and removed")]
