@@ -15,6 +15,7 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from infra.ending import expect_end, process_ending
 from infra.errors import SettingsError
 from infra.health import Health, HealthPart, health_app
 from infra.settings import TelemetrySettings
@@ -29,6 +30,9 @@ EXIT_INTERRUPTED = 130
 _COLLECT_AFTER = (10_000, 20, 50)
 # What the HTTP servers keep of the drain time to close up after cancelling requests that do not end.
 _HTTP_SHARE = 0.8
+# How long a component has to end after it was cancelled, and the process after all its components did.
+_CANCEL_PATIENCE_S = 10.0
+_END_PATIENCE_S = 15.0
 
 
 class StartError(WindhoverError):
@@ -83,6 +87,7 @@ async def run_components(
     finally:
         for task in everything:
             task.cancel()
+    expect_end(_END_PATIENCE_S)
     clean = clean and not blamed
     log.info("stopped", extra={"clean": clean})
     return EXIT_OK if clean else EXIT_FAILED
@@ -158,9 +163,12 @@ async def _drain(tasks: _Tasks, health: Health, timeout_s: float, hurry: asyncio
         for task in late:
             log.error("component %s did not drain in time; cancelling it", tasks[task].name)
             task.cancel()
-        await everyone
+        await asyncio.wait({everyone}, timeout=_CANCEL_PATIENCE_S if late else None)
     clean = not late
     for task, component in tasks.items():
+        if not task.done():
+            log.error("component %s does not end though it was cancelled; it is left behind", component.name)
+            continue
         error = None if task.cancelled() else task.exception()
         if error is None:
             health.part(component.name).done()
@@ -297,8 +305,18 @@ def _settle_collector() -> None:
 
 
 def run_service(main: Callable[[], Coroutine[None, None, int]]) -> int:
-    """Run ``main`` under uvloop to its exit status; an error Windhover can name becomes a log line and status 1."""
+    """Run ``main`` under uvloop to its exit status; an error Windhover can name becomes a log line and status 1.
+
+    A process whose threads do not end (an engine that hangs) is ended all the same, within seconds.
+    """
     _settle_collector()
+    with process_ending() as ending:
+        status = _status_of(main)
+        ending.finish(status)
+    return status
+
+
+def _status_of(main: Callable[[], Coroutine[None, None, int]]) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(main())

@@ -1,0 +1,83 @@
+"""Ends a process that does not end by itself: a thread inside of a driver that hangs can't be stopped, and Python
+waits for such threads at its end.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+log = logging.getLogger(__name__)
+
+_JOIN_S = 2.0
+_FAILED = 1
+
+_current: Ending | None = None
+
+
+class Ending:
+    """The end of one process; only threads that began after this was made are looked at."""
+
+    def __init__(self, leave: Callable[[int], None] = os._exit) -> None:
+        """``leave``: ends the process at once, with that status."""
+        self._leave = leave
+        self._known = set(threading.enumerate())
+        self._timer: threading.Timer | None = None
+
+    def expect(self, within_s: float) -> None:
+        """End the process if it has not ended, or come to ``finish``, ``within_s`` from now."""
+        if self._timer is None:
+            self._timer = threading.Timer(within_s, self._give_up, (within_s,))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def finish(self, status: int) -> None:
+        """Nothing is left to do. End the process with ``status`` if threads are left that Python would wait for."""
+        self.cancel()
+        left = [thread for thread in threading.enumerate() if thread not in self._known and not thread.daemon]
+        deadline = time.monotonic() + _JOIN_S
+        for thread in left:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        names = [thread.name for thread in left if thread.is_alive()]
+        if names:
+            log.error("threads do not end and are left behind: %s", ", ".join(names))
+            self._end(status or _FAILED)
+
+    def cancel(self) -> None:
+        """Expect nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _give_up(self, within_s: float) -> None:
+        names = sorted(thread.name for thread in threading.enumerate() if thread not in self._known)
+        log.error("the process does not end within %g s and is ended; its threads: %s", within_s, ", ".join(names))
+        self._end(_FAILED)
+
+    def _end(self, status: int) -> None:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._leave(status)
+
+
+@contextmanager
+def process_ending() -> Iterator[Ending]:
+    """Inside the block ``expect_end`` is about this process; without one it does nothing."""
+    global _current  # noqa: PLW0603 (a process ends once)
+    _current = ending = Ending()
+    try:
+        yield ending
+    finally:
+        ending.cancel()
+        _current = None
+
+
+def expect_end(within_s: float) -> None:
+    """End the process when it has not ended by itself ``within_s`` from now, where somebody looks after its end."""
+    if _current is not None:
+        _current.expect(within_s)
