@@ -146,7 +146,7 @@ class Guard:
         Without that a model that crashes its engine would take every worker with it that follows its activation, and
         again at each start. One whose trial is ended from outside stays a suspect.
         """
-        mark = _mark(card)
+        mark = load_mark(card)
         if mark not in self.suspects:
             return
         measure_s = 0.0 if busy else self.request.measure_s
@@ -155,7 +155,7 @@ class Guard:
 
     def note_load(self, card: Path | None) -> Callable[[], None]:
         """See :class:`Guarding`."""
-        slot = self.suspects.enter(_mark(card))
+        slot = self.suspects.enter(load_mark(card))
         return lambda: self.suspects.leave(slot)
 
     def look(self) -> None:
@@ -168,6 +168,6 @@ class Guard:
         self.suspects.close()
 
 
-def _mark(card: Path | None) -> UUID:
+def load_mark(card: Path | None) -> UUID:
     """What stands for loading the model of ``card`` among the answers to frames."""
     return uuid5(_LOADS, str(card))

@@ -25,6 +25,7 @@ from detectors.worker.proof import PROOF
 from detectors.worker.serving import Roster, Served
 from infra.broker.port import InRecord
 from infra.failure import Backoff, StoppedError, Work, error_code, error_text, is_transient
+from infra.redriving import redriven_for
 from infra.telemetry import metrics
 from infra.telemetry.logs import bind
 from infra.telemetry.tracing import consumer_span
@@ -58,10 +59,10 @@ class _Trial:
     judge: Verdicts | None = None
     trouble: Trouble = field(default_factory=Trouble)
 
-    def judged_by(self, judge: Verdicts) -> Trouble:
+    def judged_by(self, judge: Verdicts, *, counts: bool) -> Trouble:
         """The failures that ``judge`` knows of; another judge begins anew."""
         if self.judge is not judge:
-            self.judge, self.trouble = judge, Trouble()
+            self.judge, self.trouble = judge, Trouble(counts=counts)
         return self.trouble
 
 
@@ -99,7 +100,7 @@ class Settler:
 
     async def refuse(self, case: Case, error: Exception) -> None:
         """Make a dead letter of ``case``, whose record holds no frame; held while too many others became one."""
-        trouble = Trouble()
+        trouble = Trouble(counts=_counts(case.record))
 
         def outcome() -> Outcome | str:
             self._count_failure(case, error)
@@ -165,7 +166,7 @@ class Settler:
             await self._holding.pause(case.entry, trial.backoff, _FETCH)
             return None
         judge = self._judge_of(trial)
-        trouble, served = trial.judged_by(judge), trial.served
+        trouble, served = trial.judged_by(judge, counts=_counts(case.record)), trial.served
         verdict = judge.failed(trouble, error)
         if verdict is Verdict.DEAD:
             return self.answerer.refuse(case.record, error, trouble.attempts, served.ref.name)
@@ -222,3 +223,8 @@ class Settler:
 
     def _count_failure(self, case: Case, error: Exception) -> None:
         metrics.RECORDS_FAILED.labels(self._work.group, case.record.topic, error_code(error)).inc()
+
+
+def _counts(record: InRecord) -> bool:
+    """Whether the share of dead letters takes in ``record``: not what somebody sent again to see what becomes of it."""
+    return redriven_for(record.headers) is None

@@ -1,0 +1,102 @@
+"""An engine that hangs, as with a driver that never returns: health says so, and the process can be ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientConnectionError, ClientSession
+
+from tests.support_versions import write_version
+from tests.support_worker import WorkerWorld
+
+pytestmark = [pytest.mark.faults, pytest.mark.integration]
+
+PATIENCE_S = 60.0
+SILENCE_S = 1.5
+DRAIN_S = 1.0
+# Beyond the drain: cancelling, the patience with the engine's thread, and Python's own end.
+END_S = 15.0
+# Once the file is there the engine never comes back.
+_HANGING = """
+import pathlib, threading
+from detectors.predict import Model
+
+infer = Model.infer
+
+def hang(self, tiles):
+    if pathlib.Path({path!r}).exists():
+        threading.Event().wait()
+    return infer(self, tiles)
+
+Model.infer = hang
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def start(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "windhover", "detector"], env=environment)
+
+
+async def health(port: int, kind: str) -> tuple[int, str]:
+    try:
+        async with ClientSession() as session, session.get(f"http://127.0.0.1:{port}/health/{kind}") as answer:
+            return answer.status, (await answer.json())["parts"]["detector"]
+    except ClientConnectionError:
+        return 0, "not there yet"
+
+
+async def test_a_hung_engine_is_told_and_does_not_keep_the_process(world: WorkerWorld, tmp_path: Path) -> None:
+    hang, patch, port = tmp_path / "hang", tmp_path / "hanging", free_port()
+    patch.mkdir()
+    (patch / "sitecustomize.py").write_text(_HANGING.format(path=str(hang)))
+    settings = {
+        "DATA_DIR": str(tmp_path),
+        "DETECTOR__MODEL": str(write_version(tmp_path / "made", "1.0.0", 1.0)),
+        "DETECTOR__ENGINE": "onnxruntime",
+        "DETECTOR__MEASURE_S": "0",
+        "TELEMETRY__HEALTH_PORT": str(port),
+        "TELEMETRY__SILENCE_S": str(SILENCE_S),
+        "TELEMETRY__DRAIN_TIMEOUT_S": str(DRAIN_S),
+    }
+    paths = os.pathsep.join((str(patch), str(Path(__file__).resolve().parents[2])))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": paths,
+        **{f"WINDHOVER_{name}": value for name, value in settings.items()},
+    }
+    worker = start(environment)
+    try:
+        await world.publish(await world.frame("drone", 0))
+        await world.until(world.answers, 1)
+        assert (await health(port, "live"))[0] == (await health(port, "ready"))[0] == 200
+        hang.touch()
+        await world.publish(*[await world.frame("drone", n) for n in range(1, 30)])
+        deadline = time.monotonic() + PATIENCE_S
+        while (told := await health(port, "live"))[0] != 503:
+            assert time.monotonic() < deadline, told
+            await asyncio.sleep(0.1)
+        assert "engine onnxruntime" in told[1]
+        assert "has not finished a batch" in told[1]
+        assert (await health(port, "ready"))[0] == 503
+        worker.terminate()
+        began = time.monotonic()
+        assert await asyncio.to_thread(worker.wait, PATIENCE_S) == 1
+        assert time.monotonic() - began < DRAIN_S + END_S
+    finally:
+        worker.kill()
+        worker.wait()
+    assert len(await world.answers()) == 1
+    assert await world.letters() == []
