@@ -130,9 +130,10 @@ class Committer:
             except _LettersRefusedError as refused:
                 self._hold(part, refused.__cause__ or refused)
                 return
-            except RecordTooLargeError:
+            except RecordTooLargeError as error:
                 if not by_size:
-                    raise
+                    self._hold(part, error)
+                    return
                 largest = by_size.pop()
                 letters[id(largest)] = self._letter(largest, whole=False)
             else:
