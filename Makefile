@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 PACKAGES := schemas infra ingest detectors sinks training windhover
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format unit integration faults bench eval train train-test lock documents clean
+.PHONY: help demo test lint format unit integration faults campaign bench eval train train-test lock documents clean
 
 help:
 	@echo "make demo    run the whole pipeline on this machine, with simulated drones"
 	@echo "make test    lint, types and all tests, real servers included"
 	@echo "make lint    style, types, import rules, generated documents"
 	@echo "make unit | integration | faults   one tier of the tests"
+	@echo "make campaign EVENTS=1000 BROKER=embedded SEED=7   random faults by the hundred; BROKER: embedded, kafka, kafka3"
 	@echo "make bench   measure; prints tables, writes bench/results/*.json"
 	@echo "make eval    mAP of the shipped model on unseen scenes, tiled and whole"
 	@echo "make train   train the shipped model again (installs torch)"
@@ -64,6 +65,11 @@ integration: $(VENV)/.dev
 
 faults: $(VENV)/.dev
 	$(BIN)/pytest tests/faults
+
+EVENTS ?= 100
+BROKER ?= embedded
+campaign: $(VENV)/.dev
+	$(BIN)/python -m tests.campaign --events $(EVENTS) --broker $(BROKER) $(if $(SEED),--seed $(SEED))
 
 # SAHI is what users compare Windhover with; it has an environment of its own, because nothing else needs it.
 .venv-sahi/.done: requirements/sahi.lock

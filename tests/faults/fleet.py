@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,122 +30,200 @@ class Member:
     """One process of the fleet and how to start it again."""
 
     arguments: tuple[str, ...]
-    process: subprocess.Popen[bytes]
+    environment: Mapping[str, str]
+    started: subprocess.Popen[bytes] | None = None
+    down: bool = True
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process, also when it has ended."""
+        assert self.started is not None, f"{self.arguments} was never started"
+        return self.started
 
 
 class Fleet:
     """Starts processes by name, kills them, starts them again; all logs go to one folder."""
 
-    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], folder: Path, module: str = "windhover") -> None:
         self.environment = {**os.environ, **environment}
         self._folder = folder
+        self._module = module
         self._members: dict[str, Member] = {}
         self.kills = 0
 
+    def add(self, name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        """Name a process, ``python -m windhover`` with ``arguments``; ``environment`` is its own."""
+        self._members[name] = Member(arguments, environment or {})
+
     def start(self, name: str, *arguments: str) -> None:
-        with (self._folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "windhover", *arguments], env=self.environment, stdout=log, stderr=log
-            )
-        self._members[name] = Member(arguments, process)
+        """Name a process and start it."""
+        self.add(name, *arguments)
+        self.bring_up(name)
 
     def kill(self, name: str) -> None:
         """SIGKILL, and start again at once."""
+        self.take_down(name)
+        self.bring_up(name)
+
+    def take_down(self, name: str) -> None:
+        """SIGKILL, until ``bring_up``."""
         member = self._members[name]
         assert member.process.poll() is None, (
             f"{name} ended by itself with {member.process.returncode}: {self.log(name)}"
         )
+        member.down = True
         member.process.kill()
         member.process.wait()
         self.kills += 1
-        self.start(name, *member.arguments)
+
+    def bring_up(self, name: str) -> None:
+        """Start what does not run."""
+        member = self._members[name]
+        with (self._folder / f"{name}.log").open("ab") as log:
+            member.started = subprocess.Popen(
+                [sys.executable, "-m", self._module, *member.arguments],
+                env={**self.environment, **member.environment},
+                stdout=log,
+                stderr=log,
+            )
+        member.down = False
+
+    def freeze(self, name: str) -> None:
+        """SIGSTOP: connections stay open, nothing is done."""
+        self._signal(name, signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """SIGCONT."""
+        self._signal(name, signal.SIGCONT)
 
     def lose(self, name: str) -> None:
         """SIGKILL, for good."""
-        member = self._members.pop(name)
-        member.process.kill()
-        member.process.wait()
-        self.kills += 1
+        self.take_down(name)
+        del self._members[name]
 
     async def leave(self, name: str, timeout_s: float = 60.0) -> None:
         """SIGTERM; it must drain and end with 0."""
-        member = self._members.pop(name)
-        member.process.send_signal(signal.SIGTERM)
-        status = await asyncio.to_thread(member.process.wait, timeout_s)
+        status = await self.end(name, timeout_s)
         assert status == 0, f"{name} ended with {status} after SIGTERM: {self.log(name)}"
+        del self._members[name]
 
-    def names(self, prefix: str) -> list[str]:
+    async def end(self, name: str, timeout_s: float = 60.0) -> int:
+        """SIGTERM, until ``bring_up``; the exit status. Raises TimeoutExpired when it does not end."""
+        member = self._members[name]
+        member.down = True
+        member.process.send_signal(signal.SIGTERM)
+        return await asyncio.to_thread(member.process.wait, timeout_s)
+
+    def names(self, prefix: str = "") -> list[str]:
         return [name for name in self._members if name.startswith(prefix)]
+
+    def is_down(self, name: str) -> bool:
+        """Whether it was not started, was taken down or has left."""
+        return self._members[name].down
+
+    def ended(self) -> dict[str, int]:
+        """Exit statuses of processes that nobody ended."""
+        statuses = {name: each.process.poll() for name, each in self._members.items() if not each.down}
+        return {name: status for name, status in statuses.items() if status is not None}
 
     def check(self) -> None:
         """No process has ended by itself: the world's faults are to be survived."""
-        for name, member in self._members.items():
-            status = member.process.poll()
-            assert status is None, f"{name} ended by itself with {status}: {self.log(name)}"
+        for name, status in self.ended().items():
+            raise AssertionError(f"{name} ended by itself with {status}: {self.log(name)}")
 
     def log(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text(errors="replace")[-4_000:]
 
     def stop(self) -> None:
-        for member in self._members.values():
-            member.process.terminate()
+        running = [name for name, member in self._members.items() if not member.down]
+        for how in (signal.SIGTERM, signal.SIGCONT):  # a frozen process ends only when it goes on
+            for name in running:
+                self._signal(name, how)
         deadline = time.monotonic() + 40
-        for member in self._members.values():
+        for name in running:
+            process = self._members[name].process
             try:
-                member.process.wait(max(0.1, deadline - time.monotonic()))
+                process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                member.process.kill()
-                member.process.wait()
+                process.kill()
+                process.wait()
         self._members.clear()
+
+    def _signal(self, name: str, how: signal.Signals) -> None:
+        self._members[name].process.send_signal(how)
 
 
 @dataclass
 class Device:
-    """Sends its frames one after the other; each again and again until it is accepted."""
+    """Sends its frames one after the other; each again and again until it is accepted.
+
+    ``forgets``: the share of frames whose 202 it loses, so that it sends them once more, at once or later.
+    ``odd_answers``: those that are none of accepted, too much at once, and not available.
+    """
 
     device_id: str
     token: str
-    url: str
+    urls: Sequence[str]
     frames: int
     interval_s: float
     seed: int
     on_accepted: Callable[[], None]
+    attempts_each: int = 600
+    forgets: float = 0.0
     accepted: list[UUID] = field(default_factory=list)
     attempts: int = 0
+    odd_answers: list[str] = field(default_factory=list)
 
-    async def run(self, session: aiohttp.ClientSession) -> None:
+    async def run(self, session: aiohttp.ClientSession, stop: asyncio.Event | None = None) -> None:
+        """Send all frames, or until ``stop`` is set."""
         rng = random.Random(self.seed)
         for number in range(self.frames):
+            if stop is not None and stop.is_set():
+                return
             started = time.monotonic()
-            self.accepted.append(await self._send(session, number))
+            if rng.random() < self.forgets:
+                await self._try(session, number, rng.choice(self.urls), rng.uniform(0.01, 0.1))
+            self.accepted.append(await self._send(session, number, rng))
             self.on_accepted()
+            if rng.random() < self.forgets:
+                await self._send_again(session, max(0, number - rng.randrange(4)), rng)
             # Drones do not send in step.
             pause_s = self.interval_s * rng.uniform(0.5, 1.5) - (time.monotonic() - started)
             await asyncio.sleep(max(0.0, pause_s))
 
-    async def _send(self, session: aiohttp.ClientSession, number: int) -> UUID:
-        captured_at = format_utc(START + timedelta(seconds=number))
-        data = jpeg(self.seed, number)
-        headers = {"X-API-Token": self.token, "Content-Type": "image/jpeg"}
-        answer = "nothing"
-        for _ in range(600):
-            self.attempts += 1
-            try:
-                async with session.post(
-                    self.url,
-                    params={"captured_at": captured_at},
-                    data=data,
-                    headers=headers,
-                    timeout=aiohttp.ClientTimeout(total=_REQUEST_TIMEOUT_S),
-                ) as response:
-                    answer = await response.text()
-                    if response.status == 202:
-                        return UUID((await response.json())["frame_id"])
-                    assert response.status in (429, 503), f"{response.status}: {answer}"
-            except (aiohttp.ClientError, TimeoutError) as error:
-                answer = repr(error)
+    async def _send_again(self, session: aiohttp.ClientSession, number: int, rng: random.Random) -> None:
+        known = self.accepted[number]
+        again = await self._send(session, number, rng)
+        assert again == known, f"{self.device_id} frame {number} was {known}, sent again it is {again}"
+
+    async def _send(self, session: aiohttp.ClientSession, number: int, rng: random.Random) -> UUID:
+        answer: UUID | str = "nothing"
+        for _ in range(self.attempts_each):
+            answer = await self._try(session, number, rng.choice(self.urls), _REQUEST_TIMEOUT_S)
+            if isinstance(answer, UUID):
+                return answer
             await asyncio.sleep(0.2)
         raise AssertionError(f"{self.device_id} frame {number} was never accepted; last answer: {answer}")
+
+    async def _try(self, session: aiohttp.ClientSession, number: int, url: str, timeout_s: float) -> UUID | str:
+        """The frame's id, or why it was not accepted."""
+        self.attempts += 1
+        try:
+            async with session.post(
+                url,
+                params={"captured_at": format_utc(START + timedelta(seconds=number))},
+                data=jpeg(self.seed, number),
+                headers={"X-API-Token": self.token, "Content-Type": "image/jpeg"},
+                timeout=aiohttp.ClientTimeout(total=timeout_s),
+            ) as response:
+                answer = await response.text()
+                if response.status == 202:
+                    return UUID((await response.json())["frame_id"])
+                if response.status not in (429, 503):
+                    self.odd_answers.append(f"{response.status}: {answer[:500]}")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            answer = repr(error)
+        return answer
 
 
 def jpeg(seed: int, number: int) -> bytes:

@@ -147,7 +147,7 @@ async def test_each_frame_once_whatever_is_killed(site: Site) -> None:
         site.fleet.start(f"worker-{number}", "detector", "--instance-id", f"worker-{number}")
     url = f"http://127.0.0.1:{site.gateway_port}/api/v1/frames"
     devices = [
-        Device(name, token, url, FRAMES_EACH, 0.2, seed, site.count)
+        Device(name, token, [url], FRAMES_EACH, 0.2, seed, site.count)
         for seed, (name, token) in enumerate(site.tokens.items())
     ]
     connector = aiohttp.TCPConnector(force_close=True)
@@ -163,6 +163,7 @@ async def test_each_frame_once_whatever_is_killed(site: Site) -> None:
     assert set(watcher.seen) == {answer.id for answer in answers}
     assert watcher.repeats == 0
     assert site.fleet.kills >= WORKER_KILLS + GATEWAY_KILLS
+    assert [answer for device in devices for answer in device.odd_answers] == []
     assert sum(device.attempts for device in devices) > DEVICES * FRAMES_EACH, "no client ever had to try again"
     for name in (*site.fleet.names("worker"), "gateway", "postgres", "sse"):
         await site.fleet.leave(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -25,28 +26,35 @@ class Seen:
 
 @dataclass(slots=True)
 class Watcher:
-    """``seen`` grows as events arrive; ``repeats`` counts events that came twice, which must not happen."""
+    """``seen`` grows as events arrive; ``repeats`` counts events that came twice, which must not happen.
+
+    ``last_id`` is where it goes on, also when ``watch`` is cancelled and called again; ``notices`` counts what the
+    server says about the stream (gap, overflow).
+    """
 
     url: str
     on_event: Callable[[Seen], None]
     seen: dict[UUID, Seen] = field(default_factory=dict)
     repeats: int = 0
     connected: asyncio.Event = field(default_factory=asyncio.Event)
+    last_id: str | None = None
+    notices: Counter[str] = field(default_factory=Counter)
 
     async def watch(self, session: aiohttp.ClientSession) -> None:
         """Follow the stream until cancelled."""
-        last_id: str | None = None
         timeout = aiohttp.ClientTimeout(total=None, sock_read=60)
         while True:
-            headers = {"Last-Event-ID": last_id} if last_id else {}
+            headers = {"Last-Event-ID": self.last_id} if self.last_id else {}
             try:
                 async with session.get(self.url, headers=headers, timeout=timeout) as response:
                     response.raise_for_status()
                     self.connected.set()
                     async for event_id, name, data in _events(response):
-                        last_id = event_id or last_id
                         if name == "detections":
                             self._take(DetectionsMade.from_bytes(data.encode()))
+                        else:
+                            self.notices[name] += 1
+                        self.last_id = event_id or self.last_id
             except (aiohttp.ClientError, TimeoutError):
                 # The server went away; the browser's EventSource does the same: wait, and resume after the last id.
                 await asyncio.sleep(_RECONNECT_DELAY_S)

@@ -1,0 +1,1 @@
+"""Lets hundreds of random faults hit a running fleet, and accounts for every frame at the end."""

@@ -1,0 +1,53 @@
+"""A small disk of its own for the data folder, which can be filled and freed; where the system lets us mount one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_SIZE_MB = 384
+_STEP = 1 << 20
+
+
+class SmallDisk:
+    """A tmpfs at ``folder``, of which the campaign can take all that is free."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ballast = folder / "ballast"
+
+    def fill(self) -> None:
+        """Leave nothing free."""
+        with self._ballast.open("ab") as file:
+            for step in (_STEP, 4096):
+                with suppress(OSError):
+                    while True:
+                        os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, step)
+
+    def free(self) -> None:
+        """Give the space back."""
+        self._ballast.unlink(missing_ok=True)
+
+
+@contextmanager
+def mounted(folder: Path) -> Iterator[SmallDisk | None]:
+    """The disk, mounted inside the block; None where mounting is not allowed (``folder`` is an ordinary one then)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not _mount(folder):
+        yield None
+        return
+    try:
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=False)
+
+
+def _mount(folder: Path) -> bool:
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return False
+    options = ["-t", "tmpfs", "-o", f"size={_SIZE_MB}m,mode=755", "tmpfs"]
+    return subprocess.run(["mount", *options, folder], capture_output=True, check=False).returncode == 0

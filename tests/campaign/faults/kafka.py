@@ -1,0 +1,171 @@
+"""Kafka itself: nodes are killed, frozen and restarted, topics and records are deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+from infra.deploy.kafka import KafkaCluster, KafkaServer
+from schemas.topics import FRAMES_DEAD, FRAMES_LIVE
+from tests.campaign.brokers import CampaignBroker
+from tests.campaign.faults.kind import Fault, Kind, whole
+from tests.campaign.site import GROUPS
+
+_TRIES = 20
+_ALL = whole("broker")
+
+
+@dataclass
+class NodesKilled:
+    """SIGKILL, or SIGTERM when ``gently``, of some nodes; then started again."""
+
+    broker: CampaignBroker
+    nodes: Sequence[KafkaServer]
+    gently: bool = False
+
+    @property
+    def name(self) -> str:
+        how = "restart" if self.gently else "kill"
+        return f"{how} Kafka {', '.join(node.home.name for node in self.nodes)}"
+
+    async def strike(self) -> None:
+        for node in self.nodes:
+            await asyncio.to_thread(node.stop if self.gently else node.kill)
+
+    async def heal(self) -> None:
+        await self.broker.until_whole()
+
+
+@dataclass
+class NodeFrozen:
+    """SIGSTOP of one node; of the one that coordinates ``group`` where a group is given."""
+
+    broker: CampaignBroker
+    node: KafkaServer
+    group: str | None = None
+
+    @property
+    def name(self) -> str:
+        coordinating = f", coordinator of {self.group}" if self.group else ""
+        return f"freeze Kafka {self.node.home.name}{coordinating}"
+
+    async def strike(self) -> None:
+        if self.group is not None and isinstance(self.broker.server, KafkaCluster):
+            async with _admin(self.broker) as admin:
+                self.node = self.broker.server.node(await admin.find_coordinator(self.group))
+        self.node.freeze()
+
+    async def heal(self) -> None:
+        self.node.thaw()
+        await self.broker.until_whole()
+
+
+@dataclass
+class DeadTopicRemoved:
+    """The topic of dead letters is deleted, and made again later."""
+
+    broker: CampaignBroker
+    name: str = f"delete topic {FRAMES_DEAD}"
+
+    async def strike(self) -> None:
+        async with _admin(self.broker) as admin:
+            await admin.delete_topics([FRAMES_DEAD])
+
+    async def heal(self) -> None:
+        await self.broker.until_whole()
+        async with self.broker.admin() as admin:
+            for _ in range(_TRIES):
+                # A deletion takes its time, and a new topic of that name is refused until then.
+                await admin.apply(self.broker.topics().values())
+                if not [each for each in await admin.check(self.broker.topics().values()) if each.fixable]:
+                    return
+                await asyncio.sleep(0.5)
+
+
+@dataclass
+class ReadDeleted:
+    """Retention takes all frames that were read and committed."""
+
+    broker: CampaignBroker
+    name: str = f"retention of {FRAMES_LIVE}"
+
+    async def strike(self) -> None:
+        wanted = [TopicPartition(FRAMES_LIVE, number) for number in range(self.broker.topics()[FRAMES_LIVE].partitions)]
+        async with _admin(self.broker) as admin:
+            committed = await admin.list_consumer_group_offsets("detector", partitions=wanted)
+            read = {source: RecordsToDelete(at.offset) for source, at in committed.items() if at.offset > 0}
+            if read:
+                await admin.delete_records(read)
+
+    async def heal(self) -> None:
+        pass
+
+
+def kinds(broker: CampaignBroker) -> list[Kind]:
+    """All kinds that hit Kafka, one at a time; none on the embedded broker."""
+    if broker.server is None:
+        return []
+    found = [
+        Kind("topic_removed", ("frames.dead",), (1.0, 5.0), lambda _, rng: DeadTopicRemoved(broker), 0.5, _ALL),
+        Kind("retention", ("frames.live",), (0.0, 0.1), lambda _, rng: ReadDeleted(broker), 1.0, _ALL),
+    ]
+    return found + (_of_one(broker, broker.server) if isinstance(broker.server, KafkaServer) else _of_three(broker))
+
+
+def _of_one(broker: CampaignBroker, server: KafkaServer) -> list[Kind]:
+    def ended(gently: bool) -> Callable[[str, random.Random], Fault]:
+        return lambda _, rng: NodesKilled(broker, [server], gently)
+
+    def frozen(_: str, rng: random.Random) -> NodeFrozen:
+        return NodeFrozen(broker, server)
+
+    return [
+        Kind("broker_killed", ("broker",), (0.0, 3.0), ended(False), 1.0, _ALL),
+        Kind("broker_restarted", ("broker",), (0.0, 1.0), ended(True), 0.5, _ALL),
+        Kind("broker_frozen", ("broker",), (1.0, 6.0), frozen, 1.0, _ALL),
+        Kind("broker_frozen_long", ("broker",), (11.0, 16.0), frozen, 0.3, _ALL),
+    ]
+
+
+def _of_three(broker: CampaignBroker) -> list[Kind]:
+    cluster = broker.server
+    assert isinstance(cluster, KafkaCluster)
+    nodes = tuple(f"node-{number}" for number in cluster.numbers)
+
+    def node(target: str) -> KafkaServer:
+        return cluster.node(int(target.removeprefix("node-")))
+
+    def two(rng: random.Random) -> list[KafkaServer]:
+        return [cluster.node(number) for number in rng.sample(cluster.numbers, 2)]
+
+    return [
+        Kind("node_killed", nodes, (0.0, 4.0), lambda t, rng: NodesKilled(broker, [node(t)]), 2.0, _ALL),
+        Kind("node_restarted", nodes, (0.0, 1.0), lambda t, rng: NodesKilled(broker, [node(t)], True), 1.0, _ALL),
+        Kind("node_frozen", nodes, (1.0, 14.0), lambda t, rng: NodeFrozen(broker, node(t)), 2.0, _ALL),
+        Kind(
+            "coordinator_frozen",
+            tuple(GROUPS),
+            (8.0, 15.0),
+            lambda group, rng: NodeFrozen(broker, cluster.node(1), group),
+            1.0,
+            _ALL,
+        ),
+        Kind("two_nodes_down", ("cluster",), (2.0, 6.0), lambda _, rng: NodesKilled(broker, two(rng)), 0.7, _ALL),
+    ]
+
+
+@asynccontextmanager
+async def _admin(broker: CampaignBroker) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin of the client library itself: what it does here, no part of Windhover ever does."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.settings.bootstrap_servers, request_timeout_ms=15_000)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()

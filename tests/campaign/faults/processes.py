@@ -1,0 +1,93 @@
+"""Processes that are killed, frozen (for less and for longer than their session) and restarted in order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+from tests.campaign.faults.kind import Kind
+from tests.campaign.processes import Warden
+from tests.faults.fleet import Fleet
+
+_END_TIMEOUT_S = 45.0
+_LONGER_THAN_SESSION_S = (11.0, 14.0)
+
+
+@dataclass
+class Killed:
+    """SIGKILL, started again after a while."""
+
+    target: str
+    fleet: Fleet
+    warden: Warden
+
+    @property
+    def name(self) -> str:
+        return f"kill {self.target}"
+
+    async def strike(self) -> None:
+        self.warden.look()
+        self.fleet.take_down(self.target)
+
+    async def heal(self) -> None:
+        self.fleet.bring_up(self.target)
+
+
+@dataclass
+class Restarted(Killed):
+    """SIGTERM; it must end in bounded time, whatever else is wrong just then."""
+
+    @property
+    def name(self) -> str:
+        return f"restart {self.target}"
+
+    async def strike(self) -> None:
+        self.warden.look()
+        try:
+            await self.fleet.end(self.target, _END_TIMEOUT_S)
+        except Exception as error:
+            self.warden.ended.append(f"{self.target} did not end within {_END_TIMEOUT_S:g} s of SIGTERM: {error}")
+            self.fleet.take_down(self.target)
+            raise
+
+
+@dataclass
+class Frozen(Killed):
+    """SIGSTOP, and SIGCONT after a while."""
+
+    @property
+    def name(self) -> str:
+        return f"freeze {self.target}"
+
+    async def strike(self) -> None:
+        self.warden.look()
+        self.fleet.freeze(self.target)
+
+    async def heal(self) -> None:
+        self.fleet.thaw(self.target)
+        await asyncio.sleep(0)
+
+
+def kinds(fleet: Fleet, warden: Warden) -> list[Kind]:
+    """All kinds that hit one process."""
+
+    def killed(target: str, rng: random.Random) -> Killed:
+        return Killed(target, fleet, warden)
+
+    def restarted(target: str, rng: random.Random) -> Restarted:
+        return Restarted(target, fleet, warden)
+
+    def frozen(target: str, rng: random.Random) -> Frozen:
+        return Frozen(target, fleet, warden)
+
+    found = []
+    for service, weight in (("gateway", 1.0), ("detector", 2.0), ("postgres", 1.0), ("sse", 1.0)):
+        targets = tuple(fleet.names(service))
+        found += [
+            Kind(f"kill_{service}", targets, (0.0, 3.0), killed, weight),
+            Kind(f"restart_{service}", targets, (0.0, 0.5), restarted, weight / 2),
+            Kind(f"freeze_{service}", targets, (0.5, 4.0), frozen, weight),
+            Kind(f"freeze_{service}_long", targets, _LONGER_THAN_SESSION_S, frozen, weight / 4),
+        ]
+    return found

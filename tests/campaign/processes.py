@@ -1,0 +1,52 @@
+"""Watches the processes of the fleet: one that ends though nobody ended it is noted, and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from tests.campaign.site import Site
+
+_LOOK_S = 0.25
+
+
+@dataclass
+class Warden:
+    """Does what a service manager does, and remembers what it had to do."""
+
+    site: Site
+    ended: list[str] = field(default_factory=list)
+
+    async def watch(self) -> None:
+        """Look after the fleet until cancelled."""
+        while True:
+            self.look()
+            await asyncio.sleep(_LOOK_S)
+
+    def look(self) -> None:
+        """Note and restart what has ended by itself."""
+        fleet = self.site.fleet
+        for name, status in fleet.ended().items():
+            lines = fleet.log(name).strip().splitlines()
+            self.ended.append(
+                f"{time.strftime('%H:%M:%S')} {name} ended with {status}: {' | '.join(lines[-2:])[-900:]}"
+            )
+            fleet.bring_up(name)
+
+
+async def unready(site: Site) -> dict[str, str]:
+    """What processes that are not ready say, by name."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        found = await asyncio.gather(*(_state(session, url) for url in site.health_urls.values()))
+    return {name: text for name, text in zip(site.health_urls, found, strict=True) if text is not None}
+
+
+async def _state(session: aiohttp.ClientSession, url: str) -> str | None:
+    try:
+        async with session.get(url) as response:
+            return None if response.status == 200 else (await response.text())[:600]
+    except (aiohttp.ClientError, TimeoutError) as error:
+        return repr(error)

@@ -1,0 +1,166 @@
+"""Everything the pipeline needs, as real servers, and the processes of the pipeline on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from infra.auth.tokens import DeviceTokens
+from infra.database.pool import Database
+from infra.deploy.ports import free_ports
+from infra.deploy.s3 import S3Server
+from infra.settings import DatabaseSettings
+from schemas import topics
+from schemas.topics import default_path
+from tests.campaign.brokers import BrokerName, CampaignBroker
+from tests.campaign.control import VARIABLE, Control, build_disturb
+from tests.campaign.database import CampaignDatabase
+from tests.campaign.disk import SmallDisk, mounted
+from tests.faults.fleet import Fleet
+from tests.support_graphs import GraphSpec, write_model
+
+FIRST_PARTITIONS = 4
+GROUPS = {"detector": topics.FRAME_TOPICS, "sink.postgres": (topics.DETECTIONS,)}
+"""The consumer groups that commit, and what they read."""
+_SERVICES: dict[str, tuple[str, ...]] = {
+    "gateway": ("gateway",),
+    "detector": ("detector",),
+    "postgres": ("sink", "postgres"),
+    "sse": ("sink", "sse"),
+}
+_NAMED = ("detector", "postgres")
+"""Services that are given a stable name, for a quick restart."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many of each process, and of what uses them."""
+
+    gateway: int = 2
+    detector: int = 3
+    postgres: int = 2
+    sse: int = 2
+    devices: int = 6
+    clients: int = 3
+    interval_s: float = 1.0
+    """Between two frames of one device."""
+
+
+@dataclass
+class Site:
+    """The parts of one campaign."""
+
+    folder: Path
+    size: Size
+    broker: CampaignBroker
+    database: CampaignDatabase
+    disk: SmallDisk | None
+    fleet: Fleet
+    controls: dict[str, Control] = field(default_factory=dict)
+    """By the name of the process; empty where processes cannot be disturbed (no compiler)."""
+    gateway_urls: list[str] = field(default_factory=list)
+    sse_urls: list[str] = field(default_factory=list)
+    health_urls: dict[str, str] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def logs(self) -> Path:
+        """Where every process writes its log."""
+        return self.folder / "logs"
+
+    def write_topics(self, partitions: int, grown_from: int | None = None) -> None:
+        """Declare the topics of devices with ``partitions``."""
+        declared = yaml.safe_load(default_path().read_text())
+        declared["groups"]["device"] |= {"partitions": partitions}
+        if grown_from is not None:
+            declared["groups"]["device"] |= {"grown_from": grown_from}
+        self.broker.topics_file.write_text(yaml.safe_dump(declared))
+
+    def prepare(self) -> None:
+        """Choose ports and settings of every process."""
+        library = build_disturb(self.folder)
+        for service, arguments in _SERVICES.items():
+            for number in range(1, getattr(self.size, service) + 1):
+                self._prepare_one(f"{service}-{number}", service, arguments, library)
+
+    def _prepare_one(self, name: str, service: str, arguments: tuple[str, ...], library: Path | None) -> None:
+        port, health_port = free_ports(2)
+        environment = {
+            "WINDHOVER_TELEMETRY__HEALTH_PORT": str(health_port),
+            "WINDHOVER_GATEWAY__PORT": str(port),
+            "WINDHOVER_SSE__PORT": str(port),
+        }
+        control = Control(self.folder / "control" / name)
+        environment[VARIABLE] = str(control.path)
+        if library is not None:
+            environment["LD_PRELOAD"] = str(library)
+            self.controls[name] = control
+        self.health_urls[name] = f"http://127.0.0.1:{health_port}/health/ready"
+        if service == "gateway":
+            self.gateway_urls.append(f"http://127.0.0.1:{port}/api/v1/frames")
+        if service == "sse":
+            self.sse_urls.append(f"http://127.0.0.1:{port}/api/v1/detections/stream")
+        more = ("--instance-id", name) if service in _NAMED else ()
+        self.fleet.add(name, *arguments, *more, environment=environment)
+
+    async def register_devices(self) -> None:
+        """Add the devices; their tokens are kept."""
+        settings = DatabaseSettings.model_validate({"url": self.database.owner_dsn})
+        database = Database.open(settings, self.folder)
+        tokens = DeviceTokens(database)
+        for number in range(1, self.size.devices + 1):
+            self.tokens[f"drone-{number}"] = await tokens.add(f"drone-{number}")
+        await database.close()
+
+
+@asynccontextmanager
+async def opened_site(folder: Path, broker_name: BrokerName, size: Size, store: str = "folder") -> AsyncIterator[Site]:
+    """A site whose servers run and whose processes do not yet."""
+    for name in ("logs", "control"):
+        (folder / name).mkdir()
+    async with AsyncExitStack() as stack:
+        data = folder / "data"
+        disk = stack.enter_context(mounted(data))
+        broker = CampaignBroker.of(broker_name, folder, data, folder / "topics.yaml")
+        database = CampaignDatabase(folder / "database")
+        fleet = Fleet({}, folder / "logs", "tests.campaign.launcher")
+        site = Site(folder, size, broker, database, disk, fleet)
+        site.write_topics(FIRST_PARTITIONS)
+        await asyncio.to_thread(stack.enter_context, broker.running())
+        stack.push_async_callback(database.stop)
+        await database.start()
+        s3 = stack.enter_context(S3Server(folder / "s3") if store == "s3" else nullcontext(None))
+        fleet.environment |= _environment(site, s3)
+        stack.callback(fleet.stop)
+        site.prepare()
+        await site.register_devices()
+        async with broker.admin() as admin:
+            await admin.apply(broker.topics().values())
+        yield site
+
+
+def _environment(site: Site, s3: S3Server | None) -> dict[str, str]:
+    """The settings that all processes share, as an operator would give them."""
+    card = write_model(site.folder / "model", GraphSpec(width=256, height=256))
+    settings = {
+        "DATA_DIR": str(site.broker.data),
+        "TOPICS_FILE": str(site.broker.topics_file),
+        "DATABASE__URL_FILE": str(site.database.url_file),
+        "DETECTOR__MODEL": str(card),
+        "DETECTOR__ENGINE": "onnxruntime",
+        "DETECTOR__THREADS": "1",
+        "DETECTOR__MEASURE_S": "0",
+        "RETRY__MAX_DELAY_S": "1",
+        "SSE__HEARTBEAT_S": "3",
+        "DATABASE__COMMAND_TIMEOUT_S": "10",
+        "TELEMETRY__DRAIN_TIMEOUT_S": "15",
+    }
+    if s3 is not None:
+        settings |= {"FRAMES__KIND": "s3", "FRAMES__ENDPOINT_URL": s3.endpoint_url, "FRAMES__BUCKET": s3.bucket}
+        settings |= {"FRAMES__ACCESS_KEY": s3.access_key, "FRAMES__SECRET_KEY": s3.secret_key}
+    return {**{f"WINDHOVER_{name}": value for name, value in settings.items()}, **site.broker.environment()}

@@ -1,0 +1,111 @@
+"""The campaign itself works: a few faults on the embedded broker, and every frame is accounted for."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.campaign.faults.inside import kinds as inside_kinds
+from tests.campaign.faults.kind import EVERYTHING, Kind, whole
+from tests.campaign.reconcile import Account, Frames, compare, order
+from tests.campaign.report import Report
+from tests.campaign.run import Order, run
+from tests.campaign.schedule import Storm, plan
+from tests.campaign.site import Size
+
+_SMALL = Size(gateway=1, detector=2, postgres=1, sse=1, devices=3, clients=2, interval_s=0.4)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Outside pytest's own folder: that one is closed to the account PostgreSQL runs as when the tests run as root."""
+    with tempfile.TemporaryDirectory(prefix="windhover-campaign-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.integration
+@pytest.mark.faults
+async def test_small_campaign_accounts_for_every_frame(folder: Path) -> None:
+    report = await run(Order(8, "embedded", 3, size=_SMALL, without=("partitions_doubled",), interval_s=0.5), folder)
+    assert report.problems == {}
+    assert sum(report.faults.values()) == 8
+    assert report.account.accepted > 8
+    assert report.figures()["lost"] == 0
+
+
+class Silent:
+    """A fault that does nothing but note what happens."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name = name
+        self._log = log
+
+    async def strike(self) -> None:
+        self._log.append(f"{self.name} strikes")
+
+    async def heal(self) -> None:
+        self._log.append(f"{self.name} heals")
+
+
+def kinds(log: list[str]) -> list[Kind]:
+    return [
+        Kind("short", ("a", "b"), (0.0, 0.01), lambda target, rng: Silent(f"short {target}", log)),
+        Kind("long", ("a", "b"), (0.02, 0.05), lambda target, rng: Silent(f"long {target}", log)),
+        Kind("alone", ("all",), (0.0, 0.0), lambda t, r: Silent("alone", log), 0.3, whole(EVERYTHING), at_most=2),
+    ]
+
+
+def drawn(seed: int) -> list[tuple[float, str, str]]:
+    return [(one.at_s, one.kind.name, one.target) for one in plan(kinds([]), 50, 0.01, seed)]
+
+
+def test_seed_repeats_the_faults() -> None:
+    assert drawn(7) == drawn(7)
+    assert drawn(7) != drawn(8)
+    assert sum(name == "alone" for _, name, _ in drawn(7)) == 2
+
+
+async def test_faults_of_one_target_never_overlap_and_a_lonely_one_waits_for_all() -> None:
+    log: list[str] = []
+    storm = Storm(plan(kinds(log), 60, 0.002, 1))
+    await storm.rage()
+    assert storm.done.total() == 60
+    assert storm.errors == []
+    under_way: dict[str, str] = {}
+    for line in log:
+        *name, what = line.split()
+        target = name[-1]
+        if what == "strikes":
+            assert target not in under_way
+            assert not (under_way if target == "alone" else {"alone"} & set(under_way)), line
+            under_way[target] = line
+        else:
+            del under_way[target]
+    assert under_way == {}
+
+
+def test_frames_that_are_missing_doubled_or_late_are_named() -> None:
+    first, second, third, stranger = (uuid4() for _ in range(4))
+    account, frames = Account(), Frames({"drone": [first, second, third]})
+    found: list[tuple[str, UUID]] = [("drone", second), ("drone", first), ("drone", first), ("drone", stranger)]
+    compare(account, frames, "topic", [frame for _, frame in found])
+    order(account, frames, "topic", found)
+    assert dict(account.lost) == {f"drone #2 {third}": ["topic"]}
+    assert dict(account.doubled) == {f"drone #0 {first}": ["topic (2 times)"]}
+    assert dict(account.out_of_order) == {f"drone #0 {first}": ["topic"]}
+    assert account.strangers == [f"topic: {stranger}"]
+    assert set(Report("embedded", 1, Path("logs"), account=account).problems) == {
+        "lost",
+        "doubled",
+        "out of order",
+        "never accepted",
+    }
+
+
+def test_processes_that_cannot_be_disturbed_have_no_such_kinds() -> None:
+    assert [kind for kind in inside_kinds({}) if kind.targets] == []
