@@ -92,8 +92,11 @@ class Committer:
 
     async def commit_losses(self, in_hand: Sequence[InRecord]) -> None:
         """Tell and commit what retention took, except where a record in hand comes first: ``commit`` does it then."""
+        losses = self.consumer.losses()
+        if not losses:
+            return
         first = {record.source: record.offset for record in reversed(in_hand)}
-        for loss in self.consumer.losses():
+        for loss in losses:
             waits_for_records = first.get(loss.source, loss.end) < loss.first
             if loss.source not in self._held and not waits_for_records:
                 await self._commit_with_letters(_Part(loss.source, Progress(loss.end, loss.epoch), losses=(loss,)))

@@ -24,7 +24,6 @@ from infra.settings import RetrySettings, SinkSettings
 from infra.telemetry import metrics
 from infra.telemetry.logs import bind
 from infra.telemetry.tracing import batch_span
-from infra.verdicts import Trouble
 from infra.writing import Item, Writer
 from schemas.cloudevents import decode
 from schemas.errors import EventError, EventVersionError
@@ -122,7 +121,7 @@ class _Loop(Generic[EventT]):
         self._group = work.group
         self._committer = committer
         self._redrive_topic = redrive_topic
-        self._writer = Writer(sink, work, sinks.batch_records, self._owns, self._poll_on)
+        self._writer = Writer(sink, work, sinks.batch_records, consumer.assignment, self._poll_on)
         self._record_bytes = _FIRST_GUESS_BYTES
         # Partitions with an event too new for this program, and in which epoch that was met.
         self._too_new: dict[TopicPartition, int] = {}
@@ -183,7 +182,9 @@ class _Loop(Generic[EventT]):
             with batch_span(records, group=self._group):
                 await self._writer.settle(items)
             metrics.PROCESS_DURATION.labels(self._group).observe(time.perf_counter() - started)
-            await self._committer.commit([item for item in items if self._owns(item.record)])
+            owned = self._consumer.assignment()
+            mine = [item for item in items if owned.get(item.record.source) == item.record.epoch]
+            await self._committer.commit(mine)
         finally:
             self._in_flight.set(0)
 
@@ -197,12 +198,11 @@ class _Loop(Generic[EventT]):
             if redriven and redriven_for(record.headers) != self._group:
                 items.append(Item(record, skipped=True))
                 continue
-            trouble = Trouble(counts=not redriven)
             try:
                 event = decode(record.headers, record.value, self._sink.event)
-                items.append(Item(record, event=event, trouble=trouble))
+                items.append(Item(record, event=event, redriven=redriven))
             except EventError as error:
-                items.append(Item(record, fault=error, trouble=trouble))
+                items.append(Item(record, fault=error, redriven=redriven))
             except EventVersionError as error:
                 self._hold_too_new(record, error)
         return items
@@ -220,9 +220,6 @@ class _Loop(Generic[EventT]):
             if owned.get(source) != epoch:
                 del self._too_new[source]
                 self._work.health.goes_on(_too_new_in(source))
-
-    def _owns(self, record: InRecord) -> bool:
-        return self._consumer.assignment().get(record.source) == record.epoch
 
 
 def _too_new_in(source: TopicPartition) -> str:

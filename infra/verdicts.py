@@ -70,18 +70,18 @@ class Verdicts:
         self._seconds: deque[_Second] = deque()
         self._open = False
 
-    def passed(self, trouble: Trouble | None = None) -> None:
-        """Count a record that was handled; call it for every one, with its ``trouble`` if it failed before.
+    def passed(self, trouble: Trouble | None = None, *, records: int = 1) -> None:
+        """Count ``records`` that were handled; call it for every one that failed before with its ``trouble``.
 
         When a held record passes, its cause is mended: the breaker closes, and the dead letters before it are
         forgotten.
         """
-        self._passes += 1
+        self._passes += records
         if trouble is not None and trouble.held:
             trouble.held = False
             self._open = False
             self._seconds.clear()
-        self._now().passed += 1
+        self._now().passed += records
 
     def other_passed(self) -> None:
         """Note that something else passed than a record: a known good one, which is no share of the records."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from infra.broker.port import InRecord
+from infra.broker.port import InRecord, TopicPartition
 from infra.committing import Outcome, place_of
 from infra.errors import PartitionLostError, TooSlowError
 from infra.failure import Backoff, StoppedError, Work, error_code, error_text
@@ -35,7 +35,9 @@ class Item(Outcome, Generic[EventT]):
 
     event: EventT | None = None
     fault: EventError | None = None
-    trouble: Trouble = field(default_factory=Trouble)
+    trouble: Trouble | None = None
+    """Known from its first failure on"""
+    redriven: bool = False
     done: bool = False
 
 
@@ -81,7 +83,7 @@ class _TooManyError(Exception):
 class Writer(Generic[EventT]):
     """Writes the batches of one consumer, one after the other.
 
-    ``owns`` tells whether a record's partition is still this consumer's; ``more`` polls on without waiting, for
+    ``assignment`` tells which partitions are this consumer's, with their epochs; ``more`` polls on without waiting, for
     neighbours of a record that fails.
     """
 
@@ -90,12 +92,12 @@ class Writer(Generic[EventT]):
         target: Target[EventT],
         work: Work,
         batch_records: int,
-        owns: Callable[[InRecord], bool],
+        assignment: Callable[[], Mapping[TopicPartition, int]],
         more: Callable[[], Awaitable[list[Item[EventT]]]],
     ) -> None:
         self._target = target
         self._work = work
-        self._owns = owns
+        self._assignment = assignment
         self._more = more
         self._most_more = batch_records
         self._verdicts = Verdicts(work.policy)
@@ -119,11 +121,18 @@ class Writer(Generic[EventT]):
                 await self._write_alone(item, item.fault)
 
     def _pending(self, items: Sequence[Item[EventT]] | None = None) -> list[Item[EventT]]:
+        owned = self._assignment()
         return [
             item
             for item in (self._batch if items is None else items)
-            if item.event is not None and not item.done and item.error is None and self._owns(item.record)
+            if item.event is not None
+            and not item.done
+            and item.error is None
+            and owned.get(item.record.source) == item.record.epoch
         ]
+
+    def _owns(self, record: InRecord) -> bool:
+        return self._assignment().get(record.source) == record.epoch
 
     async def _write(self, items: list[Item[EventT]]) -> None:
         """Write ``items`` in order, in parts where they take too long or one of them fails."""
@@ -167,7 +176,11 @@ class Writer(Generic[EventT]):
         self._work.health.note("batch size", self.size.note)
         for item in items:
             item.done = True
-            self._verdicts.passed(item.trouble)
+            if item.trouble is not None:
+                self._verdicts.passed(item.trouble)
+        well = sum(item.trouble is None for item in items)
+        if well:
+            self._verdicts.passed(records=well)
 
     def _tell_size(self, error: TooSlowError) -> None:
         metrics.RETRIES.labels(self._work.group, error.code).inc()
@@ -194,6 +207,8 @@ class Writer(Generic[EventT]):
 
     def _is_dead(self, item: Item[EventT], error: Exception) -> bool:
         metrics.RECORDS_FAILED.labels(self._work.group, item.record.topic, error_code(error)).inc()
+        if item.trouble is None:
+            item.trouble = Trouble(counts=not item.redriven)
         dead = self._verdicts.failed(item.trouble, error) is Verdict.DEAD
         item.attempts = item.trouble.attempts
         if dead:
@@ -201,7 +216,7 @@ class Writer(Generic[EventT]):
         return dead
 
     def _tell_trouble(self, item: Item[EventT], error: Exception, what: str) -> None:
-        held = item.trouble.held
+        held = item.trouble is not None and item.trouble.held
         text = self._verdicts.why_held(error) if held else error_text(error)
         if held:
             self._work.health.waits(what, text)
@@ -238,7 +253,7 @@ class Writer(Generic[EventT]):
         One of another device is taken if there is any, so that the order of each device is kept. Otherwise it is the
         next of the same device: should ``item`` pass after all a moment later, these two are out of order.
         """
-        if fails_by_type(error) or item.trouble.attempts < self._work.policy.record_attempts - 1:
+        if fails_by_type(error) or item.attempts < self._work.policy.record_attempts - 1:
             return False
         neighbour = self._neighbour_of(item)
         if neighbour is None and self._room_for_more > 0:
@@ -262,5 +277,6 @@ class Writer(Generic[EventT]):
                 continue
             behind = _BEHIND if other.record.key in devices else 0
             devices.add(other.record.key)
-            ranked.append((other.trouble.attempts + behind, place, other))
+            failures = 0 if other.trouble is None else other.trouble.attempts
+            ranked.append((failures + behind, place, other))
         return min(ranked, key=lambda entry: entry[:2])[2] if ranked else None

@@ -11,6 +11,8 @@ from infra.errors import SettingsError
 from infra.settings import (
     Settings,
     load_settings,
+    read_secret,
+    secret_file,
     secrets_of,
     settings_markdown,
     settings_reference,
@@ -172,6 +174,18 @@ def test_secret_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.database.url == SecretStr("postgresql://someone:p%40ss-hush@db/x")
     assert "hush" not in repr(settings)
     assert {"p%40ss-hush", "p@ss-hush"} < secrets_of(settings)
+
+
+def test_a_secret_in_a_file_can_be_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "url"
+    path.write_text("postgresql://user:one@host/db\n")
+    assert secret_file("database.url") is None
+    monkeypatch.setenv("WINDHOVER_DATABASE__URL_FILE", str(path))
+    assert secret_file("database.url") == path
+    path.write_text("postgresql://user:two@host/db\n")
+    assert read_secret(path) == "postgresql://user:two@host/db"
+    path.unlink()
+    assert read_secret(path) is None
 
 
 def test_secret_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
