@@ -90,6 +90,12 @@ class PartitionLostError(WindhoverError):
     code = "PARTITION_LOST"
 
 
+class GroupError(WindhoverError):
+    """A consumer group cannot be forgotten: it has members, or there is none of that name."""
+
+    code = "GROUP_IN_USE"
+
+
 class SettingsError(WindhoverError):
     """A setting is missing or wrong; the text names it, the value received, and what it takes."""
 

@@ -211,6 +211,23 @@ class TopicDifference:
     advice: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """A consumer group as it is now.
+
+    ``members``: how many processes are in it. ``lag``: records not committed, of all topics it has committed on.
+    ``seen_ms``: when it last gave a sign of life (None: not known). ``oldest_unread_ms``: the time of the oldest record
+    it has not committed (None: it has read everything).
+    """
+
+    name: str
+    members: int
+    topics: tuple[str, ...]
+    lag: int
+    seen_ms: int | None
+    oldest_unread_ms: int | None
+
+
 class Admin(Protocol):
     """Looks after topics and tells about groups."""
 
@@ -229,6 +246,13 @@ class Admin(Protocol):
     async def group_lag(self, group: str, topics: Collection[str]) -> Mapping[TopicPartition, int]:
         """Records the group has not committed yet, per partition (all of them where it never committed)."""
         ...
+
+    async def groups(self) -> Sequence[GroupState]:
+        """All consumer groups that have committed or have members, by name."""
+        ...
+
+    async def forget_group(self, name: str) -> None:
+        """Delete the group and what it has committed. Raises GroupError while it has members."""
 
     async def close(self) -> None:
         """Let go of all resources; may be called twice."""

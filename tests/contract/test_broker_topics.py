@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from infra.broker.port import TopicPartition
-from infra.errors import TopicMismatchError
+from infra.errors import GroupError, TopicMismatchError
 
 if TYPE_CHECKING:
     from tests.contract.conftest import BrokerWorld
@@ -74,3 +75,48 @@ async def test_lag_counts_what_is_not_committed(world: BrokerWorld) -> None:
     await consumer.commit(world.progress(records[6]))
     assert dict(await consumer.lag()) == {source: 3}
     assert dict(await admin.group_lag(member.group, [topic.name])) == {source: 3}
+
+
+async def test_when_anything_is_refused_nothing_is_changed(world: BrokerWorld) -> None:
+    topic, other, absent = world.topic(partitions=2), world.topic("other", retention_s=3600), world.topic("absent")
+    broker = await world.open(topic, other)
+    admin = await broker.admin()
+    refused = topic.model_copy(update={"partitions": 3, "max_message_bytes": 5_000})
+    altered = other.model_copy(update={"retention_s": 7200})
+
+    with pytest.raises(TopicMismatchError, match="nothing was changed"):
+        await admin.apply([absent, altered, refused])
+    assert await admin.check([topic, other]) == []
+    assert [found.what for found in await admin.check([absent])] == ["topic"]
+
+
+async def test_groups_are_told_with_what_they_have_not_read(world: BrokerWorld) -> None:
+    topic, other = world.topic(partitions=2), world.topic("other", partitions=1)
+    broker = await world.open(topic, other)
+    await world.publish(broker, topic, *(("key", b"%d" % number) for number in range(10)))
+    admin = await broker.admin()
+    member = world.member(topic)
+    before_ms = time.time_ns() // 1_000_000
+    consumer = await world.join(broker, member)
+    records = await world.take(consumer, 10)
+    await consumer.commit(world.progress(records[3]))
+
+    (group,) = [one for one in await admin.groups() if one.name == member.group]
+    assert (group.members, group.topics, group.lag) == (1, (topic.name,), 6)
+    assert group.oldest_unread_ms == records[4].timestamp_ms
+    assert group.seen_ms is not None
+    assert group.seen_ms >= before_ms - 1_000
+    with pytest.raises(GroupError, match="has members"):
+        await admin.forget_group(member.group)
+
+    await consumer.commit(world.progress(records[9]))
+    (group,) = [one for one in await admin.groups() if one.name == member.group]
+    assert (group.lag, group.oldest_unread_ms) == (0, None)
+    await consumer.close()
+    await admin.forget_group(member.group)
+    assert member.group not in [one.name for one in await admin.groups()]
+    with pytest.raises(GroupError, match="no group"):
+        await admin.forget_group(member.group)
+    # It begins at the start, as any new group.
+    again = await world.join(broker, member)
+    assert [record.value for record in await world.take(again, 10)] == [record.value for record in records]

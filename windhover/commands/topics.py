@@ -1,19 +1,28 @@
-"""`windhover topics apply | check`: brings a broker's topics in line with topics.yaml."""
+"""`windhover topics apply | check | groups | forget-group`: the broker's topics, and the groups that read them."""
 
 from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from infra.broker.port import TopicDifference
+from infra.broker.port import GroupState, TopicDifference
 from windhover.commands.context import JsonOption, context_of, print_json, run_async
+
+if TYPE_CHECKING:
+    from infra.broker.port import Admin
+    from infra.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Bring the broker's topics in line with topics.yaml, or compare.")
 
 
 @app.command()
 def apply(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Create and alter topics as declared; what would lose data is refused and told."""
+    """Create, alter and grow topics as declared; changes nothing when anything would lose data or order."""
     _show(context, run_async(_differences(context, mend=True)), as_json, "mended")
 
 
@@ -25,23 +34,68 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
     raise typer.Exit(1 if found else 0)
 
 
+@app.command()
+def groups(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the consumer groups: how far each is behind, and whether anybody is there."""
+
+    async def work() -> list[GroupState]:
+        async with _admin(context_of(context).settings()) as admin:
+            return list(await admin.groups())
+
+    found = run_async(work())
+    if as_json:
+        print_json([_group_json(group) for group in found])
+        return
+    table = Table("group", "members", "not read", "oldest not read", "last sign of life", "topics")
+    for group in found:
+        times = (_time(group.oldest_unread_ms) or "", _time(group.seen_ms) or "unknown")
+        table.add_row(group.name, str(group.members), str(group.lag), *times, ", ".join(group.topics))
+    context_of(context).out.print(table)
+
+
+@app.command()
+def forget_group(
+    context: typer.Context, name: Annotated[str, typer.Argument(help="The group, from `windhover topics groups`.")]
+) -> None:
+    """Delete a group that will not come back, and what it has committed; refused while it has members."""
+
+    async def work() -> None:
+        async with _admin(context_of(context).settings()) as admin:
+            await admin.forget_group(name)
+
+    run_async(work())
+    context_of(context).notes.print(f"group {name} is forgotten; under this name a new one begins at the start")
+
+
 async def _differences(context: typer.Context, *, mend: bool) -> list[TopicDifference]:
     from schemas.topics import load_topics
-    from windhover.composition import opened_broker
 
     settings = context_of(context).settings()
     specs = load_topics(settings.topics_file)
+    async with _admin(settings) as admin:
+        return await (admin.apply(specs.values()) if mend else admin.check(specs.values()))
+
+
+@asynccontextmanager
+async def _admin(settings: Settings) -> AsyncIterator[Admin]:
+    from windhover.composition import opened_broker
+
     async with opened_broker(settings) as broker:
         admin = await broker.admin()
         try:
-            return await (admin.apply(specs.values()) if mend else admin.check(specs.values()))
+            yield admin
         finally:
             await admin.close()
 
 
 def _show(context: typer.Context, found: list[TopicDifference], as_json: bool, word: str) -> None:
     if as_json:
-        print_json([{"topic": d.topic, "what": d.what, "declared": d.declared, "found": d.found} for d in found])
+        print_json(
+            [
+                {"topic": d.topic, "what": d.what, "declared": d.declared, "found": d.found, "advice": d.advice}
+                for d in found
+            ]
+        )
     elif not found:
         context_of(context).out.print("all topics are as declared")
     else:
@@ -49,3 +103,21 @@ def _show(context: typer.Context, found: list[TopicDifference], as_json: bool, w
         for each in found:
             table.add_row(each.topic, each.what, each.declared, each.found)
         context_of(context).out.print(table)
+        for each in found:
+            if each.advice is not None:
+                context_of(context).notes.print(f"{each.what}: {each.advice}")
+
+
+def _group_json(group: GroupState) -> dict[str, object]:
+    return {
+        "name": group.name,
+        "members": group.members,
+        "lag": group.lag,
+        "oldest_unread": _time(group.oldest_unread_ms),
+        "seen": _time(group.seen_ms),
+        "topics": list(group.topics),
+    }
+
+
+def _time(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from infra.broker.embedded import catalog
-from infra.broker.embedded.admin import EmbeddedAdmin
+from infra.broker import growth
+from infra.broker.embedded import catalog, log
+from infra.broker.embedded.admin import WHERE, EmbeddedAdmin
 from infra.broker.embedded.consumer import EmbeddedConsumer
 from infra.broker.embedded.log import Transaction
 from infra.broker.embedded.publisher import EmbeddedPublisher
@@ -71,9 +72,9 @@ class EmbeddedBroker(Broker):
     async def _in_line(self) -> Store:
         store = await self._open()
         if self._amiss:
-            # Somebody may have mended it since.
+            # Somebody may have mended it since, or read topics empty that are to grow.
             self._amiss = await store.writer.run(self._mend)
-        catalog.refuse(self._amiss)
+        growth.refuse(self._amiss, WHERE)
         return store
 
     async def _open(self) -> Store:
@@ -89,5 +90,6 @@ class EmbeddedBroker(Broker):
             return self._store
 
     def _mend(self, transaction: Transaction) -> list[TopicDifference]:
-        found = catalog.mend(transaction.connection, self._topics.values())
-        return [difference for difference in found if not difference.fixable]
+        found = log.mend(transaction, self._topics.values())
+        # Nothing is changed when anything is refused.
+        return found if any(not difference.fixable for difference in found) else []

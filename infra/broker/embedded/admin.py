@@ -1,15 +1,19 @@
-"""The embedded broker's admin: topics and lag."""
+"""The embedded broker's admin: topics, lag, and groups."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
-from infra.broker.embedded import catalog, log
+from infra.broker import growth
+from infra.broker.embedded import catalog, known_groups, log
 from infra.broker.embedded.log import Transaction
 from infra.broker.embedded.store import Store
-from infra.broker.port import TopicDifference, TopicPartition
+from infra.broker.port import GroupState, TopicDifference, TopicPartition
 from schemas.topics import TopicSpec
+
+WHERE = "the embedded broker"
+"""Its name in messages."""
 
 
 class EmbeddedAdmin:
@@ -20,21 +24,29 @@ class EmbeddedAdmin:
 
     async def check(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
         """See the port. Replication is not compared: one file has one copy."""
-        return catalog.compare(await self._store.read(catalog.load), specs)
+        return await self._store.read(partial(catalog.compare, specs=specs))
 
     async def apply(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
-        """See the port; what can be mended is mended also when it raises for the rest."""
+        """See the port."""
 
         def mend(transaction: Transaction) -> list[TopicDifference]:
-            return catalog.mend(transaction.connection, specs)
+            return log.mend(transaction, specs)
 
         differences = await self._store.writer.run(mend)
-        catalog.refuse([found for found in differences if not found.fixable])
+        growth.refuse(differences, WHERE)
         return differences
 
     async def group_lag(self, group: str, topics: Collection[str]) -> Mapping[TopicPartition, int]:
         """See the port. Raises TopicMismatchError for an unknown topic."""
         return await self._store.read(partial(log.lag, group=group, topics=topics))
+
+    async def groups(self) -> Sequence[GroupState]:
+        """See the port."""
+        return await self._store.read(known_groups.states)
+
+    async def forget_group(self, name: str) -> None:
+        """See the port. Members whose session is over do not count."""
+        await self._store.writer.run(partial(known_groups.forget, name=name))
 
     async def close(self) -> None:
         """See the port; an admin holds nothing of its own."""

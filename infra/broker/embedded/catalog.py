@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from infra.broker import growth
 from infra.broker.partitioning import check_count
 from infra.broker.port import TopicDifference, TopicState
 from infra.errors import TopicMismatchError
@@ -57,18 +58,17 @@ def state(connection: sqlite3.Connection, name: str, declared: Mapping[str, Topi
     return TopicState(len(slots), f"{file & 0xFFFFFFFF:08x}-{slots[0]:x}")
 
 
-def compare(topics: Mapping[str, Topic], specs: Collection[TopicSpec]) -> list[TopicDifference]:
-    """What of ``topics`` differs from ``specs``. Replication has no meaning in one file and is left out."""
-    differences = []
+def compare(connection: sqlite3.Connection, specs: Collection[TopicSpec]) -> list[TopicDifference]:
+    """What of the file's topics differs from ``specs``. Replication has no meaning in one file and is left out."""
+    topics = load(connection)
+    counts = {name: len(topic.slots) for name, topic in topics.items()}
+    lags = {spec.name: _lags(connection, topics[spec.name]) for spec in growth.to_grow(specs, counts)}
+    differences = growth.count_differences(specs, counts, lags)
     for spec in specs:
         topic = topics.get(spec.name)
         if topic is None:
             differences.append(TopicDifference(spec.name, "topic", "present", "absent", fixable=True))
             continue
-        if len(topic.slots) != spec.partitions:
-            # Another count moves keys to other partitions, and with it breaks their order.
-            found = str(len(topic.slots))
-            differences.append(TopicDifference(spec.name, "partitions", str(spec.partitions), found, fixable=False))
         for what in _SETTINGS:
             declared, present = str(getattr(spec, what)), str(getattr(topic, what))
             if declared != present:
@@ -76,33 +76,47 @@ def compare(topics: Mapping[str, Topic], specs: Collection[TopicSpec]) -> list[T
     return differences
 
 
+def _lags(connection: sqlite3.Connection, topic: Topic) -> dict[str, int]:
+    """The groups that have not read all of ``topic``, and how many records."""
+    rows = connection.execute(
+        "SELECT group_name, sum(p.next_offset - max(first_offset, coalesce(c.next_offset, 0))) FROM cursors c "
+        "JOIN partitions p USING (slot) WHERE topic = ? GROUP BY group_name",
+        (topic.name,),
+    )
+    return {group: lag for group, lag in rows if lag > 0}
+
+
 def mend(connection: sqlite3.Connection, specs: Collection[TopicSpec]) -> list[TopicDifference]:
-    """Create and alter topics; all differences there were. Must run in a write transaction."""
-    differences = compare(load(connection), specs)
+    """Create, alter and grow topics; all differences there were. Must run in a write transaction.
+
+    Nothing is changed when any of them cannot be mended; see :func:`infra.broker.growth.refuse`.
+    """
+    differences = compare(connection, specs)
+    if not all(found.fixable for found in differences):
+        return differences
     absent = {found.topic for found in differences if found.what == "topic"}
-    altered = {found.topic for found in differences if found.fixable} - absent
+    growing = {found.topic for found in differences if found.what == "partitions"}
+    altered = {found.topic for found in differences} - absent
     for spec in specs:
         if spec.name in absent:
             connection.execute(
                 "INSERT INTO topics VALUES (?, ?, ?, ?, ?)",
                 (spec.name, spec.partitions, spec.retention_s, spec.max_message_bytes, spec.cleanup),
             )
-            connection.executemany(
-                "INSERT INTO partitions (topic, partition) VALUES (?, ?)",
-                [(spec.name, partition) for partition in range(spec.partitions)],
-            )
+            _add_partitions(connection, spec, 0)
         elif spec.name in altered:
             connection.execute(
-                "UPDATE topics SET retention_s = ?, max_message_bytes = ?, cleanup = ? WHERE name = ?",
-                (spec.retention_s, spec.max_message_bytes, spec.cleanup, spec.name),
+                "UPDATE topics SET partitions = ?, retention_s = ?, max_message_bytes = ?, cleanup = ? WHERE name = ?",
+                (spec.partitions, spec.retention_s, spec.max_message_bytes, spec.cleanup, spec.name),
             )
+        if spec.name in growing:
+            _add_partitions(connection, spec, spec.grown_from or 0)
+    if growing:
+        # Each member looks at its topics again; one that was told of another count waits from now on.
+        connection.execute("UPDATE groups SET generation = generation + 1")
     return differences
 
 
-def refuse(differences: Collection[TopicDifference]) -> None:
-    """Raise TopicMismatchError when there is any difference, naming each."""
-    if differences:
-        told = "; ".join(f"{one.topic}: {one.what} {one.declared} declared, {one.found} found" for one in differences)
-        raise TopicMismatchError(
-            f"the embedded broker cannot be brought in line: {told}; declare what is there, or use another data_dir"
-        )
+def _add_partitions(connection: sqlite3.Connection, spec: TopicSpec, first: int) -> None:
+    new = [(spec.name, partition) for partition in range(first, spec.partitions)]
+    connection.executemany("INSERT INTO partitions (topic, partition) VALUES (?, ?)", new)

@@ -14,6 +14,7 @@ from itertools import chain
 
 import orjson
 
+from infra.broker.embedded.known_groups import saw
 from infra.broker.embedded.log import Transaction, append
 from infra.broker.port import GroupSpec, OutRecord, Progress, TopicPartition
 from infra.errors import PartitionLostError, SettingsError
@@ -65,6 +66,7 @@ def join(transaction: Transaction, me: Membership) -> None:
         transaction.topic(name)
     former = _incarnation(connection, me)
     connection.execute("INSERT INTO groups VALUES (?, 0) ON CONFLICT DO NOTHING", (group,))
+    saw(connection, group)
     connection.execute(
         "INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
@@ -114,6 +116,7 @@ def beat(transaction: Transaction, me: Membership) -> None:
     connection.execute(
         "UPDATE members SET beat_ms = ? WHERE group_name = ? AND member = ? AND incarnation = ?", (now_ms, *place)
     )
+    saw(connection, me.spec.group)
     late_ms = now_ms - row[0] - int(_PAUSES_IN_TIME * beat_interval_s(me.spec) * 1000)
     if _expire(connection, me.spec.group, patience_ms=2 * max(0, late_ms)):
         _share_out(transaction, me.spec.group)

@@ -13,7 +13,7 @@ from infra.broker.embedded import catalog
 from infra.broker.embedded.catalog import Topic
 from infra.broker.embedded.sql import OFFSET_BITS, offset_of, row_id
 from infra.broker.partitioning import partition_for
-from infra.broker.port import InRecord, OutRecord, TopicPartition
+from infra.broker.port import InRecord, OutRecord, TopicDifference, TopicPartition
 from infra.broker.sizes import record_bytes
 from infra.errors import RecordTooLargeError
 from schemas.cloudevents import Headers
@@ -75,6 +75,15 @@ class Transaction:
         ends = [(end, slot) for slot, end in self._ends.items()]
         self.connection.executemany("UPDATE partitions SET next_offset = ? WHERE slot = ?", ends)
         self._rows.clear()
+
+
+def mend(transaction: Transaction, specs: Collection[TopicSpec]) -> list[TopicDifference]:
+    """:func:`catalog.mend` among the other work of a transaction."""
+    # What was published in this transaction counts as unread.
+    transaction.flush()
+    differences = catalog.mend(transaction.connection, specs)
+    transaction.forget_topics()
+    return differences
 
 
 def append(transaction: Transaction, records: Sequence[OutRecord]) -> None:

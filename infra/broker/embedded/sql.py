@@ -98,6 +98,12 @@ ADDED = (
         PRIMARY KEY (slot, elapsed_ms)
     ) STRICT, WITHOUT ROWID
     """,
+    """
+    CREATE TABLE IF NOT EXISTS seen ( -- when a group last gave a sign of life
+        group_name TEXT PRIMARY KEY,
+        seen_ms INTEGER NOT NULL -- the machine's clock
+    ) STRICT, WITHOUT ROWID
+    """,
 )
 """Tables that files of earlier releases lack, and that those releases do not miss: no reason for another version."""
 

@@ -1,31 +1,27 @@
-"""The Kafka admin: brings topics in line with their declarations, and tells how far behind a group is."""
+"""The Kafka admin: brings topics in line with their declarations, and tells about groups."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from aiokafka import errors as kafka
-from aiokafka.admin import NewTopic
+from aiokafka.admin import NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.protocol.admin import AlterConfigsRequest
 
+from infra.broker import growth
 from infra.broker.kafka.consumer import group_lag
+from infra.broker.kafka.groups import Groups
 from infra.broker.kafka.link import Link, pauses
+from infra.broker.kafka.offset_retention import check_offset_retention
 from infra.broker.kafka.offsets import Offsets
-from infra.broker.port import TopicDifference, TopicPartition
-from infra.errors import TopicMismatchError
+from infra.broker.kafka.topic_settings import declared_settings, differing_settings
+from infra.broker.port import GroupState, TopicDifference, TopicPartition
 from schemas.topics import TopicSpec
 
 _SET_ON_TOPIC = 1
 """DescribeConfigs' source of a setting that was set on the topic itself."""
-_IN_TOPICS_YAML = {
-    "cleanup.policy": ("cleanup", 0),
-    "retention.ms": ("retention_s", 1000),
-    "max.message.bytes": ("max_message_bytes", 1),
-    "min.insync.replicas": ("min_insync_replicas", 1),
-    "segment.ms": ("segment_s", 1000),
-}
-"""Kafka's settings of a topic by their name in topics.yaml, and how many of Kafka's units make one of ours."""
 _ALREADY_EXISTS = kafka.TopicAlreadyExistsError.errno
 
 
@@ -35,49 +31,33 @@ class KafkaAdmin:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._offsets = Offsets(link)
+        self._groups = Groups(link, self._offsets)
 
     async def connect(self) -> None:
         """Connect now. Raises BrokerUnavailableError or SettingsError."""
         await self._link.ask("connecting an admin", self._offsets.admin)
 
     async def check(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
-        """See the port."""
-        layouts = await self._link.ask("listing topics", self._layouts)
-        present = [spec.name for spec in specs if spec.name in layouts]
-        configs = await self._configs(present)
-        differences = []
-        for spec in specs:
-            if spec.name not in layouts:
-                differences.append(TopicDifference(spec.name, "topic", "present", "absent", fixable=True))
-                continue
-            partitions, replication = layouts[spec.name]
-            # Another partition count moves keys to other partitions, and with it breaks their order.
-            fixed = {
-                "partitions": (spec.partitions, partitions),
-                "replication": (self._replication(spec), replication),
-            }
-            differences += [
-                TopicDifference(spec.name, what, str(declared), str(found), fixable=False)
-                for what, (declared, found) in fixed.items()
-                if declared != found
-            ]
-            differences += self._compare(spec, configs[spec.name][0])
-        return differences
+        """See the port. Reads one setting of the brokers too: how long they keep the offsets of stopped groups."""
+        return await self._compare(specs) + await check_offset_retention(self._link, self._offsets, specs)
 
     async def apply(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
-        """See the port; what can be mended is mended also when it raises for the rest."""
-        differences = await self.check(specs)
+        """See the port. Kafka is asked whether it would accept each change before the first one is made."""
+        differences = await self._compare(specs)
+        growth.refuse(differences, self._link.where)
         absent = {found.topic for found in differences if found.what == "topic"}
-        altered = {found.topic for found in differences if found.fixable} - absent
-        await self._create([spec for spec in specs if spec.name in absent])
-        await self._alter([spec for spec in specs if spec.name in altered])
-        rest = [found for found in differences if not found.fixable]
-        if rest:
-            told = "; ".join(f"{one.topic}: {one.what} {one.declared} declared, {one.found} found" for one in rest)
-            raise TopicMismatchError(
-                f"{self._link.where} cannot be brought in line without losing order or data: {told}; declare what is "
-                "there, or move to new topics"
-            )
+        growing = {found.topic for found in differences if found.what == "partitions"}
+        altered = {found.topic for found in differences} - absent
+        create = [spec for spec in specs if spec.name in absent]
+        grow = [spec for spec in specs if spec.name in growing]
+        alter = [spec for spec in specs if spec.name in altered]
+        current = await self._configs([spec.name for spec in alter])
+        for validate_only in (True, False):
+            await self._grow(grow, validate_only)
+            await self._create(create, validate_only)
+            await self._alter(alter, current, validate_only)
+        if create or grow:
+            await self._link.ask("waiting for the new partitions", lambda: self._await_partitions([*create, *grow]))
         return differences
 
     async def group_lag(self, group: str, topics: Collection[str]) -> Mapping[TopicPartition, int]:
@@ -86,44 +66,54 @@ class KafkaAdmin:
         sources = [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
         return await group_lag(self._offsets, group, sources)
 
+    async def groups(self) -> Sequence[GroupState]:
+        """See the port. Kafka does not tell when a group without members was last there."""
+        layouts, _ = await self._link.ask("listing topics", self._layouts)
+        return await self._groups.states({topic: count for topic, (count, _) in layouts.items()})
+
+    async def forget_group(self, name: str) -> None:
+        """See the port."""
+        await self._groups.forget(name)
+
     async def close(self) -> None:
         """See the port."""
+        await self._groups.close()
         await self._offsets.close()
+
+    async def _compare(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
+        layouts, nodes = await self._link.ask("listing topics", self._layouts)
+        configs = await self._configs([spec.name for spec in specs if spec.name in layouts])
+        counts = {topic: count for topic, (count, _) in layouts.items()}
+        lags = await self._groups.lags({spec.name: counts[spec.name] for spec in growth.to_grow(specs, counts)})
+        differences = growth.count_differences(specs, counts, lags)
+        for spec in specs:
+            replication = self._replication(spec)
+            found = layouts[spec.name][1] if spec.name in layouts else min(replication, nodes)
+            if spec.name not in layouts:
+                differences.append(TopicDifference(spec.name, "topic", "present", "absent", fixable=True))
+            else:
+                differences += differing_settings(spec, replication, configs[spec.name][0])
+            if found != replication:
+                seen = str(found) if spec.name in layouts else f"{nodes} nodes"
+                differences.append(TopicDifference(spec.name, "replication", str(replication), seen, fixable=False))
+        return differences
 
     def _replication(self, spec: TopicSpec) -> int:
         return self._link.settings.replication or spec.replication
 
-    def _compare(self, spec: TopicSpec, effective: Mapping[str, str]) -> list[TopicDifference]:
-        """Which settings differ, in the words and units of topics.yaml."""
-        differences = []
-        for setting, declared in self._declared(spec).items():
-            what, scale = _IN_TOPICS_YAML[setting]
-            found = effective.get(setting, "unset")
-            if found != declared:
-                ours, theirs = (str(int(value) // scale) if scale else value for value in (declared, found))
-                differences.append(TopicDifference(spec.name, what, ours, theirs, fixable=True))
-        return differences
-
     def _declared(self, spec: TopicSpec) -> dict[str, str]:
-        """``spec`` in Kafka's settings; fewer replicas than declared cannot be asked to be more in sync."""
-        declared = {
-            "cleanup.policy": spec.cleanup,
-            "retention.ms": str(1000 * spec.retention_s),
-            "max.message.bytes": str(spec.max_message_bytes),
-            "min.insync.replicas": str(min(spec.min_insync_replicas, self._replication(spec))),
-        }
-        if spec.segment_s is not None:
-            declared["segment.ms"] = str(1000 * spec.segment_s)
-        return declared
+        return declared_settings(spec, self._replication(spec))
 
-    async def _layouts(self) -> Mapping[str, tuple[int, int]]:
-        """Per topic its partition count and the replicas of its first partition."""
-        listed = await (await self._offsets.admin()).describe_topics()
-        return {
+    async def _layouts(self) -> tuple[Mapping[str, tuple[int, int]], int]:
+        """Per topic its partition count and the replicas of its first partition; and how many nodes there are."""
+        admin = await self._offsets.admin()
+        listed = await admin.describe_topics()
+        layouts = {
             topic["topic"]: (len(topic["partitions"]), len(topic["partitions"][0]["replicas"]))
             for topic in listed
             if topic["error_code"] == 0
         }
+        return layouts, len((await admin.describe_cluster())["brokers"])
 
     async def _configs(self, topics: Collection[str]) -> Mapping[str, tuple[dict[str, str], dict[str, str]]]:
         """Per topic the settings in effect, and those of them that were set on the topic itself."""
@@ -142,23 +132,29 @@ class KafkaAdmin:
 
         return await self._link.ask("reading topic settings", call) if topics else {}
 
-    async def _create(self, specs: Collection[TopicSpec]) -> None:
+    async def _grow(self, specs: Collection[TopicSpec], validate_only: bool) -> None:
+        async def call() -> None:
+            wanted = {spec.name: NewPartitions(spec.partitions) for spec in specs}
+            await (await self._offsets.admin()).create_partitions(wanted, validate_only=validate_only)
+
+        if specs:
+            await self._link.ask(f"adding partitions to {', '.join(spec.name for spec in specs)}", call)
+
+    async def _create(self, specs: Collection[TopicSpec], validate_only: bool) -> None:
         async def call() -> None:
             wanted = [
                 NewTopic(s.name, s.partitions, self._replication(s), topic_configs=self._declared(s)) for s in specs
             ]
-            answer = await (await self._offsets.admin()).create_topics(wanted)
+            answer = await (await self._offsets.admin()).create_topics(wanted, validate_only=validate_only)
             for topic, error_code, message in answer.topic_errors:
                 if error_code != _ALREADY_EXISTS:
                     _raise_for(error_code, f"{topic}: {message}")
 
-        if not specs:
-            return
-        await self._link.ask(f"creating {', '.join(spec.name for spec in specs)}", call)
-        await self._link.ask("waiting for the new topics", lambda: self._await_topics(specs))
+        if specs:
+            await self._link.ask(f"creating {', '.join(spec.name for spec in specs)}", call)
 
-    async def _await_topics(self, specs: Collection[TopicSpec]) -> None:
-        """Kafka acknowledges topics a moment before its nodes know them."""
+    async def _await_partitions(self, specs: Collection[TopicSpec]) -> None:
+        """Kafka acknowledges topics and partitions a moment before its nodes know them."""
         admin = await self._offsets.admin()
         for _ in pauses():
             listed = {topic["topic"]: topic for topic in await admin.describe_topics()}
@@ -167,18 +163,27 @@ class KafkaAdmin:
                 return
             await asyncio.sleep(0.05)
 
-    async def _alter(self, specs: Collection[TopicSpec]) -> None:
+    async def _alter(
+        self,
+        specs: Collection[TopicSpec],
+        current: Mapping[str, tuple[dict[str, str], dict[str, str]]],
+        validate_only: bool,
+    ) -> None:
         """Set what is declared. AlterConfigs replaces a topic's settings as a whole, so its other ones go along."""
-        current = await self._configs([spec.name for spec in specs])
 
         async def call() -> None:
             resources = [
-                ConfigResource(ConfigResourceType.TOPIC, spec.name, {**current[spec.name][1], **self._declared(spec)})
+                (
+                    int(ConfigResourceType.TOPIC),
+                    spec.name,
+                    list({**current[spec.name][1], **self._declared(spec)}.items()),
+                )
                 for spec in specs
             ]
-            for answer in await (await self._offsets.admin()).alter_configs(resources):
-                for error_code, message, _, topic in answer.resources:
-                    _raise_for(error_code, f"{topic}: {message}")
+            request = AlterConfigsRequest(resources, validate_only)
+            answer = await (await self._offsets.admin())._send_request(request)
+            for error_code, message, _, topic in answer.resources:
+                _raise_for(error_code, f"{topic}: {message}")
 
         if specs:
             await self._link.ask(f"altering {', '.join(spec.name for spec in specs)}", call)

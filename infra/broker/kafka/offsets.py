@@ -18,6 +18,7 @@ from infra.broker.kafka.link import Link
 from infra.broker.kafka.protocol import UNSTABLE_OFFSET_COMMIT, OffsetFetch, TopicMetadata, codes_by_partition
 from infra.broker.partitioning import check_count
 from infra.broker.port import TopicPartition, TopicState
+from schemas.topics import TopicSpec
 
 Committed = Mapping[TopicPartition, OffsetAndMetadata | None]
 
@@ -130,11 +131,14 @@ class Offsets:
 
         return await self._link.ask("asking for its topics", call, timeout_s)
 
-    async def state(self, topic: str) -> TopicState:
-        """``topic`` as it is now; any node answers. Raises TopicMismatchError when it is missing or not as declared."""
+    async def state(self, topic: str, declared: Mapping[str, TopicSpec]) -> TopicState:
+        """``topic`` as it is now; any node answers.
+
+        Raises TopicMismatchError when it is missing, or has other partitions than ``declared``.
+        """
         found = await self.states([topic])
         self._link.check_present([topic], found)
-        check_count(self._link.topics, topic, found[topic].partitions, self._link.where)
+        check_count(declared, topic, found[topic].partitions, self._link.where)
         return found[topic]
 
     async def partition_counts(self, topics: Collection[str]) -> Mapping[str, int]:

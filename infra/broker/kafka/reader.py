@@ -16,6 +16,7 @@ from infra.broker.kafka.link import Link
 from infra.broker.kafka.offsets import Offsets
 from infra.broker.port import InRecord, TopicPartition, TopicState
 from infra.errors import BrokerUnavailableError, TopicMismatchError
+from schemas.topics import TopicSpec
 
 _STEP_S = 0.25
 # A leader that has just taken over may tell an end that is a little too low, for a moment.
@@ -23,10 +24,14 @@ _BEYOND_END_S = 5.0
 
 
 class KafkaReader:
-    """Implements :class:`infra.broker.port.Reader`. Reads of one reader take turns."""
+    """Implements :class:`infra.broker.port.Reader`. Reads of one reader take turns.
 
-    def __init__(self, link: Link) -> None:
+    Topics of ``declared`` (as a rule all that topics.yaml declares) must have the partitions they are declared to have.
+    """
+
+    def __init__(self, link: Link, declared: Mapping[str, TopicSpec] | None = None) -> None:
         self._link = link
+        self._declared = link.topics if declared is None else declared
         self._offsets = Offsets(link)
         self._consumer: AIOKafkaConsumer | None = None
         self._source: KafkaPartition | None = None
@@ -40,7 +45,7 @@ class KafkaReader:
 
     async def state(self, topic: str) -> TopicState:
         """See the port."""
-        return await self._offsets.state(topic)
+        return await self._offsets.state(topic, self._declared)
 
     async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> Mapping[int, tuple[int, int]]:
         """See the port."""

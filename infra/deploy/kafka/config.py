@@ -18,7 +18,8 @@ _CONTROLLER = "CONTROLLER"
 _PLAIN = "PLAINTEXT"
 
 # Few internal partitions and a small cleaner buffer make the start fast and the heap small; short group and transaction
-# times let tests see a dead member within seconds.
+# times let tests see a dead member within seconds. Offsets of a stopped group are kept as long as any topic of
+# topics.yaml keeps its records.
 _COMMON = """\
 process.roles=broker,controller
 node.id={number}
@@ -40,6 +41,7 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor={copies}
 share.coordinator.state.topic.min.isr={in_sync}
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+offsets.retention.minutes=43200
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 log.cleaner.dedupe.buffer.size=2097152

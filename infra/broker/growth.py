@@ -1,0 +1,63 @@
+"""Which partition counts may be raised: those of a group that is declared to have grown, once it is read empty.
+
+The same rules for every broker. A key moves to another partition when the count changes. Its order survives only when
+everything that stands in its former partition was read before anything is written to its new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from infra.broker.port import TopicDifference
+from infra.errors import TopicMismatchError
+from schemas.topics import TopicSpec
+
+
+def to_grow(specs: Collection[TopicSpec], counts: Mapping[str, int]) -> list[TopicSpec]:
+    """The topics whose count is still the one they are declared to grow from.
+
+    None of a group in which any topic has a third count: its topics would not be co-partitioned afterwards.
+    """
+    wrong = {
+        spec.group for spec in specs if counts.get(spec.name, spec.partitions) not in (spec.partitions, spec.grown_from)
+    }
+    return [
+        spec
+        for spec in specs
+        if spec.group not in wrong and spec.grown_from is not None and counts.get(spec.name) == spec.grown_from
+    ]
+
+
+def count_differences(
+    specs: Collection[TopicSpec], counts: Mapping[str, int], lags: Mapping[str, Mapping[str, int]]
+) -> list[TopicDifference]:
+    """Which topics have another partition count than declared.
+
+    ``lags``: for each topic that is to grow the consumer groups that have not read all of it, and how many records.
+    While there are any, nothing of its group grows.
+    """
+    growing = {spec.name: spec for spec in to_grow(specs, counts)}
+    held = {spec.group for name, spec in growing.items() if lags.get(name)}
+    differences = []
+    for spec in specs:
+        found = counts.get(spec.name)
+        if found is None or found == spec.partitions:
+            continue
+        fixable = spec.name in growing and spec.group not in held
+        text = str(found)
+        if lags.get(spec.name):
+            behind = ", ".join(f"{group} by {lag}" for group, lag in sorted(lags[spec.name].items()))
+            text += f" (read only in part: behind are the groups {behind})"
+        differences.append(TopicDifference(spec.name, "partitions", str(spec.partitions), text, fixable))
+    return differences
+
+
+def refuse(differences: Collection[TopicDifference], where: str) -> None:
+    """Raise TopicMismatchError, naming each difference that apply can neither mend nor pass over, when there is one."""
+    rest = [one for one in differences if not one.fixable and one.advice is None]
+    if rest:
+        told = "; ".join(f"{one.topic}: {one.what} {one.declared} declared, {one.found} found" for one in rest)
+        raise TopicMismatchError(
+            f"{where} cannot be brought in line without losing order or data, so nothing was changed: {told}. Declare "
+            "what is there, or move to new topics; to add partitions follow `More partitions` in docs/operations.md"
+        )

@@ -1,0 +1,111 @@
+"""All consumer groups of a Kafka cluster: who has not read what, and forgetting one that will not come back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from aiokafka import errors as kafka
+from aiokafka.protocol.admin import DeleteGroupsRequest
+
+from infra.broker.kafka.link import Link
+from infra.broker.kafka.offsets import Offsets
+from infra.broker.kafka.reader import KafkaReader
+from infra.broker.port import GroupState, TopicPartition
+from infra.errors import GroupError
+
+_NON_EMPTY_GROUP = 68
+_GROUP_ID_NOT_FOUND = 69
+
+
+class Groups:
+    """Looks at all groups of the cluster. ``counts`` are topics with their partition counts as they are there."""
+
+    def __init__(self, link: Link, offsets: Offsets) -> None:
+        self._link = link
+        self._offsets = offsets
+        # Whoever looks after topics reads them as they are, also where they are not as declared.
+        self._reader = KafkaReader(link, declared={})
+
+    async def lags(self, counts: Mapping[str, int]) -> Mapping[str, Mapping[str, int]]:
+        """Per topic the groups that have committed on it and not read all of it, and how far each is behind."""
+        found: dict[str, dict[str, int]] = {}
+        for group in await self._names() if counts else ():
+            for source, (lag, _) in (await self._unread(group, counts)).items():
+                if lag:
+                    behind = found.setdefault(source.topic, {})
+                    behind[group] = behind.get(group, 0) + lag
+        return found
+
+    async def states(self, counts: Mapping[str, int]) -> list[GroupState]:
+        """Every group, by name."""
+        return [await self._state(name, counts) for name in await self._names()]
+
+    async def forget(self, name: str) -> None:
+        """Delete the group ``name``. Raises GroupError when it has members or does not exist."""
+
+        async def call() -> int:
+            admin = await self._offsets.admin()
+            coordinator = await admin.find_coordinator(name)
+            answer = await admin._send_request(DeleteGroupsRequest([name]), coordinator)
+            code = int(answer.results[0][1])
+            if code not in (0, _NON_EMPTY_GROUP, _GROUP_ID_NOT_FOUND):
+                raise kafka.for_code(code)(name)
+            return code
+
+        code = await self._link.ask(f"forgetting group {name}", call)
+        if code == _NON_EMPTY_GROUP:
+            raise GroupError(f"group {name} has members; stop its processes, then try again")
+        if code == _GROUP_ID_NOT_FOUND:
+            raise GroupError(f"{self._link.where} has no group {name}; `windhover topics groups` lists those there are")
+
+    async def close(self) -> None:
+        """Let go of all resources."""
+        await self._reader.close()
+
+    async def _names(self) -> list[str]:
+        async def call() -> list[str]:
+            return sorted(group[0] for group in await (await self._offsets.admin()).list_consumer_groups())
+
+        return await self._link.ask("listing groups", call)
+
+    async def _state(self, name: str, counts: Mapping[str, int]) -> GroupState:
+        unread = await self._unread(name, counts)
+        members = await self._members(name)
+        times = [oldest_ms for _, oldest_ms in unread.values() if oldest_ms is not None]
+        return GroupState(
+            name=name,
+            members=members,
+            topics=tuple(sorted({source.topic for source in unread})),
+            lag=sum(lag for lag, _ in unread.values()),
+            seen_ms=time.time_ns() // 1_000_000 if members else None,
+            oldest_unread_ms=min(times, default=None),
+        )
+
+    async def _members(self, name: str) -> int:
+        async def call() -> int:
+            answers = await (await self._offsets.admin()).describe_consumer_groups([name])
+            return sum(len(group[5]) for answer in answers for group in answer.groups)
+
+        return await self._link.ask(f"asking for the members of group {name}", call)
+
+    async def _unread(self, group: str, counts: Mapping[str, int]) -> Mapping[TopicPartition, tuple[int, int | None]]:
+        """Per partition of the topics it has committed on: how far ``group`` is behind, and the time of the first
+        record it has not read."""
+        sources = [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
+        committed = await self._offsets.committed(group, sources)
+        topics = {source.topic for source, at in committed.items() if at is not None}
+        unread: dict[TopicPartition, tuple[int, int | None]] = {}
+        for source, (first, end) in (await self._bounds(sources, topics)).items():
+            at = committed[source]
+            place = first if at is None else max(first, at.offset)
+            records = await self._reader.read(source, place, max_records=1, timeout_s=0) if place < end else []
+            # What lies before the end may be marks of transactions, which are nothing to read.
+            unread[source] = (end - place, records[0].timestamp_ms) if records else (0, None)
+        return unread
+
+    async def _bounds(
+        self, sources: list[TopicPartition], topics: set[str]
+    ) -> Mapping[TopicPartition, tuple[int, int]]:
+        wanted = [source for source in sources if source.topic in topics]
+        return await self._offsets.bounds(wanted) if wanted else {}

@@ -1,0 +1,46 @@
+"""The settings of a topic on Kafka, as topics.yaml declares them, and in which of them a topic differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from infra.broker.port import TopicDifference
+from schemas.topics import TopicSpec
+
+_IN_TOPICS_YAML = {
+    "cleanup.policy": ("cleanup", 0),
+    "retention.ms": ("retention_s", 1000),
+    "max.message.bytes": ("max_message_bytes", 1),
+    "min.insync.replicas": ("min_insync_replicas", 1),
+    "segment.ms": ("segment_s", 1000),
+    "message.timestamp.type": ("message.timestamp.type", 0),
+}
+"""Kafka's settings of a topic by their name in topics.yaml, and how many of Kafka's units make one of ours."""
+
+
+def declared_settings(spec: TopicSpec, replication: int) -> dict[str, str]:
+    """``spec`` in Kafka's settings; fewer replicas than declared cannot be asked to be more in sync."""
+    declared = {
+        "cleanup.policy": spec.cleanup,
+        "retention.ms": str(1000 * spec.retention_s),
+        "max.message.bytes": str(spec.max_message_bytes),
+        "min.insync.replicas": str(min(spec.min_insync_replicas, replication)),
+        # The broker's clock counts. By the sender's, records of one that is days behind would be deleted unread, and
+        # those of one that is hours ahead refused.
+        "message.timestamp.type": "LogAppendTime",
+    }
+    if spec.segment_s is not None:
+        declared["segment.ms"] = str(1000 * spec.segment_s)
+    return declared
+
+
+def differing_settings(spec: TopicSpec, replication: int, effective: Mapping[str, str]) -> list[TopicDifference]:
+    """Which of the settings in effect differ, in the words and units of topics.yaml."""
+    differences = []
+    for setting, declared in declared_settings(spec, replication).items():
+        what, scale = _IN_TOPICS_YAML[setting]
+        found = effective.get(setting, "unset")
+        if found != declared:
+            ours, theirs = (str(int(value) // scale) if scale else value for value in (declared, found))
+            differences.append(TopicDifference(spec.name, what, ours, theirs, fixable=True))
+    return differences

@@ -1,0 +1,90 @@
+"""What only Kafka does to topics: keep a sender's clock, forget offsets, refuse what does not fit its nodes."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from infra.broker.kafka.adapter import KafkaBroker
+from infra.errors import TopicMismatchError
+from infra.settings import BrokerSettings
+from tests.support_kafka_stage import PATIENCE_S, Stage
+
+pytestmark = pytest.mark.integration
+
+HOUR_S = 3_600
+DAY_S = 24 * HOUR_S
+
+
+async def test_the_clock_of_a_sender_does_not_matter(stage: Stage) -> None:
+    admin = await stage.broker.admin()
+    await admin.apply([stage.input])
+    now_ms = time.time_ns() // 1_000_000
+    producer = AIOKafkaProducer(bootstrap_servers=stage.server.bootstrap_servers)
+    await producer.start()
+    # 8 days behind: beyond the topic's retention. 2 hours ahead: beyond what Kafka takes by the sender's clock.
+    for shift_s in (-8 * DAY_S, 2 * HOUR_S):
+        await producer.send_and_wait(stage.input.name, b"x", timestamp_ms=now_ms + 1_000 * shift_s)
+    await producer.stop()
+    consumer = AIOKafkaConsumer(
+        stage.input.name, bootstrap_servers=stage.server.bootstrap_servers, auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    records = [await consumer.getone() for _ in range(2)]
+    await consumer.stop()
+    assert all(abs(record.timestamp - now_ms) < 1_000 * PATIENCE_S for record in records)
+
+
+async def test_a_topic_of_a_former_release_is_given_the_brokers_time(stage: Stage) -> None:
+    admin = await stage.broker.admin()
+    raw = AIOKafkaAdminClient(bootstrap_servers=stage.server.bootstrap_servers)
+    await raw.start()
+    former = stage.input.model_copy(update={"name": f"{stage.input.name}.former"})
+    settings = {"retention.ms": "3600000", "max.message.bytes": "100000", "cleanup.policy": "delete"}
+    await raw.create_topics([NewTopic(former.name, 1, 1, topic_configs=settings)])
+
+    assert [(one.what, one.declared, one.found, one.fixable) for one in await admin.check([former])] == [
+        ("message.timestamp.type", "LogAppendTime", "CreateTime", True)
+    ]
+    await admin.apply([former])
+    assert await admin.check([former]) == []
+    await raw.close()
+
+
+async def test_offsets_that_are_forgotten_before_the_records_are_told(stage: Stage) -> None:
+    admin = await stage.broker.admin()
+    await admin.apply([stage.input])
+    longer = stage.input.model_copy(update={"retention_s": 100 * DAY_S})
+    found = {one.what: one for one in await admin.check([longer])}
+    told = found["offsets.retention.minutes"]
+    assert (told.declared, told.fixable) == (f"at least {100 * 24 * 60}", False)
+    assert told.advice is not None
+    assert "every broker" in told.advice
+    # It is a setting of the brokers: apply does what is its own to do.
+    assert [one.what for one in await admin.apply([longer])] == ["retention_s"]
+    assert [one.what for one in await admin.check([longer])] == ["offsets.retention.minutes"]
+
+
+async def test_what_does_not_fit_the_cluster_is_refused_before_anything_is_changed(stage: Stage) -> None:
+    await (await stage.broker.admin()).apply([stage.input])
+    wanted = stage.input.model_copy(update={"retention_s": 2 * HOUR_S, "min_insync_replicas": 2})
+    new = stage.input.model_copy(update={"name": f"{stage.input.name}.new"})
+    settings = BrokerSettings(kind="kafka", bootstrap_servers=stage.server.bootstrap_servers, replication=3)
+    broker = KafkaBroker(settings, {wanted.name: wanted})
+    admin = await broker.admin()
+    with pytest.raises(TopicMismatchError, match="replication 3 declared, 1 found") as caught:
+        await admin.apply([wanted, new])
+    assert "replication 3 declared, 1 nodes found" in str(caught.value)
+    await broker.close()
+    assert await (await stage.broker.admin()).check([stage.input]) == []
+    raw = AIOKafkaAdminClient(bootstrap_servers=stage.server.bootstrap_servers)
+    await raw.start()
+    assert new.name not in await raw.list_topics()
+    (answer,) = await raw.describe_configs([ConfigResource(ConfigResourceType.TOPIC, wanted.name)])
+    effective = {entry[0]: entry[1] for entry in answer.resources[0][4]}
+    assert effective["min.insync.replicas"] == "1"
+    await raw.close()
