@@ -93,7 +93,7 @@ class PartitionLostError(WindhoverError):
 class GroupError(WindhoverError):
     """A consumer group cannot be forgotten: it has members, or there is none of that name."""
 
-    code = "GROUP_IN_USE"
+    code = "GROUP_NOT_FORGOTTEN"
 
 
 class SettingsError(WindhoverError):

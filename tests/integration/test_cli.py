@@ -108,7 +108,7 @@ def test_topics_and_settings_and_schemas(windhover: Windhover, tmp_path: Path) -
     differing = windhover("topics", "check", status=1, WINDHOVER_TOPICS_FILE=str(other)).stdout
     assert "frames.live" in differing
     assert windhover.json("topics", "groups") == []
-    refused = windhover("topics", "forget-group", "nobody", status=1).stderr
+    refused = windhover("topics", "forget-group", "nobody", status=2).stderr
     assert "no group nobody" in refused
     assert "WINDHOVER_DETECTOR__MODEL" in windhover("settings").stdout
     windhover("schemas", str(tmp_path / "contracts"))
