@@ -127,6 +127,7 @@ class Follower:
             if read_at - before > _SILENCE_S:
                 return
             await self._intake.take(partition, records)
+            self._health.note("newer events", self._intake.note)
 
     async def _read(self, reader: Reader, partition: int) -> list[InRecord]:
         source = TopicPartition(DETECTIONS, partition)

@@ -75,17 +75,23 @@ async def steady_bounds(
         await asyncio.sleep(_LOW_END_PAUSE_S)
 
 
-def read_entry(record: InRecord) -> Entry | None:
-    """The entry of ``record``; None, counted and logged, when it is no detection event: the stream goes on."""
+def read_entry(record: InRecord, newer: Callable[[EventVersionError], None] | None = None) -> Entry | None:
+    """The entry of ``record``; None, counted and logged, when it is no detection event: the stream goes on.
+
+    ``newer`` is called for an event of a newer version than this program knows, which clients do not get either.
+    """
     try:
         return Entry.read(record)
     except (EventError, EventVersionError) as error:
         metrics.RECORDS_FAILED.labels(GROUP, record.topic, error.code).inc()
-        _log.warning(
+        _log.log(
+            logging.ERROR if isinstance(error, EventVersionError) else logging.WARNING,
             "record skipped: %s",
             error,
             extra={"topic": record.topic, "partition": record.partition, "offset": record.offset},
         )
+        if isinstance(error, EventVersionError) and newer is not None:
+            newer(error)
         return None
 
 

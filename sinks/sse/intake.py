@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from infra.broker.port import InRecord, TopicState
 from infra.errors import TopicMismatchError
 from infra.settings import SseSettings
+from schemas.errors import EventVersionError
 from schemas.topics import DETECTIONS
 from sinks.sse.history import read_entry, settle
 from sinks.sse.positions import Position, advanced, encode_position, mark_of, origin_of
@@ -24,12 +25,15 @@ class Intake:
     ``ring`` is valid once ``started``: every partition was read up to where its end was at the start. ``wake`` is
     called whenever sessions have something new to look at. In a group that has grown, the partitions that were there
     before (``grown_from`` of them) are read first: what they hold was published before anything in the new ones.
+    ``note`` is what there is to say in health, None when nothing.
     """
 
     def __init__(self, settings: SseSettings, wake: Callable[[], None], grown_from: int | None) -> None:
         self.ring = Ring((), settings.replay_events)
         self.started = False
         self.position: Position = ()
+        self.note: str | None = None
+        self._too_new = 0
         self._settings = settings
         self._wake = wake
         self._grown_from = grown_from
@@ -98,7 +102,7 @@ class Intake:
         while not self._room.is_set():
             await self._room.wait()
         for record in records:
-            entry = read_entry(record)
+            entry = read_entry(record, self._pass_over)
             if entry is not None:
                 self._pending.append(entry)
             self.position = advanced(self.position, partition, record.offset)
@@ -108,6 +112,10 @@ class Intake:
             self._filled(partition, silent=True)
         if len(self._pending) >= self._max_pending:
             self._room.clear()
+
+    def _pass_over(self, error: EventVersionError) -> None:
+        self._too_new += 1
+        self.note = f"{self._too_new} events were passed over, being too new for this program; the last: {error}"
 
     def _filled(self, partition: int, *, silent: bool) -> None:
         """Note that ``partition`` is read up to where its end was at the start; with the last one clients may join.

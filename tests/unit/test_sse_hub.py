@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 import orjson
@@ -388,6 +388,24 @@ async def test_poison_is_skipped_and_the_stream_goes_on(caplog: pytest.LogCaptur
         await page.until(2)
     assert page.names == ["d0", "d1"]
     assert "record skipped" in caplog.text
+
+
+async def test_an_event_of_a_newer_version_is_passed_over_and_health_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    topic, page, health = Topic(), Page(), Health()
+    async with running(topic, health) as hub, connected(hub, page):
+        await started(page)
+        topic.publish(0, "d0")
+        new = topic.records[0][-1]
+        headers = tuple(
+            (name, b"windhover.detections.made.v2" if name == "ce_type" else value) for name, value in new.headers
+        )
+        topic.records[0].append(replace(new, offset=topic.ends[0], headers=headers))
+        topic.mark(0)
+        topic.publish(0, "d1")
+        await page.until(2)
+        await until(lambda: "1 events were passed over" in (health.part("sse").report().note or ""))
+    assert page.names == ["d0", "d1"]
+    assert [record.levelname for record in caplog.records if "update this program" in record.message] == ["ERROR"]
 
 
 async def test_a_slow_client_is_sent_away_and_misses_nothing_when_it_returns() -> None:
