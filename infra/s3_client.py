@@ -103,12 +103,19 @@ def _config(access: S3Access) -> AioConfig:
 def hints(section: str) -> Mapping[str, str]:
     """What to do about faults that a setting causes, by the server's code; ``section`` of the settings: FRAMES."""
     may_not = "the keys may not do this; allow them to get, put, delete and list in the bucket"
+    damaged = (
+        "the bytes were damaged on the way and not stored; it is tried again. Where it happens often, see the network"
+    )
     return {
         "NoSuchBucket": f"the bucket does not exist; create it or correct WINDHOVER_{section}__BUCKET",
         "InvalidAccessKeyId": f"the store does not know the access key; correct WINDHOVER_{section}__ACCESS_KEY",
         "SignatureDoesNotMatch": (
             f"the secret key does not fit the access key; correct WINDHOVER_{section}__SECRET_KEY"
         ),
+        "BadDigest": damaged,
+        "InvalidDigest": damaged,
+        "XAmzContentChecksumMismatch": damaged,
+        "XAmzContentSHA256Mismatch": damaged,
         "AccessDenied": may_not,
         "403": may_not,
     }

@@ -15,7 +15,7 @@ from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
-from infra.durable import sweep_files, sync_file, sync_folder
+from infra.durable import locked_folder, sweep_files, sync_file, sync_folder
 from infra.errors import ImageMissingError, StoreFullError, StoreUnavailableError
 from infra.framestore.addressing import ContentAddress, outside, verified, wrong_size
 from infra.framestore.port import StoredObject
@@ -31,6 +31,17 @@ _UNFINISHED_MAX_AGE_S = 3600.0
 _LISTING_CHUNK = 256
 # More than a file system keeps inside its own records, where even a full disk has room for a few bytes.
 _PROBE_BYTES = 16_384
+
+_ADVICE = {
+    errno.ENOENT: (
+        f"mount its disk or put the folder back, with {_UNFINISHED} in it; if it was emptied on purpose, restart this "
+        "process"
+    ),
+    errno.ENOTDIR: "a file is where a folder should be; move it away",
+    errno.EROFS: "its disk is mounted read-only, as after a disk error; see the system's log, then mount it writable",
+    errno.EACCES: "give the user of this process the right to read and write it and all in it",
+    errno.EPERM: "give the user of this process the right to read and write it and all in it",
+}
 
 
 class FolderFrameStore:
@@ -74,6 +85,11 @@ class FolderFrameStore:
         path = self._root / self._address(uri).relative
         await self._run("delete", partial(path.unlink, missing_ok=True))
 
+    async def delete_older(self, uri: str, cutoff: datetime) -> bool:
+        """Remove the object at ``uri`` unless it is younger than ``cutoff``; see the port."""
+        path = self._root / self._address(uri).relative
+        return await self._run("delete", partial(_delete_older, path, cutoff.timestamp()))
+
     async def objects(self) -> AsyncIterator[StoredObject]:
         """Every object, in the order of the hashes; what changes meanwhile may or may not appear."""
         walk = self._walk()
@@ -97,9 +113,10 @@ class FolderFrameStore:
 
     def _unavailable(self, verb: str, error: OSError) -> StoreUnavailableError:
         kind = StoreFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreUnavailableError
+        advice = _ADVICE.get(error.errno or 0, "check that the disk is mounted, writable and not full")
         return kind(
             f"cannot {verb} the frame store folder {self._root} (WINDHOVER_FRAMES__FOLDER): {error.strerror or error}; "
-            "check that the disk is mounted, writable and not full"
+            f"{advice}"
         )
 
     def _address(self, uri: str) -> ContentAddress:
@@ -111,26 +128,25 @@ class FolderFrameStore:
 
     def _write(self, address: ContentAddress, data: bytes) -> None:
         target = self._root / address.relative
-        if not _has_size(target, len(data)):
-            self._room.admit(len(data))
-            unfinished = self._unfinished / f"{address.sha256}.{uuid4().hex}"
-            try:
-                _write_synced(unfinished, data)
-                self._move_into_place(unfinished, target)
-            except BaseException:
-                unfinished.unlink(missing_ok=True)
-                raise
-            self._room.added(len(data))
-        # Also when the file was there: whoever wrote it may have died before its name was on disk.
-        sync_folder(target.parent)
+        if _refresh(target, len(data)):
+            return
+        self._room.admit(len(data))
+        unfinished = self._unfinished / f"{address.sha256}.{uuid4().hex}"
+        try:
+            _write_synced(unfinished, data)
+            self._move_into_place(unfinished, target)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        self._room.added(len(data))
 
     def _move_into_place(self, unfinished: Path, target: Path) -> None:
         try:
-            unfinished.rename(target)
+            _rename_synced(unfinished, target)
         except FileNotFoundError:
             target.parent.mkdir(exist_ok=True)
             sync_folder(self._root)
-            unfinished.rename(target)
+            _rename_synced(unfinished, target)
 
     def _read(self, image: ImageRef, path: Path) -> bytes:
         try:
@@ -184,11 +200,43 @@ def _folders(parent: Path) -> list[Path]:
     return sorted(path for path in parent.iterdir() if len(path.name) == 2 and path.is_dir())
 
 
-def _has_size(path: Path, size_bytes: int) -> bool:
+def _refresh(target: Path, size_bytes: int) -> bool:
+    """Make the file at ``target`` as young as if it were written now, durably; False when there is none of that size.
+
+    So a sweep of old files, which looks at their age under the same lock, does not take it.
+    """
     try:
-        return path.stat().st_size == size_bytes
+        with locked_folder(target.parent, exclusive=False) as folder:
+            descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                if os.fstat(descriptor).st_size != size_bytes:
+                    return False
+                os.utime(descriptor)
+                sync_file(descriptor)
+            finally:
+                os.close(descriptor)
+            # Whoever wrote it may have died before its name was on disk.
+            sync_file(folder)
     except FileNotFoundError:
         return False
+    return True
+
+
+def _rename_synced(unfinished: Path, target: Path) -> None:
+    with locked_folder(target.parent, exclusive=False) as folder:
+        unfinished.rename(target)
+        sync_file(folder)
+
+
+def _delete_older(path: Path, cutoff_s: float) -> bool:
+    try:
+        with locked_folder(path.parent, exclusive=True):
+            if path.lstat().st_mtime >= cutoff_s:
+                return False
+            path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -9,6 +9,9 @@ from typing import Protocol
 
 from schemas.events import ImageRef
 
+REFRESH_AFTER_S = 3600.0
+"""Content put again is made young again when it is older than this; a store may do so sooner."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
@@ -25,6 +28,9 @@ class FrameStore(Protocol):
     async def put(self, data: bytes, *, sha256: str, media_type: str) -> str:
         """Store ``data`` durably and return its uri; never visible half-written.
 
+        Content that is there already becomes young again: when this returns, the object is not older than this call by
+        more than REFRESH_AFTER_S, so that :meth:`delete_older` does not take it.
+
         Raises StoreUnavailableError, and StoreFullError (a StoreUnavailableError) when there is no room for more.
         """
         ...
@@ -39,6 +45,15 @@ class FrameStore(Protocol):
 
     async def delete(self, uri: str) -> None:
         """Remove an object of this store; one that is gone already is no error."""
+
+    async def delete_older(self, uri: str, cutoff: datetime) -> bool:
+        """Remove an object unless it was put, or put again, after ``cutoff``; whether it was removed. For retention.
+
+        It never takes an object from a put that returned, or returns later: the age is looked at anew, and a put of the
+        same content at that moment either makes it young before, or finds it gone and stores it again. ``cutoff`` must
+        be more than REFRESH_AFTER_S ago, and only one sweep may be under way.
+        """
+        ...
 
     def objects(self) -> AsyncIterator[StoredObject]:
         """Every object of the store."""

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import hashlib
+from base64 import b64encode
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
 
 from botocore.exceptions import ClientError
 
 from infra.errors import ImageMissingError, StoreFullError, StoreUnavailableError
 from infra.framestore.addressing import ContentAddress, outside, verified, wrong_size
-from infra.framestore.port import StoredObject
+from infra.framestore.port import REFRESH_AFTER_S, StoredObject
 from infra.s3_client import FAULTS, S3Connection, code_of, hints, status_of
 from infra.settings import FrameSettings
+from infra.steady import steady_s
 from schemas.events import ImageRef
 
 _PROBE = ".probe"
+_SWEPT = ".sweep"
+"""Below it lie the marks of objects that retention may remove at any moment."""
+_MARK_LASTS_S = 600.0
+_HTTP_MISSING = 404
+_HTTP_EXISTS = 412
 # Hashing lets go of the interpreter but not of the event loop; above this size it is worth the hop to a thread.
 _HASH_IN_THREAD_BYTES = 1_000_000
 
@@ -34,24 +44,24 @@ class S3FrameStore:
         self._prefix = f"{settings.prefix.strip('/')}/".lstrip("/")
         self._uri = f"s3://{settings.bucket}/{self._prefix}"
         self._connection = S3Connection(settings)
+        self._conditional: bool | None = None
+        self._finding_out = asyncio.Lock()
 
     async def put(self, data: bytes, *, sha256: str, media_type: str) -> str:
-        """Store ``data``, unless it is there already, and return its ``s3:`` uri."""
+        """Store ``data``, or make what is there of it young again, and return its ``s3:`` uri.
+
+        The server is given the hash, and refuses bytes that were damaged on the way.
+        """
         address = ContentAddress.of(sha256, media_type)
-        client = await self._connection.client()
-        async with self._translated("write"):
-            try:
-                await client.put_object(
-                    Bucket=self._settings.bucket,
-                    Key=self._prefix + address.relative,
-                    Body=data,
-                    ContentType=media_type,
-                    # A versioned bucket would keep every repetition; a server that ignores this rewrites equal bytes.
-                    IfNoneMatch="*",
-                )
-            except ClientError as error:
-                if status_of(error) != 412:
-                    raise
+        upload = await self._parameters(address, data, media_type)
+        if not await self._honours_conditions():
+            # This may have replaced an old object.
+            await self._upload(upload)
+            await self._await_sweep(address)
+        # A versioned bucket would keep every repetition, so an object is replaced only when it is old.
+        elif not await self._upload(upload | {"IfNoneMatch": "*"}) and await self._is_old(address):
+            await self._upload(upload)
+            await self._await_sweep(address)
         return f"{self._uri}{address.relative}"
 
     async def get(self, image: ImageRef) -> bytes:
@@ -86,6 +96,29 @@ class S3FrameStore:
         async with self._translated("delete in"):
             await client.delete_object(Bucket=self._settings.bucket, Key=self._prefix + address.relative)
 
+    async def delete_older(self, uri: str, cutoff: datetime) -> bool:
+        """Remove the object at ``uri`` unless it is younger than ``cutoff``; see the port.
+
+        A mark beside it says that it may go at any moment: a put of the same content looks for the mark after its
+        upload. So either the put sees the mark, or this sees the object young.
+        """
+        address = self._key(uri)
+        client = await self._connection.client()
+        where = {"Bucket": self._settings.bucket, "Key": self._prefix + address.relative}
+        mark = where | {"Key": self._mark(address)}
+        began_s = steady_s()
+        async with self._translated("delete in"):
+            await client.put_object(**mark, Body=b"")
+        found = await self._head(where["Key"])
+        # A mark that is old is taken for that of a sweep that died: then it is too late to remove anything.
+        old = found is not None and found["LastModified"] < cutoff and steady_s() - began_s < _MARK_LASTS_S / 2
+        async with self._translated("delete in"):
+            if old:
+                await client.delete_object(**where)
+            # Not reached when it is unknown whether the object is gone: then a put has to see the mark.
+            await client.delete_object(**mark)
+        return old
+
     async def objects(self) -> AsyncIterator[StoredObject]:
         """Every object, in the order of the hashes; what changes meanwhile may or may not appear."""
         client = await self._connection.client()
@@ -112,6 +145,68 @@ class S3FrameStore:
     async def close(self) -> None:
         """Close all connections."""
         await self._connection.close()
+
+    async def _parameters(self, address: ContentAddress, data: bytes, media_type: str) -> dict[str, Any]:
+        large = len(data) >= _HASH_IN_THREAD_BYTES
+        return {
+            "Bucket": self._settings.bucket,
+            "Key": self._prefix + address.relative,
+            "Body": data,
+            "ContentType": media_type,
+            # Some servers look at the one, some at the other.
+            "ContentMD5": await asyncio.to_thread(_md5, data) if large else _md5(data),
+            "ChecksumSHA256": b64encode(bytes.fromhex(address.sha256)).decode(),
+        }
+
+    async def _upload(self, parameters: Mapping[str, Any]) -> bool:
+        """Upload; False when that was to create an object which is there already."""
+        client = await self._connection.client()
+        async with self._translated("write"):
+            try:
+                await client.put_object(**parameters)
+            except ClientError as error:
+                if status_of(error) != _HTTP_EXISTS:
+                    raise
+                return False
+        return True
+
+    async def _honours_conditions(self) -> bool:
+        """Whether the server refuses to replace an object when asked to; found out once."""
+        async with self._finding_out:
+            if self._conditional is None:
+                probe = {"Bucket": self._settings.bucket, "Key": self._prefix + _PROBE, "Body": b"windhover"}
+                await self._upload(probe)
+                self._conditional = not await self._upload(probe | {"IfNoneMatch": "*"})
+            return self._conditional
+
+    async def _is_old(self, address: ContentAddress) -> bool:
+        """Whether the object must be made young again."""
+        found = await self._head(self._prefix + address.relative)
+        return found is None or _age_s(found) > REFRESH_AFTER_S
+
+    async def _await_sweep(self, address: ContentAddress) -> None:
+        """Return when the object just uploaded is safe from a sweep that saw its former age.
+
+        Raises StoreUnavailableError when such a sweep is under way, or has taken it: the put is then tried again.
+        """
+        mark = await self._head(self._mark(address))
+        marked = mark is not None and _age_s(mark) < _MARK_LASTS_S
+        if marked or await self._head(self._prefix + address.relative) is None:
+            raise self._unavailable("write", f"retention is removing {address.relative} just now; it is tried again")
+
+    async def _head(self, key: str) -> Mapping[str, Any] | None:
+        client = await self._connection.client()
+        async with self._translated("read from"):
+            try:
+                found: Mapping[str, Any] = await client.head_object(Bucket=self._settings.bucket, Key=key)
+            except ClientError as error:
+                if status_of(error) != _HTTP_MISSING:
+                    raise
+                return None
+            return found
+
+    def _mark(self, address: ContentAddress) -> str:
+        return f"{self._prefix}{_SWEPT}/{address.sha256}"
 
     def _key(self, uri: str) -> ContentAddress:
         address = ContentAddress.in_path(uri) if uri.startswith(self._uri) else None
@@ -150,3 +245,14 @@ class S3FrameStore:
 
     def _where(self) -> str:
         return f"the frame store {self._uri} at {self._settings.endpoint_url or f'AWS {self._settings.region}'}"
+
+
+def _md5(data: bytes) -> str:
+    return b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+def _age_s(found: Mapping[str, Any]) -> float:
+    """How old an object is that the server was asked about, by the server's clock alone."""
+    now = parsedate_to_datetime(found["ResponseMetadata"]["HTTPHeaders"]["date"])
+    age: timedelta = now - found["LastModified"]
+    return age.total_seconds()

@@ -10,8 +10,11 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
@@ -189,6 +192,48 @@ async def test_delete_removes_and_may_be_repeated(world: World) -> None:
     with pytest.raises(ImageMissingError):
         await world.store.get(stored)
     assert await world.store.get(kept) == b"two"
+
+
+def make_old(world: World, uri: str) -> None:
+    """Let the object be two days old."""
+    then = time.time() - 2 * 86_400
+    os.utime(world.path_of(uri), (then, then))
+
+
+async def sweep_at_last(store: FrameStore, stored: ImageRef, cutoff: datetime) -> None:
+    """As retention does: what failed, which the server here does now and then, is tried again."""
+    for _ in range(100):
+        with suppress(StoreUnavailableError):
+            await store.delete_older(stored.uri, cutoff)
+            return
+        await asyncio.sleep(0.02)
+
+
+async def test_old_objects_are_removed_and_young_ones_are_not(world: World) -> None:
+    old, young = await put(world.store, b"old"), await put(world.store, b"young")
+    make_old(world, old.uri)
+    cutoff = datetime.now(UTC) - timedelta(days=1)
+    assert await world.store.delete_older(young.uri, cutoff) is False
+    assert await world.store.delete_older(old.uri, cutoff) is True
+    assert await world.store.delete_older(old.uri, cutoff) is False
+    assert [found.uri async for found in world.store.objects()] == [young.uri]
+    with pytest.raises(ImageMissingError, match="not one of the frame store"):
+        await world.store.delete_older("file:///etc/passwd", cutoff)
+
+
+async def test_a_sweep_never_takes_what_a_put_returned_for(world: World) -> None:
+    """Old content is sent again at the moment in which retention removes it."""
+    contents = [os.urandom(1_000) for _ in range(15)]
+    stored = [await put(world.store, data) for data in contents]
+    cutoff = datetime.now(UTC) - timedelta(days=1)
+    for _ in range(2):
+        for one in stored:
+            make_old(world, one.uri)
+        tasks = [put_at_last(world.store, data) for data in contents]
+        sweeps = [sweep_at_last(world.store, one, cutoff) for one in stored]
+        await asyncio.gather(*(task for pair in zip(sweeps, tasks, strict=True) for task in pair))
+        for one, data in zip(stored, contents, strict=True):
+            assert await world.store.get(one) == data
 
 
 async def test_a_store_that_is_away_is_unavailable_and_works_again(world: World) -> None:

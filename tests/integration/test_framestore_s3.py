@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -55,3 +58,39 @@ async def test_objects_lie_under_their_hash_below_the_prefix(s3_server: S3Server
         assert (s3_server.data_dir / place).read_bytes() == b"picture"
         await store.delete(uri)
         await store.close()
+
+
+@asynccontextmanager
+async def damaging_way(server: S3Server, wanted: bytes, damaged: bytes) -> AsyncIterator[str]:
+    """A way to the server on which the bytes ``wanted`` of an upload arrive as ``damaged``."""
+    port = int(server.endpoint_url.rpartition(":")[2])
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 20):
+            writer.write(data.replace(wanted, damaged))
+            await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(carry(reader, back), carry(there, writer), return_exceptions=True)
+
+    proxy = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with proxy:
+        yield f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+
+
+async def test_bytes_damaged_on_the_way_are_refused_and_not_stored(s3_server: S3Server, tmp_path: Path) -> None:
+    data = b"a picture of a pylon"
+    sha256 = hashlib.sha256(data).hexdigest()
+    async with damaging_way(s3_server, b"pylon", b"pilon") as endpoint:
+        # The signature is made for another host, so it is that host's name which the server is told.
+        store = open_frame_store(s3_server.settings(endpoint_url=endpoint, prefix="damaged"), tmp_path)
+        with pytest.raises(StoreUnavailableError, match="damaged on the way"):
+            await store.put(data, sha256=sha256, media_type="image/png")
+        assert [found async for found in store.objects()] == []
+        await store.close()
+    store = open_frame_store(s3_server.settings(prefix="damaged"), tmp_path)
+    await store.put(data, sha256=sha256, media_type="image/png")
+    assert len([found async for found in store.objects()]) == 1
+    await store.close()

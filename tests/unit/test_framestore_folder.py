@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
+import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.durable import locked_folder
 from infra.errors import ImageMissingError, SettingsError, StoreUnavailableError
 from infra.framestore.addressing import ContentAddress
 from infra.framestore.folder import FolderFrameStore
@@ -73,6 +79,133 @@ async def test_a_put_that_fails_leaves_no_unfinished_file(tmp_path: Path) -> Non
     with pytest.raises(StoreUnavailableError, match="WINDHOVER_FRAMES__FOLDER"):
         await store.put(DATA, sha256=SHA256, media_type="image/png")
     assert [path.name for path in root.rglob("*") if path.is_file()] == [SHA256[:2]]
+    await store.close()
+
+
+async def refused_then_works(root: Path, spoil: Callable[[], None], mend: Callable[[], None], words: str) -> None:
+    """While the folder is spoilt, puts and checks are refused with ``words``; nothing is half there; then all works."""
+    store = FolderFrameStore(root)
+    before = b"stored before"
+    await store.put(before, sha256=hashlib.sha256(before).hexdigest(), media_type="image/png")
+    spoil()
+    try:
+        for act in (store.put(DATA, sha256=SHA256, media_type="image/png"), store.check()):
+            with pytest.raises(StoreUnavailableError, match=words) as caught:
+                await act
+            assert str(root) in str(caught.value)
+            assert caught.value.retriable
+    finally:
+        mend()
+    assert [path.name for path in (root / ".unfinished").iterdir()] == []
+    assert len([found async for found in store.objects()]) == 1
+    await store.check()
+    assert await store.get(image(await store.put(DATA, sha256=SHA256, media_type="image/png"))) == DATA
+    await store.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small disk is not allowed here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def remount(disk: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(disk)], check=True)
+
+
+async def test_a_full_disk_refuses_frames_until_there_is_space(small_disk: Path) -> None:
+    filler = small_disk / "filler"
+
+    def fill() -> None:
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+
+    await refused_then_works(small_disk / "frames", fill, filler.unlink, "is full")
+
+
+async def test_a_disk_turned_read_only_is_named(small_disk: Path) -> None:
+    root = small_disk / "frames"
+    await refused_then_works(
+        root, lambda: remount(small_disk, "ro"), lambda: remount(small_disk, "rw"), "mounted read-only"
+    )
+
+
+async def test_a_folder_taken_away_while_running_is_not_made_anew(tmp_path: Path) -> None:
+    root, away = tmp_path / "frames", tmp_path / "away"
+
+    def put_back() -> None:
+        assert not root.exists()
+        away.rename(root)
+
+    await refused_then_works(root, lambda: _rename(root, away), put_back, "put the folder back")
+
+
+async def test_an_empty_mount_point_is_not_filled(tmp_path: Path) -> None:
+    root, away = tmp_path / "frames", tmp_path / "away"
+
+    def unmount() -> None:
+        root.rename(away)
+        root.mkdir()
+
+    def mount() -> None:
+        assert list(root.iterdir()) == []
+        root.rmdir()
+        away.rename(root)
+
+    await refused_then_works(root, unmount, mount, "mount its disk")
+
+
+async def test_a_right_taken_away_is_named(tmp_path: Path) -> None:
+    root, user = tmp_path / "frames", os.geteuid()
+
+    def take_right() -> None:
+        root.chmod(0)
+        if user == 0:
+            # The superuser needs no right.
+            os.seteuid(65_534)
+
+    def give_back() -> None:
+        os.seteuid(user)
+        root.chmod(0o755)
+
+    await refused_then_works(root, take_right, give_back, "Permission denied.*give the user of this process the right")
+
+
+def _rename(source: Path, target: Path) -> None:
+    source.rename(target)
+
+
+async def test_a_put_of_stored_content_makes_it_young_again(tmp_path: Path) -> None:
+    store = FolderFrameStore(tmp_path / "frames")
+    uri = await store.put(DATA, sha256=SHA256, media_type="image/png")
+    path = tmp_path / "frames" / PLACE
+    os.utime(path, (1, 1))
+    began = time.time()
+    assert await store.put(DATA, sha256=SHA256, media_type="image/png") == uri
+    # The file system's clock may be some milliseconds behind the system's.
+    assert path.stat().st_mtime > began - 1
+    await store.close()
+
+
+async def test_a_sweep_waits_for_a_put_of_the_same_content(tmp_path: Path) -> None:
+    store = FolderFrameStore(tmp_path / "frames")
+    uri = await store.put(DATA, sha256=SHA256, media_type="image/png")
+    path = tmp_path / "frames" / PLACE
+    os.utime(path, (1, 1))
+    with locked_folder(path.parent, exclusive=False):
+        sweep = asyncio.create_task(store.delete_older(uri, datetime.now(UTC)))
+        # A put gets in beside another put, and the sweep finds what it made of the object's age.
+        await store.put(DATA, sha256=SHA256, media_type="image/png")
+        os.utime(path, (time.time() + 60, time.time() + 60))
+        assert not sweep.done()
+    assert await sweep is False
+    assert await store.get(image(uri)) == DATA
     await store.close()
 
 

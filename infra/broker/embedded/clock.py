@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from infra.steady import steady_s
+
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-# Linux stops CLOCK_MONOTONIC while the machine sleeps; elsewhere it goes on.
-_RUNNING = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _JUMP_MS = 60_000
 """A clock that is off by more than this between two rounds was set, not merely corrected."""
 
@@ -47,7 +47,7 @@ def read_clocks() -> Clocks:
         boot = _BOOT_ID.read_text().strip()
     except OSError:
         boot = ""
-    return Clocks(boot, time.clock_gettime_ns(_RUNNING) // 1_000_000, time.time_ns() // 1_000_000)
+    return Clocks(boot, int(steady_s() * 1000), time.time_ns() // 1_000_000)
 
 
 def advance(connection: sqlite3.Connection, now: Clocks) -> Elapsed:
