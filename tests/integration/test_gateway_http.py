@@ -430,8 +430,8 @@ async def test_a_full_disk_under_the_broker_is_not_ready_until_a_frame_was_accep
     pages = 1_000_000
     opened: list[sqlite3.Connection] = []
 
-    def limited(path: Path) -> sqlite3.Connection:
-        opened.append(open_writer(path))
+    def limited(path: Path, *, create: bool) -> sqlite3.Connection:
+        opened.append(open_writer(path, create=create))
         opened[-1].execute(f"PRAGMA max_page_count = {pages}")
         return opened[-1]
 

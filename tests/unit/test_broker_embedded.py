@@ -219,3 +219,18 @@ async def test_a_writer_does_not_run_what_was_cancelled_and_survives_errors(path
     await last
     assert ran == ["last"]
     await asyncio.to_thread(writer.close)
+
+
+async def test_a_mistake_while_writing_does_not_end_the_writer(
+    make_broker: MakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = await make_broker().publisher()
+
+    def wrong(connection: sqlite3.Connection) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("infra.broker.embedded.writer.commit", wrong)
+    with pytest.raises(BrokerUnavailableError, match="unexpected error ZeroDivisionError"):
+        await publisher.publish([OutRecord(LIVE, "key", b"x")])
+    monkeypatch.undo()
+    await publisher.publish([OutRecord(LIVE, "key", b"x")])

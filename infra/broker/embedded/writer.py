@@ -221,6 +221,11 @@ class Writer:
         except BrokerUnavailableError as error:
             self._stand_back()
             return error
+        except Exception as error:  # noqa: BLE001 (the thread serves everybody, see below)
+            # A mistake of ours. It must not end the thread: everybody would wait for it for ever.
+            _log.exception("the embedded broker %s could not be written", self._path)
+            self._stand_back()
+            return BrokerUnavailableError(f"embedded broker {self._path}: unexpected error {error!r}; see the log")
         return None
 
     def _open(self) -> sqlite3.Connection:
