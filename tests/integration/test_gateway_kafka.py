@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from pydantic import SecretStr
 
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.deploy.kafka import KafkaServer
+from infra.deploy.kafka.acls import Acls, Operation, Resource
 from infra.settings import BrokerSettings, GatewaySettings
 from schemas.topics import FRAMES_LIVE, PROBES, load_topics
-from tests.support_gateway import jpeg, running
+from tests.support_gateway import Answer, Gateway, jpeg, running
+from tests.support_kafka import SECURED_USERS
 
 pytestmark = pytest.mark.integration
 
@@ -50,6 +53,64 @@ async def test_a_topic_that_goes_away_and_comes_back(kafka_server: KafkaServer, 
     finally:
         await deleting.close()
         await admin.close()
+
+
+async def test_a_right_to_write_that_is_taken_away_is_503_and_not_ready_until_it_is_back(
+    secured_kafka: KafkaServer, tmp_path: Path
+) -> None:
+    """Probes, which go to another topic, pass all the while."""
+    declared = {name: spec for name, spec in load_topics().items() if name in (FRAMES_LIVE, PROBES)}
+    plain = BrokerSettings(kind="kafka", bootstrap_servers=secured_kafka.bootstrap_servers, replication=1)
+    user = "poor"
+    settings = BrokerSettings(
+        kind="kafka",
+        bootstrap_servers=secured_kafka.address("SASL_PLAINTEXT"),
+        security_protocol="SASL_PLAINTEXT",
+        sasl_mechanism="SCRAM-SHA-256",
+        sasl_username=user,
+        sasl_password=SecretStr(SECURED_USERS[user]),
+        replication=1,
+        request_timeout_s=3,
+    )
+    operator = KafkaBroker(plain, declared)
+    admin = await operator.admin()
+    await admin.apply(declared.values())
+    await admin.close()
+    await operator.close()
+    quick = GatewaySettings(publish_timeout_s=5, probe_interval_s=0.2, recovery_s=60)
+    async with Acls(secured_kafka.bootstrap_servers) as acls:
+        for topic in declared:
+            for operation in (Operation.DESCRIBE, Operation.READ, Operation.WRITE):
+                await acls.allow(user, operation, Resource.TOPIC, topic)
+        try:
+            broker = KafkaBroker(settings, declared)
+            async with running(tmp_path, quick, broker=broker, ahead_s=None, probed=True) as gateway:
+                report = gateway.health.report
+                await until(lambda: report().ready)
+                assert (await gateway.send()).status == 202
+                await acls.revoke(user, Operation.WRITE, Resource.TOPIC, FRAMES_LIVE)
+                answer = await answered(gateway, accepted=False)
+                assert (answer.status, answer.json["error_code"]) == (503, "REFUSED")
+                assert "Retry-After" in answer.headers
+                assert user not in answer.body.decode()
+                assert report().parts["broker"].reason == "REFUSED"
+                await asyncio.sleep(0.5)
+                assert report().parts["broker"].reason == "REFUSED"
+                await acls.allow(user, Operation.WRITE, Resource.TOPIC, FRAMES_LIVE)
+                await answered(gateway, accepted=True)
+                assert report().ready
+        finally:
+            for topic in declared:
+                for operation in (Operation.DESCRIBE, Operation.READ, Operation.WRITE):
+                    await acls.revoke(user, operation, Resource.TOPIC, topic)
+
+
+async def answered(gateway: Gateway, *, accepted: bool) -> Answer:
+    """The first answer that is 202, or is not: the broker follows its access list after a moment."""
+    async with asyncio.timeout(PATIENCE_S):
+        while ((answer := await gateway.send()).status == 202) != accepted:  # noqa: ASYNC110 (an answer is asked for)
+            await asyncio.sleep(0.05)
+    return answer
 
 
 async def until(true: Callable[[], bool]) -> None:
