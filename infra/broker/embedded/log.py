@@ -32,12 +32,16 @@ class Transaction:
     connection: sqlite3.Connection
     declared: Mapping[str, TopicSpec] = field(default_factory=dict)
     _topics: dict[str, Topic] = field(default_factory=dict)
+    _found: dict[str, Topic] = field(default_factory=dict)
     _ends: dict[int, int] = field(default_factory=dict)
     _rows: list[_Row] = field(default_factory=list)
 
     def topic(self, name: str) -> Topic:
         """The topic called ``name``; raises TopicMismatchError."""
-        return catalog.find(self._loaded(name), name, self.declared)
+        topic = self._found.get(name)
+        if topic is None:
+            topic = self._found[name] = catalog.find(self._loaded(name), name, self.declared)
+        return topic
 
     def slots(self, name: str) -> tuple[int, ...]:
         """The slots of the topic, also where it has other partitions than this process has been told of."""
@@ -45,7 +49,7 @@ class Transaction:
 
     def forget_topics(self) -> None:
         """Load the topics again when next asked: they were changed in this transaction."""
-        self._topics = {}
+        self._topics, self._found = {}, {}
 
     def _loaded(self, name: str) -> Mapping[str, Topic]:
         if name not in self._topics:

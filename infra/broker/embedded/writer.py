@@ -207,7 +207,6 @@ class Writer:
     def _attempt(self, work: Callable[[Transaction], None]) -> BrokerUnavailableError | None:
         """Run ``work`` in one transaction; the error when nothing of it was written."""
         try:
-            self._presence.check()
             connection = self._open()
             begin_write(connection)
             transaction = Transaction(connection, self._declared)
@@ -230,6 +229,7 @@ class Writer:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
+            self._presence.check()
             connection = open_writer(self._path, create=not self._presence.known)
             try:
                 self._presence.take()
