@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.embedded.log import Transaction
 from infra.broker.embedded.presence import Presence
 from infra.broker.embedded.writer import Writer
-from infra.broker.port import Consumer, GroupSpec, OutRecord, Progress
+from infra.broker.port import Consumer, GroupSpec, Loss, OutRecord, Progress
 from infra.errors import BrokerUnavailableError, SettingsError, TopicMismatchError
 from schemas.topics import TopicSpec, load_topics
 
@@ -234,3 +235,30 @@ async def test_a_mistake_while_writing_does_not_end_the_writer(
         await publisher.publish([OutRecord(LIVE, "key", b"x")])
     monkeypatch.undo()
     await publisher.publish([OutRecord(LIVE, "key", b"x")])
+
+
+async def test_records_deleted_before_the_group_read_them_are_told_until_that_is_committed(
+    path: Path, make_broker: MakeBroker
+) -> None:
+    broker = make_broker()
+    publisher = await broker.publisher()
+    await publisher.publish([OutRecord(LIVE, "key", b"%d" % number) for number in range(6)])
+    spec = GroupSpec("g", (LIVE,), instance_id="one")
+    former = await broker.consumer(spec)
+    (first, *_) = await former.poll(max_records=10, timeout_s=10)
+    await former.commit({first.source: Progress(2, first.epoch)})
+    assert former.losses() == ()
+    await former.close()
+    with closing(sqlite3.connect(path)) as file, file:
+        # As an earlier release did when the clock was set forward.
+        file.execute("DELETE FROM records WHERE value < ?", (b"4",))
+        file.execute("UPDATE partitions SET first_offset = 4 WHERE next_offset > 0")
+
+    consumer = await broker.consumer(spec)
+    (record, *_) = await consumer.poll(max_records=10, timeout_s=10)
+    assert record.offset == 4
+    (loss,) = consumer.losses()
+    assert loss == Loss(first.source, 2, 4, record.epoch)
+    await consumer.commit({loss.source: Progress(loss.end, loss.epoch)})
+    assert consumer.losses() == ()
+    await consumer.close()

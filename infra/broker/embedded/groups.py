@@ -37,12 +37,13 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A partition the member owns, and where the group's work on it starts."""
+    """A partition the member owns, where the group's work on it starts, and the first offset that is there."""
 
     source: TopicPartition
     slot: int
     epoch: int
     start: int
+    first: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,7 @@ def look(connection: sqlite3.Connection, me: Membership, known: int) -> View | N
     if generation == known:
         return None
     rows = connection.execute(
-        "SELECT topic, partition, slot, epoch, coalesce(c.next_offset, first_offset) FROM cursors c "
+        "SELECT topic, partition, slot, epoch, coalesce(c.next_offset, first_offset), first_offset FROM cursors c "
         "JOIN partitions p USING (slot) WHERE group_name = ? AND member = ? ORDER BY topic, partition",
         (group, me.member),
     )
