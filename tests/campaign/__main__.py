@@ -6,10 +6,12 @@ import argparse
 import asyncio
 import logging
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
 
+from tests.campaign.report import Report
 from tests.campaign.run import Order, run
 
 
@@ -34,9 +36,21 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     logging.getLogger("tests.campaign").setLevel(logging.INFO)
     print(f"seed {seed}, {given.events} faults on {given.broker}; logs in {folder / 'logs'}", flush=True)
-    report = asyncio.run(run(order, folder))
+    try:
+        report = asyncio.run(_stoppable(order, folder))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        print("ended before its time; nothing is accounted for")
+        return 130
     report.print()
     return 1 if report.problems else 0
+
+
+async def _stoppable(order: Order, folder: Path) -> Report:
+    """Run; SIGTERM ends it as Ctrl-C does, so that no server or process is left behind."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await run(order, folder)
 
 
 if __name__ == "__main__":

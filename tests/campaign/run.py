@@ -15,7 +15,7 @@ import aiohttp
 from tests.campaign.brokers import BrokerName
 from tests.campaign.clients import LiveClient
 from tests.campaign.faults import clients as client_faults
-from tests.campaign.faults import database, disk, inside, kafka, partitions, processes
+from tests.campaign.faults import database, disk, inside, kafka, partitions, processes, store
 from tests.campaign.faults.kind import Kind
 from tests.campaign.processes import Warden, unready
 from tests.campaign.reconcile import reconcile
@@ -75,6 +75,7 @@ class Campaign:
             *database.kinds(site.database),
             *inside.kinds(site.controls),
             *disk.kinds(site.disk),
+            *store.kinds(site.s3),
             *client_faults.kinds(self.clients, site.sse_urls),
             *kafka.kinds(site.broker),
             *partitions.kinds(site),
@@ -90,8 +91,7 @@ async def run(order: Order, folder: Path) -> Report:
     report = Report(order.broker, order.seed, folder / "logs")
     async with opened_site(folder, order.broker, order.size, order.store) as site, _started(site) as campaign:
         stop = asyncio.Event()
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
-            sending = [asyncio.create_task(device.run(session, stop)) for device in campaign.devices]
+        async with _sending(campaign, stop) as sending:
             await _until_everything_works(campaign, sending)
             interval_s = order.interval_s or _FAULT_INTERVAL_S[order.broker]
             storm = Storm(plan(campaign.kinds(order), order.events, interval_s, order.seed))
@@ -147,6 +147,19 @@ def _devices(site: Site) -> list[Device]:
         )
         for seed, (name, token) in enumerate(site.tokens.items())
     ]
+
+
+@asynccontextmanager
+async def _sending(campaign: Campaign, stop: asyncio.Event) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """All devices send inside the block, until ``stop`` is set."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+        tasks = [asyncio.create_task(device.run(session, stop)) for device in campaign.devices]
+        try:
+            yield tasks
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
 
 async def _until_everything_works(campaign: Campaign, sending: Sequence[asyncio.Task[None]]) -> None:

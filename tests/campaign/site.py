@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,6 +61,7 @@ class Site:
     database: CampaignDatabase
     disk: SmallDisk | None
     fleet: Fleet
+    s3: S3Server | None = None
     controls: dict[str, Control] = field(default_factory=dict)
     """By the name of the process; empty where processes cannot be disturbed (no compiler)."""
     gateway_urls: list[str] = field(default_factory=list)
@@ -134,8 +135,9 @@ async def opened_site(folder: Path, broker_name: BrokerName, size: Size, store: 
         await asyncio.to_thread(stack.enter_context, broker.running())
         stack.push_async_callback(database.stop)
         await database.start()
-        s3 = stack.enter_context(S3Server(folder / "s3") if store == "s3" else nullcontext(None))
-        fleet.environment |= _environment(site, s3)
+        if store == "s3":
+            site.s3 = stack.enter_context(S3Server(folder / "s3"))
+        fleet.environment |= _environment(site)
         stack.callback(fleet.stop)
         site.prepare()
         await site.register_devices()
@@ -144,7 +146,7 @@ async def opened_site(folder: Path, broker_name: BrokerName, size: Size, store: 
         yield site
 
 
-def _environment(site: Site, s3: S3Server | None) -> dict[str, str]:
+def _environment(site: Site) -> dict[str, str]:
     """The settings that all processes share, as an operator would give them."""
     card = write_model(site.folder / "model", GraphSpec(width=256, height=256))
     settings = {
@@ -160,7 +162,7 @@ def _environment(site: Site, s3: S3Server | None) -> dict[str, str]:
         "DATABASE__COMMAND_TIMEOUT_S": "10",
         "TELEMETRY__DRAIN_TIMEOUT_S": "15",
     }
-    if s3 is not None:
+    if (s3 := site.s3) is not None:
         settings |= {"FRAMES__KIND": "s3", "FRAMES__ENDPOINT_URL": s3.endpoint_url, "FRAMES__BUCKET": s3.bucket}
         settings |= {"FRAMES__ACCESS_KEY": s3.access_key, "FRAMES__SECRET_KEY": s3.secret_key}
     return {**{f"WINDHOVER_{name}": value for name, value in settings.items()}, **site.broker.environment()}
