@@ -46,6 +46,7 @@ class Suspects:
         faulthandler.enable(self._crash)
         self._slots = 0
         self._free: list[int] = []
+        self._unnoted = False
         self._known: set[UUID] = set()
         self.look()
 
@@ -53,7 +54,10 @@ class Suspects:
         """Find what crashed workers of this machine have left; each is found by one worker and told to all."""
         for path in self._folder.glob("*.frames"):
             if path != self._frames_path:
-                self._look_into(path)
+                try:
+                    self._look_into(path)
+                except OSError as error:
+                    logger.warning("what a worker left in %s cannot be looked into now: %s", path, error)
         self._known = {UUID(path.stem) for path in self._folder.glob("*.suspect")}
 
     def __contains__(self, answer: UUID) -> bool:
@@ -63,17 +67,20 @@ class Suspects:
     def enter(self, answer: UUID) -> int:
         """The engine is about to get ``answer``'s frame. Returns what to ``leave``: after a rebalance a worker may have
         the same frame under way twice, once for nobody.
+
+        On a full disk the note may fail. Then the work goes on without it: should this very frame crash the engine, it
+        takes one more worker with it.
         """
         if not self._free:
             self._free.append(self._slots)
             self._slots += 1
         slot = self._free.pop()
-        os.pwrite(self._frames, answer.bytes, slot * _SLOT_BYTES)
+        self._note(slot, answer.bytes)
         return slot
 
     def leave(self, slot: int) -> None:
         """The engine has no more to do with the frame that ``enter`` gave ``slot`` for."""
-        os.pwrite(self._frames, bytes(_SLOT_BYTES), slot * _SLOT_BYTES)
+        self._note(slot, bytes(_SLOT_BYTES))
         self._free.append(slot)
 
     def clear(self, answer: UUID) -> None:
@@ -88,6 +95,17 @@ class Suspects:
         self._crash_path.unlink(missing_ok=True)
         self._frames_path.unlink(missing_ok=True)
         os.close(self._frames)
+
+    def _note(self, slot: int, value: bytes) -> None:
+        """Write ``value`` into ``slot``; a warning, once until it works again, when the disk takes nothing."""
+        try:
+            os.pwrite(self._frames, value, slot * _SLOT_BYTES)
+        except OSError as error:
+            if not self._unnoted:
+                logger.warning("frames cannot be noted in %s, and are worked on unnoted: %s", self._folder, error)
+            self._unnoted = True
+        else:
+            self._unnoted = False
 
     def _look_into(self, path: Path) -> None:
         """Turn what the writer of ``path`` left into suspects, if it crashed; nothing while it lives."""

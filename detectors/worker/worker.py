@@ -30,6 +30,7 @@ from detectors.worker.reporting import Place
 from detectors.worker.rollout import Rollout
 from detectors.worker.suspects import Suspects
 from infra.broker.port import Broker, GroupSpec, Reader
+from infra.errors import StoreUnavailableError
 from infra.failure import StoppedError, Work
 from infra.framestore.port import FrameStore
 from infra.health import HealthPart
@@ -86,7 +87,7 @@ class DetectorWorker:
         work = Work(parts.retry, stop, health, GROUP)
         try:
             async with AsyncExitStack() as stack:
-                guard = self._guard(health.silence_s)
+                guard = await self._guard(work)
                 stack.push_async_callback(guard.close)
                 rollout, news = await self._first_model(stack, work, guard)
                 reader = await work.retrying(parts.broker.reader, "connect to the broker")
@@ -105,12 +106,23 @@ class DetectorWorker:
             # Told to stop while something was waited for: what was under way was not committed and is done again.
             logger.warning("stopped with work under way: %s", stopped.exceptions[0])
 
-    def _guard(self, limit_s: float) -> Guarding:
+    async def _guard(self, work: Work) -> Guarding:
+        """What stands between this worker and its engines; waits while the disk takes no file."""
         quarantine = self._parts.quarantine
         if quarantine is None:
             return NoGuard()
-        suspects = Suspects(quarantine.folder)
-        return Guard(suspects, quarantine.request, self._parts.settings.max_pixels, Apart(limit_s))
+        folder = quarantine.folder
+
+        async def open_suspects() -> Suspects:
+            try:
+                return Suspects(folder)
+            except OSError as error:
+                raise StoreUnavailableError(
+                    f"{folder}: cannot be written to ({error}); free some space, or correct data_dir"
+                ) from error
+
+        suspects = await work.retrying(open_suspects, "note frames on disk")
+        return Guard(suspects, quarantine.request, self._parts.settings.max_pixels, Apart(work.health.silence_s))
 
     async def _first_model(self, stack: AsyncExitStack, work: Work, guard: Guarding) -> tuple[Rollout, Reader | None]:
         """A roll-out that has a model to serve, and where its news comes from; ``stack`` closes both."""

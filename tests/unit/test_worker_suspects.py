@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import signal
 import subprocess
@@ -113,3 +114,20 @@ def test_workers_that_start_together_do_not_take_each_other_for_dead(tmp_path: P
     assert len(list(tmp_path.glob("*.frames"))) == 1
     mine.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_full_disk_leaves_frames_unnoted_and_stops_nothing(
+    tmp_path: Path, answers: list[UUID], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    mine = Suspects(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.pwrite", refuse)
+        slots = [mine.enter(answer) for answer in answers]
+    assert len([record for record in caplog.records if "worked on unnoted" in record.message]) == 1
+    for slot in slots:
+        mine.leave(slot)
+    assert mine.enter(answers[0]) in slots
+    mine.close()
