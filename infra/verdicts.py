@@ -68,7 +68,8 @@ class Verdicts:
         self._clock = clock
         self._passes = 0
         self._seconds: deque[_Second] = deque()
-        self._open = False
+        # While the breaker is open: the records that passed and died in the minute before, the next dead one included.
+        self._open: tuple[int, int] | None = None
 
     def passed(self, trouble: Trouble | None = None, *, records: int = 1) -> None:
         """Count ``records`` that were handled; call it for every one that failed before with its ``trouble``.
@@ -79,9 +80,15 @@ class Verdicts:
         self._passes += records
         if trouble is not None and trouble.held:
             trouble.held = False
-            self._open = False
+            self._open = None
             self._seconds.clear()
         self._now().passed += records
+
+    def gone(self, trouble: Trouble) -> None:
+        """Note that the record of ``trouble`` went to another consumer: if it was held, nothing is any more."""
+        if trouble.held:
+            trouble.held = False
+            self._open = None
 
     def other_passed(self) -> None:
         """Note that something else passed than a record: a known good one, which is no share of the records."""
@@ -102,14 +109,13 @@ class Verdicts:
 
     def why_held(self, error: BaseException) -> str:
         """Why the last record is held that failed with ``error``, for health and log: with what to do about it."""
-        if self._open:
-            passed, dead = self._totals()
+        if self._open is not None:
+            passed, dead = self._open
             return (
-                f"too many dead letters: {dead} of the {passed + dead} records of the last {WINDOW_S} s, which is more "
+                f"too many dead letters: with this record {dead} of {passed + dead} within {WINDOW_S} s, which is more "
                 f"than retry.max_dead_share={self._policy.max_dead_share:g} allows (from retry.min_dead="
-                f"{self._policy.min_dead} records on); the next one is held ({error_text(error)}). Mend the cause and "
-                "it goes on by itself; if these records are to be given up, raise WINDHOVER_RETRY__MAX_DEAD_SHARE and "
-                "restart"
+                f"{self._policy.min_dead} records on), so it is held: {error_text(error)}. Mend the cause and it goes "
+                "on by itself; if these records are to be given up, raise WINDHOVER_RETRY__MAX_DEAD_SHARE and restart"
             )
         return (
             f"a record fails and no other record passes, so the record may not be the cause: {error_text(error)}; it "
@@ -130,16 +136,13 @@ class Verdicts:
 
     def _breaks(self) -> bool:
         """Whether one more dead letter is too many; once it was, it stays so until a held record passes."""
-        if not self._open:
-            passed, dead = self._totals()
-            dead += 1
-            enough = passed + dead >= self._policy.min_dead
-            self._open = enough and dead > self._policy.max_dead_share * (passed + dead)
-        return self._open
-
-    def _totals(self) -> tuple[int, int]:
-        self._now()
-        return sum(second.passed for second in self._seconds), sum(second.dead for second in self._seconds)
+        if self._open is None:
+            self._now()
+            passed = sum(second.passed for second in self._seconds)
+            dead = sum(second.dead for second in self._seconds) + 1
+            if passed + dead >= self._policy.min_dead and dead > self._policy.max_dead_share * (passed + dead):
+                self._open = (passed, dead)
+        return self._open is not None
 
     def _now(self) -> _Second:
         """The count of the present second; those that are too old are dropped."""

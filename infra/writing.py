@@ -204,6 +204,8 @@ class Writer(Generic[EventT]):
                 failure = await self._failure_of(item)
         finally:
             self._work.health.goes_on(what)
+            if item.trouble is not None:
+                self._verdicts.gone(item.trouble)
 
     def _is_dead(self, item: Item[EventT], error: Exception) -> bool:
         metrics.RECORDS_FAILED.labels(self._work.group, item.record.topic, error_code(error)).inc()

@@ -122,7 +122,7 @@ async def test_too_many_dead_letters_stop_the_sink_and_it_says_which_setting(bro
     retry = RETRY.model_copy(update={"min_dead": 10})
     async with running(broker, sink, retry=retry) as run:
         await until(lambda: "WINDHOVER_RETRY__MAX_DEAD_SHARE" in (run.part.reason or ""), run)
-        assert "9 of the 9 records" in (run.part.reason or "")
+        assert "with this record 10 of 10" in (run.part.reason or "")
         assert await dead(broker) == []
         switch.on = False
         await until(lambda: len(sink.written) == 51, run)

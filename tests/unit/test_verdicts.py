@@ -82,7 +82,7 @@ def test_too_large_a_share_of_dead_letters_opens_the_breaker(verdicts: Verdicts)
     found = [verdicts.failed(Trouble(), RecordError("bad")) for _ in range(12)]
     assert found == [DEAD] * 10 + [HOLD] * 2
     text = verdicts.why_held(RecordError("bad"))
-    assert "10 of the 20 records" in text
+    assert "with this record 11 of 21" in text
     assert "retry.max_dead_share=0.5" in text
     assert "WINDHOVER_RETRY__MAX_DEAD_SHARE" in text
 
@@ -107,6 +107,18 @@ def test_an_open_breaker_stays_open_until_a_held_record_passes(verdicts: Verdict
     verdicts.passed()
     assert verdicts.failed(trouble, RecordError("bad")) is HOLD
     verdicts.passed(trouble)
+    assert verdicts.failed(Trouble(), RecordError("bad")) is DEAD
+
+
+def test_a_held_record_that_goes_elsewhere_closes_the_breaker(verdicts: Verdicts, clock: Clock) -> None:
+    trouble = Trouble()
+    while verdicts.failed(trouble, RecordError("bad")) is DEAD:
+        trouble = Trouble()
+    clock.now += 2 * WINDOW_S
+    assert "20 of 20 within 60 s" in verdicts.why_held(RecordError("bad"))
+    verdicts.gone(Trouble())
+    assert verdicts.failed(Trouble(), RecordError("bad")) is HOLD
+    verdicts.gone(trouble)
     assert verdicts.failed(Trouble(), RecordError("bad")) is DEAD
 
 
