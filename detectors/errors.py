@@ -35,6 +35,12 @@ class EngineKilledError(InferenceError):
     code: ClassVar[str] = "ENGINE_OUT_OF_MEMORY"
 
 
+class EngineHangError(InferenceError):
+    """A suspect frame was tried in a process of its own, which did not come back and was ended."""
+
+    code: ClassVar[str] = "ENGINE_HANGS"
+
+
 class TrialKilledError(TransientError):
     """The process in which a suspect model is loaded was ended from outside, so nothing was found out about it."""
 

@@ -19,7 +19,14 @@ from typing import TypeVar
 
 from detectors.decode import decode_image
 from detectors.engines.choose import usable_engines
-from detectors.errors import EngineCrashError, EngineKilledError, InferenceError, ModelLoadError, TrialKilledError
+from detectors.errors import (
+    EngineCrashError,
+    EngineHangError,
+    EngineKilledError,
+    InferenceError,
+    ModelLoadError,
+    TrialKilledError,
+)
 from detectors.loading import LoadRequest, load_model
 from detectors.options import FrameView
 from detectors.predict import Predictor
@@ -35,6 +42,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 DEFAULT_LIMIT_S = 120.0
+_LOAD_LIMIT_S = 600.0
 _CRASHES = {-number for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)}
 _CLOSE_PATIENCE_S = 5.0
 
@@ -59,11 +67,15 @@ class _KilledError(Exception):
     """The process was ended from outside; says how."""
 
 
+class _HangError(Exception):
+    """The process did not come back, and was ended for that."""
+
+
 class Apart:
     """A process for trials, there while there are any; another one after a crash. One trial at a time."""
 
     def __init__(self, limit_s: float = DEFAULT_LIMIT_S) -> None:
-        """``limit_s``: a trial that takes longer hangs, and is ended."""
+        """``limit_s``: a frame that takes longer hangs, and its trial is ended."""
         self._limit_s = limit_s
         self._pool: ProcessPoolExecutor | None = None
         self._process: BaseProcess | None = None
@@ -73,11 +85,11 @@ class Apart:
     async def detect(self, trial: Trial) -> FrameResult:
         """Find what the frame of ``trial`` shows.
 
-        Raises EngineCrashError when it crashes the process, EngineKilledError when that is ended from outside, and
-        whatever loading, decoding and detecting raise.
+        Raises EngineCrashError when it crashes the process, EngineHangError when that does not come back,
+        EngineKilledError when it is ended from outside, and whatever loading, decoding and detecting raise.
         """
         try:
-            return await self._run(detect_here, trial)
+            return await self._run(detect_here, trial, prepare=prepare_here)
         except _CrashError as error:
             raise EngineCrashError(
                 f"it crashes the engine: first {trial.avoid} together with its worker, then the one after it in a "
@@ -88,12 +100,14 @@ class Apart:
                 f"the process in which a suspect frame is tried {error}; if that goes on, give the machine more memory "
                 "or the model smaller frames"
             ) from error
+        except _HangError as error:
+            raise EngineHangError(f"the process in which a suspect frame is tried {error}") from error
 
     async def load(self, request: LoadRequest) -> None:
         """Load the model of ``request`` and close it again.
 
-        Raises ModelLoadError when it does not load or crashes the process, TrialKilledError when that is ended from
-        outside.
+        Raises ModelLoadError when it does not load, hangs, or crashes the process; TrialKilledError when that is ended
+        from outside.
         """
         try:
             await self._run(load_here, request)
@@ -102,23 +116,28 @@ class Apart:
                 f"it crashes the engine when it is loaded: first together with its worker, then in a process of its "
                 f"own ({error}); export it otherwise, or choose another engine (detector.engine)"
             ) from error
+        except _HangError as error:
+            raise ModelLoadError(f"the process in which a suspect model is loaded {error}") from error
         except _KilledError as error:
             raise TrialKilledError(
                 f"the process in which a suspect model is loaded {error}; if that goes on, give the machine more memory"
             ) from error
 
-    async def _run(self, work: Callable[[T], U], what: T) -> U:
+    async def _run(self, work: Callable[[T], U], what: T, prepare: Callable[[T], None] | None = None) -> U:
+        """``prepare``: loads what ``work`` needs, which takes its time in a new process and says nothing about it."""
         self._wanted += 1
         try:
             async with self._busy:
-                return await self._in_pool(work, what)
+                if prepare is not None:
+                    await self._in_pool(prepare, what, _LOAD_LIMIT_S)
+                return await self._in_pool(work, what, self._limit_s if prepare is not None else _LOAD_LIMIT_S)
         finally:
             self._wanted -= 1
             if not self._wanted:
                 # It holds a model.
                 await self.close()
 
-    async def _in_pool(self, work: Callable[[T], U], what: T) -> U:
+    async def _in_pool(self, work: Callable[[T], U], what: T, limit_s: float) -> U:
         if self._pool is None:
             # A forked child would have locks of threads that are not there.
             context = multiprocessing.get_context("spawn")
@@ -127,12 +146,12 @@ class Apart:
         # The pool does not tell how its process ended, so that is asked of the process itself.
         self._process = next(iter(self._pool._processes.values()), self._process)
         try:
-            async with asyncio.timeout(self._limit_s):
+            async with asyncio.timeout(limit_s):
                 return await asyncio.wrap_future(running)
         except TimeoutError as error:
             self._end_process()
             await self.close()
-            raise _KilledError(f"did not come back within {self._limit_s:g} s and was ended") from error
+            raise _HangError(f"did not come back within {limit_s:g} s and was ended") from error
         except BrokenProcessPool as error:
             process = self._process
             await self.close()
@@ -196,6 +215,16 @@ def detect_here(trial: Trial) -> FrameResult:
     """
     try:
         return _detected(trial)
+    except WindhoverError:
+        raise
+    except Exception as error:
+        raise InferenceError(f"in a process of its own: {type(error).__name__}: {error}") from error
+
+
+def prepare_here(trial: Trial) -> None:
+    """Load what ``detect_here`` needs for ``trial``, and keep it. Raises errors that can travel, as that does."""
+    try:
+        _predictor(trial.request, trial.avoid)
     except WindhoverError:
         raise
     except Exception as error:

@@ -55,6 +55,10 @@ class Guarding(Protocol):
         """Find what other workers have left that crashed."""
         ...
 
+    def accuse(self) -> None:
+        """Make suspects of all that the engines have now, because one hangs."""
+        ...
+
     async def close(self) -> None:
         """End what is being tried, and leave nothing behind."""
         ...
@@ -87,6 +91,9 @@ class NoGuard:
     def look(self) -> None:
         """See :class:`Guarding`."""
 
+    def accuse(self) -> None:
+        """See :class:`Guarding`."""
+
     async def close(self) -> None:
         """See :class:`Guarding`."""
 
@@ -113,7 +120,9 @@ class Guard:
             return await self._tried_apart(answer, served, frame, data)
         slot = self.suspects.enter(answer)
         try:
-            return await served.pipeline.detect(data, frame.options, frame.camera)
+            result = await served.pipeline.detect(data, frame.options, frame.camera)
+            self.suspects.absolve(answer)
+            return result
         finally:
             self.suspects.leave(slot)
 
@@ -161,6 +170,10 @@ class Guard:
     def look(self) -> None:
         """See :class:`Guarding`."""
         self.suspects.look()
+
+    def accuse(self) -> None:
+        """See :class:`Guarding`."""
+        self.suspects.accuse()
 
     async def close(self) -> None:
         """See :class:`Guarding`."""

@@ -48,7 +48,7 @@ class Life:
         lateness = Lateness(settings.late_policy, settings.live_deadline_s)
         answered = asyncio.Event()
         async with (
-            beside(watch_engines(self.roster, work.health)),
+            beside(watch_engines(self.roster, work.health, self.answerer.guard)),
             lag_told(self.consumer, work.group, topics.FRAME_TOPICS),
             asyncio.TaskGroup() as group,
         ):

@@ -27,7 +27,7 @@ from schemas.events import AvailabilityState, ModelActivated, ModelRef
 logger = logging.getLogger(__name__)
 
 _WARM_UP_ROUNDS = 3
-_CLOSE_PATIENCE_S = 10.0
+_CLOSE_PATIENCE_S = 5.0
 
 OnState = Callable[[AvailabilityState, str | None], None]
 """Is told the state a model came into, and what there is to say about it."""

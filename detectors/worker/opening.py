@@ -13,6 +13,7 @@ from detectors.worker.guard import Guarding
 from detectors.worker.lanes import Lane
 from detectors.worker.window import rebuild
 from infra.broker.port import Reader, TopicPartition
+from infra.errors import PartitionLostError
 from infra.failure import StoppedError, Work
 from schemas import topics
 
@@ -67,6 +68,8 @@ class Opener:
         except StoppedError as stopped:
             logger.info("left to the next worker: %s", stopped)
             return
+        except PartitionLostError as lost:
+            logger.info("no longer opened: %s", lost)
         for begin in self._waiting.pop(lane):
             begin()
         self._flow.go_on(lane, self)
@@ -76,5 +79,10 @@ class Opener:
         under_way = lane.entries
         answers, source = TopicPartition(topics.DETECTIONS, lane.number), self._source
         read = partial(rebuild, source.reader, answers, source.size, source.grown_from)
-        window = await self._work.retrying(read, f"read the duplicate window of lane {lane.number}")
+
+        async def still_ours() -> None:
+            if not lane.epochs:
+                raise PartitionLostError(f"lane {lane.number} went to another worker")
+
+        window = await self._work.retrying(read, f"read the duplicate window of lane {lane.number}", still_ours)
         lane.renew(window, under_way)

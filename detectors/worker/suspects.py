@@ -47,6 +47,8 @@ class Suspects:
         self._slots = 0
         self._free: list[int] = []
         self._unnoted = False
+        self._entered: dict[int, UUID] = {}
+        self._accused: set[UUID] = set()
         self._known: set[UUID] = set()
         self.look()
 
@@ -75,18 +77,39 @@ class Suspects:
             self._free.append(self._slots)
             self._slots += 1
         slot = self._free.pop()
+        self._entered[slot] = answer
         self._note(slot, answer.bytes)
         return slot
 
     def leave(self, slot: int) -> None:
         """The engine has no more to do with the frame that ``enter`` gave ``slot`` for."""
         self._note(slot, bytes(_SLOT_BYTES))
+        del self._entered[slot]
         self._free.append(slot)
+
+    def absolve(self, answer: UUID) -> None:
+        """The engine came back with ``answer``'s frame: if it was accused here meanwhile, that is taken back."""
+        if answer in self._accused:
+            self._accused.discard(answer)
+            self.clear(answer)
 
     def clear(self, answer: UUID) -> None:
         """``answer``'s frame was tried apart, with whatever outcome: it is no suspect any more."""
         self._known.discard(answer)
         (self._folder / f"{answer}.suspect").unlink(missing_ok=True)
+
+    def accuse(self) -> None:
+        """Make suspects of all that the engine has now: it hangs, and one of them may be why.
+
+        Whoever is given them next tries them apart, instead of hanging as well.
+        """
+        answers = list(self._entered.values())
+        self._accused.update(answers)
+        logger.error("an engine hangs; what it was working on is tried apart", extra={"frames": len(answers)})
+        try:
+            self._make_suspects(answers)
+        except OSError as error:
+            logger.warning("suspects cannot be noted in %s: %s", self._folder, error)
 
     def close(self) -> None:
         """The process ends as it should: it leaves nothing behind."""
@@ -121,17 +144,18 @@ class Suspects:
             crash = path.with_suffix(".crash")
             trace = crash.read_bytes() if crash.exists() else b""
             if trace:
-                self._accuse(_answers(file.read()), trace.decode(errors="replace"))
+                answers = _answers(file.read())
+                logger.error(
+                    "a worker crashed; what it was working on is tried apart",
+                    extra={"frames": len(answers), "trace": trace.decode(errors="replace")[:_LONGEST_TRACE]},
+                )
+                self._make_suspects(answers)
             crash.unlink(missing_ok=True)
             path.unlink()
 
-    def _accuse(self, answers: list[UUID], trace: str) -> None:
+    def _make_suspects(self, answers: list[UUID]) -> None:
         for answer in answers:
             (self._folder / f"{answer}.suspect").touch()
-        logger.error(
-            "a worker crashed; what it was working on is tried apart",
-            extra={"frames": len(answers), "trace": trace[:_LONGEST_TRACE]},
-        )
 
 
 def _answers(data: bytes) -> list[UUID]:

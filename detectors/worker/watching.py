@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from detectors.worker.guard import Guarding
 from detectors.worker.serving import Roster
 from infra.health import HealthPart
 
@@ -12,16 +13,21 @@ _LOOKS_PER_SILENCE = 4
 _LONGEST_PAUSE_S = 5.0
 
 
-async def watch_engines(roster: Roster, health: HealthPart) -> None:
+async def watch_engines(roster: Roster, health: HealthPart, guard: Guarding) -> None:
     """Say in health when an engine hangs, and when it goes on; until cancelled.
 
-    A worker that polls shows no more than that its event loop turns, so the sign of life is a finished batch.
+    A worker that polls shows no more than that its event loop turns, so the sign of life is a finished batch. What a
+    hung engine has is tried apart after the restart, so that a frame which makes it hang does so once.
     """
+    accused = False
     pause_s = min(health.silence_s / _LOOKS_PER_SILENCE, _LONGEST_PAUSE_S)
     while True:
         slowest = max(roster.everyone, key=lambda served: served.pipeline.stalled_s)
         stalled_s = slowest.pipeline.stalled_s
         if stalled_s > health.silence_s:
+            if not accused:
+                guard.accuse()
+                accused = True
             health.hangs(
                 _WHAT,
                 f"engine {slowest.model.engine.name} of {slowest.ref.name} {slowest.ref.version} has not finished a "
@@ -30,4 +36,5 @@ async def watch_engines(roster: Roster, health: HealthPart) -> None:
             )
         else:
             health.goes_on(_WHAT)
+            accused = False
         await asyncio.sleep(pause_s)

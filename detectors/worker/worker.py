@@ -40,6 +40,7 @@ from schemas import topics
 logger = logging.getLogger(__name__)
 
 GROUP = "detector"
+_SHORTEST_TRIAL_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,8 @@ class DetectorWorker:
                 ) from error
 
         suspects = await work.retrying(open_suspects, "note frames on disk")
-        return Guard(suspects, quarantine.request, self._parts.settings.max_pixels, Apart(work.health.silence_s))
+        trials = Apart(max(work.health.silence_s, _SHORTEST_TRIAL_S))
+        return Guard(suspects, quarantine.request, self._parts.settings.max_pixels, trials)
 
     async def _first_model(self, stack: AsyncExitStack, work: Work, guard: Guarding) -> tuple[Rollout, Reader | None]:
         """A roll-out that has a model to serve, and where its news comes from; ``stack`` closes both."""

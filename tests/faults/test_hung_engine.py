@@ -79,11 +79,12 @@ async def test_a_hung_engine_is_told_and_does_not_keep_the_process(world: Worker
     }
     worker = start(environment)
     try:
-        await world.publish(await world.frame("drone", 0))
+        frames = [await world.frame("drone", n) for n in range(30)]
+        await world.publish(frames[0])
         await world.until(world.answers, 1)
         assert (await health(port, "live"))[0] == (await health(port, "ready"))[0] == 200
         hang.touch()
-        await world.publish(*[await world.frame("drone", n) for n in range(1, 30)])
+        await world.publish(*frames[1:])
         deadline = time.monotonic() + PATIENCE_S
         while (told := await health(port, "live"))[0] != 503:
             assert time.monotonic() < deadline, told
@@ -95,8 +96,15 @@ async def test_a_hung_engine_is_told_and_does_not_keep_the_process(world: Worker
         began = time.monotonic()
         assert await asyncio.to_thread(worker.wait, PATIENCE_S) == 1
         assert time.monotonic() - began < DRAIN_S + END_S
+        assert (len(await world.answers()), await world.letters()) == (1, [])
+        assert list((tmp_path / "detectors").glob("*.suspect")), "a frame that makes an engine hang must do so once"
+        hang.unlink()
+        worker = start(environment)
+        await world.until(world.answers, 30)
+        worker.terminate()
+        assert await asyncio.to_thread(worker.wait, PATIENCE_S) == 0
     finally:
         worker.kill()
         worker.wait()
-    assert len(await world.answers()) == 1
+    assert [answer.frame_id for answer in await world.answers()] == [frame.frame_id for frame in frames]
     assert await world.letters() == []

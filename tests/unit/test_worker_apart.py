@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from detectors.errors import EngineCrashError, EngineKilledError, TrialKilledError
+from detectors.errors import EngineCrashError, EngineHangError, EngineKilledError, TrialKilledError
 from detectors.loading import LoadRequest
 from detectors.worker.apart import Apart, Trial
 from detectors.worker.guard import Guard, load_mark
@@ -56,7 +56,7 @@ async def test_a_trial_that_ends_by_a_signal_of_its_own_is_a_crash(trial: Trial,
 
 
 async def test_a_trial_that_does_not_come_back_is_ended(trial: Trial) -> None:
-    with pytest.raises(EngineKilledError, match=r"did not come back within 0\.01 s"):
+    with pytest.raises(EngineHangError, match=r"did not come back within 0\.01 s"):
         await Apart(limit_s=0.01).detect(trial)
 
 

@@ -131,3 +131,26 @@ def test_full_disk_leaves_frames_unnoted_and_stops_nothing(
         mine.leave(slot)
     assert mine.enter(answers[0]) in slots
     mine.close()
+
+
+def test_what_a_hung_engine_has_is_suspect_to_the_next_worker(tmp_path: Path, answers: list[UUID]) -> None:
+    hung, other = Suspects(tmp_path), Suspects(tmp_path)
+    hung.leave(hung.enter(answers[0]))
+    for answer in answers[1:]:
+        hung.enter(answer)
+    hung.accuse()
+    hung.close()
+    other.look()
+    assert [answer in other for answer in answers] == [False, True, True, True]
+    other.close()
+
+
+def test_what_an_engine_comes_back_with_is_no_suspect_any_more(tmp_path: Path, answers: list[UUID]) -> None:
+    slow = Suspects(tmp_path)
+    slow.enter(answers[0])
+    slow.accuse()
+    assert list(tmp_path.glob("*.suspect"))
+    slow.absolve(answers[0])
+    slow.look()
+    assert answers[0] not in slow
+    slow.close()
