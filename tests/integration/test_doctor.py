@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.open import embedded_file
-from infra.broker.port import InRecord
+from infra.broker.port import GroupSpec, InRecord, OutRecord, Progress
 from infra.deploy.kafka import KafkaServer
 from infra.errors import ImageMissingError
 from infra.failure import dead_letter
@@ -26,7 +26,7 @@ from infra.framestore.folder import FolderFrameStore
 from infra.health import Health
 from infra.service import health_component
 from infra.settings import BrokerSettings, DatabaseSettings, FrameSettings, Settings, TelemetrySettings
-from schemas.topics import FRAMES_DEAD, FRAMES_LIVE, default_path, load_topics
+from schemas.topics import FRAME_TOPICS, FRAMES_DEAD, FRAMES_LIVE, default_path, load_topics
 from tests.support_graphs import write_model
 from tests.support_roles import role
 from windhover.doctor.checks import all_checks
@@ -169,6 +169,29 @@ async def test_dead_letters_a_full_store_and_a_damaged_model(migrated_dsn: str, 
     assert "less than frames.min_free_bytes" in problems(report)
 
 
+async def test_a_group_that_stands_still_is_told(migrated_dsn: str, tmp_path: Path) -> None:
+    settings = await installed(tmp_path, migrated_dsn)
+    assert [text.split(":")[0] for _, text in told(await examined(settings), "groups")] == [
+        "detector has never committed → start it, if frames were sent",
+        "sink.postgres has never committed → start it, if frames were sent",
+    ]
+    broker = EmbeddedBroker(embedded_file(tmp_path), load_topics())
+    publisher = await broker.publisher()
+    await publisher.publish([OutRecord(FRAMES_LIVE, "drone-1", b"{}") for _ in range(3)])
+    await publisher.close()
+    member = await broker.consumer(GroupSpec("detector", FRAME_TOPICS))
+    records: list[InRecord] = []
+    while not records:
+        records = await member.poll(max_records=1, timeout_s=5)
+    await member.commit({records[0].source: Progress(records[0].offset + 1, records[0].epoch)})
+    await member.close()
+    await broker.close()
+    level, text = told(await examined(settings), "groups")[0]
+    assert level == "warning"
+    assert "detector: 0 members, 2 records behind on" in text
+    assert "nobody reads: start it (windhover detector)" in text
+
+
 def test_the_command_prints_a_table_for_people_and_json_for_scripts(migrated_dsn: str, tmp_path: Path) -> None:
     asyncio.run(installed(tmp_path, migrated_dsn))
     environment = {
@@ -216,12 +239,13 @@ async def test_a_kafka_that_is_well_and_one_that_is_away(
     assert problems(report) == ""
     clocks = told(report, "clocks")
     assert clocks[0] == ("ok", "the broker takes records → ")
-    assert "the broker's clock" in clocks[1][1]
+    assert clocks[1][0] == "ok"
+    assert "the broker's clock is 0.0 s" in clocks[1][1]
 
     away = settings.model_copy(
         update={"broker": BrokerSettings(kind="kafka", bootstrap_servers="127.0.0.1:1", request_timeout_s=1)}
     )
     report = await examined(away)
     assert {name for name, one in report.findings if one.level == "problem"} == {
-        "topics", "dead letters", "clocks"
+        "topics", "groups", "dead letters", "clocks"
     }  # fmt: skip

@@ -12,14 +12,19 @@ from types import SimpleNamespace
 import pytest
 from pydantic import SecretStr
 
+from infra.broker.port import GroupState
 from infra.errors import BrokerUnavailableError
 from infra.settings import BrokerSettings, DatabaseSettings, GatewaySettings, Settings, SseSettings, TelemetrySettings
+from schemas.topics import load_topics
 from windhover.doctor import disks
 from windhover.doctor.disks import DisksCheck
 from windhover.doctor.examine import examine, in_thread
+from windhover.doctor.groups import judge
 from windhover.doctor.port import Finding, NothingThereError, ok, problem, warning
 from windhover.doctor.services import ServiceCheck, own_address
 from windhover.doctor.settings import SettingsCheck
+
+NOW_S = 1_800_000_000.0
 
 
 class Canned:
@@ -129,6 +134,34 @@ async def test_settings_that_do_not_go_together_are_named() -> None:
     for words in ("unencrypted", "one copy", "lie in a folder", "embedded one", "asks nobody for a token"):
         assert words in warned
     assert all(finding.remedy for finding in findings if finding.level != "ok")
+
+
+def group(name: str, *, members: int = 1, lag: int = 0, oldest_h: float | None = None) -> GroupState:
+    oldest_ms = None if oldest_h is None else int((NOW_S - 3600 * oldest_h) * 1000)
+    return GroupState(name, members, ("frames.live", "frames.jobs"), lag, None, oldest_ms)
+
+
+@pytest.mark.parametrize(
+    ("state", "level", "words"),
+    [
+        (group("detector"), "ok", "1 members, 0 records behind"),
+        (group("detector", lag=5, oldest_h=1), "ok", "the oldest is 1.0 h old, they are kept 168.0 h"),
+        (group("detector", lag=5, oldest_h=100), "warning", "reads too slowly or stands still"),
+        (group("detector", lag=5, oldest_h=140), "problem", "deleted unread"),
+        (
+            group("detector", members=0, lag=5, oldest_h=1),
+            "warning",
+            "or windhover topics forget-group detector",
+        ),
+        (group("detector", members=0), "ok", "0 members"),
+    ],
+)
+def test_groups_that_fall_behind_or_are_gone(state: GroupState, level: str, words: str) -> None:
+    foreign = GroupState("billing", 0, ("invoices",), 99, None, 0)
+    first, *rest = judge([foreign, state], load_topics(), NOW_S)
+    assert first.level == level
+    assert words in f"{first.what} → {first.remedy}"
+    assert [one.what for one in rest] == ["sink.postgres has never committed"]
 
 
 async def test_disks_that_are_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from windhover.doctor.clocks import BrokerClockCheck, DatabaseClockCheck, FileCl
 from windhover.doctor.database import DatabaseCheck
 from windhover.doctor.dead_letters import DeadLettersCheck
 from windhover.doctor.disks import DisksCheck
+from windhover.doctor.groups import GroupsCheck
 from windhover.doctor.model import ModelCheck
 from windhover.doctor.port import Check
 from windhover.doctor.services import ServiceCheck, own_address
@@ -26,6 +27,7 @@ def all_checks(settings: Settings, *, timeout_s: float, health: Sequence[str] = 
     return [
         SettingsCheck(settings),
         TopicsCheck(soon, topics),
+        GroupsCheck(soon, topics),
         DeadLettersCheck(soon, topics),
         BrokerClockCheck(soon, topics),
         DatabaseClockCheck(soon),
