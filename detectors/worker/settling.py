@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from detectors.worker.answering import Answerer
@@ -49,6 +49,33 @@ class Case:
     record: InRecord
 
 
+class _Troubles:
+    """The failures of one record, of which only its present judge knows; another one begins anew."""
+
+    def __init__(self, record: InRecord) -> None:
+        self._record = record
+        self._judge: Verdicts | None = None
+        self._trouble: Trouble | None = None
+
+    def known_to(self, judge: Verdicts) -> Trouble:
+        """What ``judge`` knows."""
+        if self._judge is not judge or self._trouble is None:
+            self.end()
+            # Not counted is what somebody sent again to see what becomes of it.
+            self._judge, self._trouble = judge, Trouble(counts=redriven_for(self._record.headers) is None)
+        return self._trouble
+
+    def passed(self, judge: Verdicts) -> None:
+        """The record passed, maybe after failures."""
+        judge.passed(self._trouble if self._judge is judge else None)
+        self._trouble = None
+
+    def end(self) -> None:
+        """The record is judged no more: dead, another worker's, or another model's."""
+        if self._judge is not None and self._trouble is not None:
+            self._judge.gone(self._trouble)
+
+
 @dataclass(slots=True)
 class _Trial:
     """A frame, the model that was taken for it, and what is known of its failures there."""
@@ -56,14 +83,7 @@ class _Trial:
     frame: FrameCaptured
     served: Served
     backoff: Backoff
-    judge: Verdicts | None = None
-    trouble: Trouble = field(default_factory=Trouble)
-
-    def judged_by(self, judge: Verdicts, *, counts: bool) -> Trouble:
-        """The failures that ``judge`` knows of; another judge begins anew."""
-        if self.judge is not judge:
-            self.judge, self.trouble = judge, Trouble(counts=counts)
-        return self.trouble
+    troubles: _Troubles
 
 
 class Settler:
@@ -79,12 +99,11 @@ class Settler:
         self._holding = Holding(flow, work)
         self._judges: WeakKeyDictionary[Served, Verdicts] = WeakKeyDictionary()
         self._judge_apart = Verdicts(work.policy)
-        self._judge_unread = Verdicts(work.policy)
         self._proving = asyncio.Lock()
 
     async def answer(self, case: Case, wanted: Wanted) -> None:
         """Answer the frame of ``case``, whose model was taken for it and is given back here."""
-        trial = _Trial(wanted.frame, wanted.served, Backoff(self._work.policy))
+        trial = _Trial(wanted.frame, wanted.served, Backoff(self._work.policy), _Troubles(case.record))
         names = {"device_id": trial.frame.device_id, "frame_id": str(trial.frame.frame_id)}
         try:
             with bind(**names), consumer_span(case.record, group=self._work.group):
@@ -94,21 +113,27 @@ class Settler:
             return
         finally:
             self._roster.release(trial.served)
+            trial.troubles.end()
             self._holding.end(case.lane, case.entry)
         if outcome is not None:
             self._flow.settle(case.lane, case.entry, outcome)
 
     async def refuse(self, case: Case, error: Exception) -> None:
         """Make a dead letter of ``case``, whose record holds no frame; held while too many others became one."""
-        trouble = Trouble(counts=_counts(case.record))
+        troubles = _Troubles(case.record)
 
         def outcome() -> Outcome | str:
             self._count_failure(case, error)
-            if self._judge_unread.failed(trouble, error) is Verdict.DEAD:
+            # Its share is one of all records, and most are frames of the stable model.
+            judge = self._judge_of(self._roster.stable)
+            if judge.failed(troubles.known_to(judge), error) is Verdict.DEAD:
                 return self.answerer.refuse(case.record, error, 1, self._roster.stable.ref.name)
-            return self._judge_unread.why_held(error)
+            return judge.why_held(error)
 
-        await self._until(case, _DEAD_LETTERS, error, outcome)
+        try:
+            await self._until(case, _DEAD_LETTERS, error, outcome)
+        finally:
+            troubles.end()
 
     async def wait_for_update(self, case: Case, error: EventVersionError) -> None:
         """Hold ``case``, which only a newer program can read, until it goes to another worker or the process stops."""
@@ -153,8 +178,7 @@ class Settler:
         return None
 
     def _passed(self, trial: _Trial) -> None:
-        judge = self._judge_of(trial)
-        judge.passed(trial.trouble if trial.judge is judge else None)
+        trial.troubles.passed(self._judge_for(trial))
         self._holding.passed(_FETCH)
         self._holding.passed(trial.served)
 
@@ -165,8 +189,8 @@ class Settler:
             self._holding.hold(case.lane, case.entry, _FETCH, error_code(error), error_text(error))
             await self._holding.pause(case.entry, trial.backoff, _FETCH)
             return None
-        judge = self._judge_of(trial)
-        trouble, served = trial.judged_by(judge, counts=_counts(case.record)), trial.served
+        judge, served = self._judge_for(trial), trial.served
+        trouble = trial.troubles.known_to(judge)
         verdict = judge.failed(trouble, error)
         if verdict is Verdict.DEAD:
             return self.answerer.refuse(case.record, error, trouble.attempts, served.ref.name)
@@ -187,7 +211,7 @@ class Settler:
     async def _prove(self, trial: _Trial, judge: Verdicts) -> None:
         """Try a known good picture in the place of a neighbour, where the frame of ``trial`` is tried."""
         async with self._proving:
-            if not judge.lacks_neighbour(trial.trouble):
+            if not judge.lacks_neighbour(trial.troubles.known_to(judge)):
                 return
             try:
                 if judge is self._judge_apart:
@@ -212,19 +236,17 @@ class Settler:
             return None
         return Outcome(count=metrics.DUPLICATE_FRAMES.inc)
 
-    def _judge_of(self, trial: _Trial) -> Verdicts:
+    def _judge_for(self, trial: _Trial) -> Verdicts:
         """One judge for each model, and one for all that is tried apart."""
         served = trial.served
+        suspect = self.answerer.guard.suspects_frame(answer_for(trial.frame, served.model.card))
+        return self._judge_apart if suspect else self._judge_of(served)
+
+    def _judge_of(self, served: Served) -> Verdicts:
         judge = self._judges.get(served)
         if judge is None:
             judge = self._judges[served] = Verdicts(self._work.policy)
-        suspect = self.answerer.guard.suspects_frame(answer_for(trial.frame, served.model.card))
-        return self._judge_apart if suspect else judge
+        return judge
 
     def _count_failure(self, case: Case, error: Exception) -> None:
         metrics.RECORDS_FAILED.labels(self._work.group, case.record.topic, error_code(error)).inc()
-
-
-def _counts(record: InRecord) -> bool:
-    """Whether the share of dead letters takes in ``record``: not what somebody sent again to see what becomes of it."""
-    return redriven_for(record.headers) is None

@@ -236,6 +236,16 @@ async def test_too_many_dead_letters_hold_the_next_but_not_what_was_sent_again()
     assert {refused(case) for case in again} == {"INVALID_EVENT"}
 
 
+async def test_records_that_hold_no_frame_are_a_share_of_all_records() -> None:
+    stand = Stand(min_dead=4)
+    for _ in range(10):
+        await asyncio.wait_for(stand.answering()[1], PATIENCE_S)
+    cases = [stand.case() for _ in range(10)]
+    broken = EventError("no JSON")
+    await asyncio.wait_for(asyncio.gather(*(stand.settler.refuse(case, broken) for case in cases)), PATIENCE_S)
+    assert {refused(case) for case in cases} == {"INVALID_EVENT"}
+
+
 @pytest.mark.parametrize("error", [RecordError("too small"), EventError("no picture")])
 async def test_what_fails_by_type_is_tried_once(error: Exception) -> None:
     stand = Stand()
