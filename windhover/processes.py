@@ -17,7 +17,6 @@ from detectors.upgrading import upgraded_model
 from detectors.worker.obtaining import ModelSource, OnState
 from detectors.worker.worker import DetectorWorker, Quarantine, WorkerParts
 from infra.consuming import SinkRunner
-from infra.database.migrate import upgrade
 from infra.failure import StoppedError, retrying
 from infra.health import HealthPart
 from infra.service import Component, HttpComponent
@@ -30,16 +29,18 @@ from sinks.postgres.sink import PostgresSink
 from sinks.sse.http import STREAM_PATH, create_sse_app, sse_routes
 from sinks.sse.hub import DetectionHub
 from windhover.composition import Composition
+from windhover.schema import SchemaKeeper
 
 
 async def run_up(settings: Settings) -> int:
-    """All services in one process; the schema is migrated first, so a laptop user needs no second command."""
+    """Run all services in one process and keep its schema up to date, so a laptop user needs no second command."""
     async with Composition(settings, "windhover") as process:
-        dsn = await process.database().dsn()
-        await asyncio.to_thread(upgrade, dsn)
+        schema = SchemaKeeper(process.database(), settings.retry)
+        await schema.try_once()
         hub = _hub(process)
         return await process.run(
             [
+                schema,
                 process.verifier(),
                 *process.probes(),
                 hub,
