@@ -23,9 +23,9 @@ class LiveClient:
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def frames(self) -> list[UUID]:
-        """The frames it was told of, in order."""
-        return [seen.event.frame_id for seen in self._watcher.seen.values()]
+    def frames(self) -> list[tuple[str, UUID]]:
+        """The frames it was told of, each with its device, in order."""
+        return [(seen.event.device_id, seen.event.frame_id) for seen in self._watcher.seen.values()]
 
     @property
     def seen(self) -> int:

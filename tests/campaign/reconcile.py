@@ -62,7 +62,8 @@ async def reconcile(site: Site, devices: Sequence[Device], clients: Sequence[Liv
     await _compare_tables(site, account, frames, answers)
     for client in clients:
         # It drops what it gets twice, and counts it.
-        compare(account, frames, client.name, client.frames)
+        compare(account, frames, client.name, [frame for _, frame in client.frames])
+        order(account, frames, client.name, client.frames)
         account.doubled |= {f"{client.name}: {client.repeats} events again": [client.name]} if client.repeats else {}
         account.lost |= {f"{client.name}: told of {client.notices}": [client.name]} if client.notices.get("gap") else {}
     return account
