@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiokafka.admin import AIOKafkaAdminClient
 
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import Consumer, GroupSpec, InRecord, OutRecord, Progress, TopicPartition
-from infra.deploy.kafka import KafkaServer
+from infra.deploy.kafka import KafkaCluster, KafkaServer
 from infra.errors import BrokerUnavailableError, PartitionLostError
 from infra.settings import BrokerSettings
 from schemas.topics import TopicSpec
@@ -18,24 +22,57 @@ TIMEOUT_S = 2.0
 
 
 class Stage:
-    """A broker with an input and an output topic of one partition each, and records in the input."""
+    """A broker with an input and an output topic of ``partitions`` each, and records in the input."""
 
-    def __init__(self, server: KafkaServer) -> None:
+    def __init__(
+        self, server: KafkaServer | KafkaCluster, *, partitions: int = 1, timeout_s: float = TIMEOUT_S
+    ) -> None:
         self.server = server
         name = f"k{uuid.uuid4().hex[:8]}"
-        self.input, self.output = (self._spec(f"{name}.{role}") for role in ("in", "out"))
+        self.input, self.output = (self._spec(f"{name}.{role}", partitions) for role in ("in", "out"))
         self.group = f"{name}-group"
-        settings = BrokerSettings(
-            kind="kafka", bootstrap_servers=server.bootstrap_servers, replication=1, request_timeout_s=TIMEOUT_S
+        self.settings = BrokerSettings(
+            kind="kafka",
+            bootstrap_servers=server.bootstrap_servers,
+            replication=len(server.numbers) if isinstance(server, KafkaCluster) else 1,
+            request_timeout_s=timeout_s,
         )
-        self.broker = KafkaBroker(settings, {spec.name: spec for spec in (self.input, self.output)})
+        self.specs = {spec.name: spec for spec in (self.input, self.output)}
+        self.broker = KafkaBroker(self.settings, self.specs)
         self.source = TopicPartition(self.input.name, 0)
 
-    def _spec(self, name: str) -> TopicSpec:
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Stage]:
+        """Make the topics, and close the broker at the end."""
+        admin = await self.broker.admin()
+        await admin.apply([self.input, self.output])
+        await admin.close()
+        try:
+            yield self
+        finally:
+            await self.broker.close()
+
+    @asynccontextmanager
+    async def admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        """aiokafka's own admin, for what the port does not offer."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.server.bootstrap_servers)
+        await admin.start()
+        try:
+            yield admin
+        finally:
+            await admin.close()
+
+    async def until_gone(self, admin: AIOKafkaAdminClient, topic: TopicSpec) -> None:
+        """Return when a topic that was deleted is no longer listed."""
+        deadline = time.monotonic() + PATIENCE_S
+        while topic.name in await admin.list_topics():
+            assert time.monotonic() < deadline
+
+    def _spec(self, name: str, partitions: int) -> TopicSpec:
         return TopicSpec(
             name=name,
             group="test",
-            partitions=1,
+            partitions=partitions,
             key="device_id",
             events=("frame.captured",),
             about="a test",
@@ -46,8 +83,10 @@ class Stage:
             cleanup="delete",
         )
 
-    def member(self, *, outputs: bool = True, session_timeout_s: float = 6.0) -> GroupSpec:
-        return GroupSpec(self.group, (self.input.name,), outputs=outputs, session_timeout_s=session_timeout_s)
+    def member(
+        self, *, outputs: bool = True, session_timeout_s: float = 6.0, instance_id: str | None = None
+    ) -> GroupSpec:
+        return GroupSpec(self.group, (self.input.name,), instance_id, "earliest", outputs, session_timeout_s)
 
     async def publish(self, *values: bytes) -> None:
         publisher = await self.broker.publisher()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.broker.port import TopicPartition
+from infra.broker.port import Consumer, OutRecord, TopicPartition
 from infra.errors import TopicMismatchError
 from tests.contract.conftest import PATIENCE_S, until
 
@@ -77,3 +77,52 @@ async def test_more_partitions_than_declared_are_refused_by_readers(world: Broke
         await (await broker.reader()).read(source, 0, max_records=10, timeout_s=0.2)
     declared = world.declare(topic.model_copy(update={"partitions": 4}))
     assert (await (await declared.reader()).state(topic.name)).partitions == 4
+
+
+async def test_a_consumer_holds_while_its_topic_has_other_partitions_than_declared(world: BrokerWorld) -> None:
+    topic = world.topic(partitions=2)
+    broker = await world.open(topic)
+    consumer = await world.join(broker, world.member(topic))
+    await world.publish(broker, topic, ("key", b"1"))
+    await consumer.commit(world.progress(*await world.take(consumer, 1)))
+
+    await world.grow(topic, 4)
+    await until(lambda: _holds(consumer), "the consumer goes on")
+    assert dict(consumer.assignment()) == {}
+    grown = topic.model_copy(update={"partitions": 4})
+    other = world.declare(grown)
+    await world.publish(other, grown, ("key", b"2"))
+    with pytest.raises(TopicMismatchError, match=r"4 partitions where topics\.yaml declares 2"):
+        while True:
+            assert await consumer.poll(max_records=10, timeout_s=0.2) == []
+    await consumer.close()
+    told_anew = await world.join(other, world.member(grown))
+    assert [record.value for record in await world.take(told_anew, 1)] == [b"2"]
+
+
+async def _holds(consumer: Consumer) -> bool:
+    try:
+        await consumer.poll(max_records=10, timeout_s=0.2)
+    except TopicMismatchError:
+        return True
+    return False
+
+
+async def test_a_publisher_holds_while_its_topic_has_other_partitions_than_declared(world: BrokerWorld) -> None:
+    topic = world.topic(partitions=2)
+    publisher = await (await world.open(topic)).publisher()
+    record = OutRecord(topic.name, "key", b"1")
+    await publisher.publish([record])
+    await world.grow(topic, 4)
+
+    async def refused() -> bool:
+        try:
+            await publisher.publish([record])
+        except TopicMismatchError as error:
+            return "4 partitions where topics.yaml declares 2" in str(error)
+        return False
+
+    await until(refused, "the publisher goes on")
+    with pytest.raises(TopicMismatchError):
+        await publisher.publish([record])
+    await publisher.close()

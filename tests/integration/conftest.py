@@ -114,9 +114,5 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture
 async def stage(kafka_server: KafkaServer) -> AsyncIterator[Stage]:
     """An input and an output topic of this test's own on the real Kafka of the run."""
-    stage = Stage(kafka_server)
-    admin = await stage.broker.admin()
-    await admin.apply([stage.input, stage.output])
-    await admin.close()
-    yield stage
-    await stage.broker.close()
+    async with Stage(kafka_server).opened() as stage:
+        yield stage

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import GroupSpec, OutRecord, Progress
-from infra.errors import BrokerUnavailableError, PartitionLostError, SettingsError
+from infra.errors import BrokerUnavailableError, PartitionLostError, SettingsError, TransientError
 from infra.settings import BrokerSettings
 from tests.support_kafka_stage import PATIENCE_S, Stage, copy
 
@@ -250,3 +250,27 @@ async def test_a_process_whose_name_another_took_says_so_and_stays_away(stage: S
     await stage.publish(b"2")
     assert [record.value for record in await stage.take(successor, 1)] == [b"2"]
     await asyncio.gather(former.close(), successor.close())
+
+
+async def test_a_group_goes_on_with_the_start_of_a_topic_made_again(stage: Stage) -> None:
+    consumer = await stage.broker.consumer(stage.member())
+    await stage.publish(*(b"%d" % number for number in range(20)))
+    await consumer.commit(stage.progress(await stage.take(consumer, 20)))
+    async with stage.admin() as admin:
+        await admin.delete_topics([stage.input.name])
+        await stage.until_gone(admin, stage.input)
+    ours = await stage.broker.admin()
+    await ours.apply([stage.input])
+    await ours.close()
+    # More than before, so that the committed offset lies inside the new topic.
+    await stage.publish(*(b"again %d" % number for number in range(30)))
+    values: list[bytes | None] = []
+    deadline = time.monotonic() + PATIENCE_S
+    while len(values) < 30:
+        assert time.monotonic() < deadline, values
+        try:
+            values += [record.value for record in await consumer.poll(max_records=100, timeout_s=0.2)]
+        except TransientError:
+            continue
+    assert values[-30:] == [b"again %d" % number for number in range(30)]
+    await consumer.close()

@@ -6,7 +6,6 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from infra.broker.kafka import publisher as publisher_module
@@ -20,11 +19,9 @@ TWO_HOURS_S = 7200.0
 
 async def configure(stage: Stage, **settings: str) -> None:
     """Set settings of the input topic that its declaration does not name."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=stage.server.bootstrap_servers)
-    await admin.start()
     named = {name.replace("_", "."): value for name, value in settings.items()}
-    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, stage.input.name, named)])
-    await admin.close()
+    async with stage.admin() as admin:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, stage.input.name, named)])
 
 
 @pytest.mark.parametrize("ahead_s", [0.0, TWO_HOURS_S, -TWO_HOURS_S], ids=["equal", "ahead", "behind"])

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from aiokafka import errors as kafka
 from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.protocol.admin import SaslHandShakeRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from infra.settings import BrokerSettings
@@ -146,11 +147,20 @@ class _Prober:
             "set broker.security_protocol to what this listener takes, or use the port of another listener"
         )
 
+    async def _wants_user(self, address: Address) -> bool:
+        """Whether the broker there is ready to be told a user and a password."""
+        connection = await create_conn(*address, request_timeout_ms=int(1000 * self._timeout_s), **self._connection)
+        try:
+            answer = await connection.send(SaslHandShakeRequest("SCRAM-SHA-512"))
+            return bool(answer.error_code != kafka.IllegalSaslStateError.errno)
+        finally:
+            connection.close()
+
     async def _within(self, question: Coroutine[None, None, bool]) -> bool:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await question
-        except (OSError, TimeoutError, EOFError):
+        except (kafka.KafkaError, OSError, TimeoutError, EOFError):
             return False
 
 

@@ -1,0 +1,148 @@
+"""Groups on three nodes: no commit is made twice while coordinators move, and no member ends for a frozen node."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError
+
+from infra.broker.kafka.offsets import Offsets
+from infra.broker.port import Consumer, InRecord, OutRecord, Publisher, TopicPartition
+from infra.deploy.kafka import KafkaCluster
+from infra.errors import BrokerUnavailableError, PartitionLostError
+from tests.support_kafka_stage import PATIENCE_S, Stage
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def three(kafka_cluster: KafkaCluster) -> AsyncIterator[Stage]:
+    async with Stage(kafka_cluster, timeout_s=6.0).opened() as stage:
+        yield stage
+
+
+async def commit_until_it_works(consumer: Consumer, stage: Stage, records: list[InRecord]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        assert time.monotonic() < deadline
+        try:
+            await consumer.commit(stage.progress(records), stage.answers(records))
+            return
+        except BrokerUnavailableError:
+            await asyncio.sleep(0.1)
+
+
+async def test_a_lost_answer_and_an_outdated_coordinator_do_not_double_a_commit(
+    three: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await three.publish(b"1", b"2")
+    consumer = await three.broker.consumer(three.member())
+    records = await three.take(consumer, 2)
+    commit, find = AIOKafkaProducer.commit_transaction, AIOKafkaAdminClient.find_coordinator
+    wrong = []
+
+    async def mute(producer: AIOKafkaProducer) -> None:
+        await commit(producer)
+        monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", commit)
+        monkeypatch.setattr(AIOKafkaAdminClient, "find_coordinator", astray)
+        raise KafkaConnectionError("the answer is lost")
+
+    async def astray(admin: AIOKafkaAdminClient, group: str, kind: int = 0) -> int:
+        right = await find(admin, group, kind)
+        if wrong:
+            return right
+        wrong.append(1 + right % 3)
+        return wrong[0]
+
+    monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", mute)
+    # Nothing was committed before, so an answer without offsets would look like a commit that did not happen.
+    await commit_until_it_works(consumer, three, records)
+    assert len(wrong) == 1
+    assert await three.answered() == [b"1", b"2"]
+    await consumer.close()
+
+
+async def coordinator_of(stage: Stage, group: str) -> int:
+    offsets = Offsets(stage.broker._link)
+    try:
+        return await stage.broker._link.ask("finding a coordinator", lambda: _find(offsets, group))
+    finally:
+        await offsets.close()
+
+
+async def _find(offsets: Offsets, group: str) -> int:
+    return await (await offsets.admin()).find_coordinator(group)
+
+
+async def test_static_members_outlive_a_frozen_coordinator(three: Stage, kafka_cluster: KafkaCluster) -> None:
+    """Longer than their session: the frozen node answers afterwards what nobody waits for any more."""
+    member = three.member(instance_id="worker-1", session_timeout_s=3.0)
+    consumer = await three.broker.consumer(member)
+    await three.publish(b"1")
+    records = await three.take(consumer, 1)
+    await commit_until_it_works(consumer, three, records)
+
+    node = kafka_cluster.node(await coordinator_of(three, three.group))
+    pid = node.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        thawed = time.monotonic() + 8.0
+        while time.monotonic() < thawed:
+            try:
+                await consumer.poll(max_records=1, timeout_s=0.5)
+            except BrokerUnavailableError:
+                await asyncio.sleep(0.1)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await asyncio.to_thread(kafka_cluster.wait_until_whole)
+    publisher = await three.broker.publisher()
+    await until_published(publisher, three, b"2")
+    await answer_all(consumer, three)
+    # A publish whose answer was lost may have stood there twice; each record is answered once.
+    published = [record.value for record in await read_all(three, three.input.name)]
+    assert await three.answered() == published
+    assert set(published) == {b"1", b"2"}
+    await asyncio.gather(consumer.close(), publisher.close())
+
+
+async def until_published(publisher: Publisher, stage: Stage, value: bytes) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        assert time.monotonic() < deadline
+        try:
+            await publisher.publish([OutRecord(stage.input.name, "key", value)])
+            return
+        except BrokerUnavailableError:
+            await asyncio.sleep(0.1)
+
+
+async def read_all(stage: Stage, topic: str) -> list[InRecord]:
+    reader = await stage.broker.reader()
+    records = await reader.read(TopicPartition(topic, 0), 0, max_records=1000, timeout_s=0)
+    await reader.close()
+    return records
+
+
+async def answer_all(consumer: Consumer, stage: Stage) -> None:
+    """Answer one record after the other until all that stand in the input are."""
+    end = (await read_all(stage, stage.input.name))[-1].offset + 1
+    deadline = time.monotonic() + PATIENCE_S
+    at = 0
+    while at < end:
+        assert time.monotonic() < deadline, f"at {at} of {end}"
+        try:
+            for record in await consumer.poll(max_records=1, timeout_s=0.5):
+                await consumer.commit(stage.progress([record]), stage.answers([record]))
+                at = record.offset + 1
+        except BrokerUnavailableError:
+            await asyncio.sleep(0.1)
+        except PartitionLostError:
+            continue

@@ -1,0 +1,117 @@
+"""Records that retention deletes before a group has read them are told, to the last one, and the group goes on."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.admin import RecordsToDelete
+
+from infra.broker.port import Consumer, InRecord, Progress, TopicPartition
+from tests.support_kafka_stage import PATIENCE_S, Stage
+
+pytestmark = pytest.mark.integration
+
+
+async def delete_before(stage: Stage, offset: int) -> None:
+    """Delete what lies before ``offset``, as retention does."""
+    async with stage.admin() as admin:
+        await admin.delete_records({KafkaPartition(*stage.source): RecordsToDelete(offset)})
+
+
+async def publish(stage: Stage, first: int, end: int) -> None:
+    await stage.publish(*(b"%d" % number for number in range(first, end)))
+
+
+async def until_lost(consumer: Consumer) -> list[InRecord]:
+    """Poll until a loss is told; the records that came."""
+    records: list[InRecord] = []
+    deadline = time.monotonic() + PATIENCE_S
+    while not consumer.losses():
+        assert time.monotonic() < deadline
+        records += await consumer.poll(max_records=100, timeout_s=0.2)
+    return records
+
+
+def lost(consumer: Consumer) -> list[tuple[TopicPartition, int, int]]:
+    return [(loss.source, loss.first, loss.end) for loss in consumer.losses()]
+
+
+@pytest.mark.parametrize("outputs", [True, False], ids=["transactions", "plain"])
+async def test_what_was_deleted_while_a_group_was_away_is_told_until_it_is_committed(
+    stage: Stage, *, outputs: bool
+) -> None:
+    await publish(stage, 0, 10)
+    first = await stage.broker.consumer(stage.member(outputs=outputs))
+    records = await stage.take(first, 3)
+    await first.commit(stage.progress(records))
+    assert first.losses() == ()
+    await first.close()
+    await delete_before(stage, 7)
+
+    second = await stage.broker.consumer(stage.member(outputs=outputs))
+    records = await stage.take(second, 3)
+    assert [record.offset for record in records] == [7, 8, 9]
+    assert lost(second) == [(stage.source, 3, 7)]
+    (loss,) = second.losses()
+    assert loss.epoch == records[0].epoch
+    # Between the loss and what was handed out nothing is committed in silence.
+    assert await second.poll(max_records=1, timeout_s=0.3) == []
+    assert lost(second) == [(stage.source, 3, 7)]
+    await second.commit({loss.source: Progress(loss.end, loss.epoch)})
+    assert second.losses() == ()
+    await second.commit(stage.progress(records))
+    await second.close()
+    third = await stage.broker.consumer(stage.member(outputs=outputs))
+    await publish(stage, 10, 11)
+    assert [record.offset for record in await stage.take(third, 1)] == [10]
+    assert third.losses() == ()
+    await third.close()
+
+
+async def test_a_loss_that_nobody_committed_is_told_to_the_next_owner(stage: Stage) -> None:
+    await publish(stage, 0, 5)
+    first = await stage.broker.consumer(stage.member())
+    await first.commit(stage.progress((await stage.take(first, 5))[:1]))
+    await first.close()
+    await delete_before(stage, 4)
+    for _ in range(2):
+        consumer = await stage.broker.consumer(stage.member())
+        assert [record.offset for record in await stage.take(consumer, 1)] == [4]
+        assert lost(consumer) == [(stage.source, 1, 4)]
+        await consumer.close()
+
+
+async def test_what_is_deleted_while_a_group_runs_is_told_and_work_in_hand_is_kept(stage: Stage) -> None:
+    consumer = await stage.broker.consumer(stage.member())
+    await publish(stage, 0, 2)
+    in_hand = await stage.take(consumer, 2)
+    # Read nothing meanwhile: what comes now is deleted before aiokafka has a place to put it.
+    async with stage.admin() as admin:
+        consumer._membership.member().pause(KafkaPartition(*stage.source))
+        await publish(stage, 2, 50)
+        await admin.delete_records({KafkaPartition(*stage.source): RecordsToDelete(40)})
+        consumer._membership.member().resume(KafkaPartition(*stage.source))
+    records = await until_lost(consumer)
+    while len(records) < 10 or records[-1].offset < 49:
+        records += await stage.take(consumer, 1)
+    (loss,) = consumer.losses()
+    assert loss.end == 40
+    read = [record.offset for record in records]
+    assert sorted([*read, *range(loss.first, loss.end)]) == list(range(2, 50))
+    assert {record.epoch for record in records} == {in_hand[0].epoch} == {loss.epoch}
+    await consumer.commit(stage.progress(in_hand), stage.answers(in_hand))
+    assert lost(consumer) == [(stage.source, loss.first, 40)]
+    await consumer.commit(stage.progress(records), stage.answers(records))
+    assert consumer.losses() == ()
+    await consumer.close()
+
+
+async def test_a_group_that_never_committed_has_lost_nothing(stage: Stage) -> None:
+    await publish(stage, 0, 5)
+    await delete_before(stage, 3)
+    consumer = await stage.broker.consumer(stage.member())
+    assert [record.offset for record in await stage.take(consumer, 2)] == [3, 4]
+    assert consumer.losses() == ()
+    await consumer.close()

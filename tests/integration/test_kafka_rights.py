@@ -1,0 +1,191 @@
+"""A right that is missing at the start or taken away is named, holds what needs it, and needs no restart to be given.
+
+The broker has access lists; the user of these tests has no right but those that a test gives.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+from pydantic import SecretStr
+
+from infra.broker.kafka.adapter import KafkaBroker
+from infra.broker.port import Consumer, InRecord, OutRecord
+from infra.deploy.kafka import KafkaServer
+from infra.deploy.kafka.acls import Acls, Operation, Pattern, Resource
+from infra.errors import BrokerUnavailableError, PartitionLostError, RefusedError, TransientError
+from tests.support_kafka import SECURED_USERS
+from tests.support_kafka_stage import PATIENCE_S, Stage
+
+pytestmark = pytest.mark.integration
+
+USER = "worker"
+Right = tuple[Operation, Resource, str]
+
+
+@dataclass
+class Guarded:
+    """A stage behind access lists: ``stage.broker`` may do everything, ``broker`` only what was given."""
+
+    stage: Stage
+    broker: KafkaBroker
+    acls: Acls
+    given: list[Right]
+
+    @property
+    def group(self) -> Right:
+        return Operation.READ, Resource.GROUP, self.stage.group
+
+    @property
+    def reading(self) -> Right:
+        return Operation.READ, Resource.TOPIC, self.stage.input.name
+
+    @property
+    def writing(self) -> Right:
+        return Operation.WRITE, Resource.TOPIC, self.stage.output.name
+
+    @property
+    def transactions(self) -> Right:
+        return Operation.WRITE, Resource.TRANSACTIONAL_ID, f"{self.stage.group}-p"
+
+    async def give(self, *rights: Right) -> None:
+        for operation, resource, name in rights:
+            await self.acls.allow(USER, operation, resource, name, _pattern(resource))
+            self.given.append((operation, resource, name))
+
+    async def take_away(self, *rights: Right) -> None:
+        for operation, resource, name in rights:
+            await self.acls.revoke(USER, operation, resource, name, _pattern(resource))
+            self.given.remove((operation, resource, name))
+
+
+def _pattern(resource: Resource) -> Pattern:
+    return Pattern.PREFIXED if resource is Resource.TRANSACTIONAL_ID else Pattern.LITERAL
+
+
+@pytest.fixture
+async def guarded(secured_kafka: KafkaServer) -> AsyncIterator[Guarded]:
+    async with Stage(secured_kafka, timeout_s=5.0).opened() as stage, Acls(secured_kafka.bootstrap_servers) as acls:
+        settings = stage.settings.model_copy(
+            update={
+                "bootstrap_servers": secured_kafka.address("SASL_PLAINTEXT"),
+                "security_protocol": "SASL_PLAINTEXT",
+                "sasl_mechanism": "SCRAM-SHA-256",
+                "sasl_username": USER,
+                "sasl_password": SecretStr(SECURED_USERS[USER]),
+            }
+        )
+        broker = KafkaBroker(settings, stage.specs)
+        guarded = Guarded(stage, broker, acls, [])
+        yield guarded
+        await broker.close()
+        await guarded.take_away(*guarded.given)
+
+
+async def until_refused(attempt: Callable[[], Awaitable[object]], right: str) -> None:
+    """Try until it is refused for want of ``right``."""
+    deadline = time.monotonic() + PATIENCE_S
+    last: Exception | None = None
+    while time.monotonic() < deadline:
+        try:
+            await attempt()
+        except RefusedError as error:
+            assert f"user {USER} lacks the right" in str(error)
+            if right in str(error):
+                return
+            last = error
+        except (BrokerUnavailableError, PartitionLostError) as error:
+            last = error
+    raise AssertionError(f"not refused for want of {right!r}; last: {last!r}")
+
+
+class Worker:
+    """Answers one record after the other, and keeps the one whose commit failed, as a real one does."""
+
+    def __init__(self, guarded: Guarded, consumer: Consumer) -> None:
+        self._stage = guarded.stage
+        self._consumer = consumer
+        self._in_hand: list[InRecord] = []
+
+    async def work(self) -> None:
+        if not self._in_hand:
+            self._in_hand = await self._consumer.poll(max_records=1, timeout_s=0.3)
+        if self._in_hand:
+            try:
+                await self._consumer.commit(self._stage.progress(self._in_hand), self._stage.answers(self._in_hand))
+            except PartitionLostError:
+                self._in_hand = []
+                raise
+            self._in_hand = []
+            # So that there is something to refuse.
+            await self._stage.publish(b"more")
+
+    async def answer(self, value: bytes) -> None:
+        """Publish ``value`` and answer it, through whatever passes."""
+        await self._stage.publish(value)
+        deadline = time.monotonic() + PATIENCE_S
+        while value not in await self._stage.answered():
+            assert time.monotonic() < deadline
+            try:
+                await self.work()
+            except (TransientError, PartitionLostError):
+                continue
+
+
+@pytest.mark.parametrize("missing", ["group", "reading", "writing", "transactions"])
+async def test_each_right_of_a_member_is_named_while_it_is_missing_and_after_it_was_taken(
+    guarded: Guarded, missing: str
+) -> None:
+    rights = {name: getattr(guarded, name) for name in ("group", "reading", "writing", "transactions")}
+    right = rights.pop(missing)
+    named = {
+        "group": f"READ on group {guarded.stage.group}",
+        "reading": f"on topic {guarded.stage.input.name}",
+        "writing": f"on topic {guarded.stage.output.name}",
+        "transactions": f"WRITE on transactional id {guarded.stage.group}-p0",
+    }[missing]
+    await guarded.give(*rights.values())
+    await guarded.stage.publish(b"1")
+    consumer = await guarded.broker.consumer(guarded.stage.member())
+    worker = Worker(guarded, consumer)
+
+    await until_refused(worker.work, named)
+    await guarded.give(right)
+    await worker.answer(b"2")
+    await guarded.take_away(right)
+    await until_refused(worker.work, named)
+    await guarded.give(right)
+    await worker.answer(b"3")
+    answered = await guarded.stage.answered()
+    assert answered.count(b"1") == answered.count(b"2") == answered.count(b"3") == 1
+    await consumer.close()
+
+
+async def test_a_publisher_names_the_right_it_lacks_and_goes_on_when_it_has_it(guarded: Guarded) -> None:
+    record = OutRecord(guarded.stage.output.name, "key", b"1")
+
+    async def publish() -> None:
+        publisher = await guarded.broker.publisher()
+        try:
+            await publisher.publish([record])
+        finally:
+            await publisher.close()
+
+    await until_refused(publish, "WRITE on")
+    await guarded.give(guarded.writing)
+    deadline = time.monotonic() + PATIENCE_S
+    publisher = None
+    while b"1" not in await guarded.stage.answered():
+        assert time.monotonic() < deadline
+        try:
+            publisher = publisher or await guarded.broker.publisher()
+            await publisher.publish([record])
+        except RefusedError:
+            continue
+    assert publisher is not None
+    await guarded.take_away(guarded.writing)
+    await until_refused(lambda: publisher.publish([record]), f"on topic {guarded.stage.output.name}")
+    await publisher.close()
