@@ -144,9 +144,26 @@ def _blame(task: asyncio.Task[None], component: Component, health: Health) -> No
         reason = "it returned though nobody told it to stop"
         log.error("component %s stopped: %s; stopping the process", component.name, reason)
     else:
-        reason = f"{type(error).__name__}: {error}" if isinstance(error, WindhoverError) else type(error).__name__
-        log.error("component %s failed: %s; stopping the process", component.name, error, exc_info=error)
+        # Health is open to the network: of errors that are not ours it tells the type only.
+        reason = "; ".join(
+            f"{type(cause).__name__}: {cause}" if isinstance(cause, WindhoverError) else type(cause).__name__
+            for cause in _causes(error)
+        )
+        log.error("component %s failed: %s; stopping the process", component.name, _told(error), exc_info=error)
     health.part(component.name).dead(reason)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What went wrong: a group of errors, as a task group raises it, says nothing by itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _causes(each)
+    else:
+        yield error
+
+
+def _told(error: BaseException) -> str:
+    return "; ".join(str(cause) or type(cause).__name__ for cause in _causes(error))
 
 
 async def _drain(tasks: _Tasks, health: Health, timeout_s: float, hurry: asyncio.Event) -> bool:
@@ -173,7 +190,7 @@ async def _drain(tasks: _Tasks, health: Health, timeout_s: float, hurry: asyncio
         if error is None:
             health.part(component.name).done()
         else:
-            log.error("component %s failed while draining: %s", component.name, error, exc_info=error)
+            log.error("component %s failed while draining: %s", component.name, _told(error), exc_info=error)
             clean = False
     return clean
 

@@ -50,7 +50,7 @@ class BrokerSettings(_Section):
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
+    sasl_password: SecretStr | None = Field(default=None, description="a file is read again for each new connection")
     ssl_cafile: Path | None = Field(default=None, description="PEM file; none: the certificates of this machine")
     ssl_certfile: Path | None = Field(default=None, description="PEM file with this client's certificate")
     ssl_keyfile: Path | None = Field(default=None, description="PEM file with the key of ssl_certfile")

@@ -60,7 +60,9 @@ class Composition:
     def broker(self) -> Broker:
         """The broker of the settings."""
         if self._broker is None:
-            self._broker = open_broker(self.settings.broker, self.settings.data_dir, self.topics)
+            self._broker = open_broker(
+                self.settings.broker, self.settings.data_dir, self.topics, secret_file("broker.sasl_password")
+            )
             self._stack.push_async_callback(self._broker.close)
         return self._broker
 
@@ -140,7 +142,9 @@ async def open_database(settings: Settings, *, migrate: bool = True) -> AsyncIte
 @asynccontextmanager
 async def opened_broker(settings: Settings) -> AsyncIterator[Broker]:
     """The broker of ``settings`` for one command."""
-    broker = open_broker(settings.broker, settings.data_dir, load_topics(settings.topics_file))
+    broker = open_broker(
+        settings.broker, settings.data_dir, load_topics(settings.topics_file), secret_file("broker.sasl_password")
+    )
     try:
         yield broker
     finally:

@@ -16,10 +16,13 @@ def embedded_file(data_dir: Path) -> Path:
     return data_dir / "broker.sqlite"
 
 
-def open_broker(settings: BrokerSettings, data_dir: Path, topics: Mapping[str, TopicSpec]) -> Broker:
+def open_broker(
+    settings: BrokerSettings, data_dir: Path, topics: Mapping[str, TopicSpec], password_file: Path | None = None
+) -> Broker:
     """The broker of ``settings.kind``, not connected yet; the embedded one keeps its file in ``data_dir``.
 
-    Raises SettingsError when the library that it needs is not installed.
+    ``password_file``: where Kafka's password was read from; it is read again for each new connection. Raises
+    SettingsError when the library that it needs is not installed, or a certificate file cannot be used.
     """
     if settings.kind == "embedded":
         from infra.broker.embedded.adapter import EmbeddedBroker  # noqa: PLC0415 (a Kafka process needs none of it)
@@ -32,4 +35,4 @@ def open_broker(settings: BrokerSettings, data_dir: Path, topics: Mapping[str, T
             f"broker.kind is 'kafka', which needs the package {error.name!r}; install it with "
             "`pip install windhover[kafka]`, or set WINDHOVER_BROKER__KIND=embedded"
         ) from error
-    return KafkaBroker(settings, topics)
+    return KafkaBroker(settings, topics, password_file)

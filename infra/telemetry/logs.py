@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,6 +24,9 @@ MASK = "**********"
 _SHORTEST_SECRET = 4
 _LONGEST_TEXT = 16_384
 _DEPTH = 6
+_REPEAT_EVERY_S = 10.0
+# Some messages are put together before they are logged, so that each is a kind of its own.
+_MOST_KINDS = 1000
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
 _context: ContextVar[Mapping[str, str]] = ContextVar("log_context", default={})  # noqa: B039 (never changed in place)
@@ -153,6 +157,34 @@ def _text(text: str) -> str:
     return redact(text).encode(errors="backslashreplace").decode()
 
 
+class _FewRepeats(logging.Filter):
+    """Lets each message of aiokafka through once in ``every_s``, and says how many like it were left out.
+
+    While brokers are away each of its clients tells each try, megabytes a minute.
+    """
+
+    def __init__(self, every_s: float = _REPEAT_EVERY_S) -> None:
+        super().__init__()
+        self._every_s = every_s
+        self._told: dict[tuple[str, int, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] != "aiokafka":
+            return True
+        kind = record.name, record.levelno, str(record.msg)
+        until, left_out = self._told.get(kind, (0.0, 0))
+        now = time.monotonic()
+        if now < until:
+            self._told[kind] = until, left_out + 1
+            return False
+        if len(self._told) >= _MOST_KINDS:
+            self._told.clear()
+        self._told[kind] = now + self._every_s, 0
+        if left_out:
+            record.msg = f"{record.msg} (and {left_out} more like this)"
+        return True
+
+
 def configure_logging(
     settings: TelemetrySettings, *, service: str, secrets: Iterable[str] = (), stream: TextIO | None = None
 ) -> None:
@@ -162,6 +194,7 @@ def configure_logging(
     """
     _redactor.know(secrets)
     handler = logging.StreamHandler(stream or sys.stderr)
+    handler.addFilter(_FewRepeats())
     handler.setFormatter(_JsonFormatter(service) if settings.log_format == "json" else _TextFormatter())
     root = logging.getLogger()
     for former in list(root.handlers):

@@ -38,6 +38,9 @@ class Admin:
         self.lookups += 1
         return self.lookups
 
+    async def close(self) -> None:
+        pass
+
     async def _send_request(self, request: Any, node: int) -> Any:
         self.asked.append(request._stable)
         return self.answers.pop(0)

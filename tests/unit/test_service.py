@@ -101,6 +101,23 @@ async def test_a_dead_component_stops_the_process(bad: Worker, caplog: pytest.Lo
     assert health.report().parts["bad"].fault is not None
 
 
+async def test_the_causes_in_a_group_of_errors_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    class Grouped(Worker):
+        async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._fail())
+
+        async def _fail(self) -> None:
+            raise SettingsError("detector.model: no such file")
+
+    health = Health()
+    assert await run_components([Grouped("detector")], health=health, drain_timeout_s=5) == EXIT_FAILED
+    assert "component detector failed: detector.model: no such file" in caplog.text
+    fault = health.report().parts["detector"].fault
+    assert fault is not None
+    assert "SettingsError: detector.model: no such file" in fault
+
+
 async def test_a_component_that_fails_while_draining_is_told() -> None:
     stop = asyncio.Event()
     stop.set()

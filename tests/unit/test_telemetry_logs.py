@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ import pytest
 from pydantic import SecretStr
 
 from infra.settings import Settings, TelemetrySettings, load_settings, secrets_of
+from infra.telemetry import logs
 from infra.telemetry.logs import MASK, bind, bound, configure_logging, redact
 
 log = logging.getLogger("windhover.test")
@@ -130,3 +132,23 @@ def test_text_for_people(stream: io.StringIO) -> None:
     text = stream.getvalue()
     assert f"WARNING windhover.test: careful, {MASK} device_id=d1 n=1\n" in text
     assert "too quiet" not in text
+
+
+def test_repeated_messages_of_the_kafka_client_are_told_once_and_counted(
+    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: now))
+    client = logging.getLogger("aiokafka.client")
+    for number in range(500):
+        client.error("Unable connect to node with id %s: %s", number, "refused")
+        log.error("ours %d", number)
+    client.warning("Unable connect to node with id %s: %s", 1, "another level")
+    assert [line["message"] for line in lines(stream) if line["logger"] == "aiokafka.client"] == [
+        "Unable connect to node with id 0: refused",
+        "Unable connect to node with id 1: another level",
+    ]
+    assert sum(line["logger"] == "windhover.test" for line in lines(stream)) == 500
+    now += 11.0
+    client.error("Unable connect to node with id %s: %s", 7, "refused")
+    assert lines(stream)[-1]["message"] == "Unable connect to node with id 7: refused (and 499 more like this)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 from weakref import WeakSet
 
 from infra.broker.kafka.admin import KafkaAdmin
@@ -24,8 +25,10 @@ class KafkaBroker(Broker):
     SettingsError for certificate files that cannot be used.
     """
 
-    def __init__(self, settings: BrokerSettings, topics: Mapping[str, TopicSpec]) -> None:
-        self._link = Link(settings, topics)
+    def __init__(
+        self, settings: BrokerSettings, topics: Mapping[str, TopicSpec], password_file: Path | None = None
+    ) -> None:
+        self._link = Link(settings, topics, password_file)
         # A certificate that cannot be read is found now, not when something connects.
         self._link.client_options()
         self._offsets = Offsets(self._link)

@@ -6,6 +6,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from infra.broker.kafka.certificates import load_certificates
@@ -15,7 +16,7 @@ from infra.broker.kafka.letting_go import Leavers
 from infra.broker.port import GroupSpec, OutRecord
 from infra.broker.sizes import record_bytes
 from infra.errors import BrokerUnavailableError, RecordTooLargeError, RefusedError, TopicMismatchError
-from infra.settings import BrokerSettings
+from infra.settings import BrokerSettings, read_secret
 from schemas.errors import WindhoverError
 from schemas.topics import TopicSpec
 
@@ -48,11 +49,14 @@ def pauses(first_s: float = _FIRST_PAUSE_S, longest_s: float = _LONGEST_PAUSE_S)
 class Link:
     """What every part of the adapter shares: settings, topic limits, words for errors, and clients on their way out."""
 
-    def __init__(self, settings: BrokerSettings, topics: Mapping[str, TopicSpec]) -> None:
+    def __init__(
+        self, settings: BrokerSettings, topics: Mapping[str, TopicSpec], password_file: Path | None = None
+    ) -> None:
         self.settings = settings
         self.topics = topics
         self.timeout_s = settings.request_timeout_s
         self.leavers = Leavers()
+        self._password_file = password_file
         self._words = Words(self.where, settings)
         self._ssl: ssl.SSLContext | None = None
 
@@ -64,14 +68,13 @@ class Link:
     def client_options(self, request_timeout_s: float | None = None) -> Options:
         """What every aiokafka client is made with. Raises SettingsError for a certificate file that cannot be used."""
         settings = self.settings
-        password = settings.sasl_password
         return {
             "bootstrap_servers": settings.bootstrap_servers,
             "security_protocol": settings.security_protocol,
             "ssl_context": self._ssl_context(),
             "sasl_mechanism": settings.sasl_mechanism,
             "sasl_plain_username": settings.sasl_username,
-            "sasl_plain_password": None if password is None else password.get_secret_value(),
+            "sasl_plain_password": self._password(),
             "request_timeout_ms": int(1000 * (request_timeout_s or self.timeout_s)),
         }
 
@@ -183,6 +186,12 @@ class Link:
                         raise fault from error
             await asyncio.sleep(pause)
         raise AssertionError("pauses never end")
+
+    def _password(self) -> str | None:
+        """The password as it is now: a file is read again, so that a rotation needs no restart."""
+        current = None if self._password_file is None else read_secret(self._password_file)
+        given = self.settings.sasl_password
+        return current or (None if given is None else given.get_secret_value())
 
     def _ssl_context(self) -> ssl.SSLContext | None:
         if self.settings.security_protocol not in ("SSL", "SASL_SSL"):

@@ -213,32 +213,45 @@ class Membership:
             except KafkaError as error:
                 self.fail(error)
                 return
-            await self._look()
+            await self._look_at_topics()
+            await self._look_at_broker()
             try:
                 async with asyncio.timeout(_PROBE_PAUSE_S):
                     await self._broken.wait()
             except TimeoutError:
                 continue
 
-    async def _look(self) -> None:
-        """Note what keeps the broker from answering, and what is wrong with the topics."""
+    async def _look_at_topics(self) -> None:
+        """Note what is wrong with the topics; start anew with topics that were made again."""
         try:
             made_again = await self.topics.look(_PROBE_TIMEOUT_S)
-            async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                await self.member().beginning_offsets(self._probes())
         except TopicMismatchError as error:
             self._note("topics", error)
             self._broken.set()
         except RefusedError as error:
             self._note("topics", error)
-        except (*FAULTS, WindhoverError) as error:
-            self._note("broker", await self._link.explain(error, f"consuming as group {self._spec.group}", "READ"))
+        except WindhoverError:
+            # The look at the broker, which follows, finds out more.
+            return
         else:
-            self._note("broker", None)
             self._note("topics", None)
             if made_again:
                 _log.warning("topics %s were made again: group %s starts anew", made_again, self._spec.group)
                 self._broken.set()
+
+    async def _look_at_broker(self) -> None:
+        """Note what keeps the broker from answering on the connection that records come by."""
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                await self.member().beginning_offsets(self._probes())
+        except (*FAULTS, WindhoverError) as error:
+            fault = await self._link.explain(error, f"consuming as group {self._spec.group}", "READ")
+            self._note("broker", fault)
+            if isinstance(fault, RefusedError):
+                # A new consumer takes a new password; this one would keep the old one.
+                self._broken.set()
+        else:
+            self._note("broker", None)
 
     def _probes(self) -> list[KafkaPartition]:
         """One partition that is owned, else any."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer
@@ -14,10 +14,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.structs import OffsetAndMetadata
 
-from infra.broker.kafka.link import Link
+from infra.broker.kafka.link import Answer, Link
 from infra.broker.kafka.protocol import UNSTABLE_OFFSET_COMMIT, OffsetFetch, TopicMetadata, codes_by_partition
 from infra.broker.partitioning import check_count
 from infra.broker.port import TopicPartition, TopicState
+from infra.errors import RefusedError
 from schemas.topics import TopicSpec
 
 Committed = Mapping[TopicPartition, OffsetAndMetadata | None]
@@ -76,7 +77,7 @@ class Offsets:
                 found = await self._ask_coordinator(node, group, sources, stable=stable)
             return {source: _settled(group, source.topic, *answer) for source, answer in found.items()}
 
-        return await self._link.ask(f"asking for the offsets of group {group}", call)
+        return await self._ask(f"asking for the offsets of group {group}", call)
 
     async def committed_beside_pending(self, group: str, sources: Collection[TopicPartition]) -> Committed:
         """What ``group`` has committed, while an open transaction of the caller is about to change all ``sources``.
@@ -94,7 +95,7 @@ class Offsets:
                 found = await self._ask_coordinator(node, group, sources, stable=False)
             return {source: _settled(group, source.topic, *answer) for source, answer in found.items()}
 
-        return await self._link.ask(f"asking for the offsets of group {group}", call)
+        return await self._ask(f"asking for the offsets of group {group}", call)
 
     async def bounds(self, sources: Collection[TopicPartition]) -> Mapping[TopicPartition, tuple[int, int]]:
         """Per partition its first offset and its last stable one. The partitions must exist. Raises
@@ -106,7 +107,7 @@ class Offsets:
             firsts, ends = await asyncio.gather(looker.beginning_offsets(wanted), looker.end_offsets(wanted))
             return {source: (firsts[KafkaPartition(*source)], ends[KafkaPartition(*source)]) for source in sources}
 
-        return await self._link.ask("asking where partitions end", call)
+        return await self._ask("asking where partitions end", call)
 
     async def states(
         self, topics: Collection[str], *, beside: Collection[str] = (), timeout_s: float | None = None
@@ -129,7 +130,7 @@ class Offsets:
                     raise kafka.for_code(code)(topic)
             return found
 
-        return await self._link.ask("asking for its topics", call, timeout_s)
+        return await self._ask("asking for its topics", call, timeout_s)
 
     async def state(self, topic: str, declared: Mapping[str, TopicSpec]) -> TopicState:
         """``topic`` as it is now; any node answers.
@@ -164,7 +165,7 @@ class Offsets:
             told = ConsumerProtocol.METADATA.decode(member[3]).user_data or b"" if state == "Stable" else None
             return StaticMember(member[0], told)
 
-        return await self._link.ask(f"asking for the members of group {group}", call)
+        return await self._ask(f"asking for the members of group {group}", call)
 
     async def close(self) -> None:
         """Let go of the connections; may be called twice."""
@@ -174,6 +175,14 @@ class Offsets:
         looker, self._looker = self._looker, None
         if looker is not None:
             self._link.leavers.stop(looker)
+
+    async def _ask(self, doing: str, call: Callable[[], Awaitable[Answer]], timeout_s: float | None = None) -> Answer:
+        try:
+            return await self._link.ask(doing, call, timeout_s)
+        except RefusedError:
+            # The next clients take a new password; these would keep the old one.
+            await self.close()
+            raise
 
     async def _ask_coordinator(
         self, node: int, group: str, sources: Collection[TopicPartition], *, stable: bool

@@ -1,0 +1,74 @@
+"""A commit of several partitions while a rebalance begins in its midst, and one that is made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("aiokafka")
+
+from aiokafka.structs import OffsetAndMetadata
+
+from infra.broker.kafka.consumer import KafkaConsumer
+from infra.broker.kafka.link import Link
+from infra.broker.kafka.losses import Losses
+from infra.broker.kafka.offsets import Offsets
+from infra.broker.kafka.transactions import PartitionTransactions
+from infra.broker.port import GroupSpec, OutRecord, Progress, TopicPartition
+from infra.errors import PartitionLostError
+from infra.settings import BrokerSettings
+
+FIRST, SECOND = TopicPartition("in", 3), TopicPartition("in", 5)
+
+
+class Members:
+    """A membership that owns two partitions until the first of them has committed."""
+
+    def __init__(self) -> None:
+        self.owned = {FIRST: 1, SECOND: 1}
+        self.losses = Losses()
+        self.topics = SimpleNamespace(ids={})
+        self.committed: dict[TopicPartition, int] = {}
+        self.transactions: dict[int, Any] = {3: self, 5: self}
+        self.lost = False
+
+    async def commit(self, offsets: Mapping[TopicPartition, int], outputs: Sequence[OutRecord]) -> None:
+        self.committed.update(offsets)
+        self.transactions.clear()
+        self.owned.clear()
+
+    def lose(self, *, rejoin: bool) -> None:
+        self.lost = True
+
+
+async def test_a_revocation_between_two_partitions_of_one_commit_loses_the_second() -> None:
+    consumer = KafkaConsumer(Link(BrokerSettings(kind="kafka"), {}), GroupSpec("group", ("in",), outputs=True))
+    members = Members()
+    consumer._membership = members
+    with pytest.raises(PartitionLostError, match="in/5 moved on") as caught:
+        await consumer.commit({FIRST: Progress(10, 1), SECOND: Progress(20, 1)})
+    assert "in/3" not in str(caught.value)
+    assert members.committed == {FIRST: 10}
+    # Whoever tries the partitions one by one then finds none of them its own any more, and nothing happens twice.
+    for source in (FIRST, SECOND):
+        with pytest.raises(PartitionLostError):
+            await consumer.commit({source: Progress(10, 1)})
+    assert members.committed == {FIRST: 10}
+
+
+async def test_a_commit_that_was_made_is_not_made_again() -> None:
+    link = Link(BrokerSettings(kind="kafka"), {})
+    transactions = PartitionTransactions(link, Offsets(link), "group", 3, [FIRST], {"in": "id"})
+    transactions._base = {FIRST: OffsetAndMetadata(10, "mark@id")}
+
+    async def unused() -> None:
+        raise AssertionError("Kafka was asked")
+
+    transactions._producer = SimpleNamespace(begin_transaction=unused)
+    await transactions.commit({FIRST: 10}, ())
+    assert not transactions._has_committed({FIRST: 11})
+    transactions._base = {FIRST: OffsetAndMetadata(10, "mark@another")}
+    assert not transactions._has_committed({FIRST: 10})
