@@ -101,7 +101,10 @@ class Publisher(Protocol):
     """Publishes records; safe to use from many tasks at once, which share batches."""
 
     async def publish(self, records: Sequence[OutRecord]) -> None:
-        """Return when all ``records`` are durable. Raises BrokerUnavailableError or RecordTooLargeError."""
+        """Return when all ``records`` are durable.
+
+        Raises BrokerUnavailableError, RefusedError, TopicMismatchError or RecordTooLargeError.
+        """
 
     def clock_ahead_s(self) -> float | None:
         """How far the broker's clock is ahead of this machine's (negative: behind), as the last publish showed.
@@ -130,7 +133,8 @@ class Consumer(Protocol):
         ``topics`` narrows this call to some of the subscribed topics (priorities), ``without`` leaves out partition
         numbers of all topics (whose work is held up); what is left out keeps its place. A first
         record with a new epoch means that the partition was (re)assigned and starts at its committed offset. Joining,
-        rebalancing and recovering the connection happen inside. Raises BrokerUnavailableError when the broker is away.
+        rebalancing and recovering the connection happen inside. Raises BrokerUnavailableError when the broker is away,
+        RefusedError and TopicMismatchError while a person has to do something; each goes away by itself.
         """
         ...
 
@@ -138,9 +142,9 @@ class Consumer(Protocol):
         """Commit ``progress`` and ``outputs`` in one step.
 
         With outputs, all partitions must have one number (co-partitioned topics), because one transaction covers one.
-        Raises PartitionLostError (nothing happened, drop the work), BrokerUnavailableError (nothing visible
-        happened, the
-        same commit may be tried again), RecordTooLargeError.
+        Raises PartitionLostError (drop the work; of several partitions without outputs some may have been committed),
+        BrokerUnavailableError or RefusedError (nothing visible happened, the same commit may be tried again),
+        RecordTooLargeError.
         """
 
     def assignment(self) -> Mapping[TopicPartition, int]:
