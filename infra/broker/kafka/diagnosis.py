@@ -133,7 +133,7 @@ class _Prober:
             return Diagnosis(self._protocol_text(where, "speaks without TLS"), refused=True)
         if not tls and await self._within(_speaks_tls(address)):
             return Diagnosis(self._protocol_text(where, "speaks TLS"), refused=True)
-        if not tls and self._settings.security_protocol == "PLAINTEXT" and await self._within(_speaks_plainly(address)):
+        if "SASL" not in self._settings.security_protocol and await self._within(self._wants_user(address)):
             return Diagnosis(
                 self._protocol_text(where, "breaks off what comes without user and password"), refused=True
             )
