@@ -17,6 +17,7 @@ from infra.deploy.kafka.security import MTLS
 from infra.errors import BrokerUnavailableError, RefusedError, SettingsError
 from infra.settings import BrokerSettings
 from tests.support_kafka import SECURED_USERS
+from tests.support_kafka_stage import PATIENCE_S
 
 pytestmark = pytest.mark.integration
 
@@ -144,3 +145,28 @@ def test_certificate_files_that_cannot_be_used_are_found_at_the_start(tmp_path: 
     for path in (broken, tmp_path / "absent.pem"):
         with pytest.raises(SettingsError, match=f"broker.{wrong}"):
             KafkaBroker(settings("127.0.0.1:1", "SSL", **{**files, wrong: path}), {})
+
+
+async def test_a_password_that_is_changed_in_its_file_is_taken_without_a_restart(
+    secured_kafka: KafkaServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text("of yesterday\n", encoding="ascii")
+    given = settings(secured_kafka.address("SASL_PLAINTEXT"), "SASL_PLAINTEXT", **SCRAM)
+    broker = KafkaBroker(given, {}, file)
+    consumer = await broker.consumer(GroupSpec("group", ("topic",)))
+    with pytest.raises(RefusedError, match=r"broker\.sasl_password"):
+        await consumer.poll(max_records=1, timeout_s=0.1)
+    file.write_text(SECURED_USERS["worker"], encoding="ascii")
+    await (await broker.reader()).close()
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        assert time.monotonic() < deadline
+        try:
+            await consumer.poll(max_records=1, timeout_s=0.2)
+        except RefusedError as error:
+            # Inside now, where this user has no right to the topic.
+            if "lacks the right DESCRIBE on topic topic" in str(error):
+                break
+    await consumer.close()
+    await broker.close()
