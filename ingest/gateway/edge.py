@@ -43,8 +43,10 @@ class Edge:
             response = error_response(error, request_id_of(scope))
         except OSError as error:
             # Disk, connection, time-out: never the frame's fault, whatever layer let it through.
+            code = error_code(error)
+            metrics.FRAMES_REJECTED.labels(code).inc()
             log.exception("a request to %s failed by a fault of the system", scope["path"])
-            response = unavailable_response(error_code(error), request_id_of(scope))
+            response = unavailable_response(code, request_id_of(scope))
         except Exception:
             log.exception("a request to %s failed by a fault of the gateway", scope["path"])
             response = internal_error_response(request_id_of(scope))

@@ -36,5 +36,5 @@ def all_checks(settings: Settings, *, timeout_s: float, health: Sequence[str] = 
         StoreCheck(soon),
         ModelCheck(soon),
         DisksCheck(soon),
-        *(ServiceCheck(address) for address in (own_address(settings), *health)),
+        *(ServiceCheck(address) for address in (*own_address(settings), *health)),
     ]

@@ -42,8 +42,8 @@ class ServiceCheck:
         ]
 
 
-def own_address(settings: Settings) -> str:
-    """Where the health port of the settings answers."""
-    host = settings.telemetry.health_host
+def own_address(settings: Settings) -> tuple[str, ...]:
+    """Where the health port of the settings answers; none when each service takes a free one."""
+    host, port = settings.telemetry.health_host, settings.telemetry.health_port
     host = "127.0.0.1" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host  # noqa: S104 (not listened on)
-    return f"http://{host}:{settings.telemetry.health_port}"
+    return (f"http://{host}:{port}",) if port else ()
