@@ -1,10 +1,10 @@
-"""A clock that nobody sets: for spans of time that must hold when the wall clock jumps and when the machine sleeps."""
+"""A clock that only runs forward: measures spans of time while the wall clock jumps and the machine sleeps."""
 
 from __future__ import annotations
 
 import time
 
-# On Linux the ordinary monotonic clock stands still while the machine sleeps; on macOS this one does not.
+# On Linux CLOCK_MONOTONIC stops while the machine sleeps; on macOS it goes on.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 

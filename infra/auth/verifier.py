@@ -65,7 +65,7 @@ class TokenVerifier:
         self._backoff = Backoff(retry or RetrySettings())
         self._known: Mapping[str, _Known] | None = None
         self._read_at: datetime | None = None
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def verify(self, token: str) -> VerifiedDevice | None:
         """Whose ``token`` this is, or None for one that is wrong, revoked or expired.
@@ -112,9 +112,9 @@ class TokenVerifier:
                 await asyncio.wait_for(stop.wait(), self._refresh_s)
 
     def _report_read(self, health: HealthPart) -> None:
-        if self._told:
+        if self._logged:
             _log.info("device tokens are read again")
-        self._told.clear()
+        self._logged.clear()
         self._backoff.reset()
         health.note(_NOTE, None)
         health.ready()
@@ -128,9 +128,9 @@ class TokenVerifier:
             effect = f"as of {format_utc(self._read_at)} they hold"
             health.note(_NOTE, f"{code}: device tokens cannot be read; {effect}")
         # Once per outage and reason: the next line about it says that it is over.
-        if code in self._told:
+        if code in self._logged:
             return
-        self._told.add(code)
+        self._logged.add(code)
         if isinstance(error, WindhoverError | OSError):
             _log.warning("device tokens cannot be read (%s): %s", effect, error_text(error), extra={"code": code})
         else:

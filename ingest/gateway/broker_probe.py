@@ -1,4 +1,4 @@
-"""Tries whether the broker takes frames: looks at their topic and publishes a record nobody reads."""
+"""Checks that the broker takes frames: looks at their topic and publishes a record that is for no reader."""
 
 from __future__ import annotations
 

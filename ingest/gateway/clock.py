@@ -43,7 +43,7 @@ class GatewayClock:
 
     @classmethod
     def alone(cls) -> GatewayClock:
-        """For a gateway whose health nobody asks about."""
+        """For a gateway without health reports."""
         return cls(Health().part("broker"))
 
     @property

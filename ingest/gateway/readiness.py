@@ -1,4 +1,4 @@
-"""Readiness of the parts behind the gateway, told by what real work on them came to; probes only fill the gaps.
+"""Decides by the outcome of real work whether the parts behind the gateway are ready; probes only fill the gaps.
 
 A put or a publish that fails makes its part not ready at once. It becomes ready again when real work of the same lane
 (the partition of the device) succeeds, or, when none comes, after ``quiet_s`` without a further failure and a probe
@@ -39,7 +39,7 @@ class _Trouble:
 
 
 class Readiness:
-    """Of one part. Only the event loop calls it."""
+    """Keeps one part ready or not ready. Only the event loop may call it."""
 
     def __init__(
         self,
@@ -55,13 +55,13 @@ class Readiness:
         self._idle_s = idle_s
         self._clock = clock
         self._troubles: dict[int, _Trouble] = {}
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         self._worked_at: float | None = None
         self._began = False
 
     @contextmanager
     def watch(self, lane: int = 0) -> Iterator[None]:
-        """Take what becomes of the block for the outcome of real work on ``lane``."""
+        """Count the outcome of the block as that of real work on ``lane``."""
         try:
             yield
         except Exception as error:
@@ -76,7 +76,7 @@ class Readiness:
 
     @property
     def failing(self) -> bool:
-        """Whether the part is not ready, for whatever reason."""
+        """Whether the part is not ready."""
         return not self._began or any(not trouble.on_trial for trouble in self._troubles.values())
 
     def wants_probe(self) -> bool:
@@ -112,9 +112,9 @@ class Readiness:
 
     def _log(self, code: str, error: Exception) -> None:
         """Each code once per outage: with many devices an outage would fill the disk with logs."""
-        if code in self._told:
+        if code in self._logged:
             return
-        self._told.add(code)
+        self._logged.add(code)
         if isinstance(error, WindhoverError | OSError):
             log.warning("%s does not work: %s", self._part.name, error_text(error), extra={"code": code})
         else:
@@ -123,19 +123,19 @@ class Readiness:
     def _tell(self) -> None:
         codes = dict.fromkeys(trouble.code for trouble in self._troubles.values() if not trouble.on_trial)
         if codes:
-            # The stable codes only: whoever may see the health port need not learn hosts and folders from it.
+            # The stable codes only: who may see the health port need not learn hosts and folders from it.
             self._part.not_ready(", ".join(codes))
             return
         self._began = True
         self._part.ready()
-        if self._told and not self._troubles:
+        if self._logged and not self._troubles:
             log.info("%s works again", self._part.name)
-            self._told.clear()
+            self._logged.clear()
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayReadiness:
-    """The parts a frame needs."""
+    """Of the parts that a frame needs."""
 
     store: Readiness
     broker: Readiness
@@ -151,5 +151,5 @@ class GatewayReadiness:
 
     @classmethod
     def alone(cls) -> GatewayReadiness:
-        """For a gateway whose health nobody asks about."""
+        """For a gateway without health reports."""
         return cls.of(Health(), GatewaySettings())

@@ -1,4 +1,4 @@
-"""The doctor: checks stand by themselves, settings that do not go together, disks, and what stands still or hangs."""
+"""The doctor: checks that fail or hang, settings that contradict each other, groups that fall behind, full disks."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ async def test_settings_that_do_not_go_together_are_named() -> None:
     assert "max_in_flight_bytes" in text
     assert "gateway.port and sse.port, telemetry.health_port are all 8001" in text
     warned = "\n".join(finding.what for finding in findings if finding.level == "warning")
-    for words in ("unencrypted", "one copy", "lie in a folder", "embedded one", "asks nobody for a token"):
+    for words in ("unencrypted", "one copy", "lie in a folder", "embedded one", "asks for no token"):
         assert words in warned
     assert all(finding.remedy for finding in findings if finding.level != "ok")
 
@@ -146,7 +146,7 @@ def group(name: str, *, members: int = 1, lag: int = 0, oldest_h: float | None =
     [
         (group("detector"), "ok", "1 members, 0 records behind"),
         (group("detector", lag=5, oldest_h=1), "ok", "the oldest is 1.0 h old, they are kept 168.0 h"),
-        (group("detector", lag=5, oldest_h=100), "warning", "reads too slowly or stands still"),
+        (group("detector", lag=5, oldest_h=100), "warning", "reads too slowly, or not at all"),
         (group("detector", lag=5, oldest_h=140), "problem", "deleted unread"),
         (
             group("detector", members=0, lag=5, oldest_h=1),

@@ -1,4 +1,4 @@
-"""`windhover doctor`: looks at everything an installation stands on, and says what is wrong and what to do."""
+"""`windhover doctor`: checks every part of an installation, and prints what is wrong and what to do."""
 
 from __future__ import annotations
 

@@ -79,9 +79,9 @@ async def in_thread(work: Callable[[], T]) -> T:
         result, failure = None, None
         try:
             result = work()
-        except Exception as error:  # noqa: BLE001 (it belongs to whoever waits)
+        except Exception as error:  # noqa: BLE001 (raised where the result is awaited)
             failure = error
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(tell, result, failure)
 
     threading.Thread(target=run, name="doctor", daemon=True).start()

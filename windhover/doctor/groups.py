@@ -68,7 +68,7 @@ def _judge(group: GroupState, topics: Mapping[str, TopicSpec], now_s: float) -> 
             )
             return
         if age_s > _WARN_AT * retention_s:
-            yield warning(about, "it reads too slowly or stands still: see its /health/ready and log")
+            yield warning(about, "it reads too slowly, or not at all: see its /health/ready and log")
             return
     if group.lag and not group.members:
         start = f"start it (windhover {_verb(group.name)})" if group.name in EXPECTED else "start its members"

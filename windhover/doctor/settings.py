@@ -88,4 +88,4 @@ def _production(settings: Settings) -> Iterator[Finding]:
                 "set database.url to a PostgreSQL server of your own",
             )
     if not settings.sse.host.startswith(_LOOPBACK) and not settings.sse.tokens:
-        yield warning(f"the live stream listens on {settings.sse.host} and asks nobody for a token", "set sse.tokens")
+        yield warning(f"the live stream listens on {settings.sse.host} and asks for no token", "set sse.tokens")

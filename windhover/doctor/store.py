@@ -10,7 +10,7 @@ from windhover.doctor.examine import in_thread
 from windhover.doctor.port import Finding, NothingThereError, ok
 
 _MARK = ".unfinished"
-"""The folder that stands in every store; a store without it may be a disk that is not mounted."""
+"""A folder in every store; where it is missing, the disk may not be mounted."""
 
 
 class StoreCheck:
