@@ -46,7 +46,7 @@ class Room:
         self._scanning = False
 
     def admit(self, size_bytes: int) -> None:
-        """Return when ``size_bytes`` more may be written. Raises StoreFullError, and OSError when the disk does not answer."""
+        """Return when ``size_bytes`` more may be written. Raises StoreFullError, or OSError of the disk."""
         found = os.statvfs(self._root)
         # Some network file systems do not tell.
         if found.f_blocks:
