@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -52,19 +53,17 @@ class FolderFrameStore:
     """
 
     def __init__(self, root: Path, *, max_bytes: int | None = None, min_free_bytes: int = 0) -> None:
-        """Raises StoreUnavailableError when ``root`` cannot be made or written. For the limits see :class:`Room`."""
+        """``root`` is made now or, when its disk is away, before the first call that can. For limits: :class:`Room`."""
         self._root = root.absolute()
         self._room = Room(self._root, max_bytes=max_bytes, min_free_bytes=min_free_bytes)
         self._root_uri = self._root.as_uri()
         # The folder of unfinished writes doubles as the mark of a store that is there: without it (an unmounted disk) a
         # missing file says nothing, and writing would fill the mount point.
         self._unfinished = self._root / _UNFINISHED
-        try:
-            self._unfinished.mkdir(parents=True, exist_ok=True)
-            # A young file may belong to a living writer.
-            sweep_files(self._unfinished, _UNFINISHED_MAX_AGE_S)
-        except OSError as error:
-            raise self._unavailable("prepare", error) from error
+        self._prepared = False
+        # A service starts also while the disk is away; what it asks of the store then says why that fails.
+        with suppress(OSError):
+            self._prepare()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="frames")
 
     async def put(self, data: bytes, *, sha256: str, media_type: str) -> str:
@@ -107,9 +106,20 @@ class FolderFrameStore:
 
     async def _run(self, verb: str, work: Callable[[], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._in_place, work)
         except OSError as error:
             raise self._unavailable(verb, error) from error
+
+    def _in_place(self, work: Callable[[], T]) -> T:
+        if not self._prepared:
+            self._prepare()
+        return work()
+
+    def _prepare(self) -> None:
+        self._unfinished.mkdir(parents=True, exist_ok=True)
+        # A young file may belong to a living writer.
+        sweep_files(self._unfinished, _UNFINISHED_MAX_AGE_S)
+        self._prepared = True
 
     def _unavailable(self, verb: str, error: OSError) -> StoreUnavailableError:
         kind = StoreFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreUnavailableError

@@ -13,8 +13,8 @@ from infra.settings import FrameSettings
 def open_frame_store(settings: FrameSettings, data_dir: Path) -> FrameStore:
     """The frame store for ``settings``; without a folder named, frames lie in ``data_dir``/frames.
 
-    Does not wait for a server: ask :meth:`FrameStore.check`. Raises SettingsError when the library for S3 is not
-    installed, StoreUnavailableError when the folder cannot be made.
+    Waits for no server and no disk: ask :meth:`FrameStore.check`. Raises SettingsError when the library for S3 is not
+    installed.
     """
     if settings.kind == "folder":
         folder = settings.folder or data_dir / "frames"

@@ -209,10 +209,18 @@ async def test_a_sweep_waits_for_a_put_of_the_same_content(tmp_path: Path) -> No
     await store.close()
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StoreUnavailableError, match="file/frames"):
-        open_frame_store(FrameSettings(folder=tmp_path / "file" / "frames"), tmp_path)
+async def test_a_folder_that_cannot_be_made_yet_is_named_and_made_later(tmp_path: Path) -> None:
+    """A service starts while the disk is away, and goes on when it is there."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    store = open_frame_store(FrameSettings(folder=blocked / "frames"), tmp_path)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError, match="file/frames"):
+            await store.check()
+    blocked.unlink()
+    await store.check()
+    assert (blocked / "frames").is_dir()
+    await store.close()
 
 
 async def test_frames_lie_below_the_data_directory_unless_said_otherwise(tmp_path: Path) -> None:
