@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ _RIGHTS = (
     f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {ROLE}",
     f"GRANT TEMPORARY ON DATABASE windhover TO {ROLE}",
 )
+_RECOVERY_PATIENCE_S = 30.0
 _END_SESSIONS = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'"
 
 
@@ -70,12 +72,22 @@ class CampaignDatabase:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        """A connection as the owner."""
-        connection = await asyncpg.connect(self.owner_dsn, timeout=30)
+        """A connection as the owner; waits while the server recovers from a crash."""
+        connection = await self._connect()
         try:
             yield connection
         finally:
             await connection.close()
+
+    async def _connect(self) -> asyncpg.Connection[asyncpg.Record]:
+        deadline = time.monotonic() + _RECOVERY_PATIENCE_S
+        while True:
+            try:
+                return await asyncpg.connect(self.owner_dsn, timeout=30)
+            except (asyncpg.CannotConnectNowError, OSError):
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.2)
 
     async def order(self, *statements: str) -> None:
         """Run statements as the owner, each on its own."""
