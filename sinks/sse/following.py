@@ -61,7 +61,7 @@ class Follower:
 
     async def run(self) -> None:
         """Follow the topic, and begin anew with it when it was made again."""
-        trouble = _Trouble(self._health, _TOPIC, self._retry)
+        trouble = _Trouble(self._health, "reading detections", self._retry)
         while True:
             try:
                 await self._begin()
@@ -136,7 +136,11 @@ class Follower:
         return await _bounded(read, _HANG_S, f"{DETECTIONS}/{partition}")
 
     async def _watch(self) -> None:
-        """Look at the topic again and again; raises _MadeAgainError when it is another one."""
+        """Look at the topic again and again.
+
+        Raises _MadeAgainError when it is another one, and TopicMismatchError when it is missing or has other
+        partitions: reading stops then, so that nothing of a new topic is taken for the old one's.
+        """
         trouble = _Trouble(self._health, _TOPIC, self._retry)
         failing_since: float | None = None
         while True:
@@ -147,10 +151,12 @@ class Follower:
                         failing_since = None
                         trouble.over()
                         await asyncio.sleep(_LOOK_EVERY_S)
+            except TopicMismatchError:
+                raise
             except TransientError as error:
                 now = time.monotonic()
                 failing_since = now if failing_since is None else failing_since
-                if isinstance(error, TopicMismatchError) or now - failing_since > _LOOKS_FAIL_S:
+                if now - failing_since > _LOOKS_FAIL_S:
                     trouble.tell(error)
                 await asyncio.sleep(min(_LOOK_EVERY_S, self._retry.max_delay_s))
 

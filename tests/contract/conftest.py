@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ async def until(true: Callable[[], Awaitable[bool]], otherwise: str) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _absent(admin: AIOKafkaAdminClient, topic: str) -> bool:
-    return topic not in await admin.list_topics()
+async def _absent(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> bool:
+    return not set(topics) & set(await admin.list_topics())
 
 
 class BrokerWorld:
@@ -91,22 +91,24 @@ class BrokerWorld:
         await admin.close()
         return broker
 
-    async def remove(self, topic: TopicSpec) -> None:
-        """Delete the topic, as an operator's own tool would; returns when it is gone."""
+    async def remove(self, *topics: TopicSpec) -> None:
+        """Delete the topics, as an operator's own tool would; returns when they are gone."""
+        names = [topic.name for topic in topics]
         if self.kind == "kafka":
             admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap_servers)
             await admin.start()
-            await admin.delete_topics([topic.name])
-            await until(lambda: _absent(admin, topic.name), f"{topic.name} is still there")
+            await admin.delete_topics(names)
+            await until(lambda: _absent(admin, names), f"{names} are still there")
             await admin.close()
         else:
             with self._file() as file:
-                file.execute(
-                    "DELETE FROM records WHERE id >> ? IN (SELECT slot FROM partitions WHERE topic = ?)",
-                    (OFFSET_BITS, topic.name),
-                )
-                file.execute("DELETE FROM partitions WHERE topic = ?", (topic.name,))
-                file.execute("DELETE FROM topics WHERE name = ?", (topic.name,))
+                for name in names:
+                    file.execute(
+                        "DELETE FROM records WHERE id >> ? IN (SELECT slot FROM partitions WHERE topic = ?)",
+                        (OFFSET_BITS, name),
+                    )
+                    file.execute("DELETE FROM partitions WHERE topic = ?", (name,))
+                    file.execute("DELETE FROM topics WHERE name = ?", (name,))
 
     async def grow(self, topic: TopicSpec, partitions: int) -> None:
         """Add partitions behind everybody's back, as somebody else's tool would."""

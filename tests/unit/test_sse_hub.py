@@ -212,6 +212,12 @@ class Page:
     def names(self) -> list[str]:
         return [orjson.loads(data)["device_id"] for name, _, data in self.events if name == "detections"]
 
+    @property
+    def labels(self) -> list[tuple[str, str]]:
+        """Device and first label of each event."""
+        found = [orjson.loads(data) for name, _, data in self.events if name == "detections"]
+        return [(event["device_id"], event["detections"][0]["label"]) for event in found]
+
     async def until(self, count: int) -> None:
         async with asyncio.timeout(10):
             while len(self.events) < count:
@@ -532,12 +538,12 @@ async def test_more_partitions_are_told_and_streams_stay_open() -> None:
         looks = topic.looks
         await asyncio.sleep(0.2)
         assert topic.looks - looks < 30
-        topic.publish(0, "still-sent")
-        await page.until(1)
+        topic.publish(0, "sent-later")
         assert not client.done()
         topic.partitions = PARTITIONS
+        await page.until(1)
         await until(lambda: health.report().ready)
-    assert page.names == ["still-sent"]
+    assert page.names == ["sent-later"]
 
 
 @pytest.mark.usefixtures("quick")
