@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from infra.broker.port import InRecord, OutRecord, Reader, TopicPartition
 from infra.broker.reading import records_between
+from infra.errors import TopicMismatchError
 from infra.publishing import event_record
 from schemas.cloudevents import decode, header
 from schemas.errors import EventError, EventVersionError
@@ -24,11 +25,12 @@ _READ_RECORDS = 500
 
 @dataclass(slots=True)
 class ModelsState:
-    """What the topic says up to ``offset``: activations by lane, reports by key (lane/worker)."""
+    """What this ``incarnation`` of the topic says up to ``offset``: activations by lane, reports by lane/worker."""
 
     activations: dict[str, ModelActivated] = field(default_factory=dict)
     workers: dict[str, WorkerAvailability] = field(default_factory=dict)
     offset: int = 0
+    incarnation: str = ""
 
     def take(self, record: InRecord) -> None:
         """Learn from the next record. One that is no event is told and left: it must not stop a fleet."""
@@ -60,7 +62,7 @@ def is_live(report: WorkerAvailability, now: datetime) -> bool:
 
 async def read_models(reader: Reader) -> ModelsState:
     """What the topic says now. Raises BrokerUnavailableError, or TopicMismatchError when there is no such topic."""
-    state = ModelsState()
+    state = ModelsState(incarnation=(await reader.state(MODELS)).incarnation)
     first, end = (await reader.bounds(MODELS))[SOURCE.partition]
     async for record in records_between(reader, SOURCE, first, end, batch=_READ_RECORDS):
         state.take(record)
@@ -70,8 +72,22 @@ async def read_models(reader: Reader) -> ModelsState:
 
 
 async def catch_up(reader: Reader, state: ModelsState, wait_s: float) -> None:
-    """Take in what is new in the topic; waits for it at most ``wait_s``. Raises BrokerUnavailableError."""
-    for record in await reader.read(SOURCE, state.offset, max_records=_READ_RECORDS, timeout_s=wait_s):
+    """Take in what is new in the topic; waits for it at most ``wait_s``. Raises TransientError.
+
+    A topic that was made again is read from its start. What the former one said holds until the new one says otherwise.
+    """
+    try:
+        records = await reader.read(SOURCE, state.offset, max_records=_READ_RECORDS, timeout_s=wait_s)
+    except TopicMismatchError:
+        incarnation = (await reader.state(MODELS)).incarnation
+        first, end = (await reader.bounds(MODELS))[SOURCE.partition]
+        if state.offset <= end and state.incarnation == incarnation:
+            raise
+        state.incarnation = incarnation
+        logger.warning("topic %s was made again; it is read from its start", MODELS)
+        state.offset = first
+        return
+    for record in records:
         state.take(record)
 
 

@@ -30,6 +30,8 @@ class EmbeddedReader:
 
     async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> Mapping[int, tuple[int, int]]:
         """See the port."""
+        for source in [source for source in self._slots if source.topic == topic]:
+            del self._slots[source]
         found = await self._store.read(partial(log.bounds, name=topic, declared=self._store.declared))
         return {number: bounds for number, bounds in found.items() if partitions is None or number in partitions}
 
