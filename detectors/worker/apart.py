@@ -45,6 +45,7 @@ DEFAULT_LIMIT_S = 120.0
 _LOAD_LIMIT_S = 600.0
 _CRASHES = {-number for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)}
 _CLOSE_PATIENCE_S = 5.0
+_STATUS_PAUSE_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,9 @@ class Apart:
     async def detect(self, trial: Trial) -> FrameResult:
         """Find what the frame of ``trial`` shows.
 
-        Raises EngineCrashError when it crashes the process, EngineHangError when that does not come back,
-        EngineKilledError when it is ended from outside, and whatever loading, decoding and detecting raise.
+        Raises InferenceError when the model cannot be loaded there, EngineCrashError when the frame crashes the
+        process, EngineHangError when it does not come back, EngineKilledError when that is ended from outside, and
+        whatever decoding and detecting raise.
         """
         try:
             return await self._run(detect_here, trial, prepare=prepare_here)
@@ -129,13 +131,22 @@ class Apart:
         try:
             async with self._busy:
                 if prepare is not None:
-                    await self._in_pool(prepare, what, _LOAD_LIMIT_S)
+                    await self._prepared(prepare, what)
                 return await self._in_pool(work, what, self._limit_s if prepare is not None else _LOAD_LIMIT_S)
         finally:
             self._wanted -= 1
             if not self._wanted:
                 # It holds a model.
                 await self.close()
+
+    async def _prepared(self, prepare: Callable[[T], None], what: T) -> None:
+        try:
+            await self._in_pool(prepare, what, _LOAD_LIMIT_S)
+        except (_CrashError, _HangError) as error:
+            raise InferenceError(
+                f"a suspect frame cannot be tried: the process for it {error} while it loaded the model; choose "
+                "another engine (detector.engine), or another model"
+            ) from error
 
     async def _in_pool(self, work: Callable[[T], U], what: T, limit_s: float) -> U:
         if self._pool is None:
@@ -174,10 +185,15 @@ class Apart:
 
 def _ended(process: BaseProcess) -> None:
     """Return when ``process`` has ended; one in the middle of a trial nobody waits for is killed."""
-    process.join(_CLOSE_PATIENCE_S)
-    if process.is_alive():
-        process.kill()
+    for _ in range(2):
+        deadline = time.monotonic() + _CLOSE_PATIENCE_S
         process.join(_CLOSE_PATIENCE_S)
+        # The pool waits for it as well, and whoever is second is not told its status before the first has noted it.
+        while process.exitcode is None and time.monotonic() < deadline:
+            time.sleep(_STATUS_PAUSE_S)
+        if process.exitcode is not None:
+            return
+        process.kill()
 
 
 def _how_it_ended(process: BaseProcess | None) -> _CrashError | _KilledError:
@@ -189,7 +205,12 @@ def _how_it_ended(process: BaseProcess | None) -> _CrashError | _KilledError:
     name = "ended without a word" if code is None else f"ended with status {code}"
     if code is not None and code < 0:
         name = f"was ended by {signal.Signals(-code).name}"
-    return _CrashError(name) if code in _CRASHES else _KilledError(name)
+    return _CrashError(name) if is_crash(code) else _KilledError(name)
+
+
+def is_crash(status: int | None) -> bool:
+    """Whether a process that ended with ``status`` was ended by the fault of what ran in it."""
+    return status in _CRASHES
 
 
 def live_with_parent() -> None:

@@ -19,7 +19,7 @@ from detectors.worker.priorities import PriorityOrder
 from detectors.worker.serving import Roster
 from detectors.worker.settling import Case, Settler
 from infra.broker.port import Consumer, InRecord, Loss
-from infra.failure import RECORDS_LOST, Work, loss_text, lost_letter, tell_loss
+from infra.failure import RECORDS_LOST, StoppedError, Work, loss_text, lost_letter, tell_loss
 from infra.telemetry import metrics
 from schemas import topics
 from schemas.timestamps import utc_now
@@ -59,7 +59,11 @@ class Intake:
             self._work.health.alive()
             room = self._flow.room()
             if room > 0:
-                records = await self._work.retrying(partial(self._poll, room), "poll frames")
+                try:
+                    records = await self._work.retrying(partial(self._poll, room), "poll frames")
+                except StoppedError:
+                    # What is under way is finished all the same, and committed if that works.
+                    return
                 self._take_losses()
                 for record in records:
                     self._take_in(record)

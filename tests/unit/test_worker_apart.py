@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from detectors.errors import EngineCrashError, EngineHangError, EngineKilledError, TrialKilledError
+from detectors.errors import EngineCrashError, EngineHangError, EngineKilledError, InferenceError, TrialKilledError
 from detectors.loading import LoadRequest
-from detectors.worker.apart import Apart, Trial
+from detectors.worker import apart
+from detectors.worker.apart import Apart, Trial, is_crash
 from detectors.worker.guard import Guard, load_mark
 from detectors.worker.suspects import Suspects
 from infra.verdicts import fails_by_type
 from schemas.events import DetectOptions
 from tests.support_graphs import write_model
-from tests.support_worker import PATIENCE_S, picture
+from tests.support_worker import picture
 
 
 @pytest.fixture
@@ -27,48 +28,71 @@ def trial(tmp_path: Path) -> Trial:
     return Trial(request, "openvino", picture(10), DetectOptions(), None, 1_000_000)
 
 
-async def end_it(trials: Apart, how: signal.Signals) -> None:
-    """Send ``how`` to the process of ``trials`` as soon as there is one."""
-    deadline = time.monotonic() + PATIENCE_S
-    while (process := trials._process) is None or process.pid is None:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.001)
-    os.kill(process.pid, how)
+def die(by: signal.Signals, _what: object) -> None:
+    """Ends the process of its own in which it runs."""
+    os.kill(os.getpid(), by)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP])
-async def test_a_trial_that_is_ended_from_outside_is_no_crash(trial: Trial, how: signal.Signals) -> None:
+def stay(_what: object) -> None:
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL])
+async def test_a_trial_that_is_ended_from_outside_is_no_crash(
+    trial: Trial, by: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trials = Apart()
-    with pytest.raises(EngineKilledError, match=how.name) as raised:
-        await asyncio.gather(trials.detect(trial), end_it(trials, how))
+    with monkeypatch.context() as patch:
+        patch.setattr(apart, "detect_here", partial(die, by))
+        with pytest.raises(EngineKilledError, match=by.name) as raised:
+            await trials.detect(trial)
     assert not fails_by_type(raised.value)
-    with pytest.raises(TrialKilledError, match=how.name):
-        await asyncio.gather(trials.load(trial.request), end_it(trials, how))
     assert len((await trials.detect(trial)).detections) == 1
 
 
-@pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE])
-async def test_a_trial_that_ends_by_a_signal_of_its_own_is_a_crash(trial: Trial, how: signal.Signals) -> None:
-    trials = Apart()
-    with pytest.raises(EngineCrashError, match=how.name) as raised:
-        await asyncio.gather(trials.detect(trial), end_it(trials, how))
+@pytest.mark.parametrize("by", [signal.SIGABRT])
+async def test_a_trial_that_ends_by_a_signal_of_its_own_is_a_crash(
+    trial: Trial, by: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "detect_here", partial(die, by))
+    with pytest.raises(EngineCrashError, match=by.name) as raised:
+        await Apart().detect(trial)
     assert fails_by_type(raised.value)
 
 
-async def test_a_trial_that_does_not_come_back_is_ended(trial: Trial) -> None:
-    with pytest.raises(EngineHangError, match=r"did not come back within 0\.01 s"):
-        await Apart(limit_s=0.01).detect(trial)
+async def test_a_process_that_crashes_while_it_loads_the_model_says_nothing_about_the_frame(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "prepare_here", partial(die, signal.SIGSEGV))
+    with pytest.raises(InferenceError, match="SIGSEGV while it loaded the model") as raised:
+        await Apart().detect(trial)
+    assert not fails_by_type(raised.value)
 
 
-async def test_a_model_stays_a_suspect_while_its_trial_is_ended_from_outside(trial: Trial, tmp_path: Path) -> None:
-    suspects = Suspects(tmp_path / "detectors")
+def test_only_the_signals_of_a_program_at_fault_are_crashes() -> None:
+    ended = {signal.Signals(number) for number in range(1, 16) if is_crash(-number)}
+    assert ended == {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
+    assert not any(is_crash(status) for status in (None, 0, 1, 139))
+
+
+async def test_a_trial_that_does_not_come_back_is_ended(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "detect_here", stay)
+    with pytest.raises(EngineHangError, match=r"did not come back within 0\.1 s"):
+        await Apart(limit_s=0.1).detect(trial)
+
+
+async def test_a_model_stays_a_suspect_while_its_trial_is_ended_from_outside(
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suspects, card = Suspects(tmp_path / "detectors"), trial.request.card
     guard = Guard(suspects, trial.request, 1_000_000)
-    mark = load_mark(trial.request.card)
-    (tmp_path / "detectors" / f"{mark}.suspect").touch()
+    (tmp_path / "detectors" / f"{load_mark(card)}.suspect").touch()
     guard.look()
-    with pytest.raises(TrialKilledError):
-        await asyncio.gather(guard.before_load(trial.request.card, busy=True), end_it(guard.apart, signal.SIGKILL))
-    assert mark in suspects
-    await guard.before_load(trial.request.card, busy=True)
-    assert mark not in suspects
+    with monkeypatch.context() as patch:
+        patch.setattr(apart, "load_here", partial(die, signal.SIGKILL))
+        with pytest.raises(TrialKilledError, match="SIGKILL"):
+            await guard.before_load(card, busy=True)
+    assert load_mark(card) in suspects
+    await guard.before_load(card, busy=True)
+    assert load_mark(card) not in suspects
     await guard.close()
