@@ -96,7 +96,7 @@ class Suspects:
     def clear(self, answer: UUID) -> None:
         """``answer``'s frame was tried apart, with whatever outcome: it is no suspect any more."""
         self._known.discard(answer)
-        (self._folder / f"{answer}.suspect").unlink(missing_ok=True)
+        self._remove(self._folder / f"{answer}.suspect")
 
     def accuse(self) -> None:
         """Make suspects of all that the engine has now: it hangs, and one of them may be why.
@@ -115,9 +115,16 @@ class Suspects:
         """The process ends as it should: it leaves nothing behind."""
         faulthandler.disable()
         self._crash.close()
-        self._crash_path.unlink(missing_ok=True)
-        self._frames_path.unlink(missing_ok=True)
+        self._remove(self._crash_path)
+        self._remove(self._frames_path)
         os.close(self._frames)
+
+    def _remove(self, path: Path) -> None:
+        """Remove a note; a warning when it can't be: the work goes on, and a drain ends well, all the same."""
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("a note of a worker cannot be removed: %s", error)
 
     def _note(self, slot: int, value: bytes) -> None:
         """Write ``value`` into ``slot``; a warning, once until it works again, when the disk takes nothing."""

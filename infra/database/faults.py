@@ -78,8 +78,10 @@ def translated(error: BaseException, where: str) -> WindhoverError | None:
 
     ``where`` must hold no secret.
     """
-    if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.InternalClientError):
+    if isinstance(error, asyncpg.InvalidCachedStatementError):
         return _unavailable(where, f"its tables were changed meanwhile: {error}")
+    if isinstance(error, asyncpg.InternalClientError):
+        return _unavailable(where, f"the connection is in a state that the client does not know: {error}")
     if isinstance(error, asyncpg.PostgresError):
         return _by_state(error, where)
     if isinstance(error, asyncpg.DataError | OverflowError):
@@ -116,7 +118,7 @@ def _by_state(error: asyncpg.PostgresError, where: str) -> WindhoverError | None
     refused = _REFUSED_STATES.get(state) or _REFUSED_CLASSES.get(state[:2])
     if refused is not None:
         return _refused(where, refused, f"{state}: {error}")
-    if state[:2] in _ROW_CLASSES:
+    if state[:2] in _ROW_CLASSES and not _from_function(error):
         return RowRefusedError(f"the database refuses {_field(error)}: {error} ({state})")
     return WriteRefusedError(f"the database at {where} refuses to write {_field(error)}: {error} ({state})")
 
@@ -128,6 +130,15 @@ def _refused(where: str, refused: tuple[str, str], said: str) -> RefusedError:
 
 def _unavailable(where: str, why: str) -> DatabaseUnavailableError:
     return DatabaseUnavailableError(f"the database at {where} is not available: {why}; it is tried again")
+
+
+def _from_function(error: asyncpg.PostgresError) -> bool:
+    """Whether a function on the server raised it, as a trigger's does: then the value that is wrong may be its own.
+
+    The context names the function, in the language of the server; that of a bad value in a COPY begins with COPY.
+    """
+    context = getattr(error, "context", None)
+    return bool(context) and not str(context).startswith("COPY ")
 
 
 def _field(error: asyncpg.PostgresError) -> str:

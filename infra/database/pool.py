@@ -13,7 +13,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from infra.database.faults import WriteRefusedError, refused_login, too_slow, translated
-from infra.errors import RefusedError, SettingsError
+from infra.errors import RefusedError, SettingsError, TransientError
 from infra.settings import DatabaseSettings, read_secret, secrets_in
 from infra.telemetry.logs import mask_too
 
@@ -84,6 +84,11 @@ class Database:
                     yield connection
                 except TimeoutError as error:
                     raise too_slow(self._where, self._settings.command_timeout_s) from error
+                except asyncpg.PostgresError as error:
+                    if isinstance(translated(error, self._where), TransientError):
+                        # It may be in what the server gave this session when it began: read-only, a timeout, a schema.
+                        await pool.expire_connections()
+                    raise
                 except asyncpg.InterfaceError as error:
                     # The same type tells misuse, which trying again cannot help.
                     if not _is_lost(connection):

@@ -210,3 +210,5 @@ def configure_logging(
     # These tell about each start, request and reconnect at INFO; what matters of it is told by our own logs.
     for name in ("uvicorn", "aiokafka"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    # The pool tells each try to have a spare connection, with a traceback; who needs one tells why there is none.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)

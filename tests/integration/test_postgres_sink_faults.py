@@ -154,6 +154,10 @@ RAISES = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'closed for stocktaking'; END $$;
 CREATE TRIGGER refuse BEFORE INSERT ON images FOR EACH ROW EXECUTE FUNCTION refuse()
 """
+SLOW = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END $$;
+CREATE TRIGGER slow BEFORE INSERT ON detections FOR EACH ROW EXECUTE FUNCTION slow()
+"""
 FAULTS = {
     "password": Fault(
         "ALTER ROLE {role} PASSWORD 'second-secret'",
@@ -172,10 +176,27 @@ FAULTS = {
         "ALTER TABLE detections RENAME TO elsewhere", "ALTER TABLE elsewhere RENAME TO detections", "table is missing"
     ),
     "trigger": Fault(RAISES, "DROP TRIGGER refuse ON images", "closed for stocktaking"),
+    # What it raises is of the class of values that cannot be stored, though no event holds one.
+    "value of a trigger": Fault(
+        RAISES.replace("RAISE EXCEPTION 'closed for stocktaking'", "PERFORM 'closed for stocktaking'::uuid"),
+        "DROP TRIGGER refuse ON images",
+        "closed for stocktaking",
+    ),
     "constraint": Fault(
         "ALTER TABLE images ADD CONSTRAINT none_at_all CHECK (width < 0) NOT VALID",
         "ALTER TABLE images DROP CONSTRAINT none_at_all",
         "none_at_all",
+    ),
+    # A session keeps what it was given when it began, so only a new one notices that it is mended.
+    "read-only": Fault(
+        "ALTER ROLE {role} SET default_transaction_read_only = on",
+        "ALTER ROLE {role} RESET default_transaction_read_only",
+        "read-only",
+    ),
+    "no time": Fault(
+        "ALTER ROLE {role} SET statement_timeout = '1ms'; " + SLOW,
+        "ALTER ROLE {role} RESET ALL; DROP TRIGGER slow ON detections",
+        "statement timeout",
     ),
 }
 
@@ -229,11 +250,7 @@ async def test_one_row_that_a_trigger_refuses_is_a_dead_letter_and_the_others_ar
 
 
 async def test_a_database_slower_than_the_time_limit_gets_smaller_batches(site: Site) -> None:
-    await site.admin.execute(
-        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END $$; "
-        "CREATE TRIGGER slow BEFORE INSERT ON detections FOR EACH ROW EXECUTE FUNCTION slow()"
-    )
+    await site.admin.execute(SLOW)
     await site.publish(*[answer(number) for number in range(120)])
     # 120 events take 2.4 s at once.
     async with running(site, command_timeout_s=0.8) as part:

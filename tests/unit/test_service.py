@@ -113,6 +113,7 @@ async def test_the_causes_in_a_group_of_errors_are_told(caplog: pytest.LogCaptur
     health = Health()
     assert await run_components([Grouped("detector")], health=health, drain_timeout_s=5) == EXIT_FAILED
     assert "component detector failed: detector.model: no such file" in caplog.text
+    assert "Traceback" not in caplog.text
     fault = health.report().parts["detector"].fault
     assert fault is not None
     assert "SettingsError: detector.model: no such file" in fault

@@ -154,3 +154,13 @@ def test_what_an_engine_comes_back_with_is_no_suspect_any_more(tmp_path: Path, a
     slow.look()
     assert answers[0] not in slow
     slow.close()
+
+
+def test_a_folder_that_was_replaced_keeps_nobody_from_ending(tmp_path: Path, answers: list[UUID]) -> None:
+    folder = tmp_path / "detectors"
+    mine = Suspects(folder)
+    folder.rename(tmp_path / "away")
+    folder.write_text("a file where the folder was")
+    mine.leave(mine.enter(answers[0]))
+    mine.clear(answers[0])
+    mine.close()
