@@ -150,7 +150,7 @@ def _blame(task: asyncio.Task[None], component: Component, health: Health) -> No
             for cause in _causes(error)
         )
         # What a person has to set right is told in a sentence; where it was noticed helps nobody.
-        trace = None if isinstance(error, SettingsError) else error
+        trace = None if all(isinstance(cause, SettingsError) for cause in _causes(error)) else error
         log.error("component %s failed: %s; stopping the process", component.name, _told(error), exc_info=trace)
     health.part(component.name).dead(reason)
 
