@@ -10,7 +10,7 @@ import aiohttp
 
 from windhover.demo.watcher import Watcher
 
-_CONNECT_PATIENCE_S = 60.0
+_CONNECT_PATIENCE_S = 180.0
 
 
 class LiveClient:

@@ -27,9 +27,9 @@ from tests.faults.fleet import Device
 log = logging.getLogger(__name__)
 
 _FAULT_INTERVAL_S: dict[BrokerName, float] = {"embedded": 1.0, "kafka": 1.75, "kafka3": 3.0}
-_START_PATIENCE_S = 120.0
-_SETTLE_PATIENCE_S = 300.0
-_STILL_S = 90.0
+_START_PATIENCE_S = 240.0
+_SETTLE_PATIENCE_S = 420.0
+_STILL_S = 120.0
 """How long nothing may move before what is missing is taken for lost."""
 _QUIET_S = 5.0
 """How long nothing more may come after all has come: what is doubled would come now."""
