@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
-from typing import Literal
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
@@ -21,19 +20,16 @@ from infra.broker.kafka.starting import Starting
 from infra.broker.kafka.static_name import StaticName
 from infra.broker.kafka.topic_watch import TopicWatch
 from infra.broker.kafka.transactions import PartitionTransactions
+from infra.broker.kafka.troubles import Troubles
+from infra.broker.kafka.watching import Watching
 from infra.broker.port import GroupSpec, TopicPartition
-from infra.errors import BrokerUnavailableError, RefusedError, TopicMismatchError
+from infra.errors import BrokerUnavailableError, TopicMismatchError
 from schemas.errors import WindhoverError
 
 _COMMIT_PATIENCE_S = 2.0
 _PROBE_PAUSE_S = 1.0
-_PROBE_TIMEOUT_S = 3.0
 
 _log = logging.getLogger(__name__)
-
-
-_What = Literal["replaced", "broker", "topics", "group", "partitions"]
-_WORST_FIRST: tuple[_What, ...] = ("replaced", "broker", "topics", "group", "partitions")
 
 
 class Membership:
@@ -58,7 +54,8 @@ class Membership:
         self._static = StaticName(offsets, spec)
         self._epoch = 0
         self._generation = 0
-        self._troubles: dict[_What, WindhoverError] = {}
+        self._troubles = Troubles(self.changed)
+        self._watching = Watching(link, spec, self.topics, self._troubles)
         self._was_member = False
         self._broken = asyncio.Event()
         self._preparing: set[asyncio.Task[None]] = set()
@@ -70,15 +67,16 @@ class Membership:
         Raises TopicMismatchError when the topics are missing or not as declared.
         """
         await self._try_to_connect()
-        if "topics" in self._troubles:
+        mismatch = self._troubles.of("topics")
+        if mismatch is not None:
             await self._leave(0.0)
-            raise self._troubles["topics"]
+            raise mismatch
         self._keeper = asyncio.create_task(self._keep(), name=f"kafka-member-{self._spec.group}")
 
     @property
     def trouble(self) -> WindhoverError | None:
         """What keeps records from coming; None when all is well. The one that lasts longest comes first."""
-        return next((self._troubles[what] for what in _WORST_FIRST if what in self._troubles), None)
+        return self._troubles.worst
 
     def member(self) -> AIOKafkaConsumer:
         """aiokafka's consumer. Raises BrokerUnavailableError while there is none."""
@@ -100,7 +98,7 @@ class Membership:
 
     def fail(self, error: BaseException) -> None:
         """aiokafka's consumer is beyond help: replace it."""
-        self._note("group", self._link.fault(error, f"consuming as group {self._spec.group}", "READ"))
+        self._troubles.note("group", self._link.fault(error, f"consuming as group {self._spec.group}", "READ"))
         self._disown()
         self._broken.set()
 
@@ -152,7 +150,7 @@ class Membership:
         self._epoch = epoch = max(self._epoch + 1, time.time_ns() // 1000)
         self._was_member = True
         self._static.remember(self.member()._coordinator.member_id)
-        self._note("group", None)
+        self._troubles.note("group", None)
         by_number: dict[int, list[TopicPartition]] = {}
         for source in assigned:
             by_number.setdefault(source.partition, []).append(TopicPartition(*source))
@@ -162,9 +160,9 @@ class Membership:
             task.add_done_callback(self._prepared)
 
     async def _is_replaced(self) -> bool:
-        successor = await self._static.find_successor(lambda error: self._note("broker", error))
+        successor = await self._static.find_successor(lambda error: self._troubles.note("broker", error))
         if successor is not None:
-            self._note("replaced", successor)
+            self._troubles.note("replaced", successor)
         return successor is not None
 
     def _prepared(self, task: asyncio.Task[None]) -> None:
@@ -178,16 +176,16 @@ class Membership:
         doing = f"joining group {self._spec.group}"
         try:
             await self.topics.look()
-            self._note("topics", None)
+            self._troubles.note("topics", None)
             consumer = AIOKafkaConsumer(**self._link.member_options(self._spec, self._static.assignor))
             self.consumer = consumer
             await consumer.start()
             consumer.subscribe(list(self._spec.topics), listener=_Listener(self))
         except TopicMismatchError as error:
-            self._note("topics", error)
+            self._troubles.note("topics", error)
             self._broken.set()
         except (*FAULTS, WindhoverError) as error:
-            self._note("broker", await self._link.explain(error, doing))
+            self._troubles.note("broker", await self._link.explain(error, doing))
             self._broken.set()
 
     async def _keep(self) -> None:
@@ -199,7 +197,7 @@ class Membership:
                 await self._watch()
             self._broken.clear()
             await self._leave(0.0)
-            if "replaced" in self._troubles or (self._was_member and await self._is_replaced()):
+            if self._troubles.of("replaced") is not None or (self._was_member and await self._is_replaced()):
                 return
             await asyncio.sleep(next(waits))
             await self._try_to_connect()
@@ -213,49 +211,13 @@ class Membership:
             except KafkaError as error:
                 self.fail(error)
                 return
-            await self._look_at_topics()
-            await self._look_at_broker()
+            if not await self._watching.look(self.member(), self.owned):
+                self._broken.set()
             try:
                 async with asyncio.timeout(_PROBE_PAUSE_S):
                     await self._broken.wait()
             except TimeoutError:
                 continue
-
-    async def _look_at_topics(self) -> None:
-        """Note what is wrong with the topics; start anew with topics that were made again."""
-        try:
-            made_again = await self.topics.look(_PROBE_TIMEOUT_S)
-        except TopicMismatchError as error:
-            self._note("topics", error)
-            self._broken.set()
-        except RefusedError as error:
-            self._note("topics", error)
-        except WindhoverError:
-            # The look at the broker, which follows, finds out more.
-            return
-        else:
-            self._note("topics", None)
-            if made_again:
-                _log.warning("topics %s were made again: group %s starts anew", made_again, self._spec.group)
-                self._broken.set()
-
-    async def _look_at_broker(self) -> None:
-        """Note what keeps the broker from answering on the connection that records come by."""
-        try:
-            async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                await self.member().beginning_offsets(self._probes())
-        except (*FAULTS, WindhoverError) as error:
-            fault = await self._link.explain(error, f"consuming as group {self._spec.group}", "READ")
-            self._note("broker", fault)
-            if isinstance(fault, RefusedError):
-                # A new consumer takes a new password; this one would keep the old one.
-                self._broken.set()
-        else:
-            self._note("broker", None)
-
-    def _probes(self) -> list[KafkaPartition]:
-        """One partition that is owned, else any."""
-        return [KafkaPartition(*next(iter(self.owned), TopicPartition(self._spec.topics[0], 0)))]
 
     async def _prepare(self, number: int, sources: Collection[TopicPartition], epoch: int) -> None:
         """Make the partitions of one number ready, however often Kafka has to be asked for it."""
@@ -266,9 +228,9 @@ class Membership:
                 places = await self._starting.find(self.member(), transactions, sources)
                 break
             except WindhoverError as error:
-                self._note("partitions", error)
+                self._troubles.note("partitions", error)
                 await asyncio.sleep(pause)
-        self._note("partitions", None)
+        self._troubles.note("partitions", None)
         if generation != self._generation:
             return
         for source, place in places.items():
@@ -311,15 +273,6 @@ class Membership:
         self.owned.clear()
         self.losses.clear()
         self._generation += 1
-        self.changed.set()
-
-    def _note(self, what: _What, trouble: WindhoverError | None) -> None:
-        if trouble is None:
-            self._troubles.pop(what, None)
-        else:
-            if what not in self._troubles:
-                _log.warning("%s", trouble)
-            self._troubles[what] = trouble
         self.changed.set()
 
 
