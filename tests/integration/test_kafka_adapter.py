@@ -9,6 +9,7 @@ import time
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.protocol.group import JoinGroupRequest
 from pydantic import SecretStr
 
 from infra.broker.kafka.adapter import KafkaBroker
@@ -273,4 +274,23 @@ async def test_a_group_goes_on_with_the_start_of_a_topic_made_again(stage: Stage
         except TransientError:
             continue
     assert values[-30:] == [b"again %d" % number for number in range(30)]
+    await consumer.close()
+
+
+async def test_a_join_of_its_own_whose_answer_was_lost_does_not_end_a_static_member(stage: Stage) -> None:
+    """As after a coordinator was frozen: it then answers what nobody waits for any more, and gives out a new id."""
+    await stage.publish(b"1")
+    member = stage.member(instance_id="worker-1", session_timeout_s=2.0)
+    consumer = await stage.broker.consumer(member)
+    records = await stage.take(consumer, 1)
+    told = consumer._membership._static.assignor.metadata(member.topics).encode()
+    async with stage.admin() as admin:
+        join = JoinGroupRequest(member.group, 2000, 10_000, "", "worker-1", "consumer", [("range", told)])
+        answer = await admin._send_request(join, await admin.find_coordinator(member.group))
+        assert answer.error_code == 0
+    # It is thrown out, and comes back: the record comes again, in another ownership.
+    again = await stage.take(consumer, 1)
+    assert again[0].epoch > records[0].epoch
+    await consumer.commit(stage.progress(again), stage.answers(again))
+    assert await stage.answered() == [b"1"]
     await consumer.close()

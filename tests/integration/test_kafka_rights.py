@@ -5,18 +5,22 @@ The broker has access lists; the user of these tests has no right but those that
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from infra.broker.kafka.adapter import KafkaBroker
-from infra.broker.port import Consumer, InRecord, OutRecord
+from infra.broker.port import Consumer, GroupSpec, InRecord, OutRecord, Progress, TopicPartition
 from infra.deploy.kafka import KafkaServer
 from infra.deploy.kafka.acls import Acls, Operation, Pattern, Resource
 from infra.errors import BrokerUnavailableError, PartitionLostError, RefusedError, TransientError
+from schemas import topics
+from schemas.topics import load_topics
 from tests.support_kafka import SECURED_USERS
 from tests.support_kafka_stage import PATIENCE_S, Stage
 
@@ -189,3 +193,104 @@ async def test_a_publisher_names_the_right_it_lacks_and_goes_on_when_it_has_it(g
     await guarded.take_away(guarded.writing)
     await until_refused(lambda: publisher.publish([record]), f"on topic {guarded.stage.output.name}")
     await publisher.close()
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def rights_in_the_docs(service: str) -> list[Right]:
+    """The rights of a service as docs/operations.md lists them."""
+    lines = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").splitlines()
+    (row,) = (line for line in lines if line.startswith(f"| {service} |"))
+    rights = []
+    kinds = (Resource.TOPIC, Resource.GROUP, Resource.TRANSACTIONAL_ID)
+    for resource, cell in zip(kinds, row.split("|")[2:5], strict=True):
+        for part in cell.split(";"):
+            rights += [(Operation[part.split()[0]], resource, name) for name in re.findall(r"`([^`]+)`", part)]
+    assert rights
+    return rights
+
+
+async def group_work(broker: KafkaBroker, spec: GroupSpec, *outputs: str) -> None:
+    """Read a record and commit it with an output to each topic."""
+    consumer = await broker.consumer(spec)
+    deadline = time.monotonic() + PATIENCE_S
+    done = set()
+    while not done:
+        assert time.monotonic() < deadline
+        for record in (await consumer.poll(max_records=1, timeout_s=0.5))[:1]:
+            progress = {record.source: Progress(record.offset + 1, record.epoch)}
+            await consumer.commit(progress, [OutRecord(topic, record.key or "", b"out") for topic in outputs])
+            done.add(record.source)
+    await consumer.lag()
+    await consumer.close()
+
+
+async def look(broker: KafkaBroker, *wanted: str) -> None:
+    """Read the first record of each topic, as tails and lists do."""
+    reader = await broker.reader()
+    for topic in wanted:
+        for partition, (first, end) in (await reader.bounds(topic)).items():
+            if first < end:
+                await reader.read(TopicPartition(topic, partition), first, max_records=1, timeout_s=0)
+    await reader.close()
+
+
+async def send(broker: KafkaBroker, *wanted: str) -> None:
+    publisher = await broker.publisher()
+    await publisher.publish([OutRecord(topic, "key", b"record") for topic in wanted])
+    await publisher.close()
+
+
+async def detect(broker: KafkaBroker) -> None:
+    spec = GroupSpec("detector", topics.FRAME_TOPICS, outputs=True)
+    await group_work(broker, spec, topics.DETECTIONS, topics.FRAMES_DEAD, topics.FRAMES_BACKFILL)
+    await look(broker, topics.DETECTIONS, topics.MODELS)
+    await send(broker, topics.MODELS)
+
+
+async def sink(broker: KafkaBroker) -> None:
+    await group_work(
+        broker, GroupSpec("sink.postgres", (topics.DETECTIONS, topics.REDRIVE), outputs=True), topics.SINKS_DEAD
+    )
+
+
+async def redrive(broker: KafkaBroker) -> None:
+    await look(broker, topics.FRAMES_DEAD, topics.SINKS_DEAD, topics.REDRIVE, topics.DETECTIONS, *topics.FRAME_TOPICS)
+    await send(broker, topics.REDRIVE, *topics.FRAME_TOPICS)
+
+
+SERVICES: dict[str, Callable[[KafkaBroker], Awaitable[None]]] = {
+    "gateway": lambda broker: send(broker, topics.FRAMES_LIVE, topics.PROBES),
+    "detector": detect,
+    "sink `postgres`": sink,
+    "live stream": lambda broker: look(broker, topics.DETECTIONS),
+    "`dead list`": lambda broker: look(broker, topics.FRAMES_DEAD, topics.SINKS_DEAD),
+    "`dead redrive`": redrive,
+    "`model activate`": lambda broker: send(broker, topics.MODELS),
+}
+
+
+async def test_the_rights_in_the_docs_are_enough_for_each_service(guarded: Guarded) -> None:
+    declared = load_topics()
+    whole = KafkaBroker(guarded.stage.settings, declared)
+    admin = await whole.admin()
+    await admin.apply(declared.values())
+    await admin.close()
+    # Something to read in each topic, whose keys meet in one partition number.
+    await send(whole, *declared)
+    broker = KafkaBroker(guarded.broker._link.settings, declared)
+    for service, work in SERVICES.items():
+        rights = rights_in_the_docs(service)
+        await guarded.give(*rights)
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                await work(broker)
+                break
+            except RefusedError as error:
+                # The broker's own list follows a change within a moment.
+                assert time.monotonic() < deadline, f"{service}: {error}"
+        await guarded.take_away(*rights)
+    await broker.close()
+    await whole.close()
