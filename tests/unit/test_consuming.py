@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
@@ -31,13 +30,6 @@ from tests.support_consuming import (
     running,
     until,
 )
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[MeddlingBroker]:
-    broker = MeddlingBroker(tmp_path / "broker.sqlite", load_topics())
-    yield broker
-    await broker.close()
 
 
 async def test_every_event_is_written_in_order_and_committed(broker: MeddlingBroker) -> None:

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 
@@ -18,17 +17,10 @@ from infra.failure import dead_letter, lost_letter
 from infra.redriving import Redriven, Rules, original_record, redriven_for
 from schemas.cloudevents import decode
 from schemas.events import DeadLetter
-from schemas.topics import FRAMES_DEAD, FRAMES_LIVE, REDRIVE, SINKS_DEAD, load_topics
+from schemas.topics import FRAMES_DEAD, FRAMES_LIVE, REDRIVE, SINKS_DEAD
 from tests.support_consuming import RETRY, ListSink, MeddlingBroker, dead, frame, lag, publish, record, running, until
 
 HEADERS = (("ce_id", b"1"), ("odd", b"\xff\x00"), ("odd", b"twice"))
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[MeddlingBroker]:
-    broker = MeddlingBroker(tmp_path / "broker.sqlite", load_topics())
-    yield broker
-    await broker.close()
 
 
 @pytest.fixture

@@ -1,0 +1,19 @@
+"""What unit tests of consumers share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from schemas.topics import load_topics
+from tests.support_consuming import MeddlingBroker
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[MeddlingBroker]:
+    """An embedded broker in the test's own folder that a test can put faults into."""
+    broker = MeddlingBroker(tmp_path / "broker.sqlite", load_topics())
+    yield broker
+    await broker.close()
