@@ -13,6 +13,7 @@ from infra.broker.kafka.certificates import load_certificates
 from infra.broker.kafka.diagnosis import diagnose
 from infra.broker.kafka.faults import FAULTS, UNREACHED, Words
 from infra.broker.kafka.letting_go import Leavers
+from infra.broker.kafka.lost_writes import expect_lost_writes
 from infra.broker.port import GroupSpec, OutRecord
 from infra.broker.sizes import record_bytes
 from infra.errors import BrokerUnavailableError, RecordTooLargeError, RefusedError, TopicMismatchError
@@ -58,6 +59,7 @@ class Link:
         self.leavers = Leavers()
         self._password_file = password_file
         self._words = Words(self.where, settings)
+        expect_lost_writes()
         self._ssl: ssl.SSLContext | None = None
 
     @property
