@@ -3,8 +3,7 @@
     detect() ─▶ host pool: decode ─▶ packer: cut tiles into batches ─▶ engine threads: infer ─▶ host pool: heads, merge
 
 The packer stays a few batches ahead, so the engine never waits for host work while there is any; it cuts tiles only
-as they
-are needed, so memory is bounded by the frames under way, not by their tiles.
+as they are needed, so memory is bounded by the frames under way, not by their tiles.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from detectors.predict import Model
 from detectors.tiling import TilePlan
 from detectors.worker.pixels import PixelPool
 from detectors.worker.threads import DaemonPool, all_ended
+from infra.failure import error_text
 from schemas.events import DetectOptions
 from schemas.geometry import CameraGeometry
 
@@ -216,11 +216,11 @@ class InferencePipeline:
             try:
                 outputs = self.model.infer(batch.joined())
                 self._moved_at, self._failures = time.monotonic(), 0
-            except Exception as error:  # noqa: BLE001 (it fails these frames, not the thread)
+            except BaseException as error:  # noqa: BLE001 (it fails these frames, never the thread)
                 self._moved_at = time.monotonic()
                 self._log_failure(batch)
                 for piece in batch.pieces:
-                    piece.frame.fail(InferenceError(f"engine {self.model.engine.name}: {error}"))
+                    piece.frame.fail(InferenceError(f"engine {self.model.engine.name}: {error_text(error)}"))
                 continue
             self._host.submit(partial(self._finish, batch, outputs))
 
@@ -235,12 +235,12 @@ class InferencePipeline:
         """Host thread: heads of a batch's pieces; merges each frame whose last tiles these were."""
         start = 0
         for piece in batch.pieces:
-            own = tuple(output[start : start + piece.count] for output in outputs)
-            start += piece.count
+            end = start + piece.count
             try:
-                self._take(piece, own)
+                self._take(piece, tuple(output[start:end] for output in outputs))
             except Exception as error:  # noqa: BLE001 - it fails this frame only
                 piece.frame.fail(error)
+            start = end
 
     def _take(self, piece: _Piece, outputs: tuple[NDArray[np.float32], ...]) -> None:
         frame = piece.frame
