@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import sys
@@ -185,6 +186,15 @@ class _FewRepeats(logging.Filter):
         return True
 
 
+def _no_request_cut_off_at_the_end(record: logging.LogRecord) -> bool:
+    """Leave out uvicorn's traceback of each request that it cut off because its time to drain was over.
+
+    How many there were it tells in one line before.
+    """
+    cut_off = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not (record.name == "uvicorn.error" and cut_off)
+
+
 def configure_logging(
     settings: TelemetrySettings, *, service: str, secrets: Iterable[str] = (), stream: TextIO | None = None
 ) -> None:
@@ -195,6 +205,7 @@ def configure_logging(
     _redactor.know(secrets)
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.addFilter(_FewRepeats())
+    handler.addFilter(_no_request_cut_off_at_the_end)
     handler.setFormatter(_JsonFormatter(service) if settings.log_format == "json" else _TextFormatter())
     root = logging.getLogger()
     for former in list(root.handlers):

@@ -124,6 +124,14 @@ def test_uvicorn_speaks_through_the_same_handler(stream: io.StringIO) -> None:
     assert "color_message" not in lines(stream)[0]
 
 
+def test_requests_that_are_cut_off_at_the_end_leave_no_tracebacks(stream: io.StringIO) -> None:
+    uvicorn = logging.getLogger("uvicorn.error")
+    for error in (asyncio.CancelledError("timeout graceful shutdown exceeded"), KeyError("x")):
+        uvicorn.error("Exception in ASGI application", exc_info=error)
+    uvicorn.error("Cancel 64 running task(s), timeout graceful shutdown exceeded")
+    assert [line.get("error_type") for line in lines(stream)] == ["KeyError", None]
+
+
 def test_text_for_people(stream: io.StringIO) -> None:
     configure_logging(TelemetrySettings(log_format="text"), service="test", secrets=("open-sesame",), stream=stream)
     with bind(device_id="d1"):
