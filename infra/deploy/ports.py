@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 # Below the ports that systems give to outgoing connections (Linux from 32,768): while a server is down for a restart,
 # no client of the same machine is given its port.
@@ -21,6 +23,21 @@ def free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
+
+
+@contextmanager
+def reserved_ports(count: int) -> Iterator[list[int]]:
+    """Choose ports as :func:`free_ports` does, which nobody else is given inside the block.
+
+    A server can listen there that reuses addresses, as asyncio's, uvicorn's and Java's do; also after a restart.
+    """
+    with ExitStack() as stack:
+        ports = free_ports(count)
+        for port in ports:
+            reservation = stack.enter_context(socket.socket())
+            reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            reservation.bind(("127.0.0.1", port))
+        yield ports
 
 
 def free_port() -> int:

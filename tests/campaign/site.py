@@ -12,7 +12,7 @@ import yaml
 
 from infra.auth.tokens import DeviceTokens
 from infra.database.pool import Database
-from infra.deploy.ports import free_ports
+from infra.deploy.ports import reserved_ports
 from infra.deploy.s3 import S3Server
 from infra.settings import DatabaseSettings
 from schemas import topics
@@ -82,15 +82,17 @@ class Site:
             declared["groups"]["device"] |= {"grown_from": grown_from}
         self.broker.topics_file.write_text(yaml.safe_dump(declared))
 
-    def prepare(self) -> None:
-        """Choose ports and settings of every process."""
-        library = build_disturb(self.folder)
-        for service, arguments in _SERVICES.items():
-            for number in range(1, getattr(self.size, service) + 1):
-                self._prepare_one(f"{service}-{number}", service, arguments, library)
+    def services(self) -> dict[str, str]:
+        """The service of every process, by its name."""
+        return {
+            f"{service}-{number}": service
+            for service in _SERVICES
+            for number in range(1, getattr(self.size, service) + 1)
+        }
 
-    def _prepare_one(self, name: str, service: str, arguments: tuple[str, ...], library: Path | None) -> None:
-        port, health_port = free_ports(2)
+    def prepare(self, name: str, service: str, ports: tuple[int, int], library: Path | None) -> None:
+        """Give a process its settings; it is not started yet."""
+        port, health_port = ports
         environment = {
             "WINDHOVER_TELEMETRY__HEALTH_PORT": str(health_port),
             "WINDHOVER_GATEWAY__PORT": str(port),
@@ -107,7 +109,7 @@ class Site:
         if service == "sse":
             self.sse_urls.append(f"http://127.0.0.1:{port}/api/v1/detections/stream")
         more = ("--instance-id", name) if service in _NAMED else ()
-        self.fleet.add(name, *arguments, *more, environment=environment)
+        self.fleet.add(name, *_SERVICES[service], *more, environment=environment)
 
     async def register_devices(self) -> None:
         """Add the devices; their tokens are kept."""
@@ -139,7 +141,10 @@ async def opened_site(folder: Path, broker_name: BrokerName, size: Size, store: 
             site.s3 = stack.enter_context(S3Server(folder / "s3"))
         fleet.environment |= _environment(site)
         stack.callback(fleet.stop)
-        site.prepare()
+        services, library = site.services(), build_disturb(folder)
+        ports = stack.enter_context(reserved_ports(2 * len(services)))
+        for (name, service), pair in zip(services.items(), zip(ports[::2], ports[1::2], strict=True), strict=True):
+            site.prepare(name, service, pair, library)
         await site.register_devices()
         async with broker.admin() as admin:
             await admin.apply(broker.topics().values())
