@@ -38,6 +38,7 @@ _BATCHES_AHEAD_PER_ENGINE_CALL = 2
 # Some large frames, or many small ones.
 _IDLE_PIXEL_BYTES = 128 << 20
 _CLOSE_PATIENCE_S = 5.0
+_TELL_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,8 @@ class InferencePipeline:
         self._host = DaemonPool(host_threads, "host")
         self._under_way = 0
         self._failures = 0
+        self._untold = 0
+        self._tell_at = 0.0
         self._moved_at = time.monotonic()
         self._threads = [threading.Thread(target=self._pack, name="packer", daemon=True)]
         self._threads += [
@@ -225,11 +228,15 @@ class InferencePipeline:
             self._host.submit(partial(self._finish, batch, outputs))
 
     def _log_failure(self, batch: _Batch) -> None:
-        """Log the first failure in a row and then each tenth: all frames are tried again while an engine is broken."""
+        """Log one failure in some seconds: all frames are tried again while an engine is broken, or fails on some."""
         self._failures += 1
-        level = logging.ERROR if self._failures % 10 == 1 else logging.DEBUG
-        about = {"tiles": batch.count, "failures_in_a_row": self._failures}
-        logger.log(level, "the engine failed on a batch", exc_info=True, extra=about)
+        self._untold += 1
+        now = time.monotonic()
+        if now < self._tell_at:
+            return
+        about = {"tiles": batch.count, "failures_in_a_row": self._failures, "failures": self._untold}
+        logger.error("the engine failed on a batch", exc_info=True, extra=about)
+        self._tell_at, self._untold = now + _TELL_EVERY_S, 0
 
     def _finish(self, batch: _Batch, outputs: tuple[NDArray[np.float32], ...]) -> None:
         """Host thread: heads of a batch's pieces; merges each frame whose last tiles these were."""

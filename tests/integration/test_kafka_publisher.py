@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from infra.broker.kafka import publisher as publisher_module
 from infra.broker.port import OutRecord
+from infra.errors import RecordTooLargeError, TopicMismatchError
 from tests.support_kafka_stage import Stage
 
 pytestmark = pytest.mark.integration
@@ -17,11 +19,11 @@ pytestmark = pytest.mark.integration
 TWO_HOURS_S = 7200.0
 
 
-async def configure(stage: Stage, **settings: str) -> None:
-    """Set settings of the input topic that its declaration does not name."""
+async def configure(stage: Stage, *, topic: str | None = None, **settings: str) -> None:
+    """Set settings of ``topic`` (default: the input), as somebody else's tool would."""
     named = {name.replace("_", "."): value for name, value in settings.items()}
     async with stage.admin() as admin:
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, stage.input.name, named)])
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic or stage.input.name, named)])
 
 
 @pytest.mark.parametrize("ahead_s", [0.0, TWO_HOURS_S, -TWO_HOURS_S], ids=["equal", "ahead", "behind"])
@@ -45,3 +47,27 @@ async def test_a_topic_that_keeps_the_publishers_time_shows_nothing_of_the_broke
     await publisher.publish([OutRecord(stage.input.name, "key", b"value")])
     assert publisher.clock_ahead_s() is None
     await publisher.close()
+
+
+async def test_a_topic_that_somebody_gave_a_smaller_limit_is_waited_for_and_costs_no_record(stage: Stage) -> None:
+    publisher = await stage.broker.publisher()
+    await publisher.publish([OutRecord(stage.input.name, "key", b"a small one")])
+    consumer = await stage.broker.consumer(stage.member())
+    records = await stage.take(consumer, 1)
+    answer = OutRecord(stage.output.name, "key", os.urandom(5_000))
+    await configure(stage, max_message_bytes="500")
+    await configure(stage, topic=stage.output.name, max_message_bytes="500")
+    with pytest.raises(TopicMismatchError, match="topics check"):
+        await publisher.publish([OutRecord(stage.input.name, "key", os.urandom(5_000))])
+    with pytest.raises(TopicMismatchError, match="topics check"):
+        await consumer.commit(stage.progress(records), [answer])
+    admin = await stage.broker.admin()
+    await admin.apply([stage.input, stage.output])
+    await admin.close()
+    await publisher.publish([OutRecord(stage.input.name, "key", os.urandom(5_000))])
+    await consumer.commit(stage.progress(records), [answer])
+    assert await stage.answered() == [answer.value]
+    with pytest.raises(RecordTooLargeError):
+        await publisher.publish([OutRecord(stage.input.name, "key", os.urandom(100_001))])
+    await publisher.close()
+    await consumer.close()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -54,3 +56,22 @@ async def test_outputs_that_cannot_be_cut_fail_their_frames(
     monkeypatch.setattr(pipeline.model, "infer", lambda *_: outputs)
     with pytest.raises((TypeError, IndexError, ValueError)):
         await asyncio.wait_for(pipeline.detect(jpeg(0, 0), DetectOptions()), PATIENCE_S)
+
+
+async def test_an_engine_that_fails_on_some_frames_again_and_again_is_told_once_in_some_seconds(
+    pipeline: InferencePipeline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    infer, calls = pipeline.model.infer, count()
+
+    def fails_each_second_time(tiles: Any) -> Any:
+        if next(calls) % 2 == 0:
+            raise RuntimeError("odd tiles")
+        return infer(tiles)
+
+    monkeypatch.setattr(pipeline.model, "infer", fails_each_second_time)
+    small = cv2.imencode(".png", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
+    outcomes = [
+        (await asyncio.gather(pipeline.detect(small, DetectOptions()), return_exceptions=True))[0] for _ in range(20)
+    ]
+    assert sum(isinstance(outcome, InferenceError) for outcome in outcomes) == 10
+    assert len([record for record in caplog.records if "failed on a batch" in record.message]) == 1

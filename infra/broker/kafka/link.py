@@ -30,6 +30,8 @@ _MAX_POLL_INTERVAL_MS = 2**31 - 1
 _HEARTBEATS_PER_SESSION = 4
 _MIN_REBALANCE_S = 10.0
 _DEFAULT_MESSAGE_BYTES = 1_048_576
+# Compressing what can't be compressed adds less than this; a record so much below the limit is never too large.
+_SURELY_TAKEN = 0.98
 _RECORD_OVERHEAD_BYTES = 128
 _PRODUCER_METADATA_AGE_S = 2.0
 """How often a producer looks whether its topics still have the partitions they had."""
@@ -134,14 +136,30 @@ class Link:
     def check_sizes(self, records: Sequence[OutRecord]) -> None:
         """Raise RecordTooLargeError when a record is larger than its topic is declared to take."""
         for record in records:
-            spec = self.topics.get(record.topic)
-            limit = _DEFAULT_MESSAGE_BYTES if spec is None else spec.max_message_bytes
-            size = record_bytes(record)
+            limit, size = self._limit(record.topic), record_bytes(record)
             if size > limit:
                 raise RecordTooLargeError(
                     f"record {record.key!r} for topic {record.topic} has {size} bytes, where the topic takes {limit}; "
                     "send less, or raise max_message_bytes in topics.yaml and run `windhover topics apply`"
                 )
+
+    def size_fault(self, fault: WindhoverError, records: Collection[OutRecord]) -> WindhoverError:
+        """``fault``, or a TopicMismatchError where Kafka refuses records of a size that topics.yaml declares.
+
+        Somebody gave a topic a smaller limit then, which is no fault of a record: it is waited for, not given up.
+        """
+        limits = {record.topic: self._limit(record.topic) for record in records}
+        if (
+            not isinstance(fault, RecordTooLargeError)
+            or not records
+            or any(record_bytes(record) > _SURELY_TAKEN * limits[record.topic] for record in records)
+        ):
+            return fault
+        declared = ", ".join(f"{topic} ({limit})" for topic, limit in sorted(limits.items()))
+        return TopicMismatchError(
+            f"{self.where} takes smaller records than topics.yaml declares (max_message_bytes) for one of {declared}; "
+            "run `windhover topics check`, then `windhover topics apply`"
+        )
 
     def check_present(self, topics: Collection[str], found: Collection[str]) -> None:
         """Raise TopicMismatchError when one of ``topics`` is not among the ``found`` ones."""
@@ -188,6 +206,11 @@ class Link:
                         raise fault from error
             await asyncio.sleep(pause)
         raise AssertionError("pauses never end")
+
+    def _limit(self, topic: str) -> int:
+        """How many bytes a record of ``topic`` may have, as it is declared."""
+        spec = self.topics.get(topic)
+        return _DEFAULT_MESSAGE_BYTES if spec is None else spec.max_message_bytes
 
     def _password(self) -> str | None:
         """The password as it is now: a file is read again, so that a rotation needs no restart."""

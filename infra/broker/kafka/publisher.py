@@ -67,7 +67,8 @@ class KafkaPublisher:
             # Also after a mere refusal: the broker missed a sequence number, so the producer is out of step.
             if line is not None:
                 self._give_up(line)
-            raise await self._link.explain(error, f"publishing {len(records)} records", "WRITE") from error
+            fault = await self._link.explain(error, f"publishing {len(records)} records", "WRITE")
+            raise self._link.size_fault(fault, records) from error
 
     def clock_ahead_s(self) -> float | None:
         """See the port; topics whose records keep the time of their publisher show nothing."""

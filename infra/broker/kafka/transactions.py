@@ -83,7 +83,8 @@ class PartitionTransactions:
                 if isinstance(error, _UNUSABLE) or is_final(error):
                     raise self._lost(f"its producer was fenced or failed ({error!r})") from error
                 if self._doubt is None or not await self._settle(offsets):
-                    raise await self._link.explain(error, f"committing with {self._what}", "WRITE") from error
+                    fault = await self._link.explain(error, f"committing with {self._what}", "WRITE")
+                    raise self._link.size_fault(fault, outputs) from error
 
     async def close(self, patience_s: float = 0.0) -> None:
         """Stop the producer, after the commit under way or after ``patience_s``; an open transaction is aborted."""
