@@ -11,10 +11,11 @@ from typing import Self
 from detectors.store.open import open_model_store
 from detectors.store.port import ModelStore
 from infra.auth.verifier import TokenVerifier
-from infra.broker.open import open_broker
+from infra.broker.open import embedded_file, open_broker
 from infra.broker.port import Broker
 from infra.database.migrate import upgrade
 from infra.database.pool import Database
+from infra.errors import SettingsError
 from infra.framestore.open import open_frame_store
 from infra.framestore.port import FrameStore
 from infra.health import Health
@@ -140,8 +141,18 @@ async def open_database(settings: Settings, *, migrate: bool = True) -> AsyncIte
 
 
 @asynccontextmanager
-async def opened_broker(settings: Settings) -> AsyncIterator[Broker]:
-    """The broker of ``settings`` for one command."""
+async def opened_broker(settings: Settings, *, make: bool = True) -> AsyncIterator[Broker]:
+    """The broker of ``settings`` for one command.
+
+    Raises SettingsError when the embedded one has no file and the command must not ``make`` one: a file that was moved
+    away while services use it would have another one in its place, which services that start would take for theirs.
+    """
+    file = embedded_file(settings.data_dir)
+    if not make and settings.broker.kind == "embedded" and not file.is_file():
+        raise SettingsError(
+            f"the embedded broker has no file {file}: no service has run there yet, or the file was moved away; "
+            "correct WINDHOVER_DATA_DIR, or put the file back"
+        )
     broker = open_broker(
         settings.broker, settings.data_dir, load_topics(settings.topics_file), secret_file("broker.sasl_password")
     )

@@ -98,6 +98,12 @@ def test_bad_models_pictures_and_settings_are_named(windhover: Windhover, tmp_pa
     assert "choose one of postgres, sse" in refused("sink", "nowhere")
 
 
+@pytest.mark.parametrize("command", [("topics", "check"), ("topics", "groups"), ("dead", "redrive", "--all")])
+def test_commands_that_look_make_no_file_of_the_embedded_broker(windhover: Windhover, command: tuple[str, ...]) -> None:
+    assert "no file" in windhover(*command, status=2).stderr
+    assert not list(windhover.folder.rglob("broker.sqlite*"))
+
+
 def test_topics_and_settings_and_schemas(windhover: Windhover, tmp_path: Path) -> None:
     assert "as declared" in windhover("topics", "apply").stdout
     assert windhover.json("topics", "check") == []

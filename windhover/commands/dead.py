@@ -178,5 +178,5 @@ async def _found(broker: Broker, id: UUID) -> DeadLetter:  # noqa: A002
 async def _broker(context: typer.Context) -> AsyncIterator[Broker]:
     from windhover.composition import opened_broker
 
-    async with opened_broker(context_of(context).settings()) as broker:
+    async with opened_broker(context_of(context).settings(), make=False) as broker:
         yield broker

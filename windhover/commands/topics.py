@@ -72,15 +72,15 @@ async def _differences(context: typer.Context, *, mend: bool) -> list[TopicDiffe
 
     settings = context_of(context).settings()
     specs = load_topics(settings.topics_file)
-    async with _admin(settings) as admin:
+    async with _admin(settings, make=mend) as admin:
         return await (admin.apply(specs.values()) if mend else admin.check(specs.values()))
 
 
 @asynccontextmanager
-async def _admin(settings: Settings) -> AsyncIterator[Admin]:
+async def _admin(settings: Settings, *, make: bool = False) -> AsyncIterator[Admin]:
     from windhover.composition import opened_broker
 
-    async with opened_broker(settings) as broker:
+    async with opened_broker(settings, make=make) as broker:
         admin = await broker.admin()
         try:
             yield admin
