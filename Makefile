@@ -13,13 +13,16 @@ help:
 	@echo "make demo    run the whole pipeline on this machine, with simulated drones"
 	@echo "make test    lint, types and all tests, real servers included"
 	@echo "make lint    style, types, import rules, generated documents"
+	@echo "make format  bring the code into the project's style"
 	@echo "make unit | integration | faults   one tier of the tests"
-	@echo "make campaign EVENTS=1000 BROKER=embedded SEED=7   random faults by the hundred; BROKER: embedded, kafka, kafka3"
+	@echo "make campaign EVENTS=1000 BROKER=embedded SEED=7   that many random faults on a running fleet; BROKER: embedded, kafka, kafka3"
 	@echo "make bench   measure; prints tables, writes bench/results/*.json"
 	@echo "make eval    mAP of the shipped model on unseen scenes, tiled and whole"
 	@echo "make train   train the shipped model again (installs torch)"
 	@echo "make train-test  test the network and its loss (installs torch)"
+	@echo "make documents  write the generated JSON Schemas and the AsyncAPI document again"
 	@echo "make lock    resolve the lock files again"
+	@echo "make clean   remove the environments, .windhover and what else was made here"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

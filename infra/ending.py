@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -37,14 +36,23 @@ class Ending:
             self._timer.start()
 
     def finish(self, status: int) -> None:
-        """Nothing is left to do. End the process with ``status`` if threads are left that Python would wait for."""
+        """Nothing is left to do. End the process soon with ``status`` if threads keep Python from ending it.
+
+        Idle threads of a pool do not: Python ends them itself, after this.
+        """
         self.cancel()
-        left = [thread for thread in threading.enumerate() if thread not in self._known and not thread.daemon]
-        deadline = time.monotonic() + _JOIN_S
-        for thread in left:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        names = [thread.name for thread in left if thread.is_alive()]
-        if names:
+        if self._left():
+            timer = threading.Timer(_JOIN_S, self._leave_behind, (status,))
+            timer.daemon = True
+            timer.start()
+
+    def _left(self) -> list[str]:
+        """The names of the threads that Python waits for."""
+        new = [thread for thread in threading.enumerate() if thread not in self._known and not thread.daemon]
+        return [thread.name for thread in new if thread.is_alive()]
+
+    def _leave_behind(self, status: int) -> None:
+        if names := self._left():
             log.error("threads do not end and are left behind: %s", ", ".join(names))
             self._end(status or _FAILED)
 

@@ -10,10 +10,9 @@ from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
-import openvino as ov
-from openvino import preprocess
 
 from detectors.arrays import ImageArray, Outputs
+from detectors.engines.openvino_import import ov, preprocess
 from detectors.engines.port import EngineRequest, Way, fixed_batch, picture_at, repeated
 from detectors.errors import InferenceError, ModelLoadError
 from infra.settings import Precision

@@ -144,7 +144,7 @@ def group(name: str, *, members: int = 1, lag: int = 0, oldest_h: float | None =
 @pytest.mark.parametrize(
     ("state", "level", "words"),
     [
-        (group("detector"), "ok", "1 members, 0 records behind"),
+        (group("detector"), "ok", "1 member, 0 records behind"),
         (group("detector", lag=5, oldest_h=1), "ok", "the oldest is 1.0 h old, they are kept 168.0 h"),
         (group("detector", lag=5, oldest_h=100), "warning", "reads too slowly, or not at all"),
         (group("detector", lag=5, oldest_h=140), "problem", "deleted unread"),

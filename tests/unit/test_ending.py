@@ -49,6 +49,15 @@ def test_a_process_ends_in_bounded_time_whatever_hangs(way: str) -> None:
     assert done.returncode == 1
 
 
+def test_idle_threads_of_a_pool_change_no_exit_status() -> None:
+    stuck = (
+        "from concurrent.futures import ThreadPoolExecutor; self.pool = ThreadPoolExecutor(1); self.pool.submit(int)"
+    )
+    code = textwrap.dedent(_PROCESS).replace("{stuck}", f"{stuck}; await stop.wait()")
+    done = subprocess.run([sys.executable, "-c", code], timeout=30, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_threads_that_end_or_were_there_before_are_no_reason() -> None:
     never, soon = threading.Event(), threading.Event()
     before = threading.Thread(target=never.wait)

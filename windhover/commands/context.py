@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 import orjson
 import typer
 from rich.console import Console
+from rich.table import Column, Table
 
 from infra.settings import Settings, load_settings
 
@@ -38,6 +39,16 @@ def context_of(context: typer.Context) -> Context:
     found = context.obj
     assert isinstance(found, Context)
     return found
+
+
+def table(*headers: str, whole: Collection[str] = ()) -> Table:
+    """An empty table that cuts no text off but folds it; columns in ``whole`` (what people copy) stay one line."""
+    return Table(*(Column(header, overflow="fold", no_wrap=header in whole) for header in headers))
+
+
+def counted(count: int, noun: str) -> str:
+    """``count`` and ``noun`` in the right number, as "1 record" and "2 records"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def print_json(value: object) -> None:

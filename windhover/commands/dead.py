@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
-from rich.table import Table
 
 from infra.dead_letters import Filter, find, list_dead, redrive
 from infra.errors import SettingsError
 from infra.redriving import Redriven, Rules
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, SINKS_DEAD
-from windhover.commands.context import JsonOption, context_of, print_json, run_async
+from windhover.commands.context import JsonOption, context_of, counted, print_json, run_async, table
 
 if TYPE_CHECKING:
     from infra.broker.port import Broker
@@ -42,7 +42,7 @@ def list_(
     device: DeviceOption = None,
     group: GroupOption = None,
     since: SinceOption = None,
-    limit: Annotated[int, typer.Option(min=1)] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
     """List dead letters, the oldest of each topic first."""
@@ -56,11 +56,11 @@ def list_(
     if as_json:
         print_json([letter.model_dump(mode="json", exclude={"original": {"value", "headers"}}) for letter in found])
         return
-    table = Table("id", "failed at", "group", "device", "reason", "message")
+    shown = table("id, failed at", "group, device, reason, message", whole=["id, failed at"])
     for letter in found:
-        failed_at = f"{letter.failed_at:%Y-%m-%d %H:%M:%S}"
-        table.add_row(str(letter.id), failed_at, letter.group, letter.device_id, letter.reason, letter.message)
-    context_of(context).out.print(table if found else "no dead letters")
+        about = f"{letter.group}, {letter.device_id}, {letter.reason}\n{letter.message}"
+        shown.add_row(f"{letter.id}\n{letter.failed_at:%Y-%m-%d %H:%M:%S}", escape(about), end_section=True)
+    context_of(context).out.print(shown if found else "no dead letters")
 
 
 @app.command()
@@ -78,14 +78,16 @@ def show(context: typer.Context, id: IdArgument) -> None:  # noqa: A002 (the nam
 def redrive_(  # noqa: PLR0913, PLR0917 (one per option of the verb)
     context: typer.Context,
     id: Annotated[UUID | None, typer.Argument(help="One dead letter; leave it out and give --all.")] = None,  # noqa: A002
-    everything: Annotated[bool, typer.Option("--all", help="All that the other options leave.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All that match the other options.")] = False,
     source: SourceOption = "all",
     reason: ReasonOption = None,
     device: DeviceOption = None,
     group: GroupOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell how many would be sent.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many would be sent.")] = False,
     rate: Annotated[float | None, typer.Option(min=0.001, help="At most so many records a second.")] = None,
-    max_tries: Annotated[int, typer.Option(min=1, help="Leave records that were sent again so often already.")] = 3,
+    max_tries: Annotated[
+        int, typer.Option(min=1, help="Leave out records that were sent again so many times already.")
+    ] = 3,
     again: Annotated[bool, typer.Option("--again", help="Send also letters that were sent again before.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -112,12 +114,12 @@ def redrive_(  # noqa: PLR0913, PLR0917 (one per option of the verb)
 
 
 def _in_words(result: Redriven, rules: Rules) -> Iterator[str]:
-    yield f"{result.sent} records {'would be sent' if rules.dry_run else 'sent'} again"
+    yield f"{counted(result.sent, 'record')} {'would be sent' if rules.dry_run else 'sent'} again"
     for left, why in (
         (result.already, "were sent again before (--again sends them once more)"),
         (result.exhausted, f"were sent again {rules.max_tries} times already (--max-tries)"),
         (result.gone, "were too large to keep and are gone from their topic"),
-        (result.lost, "tell of records that retention deleted: there is nothing to send"),
+        (result.lost, "name records that retention deleted: there is nothing to send"),
     ):
         if left:
             yield f"{left} left: they {why}"

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from windhover.commands.context import Context, JsonOption, context_of, print_json, run_async
+from windhover.commands.context import Context, JsonOption, context_of, print_json, run_async, table
 
 if TYPE_CHECKING:
     from windhover.doctor.examine import Report
@@ -65,8 +64,8 @@ def _show(here: Context, report: Report, as_json: bool) -> None:
         findings = [{"subject": subject, **asdict(finding)} for subject, finding in report.findings]
         print_json({"status": report.level, "findings": findings})
         return
-    table = Table("", "subject", "what", "what to do")
+    shown = table("", "subject", "what", "what to do", whole=[""])
     for subject, finding in report.findings:
         level = f"[{_COLOURS[finding.level]}]{finding.level}[/]"
-        table.add_row(level, escape(subject), escape(finding.what), escape(finding.remedy))
-    here.out.print(table)
+        shown.add_row(level, escape(subject), escape(finding.what), escape(finding.remedy))
+    here.out.print(shown)

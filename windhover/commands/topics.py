@@ -8,16 +8,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from infra.broker.port import GroupState, TopicDifference
-from windhover.commands.context import JsonOption, context_of, print_json, run_async
+from windhover.commands.context import JsonOption, context_of, print_json, run_async, table
 
 if TYPE_CHECKING:
     from infra.broker.port import Admin
     from infra.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Bring the broker's topics in line with topics.yaml, or compare.")
+app = typer.Typer(no_args_is_help=True, help="Topics of the broker beside topics.yaml, and the groups that read them.")
 
 
 @app.command()
@@ -28,7 +27,7 @@ def apply(context: typer.Context, as_json: JsonOption = False) -> None:
 
 @app.command()
 def check(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Compare; exits with 1 when anything differs."""
+    """Compare the broker with topics.yaml; exits with 1 when anything differs."""
     found = run_async(_differences(context, mend=False))
     _show(context, found, as_json, "differs")
     raise typer.Exit(1 if found else 0)
@@ -36,7 +35,7 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
 
 @app.command()
 def groups(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the consumer groups: how far each is behind, and whether anybody is there."""
+    """List the consumer groups: how far each is behind, and how many members it has."""
 
     async def work() -> list[GroupState]:
         async with _admin(context_of(context).settings()) as admin:
@@ -46,11 +45,16 @@ def groups(context: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         print_json([_group_json(group) for group in found])
         return
-    table = Table("group", "members", "not read", "oldest not read", "last sign of life", "topics")
+    shown = table(
+        "group", "members", "not read", "oldest not read", "last sign of life", "topics", whole=["group", "topics"]
+    )
     for group in found:
-        times = (_time(group.oldest_unread_ms) or "", _time(group.seen_ms) or "unknown")
-        table.add_row(group.name, str(group.members), str(group.lag), *times, ", ".join(group.topics))
-    context_of(context).out.print(table)
+        # With a space a time breaks into date and hour where the table is narrow.
+        times = [(_time(at) or "").replace("T", " ") for at in (group.oldest_unread_ms, group.seen_ms)]
+        shown.add_row(
+            group.name, str(group.members), str(group.lag), times[0], times[1] or "unknown", "\n".join(group.topics)
+        )
+    context_of(context).out.print(shown if found else "no groups yet: nothing has read from this broker")
 
 
 @app.command()
@@ -99,10 +103,10 @@ def _show(context: typer.Context, found: list[TopicDifference], as_json: bool, w
     elif not found:
         context_of(context).out.print("all topics are as declared")
     else:
-        table = Table("topic", word, "declared", "found")
+        shown = table("topic", word, "declared", "found")
         for each in found:
-            table.add_row(each.topic, each.what, each.declared, each.found)
-        context_of(context).out.print(table)
+            shown.add_row(each.topic, each.what, each.declared, each.found)
+        context_of(context).out.print(shown)
         for each in found:
             if each.advice is not None:
                 context_of(context).notes.print(f"{each.what}: {each.advice}")

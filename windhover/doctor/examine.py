@@ -58,7 +58,7 @@ def _found(task: asyncio.Task[Sequence[Finding]]) -> Sequence[Finding]:
     if error is None:
         return task.result()
     if isinstance(error, NothingThereError):
-        return [warning(str(error), "nothing, if that is as you expect")]
+        return [warning(str(error), "start the services, unless nothing should run here yet")]
     return [problem(f"{error_code(error)}: {error_text(error)}", "mend what the text names")]
 
 

@@ -55,7 +55,8 @@ def _verb(group: str) -> str:
 
 
 def _judge(group: GroupState, topics: Mapping[str, TopicSpec], now_s: float) -> Iterator[Finding]:
-    about = f"{group.name}: {group.members} members, {group.lag} records behind on {', '.join(group.topics)}"
+    members = "1 member" if group.members == 1 else f"{group.members} members"
+    about = f"{group.name}: {members}, {group.lag} records behind on {', '.join(group.topics)}"
     retentions = [topics[name].retention_s for name in group.topics if name in topics]
     if group.lag and group.oldest_unread_ms is not None and retentions:
         age_s, retention_s = max(0.0, now_s - group.oldest_unread_ms / 1000), min(retentions)
