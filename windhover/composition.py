@@ -141,8 +141,8 @@ async def open_database(settings: Settings, *, migrate: bool = True) -> AsyncIte
 
 
 @asynccontextmanager
-async def opened_broker(settings: Settings, *, make: bool = True) -> AsyncIterator[Broker]:
-    """The broker of ``settings`` for one command.
+async def opened_broker(settings: Settings, *, make: bool = True, as_it_is: bool = False) -> AsyncIterator[Broker]:
+    """The broker of ``settings`` for one command; ``as_it_is``: opening an embedded one creates and alters no topic.
 
     Raises SettingsError when the embedded one has no file and the command must not ``make`` one: a file that was moved
     away while services use it would have another one in its place, which services that start would take for theirs.
@@ -153,9 +153,8 @@ async def opened_broker(settings: Settings, *, make: bool = True) -> AsyncIterat
             f"the embedded broker has no file {file}: no service has run there yet, or the file was moved away; "
             "correct WINDHOVER_DATA_DIR, or put the file back"
         )
-    broker = open_broker(
-        settings.broker, settings.data_dir, load_topics(settings.topics_file), secret_file("broker.sasl_password")
-    )
+    topics = {} if as_it_is and settings.broker.kind == "embedded" else load_topics(settings.topics_file)
+    broker = open_broker(settings.broker, settings.data_dir, topics, secret_file("broker.sasl_password"))
     try:
         yield broker
     finally:

@@ -105,11 +105,16 @@ def test_commands_that_look_make_no_file_of_the_embedded_broker(windhover: Windh
 
 
 def test_topics_and_settings_and_schemas(windhover: Windhover, tmp_path: Path) -> None:
+    assert "frames.live" in windhover("topics", "apply").stdout
     assert "as declared" in windhover("topics", "apply").stdout
     assert windhover.json("topics", "check") == []
     declared = yaml.safe_load((Path(__file__).parents[2] / "topics.yaml").read_text())
-    declared["groups"]["device"]["partitions"] = 5
     other = tmp_path / "topics.yaml"
+    declared["groups"]["device"].update(partitions=16, grown_from=8)
+    other.write_text(yaml.safe_dump(declared))
+    for _ in ("a look", "another one, because the first changes nothing"):
+        assert "16" in windhover("topics", "check", status=1, WINDHOVER_TOPICS_FILE=str(other)).stdout
+    declared["groups"]["device"].update(partitions=5, grown_from=None)
     other.write_text(yaml.safe_dump(declared))
     differing = windhover("topics", "check", status=1, WINDHOVER_TOPICS_FILE=str(other)).stdout
     assert "frames.live" in differing

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from infra.broker.port import Admin
     from infra.settings import Settings
 
+_GROUP_HEADERS = ("group", "members", "not read", "oldest\nnot read", "last sign\nof life", "topics")
+
 app = typer.Typer(no_args_is_help=True, help="Topics of the broker beside topics.yaml, and the groups that read them.")
 
 
@@ -45,12 +47,10 @@ def groups(context: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         print_json([_group_json(group) for group in found])
         return
-    shown = table(
-        "group", "members", "not read", "oldest not read", "last sign of life", "topics", whole=["group", "topics"]
-    )
+    shown = table(*_GROUP_HEADERS, whole=set(_GROUP_HEADERS) - {"not read"})
     for group in found:
-        # With a space a time breaks into date and hour where the table is narrow.
-        times = [(_time(at) or "").replace("T", " ") for at in (group.oldest_unread_ms, group.seen_ms)]
+        # Six columns fit in 80 characters only when a time has two lines.
+        times = [(_time(at) or "").replace("T", "\n") for at in (group.oldest_unread_ms, group.seen_ms)]
         shown.add_row(
             group.name, str(group.members), str(group.lag), times[0], times[1] or "unknown", "\n".join(group.topics)
         )
@@ -84,7 +84,7 @@ async def _differences(context: typer.Context, *, mend: bool) -> list[TopicDiffe
 async def _admin(settings: Settings, *, make: bool = False) -> AsyncIterator[Admin]:
     from windhover.composition import opened_broker
 
-    async with opened_broker(settings, make=make) as broker:
+    async with opened_broker(settings, make=make, as_it_is=True) as broker:
         admin = await broker.admin()
         try:
             yield admin

@@ -18,8 +18,8 @@ class ServiceCheck:
     subject = "services"
 
     def __init__(self, address: str) -> None:
-        """``address``: http://host:port."""
-        self._address = address.rstrip("/")
+        """``address``: http://host:port, or host:port."""
+        self._address = (address if "://" in address else f"http://{address}").rstrip("/")
 
     async def look(self) -> Sequence[Finding]:
         """See the port."""
