@@ -125,7 +125,7 @@ class TokenVerifier:
             effect = "nobody can be let in yet"
             health.not_ready(error_text(error))
         else:
-            effect = f"as of {format_utc(self._read_at)} they hold"
+            effect = f"those read at {format_utc(self._read_at)} stay valid"
             health.note(_NOTE, f"{code}: device tokens cannot be read; {effect}")
         # Once per outage and reason: the next line about it says that it is over.
         if code in self._logged:

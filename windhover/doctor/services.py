@@ -31,7 +31,9 @@ class ServiceCheck:
                 f"no service answers at {self._address} (telemetry.health_port, or --health)"
             ) from error
         except (aiohttp.ClientError, ValueError) as error:
-            return [problem(f"what answers at {self._address} is no service of ours: {error}", "see what runs there")]
+            return [
+                problem(f"what answers at {self._address} is no service of Windhover: {error}", "see what runs there")
+            ]
         parts: dict[str, str] = body.get("parts", {}) if isinstance(body, dict) else {}
         ill = {name: text for name, text in parts.items() if not str(text).startswith("ready")}
         if not ill:
