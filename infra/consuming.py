@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 from infra.broker.port import Broker, Consumer, GroupSpec, InRecord, TopicPartition
 from infra.committing import Committer, place_of
 from infra.errors import TransientError
-from infra.failure import StoppedError, Work
+from infra.failure import StoppedError, Work, before_the_end
 from infra.health import HealthPart
 from infra.lagging import lag_told
 from infra.redriving import SINK_GROUPS, redriven_for
@@ -93,7 +93,8 @@ class SinkRunner(Generic[EventT]):
                 try:
                     stack.push_async_callback(self._sink.close)
                     work = Work(self._retry, stop, health, self.name)
-                    await work.retrying(self._sink.open, f"opening {self._sink.name}")
+                    what = f"opening {self._sink.name}"
+                    await work.retrying(lambda: before_the_end(self._sink.open(), stop, what), what)
                     consumer = await work.retrying(lambda: self._broker.consumer(self._spec), "reaching the broker")
                     stack.push_async_callback(consumer.close)
                     committer = Committer(consumer, work, self._dead_topic)

@@ -33,6 +33,8 @@ RECORDS_LOST = "RECORDS_LOST"
 """The reason of a dead letter that tells of records which retention deleted before they were read."""
 _LONGEST_MESSAGE = 4_000
 _NO_KEY = "unknown"
+STOP_PATIENCE_S = 8.0
+"""How long what is under way may take when the process stops; well below telemetry.drain_timeout_s."""
 
 ResultT = TypeVar("ResultT")
 
@@ -127,6 +129,28 @@ async def retrying(
         if tries:
             health.goes_on(what)
             log.info("no longer waiting: %s", what, extra={"tries": tries, "group": group})
+
+
+async def before_the_end(
+    operation: Awaitable[ResultT], stop: asyncio.Event, what: str, patience_s: float = STOP_PATIENCE_S
+) -> ResultT:
+    """The result of ``operation``; StoppedError when it is under way still ``patience_s`` after ``stop`` was set.
+
+    It is cancelled then and not waited for: what hangs, a database that is frozen for example, may hang at that too.
+    """
+    task, stopped = asyncio.ensure_future(operation), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            await asyncio.wait({task}, timeout=patience_s)
+        if not task.done():
+            raise StoppedError(f"{what}: left under way after {patience_s:g} s because the process stops")
+        return await task
+    finally:
+        stopped.cancel()
+        # Whatever becomes of it now, nobody asks any more.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        task.cancel()
 
 
 def _tell_waiting(error: Exception, what: str, tries: int, health: HealthPart, group: str) -> None:

@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 from infra.broker.port import InRecord, TopicPartition
 from infra.committing import Outcome, place_of
 from infra.errors import PartitionLostError, TooSlowError
-from infra.failure import Backoff, StoppedError, Work, error_code, error_text
+from infra.failure import Backoff, StoppedError, Work, before_the_end, error_code, error_text
 from infra.telemetry import metrics
 from infra.verdicts import Trouble, Verdict, Verdicts, fails_by_type
 from schemas.errors import EventError, WindhoverError
@@ -159,7 +159,8 @@ class Writer(Generic[EventT]):
         async def write() -> None:
             started = time.perf_counter()
             try:
-                await self._target.write(events)
+                what = f"writing to {self._target.name}"
+                await before_the_end(self._target.write(events), self._work.stop, what)
             except TooSlowError as error:
                 if len(items) == 1:
                     raise

@@ -13,7 +13,7 @@ from datetime import datetime
 from infra.auth.tokens import token_hash, token_id_of
 from infra.database.pool import Database
 from infra.errors import DatabaseUnavailableError
-from infra.failure import Backoff, error_code, error_text
+from infra.failure import Backoff, StoppedError, before_the_end, error_code, error_text
 from infra.health import HealthPart
 from infra.settings import RetrySettings
 from infra.steady import steady_s
@@ -102,7 +102,9 @@ class TokenVerifier:
         while not stop.is_set():
             health.alive()
             try:
-                await self.refresh()
+                await before_the_end(self.refresh(), stop, "reading device tokens", patience_s=0.0)
+            except StoppedError:
+                return
             except Exception as error:  # noqa: BLE001 (whatever it is, devices go on with the tokens known so far)
                 self._report_behind(error, health)
                 await self._backoff.wait(stop)

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import asyncpg
 import pytest
 from pydantic import SecretStr
 
@@ -206,6 +207,25 @@ async def test_a_gateway_that_starts_with_a_wrong_password_waits_for_the_right_o
         stop.set()
         await asyncio.wait_for(running, 30)
         await database.close()
+
+
+async def test_a_database_that_hangs_keeps_the_verifier_from_ending_no_longer_than_a_moment(
+    migrated_dsn: str, tmp_path: Path
+) -> None:
+    other = await asyncpg.connect(migrated_dsn)
+    database = Database.open(DatabaseSettings(url=SecretStr(migrated_dsn)), tmp_path)
+    await database.check()
+    stop = asyncio.Event()
+    async with other.transaction():
+        await other.execute("LOCK TABLE device_tokens IN ACCESS EXCLUSIVE MODE")
+        running = asyncio.create_task(TokenVerifier(database, refresh_s=0.05).run(stop, Health().part("tokens")))
+        while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 (in SQL)
+            await asyncio.sleep(0.02)
+        stop.set()
+        # database.command_timeout_s is 30.
+        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(database.close(), 15)
+    await other.close()
 
 
 async def test_an_unexpected_error_does_not_end_the_verifier(

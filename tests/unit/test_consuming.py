@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -14,8 +16,10 @@ from prometheus_client import REGISTRY
 from infra.broker.port import OutRecord
 from infra.consuming import SinkRunner
 from infra.errors import BrokerUnavailableError, DatabaseUnavailableError, RecordError
+from infra.failure import before_the_end
 from infra.health import Health
 from infra.settings import RetrySettings, SinkSettings
+from schemas.events import FrameCaptured
 from schemas.topics import FRAMES_LIVE, SINKS_DEAD, load_topics
 from tests.support_consuming import (
     RETRY,
@@ -93,6 +97,29 @@ async def test_a_stop_while_the_world_is_in_the_way_commits_nothing(broker: Medd
         await until(lambda: len(sink.batches) == 1, run)
     assert await lag(broker, sink) == 1
     assert sink.closed == 1
+
+
+async def test_a_write_that_hangs_keeps_no_process_from_ending(
+    broker: MeddlingBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung, thawed = asyncio.Event(), asyncio.Event()
+
+    class Hanging(ListSink):
+        async def write(self, events: Sequence[FrameCaptured]) -> None:
+            hung.set()
+            while not thawed.is_set():
+                # As a driver that wants to tell a frozen server that it gives up.
+                with suppress(asyncio.CancelledError):
+                    await thawed.wait()
+
+    monkeypatch.setattr(before_the_end, "__defaults__", (0.1,))
+    sink = Hanging(name="hangs")
+    await publish(broker, record(frame(1)))
+    async with running(broker, sink) as run:
+        await until(hung.is_set, run)
+    assert await lag(broker, sink) == 1
+    assert sink.closed == 1
+    thawed.set()
 
 
 async def test_a_poison_record_is_found_and_the_others_are_written(broker: MeddlingBroker) -> None:
