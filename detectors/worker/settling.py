@@ -137,7 +137,7 @@ class Settler:
 
     async def wait_for_update(self, case: Case, error: EventVersionError) -> None:
         """Hold ``case``, which only a newer program can read, until it goes to another worker or the process stops."""
-        await self._until(case, _READ, error, lambda: f"{error_text(error)}; update this program")
+        await self._until(case, _READ, error, lambda: error_text(error))
 
     async def _until(self, case: Case, what: str, error: Exception, outcome: Callable[[], Outcome | str]) -> None:
         """Hold ``case`` for the reason that ``outcome`` gives, until that gives an outcome instead."""

@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("aiokafka")
 
+from aiokafka import TopicPartition
 from aiokafka import errors as kafka
 
 from infra.broker.kafka.faults import Words, is_final
@@ -58,3 +59,25 @@ def test_addresses_are_not_told_as_python_has_them() -> None:
 
 def test_a_record_that_the_broker_finds_too_large_is_a_record_error() -> None:
     assert isinstance(WORDS.fault(kafka.MessageSizeTooLargeError(), "publishing"), RecordTooLargeError)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "detections",
+        {"detections"},
+        TopicPartition("detections", 3),
+        [TopicPartition("detections", 3)],
+        ("detections", 3),
+    ],
+)
+def test_a_right_is_named_however_aiokafka_tells_the_topic(told: object) -> None:
+    fault = WORDS.fault(kafka.TopicAuthorizationFailedError(told), "reading", "READ")
+    assert isinstance(fault, RefusedError)
+    assert "lacks the right READ on topic detections;" in str(fault)
+
+
+def test_a_right_that_aiokafka_tells_by_a_number_only_is_told_without_a_name() -> None:
+    assert "lacks the right READ on topic;" in str(
+        WORDS.fault(kafka.TopicAuthorizationFailedError(29), "reading", "READ")
+    )

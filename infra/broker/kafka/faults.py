@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from aiokafka import errors as kafka
 
 from infra.errors import BrokerUnavailableError, RecordTooLargeError, RefusedError
@@ -105,7 +107,7 @@ def _telling(error: BaseException) -> BaseException:
 
 def _right(error: BaseException, on_topic: str) -> str:
     """Which right Kafka's ``error`` says is missing."""
-    named = ", ".join(sorted({name for each in error.args for name in ([each] if isinstance(each, str) else each)}))
+    named = ", ".join(sorted(_names(error.args)))
     if isinstance(error, kafka.TopicAuthorizationFailedError):
         return f"{on_topic} on topic {named}".rstrip()
     if isinstance(error, kafka.GroupAuthorizationFailedError):
@@ -113,3 +115,10 @@ def _right(error: BaseException, on_topic: str) -> str:
     if isinstance(error, kafka.TransactionalIdAuthorizationFailed):
         return f"WRITE on transactional id {named}".rstrip()
     return "WRITE on any topic, or IDEMPOTENT_WRITE on the cluster, or (to change topics) CREATE and ALTER"
+
+
+def _names(told: object) -> set[str]:
+    """All texts in ``told``: aiokafka tells of a topic by its name, a set of names, or a partition with its number."""
+    if isinstance(told, str):
+        return {told}
+    return {name for each in told for name in _names(each)} if isinstance(told, Iterable) else set()
