@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 from detectors.worker.models_topic import availability_record
 from infra.broker.port import OutRecord, Publisher
-from infra.errors import TransientError
+from infra.errors import RefusedError, TopicMismatchError, TransientError
+from infra.failure import error_text
 from infra.health import HealthPart
 from infra.telemetry import metrics
 from schemas.errors import WindhoverError
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 VALID_INTERVALS = 3
 """A worker that has missed so many of its reports is taken for gone."""
 _FAREWELL_S = 2.0
+_TELL = "tell which models it has"
+_FOR_A_PERSON = (RefusedError, TopicMismatchError)
 _URGENT_FIRST: tuple[AvailabilityState, ...] = (
     "error",
     "warning",
@@ -86,6 +89,7 @@ class Board:
         self._report = report
         self._metric = StateMetric(lane)
         self._changed = asyncio.Event()
+        self._told: set[str] = set()
 
     def changed(self) -> None:
         """What ``report`` says is another now."""
@@ -103,16 +107,32 @@ class Board:
                 await publisher.publish([availability_record(self._report())])
             except WindhoverError as error:
                 # Others take a worker that cannot tell for gone; it answers frames all the same.
-                level = logging.DEBUG if isinstance(error, TransientError) else logging.ERROR
-                logger.log(level, "the state of the models could not be told: %s", error)
+                self.in_the_way(_TELL, error)
                 await asyncio.sleep(interval_s / VALID_INTERVALS)
                 continue
+            self.in_the_way(_TELL, None)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(interval_s):
                     await self._changed.wait()
 
+    def in_the_way(self, what: str, error: WindhoverError | None) -> None:
+        """Say in health and once in the log what keeps the worker from ``what``, when a person has to mend it.
+
+        None, or that the broker is away, of which the poll loop tells: nothing is said any more.
+        """
+        if error is None or (isinstance(error, TransientError) and not isinstance(error, _FOR_A_PERSON)):
+            self._health.goes_on(what)
+            self._told.discard(what)
+            return
+        reason = f"{what}: {error_text(error)}"
+        self._health.waits(what, reason)
+        if what not in self._told:
+            self._told.add(what)
+            logger.warning("waiting: %s", reason)
+
     def close(self) -> None:
         """Nothing is said any more."""
+        self.in_the_way(_TELL, None)
         self._metric.show(())
         self._health.note("models", None)
 

@@ -22,7 +22,6 @@ from infra.broker.port import Consumer, InRecord, Loss
 from infra.failure import RECORDS_LOST, StoppedError, Work, loss_text, lost_letter, tell_loss
 from infra.telemetry import metrics
 from schemas import topics
-from schemas.timestamps import utc_now
 
 _POLL_TIMEOUT_S = 0.25
 _LOSSES = "lost records"
@@ -97,7 +96,7 @@ class Intake:
         """Choose what becomes of the record of ``case``; only then take what it needs: a model, its answer's place."""
         if case.entry.void:
             return
-        choice = choose(case.record, case.lane.window, self._lateness, self._roster.pick, utc_now())
+        choice = choose(case.record, case.lane.window, self._lateness, self._roster.pick, self._lateness.now())
         match choice:
             case Wanted():
                 self._roster.take(choice.served)

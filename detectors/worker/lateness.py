@@ -8,6 +8,7 @@ given up becomes a dead letter, which can be sent again when the deadline allows
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
@@ -17,6 +18,7 @@ from infra.errors import RecordError
 from infra.settings import LatePolicy
 from schemas import topics
 from schemas.events import FrameCaptured
+from schemas.timestamps import utc_now
 
 PUT_OFF_HEADER = "windhover-put-off"
 """On live frames that were moved to the backfill: a replay may be answered again by a new version, these may not."""
@@ -34,6 +36,8 @@ class Lateness:
 
     policy: LatePolicy = "keep_all"
     deadline_s: float | None = None
+    now: Callable[[], datetime] = utc_now
+    """The clock by which they are late"""
 
     def late_by(self, record: InRecord, frame: FrameCaptured, now: datetime) -> float | None:
         """By how many seconds ``frame`` misses its deadline at ``now``; None when it does not, or has none."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 from detectors.worker.answering import Answerer
 from detectors.worker.committing import Committer
@@ -33,6 +34,8 @@ class Life:
     windows: WindowSource
     answerer: Answerer
     roster: Roster
+    now: Callable[[], datetime]
+    """By this clock a frame is late"""
 
     async def until_drained(self) -> None:
         """Work until told to stop, then finish what is under way; a bug in anything ends all, and with it the process.
@@ -45,7 +48,7 @@ class Life:
             flow, self.consumer, work, interval_s=settings.commit_interval_s, max_entries=settings.max_batch_frames
         )
         settler = Settler(flow, work, self.answerer, self.roster, settings.max_in_flight_bytes)
-        lateness = Lateness(settings.late_policy, settings.live_deadline_s)
+        lateness = Lateness(settings.late_policy, settings.live_deadline_s, self.now)
         answered = asyncio.Event()
         async with (
             beside(watch_engines(self.roster, work.health, self.answerer.guard)),

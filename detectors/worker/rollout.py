@@ -36,6 +36,7 @@ from schemas.timestamps import utc_now
 
 logger = logging.getLogger(__name__)
 
+_FOLLOW = "follow which models are activated"
 _FOLLOW_WAIT_S = 5.0
 _FORGOTTEN_AFTER = timedelta(days=1)
 
@@ -54,12 +55,18 @@ class Rollout:
         self._state = ModelsState()
         self._report = Report(place)
         self._board = Board(place.lane, work.health, self._report.event)
+        self._publisher: Publisher | None = None
 
     @property
     def roster(self) -> Roster:
         """Which model takes which frame; there is one once ``begin`` is through."""
         assert self._report.roster is not None
         return self._report.roster
+
+    def now(self) -> datetime:
+        """This moment by the broker's clock, as the last report showed it: this machine's own may be wrong by days."""
+        ahead_s = self._publisher.clock_ahead_s() if self._publisher is not None else None
+        return utc_now() + timedelta(seconds=ahead_s or 0.0)
 
     @property
     def _activation(self) -> ModelActivated | None:
@@ -71,6 +78,7 @@ class Rollout:
 
         After an error the last report stands until it is old, for whoever wants to know why the worker is gone.
         """
+        self._publisher = publisher
         key = availability_key(self._place.lane, self._place.worker)
         telling = self._board.keep_telling(publisher, self._place.interval_s)
         task = asyncio.create_task(telling, name="models-report")
@@ -165,8 +173,9 @@ class Rollout:
             try:
                 await catch_up(reader, self._state, _FOLLOW_WAIT_S)
                 backoff.reset()
+                self._board.in_the_way(_FOLLOW, None)
             except TransientError as error:
-                logger.debug("no news of models: %s", error)
+                self._board.in_the_way(_FOLLOW, error)
                 await asyncio.sleep(backoff.next_delay_s())
             end_if_cancelled()
             yield

@@ -99,7 +99,7 @@ class DetectorWorker:
                 health.ready()
                 windows = WindowSource(reader, parts.settings.duplicate_window, parts.grown_from)
                 answerer = Answerer(parts.store, GROUP, parts.max_answer_bytes, guard)
-                life = Life(parts.settings, work, consumer, windows, answerer, rollout.roster)
+                life = Life(parts.settings, work, consumer, windows, answerer, rollout.roster, rollout.now)
                 if news is not None:
                     await stack.enter_async_context(beside(rollout.run(news)))
                 await life.until_drained()

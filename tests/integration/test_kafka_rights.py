@@ -195,6 +195,16 @@ async def test_a_publisher_names_the_right_it_lacks_and_goes_on_when_it_has_it(g
     await publisher.close()
 
 
+async def test_a_reader_that_may_only_look_at_a_topic_is_told_that_it_lacks_the_right_to_read(guarded: Guarded) -> None:
+    output = guarded.stage.output.name
+    await guarded.give(guarded.writing)  # WRITE includes DESCRIBE
+    reader = await guarded.broker.reader()
+    await until_refused(
+        lambda: reader.read(TopicPartition(output, 0), 0, max_records=1, timeout_s=0.5), f"READ on topic {output}"
+    )
+    await reader.close()
+
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from detectors.loading import LoadRequest, load_model
+from detectors.predict import Model
+from detectors.worker import rollout
+from detectors.worker.obtaining import ModelSource
+from infra.broker.embedded.publisher import EmbeddedPublisher
 from infra.settings import DetectorSettings
 from schemas import topics
 from schemas.events import FrameCaptured
 from schemas.timestamps import utc_now
+from tests.support_versions import ShelfStore
 from tests.support_worker import WorkerWorld
 
 pytestmark = pytest.mark.integration
@@ -62,6 +69,26 @@ async def test_late_frames_given_up_are_dead_letters_that_can_be_sent_again(worl
     # The 540 seconds it was late when it was sent, and those it took to come here.
     assert re.search(r"\b5[4-9]\d\.\d s after its deadline of 60 s", letter.message)
     assert letter.original.value == late.to_bytes()
+
+
+async def test_a_machine_whose_clock_is_days_ahead_gives_up_no_frame(
+    world: WorkerWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ahead = timedelta(days=3)
+    monkeypatch.setattr(rollout, "utc_now", lambda: utc_now() + ahead)
+    monkeypatch.setattr(EmbeddedPublisher, "clock_ahead_s", lambda publisher: -ahead.total_seconds())
+    late, new = await frames(world, LATE, IN_TIME)
+    await world.publish(late, new)
+
+    def load(card: Path, busy: bool) -> Model:
+        return load_model(LoadRequest(card, "onnxruntime", 1))
+
+    models = ModelSource(ShelfStore(tmp_path / "store"), tmp_path / "cache", load)
+    async with world.working(world.parts(settings=settings("give_up"), models=models)):
+        await world.until(world.answers, 1)
+        await world.until(world.letters, 1)
+    assert [answer.frame_id for answer in await world.answers()] == [new.frame_id]
+    assert [letter.frame_id for letter in await world.letters()] == [late.frame_id]
 
 
 async def test_a_late_repetition_of_an_answered_frame_is_a_repetition_and_no_dead_letter(world: WorkerWorld) -> None:

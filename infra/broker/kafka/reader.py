@@ -68,7 +68,7 @@ class KafkaReader:
                 return [to_record(record, 0) for record in await self._read(source, offset, max_records, timeout_s)]
             except FAULTS as error:
                 self._drop()
-                raise self._link.fault(error, f"reading {source.topic}/{source.partition}") from error
+                raise self._link.fault(error, f"reading {source.topic}/{source.partition}", "READ") from error
 
     async def close(self) -> None:
         """See the port."""
