@@ -282,8 +282,8 @@ def lost_letter(loss: Loss, *, group: str, topic: str) -> OutRecord:
 def loss_text(loss: Loss, group: str) -> str:
     """What was lost, why, and what to do, for log, health and dead letter."""
     return (
-        f"{loss.end - loss.first} records of {loss.source.topic}/{loss.source.partition} (offsets {loss.first} to "
-        f"{loss.end - 1}) were deleted by the topic's retention before group {group} read them; let the group run more "
+        f"up to {loss.end - loss.first} records of {loss.source.topic}/{loss.source.partition} (offsets {loss.first} "
+        f"to {loss.end - 1}) were deleted by the topic's retention before group {group} read them; let the group run more "
         f"often than retention_s of {loss.source.topic} in topics.yaml, or raise that"
     )
 

@@ -236,7 +236,7 @@ def test_a_loss_is_one_dead_letter_that_names_the_range() -> None:
     assert (letter.reason, letter.group) == ("RECORDS_LOST", "sink.x")
     assert letter.lost == LostRange(first=100, end=115)
     assert (letter.original.topic, letter.original.partition, letter.original.offset) == ("detections", 3, 100)
-    assert "15 records of detections/3 (offsets 100 to 114)" in letter.message
+    assert "up to 15 records of detections/3 (offsets 100 to 114)" in letter.message
 
 
 def test_a_loss_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
