@@ -283,8 +283,8 @@ def loss_text(loss: Loss, group: str) -> str:
     """What was lost, why, and what to do, for log, health and dead letter."""
     return (
         f"up to {loss.end - loss.first} records of {loss.source.topic}/{loss.source.partition} (offsets {loss.first} "
-        f"to {loss.end - 1}) were deleted by the topic's retention before group {group} read them; let the group run more "
-        f"often than retention_s of {loss.source.topic} in topics.yaml, or raise that"
+        f"to {loss.end - 1}) were deleted by the topic's retention before group {group} read them; let the group run "
+        f"more often than retention_s of {loss.source.topic} in topics.yaml, or raise that"
     )
 
 
