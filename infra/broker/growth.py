@@ -57,7 +57,12 @@ def refuse(differences: Collection[TopicDifference], where: str) -> None:
     rest = [one for one in differences if not one.fixable and one.advice is None]
     if rest:
         told = "; ".join(f"{one.topic}: {one.what} {one.declared} declared, {one.found} found" for one in rest)
+        few = any(one.what == "replication" for one in rest)
+        fewer_nodes = (
+            "; where a cluster has fewer nodes, set WINDHOVER_BROKER__REPLICATION (1 for one node)" if few else ""
+        )
         raise TopicMismatchError(
             f"{where} cannot be brought in line without losing order or data, so nothing was changed: {told}. Declare "
             "what is there, or move to new topics; to add partitions follow `More partitions` in docs/operations.md"
+            f"{fewer_nodes}"
         )

@@ -33,7 +33,7 @@ def doctor(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each check may take.")] = 10.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at settings, topics, groups, clocks, database, stores, model and disks; change nothing.
+    """Look at settings, topics, groups, dead letters, clocks, database, store, model, disks and services; mend nothing.
 
     Exits with 0 when all is well, 1 with warnings, 2 with problems.
     """

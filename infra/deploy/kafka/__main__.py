@@ -13,8 +13,12 @@ from infra.deploy.kafka.server import KafkaServer
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line asks; 0 when done (for ``status``: when every broker runs), 1 when not."""
-    parser = argparse.ArgumentParser(prog="python -m infra.deploy.kafka", description=__doc__)
-    parser.add_argument("action", choices=("start", "stop", "status"))
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.deploy.kafka", description="Runs Kafka on this machine without Docker."
+    )
+    parser.add_argument(
+        "action", choices=("start", "stop", "status"), help="what to do with the broker or cluster of HOME"
+    )
     parser.add_argument("--home", type=Path, required=True, help="the folder of the broker's data, settings and log")
     parser.add_argument("--cache", type=Path, help="the folder of the broker's jars (default: ~/.cache/windhover)")
     parser.add_argument("--nodes", type=int, help="start: how many brokers a new cluster has (default: 1)")
