@@ -70,6 +70,7 @@ _ROW_CLASSES = {"22", "54"}
 
 # PostgreSQL tells the field of a bad COPY only in the context: COPY new_images, line 3, column metadata: "..."
 _COPY_CONTEXT = re.compile(r"COPY (?P<table>\w+), line (?P<line>\d+), column (?P<column>\w+)")
+_COPY_LINE = re.compile(r"^COPY ", re.MULTILINE)
 _VALUE_MAX = 200
 
 
@@ -135,10 +136,10 @@ def _unavailable(where: str, why: str) -> DatabaseUnavailableError:
 def _from_function(error: asyncpg.PostgresError) -> bool:
     """Whether a function on the server raised it, as a trigger's does: then the value that is wrong may be its own.
 
-    The context names the function, in the language of the server; that of a bad value in a COPY begins with COPY.
+    The context names the function, in the language of the server. That of a bad value in a COPY has a line of COPY.
     """
     context = getattr(error, "context", None)
-    return bool(context) and not str(context).startswith("COPY ")
+    return bool(context) and _COPY_LINE.search(str(context)) is None
 
 
 def _field(error: asyncpg.PostgresError) -> str:
