@@ -101,7 +101,12 @@ async def original_record(reader: Reader, letter: DeadLetter) -> OutRecord:
             if first <= original.offset < end
             else []
         )
-        if not records or records[0].offset != original.offset:
+        # After the topic was deleted and made again another record stands there.
+        if not records or (records[0].offset, records[0].timestamp_ms, records[0].key) != (
+            original.offset,
+            original.timestamp_ms,
+            original.key,
+        ):
             raise OriginalGoneError(
                 f"dead letter {letter.id}: its original was too large to keep in it, and {original.topic}/"
                 f"{original.partition} no longer holds offset {original.offset}; it can't be sent again"

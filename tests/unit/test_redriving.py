@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 
@@ -136,6 +137,17 @@ async def test_an_original_that_is_gone_is_told_and_the_others_are_sent(
     letters = [opened(letter(original(1))), opened(letter(original(999), whole=False)), opened(letter(original(2)))]
     assert await redrive(reader, publisher, each(*letters)) == Redriven(sent=2, gone=1)
     assert "frames.live/0 no longer holds offset 999" in caplog.text
+
+
+@pytest.mark.parametrize("other", [{"key": "cam-2"}, {"timestamp_ms": 1}])
+async def test_another_record_at_the_place_of_an_original_is_not_sent_for_it(
+    broker: MeddlingBroker, reader: Reader, publisher: Publisher, other: dict[str, object]
+) -> None:
+    await publish(broker, record(frame(1)))
+    (found,) = await records_of(reader, FRAMES_LIVE)
+    former = replace(found, **other)  # type: ignore[arg-type]  # fields by name
+    assert await redrive(reader, publisher, each(opened(letter(former, whole=False)))) == Redriven(gone=1)
+    assert await redrive(reader, publisher, each(opened(letter(found, whole=False)))) == Redriven(sent=1)
 
 
 async def test_a_record_without_a_key_gets_its_device(reader: Reader) -> None:
