@@ -140,6 +140,7 @@ async def test_another_file_in_its_place_is_not_used_and_not_harmed(folder: Path
     publisher, reader = await broker.publisher(), await broker.reader()
     await publisher.publish([record(b"former")])
     put_back = take_away(folder, "files")
+    (folder / "broker.sqlite.made").unlink()
     other = EmbeddedBroker(folder / "broker.sqlite", load_topics())
     await (await other.publisher()).publish([record(b"of the other")])
 
@@ -262,3 +263,29 @@ async def test_a_broker_that_was_not_as_declared_is_used_once_it_is(folder: Path
         file.execute("INSERT INTO partitions (topic, partition) VALUES (?, 8)", (LIVE,))
     await (await other.publisher()).publish([record(b"mended")])
     await other.close()
+
+
+async def test_a_process_that_starts_while_the_file_is_away_makes_no_empty_one(
+    broker: EmbeddedBroker, folder: Path
+) -> None:
+    publisher = await broker.publisher()
+    await publisher.publish([record(b"before")])
+    put_back = take_away(folder, "files")
+    starting = EmbeddedBroker(folder / "broker.sqlite", load_topics())
+    with pytest.raises(BrokerUnavailableError, match=r"broker\.sqlite\.made to begin with an empty file"):
+        await starting.publisher()
+    assert not (folder / "broker.sqlite").exists()
+    put_back()
+    await (await starting.publisher()).publish([record(b"after")])
+    assert await values(await broker.reader()) == [b"before", b"after"]
+    await starting.close()
+
+
+async def test_without_its_mark_an_empty_file_is_made_again(folder: Path) -> None:
+    for _ in range(2):
+        broker = EmbeddedBroker(folder / "broker.sqlite", load_topics())
+        await (await broker.publisher()).publish([record(b"first")])
+        assert await values(await broker.reader()) == [b"first"]
+        await broker.close()
+        for path in folder.iterdir():
+            path.unlink()

@@ -180,5 +180,5 @@ async def _found(broker: Broker, id: UUID) -> DeadLetter:  # noqa: A002
 async def _broker(context: typer.Context) -> AsyncIterator[Broker]:
     from windhover.composition import opened_broker
 
-    async with opened_broker(context_of(context).settings(), make=False) as broker:
+    async with opened_broker(context_of(context).settings(), make=False, as_it_is=True) as broker:
         yield broker

@@ -12,6 +12,7 @@ from pathlib import Path
 from infra.broker.embedded.locks import describe_holder
 from infra.broker.embedded.presence import Presence
 from infra.broker.embedded.sql import ADDED, SCHEMA, SCHEMA_VERSION
+from infra.durable import sync_folder
 from infra.errors import BrokerUnavailableError
 
 BUSY_WAIT_S = 10.0
@@ -80,15 +81,19 @@ def commit(connection: sqlite3.Connection) -> None:
 def open_writer(path: Path, *, create: bool = True) -> sqlite3.Connection:
     """The connection for writing, with the schema; makes folder and file if there are none and ``create`` is set.
 
-    Raises sqlite3.Error or BrokerUnavailableError.
+    A mark beside the file remembers that it was made. Where there is only the mark, the file was moved away, and an
+    empty one in its place would take what the former one must answer for. Raises sqlite3.Error or
+    BrokerUnavailableError.
     """
     if create:
         _make_folder(path)
+        _refuse_second(path)
     deadline = time.monotonic() + BUSY_WAIT_S
     while True:
         connection = _connect(path, "rwc" if create else "rw", timeout_s=0)
         try:
             _prepare(path, connection)
+            _mark_made(path)
         except (sqlite3.Error, BrokerUnavailableError) as error:
             connection.close()
             # Switching a new file to WAL does not wait for others who are doing the same.
@@ -97,6 +102,34 @@ def open_writer(path: Path, *, create: bool = True) -> sqlite3.Connection:
             time.sleep(random.uniform(_FIRST_PAUSE_S, _LONGEST_PAUSE_S))  # noqa: S311 (jitter, not a secret)
         else:
             return connection
+
+
+def _mark(path: Path) -> Path:
+    return path.with_name(path.name + ".made")
+
+
+def _refuse_second(path: Path) -> None:
+    # The mark is looked for first: another process makes the file before the mark.
+    if _mark(path).exists() and not path.exists():
+        raise BrokerUnavailableError(
+            f"embedded broker {path}: the file was made here before ({_mark(path).name} is there) and is gone; nothing "
+            "is accepted or delivered. Put it back, with its -wal file, and all goes on with nothing lost; only when "
+            f"it is gone for good, remove {_mark(path)} to begin with an empty file"
+        )
+
+
+def _mark_made(path: Path) -> None:
+    mark = _mark(path)
+    if mark.exists():
+        return
+    try:
+        mark.touch()
+        sync_folder(mark.parent)
+    except OSError as error:
+        raise BrokerUnavailableError(
+            f"embedded broker {path}: {mark.name} cannot be written beside it ({error.strerror}); make room, or "
+            "correct the rights of the folder"
+        ) from error
 
 
 def _make_folder(path: Path) -> None:

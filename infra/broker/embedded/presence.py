@@ -70,8 +70,8 @@ class Presence:
             raise BrokerUnavailableError(
                 f"embedded broker {self.path}: the file was removed, or it or its folder was moved away, while this "
                 "process uses it; nothing is accepted or delivered. Put it back under its name, with its -wal file, "
-                "and all goes on with nothing lost; only when it is gone for good, restart all processes, which begin "
-                "with an empty file"
+                "and all goes on with nothing lost; only when it is gone for good, remove "
+                f"{self.path.name}.made and restart all processes, which begin with an empty file"
             )
         if found != self._taken[self.path]:
             raise BrokerUnavailableError(
