@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -42,18 +43,36 @@ class _Defaults(_Declared):
 class _Group(_Declared):
     partitions: Annotated[int, Field(ge=1, le=10_000)]
     key: str
-    grown_from: Annotated[int, Field(ge=1)] | None = None
+    grown_from: Annotated[int, Field(ge=1)] | list[Annotated[int, Field(ge=1)]] | None = None
+
+    @property
+    def former_counts(self) -> list[int]:
+        """The counts before each growth, the oldest first."""
+        if self.grown_from is None:
+            return []
+        return self.grown_from if isinstance(self.grown_from, list) else [self.grown_from]
 
     @model_validator(mode="after")
     def _grows_whole(self) -> Self:
         """Refuse a growth that would move a key to a partition whose number does not follow from its former one."""
-        former = self.grown_from
-        if former is not None and (self.partitions <= former or self.partitions % former):
-            raise ValueError(
-                f"grown_from is {former} and partitions is {self.partitions}; partitions must be larger, and a whole "
-                f"multiple (for example {2 * former})"
-            )
+        counts = [*self.former_counts, self.partitions]
+        for former, later in pairwise(counts):
+            if later <= former or later % former:
+                what = "partitions" if later == counts[-1] else "the next one in grown_from"
+                raise ValueError(
+                    f"grown_from has {former} and {what} is {later}; it must be larger, and a whole multiple (for "
+                    f"example {2 * former})"
+                )
         return self
+
+    def for_topics(self) -> dict[str, object]:
+        """What each topic of the group takes from it."""
+        counts = self.former_counts
+        return {
+            **self.model_dump(),
+            "grown_from": counts[-1] if counts else None,
+            "grown_before": tuple(counts[:-1]),
+        }
 
 
 class _Topic(_Declared):
@@ -80,6 +99,7 @@ class TopicSpec(BaseModel):
 
     ``segment_s``: Kafka compacts what is older than that; None leaves it to the cluster.
     ``grown_from``: the partition count before the last growth. A key of partition ``n`` was in ``n % grown_from`` then.
+    ``grown_before``: the counts before earlier growths, the oldest first.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -97,6 +117,7 @@ class TopicSpec(BaseModel):
     cleanup: Literal["delete", "compact"]
     segment_s: int | None = None
     grown_from: int | None = None
+    grown_before: tuple[int, ...] = ()
 
 
 def default_path() -> Path:
@@ -136,7 +157,7 @@ def _spec(source: Path, document: _Document, name: str, topic: _Topic) -> TopicS
     if unknown:
         raise TopicsError(f"{source}: topics.{name}.events: {unknown} unknown; there are {sorted(known)}")
     own = topic.model_dump(exclude_none=True)
-    return TopicSpec(**{**document.defaults.model_dump(), **own, "name": name, **group.model_dump()})
+    return TopicSpec(**{**document.defaults.model_dump(), **own, "name": name, **group.for_topics()})
 
 
 def _check_detector_topics(source: Path, topics: Mapping[str, TopicSpec]) -> None:

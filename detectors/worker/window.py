@@ -12,7 +12,7 @@ answer that belongs to no job is also known by its frame (``ce_subject``), which
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -85,19 +85,30 @@ class DuplicateWindow:
             del self._frames[frame]
 
 
-async def rebuild(reader: Reader, source: TopicPartition, size: int, grown_from: int | None = None) -> DuplicateWindow:
+async def rebuild(
+    reader: Reader,
+    source: TopicPartition,
+    size: int,
+    grown_from: int | None = None,
+    grown_before: Sequence[int] = (),
+) -> DuplicateWindow:
     """Read the window over the last ``size`` answers in ``source`` from its tail.
 
     Reads up to the end as it stands now: whoever owned the partition before has been fenced when it was assigned to us.
-    ``grown_from``: how many partitions the topic had before some were added. The keys of an added one had their answers
-    in another then, and as long as its own do not fill the window, those are looked up there.
+    ``grown_from``: how many partitions the topic had before some were added; ``grown_before``: before earlier growths.
+    The keys of an added one had their answers in another then, and as long as its own do not fill the window, those are
+    looked up there.
     """
     bounds = await reader.bounds(source.topic)
     answers = await _newest(reader, source, bounds.get(source.partition, (0, 0)), size)
-    if grown_from is not None and source.partition >= grown_from and len(answers) < size:
-        former = source._replace(partition=source.partition % grown_from)
+    moved = partial(_belongs, number=source.partition, partitions=len(bounds))
+    read = {source.partition}
+    for count in (*([] if grown_from is None else [grown_from]), *reversed(grown_before)):
+        former = source._replace(partition=source.partition % count)
+        if former.partition in read or len(answers) >= size:
+            continue
+        read.add(former.partition)
         first, end = bounds.get(former.partition, (0, 0))
-        moved = partial(_belongs, number=source.partition, partitions=len(bounds))
         # Those that came since are all of other keys; one day nothing in reach is of ours, and none of it counts.
         within = (max(first, end - _FORMER_WINDOWS * size), end)
         answers = await _newest(reader, former, within, size - len(answers), moved) + answers

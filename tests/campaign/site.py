@@ -74,12 +74,12 @@ class Site:
         """Where every process writes its log."""
         return self.folder / "logs"
 
-    def write_topics(self, partitions: int, grown_from: int | None = None) -> None:
-        """Declare the topics of devices with ``partitions``."""
+    def write_topics(self, *counts: int) -> None:
+        """Declare the topics of devices; ``counts`` of partitions: those before each growth, and the one now."""
         declared = yaml.safe_load(default_path().read_text())
-        declared["groups"]["device"] |= {"partitions": partitions}
-        if grown_from is not None:
-            declared["groups"]["device"] |= {"grown_from": grown_from}
+        *former, declared["groups"]["device"]["partitions"] = counts
+        if former:
+            declared["groups"]["device"]["grown_from"] = former
         self.broker.topics_file.write_text(yaml.safe_dump(declared))
 
     def services(self) -> dict[str, str]:

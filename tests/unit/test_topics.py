@@ -42,6 +42,11 @@ def test_a_grown_group_tells_its_topics_where_their_keys_were(tmp_path: Path) ->
     assert load_topics()[DETECTIONS].grown_from is None
 
 
+def test_a_group_that_grew_twice_tells_all_former_counts(tmp_path: Path) -> None:
+    topics = load_topics(changed(tmp_path, lambda d: d["groups"]["device"].update(grown_from=[2, 4])))
+    assert {(topics[name].grown_from, topics[name].grown_before) for name in FRAME_TOPICS} == {(4, (2,))}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -60,6 +65,8 @@ def test_a_grown_group_tells_its_topics_where_their_keys_were(tmp_path: Path) ->
         (lambda d: d["groups"]["device"].update(grown_from=8), "groups.device: .*must be larger"),
         (lambda d: d["groups"]["device"].update(grown_from=16), "groups.device: .*must be larger"),
         (lambda d: d["groups"]["device"].update(grown_from=3), "a whole multiple"),
+        (lambda d: d["groups"]["device"].update(grown_from=[4, 2]), "the next one in grown_from is 2"),
+        (lambda d: d["groups"]["device"].update(grown_from=[2, 0]), "groups.device.grown_from"),
         (
             lambda d: (
                 d["groups"].update(other={"partitions": 4, "key": "device_id"}),

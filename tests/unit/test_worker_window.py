@@ -78,6 +78,19 @@ async def test_an_added_partition_knows_the_answers_its_keys_had_in_their_former
     assert own.knows(AnswerKey("stayed-29"))
 
 
+async def test_a_partition_added_by_the_second_growth_knows_the_answers_from_before_the_first() -> None:
+    log, moved = Log(8), key_for(7, 8)
+    log.add(1, "before the first", moved)
+    log.add(3, "between", moved)
+    log.add(7, "after the second", moved)
+    window = await rebuild(log, TopicPartition(DETECTIONS, 7), 20, grown_from=4, grown_before=(2,))
+    assert all(window.knows(AnswerKey(name)) for name in ("before the first", "between", "after the second"))
+    stayed = key_for(3, 8)
+    log.add(1, "of a key that moved once", stayed)
+    once = await rebuild(log, TopicPartition(DETECTIONS, 3), 20, grown_from=4, grown_before=(2,))
+    assert once.knows(AnswerKey("of a key that moved once"))
+
+
 async def test_long_after_a_growth_the_former_partition_is_not_read_to_its_beginning() -> None:
     log, stayed = Log(2), key_for(0, 2)
     for number in range(5_000):

@@ -30,9 +30,10 @@ class PartitionsDoubled:
         await self._end(fleet.names("gateway"))
         await self._drained()
         await self._end([name for name in fleet.names() if not name.startswith("gateway")])
-        partitions = site.broker.topics()[FRAMES_LIVE].partitions
+        spec = site.broker.topics()[FRAMES_LIVE]
         former = site.broker.topics_file.read_text()
-        site.write_topics(2 * partitions, grown_from=partitions)
+        earlier = [count for count in (*spec.grown_before, spec.grown_from) if count is not None]
+        site.write_topics(*earlier, spec.partitions, 2 * spec.partitions)
         try:
             await asyncio.to_thread(self._apply)
         except BaseException:
