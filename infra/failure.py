@@ -17,13 +17,14 @@ from infra.broker.port import InRecord, Loss, OutRecord
 from infra.errors import TransientError
 from infra.health import HealthPart
 from infra.publishing import event_record
+from infra.redriving import letter_of
 from infra.settings import RetrySettings
 from infra.telemetry import metrics
 from infra.telemetry.logs import redact
 from infra.telemetry.tracing import trace_of
 from schemas.errors import WindhoverError
 from schemas.events import DeadLetter, LostRange, OriginalRecord
-from schemas.ids import dead_letter_id, lost_range_id
+from schemas.ids import dead_letter_id, lost_range_id, next_dead_letter_id
 from schemas.timestamps import utc_now
 
 log = logging.getLogger(__name__)
@@ -213,7 +214,7 @@ def dead_letter(
         note = f" (original of {size} bytes left out: it is larger than {topic} takes; it stands at its own place)"
         message = message[: _LONGEST_MESSAGE - len(note)] + note
     letter = DeadLetter(
-        id=dead_letter_id(group, record.topic, record.partition, record.offset),
+        id=_letter_id(record, group),
         group=group,
         reason=error_code(error),
         message=message,
@@ -243,6 +244,13 @@ def dead_letter(
         key=record.key or device_id or _NO_KEY,
         trace=trace_of(record.headers),
     )
+
+
+def _letter_id(record: InRecord, group: str) -> UUID:
+    former = letter_of(record.headers)
+    if former is not None:
+        return next_dead_letter_id(*former)
+    return dead_letter_id(group, record.topic, record.partition, record.offset)
 
 
 def lost_letter(loss: Loss, *, group: str, topic: str) -> OutRecord:

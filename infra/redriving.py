@@ -85,6 +85,15 @@ def redriven_for(headers: Headers) -> str | None:
         return None
 
 
+def letter_of(headers: Headers) -> tuple[UUID, int] | None:
+    """The dead letter that a record with ``headers`` was sent again for, and its number of tries; None: none."""
+    try:
+        letter = header(headers, LETTER_HEADER)
+        return None if letter is None else (UUID(letter), _tries(headers))
+    except (EventError, ValueError):
+        return None
+
+
 async def original_record(reader: Reader, letter: DeadLetter) -> OutRecord:
     """The record ``letter`` is about, as it was; read at its own place when the letter left it out.
 

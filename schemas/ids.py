@@ -40,6 +40,14 @@ def dead_letter_id(group: str, topic: str, partition: int, offset: int) -> UUID:
     return uuid5(_DEAD, _SEPARATOR.join((group, topic, str(partition), str(offset))))
 
 
+def next_dead_letter_id(former: UUID, tries: int) -> UUID:
+    """The id of the dead letter of a record that failed again when ``former`` was sent for the ``tries``-th time.
+
+    The place of that record does not count: two runs that send ``former`` at once make two records of it.
+    """
+    return uuid5(_DEAD, _SEPARATOR.join((str(former), str(tries))))
+
+
 def lost_range_id(group: str, topic: str, partition: int, first: int, end: int) -> UUID:
     """The id of the dead letter that tells ``group`` lost the offsets ``first`` up to, without, ``end``."""
     return uuid5(_DEAD, _SEPARATOR.join((group, topic, str(partition), str(first), str(end))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -203,6 +204,24 @@ async def test_what_is_re_driven_and_fails_again_does_not_open_the_breaker(
     sink = ListSink(name="stubborn", faults=refuse)
     async with running(broker, sink, retry=retry):
         await until_dead(broker, 8)
+
+
+async def test_two_runs_at_once_do_not_double_what_fails_again(
+    broker: MeddlingBroker, reader: Reader, publisher: Publisher
+) -> None:
+    def refuse(_: list[int]) -> None:
+        raise RecordError("never")
+
+    letters = [opened(letter(as_read(number), "sink.stubborn")) for number in range(4)]
+    # Neither run knows of the other, so each sends every letter for the first time.
+    for _run in range(2):
+        await redrive(reader, publisher, each(*letters), Rules(again=True))
+    async with running(broker, ListSink(name="stubborn", faults=refuse), retry=RETRY):
+        await until_dead(broker, 4)
+        while len(await records_of(reader, SINKS_DEAD)) < 8:
+            await asyncio.sleep(0.01)
+    assert len(await dead(broker)) == 4
+    assert (await redrive(reader, publisher, list_dead(reader, SINKS_DEAD))).sent == 4
 
 
 def as_read(number: int) -> InRecord:
