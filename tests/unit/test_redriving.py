@@ -218,8 +218,10 @@ async def test_two_runs_at_once_do_not_double_what_fails_again(
         await redrive(reader, publisher, each(*letters), Rules(again=True))
     async with running(broker, ListSink(name="stubborn", faults=refuse), retry=RETRY):
         await until_dead(broker, 4)
-        while len(await records_of(reader, SINKS_DEAD)) < 8:
+        found = 0
+        while found < 8:
             await asyncio.sleep(0.01)
+            found = len(await records_of(reader, SINKS_DEAD))
     assert len(await dead(broker)) == 4
     assert (await redrive(reader, publisher, list_dead(reader, SINKS_DEAD))).sent == 4
 
