@@ -1,5 +1,5 @@
 # Everything a newcomer needs: `make demo` and `make test` set themselves up in .venv and need Python 3.11 or later.
-# Tests also start a real Apache Kafka (Java 17 and Maven) and a real browser (chromium).
+# Tests also start a real Apache Kafka (Java 17, Maven, openssl) and a real browser (chromium).
 
 PYTHON ?= python3
 VENV := .venv
