@@ -31,8 +31,6 @@ _START_PATIENCE_S = 240.0
 _SETTLE_PATIENCE_S = 420.0
 _STILL_S = 120.0
 """How long nothing may move before what is missing is taken for lost."""
-_QUIET_S = 5.0
-"""How long nothing more may come after all has come: what is doubled would come now."""
 _PROGRESS_S = 10.0
 _ENDLESS = 1_000_000
 
@@ -51,6 +49,8 @@ class Order:
     without: tuple[str, ...] = ()
     """The kinds of faults to leave out."""
     interval_s: float | None = None
+    quiet_s: float = 5.0
+    """How long nothing more may come after all has come: what is doubled would come now."""
 
 
 @dataclass
@@ -99,7 +99,7 @@ async def run(order: Order, folder: Path) -> Report:
             await site.broker.until_whole()
             stop.set()
             report.errors += await _ended(sending)
-        report.errors += await _settled(campaign)
+        report.errors += await _settled(campaign, order.quiet_s)
         report.unready = await _unready_in_the_end(site)
         report.account = await reconcile(site, campaign.devices, campaign.clients)
         report.faults, report.ended = storm.done, campaign.warden.ended
@@ -205,7 +205,7 @@ async def _ended(sending: Sequence[asyncio.Task[None]]) -> list[str]:
     return errors
 
 
-async def _settled(campaign: Campaign) -> list[str]:
+async def _settled(campaign: Campaign, quiet_s: float) -> list[str]:
     """Return when no group lags, all is in the tables and every client has seen all, and no more comes."""
     began = quiet_since = moved_at = told_at = time.monotonic()
     former: dict[str, int] = {}
@@ -215,7 +215,7 @@ async def _settled(campaign: Campaign) -> list[str]:
             former, moved_at = behind, now
         if behind:
             quiet_since = now
-        if now - quiet_since > _QUIET_S:
+        if now - quiet_since > quiet_s:
             return []
         if now - began > _SETTLE_PATIENCE_S or now - moved_at > _STILL_S:
             return [f"after {now - began:.0f} s still behind: {behind}"]
