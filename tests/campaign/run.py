@@ -26,7 +26,7 @@ from tests.faults.fleet import Device
 
 log = logging.getLogger(__name__)
 
-_FAULT_INTERVAL_S: dict[BrokerName, float] = {"embedded": 1.0, "kafka": 1.75, "kafka3": 3.0}
+_FAULT_INTERVAL_S: dict[BrokerName, float] = {"embedded": 1.0, "kafka": 1.4, "kafka3": 3.0}
 _START_PATIENCE_S = 240.0
 _SETTLE_PATIENCE_S = 420.0
 _STILL_S = 120.0
