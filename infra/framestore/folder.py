@@ -216,6 +216,9 @@ def _refresh(target: Path, size_bytes: int) -> bool:
     So a sweep of old files, which looks at their age under the same lock, does not take it.
     """
     try:
+        # Most frames are new; for them nothing is locked or opened.
+        if os.lstat(target).st_size != size_bytes:
+            return False
         with locked_folder(target.parent, exclusive=False) as folder:
             descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:

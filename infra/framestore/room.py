@@ -44,6 +44,7 @@ class Room:
         self._scanned_at: float | None = None
         self._scan_took_s = 0.0
         self._scanning = False
+        self._free = metrics.FRAME_STORE.labels("free")
 
     def admit(self, size_bytes: int) -> None:
         """Return when ``size_bytes`` more may be written. Raises StoreFullError, or OSError of the disk."""
@@ -51,7 +52,7 @@ class Room:
         # Some network file systems do not tell.
         if found.f_blocks:
             free_bytes = found.f_bavail * found.f_frsize
-            metrics.FRAME_STORE.labels("free").set(free_bytes)
+            self._free.set(free_bytes)
             if free_bytes - size_bytes < self._min_free_bytes:
                 raise StoreFullError(
                     f"the frame store {self._root} is full: {free_bytes} bytes are free on its disk, of which "

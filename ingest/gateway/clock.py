@@ -40,6 +40,7 @@ class GatewayClock:
         self._broker_ahead_s: float | None = None
         self._brokers_at: tuple[datetime, float] | None = None
         self._direction: str | None = None
+        self._metric = metrics.CLOCK_AHEAD.labels("broker")
 
     @classmethod
     def alone(cls) -> GatewayClock:
@@ -62,7 +63,7 @@ class GatewayClock:
         if broker_ahead_s is None:
             return
         self._broker_ahead_s = broker_ahead_s
-        metrics.CLOCK_AHEAD.labels("broker").set(broker_ahead_s)
+        self._metric.set(broker_ahead_s)
         self._brokers_at = self._wall() + timedelta(seconds=broker_ahead_s), self._steady()
         self._tell(broker_ahead_s)
 
@@ -84,6 +85,8 @@ class GatewayClock:
     def _tell(self, broker_ahead_s: float) -> None:
         """Keep the note in health up to date; the log has a line per change only."""
         wrong = abs(broker_ahead_s) > self._tolerance_s
+        if not wrong and self._direction is None:
+            return
         direction = ("behind" if broker_ahead_s > 0 else "ahead of") if wrong else None
         words = f"this machine's clock is {abs(broker_ahead_s):.0f} s {direction} the broker's"
         self._part.note(_NOTE, f"{words}; the broker's is used" if wrong else None)

@@ -70,9 +70,11 @@ class Readiness:
                 self._fail(lane, error)
             raise
         self._worked_at = self._clock()
-        self._troubles.pop(_PROBES, None)
-        self._troubles.pop(lane, None)
-        self._tell()
+        # Nearly always all is well, and was before: nothing to tell then, in the way of each frame.
+        if self._troubles or self._logged or not self._began:
+            self._troubles.pop(_PROBES, None)
+            self._troubles.pop(lane, None)
+            self._tell()
 
     @property
     def failing(self) -> bool:
