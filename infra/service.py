@@ -149,7 +149,7 @@ def _blame(task: asyncio.Task[None], component: Component, health: Health) -> No
             f"{type(cause).__name__}: {cause}" if isinstance(cause, WindhoverError) else type(cause).__name__
             for cause in _causes(error)
         )
-        # What a person has to set right is told in a sentence; where it was noticed helps nobody.
+        # For what a person has to correct, the sentence is enough; a traceback would not help.
         trace = None if all(isinstance(cause, SettingsError) for cause in _causes(error)) else error
         log.error("component %s failed: %s; stopping the process", component.name, _told(error), exc_info=trace)
     health.part(component.name).dead(reason)

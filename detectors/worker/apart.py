@@ -188,7 +188,7 @@ def _ended(process: BaseProcess) -> None:
     for _ in range(2):
         deadline = time.monotonic() + _CLOSE_PATIENCE_S
         process.join(_CLOSE_PATIENCE_S)
-        # The pool waits for it as well, and whoever is second is not told its status before the first has noted it.
+        # The pool waits for it as well. The second of the two gets no status until the first has stored it.
         while process.exitcode is None and time.monotonic() < deadline:
             time.sleep(_STATUS_PAUSE_S)
         if process.exitcode is not None:

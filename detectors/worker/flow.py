@@ -1,4 +1,4 @@
-"""The frames under way, all lanes together: bounds their number, and wakes whoever waits for a change."""
+"""Keeps the frames under way of all lanes: limits their number, and wakes the loops that wait for a change."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Intake:
         self._losses: set[Loss] = set()
 
     async def run(self) -> None:
-        """Poll and take in until told to stop."""
+        """Poll and take in records until the process stops."""
         while not self._work.stop.is_set():
             self._work.health.alive()
             room = self._flow.room()

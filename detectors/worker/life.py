@@ -38,7 +38,7 @@ class Life:
     """By this clock a frame is late"""
 
     async def until_drained(self) -> None:
-        """Work until told to stop, then finish what is under way; a bug in anything ends all, and with it the process.
+        """Work until the process stops, then finish what is under way; a bug in one part ends the process.
 
         What can't go on just then is left uncommitted, for the next worker.
         """

@@ -16,7 +16,7 @@ class Memory:
         self._asking: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def take(self, size: int) -> None:
-        """Take ``size`` bytes; wait until they fit beside the rest, and until whoever asked before has got its own."""
+        """Take ``size`` bytes; wait until they fit beside the rest, and until all earlier requests were served."""
         if not self._asking and self._fits(size):
             self._taken += size
             return

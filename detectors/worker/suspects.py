@@ -101,7 +101,7 @@ class Suspects:
     def accuse(self) -> None:
         """Make suspects of all that the engine has now: it hangs, and one of them may be why.
 
-        Whoever is given them next tries them apart, instead of hanging as well.
+        The next worker that gets them tries them apart, instead of hanging as well.
         """
         answers = list(self._entered.values())
         self._accused.update(answers)

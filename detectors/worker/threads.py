@@ -37,7 +37,7 @@ class DaemonPool:
             try:
                 work()
             except Exception:
-                logger.exception("work in a thread failed without telling whoever waits for it")
+                logger.exception("work in a thread failed, and its caller was not informed")
 
 
 def all_ended(threads: Sequence[threading.Thread], patience_s: float) -> bool:

@@ -106,7 +106,7 @@ class DetectorWorker:
                     await stack.enter_async_context(beside(rollout.run(news)))
                 await life.until_drained()
         except* StoppedError as stopped:
-            # Told to stop while something was waited for: what was under way was not committed and is done again.
+            # Stopped while something was waited for: what was under way is not committed, and is done again.
             logger.warning("stopped with work under way: %s", stopped.exceptions[0])
 
     async def _guard(self, work: Work) -> Guarding:

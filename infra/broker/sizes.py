@@ -1,4 +1,4 @@
-"""How large a record is for its topic: one count for whoever makes records and for the brokers that refuse them."""
+"""Counts how large a record is for its topic, for the code that makes it and for the broker that may refuse it."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ def _refresh(target: Path, size_bytes: int) -> bool:
                 sync_file(descriptor)
             finally:
                 os.close(descriptor)
-            # Whoever wrote it may have died before its name was on disk.
+            # Its writer may have died before the name was on disk.
             sync_file(folder)
     except FileNotFoundError:
         return False

@@ -70,7 +70,7 @@ class Readiness:
                 self._fail(lane, error)
             raise
         self._worked_at = self._clock()
-        # Nearly always all is well, and was before: nothing to tell then, in the way of each frame.
+        # As a rule all was well before, too. Then nothing has changed, and each frame is spared the rest.
         if self._troubles or self._logged or not self._began:
             self._troubles.pop(_PROBES, None)
             self._troubles.pop(lane, None)

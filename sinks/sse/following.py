@@ -185,7 +185,7 @@ class Follower:
 
 
 class _Trouble:
-    """What is in the way of one thing: told in health and metrics, tried again later and later, and then over."""
+    """One step that fails: shown in health and metrics, tried again after growing pauses, until it works."""
 
     def __init__(self, health: HealthPart, what: str, retry: RetrySettings) -> None:
         self._health = health

@@ -112,7 +112,7 @@ def mend(connection: sqlite3.Connection, specs: Collection[TopicSpec]) -> list[T
         if spec.name in growing:
             _add_partitions(connection, spec, spec.grown_from or 0)
     if growing:
-        # Each member looks at its topics again; one that was told of another count waits from now on.
+        # Each member looks at its topics again; one that declares another count waits from now on.
         connection.execute("UPDATE groups SET generation = generation + 1")
     return differences
 

@@ -178,7 +178,7 @@ class EmbeddedConsumer:
         """In a reader's thread, changing nothing: what is owned, if that is news, and the next records of it."""
         view = groups.look(connection, self._me, self._generation)
         if view is not None:
-            # Whoever adds partitions gives each group a new generation. This raises until the counts agree.
+            # Adding partitions gives each group a new generation. This raises until the counts agree.
             topics_now = catalog.load(connection)
             for name in self._me.spec.topics:
                 catalog.find(topics_now, name, self._store.declared)

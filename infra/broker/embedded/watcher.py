@@ -54,7 +54,7 @@ class Watcher:
     async def wait(self, wanted: Callable[[Ends], bool], timeout_s: float) -> bool:
         """Wait until ``wanted`` holds, False after ``timeout_s``. What held before the call may be seen late.
 
-        Returns True, too, when the file cannot be looked at: whoever waits then reads for itself, and gets the error.
+        Returns True, too, when the file cannot be looked at: the caller then reads for itself, and gets the error.
         """
         troubles = self._troubles
         waiter = _Waiter(asyncio.get_running_loop(), asyncio.Event())
@@ -112,7 +112,7 @@ class Watcher:
             return not self._closed
 
     def _report_trouble(self) -> None:
-        """Have whoever waits read for itself."""
+        """Wake all that wait, so that they read for themselves."""
         self._troubles += 1
         self._wake_all()
 

@@ -76,7 +76,7 @@ class _Job(Generic[T]):
 
 
 def _finish(jobs: list[_AnyJob], failure: BrokerUnavailableError | None) -> None:
-    """Tell whoever waits for ``jobs``."""
+    """Give the callers of ``jobs`` their results."""
     for loop in {job.future.get_loop() for job in jobs}:
         mine = [job for job in jobs if job.future.get_loop() is loop]
         # One call for all: waking a loop costs more than telling a hundred tasks. A closed loop has none left.
@@ -199,7 +199,7 @@ class Writer:
             if not last:
                 return
             failure = BrokerUnavailableError(f"{error} (whether this write is in the file is not known)")
-        # Whoever is told of the commit finds that waiting readers have been told, too.
+        # Before a caller hears of its commit, waiting readers have been woken.
         self._committed()
         jobs, self._undecided = self._undecided, []
         _finish(jobs, failure)
@@ -221,7 +221,7 @@ class Writer:
             self._stand_back()
             return error
         except Exception as error:  # noqa: BLE001 (the thread serves everybody, see below)
-            # A mistake of ours. It must not end the thread: everybody would wait for it for ever.
+            # A mistake of ours. It must not end the thread: all callers would wait for it for ever.
             _log.exception("the embedded broker %s could not be written", self._path)
             self._stand_back()
             return BrokerUnavailableError(f"embedded broker {self._path}: unexpected error {error!r}; see the log")

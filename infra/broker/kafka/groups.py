@@ -24,7 +24,7 @@ class Groups:
     def __init__(self, link: Link, offsets: Offsets) -> None:
         self._link = link
         self._offsets = offsets
-        # Whoever looks after topics reads them as they are, also where they are not as declared.
+        # An administrator needs the topics as they are, also where they are not as declared.
         self._reader = KafkaReader(link, declared={})
 
     async def lags(self, counts: Mapping[str, int]) -> Mapping[str, Mapping[str, int]]:

@@ -26,5 +26,5 @@ class Losses:
         return tuple(loss for loss in self._open if owned.get(loss.source) == loss.epoch)
 
     def clear(self) -> None:
-        """Forget all: whoever gets the partitions next finds out anew."""
+        """Forget all: the next owner of the partitions finds out anew."""
         self._open.clear()

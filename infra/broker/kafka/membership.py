@@ -172,7 +172,7 @@ class Membership:
             self.fail(error)
 
     async def _try_to_connect(self) -> None:
-        """Connect and ask to join; what is in the way is noted, and marks the membership as broken."""
+        """Connect and ask to join; a failure is noted, and marks the membership as broken."""
         doing = f"joining group {self._spec.group}"
         try:
             await self.topics.look()
