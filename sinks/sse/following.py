@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from infra.broker.port import Broker, InRecord, Reader, TopicPartition
 from infra.errors import BrokerUnavailableError, TopicMismatchError, TransientError
@@ -95,8 +95,7 @@ class Follower:
 
     async def _follow(self, partition: int) -> None:
         """Read one partition; begin anew, with growing pauses, whenever that fails or hangs."""
-        trouble = _Trouble(self._health, f"partition {partition}", self._retry)
-        try:
+        with _Trouble(self._health, f"partition {partition}", self._retry) as trouble:
             while True:
                 try:
                     async with self._reader() as reader:
@@ -104,8 +103,6 @@ class Follower:
                         await self._read_on(reader, partition, trouble)
                 except TransientError as error:
                     await trouble.wait(error)
-        finally:
-            trouble.over()
 
     async def _settle(self, reader: Reader, partition: int) -> None:
         """Look whether the topic still holds what is to be read next of ``partition``."""
@@ -141,24 +138,24 @@ class Follower:
         Raises _MadeAgainError when it is another one, and TopicMismatchError when it is missing or has other
         partitions: reading stops then, so that nothing of a new topic is taken for the old one's.
         """
-        trouble = _Trouble(self._health, _TOPIC, self._retry)
         failing_since: float | None = None
-        while True:
-            try:
-                async with self._reader() as reader:
-                    while True:
-                        await self._same_topic(reader, _LOOK_TIMEOUT_S)
-                        failing_since = None
-                        trouble.over()
-                        await asyncio.sleep(_LOOK_EVERY_S)
-            except TopicMismatchError:
-                raise
-            except TransientError as error:
-                now = time.monotonic()
-                failing_since = now if failing_since is None else failing_since
-                if now - failing_since > _LOOKS_FAIL_S:
-                    trouble.tell(error)
-                await asyncio.sleep(min(_LOOK_EVERY_S, self._retry.max_delay_s))
+        with _Trouble(self._health, _TOPIC, self._retry) as trouble:
+            while True:
+                try:
+                    async with self._reader() as reader:
+                        while True:
+                            await self._same_topic(reader, _LOOK_TIMEOUT_S)
+                            failing_since = None
+                            trouble.over()
+                            await asyncio.sleep(_LOOK_EVERY_S)
+                except TopicMismatchError:
+                    raise
+                except TransientError as error:
+                    now = time.monotonic()
+                    failing_since = now if failing_since is None else failing_since
+                    if now - failing_since > _LOOKS_FAIL_S:
+                        trouble.tell(error)
+                    await asyncio.sleep(min(_LOOK_EVERY_S, self._retry.max_delay_s))
 
     async def _same_topic(self, reader: Reader, timeout_s: float) -> str:
         """The topic's mark, when it is the topic that is followed."""
@@ -166,11 +163,7 @@ class Follower:
         mark = mark_of(state.incarnation)
         if origin_of(self._intake.ring.mark, mark) == "former":
             raise _MadeAgainError(f"topic {DETECTIONS} was deleted and made again; it is sent from its start")
-        if state.partitions != len(self._intake.position):
-            raise TopicMismatchError(
-                f"topic {DETECTIONS} had {len(self._intake.position)} partitions and now has {state.partitions}; "
-                "restart this process, its clients go on where they are"
-            )
+        self._intake.require_partitions(state.partitions)
         return mark
 
     @asynccontextmanager
@@ -192,6 +185,13 @@ class _Trouble:
         self._what = what
         self._backoff = Backoff(retry)
         self._tries = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The step is not taken any more, so it is nothing to wait for."""
+        self._health.goes_on(self._what)
 
     async def wait(self, error: TransientError) -> None:
         """Tell of ``error`` and wait for the next try."""

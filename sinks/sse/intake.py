@@ -56,12 +56,16 @@ class Intake:
         if not self.position:
             self._begin_first(mark_of(state.incarnation), bounds)
             return
-        if state.partitions != len(self.position):
-            raise TopicMismatchError(
-                f"topic {DETECTIONS} had {len(self.position)} partitions and now has {state.partitions}; restart this "
-                "process, its clients go on where they are"
-            )
+        self.require_partitions(state.partitions)
         self.settle(mark_of(state.incarnation), bounds)
+
+    def require_partitions(self, count: int) -> None:
+        """Raise TopicMismatchError when ``count``, the topic's partitions now, is not what it was."""
+        if count != len(self.position):
+            raise TopicMismatchError(
+                f"topic {DETECTIONS} had {len(self.position)} partitions and now has {count}; restart this process, "
+                "its clients go on where they are"
+            )
 
     def _begin_first(self, mark: str, bounds: Mapping[int, tuple[int, int]]) -> None:
         share = max(1, self._settings.replay_events // max(1, len(bounds)))

@@ -577,6 +577,25 @@ async def test_a_topic_made_again_is_sent_from_its_start_after_a_gap() -> None:
 
 
 @pytest.mark.usefixtures("quick")
+async def test_a_broker_that_comes_back_with_the_topic_made_again_makes_it_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(following, "_LOOKS_FAIL_S", 0.05)
+    topic = Topic()
+    topic.incarnation = "first"
+    health = Health()
+    async with running(topic, health) as hub:
+        await until(lambda: hub.started and health.report().ready)
+        topic.away = True
+        topic.touch()
+        # No look at the topic works for so long that this is a reason of its own.
+        await until(lambda: "topic detections:" in (health.part("sse").reason or ""))
+        topic.make_again("second")
+        topic.away = False
+        await until(lambda: health.report().ready)
+
+
+@pytest.mark.usefixtures("quick")
 async def test_a_partition_that_hangs_is_named_and_the_others_go_on() -> None:
     topic = Topic()
     page = Page()
