@@ -16,6 +16,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 
@@ -40,6 +41,11 @@ class Postmaster:
     pid: int
     socket_dir: Path
     ready: bool
+
+
+def dsn_at(socket_dir: Path) -> str:
+    """Where to connect to the server that listens in ``socket_dir``."""
+    return f"postgresql://{USER}@/{DATABASE}?host={quote(str(socket_dir))}"
 
 
 class Cluster:

@@ -14,9 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import quote
 
-from infra.database.cluster import DATABASE, USER, Cluster, Postmaster, is_alive
+from infra.database.cluster import Cluster, Postmaster, dsn_at, is_alive
 from infra.errors import DatabaseUnavailableError
 
 _START_TIMEOUT_S = 60.0
@@ -53,7 +52,7 @@ class EmbeddedPostgres:
         """Where to connect; the same after every restart. Raises DatabaseUnavailableError before the first start."""
         if self._socket_dir is None:
             raise DatabaseUnavailableError("the embedded database has not been started yet; call start() first")
-        return f"postgresql://{USER}@/{DATABASE}?host={quote(str(self._socket_dir))}"
+        return dsn_at(self._socket_dir)
 
     async def start(self) -> str:
         """Return the DSN when the server, started or found running, answers; repeating it is cheap.

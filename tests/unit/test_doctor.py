@@ -6,17 +6,23 @@ import asyncio
 import shutil
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from pydantic import SecretStr
 
-from infra.broker.port import GroupState
+from infra.broker.embedded.adapter import EmbeddedBroker
+from infra.broker.open import embedded_file
+from infra.broker.port import GroupState, Loss, TopicPartition
 from infra.errors import BrokerUnavailableError
+from infra.failure import lost_letter
 from infra.settings import BrokerSettings, DatabaseSettings, GatewaySettings, Settings, SseSettings, TelemetrySettings
-from schemas.topics import load_topics
+from schemas.topics import FRAMES_DEAD, FRAMES_LIVE, load_topics
 from windhover.doctor import disks
+from windhover.doctor.clocks import DatabaseClockCheck, FileClockCheck
+from windhover.doctor.dead_letters import DeadLettersCheck
 from windhover.doctor.disks import DisksCheck
 from windhover.doctor.examine import examine, in_thread
 from windhover.doctor.groups import judge
@@ -187,3 +193,27 @@ async def test_no_service_at_the_health_port_is_a_warning() -> None:
     assert own_address(Settings(telemetry=TelemetrySettings(health_port=0))) == ()
     everywhere = Settings(telemetry=TelemetrySettings(health_host="0.0.0.0", health_port=7))
     assert own_address(everywhere) == ("http://127.0.0.1:7",)
+
+
+async def test_a_letter_of_a_newer_version_is_passed_over_and_lost_records_are_a_problem(tmp_path: Path) -> None:
+    broker = EmbeddedBroker(embedded_file(tmp_path), load_topics())
+    publisher = await broker.publisher()
+    lost = lost_letter(Loss(TopicPartition(FRAMES_LIVE, 0), 3, 9, 1), group="detector", topic=FRAMES_DEAD)
+    newer = tuple((name, value.replace(b".v1", b".v9")) for name, value in lost.headers)
+    await publisher.publish([replace(lost, headers=newer), lost])
+    await broker.close()
+    frames, sinks = await DeadLettersCheck(Settings(data_dir=tmp_path), load_topics()).look()
+    assert (frames.level, sinks.level) == ("problem", "ok")
+    assert "frames.dead: up to 2; reasons of the last 1: RECORDS_LOST (1)" in frames.what
+
+
+async def test_a_disk_that_hangs_stops_no_other_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    released, settings, topics = threading.Event(), Settings(data_dir=tmp_path), load_topics()
+    monkeypatch.setattr(Path, "is_file", lambda _: released.wait(30))
+    monkeypatch.setattr(Path, "is_dir", lambda _: released.wait(30))
+    hanging = [DeadLettersCheck(settings, topics), DatabaseClockCheck(settings), FileClockCheck(settings)]
+    try:
+        report = await examine([*hanging, Canned("well", ok("fine"))], 0.3)
+    finally:
+        released.set()
+    assert [finding.level for _, finding in report.findings] == ["problem"] * 3 + ["ok"]

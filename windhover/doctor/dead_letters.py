@@ -9,7 +9,7 @@ from infra.broker.port import Reader, TopicPartition
 from infra.broker.reading import records_between
 from infra.settings import Settings
 from schemas.cloudevents import decode
-from schemas.errors import EventError
+from schemas.errors import EventError, EventVersionError
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, SINKS_DEAD, TopicSpec
 from windhover.doctor.access import looking_at_broker
@@ -17,7 +17,6 @@ from windhover.doctor.port import Finding, ok, problem, warning
 
 _LOOKED_AT = 20
 """Of each partition, from its end: a dead letter may be as large as its topic takes."""
-_LOST = "RECORDS_LOST"
 
 
 class DeadLettersCheck:
@@ -48,7 +47,7 @@ async def _judge(reader: Reader, topic: str) -> Finding:
         async for record in records_between(reader, source, max(first, end - _LOOKED_AT), end, batch=_LOOKED_AT):
             try:
                 letters.append(decode(record.headers, record.value, DeadLetter))
-            except EventError:
+            except (EventError, EventVersionError):
                 continue
     if not letters:
         return ok(f"{topic}: none")
@@ -58,7 +57,7 @@ async def _judge(reader: Reader, topic: str) -> Finding:
         f"{topic}: up to {most}; reasons of the last {len(letters)}: {reasons}; the newest is of "
         f"{newest.failed_at:%Y-%m-%d %H:%M} UTC, group {newest.group}: {newest.message[:200]}"
     )
-    if any(letter.reason == _LOST for letter in letters):
+    if any(letter.lost is not None for letter in letters):
         return problem(
             what,
             "retention took records before they were read: raise retention_s, or mend what is slow, then see "

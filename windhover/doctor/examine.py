@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -64,25 +64,17 @@ def _found(task: asyncio.Task[Sequence[Finding]]) -> Sequence[Finding]:
 
 async def in_thread(work: Callable[[], T]) -> T:
     """What ``work`` returns, from a thread that does not keep the process from ending when it hangs."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def tell(result: T | None, error: Exception | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]  # what work returned
+    done: Future[T] = Future()
+    # So that it cannot be cancelled: the thread sets it also when nobody waits any more.
+    done.set_running_or_notify_cancel()
 
     def run() -> None:
-        result, failure = None, None
         try:
             result = work()
         except Exception as error:  # noqa: BLE001 (raised where the result is awaited)
-            failure = error
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(tell, result, failure)
+            done.set_exception(error)
+        else:
+            done.set_result(result)
 
     threading.Thread(target=run, name="doctor", daemon=True).start()
-    return await done
+    return await asyncio.wrap_future(done)
