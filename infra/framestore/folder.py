@@ -27,7 +27,8 @@ T = TypeVar("T")
 
 # Each thread mostly waits for the disk; concurrent fsyncs share one journal commit, so more of them cost less each.
 _THREADS = 16
-_UNFINISHED = ".unfinished"
+UNFINISHED = ".unfinished"
+"""The folder of unfinished writes in each store that is a folder; without it the disk may not be mounted."""
 _UNFINISHED_MAX_AGE_S = 3600.0
 _LISTING_CHUNK = 256
 # More than a file system keeps inside its own records, where even a full disk has room for a few bytes.
@@ -35,7 +36,7 @@ _PROBE_BYTES = 16_384
 
 _ADVICE = {
     errno.ENOENT: (
-        f"mount its disk or put the folder back, with {_UNFINISHED} in it; if it was emptied on purpose, restart this "
+        f"mount its disk or put the folder back, with {UNFINISHED} in it; if it was emptied on purpose, restart this "
         "process"
     ),
     errno.ENOTDIR: "a file is where a folder should be; move it away",
@@ -59,7 +60,7 @@ class FolderFrameStore:
         self._root_uri = self._root.as_uri()
         # The folder of unfinished writes doubles as the mark of a store that is there: without it (an unmounted disk) a
         # missing file says nothing, and writing would fill the mount point.
-        self._unfinished = self._root / _UNFINISHED
+        self._unfinished = self._root / UNFINISHED
         self._prepared = False
         # A service starts also while the disk is away; what it asks of the store then says why that fails.
         with suppress(OSError):

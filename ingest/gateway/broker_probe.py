@@ -9,10 +9,9 @@ from uuid import uuid4
 from infra.broker.port import Broker, Publisher, Reader
 from infra.publishing import event_record
 from ingest.gateway.clock import GatewayClock
+from ingest.gateway.parts import SOURCE
 from schemas.events import ProbeSent
 from schemas.topics import FRAMES_LIVE, PROBES
-
-_SOURCE = "/windhover/gateway"
 
 
 class BrokerProbe:
@@ -34,7 +33,7 @@ class BrokerProbe:
             self._publisher = await self._broker.publisher()
         now = self._clock.now()
         event = ProbeSent(process=self._process, sent_at=now)
-        record = event_record(PROBES, event, id=uuid4(), source=_SOURCE, subject=None, time=now, key=self._process)
+        record = event_record(PROBES, event, id=uuid4(), source=SOURCE, subject=None, time=now, key=self._process)
         await self._publisher.publish([record])
         self._clock.learn(self._publisher.clock_ahead_s())
 

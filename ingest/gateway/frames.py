@@ -30,7 +30,7 @@ from ingest.gateway.errors import (
 )
 from ingest.gateway.fields import FrameFields, pairs_of, parse_fields, sanitise_filename
 from ingest.gateway.multipart import OVERHEAD_BYTES, parse_form
-from ingest.gateway.parts import GatewayParts
+from ingest.gateway.parts import SOURCE, GatewayParts
 from ingest.gateway.slots import UploadSlots
 from ingest.images import ImageLimits, inspect_image
 from schemas.events import FrameCaptured, ImageRef
@@ -40,8 +40,6 @@ from schemas.timestamps import format_utc
 from schemas.topics import FRAMES_LIVE
 
 log = logging.getLogger(__name__)
-
-SOURCE = "/windhover/gateway"
 
 # Hashing this much takes the event loop a millisecond; more goes to a thread.
 _HASH_INLINE_BYTES = 1 << 20

@@ -13,6 +13,9 @@ from infra.settings import GatewaySettings
 from ingest.gateway.clock import GatewayClock
 from ingest.gateway.readiness import GatewayReadiness
 
+SOURCE = "/windhover/gateway"
+"""Where the gateway's events say they come from."""
+
 
 class VerifiedDevice(Protocol):
     """Whose token it is."""

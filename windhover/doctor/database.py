@@ -18,7 +18,6 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "device_tokens": ("SELECT",),
 }
 """What gateway and PostgreSQL sink do with each table."""
-_MAY = "SELECT has_table_privilege($1, $2)"
 _MIGRATE = "windhover migrate up (windhover up does it by itself)"
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from infra.errors import SettingsError
 from infra.settings import Settings
 from infra.settings_sources import describe
+from infra.telemetry.logs import MASK
 from ingest.gateway.frames import require_memory
 from windhover.doctor.port import Finding, ok, problem, warning
 
 _LOOPBACK = ("127.", "localhost", "[::1]", "::1")
-_MASK = "**********"
 
 
 class SettingsCheck:
@@ -37,7 +37,7 @@ def _changed(settings: Settings) -> Iterator[str]:
         for name in place:
             now, default = getattr(now, name), getattr(default, name)
         if now != default:
-            yield f"{setting.path}={_MASK if setting.secret else now}"
+            yield f"{setting.path}={MASK if setting.secret else now}"
 
 
 def _memory(settings: Settings) -> Iterator[Finding]:

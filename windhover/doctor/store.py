@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from infra.framestore.folder import UNFINISHED
 from infra.framestore.open import open_frame_store
 from infra.settings import Settings
 from windhover.doctor.examine import in_thread
 from windhover.doctor.port import Finding, NothingThereError, ok
-
-_MARK = ".unfinished"
-"""A folder in every store; where it is missing, the disk may not be mounted."""
 
 
 class StoreCheck:
@@ -25,7 +23,7 @@ class StoreCheck:
         """See the port."""
         settings, folder = self._settings, self._settings.frames_folder.absolute()
         # Opening would make it.
-        if settings.frames.kind == "folder" and not await in_thread((folder / _MARK).is_dir):
+        if settings.frames.kind == "folder" and not await in_thread((folder / UNFINISHED).is_dir):
             raise NothingThereError(
                 f"{folder} is no frame store (yet): no gateway has run, or the disk is not mounted there"
             )
