@@ -34,7 +34,7 @@ _context: ContextVar[Mapping[str, str]] = ContextVar("log_context", default={}) 
 
 
 class _Redactor:
-    """Masks known secret values in any text; what they are is told once, at start."""
+    """Masks known secret values in any text; more may be added while the process runs."""
 
     def __init__(self) -> None:
         self._pattern: re.Pattern[str] | None = None
@@ -189,7 +189,7 @@ class _FewRepeats(logging.Filter):
 def _no_request_cut_off_at_the_end(record: logging.LogRecord) -> bool:
     """Leave out uvicorn's traceback of each request that it cut off because its time to drain was over.
 
-    How many there were it tells in one line before.
+    One line before it says how many there were.
     """
     cut_off = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
     return not (record.name == "uvicorn.error" and cut_off)
@@ -221,5 +221,5 @@ def configure_logging(
     # These tell about each start, request and reconnect at INFO; what matters of it is told by our own logs.
     for name in ("uvicorn", "aiokafka"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    # The pool tells each try to have a spare connection, with a traceback; who needs one tells why there is none.
+    # The pool logs each failed try to have a spare connection with a traceback; the code that needs one logs why.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)

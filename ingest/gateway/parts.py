@@ -1,4 +1,4 @@
-"""What a gateway is made of; whoever starts the process builds these and closes them."""
+"""What a gateway is made of; the start of the process builds these and closes them."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Loss:
 
     ``retention``: the topic has forgotten them. ``recreated``: the topic is younger than the client's position, so
     that nobody can tell what was between; ``last`` is None then. ``truncated``: the topic has lost its end, and with it
-    what stood at these offsets; other events will stand there, and are sent.
+    the events at these offsets; others will take these offsets, and are sent.
     """
 
     partition: int
