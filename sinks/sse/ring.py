@@ -35,7 +35,10 @@ class Entry:
 
     @classmethod
     def read(cls, record: InRecord) -> Entry:
-        """The entry of a ``detections`` record. Raises EventError when it is no such event, EventVersionError for a newer."""
+        """The entry of a ``detections`` record.
+
+        Raises EventError when the record is no such event, EventVersionError when it is one of a newer version.
+        """
         event = decode(record.headers, record.value, DetectionsMade)
         return cls(record.partition, record.offset, one_line(record.value or b""), Facts.of(event))
 
