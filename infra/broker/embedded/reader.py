@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from functools import partial
 
 from infra.broker.embedded import catalog, log
-from infra.broker.embedded.log import Want
+from infra.broker.embedded.log import Got, Want
 from infra.broker.embedded.store import Store
 from infra.broker.embedded.watcher import Ends
 from infra.broker.port import InRecord, TopicPartition, TopicState
@@ -37,7 +37,9 @@ class EmbeddedReader:
 
     async def read(self, source: TopicPartition, offset: int, *, max_records: int, timeout_s: float) -> list[InRecord]:
         """See the port. Raises TopicMismatchError for an unknown partition too."""
-        slot = await self._store.read(partial(_slot, source=source, offset=offset, declared=self._store.declared))
+        slot, got = await self._store.read(
+            partial(_begin, source=source, offset=offset, max_records=max_records, declared=self._store.declared)
+        )
         if self._slots.setdefault(source, slot) != slot:
             del self._slots[source]
             raise TopicMismatchError(
@@ -48,22 +50,26 @@ class EmbeddedReader:
         def has_more(ends: Ends) -> bool:
             return ends.offsets.get(slot, 0) > offset
 
-        while True:
-            want = Want(source, slot, offset)
-            got = await self._store.read(partial(log.read, wants=(want,), max_records=max_records))
-            if got.records or max_records <= 0:
-                return got.records
+        while not got.records and max_records > 0:
             offset = got.read_on.get(source, offset)
             if not await self._store.watcher.wait(has_more, deadline - asyncio.get_running_loop().time()):
                 return []
+            wants = (Want(source, slot, offset),)
+            got = await self._store.read(partial(log.read, wants=wants, max_records=max_records))
+        return got.records
 
     async def close(self) -> None:
         """See the port; a reader holds nothing of its own."""
 
 
-def _slot(
-    connection: sqlite3.Connection, source: TopicPartition, offset: int, declared: Mapping[str, TopicSpec]
-) -> int:
+def _begin(
+    connection: sqlite3.Connection,
+    source: TopicPartition,
+    offset: int,
+    max_records: int,
+    declared: Mapping[str, TopicSpec],
+) -> tuple[int, Got]:
+    """The slot of ``source``, and its first records from ``offset`` on."""
     slots = catalog.find(catalog.load(connection), source.topic, declared).slots
     if not 0 <= source.partition < len(slots):
         raise TopicMismatchError(f"topic {source.topic} has partitions 0 to {len(slots) - 1}, not {source.partition}")
@@ -74,4 +80,4 @@ def _slot(
             f"{source.topic}/{source.partition} ends at offset {end}, before the next one to read ({offset}): the "
             "topic was deleted and made again; begin anew from its bounds"
         )
-    return slot
+    return slot, log.read(connection, (Want(source, slot, offset),), max_records)
