@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from infra.broker.embedded.log import slot_range
-from infra.broker.embedded.sql import offset_of, row_id
+from infra.broker.embedded.sql import READ_PARTITIONS, offset_of, row_id
 
 ROUND_RECORDS = 2_000
 """Records one round looks at, at most; publishing waits for no more than that."""
@@ -95,11 +95,7 @@ def _partitions(connection: sqlite3.Connection, elapsed_ms: int) -> list[_Partit
 
 def _cursors(connection: sqlite3.Connection) -> dict[int, dict[str, int]]:
     """Up to where each group has committed, by slot, for all partitions of the topics that it reads."""
-    rows = connection.execute(
-        "SELECT p.slot, g.group_name, coalesce(c.next_offset, 0) FROM partitions p JOIN (SELECT DISTINCT topic, "
-        "group_name FROM cursors JOIN partitions USING (slot)) g USING (topic) "
-        "LEFT JOIN cursors c ON c.slot = p.slot AND c.group_name = g.group_name"
-    )
+    rows = connection.execute(f"SELECT p.slot, g.group_name, coalesce(c.next_offset, 0) {READ_PARTITIONS}")
     found: dict[int, dict[str, int]] = {}
     for slot, group, offset in rows:
         found.setdefault(slot, {})[group] = offset

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 
 from infra.broker.embedded.log import Transaction
-from infra.broker.embedded.sql import row_id
+from infra.broker.embedded.sql import READ_PARTITIONS, row_id
 from infra.broker.port import GroupState
 from infra.errors import GroupError
 
@@ -24,8 +24,7 @@ def states(connection: sqlite3.Connection) -> list[GroupState]:
     oldest: dict[str, int] = {}
     rows = connection.execute(
         "SELECT g.group_name, p.topic, p.slot, max(p.first_offset, coalesce(c.next_offset, 0)), p.next_offset "
-        "FROM partitions p JOIN (SELECT DISTINCT topic, group_name FROM cursors JOIN partitions USING (slot)) g "
-        "USING (topic) LEFT JOIN cursors c ON c.slot = p.slot AND c.group_name = g.group_name"
+        f"{READ_PARTITIONS}"
     ).fetchall()
     for group, topic, slot, place, end in rows:
         topics[group].add(topic)

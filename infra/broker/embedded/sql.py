@@ -107,6 +107,13 @@ ADDED = (
 )
 """Tables that files of earlier releases lack, and that those releases do not miss: no reason for another version."""
 
+READ_PARTITIONS = """
+    FROM partitions p
+    JOIN (SELECT DISTINCT topic, group_name FROM cursors JOIN partitions USING (slot)) g USING (topic)
+    LEFT JOIN cursors c ON c.slot = p.slot AND c.group_name = g.group_name
+"""
+"""Every partition (p) of the topics that each group (g) reads, with the group's cursor there (c) if it has one."""
+
 
 def row_id(slot: int, offset: int) -> int:
     """The row number of the record at ``offset`` of the partition ``slot``."""
