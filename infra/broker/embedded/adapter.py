@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from infra.broker import growth
@@ -50,9 +51,7 @@ class EmbeddedBroker(Broker):
     async def consumer(self, spec: GroupSpec) -> Consumer:
         """See the port. Raises TopicMismatchError when a topic of ``spec`` does not exist."""
         store = await self._in_line()
-        topics = await store.read(catalog.load)
-        for name in spec.topics:
-            catalog.find(topics, name, store.declared)
+        await store.read(partial(catalog.check, names=spec.topics, declared=store.declared))
         return EmbeddedConsumer(store, spec)
 
     async def reader(self) -> Reader:

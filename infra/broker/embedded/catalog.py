@@ -50,6 +50,13 @@ def find(topics: Mapping[str, Topic], name: str, declared: Mapping[str, TopicSpe
     return topic
 
 
+def check(connection: sqlite3.Connection, names: Collection[str], declared: Mapping[str, TopicSpec]) -> None:
+    """Return when the file has all topics called ``names``; raises TopicMismatchError as :func:`find` does."""
+    topics = load(connection)
+    for name in names:
+        find(topics, name, declared)
+
+
 def state(connection: sqlite3.Connection, name: str, declared: Mapping[str, TopicSpec]) -> TopicState:
     """How many partitions the topic has, and which incarnation of it this is. Raises TopicMismatchError."""
     slots = find(load(connection), name, declared).slots

@@ -179,9 +179,7 @@ class EmbeddedConsumer:
         view = groups.look(connection, self._me, self._generation)
         if view is not None:
             # Adding partitions gives each group a new generation. This raises until the counts agree.
-            topics_now = catalog.load(connection)
-            for name in self._me.spec.topics:
-                catalog.find(topics_now, name, self._store.declared)
+            catalog.check(connection, self._me.spec.topics, self._store.declared)
         places = self._places if view is None else _merge(self._places, view)
         wants = [
             Want(source, place.slot, place.offset, place.epoch) for source, place in places.items() if chosen(source)

@@ -196,7 +196,7 @@ def bounds(
     connection: sqlite3.Connection, name: str, declared: Mapping[str, TopicSpec] | None = None
 ) -> dict[int, tuple[int, int]]:
     """Per partition of the topic the first offset there is and the next one. Raises TopicMismatchError."""
-    catalog.find(catalog.load(connection), name, declared or {})
+    catalog.check(connection, (name,), declared or {})
     rows = connection.execute(
         "SELECT partition, first_offset, next_offset FROM partitions WHERE topic = ? ORDER BY partition", (name,)
     )
@@ -205,9 +205,7 @@ def bounds(
 
 def lag(connection: sqlite3.Connection, group: str, topics: Collection[str]) -> dict[TopicPartition, int]:
     """Records of ``topics`` that ``group`` has not committed yet, per partition. Raises TopicMismatchError."""
-    known = catalog.load(connection)
-    for name in topics:
-        catalog.find(known, name, {})
+    catalog.check(connection, topics, {})
     rows = connection.execute(
         "SELECT topic, partition, p.next_offset - max(first_offset, coalesce(c.next_offset, 0)) FROM partitions p "
         "LEFT JOIN cursors c ON c.slot = p.slot AND c.group_name = ?",
