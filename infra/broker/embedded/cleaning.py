@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from infra.broker.embedded.log import slot_range
 from infra.broker.embedded.sql import READ_PARTITIONS, offset_of, row_id
 
 ROUND_RECORDS = 2_000
@@ -169,7 +168,7 @@ def _drop_tombstones(connection: sqlite3.Connection, one: _Partition, most: int)
     served = connection.execute(
         "SELECT r.id, r.key FROM records r JOIN latest l ON l.slot = ? AND l.key = r.key AND l.id = r.id "
         "WHERE r.value IS NULL AND r.id >= ? AND r.id < ? LIMIT ?",
-        (one.slot, slot_range(one.slot)[0], row_id(one.slot, one.expired), most),
+        (one.slot, row_id(one.slot, 0), row_id(one.slot, one.expired), most),
     ).fetchall()
     connection.executemany("DELETE FROM records WHERE id = ?", [(row,) for row, _ in served])
     connection.executemany("DELETE FROM latest WHERE slot = ? AND key = ?", [(one.slot, key) for _, key in served])

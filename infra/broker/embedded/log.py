@@ -11,7 +11,7 @@ import orjson
 
 from infra.broker.embedded import catalog
 from infra.broker.embedded.catalog import Topic
-from infra.broker.embedded.sql import OFFSET_BITS, offset_of, row_id
+from infra.broker.embedded.sql import offset_of, row_id
 from infra.broker.partitioning import partition_for
 from infra.broker.port import InRecord, OutRecord, TopicDifference, TopicPartition
 from infra.broker.sizes import record_bytes
@@ -212,8 +212,3 @@ def lag(connection: sqlite3.Connection, group: str, topics: Collection[str]) -> 
         (group,),
     )
     return {TopicPartition(topic, partition): max(0, behind) for topic, partition, behind in rows if topic in topics}
-
-
-def slot_range(slot: int) -> tuple[int, int]:
-    """The row numbers of a partition: the first, and the one after the last."""
-    return slot << OFFSET_BITS, (slot + 1) << OFFSET_BITS
