@@ -48,8 +48,8 @@ class Database:
     def open(cls, settings: DatabaseSettings, data_dir: Path, url_file: Path | None = None) -> Self:
         """The database of ``settings``; nothing is connected yet, so a service can start while it is away.
 
-        ``url_file``: where the url was read from; it is read again when the server refuses the login. Raises
-        SettingsError for a url that is none, or without the embedded server's programs.
+        ``url_file``: where the url was read from; it is read again for each new connection. Raises SettingsError for a
+        url that is none, or without the embedded server's programs.
         """
         if settings.url is not None:
             return cls(settings, None, url_file)
