@@ -120,19 +120,19 @@ class Database:
             await self._embedded.start()
         async with self._connecting:
             if self._pool is None:
+                timeout_s = self._settings.command_timeout_s
                 self._pool = await asyncpg.create_pool(
-                    min_size=self._settings.pool_min, max_size=self._settings.pool_max, connect=self._connection
+                    connect=self._connection,
+                    min_size=self._settings.pool_min,
+                    max_size=self._settings.pool_max,
+                    timeout=timeout_s,
+                    command_timeout=timeout_s,
+                    server_settings={"application_name": "windhover", "timezone": "UTC"},
                 )
             return self._pool
 
     async def _connection(self, *_: object, **how: Any) -> asyncpg.Connection[asyncpg.Record]:
         """A new connection of the pool, with the url as it is now: it may have changed since the pool was made."""
-        timeout_s = self._settings.command_timeout_s
-        how |= {
-            "timeout": timeout_s,
-            "command_timeout": timeout_s,
-            "server_settings": {"application_name": "windhover", "timezone": "UTC"},
-        }
         try:
             return await asyncpg.connect(await self.dsn(), **how)
         except asyncpg.InterfaceError as error:
