@@ -7,13 +7,13 @@ can commit the same partition: a commit names the epoch it polled in, and the ep
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 import orjson
 
+from infra.broker.embedded.known_groups import now_ms as _now_ms
 from infra.broker.embedded.known_groups import saw
 from infra.broker.embedded.log import Transaction, append
 from infra.broker.port import GroupSpec, OutRecord, Progress, TopicPartition
@@ -52,11 +52,6 @@ class View:
 
     generation: int
     owned: tuple[Owned, ...]
-
-
-def _now_ms() -> int:
-    # One clock for all processes of the machine that nobody sets. After a reboot old beats lie in its future: _alive.
-    return int(time.monotonic() * 1000)
 
 
 def join(transaction: Transaction, me: Membership) -> None:

@@ -12,6 +12,14 @@ from infra.broker.port import GroupState
 from infra.errors import GroupError
 
 
+def now_ms() -> int:
+    """The time by which members live: one clock for all processes of the machine, which nobody sets.
+
+    It begins again with the machine: beats from before a reboot are in its future.
+    """
+    return int(time.monotonic() * 1000)
+
+
 def saw(connection: sqlite3.Connection, group: str) -> None:
     """Note that a member of ``group`` gave a sign of life now."""
     connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?)", (group, time.time_ns() // 1_000_000))
@@ -64,9 +72,9 @@ def forget(transaction: Transaction, name: str) -> None:
 
 def _members(connection: sqlite3.Connection, group: str) -> int:
     """How many processes are in the group now; those whose session is over, or that a reboot has ended, are not."""
-    now_ms = int(time.monotonic() * 1000)
+    at_ms = now_ms()
     (count,) = connection.execute(
         "SELECT count(*) FROM members WHERE group_name = ? AND beat_ms + session_ms >= ? AND beat_ms <= ?",
-        (group, now_ms, now_ms),
+        (group, at_ms, at_ms),
     ).fetchone()
     return int(count)
