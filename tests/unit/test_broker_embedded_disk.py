@@ -15,6 +15,7 @@ from infra.broker.embedded import groups, writer
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.embedded.connection import open_writer
 from infra.broker.embedded.log import Transaction
+from infra.broker.embedded.retention import Retention
 from infra.broker.port import Consumer, GroupSpec, OutRecord, TopicPartition
 from infra.errors import BrokerUnavailableError
 from schemas.topics import load_topics
@@ -111,6 +112,38 @@ async def test_a_beat_goes_before_records_that_wait(brokers: tuple[EmbeddedBroke
     release.set()
     await asyncio.gather(holding, beat, *waiting)
     assert order == ["beat", "record", "record"]
+
+
+async def test_cleaning_that_cannot_be_written_waits_for_the_next_round(
+    brokers: tuple[EmbeddedBroker, EmbeddedBroker], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cleaning = False
+    failed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def clean(_: Retention, __: sqlite3.Connection) -> bool:
+        nonlocal cleaning
+        cleaning = True
+        return True
+
+    def commit(connection: sqlite3.Connection) -> None:
+        nonlocal cleaning
+        if cleaning:
+            cleaning = False
+            loop.call_soon_threadsafe(failed.set)
+            raise sqlite3.OperationalError("database or disk is full")
+        connection.execute("COMMIT")
+
+    monkeypatch.setattr(Retention, "work", clean)
+    monkeypatch.setattr(writer, "commit", commit)
+    monkeypatch.setattr(writer, "_CLEANING_PAUSE_S", 0.001)
+    publisher = await brokers[0].publisher()
+    async with asyncio.timeout(PATIENCE_S):
+        await failed.wait()
+    # Long enough for hundreds of further tries.
+    await asyncio.sleep(0.3)
+    await publisher.publish([OutRecord(LIVE, "key", b"there is room for this")])
+    assert caplog.text.count("wait for the next round: ") == 1
 
 
 @pytest.fixture

@@ -274,5 +274,7 @@ class Writer:
         if failure is None:
             self._retention.report()
         else:
+            # What failed would fail again at once, as on a full disk.
+            more = False
             _log.warning("retention and compaction wait for the next round: %s", failure)
         self._clean_at = time.monotonic() + (_CLEANING_PAUSE_S if more else _CLEANING_INTERVAL_S)
