@@ -54,12 +54,12 @@ class S3FrameStore:
         """
         address = ContentAddress.of(sha256, media_type)
         upload = await self._parameters(address, data, media_type)
-        if not await self._honours_conditions():
-            # This may have replaced an old object.
-            await self._upload(upload)
-            await self._await_sweep(address)
         # A versioned bucket would keep every repetition, so an object is replaced only when it is old.
-        elif not await self._upload(upload | {"IfNoneMatch": "*"}) and await self._is_old(address):
+        fresh = await self._honours_conditions() and (
+            await self._upload(upload | {"IfNoneMatch": "*"}) or not await self._is_old(address)
+        )
+        if not fresh:
+            # This may replace an old object.
             await self._upload(upload)
             await self._await_sweep(address)
         return f"{self._uri}{address.relative}"
