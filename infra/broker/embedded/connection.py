@@ -156,21 +156,20 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_size_limit = 67108864")
     begin_write(connection)
     (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found not in (0, SCHEMA_VERSION):
+        raise BrokerUnavailableError(
+            f"embedded broker {path}: written by another version of Windhover (schema {found}, this one knows "
+            f"{SCHEMA_VERSION}); run that version or name another data_dir"
+        )
     if found == 0:
         for statement in SCHEMA:
             connection.execute(statement)
         # Tells this file from one that is made later under its name.
         connection.execute(f"PRAGMA application_id = {secrets.randbits(31)}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    if found in (0, SCHEMA_VERSION):
-        for statement in ADDED:
-            connection.execute(statement)
+    for statement in ADDED:
+        connection.execute(statement)
     connection.execute("COMMIT")
-    if found not in (0, SCHEMA_VERSION):
-        raise BrokerUnavailableError(
-            f"embedded broker {path}: written by another version of Windhover (schema {found}, this one knows "
-            f"{SCHEMA_VERSION}); run that version or name another data_dir"
-        )
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
