@@ -9,7 +9,7 @@ from pathlib import Path
 
 from infra.broker import growth
 from infra.broker.embedded import catalog, log
-from infra.broker.embedded.admin import WHERE, EmbeddedAdmin
+from infra.broker.embedded.admin import EmbeddedAdmin
 from infra.broker.embedded.consumer import EmbeddedConsumer
 from infra.broker.embedded.log import Transaction
 from infra.broker.embedded.publisher import EmbeddedPublisher
@@ -73,7 +73,7 @@ class EmbeddedBroker(Broker):
         if self._amiss:
             # Somebody may have mended it since, or read topics empty that are to grow.
             self._amiss = await store.writer.run(self._mend)
-        growth.refuse(self._amiss, WHERE)
+        growth.refuse(self._amiss, catalog.WHERE)
         return store
 
     async def _open(self) -> Store:

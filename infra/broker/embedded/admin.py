@@ -7,13 +7,9 @@ from functools import partial
 
 from infra.broker import growth
 from infra.broker.embedded import catalog, known_groups, log
-from infra.broker.embedded.log import Transaction
 from infra.broker.embedded.store import Store
 from infra.broker.port import GroupState, TopicDifference, TopicPartition
 from schemas.topics import TopicSpec
-
-WHERE = "the embedded broker"
-"""Its name in messages."""
 
 
 class EmbeddedAdmin:
@@ -28,12 +24,8 @@ class EmbeddedAdmin:
 
     async def apply(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
         """See the port."""
-
-        def mend(transaction: Transaction) -> list[TopicDifference]:
-            return log.mend(transaction, specs)
-
-        differences = await self._store.writer.run(mend)
-        growth.refuse(differences, WHERE)
+        differences = await self._store.writer.run(partial(log.mend, specs=specs))
+        growth.refuse(differences, catalog.WHERE)
         return differences
 
     async def group_lag(self, group: str, topics: Collection[str]) -> Mapping[TopicPartition, int]:

@@ -12,6 +12,8 @@ from infra.broker.port import TopicDifference, TopicState
 from infra.errors import TopicMismatchError
 from schemas.topics import TopicSpec
 
+WHERE = "the embedded broker"
+"""Its name in messages."""
 _SETTINGS = ("retention_s", "max_message_bytes", "cleanup")
 
 
@@ -43,10 +45,10 @@ def find(topics: Mapping[str, Topic], name: str, declared: Mapping[str, TopicSpe
     topic = topics.get(name)
     if topic is None:
         raise TopicMismatchError(
-            f"topic {name!r} does not exist on the embedded broker, it has {sorted(topics)}; declare it in topics.yaml "
-            "and run `windhover topics apply`"
+            f"topic {name!r} does not exist on {WHERE}, it has {sorted(topics)}; declare it in topics.yaml and "
+            "run `windhover topics apply`"
         )
-    check_count(declared, name, len(topic.slots), "the embedded broker")
+    check_count(declared, name, len(topic.slots), WHERE)
     return topic
 
 

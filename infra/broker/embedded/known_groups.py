@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections import defaultdict
 
+from infra.broker.embedded.catalog import WHERE
 from infra.broker.embedded.log import Transaction
 from infra.broker.embedded.sql import READ_PARTITIONS, row_id
 from infra.broker.port import GroupState
@@ -62,7 +63,7 @@ def forget(transaction: Transaction, name: str) -> None:
     """Delete the group ``name``. Raises GroupError, and deletes nothing, when it has members or does not exist."""
     connection = transaction.connection
     if connection.execute("SELECT 1 FROM groups WHERE name = ?", (name,)).fetchone() is None:
-        raise GroupError(f"the embedded broker has no group {name}; `windhover topics groups` lists those there are")
+        raise GroupError(f"{WHERE} has no group {name}; `windhover topics groups` lists those there are")
     if _members(connection, name):
         raise GroupError(f"group {name} has members; stop its processes, then try again")
     for table in ("members", "cursors", "seen"):
