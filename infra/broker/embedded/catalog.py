@@ -64,7 +64,7 @@ def state(connection: sqlite3.Connection, name: str, declared: Mapping[str, Topi
     slots = find(load(connection), name, declared).slots
     # Slots are never given out twice in one file, and each file has a number of its own.
     (file,) = connection.execute("PRAGMA application_id").fetchone()
-    return TopicState(len(slots), f"{file & 0xFFFFFFFF:08x}-{slots[0]:x}")
+    return TopicState(len(slots), f"{file:08x}-{slots[0]:x}")
 
 
 def compare(connection: sqlite3.Connection, specs: Collection[TopicSpec]) -> list[TopicDifference]:

@@ -55,11 +55,11 @@ class Presence:
 
     def replaced(self) -> bool:
         """Whether another file is in the place of the one that this process has open."""
-        return self.known and self._lacks(self.path) and self.path.exists()
+        return self._lacks(self.path) and self.path.exists()
 
     def log_lost(self) -> bool:
         """Whether the file is in its place but its write-ahead log is not."""
-        return self.known and not self._lacks(self.path) and self._lacks(self._log)
+        return not self._lacks(self.path) and self._lacks(self._log)
 
     def _lacks(self, path: Path) -> bool:
         return path in self._taken and _identity(path) != self._taken[path]

@@ -183,7 +183,6 @@ class Writer:
             _finish(jobs, failure)
             return
         self._undecided += jobs
-        self._decide()
         if not self._begun:
             # The first round comes at once: what the clock does from now on is then noticed.
             self._begun, self._clean_at = True, time.monotonic()
