@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # As text: the class takes type arguments in its stubs only.
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 _CLOSE_PATIENCE_S = 4.0
-"""How long connections may take to say good-bye: a server that is frozen never answers."""
+"""How long connections may take to close: a frozen server never answers."""
 
 
 class Database:
@@ -139,7 +139,7 @@ class Database:
             raise refused_login(self._where, error) from error
 
     def _url_in_file(self) -> str | None:
-        """The url as it stands in its file now; None without such a file, or while it holds none."""
+        """The url that is in its file now; None without such a file, or while there is no valid url in it."""
         url = None if self._url_file is None else read_secret(self._url_file)
         if not url:
             return None

@@ -107,7 +107,7 @@ class Room:
 
 
 def _sizes(root: Path) -> Iterator[int]:
-    """The size of each frame; unfinished ones lie elsewhere."""
+    """The size of each frame; unfinished ones are in another folder, which does not count."""
     with os.scandir(root) as folders:
         for folder in folders:
             if len(folder.name) == 2 and folder.is_dir(follow_symlinks=False):

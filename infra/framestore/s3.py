@@ -23,7 +23,7 @@ from schemas.events import ImageRef
 
 _PROBE = ".probe"
 _SWEPT = ".sweep"
-"""Below it lie the marks of objects that retention may remove at any moment."""
+"""The folder of marks: one for each object that retention may remove at any moment."""
 _MARK_LASTS_S = 600.0
 _HTTP_MISSING = 404
 _HTTP_EXISTS = 412

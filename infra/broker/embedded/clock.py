@@ -34,7 +34,7 @@ class Clocks:
 
 @dataclass(frozen=True, slots=True)
 class Elapsed:
-    """Where the file's own count of time stands."""
+    """The file's own count of time, after a round."""
 
     elapsed_ms: int
     jump_ms: int = 0

@@ -44,7 +44,7 @@ class Transaction:
         return topic
 
     def slots(self, name: str) -> tuple[int, ...]:
-        """The slots of the topic, also where it has other partitions than this process has been told of."""
+        """The slots of the topic, also when it has another number of partitions than declared."""
         return catalog.find(self._loaded(name), name, {}).slots
 
     def forget_topics(self) -> None:

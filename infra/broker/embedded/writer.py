@@ -65,7 +65,7 @@ class _Job(Generic[T]):
             self._error = error
 
     def finish(self, failure: BrokerUnavailableError | None) -> None:
-        """Tell whoever waits, on its event loop."""
+        """Give the caller the result, or the error; on its event loop."""
         if self.future.done():
             return
         error = failure or self._error
