@@ -1,4 +1,4 @@
-"""One commit of a sink's batch: offsets together with the dead letters, partition by partition where one was lost."""
+"""What a sink commits, offsets together with the dead letters, and which partitions it holds instead."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infra.broker.port import Consumer, InRecord, Loss, OutRecord, Progress, Top
 from infra.errors import PartitionLostError, RecordTooLargeError, RefusedError, TopicMismatchError
 from infra.failure import Backoff, Work, dead_letter, error_code, error_text, lost_letter, tell_loss
 from infra.telemetry import metrics
-from schemas.errors import WindhoverError
+from schemas.errors import EventVersionError, WindhoverError
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,6 @@ class _Held:
     part: _Part
     backoff: Backoff
     due: float = 0.0
-    told: bool = False
 
 
 class _LettersRefusedError(Exception):
@@ -57,19 +56,37 @@ class _LettersRefusedError(Exception):
 
 @dataclass(slots=True)
 class Committer:
-    """Commits what one consumer has done. A partition whose dead letters are refused is held; the others go on."""
+    """Commits what one consumer has done.
+
+    A partition is held whose dead letters are refused, or that has a record too new for this program; the others go on.
+    """
 
     consumer: Consumer
     work: Work
     dead_topic: str
     clock: Callable[[], float] = time.monotonic
     _held: dict[TopicPartition, _Held] = field(default_factory=dict)
+    # The first record that is too new, and the epoch in which it was met.
+    _too_new: dict[TopicPartition, Progress] = field(default_factory=dict)
     _lost: int = 0
 
     @property
     def held(self) -> Collection[int]:
         """The numbers of the partitions that are held: nothing more of them may be read meanwhile."""
-        return {source.partition for source in self._held}
+        return {source.partition for source in (*self._held, *self._too_new)}
+
+    def hold_too_new(self, record: InRecord, error: EventVersionError) -> None:
+        """Hold the partition of ``record``, which only a newer program can read: nothing from it on is committed."""
+        metrics.RECORDS_FAILED.labels(self.work.group, record.topic, error.code).inc()
+        self._too_new[record.source] = Progress(record.offset, record.epoch)
+        reason = f"partition {record.topic}/{record.partition} is held at offset {record.offset}: {error}"
+        self.work.health.waits(_too_new_in(record.source), reason)
+        log.error("%s", reason, extra={"code": error.code, **place_of(record)})
+
+    def waits_for_update(self, record: InRecord) -> bool:
+        """Whether ``record`` comes after one that is too new, and has to wait like that one."""
+        until = self._too_new.get(record.source)
+        return until is not None and until.epoch == record.epoch
 
     async def commit(self, outcomes: Sequence[Outcome]) -> None:
         """Commit ``outcomes`` (of owned partitions, in offset order each); waits for the broker while it is away.
@@ -92,7 +109,7 @@ class Committer:
 
     async def commit_losses(self, in_hand: Sequence[InRecord]) -> None:
         """Tell and commit what retention took, except where a record in hand comes first: ``commit`` does it then."""
-        losses = self.consumer.losses()
+        losses = self._losses()
         if not losses:
             return
         first = {record.source: record.offset for record in reversed(in_hand)}
@@ -103,17 +120,31 @@ class Committer:
 
     async def retry_held(self) -> None:
         """Offer the dead letters of held partitions again when it is time; forget partitions that were lost."""
+        owned = self.consumer.assignment()
+        for source, until in list(self._too_new.items()):
+            if owned.get(source) != until.epoch:
+                del self._too_new[source]
+                self.work.health.goes_on(_too_new_in(source))
         for source, held in list(self._held.items()):
             if self.consumer.assignment().get(source) != held.part.progress.epoch:
                 self._release(source)
             elif held.due <= self.clock():
                 await self._commit_with_letters(held.part)
 
+    def _losses(self) -> list[Loss]:
+        """What retention took, without what it took after a record that waits for an update: that is not passed."""
+        found = []
+        for loss in self.consumer.losses():
+            until = self._too_new.get(loss.source)
+            if until is None or until.epoch != loss.epoch or loss.first <= until.next_offset:
+                found.append(loss)
+        return found
+
     def _parts(self, outcomes: Sequence[Outcome]) -> list[_Part]:
         by_source: dict[TopicPartition, list[Outcome]] = {}
         for outcome in outcomes:
             by_source.setdefault(outcome.record.source, []).append(outcome)
-        losses = self.consumer.losses()
+        losses = self._losses()
         return [
             _part(source, done, [one for one in losses if one.source == source]) for source, done in by_source.items()
         ]
@@ -179,12 +210,12 @@ class Committer:
         return True
 
     def _hold(self, part: _Part, error: BaseException) -> None:
-        held = self._held.setdefault(part.source, _Held(part, Backoff(self.work.policy)))
-        held.due = self.clock() + held.backoff.next_delay_s()
         reason = f"partition {part.source.topic}/{part.source.partition} is held: {error_text(error)}"
-        if not held.told:
+        held = self._held.get(part.source)
+        if held is None:
+            held = self._held[part.source] = _Held(part, Backoff(self.work.policy))
             log.error("%s", reason, extra={"code": error_code(error)})
-        held.told = True
+        held.due = self.clock() + held.backoff.next_delay_s()
         self.work.health.waits(_what(part.source), reason)
 
     def _release(self, source: TopicPartition) -> None:
@@ -239,3 +270,7 @@ def _part(source: TopicPartition, done: Sequence[Outcome], losses: Sequence[Loss
 
 def _what(source: TopicPartition) -> str:
     return f"dead letters of {source.topic}/{source.partition}"
+
+
+def _too_new_in(source: TopicPartition) -> str:
+    return f"events too new in {source.topic}/{source.partition}"

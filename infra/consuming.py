@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Generic, Protocol, TypeVar
 
-from infra.broker.port import Broker, Consumer, GroupSpec, InRecord, TopicPartition
-from infra.committing import Committer, place_of
+from infra.broker.port import Broker, Consumer, GroupSpec, InRecord
+from infra.committing import Committer
 from infra.errors import TransientError
 from infra.failure import StoppedError, Work, before_the_end
 from infra.health import HealthPart
@@ -124,15 +124,12 @@ class _Loop(Generic[EventT]):
         self._redrive_topic = redrive_topic
         self._writer = Writer(sink, work, sinks.batch_records, consumer.assignment, self._poll_on)
         self._record_bytes = _FIRST_GUESS_BYTES
-        # Partitions with an event too new for this program, and in which epoch that was met.
-        self._too_new: dict[TopicPartition, int] = {}
         self._in_flight = metrics.IN_FLIGHT_BYTES.labels(self._group)
 
     async def run(self) -> None:
         async with lag_told(self._consumer, self._group, (*self._sink.topics, self._redrive_topic)):
             while not self._work.stop.is_set():
                 self._work.health.alive()
-                self._forget_lost()
                 await self._committer.retry_held()
                 records = await self._gather()
                 self._work.health.ready()
@@ -165,8 +162,9 @@ class _Loop(Generic[EventT]):
     async def _poll(self, most: int, timeout_s: float) -> list[InRecord]:
         """Up to ``most`` records, fewer when records of late were so large that they would outweigh a batch."""
         fitting = max(1, self._sinks.batch_bytes // self._record_bytes)
-        waiting = {*self._committer.held, *(source.partition for source in self._too_new)}
-        return await self._consumer.poll(max_records=min(most, fitting), timeout_s=timeout_s, without=waiting)
+        return await self._consumer.poll(
+            max_records=min(most, fitting), timeout_s=timeout_s, without=self._committer.held
+        )
 
     async def _poll_on(self) -> list[Item[EventT]]:
         """What can be had at once of further records, for a batch that is being written."""
@@ -193,7 +191,7 @@ class _Loop(Generic[EventT]):
         """``records`` with their events, which what is re-driven to others has none of; nothing after one too new."""
         items: list[Item[EventT]] = []
         for record in records:
-            if self._too_new.get(record.source) == record.epoch:
+            if self._committer.waits_for_update(record):
                 continue
             redriven = record.topic == self._redrive_topic
             if redriven and redriven_for(record.headers) != self._group:
@@ -205,26 +203,8 @@ class _Loop(Generic[EventT]):
             except EventError as error:
                 items.append(Item(record, fault=error, redriven=redriven))
             except EventVersionError as error:
-                self._hold_too_new(record, error)
+                self._committer.hold_too_new(record, error)
         return items
-
-    def _hold_too_new(self, record: InRecord, error: EventVersionError) -> None:
-        metrics.RECORDS_FAILED.labels(self._group, record.topic, error.code).inc()
-        self._too_new[record.source] = record.epoch
-        reason = f"partition {record.topic}/{record.partition} is held at offset {record.offset}: {error}"
-        self._work.health.waits(_too_new_in(record.source), reason)
-        log.error("%s", reason, extra={"code": error.code, **place_of(record)})
-
-    def _forget_lost(self) -> None:
-        owned = self._consumer.assignment()
-        for source, epoch in list(self._too_new.items()):
-            if owned.get(source) != epoch:
-                del self._too_new[source]
-                self._work.health.goes_on(_too_new_in(source))
-
-
-def _too_new_in(source: TopicPartition) -> str:
-    return f"events too new in {source.topic}/{source.partition}"
 
 
 def _bytes(records: Sequence[InRecord]) -> int:

@@ -16,6 +16,7 @@ from infra.failure import Work
 from infra.health import Health
 from infra.settings import RetrySettings
 from schemas.cloudevents import decode
+from schemas.errors import EventVersionError
 from schemas.events import DeadLetter
 
 RETRY = RetrySettings(first_delay_s=1.0, max_delay_s=4.0)
@@ -124,6 +125,26 @@ async def test_a_loss_behind_records_in_hand_is_committed_with_them(
     await committer.commit(outcomes)
     assert consumer.committed == {0: 21, 1: 4}
     assert [letter.lost.first for letter in consumer.letters if letter.lost] == [13]
+
+
+async def test_a_loss_behind_a_record_that_waits_for_an_update_is_not_passed(
+    committer: Committer, consumer: FakeConsumer
+) -> None:
+    waiting = [done(0, 5).record, done(1, 5).record]
+    for record in waiting:
+        committer.hold_too_new(record, EventVersionError("update this program"))
+    consumer.told = [loss(0, 6, 20), loss(1, 2, 5)]
+    await committer.commit_losses([])
+    assert consumer.committed == {1: 5}
+    await committer.commit([done(0, 4), done(2, 1)])
+    assert consumer.committed == {0: 5, 1: 5, 2: 2}
+    assert committer.held == {0, 1}
+    assert [committer.waits_for_update(record) for record in (*waiting, done(2, 2).record)] == [True, True, False]
+    # Another ownership begins with the record that waits, and the loss is found again.
+    consumer.owned[TopicPartition(TOPIC, 0)] = 2
+    await committer.retry_held()
+    assert committer.held == {1}
+    assert "offset 5" in (committer.work.health.reason or "")
 
 
 @pytest.mark.parametrize("error", [TopicMismatchError("sinks.dead is missing"), RefusedError("no right to write")])

@@ -17,7 +17,7 @@ from infra.errors import RecordError, RefusedError, TooSlowError, TopicMismatchE
 from infra.health import Health
 from infra.settings import RetrySettings, SinkSettings
 from infra.writing import BatchSize
-from schemas.events import LostRange
+from schemas.events import FrameCaptured, LostRange
 from schemas.topics import FRAMES_LIVE, load_topics
 from tests.support_consuming import (
     RETRY,
@@ -222,15 +222,19 @@ async def until_lag(broker: MeddlingBroker, sink: ListSink, wanted: int) -> None
             left = await lag(broker, sink)
 
 
+def too_new(event: FrameCaptured) -> OutRecord:
+    new = record(event)
+    headers = tuple(
+        (name, b"windhover.frame.captured.v2" if name == "ce_type" else value) for name, value in new.headers
+    )
+    return OutRecord(new.topic, new.key, new.value, headers)
+
+
 async def test_an_event_of_a_newer_version_holds_its_partition_and_is_no_dead_letter(
     broker: MeddlingBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = ListSink(name="older")
-    new = record(frame(1))
-    headers = tuple(
-        (name, b"windhover.frame.captured.v2" if name == "ce_type" else value) for name, value in new.headers
-    )
-    await publish(broker, record(frame(0)), OutRecord(new.topic, new.key, new.value, headers), record(frame(2)))
+    await publish(broker, record(frame(0)), too_new(frame(1)), record(frame(2)))
     await publish(broker, record(frame(3, "cam-2")))
     async with running(broker, sink) as run:
         await until(lambda: set(sink.written) == {0, 3}, run)
@@ -242,6 +246,21 @@ async def test_an_event_of_a_newer_version_holds_its_partition_and_is_no_dead_le
     assert 2 not in sink.written
     assert await dead(broker) == []
     assert [entry.levelname for entry in caplog.records if "offset 1" in entry.message] == ["ERROR"]
+
+
+async def test_what_retention_took_behind_an_event_of_a_newer_version_is_not_committed(broker: MeddlingBroker) -> None:
+    sink = ListSink(name="waiting")
+    place = TopicPartition(FRAMES_LIVE, partition_for("cam-1", load_topics()[FRAMES_LIVE].partitions))
+    await publish(broker, record(frame(0)), too_new(frame(1)))
+    async with running(broker, sink) as run:
+        await until(lambda: "update this program" in (run.part.reason or ""), run)
+        broker.losses = [Loss(place, first=2, end=15, epoch=broker.assigned[place])]
+        for number in (3, 4):
+            await publish(broker, record(frame(number, "cam-2")))
+            await until(lambda: number in sink.written, run)  # noqa: B023 (awaited at once)
+        await until_lag(broker, sink, 1)
+    assert [commit[place].next_offset for commit in broker.commits if place in commit] == [1]
+    assert await dead(broker) == []
 
 
 async def test_what_retention_took_is_told_once_in_every_way(
