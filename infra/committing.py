@@ -215,6 +215,8 @@ class Committer:
         if held is None:
             held = self._held[part.source] = _Held(part, Backoff(self.work.policy))
             log.error("%s", reason, extra={"code": error_code(error)})
+        # Behind a loss that was held a moment ago the records in hand may have come to it.
+        held.part = part
         held.due = self.clock() + held.backoff.next_delay_s()
         self.work.health.waits(_what(part.source), reason)
 

@@ -147,6 +147,22 @@ async def test_a_loss_behind_a_record_that_waits_for_an_update_is_not_passed(
     assert "offset 5" in (committer.work.health.reason or "")
 
 
+async def test_a_partition_held_for_a_loss_is_offered_with_what_died_behind_it(
+    committer: Committer, consumer: FakeConsumer, clock: Clock
+) -> None:
+    consumer.told = [loss(0, 3, 20)]
+    consumer.refuses = RefusedError("no right to write")
+    outcomes = [done(0, 20), done(0, 21, BAD), done(0, 22)]
+    await committer.commit_losses([outcome.record for outcome in outcomes])
+    await committer.commit(outcomes)
+    assert (consumer.committed, committer.held) == ({}, {0})
+    consumer.refuses = None
+    clock.now += 10
+    await committer.retry_held()
+    assert (consumer.committed, committer.held) == ({0: 23}, set())
+    assert [letter.reason for letter in consumer.letters] == ["RECORDS_LOST", BAD.code]
+
+
 @pytest.mark.parametrize("error", [TopicMismatchError("sinks.dead is missing"), RefusedError("no right to write")])
 async def test_a_partition_whose_letters_are_refused_is_held_and_tried_with_pauses(
     committer: Committer, consumer: FakeConsumer, clock: Clock, error: Exception
