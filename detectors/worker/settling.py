@@ -67,7 +67,10 @@ class _Troubles:
 
     def passed(self, judge: Verdicts) -> None:
         """The record passed, maybe after failures."""
-        judge.passed(self._trouble if self._judge is judge else None)
+        if self._judge is not judge:
+            self.end()
+            self._trouble = None
+        judge.passed(self._trouble)
         self._trouble = None
 
     def end(self) -> None:
@@ -164,11 +167,13 @@ class Settler:
             await self._memory.take(needed_bytes)
             error: Exception
             try:
+                # Chosen before the frame is tried: a suspect that passes apart is none any more.
+                judge = self._judge_for(trial)
                 outcome = await self.answerer.answer(case.record, trial.frame, trial.served)
             except Exception as failure:  # noqa: BLE001 (whatever it is, no frame may be lost by it)
                 error = failure
             else:
-                self._passed(trial)
+                self._passed(trial, judge)
                 return outcome
             finally:
                 self._memory.give(needed_bytes)
@@ -177,8 +182,8 @@ class Settler:
                 return found
         return None
 
-    def _passed(self, trial: _Trial) -> None:
-        trial.troubles.passed(self._judge_for(trial))
+    def _passed(self, trial: _Trial, judge: Verdicts) -> None:
+        trial.troubles.passed(judge)
         self._holding.passed(_FETCH)
         self._holding.passed(trial.served)
 

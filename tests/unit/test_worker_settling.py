@@ -75,7 +75,7 @@ class FakeGuard:
 
 
 class FakeAnswerer:
-    """Answers unless ``error`` says otherwise."""
+    """Answers unless ``error`` says otherwise; then a suspect is none any more."""
 
     def __init__(self) -> None:
         self.guard = FakeGuard()
@@ -87,6 +87,7 @@ class FakeAnswerer:
         await asyncio.sleep(0)
         if (error := self.error(served)) is not None:
             raise error
+        self.guard.suspect = False
         return Outcome((OutRecord("detections", "drone", served.ref.version.encode()),))
 
     def refuse(self, record: InRecord, error: Exception, attempts: int, model: str) -> Outcome:
@@ -188,6 +189,40 @@ async def test_a_frame_whose_trials_are_killed_is_held_while_a_known_good_pictur
     stand.stop.set()
     await asyncio.wait_for(task, PATIENCE_S)
     assert case.entry.outcome is None
+
+
+async def test_a_suspect_that_passes_closes_the_breaker_over_what_is_tried_apart() -> None:
+    stand = Stand(min_dead=4)
+    stand.answerer.guard.suspect = True
+    stand.answerer.error = lambda _served: EngineKilledError("was ended by SIGKILL")
+    for _ in range(3):
+        case, task = stand.answering()
+        await asyncio.wait_for(task, PATIENCE_S)
+        assert refused(case) == "ENGINE_OUT_OF_MEMORY"
+    case, task = stand.answering()
+    await stand.until(lambda: "WINDHOVER_RETRY__MAX_DEAD_SHARE" in (stand.health.reason or ""))
+    stand.answerer.error = lambda _served: None
+    await asyncio.wait_for(task, PATIENCE_S)
+    assert refused(case) is None
+    stand.answerer.guard.suspect = True
+    stand.answerer.error = lambda _served: EngineKilledError("was ended by SIGKILL")
+    case, task = stand.answering()
+    await asyncio.wait_for(task, PATIENCE_S)
+    assert refused(case) == "ENGINE_OUT_OF_MEMORY"
+
+
+async def test_a_held_frame_that_becomes_a_suspect_and_passes_holds_its_former_neighbours_no_longer() -> None:
+    stand = Stand(min_dead=4)
+    stand.answerer.error = lambda _served: InferenceError("overflow")
+    for _ in range(3):
+        await asyncio.wait_for(stand.answering()[1], PATIENCE_S)
+    case, task = stand.answering()
+    await stand.until(lambda: "WINDHOVER_RETRY__MAX_DEAD_SHARE" in (stand.health.reason or ""))
+    stand.answerer.guard.suspect = True
+    stand.answerer.error = lambda _served: None
+    await asyncio.wait_for(task, PATIENCE_S)
+    assert refused(case) is None
+    assert stand.settler._judge_of(stand.roster.stable)._open is None
 
 
 async def test_a_held_frame_goes_to_the_model_that_is_rolled_out_meanwhile() -> None:
