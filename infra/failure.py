@@ -73,14 +73,15 @@ class Backoff:
 
     def __init__(self, policy: RetrySettings, *, rng: random.Random | None = None) -> None:
         self._policy = policy
-        self._rng = rng or random.Random()  # noqa: S311 (spreads load, guards nothing)
+        # A generator of its own would be seeded from the system, once per frame and per poll.
+        self._uniform = random.uniform if rng is None else rng.uniform
         self._next_s = policy.first_delay_s
 
     def next_delay_s(self) -> float:
         """How long to wait before the next try."""
         whole = min(self._next_s, self._policy.max_delay_s)
         self._next_s = min(whole * 2, self._policy.max_delay_s)
-        return whole * self._rng.uniform(0.5, 1.0)
+        return whole * self._uniform(0.5, 1.0)
 
     def reset(self) -> None:
         """It worked: begin again with the first delay."""
