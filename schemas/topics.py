@@ -46,8 +46,8 @@ class _Group(_Declared):
     grown_from: Annotated[int, Field(ge=1)] | list[Annotated[int, Field(ge=1)]] | None = None
 
     @property
-    def former_counts(self) -> list[int]:
-        """The counts before each growth, the oldest first."""
+    def listed_counts(self) -> list[int]:
+        """The counts before each growth as the file lists them: the oldest first."""
         if self.grown_from is None:
             return []
         return self.grown_from if isinstance(self.grown_from, list) else [self.grown_from]
@@ -55,7 +55,7 @@ class _Group(_Declared):
     @model_validator(mode="after")
     def _grows_whole(self) -> Self:
         """Refuse a growth that would move a key to a partition whose number does not follow from its former one."""
-        counts = [*self.former_counts, self.partitions]
+        counts = [*self.listed_counts, self.partitions]
         for former, later in pairwise(counts):
             if later <= former or later % former:
                 what = "partitions" if later == counts[-1] else "the next one in grown_from"
@@ -67,7 +67,7 @@ class _Group(_Declared):
 
     def for_topics(self) -> dict[str, object]:
         """What each topic of the group takes from it."""
-        counts = self.former_counts
+        counts = self.listed_counts
         return {
             **self.model_dump(),
             "grown_from": counts[-1] if counts else None,
@@ -118,6 +118,11 @@ class TopicSpec(BaseModel):
     segment_s: int | None = None
     grown_from: int | None = None
     grown_before: tuple[int, ...] = ()
+
+    @property
+    def former_counts(self) -> tuple[int, ...]:
+        """The partition counts before each growth, the newest first."""
+        return () if self.grown_from is None else (self.grown_from, *reversed(self.grown_before))
 
 
 def default_path() -> Path:

@@ -145,8 +145,7 @@ def _detector(process: Composition, instance_id: str | None) -> Component:
             retry=process.settings.retry,
             max_answer_bytes=process.topics[topics.DETECTIONS].max_message_bytes,
             instance_id=instance_id,
-            grown_from=process.topics[topics.DETECTIONS].grown_from,
-            grown_before=process.topics[topics.DETECTIONS].grown_before,
+            former_counts=process.topics[topics.DETECTIONS].former_counts,
             quarantine=Quarantine(process.settings.data_dir / "detectors", wanted),
             models=_model_source(process, wanted),
         )

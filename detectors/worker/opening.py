@@ -22,12 +22,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WindowSource:
-    """Where duplicate windows are read, how many answers they hold, and the partition counts before growths."""
+    """Where duplicate windows are read, how many answers they hold, and the partition counts before each growth."""
 
     reader: Reader
     size: int
-    grown_from: int | None = None
-    grown_before: tuple[int, ...] = ()
+    former_counts: tuple[int, ...] = ()
 
 
 class Opener:
@@ -79,7 +78,7 @@ class Opener:
         self._again.discard(lane)
         under_way = lane.entries
         answers, source = TopicPartition(topics.DETECTIONS, lane.number), self._source
-        read = partial(rebuild, source.reader, answers, source.size, source.grown_from, source.grown_before)
+        read = partial(rebuild, source.reader, answers, source.size, source.former_counts)
 
         async def still_ours() -> None:
             if not lane.epochs:

@@ -89,21 +89,19 @@ async def rebuild(
     reader: Reader,
     source: TopicPartition,
     size: int,
-    grown_from: int | None = None,
-    grown_before: Sequence[int] = (),
+    former_counts: Sequence[int] = (),
 ) -> DuplicateWindow:
     """Read the window over the last ``size`` answers in ``source`` from its tail.
 
     Reads up to the end as it stands now: whoever owned the partition before has been fenced when it was assigned to us.
-    ``grown_from``: how many partitions the topic had before some were added; ``grown_before``: before earlier growths.
-    The keys of an added one had their answers in another then, and as long as its own do not fill the window, those are
-    looked up there.
+    ``former_counts``: how many partitions the topic had before each growth, the newest first. The keys of an added one
+    had their answers in another then, and as long as its own do not fill the window, those are looked up there.
     """
     bounds = await reader.bounds(source.topic)
     answers = await _newest(reader, source, bounds.get(source.partition, (0, 0)), size)
     moved = partial(_belongs, number=source.partition, partitions=len(bounds))
     read = {source.partition}
-    for count in (*([] if grown_from is None else [grown_from]), *reversed(grown_before)):
+    for count in former_counts:
         former = source._replace(partition=source.partition % count)
         if former.partition in read or len(answers) >= size:
             continue

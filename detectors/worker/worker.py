@@ -58,8 +58,7 @@ class WorkerParts:
     load_model: loads the model of the worker's own setting, in a thread; called when no other one is activated.
     models: where other versions come from; None: nothing but that one is ever served, and no report is made.
     quarantine: where frames that crash the engine are known from one worker to the next; None: nothing finds them.
-    grown_from: how many partitions the topics of frames and answers had before some were added; grown_before: before
-    earlier growths, the oldest first.
+    former_counts: how many partitions the topics of frames and answers had before each growth, the newest first.
     """
 
     broker: Broker
@@ -71,8 +70,7 @@ class WorkerParts:
     instance_id: str | None = None
     models: ModelSource | None = None
     quarantine: Quarantine | None = None
-    grown_from: int | None = None
-    grown_before: tuple[int, ...] = ()
+    former_counts: tuple[int, ...] = ()
 
 
 class DetectorWorker:
@@ -99,7 +97,7 @@ class DetectorWorker:
                 consumer = await work.retrying(lambda: parts.broker.consumer(spec), "join the detector group")
                 stack.push_async_callback(consumer.close)
                 health.ready()
-                windows = WindowSource(reader, parts.settings.duplicate_window, parts.grown_from, parts.grown_before)
+                windows = WindowSource(reader, parts.settings.duplicate_window, parts.former_counts)
                 answerer = Answerer(parts.store, GROUP, parts.max_answer_bytes, guard)
                 life = Life(parts.settings, work, consumer, windows, answerer, rollout.roster, rollout.now)
                 if news is not None:

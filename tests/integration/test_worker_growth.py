@@ -65,7 +65,7 @@ async def test_frames_sent_again_after_the_growth_are_answered_once(open_broker:
 
     world = await grown(open_broker, tmp_path, declared(4, grown_from=2))
     later = [await world.frame(device, number) for number in range(3, 5) for device in DEVICES]
-    async with world.working(world.parts(grown_from=2)):
+    async with world.working(world.parts(former_counts=(2,))):
         # Devices that never saw their 202, and then new frames of each.
         await world.publish(*frames)
         await world.publish(*later)

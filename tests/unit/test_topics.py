@@ -45,6 +45,8 @@ def test_a_grown_group_tells_its_topics_where_their_keys_were(tmp_path: Path) ->
 def test_a_group_that_grew_twice_tells_all_former_counts(tmp_path: Path) -> None:
     topics = load_topics(changed(tmp_path, lambda d: d["groups"]["device"].update(grown_from=[2, 4])))
     assert {(topics[name].grown_from, topics[name].grown_before) for name in FRAME_TOPICS} == {(4, (2,))}
+    assert topics[DETECTIONS].former_counts == (4, 2)
+    assert load_topics()[DETECTIONS].former_counts == ()
 
 
 @pytest.mark.parametrize(

@@ -70,11 +70,11 @@ async def test_an_added_partition_knows_the_answers_its_keys_had_in_their_former
         log.add(1, f"moved-{number}", moved)
         log.add(1, f"stayed-{number}", stayed)
     log.add(3, "new", moved)
-    window = await rebuild(log, TopicPartition(DETECTIONS, 3), 20, grown_from=2)
+    window = await rebuild(log, TopicPartition(DETECTIONS, 3), 20, former_counts=(2,))
     assert [n for n in range(30) if window.knows(AnswerKey(f"moved-{n}"))] == list(range(11, 30))
     assert window.knows(AnswerKey("new"))
     assert not window.knows(AnswerKey("stayed-29"))
-    own = await rebuild(log, TopicPartition(DETECTIONS, 1), 20, grown_from=2)
+    own = await rebuild(log, TopicPartition(DETECTIONS, 1), 20, former_counts=(2,))
     assert own.knows(AnswerKey("stayed-29"))
 
 
@@ -83,11 +83,11 @@ async def test_a_partition_added_by_the_second_growth_knows_the_answers_from_bef
     log.add(1, "before the first", moved)
     log.add(3, "between", moved)
     log.add(7, "after the second", moved)
-    window = await rebuild(log, TopicPartition(DETECTIONS, 7), 20, grown_from=4, grown_before=(2,))
+    window = await rebuild(log, TopicPartition(DETECTIONS, 7), 20, former_counts=(4, 2))
     assert all(window.knows(AnswerKey(name)) for name in ("before the first", "between", "after the second"))
     stayed = key_for(3, 8)
     log.add(1, "of a key that moved once", stayed)
-    once = await rebuild(log, TopicPartition(DETECTIONS, 3), 20, grown_from=4, grown_before=(2,))
+    once = await rebuild(log, TopicPartition(DETECTIONS, 3), 20, former_counts=(4, 2))
     assert once.knows(AnswerKey("of a key that moved once"))
 
 
@@ -95,5 +95,5 @@ async def test_long_after_a_growth_the_former_partition_is_not_read_to_its_begin
     log, stayed = Log(2), key_for(0, 2)
     for number in range(5_000):
         log.add(0, str(number), stayed)
-    assert len(await rebuild(log, TopicPartition(DETECTIONS, 1), 10, grown_from=1)) == 0
+    assert len(await rebuild(log, TopicPartition(DETECTIONS, 1), 10, former_counts=(1,))) == 0
     assert log.read_records < 1_000

@@ -32,8 +32,7 @@ class PartitionsDoubled:
         await self._end([name for name in fleet.names() if not name.startswith("gateway")])
         spec = site.broker.topics()[FRAMES_LIVE]
         former = site.broker.topics_file.read_text()
-        earlier = [count for count in (*spec.grown_before, spec.grown_from) if count is not None]
-        site.write_topics(*earlier, spec.partitions, 2 * spec.partitions)
+        site.write_topics(*reversed(spec.former_counts), spec.partitions, 2 * spec.partitions)
         try:
             await asyncio.to_thread(self._apply)
         except BaseException:
