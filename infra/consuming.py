@@ -193,15 +193,14 @@ class _Loop(Generic[EventT]):
         for record in records:
             if self._committer.waits_for_update(record):
                 continue
-            redriven = record.topic == self._redrive_topic
-            if redriven and redriven_for(record.headers) != self._group:
+            if record.topic == self._redrive_topic and redriven_for(record.headers) != self._group:
                 items.append(Item(record, skipped=True))
                 continue
             try:
                 event = decode(record.headers, record.value, self._sink.event)
-                items.append(Item(record, event=event, redriven=redriven))
+                items.append(Item(record, event=event))
             except EventError as error:
-                items.append(Item(record, fault=error, redriven=redriven))
+                items.append(Item(record, fault=error))
             except EventVersionError as error:
                 self._committer.hold_too_new(record, error)
         return items

@@ -14,8 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from infra.broker.port import InRecord
 from infra.errors import RecordError
 from infra.failure import error_text
+from infra.redriving import redriven_for
 from infra.settings import RetrySettings
 from schemas.errors import EventError
 
@@ -36,7 +38,7 @@ class Verdict(Enum):
 
 @dataclass(slots=True)
 class Trouble:
-    """What is known of one record that fails. Make one at its first failure and keep it until the record is settled."""
+    """What is known of one record that fails: from its first failure (:func:`trouble_of`) until it is settled."""
 
     attempts: int = 0
     """Tries that failed"""
@@ -46,6 +48,11 @@ class Trouble:
     """Whether the breaker counts it: not what somebody sent again to see what becomes of it"""
     passes_seen: int = -1
     """How many records had passed when it failed last; -1 before its first failure"""
+
+
+def trouble_of(record: InRecord) -> Trouble:
+    """What is known of ``record`` at its first failure."""
+    return Trouble(counts=redriven_for(record.headers) is None)
 
 
 @dataclass(slots=True)

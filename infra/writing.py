@@ -13,7 +13,7 @@ from infra.committing import Outcome, place_of
 from infra.errors import PartitionLostError, TooSlowError
 from infra.failure import Backoff, StoppedError, Work, before_the_end, error_code, error_text
 from infra.telemetry import metrics
-from infra.verdicts import Trouble, Verdict, Verdicts, fails_by_type
+from infra.verdicts import Trouble, Verdict, Verdicts, fails_by_type, trouble_of
 from schemas.errors import EventError, WindhoverError
 from schemas.events import Event
 
@@ -37,7 +37,6 @@ class Item(Outcome, Generic[EventT]):
     fault: EventError | None = None
     trouble: Trouble | None = None
     """Known from its first failure on"""
-    redriven: bool = False
     done: bool = False
 
 
@@ -211,7 +210,7 @@ class Writer(Generic[EventT]):
     def _is_dead(self, item: Item[EventT], error: Exception) -> bool:
         metrics.RECORDS_FAILED.labels(self._work.group, item.record.topic, error_code(error)).inc()
         if item.trouble is None:
-            item.trouble = Trouble(counts=not item.redriven)
+            item.trouble = trouble_of(item.record)
         dead = self._verdicts.failed(item.trouble, error) is Verdict.DEAD
         item.attempts = item.trouble.attempts
         if dead:

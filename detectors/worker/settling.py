@@ -25,11 +25,10 @@ from detectors.worker.proof import PROOF
 from detectors.worker.serving import Roster, Served
 from infra.broker.port import InRecord
 from infra.failure import Backoff, StoppedError, Work, error_code, error_text, is_transient
-from infra.redriving import redriven_for
 from infra.telemetry import metrics
 from infra.telemetry.logs import bind
 from infra.telemetry.tracing import consumer_span
-from infra.verdicts import Trouble, Verdict, Verdicts, fails_by_type
+from infra.verdicts import Trouble, Verdict, Verdicts, fails_by_type, trouble_of
 from schemas.errors import EventVersionError
 from schemas.events import DetectOptions, FrameCaptured
 
@@ -61,8 +60,7 @@ class _Troubles:
         """What ``judge`` knows."""
         if self._judge is not judge or self._trouble is None:
             self.end()
-            # Not counted is what somebody sent again to see what becomes of it.
-            self._judge, self._trouble = judge, Trouble(counts=redriven_for(self._record.headers) is None)
+            self._judge, self._trouble = judge, trouble_of(self._record)
         return self._trouble
 
     def passed(self, judge: Verdicts) -> None:
