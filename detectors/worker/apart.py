@@ -9,9 +9,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing.process import BaseProcess
@@ -234,32 +235,31 @@ def detect_here(trial: Trial) -> FrameResult:
 
     Raises errors that can travel to another process: Windhover's own, and InferenceError for all others.
     """
-    try:
+    with _errors_that_travel(InferenceError):
         return _detected(trial)
-    except WindhoverError:
-        raise
-    except Exception as error:
-        raise InferenceError(f"in a process of its own: {type(error).__name__}: {error}") from error
 
 
 def prepare_here(trial: Trial) -> None:
     """Load what ``detect_here`` needs for ``trial``, and keep it. Raises errors that can travel, as that does."""
-    try:
+    with _errors_that_travel(InferenceError):
         _predictor(trial.request, trial.avoid)
-    except WindhoverError:
-        raise
-    except Exception as error:
-        raise InferenceError(f"in a process of its own: {type(error).__name__}: {error}") from error
 
 
 def load_here(request: LoadRequest) -> None:
     """Load the model of ``request`` in this process. Raises Windhover's errors, ModelLoadError for all others."""
-    try:
+    with _errors_that_travel(ModelLoadError):
         load_model(request).close()
+
+
+@contextmanager
+def _errors_that_travel(others: type[WindhoverError]) -> Iterator[None]:
+    """Let Windhover's errors through, which can be pickled, and raise ``others`` for all that may not be."""
+    try:
+        yield
     except WindhoverError:
         raise
     except Exception as error:
-        raise ModelLoadError(f"in a process of its own: {type(error).__name__}: {error}") from error
+        raise others(f"in a process of its own: {type(error).__name__}: {error}") from error
 
 
 def _detected(trial: Trial) -> FrameResult:
