@@ -202,10 +202,11 @@ async def sent_before(reader: Reader, topic: str) -> set[UUID]:
     found: set[UUID] = set()
     for partition, (first, end) in (await reader.bounds(topic)).items():
         async for record in records_between(reader, TopicPartition(topic, partition), first, end):
-            try:
-                found.add(UUID(header(record.headers, LETTER_HEADER)))
-            except (EventError, ValueError, TypeError):
+            letter = letter_of(record.headers)
+            if letter is None:
                 log.warning("%s/%d:%d is no re-driven record", topic, partition, record.offset)
+            else:
+                found.add(letter[0])
     return found
 
 
