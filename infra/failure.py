@@ -21,7 +21,7 @@ from infra.redriving import letter_of
 from infra.settings import RetrySettings
 from infra.telemetry import metrics
 from infra.telemetry.logs import redact
-from infra.telemetry.tracing import trace_of
+from infra.telemetry.tracing import Trace, trace_of
 from schemas.errors import WindhoverError
 from schemas.events import DeadLetter, LostRange, OriginalRecord
 from schemas.ids import dead_letter_id, lost_range_id, next_dead_letter_id
@@ -208,7 +208,6 @@ def dead_letter(
     the original stands, and re-driving reads it there.
     """
     device_id, frame_id = _ids(record)
-    failed_at = utc_now()
     message = error_text(error)
     if not whole:
         size = len(record.value or b"")
@@ -220,7 +219,7 @@ def dead_letter(
         reason=error_code(error),
         message=message,
         attempts=attempts,
-        failed_at=failed_at,
+        failed_at=utc_now(),
         device_id=device_id,
         frame_id=frame_id,
         original=OriginalRecord(
@@ -235,16 +234,7 @@ def dead_letter(
             omitted=not whole,
         ),
     )
-    return event_record(
-        topic,
-        letter,
-        id=letter.id,
-        source=f"windhover/{group}",
-        subject=device_id,
-        time=failed_at,
-        key=record.key or device_id or _NO_KEY,
-        trace=trace_of(record.headers),
-    )
+    return _as_record(letter, topic, trace_of(record.headers))
 
 
 def _letter_id(record: InRecord, group: str) -> UUID:
@@ -256,7 +246,6 @@ def _letter_id(record: InRecord, group: str) -> UUID:
 
 def lost_letter(loss: Loss, *, group: str, topic: str) -> OutRecord:
     """The one dead letter for ``topic`` that tells of all records in ``loss``; the same loss has the same id."""
-    failed_at = utc_now()
     place = loss.source
     letter = DeadLetter(
         id=lost_range_id(group, place.topic, place.partition, loss.first, loss.end),
@@ -264,7 +253,7 @@ def lost_letter(loss: Loss, *, group: str, topic: str) -> OutRecord:
         reason=RECORDS_LOST,
         message=loss_text(loss, group),
         attempts=1,
-        failed_at=failed_at,
+        failed_at=utc_now(),
         original=OriginalRecord(
             topic=place.topic,
             partition=place.partition,
@@ -277,14 +266,19 @@ def lost_letter(loss: Loss, *, group: str, topic: str) -> OutRecord:
         ),
         lost=LostRange(first=loss.first, end=loss.end),
     )
+    return _as_record(letter, topic)
+
+
+def _as_record(letter: DeadLetter, topic: str, trace: Trace | None = None) -> OutRecord:
     return event_record(
         topic,
         letter,
         id=letter.id,
-        source=f"windhover/{group}",
-        subject=None,
-        time=failed_at,
-        key=_NO_KEY,
+        source=f"windhover/{letter.group}",
+        subject=letter.device_id,
+        time=letter.failed_at,
+        key=letter.original.key or letter.device_id or _NO_KEY,
+        trace=trace,
     )
 
 
