@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from weakref import WeakKeyDictionary
 
 from detectors.worker.flow import Flow
 from detectors.worker.lanes import Entry, Lane
@@ -16,6 +17,10 @@ logger = logging.getLogger(__name__)
 _LOOK_S = 0.25
 
 
+class Sign:
+    """Something that passes when a step works again, for a step that has nothing else to stand for it."""
+
+
 class Holding:
     """All entries that wait for their next try. One that passes wakes the others that were held for the same thing."""
 
@@ -23,7 +28,8 @@ class Holding:
         self._flow = flow
         self._work = work
         self._held: dict[str, set[Entry]] = {}
-        self._passed: dict[object, asyncio.Event] = {}
+        # A model may be replaced while frames wait for it, and then passes no more: nothing here keeps it in memory.
+        self._passed: WeakKeyDictionary[object, asyncio.Event] = WeakKeyDictionary()
 
     def hold(self, lane: Lane, entry: Entry, what: str, code: str, reason: str) -> None:
         """Hold ``lane`` because of ``entry``; ``what``: the step that does not work (bounded), ``code``: of its error.

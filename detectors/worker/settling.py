@@ -17,7 +17,7 @@ from detectors.worker.answering import Answerer
 from detectors.worker.answers import answer_for, answer_key
 from detectors.worker.choosing import Wanted
 from detectors.worker.flow import Flow
-from detectors.worker.holding import Holding
+from detectors.worker.holding import Holding, Sign
 from detectors.worker.lanes import Entry, Lane, Outcome
 from detectors.worker.lateness import is_live
 from detectors.worker.memory import Memory
@@ -35,6 +35,7 @@ from schemas.events import DetectOptions, FrameCaptured
 logger = logging.getLogger(__name__)
 
 _FETCH = "fetch frame"
+_FETCHED = Sign()
 _READ = "read frame"
 _DEAD_LETTERS = "dead-letter records"
 
@@ -182,7 +183,7 @@ class Settler:
 
     def _passed(self, trial: _Trial, judge: Verdicts) -> None:
         trial.troubles.passed(judge)
-        self._holding.passed(_FETCH)
+        self._holding.passed(_FETCHED)
         self._holding.passed(trial.served)
 
     async def _failed(self, case: Case, trial: _Trial, error: Exception) -> Outcome | None:
@@ -190,7 +191,7 @@ class Settler:
         self._count_failure(case, error)
         if is_transient(error):
             self._holding.hold(case.lane, case.entry, _FETCH, error_code(error), error_text(error))
-            await self._holding.pause(case.entry, trial.backoff, _FETCH)
+            await self._holding.pause(case.entry, trial.backoff, _FETCHED)
             return None
         judge, served = self._judge_for(trial), trial.served
         trouble = trial.troubles.known_to(judge)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -51,6 +53,9 @@ class FakeServed:
     pipeline: FakePipeline = field(default_factory=FakePipeline)
     frames: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
     @property
     def ref(self) -> ModelRef:
@@ -241,6 +246,22 @@ async def test_a_held_frame_goes_to_the_model_that_is_rolled_out_meanwhile() -> 
     assert stand.served.frames == better.frames == 0
     assert case.entry.answer is not None
     assert stand.lane.window.knows(case.entry.answer)
+
+
+async def test_a_model_that_was_replaced_while_a_frame_waited_for_it_is_not_kept_in_memory() -> None:
+    stand = Stand()
+    stand.served.pipeline.fails = True
+    stand.answerer.error = lambda served: None if served.ref.version == "2.0.0" else InferenceError("broken model")
+    _, task = stand.answering()
+    await stand.until(lambda: stand.flow.held == [3])
+    former = weakref.ref(stand.served)
+    stand.roster.use(cast(Served, FakeServed("2.0.0")), None, None)
+    stand.served = FakeServed("unused")
+    await asyncio.wait_for(task, PATIENCE_S)
+    await asyncio.gather(*stand.roster._draining.values())
+    del task
+    gc.collect()
+    assert former() is None
 
 
 async def test_what_belongs_to_another_worker_meanwhile_is_left_alone() -> None:
