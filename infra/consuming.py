@@ -139,7 +139,7 @@ class _Loop(Generic[EventT]):
 
     async def _gather(self) -> list[InRecord]:
         """The next batch: full, or what came until ``batch_wait_s`` after its first record; empty when nothing came."""
-        most = min(self._sinks.batch_records, self._writer.size.now)
+        most = self._writer.size.now
         records = await self._work.retrying(lambda: self._poll(most, _POLL_S), "reading events")
         until = time.monotonic() + self._sinks.batch_wait_s
         size = _bytes(records)

@@ -20,7 +20,6 @@ from detectors.store.port import ModelStore
 from detectors.worker.guard import Guarding
 from detectors.worker.pipeline import InferencePipeline
 from detectors.worker.serving import Served
-from infra.errors import TransientError
 from infra.telemetry import metrics
 from schemas.events import AvailabilityState, ModelActivated, ModelRef
 
@@ -177,11 +176,6 @@ class Obtainer:
         """Wait for loads that nobody waits for, but not for one that does not come back."""
         if self._loads:
             await asyncio.wait(self._loads, timeout=_CLOSE_PATIENCE_S)
-
-
-def is_away(error: Exception) -> bool:
-    """Whether a fetch that raised ``error`` may succeed later by itself."""
-    return isinstance(error, TransientError | OSError)
 
 
 def _loaded(load: Callable[[], Model], warm: bool) -> Model:

@@ -24,12 +24,12 @@ from detectors.worker.models_topic import (
     farewell,
     read_models,
 )
-from detectors.worker.obtaining import Obtainer, Version, chain_of, is_away, stable_of
+from detectors.worker.obtaining import Obtainer, Version, chain_of, stable_of
 from detectors.worker.reporting import Place, Report, Role, Target
 from detectors.worker.serving import Roster, Served
 from infra.broker.port import Publisher, Reader
 from infra.errors import TransientError
-from infra.failure import Backoff, StoppedError, Work, error_text
+from infra.failure import Backoff, StoppedError, Work, error_text, is_transient
 from infra.telemetry import metrics
 from schemas.events import AvailabilityState, ModelActivated
 from schemas.timestamps import utc_now
@@ -242,7 +242,7 @@ class Rollout:
             try:
                 return await self._obtainer.fetch(version, busy=True)
             except Exception as error:
-                if not is_away(error):
+                if not is_transient(error):
                     raise
                 detail = error_text(error)
                 logger.warning("%s cannot be fetched yet: %s", version, detail)
