@@ -1,5 +1,6 @@
-"""Ends a process that does not end by itself: a thread inside of a driver that hangs can't be stopped, and Python
-waits for such threads at its end.
+"""Ends a process that does not end by itself.
+
+A thread that hangs inside a driver can't be stopped, and Python does not end before such threads do.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ _BATCH_BYTES = 4_000_000
 
 
 class OriginalGoneError(RecordError):
-    """A dead letter without its original, which no longer stands at its place in its topic either."""
+    """A dead letter that left out its original, which its topic no longer has either."""
 
     code: ClassVar[str] = "ORIGINAL_GONE"
 

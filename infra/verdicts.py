@@ -92,7 +92,7 @@ class Verdicts:
         self._now().passed += records
 
     def gone(self, trouble: Trouble) -> None:
-        """Note that the record of ``trouble`` went to another consumer: if it was held, nothing is any more."""
+        """Forget the record of ``trouble``, which is judged here no longer; if it was held, the breaker closes."""
         if trouble.held:
             trouble.held = False
             self._open = None

@@ -193,7 +193,7 @@ class Writer(Generic[EventT]):
         what = f"record {item.record.topic}/{item.record.partition}:{item.record.offset}"
         failure: Exception | None = error
         try:
-            while failure is not None and not self._is_dead(item, failure):
+            while failure is not None and not self._judged_dead(item, failure):
                 self._tell_trouble(item, failure, what)
                 # At once after the neighbour: the less time between the two, the more it says.
                 if not await self._neighbour_passes(item, failure) and not await backoff.wait(self._work.stop):
@@ -207,7 +207,8 @@ class Writer(Generic[EventT]):
             if item.trouble is not None:
                 self._verdicts.gone(item.trouble)
 
-    def _is_dead(self, item: Item[EventT], error: Exception) -> bool:
+    def _judged_dead(self, item: Item[EventT], error: Exception) -> bool:
+        """Count that ``item`` failed with ``error``, and judge it: whether it is dead now."""
         metrics.RECORDS_FAILED.labels(self._work.group, item.record.topic, error_code(error)).inc()
         if item.trouble is None:
             item.trouble = trouble_of(item.record)
@@ -267,7 +268,7 @@ class Writer(Generic[EventT]):
             return False
         failure = await self._failure_of(neighbour)
         if failure is not None:
-            self._is_dead(neighbour, failure)
+            self._judged_dead(neighbour, failure)
         return neighbour.done
 
     def _neighbour_of(self, item: Item[EventT]) -> Item[EventT] | None:

@@ -107,18 +107,18 @@ class Board:
                 await publisher.publish([availability_record(self._report())])
             except WindhoverError as error:
                 # Others take a worker that cannot tell for gone; it answers frames all the same.
-                self.in_the_way(_TELL, error)
+                self.waits_for_person(_TELL, error)
                 await asyncio.sleep(interval_s / VALID_INTERVALS)
                 continue
-            self.in_the_way(_TELL, None)
+            self.waits_for_person(_TELL, None)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(interval_s):
                     await self._changed.wait()
 
-    def in_the_way(self, what: str, error: WindhoverError | None) -> None:
-        """Say in health and once in the log what keeps the worker from ``what``, when a person has to mend it.
+    def waits_for_person(self, what: str, error: WindhoverError | None) -> None:
+        """Say in health, and once in the log, that ``what`` waits because of ``error``, if a person has to mend that.
 
-        None, or that the broker is away, of which the poll loop tells: nothing is said any more.
+        With None, or while the broker is away, which the poll loop reports: nothing is said any more.
         """
         if error is None or (isinstance(error, TransientError) and not isinstance(error, _FOR_A_PERSON)):
             self._health.goes_on(what)
@@ -132,7 +132,7 @@ class Board:
 
     def close(self) -> None:
         """Nothing is said any more."""
-        self.in_the_way(_TELL, None)
+        self.waits_for_person(_TELL, None)
         self._metric.show(())
         self._health.note("models", None)
 

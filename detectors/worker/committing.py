@@ -137,7 +137,7 @@ class Committer:
             self._work.health.goes_on(what)
 
     def _count(self, commit: Commit, duration_s: float) -> None:
-        """Count what stands now."""
+        """Count what has been committed."""
         group = self._work.group
         metrics.COMMIT_DURATION.labels(group).observe(duration_s)
         for entry in commit.entries:

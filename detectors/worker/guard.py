@@ -22,7 +22,7 @@ _LOADS = UUID("0f6f2b0c-5d4e-4f0a-9f0e-6f1f5c1b7a52")
 
 
 class Guarding(Protocol):
-    """Stands between the worker and its engines."""
+    """Gives frames and models to the engines; what may crash them is tried in a process of its own."""
 
     def suspects_frame(self, answer: UUID) -> bool:
         """Whether the frame with ``answer`` was under way when a worker crashed, so that it is tried apart."""

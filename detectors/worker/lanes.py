@@ -24,7 +24,7 @@ class Outcome:
     count: Callable[[], None] | None = None
     """Called once the entry is committed: what was done is counted only when it stands."""
     refused: str | None = None
-    """The reason of the dead letter; the answer was not given then, so a re-drive must find the way open."""
+    """The reason of the dead letter. The duplicate window then forgets the answer, so that a re-drive can give it."""
     smaller: Callable[[], Outcome] | None = None
     """Makes the outcome to try instead when the broker finds ``outputs`` too large."""
 

@@ -173,9 +173,9 @@ class Rollout:
             try:
                 await catch_up(reader, self._state, _FOLLOW_WAIT_S)
                 backoff.reset()
-                self._board.in_the_way(_FOLLOW, None)
+                self._board.waits_for_person(_FOLLOW, None)
             except TransientError as error:
-                self._board.in_the_way(_FOLLOW, error)
+                self._board.waits_for_person(_FOLLOW, error)
                 await asyncio.sleep(backoff.next_delay_s())
             end_if_cancelled()
             yield

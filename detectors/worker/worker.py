@@ -108,7 +108,7 @@ class DetectorWorker:
             logger.warning("stopped with work under way: %s", stopped.exceptions[0])
 
     async def _guard(self, work: Work) -> Guarding:
-        """What stands between this worker and its engines; waits while the disk takes no file."""
+        """The guard of this worker's engines; waits while its files cannot be written."""
         quarantine = self._parts.quarantine
         if quarantine is None:
             return NoGuard()
