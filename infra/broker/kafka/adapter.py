@@ -66,4 +66,4 @@ class KafkaBroker(Broker):
         """See the port. What was opened here and never closed is closed too: its tasks would live on."""
         await asyncio.gather(*(each.close() for each in set(self._opened)))
         await self._offsets.close()
-        await self._link.leavers.gone()
+        await self._link.close()

@@ -126,8 +126,10 @@ class _Prober:
         )
 
     async def _by_protocol(self, error: BaseException, address: Address) -> Diagnosis:
-        """Why a broker breaks a connection off without a word: it may speak another protocol."""
+        """Why a broker does not answer, or breaks the connection off: then it may speak another protocol."""
         where = _named(address)
+        if isinstance(error, TimeoutError):
+            return Diagnosis(f"{where} did not answer within {self._timeout_s:g} s", refused=False)
         tls = self._settings.security_protocol in ("SSL", "SASL_SSL")
         if tls and await self._within(_speaks_plainly(address)):
             return Diagnosis(self._protocol_text(where, "speaks without TLS"), refused=True)
@@ -137,8 +139,6 @@ class _Prober:
             return Diagnosis(
                 self._protocol_text(where, "breaks off what comes without user and password"), refused=True
             )
-        if isinstance(error, TimeoutError):
-            return Diagnosis(f"{where} did not answer within {self._timeout_s:g} s", refused=False)
         return Diagnosis(f"{where} broke the connection off ({type(error).__name__})", refused=False)
 
     def _protocol_text(self, where: str, does: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from infra.broker.kafka.certificates import load_certificates
-from infra.broker.kafka.diagnosis import diagnose
+from infra.broker.kafka.diagnosis import Diagnosis, diagnose
 from infra.broker.kafka.faults import FAULTS, UNREACHED, Words
 from infra.broker.kafka.letting_go import Leavers
 from infra.broker.kafka.lost_writes import expect_lost_writes
@@ -63,6 +63,7 @@ class Link:
         self._words = Words(self.where, settings)
         expect_lost_writes()
         self._ssl: ssl.SSLContext | None = None
+        self._look: asyncio.Task[Diagnosis | None] | None = None
 
     @property
     def where(self) -> str:
@@ -179,7 +180,7 @@ class Link:
         fault = self.fault(error, doing, right)
         if not isinstance(error, UNREACHED) or not isinstance(fault, BrokerUnavailableError):
             return fault
-        found = await diagnose(self.settings, self.client_options(), min(self.timeout_s, _DIAGNOSIS_S))
+        found = await self._diagnose()
         if found is None:
             return fault
         text = f"{self.where}: {doing} failed: {found.text}"
@@ -206,6 +207,23 @@ class Link:
                         raise fault from error
             await asyncio.sleep(pause)
         raise AssertionError("pauses never end")
+
+    async def close(self) -> None:
+        """End the look at the brokers that is under way, and return when all clients have left."""
+        if self._look is not None:
+            self._look.cancel()
+            await asyncio.wait({self._look})
+        await self.leavers.gone()
+
+    async def _diagnose(self) -> Diagnosis | None:
+        """What is wrong with the brokers; None: nothing that was found. Calls at the same time share one look."""
+        if self._look is None or self._look.done():
+            work = diagnose(self.settings, self.client_options(), min(self.timeout_s, _DIAGNOSIS_S))
+            self._look = asyncio.create_task(work, name="kafka-diagnosis")
+        look = self._look
+        # Not awaited itself: a caller that is cancelled must not end it for the others, nor its end cancel a caller.
+        await asyncio.wait({look})
+        return None if look.cancelled() else look.result()
 
     def _limit(self, topic: str) -> int:
         """How many bytes a record of ``topic`` may have, as it is declared."""
