@@ -9,7 +9,6 @@ import asyncio
 import re
 import socket
 import ssl
-import struct
 from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -25,8 +24,9 @@ _NAME_MISMATCH = (62, 64)
 _EXPIRED = 10
 _OUR_CERTIFICATE = re.compile("ALERT.*(CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE)")
 """OpenSSL's reasons when the other side ends a connection because of the certificate it got, or got none."""
-_API_VERSIONS_KEY = 18
 _CREDENTIALS = (kafka.AuthenticationFailedError, kafka.SaslAuthenticationFailed)
+_NO_ANSWER = (kafka.KafkaError, OSError, TimeoutError, EOFError, ValueError, AssertionError)
+"""What aiokafka raises where nothing answers, or something that is not Kafka."""
 _CONNECTION = ("security_protocol", "ssl_context", "sasl_mechanism", "sasl_plain_username", "sasl_plain_password")
 
 Address = tuple[str, int]
@@ -75,7 +75,7 @@ class _Prober:
                 )
                 answer = await connection.send(MetadataRequest([]))
             return [(host, port) for _, host, port, *_ in answer.brokers]
-        except (kafka.KafkaError, OSError, TimeoutError, EOFError, ValueError) as error:
+        except _NO_ANSWER as error:
             return self._known(error, _named(address)) or await self._by_protocol(error, address)
         finally:
             if connection is not None:
@@ -131,7 +131,7 @@ class _Prober:
         if isinstance(error, TimeoutError):
             return Diagnosis(f"{where} did not answer within {self._timeout_s:g} s", refused=False)
         tls = self._settings.security_protocol in ("SSL", "SASL_SSL")
-        if tls and await self._within(_speaks_plainly(address)):
+        if tls and await self._within(self._speaks_plainly(address)):
             return Diagnosis(self._protocol_text(where, "speaks without TLS"), refused=True)
         if not tls and await self._within(_speaks_tls(address)):
             return Diagnosis(self._protocol_text(where, "speaks TLS"), refused=True)
@@ -147,8 +147,14 @@ class _Prober:
             "set broker.security_protocol to what this listener takes, or use the port of another listener"
         )
 
+    async def _speaks_plainly(self, address: Address) -> bool:
+        """Whether a Kafka broker answers there without TLS."""
+        connection = await create_conn(*address, request_timeout_ms=int(1000 * self._timeout_s))
+        connection.close()
+        return True
+
     async def _wants_user(self, address: Address) -> bool:
-        """Whether the broker there is ready to be told a user and a password."""
+        """Whether the broker there expects a user and a password."""
         connection = await create_conn(*address, request_timeout_ms=int(1000 * self._timeout_s), **self._connection)
         try:
             answer = await connection.send(SaslHandShakeRequest("SCRAM-SHA-512"))
@@ -160,21 +166,8 @@ class _Prober:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await question
-        except (kafka.KafkaError, OSError, TimeoutError, EOFError):
+        except _NO_ANSWER:
             return False
-
-
-async def _speaks_plainly(address: Address) -> bool:
-    """Whether a Kafka broker answers there without TLS."""
-    reader, writer = await asyncio.open_connection(*address)
-    try:
-        client = b"windhover"
-        body = struct.pack(">hhih", _API_VERSIONS_KEY, 0, 1, len(client)) + client
-        writer.write(struct.pack(">i", len(body)) + body)
-        reply = await reader.readexactly(10)
-        return struct.unpack(">iih", reply)[1:] == (1, 0)
-    finally:
-        writer.close()
 
 
 async def _speaks_tls(address: Address) -> bool:
