@@ -5,11 +5,9 @@ What every adapter guarantees (tests/contract/ states it once and runs it agains
 - Records of one key stand in one partition, in the order they were published (:mod:`infra.broker.partitioning`).
 - ``publish`` returns only when every record is durable; after an error the caller may publish again.
 - Members of one group share the partitions by range: a member owns the same partition numbers of all topics it
-  subscribes
-  to, as far as those have equal partition counts. Joining, leaving and dying moves partitions to the others.
+  subscribes to, as far as those have equal partition counts. Joining, leaving and dying moves partitions to the others.
 - ``commit`` makes outputs visible and offsets committed in one step, or neither. It succeeds only while the caller
-  still
-  owns each partition in the epoch it polled from; otherwise PartitionLostError, and nothing happened.
+  still owns each partition in the epoch it polled from; otherwise PartitionLostError, and nothing happened.
 - Readers and consumers see committed records only.
 """
 
@@ -131,10 +129,11 @@ class Consumer(Protocol):
         """Up to ``max_records`` further records, in offset order per partition; empty after ``timeout_s`` without any.
 
         ``topics`` narrows this call to some of the subscribed topics (priorities), ``without`` leaves out partition
-        numbers of all topics (whose work is held up); what is left out keeps its place. A first
-        record with a new epoch means that the partition was (re)assigned and starts at its committed offset. Joining,
-        rebalancing and recovering the connection happen inside. Raises BrokerUnavailableError when the broker is away,
-        RefusedError and TopicMismatchError while a person has to do something; each goes away by itself.
+        numbers of all topics (whose work is held up); what is left out keeps its place. A first record with a new epoch
+        means that the partition was (re)assigned and starts at its committed offset. Joining, rebalancing and
+        recovering the connection happen inside. Raises BrokerUnavailableError when the broker is away, RefusedError and
+        TopicMismatchError while a person has to do something; each goes away by itself. Raises SettingsError when
+        another process has taken over this one's ``instance_id``, which does not pass.
         """
         ...
 
@@ -143,8 +142,8 @@ class Consumer(Protocol):
 
         With outputs, all partitions must have one number (co-partitioned topics), because one transaction covers one.
         Raises PartitionLostError (drop the work; of several partitions without outputs some may have been committed),
-        BrokerUnavailableError or RefusedError (nothing visible happened, the same commit may be tried again),
-        RecordTooLargeError.
+        BrokerUnavailableError, RefusedError or TopicMismatchError (nothing visible happened, the same commit may be
+        tried again), RecordTooLargeError.
         """
 
     def assignment(self) -> Mapping[TopicPartition, int]:

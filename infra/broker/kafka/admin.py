@@ -34,7 +34,7 @@ class KafkaAdmin:
         self._groups = Groups(link, self._offsets)
 
     async def connect(self) -> None:
-        """Connect now. Raises BrokerUnavailableError or SettingsError."""
+        """Connect now. Raises BrokerUnavailableError or RefusedError."""
         await self._link.ask("connecting an admin", self._offsets.admin)
 
     async def check(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:

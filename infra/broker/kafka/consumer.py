@@ -55,7 +55,7 @@ class KafkaConsumer:
         topics: Collection[str] | None = None,
         without: Collection[int] = (),
     ) -> list[InRecord]:
-        """See the port. Raises TopicMismatchError or SettingsError where only a person can help."""
+        """See the port."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout_s
         wait_s = 0.0

@@ -48,7 +48,7 @@ class KafkaPublisher:
         self._connecting = asyncio.Lock()
 
     async def connect(self) -> None:
-        """Connect now rather than with the first record. Raises BrokerUnavailableError or SettingsError."""
+        """Connect now rather than with the first record. Raises BrokerUnavailableError or RefusedError."""
         try:
             async with asyncio.timeout(self._link.timeout_s):
                 await self._connected()

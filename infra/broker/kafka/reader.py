@@ -40,7 +40,7 @@ class KafkaReader:
         self._beyond_end: tuple[TopicPartition, float] | None = None
 
     async def connect(self) -> None:
-        """Connect now. Raises BrokerUnavailableError or SettingsError."""
+        """Connect now. Raises BrokerUnavailableError or RefusedError."""
         await self._link.ask("connecting a reader", self._offsets.admin)
 
     async def state(self, topic: str) -> TopicState:
