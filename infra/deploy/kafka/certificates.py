@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.deploy.kafka.errors import KafkaServerError
+from infra.deploy.kafka.programs import run_to_end
 
 BROKER_HOST = "localhost"
 """The only host name that brokers' certificates are made out to."""
@@ -69,8 +69,4 @@ class Certificates:
         program = shutil.which("openssl")
         if program is None:
             raise KafkaServerError("openssl: not found on the PATH; a broker with TLS needs it to make certificates")
-        done = subprocess.run(  # noqa: S603 (a fixed command; names come from tests)
-            [program, *arguments], cwd=self.folder, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
-        if done.returncode != 0:
-            raise KafkaServerError(f"openssl {arguments[0]} failed in {self.folder}: {done.stderr.strip()[-500:]}")
+        run_to_end([program, *arguments], f"{self.folder}: openssl {arguments[0]}", _TIMEOUT_S, cwd=self.folder)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
 from defusedxml import ElementTree
 
 from infra.deploy.kafka.errors import KafkaServerError
+from infra.deploy.kafka.programs import run_to_end
 
 _POM = Path(__file__).with_name("pom.xml")
 _VERSION = "{http://maven.apache.org/POM/4.0.0}properties/{http://maven.apache.org/POM/4.0.0}kafka.version"
@@ -68,14 +68,5 @@ def ensure_jars(cache: Path | None = None) -> Path:
 def _copy_jars(maven: str, folder: Path) -> None:
     """Let Maven resolve ``pom.xml`` and copy every jar into ``folder``."""
     command = [maven, "-B", "-q", "-f", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={folder}"]
-    try:
-        done = subprocess.run(  # noqa: S603 (a fixed command; nothing in it comes from outside)
-            command, capture_output=True, text=True, timeout=_FETCH_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise KafkaServerError(
-            f"mvn: did not bring Kafka's jars within {_FETCH_TIMEOUT_S} s; check the network and Maven's settings.xml"
-        ) from error
-    if done.returncode != 0:
-        tail = " | ".join((done.stdout + done.stderr).strip().splitlines()[-4:])
-        raise KafkaServerError(f"mvn: could not bring Kafka's jars (exit status {done.returncode}): {tail}")
+    advice = "check the network and Maven's settings.xml"
+    run_to_end(command, "mvn: fetching Kafka's jars", _FETCH_TIMEOUT_S, advice=advice)

@@ -15,6 +15,7 @@ from infra.deploy.kafka.config import LOGGING, PROPERTIES, client_address, forma
 from infra.deploy.kafka.errors import KafkaServerError
 from infra.deploy.kafka.jars import ensure_jars, java
 from infra.deploy.kafka.probing import serves
+from infra.deploy.kafka.programs import run_to_end
 from infra.deploy.kafka.security import SCRAM, Security
 
 # The C1 compiler and the serial collector start fastest and take the least of a small machine.
@@ -174,12 +175,7 @@ class KafkaServer:
     def _tool(self, main: str, *arguments: str) -> None:
         """Run one of Kafka's own commands to its end. Raises KafkaServerError when it fails."""
         command = [*self._command(java(), ensure_jars(self._cache), main), *arguments]
-        done = subprocess.run(  # noqa: S603 (a fixed command)
-            command, capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S, check=False
-        )
-        if done.returncode != 0:
-            tail = " | ".join((done.stdout + done.stderr).strip().splitlines()[-4:])
-            raise KafkaServerError(f"{self.home}: {main} failed: {tail}")
+        run_to_end(command, f"{self.home}: {main}", _TOOL_TIMEOUT_S)
 
     @property
     def _properties(self) -> Path:
