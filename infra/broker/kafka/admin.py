@@ -12,6 +12,7 @@ from aiokafka.protocol.admin import AlterConfigsRequest
 
 from infra.broker import growth
 from infra.broker.kafka.consumer import group_lag
+from infra.broker.kafka.faults import raise_for
 from infra.broker.kafka.groups import Groups
 from infra.broker.kafka.link import Link, pauses
 from infra.broker.kafka.offset_retention import check_offset_retention
@@ -124,7 +125,7 @@ class KafkaAdmin:
             found = {}
             for answer in answers:
                 for error_code, message, _, topic, entries in answer.resources:
-                    _raise_for(error_code, f"{topic}: {message}")
+                    raise_for(error_code, f"{topic}: {message}")
                     effective = {entry[0]: entry[1] for entry in entries}
                     own = {entry[0]: entry[1] for entry in entries if entry[3] == _SET_ON_TOPIC}
                     found[topic] = effective, own
@@ -148,7 +149,7 @@ class KafkaAdmin:
             answer = await (await self._offsets.admin()).create_topics(wanted, validate_only=validate_only)
             for topic, error_code, message in answer.topic_errors:
                 if error_code != _ALREADY_EXISTS:
-                    _raise_for(error_code, f"{topic}: {message}")
+                    raise_for(error_code, f"{topic}: {message}")
 
         if specs:
             await self._link.ask(f"creating {', '.join(spec.name for spec in specs)}", call)
@@ -183,12 +184,7 @@ class KafkaAdmin:
             request = AlterConfigsRequest(resources, validate_only)
             answer = await (await self._offsets.admin())._send_request(request)
             for error_code, message, _, topic in answer.resources:
-                _raise_for(error_code, f"{topic}: {message}")
+                raise_for(error_code, f"{topic}: {message}")
 
         if specs:
             await self._link.ask(f"altering {', '.join(spec.name for spec in specs)}", call)
-
-
-def _raise_for(error_code: int, message: str) -> None:
-    if error_code:
-        raise kafka.for_code(error_code)(message)

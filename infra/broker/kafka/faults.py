@@ -89,6 +89,12 @@ class Words:
         )
 
 
+def raise_for(code: int, text: str) -> None:
+    """Raise aiokafka's error for a ``code`` in an answer of Kafka; 0 is none."""
+    if code:
+        raise kafka.for_code(code)(text)
+
+
 def is_final(error: BaseException) -> bool:
     """Whether a transaction's ``error`` says that its producer may never write again (fenced, or out of step)."""
     passing = (*_TELLING, kafka.KafkaTimeoutError)

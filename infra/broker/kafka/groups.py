@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from aiokafka import errors as kafka
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
+from infra.broker.kafka.faults import raise_for
 from infra.broker.kafka.link import Link
 from infra.broker.kafka.offsets import Offsets
 from infra.broker.kafka.reader import KafkaReader
 from infra.broker.port import GroupState, TopicPartition
 from infra.errors import GroupError
 
-_NON_EMPTY_GROUP = 68
-_GROUP_ID_NOT_FOUND = 69
+_HAS_MEMBERS = kafka.NonEmptyGroup.errno
+_ABSENT = kafka.GroupIdNotFound.errno
 
 
 class Groups:
@@ -49,14 +50,14 @@ class Groups:
             coordinator = await admin.find_coordinator(name)
             answer = await admin._send_request(DeleteGroupsRequest([name]), coordinator)
             code = int(answer.results[0][1])
-            if code not in (0, _NON_EMPTY_GROUP, _GROUP_ID_NOT_FOUND):
-                raise kafka.for_code(code)(name)
+            if code not in (_HAS_MEMBERS, _ABSENT):
+                raise_for(code, name)
             return code
 
         code = await self._link.ask(f"forgetting group {name}", call)
-        if code == _NON_EMPTY_GROUP:
+        if code == _HAS_MEMBERS:
             raise GroupError(f"group {name} has members; stop its processes, then try again")
-        if code == _GROUP_ID_NOT_FOUND:
+        if code == _ABSENT:
             raise GroupError(f"{self._link.where} has no group {name}; `windhover topics groups` lists those there are")
 
     async def close(self) -> None:

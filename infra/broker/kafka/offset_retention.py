@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from aiokafka import errors as kafka
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from infra.broker.kafka.faults import raise_for
 from infra.broker.kafka.link import Link
 from infra.broker.kafka.offsets import Offsets
 from infra.broker.port import TopicDifference
@@ -56,8 +56,7 @@ async def _minutes(link: Link, offsets: Offsets) -> Mapping[int, int]:
         found = {}
         for answer in await admin.describe_configs(wanted):
             for error_code, message, _, node, entries in answer.resources:
-                if error_code:
-                    raise kafka.for_code(error_code)(f"broker {node}: {message}")
+                raise_for(error_code, f"broker {node}: {message}")
                 found.update({int(node): int(entry[1]) for entry in entries if entry[0] == SETTING})
         return found
 

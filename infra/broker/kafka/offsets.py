@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.structs import OffsetAndMetadata
 
+from infra.broker.kafka.faults import raise_for
 from infra.broker.kafka.link import Answer, Link
 from infra.broker.kafka.protocol import UNSTABLE_OFFSET_COMMIT, OffsetFetch, TopicMetadata, codes_by_partition
 from infra.broker.partitioning import check_count
@@ -127,7 +128,7 @@ class Offsets:
                 if code == 0:
                     found[topic] = TopicState(len(partitions), topic_id.hex())
                 elif topic in topics and code != kafka.UnknownTopicOrPartitionError.errno:
-                    raise kafka.for_code(code)(topic)
+                    raise_for(code, topic)
             return found
 
         return await self._ask("asking for its topics", call, timeout_s)
@@ -157,8 +158,7 @@ class Offsets:
             async with asyncio.timeout(self._attempt_s):
                 (answer,) = await (await self.admin()).describe_consumer_groups([group])
             code, _, state, _, _, members, *_ = answer.groups[0]
-            if code:
-                raise kafka.for_code(code)(group)
+            raise_for(code, group)
             member = next((member for member in members if pattern.fullmatch(member[0])), None)
             if member is None:
                 return None
@@ -190,8 +190,7 @@ class Offsets:
         """What ``node`` answers per partition. Raises aiokafka's error where it refuses to answer for the group."""
         admin = await self.admin()
         response = await admin._send_request(OffsetFetch(group, sources, stable=stable), node)
-        if response.error_code:
-            raise kafka.for_code(response.error_code)(group)
+        raise_for(response.error_code, group)
         answers = codes_by_partition(response)
         if set(answers) != set(sources):
             raise kafka.NotCoordinatorForGroupError(f"node {node} left out partitions of group {group}")
