@@ -1,4 +1,4 @@
-"""A commit of several partitions while a rebalance begins in its midst, and one that is made again."""
+"""A commit of several partitions while a rebalance begins in its midst, one that is made again, and a group's first."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from infra.broker.kafka.consumer import KafkaConsumer
 from infra.broker.kafka.link import Link
 from infra.broker.kafka.losses import Losses
 from infra.broker.kafka.offsets import Offsets
+from infra.broker.kafka.starting import Place, Starting
 from infra.broker.kafka.transactions import PartitionTransactions
 from infra.broker.port import GroupSpec, OutRecord, Progress, TopicPartition
 from infra.errors import PartitionLostError
@@ -72,3 +73,23 @@ async def test_a_commit_that_was_made_is_not_made_again() -> None:
     assert not transactions._has_committed({FIRST: 11})
     transactions._base = {FIRST: OffsetAndMetadata(10, "mark@another")}
     assert not transactions._has_committed({FIRST: 10})
+
+
+async def test_the_first_commit_of_a_group_that_starts_at_the_end_names_the_topic() -> None:
+    committed: dict[TopicPartition, OffsetAndMetadata] = {}
+
+    async def never(group: str, sources: Sequence[TopicPartition], *, stable: bool) -> Mapping[TopicPartition, None]:
+        return dict.fromkeys(sources)
+
+    async def bounds(sources: Sequence[TopicPartition]) -> Mapping[TopicPartition, tuple[int, int]]:
+        return dict.fromkeys(sources, (0, 7))
+
+    async def commit(offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        committed.update(offsets)
+
+    link = Link(BrokerSettings(kind="kafka"), {})
+    spec = GroupSpec("group", ("in",), start="latest")
+    offsets = SimpleNamespace(committed=never, bounds=bounds)
+    starting = Starting(link, offsets, spec, SimpleNamespace(ids={"in": "id"}))
+    assert await starting.find(SimpleNamespace(commit=commit), None, [FIRST]) == {FIRST: Place(7)}
+    assert committed == {FIRST: OffsetAndMetadata(7, "@id")}

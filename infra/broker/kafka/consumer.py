@@ -15,12 +15,12 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
     TopicAuthorizationFailedError,
 )
-from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
+from aiokafka.structs import ConsumerRecord
 
 from infra.broker.kafka.faults import FAULTS
 from infra.broker.kafka.link import Link
 from infra.broker.kafka.membership import Membership
-from infra.broker.kafka.offsets import Offsets, metadata_of
+from infra.broker.kafka.offsets import Offsets, to_commit
 from infra.broker.port import GroupSpec, InRecord, Loss, OutRecord, Progress, TopicPartition
 from infra.errors import BrokerUnavailableError, PartitionLostError
 
@@ -224,14 +224,9 @@ class KafkaConsumer:
 
     async def _commit_plainly(self, offsets: Mapping[TopicPartition, int]) -> None:
         """One request for all partitions; Kafka takes it from a member of the current generation only."""
-        ids = self._membership.topics.ids
-        named = {
-            KafkaPartition(*source): OffsetAndMetadata(offset, metadata_of("", ids.get(source.topic)))
-            for source, offset in offsets.items()
-        }
         try:
             async with asyncio.timeout(self._link.timeout_s):
-                await self._membership.member().commit(named)
+                await self._membership.member().commit(to_commit(offsets, self._membership.topics.ids))
         except (CommitFailedError, IllegalStateError) as error:
             self._membership.lose(rejoin=False)
             raise PartitionLostError(

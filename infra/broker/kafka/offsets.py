@@ -214,6 +214,16 @@ def metadata_of(mark: str, topic_id: str | None) -> str:
     return mark if topic_id is None else f"{mark}@{topic_id}"
 
 
+def to_commit(
+    offsets: Mapping[TopicPartition, int], topic_ids: Mapping[str, str], mark: str = ""
+) -> Mapping[KafkaPartition, OffsetAndMetadata]:
+    """``offsets`` as aiokafka commits them, each with the id of the topic that it is of."""
+    return {
+        KafkaPartition(*source): OffsetAndMetadata(offset, metadata_of(mark, topic_ids.get(source.topic)))
+        for source, offset in offsets.items()
+    }
+
+
 def offset_in(at: OffsetAndMetadata | None, topic_id: str | None) -> int | None:
     """The offset that is committed for the topic of this id; None: none, or one of a former topic of this name."""
     if at is None:

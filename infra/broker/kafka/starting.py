@@ -8,11 +8,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka import TopicPartition as KafkaPartition
 
 from infra.broker.kafka.faults import FAULTS
 from infra.broker.kafka.link import Link
-from infra.broker.kafka.offsets import Offsets, offset_in
+from infra.broker.kafka.offsets import Offsets, offset_in, to_commit
 from infra.broker.kafka.topic_watch import TopicWatch
 from infra.broker.kafka.transactions import PartitionTransactions
 from infra.broker.port import GroupSpec, TopicPartition
@@ -80,7 +79,7 @@ class Starting:
             return
         try:
             async with asyncio.timeout(self._link.timeout_s):
-                await member.commit({KafkaPartition(*source): end for source, end in ends.items()})
+                await member.commit(to_commit(ends, self._topics.ids))
         except FAULTS as error:
             raise await self._link.explain(error, "committing the start of a new group") from error
 

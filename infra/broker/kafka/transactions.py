@@ -26,7 +26,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from infra.broker.kafka.faults import FAULTS, is_final
 from infra.broker.kafka.link import Link
-from infra.broker.kafka.offsets import Committed, Offsets, metadata_of, offset_in
+from infra.broker.kafka.offsets import Committed, Offsets, offset_in, to_commit
 from infra.broker.kafka.publisher import count_partitions, hand_over
 from infra.broker.port import OutRecord, TopicPartition
 from infra.errors import PartitionLostError
@@ -47,13 +47,13 @@ class PartitionTransactions:
         group: str,
         number: int,
         sources: Collection[TopicPartition],
-        topic_ids: Mapping[str, str] | None = None,
+        topic_ids: Mapping[str, str],
     ) -> None:
         self._link = link
         self._offsets = offsets
         self._group = group
         self._sources = frozenset(sources)
-        self._topic_ids = topic_ids or {}
+        self._topic_ids = topic_ids
         self._id = f"{group}-p{number}"
         self._what = f"the producer of transactional id {self._id}"
         self._marks = (f"{uuid.uuid4().hex}-{count}" for count in itertools.count())
@@ -152,17 +152,13 @@ class PartitionTransactions:
         producer = self._producer
         if producer is None:
             raise self._lost("it has no producer")
-        mark = next(self._marks)
-        target = {
-            source: OffsetAndMetadata(offset, metadata_of(mark, self._topic_ids.get(source.topic)))
-            for source, offset in offsets.items()
-        }
+        moved = to_commit(offsets, self._topic_ids, next(self._marks))
+        target = {TopicPartition(*source): at for source, at in moved.items()}
         try:
             async with asyncio.timeout(self._link.timeout_s):
                 counts = await count_partitions(producer, outputs, self._link, self._offsets)
                 await producer.begin_transaction()
                 delivered = await hand_over(producer, outputs, counts)
-                moved = {KafkaPartition(*source): at for source, at in target.items()}
                 # aiokafka commits also when a record failed, so each record's own outcome is waited for first.
                 await asyncio.gather(producer.send_offsets_to_transaction(moved, self._group), delivered)
                 self._doubt = target
