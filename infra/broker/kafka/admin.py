@@ -16,7 +16,7 @@ from infra.broker.kafka.faults import raise_for
 from infra.broker.kafka.groups import Groups
 from infra.broker.kafka.link import Link, pauses
 from infra.broker.kafka.offset_retention import check_offset_retention
-from infra.broker.kafka.offsets import Offsets
+from infra.broker.kafka.offsets import Offsets, all_partitions
 from infra.broker.kafka.topic_settings import declared_settings, differing_settings
 from infra.broker.port import GroupState, TopicDifference, TopicPartition
 from schemas.topics import TopicSpec
@@ -64,8 +64,7 @@ class KafkaAdmin:
     async def group_lag(self, group: str, topics: Collection[str]) -> Mapping[TopicPartition, int]:
         """See the port. Raises TopicMismatchError for an unknown topic."""
         counts = await self._offsets.partition_counts(topics)
-        sources = [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
-        return await group_lag(self._offsets, group, sources)
+        return await group_lag(self._offsets, group, all_partitions(counts))
 
     async def groups(self) -> Sequence[GroupState]:
         """See the port. Kafka does not tell when a group without members was last there."""

@@ -20,7 +20,7 @@ from aiokafka.structs import ConsumerRecord
 from infra.broker.kafka.faults import FAULTS
 from infra.broker.kafka.link import Link
 from infra.broker.kafka.membership import Membership
-from infra.broker.kafka.offsets import Offsets, to_commit
+from infra.broker.kafka.offsets import Offsets, next_to_read, to_commit
 from infra.broker.port import GroupSpec, InRecord, Loss, OutRecord, Progress, TopicPartition
 from infra.errors import BrokerUnavailableError, PartitionLostError
 
@@ -274,9 +274,4 @@ async def group_lag(offsets: Offsets, group: str, sources: Collection[TopicParti
         return {}
     committed = await offsets.committed(group, sources)
     bounds = await offsets.bounds(sources)
-    lag = {}
-    for source, (first, end) in bounds.items():
-        at = committed[source]
-        # What retention has removed cannot be behind any more.
-        lag[source] = max(0, end - (first if at is None else max(first, at.offset)))
-    return lag
+    return {source: max(0, end - next_to_read(committed[source], first)) for source, (first, end) in bounds.items()}

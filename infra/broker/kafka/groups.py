@@ -10,7 +10,7 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from infra.broker.kafka.faults import raise_for
 from infra.broker.kafka.link import Link
-from infra.broker.kafka.offsets import Offsets
+from infra.broker.kafka.offsets import Offsets, all_partitions, next_to_read
 from infra.broker.kafka.reader import KafkaReader
 from infra.broker.port import GroupState, TopicPartition
 from infra.errors import GroupError
@@ -93,20 +93,13 @@ class Groups:
     async def _unread(self, group: str, counts: Mapping[str, int]) -> Mapping[TopicPartition, tuple[int, int | None]]:
         """Per partition of the topics it has committed on: how far ``group`` is behind, and the time of the first
         record it has not read."""
-        sources = [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
-        committed = await self._offsets.committed(group, sources)
+        committed = await self._offsets.committed(group, all_partitions(counts))
         topics = {source.topic for source, at in committed.items() if at is not None}
         unread: dict[TopicPartition, tuple[int, int | None]] = {}
-        for source, (first, end) in (await self._bounds(sources, topics)).items():
-            at = committed[source]
-            place = first if at is None else max(first, at.offset)
+        bounds = await self._offsets.bounds([source for source in committed if source.topic in topics])
+        for source, (first, end) in bounds.items():
+            place = next_to_read(committed[source], first)
             records = await self._reader.read(source, place, max_records=1, timeout_s=0) if place < end else []
             # What lies before the end may be marks of transactions, which are nothing to read.
             unread[source] = (end - place, records[0].timestamp_ms) if records else (0, None)
         return unread
-
-    async def _bounds(
-        self, sources: list[TopicPartition], topics: set[str]
-    ) -> Mapping[TopicPartition, tuple[int, int]]:
-        wanted = [source for source in sources if source.topic in topics]
-        return await self._offsets.bounds(wanted) if wanted else {}

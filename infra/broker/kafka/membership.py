@@ -105,7 +105,7 @@ class Membership:
     async def skip_lost(self, places: Mapping[TopicPartition, int]) -> None:
         """Move on where the log no longer holds what stood at ``places``, and record what was lost by that."""
         owned = [source for source in places if source in self.owned]
-        for source, (first, end) in (await self._offsets.bounds(owned)).items() if owned else ():
+        for source, (first, end) in (await self._offsets.bounds(owned)).items():
             epoch, at = self.owned.get(source), places[source]
             if epoch is None:
                 continue

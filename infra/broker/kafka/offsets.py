@@ -99,8 +99,10 @@ class Offsets:
         return await self._ask(f"asking for the offsets of group {group}", call)
 
     async def bounds(self, sources: Collection[TopicPartition]) -> Mapping[TopicPartition, tuple[int, int]]:
-        """Per partition its first offset and its last stable one. The partitions must exist. Raises
-        BrokerUnavailableError."""
+        """Per partition its first offset and its last stable one. The partitions must exist.
+
+        Raises BrokerUnavailableError; for no ``sources`` Kafka is not asked.
+        """
 
         async def call() -> Mapping[TopicPartition, tuple[int, int]]:
             looker = await self._connected_looker()
@@ -108,7 +110,7 @@ class Offsets:
             firsts, ends = await asyncio.gather(looker.beginning_offsets(wanted), looker.end_offsets(wanted))
             return {source: (firsts[KafkaPartition(*source)], ends[KafkaPartition(*source)]) for source in sources}
 
-        return await self._ask("asking where partitions end", call)
+        return await self._ask("asking where partitions end", call) if sources else {}
 
     async def states(
         self, topics: Collection[str], *, beside: Collection[str] = (), timeout_s: float | None = None
@@ -207,6 +209,16 @@ class Offsets:
                     raise
                 self._looker = looker
             return self._looker
+
+
+def all_partitions(counts: Mapping[str, int]) -> list[TopicPartition]:
+    """Every partition of topics with these partition counts."""
+    return [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
+
+
+def next_to_read(at: OffsetAndMetadata | None, first: int) -> int:
+    """Where a group that has committed ``at`` goes on, in a log that retention left to begin at ``first``."""
+    return first if at is None else max(first, at.offset)
 
 
 def metadata_of(mark: str, topic_id: str | None) -> str:
