@@ -48,7 +48,8 @@ class KafkaAdmin:
         growth.refuse(differences, self._link.where)
         absent = {found.topic for found in differences if found.what == "topic"}
         growing = {found.topic for found in differences if found.what == "partitions"}
-        altered = {found.topic for found in differences} - absent
+        # Only settings are left: a difference in replicas was refused.
+        altered = {found.topic for found in differences if found.what not in ("topic", "partitions")}
         create = [spec for spec in specs if spec.name in absent]
         grow = [spec for spec in specs if spec.name in growing]
         alter = [spec for spec in specs if spec.name in altered]
@@ -88,13 +89,14 @@ class KafkaAdmin:
         differences = growth.count_differences(specs, counts, lags)
         for spec in specs:
             replication = self._replication(spec)
-            found = layouts[spec.name][1] if spec.name in layouts else min(replication, nodes)
-            if spec.name not in layouts:
-                differences.append(TopicDifference(spec.name, "topic", "present", "absent", fixable=True))
-            else:
+            if spec.name in layouts:
+                _, found = layouts[spec.name]
+                seen = str(found)
                 differences += differing_settings(spec, replication, configs[spec.name][0])
+            else:
+                found, seen = min(replication, nodes), f"{nodes} nodes"
+                differences.append(TopicDifference(spec.name, "topic", "present", "absent", fixable=True))
             if found != replication:
-                seen = str(found) if spec.name in layouts else f"{nodes} nodes"
                 differences.append(TopicDifference(spec.name, "replication", str(replication), seen, fixable=False))
         return differences
 
