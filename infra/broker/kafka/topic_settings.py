@@ -39,8 +39,14 @@ def differing_settings(spec: TopicSpec, replication: int, effective: Mapping[str
     differences = []
     for setting, declared in declared_settings(spec, replication).items():
         what, scale = _IN_TOPICS_YAML[setting]
-        found = effective.get(setting, "unset")
+        found = effective.get(setting)
         if found != declared:
-            ours, theirs = (str(int(value) // scale) if scale else value for value in (declared, found))
+            ours, theirs = _in_our_units(declared, scale), _in_our_units(found, scale)
             differences.append(TopicDifference(spec.name, what, ours, theirs, fixable=True))
     return differences
+
+
+def _in_our_units(value: str | None, scale: int) -> str:
+    if value is None:
+        return "unset"
+    return str(int(value) // scale) if scale else value

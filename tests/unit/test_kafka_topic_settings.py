@@ -1,0 +1,20 @@
+"""A setting that differs is shown in the units of topics.yaml, also where the broker does not name it at all."""
+
+from __future__ import annotations
+
+from infra.broker.kafka.topic_settings import declared_settings, differing_settings
+from infra.broker.port import TopicDifference
+from schemas.topics import DETECTIONS, load_topics
+
+
+def test_a_setting_that_the_broker_does_not_name_is_unset() -> None:
+    spec = load_topics()[DETECTIONS].model_copy(update={"retention_s": 60})
+    effective = declared_settings(spec, 1)
+    assert differing_settings(spec, 1, effective) == []
+    assert differing_settings(spec, 1, {**effective, "retention.ms": "120000"}) == [
+        TopicDifference(spec.name, "retention_s", "60", "120", fixable=True)
+    ]
+    del effective["retention.ms"]
+    assert differing_settings(spec, 1, effective) == [
+        TopicDifference(spec.name, "retention_s", "60", "unset", fixable=True)
+    ]
