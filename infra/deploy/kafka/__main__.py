@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from infra.deploy.kafka.cluster import KafkaCluster
+from infra.deploy.kafka.config import PROPERTIES
 from infra.deploy.kafka.errors import KafkaServerError
 from infra.deploy.kafka.server import KafkaServer
 
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _servers(home: Path, cache: Path | None, nodes: int | None) -> KafkaServer | KafkaCluster:
     """What is in ``home``, or, when it is empty, what is wanted there."""
     found = KafkaCluster.found_at(home, cache)
-    if found is None and (home / "server.properties").exists():
+    if found is None and (home / PROPERTIES).exists():
         return _of_size(KafkaServer(home, cache), 1, nodes)
     if found is not None:
         return _of_size(found, len(found.numbers), nodes)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from infra.deploy.kafka.config import write_configs
+from infra.deploy.kafka.config import PROPERTIES, write_configs
 from infra.deploy.kafka.errors import KafkaServerError
 from infra.deploy.kafka.probing import nodes_seen
 from infra.deploy.kafka.security import Security
@@ -38,17 +38,13 @@ class KafkaCluster:
     @classmethod
     def found_at(cls, home: Path, cache: Path | None = None) -> Self | None:
         """The cluster that was set up in ``home``, or None when there is none."""
-        nodes = len(list(home.glob("node-*/server.properties")))
+        nodes = len(list(home.glob(f"node-*/{PROPERTIES}")))
         return cls(home, cache, nodes=nodes) if nodes else None
 
     @property
     def bootstrap_servers(self) -> str:
         """``host:port`` of every node for clients, comma separated."""
         return ",".join(node.bootstrap_servers for node in self._nodes.values())
-
-    def addresses(self, listener: str) -> str:
-        """``host:port`` of ``listener`` on every node (see :meth:`KafkaServer.address`)."""
-        return ",".join(node.address(listener) for node in self._nodes.values())
 
     @property
     def numbers(self) -> list[int]:

@@ -9,28 +9,29 @@ _API_VERSIONS_KEY = 18
 _METADATA_KEY = 3
 _CLIENT = b"windhover"
 _CORRELATION = 1
+_TIMEOUT_S = 1.0
 
 
-def serves(address: str, timeout_s: float = 1.0) -> bool:
+def serves(address: str) -> bool:
     """Whether a broker at ``address`` answers an ApiVersions request, the first of Kafka's protocol."""
-    reply = _ask(address, _API_VERSIONS_KEY, b"", timeout_s)
+    reply = _ask(address, _API_VERSIONS_KEY, b"")
     return reply is not None and len(reply) >= 2 and struct.unpack_from(">h", reply)[0] == 0
 
 
-def nodes_seen(address: str, timeout_s: float = 1.0) -> int:
+def nodes_seen(address: str) -> int:
     """How many working nodes the broker at ``address`` tells clients of; 0 when it does not answer."""
     no_topics = struct.pack(">i?", 0, False)
-    reply = _ask(address, _METADATA_KEY, no_topics, timeout_s, version=4)
+    reply = _ask(address, _METADATA_KEY, no_topics, version=4)
     # Version 4 begins with the throttle time; the nodes follow.
     return 0 if reply is None or len(reply) < 8 else int(struct.unpack_from(">i", reply, 4)[0])
 
 
-def _ask(address: str, key: int, body: bytes, timeout_s: float, version: int = 0) -> bytes | None:
+def _ask(address: str, key: int, body: bytes, version: int = 0) -> bytes | None:
     """The reply without its correlation id; None when there is none in time."""
     host, _, port = address.rpartition(":")
     request = struct.pack(">hhih", key, version, _CORRELATION, len(_CLIENT)) + _CLIENT + body
     try:
-        with socket.create_connection((host, int(port)), timeout=timeout_s) as link:
+        with socket.create_connection((host, int(port)), timeout=_TIMEOUT_S) as link:
             link.sendall(struct.pack(">i", len(request)) + request)
             (size,) = struct.unpack(">i", _exactly(link, 4))
             reply = _exactly(link, size)
