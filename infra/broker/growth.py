@@ -1,7 +1,7 @@
-"""Which partition counts may be raised: those of a group that is declared to have grown, once it is read empty.
+"""Which partition counts may be raised: those of a topic group with ``grown_from``, once all its topics were read.
 
 The same rules for every broker. A key moves to another partition when the count changes. Its order survives only when
-everything that stands in its former partition was read before anything is written to its new one.
+everything in its former partition was read before anything is written to its new one.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ def count_differences(
 
 
 def refuse(differences: Collection[TopicDifference], where: str) -> None:
-    """Raise TopicMismatchError, naming each difference that apply can neither mend nor pass over, when there is one."""
+    """Raise TopicMismatchError when there are differences that apply can neither mend nor ignore, and name them all."""
     rest = [one for one in differences if not one.fixable and one.advice is None]
     if rest:
-        told = "; ".join(f"{one.topic}: {one.what} {one.declared} declared, {one.found} found" for one in rest)
+        faults = "; ".join(f"{one.topic}: {one.what} {one.declared} declared, {one.found} found" for one in rest)
         few = any(one.what == "replication" for one in rest)
         fewer_nodes = (
             "; where a cluster has fewer nodes, set WINDHOVER_BROKER__REPLICATION (1 for one node)" if few else ""
         )
         raise TopicMismatchError(
-            f"{where} cannot be brought in line without losing order or data, so nothing was changed: {told}. Declare "
+            f"{where} cannot be brought in line without losing order or data, so nothing was changed: {faults}. Declare "
             "what is there, or move to new topics; to add partitions follow `More partitions` in docs/operations.md"
             f"{fewer_nodes}"
         )

@@ -1,4 +1,4 @@
-"""All consumer groups of a Kafka cluster: who has not read what, and forgetting one that will not come back."""
+"""All consumer groups of a Kafka cluster: how far each is behind, and deleting one that is no longer needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ABSENT = kafka.GroupIdNotFound.errno
 
 
 class Groups:
-    """Looks at all groups of the cluster. ``counts`` are topics with their partition counts as they are there."""
+    """Looks at all groups of the cluster. ``counts``: its topics and how many partitions each has there."""
 
     def __init__(self, link: Link, offsets: Offsets) -> None:
         self._link = link
@@ -91,8 +91,10 @@ class Groups:
         return await self._link.ask(f"asking for the members of group {name}", call)
 
     async def _unread(self, group: str, counts: Mapping[str, int]) -> Mapping[TopicPartition, tuple[int, int | None]]:
-        """Per partition of the topics it has committed on: how far ``group`` is behind, and the time of the first
-        record it has not read."""
+        """How far ``group`` is behind, and the time of the first record it has not read.
+
+        Per partition of the topics on which it has committed.
+        """
         committed = await self._offsets.committed(group, all_partitions(counts))
         topics = {source.topic for source, at in committed.items() if at is not None}
         unread: dict[TopicPartition, tuple[int, int | None]] = {}

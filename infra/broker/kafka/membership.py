@@ -97,7 +97,7 @@ class Membership:
             self.consumer.subscribe(list(self._spec.topics), listener=_Listener(self))
 
     def fail(self, error: BaseException) -> None:
-        """aiokafka's consumer is beyond help: replace it."""
+        """Own nothing and replace aiokafka's consumer, which does not recover from ``error``."""
         self._troubles.note("group", self._link.fault(error, f"consuming as group {self._spec.group}", "READ"))
         self._disown()
         self._broken.set()

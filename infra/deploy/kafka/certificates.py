@@ -21,7 +21,7 @@ class KeyPair:
     """The files of one certificate."""
 
     authority: Path
-    """The certificate of who signed it (PEM)."""
+    """The certificate of the authority that signed it (PEM)."""
     certificate: Path
     key: Path
     store: Path

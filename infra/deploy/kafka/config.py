@@ -1,4 +1,4 @@
-"""What a broker is told: its ``server.properties``, its logging and its cluster's identity, written once per home."""
+"""Writes a broker's ``server.properties``, its logging settings and its cluster's identity, once per home."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _host(protocol: str) -> str:
 
 
 def format_options(home: Path) -> list[str]:
-    """What ``StorageTool format`` is told besides the settings: the cluster's identity, and that one node is alone."""
+    """Options of ``StorageTool format`` besides the settings: the cluster's identity, and that one node is alone."""
     identity = (home / _IDENTITY).read_text(encoding="ascii")
     alone = "controller.quorum.voters=" not in (home / PROPERTIES).read_text(encoding="utf-8")
     return [*(["--standalone"] if alone else []), "--cluster-id", identity]

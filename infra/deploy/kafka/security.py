@@ -59,7 +59,7 @@ class Security:
         return "".join(f"{line}\n" for line in lines)
 
     def format_options(self) -> list[str]:
-        """What ``StorageTool format`` is told to make the users."""
+        """Options of ``StorageTool format`` that make the users."""
         return [
             option
             for name, password in self.users.items()
