@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.campaign.report import Report
 from tests.campaign.run import Order, run
+from tests.campaign.schedule import PlanError
 
 
 def main() -> int:
@@ -41,6 +42,8 @@ def main() -> int:
     except (asyncio.CancelledError, KeyboardInterrupt):
         print("ended before its time; nothing is accounted for")
         return 130
+    except PlanError as error:
+        parser.error(str(error))
     report.print()
     return 1 if report.problems else 0
 

@@ -20,7 +20,7 @@ from tests.campaign.faults.kind import Kind
 from tests.campaign.processes import Warden, unready
 from tests.campaign.reconcile import reconcile
 from tests.campaign.report import Report
-from tests.campaign.schedule import Storm, plan
+from tests.campaign.schedule import PlanError, Storm, plan
 from tests.campaign.site import GROUPS, Site, Size, opened_site
 from tests.faults.fleet import Device
 
@@ -68,7 +68,7 @@ class Campaign:
         return sum(len(device.accepted) for device in self.devices)
 
     def kinds(self, order: Order) -> list[Kind]:
-        """The kinds of faults that are wanted and that this site can have."""
+        """The kinds of faults that are wanted and that this site can have. Raises PlanError when there is none."""
         site = self.site
         found = [
             *processes.kinds(site.fleet, self.warden),
@@ -80,21 +80,25 @@ class Campaign:
             *kafka.kinds(site.broker),
             *partitions.kinds(site),
         ]
-        return [
+        wanted = [
             kind for kind in found if kind.name not in order.without and (not order.only or kind.name in order.only)
         ]
+        if not wanted:
+            names = ", ".join(kind.name for kind in found)
+            raise PlanError(f"no kind of faults that is wanted can happen here; these can: {names}")
+        return wanted
 
 
 async def run(order: Order, folder: Path) -> Report:
-    """Run ``order`` with all files in ``folder``."""
+    """Run ``order`` with all files in ``folder``. Raises PlanError when its faults cannot happen."""
     began = time.monotonic()
     report = Report(order.broker, order.seed, folder / "logs")
     async with opened_site(folder, order.broker, order.size, order.store) as site, _started(site) as campaign:
+        interval_s = order.interval_s or _FAULT_INTERVAL_S[order.broker]
+        storm = Storm(plan(campaign.kinds(order), order.events, interval_s, order.seed))
         stop = asyncio.Event()
         async with _sending(campaign, stop) as sending:
             await _until_everything_works(campaign, sending)
-            interval_s = order.interval_s or _FAULT_INTERVAL_S[order.broker]
-            storm = Storm(plan(campaign.kinds(order), order.events, interval_s, order.seed))
             await _rage(storm, campaign)
             await site.broker.until_whole()
             stop.set()

@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 _HEAL_TRIES = 20
 _HEAL_PAUSE_S = 1.0
 _LOOK_AHEAD_S = 0.25
+
+
+class PlanError(Exception):
+    """So many faults of these kinds cannot happen."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +41,23 @@ class Planned:
 
 
 def plan(kinds: Sequence[Kind], count: int, interval_s: float, seed: int) -> list[Planned]:
-    """``count`` faults, one every ``interval_s`` on average; the same for the same kinds and seed."""
+    """``count`` faults, one every ``interval_s`` on average; the same for the same kinds and seed.
+
+    Raises PlanError when fewer can happen.
+    """
     rng = random.Random(seed)
     free_at: dict[str, float] = defaultdict(float)
     happened: Counter[str] = Counter()
     planned: list[Planned] = []
     at_s = 0.0
     while len(planned) < count:
+        left = [kind for kind in kinds if kind.targets and (kind.at_most is None or happened[kind.name] < kind.at_most)]
+        if not left:
+            names = ", ".join(kind.name for kind in kinds) or "none"
+            raise PlanError(f"{count} faults are wanted and {len(planned)} can happen; kinds to draw from: {names}")
         at_s += interval_s * rng.uniform(0.5, 1.5)
-        choices = list(_choices(kinds, free_at, happened, at_s))
-        while not choices:
+        while not (choices := _free(left, free_at, at_s)):
             at_s += _LOOK_AHEAD_S
-            choices = list(_choices(kinds, free_at, happened, at_s))
         kind = rng.choices(choices, [choice.weight for choice in choices])[0]
         target = rng.choice([name for name in kind.targets if free_at[kind.occupies(name)] <= at_s])
         one = Planned(at_s, rng.uniform(*kind.hold_s), kind, target, kind.make(target, rng))
@@ -58,11 +67,9 @@ def plan(kinds: Sequence[Kind], count: int, interval_s: float, seed: int) -> lis
     return planned
 
 
-def _choices(kinds: Sequence[Kind], free_at: dict[str, float], happened: Counter[str], at_s: float) -> Iterator[Kind]:
-    for kind in kinds:
-        allowed = kind.at_most is None or happened[kind.name] < kind.at_most
-        if allowed and any(free_at[kind.occupies(target)] <= at_s for target in kind.targets):
-            yield kind
+def _free(kinds: Sequence[Kind], free_at: dict[str, float], at_s: float) -> list[Kind]:
+    """Those of ``kinds`` that have a target which nothing occupies at ``at_s``."""
+    return [kind for kind in kinds if any(free_at[kind.occupies(target)] <= at_s for target in kind.targets)]
 
 
 @dataclass

@@ -15,7 +15,7 @@ from tests.campaign.reconcile import Account, Frames, compare
 from tests.campaign.reconcile import order as check_order
 from tests.campaign.report import Report
 from tests.campaign.run import Order, run
-from tests.campaign.schedule import Storm, plan
+from tests.campaign.schedule import PlanError, Storm, plan
 from tests.campaign.site import Size
 
 _SMALL = Size(gateway=1, detector=2, postgres=1, sse=1, devices=3, clients=2, interval_s=0.4)
@@ -75,6 +75,20 @@ def test_seed_repeats_the_faults() -> None:
     assert drawn(7) == drawn(7)
     assert drawn(7) != drawn(8)
     assert sum(name == "alone" for _, name, _ in drawn(7)) == 2
+
+
+@pytest.mark.parametrize(
+    ("possible", "told"),
+    [
+        ([], "3 faults are wanted and 0 can happen; kinds to draw from: none"),
+        ([kinds([])[2]], "3 faults are wanted and 2 can happen; kinds to draw from: alone"),
+        (inside_kinds({})[:1], "3 faults are wanted and 0 can happen; kinds to draw from: clock_shift"),
+    ],
+    ids=["no kind", "not so often", "no target"],
+)
+def test_more_faults_than_can_happen_are_refused(possible: list[Kind], told: str) -> None:
+    with pytest.raises(PlanError, match=f"^{told}$"):
+        plan(possible, 3, 1.0, 1)
 
 
 async def test_faults_of_one_target_never_overlap_and_a_lonely_one_waits_for_all() -> None:
