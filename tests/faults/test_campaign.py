@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 from uuid import UUID, uuid4
 
 import pytest
 
+from infra.broker.port import TopicDifference
+from infra.errors import TopicMismatchError
+from schemas.topics import FRAMES_DEAD, TopicSpec, load_topics
+from tests.campaign.brokers import CampaignBroker
 from tests.campaign.faults.inside import kinds as inside_kinds
+from tests.campaign.faults.kafka import DeadTopicRemoved
 from tests.campaign.faults.kind import EVERYTHING, Kind, whole
 from tests.campaign.reconcile import Account, Frames, compare
 from tests.campaign.reconcile import order as check_order
@@ -108,6 +115,31 @@ async def test_faults_of_one_target_never_overlap_and_a_lonely_one_waits_for_all
         else:
             del under_way[target]
     assert under_way == {}
+
+
+class Unmended:
+    """A broker on which applying the topics does not bring back the topic of dead letters."""
+
+    topics = staticmethod(load_topics)
+
+    async def until_whole(self) -> None:
+        pass
+
+    @asynccontextmanager
+    async def admin(self) -> AsyncIterator[Unmended]:
+        yield self
+
+    async def apply(self, specs: Collection[TopicSpec]) -> None:
+        pass
+
+    async def check(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
+        return [TopicDifference(FRAMES_DEAD, "topic", "present", "absent", fixable=True)]
+
+
+async def test_topic_that_is_not_back_is_not_called_healed() -> None:
+    fault = DeadTopicRemoved(cast(CampaignBroker, Unmended()))
+    with pytest.raises(TopicMismatchError, match=FRAMES_DEAD):
+        await fault.heal()
 
 
 def test_frames_that_are_missing_doubled_or_late_are_named() -> None:

@@ -12,12 +12,12 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from infra.deploy.kafka import KafkaCluster, KafkaServer
+from infra.errors import TopicMismatchError
 from schemas.topics import FRAMES_DEAD, FRAMES_LIVE
 from tests.campaign.brokers import CampaignBroker
 from tests.campaign.faults.kind import Fault, Kind, whole
 from tests.campaign.site import GROUPS
 
-_TRIES = 20
 _ALL = whole("broker")
 
 
@@ -78,14 +78,13 @@ class DeadTopicRemoved:
             await admin.delete_topics([FRAMES_DEAD])
 
     async def heal(self) -> None:
+        """Raises TopicMismatchError while the topic is not back: its deletion takes a moment."""
         await self.broker.until_whole()
+        declared = self.broker.topics().values()
         async with self.broker.admin() as admin:
-            for _ in range(_TRIES):
-                # A deletion takes its time, and a new topic of that name is refused until then.
-                await admin.apply(self.broker.topics().values())
-                if not [each for each in await admin.check(self.broker.topics().values()) if each.fixable]:
-                    return
-                await asyncio.sleep(0.5)
+            await admin.apply(declared)
+            if wrong := [each for each in await admin.check(declared) if each.fixable]:
+                raise TopicMismatchError(f"after topics apply there is still {wrong}")
 
 
 @dataclass
