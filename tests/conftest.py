@@ -1,9 +1,10 @@
-"""What every tier of the tests shares: real Kafka brokers for the whole run, and a place for workers to work in."""
+"""What every tier of the tests shares: real Kafka brokers for the whole run, and places to work in."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -38,6 +39,16 @@ def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSer
     require_kafka_tools("openssl")
     with KafkaServer(tmp_path_factory.mktemp("kafka-secured"), security=Security(SECURED_USERS)) as server:
         yield server
+
+
+@pytest.fixture
+def server_dir() -> Iterator[Path]:
+    """A folder for a server of the test's own.
+
+    Not below pytest's: as root the server runs as another user, and each new pytest closes its folders to others.
+    """
+    with TemporaryDirectory(prefix="windhover-test-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -87,5 +87,5 @@ class CampaignBroker:
 
     async def until_whole(self) -> None:
         """Return when the server, all of its nodes, answers."""
-        if isinstance(self.server, KafkaCluster) or self.server is not None:
+        if self.server is not None:
             await asyncio.to_thread(self.server.start)

@@ -14,12 +14,12 @@ _CONNECT_PATIENCE_S = 180.0
 
 
 class LiveClient:
-    """One client, with a connection of its own that can be closed and opened again."""
+    """One client, with a connection of its own that can be opened, closed and opened again."""
 
-    def __init__(self, name: str, session: aiohttp.ClientSession, url: str) -> None:
+    def __init__(self, name: str, session: aiohttp.ClientSession) -> None:
         self.name = name
         self._session = session
-        self._watcher = Watcher(url, on_event=lambda seen: None)
+        self._watcher = Watcher(url="", on_event=lambda seen: None)
         self._task: asyncio.Task[None] | None = None
 
     @property

@@ -124,10 +124,7 @@ async def _started(site: Site) -> AsyncIterator[Campaign]:
         watching = asyncio.create_task(warden.watch())
         stack.callback(watching.cancel)
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-        clients = [
-            LiveClient(f"client-{number}", session, site.sse_urls[number % len(site.sse_urls)])
-            for number in range(1, site.size.clients + 1)
-        ]
+        clients = [LiveClient(f"client-{number}", session) for number in range(1, site.size.clients + 1)]
         for number, client in enumerate(clients, start=1):
             client.follow(site.sse_urls[number % len(site.sse_urls)])
             stack.push_async_callback(client.leave)

@@ -127,7 +127,7 @@ class Fleet:
         return {name: status for name, status in statuses.items() if status is not None}
 
     def check(self) -> None:
-        """No process has ended by itself: the world's faults are to be survived."""
+        """Raises AssertionError when a process has ended by itself: it must survive what happens to others."""
         for name, status in self.ended().items():
             raise AssertionError(f"{name} ended by itself with {status}: {self.log(name)}")
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -33,19 +32,11 @@ _SHORT = (
 )
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Outside pytest's own folder: that one is closed to the account PostgreSQL runs as when the tests run as root."""
-    with tempfile.TemporaryDirectory(prefix="windhover-campaign-", ignore_cleanup_errors=True) as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
 @pytest.mark.integration
 @pytest.mark.faults
-async def test_small_campaign_accounts_for_every_frame(folder: Path) -> None:
+async def test_small_campaign_accounts_for_every_frame(server_dir: Path) -> None:
     order = Order(8, "embedded", 3, size=_SMALL, only=_SHORT, interval_s=0.4, quiet_s=1.0)
-    report = await run(order, folder)
+    report = await run(order, server_dir)
     assert report.problems == {}
     assert sum(report.faults.values()) == 8
     assert report.account.accepted > 8

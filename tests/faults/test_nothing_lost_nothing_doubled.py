@@ -6,7 +6,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -67,42 +66,35 @@ class Site:
         self.accepted += 1
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Outside pytest's own folder: that one is closed to the account PostgreSQL runs as when the tests run as root."""
-    with tempfile.TemporaryDirectory(prefix="windhover-faults-", ignore_cleanup_errors=True) as name:
-        yield Path(name)
-
-
 @pytest.fixture(params=["embedded", "kafka"])
-def broker_settings(request: pytest.FixtureRequest, folder: Path) -> Iterator[BrokerSettings]:
+def broker_settings(request: pytest.FixtureRequest, server_dir: Path) -> Iterator[BrokerSettings]:
     """A broker of this test's own: the topics have the names that production has."""
     if request.param == "embedded":
         yield BrokerSettings()
         return
     require_kafka_tools()
-    with KafkaServer(folder / "kafka") as server:
+    with KafkaServer(server_dir / "kafka") as server:
         yield BrokerSettings(kind="kafka", bootstrap_servers=server.bootstrap_servers, replication=1)
 
 
 @pytest.fixture
-async def site(folder: Path, broker_settings: BrokerSettings) -> AsyncIterator[Site]:
+async def site(server_dir: Path, broker_settings: BrokerSettings) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
-        postgres = await stack.enter_async_context(EmbeddedPostgres(folder / "database"))
-        s3 = S3Server(folder / "s3")
+        postgres = await stack.enter_async_context(EmbeddedPostgres(server_dir / "database"))
+        s3 = S3Server(server_dir / "s3")
         await asyncio.to_thread(s3.start)
         stack.callback(s3.stop)
         await asyncio.to_thread(migrate.upgrade, postgres.dsn)
-        logs = folder / "logs"
+        logs = server_dir / "logs"
         logs.mkdir()
         gateway_port, sse_port = free_port(), free_port()
-        fleet = Fleet(_environment(folder, broker_settings, s3, postgres.dsn), logs)
+        fleet = Fleet(_environment(server_dir, broker_settings, s3, postgres.dsn), logs)
         fleet.environment |= {
             "WINDHOVER_GATEWAY__PORT": str(gateway_port),
             "WINDHOVER_SSE__PORT": str(sse_port),
         }
         stack.callback(fleet.stop)
-        site = Site(folder, broker_settings, postgres, s3, fleet, gateway_port, sse_port, postgres.dsn)
+        site = Site(server_dir, broker_settings, postgres, s3, fleet, gateway_port, sse_port, postgres.dsn)
         await _register_devices(site)
         yield site
 

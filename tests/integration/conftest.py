@@ -44,16 +44,6 @@ class Postgres:
         return self.of(name)
 
 
-@pytest.fixture
-def server_dir() -> Iterator[Path]:
-    """A folder for a server of the test's own.
-
-    Not below pytest's: as root the server runs as another user, and each new pytest closes its folders to others.
-    """
-    with TemporaryDirectory(prefix="windhover-test-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A real PostgreSQL server for the whole run."""

@@ -64,7 +64,7 @@ async def test_a_restart_goes_on_where_the_last_run_ended(broker: MeddlingBroker
     assert (first.written, second.written) == ([1], [2])
 
 
-async def test_while_the_world_is_in_the_way_the_batch_waits_and_health_says_so(broker: MeddlingBroker) -> None:
+async def test_while_the_database_is_away_the_batch_waits_and_health_says_so(broker: MeddlingBroker) -> None:
     away = True
 
     def faults(_: list[int]) -> None:
@@ -86,7 +86,7 @@ async def test_while_the_world_is_in_the_way_the_batch_waits_and_health_says_so(
     assert await dead(broker) == []
 
 
-async def test_a_stop_while_the_world_is_in_the_way_commits_nothing(broker: MeddlingBroker) -> None:
+async def test_a_stop_while_the_database_is_away_commits_nothing(broker: MeddlingBroker) -> None:
     def faults(_: list[int]) -> None:
         raise ConnectionRefusedError("nobody there")
 

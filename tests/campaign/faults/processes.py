@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from dataclasses import dataclass
 
@@ -66,7 +65,6 @@ class Frozen(Killed):
 
     async def heal(self) -> None:
         self.fleet.thaw(self.target)
-        await asyncio.sleep(0)
 
 
 def kinds(fleet: Fleet, warden: Warden) -> list[Kind]:
