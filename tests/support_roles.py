@@ -31,6 +31,10 @@ class Role:
     async def rotate(self, password: str) -> None:
         """Change the password, and cut the connections that showed the former one."""
         await self.execute(f"ALTER ROLE {{role}} PASSWORD '{password}'")
+        await self.cut()
+
+    async def cut(self) -> None:
+        """End the role's connections."""
         await self.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'")
 
 

@@ -7,9 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
-import asyncpg
 import pytest
 
 from infra.broker.embedded.adapter import EmbeddedBroker
@@ -24,6 +22,7 @@ from schemas.events import DetectionsMade
 from schemas.topics import DETECTIONS, SINKS_DEAD, load_topics
 from sinks.postgres.sink import PostgresSink
 from tests.support_detections import answer
+from tests.support_roles import Role, role
 
 pytestmark = pytest.mark.integration
 
@@ -45,11 +44,9 @@ def as_record(event: DetectionsMade) -> OutRecord:
 
 @dataclass
 class Site:
-    """A database whose owner is ``admin``, a role of the sink's own in it, and an embedded broker."""
+    """A database, a role of the sink's own in it, and an embedded broker."""
 
-    admin: asyncpg.Connection[asyncpg.Record]
-    role: str
-    url: str
+    role: Role
     folder: Path
     broker: EmbeddedBroker
 
@@ -71,32 +68,20 @@ class Site:
         return len(found)
 
     async def images(self) -> int:
-        found: int = await self.admin.fetchval("SELECT count(*) FROM images")
+        found: int = await self.role.admin.fetchval("SELECT count(*) FROM images")
         return found
 
-    async def cut(self) -> None:
-        """End the sink's connections."""
-        await self.admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", self.role)
+    @property
+    def url(self) -> str:
+        return self.role.dsn("first-secret")
 
 
 @pytest.fixture
 async def site(migrated_dsn: str, tmp_path: Path) -> AsyncIterator[Site]:
-    role = f"sink_{uuid4().hex}"
-    admin = await asyncpg.connect(migrated_dsn)
-    name = await admin.fetchval("SELECT current_database()")
-    await admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'first-secret'")
-    await admin.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}; GRANT TEMP ON DATABASE {name} TO {role}")
-    hba = Path(await admin.fetchval("SHOW hba_file"))
-    before = hba.read_text()
-    hba.write_text(f"local all {role} scram-sha-256\n{before}")
-    await admin.execute("SELECT pg_reload_conf()")
-    broker = EmbeddedBroker(tmp_path / "broker.sqlite", load_topics())
-    url = migrated_dsn.replace("windhover@", f"{role}:first-secret@", 1)
-    yield Site(admin, role, url, tmp_path, broker)
-    await broker.close()
-    hba.write_text(before)
-    await admin.execute("SELECT pg_reload_conf()")
-    await admin.close()
+    async with role(migrated_dsn, "first-secret") as sink:
+        broker = EmbeddedBroker(tmp_path / "broker.sqlite", load_topics())
+        yield Site(sink, tmp_path, broker)
+        await broker.close()
 
 
 @asynccontextmanager
@@ -206,14 +191,14 @@ async def test_what_changes_in_the_database_is_held_and_goes_on_when_it_is_mende
     async with running(site) as part:
         await site.publish(*[answer(number) for number in range(3)])
         await is_well(site, part, images=3)
-        await site.admin.execute(fault.brings.format(role=site.role))
-        await site.cut()
+        await site.role.execute(fault.brings)
+        await site.role.cut()
         # Of two devices, so that there are neighbours to look at.
         await site.publish(*[answer(number, device=f"drone-{number % 2}") for number in range(3, 23)])
         await until(says(part, fault.says))
         assert await site.lag() == 20
         assert await site.dead() == 0
-        await site.admin.execute(fault.mends.format(role=site.role))
+        await site.role.execute(fault.mends)
         await is_well(site, part, images=23)
 
 
@@ -223,17 +208,16 @@ async def test_a_password_in_a_file_is_rotated_without_a_restart(site: Site, tmp
     async with running(site, url_file=file) as part:
         await site.publish(answer(0))
         await is_well(site, part, images=1)
-        await site.admin.execute(f"ALTER ROLE {site.role} PASSWORD 'second-secret'")
-        await site.cut()
+        await site.role.rotate("second-secret")
         await site.publish(answer(1))
         await until(says(part, "refuses user or password"))
         assert "secret" not in (part.reason or "")
-        file.write_text(site.url.replace("first-secret", "second-secret"))
+        file.write_text(site.role.dsn("second-secret"))
         await is_well(site, part, images=2)
 
 
 async def test_one_row_that_a_trigger_refuses_is_a_dead_letter_and_the_others_are_written(site: Site) -> None:
-    await site.admin.execute(RAISES.replace("BEGIN RAISE", "BEGIN IF NEW.width <> 1 THEN RETURN NEW; END IF; RAISE"))
+    await site.role.execute(RAISES.replace("BEGIN RAISE", "BEGIN IF NEW.width <> 1 THEN RETURN NEW; END IF; RAISE"))
     bad = answer(5)
     image = bad.image.model_copy(update={"width": 1})
     events = [answer(number, device=f"drone-{number % 2}") for number in range(10)]
@@ -250,7 +234,7 @@ async def test_one_row_that_a_trigger_refuses_is_a_dead_letter_and_the_others_ar
 
 
 async def test_a_database_slower_than_the_time_limit_gets_smaller_batches(site: Site) -> None:
-    await site.admin.execute(SLOW)
+    await site.role.execute(SLOW)
     await site.publish(*[answer(number) for number in range(120)])
     # 120 events take 2.4 s at once.
     async with running(site, command_timeout_s=0.8) as part:
@@ -275,10 +259,10 @@ async def test_two_sinks_and_connections_cut_in_the_middle_of_a_copy_write_each_
         async def done() -> bool:
             nonlocal cut
             if cut < 4:
-                cut += await site.admin.fetchval(
+                cut += await site.role.admin.fetchval(
                     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
                     "WHERE usename = $1 AND state = 'active' AND query LIKE 'COPY%'",
-                    site.role,
+                    site.role.name,
                 )
             behind = await site.lag("sink.one") + await site.lag("sink.two")
             return behind == 0 and first.reason is None and second.reason is None
@@ -286,6 +270,6 @@ async def test_two_sinks_and_connections_cut_in_the_middle_of_a_copy_write_each_
         await until(done)
     assert cut >= 1, "no COPY was met"
     tables = ("images", "inference_sessions", "detections")
-    rows = [await site.admin.fetchval(f"SELECT count(*) FROM {table}") for table in tables]
+    rows = [await site.role.admin.fetchval(f"SELECT count(*) FROM {table}") for table in tables]
     assert rows == [200, 200, 20_000]
     assert await site.dead() == 0
