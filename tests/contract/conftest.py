@@ -22,18 +22,11 @@ from infra.broker.open import open_broker
 from infra.broker.port import Broker, Consumer, GroupSpec, InRecord, OutRecord, Progress, Reader, TopicPartition
 from infra.settings import BrokerSettings
 from schemas.topics import TopicSpec
+from tests.support_waiting import until
 
 MEMBER = Path(__file__).with_name("broker_member.py")
 PATIENCE_S = 30.0
 """How long a test waits for what must happen; it takes far less where the machine is idle."""
-
-
-async def until(true: Callable[[], Awaitable[bool]], otherwise: str) -> None:
-    """Return when it is so; fail with ``otherwise`` when it does not come to be."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not await true():
-        assert time.monotonic() < deadline, otherwise
-        await asyncio.sleep(0.05)
 
 
 async def _absent(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> bool:

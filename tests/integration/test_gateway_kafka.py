@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from infra.settings import BrokerSettings, GatewaySettings
 from schemas.topics import FRAMES_LIVE, PROBES, load_topics
 from tests.support_gateway import Answer, Gateway, jpeg, running
 from tests.support_kafka import SECURED_USERS
+from tests.support_waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -111,9 +111,3 @@ async def answered(gateway: Gateway, *, accepted: bool) -> Answer:
         while ((answer := await gateway.send()).status == 202) != accepted:  # noqa: ASYNC110 (an answer is asked for)
             await asyncio.sleep(0.05)
     return answer
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not true():  # noqa: ASYNC110 (health has nothing to wait for)
-            await asyncio.sleep(0.05)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,11 @@ from schemas.topics import DETECTIONS, SINKS_DEAD, load_topics
 from sinks.postgres.sink import PostgresSink
 from tests.support_detections import answer
 from tests.support_roles import Role, role
+from tests.support_waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.integration
 
 RETRY = RetrySettings(first_delay_s=0.05, max_delay_s=0.2)
-PATIENCE_S = 60.0
 
 
 def as_record(event: DetectionsMade) -> OutRecord:
@@ -103,19 +103,8 @@ async def running(
         await opened.close()
 
 
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        met = await condition()
-        while not met:
-            await asyncio.sleep(0.02)
-            met = await condition()
-
-
-def says(part: HealthPart, words: str) -> Callable[[], Awaitable[bool]]:
-    async def said() -> bool:
-        return words in (part.reason or "")
-
-    return said
+def says(part: HealthPart, words: str) -> Callable[[], bool]:
+    return lambda: words in (part.reason or "")
 
 
 async def is_well(site: Site, part: HealthPart, images: int) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from infra.settings import BrokerSettings, RetrySettings
 from schemas.topics import DETECTIONS, TopicSpec
 from sinks.sse import following
 from sinks.sse.hub import DetectionHub
-from tests.contract.conftest import PATIENCE_S, BrokerWorld
+from tests.contract.conftest import BrokerWorld
+from tests.support_waiting import until
 from tests.unit.test_sse_hub import Page, connected, made, settings
 
 pytestmark = pytest.mark.integration
@@ -63,12 +64,6 @@ async def publish(broker: Broker, *devices: str, frames: range) -> None:
     publisher = await broker.publisher()
     await publisher.publish(records)
     await publisher.close()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not true():  # noqa: ASYNC110 (health and a page have no events)
-            await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
@@ -20,6 +19,7 @@ from infra.errors import DatabaseUnavailableError
 from infra.health import Health
 from infra.settings import DatabaseSettings, RetrySettings
 from tests.support_roles import role
+from tests.support_waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -98,7 +98,7 @@ async def test_an_overlap_ends_the_old_token_by_the_clock(tokens: DeviceTokens, 
     second = await tokens.rotate("drone-7", overlap_s=0.5)
     assert await device_of(verifier, first) == "drone-7"
     # Not refreshed: what was read once must end by itself, also while the database is away.
-    await until(lambda: verifier.verify(first) is None)
+    await until(lambda: verifier.verify(first) is None, patience_s=20)
     assert await device_of(verifier, second) == "drone-7"
     assert [entry.valid for entry in await tokens.list()] == [False, True]
     with pytest.raises(DeviceError, match="zero or more"):
@@ -219,8 +219,7 @@ async def test_a_database_that_hangs_keeps_the_verifier_from_ending_no_longer_th
     async with other.transaction():
         await other.execute("LOCK TABLE device_tokens IN ACCESS EXCLUSIVE MODE")
         running = asyncio.create_task(TokenVerifier(database, refresh_s=0.05).run(stop, Health().part("tokens")))
-        while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 (in SQL)
-            await asyncio.sleep(0.02)
+        await until(lambda: other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
         stop.set()
         # database.command_timeout_s is 30.
         await asyncio.wait_for(running, 10)
@@ -248,11 +247,3 @@ async def test_an_unexpected_error_does_not_end_the_verifier(
     assert [record.exc_info is not None for record in caplog.records if record.levelname == "ERROR"] == [True]
     stop.set()
     await asyncio.wait_for(running, 30)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("it did not come true within 20 s")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,18 +22,12 @@ from schemas import topics
 from schemas.events import ImageRef
 from schemas.topics import TopicSpec
 from tests.support_failing import broken_while, model_with
+from tests.support_waiting import until
 from tests.support_worker import PATIENCE_S, WorkerWorld, picture
 
 pytestmark = pytest.mark.integration
 
 SMALL = (topics.DETECTIONS, topics.FRAMES_DEAD)
-
-
-async def until(what: Callable[[], bool], why: Callable[[], object] = lambda: "") -> None:
-    deadline = asyncio.get_running_loop().time() + PATIENCE_S
-    while not what():
-        assert asyncio.get_running_loop().time() < deadline, why()
-        await asyncio.sleep(0.02)
 
 
 def reason(world: WorkerWorld) -> str:

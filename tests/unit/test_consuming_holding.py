@@ -19,6 +19,7 @@ from infra.settings import RetrySettings, SinkSettings
 from infra.writing import BatchSize
 from schemas.events import FrameCaptured, LostRange
 from schemas.topics import FRAMES_LIVE, load_topics
+from tests import support_waiting
 from tests.support_consuming import (
     RETRY,
     SINKS,
@@ -215,11 +216,10 @@ def together(number: int) -> set[int]:
 
 
 async def until_lag(broker: MeddlingBroker, sink: ListSink, wanted: int) -> None:
-    left = wanted - 1
-    async with asyncio.timeout(30):
-        while left != wanted:
-            await asyncio.sleep(0.01)
-            left = await lag(broker, sink)
+    async def reached() -> bool:
+        return await lag(broker, sink) == wanted
+
+    await support_waiting.until(reached)
 
 
 def too_new(event: FrameCaptured) -> OutRecord:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 from hashlib import sha256
@@ -17,6 +16,7 @@ from infra.framestore import room
 from infra.framestore.folder import FolderFrameStore
 from infra.framestore.open import open_frame_store
 from infra.settings import FrameSettings, load_settings
+from tests.support_waiting import until
 
 
 async def put(store: FolderFrameStore, data: bytes) -> str:
@@ -63,19 +63,21 @@ async def test_the_largest_size_of_all_frames_together(tmp_path: Path, monkeypat
     store = FolderFrameStore(tmp_path, max_bytes=5_500)
     # The first look at what lies there takes place beside the first check or write.
     await store.check()
-    await until_used(3_000)
+    await until(lambda: used() == 3_000)
     await put(store, b"a" * 1_000)
-    await until_used(4_000)
+    await until(lambda: used() == 4_000)
     await put(store, b"b" * 1_000)
     with pytest.raises(StoreFullError, match=r"its frames are 5000 bytes.*WINDHOVER_FRAMES__MAX_BYTES\) is 5500"):
         await put(store, b"c" * 1_000)
     # Somebody makes room, and the next look finds it.
     for uri in old:
         await store.delete(uri)
-    async with asyncio.timeout(30):
-        while not await taken(store, b"c" * 1_000):  # noqa: ASYNC110 (the scan tells nobody)
-            await asyncio.sleep(0.02)
+    await until(lambda: taken(store, b"c" * 1_000))
     await store.close()
+
+
+def used() -> float | None:
+    return REGISTRY.get_sample_value("windhover_frame_store_bytes", {"what": "used"})
 
 
 async def taken(store: FolderFrameStore, data: bytes) -> bool:
@@ -84,14 +86,6 @@ async def taken(store: FolderFrameStore, data: bytes) -> bool:
     except StoreFullError:
         return False
     return True
-
-
-async def until_used(size_bytes: int) -> None:
-    for _ in range(1000):
-        if REGISTRY.get_sample_value("windhover_frame_store_bytes", {"what": "used"}) == size_bytes:
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("it was not counted within 20 s")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

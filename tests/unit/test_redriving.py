@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -20,6 +19,7 @@ from infra.redriving import Redriven, Rules, original_record, redriven_for
 from schemas.cloudevents import decode
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, FRAMES_LIVE, REDRIVE, SINKS_DEAD
+from tests import support_waiting
 from tests.support_consuming import RETRY, ListSink, MeddlingBroker, dead, frame, lag, publish, record, running, until
 
 HEADERS = (("ce_id", b"1"), ("odd", b"\xff\x00"), ("odd", b"twice"))
@@ -218,10 +218,11 @@ async def test_two_runs_at_once_do_not_double_what_fails_again(
         await redrive(reader, publisher, each(*letters), Rules(again=True))
     async with running(broker, ListSink(name="stubborn", faults=refuse), retry=RETRY):
         await until_dead(broker, 4)
-        found = 0
-        while found < 8:
-            await asyncio.sleep(0.01)
-            found = len(await records_of(reader, SINKS_DEAD))
+
+        async def all_failed_again() -> bool:
+            return len(await records_of(reader, SINKS_DEAD)) >= 8
+
+        await support_waiting.until(all_failed_again)
     assert len(await dead(broker)) == 4
     assert (await redrive(reader, publisher, list_dead(reader, SINKS_DEAD))).sent == 4
 
@@ -232,6 +233,7 @@ def as_read(number: int) -> InRecord:
 
 
 async def until_dead(broker: MeddlingBroker, count: int) -> None:
-    found = 0
-    while found < count:
-        found = len(await dead(broker))
+    async def enough() -> bool:
+        return len(await dead(broker)) >= count
+
+    await support_waiting.until(enough)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from infra.settings import RetrySettings
 from schemas.errors import EventError
 from schemas.events import FrameCaptured, ModelRef
 from schemas.topics import FRAMES_LIVE
+from tests.support_waiting import until
 
 SOURCE = TopicPartition(FRAMES_LIVE, 3)
 PATIENCE_S = 30.0
@@ -136,12 +136,6 @@ class Stand:
         wanted = Wanted(cast(FrameCaptured, frame), self.roster.stable, answer)
         return case, asyncio.create_task(self.settler.answer(case, wanted))
 
-    async def until(self, what: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not what():
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.005)
-
 
 def refused(case: Case) -> str | None:
     assert case.entry.outcome is not None
@@ -164,7 +158,7 @@ async def test_a_frame_is_held_while_a_known_good_picture_fails_too_and_answered
     stand.served.pipeline.fails = True
     stand.answerer.error = lambda _served: InferenceError("device lost")
     case, task = stand.answering()
-    await stand.until(lambda: stand.answerer.tries > 6)
+    await until(lambda: stand.answerer.tries > 6)
     assert stand.flow.held == [3]
     assert "device lost" in (stand.health.reason or "")
     stand.answerer.error = lambda _served: None
@@ -189,7 +183,7 @@ async def test_a_frame_whose_trials_are_killed_is_held_while_a_known_good_pictur
     stand.answerer.error = lambda _served: EngineKilledError("was ended by SIGKILL")
     case, task = stand.answering()
     # That others pass in the worker itself says nothing about the memory for a second model.
-    await stand.until(lambda: stand.answerer.tries > 6)
+    await until(lambda: stand.answerer.tries > 6)
     assert "SIGKILL" in (stand.health.reason or "")
     stand.stop.set()
     await asyncio.wait_for(task, PATIENCE_S)
@@ -235,7 +229,7 @@ async def test_a_held_frame_goes_to_the_model_that_is_rolled_out_meanwhile() -> 
     stand.served.pipeline.fails = True
     stand.answerer.error = lambda served: None if served.ref.version == "2.0.0" else InferenceError("broken model")
     case, task = stand.answering()
-    await stand.until(lambda: stand.flow.held == [3])
+    await until(lambda: stand.flow.held == [3])
     better = cast(Served, FakeServed("2.0.0"))
     stand.roster._draining[cast(Served, stand.served)] = task
     stand.roster.use(better, None, None)
@@ -269,7 +263,7 @@ async def test_what_belongs_to_another_worker_meanwhile_is_left_alone() -> None:
     stand.served.pipeline.fails = True
     stand.answerer.error = lambda _served: InferenceError("device lost")
     case, task = stand.answering()
-    await stand.until(lambda: stand.flow.held == [3])
+    await until(lambda: stand.flow.held == [3])
     stand.flow.lost(stand.lane, [SOURCE])
     await asyncio.wait_for(task, PATIENCE_S)
     assert case.entry.outcome is None
@@ -281,7 +275,7 @@ async def test_too_many_dead_letters_hold_the_next_but_not_what_was_sent_again()
     broken = EventError("no JSON")
     cases = [stand.case() for _ in range(6)]
     tasks = [asyncio.create_task(stand.settler.refuse(case, broken)) for case in cases]
-    await stand.until(lambda: stand.flow.held == [3])
+    await until(lambda: stand.flow.held == [3])
     assert "WINDHOVER_RETRY__MAX_DEAD_SHARE" in (stand.health.reason or "")
     assert [case.entry.outcome is not None for case in cases] == [True] * 3 + [False] * 3
     stand.stop.set()
