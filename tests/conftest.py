@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from infra.deploy.kafka import KafkaCluster, KafkaServer, Security
-from tests.support_kafka import SECURED_USERS, require_kafka_tools
+from infra.settings import BrokerSettings
+from tests.support_kafka import SECURED_USERS, kafka_settings, require_kafka_tools
 from tests.support_worker import WorkerWorld
 
 
@@ -39,6 +40,14 @@ def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSer
     require_kafka_tools("openssl")
     with KafkaServer(tmp_path_factory.mktemp("kafka-secured"), security=Security(SECURED_USERS)) as server:
         yield server
+
+
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.integration)])
+def broker_settings(request: pytest.FixtureRequest) -> BrokerSettings:
+    """One broker after the other."""
+    if request.param == "kafka":
+        return kafka_settings(request.getfixturevalue("kafka_server"))
+    return BrokerSettings(kind="embedded")
 
 
 @pytest.fixture

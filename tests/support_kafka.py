@@ -1,4 +1,4 @@
-"""What tests that start a Kafka need of the machine."""
+"""What tests that start a Kafka need of the machine, and how programs reach it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import os
 import shutil
 
 import pytest
+from pydantic import SecretStr
 
+from infra.deploy.kafka import KafkaCluster, KafkaServer
 from infra.deploy.kafka.jars import missing_tools
+from infra.settings import BrokerSettings
 
 SECURED_USERS = {"worker": "worker-secret", "poor": "poor-secret"}
 """The users of the broker ``secured_kafka`` and their passwords; no right is given to any of them."""
@@ -21,3 +24,21 @@ def require_kafka_tools(*more: str) -> None:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+def kafka_settings(server: KafkaServer | KafkaCluster, **more: object) -> BrokerSettings:
+    """The settings of programs that use ``server``; each of its nodes keeps a copy. ``more`` adds to them."""
+    copies = len(server.numbers) if isinstance(server, KafkaCluster) else 1
+    settings = {"kind": "kafka", "bootstrap_servers": server.bootstrap_servers, "replication": copies}
+    return BrokerSettings.model_validate(settings | more)
+
+
+def scram(server: KafkaServer, user: str) -> dict[str, object]:
+    """The settings of programs that log in to ``server`` as ``user``, one of ``SECURED_USERS``."""
+    return {
+        "bootstrap_servers": server.address("SASL_PLAINTEXT"),
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "SCRAM-SHA-256",
+        "sasl_username": user,
+        "sasl_password": SecretStr(SECURED_USERS[user]),
+    }

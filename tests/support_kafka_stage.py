@@ -14,8 +14,8 @@ from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import Consumer, GroupSpec, InRecord, OutRecord, Progress, TopicPartition
 from infra.deploy.kafka import KafkaCluster, KafkaServer
 from infra.errors import BrokerUnavailableError, PartitionLostError
-from infra.settings import BrokerSettings
 from schemas.topics import TopicSpec
+from tests.support_kafka import kafka_settings
 
 PATIENCE_S = 40.0
 TIMEOUT_S = 2.0
@@ -31,12 +31,7 @@ class Stage:
         name = f"k{uuid.uuid4().hex[:8]}"
         self.input, self.output = (self._spec(f"{name}.{role}", partitions) for role in ("in", "out"))
         self.group = f"{name}-group"
-        self.settings = BrokerSettings(
-            kind="kafka",
-            bootstrap_servers=server.bootstrap_servers,
-            replication=len(server.numbers) if isinstance(server, KafkaCluster) else 1,
-            request_timeout_s=timeout_s,
-        )
+        self.settings = kafka_settings(server, request_timeout_s=timeout_s)
         self.specs = {spec.name: spec for spec in (self.input, self.output)}
         self.broker = KafkaBroker(self.settings, self.specs)
         self.source = TopicPartition(self.input.name, 0)

@@ -216,14 +216,9 @@ class BrokerWorld:
             await close()
 
 
-@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.integration)])
-async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BrokerWorld]:
+@pytest.fixture
+async def world(broker_settings: BrokerSettings, tmp_path: Path) -> AsyncIterator[BrokerWorld]:
     """One broker after the other."""
-    if request.param == "kafka":
-        server = request.getfixturevalue("kafka_server")
-        settings = BrokerSettings(kind="kafka", bootstrap_servers=server.bootstrap_servers, replication=1)
-    else:
-        settings = BrokerSettings(kind="embedded")
-    world = BrokerWorld(settings, tmp_path)
+    world = BrokerWorld(broker_settings, tmp_path)
     yield world
     await world.close()

@@ -34,7 +34,7 @@ from schemas.events import DetectionsMade
 from schemas.topics import load_topics
 from tests.faults.fleet import Device, Fleet
 from tests.support_graphs import GraphSpec, write_model
-from tests.support_kafka import require_kafka_tools
+from tests.support_kafka import kafka_settings, require_kafka_tools
 from windhover.demo.watcher import Watcher
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(420)]
@@ -74,7 +74,7 @@ def broker_settings(request: pytest.FixtureRequest, server_dir: Path) -> Iterato
         return
     require_kafka_tools()
     with KafkaServer(server_dir / "kafka") as server:
-        yield BrokerSettings(kind="kafka", bootstrap_servers=server.bootstrap_servers, replication=1)
+        yield kafka_settings(server)
 
 
 @pytest.fixture

@@ -90,12 +90,9 @@ async def letters(broker: Broker, world: World) -> list[DeadLetter]:
     return found
 
 
-@pytest.fixture(params=["embedded", "kafka"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    if request.param == "kafka":
-        server = request.getfixturevalue("kafka_server")
-        return World(BrokerSettings(kind="kafka", bootstrap_servers=server.bootstrap_servers, replication=1), tmp_path)
-    return World(BrokerSettings(kind="embedded"), tmp_path)
+@pytest.fixture
+def world(broker_settings: BrokerSettings, tmp_path: Path) -> World:
+    return World(broker_settings, tmp_path)
 
 
 @pytest.mark.integration

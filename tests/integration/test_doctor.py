@@ -28,6 +28,7 @@ from infra.service import health_component
 from infra.settings import BrokerSettings, DatabaseSettings, FrameSettings, Settings, TelemetrySettings
 from schemas.topics import FRAME_TOPICS, FRAMES_DEAD, FRAMES_LIVE, default_path, load_topics
 from tests.support_graphs import write_model
+from tests.support_kafka import kafka_settings
 from tests.support_roles import role
 from windhover.doctor.checks import all_checks
 from windhover.doctor.examine import Report, examine
@@ -228,7 +229,7 @@ async def test_a_kafka_that_is_well_and_one_that_is_away(
     kafka_server: KafkaServer, migrated_dsn: str, tmp_path: Path
 ) -> None:
     settings = await installed(tmp_path, migrated_dsn)
-    broker = BrokerSettings(kind="kafka", bootstrap_servers=kafka_server.bootstrap_servers, replication=1)
+    broker = kafka_settings(kafka_server)
     topics = load_topics()
     kafka = KafkaBroker(broker, topics)
     admin = await kafka.admin()

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
-from pydantic import SecretStr
 
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.deploy.kafka import KafkaServer
 from infra.deploy.kafka.acls import Acls, Operation, Resource
-from infra.settings import BrokerSettings, GatewaySettings
+from infra.settings import GatewaySettings
 from schemas.topics import FRAMES_LIVE, PROBES, load_topics
 from tests.support_gateway import Answer, Gateway, jpeg, running
-from tests.support_kafka import SECURED_USERS
+from tests.support_kafka import kafka_settings, scram
 from tests.support_waiting import until
 
 pytestmark = pytest.mark.integration
@@ -25,10 +24,7 @@ PATIENCE_S = 60.0
 
 async def test_a_topic_that_goes_away_and_comes_back(kafka_server: KafkaServer, tmp_path: Path) -> None:
     declared = {name: spec for name, spec in load_topics().items() if name in (FRAMES_LIVE, PROBES)}
-    settings = BrokerSettings(
-        kind="kafka", bootstrap_servers=kafka_server.bootstrap_servers, replication=1, request_timeout_s=3
-    )
-    broker = KafkaBroker(settings, declared)
+    broker = KafkaBroker(kafka_settings(kafka_server, request_timeout_s=3), declared)
     admin = await broker.admin()
     deleting = AIOKafkaAdminClient(bootstrap_servers=kafka_server.bootstrap_servers)
     await deleting.start()
@@ -60,19 +56,8 @@ async def test_a_right_to_write_that_is_taken_away_is_503_and_not_ready_until_it
 ) -> None:
     """Probes, which go to another topic, pass all the while."""
     declared = {name: spec for name, spec in load_topics().items() if name in (FRAMES_LIVE, PROBES)}
-    plain = BrokerSettings(kind="kafka", bootstrap_servers=secured_kafka.bootstrap_servers, replication=1)
     user = "poor"
-    settings = BrokerSettings(
-        kind="kafka",
-        bootstrap_servers=secured_kafka.address("SASL_PLAINTEXT"),
-        security_protocol="SASL_PLAINTEXT",
-        sasl_mechanism="SCRAM-SHA-256",
-        sasl_username=user,
-        sasl_password=SecretStr(SECURED_USERS[user]),
-        replication=1,
-        request_timeout_s=3,
-    )
-    operator = KafkaBroker(plain, declared)
+    operator = KafkaBroker(kafka_settings(secured_kafka), declared)
     admin = await operator.admin()
     await admin.apply(declared.values())
     await admin.close()
@@ -83,6 +68,7 @@ async def test_a_right_to_write_that_is_taken_away_is_503_and_not_ready_until_it
             for operation in (Operation.DESCRIBE, Operation.READ, Operation.WRITE):
                 await acls.allow(user, operation, Resource.TOPIC, topic)
         try:
+            settings = kafka_settings(secured_kafka, **scram(secured_kafka, user), request_timeout_s=3)
             broker = KafkaBroker(settings, declared)
             async with running(tmp_path, quick, broker=broker, ahead_s=None, probed=True) as gateway:
                 report = gateway.health.report

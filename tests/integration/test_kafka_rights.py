@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import Consumer, GroupSpec, InRecord, OutRecord, Progress, TopicPartition
@@ -21,7 +20,7 @@ from infra.deploy.kafka.acls import Acls, Operation, Pattern, Resource
 from infra.errors import BrokerUnavailableError, PartitionLostError, RefusedError, TransientError
 from schemas import topics
 from schemas.topics import load_topics
-from tests.support_kafka import SECURED_USERS
+from tests.support_kafka import scram
 from tests.support_kafka_stage import PATIENCE_S, Stage
 
 pytestmark = pytest.mark.integration
@@ -73,15 +72,7 @@ def _pattern(resource: Resource) -> Pattern:
 @pytest.fixture
 async def guarded(secured_kafka: KafkaServer) -> AsyncIterator[Guarded]:
     async with Stage(secured_kafka, timeout_s=5.0).opened() as stage, Acls(secured_kafka.bootstrap_servers) as acls:
-        settings = stage.settings.model_copy(
-            update={
-                "bootstrap_servers": secured_kafka.address("SASL_PLAINTEXT"),
-                "security_protocol": "SASL_PLAINTEXT",
-                "sasl_mechanism": "SCRAM-SHA-256",
-                "sasl_username": USER,
-                "sasl_password": SecretStr(SECURED_USERS[USER]),
-            }
-        )
+        settings = stage.settings.model_copy(update=scram(secured_kafka, USER))
         broker = KafkaBroker(settings, stage.specs)
         guarded = Guarded(stage, broker, acls, [])
         yield guarded

@@ -11,7 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.errors import TopicMismatchError
-from infra.settings import BrokerSettings
+from tests.support_kafka import kafka_settings
 from tests.support_kafka_stage import PATIENCE_S, Stage
 
 pytestmark = pytest.mark.integration
@@ -73,8 +73,7 @@ async def test_what_does_not_fit_the_cluster_is_refused_before_anything_is_chang
     await (await stage.broker.admin()).apply([stage.input])
     wanted = stage.input.model_copy(update={"retention_s": 2 * HOUR_S, "min_insync_replicas": 2})
     new = stage.input.model_copy(update={"name": f"{stage.input.name}.new"})
-    settings = BrokerSettings(kind="kafka", bootstrap_servers=stage.server.bootstrap_servers, replication=3)
-    broker = KafkaBroker(settings, {wanted.name: wanted})
+    broker = KafkaBroker(kafka_settings(stage.server, replication=3), {wanted.name: wanted})
     admin = await broker.admin()
     with pytest.raises(TopicMismatchError, match="replication 3 declared, 1 found") as caught:
         await admin.apply([wanted, new])

@@ -28,14 +28,14 @@ from detectors.worker.worker import WorkerParts
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import Broker, OutRecord
 from infra.deploy.kafka import KafkaServer
-from infra.settings import BrokerSettings, DetectorSettings
+from infra.settings import DetectorSettings
 from infra.telemetry import metrics
 from schemas import topics
 from schemas.events import Canary, DetectionsMade, FrameCaptured, ModelActivated, ModelRef, WorkerAvailability
 from schemas.timestamps import utc_now
 from schemas.topics import TopicSpec
 from tests.support_graphs import GraphSpec, write_model
-from tests.support_kafka import require_kafka_tools
+from tests.support_kafka import kafka_settings, require_kafka_tools
 from tests.support_versions import NAME, ShelfStore, write_version
 from tests.support_worker import WorkerWorld
 
@@ -164,9 +164,7 @@ def own_kafka(tmp_path: Path) -> Iterator[KafkaServer]:
 @pytest.fixture(params=["embedded", "kafka"])
 async def any_fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Fleet]:
     def kafka(declared: dict[str, TopicSpec]) -> Broker:
-        server = request.getfixturevalue("own_kafka")
-        settings = BrokerSettings(kind="kafka", bootstrap_servers=server.bootstrap_servers, replication=1)
-        return KafkaBroker(settings, declared)
+        return KafkaBroker(kafka_settings(request.getfixturevalue("own_kafka")), declared)
 
     async with AsyncExitStack() as stack:
         world = WorkerWorld(tmp_path, kafka if request.param == "kafka" else None)

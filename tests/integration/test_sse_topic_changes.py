@@ -21,6 +21,7 @@ from schemas.topics import DETECTIONS, TopicSpec
 from sinks.sse import following
 from sinks.sse.hub import DetectionHub
 from tests.contract.conftest import BrokerWorld
+from tests.support_kafka import kafka_settings
 from tests.support_waiting import until
 from tests.unit.test_sse_hub import Page, connected, made, settings
 
@@ -29,19 +30,14 @@ pytestmark = pytest.mark.integration
 DEVICES = [f"device-{number}" for number in range(6)]
 
 
-@pytest.fixture(params=["embedded", "kafka"])
-async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BrokerWorld]:
-    if request.param == "kafka":
-        server = request.getfixturevalue("kafka_server")
-        broker = BrokerSettings(kind="kafka", bootstrap_servers=server.bootstrap_servers, replication=1)
-    else:
-        broker = BrokerSettings(kind="embedded")
-    world = BrokerWorld(broker, tmp_path)
-    if request.param == "kafka":
+@pytest.fixture
+async def world(broker_settings: BrokerSettings, tmp_path: Path) -> AsyncIterator[BrokerWorld]:
+    world = BrokerWorld(broker_settings, tmp_path)
+    if world.kind == "kafka":
         # Other tests use this name on this server too, with other partitions.
         await world.remove(detections(world))
     yield world
-    if request.param == "kafka":
+    if world.kind == "kafka":
         await world.remove(detections(world))
     await world.close()
 
@@ -141,8 +137,7 @@ async def test_a_node_that_hangs_is_seen_and_outlived(
     kafka_server: KafkaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(following, "_HANG_S", 3.0)
-    broker_settings = BrokerSettings(kind="kafka", bootstrap_servers=kafka_server.bootstrap_servers, replication=1)
-    world = BrokerWorld(broker_settings, tmp_path)
+    world = BrokerWorld(kafka_settings(kafka_server), tmp_path)
     spec = detections(world)
     await world.remove(spec)
     broker = await world.open(spec)

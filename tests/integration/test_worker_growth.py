@@ -30,18 +30,15 @@ def declared(partitions: int, grown_from: int | None = None) -> Declared:
     }
 
 
-@pytest.fixture(params=["embedded", "kafka"])
-async def open_broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
-    if request.param == "embedded":
+@pytest.fixture
+async def open_broker(broker_settings: BrokerSettings, tmp_path: Path) -> AsyncIterator[Open]:
+    if broker_settings.kind == "embedded":
         yield lambda topics: EmbeddedBroker(tmp_path / "broker.sqlite", topics)
         return
-    settings = BrokerSettings(
-        kind="kafka", bootstrap_servers=request.getfixturevalue("kafka_server").bootstrap_servers, replication=1
-    )
-    world = BrokerWorld(settings, tmp_path)
+    world = BrokerWorld(broker_settings, tmp_path)
     # Other tests use these names on this server too, with other partitions.
     await world.remove(*declared(4).values())
-    yield lambda topics: KafkaBroker(settings, topics)
+    yield lambda topics: KafkaBroker(broker_settings, topics)
     await world.remove(*declared(4).values())
 
 

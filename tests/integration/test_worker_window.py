@@ -14,9 +14,10 @@ from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import InRecord, Reader, TopicPartition
 from infra.deploy.kafka import KafkaServer
-from infra.settings import BrokerSettings, DetectorSettings
+from infra.settings import DetectorSettings
 from schemas import topics
 from schemas.topics import TopicSpec
+from tests.support_kafka import kafka_settings
 from tests.support_worker import PATIENCE_S, WorkerWorld
 
 pytestmark = pytest.mark.integration
@@ -88,8 +89,7 @@ async def test_answers_committed_while_the_window_is_read_are_known(world: Worke
 
 async def test_on_kafka_the_window_holds_as_many_answers_as_stated(kafka_server: KafkaServer, tmp_path: Path) -> None:
     def kafka(declared: dict[str, TopicSpec]) -> KafkaBroker:
-        where = kafka_server.bootstrap_servers
-        return KafkaBroker(BrokerSettings(kind="kafka", bootstrap_servers=where, replication=1), declared)
+        return KafkaBroker(kafka_settings(kafka_server), declared)
 
     world = WorkerWorld(tmp_path, kafka)
     admin = await world.broker.admin()
