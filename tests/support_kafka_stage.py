@@ -16,6 +16,7 @@ from infra.deploy.kafka import KafkaCluster, KafkaServer
 from infra.errors import BrokerUnavailableError, PartitionLostError
 from schemas.topics import TopicSpec
 from tests.support_kafka import kafka_settings
+from tests.support_waiting import until
 
 PATIENCE_S = 40.0
 TIMEOUT_S = 2.0
@@ -59,9 +60,11 @@ class Stage:
 
     async def until_gone(self, admin: AIOKafkaAdminClient, topic: TopicSpec) -> None:
         """Return when a topic that was deleted is no longer listed."""
-        deadline = time.monotonic() + PATIENCE_S
-        while topic.name in await admin.list_topics():
-            assert time.monotonic() < deadline
+
+        async def gone() -> bool:
+            return topic.name not in await admin.list_topics()
+
+        await until(gone, f"{topic.name} is still there", PATIENCE_S)
 
     def _spec(self, name: str, partitions: int) -> TopicSpec:
         return TopicSpec(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 
 import pytest
@@ -14,6 +12,7 @@ from pydantic import SecretStr
 
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import GroupSpec, OutRecord, Progress
+from infra.deploy.kafka import KafkaServer
 from infra.errors import BrokerUnavailableError, PartitionLostError, SettingsError, TransientError
 from infra.settings import BrokerSettings
 from tests.support_kafka_stage import PATIENCE_S, Stage, copy
@@ -102,14 +101,14 @@ async def test_a_doubt_outlasts_the_outage_that_made_it(
     consumer = await stage.broker.consumer(stage.member(session_timeout_s=30.0))
     records = await stage.take(consumer, 2)
     commit = AIOKafkaProducer.commit_transaction
-    pid = stage.server.pid
-    assert pid is not None
+    server = stage.server
+    assert isinstance(server, KafkaServer)
 
     async def stunned(producer: AIOKafkaProducer) -> None:
         if happened:
             await commit(producer)
         monkeypatch.undo()
-        os.kill(pid, signal.SIGSTOP)
+        server.freeze()
         raise TimeoutError
 
     monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", stunned)
@@ -117,7 +116,7 @@ async def test_a_doubt_outlasts_the_outage_that_made_it(
         with pytest.raises(BrokerUnavailableError):
             await consumer.commit(stage.progress(records), stage.answers(records))
     finally:
-        os.kill(pid, signal.SIGCONT)
+        server.thaw()
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         try:

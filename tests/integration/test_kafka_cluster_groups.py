@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import AsyncIterator
 
@@ -16,8 +14,8 @@ from aiokafka.errors import KafkaConnectionError
 from infra.broker.kafka.offsets import Offsets
 from infra.broker.port import Consumer, InRecord, OutRecord, Publisher, TopicPartition
 from infra.deploy.kafka import KafkaCluster
-from infra.errors import BrokerUnavailableError, PartitionLostError
-from tests.support_kafka_stage import PATIENCE_S, Stage
+from infra.errors import BrokerUnavailableError
+from tests.support_kafka_stage import PATIENCE_S, Stage, copy
 
 pytestmark = pytest.mark.integration
 
@@ -90,9 +88,7 @@ async def test_static_members_outlive_a_frozen_coordinator(three: Stage, kafka_c
     await commit_until_it_works(consumer, three, records)
 
     node = kafka_cluster.node(await coordinator_of(three, three.group))
-    pid = node.pid
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    node.freeze()
     try:
         thawed = time.monotonic() + 8.0
         while time.monotonic() < thawed:
@@ -101,11 +97,12 @@ async def test_static_members_outlive_a_frozen_coordinator(three: Stage, kafka_c
             except BrokerUnavailableError:
                 await asyncio.sleep(0.1)
     finally:
-        os.kill(pid, signal.SIGCONT)
+        node.thaw()
     await asyncio.to_thread(kafka_cluster.wait_until_whole)
     publisher = await three.broker.publisher()
     await until_published(publisher, three, b"2")
-    await answer_all(consumer, three)
+    end = (await read_all(three, three.input.name))[-1].offset + 1
+    await copy(three, consumer, end)
     # A publish whose answer was lost may have stood there twice; each record is answered once.
     published = [record.value for record in await read_all(three, three.input.name)]
     assert await three.answered() == published
@@ -129,20 +126,3 @@ async def read_all(stage: Stage, topic: str) -> list[InRecord]:
     records = await reader.read(TopicPartition(topic, 0), 0, max_records=1000, timeout_s=0)
     await reader.close()
     return records
-
-
-async def answer_all(consumer: Consumer, stage: Stage) -> None:
-    """Answer one record after the other until all that stand in the input are."""
-    end = (await read_all(stage, stage.input.name))[-1].offset + 1
-    deadline = time.monotonic() + PATIENCE_S
-    at = 0
-    while at < end:
-        assert time.monotonic() < deadline, f"at {at} of {end}"
-        try:
-            for record in await consumer.poll(max_records=1, timeout_s=0.5):
-                await consumer.commit(stage.progress([record]), stage.answers([record]))
-                at = record.offset + 1
-        except BrokerUnavailableError:
-            await asyncio.sleep(0.1)
-        except PartitionLostError:
-            continue

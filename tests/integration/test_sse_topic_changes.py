@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -142,17 +140,15 @@ async def test_a_node_that_hangs_is_seen_and_outlived(
     await world.remove(spec)
     broker = await world.open(spec)
     health, page = Health(), Page()
-    pid = kafka_server.pid
-    assert pid is not None
     async with running(broker, health) as hub, connected(hub, page):
         await until(lambda: hub.started and page.last_id is not None)
-        os.kill(pid, signal.SIGSTOP)
+        kafka_server.freeze()
         try:
             await until(lambda: not health.report().ready)
             assert "detections/0" in str(health.report().parts["sse"])
             assert health.report().live
         finally:
-            os.kill(pid, signal.SIGCONT)
+            kafka_server.thaw()
         await publish(broker, *DEVICES, frames=range(2))
         await until(lambda: len(page.events) == 2 * len(DEVICES))
         await until(lambda: health.report().ready)
