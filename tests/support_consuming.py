@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from infra.broker.embedded.adapter import EmbeddedBroker
@@ -63,23 +64,41 @@ class ListSink:
         self.closed += 1
 
 
-class Meddler:
+class Forwarding:
+    """A consumer that leaves all to ``inner``; a test's own derives from it and does some of it otherwise."""
+
+    def __init__(self, inner: Consumer) -> None:
+        self._inner = inner
+
+    async def poll(self, **how: Any) -> list[InRecord]:
+        return await self._inner.poll(**how)
+
+    async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:
+        await self._inner.commit(progress, outputs)
+
+    def assignment(self) -> Mapping[TopicPartition, int]:
+        return self._inner.assignment()
+
+    def losses(self) -> Sequence[Loss]:
+        return self._inner.losses()
+
+    async def lag(self) -> Mapping[TopicPartition, int]:
+        return await self._inner.lag()
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class Meddler(Forwarding):
     """A consumer of the embedded broker that a test can put faults into."""
 
     def __init__(self, inner: Consumer, broker: MeddlingBroker) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._broker = broker
 
-    async def poll(
-        self,
-        *,
-        max_records: int,
-        timeout_s: float,
-        topics: Collection[str] | None = None,
-        without: Collection[int] = (),
-    ) -> list[InRecord]:
+    async def poll(self, **how: Any) -> list[InRecord]:
         self._broker.strike("poll")
-        return await self._inner.poll(max_records=max_records, timeout_s=timeout_s, topics=topics, without=without)
+        return await super().poll(**how)
 
     async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:
         self._broker.strike("commit")
@@ -87,7 +106,7 @@ class Meddler:
             raise PartitionLostError("lost")
         if outputs:
             self._broker.strike("letters")
-        await self._inner.commit(progress, outputs)
+        await super().commit(progress, outputs)
         self._broker.commits.append(dict(progress))
         self._broker.losses = [
             loss
@@ -96,21 +115,18 @@ class Meddler:
         ]
 
     def assignment(self) -> Mapping[TopicPartition, int]:
-        owned = self._inner.assignment()
+        owned = super().assignment()
         self._broker.assigned = dict(owned)
         return {source: epoch for source, epoch in owned.items() if source.partition not in self._broker.hidden}
 
     def losses(self) -> Sequence[Loss]:
-        return [*self._inner.losses(), *self._broker.losses]
+        return [*super().losses(), *self._broker.losses]
 
     async def lag(self) -> Mapping[TopicPartition, int]:
         self._broker.strike("lag")
         if self._broker.lag_hangs:
             await asyncio.Event().wait()
-        return await self._inner.lag()
-
-    async def close(self) -> None:
-        await self._inner.close()
+        return await super().lag()
 
 
 class MeddlingBroker(EmbeddedBroker):
@@ -169,9 +185,11 @@ async def running(
     runner = SinkRunner(sink, broker, sinks=sinks, retry=retry)
     stop, part = asyncio.Event(), Health().part(runner.name)
     task = asyncio.create_task(runner.run(stop, part))
-    yield Running(stop, part, task)
-    stop.set()
-    await asyncio.wait_for(task, 20)
+    try:
+        yield Running(stop, part, task)
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 20)
 
 
 async def until(condition: Callable[[], bool], run: Running | None = None) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -13,6 +14,7 @@ from infra.broker.partitioning import partition_for
 from infra.broker.port import Consumer, GroupSpec, InRecord, Loss, OutRecord, Progress, TopicPartition
 from infra.failure import RECORDS_LOST
 from schemas import topics
+from tests.support_consuming import Forwarding
 from tests.support_worker import WorkerWorld
 
 pytestmark = pytest.mark.integration
@@ -21,42 +23,26 @@ LOST = 3
 SOURCE = TopicPartition(topics.FRAMES_LIVE, partition_for("drone", 8))
 
 
-class LosingConsumer:
+class LosingConsumer(Forwarding):
     """The first records of one partition are gone, as after retention on Kafka."""
 
     def __init__(self, inner: Consumer, commits: list[tuple[Progress | None, list[str]]]) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._commits = commits
         self._settled = False
 
-    async def poll(
-        self,
-        *,
-        max_records: int,
-        timeout_s: float,
-        topics: Collection[str] | None = None,
-        without: Collection[int] = (),
-    ) -> list[InRecord]:
-        found = await self._inner.poll(max_records=max_records, timeout_s=timeout_s, topics=topics, without=without)
+    async def poll(self, **how: Any) -> list[InRecord]:
+        found = await super().poll(**how)
         return [record for record in found if record.source != SOURCE or record.offset >= LOST]
 
     async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:
-        await self._inner.commit(progress, outputs)
+        await super().commit(progress, outputs)
         self._commits.append((progress.get(SOURCE), [output.topic for output in outputs]))
         self._settled |= SOURCE in progress
 
-    def assignment(self) -> Mapping[TopicPartition, int]:
-        return self._inner.assignment()
-
     def losses(self) -> Sequence[Loss]:
-        epoch = self._inner.assignment().get(SOURCE)
+        epoch = self.assignment().get(SOURCE)
         return () if epoch is None or self._settled else (Loss(SOURCE, 0, LOST, epoch),)
-
-    async def lag(self) -> Mapping[TopicPartition, int]:
-        return await self._inner.lag()
-
-    async def close(self) -> None:
-        await self._inner.close()
 
 
 class LosingBroker(EmbeddedBroker):
