@@ -1,4 +1,4 @@
-"""What tests of the sink loop share: a sink into a list, and the embedded broker with faults to put in."""
+"""What tests of the sink loop share: a sink into a list, the embedded broker with faults to put in, what is on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 from uuid import UUID
 
 from infra.broker.embedded.adapter import EmbeddedBroker
-from infra.broker.port import Consumer, GroupSpec, InRecord, Loss, OutRecord, Progress, TopicPartition
+from infra.broker.port import Broker, Consumer, GroupSpec, InRecord, Loss, OutRecord, Progress, Reader, TopicPartition
+from infra.broker.reading import records_between
 from infra.consuming import SinkRunner
 from infra.dead_letters import list_dead
 from infra.errors import PartitionLostError
@@ -151,7 +152,7 @@ class MeddlingBroker(EmbeddedBroker):
         return Meddler(await super().consumer(spec), self)
 
 
-async def publish(broker: MeddlingBroker, *records: OutRecord) -> None:
+async def publish(broker: Broker, *records: OutRecord) -> None:
     publisher = await broker.publisher()
     await publisher.publish(records)
     await publisher.close()
@@ -164,7 +165,15 @@ async def lag(broker: MeddlingBroker, sink: ListSink) -> int:
     return sum(found.values())
 
 
-async def dead(broker: MeddlingBroker) -> list[DeadLetter]:
+async def records_of(reader: Reader, topic: str) -> list[InRecord]:
+    """All records of ``topic``, one partition after the other."""
+    found: list[InRecord] = []
+    for partition, (first, end) in (await reader.bounds(topic)).items():
+        found += [one async for one in records_between(reader, TopicPartition(topic, partition), first, end)]
+    return found
+
+
+async def dead(broker: Broker) -> list[DeadLetter]:
     reader = await broker.reader()
     letters = [letter async for letter in list_dead(reader, SINKS_DEAD)]
     await reader.close()

@@ -17,8 +17,7 @@ import numpy as np
 from detectors.loading import LoadRequest, load_model
 from detectors.worker.worker import DetectorWorker, WorkerParts
 from infra.broker.embedded.adapter import EmbeddedBroker
-from infra.broker.port import Broker, InRecord, OutRecord, TopicPartition
-from infra.broker.reading import records_between
+from infra.broker.port import Broker, InRecord, OutRecord
 from infra.framestore.folder import FolderFrameStore
 from infra.health import Health
 from infra.publishing import event_record
@@ -27,6 +26,7 @@ from schemas import ids, topics
 from schemas.cloudevents import decode
 from schemas.events import DeadLetter, DetectionsMade, FrameCaptured, ImageRef
 from schemas.topics import TopicSpec, load_topics
+from tests.support_consuming import publish, records_of
 from tests.support_graphs import write_model
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -103,16 +103,11 @@ class WorkerWorld:
         await self.publish_records(*(self.record(frame, topic) for frame in frames))
 
     async def publish_records(self, *records: OutRecord) -> None:
-        publisher = await self.broker.publisher()
-        await publisher.publish(records)
-        await publisher.close()
+        await publish(self.broker, *records)
 
     async def read(self, topic: str) -> list[InRecord]:
         reader = await self.broker.reader()
-        found: list[InRecord] = []
-        for partition, (first, end) in (await reader.bounds(topic)).items():
-            source = TopicPartition(topic, partition)
-            found += [record async for record in records_between(reader, source, first, end)]
+        found = await records_of(reader, topic)
         await reader.close()
         return found
 

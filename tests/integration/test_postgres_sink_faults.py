@@ -14,13 +14,13 @@ from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import OutRecord
 from infra.consuming import SinkRunner
 from infra.database.pool import Database
-from infra.dead_letters import list_dead
 from infra.health import Health, HealthPart
 from infra.publishing import event_record
 from infra.settings import DatabaseSettings, RetrySettings, SinkSettings
 from schemas.events import DetectionsMade
-from schemas.topics import DETECTIONS, SINKS_DEAD, load_topics
+from schemas.topics import DETECTIONS, load_topics
 from sinks.postgres.sink import PostgresSink
+from tests.support_consuming import dead, publish
 from tests.support_detections import answer
 from tests.support_roles import Role, role
 from tests.support_waiting import PATIENCE_S, until
@@ -51,9 +51,7 @@ class Site:
     broker: EmbeddedBroker
 
     async def publish(self, *events: DetectionsMade) -> None:
-        publisher = await self.broker.publisher()
-        await publisher.publish([as_record(event) for event in events])
-        await publisher.close()
+        await publish(self.broker, *map(as_record, events))
 
     async def lag(self, group: str = "sink.postgres") -> int:
         admin = await self.broker.admin()
@@ -62,10 +60,7 @@ class Site:
         return sum(found.values())
 
     async def dead(self) -> int:
-        reader = await self.broker.reader()
-        found = [letter async for letter in list_dead(reader, SINKS_DEAD)]
-        await reader.close()
-        return len(found)
+        return len(await dead(self.broker))
 
     async def images(self) -> int:
         found: int = await self.role.admin.fetchval("SELECT count(*) FROM images")

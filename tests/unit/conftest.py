@@ -1,4 +1,4 @@
-"""What unit tests of consumers share."""
+"""What unit tests of consumers and of dead letters share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.broker.port import Reader
 from schemas.topics import load_topics
 from tests.support_consuming import MeddlingBroker
 
@@ -17,3 +18,10 @@ async def broker(tmp_path: Path) -> AsyncIterator[MeddlingBroker]:
     broker = MeddlingBroker(tmp_path / "broker.sqlite", load_topics())
     yield broker
     await broker.close()
+
+
+@pytest.fixture
+async def reader(broker: MeddlingBroker) -> AsyncIterator[Reader]:
+    reader = await broker.reader()
+    yield reader
+    await reader.close()

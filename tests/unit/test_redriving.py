@@ -11,25 +11,27 @@ from dataclasses import replace
 import pytest
 
 from infra.broker.port import InRecord, Loss, OutRecord, Publisher, Reader, TopicPartition
-from infra.broker.reading import records_between
 from infra.dead_letters import list_dead, redrive
-from infra.errors import ImageMissingError, RecordError
-from infra.failure import dead_letter, lost_letter
+from infra.errors import RecordError
+from infra.failure import lost_letter
 from infra.redriving import Redriven, Rules, original_record, redriven_for
-from schemas.cloudevents import decode
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, FRAMES_LIVE, REDRIVE, SINKS_DEAD
 from tests import support_waiting
-from tests.support_consuming import RETRY, ListSink, MeddlingBroker, dead, frame, lag, publish, record, running, until
-
-HEADERS = (("ce_id", b"1"), ("odd", b"\xff\x00"), ("odd", b"twice"))
-
-
-@pytest.fixture
-async def reader(broker: MeddlingBroker) -> AsyncIterator[Reader]:
-    reader = await broker.reader()
-    yield reader
-    await reader.close()
+from tests.support_consuming import (
+    RETRY,
+    ListSink,
+    MeddlingBroker,
+    dead,
+    frame,
+    lag,
+    publish,
+    record,
+    records_of,
+    running,
+    until,
+)
+from tests.support_dead_letters import HEADERS, letter, opened, original
 
 
 @pytest.fixture
@@ -39,29 +41,9 @@ async def publisher(broker: MeddlingBroker) -> AsyncIterator[Publisher]:
     await publisher.close()
 
 
-def original(offset: int, device: str | None = "cam-1", value: bytes | None = b"\x00not text\xff") -> InRecord:
-    return InRecord(FRAMES_LIVE, 0, offset, 1_000, device, value, HEADERS)
-
-
-def letter(record: InRecord, group: str = "detector", *, whole: bool = True) -> OutRecord:
-    error = ImageMissingError("gone")
-    return dead_letter(record, group=group, error=error, attempts=1, topic=FRAMES_DEAD, whole=whole)
-
-
-def opened(record: OutRecord) -> DeadLetter:
-    return decode(record.headers, record.value, DeadLetter)
-
-
 async def each(*letters: DeadLetter) -> AsyncIterator[DeadLetter]:
     for one in letters:
         yield one
-
-
-async def records_of(reader: Reader, topic: str) -> list[InRecord]:
-    found: list[InRecord] = []
-    for partition, (first, end) in (await reader.bounds(topic)).items():
-        found += [one async for one in records_between(reader, TopicPartition(topic, partition), first, end)]
-    return found
 
 
 async def test_a_frame_goes_to_its_own_topic_byte_for_byte(

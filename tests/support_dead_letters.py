@@ -1,0 +1,32 @@
+"""Dead letters of records whose values are no events, for tests of what becomes of them."""
+
+from __future__ import annotations
+
+from infra.broker.port import InRecord, OutRecord
+from infra.errors import ImageMissingError
+from infra.failure import dead_letter
+from schemas.cloudevents import decode
+from schemas.events import DeadLetter
+from schemas.topics import FRAMES_DEAD, FRAMES_LIVE
+
+HEADERS = (("ce_id", b"1"), ("odd", b"\xff\x00"), ("odd", b"twice"))
+
+
+def original(offset: int, device: str | None = "cam-1", value: bytes | None = b"\x00not text\xff") -> InRecord:
+    return InRecord(FRAMES_LIVE, 0, offset, 1_000, device, value, HEADERS)
+
+
+def letter(
+    record: InRecord,
+    group: str = "detector",
+    *,
+    error: Exception | None = None,
+    topic: str = FRAMES_DEAD,
+    whole: bool = True,
+) -> OutRecord:
+    error = error or ImageMissingError("gone")
+    return dead_letter(record, group=group, error=error, attempts=1, topic=topic, whole=whole)
+
+
+def opened(record: OutRecord) -> DeadLetter:
+    return decode(record.headers, record.value, DeadLetter)
