@@ -247,6 +247,16 @@ async def running(
 
 
 @asynccontextmanager
+async def out_of_reach(topic: Topic) -> AsyncIterator[None]:
+    """The broker is away inside the block, and its readers have noticed."""
+    topic.away = True
+    topic.touch()
+    await asyncio.sleep(0.02)
+    yield
+    topic.away = False
+
+
+@asynccontextmanager
 async def connected(
     hub: DetectionHub, page: Page, wanted: Filter = EVERYTHING, last_id: str | None = None
 ) -> AsyncIterator[asyncio.Task[None]]:
@@ -505,13 +515,10 @@ async def test_a_topic_that_starts_anew_under_the_hub_is_told_to_all() -> None:
         for number in range(5):
             topic.publish(0, f"d{number}")
         await page.until(5)
-        topic.away = True
-        topic.touch()
-        await asyncio.sleep(0.02)
-        topic.records = [[] for _ in range(PARTITIONS)]
-        topic.ends = [0] * PARTITIONS
-        topic.publish(0, "anew")
-        topic.away = False
+        async with out_of_reach(topic):
+            topic.records = [[] for _ in range(PARTITIONS)]
+            topic.ends = [0] * PARTITIONS
+            topic.publish(0, "anew")
         await page.until(7)
     assert [kind for kind, _, _ in page.events] == ["detections"] * 5 + ["gap", "detections"]
     assert page.events[-1][1] == "1.0.0"
@@ -651,12 +658,9 @@ async def test_a_topic_that_lost_its_end_is_read_on_from_there(monkeypatch: pyte
         for number in range(5):
             topic.publish(0, f"d{number}")
         await page.until(5)
-        topic.away = True
-        topic.touch()
-        await asyncio.sleep(0.02)
-        del topic.records[0][3:]
-        topic.ends[0] = 3
-        topic.away = False
+        async with out_of_reach(topic):
+            del topic.records[0][3:]
+            topic.ends[0] = 3
         await page.until(6)
         topic.publish(0, "instead")
         await page.until(7)
