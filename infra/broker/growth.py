@@ -62,7 +62,7 @@ def refuse(differences: Collection[TopicDifference], where: str) -> None:
             "; where a cluster has fewer nodes, set WINDHOVER_BROKER__REPLICATION (1 for one node)" if few else ""
         )
         raise TopicMismatchError(
-            f"{where} cannot be brought in line without losing order or data, so nothing was changed: {faults}. Declare "
-            "what is there, or move to new topics; to add partitions follow `More partitions` in docs/operations.md"
-            f"{fewer_nodes}"
+            f"{where} cannot be brought in line without losing order or data, so nothing was changed: {faults}. "
+            "Declare what is there, or move to new topics; to add partitions follow `More partitions` in "
+            f"docs/operations.md{fewer_nodes}"
         )
