@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := schemas infra ingest detectors sinks training windhover
+PACKAGES := schemas infra ingest detectors sinks training standgale
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help demo test lint format unit integration faults campaign bench eval train train-test lock documents clean
@@ -22,7 +22,7 @@ help:
 	@echo "make train-test  test the network and its loss (installs torch)"
 	@echo "make documents  write the generated JSON Schemas and the AsyncAPI document again"
 	@echo "make lock    resolve the lock files again"
-	@echo "make clean   remove the environments, .windhover and what else was made here"
+	@echo "make clean   remove the environments, .standgale and what else was made here"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -43,7 +43,7 @@ $(VENV)/.train: requirements/train.lock pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 demo: $(VENV)/.demo
-	$(BIN)/windhover demo
+	$(BIN)/standgale demo
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -74,7 +74,7 @@ BROKER ?= embedded
 campaign: $(VENV)/.dev
 	$(BIN)/python -m tests.campaign --events $(EVENTS) --broker $(BROKER) $(if $(SEED),--seed $(SEED))
 
-# SAHI is what users compare Windhover with; it has an environment of its own, because nothing else needs it.
+# SAHI is what users compare Standgale with; it has an environment of its own, because nothing else needs it.
 .venv-sahi/.done: requirements/sahi.lock
 	$(PYTHON) -m venv .venv-sahi
 	.venv-sahi/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sahi.lock
@@ -107,4 +107,4 @@ lock: $(VENV)/bin/python
 	  --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements/sahi.lock
 
 clean:
-	rm -rf $(VENV) .venv-sahi .windhover .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
+	rm -rf $(VENV) .venv-sahi .standgale .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results

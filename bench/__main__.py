@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench.report import Machine, print_result, write_document, write_json
 from bench.result import Bench, Result
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 
 NAMES = (
     "detector",
@@ -46,7 +46,7 @@ class _Wanted:
 
 
 def _wanted(arguments: Sequence[str] | None) -> _Wanted:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Windhover beside what it stands on.")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Standgale beside what it stands on.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)}; default all")
     parser.add_argument("--quick", action="store_true", help="smaller and less exact, about a minute for all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to FILE as well")
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             with console.status(f"measuring {name} …"):
                 result = bench(wanted.quick)
-        except WindhoverError as error:
+        except StandgaleError as error:
             console.print(f"[red]{name} could not be measured:[/red] {error}")
             failed = True
             continue

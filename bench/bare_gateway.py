@@ -14,8 +14,8 @@ from pathlib import Path
 
 from starlette.types import Receive, Scope, Send
 
-from infra.health import Health
-from infra.service import HttpComponent, run_components, run_service
+from infra.process.health import Health
+from infra.process.service import HttpComponent, run_components, run_service
 
 _THREADS = 16
 """As many as the folder store has."""

@@ -20,20 +20,20 @@ from bench.graphs import SIDE, write_heavy_model
 from bench.measure import Compared, rate, take_turns
 from bench.processes import measured
 from bench.result import RATIO, Figure, Goal, Result
-from detectors.card import default_card_path
-from detectors.decode import decode_image
+from detectors.card.card import default_card_path
 from detectors.engines.choose import EngineKind
+from detectors.engines.host import settle_process
 from detectors.errors import InferenceError
-from detectors.host import settle_process
-from detectors.loading import LoadRequest, load_model
-from detectors.options import FrameView
-from detectors.predict import Model
+from detectors.images.decode import decode_image
+from detectors.model.loading import LoadRequest, load_model
+from detectors.model.options import FrameView
+from detectors.model.predict import Model
 from detectors.worker.worker import DetectorWorker, WorkerParts
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import OutRecord
-from infra.framestore.folder import FolderFrameStore
-from infra.health import Health
+from infra.process.health import Health
 from infra.settings import DetectorSettings, RetrySettings
+from infra.storage.frames.folder import FolderFrameStore
 from infra.telemetry import metrics
 from schemas import topics
 from schemas.events import DetectOptions
@@ -63,10 +63,10 @@ async def _run(folder: Path, quick: bool) -> Result:
     settle_process()
     mix = [pictures.scene(*_LARGE, 0), *(pictures.scene(*_SMALL, number) for number in range(_SMALL_PER_LARGE))]
     typical = decode_image(mix[0].data, max_pixels=10**8)[:SIDE, :SIDE]
-    models = {"windhover-small": default_card_path(), "heavier graph": write_heavy_model(folder / "heavy", typical)}
-    plans: list[tuple[str, EngineKind]] = [("windhover-small", "openvino"), ("heavier graph", "onnxruntime")]
+    models = {"standgale-small": default_card_path(), "heavier graph": write_heavy_model(folder / "heavy", typical)}
+    plans: list[tuple[str, EngineKind]] = [("standgale-small", "openvino"), ("heavier graph", "onnxruntime")]
     if not quick:
-        plans += [("windhover-small", "onnxruntime"), ("heavier graph", "openvino")]
+        plans += [("standgale-small", "onnxruntime"), ("heavier graph", "openvino")]
     load = _Load(1.0, 1) if quick else _Load(10.0, 3)
     figures: list[Figure] = []
     for name, engine in sorted(plans, reverse=True):

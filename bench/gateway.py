@@ -14,7 +14,7 @@ from bench.processes import Server, home, measured
 from bench.result import RATIO, Figure, Goal, Result
 from bench.uploads import Uploads, new_uploads, send
 from infra.deploy.ports import free_port
-from windhover.children import running
+from standgale.children import running
 
 GOAL = 0.7
 _FRAME_BYTES = 200_000
@@ -40,7 +40,7 @@ async def _run(folder: Path, quick: bool) -> Result:
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(home(folder))
         token = await place.token("bench")
-        gateway = await stack.enter_async_context(place.windhover("gateway", port_setting="WINDHOVER_GATEWAY__PORT"))
+        gateway = await stack.enter_async_context(place.standgale("gateway", port_setting="STANDGALE_GATEWAY__PORT"))
         durable = await stack.enter_async_context(_bare(folder, "durable"))
         plain = await stack.enter_async_context(_bare(folder, "plain"))
         path = "/api/v1/frames"

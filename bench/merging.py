@@ -12,10 +12,10 @@ import numpy as np
 from bench.measure import Compared
 from bench.processes import BenchError
 from bench.result import RATIO, Figure, Goal, Result
-from detectors.arrays import BoolArray, Candidates, DoubleArray, IndexArray
-from detectors.boxes import iou_matrix, overlaps
-from detectors.merging import merge, ranking
-from detectors.rotated import corners_of
+from detectors.geometry.arrays import BoolArray, Candidates, DoubleArray, IndexArray
+from detectors.geometry.boxes import iou_matrix, overlaps
+from detectors.geometry.rotated_boxes import corners_of
+from detectors.merging.merge import merge, ranking
 from schemas.events import MergeMethod
 
 _NMS, _NMM, _TURNED, _MATRIX = 33_000, 20_000, 10_000, 4_000

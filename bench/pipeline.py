@@ -18,7 +18,7 @@ from bench.measure import percentile
 from bench.processes import BenchError, Home, Server, home, measured
 from bench.result import Figure, Goal, Result
 from schemas.timestamps import format_utc
-from windhover.demo.watcher import Watcher
+from standgale.demo.watcher import Watcher
 
 GOAL_MS = 500.0
 _FRAMES_PER_S = 5.0
@@ -31,7 +31,7 @@ _SETTLE_S = 60.0
 _LOOK_AGAIN_S = 0.05
 _START = datetime(2026, 5, 1, tzinfo=UTC)
 _NOTES = (
-    f"Latency: `windhover up`, everything in one process; {_DEVICES} devices send {_SIDE}×{_SIDE} JPEG frames at "
+    f"Latency: `standgale up`, everything in one process; {_DEVICES} devices send {_SIDE}×{_SIDE} JPEG frames at "
     f"{_FRAMES_PER_S:g} frames/s together, on time whatever the answers do; from the first byte of the upload to the "
     "arrival of the detection at a client of the live stream.",
     "Memory: gateway, detector, sink postgres and sink sse as processes of their own (the most resident memory each "
@@ -102,7 +102,7 @@ async def _latencies(folder: Path, frames: int) -> list[float]:
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(home(folder))
         tokens = [await place.token(f"drone-{number}") for number in range(_DEVICES)]
-        server = await stack.enter_async_context(place.windhover("up", port_setting="WINDHOVER_GATEWAY__PORT"))
+        server = await stack.enter_async_context(place.standgale("up", port_setting="STANDGALE_GATEWAY__PORT"))
         flight, watcher = await stack.enter_async_context(_watched(server.url, server.url, tokens))
         await flight.steady(images, _WARM_UP)
         warm = set(flight.started)
@@ -133,13 +133,13 @@ async def _memory(folder: Path, frames: int, large: int) -> dict[str, float]:
 
 async def _fleet(stack: AsyncExitStack, place: Home) -> dict[str, Server]:
     commands: dict[str, str | None] = {
-        "gateway": "WINDHOVER_GATEWAY__PORT",
+        "gateway": "STANDGALE_GATEWAY__PORT",
         "detector": None,
         "sink postgres": None,
-        "sink sse": "WINDHOVER_SSE__PORT",
+        "sink sse": "STANDGALE_SSE__PORT",
     }
     return {
-        name: await stack.enter_async_context(place.windhover(*name.split(), port_setting=setting))
+        name: await stack.enter_async_context(place.standgale(*name.split(), port_setting=setting))
         for name, setting in commands.items()
     }
 

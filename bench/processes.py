@@ -1,4 +1,4 @@
-"""Windhover's own processes, started for a benchmark: with a database, tokens, free ports, and an end."""
+"""Standgale's own processes, started for a benchmark: with a database, tokens, free ports, and an end."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from infra.database.migrate import upgrade
 from infra.database.pool import Database
 from infra.deploy.ports import free_port
 from infra.settings import DatabaseSettings
-from schemas.errors import WindhoverError
-from windhover.children import running
+from schemas.errors import StandgaleError
+from standgale.children import running
 
 
-class BenchError(WindhoverError):
+class BenchError(StandgaleError):
     """A benchmark cannot go on."""
 
     code = "BENCH_FAILED"
@@ -32,7 +32,7 @@ class BenchError(WindhoverError):
 def measured(main: Callable[[Path], Coroutine[None, None, Result]]) -> Result:
     """What ``main`` finds, given an empty folder; on the event loop that the services run on, too."""
     loop = uvloop.new_event_loop
-    with tempfile.TemporaryDirectory(prefix="windhover-bench-") as folder, asyncio.Runner(loop_factory=loop) as runner:
+    with tempfile.TemporaryDirectory(prefix="standgale-bench-") as folder, asyncio.Runner(loop_factory=loop) as runner:
         return runner.run(main(Path(folder)))
 
 
@@ -69,25 +69,25 @@ class Home:
         return await DeviceTokens(self.database).add(device_id)
 
     @asynccontextmanager
-    async def windhover(
+    async def standgale(
         self, *arguments: str, port_setting: str | None = None, **settings: object
     ) -> AsyncIterator[Server]:
-        """`windhover` with ``arguments``, ready to work; ``port_setting`` is the variable that takes its port.
+        """`standgale` with ``arguments``, ready to work; ``port_setting`` is the variable that takes its port.
 
         ``settings`` are environment variables without their prefix. Raises ChildError when it does not get ready.
         """
         port, health_port = free_port(), free_port()
         environment = {
             **os.environ,
-            "WINDHOVER_DATA_DIR": str(self.folder),
-            "WINDHOVER_DATABASE__URL": self.dsn,
-            "WINDHOVER_TELEMETRY__HEALTH_PORT": str(health_port),
-            "WINDHOVER_TELEMETRY__LOG_LEVEL": "WARNING",
-            **{f"WINDHOVER_{name}": str(value) for name, value in settings.items()},
+            "STANDGALE_DATA_DIR": str(self.folder),
+            "STANDGALE_DATABASE__URL": self.dsn,
+            "STANDGALE_TELEMETRY__HEALTH_PORT": str(health_port),
+            "STANDGALE_TELEMETRY__LOG_LEVEL": "WARNING",
+            **{f"STANDGALE_{name}": str(value) for name, value in settings.items()},
         }
         if port_setting is not None:
             environment[port_setting] = str(port)
-        command = [sys.executable, "-m", "windhover", *arguments]
+        command = [sys.executable, "-m", "standgale", *arguments]
         log = self.folder / f"{'-'.join(arguments)}.log"
         ready = f"http://127.0.0.1:{health_port}/health/ready"
         async with running(command, environment, log, ready) as process:

@@ -1,4 +1,4 @@
-"""`windhover detect` on a GeoTIFF of 20,000 × 20,000 pixels: its memory, and its tiles per second over the engine's."""
+"""`standgale detect` on a GeoTIFF of 20,000 × 20,000 pixels: its memory, and its tiles per second over the engine's."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from bench.detector import run_engine
 from bench.measure import rate
 from bench.processes import BenchError
 from bench.result import RATIO, Figure, Goal, Result
-from detectors.host import settle_process
-from detectors.loading import LoadRequest, load_model
-from detectors.options import FrameView
-from detectors.predict import Model
+from detectors.engines.host import settle_process
+from detectors.model.loading import LoadRequest, load_model
+from detectors.model.options import FrameView
+from detectors.model.predict import Model
 from schemas.events import DetectOptions
 from training.scenes.render import render_scene
 from training.scenes.spec import SceneSpec
@@ -67,7 +67,7 @@ def run(quick: bool) -> Result:
     settle_process()
     side = _QUICK_SIDE if quick else _SIDE
     scenes = [render_scene(SceneSpec(_SCENE_PX, _SCENE_PX, _SEED + number)).image for number in range(_SCENES)]
-    with tempfile.TemporaryDirectory(prefix="windhover-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="standgale-bench-") as folder:
         large, small = Path(folder) / "large.tif", Path(folder) / "small.png"
         _write(large, scenes, side)
         cv2.imwrite(str(small), scenes[0][:640, :640])
@@ -93,7 +93,7 @@ def run(quick: bool) -> Result:
     )
     note = (
         f"{side}×{side} pixels, {found.tiles} tiles, {found.detections} detections, a JPEG-compressed tiled GeoTIFF of "
-        f"{megabytes:,.0f} MB made of {_SCENES} rendered scenes; windhover-small on {engine}. The bare engine runs the "
+        f"{megabytes:,.0f} MB made of {_SCENES} rendered scenes; standgale-small on {engine}. The bare engine runs the "
         "same kind of tiles cut beforehand, before and after. Start and loading: the same command on one tile."
     )
     return Result("raster", "A very large GeoTIFF", figures, (note,))
@@ -101,7 +101,7 @@ def run(quick: bool) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One `windhover detect`."""
+    """One `standgale detect`."""
 
     wall_s: float
     peak_mb: float
@@ -110,13 +110,13 @@ class _Run:
 
 
 def _detect(path: Path) -> _Run:
-    """`windhover detect PATH` in a process of its own. Raises BenchError when it fails."""
-    command = [sys.executable, "-c", _WATCH, sys.executable, "-m", "windhover", "detect", str(path), "--json"]
+    """`standgale detect PATH` in a process of its own. Raises BenchError when it fails."""
+    command = [sys.executable, "-c", _WATCH, sys.executable, "-m", "standgale", "detect", str(path), "--json"]
     # A data folder of its own, where nothing is remembered that the bare engine does not know.
-    environment = {**os.environ, "WINDHOVER_DATA_DIR": str(path.parent / "data")}
+    environment = {**os.environ, "STANDGALE_DATA_DIR": str(path.parent / "data")}
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
     if done.returncode:
-        raise BenchError(f"windhover detect ended with {done.returncode}: {done.stderr.decode()[-500:]}")
+        raise BenchError(f"standgale detect ended with {done.returncode}: {done.stderr.decode()[-500:]}")
     wall_s, peak_kb = map(float, done.stderr.splitlines()[-1].split())
     answer = orjson.loads(done.stdout)
     return _Run(wall_s, peak_kb * 1024 / 1e6, answer["tiles"], len(answer["detections"]))

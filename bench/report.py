@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.result import RATIO, Figure, Result
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 from schemas.timestamps import format_utc
 
 _PACKAGES = ("openvino", "onnxruntime", "numpy", "uvicorn", "uvloop", "aiokafka", "asyncpg")
@@ -24,7 +24,7 @@ MACHINE = "machine"
 """The name of the markers around the description of the machine."""
 
 
-class MarkersError(WindhoverError):
+class MarkersError(StandgaleError):
     """A document has no place for a table."""
 
     code = "MARKERS_MISSING"

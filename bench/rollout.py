@@ -21,22 +21,22 @@ from bench.frames import captured, live_record
 from bench.measure import percentile
 from bench.processes import BenchError, measured
 from bench.result import RATIO, Figure, Goal, Result
-from detectors.card import default_card_path, read_card
+from detectors.card.card import default_card_path, read_card
 from detectors.store.open import open_model_store
-from detectors.worker.activating import Order, activate, progress
-from detectors.worker.models_topic import activation_record, catch_up, read_models
+from detectors.worker.rollout.activating import Order, activate, progress
+from detectors.worker.rollout.models_topic import activation_record, catch_up, read_models
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import InRecord, OutRecord, Publisher, Reader, TopicPartition
 from infra.broker.reading import records_between
 from infra.deploy.ports import free_port
-from infra.framestore.folder import FolderFrameStore
 from infra.settings import ModelStoreSettings
+from infra.storage.frames.folder import FolderFrameStore
 from schemas import topics
 from schemas.cloudevents import decode
 from schemas.events import DetectionsMade, ModelRef
 from schemas.timestamps import utc_now
 from schemas.topics import load_topics
-from windhover.children import running
+from standgale.children import running
 
 _WORKERS, _DEVICES = 2, 16
 _SIZE = (640, 640)
@@ -51,7 +51,8 @@ _NOTES = (
     f"model that ships; {_SIZE[0]}×{_SIZE[1]} JPEG frames of {_DEVICES} devices at {_SHARE:.0%} of what the detectors "
     "answered in a burst before. The second version is the same file under another number, so both cost the same.",
     "Wrong version: neither of the two, or the old one after the new one in a partition. That answers are truly those "
-    "of the version they name is shown in tests/integration/test_rollout.py, with versions that answer differently.",
+    "of the version they name is shown in "
+    "tests/integration/detectors/worker/rollout/test_rollout.py, with versions that answer differently.",
     f"Rates are those of windows of {_WINDOW_S:g} s, by the commit of the answers; lowest rates are over the mean "
     "before the activation. Latency: from publishing a frame to the commit of its answer.",
 )
@@ -247,7 +248,7 @@ async def _fleet(folder: Path, own: Path) -> AsyncIterator[_Fleet]:
         publisher, reader = await broker.publisher(), await broker.reader()
         for number in range(_WORKERS):
             port = free_port()
-            command = [sys.executable, "-m", "windhover", "detector", "--instance-id", f"worker-{number}"]
+            command = [sys.executable, "-m", "standgale", "detector", "--instance-id", f"worker-{number}"]
             log, ready = folder / f"worker-{number}.log", f"http://127.0.0.1:{port}/health/ready"
             await stack.enter_async_context(running(command, _environment(folder, own, port), log, ready))
         yield _Fleet(store, publisher, reader)
@@ -264,4 +265,4 @@ def _environment(folder: Path, own: Path, port: int) -> dict[str, str]:
         "TELEMETRY__HEALTH_PORT": str(port),
         "TELEMETRY__LOG_LEVEL": "WARNING",
     }
-    return {**os.environ, **{f"WINDHOVER_{name}": value for name, value in settings.items()}}
+    return {**os.environ, **{f"STANDGALE_{name}": value for name, value in settings.items()}}

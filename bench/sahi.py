@@ -1,4 +1,4 @@
-"""Windhover beside SAHI: the same weights, pictures, tiles and thresholds, file to boxes."""
+"""Standgale beside SAHI: the same weights, pictures, tiles and thresholds, file to boxes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from bench import pictures
 from bench.measure import take_turns
 from bench.result import RATIO, Figure, Goal, Result
-from detectors.boxes import iou_matrix
-from detectors.card import default_card_path, read_card
-from detectors.decode import decode_image
-from detectors.host import settle_process
-from detectors.loading import LoadRequest, load_model
-from detectors.options import FrameView
-from detectors.predict import Predictor
+from detectors.card.card import default_card_path, read_card
+from detectors.engines.host import settle_process
+from detectors.geometry.boxes import iou_matrix
+from detectors.images.decode import decode_image
+from detectors.model.loading import LoadRequest, load_model
+from detectors.model.options import FrameView
+from detectors.model.predict import Predictor
 from infra.settings import DetectorSettings
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 from schemas.events import DetectOptions
 
 INTERPRETER = "BENCH_SAHI_PYTHON"
@@ -41,7 +41,7 @@ _PIXELS = 10**8
 _Boxes = NDArray[np.float64]
 
 
-class SahiMissingError(WindhoverError):
+class SahiMissingError(StandgaleError):
     """There is no interpreter with SAHI."""
 
     code = "SAHI_MISSING"
@@ -106,8 +106,8 @@ def _compared(
     pairs = [(_ours(predictor, file)[1], peer.detect(file)[1]) for file in files]
     return [
         Figure(f"{name}: SAHI", found.bare_rate, "tiles/s"),
-        Figure(f"{name}: Windhover", found.our_rate, "tiles/s"),
-        Figure(f"{name}: Windhover over SAHI", found.ratio, RATIO, Goal(goal)),
+        Figure(f"{name}: Standgale", found.our_rate, "tiles/s"),
+        Figure(f"{name}: Standgale over SAHI", found.ratio, RATIO, Goal(goal)),
         Figure(f"{name}: our boxes that SAHI has", 100 * _share(pairs), "%", Goal(98)),
         Figure(f"{name}: SAHI's boxes that we have", 100 * _share([(b, a) for a, b in pairs]), "%"),
     ]

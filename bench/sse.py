@@ -27,7 +27,7 @@ _DETECTIONS = 5
 _EVENTS_PER_S = 20.0
 _START_TIMEOUT_S = 60.0
 _NOTE = (
-    f"`windhover sink sse` as its own process; the clients are plain sockets in a second process and parse what comes; "
+    f"`standgale sink sse` as its own process; the clients are plain sockets in a second process and parse what comes; "
     f"events with {_DETECTIONS} detections. Paced: {_EVENTS_PER_S:g} events/s, latency from just before the publish to "
     "the bytes in the client. Burst: all events published at once, until the last client has the last one."
 )
@@ -52,7 +52,7 @@ async def _run(folder: Path, quick: bool) -> Result:
     paced, burst = (40, 50) if quick else (200, 300)
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(home(folder))
-        server = await stack.enter_async_context(place.windhover("sink", "sse", port_setting="WINDHOVER_SSE__PORT"))
+        server = await stack.enter_async_context(place.standgale("sink", "sse", port_setting="STANDGALE_SSE__PORT"))
         broker = open_broker(BrokerSettings(), folder, load_topics())
         stack.push_async_callback(broker.close)
         publisher = await broker.publisher()
@@ -108,7 +108,7 @@ def _record(number: int) -> OutRecord:
         topics.DETECTIONS,
         event,
         id=event.id,
-        source="/windhover/bench",
+        source="/standgale/bench",
         subject=str(event.frame_id),
         time=event.detected_at,
         key=event.device_id,

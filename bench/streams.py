@@ -14,7 +14,7 @@ from schemas.topics import TopicSpec
 VALUE_BYTES = 1_000
 BATCH = 500
 """Records per publish, and per transaction."""
-_HEADERS = (("ce_id", b"01f3"), ("ce_type", b"windhover.bench.v1"), ("ce_source", b"/windhover/bench"))
+_HEADERS = (("ce_id", b"01f3"), ("ce_type", b"standgale.bench.v1"), ("ce_source", b"/standgale/bench"))
 _PATIENCE_S = 60.0
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.result import RATIO, Figure, Result
-from detectors.card import ModelCard, default_card_path, read_card
-from detectors.engines.cuda import why_no_gpu
+from detectors.card.card import ModelCard, default_card_path, read_card
+from detectors.engines.gpu.cuda import why_no_gpu
 from detectors.engines.port import EngineRequest
 
 _TITLE = "torch engine on a GPU"
@@ -31,7 +31,7 @@ def run(quick: bool) -> Result:
     """The shipped model in half precision; without a GPU every figure is left open and the note says why."""
     why_not = why_no_gpu()
     if why_not is None and find_spec("torch") is None:
-        why_not = "torch is not installed; install windhover[torch]"
+        why_not = "torch is not installed; install standgale[torch]"
     if why_not is not None:
         return _result([None] * 6, f"No GPU at hand, so nothing was measured: {why_not}.")
     return _measured(quick)
@@ -47,7 +47,7 @@ def _result(values: list[float | None], note: str) -> Result:
 
 
 def _measured(quick: bool) -> Result:
-    from detectors.engines.torch import TorchEngine
+    from detectors.engines.gpu.torch import TorchEngine
 
     path = default_card_path()
     card = read_card(path)
@@ -109,8 +109,8 @@ def _uploads(card: ModelCard, tiles: NDArray[np.uint8], rounds: int, seconds: fl
     """Tiles per second until they are the model's input on the GPU: as uint8, and as float32 made on the CPU."""
     import torch
 
-    from detectors.engines.onnxruntime import to_input
-    from detectors.engines.torch import preparation
+    from detectors.engines.cpu.onnxruntime import to_input
+    from detectors.engines.gpu.torch import preparation
 
     prepare = preparation(card.input, torch.device("cuda:0"))
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import ClassVar
 
 from infra.errors import RecordError, TransientError
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 
 
-class ModelLoadError(WindhoverError):
+class ModelLoadError(StandgaleError):
     """A model cannot be used as its card describes it; nothing was loaded."""
 
     code: ClassVar[str] = "MODEL_LOAD_ERROR"
 
 
-class InferenceError(WindhoverError):
+class InferenceError(StandgaleError):
     """The engine failed on tiles, or answered with something that is no answer (NaN, another shape).
 
     Whether the tiles are at fault or the engine, one failure does not tell.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 
 
-class TransientError(WindhoverError):
+class TransientError(StandgaleError):
     """The world is in the way just now (connection, time-out, 5xx); the same call may succeed later. Nothing was
     lost."""
 
@@ -60,7 +60,7 @@ class TopicMismatchError(TransientError):
     code = "TOPIC_MISMATCH"
 
 
-class RecordError(WindhoverError):
+class RecordError(StandgaleError):
     """One record fails by itself, now and always; it belongs to the dead letters, the stream goes on."""
 
     code: ClassVar[str] = "RECORD_ERROR"
@@ -84,19 +84,19 @@ class ImageCorruptError(RecordError):
     code = "IMAGE_CORRUPT"
 
 
-class PartitionLostError(WindhoverError):
+class PartitionLostError(StandgaleError):
     """This consumer no longer owns the partition; nothing was committed. Drop the work and poll on."""
 
     code = "PARTITION_LOST"
 
 
-class GroupError(WindhoverError):
+class GroupError(StandgaleError):
     """A consumer group cannot be forgotten: it has members, or there is none of that name."""
 
     code = "GROUP_NOT_FORGOTTEN"
 
 
-class SettingsError(WindhoverError):
+class SettingsError(StandgaleError):
     """A setting is missing or wrong; the text names it, the value received, and what it takes."""
 
     code = "INVALID_SETTING"

@@ -1,8 +1,8 @@
-"""All settings of a Windhover process: one frozen object, built once in ``main`` and passed on in parts.
+"""All settings of a Standgale process: one frozen object, built once in ``main`` and passed on in parts.
 
-Read from the environment (``WINDHOVER_GATEWAY__PORT=8000``) and, below it, from a YAML file named by
-``WINDHOVER_CONFIG`` or ``--config``. Nobody else reads the environment. Units are in the names. Secrets mask themselves
-and can be given as files too (``WINDHOVER_DATABASE__URL_FILE=/run/secrets/url``). An empty variable means "not given".
+Read from the environment (``STANDGALE_GATEWAY__PORT=8000``) and, below it, from a YAML file named by
+``STANDGALE_CONFIG`` or ``--config``. Nobody else reads the environment. Units are in the names. Secrets mask themselves
+and can be given as files too (``STANDGALE_DATABASE__URL_FILE=/run/secrets/url``). An empty variable means "not given".
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from infra.settings_sources import CONFIG_VARIABLE, Setting, describe, file_variable, load, secret_in
+from infra.process.settings_sources import CONFIG_VARIABLE, Setting, describe, file_variable, load, secret_in
 from schemas.events import LANE_PATTERN
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
 Precision = Literal["auto", "f32", "bf16", "f16"]
-"""auto: what is computed fastest on this machine and answers as f32 does, see detectors.agreement; f32 unmeasured."""
+"""auto: what is computed fastest on this machine and answers as f32 does; f32 while nothing was measured."""
 LatePolicy = Literal["keep_all", "put_off", "give_up"]
 EngineKind = Literal["auto", "openvino", "onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "tensorrt", "torch"]
 """What runs a model's graph; auto: the fastest one on the machine."""
@@ -37,8 +37,8 @@ def _at_most(section: str, low: str, low_value: float, high: str, high_value: fl
     """Raise ValueError, naming both settings, when the lower bound is above the upper one."""
     if low_value > high_value:
         raise ValueError(
-            f"{section}.{low} (WINDHOVER_{section.upper()}__{low.upper()}): received {low_value}; it takes at most "
-            f"{section}.{high} (WINDHOVER_{section.upper()}__{high.upper()}), which is {high_value}"
+            f"{section}.{low} (STANDGALE_{section.upper()}__{low.upper()}): received {low_value}; it takes at most "
+            f"{section}.{high} (STANDGALE_{section.upper()}__{high.upper()}), which is {high_value}"
         )
 
 
@@ -66,8 +66,8 @@ class BrokerSettings(_Section):
         wanted = self.kind == "kafka" and self.security_protocol.startswith("SASL_")
         if wanted and (self.sasl_username is None or self.sasl_password is None):
             raise ValueError(
-                "broker.sasl_username and broker.sasl_password (WINDHOVER_BROKER__SASL_USERNAME, "
-                f"WINDHOVER_BROKER__SASL_PASSWORD): both are needed when broker.security_protocol is "
+                "broker.sasl_username and broker.sasl_password (STANDGALE_BROKER__SASL_USERNAME, "
+                f"STANDGALE_BROKER__SASL_PASSWORD): both are needed when broker.security_protocol is "
                 f"{self.security_protocol}"
             )
         return self
@@ -77,7 +77,7 @@ class BrokerSettings(_Section):
         if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
             missing = "ssl_certfile" if self.ssl_certfile is None else "ssl_keyfile"
             raise ValueError(
-                f"broker.{missing} (WINDHOVER_BROKER__{missing.upper()}): missing while the other one is given; "
+                f"broker.{missing} (STANDGALE_BROKER__{missing.upper()}): missing while the other one is given; "
                 "give both, or neither"
             )
         return self
@@ -88,7 +88,7 @@ class FrameSettings(_Section):
 
     kind: Literal["folder", "s3"] = "folder"
     folder: Path | None = Field(default=None, description="folder: where; default DATA_DIR/frames")
-    bucket: str = "windhover"
+    bucket: str = "standgale"
     prefix: str = "frames"
     endpoint_url: str | None = Field(default=None, description="s3: an endpoint other than AWS")
     region: str = "us-east-1"
@@ -108,7 +108,7 @@ class FrameSettings(_Section):
     def _room(self) -> Self:
         if self.kind == "s3" and self.max_bytes is not None:
             raise ValueError(
-                f"frames.max_bytes (WINDHOVER_FRAMES__MAX_BYTES): received {self.max_bytes} with frames.kind s3; a "
+                f"frames.max_bytes (STANDGALE_FRAMES__MAX_BYTES): received {self.max_bytes} with frames.kind s3; a "
                 "bucket is not measured, so leave it out and give the bucket a quota"
             )
         return self
@@ -118,7 +118,7 @@ class FrameSettings(_Section):
         if (self.access_key is None) != (self.secret_key is None):
             missing = "access_key" if self.access_key is None else "secret_key"
             raise ValueError(
-                f"frames.{missing} (WINDHOVER_FRAMES__{missing.upper()}): missing while the other key is given; "
+                f"frames.{missing} (STANDGALE_FRAMES__{missing.upper()}): missing while the other key is given; "
                 "give both, or none to use the machine's own credentials"
             )
         return self
@@ -135,9 +135,9 @@ class ModelStoreSettings(_Section):
         description="s3: an endpoint other than AWS; lakefs: the server; http: the loader, default http://loader:8080",
     )
     prefix: str = Field(default="models", description="s3, lakefs: what all keys begin with; http: the loader's folder")
-    bucket: str = Field(default="windhover", description="s3")
+    bucket: str = Field(default="standgale", description="s3")
     region: str = Field(default="us-east-1", description="s3")
-    repository: str = Field(default="windhover", description="lakefs")
+    repository: str = Field(default="standgale", description="lakefs")
     ref: str = Field(default="main", description="lakefs: the branch, tag or commit to read; to publish, a branch")
     load_path: str = Field(default="/load/{filename}", description="http: where files are asked for")
     upload_path: str = Field(default="/upload/{filename}", description="http: where files are sent")
@@ -151,12 +151,12 @@ class ModelStoreSettings(_Section):
         if (self.access_key is None) != (self.secret_key is None):
             missing = "access_key" if self.access_key is None else "secret_key"
             raise ValueError(
-                f"models.{missing} (WINDHOVER_MODELS__{missing.upper()}): missing while the other key is given; "
+                f"models.{missing} (STANDGALE_MODELS__{missing.upper()}): missing while the other key is given; "
                 "give both, or neither"
             )
         if self.kind == "lakefs" and (self.endpoint_url is None or self.access_key is None):
             raise ValueError(
-                "models.endpoint_url, models.access_key and models.secret_key (WINDHOVER_MODELS__ENDPOINT_URL, "
+                "models.endpoint_url, models.access_key and models.secret_key (STANDGALE_MODELS__ENDPOINT_URL, "
                 "__ACCESS_KEY, __SECRET_KEY): all three are needed when models.kind is lakefs"
             )
         return self
@@ -167,16 +167,16 @@ class ModelStoreSettings(_Section):
         # The value stays out of the text: somebody may have written a password into it.
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
             raise ValueError(
-                "models.endpoint_url (WINDHOVER_MODELS__ENDPOINT_URL): takes http://host:port or https://host, "
+                "models.endpoint_url (STANDGALE_MODELS__ENDPOINT_URL): takes http://host:port or https://host, "
                 "without a user or a password"
             )
         if parts.query or parts.fragment:
-            raise ValueError("models.endpoint_url (WINDHOVER_MODELS__ENDPOINT_URL): takes no ? and no #")
+            raise ValueError("models.endpoint_url (STANDGALE_MODELS__ENDPOINT_URL): takes no ? and no #")
         for name in ("load_path", "upload_path"):
             path = str(getattr(self, name))
             if not path.startswith("/") or path.count("{filename}") > 1 or "{" in path.replace("{filename}", ""):
                 raise ValueError(
-                    f"models.{name} (WINDHOVER_MODELS__{name.upper()}): received {path!r}; it takes a path that begins "
+                    f"models.{name} (STANDGALE_MODELS__{name.upper()}): received {path!r}; it takes a path that begins "
                     "with / and may hold {filename} once"
                 )
         return self
@@ -246,7 +246,7 @@ class GatewaySettings(_Section):
 class DetectorSettings(_Section):
     """The worker that finds things."""
 
-    model: Path | None = Field(default=None, description="a model.yaml; default the model that ships with Windhover")
+    model: Path | None = Field(default=None, description="a model.yaml; default the model that ships with Standgale")
     engine: EngineKind = Field(default="auto", description="auto: the fastest one on the machine")
     precision: Precision | None = Field(
         default=None, description="what the engine computes in; none: what the model card says"
@@ -284,8 +284,8 @@ class DetectorSettings(_Section):
     def _deadline(self) -> Self:
         if (self.late_policy == "keep_all") != (self.live_deadline_s is None):
             raise ValueError(
-                f"detector.late_policy (WINDHOVER_DETECTOR__LATE_POLICY): received {self.late_policy} with "
-                f"detector.live_deadline_s (WINDHOVER_DETECTOR__LIVE_DEADLINE_S) {self.live_deadline_s}; put_off and "
+                f"detector.late_policy (STANDGALE_DETECTOR__LATE_POLICY): received {self.late_policy} with "
+                f"detector.live_deadline_s (STANDGALE_DETECTOR__LIVE_DEADLINE_S) {self.live_deadline_s}; put_off and "
                 "give_up need a deadline, keep_all has no use for one"
             )
         return self
@@ -356,7 +356,7 @@ class TelemetrySettings(_Section):
 class Settings(_Section):
     """Everything one process may be told. ``Settings()`` is the defaults; ``load_settings`` reads the world."""
 
-    data_dir: Path = Field(default=Path(".windhover"), description="where the embedded parts keep their files")
+    data_dir: Path = Field(default=Path(".standgale"), description="where the embedded parts keep their files")
     topics_file: Path | None = None
     broker: BrokerSettings = BrokerSettings()
     frames: FrameSettings = FrameSettings()
@@ -388,7 +388,7 @@ class Settings(_Section):
 def load_settings(config: Path | None = None, overrides: Mapping[str, object] | None = None) -> Settings:
     """The settings of this process: ``overrides`` (by dotted path) over environment over file over defaults.
 
-    The file is ``config``, else the one WINDHOVER_CONFIG names, else none. Raises SettingsError naming every setting at
+    The file is ``config``, else the one STANDGALE_CONFIG names, else none. Raises SettingsError naming every setting at
     fault at once, as variable and as path, with the value received (secrets masked) and what it takes.
     """
     named = os.environ.get(CONFIG_VARIABLE)

@@ -63,7 +63,7 @@ def asyncapi_document(topics: Mapping[str, TopicSpec], schemas: Mapping[str, Jso
     return {
         "asyncapi": "3.0.0",
         "info": {
-            "title": "Windhover events",
+            "title": "Standgale events",
             "version": "1.0.0",
             "description": (
                 "Frames come in, detections go out. Every record is a CloudEvent 1.0 in binary mode: attributes in "

@@ -87,7 +87,7 @@ def decode(headers: Headers, value: bytes | None, expected: type[EventT]) -> Eve
 
 def _refuse_newer(found: str, expected: type[Event]) -> None:
     """Raise EventVersionError when ``found`` is the type of ``expected`` in a version this program does not know."""
-    match = re.fullmatch(rf"windhover\.{re.escape(expected.event_name)}\.v(\d{{1,9}})", found)
+    match = re.fullmatch(rf"standgale\.{re.escape(expected.event_name)}\.v(\d{{1,9}})", found)
     if match is not None and int(match[1]) > expected.event_version:
         raise EventVersionError(
             f"the record holds {found}, but this program knows {expected.event_name} up to version "

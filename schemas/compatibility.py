@@ -21,7 +21,7 @@ from typing import TypeAlias
 from pydantic import JsonValue
 
 from schemas.documents import json_schema, schema_file
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 from schemas.events import EVENTS
 
 Schema: TypeAlias = dict[str, JsonValue]
@@ -34,7 +34,7 @@ _NARROWER = "records written before may break it"
 _WIDER = "readers of the published version may refuse new records"
 
 
-class CompatibilityError(WindhoverError):
+class CompatibilityError(StandgaleError):
     """The published schemas cannot be read."""
 
     code = "INVALID_PUBLISHED_SCHEMA"

@@ -36,7 +36,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def schema_file(event: type[Event]) -> str:
-    """The name of the file with the schema of ``event``, for example ``windhover.frame.captured.v1.json``."""
+    """The name of the file with the schema of ``event``, for example ``standgale.frame.captured.v1.json``."""
     return f"{event.event_type()}.json"
 
 
@@ -44,7 +44,7 @@ def json_schema(event: type[Event]) -> dict[str, JsonValue]:
     """The JSON Schema (2020-12) of the data of ``event``, for those who read it."""
     # The validation schema: a field with a default may be absent in an event that an older writer wrote.
     schema = event.model_json_schema(schema_generator=_Generator, mode="validation")
-    head = {"$schema": _DIALECT, "$id": f"urn:windhover:schema:{event.event_name}:v{event.event_version}"}
+    head = {"$schema": _DIALECT, "$id": f"urn:standgale:schema:{event.event_name}:v{event.event_version}"}
     return cast("dict[str, JsonValue]", {**head, **schema})
 
 

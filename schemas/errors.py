@@ -1,12 +1,12 @@
-"""The root of every error Windhover raises; its types answer what a caller asks: may I try again?"""
+"""The root of every error Standgale raises; its types answer what a caller asks: may I try again?"""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 
-class WindhoverError(Exception):
-    """Something Windhover can name. The text says what happened, why, and what to do about it.
+class StandgaleError(Exception):
+    """Something Standgale can name. The text says what happened, why, and what to do about it.
 
     ``retriable`` is a property of the type: true when the same call may succeed later by
     itself.
@@ -17,19 +17,19 @@ class WindhoverError(Exception):
     code: ClassVar[str] = "INTERNAL_ERROR"
 
 
-class EventError(WindhoverError):
+class EventError(StandgaleError):
     """A record is not the event it claims to be; retrying cannot help, the record itself is at fault."""
 
     code = "INVALID_EVENT"
 
 
-class EventVersionError(WindhoverError):
+class EventVersionError(StandgaleError):
     """A record holds a newer version of an event than this program knows: update the program, not the record."""
 
     code = "EVENT_TOO_NEW"
 
 
-class TopicsError(WindhoverError):
+class TopicsError(StandgaleError):
     """The topic declarations are wrong."""
 
     code = "INVALID_TOPICS"

@@ -153,8 +153,8 @@ class Event(_Part):
 
     @classmethod
     def event_type(cls) -> str:
-        """The CloudEvents ``type``, for example ``windhover.frame.captured.v1``."""
-        return f"windhover.{cls.event_name}.v{cls.event_version}"
+        """The CloudEvents ``type``, for example ``standgale.frame.captured.v1``."""
+        return f"standgale.{cls.event_name}.v{cls.event_version}"
 
     def to_bytes(self) -> bytes:
         """The event's data as JSON."""

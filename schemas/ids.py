@@ -10,11 +10,11 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from schemas.timestamps import format_utc
 
-_FRAME = uuid5(NAMESPACE_URL, "windhover:frame")
-_DETECTION = uuid5(NAMESPACE_URL, "windhover:detection")
-_ANSWER = uuid5(NAMESPACE_URL, "windhover:detections-made")
-_DEAD = uuid5(NAMESPACE_URL, "windhover:dead-letter")
-_DEVICE = uuid5(NAMESPACE_URL, "windhover:device")
+_FRAME = uuid5(NAMESPACE_URL, "standgale:frame")
+_DETECTION = uuid5(NAMESPACE_URL, "standgale:detection")
+_ANSWER = uuid5(NAMESPACE_URL, "standgale:detections-made")
+_DEAD = uuid5(NAMESPACE_URL, "standgale:dead-letter")
+_DEVICE = uuid5(NAMESPACE_URL, "standgale:device")
 
 # A separator that no device id, model name or topic may contain keeps ("a", "bc") and ("ab", "c") apart.
 _SEPARATOR = "\x1f"

@@ -1,4 +1,4 @@
-"""Time as Windhover writes it: UTC, RFC 3339, microseconds."""
+"""Time as Standgale writes it: UTC, RFC 3339, microseconds."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def load_topics(path: Path | None = None) -> dict[str, TopicSpec]:
         raw = yaml.safe_load(source.read_text(encoding="utf-8"))
         document = _Document.model_validate(raw)
     except OSError as error:
-        raise TopicsError(f"{source}: cannot be read ({error.strerror}); set WINDHOVER_TOPICS_FILE") from error
+        raise TopicsError(f"{source}: cannot be read ({error.strerror}); set STANDGALE_TOPICS_FILE") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TopicsError(f"{source}: not YAML ({error})") from error
     except ValidationError as error:
@@ -170,7 +170,7 @@ def _check_detector_topics(source: Path, topics: Mapping[str, TopicSpec]) -> Non
     needed = (*FRAME_TOPICS, DETECTIONS, FRAMES_DEAD, SINKS_DEAD, REDRIVE, MODELS, PROBES)
     absent = [name for name in needed if name not in topics]
     if absent:
-        raise TopicsError(f"{source}: topics {absent} are missing; Windhover cannot work without them")
+        raise TopicsError(f"{source}: topics {absent} are missing; Standgale cannot work without them")
     groups = {topics[name].group for name in (*FRAME_TOPICS, DETECTIONS)}
     if len(groups) > 1:
         raise TopicsError(

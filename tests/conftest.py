@@ -56,7 +56,7 @@ def server_dir() -> Iterator[Path]:
 
     Not below pytest's: as root the server runs as another user, and each new pytest closes its folders to others.
     """
-    with TemporaryDirectory(prefix="windhover-test-", ignore_cleanup_errors=True) as folder:
+    with TemporaryDirectory(prefix="standgale-test-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 

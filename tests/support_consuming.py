@@ -14,10 +14,10 @@ from uuid import UUID
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import Broker, Consumer, GroupSpec, InRecord, Loss, OutRecord, Progress, Reader, TopicPartition
 from infra.broker.reading import records_between
-from infra.consuming import SinkRunner
-from infra.dead_letters import list_dead
+from infra.consuming.loop import SinkRunner
 from infra.errors import PartitionLostError
-from infra.health import Health, HealthPart
+from infra.failure.dead_letters import list_dead
+from infra.process.health import Health, HealthPart
 from infra.publishing import event_record
 from infra.settings import RetrySettings, SinkSettings
 from schemas.events import DeadLetter, FrameCaptured, ImageRef

@@ -13,8 +13,8 @@ import onnx
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
-from detectors.loading import LoadRequest, load_model
-from detectors.predict import Model
+from detectors.model.loading import LoadRequest, load_model
+from detectors.model.predict import Model
 from tests.support_graphs import write_model
 
 Trouble = Literal["onnxruntime", "both"]

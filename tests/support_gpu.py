@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from detectors.engines import cuda
+from detectors.engines.gpu import cuda
 
 FAKES = Path(__file__).parent / "fakes"
 
@@ -35,5 +35,5 @@ def pretend_gpu(driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [str(FAKES), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
     for name in list(sys.modules):
-        if name == "tensorrt" or name.startswith("detectors.engines.tensorrt"):
+        if name == "tensorrt" or name.startswith("detectors.engines.gpu.tensorrt"):
             monkeypatch.delitem(sys.modules, name)

@@ -1,4 +1,4 @@
-"""A double of the LakeFS endpoints that Windhover uses: branches with uncommitted objects, commits, tags, and faults.
+"""A double of the LakeFS endpoints that Standgale uses: branches with uncommitted objects, commits, tags, and faults.
 
 Answers have the fields and statuses of the real API, so that the library's own models read them.
 """
@@ -41,7 +41,7 @@ class LakeFsServer(AppServer):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.repositories = {"windhover": Repository()}
+        self.repositories = {"standgale": Repository()}
         self.locked = 0
         app = web.Application(client_max_size=1 << 40, middlewares=[_authenticated])
         base = "/api/v1/repositories/{repository}"

@@ -9,8 +9,8 @@ from math import atan2, cos, hypot, pi, sin
 
 import numpy as np
 
-from detectors.arrays import Candidates
-from detectors.boxes import Metric
+from detectors.geometry.arrays import Candidates
+from detectors.geometry.boxes import Metric
 from schemas.events import MergeMethod
 
 Box = tuple[float, ...]

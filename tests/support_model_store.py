@@ -77,13 +77,13 @@ class World:
         fields = {
             name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in self.settings
         }
-        given = {f"WINDHOVER_MODELS__{name.upper()}": str(value) for name, value in fields.items() if value is not None}
-        return {**os.environ, **given, "WINDHOVER_DATA_DIR": str(self.folder / "data")}
+        given = {f"STANDGALE_MODELS__{name.upper()}": str(value) for name, value in fields.items() if value is not None}
+        return {**os.environ, **given, "STANDGALE_DATA_DIR": str(self.folder / "data")}
 
 
 @contextmanager
 def model_world(kind: str, folder: Path) -> Iterator[World]:
-    """A world of ``kind``: one of KINDS, or lakefs-real, which needs WINDHOVER_TEST_LAKEFS_URL, _ACCESS_KEY and
+    """A world of ``kind``: one of KINDS, or lakefs-real, which needs STANDGALE_TEST_LAKEFS_URL, _ACCESS_KEY and
     _SECRET_KEY of a server on this machine."""
     with ExitStack() as servers:
         if kind == "folder":
@@ -127,10 +127,10 @@ def _real_lakefs() -> tuple[int, dict[str, object]]:
     """A new repository of a real LakeFS on this machine."""
     import lakefs_sdk
 
-    url = urlsplit(os.environ["WINDHOVER_TEST_LAKEFS_URL"])
-    key, secret = os.environ["WINDHOVER_TEST_LAKEFS_ACCESS_KEY"], os.environ["WINDHOVER_TEST_LAKEFS_SECRET_KEY"]
+    url = urlsplit(os.environ["STANDGALE_TEST_LAKEFS_URL"])
+    key, secret = os.environ["STANDGALE_TEST_LAKEFS_ACCESS_KEY"], os.environ["STANDGALE_TEST_LAKEFS_SECRET_KEY"]
     name = f"test-{uuid4().hex[:12]}"
-    storage = os.environ.get("WINDHOVER_TEST_LAKEFS_STORAGE", "local://")
+    storage = os.environ.get("STANDGALE_TEST_LAKEFS_STORAGE", "local://")
     host = f"{url.scheme}://{url.netloc}/api/v1"
     client = lakefs_sdk.ApiClient(lakefs_sdk.Configuration(host=host, username=key, password=secret))
     creation = lakefs_sdk.RepositoryCreation(name=name, storage_namespace=storage + name, default_branch="main")
@@ -144,7 +144,7 @@ def kinds(*but: str) -> list[Any]:
     import pytest
 
     here = [kind for kind in KINDS if kind not in but]
-    if "WINDHOVER_TEST_LAKEFS_URL" in os.environ:
+    if "STANDGALE_TEST_LAKEFS_URL" in os.environ:
         here.append("lakefs-real")
     return [kind if kind == "folder" else pytest.param(kind, marks=pytest.mark.integration) for kind in here]
 

@@ -22,7 +22,7 @@ class Role:
 
     def dsn(self, password: str) -> str:
         """Where the role connects with ``password``."""
-        return self.superuser_dsn.replace("postgresql://windhover@", f"postgresql://{self.name}:{password}@")
+        return self.superuser_dsn.replace("postgresql://standgale@", f"postgresql://{self.name}:{password}@")
 
     async def execute(self, statement: str) -> None:
         """Execute ``statement``, in which {role} stands for the role's name."""

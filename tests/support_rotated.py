@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.arrays import FloatArray
-from detectors.rotated import corners_of
+from detectors.geometry.arrays import FloatArray
+from detectors.geometry.rotated_boxes import corners_of
 
 Rectangle = tuple[float, float, float, float, float]
 """Centre x and y, width, height, and degrees clockwise as seen."""

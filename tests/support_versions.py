@@ -13,7 +13,7 @@ import onnx
 import yaml
 from onnx import numpy_helper
 
-from detectors.card import read_card, verified_model_file
+from detectors.card.card import read_card, verified_model_file
 from detectors.errors import ModelLoadError
 from infra.errors import TransientError
 from schemas.events import ModelRef

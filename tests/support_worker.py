@@ -14,14 +14,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detectors.loading import LoadRequest, load_model
+from detectors.model.loading import LoadRequest, load_model
 from detectors.worker.worker import DetectorWorker, WorkerParts
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import Broker, InRecord, OutRecord
-from infra.framestore.folder import FolderFrameStore
-from infra.health import Health
+from infra.process.health import Health
 from infra.publishing import event_record
 from infra.settings import DetectorSettings, RetrySettings
+from infra.storage.frames.folder import FolderFrameStore
 from schemas import ids, topics
 from schemas.cloudevents import decode
 from schemas.events import DeadLetter, DetectionsMade, FrameCaptured, ImageRef

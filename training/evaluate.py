@@ -12,11 +12,11 @@ from typing import get_args
 import numpy as np
 from tqdm import tqdm
 
-from detectors.card import default_card_path
+from detectors.card.card import default_card_path
 from detectors.engines.choose import EngineKind
-from detectors.loading import LoadRequest, load_model
-from detectors.predict import Predictor
-from schemas.errors import WindhoverError
+from detectors.model.loading import LoadRequest, load_model
+from detectors.model.predict import Predictor
+from schemas.errors import StandgaleError
 from schemas.events import DetectOptions
 from training.card import record_evaluation
 from training.metrics import Metrics, Predictions, Truth, best_confidence, measure
@@ -32,7 +32,7 @@ Detect = Callable[[Image, bool], Predictions]
 """Predictions for a BGR picture; tiled when the flag is set, else the whole frame scaled down."""
 
 
-class EvaluationError(WindhoverError):
+class EvaluationError(StandgaleError):
     """An evaluation was asked for that cannot be made."""
 
 

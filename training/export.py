@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 from training.card import ModelFile, Thresholds, write_card
 from training.net import ConvBlock, ExportNet, Net
 from training.scenes.spec import CLASS_NAMES
@@ -23,7 +23,7 @@ _TOLERANCE = 2e-3
 _OPSET = 18
 
 
-class ExportError(WindhoverError):
+class ExportError(StandgaleError):
     """The exported file does not do what the net does."""
 
 
@@ -33,7 +33,7 @@ class ExportSettings:
 
     checkpoint: Path
     models: Path = Path("models")
-    name: str = "windhover-small"
+    name: str = "standgale-small"
     version: str = "1.0.0"
     input_px: int = 640
 
@@ -91,7 +91,7 @@ def write_onnx(net: Net, path: Path, input_px: int) -> None:
         raise ExportError("the ONNX exporter returned no program: check the versions of torch and onnxscript")
     model = program.model_proto
     metadata = {
-        "description": "Windhover detector of small objects in aerial images",
+        "description": "Standgale detector of small objects in aerial images",
         "license": "Apache-2.0",
         "stride": "16",
         "task": "detect",
@@ -102,7 +102,7 @@ def write_onnx(net: Net, path: Path, input_px: int) -> None:
         "end2end": "False",
     }
     onnx.helper.set_model_props(model, metadata)
-    model.producer_name = "windhover"
+    model.producer_name = "standgale"
     for node in model.graph.node:
         # The exporter notes source lines of the machine it ran on: nobody needs them in the file.
         del node.metadata_props[:]

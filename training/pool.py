@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 from training.scenes.render import render_scene
 from training.scenes.spec import Boxes, Image, Labels, Scene, SceneSpec
 
@@ -26,7 +26,7 @@ _IGNORE_BELOW = 0.45
 IGNORED = -1
 
 
-class PoolError(WindhoverError):
+class PoolError(StandgaleError):
     """The scene pool holds nothing to train on."""
 
 

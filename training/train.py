@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 from training.card import Recipe
 from training.loss import Targets, detection_loss
 from training.net import Net, NetSettings
@@ -27,7 +27,7 @@ from training.pool import TRAIN_SEEDS, Crop, ScenePool, fill_pool
 _EMPTY = -2
 
 
-class TrainingError(WindhoverError):
+class TrainingError(StandgaleError):
     """Training cannot start or go on."""
 
 

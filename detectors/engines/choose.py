@@ -30,7 +30,7 @@ def _three_copies(request: EngineRequest) -> float:
 class EngineEntry:
     """What is known of an engine without loading it; everything that imports its library happens in a function.
 
-    name: as in detector.engine; extra: of windhover, which installs what it needs; why_not: why it cannot be used here
+    name: as in detector.engine; extra: of standgale, which installs what it needs; why_not: why it cannot be used here
     (not installed, no GPU …) in words that end in what to do, None when it can; identity: library version and device,
     for a machine's fingerprint; ways: how a request can be run on it, the preferred way first, each in a precision the
     request allows (auto allows all), given whether the graph leaves the number of tiles open; load: see EngineRequest;
@@ -64,7 +64,7 @@ class EngineEntry:
 
 def why_not_installed(module: str, extra: str) -> str | None:
     """Why an engine that needs ``module`` cannot be used, or None when the module is there."""
-    return None if find_spec(module) is not None else f"not installed; install windhover[{extra}]"
+    return None if find_spec(module) is not None else f"not installed; install standgale[{extra}]"
 
 
 def package_version(*packages: str) -> str:
@@ -78,19 +78,19 @@ def package_version(*packages: str) -> str:
 
 
 def _load_openvino(request: EngineRequest) -> Engine:
-    from detectors.engines.openvino import OpenVinoEngine  # noqa: PLC0415 - only where it is installed
+    from detectors.engines.cpu.openvino import OpenVinoEngine  # noqa: PLC0415 - only where it is installed
 
     return OpenVinoEngine(request)
 
 
 def _openvino_ways(request: EngineRequest, dynamic: bool) -> Sequence[Way]:
-    from detectors.engines.openvino import openvino_ways  # noqa: PLC0415 - only where it is installed
+    from detectors.engines.cpu.openvino import openvino_ways  # noqa: PLC0415 - only where it is installed
 
     return openvino_ways(request, dynamic)
 
 
 def _load_onnxruntime(request: EngineRequest) -> Engine:
-    from detectors.engines.onnxruntime import OnnxRuntimeEngine  # noqa: PLC0415 - only where it is installed
+    from detectors.engines.cpu.onnxruntime import OnnxRuntimeEngine  # noqa: PLC0415 - only where it is installed
 
     return OnnxRuntimeEngine(request)
 
@@ -182,7 +182,7 @@ def usable_engines(kind: EngineKind) -> list[EngineEntry]:
     """
     if kind != "auto":
         entry = ENGINES.get(kind)
-        why_not = "not part of this version of Windhover" if entry is None else entry.why_not()
+        why_not = "not part of this version of Standgale" if entry is None else entry.why_not()
         if entry is None or why_not is not None:
             raise ModelLoadError(f"engine {kind} cannot be used: {why_not}; or set detector.engine to auto")
         return [entry]
@@ -212,7 +212,7 @@ def load_other(name: str, request: EngineRequest, check: Callable[[Engine], obje
     """The best usable engine but ``name`` that can load ``request``. Raises ModelLoadError when there is none."""
     others = [(entry, f"engine {name} failed") for entry in usable_engines("auto") if entry.name != name]
     if not others:
-        raise ModelLoadError("no other engine is installed; install windhover[cpu]")
+        raise ModelLoadError("no other engine is installed; install standgale[cpu]")
     return _first_that_opens(others, request, check)
 
 

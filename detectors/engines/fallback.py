@@ -6,9 +6,9 @@ import logging
 import threading
 from collections.abc import Callable
 
-from detectors.arrays import ImageArray, Outputs
 from detectors.engines.port import Engine
 from detectors.errors import InferenceError, ModelLoadError
+from detectors.geometry.arrays import ImageArray, Outputs
 from infra.telemetry import metrics
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from detectors.engines.cuda import CudaError, find_gpu, why_no_gpu
+from detectors.engines.gpu.cuda import CudaError, find_gpu, why_no_gpu
 from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.errors import ModelLoadError
 from infra.settings import Precision
@@ -31,7 +31,7 @@ def _why_no_provider(name: str) -> str | None:
     why_not = _why_not_installed("cuda", "onnxruntime", "onnx") or why_no_gpu()
     if why_not is not None:
         return why_not
-    from detectors.engines.onnxruntime_gpu import why_no_provider  # noqa: PLC0415 - only where it is installed
+    from detectors.engines.gpu.onnxruntime_gpu import why_no_provider  # noqa: PLC0415 - only where it is installed
 
     return why_no_provider(name)
 
@@ -77,22 +77,22 @@ def gpu_ways(name: str, able: Sequence[Precision], request: EngineRequest, dynam
 
 
 def load_onnxruntime_cuda(request: EngineRequest) -> Engine:
-    """See :func:`detectors.engines.onnxruntime_gpu.open_cuda`."""
-    from detectors.engines.onnxruntime_gpu import open_cuda  # noqa: PLC0415 - only where it is installed
+    """See :func:`detectors.engines.gpu.onnxruntime_gpu.open_cuda`."""
+    from detectors.engines.gpu.onnxruntime_gpu import open_cuda  # noqa: PLC0415 - only where it is installed
 
     return open_cuda(request)
 
 
 def load_onnxruntime_tensorrt(request: EngineRequest) -> Engine:
-    """See :func:`detectors.engines.onnxruntime_gpu.open_tensorrt`."""
-    from detectors.engines.onnxruntime_gpu import open_tensorrt  # noqa: PLC0415 - only where it is installed
+    """See :func:`detectors.engines.gpu.onnxruntime_gpu.open_tensorrt`."""
+    from detectors.engines.gpu.onnxruntime_gpu import open_tensorrt  # noqa: PLC0415 - only where it is installed
 
     return open_tensorrt(request, _cache(request) / "onnxruntime")
 
 
 def load_torch(request: EngineRequest) -> Engine:
-    """See :class:`detectors.engines.torch.TorchEngine`."""
-    from detectors.engines.torch import TorchEngine  # noqa: PLC0415 - only where it is installed
+    """See :class:`detectors.engines.gpu.torch.TorchEngine`."""
+    from detectors.engines.gpu.torch import TorchEngine  # noqa: PLC0415 - only where it is installed
 
     return TorchEngine(request)
 
@@ -110,9 +110,9 @@ def load_tensorrt(request: EngineRequest) -> Engine:
 
 def _cache(request: EngineRequest) -> Path:
     """Where engines that take minutes to make are kept."""
-    return request.cache or Path.home() / ".cache" / "windhover"
+    return request.cache or Path.home() / ".cache" / "standgale"
 
 
 def _why_not_installed(extra: str, *modules: str) -> str | None:
     missing = next((name for name in modules if find_spec(name) is None), None)
-    return None if missing is None else f"{missing} is not installed; install windhover[{extra}]"
+    return None if missing is None else f"{missing} is not installed; install standgale[{extra}]"

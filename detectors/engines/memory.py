@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 
+from detectors.card.onnx_file import read_onnx_file
 from detectors.engines.port import EngineRequest
 from detectors.errors import ModelLoadError
-from detectors.onnx_file import read_onnx_file
 
 logger = logging.getLogger(__name__)
 

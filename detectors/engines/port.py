@@ -10,10 +10,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from detectors.arrays import ImageArray, Outputs
-from detectors.card import InputCard
+from detectors.card.card import InputCard
+from detectors.engines.inputs import ConstantInputs
 from detectors.errors import ModelLoadError
-from detectors.inputs import ConstantInputs
+from detectors.geometry.arrays import ImageArray, Outputs
 from infra.settings import Precision
 
 

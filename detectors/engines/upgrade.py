@@ -76,7 +76,7 @@ def upgrade_for(request: EngineRequest, cache: Path, model: ModelRef) -> Upgrade
     if why_not is not None:
         logger.info("no TensorRT engine is made for %s %s: %s", model.name, model.version, why_not)
         return None
-    from detectors.engines.tensorrt_upgrade import TensorRtUpgrade  # noqa: PLC0415 - only where it is installed
+    from detectors.engines.gpu.tensorrt_upgrade import TensorRtUpgrade  # noqa: PLC0415 - only where it is installed
 
     return TensorRtUpgrade(request, cache, model)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from detectors.card import Layout
+from detectors.card.card import Layout
 from detectors.errors import ModelLoadError
 from detectors.heads.detr import RfDetrHead, RtDetrHead
 from detectors.heads.grounding_dino import GroundingDinoHead

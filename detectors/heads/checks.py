@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.arrays import FloatArray
 from detectors.errors import InferenceError
+from detectors.geometry.arrays import FloatArray
 
 
 def require_numbers(values: FloatArray, what: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.arrays import FloatArray, IndexArray, IntArray
 from detectors.errors import InferenceError
+from detectors.geometry.arrays import FloatArray, IndexArray, IntArray
 
 
 class ClassNumbers:

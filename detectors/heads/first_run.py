@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.arrays import ImageArray, Outputs, RawBoxes
 from detectors.errors import InferenceError
+from detectors.geometry.arrays import ImageArray, Outputs, RawBoxes
 from detectors.heads.port import Head
 from detectors.heads.rectangles import Rectangles, RotatedHead
 

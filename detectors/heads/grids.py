@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.arrays import FloatArray
+from detectors.geometry.arrays import FloatArray
 
 STRIDES = (8, 16, 32)
 _ALL_STRIDES = (4, 8, 16, 32, 64)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detectors.arrays import Outputs, RawBoxes
+from detectors.geometry.arrays import Outputs, RawBoxes
 from detectors.heads.checks import require_numbers
 from detectors.heads.detr import places
 from detectors.heads.grids import corners

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.arrays import FloatArray
+from detectors.geometry.arrays import FloatArray
 
 
 def sigmoid(logits: FloatArray) -> FloatArray:

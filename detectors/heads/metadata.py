@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 
-from detectors.card import Layout
+from detectors.card.card import Layout
 from detectors.heads.classes import ClassNumbers
 
 Metadata = Mapping[str, str]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detectors.arrays import FloatArray, IntArray, Outputs, RawBoxes
+from detectors.geometry.arrays import FloatArray, IntArray, Outputs, RawBoxes
 from detectors.heads.checks import require_numbers
 from detectors.heads.classes import ClassNumbers
 from detectors.heads.port import Shape

@@ -1,7 +1,7 @@
 """Rotated boxes: YOLOv8-OBB and YOLO11-OBB (raw), YOLO26-OBB and OBB exports with NMS inside (finished boxes).
 
 Both give centre, size and an angle in radians; what the angle means is said at
-:func:`detectors.rotated.corners_of`.
+:func:`detectors.geometry.rotated_boxes.corners_of`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detectors.arrays import Outputs, RawBoxes
+from detectors.geometry.arrays import Outputs, RawBoxes
 from detectors.heads.checks import require_numbers
 from detectors.heads.classes import ClassNumbers
 from detectors.heads.grids import pyramid_counts

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detectors.arrays import FloatArray, IndexArray, Outputs, RawBoxes
+from detectors.geometry.arrays import FloatArray, IndexArray, Outputs, RawBoxes
 from detectors.heads.checks import require_numbers
 from detectors.heads.grids import anchor_count, corners, pyramid_counts
 from detectors.heads.port import Shape

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from detectors.arrays import Outputs, RawBoxes
+from detectors.geometry.arrays import Outputs, RawBoxes
 from detectors.heads.classes import ClassNumbers
 
 Shape = tuple[int, ...]

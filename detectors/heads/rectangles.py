@@ -7,9 +7,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from detectors.arrays import FloatArray, IntArray, Outputs, RawBoxes
 from detectors.errors import InferenceError
-from detectors.rotated import corners_of, enclosing
+from detectors.geometry.arrays import FloatArray, IntArray, Outputs, RawBoxes
+from detectors.geometry.rotated_boxes import corners_of, enclosing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,8 +17,8 @@ class Rectangles:
     """Rotated boxes as a model gives them.
 
     centres, sizes: float32 (K, 2), x, y and width, height in pixels of the model's input; angles: float32 (K,),
-    radians, as :func:`detectors.rotated.corners_of` says; scores, classes, tiles: as in
-    :class:`detectors.arrays.RawBoxes`.
+    radians, as :func:`detectors.geometry.rotated_boxes.corners_of` says; scores, classes, tiles: as in
+    :class:`detectors.geometry.arrays.RawBoxes`.
     """
 
     centres: FloatArray

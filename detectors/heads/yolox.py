@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detectors.arrays import Outputs, RawBoxes
+from detectors.geometry.arrays import Outputs, RawBoxes
 from detectors.heads.grids import anchor_count, corners, grid
 from detectors.heads.objectness import rows_above
 from detectors.heads.port import Shape

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from detectors.arrays import ImageArray
+from detectors.geometry.arrays import ImageArray
 from detectors.rasters.pixels import PixelRule, readable
 from infra.errors import ImageCorruptError
 

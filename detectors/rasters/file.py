@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from detectors.arrays import BoolArray, ImageArray
+from detectors.geometry.arrays import BoolArray, ImageArray
 from detectors.rasters.areas import Area, parts, sample_places
 from detectors.rasters.bands import has_mask_of_its_own, rule_of
 from detectors.rasters.ground import Georeference
@@ -221,6 +221,6 @@ def _library() -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"large and georeferenced TIFF files are read by the library {error.name!r}, which is not installed; "
-            "install it with: pip install 'windhover[geo]'"
+            "install it with: pip install 'standgale[geo]'"
         ) from error
     return rasterio, rasterio.enums.Resampling

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detectors.arrays import DoubleArray
+from detectors.geometry.arrays import DoubleArray
 
 # WGS 84: half of the longer axis in metres, and the square of the first eccentricity.
 _AXIS_M = 6_378_137.0

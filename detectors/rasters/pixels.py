@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from detectors.arrays import BoolArray, ImageArray
+from detectors.geometry.arrays import BoolArray, ImageArray
 
 Bands = npt.NDArray[Any]
 """(bands, h, w) of whatever type the file has."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detectors.arrays import Detections, DoubleArray, FloatArray
-from detectors.card import ClassCard
+from detectors.card.card import ClassCard
+from detectors.geometry.arrays import Detections, DoubleArray, FloatArray
 from detectors.rasters.ground import Georeference, metres_between
 
 # A hundred-millionth of a degree is a millimetre.

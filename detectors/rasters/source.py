@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from detectors.arrays import ImageArray
-from detectors.letterbox import Placement, letterbox_into
+from detectors.geometry.arrays import ImageArray
 from detectors.rasters.areas import Area
 from detectors.rasters.file import Pixels, RasterFile
-from detectors.sources import TileBatch
-from detectors.tiling import TilePlan
+from detectors.tiling.letterbox import Placement, letterbox_into
+from detectors.tiling.sources import TileBatch
+from detectors.tiling.tiles import TilePlan
 
 # About the most bytes of pixels that are read for neighbouring tiles together; three such bands may be alive at once.
 BAND_BYTES = 96 << 20

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from detectors.errors import ModelStoreUnavailableError
 from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, CountingReader, Download, Progress
-from infra.durable import make_folder, sweep_files, sync_file, sync_folder
+from infra.storage.durable import make_folder, sweep_files, sync_file, sync_folder
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ class FolderBlobs:
             yield
         except OSError as error:
             raise ModelStoreUnavailableError(
-                f"cannot {verb} the model store folder {self._root} (WINDHOVER_MODELS__FOLDER): "
+                f"cannot {verb} the model store folder {self._root} (STANDGALE_MODELS__FOLDER): "
                 f"{error.strerror or error}; check that the disk is mounted, writable and not full"
             ) from error
 

@@ -73,7 +73,7 @@ class LakeFsBlobs:
 
     async def seal(self, message: str) -> None:
         """Commit what is on the branch; that there is nothing new is fine."""
-        commit = CommitCreation(message=message, metadata={"source": "windhover"})
+        commit = CommitCreation(message=message, metadata={"source": "standgale"})
         await self._call("commit", CommitsApi(self._client).commit, commit)
 
     async def close(self) -> None:
@@ -116,7 +116,7 @@ class LakeFsBlobs:
                 return None
             if error.status == 404:
                 raise ModelStoreError(
-                    f"cannot {verb} at {self._base}: {self.where} is not there; correct WINDHOVER_MODELS__REPOSITORY "
+                    f"cannot {verb} at {self._base}: {self.where} is not there; correct STANDGALE_MODELS__REPOSITORY "
                     "and __REF (to publish, a branch)"
                 ) from error
             raise self._web.refusal(verb, error.status, answer) from error

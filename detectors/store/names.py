@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import ValidationError
 
-from detectors.card import ModelCard
+from detectors.card.card import ModelCard
 from detectors.errors import ModelLoadError
 from schemas.events import ModelRef
 

@@ -36,8 +36,8 @@ def open_blobs(settings: ModelStoreSettings, data_dir: Path) -> Blobs:
             return LakeFsBlobs(settings)
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"WINDHOVER_MODELS__KIND={settings.kind} needs the library {error.name!r}, which is not installed; "
-            f"install it with: pip install 'windhover[{settings.kind}]'"
+            f"STANDGALE_MODELS__KIND={settings.kind} needs the library {error.name!r}, which is not installed; "
+            f"install it with: pip install 'standgale[{settings.kind}]'"
         ) from error
     from detectors.store.loader import LoaderBlobs  # noqa: PLC0415
 

@@ -14,8 +14,8 @@ from botocore.exceptions import ClientError
 from detectors.errors import ModelStoreError, ModelStoreUnavailableError
 from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, Download, Progress
 from detectors.store.patience import patience
-from infra.s3_client import FAULTS, S3Connection, code_of, hints, status_of
 from infra.settings import ModelStoreSettings
+from infra.storage.s3_client import FAULTS, S3Connection, code_of, hints, status_of
 
 _HINTS = hints("MODELS")
 # A part is held in memory; S3 takes at most 10,000 of them.
@@ -156,5 +156,5 @@ class S3Blobs:
                 f"cannot {verb} {at}: {code} (HTTP {status}), a fault of its own; it is worth trying again"
             ) from error
         except FAULTS as error:
-            why = str(error) or f"it stood still for {self._settings.timeout_s} s (WINDHOVER_MODELS__TIMEOUT_S)"
+            why = str(error) or f"it stood still for {self._settings.timeout_s} s (STANDGALE_MODELS__TIMEOUT_S)"
             raise ModelStoreUnavailableError(f"cannot {verb} {at}: {why}; is it up and reachable?") from error

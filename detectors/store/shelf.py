@@ -12,10 +12,10 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from uuid import uuid4
 
-from detectors.card import read_card, verified_model_file
+from detectors.card.card import read_card, verified_model_file
 from detectors.errors import ModelLoadError, ModelStoreUnavailableError
 from detectors.store.names import CARD, files_of
-from infra.durable import make_folder, sync_file, sync_folder
+from infra.storage.durable import make_folder, sync_file, sync_folder
 from schemas.events import ModelRef
 
 _ASIDE = ".fetching"
@@ -153,7 +153,7 @@ def _disk(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ModelStoreUnavailableError(
             f"cannot keep models in {folder}: {error.strerror or error}; check that the disk is mounted, writable and "
-            "not full, or set models.cache (WINDHOVER_MODELS__CACHE)"
+            "not full, or set models.cache (STANDGALE_MODELS__CACHE)"
         ) from error
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
 
-from detectors.card import ModelCard, parse_card, read_card, verified_model_file
+from detectors.card.card import ModelCard, parse_card, read_card, verified_model_file
+from detectors.card.onnx_file import read_onnx_file
 from detectors.errors import ModelLoadError, ModelStoreError, ModelStoreUnavailableError
-from detectors.onnx_file import read_onnx_file
 from detectors.store.blobs import BlobMissingError, Blobs, Download, Progress, no_progress
 from detectors.store.names import CARD, CHECKSUM, card_refs, checked_file, checked_ref, files_of, key_of
 from detectors.store.shelf import Shelf, StagedFile
@@ -130,7 +130,7 @@ class VersionStore:
         if (card.name, card.version) != (model.name, model.version):
             raise ModelLoadError(
                 f"the card at {self._at(key_of(model, CARD))} is that of {card.name} {card.version}: it was put there "
-                "by hand; publish it with: windhover model push"
+                "by hand; publish it with: standgale model push"
             )
         return card
 
@@ -168,7 +168,7 @@ class VersionStore:
                     content += chunk
                     if len(content) > limit:
                         raise ModelLoadError(
-                            f"{self._at(key)} has more than {limit} bytes: it is not what Windhover put"
+                            f"{self._at(key)} has more than {limit} bytes: it is not what Standgale put"
                         )
         except BlobMissingError:
             return None
@@ -201,21 +201,21 @@ class VersionStore:
         except BlobMissingError as error:
             raise ModelLoadError(
                 f"{self._at(key)} is missing although the card names it; publish the version again: "
-                "windhover model push mends it"
+                "standgale model push mends it"
             ) from error
         self._refuse_cut_off(key, download, target.size)
         found = await asyncio.to_thread(target.finish)
         if expected not in (None, found):
             raise ModelLoadError(
                 f"{self._at(key)} has SHA-256 {found}, expected is {expected}: it was changed or damaged; "
-                "publish the version again: windhover model push mends it"
+                "publish the version again: standgale model push mends it"
             )
 
     def _refuse_large(self, key: str, size: int) -> None:
         if size > self._max_file_bytes:
             raise ModelLoadError(
                 f"{self._at(key)} has more than {self._max_file_bytes} bytes; if that is right, raise "
-                "models.max_file_bytes (WINDHOVER_MODELS__MAX_FILE_BYTES)"
+                "models.max_file_bytes (STANDGALE_MODELS__MAX_FILE_BYTES)"
             )
 
     def _refuse_cut_off(self, key: str, download: Download, size: int) -> None:

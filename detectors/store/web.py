@@ -16,7 +16,7 @@ from detectors.errors import ModelStoreError, ModelStoreUnavailableError
 from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, CountingReader, Download, Progress
 from detectors.store.patience import patience
 from infra.settings import ModelStoreSettings
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 
 _QUOTED_CHARACTERS = 200
 _ANSWER_BYTES = 10_000
@@ -83,22 +83,22 @@ class Web:
         try:
             yield
         except (ClientError, OSError, TimeoutError) as error:
-            why = str(error) or f"it stood still for {self._timeout_s} s (WINDHOVER_MODELS__TIMEOUT_S)"
+            why = str(error) or f"it stood still for {self._timeout_s} s (STANDGALE_MODELS__TIMEOUT_S)"
             raise ModelStoreUnavailableError(
                 f"cannot {verb} in the model store at {self._base}: {why}; is it up and reachable?"
             ) from error
 
-    def refusal(self, verb: str, status: int, answer: str) -> WindhoverError:
+    def refusal(self, verb: str, status: int, answer: str) -> StandgaleError:
         """The error for an answer with ``status``: one to try again, or one for whoever runs the store."""
         quoted = " ".join(answer.split())[:_QUOTED_CHARACTERS]
         text = f"the model store at {self._base} does not {verb}: HTTP {status} {quoted}".rstrip()
         if status >= 500 or status in _TRANSIENT:
             return ModelStoreUnavailableError(f"{text}; it is worth trying again")
         if status in (401, 403):
-            return ModelStoreError(f"{text}; check WINDHOVER_MODELS__ACCESS_KEY and __SECRET_KEY, and what they may do")
+            return ModelStoreError(f"{text}; check STANDGALE_MODELS__ACCESS_KEY and __SECRET_KEY, and what they may do")
         if 300 <= status < 400:
-            return ModelStoreError(f"{text}; redirects are not followed, correct WINDHOVER_MODELS__ENDPOINT_URL")
-        return ModelStoreError(f"{text}; check WINDHOVER_MODELS__*")
+            return ModelStoreError(f"{text}; redirects are not followed, correct STANDGALE_MODELS__ENDPOINT_URL")
+        return ModelStoreError(f"{text}; check STANDGALE_MODELS__*")
 
     async def _post(self, path: str, request: dict[str, Any]) -> int:
         url = self._url(path)

@@ -8,18 +8,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from detectors.worker.answering import Answerer
-from detectors.worker.committing import Committer
-from detectors.worker.flow import Flow
-from detectors.worker.intake import Intake
-from detectors.worker.lateness import Lateness
-from detectors.worker.opening import Opener, WindowSource
-from detectors.worker.serving import Roster
-from detectors.worker.settling import Settler
+from detectors.worker.frames.answering import Answerer
+from detectors.worker.frames.intake import Intake
+from detectors.worker.frames.lateness import Lateness
+from detectors.worker.frames.settling import Settler
+from detectors.worker.partitions.committing import Committer
+from detectors.worker.partitions.flow import Flow
+from detectors.worker.partitions.opening import Opener, WindowSource
+from detectors.worker.pipeline.serving import Roster
 from detectors.worker.watching import watch_engines
 from infra.broker.port import Consumer
-from infra.failure import Work
-from infra.lagging import lag_told
+from infra.consuming.lagging import lag_told
+from infra.failure.policy import Work
 from infra.settings import DetectorSettings
 from schemas import topics
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from detectors.worker.guard import Guarding
-from detectors.worker.serving import Roster
-from infra.health import HealthPart
+from detectors.worker.pipeline.serving import Roster
+from detectors.worker.quarantine.guard import Guarding
+from infra.process.health import HealthPart
 
 _WHAT = "engine"
 _LOOKS_PER_SILENCE = 4

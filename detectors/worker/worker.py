@@ -17,24 +17,24 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-from detectors.loading import LoadRequest
-from detectors.predict import Model
-from detectors.worker.answering import Answerer
-from detectors.worker.apart import Apart
-from detectors.worker.guard import Guard, Guarding, NoGuard
+from detectors.model.loading import LoadRequest
+from detectors.model.predict import Model
+from detectors.worker.frames.answering import Answerer
 from detectors.worker.life import Life, beside
-from detectors.worker.obtaining import ModelSource, Obtainer
-from detectors.worker.opening import WindowSource
-from detectors.worker.pipeline import InferencePipeline
-from detectors.worker.reporting import Place
-from detectors.worker.rollout import Rollout
-from detectors.worker.suspects import Suspects
+from detectors.worker.partitions.opening import WindowSource
+from detectors.worker.pipeline.pipeline import InferencePipeline
+from detectors.worker.quarantine.apart import Apart
+from detectors.worker.quarantine.guard import Guard, Guarding, NoGuard
+from detectors.worker.quarantine.suspects import Suspects
+from detectors.worker.rollout.obtaining import ModelSource, Obtainer
+from detectors.worker.rollout.reporting import Place
+from detectors.worker.rollout.rollout import Rollout
 from infra.broker.port import Broker, GroupSpec, Reader
 from infra.errors import StoreUnavailableError
-from infra.failure import StoppedError, Work
-from infra.framestore.port import FrameStore
-from infra.health import HealthPart
+from infra.failure.policy import StoppedError, Work
+from infra.process.health import HealthPart
 from infra.settings import DetectorSettings, RetrySettings
+from infra.storage.frames.port import FrameStore
 from schemas import topics
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from infra.database.pool import Connection, Database
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 from schemas.events import DEVICE_ID_PATTERN
 from schemas.ids import device_uuid
 
@@ -43,7 +43,7 @@ ORDER BY t.device_id, t.created_at, token_id
 """  # noqa: S608
 
 
-class DeviceError(WindhoverError):
+class DeviceError(StandgaleError):
     """A command on devices and their tokens cannot be done as asked."""
 
     code: ClassVar[str] = "INVALID_DEVICE"
@@ -107,7 +107,7 @@ class DeviceTokens:
             if valid := await _locked_valid_ids(connection, device_id):
                 raise DeviceError(
                     f"device {device_id} has a valid token already ({', '.join(valid)}); for a second one beside it: "
-                    f"windhover device rotate {device_id}"
+                    f"standgale device rotate {device_id}"
                 )
             return await _insert_token(connection, device_id)
 
@@ -124,7 +124,7 @@ class DeviceTokens:
             if len(valid) >= MAX_VALID:
                 raise DeviceError(
                     f"device {device_id} has {len(valid)} valid tokens already ({', '.join(valid)}), the most there "
-                    f"may be; revoke the one it no longer uses: windhover device revoke {device_id} {valid[0]}"
+                    f"may be; revoke the one it no longer uses: standgale device revoke {device_id} {valid[0]}"
                 )
             token = await _insert_token(connection, device_id)
             if overlap_s is not None:
@@ -161,7 +161,7 @@ def _check_id(device_id: str) -> None:
 async def _locked_valid_ids(connection: Connection, device_id: str) -> Sequence[str]:
     found: UUID | None = await connection.fetchval(_LOCK_DEVICE, device_id)
     if found is None:
-        raise DeviceError(f"there is no device {device_id}; add it first: windhover device add {device_id}")
+        raise DeviceError(f"there is no device {device_id}; add it first: standgale device add {device_id}")
     return [row["token_id"] for row in await connection.fetch(_VALID_IDS, device_id)]
 
 

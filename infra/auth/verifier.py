@@ -13,11 +13,11 @@ from datetime import datetime
 from infra.auth.tokens import token_hash, token_id_of
 from infra.database.pool import Database
 from infra.errors import DatabaseUnavailableError
-from infra.failure import Backoff, StoppedError, before_the_end, error_code, error_text
-from infra.health import HealthPart
+from infra.failure.policy import Backoff, StoppedError, before_the_end, error_code, error_text
+from infra.process.health import HealthPart
+from infra.process.steady import steady_s
 from infra.settings import RetrySettings
-from infra.steady import steady_s
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 from schemas.timestamps import format_utc, utc_now
 
 _log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class TokenVerifier:
         if code in self._logged:
             return
         self._logged.add(code)
-        if isinstance(error, WindhoverError | OSError):
+        if isinstance(error, StandgaleError | OSError):
             _log.warning("device tokens cannot be read (%s): %s", effect, error_text(error), extra={"code": code})
         else:
             _log.error("reading device tokens failed unexpectedly (%s)", effect, exc_info=error)

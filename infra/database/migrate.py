@@ -56,7 +56,7 @@ def current(dsn: str) -> str | None:
 
 
 def head() -> str | None:
-    """The newest revision that this version of Windhover knows."""
+    """The newest revision that this version of Standgale knows."""
     return ScriptDirectory.from_config(_config(None)).get_current_head()
 
 
@@ -89,7 +89,7 @@ async def _connected(dsn: str, where: str, work: Callable[[Connection], T]) -> T
     except CommandError as error:
         raise SettingsError(
             f"the database at {where} cannot be migrated: {error}; known revisions are base to {head()}, and a schema "
-            "that is newer than this Windhover needs the newer Windhover"
+            "that is newer than this Standgale needs the newer Standgale"
         ) from error
     except Exception as error:
         meaning = translated(_cause(error), where)

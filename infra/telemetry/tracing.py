@@ -53,7 +53,7 @@ def setup_tracing(settings: TelemetrySettings, service: str, *, exporter: SpanEx
     if exporter is None and settings.otlp_endpoint is None:
         return
     provider = TracerProvider(
-        resource=Resource.create({"service.name": f"windhover-{service}", "service.namespace": "windhover"}),
+        resource=Resource.create({"service.name": f"standgale-{service}", "service.namespace": "standgale"}),
         sampler=ParentBasedTraceIdRatio(settings.trace_sample_ratio),
         shutdown_on_exit=False,
     )
@@ -63,7 +63,7 @@ def setup_tracing(settings: TelemetrySettings, service: str, *, exporter: SpanEx
         endpoint = f"{str(settings.otlp_endpoint).rstrip('/')}/v1/traces"
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
     _State.provider = provider
-    _State.tracer = provider.get_tracer("windhover")
+    _State.tracer = provider.get_tracer("standgale")
 
 
 def shutdown_tracing() -> None:

@@ -17,14 +17,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from infra.health import Health
+from infra.process.health import Health
 from infra.telemetry.http import REQUEST_ID_HEADER, HttpTelemetry
 from ingest.gateway.edge import API_VERSION, Edge
 from ingest.gateway.errors import http_exception_response, validation_response
-from ingest.gateway.fields import HEADER_PREFIX, KNOWN_FIELDS
 from ingest.gateway.frames import FramesEndpoint
 from ingest.gateway.openapi import DESCRIPTION, document
 from ingest.gateway.parts import GatewayParts
+from ingest.gateway.request.fields import HEADER_PREFIX, KNOWN_FIELDS
 
 FRAMES_PATH = "/api/v1/frames"
 
@@ -48,7 +48,7 @@ class HealthAnswer(BaseModel):
 
 def create_gateway(parts: GatewayParts) -> FastAPI:
     """The gateway's ASGI app. Raises SettingsError when its settings contradict each other."""
-    app = FastAPI(title="Windhover gateway", version=API_VERSION, description=DESCRIPTION)
+    app = FastAPI(title="Standgale gateway", version=API_VERSION, description=DESCRIPTION)
     # Starlette runs the middleware added last first: telemetry outermost, so that every answer has its request id.
     app.add_middleware(Edge)
     if parts.settings.cors_origins:
@@ -78,7 +78,7 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
 
 def _add_operations(app: FastAPI, health: Health) -> None:
     """Health and metrics."""
-    release = version("windhover")
+    release = version("standgale")
 
     @app.get(
         "/api/v1/health",

@@ -8,10 +8,10 @@ from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infra.failure import error_code
+from infra.failure.policy import error_code
 from infra.telemetry import metrics
 from ingest.gateway.errors import error_response, internal_error_response, request_id_of, unavailable_response
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Edge:
         exchange = _Exchange(scope, receive, send)
         try:
             await self._app(scope, exchange.receive, exchange.send)
-        except WindhoverError as error:
+        except StandgaleError as error:
             metrics.FRAMES_REJECTED.labels(error.code).inc()
             log.info("refused %s: %s", scope["path"], error, extra={"code": error.code})
             response = error_response(error, request_id_of(scope))

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from infra.errors import SettingsError, TransientError
-from ingest.images import ImageError
-from schemas.errors import WindhoverError
+from ingest.images.check import ImageError
+from schemas.errors import StandgaleError
 from schemas.timestamps import format_utc, utc_now
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _AWAY_OTHERWISE = "a part behind the gateway is away just now"
 _HTTP_CODES = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
 
-class ApiError(WindhoverError):
+class ApiError(StandgaleError):
     """A request that is answered with an error. ``message`` is for people, and never holds a secret."""
 
     code = "BAD_REQUEST"
@@ -115,7 +115,7 @@ def retry_after() -> dict[str, str]:
     return {"Retry-After": str(round(uniform(1, 5)))}  # noqa: S311 (spreads load, guards nothing)
 
 
-def error_response(error: WindhoverError, request_id: str) -> Response:
+def error_response(error: StandgaleError, request_id: str) -> Response:
     """The answer to a request that failed with ``error``."""
     if isinstance(error, ApiError):
         headers = error.headers
@@ -140,7 +140,7 @@ def unavailable_response(code: str, request_id: str) -> Response:
 
 
 def internal_error_response(request_id: str) -> Response:
-    """The answer when Windhover itself is at fault; says nothing about its inside."""
+    """The answer when Standgale itself is at fault; says nothing about its inside."""
     return _internal(request_id)
 
 

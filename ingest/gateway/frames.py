@@ -20,19 +20,19 @@ from infra.publishing import event_record
 from infra.settings import GatewaySettings
 from infra.telemetry import metrics
 from infra.telemetry.logs import bind
-from ingest.exif import Capture, read_capture
-from ingest.gateway.body import Body, declared_length, read_body
 from ingest.gateway.errors import (
     ForbiddenError,
     InvalidCaptureTimeError,
     UnauthorizedError,
     UnsupportedMediaTypeError,
 )
-from ingest.gateway.fields import FrameFields, pairs_of, parse_fields, sanitise_filename
-from ingest.gateway.multipart import OVERHEAD_BYTES, parse_form
 from ingest.gateway.parts import SOURCE, GatewayParts
-from ingest.gateway.slots import UploadSlots
-from ingest.images import ImageLimits, inspect_image
+from ingest.gateway.request.body import Body, declared_length, read_body
+from ingest.gateway.request.fields import FrameFields, pairs_of, parse_fields, sanitise_filename
+from ingest.gateway.request.multipart import OVERHEAD_BYTES, parse_form
+from ingest.gateway.request.slots import UploadSlots
+from ingest.images.check import ImageLimits, inspect_image
+from ingest.images.exif import Capture, read_capture
 from schemas.events import FrameCaptured, ImageRef
 from schemas.geometry import CameraGeometry
 from schemas.ids import frame_id
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 # Hashing this much takes the event loop a millisecond; more goes to a thread.
 _HASH_INLINE_BYTES = 1 << 20
-_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="windhover"'}
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="standgale"'}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, JsonValue
 
 from infra.settings import GatewaySettings
 from ingest.gateway.errors import AWAY
-from ingest.gateway.fields import CAMERA_FIELDS
+from ingest.gateway.request.fields import CAMERA_FIELDS
 from schemas.geometry import CameraGeometry
 
 DESCRIPTION = """\
@@ -153,8 +153,8 @@ def _operation(settings: GatewaySettings) -> Json:
         "tags": ["frames"],
         "summary": "Send one frame",
         "description": (
-            f"The image itself as the body, with parameters in the query or in `X-Windhover-…` headers "
-            f"(`X-Windhover-Captured-At`), or a multipart form with a part `image` and fields. At most "
+            f"The image itself as the body, with parameters in the query or in `X-Standgale-…` headers "
+            f"(`X-Standgale-Captured-At`), or a multipart form with a part `image` and fields. At most "
             f"{settings.max_image_bytes} bytes, sides of {settings.min_side_px} to {settings.max_side_px} px, "
             f"{settings.max_pixels} pixels. Camera geometry comes from EXIF and XMP where the request has none."
         ),

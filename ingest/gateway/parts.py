@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from infra.broker.port import Publisher
-from infra.framestore.port import FrameStore
-from infra.health import Health
+from infra.process.health import Health
 from infra.settings import GatewaySettings
-from ingest.gateway.clock import GatewayClock
-from ingest.gateway.readiness import GatewayReadiness
+from infra.storage.frames.port import FrameStore
+from ingest.gateway.readiness.clock import GatewayClock
+from ingest.gateway.readiness.outcomes import GatewayReadiness
 
-SOURCE = "/windhover/gateway"
+SOURCE = "/standgale/gateway"
 """Where the gateway's events say they come from."""
 
 

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 from schemas.events import DEVICE_ID_PATTERN, DetectionsMade
 
 _MAX_VALUES = 100
 _MAX_LABEL = 100
 
 
-class FilterError(WindhoverError):
+class FilterError(StandgaleError):
     """A query parameter of the stream is unknown or has a value it cannot have."""
 
     code = "INVALID_FILTER"

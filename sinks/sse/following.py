@@ -15,11 +15,11 @@ from typing import Self, TypeVar
 
 from infra.broker.port import Broker, InRecord, Reader, TopicPartition
 from infra.errors import BrokerUnavailableError, TopicMismatchError, TransientError
-from infra.failure import Backoff, error_text
-from infra.health import HealthPart
+from infra.failure.policy import Backoff, error_text
+from infra.process.health import HealthPart
 from infra.settings import RetrySettings, SseSettings
 from infra.telemetry import metrics
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 from schemas.topics import DETECTIONS
 from sinks.sse.history import GROUP, steady_bounds
 from sinks.sse.intake import Intake
@@ -43,7 +43,7 @@ _CLOSE_TIMEOUT_S = 5.0
 _TOPIC = f"topic {DETECTIONS}"
 
 
-class _MadeAgainError(WindhoverError):
+class _MadeAgainError(StandgaleError):
     """The topic was deleted and made again: all positions are void."""
 
 

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from infra.settings import SseSettings
 from infra.telemetry.http import HttpTelemetry
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 from schemas.timestamps import format_utc, utc_now
 from sinks.sse.filters import FilterError, parse_filter
 from sinks.sse.hub import Client, DetectionHub
@@ -119,7 +119,7 @@ async def _write(client: Client, send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
     try:
         await client.session.run(write)
-    except WindhoverError as error:
+    except StandgaleError as error:
         _log.warning("a client's stream ended: %s", error)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 

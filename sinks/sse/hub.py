@@ -15,8 +15,8 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from infra.broker.port import Broker, Reader
-from infra.failure import Backoff
-from infra.health import HealthPart
+from infra.failure.policy import Backoff
+from infra.process.health import HealthPart
 from infra.settings import RetrySettings, SseSettings
 from infra.telemetry import metrics
 from sinks.sse.following import Follower

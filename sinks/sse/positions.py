@@ -9,7 +9,7 @@ import re
 from typing import Literal
 from zlib import crc32
 
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 
 Position = tuple[int, ...]
 """The next offset to read, by partition number."""
@@ -25,7 +25,7 @@ MAX_PARTITIONS = 10_000
 _TEXT = re.compile(r"([0-9a-f]{1,15}(?:\.[0-9a-f]{1,15})*)(?:-([0-9a-f]{8}))?", re.ASCII)
 
 
-class PositionError(WindhoverError):
+class PositionError(StandgaleError):
     """A Last-Event-ID is none of ours; the client must forget it."""
 
     code = "INVALID_LAST_EVENT_ID"

@@ -32,7 +32,7 @@ def comment_bytes(comment: str) -> bytes:
 
 def opening_bytes() -> bytes:
     """The first bytes of every stream: how long a client waits before it connects again."""
-    return b"retry: %d\n: windhover detections\n\n" % RETRY_MS
+    return b"retry: %d\n: standgale detections\n\n" % RETRY_MS
 
 
 def one_line(value: bytes) -> bytes:

@@ -23,6 +23,7 @@ from schemas.events import DetectionsMade
 from schemas.ids import device_uuid
 from schemas.topics import DETECTIONS, load_topics
 from sinks.sse import STREAM_PATH
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.integration
 
@@ -30,8 +31,8 @@ SERVER = """
 import asyncio, sys
 from pathlib import Path
 from infra.broker.embedded.adapter import EmbeddedBroker
-from infra.health import Health
-from infra.service import HttpComponent, run_components
+from infra.process.health import Health
+from infra.process.service import HttpComponent, run_components
 from infra.settings import SseSettings
 from schemas.topics import load_topics
 from sinks.sse import DetectionHub, create_sse_app
@@ -163,8 +164,7 @@ async def test_a_page_sees_detections_and_comes_back_after_a_restart(
 
     def start(port: int, origin: str) -> int:
         command = [sys.executable, "-c", SERVER, str(path), str(port), origin]
-        root = Path(__file__).resolve().parents[2]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         processes.append(server)
         assert server.stdout is not None
         return int(server.stdout.readline())

@@ -31,7 +31,7 @@ def main() -> int:
     seed = random.randrange(1 << 32) if given.seed is None else given.seed
     only, without = (tuple(name for name in names.split(",") if name) for names in (given.only, given.without))
     order = Order(given.events, given.broker, seed, given.store, only=only, without=without, interval_s=given.interval)
-    folder = given.folder or Path(tempfile.mkdtemp(prefix="windhover-campaign-"))
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="standgale-campaign-"))
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)  # PostgreSQL runs as another user where we are root
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)

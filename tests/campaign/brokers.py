@@ -47,11 +47,11 @@ class CampaignBroker:
     def environment(self) -> dict[str, str]:
         """The settings as variables."""
         settings = self.settings
-        found: dict[str, str] = {"WINDHOVER_BROKER__KIND": settings.kind}
+        found: dict[str, str] = {"STANDGALE_BROKER__KIND": settings.kind}
         if self.server is not None:
-            found["WINDHOVER_BROKER__BOOTSTRAP_SERVERS"] = settings.bootstrap_servers
+            found["STANDGALE_BROKER__BOOTSTRAP_SERVERS"] = settings.bootstrap_servers
         if settings.replication is not None:
-            found["WINDHOVER_BROKER__REPLICATION"] = str(settings.replication)
+            found["STANDGALE_BROKER__REPLICATION"] = str(settings.replication)
         return found
 
     def topics(self) -> dict[str, TopicSpec]:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import aiohttp
 
-from windhover.demo.watcher import Watcher
+from standgale.demo.watcher import Watcher
 
 _CONNECT_PATIENCE_S = 180.0
 

@@ -21,7 +21,7 @@ FIRST_PASSWORD = "first-secret"
 _RIGHTS = (
     f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {ROLE}",
     f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {ROLE}",
-    f"GRANT TEMPORARY ON DATABASE windhover TO {ROLE}",
+    f"GRANT TEMPORARY ON DATABASE standgale TO {ROLE}",
 )
 _RECOVERY_PATIENCE_S = 30.0
 _END_SESSIONS = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'"
@@ -61,7 +61,7 @@ class CampaignDatabase:
     def dsn(self, password: str) -> str:
         """Where services connect."""
         host = self._server.dsn.partition("?")[2]
-        return f"postgresql://{ROLE}:{quote(password)}@/windhover?{host}"
+        return f"postgresql://{ROLE}:{quote(password)}@/standgale?{host}"
 
     def write_url(self, password: str) -> None:
         """Tell services, by their file, which password holds."""

@@ -1,4 +1,4 @@
-"""Runs ``windhover`` with an engine that fails or hangs when the campaign orders it; the program has no such hook."""
+"""Runs ``standgale`` with an engine that fails or hangs when the campaign orders it; the program has no such hook."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.campaign.control import VARIABLE, Control, EngineFault
 
 def disturb_engine(control: Control) -> None:
     """Let every model of this process look at ``control`` before it works."""
-    from detectors.predict import Model
+    from detectors.model.predict import Model
 
     infer = Model.infer
 
@@ -30,6 +30,6 @@ def disturb_engine(control: Control) -> None:
 if __name__ == "__main__":
     if "detector" in sys.argv:
         disturb_engine(Control(Path(os.environ[VARIABLE])))
-    from windhover.cli import main
+    from standgale.cli import main
 
     main()

@@ -94,9 +94,9 @@ class Site:
         """Give a process its settings; it is not started yet."""
         port, health_port = ports
         environment = {
-            "WINDHOVER_TELEMETRY__HEALTH_PORT": str(health_port),
-            "WINDHOVER_GATEWAY__PORT": str(port),
-            "WINDHOVER_SSE__PORT": str(port),
+            "STANDGALE_TELEMETRY__HEALTH_PORT": str(health_port),
+            "STANDGALE_GATEWAY__PORT": str(port),
+            "STANDGALE_SSE__PORT": str(port),
         }
         control = Control(self.folder / "control" / name)
         environment[VARIABLE] = str(control.path)
@@ -170,4 +170,4 @@ def _environment(site: Site) -> dict[str, str]:
     if (s3 := site.s3) is not None:
         settings |= {"FRAMES__KIND": "s3", "FRAMES__ENDPOINT_URL": s3.endpoint_url, "FRAMES__BUCKET": s3.bucket}
         settings |= {"FRAMES__ACCESS_KEY": s3.access_key, "FRAMES__SECRET_KEY": s3.secret_key}
-    return {**{f"WINDHOVER_{name}": value for name, value in settings.items()}, **site.broker.environment()}
+    return {**{f"STANDGALE_{name}": value for name, value in settings.items()}, **site.broker.environment()}

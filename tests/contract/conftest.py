@@ -17,7 +17,7 @@ import orjson
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
-from infra.broker.embedded.sql import OFFSET_BITS
+from infra.broker.embedded.file.sql import OFFSET_BITS
 from infra.broker.open import open_broker
 from infra.broker.port import Broker, Consumer, GroupSpec, InRecord, OutRecord, Progress, Reader, TopicPartition
 from infra.settings import BrokerSettings

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from detectors.loading import LoadRequest, load_model
-from detectors.predict import Model
+from detectors.model.loading import LoadRequest, load_model
+from detectors.model.predict import Model
 from detectors.worker.worker import DetectorWorker, Quarantine
 from tests.support_worker import WorkerWorld
 

@@ -1,4 +1,4 @@
-"""A fleet of real Windhover processes that a test may kill, and devices that keep sending until they are answered."""
+"""A fleet of real Standgale processes that a test may kill, and devices that keep sending until they are answered."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Member:
 class Fleet:
     """Starts processes by name, kills them, starts them again; all logs go to one folder."""
 
-    def __init__(self, environment: Mapping[str, str], folder: Path, module: str = "windhover") -> None:
+    def __init__(self, environment: Mapping[str, str], folder: Path, module: str = "standgale") -> None:
         self.environment = {**os.environ, **environment}
         self._folder = folder
         self._module = module
@@ -52,7 +52,7 @@ class Fleet:
         self.kills = 0
 
     def add(self, name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        """Name a process, ``python -m windhover`` with ``arguments``; ``environment`` is its own."""
+        """Name a process, ``python -m standgale`` with ``arguments``; ``environment`` is its own."""
         self._members[name] = Member(arguments, environment or {})
 
     def start(self, name: str, *arguments: str) -> None:

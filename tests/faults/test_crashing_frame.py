@@ -11,26 +11,26 @@ from pathlib import Path
 import pytest
 
 from tests.faults.crashing_worker import MAGENTA_BGR
+from tests.paths import ROOT
 from tests.support_worker import WorkerWorld, picture
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
 
-_ROOT = Path(__file__).resolve().parents[2]
 # In the process a frame is tried in, the engine crashes as well.
 _CRASHING_TRIAL = """
 import sys
 if "--multiprocessing-fork" in sys.orig_argv:
     import ctypes
-    import detectors.worker.apart
-    detectors.worker.apart.detect_here = lambda trial: ctypes.string_at(0)
-    detectors.worker.apart.detect_here.__name__ = "detect_here"
+    import detectors.worker.quarantine.apart
+    detectors.worker.quarantine.apart.detect_here = lambda trial: ctypes.string_at(0)
+    detectors.worker.quarantine.apart.detect_here.__name__ = "detect_here"
 """
 
 
 def worker(folder: Path, *more_paths: Path) -> subprocess.Popen[bytes]:
-    paths = os.pathsep.join(map(str, (*more_paths, _ROOT)))
+    paths = os.pathsep.join(map(str, (*more_paths, ROOT)))
     command = [sys.executable, "-m", "tests.faults.crashing_worker", str(folder)]
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}, cwd=_ROOT)
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}, cwd=ROOT)
 
 
 async def publish(world: WorkerWorld) -> list[str]:

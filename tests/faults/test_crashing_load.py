@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from detectors.store.open import open_model_store
-from detectors.worker.activating import Order, activate
-from detectors.worker.models_topic import activation_record, read_models
+from detectors.worker.rollout.activating import Order, activate
+from detectors.worker.rollout.models_topic import activation_record, read_models
 from infra.settings import ModelStoreSettings
 from schemas.events import ModelRef, WorkerAvailability
+from tests.paths import ROOT
 from tests.support_versions import NAME, write_version
 from tests.support_worker import WorkerWorld
 
@@ -25,15 +26,15 @@ pytestmark = [pytest.mark.faults, pytest.mark.integration]
 PATIENCE_S = 60.0
 # In every process, the one in which models are tried as well.
 _CRASHING_LOAD = """
-import ctypes, detectors.loading
-load = detectors.loading.load_model
+import ctypes, detectors.model.loading
+load = detectors.model.loading.load_model
 
 def load_model(request):
     if request.card is not None and "2.0.0" in str(request.card):
         ctypes.string_at(0)
     return load(request)
 
-detectors.loading.load_model = load_model
+detectors.model.loading.load_model = load_model
 """
 
 
@@ -50,12 +51,12 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "DETECTOR__REPORT_INTERVAL_S": "1",
         "TELEMETRY__HEALTH_PORT": "0",
     }
-    paths = os.pathsep.join((str(tmp_path / "crashing"), str(Path(__file__).resolve().parents[2])))
-    return {**os.environ, "PYTHONPATH": paths, **{f"WINDHOVER_{name}": value for name, value in settings.items()}}
+    paths = os.pathsep.join((str(tmp_path / "crashing"), str(ROOT)))
+    return {**os.environ, "PYTHONPATH": paths, **{f"STANDGALE_{name}": value for name, value in settings.items()}}
 
 
 def worker(environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "windhover", "detector", "--instance-id", "one"]
+    command = [sys.executable, "-m", "standgale", "detector", "--instance-id", "one"]
     return subprocess.Popen(command, env=environment)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.broker.embedded import connection
 from infra.broker.embedded.adapter import EmbeddedBroker
-from infra.broker.embedded.locks import describe_holder
+from infra.broker.embedded.file import connection
+from infra.broker.embedded.file.locks import describe_holder
 from infra.broker.port import OutRecord, TopicPartition
 from infra.errors import BrokerUnavailableError
 from schemas.topics import load_topics

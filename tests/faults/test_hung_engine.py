@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientConnectionError, ClientSession
 
+from tests.paths import ROOT
 from tests.support_versions import write_version
 from tests.support_worker import WorkerWorld
 
@@ -26,7 +27,7 @@ END_S = 15.0
 # Once the file is there the engine never comes back.
 _HANGING = """
 import pathlib, threading
-from detectors.predict import Model
+from detectors.model.predict import Model
 
 infer = Model.infer
 
@@ -47,7 +48,7 @@ def free_port() -> int:
 
 
 def start(environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "windhover", "detector"], env=environment)
+    return subprocess.Popen([sys.executable, "-m", "standgale", "detector"], env=environment)
 
 
 async def health(port: int, kind: str) -> tuple[int, str]:
@@ -71,11 +72,11 @@ async def test_a_hung_engine_is_told_and_does_not_keep_the_process(world: Worker
         "TELEMETRY__SILENCE_S": str(SILENCE_S),
         "TELEMETRY__DRAIN_TIMEOUT_S": str(DRAIN_S),
     }
-    paths = os.pathsep.join((str(patch), str(Path(__file__).resolve().parents[2])))
+    paths = os.pathsep.join((str(patch), str(ROOT)))
     environment = {
         **os.environ,
         "PYTHONPATH": paths,
-        **{f"WINDHOVER_{name}": value for name, value in settings.items()},
+        **{f"STANDGALE_{name}": value for name, value in settings.items()},
     }
     worker = start(environment)
     try:

@@ -32,10 +32,10 @@ from schemas import topics
 from schemas.cloudevents import decode
 from schemas.events import DetectionsMade
 from schemas.topics import load_topics
+from standgale.demo.watcher import Watcher
 from tests.faults.fleet import Device, Fleet
 from tests.support_graphs import GraphSpec, write_model
 from tests.support_kafka import kafka_settings, require_kafka_tools
-from windhover.demo.watcher import Watcher
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(420)]
 
@@ -90,8 +90,8 @@ async def site(server_dir: Path, broker_settings: BrokerSettings) -> AsyncIterat
         gateway_port, sse_port = free_port(), free_port()
         fleet = Fleet(_environment(server_dir, broker_settings, s3, postgres.dsn), logs)
         fleet.environment |= {
-            "WINDHOVER_GATEWAY__PORT": str(gateway_port),
-            "WINDHOVER_SSE__PORT": str(sse_port),
+            "STANDGALE_GATEWAY__PORT": str(gateway_port),
+            "STANDGALE_SSE__PORT": str(sse_port),
         }
         stack.callback(fleet.stop)
         site = Site(server_dir, broker_settings, postgres, s3, fleet, gateway_port, sse_port, postgres.dsn)
@@ -103,21 +103,21 @@ def _environment(folder: Path, broker: BrokerSettings, s3: S3Server, dsn: str) -
     """The settings of every process, as an operator would give them."""
     card = write_model(folder / "model", GraphSpec(width=256, height=256))
     return {
-        "WINDHOVER_DATA_DIR": str(folder / "data"),
-        "WINDHOVER_BROKER__KIND": broker.kind,
-        "WINDHOVER_BROKER__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
-        "WINDHOVER_BROKER__REPLICATION": "1",
-        "WINDHOVER_FRAMES__KIND": "s3",
-        "WINDHOVER_FRAMES__ENDPOINT_URL": s3.endpoint_url,
-        "WINDHOVER_FRAMES__BUCKET": s3.bucket,
-        "WINDHOVER_FRAMES__ACCESS_KEY": s3.access_key,
-        "WINDHOVER_FRAMES__SECRET_KEY": s3.secret_key,
-        "WINDHOVER_DATABASE__URL": dsn,
-        "WINDHOVER_DETECTOR__MODEL": str(card),
-        "WINDHOVER_DETECTOR__ENGINE": "onnxruntime",
-        "WINDHOVER_DETECTOR__THREADS": "1",
-        "WINDHOVER_RETRY__MAX_DELAY_S": "1",
-        "WINDHOVER_TELEMETRY__HEALTH_PORT": "0",
+        "STANDGALE_DATA_DIR": str(folder / "data"),
+        "STANDGALE_BROKER__KIND": broker.kind,
+        "STANDGALE_BROKER__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "STANDGALE_BROKER__REPLICATION": "1",
+        "STANDGALE_FRAMES__KIND": "s3",
+        "STANDGALE_FRAMES__ENDPOINT_URL": s3.endpoint_url,
+        "STANDGALE_FRAMES__BUCKET": s3.bucket,
+        "STANDGALE_FRAMES__ACCESS_KEY": s3.access_key,
+        "STANDGALE_FRAMES__SECRET_KEY": s3.secret_key,
+        "STANDGALE_DATABASE__URL": dsn,
+        "STANDGALE_DETECTOR__MODEL": str(card),
+        "STANDGALE_DETECTOR__ENGINE": "onnxruntime",
+        "STANDGALE_DETECTOR__THREADS": "1",
+        "STANDGALE_RETRY__MAX_DELAY_S": "1",
+        "STANDGALE_TELEMETRY__HEALTH_PORT": "0",
     }
 
 
@@ -238,12 +238,12 @@ def _actions(site: Site) -> list[Callable[[], Awaitable[None]]]:
 
 def _apply_topics(site: Site) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "windhover", "topics", "apply"],
+        [sys.executable, "-m", "standgale", "topics", "apply"],
         env={
             **os.environ,
-            "WINDHOVER_BROKER__KIND": "kafka",
-            "WINDHOVER_BROKER__BOOTSTRAP_SERVERS": site.broker.bootstrap_servers,
-            "WINDHOVER_BROKER__REPLICATION": "1",
+            "STANDGALE_BROKER__KIND": "kafka",
+            "STANDGALE_BROKER__BOOTSTRAP_SERVERS": site.broker.bootstrap_servers,
+            "STANDGALE_BROKER__REPLICATION": "1",
         },
         capture_output=True,
         text=True,

@@ -37,8 +37,8 @@ class Site:
     world: WorkerWorld
     fleet: Fleet
 
-    async def windhover(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "windhover", *arguments]
+    async def standgale(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "standgale", *arguments]
         return await asyncio.to_thread(
             subprocess.run, command, env=self.fleet.environment, capture_output=True, text=True, timeout=90, check=False
         )
@@ -73,7 +73,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
             "RETRY__MAX_DELAY_S": "1",
             "TELEMETRY__HEALTH_PORT": "0",
         }
-        fleet = Fleet({f"WINDHOVER_{name}": value for name, value in settings.items()}, tmp_path / "logs")
+        fleet = Fleet({f"STANDGALE_{name}": value for name, value in settings.items()}, tmp_path / "logs")
         stack.callback(fleet.stop)
         yield Site(world, fleet)
 
@@ -87,16 +87,16 @@ async def test_a_kill_in_the_middle_of_a_roll_out_loses_and_doubles_nothing(site
     await site.until_answered(20)
     sending = asyncio.create_task(_send(world, frames[20:]))
     await asyncio.sleep(1)
-    activated = await site.windhover("model", "activate", NAME, "2.0.0", "--comment", "better")
+    activated = await site.standgale("model", "activate", NAME, "2.0.0", "--comment", "better")
     assert activated.returncode == 0, activated.stderr
     # The roll-out is under way: what they had answered and not committed, and what they had loaded, is gone.
     fleet.kill("worker-1")
     await asyncio.sleep(0.2)
     fleet.kill("worker-2")
-    waited = await site.windhover("model", "activate", NAME, "3.0.0", "--wait", "--timeout", "60")
+    waited = await site.standgale("model", "activate", NAME, "3.0.0", "--wait", "--timeout", "60")
     assert waited.returncode == 0, waited.stderr
     fleet.kill("worker-1")
-    back = await site.windhover("model", "rollback", "--wait", "--timeout", "60")
+    back = await site.standgale("model", "rollback", "--wait", "--timeout", "60")
     assert back.returncode == 0, back.stderr
     await sending
     last = [await world.frame(f"drone-{n % DEVICES}", FRAMES + n) for n in range(20)]
@@ -107,7 +107,7 @@ async def test_a_kill_in_the_middle_of_a_roll_out_loses_and_doubles_nothing(site
     assert await world.letters() == []
     newest = {frame.frame_id for frame in last}
     assert {answer.model.version for answer in answers if answer.frame_id in newest} == {"2.0.0"}
-    told = json.loads((await site.windhover("model", "status", "--json")).stdout)
+    told = json.loads((await site.standgale("model", "status", "--json")).stdout)
     (lane,) = told
     assert lane["activation"]["stable"] == {"name": NAME, "version": "2.0.0"}
     live = {report["worker"]: report["state"] for report in lane["workers"] if report["live"]}

@@ -31,7 +31,7 @@ class Postgres:
 
     def of(self, database: str) -> str:
         """The DSN of another database of this server."""
-        return self.dsn.replace("@/windhover?", f"@/{database}?")
+        return self.dsn.replace("@/standgale?", f"@/{database}?")
 
     async def create(self, *, migrated: bool) -> str:
         """A new database; copying a migrated one is ten times as fast as migrating."""
@@ -47,7 +47,7 @@ class Postgres:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A real PostgreSQL server for the whole run."""
-    with TemporaryDirectory(prefix="windhover-test-", ignore_cleanup_errors=True) as folder:
+    with TemporaryDirectory(prefix="standgale-test-", ignore_cleanup_errors=True) as folder:
         yield from _running(EmbeddedPostgres(Path(folder)))
 
 

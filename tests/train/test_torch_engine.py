@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from detectors.card import InputCard, default_card_path, read_card
-from detectors.engines.onnxruntime import OnnxRuntimeEngine, to_input
+from detectors.card.card import InputCard, default_card_path, read_card
+from detectors.engines.cpu.onnxruntime import OnnxRuntimeEngine, to_input
+from detectors.engines.gpu.torch import TorchEngine, preparation
+from detectors.engines.gpu.torch_module import Precision, TorchModule, Weights
 from detectors.engines.port import EngineRequest
-from detectors.engines.torch import TorchEngine, preparation
-from detectors.engines.torch_module import Precision, TorchModule, Weights
 from detectors.errors import InferenceError, ModelLoadError
 from tests.support_graphs import GraphSpec, tiles_that_differ, write_model
 

@@ -192,7 +192,7 @@ def test_export_equals_the_net_and_writes_the_card(folder: Path) -> None:
     assert done.largest_difference < 2e-3
     assert done.size_bytes == done.model.stat().st_size < 8_000_000
     assert str(folder).encode() not in done.model.read_bytes()
-    assert done.card.read_text().startswith("name: windhover-small\nversion: 1.0.0\nfile: model.onnx\nsha256: ")
+    assert done.card.read_text().startswith("name: standgale-small\nversion: 1.0.0\nfile: model.onnx\nsha256: ")
     assert "confidence: 0.4" in done.card.read_text()
     assert "seeds: 1000000 to 1000001" in done.card.read_text()
 

@@ -53,7 +53,7 @@ def prepared(source: Path, out: Path) -> onnx.ModelProto:
     try:
         import onnx  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise QuantizeError("to quantize a model the library onnx is needed; install windhover[quantize]") from error
+        raise QuantizeError("to quantize a model the library onnx is needed; install standgale[quantize]") from error
     try:
         model = onnx.load(source)
     except Exception as error:  # protobuf's DecodeError and onnx's own errors share no base class below Exception
@@ -133,7 +133,7 @@ def write_quantized(source: Path, out: Path, feeds: Iterator[Feed], target: Targ
         from onnxruntime import quantization  # noqa: PLC0415 - only where it is installed
     except ImportError as error:
         raise QuantizeError(
-            "to quantize a model ONNX Runtime is needed; install windhover[cpu] and windhover[quantize]"
+            "to quantize a model ONNX Runtime is needed; install standgale[cpu] and standgale[quantize]"
         ) from error
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # the library publishes no types

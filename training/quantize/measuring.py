@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from detectors.arrays import Candidates, ImageArray
-from detectors.options import FrameView
-from detectors.predict import Model
-from detectors.tiling import TilePlan
+from detectors.geometry.arrays import Candidates, ImageArray
+from detectors.model.options import FrameView
+from detectors.model.predict import Model
+from detectors.tiling.tiles import TilePlan
 from schemas.events import DetectOptions
 from training.metrics import iou_matrix, match
 

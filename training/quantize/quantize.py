@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from detectors.arrays import Candidates, ImageArray
-from detectors.card import ModelCard, read_card, verified_model_file
+from detectors.card.card import ModelCard, read_card, verified_model_file
+from detectors.card.onnx_file import read_onnx_file
 from detectors.engines.choose import usable_engines
-from detectors.engines.onnxruntime import to_input
+from detectors.engines.cpu.onnxruntime import to_input
+from detectors.engines.inputs import constant_inputs, picture_of
 from detectors.engines.port import repeated
 from detectors.errors import InferenceError, ModelLoadError
-from detectors.inputs import constant_inputs, picture_of
-from detectors.loading import LoadRequest, load_model
-from detectors.onnx_file import read_onnx_file
-from detectors.predict import Model
-from detectors.text import read_prompt
+from detectors.geometry.arrays import Candidates, ImageArray
+from detectors.heads.text import read_prompt
+from detectors.model.loading import LoadRequest, load_model
+from detectors.model.predict import Model
 from infra.settings import EngineKind
 from training.quantize.errors import QuantizeError
 from training.quantize.graph import Feed, Plan, outside_weights, plans, prepared, write_quantized
@@ -88,7 +88,7 @@ class _Work:
     def run(self) -> Quantized:
         """All of it, from frames to the new version."""
         if not self._engines:
-            raise QuantizeError(f"none of {', '.join(_ENGINES)} is installed to measure with; install windhover[cpu]")
+            raise QuantizeError(f"none of {', '.join(_ENGINES)} is installed to measure with; install standgale[cpu]")
         source, original = self._folder / _SOURCE, verified_model_file(self._card, self._wanted.card)
         proto = prepared(original, source)
         self._outside = outside_weights(original)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from detectors.arrays import ImageArray
-from detectors.decode import decode_image
-from detectors.options import FrameView
-from detectors.predict import Model
+from detectors.geometry.arrays import ImageArray
+from detectors.images.decode import decode_image
+from detectors.model.options import FrameView
+from detectors.model.predict import Model
 from infra.errors import ImageCorruptError
 from schemas.events import DetectOptions
 from training.quantize.errors import QuantizeError

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 
 CLASS_NAMES: tuple[str, ...] = ("vehicle", "boat", "person", "bird")
 VEHICLE, BOAT, PERSON, BIRD = range(4)
@@ -19,7 +19,7 @@ Boxes = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 
-class SceneSpecError(WindhoverError):
+class SceneSpecError(StandgaleError):
     """A scene was asked for that cannot be drawn."""
 
 

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from infra.broker import growth
-from infra.broker.embedded import catalog, log
 from infra.broker.embedded.admin import EmbeddedAdmin
-from infra.broker.embedded.consumer import EmbeddedConsumer
-from infra.broker.embedded.log import Transaction
+from infra.broker.embedded.file import catalog, log
+from infra.broker.embedded.file.log import Transaction
+from infra.broker.embedded.group.consumer import EmbeddedConsumer
 from infra.broker.embedded.publisher import EmbeddedPublisher
 from infra.broker.embedded.reader import EmbeddedReader
 from infra.broker.embedded.store import Store
@@ -26,7 +26,7 @@ class EmbeddedBroker(Broker):
     line, only the admin opens; the others raise TopicMismatchError. All raise BrokerUnavailableError when the file
     cannot be used.
 
-    Windhover creates and alters topics here, and never deletes one. When another process gives a topic another number
+    Standgale creates and alters topics here, and never deletes one. When another process gives a topic another number
     of partitions than ``topics`` declares, everything opened here raises TopicMismatchError from then on, and consumers
     leave their group.
 

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from infra.broker import growth
-from infra.broker.embedded import catalog, known_groups, log
+from infra.broker.embedded.file import catalog, log
+from infra.broker.embedded.group import known_groups
 from infra.broker.embedded.store import Store
 from infra.broker.port import GroupState, TopicDifference, TopicPartition
 from schemas.topics import TopicSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from infra.broker.embedded.log import append
+from infra.broker.embedded.file.log import append
 from infra.broker.embedded.store import Store, size_of
 from infra.broker.port import OutRecord
 

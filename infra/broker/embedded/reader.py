@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Collection, Mapping
 from functools import partial
 
-from infra.broker.embedded import catalog, log
-from infra.broker.embedded.log import Got, Want
+from infra.broker.embedded.file import catalog, log
+from infra.broker.embedded.file.log import Got, Want
 from infra.broker.embedded.store import Store
 from infra.broker.embedded.watcher import Ends
 from infra.broker.port import InRecord, TopicPartition, TopicState

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from infra.broker.embedded.connection import begin_write, close, commit, is_busy, open_writer, unavailable
-from infra.broker.embedded.log import Transaction
-from infra.broker.embedded.presence import Presence
-from infra.broker.embedded.retention import Retention
+from infra.broker.embedded.cleaning.retention import Retention
+from infra.broker.embedded.file.connection import begin_write, close, commit, is_busy, open_writer, unavailable
+from infra.broker.embedded.file.log import Transaction
+from infra.broker.embedded.file.presence import Presence
 from infra.errors import BrokerUnavailableError
 from schemas.topics import TopicSpec
 

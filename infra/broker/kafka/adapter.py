@@ -8,8 +8,8 @@ from pathlib import Path
 from weakref import WeakSet
 
 from infra.broker.kafka.admin import KafkaAdmin
-from infra.broker.kafka.consumer import KafkaConsumer
-from infra.broker.kafka.link import Link
+from infra.broker.kafka.connection.link import Link
+from infra.broker.kafka.group.consumer import KafkaConsumer
 from infra.broker.kafka.offsets import Offsets
 from infra.broker.kafka.publisher import KafkaPublisher
 from infra.broker.kafka.reader import KafkaReader

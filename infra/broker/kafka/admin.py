@@ -11,10 +11,10 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.admin import AlterConfigsRequest
 
 from infra.broker import growth
-from infra.broker.kafka.consumer import group_lag
-from infra.broker.kafka.faults import raise_for
+from infra.broker.kafka.connection.faults import raise_for
+from infra.broker.kafka.connection.link import Link, pauses
+from infra.broker.kafka.group.consumer import group_lag
 from infra.broker.kafka.groups import Groups
-from infra.broker.kafka.link import Link, pauses
 from infra.broker.kafka.offset_retention import check_offset_retention
 from infra.broker.kafka.offsets import Offsets, all_partitions
 from infra.broker.kafka.topic_settings import declared_settings, differing_settings

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from aiokafka import errors as kafka
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
-from infra.broker.kafka.faults import raise_for
-from infra.broker.kafka.link import Link
+from infra.broker.kafka.connection.faults import raise_for
+from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.offsets import Offsets, all_partitions, next_to_read
 from infra.broker.kafka.reader import KafkaReader
 from infra.broker.port import GroupState, TopicPartition
@@ -58,7 +58,7 @@ class Groups:
         if code == _HAS_MEMBERS:
             raise GroupError(f"group {name} has members; stop its processes, then try again")
         if code == _ABSENT:
-            raise GroupError(f"{self._link.where} has no group {name}; `windhover topics groups` lists those there are")
+            raise GroupError(f"{self._link.where} has no group {name}; `standgale topics groups` lists those there are")
 
     async def close(self) -> None:
         """Let go of all resources."""

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from infra.broker.kafka.faults import raise_for
-from infra.broker.kafka.link import Link
+from infra.broker.kafka.connection.faults import raise_for
+from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.offsets import Offsets
 from infra.broker.port import TopicDifference
 from infra.errors import RefusedError

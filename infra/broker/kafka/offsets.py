@@ -14,9 +14,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.structs import OffsetAndMetadata
 
-from infra.broker.kafka.faults import raise_for
-from infra.broker.kafka.link import Answer, Link
-from infra.broker.kafka.protocol import UNSTABLE_OFFSET_COMMIT, OffsetFetch, TopicMetadata, codes_by_partition
+from infra.broker.kafka.connection.faults import raise_for
+from infra.broker.kafka.connection.link import Answer, Link
+from infra.broker.kafka.connection.protocol import (
+    UNSTABLE_OFFSET_COMMIT,
+    OffsetFetch,
+    TopicMetadata,
+    codes_by_partition,
+)
 from infra.broker.partitioning import check_count
 from infra.broker.port import TopicPartition, TopicState
 from infra.errors import RefusedError

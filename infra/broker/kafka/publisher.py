@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import RecordMetadata
 
-from infra.broker.kafka.faults import FAULTS
-from infra.broker.kafka.link import Link
+from infra.broker.kafka.connection.faults import FAULTS
+from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.offsets import Offsets
 from infra.broker.partitioning import check_count, partition_for
 from infra.broker.port import OutRecord
@@ -166,7 +166,7 @@ async def hand_over(
             known = producer.client.cluster.partitions_for_topic(record.topic)
             if known is None or partition not in known:
                 raise TopicMismatchError(
-                    f"topic {record.topic} has no partition {partition} just now; run `windhover topics check`"
+                    f"topic {record.topic} has no partition {partition} just now; run `standgale topics check`"
                 )
             sent.append(
                 await producer.send(

@@ -10,9 +10,9 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord
 
-from infra.broker.kafka.consumer import to_record
-from infra.broker.kafka.faults import FAULTS
-from infra.broker.kafka.link import Link
+from infra.broker.kafka.connection.faults import FAULTS
+from infra.broker.kafka.connection.link import Link
+from infra.broker.kafka.group.consumer import to_record
 from infra.broker.kafka.offsets import Offsets
 from infra.broker.port import InRecord, TopicPartition, TopicState
 from infra.errors import BrokerUnavailableError, TopicMismatchError

@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         "action", choices=("start", "stop", "status"), help="what to do with the broker or cluster of HOME"
     )
     parser.add_argument("--home", type=Path, required=True, help="the folder of the broker's data, settings and log")
-    parser.add_argument("--cache", type=Path, help="the folder of the broker's jars (default: ~/.cache/windhover)")
+    parser.add_argument("--cache", type=Path, help="the folder of the broker's jars (default: ~/.cache/standgale)")
     parser.add_argument("--nodes", type=int, help="start: how many brokers a new cluster has (default: 1)")
     given = parser.parse_args(arguments)
     try:

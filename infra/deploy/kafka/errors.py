@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from schemas.errors import WindhoverError
+from schemas.errors import StandgaleError
 
 
-class KafkaServerError(WindhoverError):
+class KafkaServerError(StandgaleError):
     """The broker could not be fetched, started or stopped; the text says what is missing."""
 
     code: ClassVar[str] = "KAFKA_SERVER"

@@ -41,10 +41,10 @@ def java() -> str:
 def ensure_jars(cache: Path | None = None) -> Path:
     """The folder with the broker's jars, fetched on first use.
 
-    ``cache`` is the folder itself; by default ``~/.cache/windhover/kafka-<version>``. It appears complete or not at
+    ``cache`` is the folder itself; by default ``~/.cache/standgale/kafka-<version>``. It appears complete or not at
     all, so two processes may fetch at once. Raises KafkaServerError when Maven is missing or fails.
     """
-    target = cache or Path.home() / ".cache" / "windhover" / f"kafka-{kafka_version()}"
+    target = cache or Path.home() / ".cache" / "standgale" / f"kafka-{kafka_version()}"
     if any(target.glob("kafka_2.13-*.jar")):
         return target
     maven = shutil.which("mvn")

@@ -7,7 +7,7 @@ import struct
 
 _API_VERSIONS_KEY = 18
 _METADATA_KEY = 3
-_CLIENT = b"windhover"
+_CLIENT = b"standgale"
 _CORRELATION = 1
 _TIMEOUT_S = 1.0
 

@@ -161,7 +161,7 @@ def _of_three(broker: CampaignBroker) -> list[Kind]:
 
 @asynccontextmanager
 async def _admin(broker: CampaignBroker) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin of the client library itself: what it does here, no part of Windhover ever does."""
+    """An admin of the client library itself: what it does here, no part of Standgale ever does."""
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.settings.bootstrap_servers, request_timeout_ms=15_000)
     await admin.start()
     try:

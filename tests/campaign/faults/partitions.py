@@ -56,7 +56,7 @@ class PartitionsDoubled:
 
     def _apply(self) -> None:
         done = subprocess.run(
-            [sys.executable, "-m", "windhover", "topics", "apply"],
+            [sys.executable, "-m", "standgale", "topics", "apply"],
             env=self.site.fleet.environment,
             capture_output=True,
             text=True,
@@ -64,7 +64,7 @@ class PartitionsDoubled:
             check=False,
         )
         if done.returncode != 0:
-            raise RuntimeError(f"windhover topics apply ended with {done.returncode}: {done.stdout}{done.stderr}")
+            raise RuntimeError(f"standgale topics apply ended with {done.returncode}: {done.stdout}{done.stderr}")
 
 
 def kinds(site: Site) -> list[Kind]:

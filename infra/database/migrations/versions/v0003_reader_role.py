@@ -10,28 +10,28 @@ branch_labels = None
 depends_on = None
 
 _TABLES = "devices, images, detections, inference_sessions, system_metrics, data_annotations"
-_GRANT = f"GRANT SELECT ON {_TABLES} TO windhover_reader"
-_REVOKE = f"REVOKE SELECT ON {_TABLES} FROM windhover_reader"  # noqa: S608 - a constant
+_GRANT = f"GRANT SELECT ON {_TABLES} TO standgale_reader"
+_REVOKE = f"REVOKE SELECT ON {_TABLES} FROM standgale_reader"  # noqa: S608 - a constant
 
 # Roles belong to the whole server: another database may have made this one already, or be making it just now. Managed
 # servers often do not let us make one; an administrator can, before this migration.
 _CREATE = """
 DO $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'windhover_reader') THEN
-        CREATE ROLE windhover_reader NOLOGIN;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'standgale_reader') THEN
+        CREATE ROLE standgale_reader NOLOGIN;
     END IF;
 EXCEPTION
     WHEN duplicate_object OR unique_violation THEN NULL;
     WHEN insufficient_privilege THEN
-        RAISE WARNING 'no permission to create the role windhover_reader; reading works as the tables'' owner only';
+        RAISE WARNING 'no permission to create the role standgale_reader; reading works as the tables'' owner only';
 END
 $$
 """
 _IF_EXISTS = """
 DO $$
 BEGIN
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'windhover_reader') THEN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'standgale_reader') THEN
         {statement};
     END IF;
 END
@@ -42,11 +42,11 @@ $$
 def upgrade() -> None:
     """Create the role where that is allowed, and let it read."""
     op.execute(_CREATE)
-    op.execute(_IF_EXISTS.format(statement="GRANT USAGE ON SCHEMA public TO windhover_reader"))
+    op.execute(_IF_EXISTS.format(statement="GRANT USAGE ON SCHEMA public TO standgale_reader"))
     op.execute(_IF_EXISTS.format(statement=_GRANT))
 
 
 def downgrade() -> None:
     """Take the privileges back; the role stays, since other databases of the server may use it."""
     op.execute(_IF_EXISTS.format(statement=_REVOKE))
-    op.execute(_IF_EXISTS.format(statement="REVOKE USAGE ON SCHEMA public FROM windhover_reader"))
+    op.execute(_IF_EXISTS.format(statement="REVOKE USAGE ON SCHEMA public FROM standgale_reader"))

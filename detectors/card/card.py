@@ -1,0 +1,248 @@
+"""The model card: ``model.yaml`` beside an ONNX file says what the model is, how to feed it and how to read it."""
+
+from __future__ import annotations
+
+from hashlib import file_digest
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from detectors.errors import ModelLoadError
+from infra.settings import Precision
+from schemas.events import MergeMethod
+from schemas.geometry import Unit
+
+Layout = Literal[
+    "yolov8",
+    "yolov5",
+    "nms_inside",
+    "yolox",
+    "yolox_decoded",
+    "rtdetr",
+    "rfdetr",
+    "yolov8_obb",
+    "nms_inside_obb",
+    "grounding_dino",
+]
+
+DEFAULT_MODEL = "standgale-small/1.0.0/model.yaml"
+_Side = Annotated[int, Field(ge=32, le=8192)]
+_Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class InputCard(_Part):
+    """How a tile becomes the model's input: value = (pixel * scale - mean) / std, per channel."""
+
+    width: _Side
+    height: _Side
+    channels: Literal["rgb", "bgr"] = "rgb"
+    scale: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1 / 255, description="what pixels (0..255) are multiplied by: 0.00392156862745098 gives 0..1"
+    )
+    mean: tuple[float, float, float] = Field(default=(0.0, 0.0, 0.0), description="after scaling, in channel order")
+    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
+        default=(1.0, 1.0, 1.0), description="after scaling, in channel order"
+    )
+    letterbox: Literal["center", "top_left", "stretch"] = Field(
+        default="center", description="where a tile of another shape lies in the input; stretch changes its shape"
+    )
+    pad: Annotated[int, Field(ge=0, le=255)] = 114
+
+
+class ClassCard(_Part):
+    """One thing the model knows, at the place its number has in the model's output, or with that number as id."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    id: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
+        default=None, description="its number in the model's output, where that is not its place in the list"
+    )
+    color: _Colour | None = None
+    max_size_m: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="its largest side in metres on the ground"
+    )
+
+
+class ThresholdCard(_Part):
+    """What counts as a detection within one tile."""
+
+    confidence: Unit = 0.25
+    iou: Unit = Field(default=0.5, description="boxes of one tile that overlap by more are one thing")
+
+
+class TilingCard(_Part):
+    """How frames are cut when nobody asks for anything else."""
+
+    mode: Literal["fixed", "gsd", "auto", "whole"] = Field(
+        default="fixed",
+        description="fixed: width and height; gsd: tiles of metres a side, where the camera's geometry is known, else "
+        "fixed; auto: by the size of frame and things; whole: the frame as it is, scaled down",
+    )
+    metres: Annotated[float, Field(gt=0, le=100_000)] | None = Field(
+        default=None, description="gsd: how much ground a tile shows from side to side"
+    )
+    width: Annotated[int, Field(ge=64, le=8192)] | None = Field(default=None, description="default the input's")
+    height: Annotated[int, Field(ge=64, le=8192)] | None = Field(default=None, description="default the input's")
+    overlap: Annotated[float, Field(ge=0.0, lt=0.9)] = 0.2
+    whole_frame: bool = False
+
+    @model_validator(mode="after")
+    def _metres_are_given(self) -> Self:
+        if self.mode == "gsd" and self.metres is None:
+            raise ValueError("mode gsd needs metres: how much ground a tile shows from side to side")
+        return self
+
+
+class MergeCard(_Part):
+    """How boxes of different tiles that show the same thing become one."""
+
+    method: MergeMethod = "nms"
+    metric: Literal["iou", "ios"] = "iou"
+    threshold: Unit = 0.5
+    class_aware: bool = True
+
+
+class TextCard(_Part):
+    """What a model that is asked in words (Grounding DINO) looks for; each class's prompt is its name."""
+
+    tokenizer: Annotated[str, Field(min_length=1)] = Field(description="a tokenizer.json, relative to the card")
+    threshold: Unit = Field(default=0.25, description="a word belongs to a box from this score on")
+
+
+class ModelCard(_Part):
+    """Everything Standgale needs to know about a model."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,49}$")]
+    file: Annotated[str, Field(min_length=1)] = Field(description="the ONNX file, relative to the card")
+    sha256: _Sha256
+    files: dict[str, _Sha256] = Field(
+        default_factory=dict, description="further files beside the card (weights outside the ONNX file, a tokenizer)"
+    )
+    layout: Layout | None = Field(default=None, description="without it the layout is recognised by the output's shape")
+    input: InputCard
+    classes: Annotated[tuple[ClassCard, ...], Field(min_length=1)]
+    thresholds: ThresholdCard = ThresholdCard()
+    tiling: TilingCard = TilingCard()
+    merge: MergeCard = MergeCard()
+    text: TextCard | None = Field(default=None, description="for layouts that are asked in words")
+    max_detections: Annotated[int, Field(gt=0, le=100_000)] = 1000
+    precision: Precision = Field(
+        default="auto", description="what the engine computes in; auto: the fastest that answers as f32 does"
+    )
+    licence: Annotated[str, Field(min_length=1)]
+    training: dict[str, JsonValue] = Field(default_factory=dict, description="where the model comes from")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [one.name for one in self.classes]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"classes: {', '.join(twice)} stands there twice; every class needs its own name")
+        return self
+
+    @model_validator(mode="after")
+    def _ids_are_complete(self) -> Self:
+        ids = [one.id for one in self.classes if one.id is not None]
+        if ids and len(set(ids)) < len(self.classes):
+            raise ValueError("classes: either no class has an id, or every class has one of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _only_words_need_a_tokenizer(self) -> Self:
+        if self.layout == "grounding_dino" and self.text is None:
+            raise ValueError(
+                "text: layout grounding_dino is asked in words; write text: {tokenizer: tokenizer.json} and put the "
+                "tokenizer.json published with the model beside the card"
+            )
+        if self.text is not None and self.layout not in (None, "grounding_dino"):
+            raise ValueError(f"text: layout {self.layout} is not asked in words; leave text out")
+        return self
+
+    @model_validator(mode="after")
+    def _one_checksum_each(self) -> Self:
+        if self.file in self.files:
+            raise ValueError(f"files: {self.file} is the ONNX file, whose checksum is sha256; leave it out there")
+        return self
+
+    @property
+    def class_ids(self) -> tuple[int, ...] | None:
+        """The numbers of the classes in the model's output, or None when their places in the list are meant."""
+        ids = tuple(one.id for one in self.classes if one.id is not None)
+        return ids or None
+
+
+def default_card_path() -> Path:
+    """The card of the model that ships: under ``models/`` in a checkout, inside ``detectors`` in an installed wheel."""
+    here = Path(__file__).resolve().parents[1]
+    checkout = here.parent / "models" / DEFAULT_MODEL
+    return checkout if checkout.is_file() else here / "models" / DEFAULT_MODEL
+
+
+def read_card(path: Path) -> ModelCard:
+    """The card at ``path``. Raises ModelLoadError that names the field when the file is missing or wrong."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelLoadError(
+            f"model card {path} cannot be read ({error.strerror}); "
+            "set detector.model (STANDGALE_DETECTOR__MODEL) to a model.yaml"
+        ) from error
+    return parse_card(content, str(path))
+
+
+def parse_card(content: bytes, where: str) -> ModelCard:
+    """The card in ``content``, which came from ``where``. Raises ModelLoadError that names the field at fault."""
+    try:
+        return ModelCard.model_validate(yaml.safe_load(content.decode()))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ModelLoadError(f"model card {where} is not YAML: {error}") from error
+    except ValidationError as error:
+        raise ModelLoadError(f"model card {where}: {_faults(error)}; correct the card") from error
+
+
+def _faults(error: ValidationError) -> str:
+    """The first faults in ``error``, each with its field and the value received."""
+    texts = []
+    for fault in error.errors()[:5]:
+        field = ".".join(map(str, fault["loc"])) or "the card"
+        received = (
+            "" if fault["type"] == "missing" or isinstance(fault["input"], dict) else f" (got {fault['input']!r})"
+        )
+        texts.append(f"{field}: {fault['msg']}{received}")
+    return "; ".join(texts)
+
+
+def verified_model_file(card: ModelCard, card_path: Path) -> Path:
+    """Where the card's ONNX file lies, all the card's checksums compared.
+
+    Raises ModelLoadError when a file is missing or another.
+    """
+    folder = card_path.parent
+    for name, sha256 in card.files.items():
+        _verify(folder / name, sha256, f"files.{name}", card_path)
+    _verify(folder / card.file, card.sha256, "sha256", card_path)
+    return folder / card.file
+
+
+def _verify(path: Path, sha256: str, field: str, card_path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            found = file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        what = "the ONNX file" if field == "sha256" else "the file"
+        raise ModelLoadError(
+            f"model file {path} cannot be read ({error.strerror}); "
+            f"put {what} there, or correct {'file' if field == 'sha256' else field} in {card_path}"
+        ) from error
+    if found != sha256:
+        raise ModelLoadError(
+            f"model file {path} has SHA-256 {found}, the card {card_path} says {sha256}: the file is damaged or not "
+            f"the one meant; fetch it again, or correct {field} if you replaced it on purpose"
+        )

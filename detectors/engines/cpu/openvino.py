@@ -1,0 +1,210 @@
+"""OpenVINO on the CPU: uint8 tiles go in as they are, conversion runs in the graph, tiles run side by side."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.engines.cpu.openvino_import import ov, preprocess
+from detectors.engines.port import EngineRequest, Way, fixed_batch, picture_at, repeated
+from detectors.errors import InferenceError, ModelLoadError
+from detectors.geometry.arrays import ImageArray, Outputs
+from infra.settings import Precision
+
+_Outputs = list[npt.NDArray[np.float32]]
+_PRECISIONS: Mapping[str, Precision] = {"FP32": "f32", "BF16": "bf16", "FP16": "f16"}
+"""What OpenVINO says a CPU computes well in → the precision's name here, the exact one first."""
+_DIGITS: Mapping[str, int] = {"f32": 24, "f16": 11, "bf16": 8}
+"""Binary digits of a number in each precision."""
+
+
+_cores: list[ov.Core] = []
+_cores_lock = threading.Lock()
+
+
+def _core() -> ov.Core:
+    """The one core of this process, which is never given back.
+
+    On CPUs with AMX its plugin gives the thread that makes it a stack for signals, and takes the former one back when
+    it goes. Several plugins that go in another order than they came leave a stack that was freed, and the next signal
+    (SIGTERM, when the process is to drain) crashes the process.
+    """
+    with _cores_lock:
+        if not _cores:
+            _cores.append(ov.Core())
+        return _cores[0]
+
+
+class OpenVinoEngine:
+    """One compiled model in throughput mode and a pool of infer requests shared by all callers."""
+
+    name = "openvino"
+
+    def __init__(self, request: EngineRequest) -> None:
+        """Raises ModelLoadError when OpenVINO cannot load the model."""
+        try:
+            core = _core()
+            model = core.read_model(request.path)
+            names = [one.get_names() for one in model.inputs]
+            self._picture = picture_at(names, request.constants, request.path)
+            shape = [dim.get_length() if dim.is_static else None for dim in model.input(self._picture).partial_shape]
+            card = request.input
+            self._batch = fixed_batch(shape, card, request.path, request.batch)
+            constants = {
+                index: repeated(request.constants[name], self._batch)
+                for index, each in enumerate(names)
+                for name in each & request.constants.keys()
+            }
+            shapes = {index: list(value.shape) for index, value in constants.items()}
+            model.reshape({self._picture: [self._batch, 3, card.height, card.width], **shapes})
+            options: dict[str, str | int] = {
+                "PERFORMANCE_HINT": "THROUGHPUT",
+                "INFERENCE_NUM_THREADS": request.threads,
+            }
+            if request.streams:
+                options["NUM_STREAMS"] = request.streams
+            if request.precision != "auto":
+                options["INFERENCE_PRECISION_HINT"] = request.precision
+            compiled = core.compile_model(_with_conversion(model, request, self._picture), "CPU", options)
+            precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+            count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        except RuntimeError as error:
+            raise ModelLoadError(f"OpenVINO cannot load {request.path}: {_said(error)}") from error
+        if _DIGITS.get(precision, 24) < _DIGITS.get(request.precision, 0):
+            raise ModelLoadError(
+                f"precision {request.precision}: OpenVINO computes in {precision} on this CPU, which is less exact; "
+                f"choose {precision}, f32 or auto"
+            )
+        self._shapes = [_shape_of_one(output, self._batch) for output in compiled.outputs]
+        self._idle: queue.SimpleQueue[ov.InferRequest] = queue.SimpleQueue()
+        # Twice as many as run at a time: the next tile waits in OpenVINO's own queue, not behind Python's lock.
+        for _ in range(2 * count):
+            infer = compiled.create_infer_request()
+            for index, value in constants.items():
+                infer.set_input_tensor(index, ov.Tensor(value))
+            self._idle.put(infer)
+        self.reason = (
+            f"{request.why}; OpenVINO {ov.__version__.split('-')[0]} computes in {precision} with "
+            f"{request.threads} thread(s), {count} tile(s) side by side"
+        )
+        self.batch_size = count * self._batch
+        # While one call collects its last tiles, the next one already has tiles in the queue.
+        self.parallel = 2
+
+    def run(self, tiles: ImageArray) -> Outputs:
+        """See :class:`detectors.engines.port.Engine`."""
+        if len(tiles) % self._batch:
+            missing = self._batch - len(tiles) % self._batch
+            padded = np.concatenate((tiles, np.zeros((missing, *tiles.shape[1:]), np.uint8)))
+            return tuple(output[: len(tiles)] for output in self.run(padded))
+        outputs = [None if shape is None else np.empty((len(tiles), *shape), np.float32) for shape in self._shapes]
+        parts: list[_Outputs] = []
+        under_way: deque[ov.InferRequest] = deque()
+        try:
+            for start in range(0, len(tiles), self._batch):
+                under_way.append(self._take_idle(under_way, parts))
+                rows = slice(start, start + self._batch)
+                under_way[-1].set_input_tensor(self._picture, ov.Tensor(tiles[rows], shared_memory=True))
+                for index, output in enumerate(outputs):
+                    # The answer is written where the caller will read it, without a copy.
+                    if output is not None:
+                        under_way[-1].set_output_tensor(index, ov.Tensor(output[rows], shared_memory=True))
+                under_way[-1].start_async()
+            while under_way:
+                self._idle.put(self._collect(under_way, parts))
+        except RuntimeError as error:
+            raise InferenceError(f"OpenVINO failed on {len(tiles)} tiles: {_said(error)}") from error
+        finally:
+            for request in under_way:
+                self._idle.put(_stopped(request))
+        copied = iter([np.concatenate(output) for output in zip(*parts, strict=True)])
+        return tuple(next(copied) if output is None else output for output in outputs)
+
+    def _take_idle(self, under_way: deque[ov.InferRequest], parts: list[_Outputs]) -> ov.InferRequest:
+        """An idle request: from the pool, else this call's own oldest one when it is done, else the next to return."""
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            return self._collect(under_way, parts) if under_way else self._idle.get()
+
+    def _collect(self, under_way: deque[ov.InferRequest], parts: list[_Outputs]) -> ov.InferRequest:
+        """Wait for the oldest request under way and copy what it did not write in place, so that it can be reused."""
+        oldest = under_way[0]
+        oldest.wait()
+        parts.append(
+            [
+                oldest.get_output_tensor(index).data.astype(np.float32)
+                for index, shape in enumerate(self._shapes)
+                if shape is None
+            ]
+        )
+        return under_way.popleft()
+
+    def close(self) -> None:
+        """See :class:`detectors.engines.port.Engine`."""
+        self._idle = queue.SimpleQueue()
+
+
+def _shape_of_one(output: ov.Output, batch: int) -> tuple[int, ...] | None:
+    """The shape of ``output`` for one tile where it is float32 and known beforehand, which lets it be written in place;
+    else None.
+    """
+    shape = output.partial_shape
+    if not shape.is_static or output.element_type != ov.Type.f32 or not len(shape) or shape[0].get_length() != batch:
+        return None
+    return tuple(dim.get_length() for dim in shape)[1:]
+
+
+def _said(error: RuntimeError) -> str:
+    """What OpenVINO says is wrong, without the places in its own source."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("Exception from", "Caught exception: Exception"))]
+    return " ".join(told) or str(error)
+
+
+def openvino_ways(request: EngineRequest, dynamic: bool) -> tuple[Way, ...]:
+    """How ``request`` can be run on this CPU: its precisions, each with as many streams as OpenVINO likes, or one.
+
+    A ``dynamic`` graph can take more than one tile a run, too.
+    """
+    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = [precision for name, precision in _PRECISIONS.items() if name in capabilities]
+    allowed = able if request.precision == "auto" else [one for one in able if one == request.precision]
+    plans = [(0, 0), (1, 0)] if request.threads > 1 else [(0, 0)]
+    plans += [(0, 2), (0, 4)] if dynamic else []
+    return tuple(Way("openvino", precision, *plan) for plan in plans for precision in allowed)
+
+
+def _stopped(request: ov.InferRequest) -> ov.InferRequest:
+    """``request`` of a call that failed, no longer running: only then it can be used again."""
+    request.cancel()
+    # What a cancelled or failed request has to say was said by the call's own error.
+    with suppress(RuntimeError):
+        request.wait()
+    return request
+
+
+def _with_conversion(model: ov.Model, request: EngineRequest, index: int) -> ov.Model:
+    """``model`` whose input ``index`` is uint8 NHWC BGR: channel order, scaling and layout become part of the graph."""
+    card = request.input
+    steps = preprocess.PrePostProcessor(model)
+    picture = steps.input(index)
+    picture.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(
+        preprocess.ColorFormat.BGR
+    )
+    picture.model().set_layout(ov.Layout("NCHW"))
+    picture.preprocess().convert_element_type(ov.Type.f32)
+    if card.channels == "rgb":
+        picture.preprocess().convert_color(preprocess.ColorFormat.RGB)
+    # (pixel * scale - mean) / std, written as OpenVINO's (pixel - a) / b.
+    if any(card.mean):
+        picture.preprocess().mean([mean / card.scale for mean in card.mean])
+    if card.scale != 1 or any(std != 1 for std in card.std):
+        picture.preprocess().scale([std / card.scale for std in card.std])
+    return steps.build()

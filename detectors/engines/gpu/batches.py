@@ -1,0 +1,32 @@
+"""Numbers of tiles a GPU is made ready for: powers of two up to the batch, so that few tiles do not cost many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from detectors.geometry.arrays import ImageArray
+
+
+def sizes_up_to(batch: int) -> tuple[int, ...]:
+    """1, 2, 4, … and ``batch`` itself, ascending."""
+    return (*(1 << power for power in range(batch.bit_length()) if 1 << power < batch), batch)
+
+
+def portions(count: int, sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """How ``count`` tiles are run in runs of ``sizes`` (ascending): first tile, its end, and the size of the run.
+
+    Whole runs of the largest size, then one of the smallest that takes the rest.
+    """
+    largest = sizes[-1]
+    for first in range(0, count, largest):
+        end = min(first + largest, count)
+        yield first, end, next(size for size in sizes if size >= end - first)
+
+
+def padded(tiles: ImageArray, size: int) -> ImageArray:
+    """``tiles`` (uint8 (N, H, W, 3), N at most ``size``) with black ones behind, ``size`` in all."""
+    if len(tiles) == size:
+        return tiles
+    return np.concatenate((tiles, np.zeros((size - len(tiles), *tiles.shape[1:]), np.uint8)))

@@ -1,0 +1,139 @@
+"""Preprocessing in the graph: a model that takes uint8 tiles as they are, a quarter of the bytes to copy to a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from detectors.card.card import InputCard
+from detectors.engines.port import fixed_batch, picture_at
+from detectors.errors import ModelLoadError
+
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+_OLDEST_OPSET = 7
+"""Before it arithmetic did not broadcast by itself."""
+_PREFIX = "standgale"
+_BATCH_NAME = "tiles"
+
+
+@dataclass(frozen=True, slots=True)
+class PictureModel:
+    """A model whose picture is uint8 (N, height, width, 3) BGR.
+
+    data: the ONNX file's bytes, external weights not among them; folder: where those lie; picture: the picture input's
+    name; batch: its tiles, None where any number fits; opset: of the standard operators.
+    """
+
+    data: bytes
+    folder: Path
+    picture: str
+    batch: int | None
+    opset: int
+
+
+def with_picture_input(
+    path: Path, card: InputCard, constants: Collection[str] = (), model: onnx.ModelProto | None = None
+) -> PictureModel:
+    """The model at ``path``, fed with uint8 tiles: its first nodes make of them the input ``card`` describes.
+
+    ``model``: what is to be taken instead of what the file holds, changed here; weights in files of their own are still
+    looked for beside ``path``.
+
+    value = (pixel * scale - mean) / std per channel is computed in float32, step by step as engines without a graph
+    for it do, then brought into the input's own type. ``constants``: inputs beside the picture; they, the opset, the
+    metadata and weights in files of their own stay as they are, and so does an open batch axis. Raises ModelLoadError
+    when the file is no such model.
+    """
+    model = model or _read(path)
+    opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
+    if opset < _OLDEST_OPSET:
+        raise ModelLoadError(f"{path} has opset {opset}; export it with opset {_OLDEST_OPSET} or later")
+    graph = model.graph
+    held = {one.name for one in graph.initializer} | {one.values.name for one in graph.sparse_initializer}
+    # Old exporters list the weights among the inputs.
+    inputs = [one for one in graph.input if one.name not in held]
+    picture = inputs[picture_at([{one.name} for one in inputs], dict.fromkeys(constants, np.empty(0)), path)]
+    tensor = picture.type.tensor_type
+    if tensor.elem_type not in _FLOATS:
+        kind = TensorProto.DataType.Name(tensor.elem_type).lower()
+        raise ModelLoadError(f"{path} takes {picture.name} as {kind}; export it with a float input")
+    sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
+    fixed_batch(sizes, card, path)
+    name = _unused(f"{_PREFIX}_pixels", graph)
+    nodes = _conversion(name, picture.name, card, tensor.elem_type, graph)
+    given = tensor.shape.dim[0]
+    batch = given.dim_value if given.HasField("dim_value") else given.dim_param or _BATCH_NAME
+    replaced = helper.make_tensor_value_info(name, TensorProto.UINT8, [batch, card.height, card.width, 3])
+    place = next(index for index, one in enumerate(graph.input) if one.name == picture.name)
+    graph.input[place].CopyFrom(replaced)
+    for node in reversed(nodes):
+        graph.node.insert(0, node)
+    return PictureModel(model.SerializeToString(), path.parent, name, sizes[0], opset)
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(path, load_external_data=False)
+    except OSError as error:
+        raise ModelLoadError(f"model file {path} cannot be read ({error.strerror}); give an ONNX file") from error
+    except Exception as error:  # protobuf's DecodeError and onnx's own errors share no base class below Exception
+        raise ModelLoadError(f"{path} is not an ONNX file, or is damaged ({error}); export it again") from error
+
+
+def _conversion(source: str, target: str, card: InputCard, kind: int, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes from ``source`` (uint8 NHWC BGR) to ``target`` (``kind``, NCHW); their constants go into ``graph``.
+
+    The conversion to float comes first, because that is the only thing TensorRT does with uint8.
+    """
+    nodes: list[onnx.NodeProto] = []
+
+    def step(operation: str, *others: str, **attributes: int | list[int]) -> None:
+        number = len(nodes)
+        value = nodes[-1].output[0] if nodes else source
+        made = _unused(f"{_PREFIX}_step{number}", graph)
+        node = helper.make_node(operation, [value, *others], [made], f"{_PREFIX}/{operation}{number}")
+        node.attribute.extend(helper.make_attribute(key, one) for key, one in attributes.items())
+        nodes.append(node)
+
+    step("Cast", to=TensorProto.FLOAT)
+    step("Transpose", perm=[0, 3, 1, 2])
+    if card.channels == "rgb":
+        step("Gather", _constant(np.array([2, 1, 0], np.int64), "turned", graph), axis=1)
+    if card.scale != 1:
+        step("Mul", _constant(np.array(card.scale, np.float32), "scale", graph))
+    if any(card.mean):
+        step("Sub", _constant(_by_channel(card.mean), "mean", graph))
+    if any(std != 1 for std in card.std):
+        step("Div", _constant(_by_channel(card.std), "std", graph))
+    if kind != TensorProto.FLOAT:
+        step("Cast", to=kind)
+    nodes[-1].output[0] = target
+    return nodes
+
+
+def _by_channel(values: tuple[float, float, float]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return np.array(values, np.float32)[:, None, None]
+
+
+def _constant(
+    value: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | np.ndarray[tuple[int, ...], np.dtype[np.int64]],
+    name: str,
+    graph: onnx.GraphProto,
+) -> str:
+    unused = _unused(f"{_PREFIX}_{name}", graph)
+    graph.initializer.append(numpy_helper.from_array(value, unused))
+    return unused
+
+
+def _unused(name: str, graph: onnx.GraphProto) -> str:
+    """``name``, made longer until nothing in ``graph`` has it."""
+    taken = {one.name for one in (*graph.input, *graph.initializer)}
+    taken.update(output for node in graph.node for output in node.output)
+    while name in taken:
+        name += "_"
+    return name

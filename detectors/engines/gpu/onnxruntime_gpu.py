@@ -1,0 +1,242 @@
+"""ONNX Runtime on an NVIDIA GPU, through its CUDA or its TensorRT provider: uint8 goes up, one copy of outputs down."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from detectors.engines.gpu.batches import padded, portions, sizes_up_to
+from detectors.engines.gpu.graph_input import PictureModel, with_picture_input
+from detectors.engines.gpu.half import in_half_precision
+from detectors.engines.port import EngineRequest, repeated
+from detectors.errors import InferenceError, ModelLoadError
+from detectors.geometry.arrays import ImageArray, Outputs
+from infra.settings import Precision
+
+DEFAULT_BATCH = 8
+"""Tiles per run of a graph that leaves their number open, where nobody asks for another."""
+_STREAMS = 2
+"""While one call's outputs are copied, the next one's run."""
+_CPU = "CPUExecutionProvider"
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """An execution provider. name: ONNX Runtime's; device: where its memory is, ``cuda`` or ``cpu``; options: its own;
+
+    half_in_graph: whether half precision has to be in the graph, because the provider computes in the graph's types;
+    graphs: whether runs are recorded once per number of tiles and replayed (CUDA graphs), which takes fixed addresses
+    and one run at a time.
+    """
+
+    name: str
+    device: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    half_in_graph: bool = False
+    graphs: bool = False
+
+
+def cuda_provider(precision: Precision, device: int = 0, graphs: bool = False) -> Provider:
+    """CUDA and cuDNN. ``graphs`` works only for models all of whose nodes run on the GPU."""
+    options = {
+        "device_id": str(device),
+        # Trying every convolution for every number of tiles takes minutes and finds little more.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "use_tf32": "0" if precision == "f32" else "1",
+    }
+    if graphs:
+        options["enable_cuda_graph"] = "1"
+    return Provider("CUDAExecutionProvider", "cuda", options, half_in_graph=True, graphs=graphs)
+
+
+def tensorrt_provider(
+    precision: Precision, shapes: Mapping[str, tuple[int, ...]], batch: int, cache: Path, device: int = 0
+) -> Provider:
+    """TensorRT inside ONNX Runtime, which builds its engines when the model is loaded and keeps them in ``cache``.
+
+    ``shapes``: of each input for one tile, where their number is open; ``cache``: a folder for this model alone.
+    """
+    options = {
+        "device_id": str(device),
+        "trt_fp16_enable": str(precision in ("f16", "auto")),
+        "trt_bf16_enable": str(precision == "bf16"),
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": str(cache),
+        "trt_timing_cache_enable": "True",
+        "trt_timing_cache_path": str(cache),
+        "trt_max_workspace_size": str(4 * 2**30),
+    }
+    for bound, tiles in (("min", 1), ("opt", batch), ("max", batch)):
+        if shapes:
+            options[f"trt_profile_{bound}_shapes"] = ",".join(
+                f"{name}:{'x'.join(map(str, (tiles, *shape)))}" for name, shape in shapes.items()
+            )
+    return Provider("TensorrtExecutionProvider", "cuda", options)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    """What one call at a time uses: a binding for each number of tiles, and the input it is fed through."""
+
+    bindings: Mapping[int, tuple[ort.IOBinding, ort.OrtValue]]
+
+
+class OnnxRuntimeGpuEngine:
+    """One session whose inputs and outputs are bound to the GPU's memory."""
+
+    def __init__(self, name: str, request: EngineRequest, model: PictureModel, provider: Provider) -> None:
+        """Raises ModelLoadError when the provider is not there, or ONNX Runtime cannot load the model with it."""
+        self.name = name
+        self._provider = provider
+        self._session = _session(model, request, provider)
+        self.batch_size = model.batch or request.batch or DEFAULT_BATCH
+        self._sizes = sizes_up_to(self.batch_size) if model.batch is None else (self.batch_size,)
+        self._sides = (request.input.height, request.input.width, 3)
+        self._outputs = [one.name for one in self._session.get_outputs()]
+        # A recorded run belongs to the session, so it can be replayed by one at a time only.
+        self.parallel = 1 if provider.graphs else request.streams or _STREAMS
+        self._idle: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
+        try:
+            for _ in range(self.parallel):
+                self._idle.put(self._lane(model.picture, request))
+        except Exception as error:  # ONNX Runtime's errors share no base class below Exception
+            raise ModelLoadError(f"{provider.name} cannot run {request.path}: {error}") from error
+        self.reason = (
+            f"{request.why}; ONNX Runtime {ort.__version__} with {provider.name} computes in {request.precision}, "
+            f"up to {self.batch_size} tile(s) a run, {self.parallel} run(s) side by side"
+        )
+
+    def _lane(self, picture: str, request: EngineRequest) -> _Lane:
+        bindings = {}
+        for size in self._sizes:
+            binding = self._session.io_binding()
+            value = ort.OrtValue.ortvalue_from_shape_and_type((size, *self._sides), np.uint8, self._provider.device, 0)
+            binding.bind_ortvalue_input(picture, value)
+            for name, constant in request.constants.items():
+                given = ort.OrtValue.ortvalue_from_numpy(repeated(constant, size), self._provider.device, 0)
+                binding.bind_ortvalue_input(name, given)
+            for name in self._outputs:
+                binding.bind_output(name, self._provider.device, 0)
+            if self._provider.graphs:
+                self._record(binding, value, size)
+            bindings[size] = (binding, value)
+        return _Lane(bindings)
+
+    def _record(self, binding: ort.IOBinding, value: ort.OrtValue, size: int) -> None:
+        """Run once to learn the outputs' shapes, then bind them to the memory they got: a replay writes there."""
+        value.update_inplace(np.zeros((size, *self._sides), np.uint8))
+        self._session.run_with_iobinding(binding, _run_options(self._provider, -1))
+        for name, output in zip(self._outputs, binding.get_outputs(), strict=True):
+            binding.bind_ortvalue_output(name, output)
+        self._session.run_with_iobinding(binding, _run_options(self._provider, size))
+
+    def run(self, tiles: ImageArray) -> Outputs:
+        """See :class:`detectors.engines.port.Engine`."""
+        lane = self._idle.get()
+        try:
+            parts = [
+                [output[: end - first] for output in self._run_one(lane, tiles[first:end], size)]
+                for first, end, size in portions(len(tiles), self._sizes)
+            ]
+        except Exception as error:  # ONNX Runtime's errors share no base class below Exception
+            raise InferenceError(f"{self._provider.name} failed on {len(tiles)} tiles: {error}") from error
+        finally:
+            self._idle.put(lane)
+        return tuple(np.concatenate(output) for output in zip(*parts, strict=True))
+
+    def _run_one(self, lane: _Lane, tiles: ImageArray, size: int) -> list[npt.NDArray[np.float32]]:
+        if tiles.shape[1:] != self._sides:
+            raise ValueError(f"tiles are {tiles.shape[1:]}, the model takes {self._sides}")
+        binding, value = lane.bindings[size]
+        value.update_inplace(np.ascontiguousarray(padded(tiles, size)))
+        self._session.run_with_iobinding(binding, _run_options(self._provider, size))
+        binding.synchronize_outputs()
+        return [np.asarray(output, np.float32) for output in binding.copy_outputs_to_cpu()]
+
+    def close(self) -> None:
+        """See :class:`detectors.engines.port.Engine`."""
+        self._idle = queue.SimpleQueue()
+        del self._session
+
+
+def picture_model(request: EngineRequest, half: bool) -> PictureModel:
+    """The model of ``request`` with preprocessing in its graph, ``half``: in half precision as well."""
+    model = in_half_precision(request.path) if half else None
+    return with_picture_input(request.path, request.input, request.constants, model)
+
+
+def open_cuda(request: EngineRequest) -> OnnxRuntimeGpuEngine:
+    """ONNX Runtime's CUDA provider; auto computes in f32. Raises ModelLoadError when it cannot be used."""
+    if request.precision == "bf16":
+        raise ModelLoadError("precision bf16: ONNX Runtime's CUDA provider is given f32 or f16; choose one of them")
+    model = picture_model(request, half=request.precision == "f16")
+    return OnnxRuntimeGpuEngine("onnxruntime_cuda", request, model, cuda_provider(request.precision))
+
+
+def open_tensorrt(request: EngineRequest, cache: Path) -> OnnxRuntimeGpuEngine:
+    """ONNX Runtime's TensorRT provider; auto computes in f16. It takes minutes unless ``cache`` has it."""
+    model = picture_model(request, half=False)
+    card = request.input
+    shapes = {model.picture: (card.height, card.width, 3)}
+    shapes.update({name: value.shape for name, value in request.constants.items()})
+    batch = model.batch or request.batch or DEFAULT_BATCH
+    # The provider names its files after the graph, not after its weights: they need a folder for each model.
+    own = cache / sha256(model.data).hexdigest()[:16]
+    own.mkdir(parents=True, exist_ok=True)
+    provider = tensorrt_provider(request.precision, {} if model.batch else shapes, batch, own)
+    return OnnxRuntimeGpuEngine("onnxruntime_tensorrt", request, model, provider)
+
+
+def why_no_provider(name: str) -> str | None:
+    """Why the installed ONNX Runtime has no provider ``name``, in words, or None when it has."""
+    if name in ort.get_available_providers():
+        return None
+    return (
+        f"the installed ONNX Runtime {ort.__version__} has no {name}; uninstall onnxruntime and install standgale[cuda]"
+    )
+
+
+def _session(model: PictureModel, request: EngineRequest, provider: Provider) -> ort.InferenceSession:
+    why_not = why_no_provider(provider.name)
+    if why_not is not None:
+        raise ModelLoadError(why_not)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = request.threads
+    options.log_severity_level = 3
+    # The graph comes from memory, so ONNX Runtime has to be told where weights in files of their own lie.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(model.folder.resolve())
+    )
+    chain: list[str | tuple[str, dict[str, str]]] = [(provider.name, dict(provider.options))]
+    if provider.name == "TensorrtExecutionProvider":
+        device = provider.options["device_id"]
+        chain.append(("CUDAExecutionProvider", {"device_id": device}))
+    if provider.name != _CPU:
+        chain.append(_CPU)
+    try:
+        session = ort.InferenceSession(model.data, options, providers=chain)
+    except Exception as error:  # ONNX Runtime's errors share no base class below Exception
+        raise ModelLoadError(f"{provider.name} cannot load {request.path}: {error}") from error
+    # Without the libraries it needs a provider is left out with no more than a line on standard error.
+    if provider.name not in session.get_providers():
+        raise ModelLoadError(
+            f"{provider.name} did not start, ONNX Runtime fell back to {', '.join(session.get_providers())}; "
+            "its libraries (CUDA, cuDNN, TensorRT) or the GPU are missing: see the messages on standard error"
+        )
+    return session
+
+
+def _run_options(provider: Provider, number: int) -> ort.RunOptions | None:
+    """For a provider that records: ``number`` names the recording, -1 means a run without any."""
+    if not provider.graphs:
+        return None
+    options = ort.RunOptions()
+    options.add_run_config_entry("gpu_graph_id", str(number))
+    return options

@@ -1,0 +1,71 @@
+"""What a TensorRT engine is built from, and the name that tells for which model, library and GPU it is."""
+
+from __future__ import annotations
+
+from hashlib import file_digest, sha256
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from detectors.card.card import InputCard
+from detectors.card.onnx_file import read_onnx_file
+from detectors.engines.gpu.cuda import Gpu
+from detectors.engines.port import EngineRequest
+from infra.settings import Precision
+
+DEFAULT_BATCH = 8
+"""Tiles per run of a graph that leaves their number open, where nobody asks for another."""
+REFUSED = 3
+"""The builder's exit status when another attempt would end the same way."""
+_SLOW_HALVES = ((6, 1), (6, 2))
+"""Compute capabilities whose GPUs compute half precision far slower than single."""
+
+
+class BuildJob(BaseModel):
+    """What the builder is told, one JSON document.
+
+    model: the ONNX file; constants: inputs beside the picture and their shapes for one tile; batch: most tiles per run;
+    precision: f32, f16 or bf16; timing_cache: a file in which measured kernels are kept for the next build.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Path
+    output: Path
+    input: InputCard
+    constants: dict[str, tuple[int, ...]]
+    batch: int
+    precision: Precision
+    workspace_bytes: int
+    timing_cache: Path | None = None
+
+
+def batch_of(request: EngineRequest) -> int:
+    """Most tiles per run: what the graph says where it does, else what is asked for, else a usual number."""
+    picture = next(one for one in read_onnx_file(request.path).inputs if one.name not in request.constants)
+    fixed = picture.shape[0] if picture.shape else None
+    return fixed or request.batch or DEFAULT_BATCH
+
+
+def precision_of(request: EngineRequest, gpu: Gpu) -> Precision:
+    """What the engine is to compute in: as asked for; auto is half precision, except where that is slow."""
+    if request.precision != "auto":
+        return request.precision
+    return "f32" if gpu.capability in _SLOW_HALVES else "f16"
+
+
+def engine_name(request: EngineRequest, gpu: Gpu, tensorrt_version: str) -> str:
+    """The file name of the engine of ``request`` for ``gpu``: nothing that has another name can take its place.
+
+    ``<hash>-trt<version>-cc<major><minor>-sm<multiprocessors>-<precision>-b<batch>.engine``; the hash is of the ONNX
+    file, of how pixels become its input (which is built in) and of the shapes of its other inputs.
+    """
+    with request.path.open("rb") as file:
+        digest = sha256(file_digest(file, "sha256").digest())
+    digest.update(request.input.model_dump_json().encode())
+    digest.update(repr(sorted((name, value.shape) for name, value in request.constants.items())).encode())
+    major, minor = gpu.capability
+    return (
+        f"{digest.hexdigest()[:16]}-trt{tensorrt_version}-cc{major}{minor}-sm{gpu.multiprocessors}"
+        f"-{precision_of(request, gpu)}-b{batch_of(request)}.engine"
+    )

@@ -1,0 +1,125 @@
+"""What a model takes beside the picture: the same for every tile, so it is made once, when the model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.card.card import InputCard
+from detectors.card.onnx_file import OnnxFile, TensorInfo
+from detectors.errors import ModelLoadError
+from detectors.heads.text import Prompt
+
+ConstantInputs = Mapping[str, npt.NDArray[np.generic]]
+"""By the input's name: its value for one tile, without the axis of tiles."""
+
+SIZES_INPUT = "orig_target_sizes"
+"""Some transformers want to know the size boxes are wanted in: int64 (N, 2), width and height."""
+
+TEXT_INPUT = "input_ids"
+"""The tokens a model is asked with: whole numbers (N, L)."""
+
+MASK_INPUT = "pixel_mask"
+"""Which pixels of the input are picture: (N, height, width). Padding counts as picture, as it does for every model."""
+
+# Of a model asked in words, beside its tokens; all of them (N, L) but those that say which tokens see each other,
+# (N, L, L), which one export calls by the name another has for which tokens are padding.
+_SEES_EACH_OTHER = ("text_self_attention_masks", "text_token_mask")
+_TEXT_VALUES: Mapping[str, Callable[[Prompt, int], npt.NDArray[np.generic]]] = {
+    TEXT_INPUT: Prompt.padded,
+    "token_type_ids": lambda prompt, length: np.zeros(length, np.int64),
+    "attention_mask": Prompt.mask,
+    "position_ids": Prompt.positions,
+    "text_token_mask": Prompt.mask,
+    "text_self_attention_masks": Prompt.attention,
+}
+_BESIDE = {SIZES_INPUT, MASK_INPUT, *_TEXT_VALUES}
+_NUMBERS: Mapping[str, type[np.generic]] = {
+    "int64": np.int64,
+    "int32": np.int32,
+    "bool": np.bool_,
+    "float32": np.float32,
+}
+
+
+def constant_inputs(about: OnnxFile, card: InputCard, path: Path, prompt: Prompt | None = None) -> ConstantInputs:
+    """The value of every input but the picture, for the model at ``path`` that is asked ``prompt``.
+
+    ``orig_target_sizes`` is the input's own width and height, so that boxes come in pixels of the input. Where the
+    file leaves the length of text open it is that of the prompt. Raises ModelLoadError when the model takes something
+    else, of another type or shape than it can be given, or is asked in words without a prompt.
+    """
+    picture_of(about.inputs, path)
+    asked = asked_in_words(about)
+    if asked and prompt is None:
+        raise ModelLoadError(
+            f"{path} is asked in words (it takes {TEXT_INPUT}): write layout: grounding_dino and "
+            "text: {tokenizer: tokenizer.json} into the card, and put the tokenizer.json published with it beside it"
+        )
+    if prompt is not None and not asked:
+        raise ModelLoadError(f"{path} is not asked in words (it takes no {TEXT_INPUT}): leave text out of the card")
+    length = _text_length(about, prompt, path) if prompt else 0
+    found: dict[str, npt.NDArray[np.generic]] = {}
+    for one in about.inputs:
+        if one.name == SIZES_INPUT:
+            _require_type(one, "int64", path)
+            found[one.name] = np.array([card.width, card.height], np.int64)
+        elif one.name == MASK_INPUT:
+            found[one.name] = _fitted(one, np.ones((card.height, card.width), np.bool_), path)
+        elif prompt and one.name in _TEXT_VALUES:
+            sees = one.name in _SEES_EACH_OTHER and len(one.shape) == 3
+            value = prompt.attention(length) if sees else _TEXT_VALUES[one.name](prompt, length)
+            found[one.name] = _fitted(one, value, path)
+    return found
+
+
+def asked_in_words(about: OnnxFile) -> bool:
+    """Whether a model takes text beside the picture."""
+    return any(one.name == TEXT_INPUT for one in about.inputs)
+
+
+def picture_of(inputs: Sequence[TensorInfo], path: Path) -> TensorInfo:
+    """Which of a model's ``inputs`` takes the picture. Raises ModelLoadError when it takes what nobody can give."""
+    pictures = [one for one in inputs if one.name not in _BESIDE]
+    if len(pictures) != 1:
+        listed = ", ".join(one.name for one in inputs)
+        raise ModelLoadError(
+            f"{path} takes {len(inputs)} inputs ({listed}); one picture is expected, beside it at most "
+            f"{SIZES_INPUT}, or {MASK_INPUT} and the tokens of a text ({', '.join(_TEXT_VALUES)})"
+        )
+    return pictures[0]
+
+
+def _text_length(about: OnnxFile, prompt: Prompt, path: Path) -> int:
+    """How many tokens the model takes: as many as it states, else as many as the prompt has."""
+    tokens = next(one for one in about.inputs if one.name == TEXT_INPUT)
+    stated = tokens.shape[1] if len(tokens.shape) == 2 else None
+    if stated is not None and stated < len(prompt.ids):
+        raise ModelLoadError(
+            f"{path} takes {stated} tokens, the names of the card's classes are {len(prompt.ids)}; "
+            "leave classes out, or export it for a longer text"
+        )
+    return stated or len(prompt.ids)
+
+
+def _fitted(one: TensorInfo, value: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.generic]:
+    """``value`` in the type input ``one`` takes. Raises ModelLoadError when it is of another shape, or of no number."""
+    if one.type not in _NUMBERS:
+        raise ModelLoadError(f"{path} takes {one.name} as {one.type}; export it with {one.name} as int64")
+    fits = len(one.shape) == value.ndim + 1 and all(
+        stated in (None, has) for stated, has in zip(one.shape[1:], value.shape, strict=True)
+    )
+    if not fits:
+        raise ModelLoadError(
+            f"{path} takes {one.name} as {list(one.shape)}, it is (N, {', '.join(map(str, value.shape))}) here; "
+            "export it with that shape, or correct the input's width and height in the card"
+        )
+    return value.astype(_NUMBERS[one.type])
+
+
+def _require_type(one: TensorInfo, wanted: str, path: Path) -> None:
+    if one.type != wanted:
+        raise ModelLoadError(f"{path} takes {one.name} as {one.type}; export it with {one.name} as {wanted}")

@@ -1,0 +1,47 @@
+"""Arithmetic of axis-aligned boxes: areas, and how much two boxes overlap (IoU, IoS)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.geometry.arrays import DoubleArray
+
+Metric = Literal["iou", "ios"]
+"""iou: intersection over union; ios: intersection over the smaller of the two boxes."""
+
+_Boxes = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+
+def areas(boxes: _Boxes) -> DoubleArray:
+    """float64 (...,): the areas of ``boxes`` (float (..., 4) xyxy); 0 for a box whose corners are swapped."""
+    sides = np.maximum(boxes[..., 2:].astype(np.float64) - boxes[..., :2], 0.0)
+    area: DoubleArray = sides[..., 0] * sides[..., 1]
+    return area
+
+
+def overlaps(first: _Boxes, second: _Boxes, metric: Metric) -> DoubleArray:
+    """How much ``first`` and ``second`` (float (..., 4) xyxy, shapes that broadcast) overlap, element by element.
+
+    Returns float64 (...,) in 0..1; 0 where a box has no area.
+    """
+    one, two = first.astype(np.float64), second.astype(np.float64)
+    width = np.minimum(one[..., 2], two[..., 2]) - np.maximum(one[..., 0], two[..., 0])
+    height = np.minimum(one[..., 3], two[..., 3]) - np.maximum(one[..., 1], two[..., 1])
+    inside = np.maximum(width, 0.0) * np.maximum(height, 0.0)
+    area_one, area_two = areas(one), areas(two)
+    whole = area_one + area_two - inside if metric == "iou" else np.minimum(area_one, area_two)
+    shares: DoubleArray = np.divide(inside, whole, out=np.zeros_like(inside), where=whole > 0)
+    return shares
+
+
+def iou_matrix(first: _Boxes, second: _Boxes) -> DoubleArray:
+    """float64 (N, M): intersection over union of each of ``first`` (N, 4) with each of ``second`` (M, 4), xyxy."""
+    return overlaps(first[:, None], second[None], "iou")
+
+
+def ios_matrix(first: _Boxes, second: _Boxes) -> DoubleArray:
+    """float64 (N, M): intersection over the smaller box of each of ``first`` (N, 4) and ``second`` (M, 4), xyxy."""
+    return overlaps(first[:, None], second[None], "ios")

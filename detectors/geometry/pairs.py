@@ -1,0 +1,155 @@
+"""Which boxes overlap at all: pairs found by sorting into strips, in bounded chunks, never as an N × N matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from detectors.geometry.arrays import DoubleArray, IndexArray
+
+# Pairs looked at in one go: a few megabytes of temporary arrays, which mostly stay in the processor's cache.
+CHUNK_PAIRS = 1 << 16
+# Below this many combinations comparing all with all is faster than sorting.
+DENSE_PAIRS = 1 << 14
+# A strip is this much taller than the mean box, so that a box lies in about two strips.
+STRIP_OF_MEAN = 1.5
+
+
+def overlapping_pairs(
+    first: DoubleArray, second: DoubleArray, first_groups: IndexArray, second_groups: IndexArray
+) -> Iterator[tuple[IndexArray, IndexArray]]:
+    """All pairs of one box of ``first`` and one of ``second`` that share area and belong to the same group.
+
+    first: float64 (N, 4) xyxy; second: float64 (M, 4); every box with positive width and height; groups: int64 (N,)
+    and (M,), not negative. Yields chunks of (indices into first, indices into second); each pair comes exactly once,
+    in no promised order. Memory is linear in N + M plus the chunk.
+    """
+    if not len(first) or not len(second):
+        return
+    if len(first) * len(second) <= DENSE_PAIRS:
+        yield _dense(first, second, first_groups, second_groups)
+        return
+    grid = _Grid.over(first, second)
+    one, two = grid.entries(first, first_groups), grid.entries(second, second_groups)
+    # Of two boxes that overlap, either the second starts within the first, or the first starts after the second does.
+    yield from _swept(grid, one, two, first, second, inclusive=True)
+    for ours, theirs in _swept(grid, two, one, second, first, inclusive=False):
+        yield theirs, ours
+
+
+def pairs_within(boxes: DoubleArray, groups: IndexArray) -> Iterator[tuple[IndexArray, IndexArray]]:
+    """All pairs of two of ``boxes`` that share area and belong to the same group, the lower index first.
+
+    boxes: float64 (N, 4) xyxy with positive sides; groups: int64 (N,), not negative. Yields chunks; each pair once.
+    """
+    if len(boxes) ** 2 <= DENSE_PAIRS:
+        rows, columns = _dense(boxes, boxes, groups, groups)
+        ahead = rows < columns
+        yield rows[ahead], columns[ahead]
+        return
+    grid = _Grid.over(boxes, boxes)
+    entries = grid.entries(boxes, groups)
+    for one, two in _swept(grid, entries, entries, boxes, boxes, inclusive=True):
+        # Boxes with the same left edge find each other twice, and every box finds itself.
+        once = (boxes[one, 0] < boxes[two, 0]) | (one < two)
+        low, high = one[once], two[once]
+        yield np.minimum(low, high), np.maximum(low, high)
+
+
+def _dense(
+    first: DoubleArray, second: DoubleArray, first_groups: IndexArray, second_groups: IndexArray
+) -> tuple[IndexArray, IndexArray]:
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    hit = (low < high).all(axis=2) & (first_groups[:, None] == second_groups[None])
+    rows, columns = np.nonzero(hit)
+    return rows, columns
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entries:
+    """Boxes written once into each strip they cross, sorted by group, strip and left edge.
+
+    index: which box; lane: group and strip as one number; strip: the strip; right: the rank of the first left edge not
+    before the box's right one; keys: lane and rank of the left edge as one sortable number.
+    """
+
+    index: IndexArray
+    lane: IndexArray
+    strip: IndexArray
+    right: IndexArray
+    keys: IndexArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Grid:
+    """Horizontal strips over all boxes, and the order of all left edges (ranks are exact where floats would round)."""
+
+    top: float
+    strip_height: float
+    strips: int
+    edges: DoubleArray
+
+    @classmethod
+    def over(cls, first: DoubleArray, second: DoubleArray) -> _Grid:
+        total = float((first[:, 3] - first[:, 1]).sum() + (second[:, 3] - second[:, 1]).sum())
+        top = float(min(first[:, 1].min(), second[:, 1].min()))
+        bottom = float(max(first[:, 3].max(), second[:, 3].max()))
+        height = STRIP_OF_MEAN * total / (len(first) + len(second))
+        edges = np.unique(np.concatenate((first[:, 0], second[:, 0])))
+        return cls(top, height, int((bottom - top) / height) + 1, edges)
+
+    def strip_of(self, y: DoubleArray) -> IndexArray:
+        return ((y - self.top) / self.strip_height).astype(np.int64)
+
+    def key(self, lane: IndexArray, rank: IndexArray) -> IndexArray:
+        return lane * (len(self.edges) + 1) + rank
+
+    def entries(self, boxes: DoubleArray, groups: IndexArray) -> _Entries:
+        upper, lower = self.strip_of(boxes[:, 1]), self.strip_of(boxes[:, 3])
+        index, step = _spread(lower - upper + 1)
+        strip = upper[index] + step
+        lane = groups[index] * self.strips + strip
+        keys = self.key(lane, np.searchsorted(self.edges, boxes[:, 0])[index])
+        order = np.argsort(keys)
+        index = index[order]
+        right = np.searchsorted(self.edges, boxes[:, 2])[index]
+        return _Entries(index, lane[order], strip[order], right, keys[order])
+
+
+def _spread(counts: IndexArray) -> tuple[IndexArray, IndexArray]:
+    """For counts [2, 0, 3]: the owners [0, 0, 2, 2, 2] and the steps [0, 1, 0, 1, 2]."""
+    owners = np.repeat(np.arange(len(counts)), counts)
+    before = np.cumsum(counts) - counts
+    return owners, np.arange(len(owners)) - before[owners]
+
+
+def _swept(
+    grid: _Grid, asking: _Entries, found: _Entries, ours: DoubleArray, theirs: DoubleArray, *, inclusive: bool
+) -> Iterator[tuple[IndexArray, IndexArray]]:
+    """Pairs (of ours, of theirs) where theirs starts within ours; at exactly its left edge only if ``inclusive``."""
+    start = np.searchsorted(found.keys, asking.keys if inclusive else asking.keys + 1)
+    counts = np.maximum(np.searchsorted(found.keys, grid.key(asking.lane, asking.right)) - start, 0)
+    for begin, end in _chunks(counts):
+        owner, step = _spread(counts[begin:end])
+        owner += begin
+        position = start[owner] + step
+        one, two = asking.index[owner], found.index[position]
+        top = np.maximum(ours[one, 1], theirs[two, 1])
+        bottom = np.minimum(ours[one, 3], theirs[two, 3])
+        # Two boxes may share several strips; the pair counts in the strip where their common part begins.
+        keep = (top < bottom) & (grid.strip_of(top) == asking.strip[owner])
+        yield one[keep], two[keep]
+
+
+def _chunks(counts: IndexArray) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges of ``counts`` whose sums stay near CHUNK_PAIRS (at least one element each)."""
+    done = np.cumsum(counts)
+    begin, spent = 0, 0
+    while begin < len(counts):
+        end = max(begin + 1, int(np.searchsorted(done, spent + CHUNK_PAIRS, side="right")))
+        spent = int(done[end - 1])
+        yield begin, end
+        begin = end

@@ -1,0 +1,58 @@
+"""Rotated boxes as their four corners: from centre, size and angle, and the smallest one around points."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from detectors.geometry.arrays import DoubleArray, FloatArray
+
+# Corners of a box of size 1 around the origin, clockwise as seen (y points down), from the upper left one on.
+_UNIT = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)], np.float32)
+
+
+def corners_of(centres: FloatArray, sizes: FloatArray, angles: FloatArray) -> FloatArray:
+    """float32 (K, 4, 2): the corners of boxes of ``centres`` and ``sizes`` (both (K, 2)) turned by ``angles`` ((K,)).
+
+    An angle is in radians and is the one between the x axis and the axis along the box's width; as y points down, a
+    positive angle turns clockwise as seen. Ultralytics' models give -pi/4 to 3/4 pi, YOLO26 whatever it learnt; any
+    angle will do. The corners run clockwise as seen and begin with the one that is the upper left of the box before
+    it is turned. What is not finite gives corners that are not.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        cos, sin = np.cos(angles), np.sin(angles)
+        turn = np.stack((np.stack((cos, sin), axis=1), np.stack((-sin, cos), axis=1)), axis=1)
+        quads: FloatArray = ((_UNIT * sizes[:, None]) @ turn + centres[:, None]).astype(np.float32)
+    return quads
+
+
+def enclosing(quads: FloatArray) -> FloatArray:
+    """float32 (K, 4) xyxy: the upright boxes that enclose ``quads`` (float32 (K, 4, 2))."""
+    boxes: FloatArray = np.concatenate((quads.min(axis=1), quads.max(axis=1)), axis=1)
+    return boxes
+
+
+def smallest_around(points: DoubleArray, like: FloatArray) -> FloatArray:
+    """float32 (4, 2): the corners of the rotated box of least area around ``points`` (float64 (P, 2), P >= 3).
+
+    They run clockwise as seen. The first side is the one that points most nearly where that of ``like`` ((4, 2))
+    does, so that a thing keeps its front when its box grows.
+    """
+    # Far from the origin single precision, all that OpenCV takes, would lose fractions of a pixel.
+    origin = points.mean(axis=0)
+    centre, size, degrees = cv2.minAreaRect((points - origin).astype(np.float32))
+    quad = corners_of(
+        np.array([centre], np.float32), np.array([size], np.float32), np.array([np.radians(degrees)], np.float32)
+    )[0]
+    return pointing_like((quad + origin).astype(np.float32), like)
+
+
+def pointing_like(quad: FloatArray, like: FloatArray) -> FloatArray:
+    """``quad`` (float32 (4, 2)) beginning with the corner whose side points most nearly where the first of ``like``
+    ((4, 2)) does."""
+    front = like[1] - like[0]
+    sides = np.roll(quad, -1, axis=0) - quad
+    # A side of no length points nowhere.
+    lengths = np.maximum(np.linalg.norm(sides, axis=1), 1e-6)
+    placed: FloatArray = np.roll(quad, -int(np.argmax((sides @ front) / lengths)), axis=0)
+    return placed

@@ -1,0 +1,189 @@
+"""Asking a model in words (Grounding DINO): from the names of a card's classes to tokens, and which belong to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detectors.card.card import ModelCard, TextCard
+from detectors.errors import ModelLoadError
+from detectors.geometry.arrays import BoolArray, IndexArray
+from detectors.heads.port import Words
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+MOST_TOKENS = 256
+"""The models were trained with prompts of up to so many tokens; each has a place of its own in their answer."""
+
+TOKENIZER_FILE = "tokenizer.json"
+_SEPARATOR = " . "
+# The models treat these as the end of one thing asked for.
+_ENDS = (".", "?")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is asked, as tokens: ``[CLS] drone . small boat . [SEP]``.
+
+    text: the prompt; ids: the L tokens, L at most MOST_TOKENS; spans: for each class the place of its first token and
+    the one after its last, where the token that ends it stands; threshold: see TextCard; pad: the token that fills up
+    a longer text.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+    threshold: float
+    pad: int = 0
+
+    @property
+    def words(self) -> Words:
+        """What the head has to know of it."""
+        return Words(self.spans, len(self.ids), self.threshold)
+
+    def padded(self, length: int) -> IndexArray:
+        """int64 (length,): the tokens, then padding."""
+        return np.array(self.ids + (self.pad,) * (length - len(self.ids)), np.int64)
+
+    def mask(self, length: int) -> BoolArray:
+        """bool (length,): which places hold a token of the prompt."""
+        return np.arange(length) < len(self.ids)
+
+    def positions(self, length: int) -> IndexArray:
+        """int64 (length,): the place of each token within what is asked for; each class begins anew at 0."""
+        places = np.zeros(length, np.int64)
+        for start, end in self.spans:
+            places[start : end + 1] = np.arange(end + 1 - start)
+        return places
+
+    def attention(self, length: int) -> BoolArray:
+        """bool (length, length): which tokens see each other: those of one class and its end; all others themselves."""
+        seen = np.eye(length, dtype=np.bool_)
+        for start, end in self.spans:
+            seen[start : end + 1, start : end + 1] = True
+        return seen
+
+
+def read_prompt(card: ModelCard, card_path: Path) -> Prompt | None:
+    """What the card's classes ask the model, or None for a card of a model that is not asked in words.
+
+    Its checksum is compared with those of all of the card's files. Raises ModelLoadError when the tokenizer is missing
+    or damaged, or a name cannot be asked for.
+    """
+    if card.text is None:
+        return None
+    path = card_path.parent / card.text.tokenizer
+    data = _read(path, f"text.tokenizer in {card_path}")
+    return _prompt(data, path, [one.name for one in card.classes], card.text.threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a model without a card is asked: what its card says of it, the files it names, and the prompt."""
+
+    text: TextCard
+    files: Mapping[str, str]
+    prompt: Prompt
+
+
+def text_beside(model: Path, names: Sequence[str]) -> Asked:
+    """For a model file without a card: asks for ``names`` with the tokenizer that lies beside it.
+
+    Raises ModelLoadError as :func:`read_prompt` does.
+    """
+    path = model.parent / TOKENIZER_FILE
+    data = _read(path, "the place of the tokenizer, beside the model")
+    text = TextCard(tokenizer=path.name)
+    return Asked(text, {path.name: sha256(data).hexdigest()}, _prompt(data, path, names, text.threshold))
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelLoadError(
+            f"tokenizer {path} ({what}) cannot be read ({error.strerror}); "
+            f"put the {TOKENIZER_FILE} there that was published with the model"
+        ) from error
+
+
+def _prompt(data: bytes, path: Path, names: Sequence[str], threshold: float) -> Prompt:
+    asked = [_asked(name) for name in names]
+    twice = sorted({each for each in asked if asked.count(each) > 1})
+    if twice:
+        raise ModelLoadError(f"classes: {twice[0]!r} is asked for twice; names that differ in case only are one prompt")
+    tokenizer = _tokenizer(data, path)
+    text = _SEPARATOR.join(asked) + _SEPARATOR.rstrip()
+    encoded = tokenizer.encode(text)
+    if len(encoded.ids) > MOST_TOKENS:
+        raise ModelLoadError(
+            f"classes: {len(names)} names are {len(encoded.ids)} tokens in words, the model reads {MOST_TOKENS}; "
+            "leave classes out, or use a model of its own for them"
+        )
+    spans = _spans(encoded, asked, path)
+    for name, (start, end) in zip(names, spans, strict=True):
+        if start == end or _unknown(tokenizer) in encoded.ids[start:end]:
+            raise ModelLoadError(
+                f"classes: the tokenizer {path} knows no word for {name!r}, or not all of its words; "
+                "ask for it in plain English words"
+            )
+    return Prompt(text, tuple(encoded.ids), spans, threshold, tokenizer.token_to_id("[PAD]") or 0)
+
+
+def _asked(name: str) -> str:
+    """``name`` as the model was trained to see it: lower case, single spaces, nothing in it that ends a prompt."""
+    if any(each in name for each in _ENDS):
+        raise ModelLoadError(f"classes: {name!r} has a full stop or question mark, which ends a prompt; leave it out")
+    return " ".join(name.lower().split())
+
+
+def _tokenizer(data: bytes, path: Path) -> Tokenizer:
+    try:
+        from tokenizers import Tokenizer  # noqa: PLC0415 - only for models that are asked in words
+    except ImportError as error:
+        raise ModelLoadError(
+            f"a model asked in words needs the library that reads {path}; install standgale[text]"
+        ) from error
+    try:
+        tokenizer = Tokenizer.from_buffer(data)
+    except ValueError as error:
+        raise ModelLoadError(
+            f"tokenizer {path} is damaged or no tokenizer ({error}); fetch {TOKENIZER_FILE} again"
+        ) from error
+    # What the publisher cut or filled texts to is none of this prompt's business.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _unknown(tokenizer: Tokenizer) -> int | None:
+    unknown: str | None = getattr(tokenizer.model, "unk_token", None)
+    return None if unknown is None else tokenizer.token_to_id(unknown)
+
+
+def _spans(encoded: Encoding, asked: Sequence[str], path: Path) -> tuple[tuple[int, int], ...]:
+    """Where the tokens of each name in ``asked`` stand. Raises ModelLoadError when they are not those of BERT."""
+    special, offsets = encoded.special_tokens_mask, encoded.offsets
+    bracketed = len(special) > 2 and special[0] == special[-1] == 1 and sum(special) == 2
+    spans: list[tuple[int, int]] = []
+    at, first = 1, 0
+    for each in asked:
+        end_of_name = first + len(each) + 1
+        last = at
+        while last < len(offsets) - 1 and offsets[last][0] < end_of_name:
+            last += 1
+        bracketed = bracketed and offsets[last] == (end_of_name, end_of_name + 1)
+        spans.append((at, last))
+        at, first = last + 1, first + len(each) + len(_SEPARATOR)
+    if not bracketed or at != len(special) - 1:
+        raise ModelLoadError(
+            f"tokenizer {path} does not split text as BERT does ([CLS] first, [SEP] last, a token for each full stop); "
+            f"take the {TOKENIZER_FILE} that was published with the model"
+        )
+    return tuple(spans)

@@ -1,0 +1,147 @@
+"""Merging boxes that show the same thing: suppression (NMS), union (NMM, greedy NMM), weighted box fusion."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from detectors.geometry.arrays import BoolArray, Candidates, DoubleArray, FloatArray, IndexArray
+from detectors.geometry.boxes import Metric
+from detectors.geometry.quads import areas as quad_areas
+from detectors.geometry.rotated_boxes import smallest_around
+from detectors.merging.fusion import fuse
+from detectors.merging.matching import Shapes, chained_owners, greedy_owners
+from detectors.merging.sizes import fitting
+from schemas.events import MergeMethod
+
+
+def ranking(candidates: Candidates) -> IndexArray:
+    """int64 (K,): the order of ``candidates`` by score, best first; equal scores by tile, then by place in the frame.
+
+    The place is that of the upper edge, then left, lower and right edge, then the class, then the corners of quads: all
+    there is to tell boxes apart, so that the order in which candidates come never counts.
+    """
+    order = np.lexsort((candidates.tiles, -candidates.scores))
+    scores, tiles = candidates.scores[order], candidates.tiles[order]
+    same = (scores[1:] == scores[:-1]) & (tiles[1:] == tiles[:-1])
+    if same.any():
+        tied = np.zeros(len(order), np.bool_)
+        tied[1:] = same
+        tied[:-1] |= same
+        rows = order[tied]
+        order[tied] = rows[np.lexsort(_places(candidates.take(rows)))]
+    return order
+
+
+def merge(
+    candidates: Candidates,
+    method: MergeMethod,
+    metric: Metric,
+    threshold: float,
+    class_aware: bool,
+    largest: DoubleArray | None = None,
+) -> Candidates:
+    """One box for each group of boxes that show the same thing, best score first, ties as in :func:`ranking`.
+
+    Two boxes match when they overlap by more than ``threshold``; of rotated boxes their quads overlap. With
+    ``class_aware`` boxes of different classes never meet. Boxes without area are dropped. The best box of a group gives
+    it its class and tile, and unless fused its score. What comes out does not depend on the order of ``candidates``.
+
+    ``nms``: the best box takes all that match it, then the best of what is left, and so on; it stays as it is.
+    ``greedy_nmm``: the same groups, but a group's box is the union of its boxes (non-maximum merging).
+    ``nmm``: each box, best first, joins the group of the best box before it that matches it, whether or not that is the
+    best of its group; a box that none before it matches begins a group. The union again. So a group may be a chain, but
+    a later box that matches members of two groups does not join these two.
+    ``wbf``: see :func:`detectors.merging.fusion.fuse`.
+
+    The union of rotated boxes is the rotated box of least area around all their corners, its front where the best
+    box's is; ``boxes`` are then the union of the boxes, each clipped to its tile. A union larger than its class can be
+    (``largest``, float64 (classes,), see :func:`detectors.merging.sizes.largest_px`) leaves the best box as it is.
+    """
+    ranked = _ranked(candidates)
+    shapes = Shapes.of(ranked, _classes(ranked, class_aware), metric, threshold)
+    if method == "wbf":
+        return _ranked(fuse(ranked, shapes))
+    owners = chained_owners(shapes) if method == "nmm" else greedy_owners(shapes)
+    survivors = np.flatnonzero(owners == np.arange(len(owners)))
+    kept = ranked.take(survivors)
+    if method == "nms":
+        return kept
+    grown = _grown(ranked, kept, owners, survivors)
+    return grown if largest is None else _where(fitting(grown, largest), grown, kept)
+
+
+def suppress_within_tiles(candidates: Candidates, iou: float, class_aware: bool) -> Candidates:
+    """NMS (IoU) of each tile by itself: a model's many answers to one thing become one. In the order tile, then score.
+
+    ``iou`` in 0..1: boxes (of rotated ones the quads) of one tile (and class, if ``class_aware``) that overlap by more
+    are one thing.
+    """
+    if not len(candidates):
+        return candidates
+    ranked = _ranked(candidates)
+    groups = ranked.tiles.astype(np.int64)
+    groups -= groups.min(initial=0)
+    if class_aware:
+        groups = groups * (int(ranked.classes.max(initial=0)) + 1) + ranked.classes
+    owners = greedy_owners(Shapes.of(ranked, groups, "iou", iou))
+    survivors = np.flatnonzero(owners == np.arange(len(owners)))
+    return ranked.take(survivors[np.argsort(ranked.tiles[survivors], kind="stable")])
+
+
+def _ranked(candidates: Candidates) -> Candidates:
+    """``candidates`` with area, best first."""
+    solid = _solid(candidates)
+    order = ranking(candidates)
+    return candidates.take(order if solid.all() else order[solid[order]])
+
+
+def _solid(candidates: Candidates) -> BoolArray:
+    """bool (K,): which boxes have an area, within their tile, and quads, too."""
+    boxes = candidates.boxes
+    solid: BoolArray = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    if candidates.quads is not None:
+        solid &= quad_areas(candidates.quads) > 0
+    return solid
+
+
+def _places(candidates: Candidates) -> tuple[FloatArray | IndexArray, ...]:
+    """Keys for lexsort, the last counts most: score, tile, place, class, corners, and whether a tile's edge cut it."""
+    left, top, right, bottom = candidates.boxes.T
+    corners = () if candidates.quads is None else tuple(candidates.quads.reshape(len(candidates), 8).T)
+    keys = (candidates.classes, right, bottom, left, top, candidates.tiles, -candidates.scores)
+    return (candidates.cut.astype(np.int64), *corners, *(np.asarray(key) for key in keys))
+
+
+def _classes(candidates: Candidates, class_aware: bool) -> IndexArray:
+    return candidates.classes.astype(np.int64) if class_aware else np.zeros(len(candidates), np.int64)
+
+
+def _grown(ranked: Candidates, kept: Candidates, owners: IndexArray, survivors: IndexArray) -> Candidates:
+    """``kept`` (of ``ranked`` the ``survivors``) with the union of all that each of them owns."""
+    boxes = ranked.boxes.copy()
+    np.minimum.at(boxes[:, :2], owners, ranked.boxes[:, :2])
+    np.maximum.at(boxes[:, 2:], owners, ranked.boxes[:, 2:])
+    quads = kept.quads if ranked.quads is None else _around(ranked.quads, owners)[survivors]
+    return Candidates(boxes[survivors], kept.scores, kept.classes, kept.tiles, kept.cut, quads)
+
+
+def _where(chosen: BoolArray, grown: Candidates, kept: Candidates) -> Candidates:
+    """``grown`` where ``chosen``, else ``kept``: the same but for boxes and quads."""
+    boxes = np.where(chosen[:, None], grown.boxes, kept.boxes)
+    if grown.quads is None or kept.quads is None:
+        return replace(kept, boxes=boxes)
+    return replace(kept, boxes=boxes, quads=np.where(chosen[:, None, None], grown.quads, kept.quads))
+
+
+def _around(quads: FloatArray, owners: IndexArray) -> FloatArray:
+    """``quads`` (float32 (N, 4, 2)), where one owns others replaced by the smallest rotated box around all of them."""
+    around = quads.copy()
+    order = np.argsort(owners, kind="stable")
+    leaders, begins, counts = np.unique(owners[order], return_index=True, return_counts=True)
+    for leader, begin, count in zip(leaders.tolist(), begins.tolist(), counts.tolist(), strict=True):
+        if count > 1:
+            corners = quads[order[begin : begin + count]].astype(np.float64)
+            around[leader] = smallest_around(corners.reshape(-1, 2), quads[leader])
+    return around

@@ -1,0 +1,52 @@
+"""What is too large to be what it seems: detections beyond their class's largest size on the ground."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from detectors.card.card import ClassCard
+from detectors.geometry.arrays import BoolArray, Candidates, DoubleArray
+
+# Boxes are not exact, ground is not flat, and a box around a turned thing is longer than the thing.
+TOLERANCE = 1.25
+TOLERANCE_PX = 2.0
+
+
+def largest_px(classes: Sequence[ClassCard], gsd_m: float | None) -> DoubleArray | None:
+    """float64 (classes,): the longest side of each class in pixels of a frame with ``gsd_m`` metres per pixel.
+
+    With the tolerance: a quarter and two pixels; infinite for a class without ``max_size_m``. None where the ground
+    sampling distance is unknown, or no class has a largest size: then nothing is too large.
+    """
+    if gsd_m is None or all(one.max_size_m is None for one in classes):
+        return None
+    metres = np.array([np.inf if one.max_size_m is None else one.max_size_m for one in classes], np.float64)
+    limits: DoubleArray = metres / gsd_m * TOLERANCE + TOLERANCE_PX
+    return limits
+
+
+def longer_sides(candidates: Candidates) -> DoubleArray:
+    """float64 (K,): the longer side of each of ``candidates``, pixels of the frame; of the rotated box where it is."""
+    if candidates.quads is None:
+        sides = candidates.boxes[:, 2:].astype(np.float64) - candidates.boxes[:, :2]
+    else:
+        corners = candidates.quads.astype(np.float64)
+        sides = np.linalg.norm(corners[:, 1:3] - corners[:, 0:2], axis=2)
+    longest: DoubleArray = sides.max(axis=1, initial=0.0)
+    return longest
+
+
+def fitting(candidates: Candidates, limits: DoubleArray) -> BoolArray:
+    """bool (K,): whose longer side is at most their class's in ``limits`` (from ``largest_px``)."""
+    fits: BoolArray = longer_sides(candidates) <= limits[candidates.classes]
+    return fits
+
+
+def sorted_by_size(candidates: Candidates, limits: DoubleArray | None) -> tuple[Candidates, Candidates | None]:
+    """Those of ``candidates`` that fit ``limits`` (see ``fitting``), and those that do not, None when all do."""
+    if limits is None:
+        return candidates, None
+    fits = fitting(candidates, limits)
+    return (candidates, None) if fits.all() else (candidates.take(fits), candidates.take(~fits))

@@ -1,0 +1,1 @@
+"""Loads a model from its card, checks it, and detects with it."""

@@ -1,0 +1,162 @@
+"""What an ONNX file is, found out by reading and running it, and the card that follows from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+
+import yaml
+
+from detectors.card.card import Layout, ModelCard
+from detectors.card.onnx_file import OnnxFile, TensorInfo, read_onnx_file
+from detectors.engines.choose import EngineKind
+from detectors.engines.inputs import asked_in_words, picture_of
+from detectors.errors import ModelLoadError
+from detectors.heads.metadata import class_names, input_size
+from detectors.heads.text import Asked, text_beside
+from detectors.model.readings import (
+    LONGEST_NAME,
+    Prober,
+    Reading,
+    columns,
+    input_in_words,
+    input_of,
+    only_plausible,
+    readings,
+)
+
+_USUAL_SIDE = 640
+# Of a model that is asked in words.
+_USUAL_SIDE_ASKED = 800
+_SMALLEST_SIDE, _LARGEST_SIDE = 32, 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What is known of a model file.
+
+    outputs: with the shapes a run gave, the first axis being the tile; card: one that loads; assumed: what the card
+    says although the file does not, in words.
+    """
+
+    about: OnnxFile
+    outputs: tuple[TensorInfo, ...]
+    card: ModelCard
+    assumed: tuple[str, ...]
+
+
+def inspect_model(
+    path: Path,
+    layout: Layout | None = None,
+    names: Sequence[str] = (),
+    size: tuple[int, int] | None = None,
+    engine: EngineKind = "auto",
+) -> Inspection:
+    """What the ONNX file at ``path`` is. ``layout``, class ``names`` and the input's ``size`` (width and height in
+    pixels, where the file leaves it open) are what the caller knows of it.
+
+    Raises ModelLoadError when the file cannot be read or run, when it fits no layout, or several that a run cannot
+    tell apart.
+    """
+    about = read_onnx_file(path)
+    size, assumed = _size(about, path, size)
+    asked = _asked(about, path, names)
+    prompt = None if asked is None else asked.prompt
+    prober = Prober(path, about, size, engine, prompt)
+    outputs = prober.run(input_of("yolov8", size))
+    shapes = [output.shape for output in outputs]
+    found = readings(about, size, shapes, layout, names, prompt)
+    reading, how = only_plausible(found, prober, size)
+    if layout is None and how:
+        assumed.append(how)
+    if not names and class_names(about.metadata) is None:
+        known = "" if columns(reading.layout, about, shapes) else ", nor how many they are"
+        assumed.append(f"classes: the file does not name them{known}; correct the {len(reading.classes)} in the card")
+    if asked is not None:
+        text = asked.text
+        assumed.append(
+            f"text: the tokenizer is the {text.tokenizer} beside the file; words count from {text.threshold}"
+        )
+    assumed.append(f"input: {input_in_words(reading.layout)}, as is usual for layout {reading.layout}")
+    if not about.metadata.get("license"):
+        assumed.append("licence: unknown, the file does not state one")
+    assumed.append("name and version: the file's name, and 1.0.0")
+    true_outputs = tuple(
+        TensorInfo(one.name, one.type, (None, *shape[1:])) for one, shape in zip(about.outputs, shapes, strict=True)
+    )
+    return Inspection(about, true_outputs, _card(path, about, reading, size, asked), tuple(assumed))
+
+
+def _asked(about: OnnxFile, path: Path, names: Sequence[str]) -> Asked | None:
+    """How the model is asked in words, when it is. Raises ModelLoadError when nobody says what to ask for."""
+    if not asked_in_words(about):
+        return None
+    if not names:
+        raise ModelLoadError(f"{path} is asked in words; say what for, with --classes drone,small boat")
+    return text_beside(path, names)
+
+
+def _card(path: Path, about: OnnxFile, reading: Reading, size: tuple[int, int], asked: Asked | None) -> ModelCard:
+    return ModelCard(
+        name=re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:LONGEST_NAME] or "model",
+        version="1.0.0",
+        file=path.name,
+        sha256=_checksum(path),
+        layout=reading.layout,
+        input=input_of(reading.layout, size),
+        classes=reading.classes,
+        text=None if asked is None else asked.text,
+        files=_weights_beside(path, about) | ({} if asked is None else dict(asked.files)),
+        licence=about.metadata.get("license") or "unknown",
+    )
+
+
+def _weights_beside(path: Path, about: OnnxFile) -> dict[str, str]:
+    """The files in which an ONNX file over 2 GB keeps its weights, with their checksums."""
+    return {name: _checksum(path.parent / name) for name in about.external_data}
+
+
+def write_card(inspection: Inspection, folder: Path) -> Path:
+    """The card as ``model.yaml`` in ``folder``; returns its path. Raises ModelLoadError when one is there already."""
+    path = folder / "model.yaml"
+    fields = inspection.card.model_dump(mode="json", exclude_none=True, exclude={"training"})
+    notes = "".join(f"# Assumed: {each}\n" for each in inspection.assumed)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(notes + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
+    except FileExistsError as error:
+        raise ModelLoadError(f"{path} is there already and stays as it is; move it away to have a new one") from error
+    except OSError as error:
+        raise ModelLoadError(
+            f"{path} cannot be written ({error.strerror}); copy the model to another folder"
+        ) from error
+    return path
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _size(about: OnnxFile, path: Path, given: tuple[int, int] | None) -> tuple[tuple[int, int], list[str]]:
+    """Width and height of the picture the model takes, and what was assumed of them; ``given`` fills what is open."""
+    shape = picture_of(about.inputs, path).shape
+    if len(shape) != 4 or shape[1] not in (None, 3):
+        raise ModelLoadError(f"{path} takes input {list(shape)}; a picture (N, 3, height, width) is expected")
+    _, _, height, width = shape
+    stated = given or input_size(about.metadata)
+    side = _USUAL_SIDE_ASKED if asked_in_words(about) else _USUAL_SIDE
+    usual = stated or (side, side)
+    found = (width or usual[0], height or usual[1])
+    if not all(_SMALLEST_SIDE <= side <= _LARGEST_SIDE for side in found):
+        raise ModelLoadError(
+            f"{path} takes pictures of {found[0]}×{found[1]} pixels; sides from {_SMALLEST_SIDE} to {_LARGEST_SIDE} fit"
+        )
+    if given is not None and found != given:
+        raise ModelLoadError(f"{path} takes pictures of {found[0]}×{found[1]} pixels; leave --size out")
+    if (width and height) or stated:
+        return found, []
+    return found, [f"input size: the file leaves it open, {found[0]}×{found[1]} is usual"]

@@ -1,0 +1,180 @@
+"""Loading a model: on the engine that is known to be fastest here, or is measured to be, with another behind it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from detectors.card.card import ModelCard, default_card_path
+from detectors.engines.choose import EngineKind, checked, load_other, usable_engines
+from detectors.engines.fallback import FallbackEngine
+from detectors.engines.port import Engine, EngineRequest, Way
+from detectors.engines.tuning.measuring import Tuner
+from detectors.engines.tuning.remembered import MachineKey, Memory
+from detectors.engines.tuning.tuned import Tuned
+from detectors.errors import ModelLoadError
+from detectors.model.fitting import Fitting
+from detectors.model.predict import Model
+from infra.settings import Precision
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """Which model, and how it is to run.
+
+    card: its model.yaml, None for the model that ships; engine: auto takes the best one; threads: of the engine, 0
+    takes all this process may use; precision: None takes the card's; measure_s: about how long it may be measured how
+    the model runs fastest here, where that is not known yet, 0 takes the preferred way unmeasured; memory: the folder
+    in which what was measured is remembered; fallback: batches the engine fails on are given to the next one.
+    """
+
+    card: Path | None = None
+    engine: EngineKind = "auto"
+    threads: int = 0
+    precision: Precision | None = None
+    measure_s: float = 0.0
+    memory: Path | None = None
+    fallback: bool = True
+
+
+def load_model(wanted: LoadRequest) -> Model:
+    """The model asked for, checked with a first run, run in the way that is fastest here as far as that is known.
+
+    Raises ModelLoadError when card, file, engine and outputs do not fit together.
+    """
+    loading = _Loading(wanted)
+    engine, why = loading.engine()
+    return loading.model(engine, why)
+
+
+def request_of(wanted: LoadRequest) -> tuple[ModelCard, EngineRequest]:
+    """The card of the model asked for, and what an engine is asked to load. Raises ModelLoadError as the card does."""
+    loading = _Loading(wanted)
+    return loading.fitting.card, loading.fitting.request
+
+
+def load_on(wanted: LoadRequest, open_engine: Callable[[], Engine]) -> Model:
+    """The model asked for on the engine ``open_engine`` loads, checked with a first run, whatever ``wanted`` names.
+
+    Raises ModelLoadError when it cannot be loaded, its outputs do not fit, or its answers are too far from those of f32
+    where precision auto asks for such that are not.
+    """
+    loading = _Loading(wanted)
+    engine = checked(open_engine(), loading.fitting.check)
+    return loading.model(checked(engine, loading.fitting.require_exact), None)
+
+
+def measure_model(wanted: LoadRequest) -> Tuned:
+    """What is measured now of the ways to run the model asked for; it is remembered for its next load.
+
+    Raises ModelLoadError as ``load_model`` does.
+    """
+    loading = _Loading(wanted)
+    preferred = loading.fitting.preferred()
+    preferred.close()
+    return loading.measured(loading.fitting.ways(preferred.name))
+
+
+class _Loading:
+    """One model on its way to the engine that is fastest here."""
+
+    def __init__(self, wanted: LoadRequest) -> None:
+        """Raises ModelLoadError when card, file or words are wrong."""
+        path = wanted.card or default_card_path()
+        self._wanted = wanted
+        self.fitting = Fitting(path, wanted.engine, wanted.threads, wanted.precision, wanted.memory)
+        self._memory = Memory(wanted.memory)
+
+    def engine(self) -> tuple[Engine, str | None]:
+        """The engine to run the model on; why it was chosen, where the engine itself does not say it."""
+        if (found := self._as_remembered()) is not None:
+            return found
+        preferred = self.fitting.preferred()
+        ways = self.fitting.ways(preferred.name)
+        if self._wanted.measure_s <= 0 or len(ways) < 2:
+            return self._as_another_version(preferred)
+        preferred.close()
+        with self._memory.alone():
+            # Another worker of this machine may have measured while this one waited.
+            if (found := self._as_remembered()) is not None:
+                return found
+            engine, tuned = self.tuned(self._wanted.measure_s, ways)
+        return engine, tuned.sentence()
+
+    def _as_remembered(self) -> tuple[Engine, str] | None:
+        known = self._memory.recall(self._key)
+        if known is None:
+            return None
+        try:
+            return self.fitting.open(known.way), f"{known.sentence()} (measured earlier)"
+        except ModelLoadError as error:
+            logger.warning("%s was fastest but does not run any more, measuring again: %s", known.way, error)
+            return None
+
+    def _as_another_version(self, preferred: Engine) -> tuple[Engine, str | None]:
+        """The engine for a model that is not measured: as another version of it was measured to be fastest.
+
+        The ``preferred`` one when no version was, or when the answers are too far from the preferred one's, in f32.
+        """
+        known = self._memory.recall_other_version(self._key)
+        if known is None:
+            return preferred, None
+        try:
+            engine = self.fitting.open(known.way)
+        except ModelLoadError as error:
+            logger.warning("%s was fastest for another version but does not run this one: %s", known.way, error)
+            return preferred, None
+        named = known.way.precision == self.fitting.request.precision
+        against = None if named else self.fitting.objection_to(engine, preferred)
+        if against is not None:
+            logger.warning("%s was fastest for another version but is not used for this one: %s", known.way, against)
+            engine.close()
+            return preferred, None
+        preferred.close()
+        return engine, f"another version was {known.sentence()}"
+
+    def measured(self, ways: Sequence[Way]) -> Tuned:
+        """What is measured of ``ways`` now, whatever is remembered."""
+        with self._memory.alone():
+            engine, tuned = self.tuned(self._wanted.measure_s, ways)
+        engine.close()
+        return tuned
+
+    def tuned(self, seconds: float, ways: Sequence[Way]) -> tuple[Engine, Tuned]:
+        """The fastest of ``ways``, measured now in about so many ``seconds``, loaded; it is remembered."""
+        start = time.perf_counter()
+        engine, tuned = Tuner(self.fitting.open, self.fitting.samples(), self.fitting.differs, seconds).tune(ways)
+        self._memory.remember(self._key, tuned)
+        logger.info(
+            "measured how %s %s runs fastest: %s",
+            self.fitting.card.name,
+            self.fitting.card.version,
+            tuned.sentence(),
+            extra={"seconds": round(time.perf_counter() - start, 1), "measured": tuned.table()},
+        )
+        return engine, tuned
+
+    def model(self, engine: Engine, why: str | None) -> Model:
+        """The model on ``engine``, which was chosen for the reason ``why``, with the next one behind it."""
+        return Model(self.fitting.card, FallbackEngine(engine, self._next_after(engine.name), why), self.fitting.head)
+
+    def _next_after(self, name: str) -> Callable[[], Engine]:
+        """How to load the engine that takes over when engine ``name`` fails."""
+
+        def load() -> Engine:
+            if not self._wanted.fallback:
+                raise ModelLoadError("detector.fallback is off")
+            return load_other(name, replace(self.fitting.request, precision="f32"), self.fitting.check)
+
+        return load
+
+    @cached_property
+    def _key(self) -> MachineKey:
+        card, kind = self.fitting.card, self._wanted.engine
+        return MachineKey.of(card.name, card.sha256, kind, self.fitting.request, usable_engines(kind))

@@ -1,0 +1,140 @@
+"""What a frame is detected with: what it asks for, filled up from the model card and from what the frame shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from detectors.card.card import ModelCard
+from detectors.geometry.boxes import Metric
+from detectors.tiling.tile_sides import Sides, chosen_sides, sides_of_metres
+from schemas.events import DetectOptions, MergeMethod
+from schemas.geometry import CameraGeometry
+
+_Value = TypeVar("_Value")
+# The most metres that events take for a tile.
+_MOST_METRES = 100_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class FrameView:
+    """How much a frame shows: width and height in pixels, and metres on the ground per pixel, None where unknown."""
+
+    width: int
+    height: int
+    gsd_m: float | None = None
+
+    @classmethod
+    def of(cls, width: int, height: int, camera: CameraGeometry | None) -> FrameView:
+        """The view of a frame of ``width`` × ``height`` pixels taken by ``camera``."""
+        return cls(width, height, None if camera is None else camera.ground_sampling_distance_m(width))
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Options with nothing left open. Tile sides (frame pixels) are both None where the frame stays whole.
+
+    tile_metres: of tiles sized by the ground they show, what they show from left to right; else None; gsd_m: metres
+    on the ground per pixel of the frame, None where unknown.
+    """
+
+    confidence: float
+    overlap: float
+    tile_width: int | None
+    tile_height: int | None
+    tile_metres: float | None
+    whole_frame: bool
+    merge_method: MergeMethod
+    merge_metric: Metric
+    merge_threshold: float
+    max_detections: int
+    gsd_m: float | None = None
+
+    def as_options(self) -> DetectOptions:
+        """The same as it stands in events."""
+        method = self.merge_method
+        return DetectOptions(
+            confidence=self.confidence,
+            overlap=self.overlap,
+            tile_width=self.tile_width,
+            tile_height=self.tile_height,
+            tile_metres=self.tile_metres,
+            whole_frame=self.whole_frame,
+            merge_method=method if method in ("nms", "greedy_nmm") else None,
+            merge_metric=self.merge_metric,
+            merge_threshold=self.merge_threshold,
+            merging=method,
+            max_detections=self.max_detections,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """How a frame is cut: the sides of tiles (None: not at all), their overlap, the ground they show, and whether one
+    more shows the whole frame."""
+
+    sides: Sides | None
+    overlap: float
+    whole_frame: bool
+    metres: float | None = None
+
+
+def resolve(card: ModelCard, asked: DetectOptions, view: FrameView) -> Resolved:
+    """What a frame of ``view`` that asks for ``asked`` is detected with; what it leaves open is up to ``card``.
+
+    Tiles are sized by the first of these that says something: the metres asked for, where the ground sampling distance
+    is known; the sides in pixels asked for; the card's mode. A card's ``gsd`` without a known distance is ``fixed``.
+    """
+    cut = _cut(card, asked, view)
+    return Resolved(
+        confidence=_first(asked.confidence, card.thresholds.confidence),
+        overlap=cut.overlap,
+        tile_width=None if cut.sides is None else cut.sides[0],
+        tile_height=None if cut.sides is None else cut.sides[1],
+        tile_metres=cut.metres,
+        whole_frame=cut.whole_frame,
+        merge_method=asked.merging or asked.merge_method or card.merge.method,
+        merge_metric=asked.merge_metric or card.merge.metric,
+        merge_threshold=_first(asked.merge_threshold, card.merge.threshold),
+        max_detections=asked.max_detections or card.max_detections,
+        gsd_m=view.gsd_m,
+    )
+
+
+def _cut(card: ModelCard, asked: DetectOptions, view: FrameView) -> _Cut:
+    tiling = card.tiling
+    overlap = _first(asked.overlap, tiling.overlap)
+    whole_frame = _first(asked.whole_frame, tiling.whole_frame)
+    named = asked.tile_width is not None or asked.tile_height is not None
+    by_card = tiling.metres if tiling.mode == "gsd" and not named else None
+    metres = _first(asked.tile_metres, by_card)
+    if metres is not None and view.gsd_m is not None:
+        sides, shown = sides_of_metres(metres, view.gsd_m, (card.input.width, card.input.height))
+        return _Cut(sides, overlap, whole_frame, min(shown, _MOST_METRES))
+    fixed = (tiling.width or card.input.width, tiling.height or card.input.height)
+    if tiling.mode == "whole" and not named:
+        return _Cut(None, overlap, _first(asked.whole_frame, True))
+    if tiling.mode == "auto" and not named:
+        return _automatic(card, asked, view, fixed)
+    return _Cut((asked.tile_width or fixed[0], asked.tile_height or fixed[1]), overlap, whole_frame)
+
+
+def _automatic(card: ModelCard, asked: DetectOptions, view: FrameView, fixed: Sides) -> _Cut:
+    """What ``mode: auto`` comes to; an overlap or a whole-frame pass that is asked for stays as asked."""
+    largest_m = [one.max_size_m for one in card.classes if one.max_size_m is not None]
+    things = () if view.gsd_m is None else tuple(metres / view.gsd_m for metres in largest_m)
+    chosen = chosen_sides(
+        (view.width, view.height),
+        fixed,
+        (card.input.width, card.input.height),
+        things,
+        _first(asked.overlap, card.tiling.overlap),
+    )
+    if chosen.sides is None:
+        return _Cut(None, _first(asked.overlap, chosen.overlap), True)
+    whole_frame = _first(asked.whole_frame, card.tiling.whole_frame or chosen.whole_frame)
+    return _Cut(chosen.sides, _first(asked.overlap, chosen.overlap), whole_frame)
+
+
+def _first(asked: _Value | None, card: _Value) -> _Value:
+    return card if asked is None else asked

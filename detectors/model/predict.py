@@ -1,0 +1,217 @@
+"""A model ready to use: its steps one by one for whoever pipelines them, and all of them for one picture."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from detectors.card.card import ModelCard
+from detectors.engines.port import Engine
+from detectors.geometry.arrays import Candidates, Detections, FloatArray, ImageArray, Outputs
+from detectors.geometry.rotated_boxes import enclosing
+from detectors.heads.port import Head
+from detectors.merging.fragments import resolve_fragments
+from detectors.merging.merge import merge, suppress_within_tiles
+from detectors.merging.sizes import largest_px, sorted_by_size
+from detectors.model.options import FrameView, Resolved, resolve
+from detectors.tiling import tiles as tiling
+from detectors.tiling.sources import ArraySource, TileBatch, TileSource
+from detectors.tiling.tiles import TilePlan, TileSpec
+from schemas.events import DetectOptions
+
+# More answers than this from one tile are noise; the best are kept, so that memory stays bounded at any threshold.
+MAX_CANDIDATES_PER_TILE = 3000
+
+
+class Model:
+    """A loaded model. All methods may be called from several threads at once; none keeps anything."""
+
+    def __init__(self, card: ModelCard, engine: Engine, head: Head) -> None:
+        self.card = card
+        self.engine = engine
+        self._head = head
+
+    def resolved(self, asked: DetectOptions, view: FrameView) -> Resolved:
+        """See :func:`detectors.model.options.resolve`."""
+        return resolve(self.card, asked, view)
+
+    def plan(self, view: FrameView, options: Resolved) -> TilePlan:
+        """Where a frame of ``view`` is cut."""
+        card = self.card.input
+        spec = TileSpec(
+            input_width=card.width,
+            input_height=card.height,
+            tile_width=options.tile_width,
+            tile_height=options.tile_height,
+            overlap=options.overlap,
+            whole_frame=options.whole_frame,
+            anchor=card.letterbox,
+            pad=card.pad,
+        )
+        return tiling.plan_tiles(view.width, view.height, spec)
+
+    def cut(self, image: ImageArray, plan: TilePlan, first: int = 0, count: int | None = None) -> ImageArray:
+        """``count`` tiles from ``first`` on (default all) of ``image`` (uint8 (h, w, 3) BGR), ready for ``infer``."""
+        return tiling.cut(image, plan, first, count)
+
+    def infer(self, tiles: ImageArray) -> Outputs:
+        """The model's outputs for ``tiles`` (uint8 (N, H, W, 3) BGR); raises InferenceError when the engine fails."""
+        return self.engine.run(tiles)
+
+    def candidates(self, outputs: Outputs, plan: TilePlan, first: int, options: Resolved) -> Candidates:
+        """What ``outputs`` (of tiles ``first``, ``first + 1``, … of ``plan``) show, duplicates within a tile removed.
+
+        What is larger than its class can be is left out before, so that it takes nothing true with it.
+        Raises InferenceError when the outputs are not numbers.
+        """
+        raw = self._head.decode(outputs, options.confidence)
+        tiles = raw.tiles + np.int32(first)
+        boxes = tiling.to_frame(plan, raw.boxes, tiles)
+        cut_off = tiling.touches_inner_edge(plan, boxes, tiles)
+        quads = None if raw.quads is None else tiling.quads_to_frame(plan, raw.quads, tiles)
+        found = Candidates(boxes, raw.scores, raw.classes, tiles, cut_off, quads)
+        found, large = sorted_by_size(found, largest_px(self.card.classes, options.gsd_m))
+        return replace(self._suppressed(found), too_large=0 if large is None else len(self._suppressed(large)))
+
+    def _suppressed(self, found: Candidates) -> Candidates:
+        return suppress_within_tiles(_best_per_tile(found), self.card.thresholds.iou, self.card.merge.class_aware)
+
+    def merge(self, candidates: Candidates, plan: TilePlan, options: Resolved) -> Detections:
+        """The detections of a frame from the candidates of all its tiles, in any order."""
+        class_aware = self.card.merge.class_aware
+        limits = largest_px(self.card.classes, options.gsd_m)
+        # Again, because boxes grew where fragments were joined, and again before anything is suppressed.
+        whole, large = sorted_by_size(resolve_fragments(candidates, plan, class_aware), limits)
+        too_large = candidates.too_large + (0 if large is None else len(large))
+        merged = merge(whole, options.merge_method, options.merge_metric, options.merge_threshold, class_aware, limits)
+        best = merged.take(np.arange(min(len(merged), options.max_detections)))
+        boxes = best.boxes if best.quads is None else _enclosing_within(plan, best.quads)
+        return Detections(boxes, best.scores, best.classes, best.quads, too_large)
+
+    def close(self) -> None:
+        """Give the engine's threads and memory back; no other call may be under way or follow."""
+        self.engine.close()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What was found in one picture, with which options; tiles: in how many it was cut; empty: how many of them were
+    left out because they show nothing."""
+
+    detections: Detections
+    options: Resolved
+    tiles: int
+    empty: int
+
+
+class Predictor:
+    """Finds things in one picture after the other, using all the engine's parallelism for each."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        # One thread more than the engine takes, so that tiles are cut and outputs are read while it runs.
+        threads = model.engine.parallel + 1
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="predict")
+        # Enough that a slow batch at the front stops nobody.
+        self._ahead = 2 * threads
+
+    def predict(
+        self,
+        image: ImageArray,
+        options: DetectOptions | None = None,
+        gsd_m: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Detections:
+        """What ``image`` (uint8 (h, w, 3) BGR) shows; see ``find``."""
+        return self.find(ArraySource(image), options, gsd_m, progress).detections
+
+    def find(
+        self,
+        source: TileSource,
+        options: DetectOptions | None = None,
+        gsd_m: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Found:
+        """What the picture in ``source`` shows; ``gsd_m``: metres on the ground per pixel, where known.
+
+        ``progress`` is called with tiles done and tiles in all. Raises InferenceError when the model fails on it,
+        TooManyTilesError when it would be cut into more than can be worked off.
+        """
+        model, view = self.model, FrameView(source.width, source.height, gsd_m)
+        wanted = model.resolved(options or DetectOptions(), view)
+        plan = model.plan(view, wanted)
+        parts: list[Candidates] = []
+        seen = 0
+        with closing(source.batches(plan, model.engine.batch_size)) as batches:
+
+            def work(batch: TileBatch) -> list[Candidates]:
+                outputs = model.infer(batch.cut())
+                return [
+                    model.candidates(tuple(output[begin : begin + count] for output in outputs), plan, first, wanted)
+                    for begin, first, count in batch.runs()
+                ]
+
+            for batch, found in self._in_order(work, batches):
+                parts += found
+                seen += len(batch.numbers)
+                if progress is not None:
+                    progress(batch.numbers[-1] + 1, len(plan))
+        if progress is not None:
+            progress(len(plan), len(plan))
+        detections = model.merge(Candidates.concatenate(parts), plan, wanted)
+        return Found(detections, wanted, tiles=len(plan), empty=len(plan) - seen)
+
+    def _in_order(
+        self, work: Callable[[TileBatch], list[Candidates]], batches: Iterator[TileBatch]
+    ) -> Iterator[tuple[TileBatch, list[Candidates]]]:
+        """Each batch with what ``work`` makes of it, in order; a few are under way at a time, so few are in memory."""
+        waiting: deque[tuple[TileBatch, Future[list[Candidates]]]] = deque()
+        try:
+            for batch in batches:
+                waiting.append((batch, self._threads.submit(work, batch)))
+                if len(waiting) > self._ahead:
+                    done, found = waiting.popleft()
+                    yield done, found.result()
+            while waiting:
+                done, found = waiting.popleft()
+                yield done, found.result()
+        finally:
+            for _, found in waiting:
+                found.cancel()
+
+    def close(self) -> None:
+        """Give threads and memory back."""
+        self._threads.shutdown(cancel_futures=True)
+        self.model.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _enclosing_within(plan: TilePlan, quads: FloatArray) -> FloatArray:
+    """float32 (K, 4) xyxy: what encloses ``quads`` (float32 (K, 4, 2), frame pixels) within the frame."""
+    extent = np.array((plan.frame_width, plan.frame_height) * 2, np.float32)
+    boxes: FloatArray = np.clip(enclosing(quads), 0.0, extent)
+    return boxes
+
+
+def _best_per_tile(candidates: Candidates) -> Candidates:
+    """``candidates`` (in tile order) without those beyond the best MAX_CANDIDATES_PER_TILE of a tile."""
+    if len(candidates) <= MAX_CANDIDATES_PER_TILE:
+        return candidates
+    order = np.lexsort((-candidates.scores, candidates.tiles))
+    tiles = candidates.tiles[order]
+    place = np.arange(len(order)) - np.searchsorted(tiles, tiles)
+    return candidates.take(np.sort(order[place < MAX_CANDIDATES_PER_TILE]))

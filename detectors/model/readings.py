@@ -1,0 +1,175 @@
+"""The ways the outputs of a model file can be read, and which of them its answers do not contradict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from detectors.card.card import ClassCard, InputCard, Layout
+from detectors.card.onnx_file import OnnxFile
+from detectors.engines.choose import EngineKind, load_engine
+from detectors.engines.inputs import constant_inputs
+from detectors.engines.port import EngineRequest
+from detectors.errors import InferenceError, ModelLoadError
+from detectors.geometry.arrays import Outputs
+from detectors.heads import LAYOUTS, described, fitting_heads, layouts_to_try, narrowed
+from detectors.heads.classes import ClassNumbers
+from detectors.heads.first_run import first_tiles, objection
+from detectors.heads.metadata import class_names
+from detectors.heads.port import Head, HeadRequest, Shape
+from detectors.heads.text import Prompt
+
+LONGEST_NAME = 100
+"""Of a model and of a class, in a card."""
+_USUAL_CLASSES = 80
+_PLAIN = "pixels 0 to 1"
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+# How each layout's models were trained to see pictures, and the same in words.
+_INPUTS: Mapping[Layout, tuple[Mapping[str, object], str]] = {
+    "yolov8": ({}, f"RGB, {_PLAIN}, centred letterbox padded with 114"),
+    "yolov5": ({}, f"RGB, {_PLAIN}, centred letterbox padded with 114"),
+    "nms_inside": ({}, f"RGB, {_PLAIN}, centred letterbox padded with 114"),
+    "yolox": (
+        {"channels": "bgr", "scale": 1.0, "letterbox": "top_left"},
+        "BGR, pixels 0 to 255, letterbox at the top left padded with 114",
+    ),
+    "yolox_decoded": (
+        {"channels": "bgr", "scale": 1.0, "letterbox": "top_left"},
+        "BGR, pixels 0 to 255, letterbox at the top left padded with 114",
+    ),
+    "rtdetr": (
+        {"letterbox": "stretch"},
+        f"RGB, {_PLAIN}, stretched (a model trained with a letterbox wants letterbox: center)",
+    ),
+    "rfdetr": (
+        {**_IMAGENET, "letterbox": "stretch"},
+        "RGB, ImageNet mean and standard deviation, stretched",
+    ),
+    "yolov8_obb": ({}, f"RGB, {_PLAIN}, centred letterbox padded with 114"),
+    "nms_inside_obb": ({}, f"RGB, {_PLAIN}, centred letterbox padded with 114"),
+    "grounding_dino": (
+        {**_IMAGENET, "letterbox": "stretch"},
+        "RGB, ImageNet mean and standard deviation, stretched",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One way to read the model: by a layout, with classes, fed in that layout's way."""
+
+    layout: Layout
+    head: Head
+    classes: tuple[ClassCard, ...]
+
+
+class Prober:
+    """Runs one file, fed in different ways, on the first tiles."""
+
+    def __init__(
+        self, path: Path, about: OnnxFile, size: tuple[int, int], engine: EngineKind, prompt: Prompt | None
+    ) -> None:
+        self._path = path
+        self._about = about
+        self._size = size
+        self._engine = engine
+        self._prompt = prompt
+        self._answers: dict[InputCard, Outputs] = {}
+
+    def run(self, card: InputCard) -> Outputs:
+        """The outputs for the first tiles. Raises ModelLoadError when no engine can load or run the file."""
+        if card not in self._answers:
+            constants = constant_inputs(self._about, card, self._path, self._prompt)
+            engine = load_engine(self._engine, EngineRequest(self._path, card, 1, "f32", constants=constants))
+            try:
+                self._answers[card] = engine.run(first_tiles(*self._size, card.pad))
+            except InferenceError as error:
+                width, height = self._size
+                raise ModelLoadError(
+                    f"{self._path} failed its first run with {width}×{height} pixels: {error}; "
+                    "where the file leaves its input size open, state the right one with --size"
+                ) from error
+            finally:
+                engine.close()
+        return self._answers[card]
+
+
+def input_of(layout: Layout, size: tuple[int, int]) -> InputCard:
+    """The input of a model of ``layout`` that sees pictures as such models are trained to."""
+    return InputCard.model_validate({"width": size[0], "height": size[1], **_INPUTS[layout][0]})
+
+
+def input_in_words(layout: Layout) -> str:
+    """How models of ``layout`` are trained to see pictures."""
+    return _INPUTS[layout][1]
+
+
+def columns(layout: Layout, about: OnnxFile, shapes: Sequence[Shape]) -> int | None:
+    """How many classes outputs of ``shapes`` have when they are of ``layout``; None when they do not show it."""
+    shape = shapes[0]
+    if layout == "rfdetr":
+        return next((shape[-1] for one, shape in zip(about.outputs, shapes, strict=True) if one.name == "labels"), None)
+    if layout in ("nms_inside", "nms_inside_obb", "rtdetr", "grounding_dino") or len(shape) != 3:
+        return None
+    if layout in ("yolov8", "yolov8_obb"):
+        return max(1, shape[1] - (4 if layout == "yolov8" else 5))
+    return max(1, shape[2] - 5)
+
+
+def _classes(about: OnnxFile, names: Sequence[str], count: int | None) -> tuple[ClassCard, ...]:
+    """The caller's names, else the file's, else made up ones; ``count``: how many the outputs show."""
+    given = dict(enumerate(names)) or class_names(about.metadata)
+    if given is None:
+        given = {number: f"class_{number}" for number in range(count or _USUAL_CLASSES)}
+    in_order = list(given) == list(range(len(given)))
+    plain = {number: name[:LONGEST_NAME].strip() for number, name in given.items()}
+    if len(set(plain.values())) < len(plain) or "" in plain.values():
+        # With its number behind it no name can be that of another class.
+        plain = {number: f"{name[: LONGEST_NAME - 10] or 'class'} ({number})" for number, name in plain.items()}
+    return tuple(ClassCard(name=name, id=None if in_order else number) for number, name in plain.items())
+
+
+def readings(
+    about: OnnxFile,
+    size: tuple[int, int],
+    shapes: Sequence[Shape],
+    layout: Layout | None,
+    names: Sequence[str],
+    prompt: Prompt | None,
+) -> list[Reading]:
+    """The ways to read outputs of ``shapes`` that names and metadata allow; ModelLoadError when there is none."""
+    output_names = tuple(one.name for one in about.outputs)
+    fitting: dict[Layout, Head] = {}
+    classes: dict[Layout, tuple[ClassCard, ...]] = {}
+    reasons: list[str] = []
+    for each in [layout] if layout else layouts_to_try(about.metadata):
+        cards = _classes(about, names, columns(each, about, shapes))
+        numbers = ClassNumbers(len(cards), tuple(card.id for card in cards if card.id is not None) or None)
+        request = HeadRequest(*size, numbers, output_names, None if prompt is None else prompt.words)
+        heads, why_not = fitting_heads([each], request, shapes, about.metadata)
+        fitting.update(heads)
+        reasons += why_not
+        classes[each] = cards
+    if not fitting:
+        raise ModelLoadError(
+            f"this model has {described(output_names, shapes)}, and that fits no layout looked for: "
+            f"{'; '.join(reasons)}; export a detect model without further outputs, or state its classes with --classes"
+        )
+    return [Reading(name, head, classes[name]) for name, head in narrowed(fitting, about.metadata).items()]
+
+
+def only_plausible(found: Sequence[Reading], prober: Prober, size: tuple[int, int]) -> tuple[Reading, str]:
+    """The only reading that the model's answers do not contradict, and how it was found where shapes did not tell."""
+    objections = {each.layout: objection(each.head, prober.run(input_of(each.layout, size)), size) for each in found}
+    left = [each for each in found if objections[each.layout] is None]
+    if len(left) == 1:
+        others = "; ".join(f"not {name}, because {why}" for name, why in objections.items() if why is not None)
+        return left[0], f"layout: told from others of the same shape by a run ({others})" if others else ""
+    if left:
+        choices = " or ".join(f"--layout {each.layout} ({LAYOUTS[each.layout]})" for each in left)
+        raise ModelLoadError(f"several layouts have such outputs and a run does not tell them apart; say {choices}")
+    raise ModelLoadError(
+        "this model is broken or of another layout: " + "; ".join(f"{name}: {why}" for name, why in objections.items())
+    )

@@ -1,0 +1,1 @@
+"""Cuts pictures into tiles and scales tiles to a model's input."""

@@ -1,0 +1,57 @@
+"""Letterboxing: a picture scaled into the model's input, as a rule without changing its shape, and the rest padded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+
+from detectors.geometry.arrays import ImageArray
+
+Anchor = Literal["center", "top_left", "stretch"]
+"""Where the picture lies in the model's input: Ultralytics centres it, YOLOX puts it into the top left corner, RT-DETR
+and RF-DETR stretch it over all of the input, so that its shape changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a picture lies in the model's input, in whole pixels of the input: its corner and its size."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def place(size: tuple[int, int], within: tuple[int, int], scale: float, anchor: Anchor) -> Placement:
+    """Where a picture of ``size`` (width, height) lies in an input of size ``within`` after scaling by ``scale``.
+
+    The size is rounded to whole pixels per axis (at least 1, at most the input), so the true scale of an axis is
+    ``placement.width / width``: whoever maps boxes back has to use that, not ``scale``. When the padding is odd, the
+    larger half is on the right and at the bottom. ``stretch`` fills the input, whatever ``scale`` says.
+    """
+    if anchor == "stretch":
+        return Placement(0, 0, *within)
+    width = min(within[0], max(1, round(size[0] * scale)))
+    height = min(within[1], max(1, round(size[1] * scale)))
+    if anchor == "top_left":
+        return Placement(0, 0, width, height)
+    return Placement((within[0] - width) // 2, (within[1] - height) // 2, width, height)
+
+
+def letterbox_into(out: ImageArray, picture: ImageArray, at: Placement, pad: int) -> None:
+    """Write ``picture`` (uint8 (h, w, 3)) into ``out`` (uint8 (H, W, 3)) at ``at`` and ``pad`` everywhere else.
+
+    Scaling is bilinear, as the models saw it in training; a picture that has the right size is copied as it is.
+    """
+    bottom, right = at.top + at.height, at.left + at.width
+    out[: at.top] = pad
+    out[bottom:] = pad
+    out[at.top : bottom, : at.left] = pad
+    out[at.top : bottom, right:] = pad
+    target = out[at.top : bottom, at.left : right]
+    if picture.shape == target.shape:
+        target[...] = picture
+    else:
+        cv2.resize(picture, (at.width, at.height), dst=target, interpolation=cv2.INTER_LINEAR)

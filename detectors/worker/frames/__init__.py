@@ -1,0 +1,1 @@
+"""Takes frames from the broker, decides what happens to each, and answers them."""

@@ -1,0 +1,1 @@
+"""Runs frames through decoding, tiling, engine and merging in threads, side by side."""

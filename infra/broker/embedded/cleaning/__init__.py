@@ -1,0 +1,1 @@
+"""Deletes what the embedded broker need not keep: retention and compaction."""

@@ -1,0 +1,79 @@
+"""The time that retention goes by: how long the machine has been running, which setting its clock does not change.
+
+A record's own timestamp is the wall clock's, and a wall clock may be years wrong until somebody sets it. So the file
+counts the time itself: every round of cleaning adds what the machine has run since the round before. Time in which the
+machine was off is not counted, since after a start nothing tells it from a clock that was wrong; records then stay
+longer, never shorter.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from infra.process.steady import steady_s
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_JUMP_MS = 60_000
+"""A clock that is off by more than this between two rounds was set, not merely corrected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The machine's clocks at one moment."""
+
+    boot: str
+    """Which start of the machine this is; empty where the system does not say."""
+    running_ms: int
+    """Since that start."""
+    wall_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Elapsed:
+    """The file's own count of time, after a round."""
+
+    elapsed_ms: int
+    jump_ms: int = 0
+    """By how much the wall clock was set since the round before; 0 when it was not."""
+
+
+def read_clocks() -> Clocks:
+    """Read all clocks."""
+    try:
+        boot = _BOOT_ID.read_text().strip()
+    except OSError:
+        boot = ""
+    return Clocks(boot, int(steady_s() * 1000), time.time_ns() // 1_000_000)
+
+
+def advance(connection: sqlite3.Connection, now: Clocks) -> Elapsed:
+    """Add the time since the last call, by whichever process, to the file's count; in a write transaction."""
+    row = connection.execute("SELECT boot, running_ms, wall_ms, elapsed_ms FROM clock").fetchone()
+    found = Elapsed(0) if row is None else _since(Clocks(*row[:3]), row[3], now)
+    connection.execute(
+        "INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?)",
+        (now.boot, now.running_ms, now.wall_ms, found.elapsed_ms),
+    )
+    return found
+
+
+def _since(before: Clocks, elapsed_ms: int, now: Clocks) -> Elapsed:
+    ran_ms = now.running_ms - before.running_ms
+    if now.boot != before.boot or ran_ms < 0:
+        return Elapsed(elapsed_ms)
+    jump_ms = now.wall_ms - before.wall_ms - ran_ms
+    return Elapsed(elapsed_ms + ran_ms, jump_ms if abs(jump_ms) > _JUMP_MS else 0)
+
+
+def describe_jump(jump_ms: int) -> str:
+    """Say what was done to the clock, and what that means."""
+    way = "forward" if jump_ms > 0 else "back"
+    return (
+        f"the machine's clock was set {way} by {timedelta(seconds=abs(jump_ms) // 1000)}; retention deletes nothing "
+        "for that, as it goes by the time the machine has been running, but the timestamps of records published before "
+        "and after do not compare"
+    )

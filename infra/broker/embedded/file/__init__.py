@@ -1,0 +1,1 @@
+"""Reads and writes the SQLite file of the embedded broker."""

@@ -1,0 +1,131 @@
+"""Topics as they stand in the file: reading, comparing with their declarations, and bringing them in line."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from infra.broker import growth
+from infra.broker.partitioning import check_count
+from infra.broker.port import TopicDifference, TopicState
+from infra.errors import TopicMismatchError
+from schemas.topics import TopicSpec
+
+WHERE = "the embedded broker"
+"""Its name in messages."""
+_SETTINGS = ("retention_s", "max_message_bytes", "cleanup")
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic of the file; ``slots`` has the row of each partition, in their order."""
+
+    name: str
+    slots: tuple[int, ...]
+    retention_s: int
+    max_message_bytes: int
+    cleanup: str
+
+
+def load(connection: sqlite3.Connection) -> dict[str, Topic]:
+    """All topics of the file by name."""
+    slots: dict[str, list[int]] = {}
+    for name, slot in connection.execute("SELECT topic, slot FROM partitions ORDER BY topic, partition"):
+        slots.setdefault(name, []).append(slot)
+    rows = connection.execute("SELECT name, retention_s, max_message_bytes, cleanup FROM topics")
+    return {row[0]: Topic(row[0], tuple(slots[row[0]]), *row[1:]) for row in rows}
+
+
+def find(topics: Mapping[str, Topic], name: str, declared: Mapping[str, TopicSpec]) -> Topic:
+    """The topic called ``name``; raises TopicMismatchError when there is none, or with other partitions than declared.
+
+    Another process, started with another topics.yaml, may have changed the file meanwhile.
+    """
+    topic = topics.get(name)
+    if topic is None:
+        raise TopicMismatchError(
+            f"topic {name!r} does not exist on {WHERE}, it has {sorted(topics)}; declare it in topics.yaml and "
+            "run `standgale topics apply`"
+        )
+    check_count(declared, name, len(topic.slots), WHERE)
+    return topic
+
+
+def check(connection: sqlite3.Connection, names: Collection[str], declared: Mapping[str, TopicSpec]) -> None:
+    """Return when the file has all topics called ``names``; raises TopicMismatchError as :func:`find` does."""
+    topics = load(connection)
+    for name in names:
+        find(topics, name, declared)
+
+
+def state(connection: sqlite3.Connection, name: str, declared: Mapping[str, TopicSpec]) -> TopicState:
+    """How many partitions the topic has, and which incarnation of it this is. Raises TopicMismatchError."""
+    slots = find(load(connection), name, declared).slots
+    # Slots are never given out twice in one file, and each file has a number of its own.
+    (file,) = connection.execute("PRAGMA application_id").fetchone()
+    return TopicState(len(slots), f"{file:08x}-{slots[0]:x}")
+
+
+def compare(connection: sqlite3.Connection, specs: Collection[TopicSpec]) -> list[TopicDifference]:
+    """What of the file's topics differs from ``specs``. Replication has no meaning in one file and is left out."""
+    topics = load(connection)
+    counts = {name: len(topic.slots) for name, topic in topics.items()}
+    lags = {spec.name: _lags(connection, topics[spec.name]) for spec in growth.to_grow(specs, counts)}
+    differences = growth.count_differences(specs, counts, lags)
+    for spec in specs:
+        topic = topics.get(spec.name)
+        if topic is None:
+            differences.append(TopicDifference(spec.name, "topic", "present", "absent", fixable=True))
+            continue
+        for what in _SETTINGS:
+            declared, present = str(getattr(spec, what)), str(getattr(topic, what))
+            if declared != present:
+                differences.append(TopicDifference(spec.name, what, declared, present, fixable=True))
+    return differences
+
+
+def _lags(connection: sqlite3.Connection, topic: Topic) -> dict[str, int]:
+    """The groups that have not read all of ``topic``, and how many records."""
+    rows = connection.execute(
+        "SELECT group_name, sum(p.next_offset - max(first_offset, coalesce(c.next_offset, 0))) FROM cursors c "
+        "JOIN partitions p USING (slot) WHERE topic = ? GROUP BY group_name",
+        (topic.name,),
+    )
+    return {group: lag for group, lag in rows if lag > 0}
+
+
+def mend(connection: sqlite3.Connection, specs: Collection[TopicSpec]) -> list[TopicDifference]:
+    """Create, alter and grow topics; all differences there were. Must run in a write transaction.
+
+    Nothing is changed when any of them cannot be mended; see :func:`infra.broker.growth.refuse`.
+    """
+    differences = compare(connection, specs)
+    if not all(found.fixable for found in differences):
+        return differences
+    absent = {found.topic for found in differences if found.what == "topic"}
+    growing = {found.topic for found in differences if found.what == "partitions"}
+    altered = {found.topic for found in differences} - absent
+    for spec in specs:
+        if spec.name in absent:
+            connection.execute(
+                "INSERT INTO topics VALUES (?, ?, ?, ?, ?)",
+                (spec.name, spec.partitions, spec.retention_s, spec.max_message_bytes, spec.cleanup),
+            )
+            _add_partitions(connection, spec, 0)
+        elif spec.name in altered:
+            connection.execute(
+                "UPDATE topics SET partitions = ?, retention_s = ?, max_message_bytes = ?, cleanup = ? WHERE name = ?",
+                (spec.partitions, spec.retention_s, spec.max_message_bytes, spec.cleanup, spec.name),
+            )
+        if spec.name in growing:
+            _add_partitions(connection, spec, spec.grown_from or 0)
+    if growing:
+        # Each member looks at its topics again; one that declares another count waits from now on.
+        connection.execute("UPDATE groups SET generation = generation + 1")
+    return differences
+
+
+def _add_partitions(connection: sqlite3.Connection, spec: TopicSpec, first: int) -> None:
+    new = [(spec.name, partition) for partition in range(first, spec.partitions)]
+    connection.executemany("INSERT INTO partitions (topic, partition) VALUES (?, ?)", new)

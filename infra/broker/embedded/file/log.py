@@ -1,0 +1,214 @@
+"""The log itself: appending records to partitions inside a write transaction, and reading them back."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from infra.broker.embedded.file import catalog
+from infra.broker.embedded.file.catalog import Topic
+from infra.broker.embedded.file.sql import offset_of, row_id
+from infra.broker.partitioning import partition_for
+from infra.broker.port import InRecord, OutRecord, TopicDifference, TopicPartition
+from infra.broker.sizes import record_bytes
+from infra.errors import RecordTooLargeError
+from schemas.cloudevents import Headers
+from schemas.topics import TopicSpec
+
+MAX_READ_BYTES = 32 * 1024 * 1024
+"""One read stops after the record that passes this, so that a large ``max_records`` cannot fill the memory."""
+
+_Row = tuple[int, int, str, bytes | None, bytes | None]
+
+
+@dataclass(slots=True)
+class Transaction:
+    """A write transaction under way. Rows and partition ends are gathered, and written together by ``flush``."""
+
+    connection: sqlite3.Connection
+    declared: Mapping[str, TopicSpec] = field(default_factory=dict)
+    _topics: dict[str, Topic] = field(default_factory=dict)
+    _found: dict[str, Topic] = field(default_factory=dict)
+    _ends: dict[int, int] = field(default_factory=dict)
+    _rows: list[_Row] = field(default_factory=list)
+
+    def topic(self, name: str) -> Topic:
+        """The topic called ``name``; raises TopicMismatchError."""
+        topic = self._found.get(name)
+        if topic is None:
+            topic = self._found[name] = catalog.find(self._loaded(name), name, self.declared)
+        return topic
+
+    def slots(self, name: str) -> tuple[int, ...]:
+        """The slots of the topic, also when it has another number of partitions than declared."""
+        return catalog.find(self._loaded(name), name, {}).slots
+
+    def forget_topics(self) -> None:
+        """Load the topics again when next asked: they were changed in this transaction."""
+        self._topics, self._found = {}, {}
+
+    def _loaded(self, name: str) -> Mapping[str, Topic]:
+        if name not in self._topics:
+            self._topics = catalog.load(self.connection)
+        return self._topics
+
+    def end(self, slot: int) -> int:
+        """The offset the next record of ``slot`` will have."""
+        end = self._ends.get(slot)
+        if end is None:
+            query = "SELECT next_offset FROM partitions WHERE slot = ?"
+            (end,) = self.connection.execute(query, (slot,)).fetchone()
+            self._ends[slot] = end
+        return end
+
+    def add(self, slot: int, row: tuple[int, str, bytes | None, bytes | None]) -> None:
+        """Gather one record, given as timestamp, key, headers and value, for the end of ``slot``."""
+        end = self.end(slot)
+        self._rows.append((row_id(slot, end), *row))
+        self._ends[slot] = end + 1
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        if not self._rows:
+            return
+        self.connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", self._rows)
+        ends = [(end, slot) for slot, end in self._ends.items()]
+        self.connection.executemany("UPDATE partitions SET next_offset = ? WHERE slot = ?", ends)
+        self._rows.clear()
+
+
+def mend(transaction: Transaction, specs: Collection[TopicSpec]) -> list[TopicDifference]:
+    """:func:`catalog.mend` among the other work of a transaction."""
+    # What was published in this transaction counts as unread.
+    transaction.flush()
+    differences = catalog.mend(transaction.connection, specs)
+    transaction.forget_topics()
+    return differences
+
+
+def append(transaction: Transaction, records: Sequence[OutRecord]) -> None:
+    """Append all ``records``, or raise RecordTooLargeError or TopicMismatchError and append none."""
+    now_ms = time.time_ns() // 1_000_000
+    placed = []
+    for record in records:
+        topic = transaction.topic(record.topic)
+        headers = _encode_headers(record.headers)
+        _check_size(topic, record)
+        slot = topic.slots[partition_for(record.key, len(topic.slots))]
+        placed.append((slot, (now_ms, record.key, headers, record.value)))
+    for slot, row in placed:
+        transaction.add(slot, row)
+
+
+def _check_size(topic: Topic, record: OutRecord) -> None:
+    size = record_bytes(record)
+    if size > topic.max_message_bytes:
+        raise RecordTooLargeError(
+            f"record {record.key!r} for topic {topic.name} has {size} bytes, where the topic takes "
+            f"{topic.max_message_bytes}; send less, or raise max_message_bytes in topics.yaml and run "
+            "`standgale topics apply`"
+        )
+
+
+def _encode_headers(headers: Headers) -> bytes | None:
+    # Latin-1 gives each of the 256 bytes a character of its own, so any bytes survive JSON.
+    return orjson.dumps([(name, value.decode("latin-1")) for name, value in headers]) if headers else None
+
+
+def _decode_headers(stored: bytes | None) -> Headers:
+    if stored is None:
+        return ()
+    pairs: list[tuple[str, str]] = orjson.loads(stored)
+    return tuple((name, value.encode("latin-1")) for name, value in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """From where on a partition is wanted."""
+
+    source: TopicPartition
+    slot: int
+    offset: int
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """What was there: the records, and per partition the offset to read on from."""
+
+    records: list[InRecord]
+    read_on: dict[TopicPartition, int]
+
+
+def read(connection: sqlite3.Connection, wants: Sequence[Want], max_records: int) -> Got:
+    """Up to ``max_records`` records, partition after partition in the order of ``wants``."""
+    # The ends are read first: a gap that compaction left before them is then known to be one, and is skipped.
+    ends = load_ends(connection)
+    got = Got([], {})
+    budget = MAX_READ_BYTES
+    for want in wants:
+        end = ends.get(want.slot, 0)
+        limit = max_records - len(got.records)
+        if limit <= 0 or budget <= 0:
+            break
+        if want.offset >= end:
+            continue
+        rows = connection.execute(
+            "SELECT id, timestamp_ms, key, headers, value FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+            (row_id(want.slot, want.offset), row_id(want.slot, end), limit),
+        )
+        read_on = end
+        for taken, row in enumerate(rows, start=1):
+            record = _in_record(want, row)
+            got.records.append(record)
+            budget -= len(record.value or b"")
+            if taken == limit or budget <= 0:
+                read_on = record.offset + 1
+                break
+        got.read_on[want.source] = read_on
+    return got
+
+
+def _in_record(want: Want, row: _Row) -> InRecord:
+    row_number, timestamp_ms, key, headers, value = row
+    return InRecord(
+        topic=want.source.topic,
+        partition=want.source.partition,
+        offset=offset_of(row_number),
+        timestamp_ms=timestamp_ms,
+        key=key,
+        value=value,
+        headers=_decode_headers(headers),
+        epoch=want.epoch,
+    )
+
+
+def load_ends(connection: sqlite3.Connection) -> dict[int, int]:
+    """The offset the next record will have, of every slot."""
+    return dict(connection.execute("SELECT slot, next_offset FROM partitions").fetchall())
+
+
+def bounds(
+    connection: sqlite3.Connection, name: str, declared: Mapping[str, TopicSpec] | None = None
+) -> dict[int, tuple[int, int]]:
+    """Per partition of the topic the first offset there is and the next one. Raises TopicMismatchError."""
+    catalog.check(connection, (name,), declared or {})
+    rows = connection.execute(
+        "SELECT partition, first_offset, next_offset FROM partitions WHERE topic = ? ORDER BY partition", (name,)
+    )
+    return {partition: (first, end) for partition, first, end in rows}
+
+
+def lag(connection: sqlite3.Connection, group: str, topics: Collection[str]) -> dict[TopicPartition, int]:
+    """Records of ``topics`` that ``group`` has not committed yet, per partition. Raises TopicMismatchError."""
+    catalog.check(connection, topics, {})
+    rows = connection.execute(
+        "SELECT topic, partition, p.next_offset - max(first_offset, coalesce(c.next_offset, 0)) FROM partitions p "
+        "LEFT JOIN cursors c ON c.slot = p.slot AND c.group_name = ?",
+        (group,),
+    )
+    return {TopicPartition(topic, partition): max(0, behind) for topic, partition, behind in rows if topic in topics}

@@ -1,0 +1,1 @@
+"""Consumes from the embedded broker as a member of a group."""

@@ -1,0 +1,224 @@
+"""The embedded broker's consumer: a member of a group, with its heartbeat and its places in the partitions it owns."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from infra.broker.embedded.file import catalog, log
+from infra.broker.embedded.file.log import Got, Want
+from infra.broker.embedded.group import groups
+from infra.broker.embedded.group.groups import Membership, View
+from infra.broker.embedded.store import Store, size_of
+from infra.broker.embedded.watcher import Ends
+from infra.broker.port import GroupSpec, InRecord, Loss, OutRecord, Progress, TopicPartition
+from infra.errors import BrokerUnavailableError, PartitionLostError, TopicMismatchError, TransientError
+
+_UNKNOWN = -1
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where this member stands in a partition it owns."""
+
+    slot: int
+    epoch: int
+    offset: int
+    lost: tuple[int, int] | None = None
+    """The offsets, from and up to, that were gone when this ownership began."""
+
+
+class EmbeddedConsumer:
+    """Implements :class:`infra.broker.port.Consumer`. Must be made on a running event loop."""
+
+    def __init__(self, store: Store, spec: GroupSpec) -> None:
+        self._me = _newcomer(spec)
+        self._store = store
+        self._places: dict[TopicPartition, _Place] = {}
+        self._generation = _UNKNOWN
+        self._joined = False
+        self._closed = False
+        self._turn = 0
+        # Guards membership and places against the heartbeat and against a second poll, but never while waiting.
+        self._lock = asyncio.Lock()
+        self._heart = asyncio.create_task(self._keep_alive(), name=f"embedded-broker-member-{spec.group}")
+
+    async def poll(
+        self,
+        *,
+        max_records: int,
+        timeout_s: float,
+        topics: Collection[str] | None = None,
+        without: Collection[int] = (),
+    ) -> list[InRecord]:
+        """See the port.
+
+        Raises SettingsError when another process has taken over this one's ``instance_id``.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_s
+        chosen = partial(_is_chosen, topics=topics, without=without)
+        wanted = partial(self._has_news, chosen=chosen)
+        while True:
+            if self._heart.done() and not self._closed:
+                self._heart.result()
+            async with self._lock:
+                records = await self._fetch(max_records, chosen)
+            if records or not await self._store.watcher.wait(wanted, deadline - clock()):
+                return records
+
+    async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:
+        """See the port. Raises ValueError for outputs with partitions of more than one number."""
+        if outputs and len({source.partition for source in progress}) != 1:
+            raise ValueError(f"a commit with outputs takes partitions of one number, not {sorted(progress)}")
+        places = {source: self._places.get(source) for source in progress}
+        by_slot = {place.slot: (source, progress[source]) for source, place in places.items() if place is not None}
+        if len(by_slot) < len(progress):
+            # Not this member's at all: an epoch that nobody has makes the commit fail in the one place that decides.
+            unowned = [source for source, place in places.items() if place is None]
+            by_slot |= {-1 - index: (source, progress[source]) for index, source in enumerate(unowned)}
+        work = partial(groups.commit, me=self._me, progress=by_slot, outputs=tuple(outputs))
+        lost = await self._store.writer.run(work, size_of(outputs))
+        if lost is not None:
+            self._generation = _UNKNOWN
+            raise lost
+        for source, done in progress.items():
+            place = places[source]
+            if place is not None and place.lost is not None and done.next_offset >= place.lost[1]:
+                place.lost = None
+
+    def assignment(self) -> Mapping[TopicPartition, int]:
+        """See the port."""
+        return {source: place.epoch for source, place in self._places.items()}
+
+    def losses(self) -> Sequence[Loss]:
+        """See the port. Cleaning keeps what a group has not read; that of earlier releases did not."""
+        return tuple(
+            Loss(source, *place.lost, place.epoch) for source, place in self._places.items() if place.lost is not None
+        )
+
+    async def lag(self) -> Mapping[TopicPartition, int]:
+        """See the port."""
+        found = await self._store.read(partial(log.lag, group=self._me.spec.group, topics=self._me.spec.topics))
+        return {source: found[source] for source in self._places}
+
+    async def close(self) -> None:
+        """See the port."""
+        if self._closed:
+            return
+        self._closed = True
+        self._heart.cancel()
+        # Its error, if it ended with one, was the last poll's to raise.
+        await asyncio.gather(self._heart, return_exceptions=True)
+        try:
+            async with self._lock:
+                self._places = {}
+                await self._store.writer.run(partial(groups.leave, me=self._me))
+        except TransientError as error:
+            _log.warning("left group %s without a word; its session will time out: %s", self._me.spec.group, error)
+
+    async def _keep_alive(self) -> None:
+        pause = groups.beat_interval_s(self._me.spec)
+        due = False
+        while True:
+            try:
+                if due and self._joined:
+                    # Without the lock: a poll need not wait for a slow disk.
+                    await self._store.writer.run(partial(groups.beat, me=self._me), urgent=True)
+                async with self._lock:
+                    # Joins where that is needed, and takes note of what is owned now.
+                    await self._fetch(0, _is_chosen)
+            except TransientError as error:
+                _log.warning("no heartbeat for group %s: %s", self._me.spec.group, error)
+            # Joining, which a poll may have done meanwhile, counts as the first beat.
+            due = True
+            await asyncio.sleep(pause)
+
+    async def _fetch(self, max_records: int, chosen: Callable[[TopicPartition], bool]) -> list[InRecord]:
+        while True:
+            if self._closed:
+                raise BrokerUnavailableError(f"this consumer of group {self._me.spec.group} is closed")
+            if not self._joined:
+                await self._store.writer.run(partial(groups.join, me=self._me))
+                self._joined, self._generation = True, _UNKNOWN
+            try:
+                view, got = await self._store.read(partial(self._read, max_records=max_records, chosen=chosen))
+            except PartitionLostError as error:
+                _log.warning("%s; joining anew", error)
+                self._me, self._joined = _newcomer(self._me.spec), False
+                continue
+            except TopicMismatchError:
+                await self._stand_back()
+                raise
+            break
+        if view is not None:
+            self._places = _merge(self._places, view)
+            self._generation = view.generation
+        for source, offset in got.read_on.items():
+            self._places[source].offset = offset
+        self._turn += 1
+        return got.records
+
+    async def _stand_back(self) -> None:
+        """Own nothing, by leaving the group, while the topics are not as this process knows them."""
+        former, self._me = self._me, _newcomer(self._me.spec)
+        self._places, self._joined = {}, False
+        await self._store.writer.run(partial(groups.leave, me=former))
+
+    def _read(
+        self, connection: sqlite3.Connection, max_records: int, chosen: Callable[[TopicPartition], bool]
+    ) -> tuple[View | None, Got]:
+        """In a reader's thread, changing nothing: what is owned, if that is news, and the next records of it."""
+        view = groups.look(connection, self._me, self._generation)
+        if view is not None:
+            # Adding partitions gives each group a new generation. This raises until the counts agree.
+            catalog.check(connection, self._me.spec.topics, self._store.declared)
+        places = self._places if view is None else _merge(self._places, view)
+        wants = [
+            Want(source, place.slot, place.offset, place.epoch) for source, place in places.items() if chosen(source)
+        ]
+        # Each poll starts with another partition, so that none waits behind a long one for ever.
+        turn = self._turn % len(wants) if wants else 0
+        return view, log.read(connection, wants[turn:] + wants[:turn], max_records)
+
+    def _has_news(self, ends: Ends, chosen: Callable[[TopicPartition], bool]) -> bool:
+        return (
+            not self._joined
+            or self._generation == _UNKNOWN
+            or ends.generations.get(self._me.spec.group, _UNKNOWN) > self._generation
+            or any(
+                ends.offsets.get(place.slot, 0) > place.offset
+                for source, place in self._places.items()
+                if chosen(source)
+            )
+        )
+
+
+def _is_chosen(source: TopicPartition, topics: Collection[str] | None = None, without: Collection[int] = ()) -> bool:
+    return (topics is None or source.topic in topics) and source.partition not in without
+
+
+def _newcomer(spec: GroupSpec) -> Membership:
+    # Members that come later sort behind those there are, so that a join moves as few partitions as it can.
+    name = spec.instance_id or f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+    return Membership(spec, name, uuid.uuid4().hex)
+
+
+def _merge(places: Mapping[TopicPartition, _Place], view: View) -> dict[TopicPartition, _Place]:
+    """The places as of ``view``: where the epoch is the same the member goes on, elsewhere it starts anew."""
+    merged = {}
+    for owned in view.owned:
+        place = places.get(owned.source)
+        if place is None or place.epoch != owned.epoch:
+            lost = (owned.start, owned.first) if owned.start < owned.first else None
+            place = _Place(owned.slot, owned.epoch, owned.start, lost)
+        merged[owned.source] = place
+    return merged

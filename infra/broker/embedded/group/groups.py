@@ -1,0 +1,242 @@
+"""Groups: who is a member, who owns which partition in which epoch, and the fenced commit. All of it in transactions.
+
+Ownership lives in the file and changes in the same transactions as commits, so there is no moment in which two members
+can commit the same partition: a commit names the epoch it polled in, and the epoch grows whenever the owner changes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import orjson
+
+from infra.broker.embedded.file.log import Transaction, append
+from infra.broker.embedded.group.known_groups import now_ms as _now_ms
+from infra.broker.embedded.group.known_groups import saw
+from infra.broker.port import GroupSpec, OutRecord, Progress, TopicPartition
+from infra.errors import PartitionLostError, SettingsError
+
+_BEATS_PER_SESSION = 4
+_PAUSES_IN_TIME = 1.5
+"""A beat that comes within so many pauses of the one before it is not late."""
+_NEWCOMERS_PATIENCE = 3
+"""How many sessions a newcomer waits beyond the end of another member's session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """One process' place in a group. ``member`` is its name there, ``incarnation`` the process itself."""
+
+    spec: GroupSpec
+    member: str
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """A partition the member owns, where the group's work on it starts, and the first offset that is there."""
+
+    source: TopicPartition
+    slot: int
+    epoch: int
+    start: int
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a member owns as of one generation of its group."""
+
+    generation: int
+    owned: tuple[Owned, ...]
+
+
+def join(transaction: Transaction, me: Membership) -> None:
+    """Make ``me`` a member; a static member of the same name is replaced, keeps its partitions, and is fenced."""
+    group = me.spec.group
+    connection = transaction.connection
+    for name in me.spec.topics:
+        transaction.topic(name)
+    former = _incarnation(connection, me)
+    connection.execute("INSERT INTO groups VALUES (?, 0) ON CONFLICT DO NOTHING", (group,))
+    saw(connection, group)
+    connection.execute(
+        "INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            group,
+            me.member,
+            me.incarnation,
+            orjson.dumps(sorted(set(me.spec.topics))).decode(),
+            me.spec.start,
+            _now_ms(),
+            int(me.spec.session_timeout_s * 1000),
+        ),
+    )
+    if former is not None and former != me.incarnation:
+        connection.execute(
+            "UPDATE cursors SET epoch = epoch + 1 WHERE group_name = ? AND member = ?", (group, me.member)
+        )
+        _grow(connection, group)
+    # A newcomer has not seen yet how slow the disk is: only who has been silent for very long is surely gone.
+    _expire(connection, group, patience_ms=_NEWCOMERS_PATIENCE * int(me.spec.session_timeout_s * 1000))
+    _share_out(transaction, group)
+
+
+def leave(transaction: Transaction, me: Membership) -> None:
+    """End the membership, unless another process has taken it over, and give its partitions to the others."""
+    deleted = transaction.connection.execute(
+        "DELETE FROM members WHERE group_name = ? AND member = ? AND incarnation = ?",
+        (me.spec.group, me.member, me.incarnation),
+    )
+    if deleted.rowcount:
+        _share_out(transaction, me.spec.group)
+
+
+def beat(transaction: Transaction, me: Membership) -> None:
+    """Say that ``me``, if still a member, is alive, and remove the members that are not.
+
+    On a slow disk the beats of all members come late, and a late one says nothing about its member. So the others are
+    given as much more time as this beat is late itself, twice over since two beats can be on their way.
+    """
+    connection = transaction.connection
+    place = (me.spec.group, me.member, me.incarnation)
+    row = connection.execute(
+        "SELECT beat_ms FROM members WHERE group_name = ? AND member = ? AND incarnation = ?", place
+    ).fetchone()
+    if row is None:
+        return
+    now_ms = _now_ms()
+    connection.execute(
+        "UPDATE members SET beat_ms = ? WHERE group_name = ? AND member = ? AND incarnation = ?", (now_ms, *place)
+    )
+    saw(connection, me.spec.group)
+    late_ms = now_ms - row[0] - int(_PAUSES_IN_TIME * beat_interval_s(me.spec) * 1000)
+    if _expire(connection, me.spec.group, patience_ms=2 * max(0, late_ms)):
+        _share_out(transaction, me.spec.group)
+
+
+def beat_interval_s(spec: GroupSpec) -> float:
+    """How long a member waits after one beat before it asks for the next."""
+    return spec.session_timeout_s / _BEATS_PER_SESSION
+
+
+def _incarnation(connection: sqlite3.Connection, me: Membership) -> str | None:
+    query = "SELECT incarnation FROM members WHERE group_name = ? AND member = ?"
+    row = connection.execute(query, (me.spec.group, me.member)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _expire(connection: sqlite3.Connection, group: str, patience_ms: int) -> bool:
+    """Remove members whose session ended more than ``patience_ms`` ago; whether there were any."""
+    # A beat from the future was given before the machine started anew; its member died with it.
+    now_ms = _now_ms()
+    gone = connection.execute(
+        "DELETE FROM members WHERE group_name = ? AND (beat_ms + session_ms < ? OR beat_ms > ?)",
+        (group, now_ms - patience_ms, now_ms),
+    )
+    return gone.rowcount > 0
+
+
+def _grow(connection: sqlite3.Connection, group: str) -> None:
+    connection.execute("UPDATE groups SET generation = generation + 1 WHERE name = ?", (group,))
+
+
+def _share_out(transaction: Transaction, group: str) -> None:
+    """Give every partition to the member that the range puts it to, with a new epoch where that is a change."""
+    connection = transaction.connection
+    members = connection.execute(
+        "SELECT member, topics, start FROM members WHERE group_name = ? ORDER BY member", (group,)
+    ).fetchall()
+    wanted = _ranges(transaction, [(member, orjson.loads(topics)) for member, topics, _ in members])
+    starts = {member: start for member, _, start in members}
+    owners: dict[int, str | None] = dict(
+        connection.execute("SELECT slot, member FROM cursors WHERE group_name = ?", (group,)).fetchall()
+    )
+    changed = [slot for slot in wanted.keys() | owners.keys() if wanted.get(slot) != owners.get(slot)]
+    for slot in changed:
+        member = wanted.get(slot)
+        # "latest" is made a committed offset at once: whoever takes over from this member starts there too.
+        start = transaction.end(slot) if member is not None and starts[member] == "latest" else None
+        connection.execute(
+            "INSERT INTO cursors VALUES (?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET member = excluded.member, "
+            "epoch = epoch + 1, next_offset = coalesce(next_offset, excluded.next_offset)",
+            (group, slot, member, start),
+        )
+    if changed:
+        _grow(connection, group)
+
+
+def _ranges(transaction: Transaction, members: Sequence[tuple[str, list[str]]]) -> dict[int, str]:
+    """The member for each slot: per topic, contiguous ranges over its subscribers in the order of their names."""
+    wanted: dict[int, str] = {}
+    for name in sorted(set(chain.from_iterable(topics for _, topics in members))):
+        subscribers = [member for member, topics in members if name in topics]
+        slots = transaction.slots(name)
+        share, larger = divmod(len(slots), len(subscribers))
+        counts = (share + (index < larger) for index in range(len(subscribers)))
+        order = chain.from_iterable([member] * count for member, count in zip(subscribers, counts, strict=True))
+        wanted.update(zip(slots, order, strict=True))
+    return wanted
+
+
+def look(connection: sqlite3.Connection, me: Membership, known: int) -> View | None:
+    """What ``me`` owns when the group has changed since generation ``known``; else None.
+
+    Raises PartitionLostError when ``me`` is no member any more (join again), SettingsError when another process has
+    taken its static membership over.
+    """
+    group = me.spec.group
+    incarnation = _incarnation(connection, me)
+    if incarnation is None:
+        raise PartitionLostError(f"{me.member} is no longer a member of group {group}: its heartbeat was late")
+    if incarnation != me.incarnation:
+        raise SettingsError(
+            f"instance_id {me.spec.instance_id!r} of group {group}: another process has joined under this name after "
+            "this one and has taken its partitions; give each process a name of its own, or stop one"
+        )
+    (generation,) = connection.execute("SELECT generation FROM groups WHERE name = ?", (group,)).fetchone()
+    if generation == known:
+        return None
+    rows = connection.execute(
+        "SELECT topic, partition, slot, epoch, coalesce(c.next_offset, first_offset), first_offset FROM cursors c "
+        "JOIN partitions p USING (slot) WHERE group_name = ? AND member = ? ORDER BY topic, partition",
+        (group, me.member),
+    )
+    return View(generation, tuple(Owned(TopicPartition(*row[:2]), *row[2:]) for row in rows))
+
+
+def commit(
+    transaction: Transaction,
+    me: Membership,
+    progress: Mapping[int, tuple[TopicPartition, Progress]],
+    outputs: Sequence[OutRecord],
+) -> PartitionLostError | None:
+    """Append ``outputs`` and commit ``progress`` (by slot), or commit nothing and return what is in the way.
+
+    When some partitions of ``progress`` are lost, those that are not get a new epoch. Their records were polled for a
+    commit that never happens; in the new epoch they come again, and nothing of the old one can be committed any more.
+    """
+    group = me.spec.group
+    connection = transaction.connection
+    rows = connection.execute("SELECT slot, epoch FROM cursors WHERE group_name = ? AND member = ?", (group, me.member))
+    epochs: dict[int, int] = dict(rows.fetchall())
+    lost = [source for slot, (source, done) in progress.items() if epochs.get(slot) != done.epoch]
+    if lost:
+        kept = [(group, slot) for slot, (_, done) in progress.items() if epochs.get(slot) == done.epoch]
+        connection.executemany("UPDATE cursors SET epoch = epoch + 1 WHERE group_name = ? AND slot = ?", kept)
+        if kept:
+            _grow(connection, group)
+        names = ", ".join(f"{topic}/{partition}" for topic, partition in lost)
+        return PartitionLostError(
+            f"group {group}: {names} went to another member, or to this one anew; nothing was committed, the records "
+            "will be worked on by their owner"
+        )
+    append(transaction, outputs)
+    connection.executemany(
+        "UPDATE cursors SET next_offset = ? WHERE group_name = ? AND slot = ?",
+        [(done.next_offset, group, slot) for slot, (_, done) in progress.items()],
+    )
+    return None

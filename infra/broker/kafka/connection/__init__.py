@@ -1,0 +1,1 @@
+"""Connects to Kafka: client options, certificates, and plain errors when that fails."""

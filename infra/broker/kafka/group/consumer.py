@@ -1,0 +1,277 @@
+"""The Kafka consumer: polls what its membership owns, commits plainly or in transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping, Sequence
+
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
+from aiokafka.structs import ConsumerRecord
+
+from infra.broker.kafka.connection.faults import FAULTS
+from infra.broker.kafka.connection.link import Link
+from infra.broker.kafka.group.membership import Membership
+from infra.broker.kafka.offsets import Offsets, next_to_read, to_commit
+from infra.broker.port import GroupSpec, InRecord, Loss, OutRecord, Progress, TopicPartition
+from infra.errors import BrokerUnavailableError, PartitionLostError
+
+_log = logging.getLogger(__name__)
+
+Batches = Mapping[KafkaPartition, Sequence[ConsumerRecord]]
+
+
+class KafkaConsumer:
+    """Implements :class:`infra.broker.port.Consumer`; made by :meth:`join`."""
+
+    def __init__(self, link: Link, spec: GroupSpec) -> None:
+        self._link = link
+        self._spec = spec
+        self._offsets = Offsets(link)
+        self._membership = Membership(link, spec, self._offsets)
+        # Per partition the offset after the last record handed out, and the place of the reader then: what lies between
+        # are the marks that end transactions, which would count as lag for ever if commits stopped before them.
+        self._after: dict[TopicPartition, tuple[int, int]] = {}
+        self._committed: dict[TopicPartition, int] = {}
+        self._closed = False
+
+    async def join(self) -> None:
+        """Start joining the group. Raises TopicMismatchError when a topic does not exist."""
+        await self._membership.join()
+
+    async def poll(
+        self,
+        *,
+        max_records: int,
+        timeout_s: float,
+        topics: Collection[str] | None = None,
+        without: Collection[int] = (),
+    ) -> list[InRecord]:
+        """See the port."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_s
+        wait_s = 0.0
+        while True:
+            if self._closed:
+                raise BrokerUnavailableError(f"this consumer of group {self._spec.group} is closed; open another")
+            self._membership.check()
+            self._membership.changed.clear()
+            records = await self._take(max_records, topics, without, wait_s)
+            if not records:
+                await self._catch_up()
+            left_s = deadline - clock()
+            if records or (left_s <= 0 and self._membership.trouble is None):
+                return records
+            if left_s <= 0 and self._membership.trouble is not None:
+                raise self._membership.trouble
+            wait_s = left_s
+
+    async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:
+        """See the port. Raises ValueError for outputs with partitions of more than one number, or for outputs of a
+        group whose ``spec.outputs`` is false."""
+        numbers = {source.partition for source in progress}
+        if outputs and (len(numbers) != 1 or not self._spec.outputs):
+            raise ValueError(
+                f"a commit with outputs takes partitions of one number, not {sorted(progress)}, and GroupSpec.outputs, "
+                f"which is {self._spec.outputs}"
+            )
+        self._link.check_sizes(outputs)
+        self._check_owned(progress)
+        offsets = {source: self._offset_to_commit(source, at.next_offset) for source, at in progress.items()}
+        if not self._spec.outputs:
+            await self._commit_plainly(offsets)
+            return
+        await self._commit_in_transactions(offsets, outputs)
+
+    def assignment(self) -> Mapping[TopicPartition, int]:
+        """See the port."""
+        return dict(self._membership.owned)
+
+    def losses(self) -> Sequence[Loss]:
+        """See the port."""
+        return self._membership.losses.of(self._membership.owned)
+
+    async def lag(self) -> Mapping[TopicPartition, int]:
+        """See the port."""
+        return await group_lag(self._offsets, self._spec.group, list(self._membership.owned))
+
+    async def close(self) -> None:
+        """See the port. A static member (``instance_id``) keeps its partitions until its session runs out."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._membership.close()
+        await self._offsets.close()
+
+    async def _take(
+        self, max_records: int, topics: Collection[str] | None, without: Collection[int], wait_s: float
+    ) -> list[InRecord]:
+        """Up to ``max_records`` records; waits at most ``wait_s`` for the first, or for a change of the membership."""
+        epochs = {
+            source: epoch
+            for source, epoch in self._membership.owned.items()
+            if (topics is None or source.topic in topics) and source.partition not in without
+        }
+        if not epochs or max_records <= 0:
+            await self._wait_for_change(wait_s)
+            return []
+        try:
+            batches = await self._fetch([KafkaPartition(*source) for source in epochs], max_records, wait_s)
+        except OffsetOutOfRangeError as error:
+            (places,) = error.args
+            await self._membership.skip_lost({TopicPartition(*source): at for source, at in places.items()})
+            return []
+        except NoOffsetForPartitionError:
+            # aiokafka found no committed offset before the membership had set the place.
+            return []
+        except TopicAuthorizationFailedError as error:
+            raise self._link.fault(error, f"consuming as group {self._spec.group}", "READ") from error
+        except KafkaError as error:
+            self._membership.fail(error)
+            return []
+        records: list[InRecord] = []
+        for source, batch in batches.items():
+            place = TopicPartition(*source)
+            epoch = epochs[place]
+            # A rebalance may have begun while the fetch was waiting; then the records are another owner's to handle.
+            if batch and self._membership.owned.get(place) == epoch:
+                self._after[place] = (batch[-1].offset + 1, await self._membership.member().position(source))
+                records.extend(to_record(record, epoch) for record in batch)
+        return records
+
+    async def _fetch(self, sources: Sequence[KafkaPartition], max_records: int, wait_s: float) -> Batches:
+        consumer = self._membership.member()
+        if wait_s <= 0:
+            found: Batches = await consumer.getmany(*sources, max_records=max_records)
+            return found
+        # In a task, because aiokafka does not come back from a rebalance before its end, whatever the time-out. Records
+        # leave aiokafka's buffer in the step that ends the task, so a cancelled one has taken none.
+        fetch = asyncio.create_task(consumer.getmany(*sources, timeout_ms=int(1000 * wait_s), max_records=max_records))
+        change = asyncio.create_task(self._membership.changed.wait())
+        try:
+            await asyncio.wait({fetch, change}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            change.cancel()
+            fetch.cancel()
+            await asyncio.wait({fetch, change})
+        return {} if fetch.cancelled() else fetch.result()
+
+    async def _wait_for_change(self, wait_s: float) -> None:
+        try:
+            async with asyncio.timeout(max(0.0, wait_s)):
+                await self._membership.changed.wait()
+        except TimeoutError:
+            return
+
+    def _check_owned(self, progress: Mapping[TopicPartition, Progress]) -> None:
+        owned = self._membership.owned
+        stale = sorted(source for source, at in progress.items() if owned.get(source) != at.epoch)
+        if stale:
+            raise self._lost(stale)
+
+    def _offset_to_commit(self, source: TopicPartition, next_offset: int) -> int:
+        last, place = self._after.get(source, (None, next_offset))
+        return place if last == next_offset else next_offset
+
+    async def _commit_in_transactions(
+        self, offsets: Mapping[TopicPartition, int], outputs: Sequence[OutRecord]
+    ) -> None:
+        """One transaction per partition number; those that were made before another one failed stay made."""
+        by_number: dict[int, dict[TopicPartition, int]] = {}
+        for source, offset in offsets.items():
+            by_number.setdefault(source.partition, {})[source] = offset
+        lost = None
+        for number, own in by_number.items():
+            try:
+                await self._commit_in_transaction(number, own, outputs)
+            except PartitionLostError as error:
+                lost = error
+        if lost is not None:
+            raise lost
+
+    async def _commit_in_transaction(
+        self, number: int, own: Mapping[TopicPartition, int], outputs: Sequence[OutRecord]
+    ) -> None:
+        transactions = self._membership.transactions.get(number)
+        if transactions is None:
+            # A rebalance has begun while another partition of this commit was under way.
+            raise self._lost(own)
+        try:
+            await transactions.commit(own, outputs)
+        except PartitionLostError:
+            self._membership.lose(rejoin=True)
+            raise
+        self._settle_losses(own)
+
+    def _settle_losses(self, offsets: Mapping[TopicPartition, int]) -> None:
+        for source, offset in offsets.items():
+            self._membership.losses.settle(source, offset)
+
+    def _lost(self, sources: Collection[TopicPartition]) -> PartitionLostError:
+        named = ", ".join(f"{topic}/{number}" for topic, number in sorted(sources))
+        return PartitionLostError(
+            f"group {self._spec.group}: {named} moved on since these records were polled; nothing was committed for "
+            "that, drop this work and poll on"
+        )
+
+    async def _commit_plainly(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """One request for all partitions; Kafka takes it from a member of the current generation only."""
+        try:
+            async with asyncio.timeout(self._link.timeout_s):
+                await self._membership.member().commit(to_commit(offsets, self._membership.topics.ids))
+        except (CommitFailedError, IllegalStateError) as error:
+            self._membership.lose(rejoin=False)
+            raise PartitionLostError(
+                f"group {self._spec.group} was rebalanced before this commit; nothing was committed, drop this work "
+                "and poll on"
+            ) from error
+        except FAULTS as error:
+            raise await self._link.explain(error, f"committing as group {self._spec.group}", "READ") from error
+        self._committed.update(offsets)
+        self._settle_losses(offsets)
+
+    async def _catch_up(self) -> None:
+        """With all that was handed out committed, commit also what the reader has passed since: marks, no records."""
+        passed = {}
+        # A commit past a loss would settle it before anybody has told of it.
+        lossy = {loss.source for loss in self.losses()}
+        for source in (self._membership.owned.keys() & self._committed.keys()) - lossy:
+            position = await self._membership.member().position(KafkaPartition(*source))
+            if self._committed[source] in self._after.get(source, ()) and position > self._committed[source]:
+                passed[source] = position
+        if passed:
+            try:
+                await self._commit_plainly(passed)
+            except (BrokerUnavailableError, PartitionLostError) as error:
+                _log.debug("marks stay uncommitted for now: %s", error)
+
+
+def to_record(record: ConsumerRecord, epoch: int) -> InRecord:
+    """aiokafka's record as the port's."""
+    return InRecord(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp,
+        key=None if record.key is None else record.key.decode(errors="replace"),
+        value=record.value,
+        headers=tuple((name, value or b"") for name, value in record.headers),
+        epoch=epoch,
+    )
+
+
+async def group_lag(offsets: Offsets, group: str, sources: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+    """Per partition how many offsets lie between what ``group`` has committed and the last stable one."""
+    if not sources:
+        return {}
+    committed = await offsets.committed(group, sources)
+    bounds = await offsets.bounds(sources)
+    return {source: max(0, end - next_to_read(committed[source], first)) for source, (first, end) in bounds.items()}

@@ -1,0 +1,295 @@
+"""One membership of a group: joins, joins again after failures, and offers partitions when they are safe to use."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Iterable, Mapping
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import KafkaError
+
+from infra.broker.kafka.connection.faults import FAULTS
+from infra.broker.kafka.connection.link import Link, pauses
+from infra.broker.kafka.group.losses import Losses
+from infra.broker.kafka.group.starting import Starting
+from infra.broker.kafka.group.static_name import StaticName
+from infra.broker.kafka.group.topic_watch import TopicWatch
+from infra.broker.kafka.group.transactions import PartitionTransactions
+from infra.broker.kafka.group.troubles import Troubles
+from infra.broker.kafka.group.watching import Watching
+from infra.broker.kafka.offsets import Offsets
+from infra.broker.port import GroupSpec, TopicPartition
+from infra.errors import BrokerUnavailableError, TopicMismatchError
+from schemas.errors import StandgaleError
+
+_COMMIT_PATIENCE_S = 2.0
+_PROBE_PAUSE_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Membership:
+    """Keeps a consumer in its group.
+
+    ``owned`` holds the partitions that may be worked on, with their epochs: a partition appears when it was assigned,
+    its producer (where the group has outputs) has fenced the former owner, and its place was set to the committed
+    offset. It is empty from the moment a rebalance begins. ``changed`` is set whenever it or ``trouble`` changes.
+    """
+
+    def __init__(self, link: Link, spec: GroupSpec, offsets: Offsets) -> None:
+        self.owned: dict[TopicPartition, int] = {}
+        self.losses = Losses()
+        self.transactions: dict[int, PartitionTransactions] = {}
+        self.changed = asyncio.Event()
+        self.consumer: AIOKafkaConsumer | None = None
+        self.topics = TopicWatch(link, offsets, spec)
+        self._link = link
+        self._spec = spec
+        self._offsets = offsets
+        self._starting = Starting(link, offsets, spec, self.topics)
+        self._static = StaticName(offsets, spec)
+        self._epoch = 0
+        self._generation = 0
+        self._troubles = Troubles(self.changed)
+        self._watching = Watching(link, spec, self.topics, self._troubles)
+        self._was_member = False
+        self._broken = asyncio.Event()
+        self._preparing: set[asyncio.Task[None]] = set()
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def join(self) -> None:
+        """Connect and ask to join; what fails for now is tried again in the background.
+
+        Raises TopicMismatchError when the topics are missing or not as declared.
+        """
+        await self._try_to_connect()
+        mismatch = self._troubles.of("topics")
+        if mismatch is not None:
+            await self._leave(0.0)
+            raise mismatch
+        self._keeper = asyncio.create_task(self._keep(), name=f"kafka-member-{self._spec.group}")
+
+    @property
+    def trouble(self) -> StandgaleError | None:
+        """What keeps records from coming; None when all is well. The one that lasts longest comes first."""
+        return self._troubles.worst
+
+    def member(self) -> AIOKafkaConsumer:
+        """aiokafka's consumer. Raises BrokerUnavailableError while there is none."""
+        if self.consumer is None:
+            raise BrokerUnavailableError(f"group {self._spec.group} is being joined again; try again")
+        return self.consumer
+
+    def check(self) -> None:
+        """Raise what ended the task that keeps this membership, if anything unforeseen did."""
+        if self._keeper is not None and self._keeper.done():
+            self._keeper.result()
+
+    def lose(self, *, rejoin: bool) -> None:
+        """Own nothing until the next assignment; with ``rejoin`` ask for one, because aiokafka would not."""
+        had_any = bool(self.owned)
+        self._disown()
+        if rejoin and had_any and self.consumer is not None:
+            self.consumer.subscribe(list(self._spec.topics), listener=_Listener(self))
+
+    def fail(self, error: BaseException) -> None:
+        """Own nothing and replace aiokafka's consumer, which does not recover from ``error``."""
+        self._troubles.note("group", self._link.fault(error, f"consuming as group {self._spec.group}", "READ"))
+        self._disown()
+        self._broken.set()
+
+    async def skip_lost(self, places: Mapping[TopicPartition, int]) -> None:
+        """Move on where the log no longer holds what stood at ``places``, and record what was lost by that."""
+        owned = [source for source in places if source in self.owned]
+        for source, (first, end) in (await self._offsets.bounds(owned)).items():
+            epoch, at = self.owned.get(source), places[source]
+            if epoch is None:
+                continue
+            if at > end:
+                _log.warning(
+                    "%s/%d ends at offset %d, before %d, the next to be read: it was made again", *source, end, at
+                )
+                self._disown()
+                self._broken.set()
+                return
+            if at < first:
+                self.losses.record(source, at, first, epoch)
+            self.member().seek(KafkaPartition(*source), max(at, first))
+
+    async def close(self) -> None:
+        """Leave the group, after the commit under way; may be called twice."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.wait({keeper})
+        await self._leave(_COMMIT_PATIENCE_S)
+        await self._link.leavers.gone()
+
+    async def revoke(self) -> None:
+        """A rebalance begins: own nothing, let commits under way end, stop the producers.
+
+        Does not return to aiokafka, which would join again, when another process has taken over this one's name.
+        """
+        self._disown()
+        await self._release(_COMMIT_PATIENCE_S)
+        # aiokafka forgets its id in the group when Kafka no longer knows it.
+        if self._was_member and not self.member()._coordinator.member_id and await self._is_replaced():
+            self._broken.set()
+            await asyncio.get_running_loop().create_future()
+
+    def assign(self, assigned: Iterable[KafkaPartition]) -> None:
+        """A rebalance has ended: make the ``assigned`` partitions ready, each number by itself.
+
+        This happens beside the rebalance, which sends no heartbeats while it waits for its listener.
+        """
+        # Microseconds, so that epochs grow from one owner to the next as well, as far as their clocks agree.
+        self._epoch = epoch = max(self._epoch + 1, time.time_ns() // 1000)
+        self._was_member = True
+        self._static.remember(self.member()._coordinator.member_id)
+        self._troubles.note("group", None)
+        by_number: dict[int, list[TopicPartition]] = {}
+        for source in assigned:
+            by_number.setdefault(source.partition, []).append(TopicPartition(*source))
+        for number, sources in by_number.items():
+            task = asyncio.create_task(self._prepare(number, sources, epoch), name=f"kafka-prepare-{number}")
+            self._preparing.add(task)
+            task.add_done_callback(self._prepared)
+
+    async def _is_replaced(self) -> bool:
+        successor = await self._static.find_successor(lambda error: self._troubles.note("broker", error))
+        if successor is not None:
+            self._troubles.note("replaced", successor)
+        return successor is not None
+
+    def _prepared(self, task: asyncio.Task[None]) -> None:
+        self._preparing.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.fail(error)
+
+    async def _try_to_connect(self) -> None:
+        """Connect and ask to join; a failure is noted, and marks the membership as broken."""
+        doing = f"joining group {self._spec.group}"
+        try:
+            await self.topics.look()
+            self._troubles.note("topics", None)
+            consumer = AIOKafkaConsumer(**self._link.member_options(self._spec, self._static.assignor))
+            self.consumer = consumer
+            await consumer.start()
+            consumer.subscribe(list(self._spec.topics), listener=_Listener(self))
+        except TopicMismatchError as error:
+            self._troubles.note("topics", error)
+            self._broken.set()
+        except (*FAULTS, StandgaleError) as error:
+            self._troubles.note("broker", await self._link.explain(error, doing))
+            self._broken.set()
+
+    async def _keep(self) -> None:
+        """Watch the membership, and make a new one whenever it broke."""
+        waits = pauses()
+        while True:
+            if self.consumer is not None and not self._broken.is_set():
+                waits = pauses()
+                await self._watch()
+            self._broken.clear()
+            await self._leave(0.0)
+            if self._troubles.of("replaced") is not None or (self._was_member and await self._is_replaced()):
+                return
+            await asyncio.sleep(next(waits))
+            await self._try_to_connect()
+
+    async def _watch(self) -> None:
+        """Until the membership breaks, ask the broker something small again and again: aiokafka itself does not tell
+        that it is away, refuses this member, or has other topics now."""
+        while not self._broken.is_set():
+            try:
+                self.member()._coordinator.check_errors()
+            except KafkaError as error:
+                self.fail(error)
+                return
+            if not await self._watching.look(self.member(), self.owned):
+                self._broken.set()
+            try:
+                async with asyncio.timeout(_PROBE_PAUSE_S):
+                    await self._broken.wait()
+            except TimeoutError:
+                continue
+
+    async def _prepare(self, number: int, sources: Collection[TopicPartition], epoch: int) -> None:
+        """Make the partitions of one number ready, however often Kafka has to be asked for it."""
+        generation = self._generation
+        for pause in pauses():
+            try:
+                transactions = await self._replace_transactions(number, sources)
+                places = await self._starting.find(self.member(), transactions, sources)
+                break
+            except StandgaleError as error:
+                self._troubles.note("partitions", error)
+                await asyncio.sleep(pause)
+        self._troubles.note("partitions", None)
+        if generation != self._generation:
+            return
+        for source, place in places.items():
+            self.member().seek(KafkaPartition(*source), place.offset)
+            if place.lost_from is not None:
+                self.losses.record(source, place.lost_from, place.offset, epoch)
+        self.owned.update(dict.fromkeys(sources, epoch))
+        self.changed.set()
+
+    async def _replace_transactions(
+        self, number: int, sources: Collection[TopicPartition]
+    ) -> PartitionTransactions | None:
+        """The transactions of a partition number, not started yet; None for a group without outputs."""
+        if not self._spec.outputs:
+            return None
+        former = self.transactions.pop(number, None)
+        if former is not None:
+            await former.close()
+        own = PartitionTransactions(self._link, self._offsets, self._spec.group, number, sources, self.topics.ids)
+        self.transactions[number] = own
+        return own
+
+    async def _release(self, patience_s: float) -> None:
+        preparing = set(self._preparing)
+        for task in preparing:
+            task.cancel()
+        if preparing:
+            await asyncio.wait(preparing)
+        transactions, self.transactions = self.transactions, {}
+        await asyncio.gather(*(each.close(patience_s) for each in transactions.values()))
+
+    async def _leave(self, patience_s: float) -> None:
+        self._disown()
+        await self._release(patience_s)
+        consumer, self.consumer = self.consumer, None
+        if consumer is not None:
+            self._link.leavers.stop(consumer)
+
+    def _disown(self) -> None:
+        self.owned.clear()
+        self.losses.clear()
+        self._generation += 1
+        self.changed.set()
+
+
+class _Listener:
+    """Passes aiokafka's rebalance calls on."""
+
+    def __init__(self, membership: Membership) -> None:
+        self._membership = membership
+
+    async def on_partitions_revoked(self, revoked: Collection[KafkaPartition]) -> None:
+        """Called when a rebalance begins, before this member joins again."""
+        await self._membership.revoke()
+
+    async def on_partitions_assigned(self, assigned: Collection[KafkaPartition]) -> None:
+        """Called when a rebalance has ended."""
+        self._membership.assign(assigned)
+
+
+# aiokafka asks for an instance of this class; registering spares a base class without types.
+ConsumerRebalanceListener.register(_Listener)

@@ -1,0 +1,68 @@
+"""Compares a group's topics with their declarations, when it joins and while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from infra.broker.kafka.connection.link import Link
+from infra.broker.kafka.offsets import Offsets
+from infra.broker.partitioning import check_count
+from infra.broker.port import GroupSpec, TopicState
+from infra.errors import TopicMismatchError
+
+
+class TopicWatch:
+    """Looks at the topics that one member subscribes to, and at those that go with them.
+
+    Topics of one group in topics.yaml are co-partitioned: a member that commits outputs answers in the partition it
+    reads from, so all of them must have the declared partitions. Topics that are not declared keep the partitions they
+    had at the first look.
+    """
+
+    def __init__(self, link: Link, offsets: Offsets, spec: GroupSpec) -> None:
+        self._link = link
+        self._offsets = offsets
+        self._spec = spec
+        self._first_counts: dict[str, int] = {}
+        self.ids: Mapping[str, str] = {}
+        """The id of each subscribed topic at the last look."""
+
+    async def look(self, timeout_s: float | None = None) -> Collection[str]:
+        """The subscribed topics that were deleted and made again since the last look.
+
+        Raises TopicMismatchError for topics that are missing or have other partitions than they must,
+        RefusedError or BrokerUnavailableError where Kafka does not tell.
+        """
+        found = await self._offsets.states(self._spec.topics, beside=self._partners(), timeout_s=timeout_s)
+        self._link.check_present(self._spec.topics, found)
+        for topic, state in found.items():
+            self._check_count(topic, state)
+        counts = {topic: found[topic].partitions for topic in self._spec.topics}
+        if self._spec.outputs and len(set(counts.values())) > 1:
+            raise TopicMismatchError(
+                f"group {self._spec.group} commits outputs, so its topics must have one partition count, not "
+                f"{counts}; run `standgale topics check`"
+            )
+        ids = {topic: found[topic].incarnation for topic in self._spec.topics}
+        again = [topic for topic, former in self.ids.items() if ids[topic] != former]
+        self.ids = ids
+        return again
+
+    def _check_count(self, topic: str, state: TopicState) -> None:
+        first = self._first_counts.setdefault(topic, state.partitions)
+        if topic in self._link.topics:
+            check_count(self._link.topics, topic, state.partitions, self._link.where)
+        elif state.partitions != first:
+            raise TopicMismatchError(
+                f"topic {topic} of {self._link.where} has {state.partitions} partitions, and had {first} when group "
+                f"{self._spec.group} joined; nothing is read until that is so again, or this process is restarted"
+            )
+
+    def _partners(self) -> Collection[str]:
+        """The other topics that must have as many partitions as those this member reads."""
+        if not self._spec.outputs:
+            return ()
+        groups = {self._link.topics[topic].group for topic in self._spec.topics if topic in self._link.topics}
+        return [
+            name for name, spec in self._link.topics.items() if spec.group in groups and name not in self._spec.topics
+        ]

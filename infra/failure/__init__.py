@@ -1,0 +1,1 @@
+"""Decides what happens when a record fails: try again, hold, or write a dead letter."""

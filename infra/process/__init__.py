@@ -1,0 +1,1 @@
+"""Starts, watches and ends the process of a service; reads its settings."""

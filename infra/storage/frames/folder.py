@@ -1,0 +1,265 @@
+"""The frame store in a folder: for a laptop, a ground station, and tests."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+from infra.errors import ImageMissingError, StoreFullError, StoreUnavailableError
+from infra.storage.durable import locked_folder, sweep_files, sync_file, sync_folder
+from infra.storage.frames.addressing import ContentAddress, outside, verified, wrong_size
+from infra.storage.frames.port import StoredObject
+from infra.storage.frames.room import Room
+from schemas.events import ImageRef
+
+T = TypeVar("T")
+
+# Each thread mostly waits for the disk; concurrent fsyncs share one journal commit, so more of them cost less each.
+_THREADS = 16
+UNFINISHED = ".unfinished"
+"""The folder of unfinished writes in each store that is a folder; without it the disk may not be mounted."""
+_UNFINISHED_MAX_AGE_S = 3600.0
+_LISTING_CHUNK = 256
+# More than a file system keeps inside its own records, where even a full disk has room for a few bytes.
+_PROBE_BYTES = 16_384
+
+_ADVICE = {
+    errno.ENOENT: (
+        f"mount its disk or put the folder back, with {UNFINISHED} in it; if it was emptied on purpose, restart this "
+        "process"
+    ),
+    errno.ENOTDIR: "a file is where a folder should be; move it away",
+    errno.EROFS: "its disk is mounted read-only, as after a disk error; see the system's log, then mount it writable",
+    errno.EACCES: "give the user of this process the right to read and write it and all in it",
+    errno.EPERM: "give the user of this process the right to read and write it and all in it",
+}
+
+
+class FolderFrameStore:
+    """Frames as files ``<root>/ab/<sha256>.<ext>``; the port's contract is on :class:`FrameStore`.
+
+    The folder may be moved: of an address only the content address at its end counts, looked up below the present
+    root. So nothing outside the root can be named, and what lies inside is checked against its hash.
+    """
+
+    def __init__(self, root: Path, *, max_bytes: int | None = None, min_free_bytes: int = 0) -> None:
+        """``root`` is made now or, when its disk is away, before the first call that can. For limits: :class:`Room`."""
+        self._root = root.absolute()
+        self._room = Room(self._root, max_bytes=max_bytes, min_free_bytes=min_free_bytes)
+        self._root_uri = self._root.as_uri()
+        # The folder of unfinished writes doubles as the mark of a store that is there: without it (an unmounted disk) a
+        # missing file says nothing, and writing would fill the mount point.
+        self._unfinished = self._root / UNFINISHED
+        self._prepared = False
+        # A service starts also while the disk is away; what it asks of the store then says why that fails.
+        with suppress(OSError):
+            self._prepare()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="frames")
+
+    async def put(self, data: bytes, *, sha256: str, media_type: str) -> str:
+        """Store ``data`` durably (file and folder entry are on disk) and return its ``file:`` uri."""
+        address = ContentAddress.of(sha256, media_type)
+        await self._run("write", partial(self._write, address, data))
+        return f"{self._root_uri}/{address.relative}"
+
+    async def get(self, image: ImageRef) -> bytes:
+        """The bytes of ``image``, hash checked."""
+        address = self._address(image.uri)
+        if address.sha256 != image.sha256:
+            raise outside(image.uri, self._root_uri)
+        return await self._run("read", partial(self._read, image, self._root / address.relative))
+
+    async def delete(self, uri: str) -> None:
+        """Remove the object at ``uri``; raises ImageMissingError for an address outside this store."""
+        path = self._root / self._address(uri).relative
+        await self._run("delete", partial(path.unlink, missing_ok=True))
+
+    async def delete_older(self, uri: str, cutoff: datetime) -> bool:
+        """Remove the object at ``uri`` unless it is younger than ``cutoff``; see the port."""
+        path = self._root / self._address(uri).relative
+        return await self._run("delete", partial(_delete_older, path, cutoff.timestamp()))
+
+    async def objects(self) -> AsyncIterator[StoredObject]:
+        """Every object, in the order of the hashes; what changes meanwhile may or may not appear."""
+        walk = self._walk()
+        while chunk := await self._run("list", partial(_take, walk, _LISTING_CHUNK)):
+            for stored in chunk:
+                yield stored
+
+    async def check(self) -> None:
+        """Write a small file durably as frames are, read it back, and remove it. Raises StoreFullError, too."""
+        await self._run("write to", self._probe)
+
+    async def close(self) -> None:
+        """Wait for the writes under way and end the threads."""
+        await asyncio.to_thread(self._threads.shutdown)
+
+    async def _run(self, verb: str, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._in_place, work)
+        except OSError as error:
+            raise self._unavailable(verb, error) from error
+
+    def _in_place(self, work: Callable[[], T]) -> T:
+        if not self._prepared:
+            self._prepare()
+        return work()
+
+    def _prepare(self) -> None:
+        self._unfinished.mkdir(parents=True, exist_ok=True)
+        # A young file may belong to a living writer.
+        sweep_files(self._unfinished, _UNFINISHED_MAX_AGE_S)
+        self._prepared = True
+
+    def _unavailable(self, verb: str, error: OSError) -> StoreUnavailableError:
+        kind = StoreFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreUnavailableError
+        advice = _ADVICE.get(error.errno or 0, "check that the disk is mounted, writable and not full")
+        return kind(
+            f"cannot {verb} the frame store folder {self._root} (STANDGALE_FRAMES__FOLDER): {error.strerror or error}; "
+            f"{advice}"
+        )
+
+    def _address(self, uri: str) -> ContentAddress:
+        parts = urlsplit(uri)
+        address = ContentAddress.in_path(unquote(parts.path)) if parts.scheme == "file" else None
+        if address is None:
+            raise outside(uri, self._root_uri)
+        return address
+
+    def _write(self, address: ContentAddress, data: bytes) -> None:
+        target = self._root / address.relative
+        if _refresh(target, len(data)):
+            return
+        self._room.admit(len(data))
+        unfinished = self._unfinished / f"{address.sha256}.{uuid4().hex}"
+        try:
+            _write_synced(unfinished, data)
+            self._move_into_place(unfinished, target)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        self._room.added(len(data))
+
+    def _move_into_place(self, unfinished: Path, target: Path) -> None:
+        try:
+            _rename_synced(unfinished, target)
+        except FileNotFoundError:
+            target.parent.mkdir(exist_ok=True)
+            sync_folder(self._root)
+            _rename_synced(unfinished, target)
+
+    def _read(self, image: ImageRef, path: Path) -> bytes:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise outside(image.uri, self._root_uri) from error
+            if error.errno == errno.ENOENT and self._unfinished.is_dir():
+                raise ImageMissingError(
+                    f"the frame store {self._root} has no object for {image.uri}: it was removed (retention), or "
+                    "STANDGALE_FRAMES__FOLDER is not the folder the gateway writes to"
+                ) from error
+            raise
+        with os.fdopen(descriptor, "rb") as file:
+            size_bytes = os.fstat(descriptor).st_size
+            # Before reading: a damaged object must not take more memory than the event promised.
+            if size_bytes != image.size_bytes:
+                raise wrong_size(image, size_bytes)
+            return verified(image, file.read())
+
+    def _walk(self) -> Iterator[StoredObject]:
+        for folder in _folders(self._root):
+            for path in sorted(folder.iterdir()):
+                address = ContentAddress.in_path(path.as_posix())
+                if address is None:
+                    continue
+                try:
+                    found = path.lstat()
+                except FileNotFoundError:
+                    continue
+                modified_at = datetime.fromtimestamp(found.st_mtime, UTC)
+                yield StoredObject(f"{self._root_uri}/{address.relative}", found.st_size, modified_at)
+
+    def _probe(self) -> None:
+        self._room.admit(_PROBE_BYTES)
+        probe = self._unfinished / f"probe.{uuid4().hex}"
+        data = os.urandom(_PROBE_BYTES)
+        try:
+            _write_synced(probe, data)
+            if probe.read_bytes() != data:
+                raise OSError("a file that was written just now has other content")
+        finally:
+            probe.unlink(missing_ok=True)
+
+
+def _take(walk: Iterator[StoredObject], count: int) -> list[StoredObject]:
+    return list(islice(walk, count))
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(path for path in parent.iterdir() if len(path.name) == 2 and path.is_dir())
+
+
+def _refresh(target: Path, size_bytes: int) -> bool:
+    """Make the file at ``target`` as young as if it were written now, durably; False when there is none of that size.
+
+    So a sweep of old files, which looks at their age under the same lock, does not take it.
+    """
+    try:
+        # Most frames are new; for them nothing is locked or opened.
+        if os.lstat(target).st_size != size_bytes:
+            return False
+        with locked_folder(target.parent, exclusive=False) as folder:
+            descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                if os.fstat(descriptor).st_size != size_bytes:
+                    return False
+                os.utime(descriptor)
+                sync_file(descriptor)
+            finally:
+                os.close(descriptor)
+            # Its writer may have died before the name was on disk.
+            sync_file(folder)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _rename_synced(unfinished: Path, target: Path) -> None:
+    with locked_folder(target.parent, exclusive=False) as folder:
+        unfinished.rename(target)
+        sync_file(folder)
+
+
+def _delete_older(path: Path, cutoff_s: float) -> bool:
+    try:
+        with locked_folder(path.parent, exclusive=True):
+            if path.lstat().st_mtime >= cutoff_s:
+                return False
+            path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        # The content must be on disk before the name is: after a power cut a name never points to half a picture.
+        sync_file(descriptor)
+    finally:
+        os.close(descriptor)

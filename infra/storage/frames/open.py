@@ -1,0 +1,30 @@
+"""Opens the frame store that the settings name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from infra.errors import SettingsError
+from infra.settings import FrameSettings
+from infra.storage.frames.folder import FolderFrameStore
+from infra.storage.frames.port import FrameStore
+
+
+def open_frame_store(settings: FrameSettings, data_dir: Path) -> FrameStore:
+    """The frame store for ``settings``; without a folder named, frames lie in ``data_dir``/frames.
+
+    Waits for no server and no disk: ask :meth:`FrameStore.check`. Raises SettingsError when the library for S3 is not
+    installed.
+    """
+    if settings.kind == "folder":
+        folder = settings.folder or data_dir / "frames"
+        return FolderFrameStore(folder, max_bytes=settings.max_bytes, min_free_bytes=settings.min_free_bytes)
+    try:
+        # Only here: the library is an extra, and costs a third of a second to import.
+        from infra.storage.frames.s3 import S3FrameStore  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"STANDGALE_FRAMES__KIND=s3 needs the library {error.name!r}, which is not installed; "
+            "install it with: pip install 'standgale[s3]'"
+        ) from error
+    return S3FrameStore(settings)

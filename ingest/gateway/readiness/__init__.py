@@ -1,0 +1,1 @@
+"""Decides whether the gateway is ready, by the outcome of real work."""

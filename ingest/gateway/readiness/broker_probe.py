@@ -1,0 +1,47 @@
+"""Checks that the broker takes frames: looks at their topic and publishes a record that is for no reader."""
+
+from __future__ import annotations
+
+import os
+import socket
+from uuid import uuid4
+
+from infra.broker.port import Broker, Publisher, Reader
+from infra.publishing import event_record
+from ingest.gateway.parts import SOURCE
+from ingest.gateway.readiness.clock import GatewayClock
+from schemas.events import ProbeSent
+from schemas.topics import FRAMES_LIVE, PROBES
+
+
+class BrokerProbe:
+    """Opens a reader and a publisher of its own when first asked: what a probe breaks must not break frames."""
+
+    def __init__(self, broker: Broker, clock: GatewayClock) -> None:
+        self._broker = broker
+        self._clock = clock
+        self._reader: Reader | None = None
+        self._publisher: Publisher | None = None
+        self._process = f"{socket.gethostname()}-{os.getpid()}"[-255:]
+
+    async def check(self) -> None:
+        """Return when the frames' topic is there and a record was acknowledged; raises the broker's errors."""
+        if self._reader is None:
+            self._reader = await self._broker.reader()
+        await self._reader.bounds(FRAMES_LIVE)
+        if self._publisher is None:
+            self._publisher = await self._broker.publisher()
+        now = self._clock.now()
+        event = ProbeSent(process=self._process, sent_at=now)
+        record = event_record(PROBES, event, id=uuid4(), source=SOURCE, subject=None, time=now, key=self._process)
+        await self._publisher.publish([record])
+        self._clock.learn(self._publisher.clock_ahead_s())
+
+    async def close(self) -> None:
+        """Let go of both; may be called twice."""
+        reader, self._reader = self._reader, None
+        publisher, self._publisher = self._publisher, None
+        if reader is not None:
+            await reader.close()
+        if publisher is not None:
+            await publisher.close()

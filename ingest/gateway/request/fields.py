@@ -1,0 +1,172 @@
+"""The parameters of a frame: from query, headers or form fields to checked values."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import parse_qsl
+
+import orjson
+from pydantic import JsonValue, ValidationError
+
+from ingest.gateway.errors import InvalidCaptureTimeError, ValidationFailedError
+from schemas.geometry import CameraGeometry
+
+HEADER_PREFIX = "x-standgale-"
+CAMERA_FIELDS = tuple(CameraGeometry.model_fields)
+KNOWN_FIELDS = ("device_id", "captured_at", "original_filename", "metadata", *CAMERA_FIELDS)
+
+_MAX_QUERY_FIELDS = 64
+_MAX_METADATA_DEPTH = 16
+_MAX_FILENAME = 255
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_NUL = "\0"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFields:
+    """What the request says about its frame; None or empty where it says nothing. ``captured_at`` is UTC."""
+
+    device_id: str | None
+    captured_at: datetime | None
+    camera: Mapping[str, float]
+    metadata: dict[str, JsonValue]
+    original_filename: str | None
+
+
+def pairs_of(query: bytes, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """The parameters in query and ``X-Standgale-…`` headers, by field name; raises ValidationFailedError."""
+    pairs: list[tuple[str, str]] = []
+    try:
+        if query:
+            pairs = parse_qsl(
+                query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_QUERY_FIELDS
+            )
+        for name, value in headers:
+            if name.startswith(HEADER_PREFIX.encode()):
+                pairs.append((name[len(HEADER_PREFIX) :].decode().replace("-", "_"), value.decode()))
+    except ValueError as error:
+        raise ValidationFailedError(
+            f"the query or a {HEADER_PREFIX} header can't be read",
+            details=f"Both must be UTF-8 (percent-encoded in the query), with at most {_MAX_QUERY_FIELDS} parameters.",
+            field="query",
+        ) from error
+    return pairs
+
+
+def parse_fields(pairs: Iterable[tuple[str, str]], max_metadata_bytes: int) -> FrameFields:
+    """Checked values. Raises ValidationFailedError or InvalidCaptureTimeError naming the field at fault."""
+    given: dict[str, str] = {}
+    for name, text in pairs:
+        if name not in KNOWN_FIELDS:
+            raise ValidationFailedError(
+                f"unknown field {name[:100]!r}", details=f"Known fields: {', '.join(KNOWN_FIELDS)}.", field=name[:100]
+            )
+        if name in given:
+            raise ValidationFailedError(f"{name} was given twice; give it once", field=name)
+        given[name] = text
+    captured_at, filename = given.get("captured_at"), given.get("original_filename")
+    metadata = given.get("metadata")
+    return FrameFields(
+        device_id=given.get("device_id"),
+        captured_at=None if captured_at is None else _moment(captured_at),
+        camera=_camera(given),
+        metadata={} if metadata is None else _metadata(metadata, max_metadata_bytes),
+        original_filename=None if filename is None else sanitise_filename(filename),
+    )
+
+
+def sanitise_filename(name: str) -> str | None:
+    """The last component of ``name`` without what could mislead a file system, a terminal or a reader; None if empty.
+
+    It only labels the frame: nothing is ever stored under it.
+    """
+    base = re.split(r"[/\\]", name)[-1]
+    clean = "".join(
+        char
+        for char in unicodedata.normalize("NFC", base)
+        if unicodedata.category(char)[0] != "C" and char not in '<>:"|?*'
+    )
+    return clean.strip().lstrip(".")[-_MAX_FILENAME:] or None
+
+
+def _moment(text: str) -> datetime:
+    if _RFC_3339.fullmatch(text) is None:
+        hint = "In a query a + must be written %2B." if " " in text[11:] else "Give it a zone: Z, or an offset."
+        raise InvalidCaptureTimeError(
+            f"captured_at is {text[:64]!r}; it must be RFC 3339, like 2026-01-31T12:00:00.123456Z",
+            details=hint,
+            field="captured_at",
+        )
+    try:
+        moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidCaptureTimeError(f"captured_at is {text!r}: {error}", field="captured_at") from error
+    if moment < _EARLIEST:
+        raise InvalidCaptureTimeError(
+            f"captured_at is {text}, before 1970; set the device's clock", field="captured_at"
+        )
+    return moment
+
+
+def _camera(given: Mapping[str, str]) -> Mapping[str, float]:
+    values: dict[str, float] = {}
+    for name in CAMERA_FIELDS:
+        text = given.get(name)
+        if text is None:
+            continue
+        if _NUMBER.fullmatch(text.strip()) is None:
+            raise ValidationFailedError(f"{name} is {text[:64]!r}; it must be a number", field=name)
+        values[name] = float(text)
+    if not values:
+        return values
+    if ("latitude" in values) != ("longitude" in values):
+        # One from the request and the other from EXIF would name a place where nobody was.
+        raise ValidationFailedError("latitude and longitude must be given together", field="latitude")
+    try:
+        CameraGeometry.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise ValidationFailedError(f"{name} is {given[name][:64]}: {first['msg']}", field=name) from error
+    return values
+
+
+def _metadata(text: str, max_bytes: int) -> dict[str, JsonValue]:
+    size = len(text.encode())
+    if size > max_bytes:
+        raise ValidationFailedError(
+            f"metadata has {size} bytes; at most {max_bytes} are taken (gateway.max_metadata_bytes)", field="metadata"
+        )
+    try:
+        metadata = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ValidationFailedError(f"metadata is not JSON: {error}", field="metadata") from error
+    if not isinstance(metadata, dict):
+        raise ValidationFailedError('metadata must be a JSON object, like {"mission": "north"}', field="metadata")
+    _check_metadata(metadata)
+    return metadata
+
+
+def _check_metadata(metadata: dict[str, JsonValue]) -> None:
+    """Refuse what parts downstream can't hold: deep nesting, and NUL, which no PostgreSQL text or jsonb can store."""
+    level: list[JsonValue] = [metadata]
+    for _ in range(_MAX_METADATA_DEPTH):
+        below: list[JsonValue] = []
+        for value in level:
+            if isinstance(value, dict):
+                below.extend(value.values())
+                below.extend(value.keys())
+            elif isinstance(value, list):
+                below.extend(value)
+            elif isinstance(value, str) and _NUL in value:
+                raise ValidationFailedError("metadata holds a NUL character, which can't be stored", field="metadata")
+        if not below:
+            return
+        level = below
+    raise ValidationFailedError(f"metadata is nested deeper than {_MAX_METADATA_DEPTH} levels", field="metadata")

@@ -1,0 +1,1 @@
+"""Tells what an encoded image is, and reads its metadata, from its bytes alone."""

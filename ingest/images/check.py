@@ -1,0 +1,107 @@
+"""Tells what an encoded image is from its bytes alone, within limits, before anybody decodes or stores it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ingest.images.formats import jpeg, png, tiff, webp
+from ingest.images.formats.header import (
+    Admit,
+    CorruptedFileError,
+    FileTooLargeError,
+    Header,
+    ImageError,
+    InvalidDimensionsError,
+    InvalidFormatError,
+    Span,
+)
+from schemas.events import MediaType
+
+__all__ = [
+    "CorruptedFileError",
+    "FileTooLargeError",
+    "ImageError",
+    "ImageInfo",
+    "ImageLimits",
+    "InvalidDimensionsError",
+    "InvalidFormatError",
+    "Span",
+    "inspect_image",
+]
+
+_Scan = Callable[[bytes, Admit], Header]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What a plane takes. The names are those of the gateway's settings, and error texts say them."""
+
+    max_image_bytes: int
+    min_side_px: int
+    max_side_px: int
+    max_pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What the header says: size in stored pixels (EXIF orientation not applied), and where metadata blocks lie."""
+
+    media_type: MediaType
+    width: int
+    height: int
+    size_bytes: int
+    exif: Span | None
+    xmp: Span | None
+
+
+def inspect_image(data: bytes, limits: ImageLimits) -> ImageInfo:
+    """What ``data`` is, by content.
+
+    Takes time linear in the size at worst, and memory independent of what the header claims. Raises FileTooLargeError,
+    InvalidFormatError (none of the four formats, or a variant no detector decodes), InvalidDimensionsError,
+    CorruptedFileError (cut off or contradicting itself); nothing else, whatever the bytes are.
+    """
+    if len(data) > limits.max_image_bytes:
+        raise FileTooLargeError(
+            f"the image has {len(data)} bytes; at most {limits.max_image_bytes} are taken (max_image_bytes)"
+        )
+    media_type, scan = _recognise(data)
+    try:
+        header = scan(data, lambda width, height: _admit(width, height, limits))
+    except (struct.error, IndexError) as error:
+        raise CorruptedFileError(f"the {media_type} file ends inside its header; it was cut off") from error
+    return ImageInfo(media_type, header.width, header.height, len(data), header.exif, header.xmp)
+
+
+def _recognise(data: bytes) -> tuple[MediaType, _Scan]:
+    if data.startswith(jpeg.MAGIC):
+        return "image/jpeg", jpeg.scan
+    if data.startswith(png.MAGIC):
+        return "image/png", png.scan
+    if webp.matches(data):
+        return "image/webp", webp.scan
+    if data.startswith(tiff.MAGICS):
+        return "image/tiff", tiff.scan
+    if not data:
+        raise InvalidFormatError("the image is empty; send the bytes of a JPEG, PNG, TIFF or WebP file")
+    raise InvalidFormatError(
+        f"not an image: JPEG, PNG, TIFF and WebP are taken, but the content begins with {data[:8].hex(' ')}"
+    )
+
+
+def _admit(width: int, height: int, limits: ImageLimits) -> None:
+    if min(width, height) < limits.min_side_px:
+        raise InvalidDimensionsError(
+            f"the image is {width}x{height} px; each side needs at least {limits.min_side_px} (min_side_px)"
+        )
+    if max(width, height) > limits.max_side_px:
+        raise InvalidDimensionsError(
+            f"the image is {width}x{height} px; each side may have at most {limits.max_side_px} (max_side_px)"
+        )
+    if width * height > limits.max_pixels:
+        raise InvalidDimensionsError(
+            f"the image has {width}x{height} = {width * height} pixels; at most {limits.max_pixels} are taken "
+            "(max_pixels)"
+        )

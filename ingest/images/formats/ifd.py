@@ -1,0 +1,101 @@
+"""Reads TIFF directories, which TIFF files and EXIF blocks are made of, within bounds and without recursion."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.images.formats.header import CorruptedFileError, InvalidFormatError, Span
+
+MAX_ENTRIES = 512
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I"}
+_RATIONALS = {5: "I", 10: "i"}
+_UNSIGNED = (1, 3, 4, 13)
+_TEXT_TYPES = (2, 7)
+
+
+class Entry(NamedTuple):
+    """One directory entry: ``total`` values of ``kind`` (TIFF type number) that begin at ``position`` of the data."""
+
+    kind: int
+    total: int
+    position: int
+
+
+class Block:
+    """A TIFF structure inside ``data`` at ``span``; offsets in it count from ``span.start`` and stay inside."""
+
+    def __init__(self, data: bytes, span: Span) -> None:
+        """Raises InvalidFormatError when ``span`` does not begin with a classic TIFF header."""
+        order = data[span.start : span.start + 2]
+        if order not in (b"II", b"MM"):
+            raise InvalidFormatError("a TIFF block must begin with II or MM")
+        self._data = data
+        self._span = span
+        self._order = "<" if order == b"II" else ">"
+        magic, self.first = self._unpack("HI", span.start + 2)
+        if magic != 42:
+            raise InvalidFormatError(f"TIFF version {magic} is not supported; write classic TIFF (version 42)")
+
+    def directory(self, offset: int, *, strict: bool = False) -> dict[int, Entry]:
+        """The entries at ``offset``, by tag; values that reach outside are left out, or refused when ``strict``.
+
+        Raises CorruptedFileError when the directory itself lies outside or has more than MAX_ENTRIES entries.
+        """
+        start = self._span.start + offset
+        (count,) = self._unpack("H", start)
+        if count > MAX_ENTRIES:
+            raise CorruptedFileError(f"a TIFF directory claims {count} entries; at most {MAX_ENTRIES} are read")
+        entries: dict[int, Entry] = {}
+        for position in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, values = self._unpack("HHI", position)
+            size = _SIZES.get(kind, 0) * values
+            if size == 0:
+                continue
+            at = position + 8
+            if size > 4:
+                at = self._span.start + self._unpack("I", at)[0]
+            if at + size <= self._span.end:
+                entries.setdefault(tag, Entry(kind, values, at))
+            elif strict:
+                raise CorruptedFileError(f"TIFF tag {tag} points behind the end of the file; it was cut off")
+        return entries
+
+    def integers(self, entry: Entry) -> NDArray[np.uint64]:
+        """All values of an unsigned integer entry, shape (N,); N is 0 when it is of another type."""
+        if entry.kind not in _UNSIGNED:
+            return np.empty(0, np.uint64)
+        kind = np.dtype(f"{self._order}u{_SIZES[entry.kind]}")
+        return np.frombuffer(self._data, kind, entry.total, entry.position).astype(np.uint64)
+
+    def numbers(self, entry: Entry, most: int) -> list[float]:
+        """At most ``most`` values as floats; a rational with denominator zero ends the list."""
+        count = min(entry.total, most)
+        if entry.kind in _CODES:
+            return [float(value) for value in self._unpack(f"{count}{_CODES[entry.kind]}", entry.position)]
+        if entry.kind not in _RATIONALS:
+            return []
+        parts = self._unpack(f"{2 * count}{_RATIONALS[entry.kind]}", entry.position)
+        found: list[float] = []
+        for numerator, denominator in zip(parts[::2], parts[1::2], strict=True):
+            if denominator == 0:
+                break
+            found.append(numerator / denominator)
+        return found
+
+    def text(self, entry: Entry, most: int = 64) -> str:
+        """The text of an ASCII entry up to its first NUL, at most ``most`` characters; other bytes become ``?``."""
+        if entry.kind not in _TEXT_TYPES:
+            return ""
+        raw = self._data[entry.position : entry.position + min(entry.total, most)]
+        return raw.split(b"\0", 1)[0].decode("ascii", "replace").strip()
+
+    def _unpack(self, code: str, position: int) -> tuple[int, ...]:
+        code = self._order + code
+        if position + struct.calcsize(code) > self._span.end:
+            raise CorruptedFileError("a TIFF directory points behind the end of the file")
+        return struct.unpack_from(code, self._data, position)

@@ -1,0 +1,42 @@
+"""Reads the drone maker's values out of an XMP packet, with a bound on its size and no XML entities."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from xml.etree.ElementTree import ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from ingest.images.formats.header import Span
+
+MAX_XMP_BYTES = 1 << 16
+
+_NAMESPACE = "http://www.dji.com/drone-dji/1.0/"
+_DOCUMENT = re.compile(rb"<x:xmpmeta\b.*</x:xmpmeta>|<rdf:RDF\b.*</rdf:RDF>", re.DOTALL)
+
+
+def read_xmp(data: bytes, span: Span | None) -> Mapping[str, str]:
+    """Values of DJI's namespace by name, whether written as attributes or elements; empty when nothing can be read."""
+    if span is None:
+        return {}
+    packet = data[span.start : min(span.end, span.start + MAX_XMP_BYTES)]
+    if _NAMESPACE.encode() not in packet:
+        return {}
+    match = _DOCUMENT.search(packet)
+    if match is None:
+        return {}
+    try:
+        root = fromstring(match[0], forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError, LookupError):
+        return {}
+    mark = f"{{{_NAMESPACE}}}"
+    values: dict[str, str] = {}
+    for element in root.iter():
+        if isinstance(element.tag, str) and element.tag.startswith(mark):
+            values.setdefault(element.tag.removeprefix(mark), (element.text or "").strip())
+        for name, value in element.items():
+            if name.startswith(mark):
+                values.setdefault(name.removeprefix(mark), value.strip())
+    return values

@@ -1,0 +1,60 @@
+"""The command line: `standgale VERB`. Verbs explain themselves; an error says what, why and what to do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from schemas.errors import StandgaleError
+from standgale.commands import dead, demo, detect, device, doctor, documents, migrate, services, topics
+from standgale.commands.context import Context
+from standgale.commands.model import inspect as model
+from standgale.commands.model import quantize
+
+app = typer.Typer(
+    name="standgale",
+    help="Finds small objects in aerial imagery, frame by frame, exactly once.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _common(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file with settings; STANDGALE_… variables win over it.")
+    ] = None,
+) -> None:
+    context.obj = Context(config)
+
+
+services.register(app)
+detect.register(app)
+demo.register(app)
+doctor.register(app)
+migrate.register(app)
+documents.register(app)
+app.add_typer(device.app, name="device")
+app.add_typer(topics.app, name="topics")
+app.add_typer(dead.app, name="dead")
+app.add_typer(model.app, name="model")
+quantize.register(model.app)
+
+
+def main() -> None:
+    """Run the command line; the exit status is 0, 2 for an error Standgale can name, 130 after Ctrl-C."""
+    try:
+        app()
+    except StandgaleError as error:
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        console.print(f"[red]error[/red] {error.code}: {escape(str(error))}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,41 @@
+"""`standgale demo`: the whole pipeline on this machine, with simulated drones or the user's own pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from standgale.commands.context import JsonOption, context_of, print_json, run_async
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command()(demo)
+
+
+def demo(
+    context: typer.Context,
+    source: Annotated[
+        Path | None, typer.Option(help="A folder of pictures or a video to send instead of simulated drones.")
+    ] = None,
+    drones: Annotated[int, typer.Option(min=1, max=16)] = 4,
+    frames: Annotated[int, typer.Option(min=1, max=10_000, help="Frames of each drone.")] = 30,
+    data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".standgale/demo"),
+    as_json: JsonOption = False,
+) -> None:
+    """Run the pipeline, send frames, watch the detections live, and show what came of it.
+
+    Exits with 1 when the counts of frames sent, accepted, detected, stored and seen are not all equal.
+    """
+    from standgale.demo.report import print_report
+    from standgale.demo.run import DemoPlan, run_demo
+
+    plan = DemoPlan(data_dir=data_dir, drones=drones, frames_per_drone=frames, source=source)
+    report = run_async(run_demo(context_of(context).settings(), plan, context_of(context).notes))
+    if as_json:
+        print_json(report.as_json())
+    else:
+        print_report(context_of(context).out, report)
+    raise typer.Exit(0 if report.complete else 1)

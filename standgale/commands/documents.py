@@ -1,0 +1,41 @@
+"""`standgale settings` and `standgale schemas`: what may be set, and the contracts of the topics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.errors import SettingsError
+from standgale.commands.context import context_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    app.command()(settings)
+    app.command()(schemas)
+
+
+def settings() -> None:
+    """Print every setting: variable, path in the file, what it takes, default."""
+    from infra.settings import settings_markdown
+
+    typer.echo(settings_markdown(), nl=False)
+
+
+def schemas(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="Where to write them.")],
+) -> None:
+    """Write the JSON Schemas of all events and the AsyncAPI document of the topics."""
+    from schemas.documents import documents
+    from schemas.topics import load_topics
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in documents(load_topics(context_of(context).settings().topics_file)).items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{folder}: cannot be written ({error.strerror}); give another folder") from error
+    context_of(context).out.print(f"written to {folder}", highlight=False)

@@ -1,0 +1,44 @@
+"""`standgale migrate up | down`: brings the database schema to a revision, or back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from standgale.commands.context import context_of, run_async
+
+_app = typer.Typer(no_args_is_help=True, help="Bring the database schema to a revision, or back.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.add_typer(_app, name="migrate")
+
+
+@_app.command()
+def up(
+    context: typer.Context, revision: Annotated[str, typer.Argument(help="Where to; head is the newest.")] = "head"
+) -> None:
+    """Migrate up."""
+    run_async(_migrate(context, revision, down=False))
+
+
+@_app.command()
+def down(
+    context: typer.Context, revision: Annotated[str, typer.Argument(help="Where to; base is empty, -1 is one step.")]
+) -> None:
+    """Migrate down. Data in tables and columns that go away is lost."""
+    run_async(_migrate(context, revision, down=True))
+
+
+async def _migrate(context: typer.Context, revision: str, *, down: bool) -> None:
+    from infra.database.migrate import current, downgrade, upgrade
+    from standgale.composition import open_database
+
+    settings = context_of(context).settings()
+    async with open_database(settings, migrate=False) as database:
+        url = await database.dsn()
+        await asyncio.to_thread(downgrade if down else upgrade, url, revision)
+        context_of(context).out.print(f"the schema is at {await asyncio.to_thread(current, url) or 'base'}")

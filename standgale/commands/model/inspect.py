@@ -1,0 +1,121 @@
+"""`standgale model inspect FILE`: what an ONNX file is, and the card that follows from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from infra.errors import SettingsError
+from standgale.commands.context import Context, JsonOption, context_of, print_json
+from standgale.commands.model import measure, rollout
+from standgale.commands.model import store as model_store
+
+if TYPE_CHECKING:
+    from detectors.card.card import Layout
+    from detectors.card.onnx_file import TensorInfo
+    from detectors.model.inspect import Inspection
+
+app = typer.Typer(no_args_is_help=True, help="Models: what a file is, the card it needs, and which one answers frames.")
+rollout.register(app)
+measure.register(app)
+model_store.register(app)
+
+
+@app.callback()
+def _group() -> None:
+    """Models: what a file is, and the card it needs."""
+
+
+@app.command()
+def inspect(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="An ONNX file.")],
+    layout: Annotated[str | None, typer.Option(help="How its outputs are read, where the file does not tell.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Its classes in order, separated by commas.")] = None,
+    size: Annotated[str | None, typer.Option(help="Its input, 640x640 say, where the file leaves it open.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write model.yaml beside the file.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a model file is, what had to be assumed, and with --write write its card."""
+    from detectors.model.inspect import inspect_model, write_card
+
+    here = context_of(context)
+    names = [name.strip() for name in classes.split(",") if name.strip()] if classes else []
+    found = inspect_model(file, _layout(layout), names, _size(size), here.settings().detector.engine)
+    card = write_card(found, file.parent) if write else None
+    if as_json:
+        print_json(_fields(found, card))
+    else:
+        _print(here, found, card)
+
+
+def _layout(text: str | None) -> Layout | None:
+    from detectors.card.card import Layout
+
+    for known in get_args(Layout):
+        if known == text:
+            return known  # type: ignore[no-any-return]  # get_args knows no types
+    if text is None:
+        return None
+    raise SettingsError(f"--layout {text}: unknown; give one of {', '.join(get_args(Layout))}")
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    width, by, height = text.partition("x")
+    if not (by and width.isdecimal() and height.isdecimal()):
+        raise SettingsError(f"--size {text}: not a size; give width and height in pixels like 640x640")
+    return int(width), int(height)
+
+
+def _tensor(one: TensorInfo) -> dict[str, object]:
+    return {"name": one.name, "type": one.type, "shape": list(one.shape)}
+
+
+def _fields(found: Inspection, card: Path | None) -> dict[str, object]:
+    return {
+        "opset": found.about.opset,
+        "inputs": [_tensor(one) for one in found.about.inputs],
+        "outputs": [_tensor(one) for one in found.outputs],
+        "metadata": dict(found.about.metadata),
+        "card": found.card.model_dump(mode="json", exclude_none=True, exclude={"training"}),
+        "assumed": list(found.assumed),
+        "written": None if card is None else str(card),
+    }
+
+
+def _print(here: Context, found: Inspection, card: Path | None) -> None:
+    from detectors.heads import LAYOUTS
+
+    model, assumed = found.card, found.assumed
+    names = [one.name for one in model.classes]
+    table = Table(show_header=False, box=None)
+    rows = {
+        "layout": f"{model.layout} ({LAYOUTS[model.layout]})" if model.layout else "",
+        "inputs": "\n".join(map(_text, found.about.inputs)),
+        "outputs": "\n".join(map(_text, found.outputs)),
+        "input size": f"{model.input.width}×{model.input.height} pixels",
+        "classes": f"{len(names)}: {', '.join(names[:10])}{', …' if len(names) > 10 else ''}",
+        "opset": str(found.about.opset or "not stated"),
+        "sha256": model.sha256,
+    }
+    for name, value in rows.items():
+        table.add_row(name, escape(value))
+    here.out.print(table)
+    here.out.print("assumed, because the file does not say it:")
+    for each in assumed:
+        here.out.print(f"  {each}", markup=False, highlight=False, soft_wrap=True)
+    if card is None:
+        here.notes.print("write the card with --write", highlight=False)
+    else:
+        here.notes.print(f"card written to {card}", markup=False, highlight=False)
+
+
+def _text(one: TensorInfo) -> str:
+    sides = ["?" if side is None else str(side) for side in one.shape]
+    return f"{one.name} {one.type} ({', '.join(sides)})"

@@ -1,0 +1,62 @@
+"""What `standgale model status` prints: what was activated in a lane, and which models its workers have."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+from rich.table import Table
+
+from schemas.events import ModelActivated, WorkerAvailability
+from schemas.timestamps import utc_now
+from standgale.commands.context import Context
+
+
+def fields_of(lane: str, activation: ModelActivated | None, workers: list[WorkerAvailability]) -> dict[str, object]:
+    """What stands about ``lane`` in JSON."""
+    from detectors.worker.rollout.models_topic import is_live
+
+    now = utc_now()
+    return {
+        "lane": lane,
+        "activation": None if activation is None else activation.model_dump(mode="json"),
+        "workers": [{**one.model_dump(mode="json"), "live": is_live(one, now)} for one in workers],
+    }
+
+
+def show(here: Context, lane: str, activation: ModelActivated | None, workers: list[WorkerAvailability]) -> None:
+    """What stands about ``lane`` as a sentence and a table."""
+    from detectors.worker.rollout.activating import in_words
+    from detectors.worker.rollout.models_topic import is_live
+
+    about = ""
+    if activation is not None:
+        by = f", by {activation.by}" if activation.by else ""
+        comment = f": {activation.comment}" if activation.comment else ""
+        about = f" (since {activation.activated_at:%Y-%m-%d %H:%M:%S}{by}{comment})"
+    here.out.print(f"lane {lane}: {in_words(activation)}{about}", markup=False, highlight=False, soft_wrap=True)
+    if not workers:
+        here.out.print("  no worker has told anything in the last hour", highlight=False)
+        return
+    table = Table("worker", "model", "role", "state", "engine", "since", "about")
+    for report in sorted(workers, key=lambda one: one.worker):
+        name = report.worker if is_live(report, utc_now()) else f"{report.worker} (gone)"
+        for one in report.models:
+            model = f"{one.model.name} {one.model.version}"
+            role = one.role if one.serving or one.role == "former" else f"{one.role}, not yet"
+            since = f"{one.since:%Y-%m-%d %H:%M:%S}"
+            cells = (name, model, role, one.state, one.engine or "", since, one.detail or "")
+            table.add_row(*map(escape, cells))
+            name = ""
+    here.out.print(table)
+    for line in _engines(workers):
+        here.out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _engines(workers: list[WorkerAvailability]) -> list[str]:
+    """Why each model is computed as it is, told once for the workers that say the same."""
+    named: dict[str, list[str]] = {}
+    for report in sorted(workers, key=lambda one: one.worker):
+        for one in report.models:
+            if one.engine_reason is not None:
+                said = f"{one.model.name} {one.model.version} on {one.engine}: {one.engine_reason}"
+                named.setdefault(said, []).append(report.worker)
+    return [f"{', '.join(dict.fromkeys(names))}: {said}" for said, names in named.items()]

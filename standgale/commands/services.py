@@ -1,0 +1,67 @@
+"""`standgale up | gateway | detector | sink NAME`: the services, one by one or all in one process."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from infra.errors import SettingsError
+from infra.process.service import run_service
+from infra.settings import Settings
+from standgale.commands.context import context_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    app.command()(up)
+    app.command()(gateway)
+    app.command()(detector)
+    app.command()(sink)
+
+
+def up(
+    context: typer.Context,
+    data_dir: Annotated[str | None, typer.Option(help="Where broker, frames and database keep their files.")] = None,
+    port: Annotated[int | None, typer.Option(help="The gateway's port; the live stream is there, too.")] = None,
+) -> None:
+    """Run everything in one process: gateway, detector, PostgreSQL, live stream; embedded unless settings differ."""
+    from standgale.processes import run_up
+
+    settings = context_of(context).settings(data_dir=data_dir, gateway__port=port)
+    raise typer.Exit(run_service(lambda: run_up(settings)))
+
+
+def gateway(context: typer.Context) -> None:
+    """Run the HTTP edge where devices send frames."""
+    from standgale.processes import run_gateway
+
+    settings = context_of(context).settings()
+    raise typer.Exit(run_service(lambda: run_gateway(settings)))
+
+
+def detector(
+    context: typer.Context,
+    instance_id: Annotated[
+        str | None, typer.Option(help="A stable name: after a restart this worker takes its partitions back at once.")
+    ] = None,
+) -> None:
+    """Run a detector worker; start as many as there are partitions at most."""
+    from standgale.processes import run_detector
+
+    settings: Settings = context_of(context).settings()
+    raise typer.Exit(run_service(lambda: run_detector(settings, instance_id)))
+
+
+def sink(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="postgres or sse")],
+    instance_id: Annotated[str | None, typer.Option(help="A stable name for quick restarts.")] = None,
+) -> None:
+    """Run one sink; each is its own consumer group."""
+    from standgale.processes import SINKS, run_sink
+
+    if name not in SINKS:
+        raise SettingsError(f"there is no sink {name!r}; choose one of {', '.join(SINKS)}")
+    settings = context_of(context).settings()
+    raise typer.Exit(run_service(lambda: run_sink(settings, name, instance_id)))

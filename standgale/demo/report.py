@@ -1,0 +1,95 @@
+"""What the demonstration tells at the end: counts that must be equal, latencies, quality, and where everything lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where to look next."""
+
+    data_dir: Path
+    frames: Path
+    postgres_url: str
+    broker: Path
+    log: Path
+
+
+@dataclass(frozen=True, slots=True)
+class DemoReport:
+    """The outcome of one demonstration. Latencies are from the start of the upload to the event's arrival over SSE."""
+
+    sent: int
+    accepted: int
+    refused: tuple[str, ...]
+    detected: int
+    in_postgres: int
+    seen: int
+    repeated: int
+    detections: int
+    p50_ms: float | None
+    p95_ms: float | None
+    recall: float | None
+    precision: float | None
+    places: Places
+
+    @property
+    def complete(self) -> bool:
+        """Every frame that was sent is accepted, detected, in PostgreSQL and was seen, once."""
+        counts = {self.sent, self.accepted, self.detected, self.in_postgres, self.seen}
+        return len(counts) == 1 and not self.repeated and not self.refused and self.sent > 0
+
+    def as_json(self) -> dict[str, object]:
+        """The report for scripts."""
+        places = {name: str(value) for name, value in asdict(self.places).items()}
+        return {**asdict(self), "places": places, "complete": self.complete}
+
+
+def percentiles_ms(latencies_s: Sequence[float]) -> tuple[float | None, float | None]:
+    """The median and the 95th percentile in milliseconds; None without any."""
+    if not latencies_s:
+        return None, None
+    p50, p95 = np.percentile(np.asarray(latencies_s) * 1_000, [50, 95])
+    return float(p50), float(p95)
+
+
+def print_report(console: Console, report: DemoReport) -> None:
+    """The table at the end of `standgale demo`."""
+    table = Table(title="Standgale demo", show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("frames sent", str(report.sent))
+    table.add_row("accepted (202)", str(report.accepted))
+    table.add_row("detected (topic detections)", str(report.detected))
+    table.add_row("in PostgreSQL", str(report.in_postgres))
+    table.add_row("seen over SSE", str(report.seen))
+    table.add_section()
+    table.add_row("detections", str(report.detections))
+    table.add_row("upload to detection, p50", _ms(report.p50_ms))
+    table.add_row("upload to detection, p95", _ms(report.p95_ms))
+    table.add_row("recall at IoU 0.5", _share(report.recall))
+    table.add_row("precision at IoU 0.5", _share(report.precision))
+    console.print(table)
+    for name, value in asdict(report.places).items():
+        console.print(f"  {name.replace('_', ' '):<13} {value}", soft_wrap=True, highlight=False)
+    if report.complete:
+        console.print("[green]Every frame went all the way, once.[/green]")
+    else:
+        console.print("[red]The counts differ: something was lost, repeated or refused; see the log.[/red]")
+        for refusal in sorted(set(report.refused)):
+            console.print(f"  refused: {refusal}", highlight=False)
+
+
+def _ms(value: float | None) -> str:
+    return "—" if value is None else f"{value:.0f} ms"
+
+
+def _share(value: float | None) -> str:
+    return "no ground truth" if value is None else f"{value:.3f}"

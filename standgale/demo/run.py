@@ -1,0 +1,236 @@
+"""Runs the demonstration: starts the pipeline as its own process, lets drones fly, watches, counts, reports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+import aiohttp
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from infra.auth.tokens import DeviceTokens
+from infra.broker.port import TopicPartition
+from infra.broker.reading import records_between
+from infra.database.migrate import upgrade
+from infra.database.pool import Database
+from infra.deploy.ports import free_port
+from infra.errors import TransientError
+from infra.settings import Settings
+from schemas import topics
+from schemas.cloudevents import decode
+from schemas.events import DetectionsMade
+from standgale.children import running
+from standgale.composition import opened_broker
+from standgale.demo.drones import Drone, Sent
+from standgale.demo.frames import DemoFrame, flight_frames, source_frames
+from standgale.demo.report import DemoReport, Places, percentiles_ms
+from standgale.demo.scoring import Score
+from standgale.demo.watcher import Seen, Watcher
+
+_START_TIMEOUT_S = 90.0
+_SETTLE_TIMEOUT_S = 60.0
+_LOOK_AGAIN_S = 0.2
+_FIRST_SEED = 910_000
+
+
+@dataclass(frozen=True, slots=True)
+class DemoPlan:
+    """What the demonstration does. With a ``source`` its pictures are sent by one device, else drones fly."""
+
+    data_dir: Path
+    drones: int = 4
+    frames_per_drone: int = 30
+    frame_size: tuple[int, int] = (1280, 960)
+    interval_s: float = 1.0
+    source: Path | None = None
+
+    def flights(self) -> dict[str, Iterator[DemoFrame]]:
+        """The frames of each device. Simulated flights are over scenes the shipped model never saw."""
+        if self.source is not None:
+            return {"demo-source": source_frames(self.source, "demo-source", self.drones * self.frames_per_drone)}
+        names = [f"drone-{number}" for number in range(1, self.drones + 1)]
+        return {
+            name: flight_frames(name, _FIRST_SEED + number, self.frames_per_drone, self.frame_size)
+            for number, name in enumerate(names)
+        }
+
+
+@dataclass(slots=True)
+class _Course:
+    """What has happened so far, shown while it happens."""
+
+    console: Console
+    progress: Progress
+    bars: dict[str, TaskID]
+    sent: list[Sent] = field(default_factory=list)
+
+    def on_sent(self, sent: Sent) -> None:
+        self.sent.append(sent)
+        self.progress.update(self.bars["sent"], completed=len(self.sent))
+        self.progress.update(self.bars["accepted"], completed=len(self.accepted))
+
+    def on_seen(self, seen: Seen) -> None:
+        event = seen.event
+        labels = [each.label for each in event.detections]
+        counts = ", ".join(f"{labels.count(label)} {label}" for label in dict.fromkeys(labels)) or "nothing"
+        self.progress.console.print(f"[dim]{event.captured_at:%H:%M:%S}[/dim] {event.device_id}: {counts}")
+        self.progress.advance(self.bars["seen"])
+
+    @property
+    def accepted(self) -> dict[UUID, Sent]:
+        return {sent.frame_id: sent for sent in self.sent if sent.frame_id is not None}
+
+
+async def run_demo(settings: Settings, plan: DemoPlan, console: Console) -> DemoReport:
+    """The whole demonstration. Raises ChildError when the pipeline does not start, SettingsError for a wrong source."""
+    flights = plan.flights()
+    settings = settings.model_copy(update={"data_dir": plan.data_dir.absolute()})
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    log = settings.data_dir / "standgale.log"
+    async with AsyncExitStack() as stack:
+        console.print("starting PostgreSQL …")
+        database = Database.open(settings.database, settings.data_dir)
+        stack.push_async_callback(database.close)
+        dsn = await database.dsn()
+        await asyncio.to_thread(upgrade, dsn)
+        tokens = {name: await _fresh_token(DeviceTokens(database), name) for name in flights}
+        console.print("starting the gateway, the detector and the sinks …")
+        url = await stack.enter_async_context(_pipeline(settings, dsn, log))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        course, watcher = await stack.enter_async_context(_watching(session, url, plan, len(flights), console))
+        drones = [
+            Drone(f"{url}/api/v1/frames", tokens[name], frames, plan.interval_s, course.on_sent)
+            for name, frames in flights.items()
+        ]
+        await asyncio.gather(*(drone.fly(session) for drone in drones))
+        in_postgres = await _settle(course, watcher, database)
+        detected, repeated = await _in_topic(settings, set(course.accepted))
+    return _report(course, watcher, in_postgres, detected, repeated, _places(settings, dsn, log))
+
+
+async def _fresh_token(tokens: DeviceTokens, device_id: str) -> str:
+    """A token for a device that may be left from an earlier demonstration; the earlier tokens are revoked."""
+    if any(device.device_id == device_id for device in await tokens.list()):
+        await tokens.revoke(device_id)
+    return await tokens.add(device_id)
+
+
+@asynccontextmanager
+async def _pipeline(settings: Settings, dsn: str, log: Path) -> AsyncIterator[str]:
+    """`standgale up` as a process of its own; yields the gateway's address once it is ready, stops it at the end."""
+    port, health_port = free_port(), free_port()
+    environment = {
+        **os.environ,
+        "STANDGALE_DATA_DIR": str(settings.data_dir),
+        "STANDGALE_DATABASE__URL": dsn,
+        "STANDGALE_GATEWAY__PORT": str(port),
+        "STANDGALE_TELEMETRY__HEALTH_PORT": str(health_port),
+    }
+    command = (sys.executable, "-m", "standgale", "up")
+    async with running(command, environment, log, f"http://127.0.0.1:{health_port}/health/ready"):
+        yield f"http://127.0.0.1:{port}"
+
+
+@asynccontextmanager
+async def _watching(
+    session: aiohttp.ClientSession, url: str, plan: DemoPlan, devices: int, console: Console
+) -> AsyncIterator[tuple[_Course, Watcher]]:
+    """Progress bars on the terminal and a client on the live stream, connected before the first frame leaves."""
+    total = devices * plan.frames_per_drone if plan.source is None else None
+    columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        bars = {name: progress.add_task(name, total=total) for name in ("sent", "accepted", "seen")}
+        course = _Course(console, progress, bars)
+        watcher = Watcher(f"{url}/api/v1/detections/stream", course.on_seen)
+        watching = asyncio.create_task(watcher.watch(session))
+        try:
+            await asyncio.wait_for(watcher.connected.wait(), _START_TIMEOUT_S)
+            yield course, watcher
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+
+
+async def _settle(course: _Course, watcher: Watcher, database: Database) -> int:
+    """Wait until every accepted frame is in PostgreSQL and was seen, or nothing moves any more; returns the rows."""
+    wanted = list(course.accepted)
+    deadline = time.monotonic() + _SETTLE_TIMEOUT_S
+    rows, moved = -1, 0
+    while time.monotonic() < deadline:
+        try:
+            async with database.acquire() as connection:
+                rows = await connection.fetchval("SELECT count(*) FROM images WHERE id = ANY($1::uuid[])", wanted)
+        except TransientError as error:
+            course.console.print(f"PostgreSQL does not answer, asking again: {error}")
+        if rows == len(wanted) and len(watcher.seen) >= len(wanted):
+            break
+        if rows + len(watcher.seen) > moved:
+            moved = rows + len(watcher.seen)
+            deadline = time.monotonic() + _SETTLE_TIMEOUT_S
+        await asyncio.sleep(_LOOK_AGAIN_S)
+    return max(rows, 0)
+
+
+async def _in_topic(settings: Settings, wanted: set[UUID]) -> tuple[int, int]:
+    """How many of the ``wanted`` frames have an answer in the topic, and how many answers stand there twice."""
+    counts: Counter[UUID] = Counter()
+    async with opened_broker(settings) as broker:
+        reader = await broker.reader()
+        try:
+            for partition, (first, end) in (await reader.bounds(topics.DETECTIONS)).items():
+                source = TopicPartition(topics.DETECTIONS, partition)
+                async for record in records_between(reader, source, first, end):
+                    counts[decode(record.headers, record.value, DetectionsMade).frame_id] += 1
+        finally:
+            await reader.close()
+    ours = {frame: count for frame, count in counts.items() if frame in wanted}
+    return len(ours), sum(count - 1 for count in ours.values())
+
+
+def _report(
+    course: _Course, watcher: Watcher, in_postgres: int, detected: int, repeated: int, places: Places
+) -> DemoReport:
+    accepted = course.accepted
+    by_frame = {seen.event.frame_id: seen for seen in watcher.seen.values() if seen.event.frame_id in accepted}
+    score = Score()
+    for frame_id, seen in by_frame.items():
+        truth = accepted[frame_id].frame.truth
+        if truth is not None:
+            score.add(seen.event.detections, truth)
+    p50_ms, p95_ms = percentiles_ms([seen.at - accepted[frame_id].started for frame_id, seen in by_frame.items()])
+    return DemoReport(
+        sent=len(course.sent),
+        accepted=len(accepted),
+        refused=tuple(sent.refusal for sent in course.sent if sent.refusal is not None),
+        detected=detected,
+        in_postgres=in_postgres,
+        seen=len(by_frame),
+        repeated=repeated + watcher.repeats,
+        detections=sum(len(seen.event.detections) for seen in by_frame.values()),
+        p50_ms=p50_ms,
+        p95_ms=p95_ms,
+        recall=score.recall,
+        precision=score.precision if score.true else None,
+        places=places,
+    )
+
+
+def _places(settings: Settings, dsn: str, log: Path) -> Places:
+    return Places(
+        data_dir=settings.data_dir,
+        frames=settings.frames_folder,
+        postgres_url=dsn,
+        broker=settings.data_dir / "broker.sqlite",
+        log=log,
+    )

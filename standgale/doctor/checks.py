@@ -1,0 +1,40 @@
+"""Which checks there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from infra.settings import Settings
+from schemas.topics import load_topics
+from standgale.doctor.access import hurried
+from standgale.doctor.clocks import BrokerClockCheck, DatabaseClockCheck, FileClockCheck
+from standgale.doctor.database import DatabaseCheck
+from standgale.doctor.dead_letters import DeadLettersCheck
+from standgale.doctor.disks import DisksCheck
+from standgale.doctor.groups import GroupsCheck
+from standgale.doctor.model import ModelCheck
+from standgale.doctor.port import Check
+from standgale.doctor.services import ServiceCheck, own_address
+from standgale.doctor.settings import SettingsCheck
+from standgale.doctor.store import StoreCheck
+from standgale.doctor.topics import TopicsCheck
+
+
+def all_checks(settings: Settings, *, timeout_s: float, health: Sequence[str] = ()) -> list[Check]:
+    """Every check, for ``settings``; ``health``: further health ports to ask. Raises TopicsError."""
+    topics = load_topics(settings.topics_file)
+    soon = hurried(settings, timeout_s)
+    return [
+        SettingsCheck(settings),
+        TopicsCheck(soon, topics),
+        GroupsCheck(soon, topics),
+        DeadLettersCheck(soon, topics),
+        BrokerClockCheck(soon, topics),
+        DatabaseClockCheck(soon),
+        FileClockCheck(soon),
+        DatabaseCheck(soon),
+        StoreCheck(soon),
+        ModelCheck(soon),
+        DisksCheck(soon),
+        *(ServiceCheck(address) for address in (*own_address(settings), *health)),
+    ]

@@ -1,0 +1,100 @@
+"""Clocks: this machine's beside the broker's, the database's and the file system's."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from infra.settings import Settings
+from ingest.gateway.readiness.broker_probe import BrokerProbe
+from ingest.gateway.readiness.clock import GatewayClock
+from schemas.topics import TopicSpec
+from standgale.doctor.access import looking_at_broker, looking_at_database
+from standgale.doctor.examine import in_thread
+from standgale.doctor.port import Finding, NothingThereError, ok, problem, warning
+
+_SUBJECT = "clocks"
+
+
+def _compared(name: str, ahead_s: float, tolerance_s: float) -> Finding:
+    """``ahead_s``: how far the clock called ``name`` is ahead of this machine's."""
+    direction = "ahead of" if ahead_s > 0 else "behind"
+    what = f"the {name}'s clock is {abs(ahead_s):.1f} s {direction} this machine's"
+    if abs(ahead_s) <= tolerance_s:
+        return ok(what)
+    return problem(what, "set the wrong one, and let NTP keep both (gateway.clock_tolerance_s is what may differ)")
+
+
+class BrokerClockCheck:
+    """Publishes one record to the topic of probes, which also shows that the broker takes records."""
+
+    subject = _SUBJECT
+
+    def __init__(self, settings: Settings, topics: dict[str, TopicSpec]) -> None:
+        self._settings = settings
+        self._topics = topics
+
+    async def look(self) -> Sequence[Finding]:
+        """See the port."""
+        clock = GatewayClock.alone()
+        async with looking_at_broker(self._settings, self._topics) as broker:
+            probe = BrokerProbe(broker, clock)
+            try:
+                await probe.check()
+            finally:
+                await probe.close()
+        taken = ok("the broker takes records")
+        if self._settings.broker.kind == "embedded":
+            return [taken]
+        if clock.broker_ahead_s is None:
+            remedy = "standgale topics apply, so that records get the broker's time"
+            return [
+                taken,
+                warning("the broker's clock cannot be compared: records keep their publisher's time", remedy),
+            ]
+        return [taken, _compared("broker", clock.broker_ahead_s, self._settings.gateway.clock_tolerance_s)]
+
+
+class DatabaseClockCheck:
+    """Asks the database for its time."""
+
+    subject = _SUBJECT
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def look(self) -> Sequence[Finding]:
+        """See the port."""
+        async with looking_at_database(self._settings) as database, database.acquire() as connection:
+            before_s = time.time()
+            there_s = float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())"))
+            ahead_s = there_s - (before_s + time.time()) / 2
+        return [_compared("database", ahead_s, self._settings.gateway.clock_tolerance_s)]
+
+
+class FileClockCheck:
+    """Compares the time that the file system of the data directory gives a new file."""
+
+    subject = _SUBJECT
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def look(self) -> Sequence[Finding]:
+        """See the port."""
+        folder = self._settings.data_dir
+        if not await in_thread(folder.is_dir):
+            raise NothingThereError(f"there is no data directory {folder.absolute()} yet")
+        ahead_s = await in_thread(lambda: _file_ahead_s(folder))
+        return [_compared("file system", ahead_s, self._settings.gateway.clock_tolerance_s)]
+
+
+def _file_ahead_s(folder: Path) -> float:
+    before_s = time.time()
+    with tempfile.NamedTemporaryFile(prefix=".doctor-", dir=folder) as file:
+        file.write(b"standgale")
+        file.flush()
+        return os.fstat(file.fileno()).st_mtime - (before_s + time.time()) / 2

@@ -1,0 +1,93 @@
+"""The database: whether it answers, has the newest schema, lets our user do what services do, and how large it is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from infra.database.pool import Connection
+from infra.settings import Settings
+from standgale.doctor.access import looking_at_database
+from standgale.doctor.examine import in_thread
+from standgale.doctor.port import Finding, ok, problem
+
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "devices": ("SELECT", "INSERT", "UPDATE"),
+    "images": ("SELECT", "INSERT", "UPDATE"),
+    "inference_sessions": ("SELECT", "INSERT"),
+    "detections": ("SELECT", "INSERT"),
+    "device_tokens": ("SELECT",),
+}
+"""What gateway and PostgreSQL sink do with each table."""
+_MIGRATE = "standgale migrate up (standgale up does it by itself)"
+
+
+class DatabaseCheck:
+    """Asks as the user that the services log in as."""
+
+    subject = "database"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def look(self) -> Sequence[Finding]:
+        """See the port."""
+        head = await in_thread(_head)
+        async with looking_at_database(self._settings) as database, database.acquire() as connection:
+            findings = [await _about(connection)]
+            findings += [finding async for finding in _schema(connection, head)]
+            findings += [finding async for finding in _privileges(connection)]
+        return findings
+
+
+def _head() -> str | None:
+    # Slow to import, and needed for this one question.
+    from infra.database.migrate import head  # noqa: PLC0415
+
+    return head()
+
+
+async def _about(connection: Connection) -> Finding:
+    size_bytes = int(await connection.fetchval("SELECT pg_database_size(current_database())"))
+    if await connection.fetchval("SELECT current_setting('transaction_read_only')") == "on":
+        return problem("it is read-only, as after a fail-over", "let database.url name the server that takes writes")
+    return ok(f"it answers; its size is {size_bytes / 1e6:.1f} MB")
+
+
+async def _schema(connection: Connection, head: str | None) -> AsyncIterator[Finding]:
+    if await connection.fetchval("SELECT to_regclass('alembic_version') IS NULL"):
+        yield problem("it has no schema", _MIGRATE)
+        return
+    if not await connection.fetchval("SELECT has_table_privilege('alembic_version', 'SELECT')"):
+        yield ok("its revision is not for this user to see")
+        return
+    revision = await connection.fetchval("SELECT version_num FROM alembic_version")
+    if revision == head:
+        yield ok(f"its schema is the newest ({revision})")
+    else:
+        remedy = f"{_MIGRATE}; if the schema is the newer one, update this program"
+        yield problem(f"its schema is at {revision or 'base'}, this program needs {head}", remedy)
+
+
+async def _privileges(connection: Connection) -> AsyncIterator[Finding]:
+    user = await connection.fetchval("SELECT current_user")
+    missing = 0
+    for table, wanted in NEEDED.items():
+        if await connection.fetchval("SELECT to_regclass($1) IS NULL", table):
+            continue
+        lacking = [
+            right
+            for right in wanted
+            if not await connection.fetchval("SELECT has_table_privilege($1, $2)", table, right)
+        ]
+        if lacking:
+            missing += 1
+            rights = ", ".join(lacking)
+            yield problem(f"user {user} may not {rights} on {table}", f'GRANT {rights} ON {table} TO "{user}"')
+    if not await connection.fetchval("SELECT has_database_privilege(current_database(), 'TEMP')"):
+        missing += 1
+        yield problem(
+            f"user {user} may not make temporary tables, which the PostgreSQL sink writes through",
+            f'GRANT TEMPORARY ON DATABASE … TO "{user}"',
+        )
+    if not missing:
+        yield ok(f"user {user} has the privileges that services need")

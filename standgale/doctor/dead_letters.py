@@ -1,0 +1,66 @@
+"""Dead letters: how many there are, and why the newest ones died."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from infra.broker.port import Reader, TopicPartition
+from infra.broker.reading import records_between
+from infra.settings import Settings
+from schemas.cloudevents import decode
+from schemas.errors import EventError, EventVersionError
+from schemas.events import DeadLetter
+from schemas.topics import FRAMES_DEAD, SINKS_DEAD, TopicSpec
+from standgale.doctor.access import looking_at_broker
+from standgale.doctor.port import Finding, ok, problem, warning
+
+_LOOKED_AT = 20
+"""Of each partition, from its end: a dead letter may be as large as its topic takes."""
+
+
+class DeadLettersCheck:
+    """Looks at the ends of both topics."""
+
+    subject = "dead letters"
+
+    def __init__(self, settings: Settings, topics: dict[str, TopicSpec]) -> None:
+        self._settings = settings
+        self._topics = topics
+
+    async def look(self) -> Sequence[Finding]:
+        """See the port."""
+        async with looking_at_broker(self._settings, self._topics) as broker:
+            reader = await broker.reader()
+            try:
+                return [await _judge(reader, topic) for topic in (FRAMES_DEAD, SINKS_DEAD)]
+            finally:
+                await reader.close()
+
+
+async def _judge(reader: Reader, topic: str) -> Finding:
+    letters: list[DeadLetter] = []
+    most = 0
+    for partition, (first, end) in (await reader.bounds(topic)).items():
+        most += end - first
+        source = TopicPartition(topic, partition)
+        async for record in records_between(reader, source, max(first, end - _LOOKED_AT), end, batch=_LOOKED_AT):
+            try:
+                letters.append(decode(record.headers, record.value, DeadLetter))
+            except (EventError, EventVersionError):
+                continue
+    if not letters:
+        return ok(f"{topic}: none")
+    newest = max(letters, key=lambda letter: letter.failed_at)
+    reasons = ", ".join(f"{reason} ({count})" for reason, count in Counter(one.reason for one in letters).most_common())
+    what = (
+        f"{topic}: up to {most}; reasons of the last {len(letters)}: {reasons}; the newest is of "
+        f"{newest.failed_at:%Y-%m-%d %H:%M} UTC, group {newest.group}: {newest.message[:200]}"
+    )
+    if any(letter.lost is not None for letter in letters):
+        return problem(
+            what,
+            "retention took records before they were read: raise retention_s, or mend what is slow, then see "
+            "standgale dead list",
+        )
+    return warning(what, "standgale dead list; mend the cause, then standgale dead redrive")

@@ -1,0 +1,80 @@
+"""Runs all checks side by side, each within its time: one that fails or hangs never stops the others."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TypeVar
+
+from infra.failure.policy import error_code, error_text
+from standgale.doctor.port import LEVELS, Check, Finding, Level, NothingThereError, problem, warning
+
+T = TypeVar("T")
+
+_CANCEL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What all checks found, by subject in the order of the checks; ``hung``: some did not even end when cancelled."""
+
+    findings: Sequence[tuple[str, Finding]]
+    hung: bool
+
+    @property
+    def level(self) -> Level:
+        """The worst that was found."""
+        return max((finding.level for _, finding in self.findings), key=LEVELS.index, default="ok")
+
+
+async def examine(checks: Sequence[Check], timeout_s: float) -> Report:
+    """What ``checks`` find, each within ``timeout_s``."""
+    tasks = [asyncio.create_task(check.look(), name=check.subject) for check in checks]
+    if tasks:
+        await asyncio.wait(tasks, timeout=timeout_s)
+    late = {task for task in tasks if not task.done()}
+    for task in late:
+        task.cancel()
+    stuck = (await asyncio.wait(late, timeout=_CANCEL_S))[1] if late else set()
+    findings: list[tuple[str, Finding]] = []
+    for check, task in zip(checks, tasks, strict=True):
+        found = [_too_late(timeout_s)] if task in late else _found(task)
+        findings.extend((check.subject, finding) for finding in found)
+    return Report(findings, bool(stuck))
+
+
+def _too_late(timeout_s: float) -> Finding:
+    return problem(
+        f"no answer within {timeout_s:g} s",
+        "see whether what it asks is overloaded or cut off; --timeout gives it longer",
+    )
+
+
+def _found(task: asyncio.Task[Sequence[Finding]]) -> Sequence[Finding]:
+    error = task.exception()
+    if error is None:
+        return task.result()
+    if isinstance(error, NothingThereError):
+        return [warning(str(error), "start the services, unless nothing should run here yet")]
+    return [problem(f"{error_code(error)}: {error_text(error)}", "mend what the text names")]
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """What ``work`` returns, from a thread that does not keep the process from ending when it hangs."""
+    done: Future[T] = Future()
+    # So that it cannot be cancelled: the thread sets it also when nobody waits any more.
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            result = work()
+        except Exception as error:  # noqa: BLE001 (raised where the result is awaited)
+            done.set_exception(error)
+        else:
+            done.set_result(result)
+
+    threading.Thread(target=run, name="doctor", daemon=True).start()
+    return await asyncio.wrap_future(done)

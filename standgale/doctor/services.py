@@ -1,0 +1,51 @@
+"""Running services: what their health says, where they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import aiohttp
+
+from infra.settings import Settings
+from standgale.doctor.port import Finding, NothingThereError, ok, problem
+
+_PATH = "/health/ready"
+
+
+class ServiceCheck:
+    """Asks one health port."""
+
+    subject = "services"
+
+    def __init__(self, address: str) -> None:
+        """``address``: http://host:port, or host:port."""
+        self._address = (address if "://" in address else f"http://{address}").rstrip("/")
+
+    async def look(self) -> Sequence[Finding]:
+        """See the port."""
+        try:
+            async with aiohttp.ClientSession() as client, client.get(self._address + _PATH) as answer:
+                body = await answer.json()
+        except (aiohttp.ClientConnectionError, OSError) as error:
+            raise NothingThereError(
+                f"no service answers at {self._address} (telemetry.health_port, or --health)"
+            ) from error
+        except (aiohttp.ClientError, ValueError) as error:
+            return [
+                problem(f"what answers at {self._address} is no service of Standgale: {error}", "see what runs there")
+            ]
+        parts: dict[str, str] = body.get("parts", {}) if isinstance(body, dict) else {}
+        ill = {name: text for name, text in parts.items() if not str(text).startswith("ready")}
+        if not ill:
+            return [ok(f"{self._address} is ready: {', '.join(parts)}")]
+        return [
+            problem(f"{self._address}: {name} is not ready: {text}", "it goes on by itself once that is mended")
+            for name, text in ill.items()
+        ]
+
+
+def own_address(settings: Settings) -> tuple[str, ...]:
+    """Where the health port of the settings answers; none when each service takes a free one."""
+    host, port = settings.telemetry.health_host, settings.telemetry.health_port
+    host = "127.0.0.1" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host  # noqa: S104 (not listened on)
+    return (f"http://{host}:{port}",) if port else ()

@@ -1,0 +1,91 @@
+"""Settings: what differs from the defaults, and what does not go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from infra.errors import SettingsError
+from infra.process.settings_sources import describe
+from infra.settings import Settings
+from infra.telemetry.logs import MASK
+from ingest.gateway.frames import require_memory
+from standgale.doctor.port import Finding, ok, problem, warning
+
+_LOOPBACK = ("127.", "localhost", "[::1]", "::1")
+
+
+class SettingsCheck:
+    """Needs nothing but the settings."""
+
+    subject = "settings"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def look(self) -> Sequence[Finding]:
+        """See the port."""
+        changed = list(_changed(self._settings))
+        what = f"{len(changed)} differ from the defaults: {', '.join(changed)}" if changed else "all are the defaults"
+        return [ok(what), *_memory(self._settings), *_ports(self._settings), *_production(self._settings)]
+
+
+def _changed(settings: Settings) -> Iterator[str]:
+    defaults = Settings()
+    for place, setting in describe(Settings).items():
+        now: object = settings
+        default: object = defaults
+        for name in place:
+            now, default = getattr(now, name), getattr(default, name)
+        if now != default:
+            yield f"{setting.path}={MASK if setting.secret else now}"
+
+
+def _memory(settings: Settings) -> Iterator[Finding]:
+    try:
+        require_memory(settings.gateway)
+    except SettingsError as error:
+        yield problem(str(error), "the gateway does not start before that is changed")
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    ports = {
+        "gateway.port": settings.gateway.port,
+        "sse.port": settings.sse.port,
+        "telemetry.health_port": settings.telemetry.health_port,
+    }
+    for name, port in ports.items():
+        same = [other for other, number in ports.items() if other > name and number == port != 0]
+        if same:
+            yield problem(
+                f"{name} and {', '.join(same)} are all {port}", "give each a port of its own; one of them can't listen"
+            )
+
+
+def _production(settings: Settings) -> Iterator[Finding]:
+    """What is right on a laptop, and seldom beside a cluster."""
+    if settings.broker.kind == "kafka":
+        servers = [server.strip() for server in settings.broker.bootstrap_servers.split(",")]
+        remote = [server for server in servers if not server.startswith(_LOOPBACK)]
+        if remote and settings.broker.security_protocol in ("PLAINTEXT", "SASL_PLAINTEXT"):
+            yield warning(
+                f"frames travel to {', '.join(remote)} unencrypted (broker.security_protocol "
+                f"{settings.broker.security_protocol})",
+                "set broker.security_protocol to SSL or SASL_SSL, unless the network is closed",
+            )
+        if settings.broker.replication == 1:
+            yield warning(
+                "broker.replication is 1: each record has one copy, and is lost with its disk",
+                "leave it out on a cluster of three nodes or more",
+            )
+        if remote and settings.frames.kind == "folder":
+            yield warning(
+                f"frames lie in a folder ({settings.frames_folder}), which every gateway and detector must see",
+                "share the folder between the machines, or set frames.kind to s3",
+            )
+        if remote and settings.database.url is None:
+            yield warning(
+                "the database is the embedded one, which only processes of this machine can reach",
+                "set database.url to a PostgreSQL server of your own",
+            )
+    if not settings.sse.host.startswith(_LOOPBACK) and not settings.sse.tokens:
+        yield warning(f"the live stream listens on {settings.sse.host} and asks for no token", "set sse.tokens")

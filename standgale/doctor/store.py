@@ -1,0 +1,36 @@
+"""The frame store: whether an object can be put, read and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from infra.settings import Settings
+from infra.storage.frames.folder import UNFINISHED
+from infra.storage.frames.open import open_frame_store
+from standgale.doctor.examine import in_thread
+from standgale.doctor.port import Finding, NothingThereError, ok
+
+
+class StoreCheck:
+    """Does with a small object what gateways do with frames."""
+
+    subject = "frame store"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def look(self) -> Sequence[Finding]:
+        """See the port."""
+        settings, folder = self._settings, self._settings.frames_folder.absolute()
+        # Opening would make it.
+        if settings.frames.kind == "folder" and not await in_thread((folder / UNFINISHED).is_dir):
+            raise NothingThereError(
+                f"{folder} is no frame store (yet): no gateway has run, or the disk is not mounted there"
+            )
+        where = f"s3://{settings.frames.bucket}/{settings.frames.prefix}" if settings.frames.kind == "s3" else folder
+        store = await in_thread(lambda: open_frame_store(settings.frames, settings.data_dir))
+        try:
+            await store.check()
+        finally:
+            await store.close()
+        return [ok(f"an object was stored in {where}, read and removed")]

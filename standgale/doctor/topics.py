@@ -1,0 +1,38 @@
+"""Topics: what on the broker differs from topics.yaml, and what of the broker's own settings would lose something."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from infra.settings import Settings
+from schemas.topics import TopicSpec
+from standgale.doctor.access import looking_at_broker
+from standgale.doctor.port import Finding, ok, problem
+
+
+class TopicsCheck:
+    """What `standgale topics check` tells."""
+
+    subject = "topics"
+
+    def __init__(self, settings: Settings, topics: dict[str, TopicSpec]) -> None:
+        self._settings = settings
+        self._topics = topics
+
+    async def look(self) -> Sequence[Finding]:
+        """See the port."""
+        async with looking_at_broker(self._settings, self._topics) as broker:
+            admin = await broker.admin()
+            try:
+                found = await admin.check(self._topics.values())
+            finally:
+                await admin.close()
+        if not found:
+            return [ok(f"all {len(self._topics)} are as declared")]
+        return [
+            problem(
+                f"{one.topic}: {one.what} is {one.found}, declared is {one.declared}",
+                one.advice or ("standgale topics apply" if one.fixable else "declare what is there, or use new topics"),
+            )
+            for one in found
+        ]

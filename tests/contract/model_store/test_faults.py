@@ -1,0 +1,233 @@
+"""What a model store does when transfers break off, stand still, or their process is killed; and its memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from detectors.errors import ModelLoadError, ModelStoreUnavailableError
+from tests.support_model_store import MEGABYTE, World, files_below, kinds, make_model, model_world, ref
+from tests.support_servers import PATIENCE_S
+
+LARGE = 24 * MEGABYTE
+
+
+@pytest.fixture(params=kinds())
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    with model_world(request.param, tmp_path / "world") as world:
+        yield world
+        await world.close()
+
+
+@pytest.fixture(params=kinds("folder"))
+async def network(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    with model_world(request.param, tmp_path / "world") as world:
+        yield world
+        await world.close()
+
+
+async def test_a_download_that_breaks_off_leaves_nothing_and_works_again(network: World, tmp_path: Path) -> None:
+    assert network.gate is not None
+    card = make_model(tmp_path / "mine", size=LARGE, tokenizer=True)
+    await network.store().publish(card)
+    store = network.store()
+    network.gate.limit("down", LARGE // 2, "cut")
+    with pytest.raises(ModelStoreUnavailableError):
+        await store.fetch(ref(), tmp_path / "fetched")
+    assert network.gate.reached.is_set()
+    assert files_below(tmp_path / "fetched") == {}
+    network.gate.reopen()
+    await store.fetch(ref(), tmp_path / "fetched")
+    assert len(files_below(tmp_path / "fetched")) == 3
+
+
+async def test_an_upload_that_breaks_off_is_not_visible_and_works_again(network: World, tmp_path: Path) -> None:
+    assert network.gate is not None
+    card = make_model(tmp_path / "mine", size=LARGE)
+    store = network.store()
+    network.gate.limit("up", LARGE // 2, "cut")
+    with pytest.raises(ModelStoreUnavailableError):
+        await store.publish(card)
+    assert network.gate.reached.is_set()
+    network.gate.reopen()
+    await assert_no_version(network, tmp_path)
+    await store.publish(card)
+    await store.fetch(ref(), tmp_path / "fetched")
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
+async def test_a_transfer_that_stands_still_is_given_up(network: World, tmp_path: Path, direction: str) -> None:
+    assert network.gate is not None
+    card = make_model(tmp_path / "mine", size=LARGE)
+    store = network.store(timeout_s=0.7)
+    if direction == "down":
+        await network.store().publish(card)
+        network.gate.limit("down", LARGE // 2, "hold")
+    else:
+        network.gate.limit("up", LARGE // 2, "hold")
+    started = time.monotonic()
+    with pytest.raises(ModelStoreUnavailableError):
+        await (store.fetch(ref(), tmp_path / "fetched") if direction == "down" else store.publish(card))
+    assert network.gate.reached.is_set()
+    assert time.monotonic() - started < 20
+    assert files_below(tmp_path / "fetched") == {}
+
+
+async def test_a_transfer_that_is_slow_but_moves_is_not_given_up(network: World, tmp_path: Path) -> None:
+    assert network.gate is not None
+    gate = network.gate
+    card = make_model(tmp_path / "mine", size=LARGE)
+    store = network.store(timeout_s=1.5)
+
+    async def hold_now_and_then(direction: str) -> None:
+        for stop in (1, 2, 3):
+            gate.limit("down" if direction == "down" else "up", LARGE // 8, "hold")
+            assert await asyncio.to_thread(gate.reached.wait, PATIENCE_S), f"stop {stop} was not reached"
+            await asyncio.sleep(0.7)
+            gate.go_on()
+
+    started = time.monotonic()
+    await asyncio.gather(store.publish(card), hold_now_and_then("up"))
+    await asyncio.gather(store.fetch(ref(), tmp_path / "fetched"), hold_now_and_then("down"))
+    assert time.monotonic() - started > 4.2, "both took longer than the setting, and neither was given up"
+
+
+async def started(world: World, *arguments: str) -> asyncio.subprocess.Process:
+    """`standgale model …` on this world's store, in a process of its own."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "standgale",
+        "model",
+        *arguments,
+        env=world.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+async def finished(process: asyncio.subprocess.Process) -> str:
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+async def assert_no_version(world: World, tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match=r"no finder 1\.0\.0"):
+        await world.store().fetch(ref(), tmp_path / "too early")
+    if world.settings.kind != "http":
+        assert list(await world.store().versions()) == []
+
+
+async def killed_in_the_middle(world: World, folder: Path, direction: str, *arguments: str) -> None:
+    """Start a transfer and SIGKILL it: at a gate held half-way, or in a folder as soon as a part of a file shows."""
+    if world.gate is not None:
+        world.gate.limit("down" if direction == "down" else "up", LARGE // 2, "hold")
+        process = await started(world, *arguments)
+        assert await asyncio.to_thread(world.gate.reached.wait, PATIENCE_S)
+    else:
+        process = await started(world, *arguments)
+        deadline = time.monotonic() + PATIENCE_S
+        while not any(path.stat().st_size > 0 for path in folder.rglob("*") if path.is_file()):
+            assert time.monotonic() < deadline
+            assert process.returncode is None
+            await asyncio.sleep(0)
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    if world.gate is not None:
+        world.gate.reopen()
+
+
+async def test_a_killed_pull_leaves_nothing_that_counts_and_is_repeated(world: World, tmp_path: Path) -> None:
+    into = tmp_path / "fetched"
+    size = LARGE if world.gate is not None else 5 * LARGE
+    card = make_model(tmp_path / "mine", size=size, tokenizer=True)
+    await world.store().publish(card)
+    pull = ("pull", "finder", "1.0.0", "--into", str(into))
+    await killed_in_the_middle(world, into, "down", *pull)
+    assert not (into / "finder").exists()
+    assert await finished(await started(world, *pull)) == f"{into / 'finder' / '1.0.0' / 'model.yaml'}\n"
+    shown = files_below(into / "finder" / "1.0.0")
+    assert shown == files_below(card.parent)
+    age_by_a_day(into / ".fetching")
+    await world.store().publish(make_model(tmp_path / "next", version="2.0.0"))
+    await world.store().fetch(ref("2.0.0"), into)
+    assert list((into / ".fetching").iterdir()) == [], "what the killed one left is swept"
+
+
+def age_by_a_day(folder: Path) -> None:
+    yesterday = time.time() - 86_400
+    for path in sorted(folder.rglob("*"), reverse=True):
+        os.utime(path, (yesterday, yesterday))
+
+
+async def test_a_killed_push_is_not_visible_and_is_repeated(world: World, tmp_path: Path) -> None:
+    size = LARGE if world.gate is not None else 5 * LARGE
+    card = make_model(tmp_path / "mine", size=size)
+    folder = world.settings.folder or tmp_path
+    await killed_in_the_middle(world, folder, "up", "push", str(card))
+    await assert_no_version(world, tmp_path)
+    await finished(await started(world, "push", str(card)))
+    await world.store().fetch(ref(), tmp_path / "fetched")
+    assert files_below(tmp_path / "fetched" / "finder" / "1.0.0") == files_below(card.parent)
+
+
+async def test_two_processes_may_pull_at_once(world: World, tmp_path: Path) -> None:
+    await world.store().publish(make_model(tmp_path / "mine", size=LARGE))
+    pull = ("pull", "finder", "1.0.0", "--into", str(tmp_path / "fetched"))
+    processes = [await started(world, *pull) for _ in range(2)]
+    assert len({await finished(process) for process in processes}) == 1
+    assert len(files_below(tmp_path / "fetched")) == 2
+
+
+MEASURE = """
+import asyncio, sys
+from pathlib import Path
+from detectors.store.open import open_model_store
+from infra.settings import load_settings
+from schemas.events import ModelRef
+
+settings = load_settings()
+
+def peak_kib():
+    # Not getrusage: what it says begins with the peak of the process that started this one.
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+
+async def main():
+    store = open_model_store(settings.models, settings.data_dir)
+    await store.publish(Path(sys.argv[1]))
+    await store.fetch(ModelRef(name="finder", version="1.0.0"), Path(sys.argv[3]))
+    before = peak_kib()
+    await store.publish(Path(sys.argv[2]))
+    await store.fetch(ModelRef(name="finder", version="2.0.0"), Path(sys.argv[3]))
+    await store.close()
+    print(peak_kib() - before)
+
+asyncio.run(main())
+"""
+
+
+async def test_memory_does_not_grow_with_the_model(world: World, tmp_path: Path) -> None:
+    small = make_model(tmp_path / "small", size=LARGE)
+    large = make_model(tmp_path / "large", version="2.0.0", size=5 * LARGE)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        MEASURE,
+        str(small),
+        str(large),
+        str(tmp_path / "fetched"),
+        env=world.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    grown_kib = int(await finished(process))
+    assert grown_kib < 40 * 1024, f"{4 * LARGE // MEGABYTE} MiB more took {grown_kib // 1024} MiB more memory"

@@ -1,0 +1,337 @@
+"""The contract of every model store: a folder, a real S3 server, a loader service, and LakeFS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from detectors.card.card import read_card, verified_model_file
+from detectors.errors import ModelLoadError, ModelStoreError, ModelStoreUnavailableError
+from detectors.store.open import open_blobs
+from infra.errors import TransientError
+from schemas.events import ModelRef
+from tests.support_model_store import MEGABYTE, World, digest, files_below, kinds, make_model, model_world, ref
+
+KEY = "finder/1.0.0/"
+
+
+@pytest.fixture(params=kinds())
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    with model_world(request.param, tmp_path / "world") as world:
+        yield world
+        await world.close()
+
+
+@pytest.fixture
+def into(tmp_path: Path) -> Path:
+    return tmp_path / "fetched"
+
+
+def with_field(card: Path, **changes: object) -> Path:
+    card.write_text(yaml.safe_dump({**yaml.safe_load(card.read_text()), **changes}))
+    return card
+
+
+async def listed(world: World) -> list[ModelRef]:
+    return list(await world.store().versions())
+
+
+@pytest.mark.parametrize("size", [1000, 40 * MEGABYTE])
+async def test_a_model_comes_back_as_it_went_in(world: World, tmp_path: Path, into: Path, size: int) -> None:
+    card = make_model(tmp_path / "mine", size=size, tokenizer=True)
+    assert await world.store().publish(card) == ref()
+    fetched = await world.store().fetch(ref(), into)
+    assert fetched == into / "finder" / "1.0.0" / "model.yaml"
+    assert files_below(into) == {KEY + name: content for name, content in files_below(card.parent).items()}
+    assert verified_model_file(read_card(fetched), fetched).name == "model.onnx"
+
+
+async def test_weights_outside_the_onnx_file_come_along(world: World, tmp_path: Path, into: Path) -> None:
+    card = make_model(tmp_path / "mine", external=True)
+    await world.store().publish(card)
+    await world.store().fetch(ref(), into)
+    assert (into / KEY / "model.onnx.data").read_bytes() == (tmp_path / "mine" / "model.onnx.data").read_bytes()
+
+
+async def test_a_file_the_model_needs_but_the_card_does_not_vouch_for_is_refused(world: World, tmp_path: Path) -> None:
+    for mine, options in ((tmp_path / "a", {"external": True}), (tmp_path / "b", {"tokenizer": True})):
+        card = with_field(make_model(mine, **options), files={})  # type: ignore[arg-type]
+        name = "model.onnx.data" if "external" in options else "tokenizer.json"
+        with pytest.raises(ModelLoadError, match=rf"files: \{{{name}: {digest(mine / name)}\}}"):
+            await world.store().publish(card)
+    with pytest.raises(ModelLoadError):
+        await world.store().fetch(ref(), tmp_path / "fetched")
+
+
+async def test_versions_are_listed_by_name_and_number(world: World, tmp_path: Path) -> None:
+    for name, version in (("finder", "1.10.0"), ("finder", "1.9.0"), ("boats", "2"), ("finder", "1.9.0-rc1")):
+        await world.store().publish(make_model(tmp_path / name / version, name=name, version=version))
+    await world.store().publish_artefact(ref("1.9.0"), tmp_path / "boats" / "2" / "model.onnx")
+    if world.settings.kind == "http":
+        with pytest.raises(ModelStoreError, match="cannot say which models"):
+            await listed(world)
+        return
+    expected = [("boats", "2"), ("finder", "1.9.0"), ("finder", "1.9.0-rc1"), ("finder", "1.10.0")]
+    assert [(each.name, each.version) for each in await listed(world)] == expected
+
+
+async def test_an_empty_store_has_no_versions(world: World) -> None:
+    if world.settings.kind != "http":
+        assert await listed(world) == []
+
+
+async def test_an_unknown_version_names_the_known_ones(world: World, tmp_path: Path, into: Path) -> None:
+    for version in ("1.0.0", "2.0.0"):
+        await world.store().publish(make_model(tmp_path / version, version=version))
+    expected = "cannot say which" if world.settings.kind == "http" else r"there are 1\.0\.0, 2\.0\.0"
+    with pytest.raises(ModelLoadError, match=rf"no finder 3\.0\.0: .*{expected}"):
+        await world.store().fetch(ref("3.0.0"), into)
+    assert files_below(into) == {}
+
+
+async def test_what_is_there_is_not_fetched_again(world: World, tmp_path: Path, into: Path) -> None:
+    await world.store().publish(make_model(tmp_path / "mine", tokenizer=True))
+    fetched = await world.store().fetch(ref(), into)
+    store = world.store()
+    world.take_away()
+    try:
+        assert await store.fetch(ref(), into) == fetched
+    finally:
+        world.bring_back()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "model.yaml"])
+async def test_a_file_damaged_on_this_machine_is_fetched_again(
+    world: World, tmp_path: Path, into: Path, name: str
+) -> None:
+    await world.store().publish(make_model(tmp_path / "mine", tokenizer=True))
+    await world.store().fetch(ref(), into)
+    whole = files_below(into)
+    (into / KEY / name).write_bytes(b"{ damaged")
+    await world.store().fetch(ref(), into)
+    assert files_below(into) == whole
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+async def test_a_file_damaged_in_the_store_is_refused_until_it_is_pushed_again(
+    world: World, tmp_path: Path, into: Path, name: str
+) -> None:
+    card = make_model(tmp_path / "mine", tokenizer=True)
+    await world.store().publish(card)
+    right = digest(card.parent / name)
+    content = await world.content(KEY + name)
+    await world.alter(KEY + name, content[:-1] + bytes([content[-1] ^ 1]))
+    store = world.store()
+    with pytest.raises(ModelLoadError, match=f"{name} has SHA-256 [0-9a-f]{{64}}, expected is {right}") as caught:
+        await store.fetch(ref(), into)
+    assert store.where in str(caught.value)
+    assert files_below(into) == {}
+    await world.store().publish(card)
+    await world.store().fetch(ref(), into)
+    assert digest(into / KEY / name) == right
+
+
+async def test_the_same_again_changes_nothing(world: World, tmp_path: Path) -> None:
+    card = make_model(tmp_path / "mine")
+    await world.store().publish(card)
+    before = await world.content(KEY + "model.yaml")
+    card.write_text("# Another comment.\n" + card.read_text())
+    assert await world.store().publish(card) == ref()
+    assert await world.content(KEY + "model.yaml") == before
+
+
+async def test_a_version_never_changes(world: World, tmp_path: Path, into: Path) -> None:
+    first = make_model(tmp_path / "first")
+    await world.store().publish(first)
+    for other in (make_model(tmp_path / "other"), with_field(make_model(tmp_path / "third"), licence="MIT")):
+        with pytest.raises(ModelLoadError, match=r"finder 1\.0\.0 is there with other content .* another version"):
+            await world.store().publish(other)
+    await world.store().fetch(ref(), into)
+    assert digest(into / KEY / "model.onnx") == digest(first.parent / "model.onnx")
+
+
+async def test_a_model_that_is_not_what_its_card_says_is_not_published(
+    world: World, tmp_path: Path, into: Path
+) -> None:
+    card = make_model(tmp_path / "mine")
+    (tmp_path / "mine" / "model.onnx").write_bytes(b"something else")
+    with pytest.raises(ModelLoadError, match="SHA-256"):
+        await world.store().publish(card)
+    (tmp_path / "mine" / "model.onnx").unlink()
+    with pytest.raises(ModelLoadError, match="cannot be read"):
+        await world.store().publish(card)
+    with pytest.raises(ModelLoadError, match=r"no finder 1\.0\.0"):
+        await world.store().fetch(ref(), into)
+
+
+@pytest.mark.parametrize(
+    "field", [{"file": "../model.onnx"}, {"file": "model.yaml"}, {"files": {"/etc/passwd": "0" * 64}}]
+)
+async def test_a_card_cannot_name_files_outside_its_folder(
+    world: World, tmp_path: Path, into: Path, field: dict[str, object]
+) -> None:
+    card = with_field(make_model(tmp_path / "mine"), **field)
+    (tmp_path / "model.onnx").write_bytes((tmp_path / "mine" / "model.onnx").read_bytes())
+    with pytest.raises(ModelLoadError, match="cannot lie in a model store"):
+        await world.store().publish(card)
+    await world.alter(KEY + "model.yaml", card.read_bytes())
+    with pytest.raises(ModelLoadError, match="cannot lie in a model store"):
+        await world.store().fetch(ref(), into)
+    assert files_below(into) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("..", "1"), ("a/b", "1"), ("a", "../1"), (".hidden", "1"), ("a", "1\n")]
+)
+async def test_names_that_could_leave_the_store_are_refused(
+    world: World, tmp_path: Path, into: Path, name: str, version: str
+) -> None:
+    wanted = ref(version, name)
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    store = world.store()
+    for work in (
+        store.fetch(wanted, into),
+        store.fetch_artefact(wanted, "engine", into),
+        store.publish_artefact(wanted, file),
+    ):
+        with pytest.raises(ModelLoadError, match=r"is no (name|version) of a model"):
+            await work
+    for artefact in ("../engine", "a/b", "model.yaml", "x.sha256", ".x", ""):
+        with pytest.raises(ModelLoadError, match="cannot lie in a model store"):
+            await store.fetch_artefact(ref(), artefact, into)
+
+
+async def test_a_card_of_another_version_in_this_ones_place_is_refused(
+    world: World, tmp_path: Path, into: Path
+) -> None:
+    await world.alter(KEY + "model.yaml", make_model(tmp_path / "mine", version="2.0.0").read_bytes())
+    with pytest.raises(ModelLoadError, match=r"is that of finder 2\.0\.0"):
+        await world.store().fetch(ref(), into)
+
+
+async def test_what_is_no_card_is_refused_without_reading_all_of_it(world: World, into: Path) -> None:
+    await world.alter(KEY + "model.yaml", b"name: [")
+    with pytest.raises(ModelLoadError, match="not YAML"):
+        await world.store().fetch(ref(), into)
+    await world.alter(KEY + "model.yaml", b"#" * 2_000_000)
+    with pytest.raises(ModelLoadError, match="more than 1000000 bytes"):
+        await world.store().fetch(ref(), into)
+
+
+async def test_a_file_larger_than_allowed_is_refused(world: World, tmp_path: Path, into: Path) -> None:
+    await world.store().publish(make_model(tmp_path / "mine", size=2000))
+    with pytest.raises(ModelLoadError, match="STANDGALE_MODELS__MAX_FILE_BYTES"):
+        await world.store(max_file_bytes=1500).fetch(ref(), into)
+    assert files_below(into) == {}
+
+
+async def test_an_artefact_comes_back_and_can_be_replaced(world: World, tmp_path: Path, into: Path) -> None:
+    engine = tmp_path / "finder.cc9.0.engine"
+    store = world.store()
+    assert await store.fetch_artefact(ref(), engine.name, into) is None
+    for content in (b"engine" * 1000, b"better" * 1000):
+        engine.write_bytes(content)
+        await store.publish_artefact(ref(), engine)
+        await store.publish_artefact(ref(), engine)
+        fetched = await world.store().fetch_artefact(ref(), engine.name, into)
+        assert fetched == into / "finder" / "1.0.0" / engine.name
+        assert fetched.read_bytes() == content
+    # Artefacts do not make a version, and do not stand in the way of one.
+    await store.publish(make_model(tmp_path / "mine"))
+    await store.fetch(ref(), into)
+    assert {Path(name).name for name in files_below(into)} == {engine.name, "model.yaml", "model.onnx"}
+
+
+async def test_a_damaged_artefact_counts_as_none_and_is_mended(
+    world: World, tmp_path: Path, into: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = tmp_path / "finder.engine"
+    engine.write_bytes(b"engine" * 1000)
+    await world.store().publish_artefact(ref(), engine)
+    await world.alter(KEY + engine.name, b"Engine" * 1000)
+    assert await world.store().fetch_artefact(ref(), engine.name, into) is None
+    assert "finder.engine has SHA-256" in caplog.text
+    assert files_below(into) == {}
+    await world.store().publish_artefact(ref(), engine)
+    assert await world.store().fetch_artefact(ref(), engine.name, into) is not None
+
+
+async def test_a_store_that_is_away_is_worth_trying_again(world: World, tmp_path: Path, into: Path) -> None:
+    card = make_model(tmp_path / "mine")
+    store = world.store()
+    await store.publish(card)
+    world.take_away()
+    try:
+        for work in (
+            store.fetch(ref(), into),
+            store.publish(card),
+            store.fetch_artefact(ref(), "engine", into),
+            store.publish_artefact(ref(), card.parent / "model.onnx"),
+            *([store.versions()] if world.settings.kind != "http" else []),
+        ):
+            with pytest.raises(TransientError):
+                await work
+    finally:
+        world.bring_back()
+    await store.fetch(ref(), into)
+    assert len(files_below(into)) == 2
+
+
+async def test_a_full_or_missing_disk_here_is_named(world: World, tmp_path: Path) -> None:
+    await world.store().publish(make_model(tmp_path / "mine"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelStoreUnavailableError, match="STANDGALE_MODELS__CACHE"):
+        await world.store().fetch(ref(), tmp_path / "file")
+
+
+async def test_fetches_at_once_all_get_it(world: World, tmp_path: Path, into: Path) -> None:
+    await world.store().publish(make_model(tmp_path / "mine", size=3 * MEGABYTE, tokenizer=True))
+    cards = await asyncio.gather(*(world.store().fetch(ref(), into) for _ in range(5)))
+    assert len(set(cards)) == 1
+    assert len(files_below(into)) == 3
+
+
+async def test_of_two_contents_pushed_at_once_one_becomes_the_version(world: World, tmp_path: Path, into: Path) -> None:
+    mine = [make_model(tmp_path / str(number), size=100_000) for number in range(3)]
+    done = await asyncio.gather(*(world.store().publish(card) for card in mine), return_exceptions=True)
+    assert all(each == ref() or isinstance(each, ModelLoadError | TransientError) for each in done)
+    stored = await world.content(KEY + "model.yaml")
+    (winner,) = [card for card in mine if card.read_bytes() == stored]
+    await world.store().publish(winner)
+    await world.store().fetch(ref(), into)
+    assert digest(into / KEY / "model.onnx") == digest(winner.parent / "model.onnx")
+
+
+# A loader service has no way to say so, and the S3 server of the tests does not know conditions.
+@pytest.mark.parametrize("world", kinds("http", "s3"), indirect=True)
+async def test_of_two_first_puts_the_second_is_told(world: World) -> None:
+    blobs = open_blobs(world.settings, world.folder)
+    assert await blobs.put(KEY + "model.yaml", b"first", new=True)
+    assert not await blobs.put(KEY + "model.yaml", b"second", new=True)
+    await blobs.close()
+    assert await world.content(KEY + "model.yaml") == b"first"
+
+
+async def test_progress_is_told_to_the_end(world: World, tmp_path: Path, into: Path) -> None:
+    told: list[tuple[str, int, int | None]] = []
+    store = world.store(lambda *each: told.append(each))
+    card = make_model(tmp_path / "mine", size=20 * MEGABYTE)
+    size = (card.parent / "model.onnx").stat().st_size
+    await store.publish(card)
+    assert told[-1] == (KEY + "model.onnx", size, size)
+    told.clear()
+    await store.fetch(ref(), into)
+    moved = [count for _, count, _ in told]
+    assert moved == sorted(moved)
+    assert told[-1] == (KEY + "model.onnx", size, size)
+
+
+async def test_close_may_be_repeated(world: World) -> None:
+    store = world.store()
+    await store.close()
+    await store.close()

@@ -1,0 +1,94 @@
+"""The model store in LakeFS: commits, branches, tags, locks, and what it says when a setting is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from detectors.errors import ModelLoadError, ModelStoreError, ModelStoreUnavailableError
+from detectors.store.open import open_model_store
+from infra.settings import ModelStoreSettings
+from tests.support_lakefs import ACCESS_KEY, SECRET_KEY, LakeFsServer
+from tests.support_model_store import make_model, ref
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def lakefs(tmp_path: Path) -> Iterator[LakeFsServer]:
+    with LakeFsServer(tmp_path / "lakefs") as server:
+        yield server
+
+
+def settings(lakefs: LakeFsServer, **changes: object) -> ModelStoreSettings:
+    fields = {"kind": "lakefs", "endpoint_url": lakefs.url, "access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
+    return ModelStoreSettings.model_validate({**fields, "timeout_s": 5.0, **changes})
+
+
+async def test_a_version_is_one_commit_and_the_same_again_is_none(lakefs: LakeFsServer, tmp_path: Path) -> None:
+    store = open_model_store(settings(lakefs), tmp_path)
+    card = make_model(tmp_path / "mine", tokenizer=True)
+    for _ in range(2):
+        await store.publish(card)
+    repository = lakefs.repositories["standgale"]
+    assert repository.messages == ["Model finder 1.0.0"]
+    assert sorted(repository.commits[repository.heads["main"]]) == [
+        f"models/finder/1.0.0/{name}" for name in ("model.onnx", "model.yaml", "tokenizer.json")
+    ]
+    await store.close()
+
+
+async def test_a_tag_is_read_and_not_written(lakefs: LakeFsServer, tmp_path: Path) -> None:
+    store = open_model_store(settings(lakefs), tmp_path)
+    await store.publish(make_model(tmp_path / "one"))
+    repository = lakefs.repositories["standgale"]
+    repository.tags["blessed"] = repository.heads["main"]
+    await store.publish(make_model(tmp_path / "two", version="2.0.0"))
+    await store.close()
+    for wanted in ("blessed", repository.tags["blessed"]):
+        tagged = open_model_store(settings(lakefs, ref=wanted), tmp_path)
+        assert [each.version for each in await tagged.versions()] == ["1.0.0"]
+        assert (await tagged.fetch(ref(), tmp_path / wanted)).is_file()
+        with pytest.raises(ModelLoadError, match=r"no finder 2\.0\.0: there are 1\.0\.0"):
+            await tagged.fetch(ref("2.0.0"), tmp_path / wanted)
+        with pytest.raises(ModelStoreError, match="to publish, a branch"):
+            await tagged.publish(make_model(tmp_path / "three", version="3.0.0"))
+        await tagged.close()
+
+
+async def test_a_locked_branch_is_worth_trying_again(lakefs: LakeFsServer, tmp_path: Path) -> None:
+    store = open_model_store(settings(lakefs), tmp_path)
+    card = make_model(tmp_path / "mine")
+    lakefs.locked = 1
+    with pytest.raises(ModelStoreUnavailableError, match="currently locked"):
+        await store.publish(card)
+    await store.publish(card)
+    assert lakefs.repositories["standgale"].messages == ["Model finder 1.0.0"]
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"secret_key": "hush-hush-wrong"}, "STANDGALE_MODELS__ACCESS_KEY"),
+        ({"repository": "elsewhere"}, "STANDGALE_MODELS__REPOSITORY"),
+        ({"ref": "no-such-branch"}, "STANDGALE_MODELS__REPOSITORY and __REF"),
+    ],
+)
+async def test_a_wrong_setting_is_named_without_its_secret(
+    lakefs: LakeFsServer, tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    store = open_model_store(settings(lakefs, **change), tmp_path)
+    for work in (store.versions(), store.publish(make_model(tmp_path / "mine")), store.fetch(ref(), tmp_path)):
+        with pytest.raises(ModelLoadError, match=words) as caught:
+            await work
+        assert "hush" not in str(caught.value)
+    await store.close()
+
+
+async def test_the_address_may_name_the_api(lakefs: LakeFsServer, tmp_path: Path) -> None:
+    store = open_model_store(settings(lakefs, endpoint_url=f"{lakefs.url}/api/v1/"), tmp_path)
+    assert list(await store.versions()) == []
+    await store.close()

@@ -1,0 +1,78 @@
+"""Detectors over a growth of their topics, on both brokers: repetitions stay single, devices keep their order."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from infra.broker.embedded.adapter import EmbeddedBroker
+from infra.broker.kafka.adapter import KafkaBroker
+from infra.broker.port import Broker
+from infra.settings import BrokerSettings
+from schemas.topics import TopicSpec, load_topics
+from tests.contract.conftest import BrokerWorld
+from tests.support_worker import WorkerWorld
+
+pytestmark = pytest.mark.integration
+
+Declared = dict[str, TopicSpec]
+Open = Callable[[Declared], Broker]
+DEVICES = [f"device-{number}" for number in range(6)]
+
+
+def declared(partitions: int, grown_from: int | None = None) -> Declared:
+    changes = {"partitions": partitions, "grown_from": grown_from}
+    return {
+        name: spec.model_copy(update=changes if spec.group == "device" else {}) for name, spec in load_topics().items()
+    }
+
+
+@pytest.fixture
+async def open_broker(broker_settings: BrokerSettings, tmp_path: Path) -> AsyncIterator[Open]:
+    if broker_settings.kind == "embedded":
+        yield lambda topics: EmbeddedBroker(tmp_path / "broker.sqlite", topics)
+        return
+    world = BrokerWorld(broker_settings, tmp_path)
+    # Other tests use these names on this server too, with other partitions.
+    await world.remove(*declared(4).values())
+    yield lambda topics: KafkaBroker(broker_settings, topics)
+    await world.remove(*declared(4).values())
+
+
+async def grown(open_broker: Open, folder: Path, topics: Declared) -> WorkerWorld:
+    """A world with ``topics``, brought in line as `standgale topics apply` does it."""
+    world = WorkerWorld(folder, lambda _: open_broker(topics))
+    admin = await world.broker.admin()
+    await admin.apply(topics.values())
+    assert [one for one in await admin.check(topics.values()) if one.advice is None] == []
+    await admin.close()
+    return world
+
+
+async def test_frames_sent_again_after_the_growth_are_answered_once(open_broker: Open, tmp_path: Path) -> None:
+    world = await grown(open_broker, tmp_path, declared(2))
+    frames = [await world.frame(device, number) for number in range(3) for device in DEVICES]
+    async with world.working(world.parts()):
+        await world.publish(*frames)
+        await world.until(world.answers, len(frames))
+    await world.close()
+
+    world = await grown(open_broker, tmp_path, declared(4, grown_from=2))
+    later = [await world.frame(device, number) for number in range(3, 5) for device in DEVICES]
+    async with world.working(world.parts(former_counts=(2,))):
+        # Devices that never saw their 202, and then new frames of each.
+        await world.publish(*frames)
+        await world.publish(*later)
+        await world.until(world.answers, len(frames) + len(later))
+    answers = await world.answers()
+    assert len(answers) == len(frames) + len(later)
+    of_device = defaultdict(list)
+    # The former partitions come first, as they were written first.
+    for answer in answers:
+        of_device[answer.device_id].append(answer.captured_at)
+    assert set(of_device) == set(DEVICES)
+    assert all(times == sorted(set(times)) for times in of_device.values())
+    await world.close()

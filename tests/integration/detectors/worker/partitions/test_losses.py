@@ -1,0 +1,79 @@
+"""Frames that retention deleted before they were read: told in one dead letter, committed before any later frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from infra.broker.embedded.adapter import EmbeddedBroker
+from infra.broker.partitioning import partition_for
+from infra.broker.port import Consumer, GroupSpec, InRecord, Loss, OutRecord, Progress, TopicPartition
+from infra.failure.policy import RECORDS_LOST
+from schemas import topics
+from tests.support_consuming import Forwarding
+from tests.support_worker import WorkerWorld
+
+pytestmark = pytest.mark.integration
+
+LOST = 3
+SOURCE = TopicPartition(topics.FRAMES_LIVE, partition_for("drone", 8))
+
+
+class LosingConsumer(Forwarding):
+    """The first records of one partition are gone, as after retention on Kafka."""
+
+    def __init__(self, inner: Consumer, commits: list[tuple[Progress | None, list[str]]]) -> None:
+        super().__init__(inner)
+        self._commits = commits
+        self._settled = False
+
+    async def poll(self, **how: Any) -> list[InRecord]:
+        found = await super().poll(**how)
+        return [record for record in found if record.source != SOURCE or record.offset >= LOST]
+
+    async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:
+        await super().commit(progress, outputs)
+        self._commits.append((progress.get(SOURCE), [output.topic for output in outputs]))
+        self._settled |= SOURCE in progress
+
+    def losses(self) -> Sequence[Loss]:
+        epoch = self.assignment().get(SOURCE)
+        return () if epoch is None or self._settled else (Loss(SOURCE, 0, LOST, epoch),)
+
+
+class LosingBroker(EmbeddedBroker):
+    def __init__(self, world: WorkerWorld, folder: Path) -> None:
+        super().__init__(folder / "broker.sqlite", world.topics)
+        self.commits: list[tuple[Progress | None, list[str]]] = []
+
+    async def consumer(self, spec: GroupSpec) -> Consumer:
+        return LosingConsumer(await super().consumer(spec), self.commits)
+
+
+async def test_lost_frames_are_one_dead_letter_before_any_later_answer(world: WorkerWorld, tmp_path: Path) -> None:
+    broker = LosingBroker(world, tmp_path)
+    frames = [await world.frame("drone", n) for n in range(LOST + 4)]
+    await world.publish(*frames)
+    labels = {"group": "detector", "topic": topics.FRAMES_LIVE}
+    before = REGISTRY.get_sample_value("standgale_records_lost_total", labels) or 0.0
+    async with world.working(world.parts(broker=broker)):
+        await world.until(world.answers, 4)
+        await world.until(world.letters, 1)
+        assert "3 records of frames.live" in (world.health.part("worker-0").report().note or "")
+        assert world.health.report().ready
+    await broker.close()
+    assert [answer.frame_id for answer in await world.answers()] == [frame.frame_id for frame in frames[LOST:]]
+    (letter,) = await world.letters()
+    assert (letter.reason, letter.group) == (RECORDS_LOST, "detector")
+    assert letter.lost is not None
+    assert (letter.lost.first, letter.lost.end) == (0, LOST)
+    progress, outputs = next(commit for commit in broker.commits if commit[0] is not None)
+    assert progress is not None
+    assert progress.next_offset >= LOST
+    assert outputs[0] == topics.FRAMES_DEAD
+    after = REGISTRY.get_sample_value("standgale_records_lost_total", labels) or 0.0
+    assert after - before == LOST

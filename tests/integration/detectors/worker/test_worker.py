@@ -1,0 +1,181 @@
+"""The detector worker on the embedded broker, a folder store and a real model: each frame answered once, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from prometheus_client import REGISTRY
+
+from infra.broker.port import OutRecord
+from infra.settings import DetectorSettings
+from infra.storage.frames.folder import FolderFrameStore
+from schemas import topics
+from schemas.events import ImageRef
+from schemas.geometry import CameraGeometry
+from tests.support_graphs import write_model
+from tests.support_worker import PATIENCE_S, WorkerWorld, picture
+
+pytestmark = pytest.mark.integration
+
+
+async def test_every_frame_is_answered_once_in_the_order_of_its_device(world: WorkerWorld) -> None:
+    frames = [await world.frame(f"drone-{n % 3}", n) for n in range(30)]
+    await world.publish(*frames)
+    async with world.working(world.parts(), world.parts()):
+        await world.until(world.answers, 30)
+    answers = await world.answers()
+    assert len(answers) == 30
+    for device in ("drone-0", "drone-1", "drone-2"):
+        wanted = [f.frame_id for f in frames if f.device_id == device]
+        assert [a.frame_id for a in answers if a.device_id == device] == wanted
+    by_frame = {answer.frame_id: answer for answer in answers}
+    for number, frame in enumerate(frames):
+        (found,) = by_frame[frame.frame_id].detections
+        left = 10 + number % 40 * 8
+        assert found.label == "red"
+        assert abs(found.box.x1 * 400 - left) <= 1
+        assert abs(found.box.y2 * 300 - 130) <= 1
+        assert by_frame[frame.frame_id].image == frame.image
+        assert by_frame[frame.frame_id].options.confidence is not None
+    admin = await world.broker.admin()
+    lag = await admin.group_lag("detector", topics.FRAME_TOPICS)
+    await admin.close()
+    assert sum(lag.values()) == 0
+
+
+async def test_a_frame_with_nothing_in_it_is_answered_too(world: WorkerWorld) -> None:
+    empty = cv2.imencode(".png", np.full((300, 400, 3), 90, np.uint8))[1].tobytes()
+    await world.publish(await world.frame("drone", 1, empty))
+    async with world.working(world.parts()):
+        await world.until(world.answers, 1)
+    assert (await world.answers())[0].detections == []
+
+
+async def test_what_was_left_out_for_its_size_stands_in_the_answer_and_is_counted(
+    world: WorkerWorld, tmp_path: Path
+) -> None:
+    names = [{"name": name, "max_size_m": 10.0} for name in ("red", "green", "blue")]
+    world.card = write_model(tmp_path / "sized", classes=names)
+    frame = await world.frame("drone", 1)
+    wrong = frame.model_copy(update={"camera": CameraGeometry(gsd_m=2.0)})
+    counted = partial(REGISTRY.get_sample_value, "standgale_detections_too_large_total", {"model": "rectangles"})
+    before = counted() or 0.0
+    await world.publish(wrong, await world.frame("drone", 2))
+    async with world.working(world.parts()):
+        await world.until(world.answers, 2)
+    one, other = await world.answers()
+    assert (one.detections, one.gsd_m) == ([], 2.0)
+    assert one.too_large
+    assert (len(other.detections), other.too_large) == (1, None)
+    assert (counted() or 0.0) - before == one.too_large
+
+
+async def test_a_frame_that_stands_twice_is_answered_once_also_after_a_restart(world: WorkerWorld) -> None:
+    frame, marker = await world.frame("drone", 1), await world.frame("drone", 2)
+    await world.publish(frame, frame)
+    async with world.working(world.parts()):
+        await world.until(world.answers, 1)
+    await world.publish(frame, marker)
+    async with world.working(world.parts()):
+        await world.until(world.answers, 2)
+    assert [answer.frame_id for answer in await world.answers()] == [frame.frame_id, marker.frame_id]
+
+
+async def test_poison_goes_to_the_dead_letters_and_the_stream_goes_on(world: WorkerWorld) -> None:
+    good = await world.frame("drone", 5)
+    await world.publish_records(OutRecord(topics.FRAMES_LIVE, "drone", b"\x00not an event"))
+    await world.publish(
+        await world.frame("drone", 1, stored=False),
+        await world.frame("drone", 2, picture(50)[:-300]),
+        good,
+    )
+    async with world.working(world.parts()):
+        await world.until(world.answers, 1)
+        await world.until(world.letters, 3)
+    assert [answer.frame_id for answer in await world.answers()] == [good.frame_id]
+    letters = await world.letters()
+    assert [letter.reason for letter in letters] == ["INVALID_EVENT", "IMAGE_MISSING", "IMAGE_CORRUPT"]
+    assert letters[0].original.value == b"\x00not an event"
+    assert all(letter.group == "detector" for letter in letters)
+
+
+async def test_a_redriven_frame_is_answered_when_its_image_is_back(world: WorkerWorld) -> None:
+    data = picture(70)
+    frame = await world.frame("drone", 1, data)
+    await world.store.delete(frame.image.uri)
+    await world.publish(frame)
+    async with world.working(world.parts()):
+        await world.until(world.letters, 1)
+        await world.store.put(data, sha256=frame.image.sha256, media_type="image/png")
+        await world.publish(frame)
+        await world.until(world.answers, 1)
+    assert (await world.answers())[0].frame_id == frame.frame_id
+
+
+async def test_a_store_that_is_away_delays_and_loses_nothing(world: WorkerWorld, tmp_path: Path) -> None:
+    frames = [await world.frame("drone", n) for n in range(5)]
+    await world.publish(*frames)
+    store = AwayStore(world.store)
+    async with world.working(world.parts(store=store)):
+        async with asyncio.timeout(PATIENCE_S):
+            await store.asked_often.wait()
+        assert not world.health.report().ready
+        assert "fetch frame" in (world.health.part("worker-0").report().reason or "")
+        store.away = False
+        await world.until(world.answers, 5)
+        assert world.health.part("worker-0").report().reason is None
+    assert [answer.frame_id for answer in await world.answers()] == [frame.frame_id for frame in frames]
+    assert await world.letters() == []
+
+
+async def test_a_stop_while_the_store_is_away_commits_nothing_and_the_next_worker_goes_on(world: WorkerWorld) -> None:
+    frames = [await world.frame("drone", n) for n in range(3)]
+    await world.publish(*frames)
+    store = AwayStore(world.store)
+    async with world.working(world.parts(store=store)):
+        async with asyncio.timeout(PATIENCE_S):
+            await store.asked_often.wait()
+    assert await world.answers() == []
+    async with world.working(world.parts()):
+        await world.until(world.answers, 3)
+    assert [answer.frame_id for answer in await world.answers()] == [frame.frame_id for frame in frames]
+
+
+async def test_live_frames_go_before_backfill_and_backfill_does_not_starve(world: WorkerWorld) -> None:
+    backfill = [await world.frame("old", n) for n in range(40)]
+    await world.publish(*backfill, topic=topics.FRAMES_BACKFILL)
+    live = [await world.frame("drone", n) for n in range(40)]
+    await world.publish(*live)
+    settings = DetectorSettings(prefetch_frames=2)
+    async with world.working(world.parts(settings=settings)):
+        await world.until(world.answers, 80)
+    finished = sorted(await world.answers(), key=lambda answer: answer.detected_at)
+    first_half = [answer.device_id for answer in finished[:40]]
+    assert first_half.count("drone") > 25
+    assert first_half.count("old") > 0
+
+
+class AwayStore:
+    """A frame store that does not answer until told so; stands before a real one."""
+
+    def __init__(self, store: FolderFrameStore) -> None:
+        self._store = store
+        self.away = True
+        self.asked = 0
+        self.asked_often = asyncio.Event()
+
+    async def get(self, image: ImageRef) -> bytes:
+        self.asked += 1
+        if self.asked > 6:
+            self.asked_often.set()
+        if self.away:
+            raise ConnectionRefusedError("the store is away")
+        return await self._store.get(image)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)

@@ -1,0 +1,294 @@
+"""A right that is missing at the start or taken away is named, holds what needs it, and needs no restart to be given.
+
+The broker has access lists; the user of these tests has no right but those that a test gives.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from infra.broker.kafka.adapter import KafkaBroker
+from infra.broker.port import Consumer, GroupSpec, InRecord, OutRecord, Progress, TopicPartition
+from infra.deploy.kafka import KafkaServer
+from infra.deploy.kafka.acls import Acls, Operation, Pattern, Resource
+from infra.errors import BrokerUnavailableError, PartitionLostError, RefusedError, TransientError
+from schemas import topics
+from schemas.topics import load_topics
+from tests.paths import ROOT
+from tests.support_kafka import scram
+from tests.support_kafka_stage import PATIENCE_S, Stage
+
+pytestmark = pytest.mark.integration
+
+USER = "worker"
+Right = tuple[Operation, Resource, str]
+
+
+@dataclass
+class Guarded:
+    """A stage behind access lists: ``stage.broker`` may do everything, ``broker`` only what was given."""
+
+    stage: Stage
+    broker: KafkaBroker
+    acls: Acls
+    given: list[Right]
+
+    @property
+    def group(self) -> Right:
+        return Operation.READ, Resource.GROUP, self.stage.group
+
+    @property
+    def reading(self) -> Right:
+        return Operation.READ, Resource.TOPIC, self.stage.input.name
+
+    @property
+    def writing(self) -> Right:
+        return Operation.WRITE, Resource.TOPIC, self.stage.output.name
+
+    @property
+    def transactions(self) -> Right:
+        return Operation.WRITE, Resource.TRANSACTIONAL_ID, f"{self.stage.group}-p"
+
+    async def give(self, *rights: Right) -> None:
+        for operation, resource, name in rights:
+            await self.acls.allow(USER, operation, resource, name, _pattern(resource))
+            self.given.append((operation, resource, name))
+
+    async def take_away(self, *rights: Right) -> None:
+        for operation, resource, name in rights:
+            await self.acls.revoke(USER, operation, resource, name, _pattern(resource))
+            self.given.remove((operation, resource, name))
+
+
+def _pattern(resource: Resource) -> Pattern:
+    return Pattern.PREFIXED if resource is Resource.TRANSACTIONAL_ID else Pattern.LITERAL
+
+
+@pytest.fixture
+async def guarded(secured_kafka: KafkaServer) -> AsyncIterator[Guarded]:
+    async with Stage(secured_kafka, timeout_s=5.0).opened() as stage, Acls(secured_kafka.bootstrap_servers) as acls:
+        settings = stage.settings.model_copy(update=scram(secured_kafka, USER))
+        broker = KafkaBroker(settings, stage.specs)
+        guarded = Guarded(stage, broker, acls, [])
+        yield guarded
+        await broker.close()
+        await guarded.take_away(*guarded.given)
+
+
+async def until_refused(attempt: Callable[[], Awaitable[object]], right: str) -> None:
+    """Try until it is refused for want of ``right``."""
+    deadline = time.monotonic() + PATIENCE_S
+    last: Exception | None = None
+    while time.monotonic() < deadline:
+        try:
+            await attempt()
+        except RefusedError as error:
+            assert f"user {USER} lacks the right" in str(error)
+            if right in str(error):
+                return
+            last = error
+        except (BrokerUnavailableError, PartitionLostError) as error:
+            last = error
+    raise AssertionError(f"not refused for want of {right!r}; last: {last!r}")
+
+
+class Worker:
+    """Answers one record after the other, and keeps the one whose commit failed, as a real one does."""
+
+    def __init__(self, guarded: Guarded, consumer: Consumer) -> None:
+        self._stage = guarded.stage
+        self._consumer = consumer
+        self._in_hand: list[InRecord] = []
+
+    async def work(self) -> None:
+        if not self._in_hand:
+            self._in_hand = await self._consumer.poll(max_records=1, timeout_s=0.3)
+        if self._in_hand:
+            try:
+                await self._consumer.commit(self._stage.progress(self._in_hand), self._stage.answers(self._in_hand))
+            except PartitionLostError:
+                self._in_hand = []
+                raise
+            self._in_hand = []
+            # So that there is something to refuse.
+            await self._stage.publish(b"more")
+
+    async def answer(self, value: bytes) -> None:
+        """Publish ``value`` and answer it, through whatever passes."""
+        await self._stage.publish(value)
+        deadline = time.monotonic() + PATIENCE_S
+        while value not in await self._stage.answered():
+            assert time.monotonic() < deadline
+            try:
+                await self.work()
+            except (TransientError, PartitionLostError):
+                continue
+
+
+@pytest.mark.parametrize("missing", ["group", "reading", "writing", "transactions"])
+async def test_each_right_of_a_member_is_named_while_it_is_missing_and_after_it_was_taken(
+    guarded: Guarded, missing: str
+) -> None:
+    rights = {name: getattr(guarded, name) for name in ("group", "reading", "writing", "transactions")}
+    right = rights.pop(missing)
+    named = {
+        "group": f"READ on group {guarded.stage.group}",
+        "reading": f"on topic {guarded.stage.input.name}",
+        "writing": f"on topic {guarded.stage.output.name}",
+        "transactions": f"WRITE on transactional id {guarded.stage.group}-p0",
+    }[missing]
+    await guarded.give(*rights.values())
+    await guarded.stage.publish(b"1")
+    consumer = await guarded.broker.consumer(guarded.stage.member())
+    worker = Worker(guarded, consumer)
+
+    await until_refused(worker.work, named)
+    await guarded.give(right)
+    await worker.answer(b"2")
+    await guarded.take_away(right)
+    await until_refused(worker.work, named)
+    await guarded.give(right)
+    await worker.answer(b"3")
+    answered = await guarded.stage.answered()
+    assert answered.count(b"1") == answered.count(b"2") == answered.count(b"3") == 1
+    await consumer.close()
+
+
+async def test_a_publisher_names_the_right_it_lacks_and_goes_on_when_it_has_it(guarded: Guarded) -> None:
+    record = OutRecord(guarded.stage.output.name, "key", b"1")
+
+    async def publish() -> None:
+        publisher = await guarded.broker.publisher()
+        try:
+            await publisher.publish([record])
+        finally:
+            await publisher.close()
+
+    await until_refused(publish, "WRITE on")
+    await guarded.give(guarded.writing)
+    deadline = time.monotonic() + PATIENCE_S
+    publisher = None
+    while b"1" not in await guarded.stage.answered():
+        assert time.monotonic() < deadline
+        try:
+            publisher = publisher or await guarded.broker.publisher()
+            await publisher.publish([record])
+        except RefusedError:
+            continue
+    assert publisher is not None
+    await guarded.take_away(guarded.writing)
+    await until_refused(lambda: publisher.publish([record]), f"on topic {guarded.stage.output.name}")
+    await publisher.close()
+
+
+async def test_a_reader_that_may_only_look_at_a_topic_is_told_that_it_lacks_the_right_to_read(guarded: Guarded) -> None:
+    output = guarded.stage.output.name
+    await guarded.give(guarded.writing)  # WRITE includes DESCRIBE
+    reader = await guarded.broker.reader()
+    await until_refused(
+        lambda: reader.read(TopicPartition(output, 0), 0, max_records=1, timeout_s=0.5), f"READ on topic {output}"
+    )
+    await reader.close()
+
+
+def rights_in_the_docs(service: str) -> list[Right]:
+    """The rights of a service as docs/operations.md lists them."""
+    lines = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").splitlines()
+    (row,) = (line for line in lines if line.startswith(f"| {service} |"))
+    rights = []
+    kinds = (Resource.TOPIC, Resource.GROUP, Resource.TRANSACTIONAL_ID)
+    for resource, cell in zip(kinds, row.split("|")[2:5], strict=True):
+        for part in cell.split(";"):
+            rights += [(Operation[part.split()[0]], resource, name) for name in re.findall(r"`([^`]+)`", part)]
+    assert rights
+    return rights
+
+
+async def group_work(broker: KafkaBroker, spec: GroupSpec, *outputs: str) -> None:
+    """Read a record and commit it with an output to each topic."""
+    consumer = await broker.consumer(spec)
+    deadline = time.monotonic() + PATIENCE_S
+    done = set()
+    while not done:
+        assert time.monotonic() < deadline
+        for record in (await consumer.poll(max_records=1, timeout_s=0.5))[:1]:
+            progress = {record.source: Progress(record.offset + 1, record.epoch)}
+            await consumer.commit(progress, [OutRecord(topic, record.key or "", b"out") for topic in outputs])
+            done.add(record.source)
+    await consumer.lag()
+    await consumer.close()
+
+
+async def look(broker: KafkaBroker, *wanted: str) -> None:
+    """Read the first record of each topic, as tails and lists do."""
+    reader = await broker.reader()
+    for topic in wanted:
+        for partition, (first, end) in (await reader.bounds(topic)).items():
+            if first < end:
+                await reader.read(TopicPartition(topic, partition), first, max_records=1, timeout_s=0)
+    await reader.close()
+
+
+async def send(broker: KafkaBroker, *wanted: str) -> None:
+    publisher = await broker.publisher()
+    await publisher.publish([OutRecord(topic, "key", b"record") for topic in wanted])
+    await publisher.close()
+
+
+async def detect(broker: KafkaBroker) -> None:
+    spec = GroupSpec("detector", topics.FRAME_TOPICS, outputs=True)
+    await group_work(broker, spec, topics.DETECTIONS, topics.FRAMES_DEAD, topics.FRAMES_BACKFILL)
+    await look(broker, topics.DETECTIONS, topics.MODELS)
+    await send(broker, topics.MODELS)
+
+
+async def sink(broker: KafkaBroker) -> None:
+    await group_work(
+        broker, GroupSpec("sink.postgres", (topics.DETECTIONS, topics.REDRIVE), outputs=True), topics.SINKS_DEAD
+    )
+
+
+async def redrive(broker: KafkaBroker) -> None:
+    await look(broker, topics.FRAMES_DEAD, topics.SINKS_DEAD, topics.REDRIVE, topics.DETECTIONS, *topics.FRAME_TOPICS)
+    await send(broker, topics.REDRIVE, *topics.FRAME_TOPICS)
+
+
+SERVICES: dict[str, Callable[[KafkaBroker], Awaitable[None]]] = {
+    "gateway": lambda broker: send(broker, topics.FRAMES_LIVE, topics.PROBES),
+    "detector": detect,
+    "sink `postgres`": sink,
+    "live stream": lambda broker: look(broker, topics.DETECTIONS),
+    "`dead list`": lambda broker: look(broker, topics.FRAMES_DEAD, topics.SINKS_DEAD),
+    "`dead redrive`": redrive,
+    "`model activate`": lambda broker: send(broker, topics.MODELS),
+}
+
+
+async def test_the_rights_in_the_docs_are_enough_for_each_service(guarded: Guarded) -> None:
+    declared = load_topics()
+    whole = KafkaBroker(guarded.stage.settings, declared)
+    admin = await whole.admin()
+    await admin.apply(declared.values())
+    await admin.close()
+    # Something to read in each topic, whose keys meet in one partition number.
+    await send(whole, *declared)
+    broker = KafkaBroker(guarded.broker._link.settings, declared)
+    for service, work in SERVICES.items():
+        rights = rights_in_the_docs(service)
+        await guarded.give(*rights)
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                await work(broker)
+                break
+            except RefusedError as error:
+                # The broker's own list follows a change within a moment.
+                assert time.monotonic() < deadline, f"{service}: {error}"
+        await guarded.take_away(*rights)
+    await broker.close()
+    await whole.close()

@@ -1,0 +1,419 @@
+"""The stream over real HTTP, on the embedded broker: filters, resume across a killed process, crowds, bad requests."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import orjson
+import pytest
+
+from infra.broker.embedded.adapter import EmbeddedBroker
+from infra.broker.port import OutRecord, Publisher
+from infra.process.health import Health
+from infra.process.service import HttpComponent
+from infra.publishing import event_record
+from infra.settings import SseSettings
+from schemas.events import DetectionsMade
+from schemas.ids import detection_id, device_uuid
+from schemas.topics import DETECTIONS, load_topics
+from sinks.sse import STREAM_PATH, DetectionHub, create_sse_app
+from tests.paths import ROOT
+
+pytestmark = pytest.mark.integration
+
+SERVER = """
+import asyncio, sys
+from pathlib import Path
+from infra.broker.embedded.adapter import EmbeddedBroker
+from infra.process.health import Health
+from infra.process.service import HttpComponent, run_components
+from infra.settings import SseSettings
+from schemas.topics import load_topics
+from sinks.sse import DetectionHub, create_sse_app
+
+async def main():
+    broker = EmbeddedBroker(Path(sys.argv[1]), load_topics())
+    settings = SseSettings(port=int(sys.argv[2]), heartbeat_s=0.5, replay_events=int(sys.argv[3]))
+    hub = DetectionHub(broker, settings)
+    http = HttpComponent("http", create_sse_app(hub, settings), host=settings.host, port=settings.port)
+    print(http.bind(), flush=True)
+    status = await run_components([hub, http], health=Health(), drain_timeout_s=5)
+    await broker.close()
+    return status
+
+sys.exit(asyncio.run(main()))
+"""
+
+
+def made(number: int, *labels: str, device: str | None = None) -> DetectionsMade:
+    """The ``number``-th frame; its detections have confidence 0.1, 0.2, 0.3 … in order."""
+    frame = device_uuid(f"frame {number}")
+    found = [
+        {
+            "id": detection_id(frame, index),
+            "label": label,
+            "class_id": index,
+            "confidence": (index + 1) / 10,
+            "box": {"x1": 0.1, "y1": 0.1, "x2": 0.2, "y2": 0.2},
+        }
+        for index, label in enumerate(labels)
+    ]
+    image = {"uri": "file:///a", "sha256": "a" * 64, "size_bytes": 1, "media_type": "image/jpeg"}
+    steps = ("queued_ms", "fetch_ms", "decode_ms", "inference_ms", "merge_ms", "total_ms")
+    return DetectionsMade.model_validate(
+        {
+            "id": frame,
+            "frame_id": frame,
+            "device_id": device or f"drone-{number % 5}",
+            "captured_at": "2026-11-20T12:00:00Z",
+            "received_at": "2026-11-20T12:00:01Z",
+            "detected_at": "2026-11-20T12:00:02Z",
+            "image": {**image, "width": 640, "height": 480},
+            "metadata": {"number": number},
+            "model": {"name": "m", "version": "1"},
+            "options": {},
+            "timings": dict.fromkeys(steps, 1.0),
+            "detections": found,
+        }
+    )
+
+
+def padded(number: int) -> DetectionsMade:
+    """A frame of one device with much metadata."""
+    return made(number, device="a").model_copy(update={"metadata": {"number": number, "padding": "x" * 5_000}})
+
+
+def as_record(event: DetectionsMade) -> OutRecord:
+    return event_record(
+        DETECTIONS,
+        event,
+        id=event.id,
+        source="test",
+        subject=None,
+        time=event.detected_at,
+        key=event.device_id,
+    )
+
+
+@dataclass
+class Page:
+    """What an EventSource keeps; ``listen`` follows one connection until it ends or ``enough`` events are there."""
+
+    events: list[tuple[str, DetectionsMade]] = field(default_factory=list)
+    others: list[tuple[str, str]] = field(default_factory=list)
+    comments: list[str] = field(default_factory=list)
+    last_id: str | None = None
+    live: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def numbers(self) -> list[int]:
+        return [int(str(event.metadata["number"])) for _, event in self.events]
+
+    async def listen(
+        self, http: aiohttp.ClientSession, url: str, *, enough: int, params: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        headers = {} if self.last_id is None else {"Last-Event-ID": self.last_id}
+        async with http.get(url, headers=headers, params=params) as response:
+            assert response.status == 200, await response.text()
+            assert response.headers["content-type"].startswith("text/event-stream")
+            fields: dict[str, str] = {}
+            while len(self.events) < enough and (line := await response.content.readline()):
+                text = line.decode().removesuffix("\n")
+                if text:
+                    name, _, value = text.partition(": ")
+                    fields[name] = value
+                else:
+                    self._dispatch(fields)
+                    fields = {}
+
+    def _dispatch(self, fields: dict[str, str]) -> None:
+        self.last_id = fields.get("id", self.last_id)
+        if "" in fields:
+            self.comments.append(fields[""])
+        if self.last_id is not None:
+            self.live.set()
+        if fields.get("event") == "detections":
+            self.events.append((self.last_id or "", DetectionsMade.from_bytes(fields["data"].encode())))
+        elif "event" in fields:
+            self.others.append((fields["event"], fields["data"]))
+
+
+@dataclass
+class Stream:
+    """A stream served in this process."""
+
+    url: str
+    publisher: Publisher
+    hub: DetectionHub
+    http: aiohttp.ClientSession
+
+    async def publish(self, *events: DetectionsMade) -> None:
+        await self.publisher.publish([as_record(event) for event in events])
+
+
+@asynccontextmanager
+async def serving(folder: Path, **changes: object) -> AsyncIterator[Stream]:
+    broker = EmbeddedBroker(folder / "broker.db", load_topics())
+    settings = SseSettings.model_validate({"port": 0, "heartbeat_s": 0.2, **changes})
+    hub = DetectionHub(broker, settings)
+    server = HttpComponent("http", create_sse_app(hub, settings), host="127.0.0.1", port=0, drain_timeout_s=3)
+    stop = asyncio.Event()
+    health = Health()
+    port = server.bind()
+    tasks = [asyncio.create_task(part.run(stop, health.part(part.name))) for part in (hub, server)]
+    publisher = await broker.publisher()
+    connector = aiohttp.TCPConnector(limit=0)
+    try:
+        async with aiohttp.ClientSession(connector=connector, read_bufsize=2**22) as http:
+            yield Stream(f"http://127.0.0.1:{port}{STREAM_PATH}", publisher, hub, http)
+    finally:
+        stop.set()
+        await asyncio.gather(*tasks)
+        await publisher.close()
+        await broker.close()
+
+
+async def started(hub: DetectionHub) -> None:
+    for _ in range(1_000):
+        if hub.started:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("the hub did not reach the broker within 10 s")
+
+
+@asynccontextmanager
+async def listening(
+    stream: Stream, page: Page, enough: int, *params: tuple[str, str]
+) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(page.listen(stream.http, stream.url, enough=enough, params=params))
+    await asyncio.wait_for(page.live.wait(), 10)
+    try:
+        yield task
+        await asyncio.wait_for(task, 20)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_live_filtered_and_empty_frames(tmp_path: Path) -> None:
+    everything, boats, sure, one = Page(), Page(), Page(), Page()
+    async with (
+        serving(tmp_path) as stream,
+        listening(stream, everything, 4),
+        listening(stream, boats, 1, ("label", "boat"), ("label", "bird")),
+        listening(stream, sure, 1, ("confidence", "0.3")),
+        listening(stream, one, 2, ("device", "a"), ("device", "b")),
+    ):
+        await stream.publish(
+            made(0, "car", device="a"),
+            made(1, device="b"),
+            made(2, "car", "boat", device="c"),
+            made(3, "car", "car", "car", device="c"),
+        )
+    assert sorted(everything.numbers) == [0, 1, 2, 3]
+    assert [[found.label for found in event.detections] for _, event in boats.events] == [["boat"]]
+    assert [[found.confidence for found in event.detections] for _, event in sure.events] == [[0.3]]
+    assert sorted(one.numbers) == [0, 1]
+
+
+async def test_heartbeats_and_a_clean_end(tmp_path: Path) -> None:
+    page = Page()
+    async with serving(tmp_path) as stream:
+        task = asyncio.create_task(page.listen(stream.http, stream.url, enough=1))
+        for _ in range(100):
+            if "heartbeat" in page.comments:
+                break
+            await asyncio.sleep(0.05)
+        stream.hub.closing = True
+        await asyncio.wait_for(task, 5)
+    assert "heartbeat" in page.comments
+    assert page.comments[-1] == "closing, connect again"
+
+
+async def test_two_hundred_clients_get_everything(tmp_path: Path) -> None:
+    pages = [Page() for _ in range(200)]
+    async with serving(tmp_path) as stream:
+        tasks = [asyncio.create_task(page.listen(stream.http, stream.url, enough=100)) for page in pages]
+        await asyncio.wait_for(asyncio.gather(*[page.live.wait() for page in pages]), 20)
+        for start in range(0, 100, 20):
+            await stream.publish(*[made(number, "car") for number in range(start, start + 20)])
+        await asyncio.wait_for(asyncio.gather(*tasks), 30)
+    for page in pages:
+        assert sorted(page.numbers) == list(range(100))
+        assert [number for number in page.numbers if number % 5 == 3] == list(range(3, 100, 5))
+
+
+async def test_poison_is_skipped(tmp_path: Path) -> None:
+    page = Page()
+    async with serving(tmp_path) as stream, listening(stream, page, 2):
+        good = as_record(made(0, device="a"))
+        await stream.publisher.publish([good, OutRecord(DETECTIONS, "a", b"\x00\xff", good.headers)])
+        await stream.publisher.publish([OutRecord(DETECTIONS, "a", None), as_record(made(1, device="a"))])
+    assert page.numbers == [0, 1]
+
+
+async def test_a_client_that_does_not_read_overflows_and_resumes(tmp_path: Path) -> None:
+    page = Page()
+    total = 1_500
+    async with serving(tmp_path, client_queue_events=200, heartbeat_s=10.0) as stream:
+        # A small window and big events fill the sockets' buffers; the client reads nothing until all are published.
+        raw_socket = socket.socket()
+        raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        raw_socket.setblocking(False)
+        port = int(stream.url.removeprefix("http://127.0.0.1:").partition("/")[0])
+        await asyncio.get_running_loop().sock_connect(raw_socket, ("127.0.0.1", port))
+        reader, writer = await asyncio.open_connection(sock=raw_socket, limit=1_024)
+        writer.write(f"GET {STREAM_PATH} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        head = await reader.readuntil(b"live\n")
+        assert b" 200 " in head
+        for start in range(0, total, 500):
+            await stream.publish(*[padded(number) for number in range(start, start + 500)])
+        while sum(stream.hub.ring.end) < total:  # noqa: ASYNC110 (what the hub has read is no event)
+            await asyncio.sleep(0.02)
+        raw = b""
+        while b"event: overflow" not in raw[-2_000:]:
+            chunk = await asyncio.wait_for(reader.read(2**20), 20)
+            assert chunk, "the stream ended without saying why"
+            raw += chunk
+        writer.close()
+        seen = [int(part.split(b",")[0]) for part in raw.split(b'"metadata":{"number":')[1:]]
+        assert seen == list(range(len(seen)))
+        assert len(seen) < total
+        overflow = raw[raw.rindex(b"id: ") :].split(b"\n")
+        page.last_id = overflow[0].removeprefix(b"id: ").decode()
+        await asyncio.wait_for(page.listen(stream.http, stream.url, enough=total - len(seen)), 30)
+    assert page.numbers == list(range(len(seen), total))
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("confidence=2", "INVALID_FILTER"),
+        ("color=red", "INVALID_FILTER"),
+        ("last_event_id=garbage", "INVALID_LAST_EVENT_ID"),
+        ("last_event_id=1.2.3.4.5.6.7.8.9", "INVALID_LAST_EVENT_ID"),
+    ],
+)
+async def test_bad_requests_are_told_why(tmp_path: Path, query: str, code: str) -> None:
+    async with serving(tmp_path) as stream:
+        await started(stream.hub)
+        async with stream.http.get(f"{stream.url}?{query}") as response:
+            body = orjson.loads(await response.read())
+        assert response.status == 400
+        assert body["error_code"] == code
+        assert body["request_id"] == response.headers["x-request-id"]
+        assert set(body) == {"status", "message", "error_code", "details", "timestamp", "request_id"}
+
+
+async def test_tokens(tmp_path: Path) -> None:
+    async with serving(tmp_path, tokens=("first", "second")) as stream:
+        for headers in ({}, {"X-API-Token": "third"}, {"Authorization": "Basic first"}, {"X-API-Token": "naïve"}):
+            async with stream.http.get(stream.url, headers=headers) as response:
+                assert response.status == 401
+                assert response.headers["www-authenticate"] == "Bearer"
+                assert "first" not in await response.text()
+        for headers in ({"X-API-Token": "first"}, {"Authorization": "bearer second"}):
+            async with stream.http.get(stream.url, headers=headers) as response:
+                assert response.status == 200
+
+
+async def test_too_many_clients_are_asked_to_come_back(tmp_path: Path) -> None:
+    async with serving(tmp_path, max_clients=1) as stream:
+        async with stream.http.get(stream.url) as first:
+            assert first.status == 200
+            async with stream.http.get(stream.url) as second:
+                assert second.status == 503
+                assert int(second.headers["retry-after"]) > 0
+        for _ in range(100):
+            async with stream.http.get(stream.url) as third:
+                if third.status == 200:
+                    break
+            await asyncio.sleep(0.02)
+        assert third.status == 200
+
+
+async def test_cors(tmp_path: Path) -> None:
+    async with serving(tmp_path, cors_origins=("https://page.example",)) as stream:
+        for origin, allowed in (("https://page.example", "https://page.example"), ("https://other.example", None)):
+            async with stream.http.get(stream.url, headers={"Origin": origin}) as response:
+                assert response.headers.get("access-control-allow-origin") == allowed
+
+
+@pytest.fixture
+def servers() -> Iterator[list[subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for server in started:
+        server.kill()
+        server.wait(10)
+
+
+def start_server(servers: list[subprocess.Popen[str]], broker: Path, port: int, replay: int) -> int:
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(broker), str(port), str(replay)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    servers.append(server)
+    assert server.stdout is not None
+    return int(server.stdout.readline())
+
+
+@pytest.mark.parametrize("replay", [20, 10_000], ids=["history from the broker", "history in the ring"])
+async def test_nothing_missed_or_repeated_when_the_process_is_killed(
+    tmp_path: Path, servers: list[subprocess.Popen[str]], replay: int
+) -> None:
+    path = tmp_path / "broker.db"
+    total, kills = 400, 3
+    broker = EmbeddedBroker(path, load_topics())
+    publisher = await broker.publisher()
+    port = start_server(servers, path, 0, replay)
+    url = f"http://127.0.0.1:{port}{STREAM_PATH}"
+    page = Page()
+
+    async def publish() -> None:
+        await page.live.wait()
+        for start in range(0, total, 10):
+            await publisher.publish([as_record(made(number, "car")) for number in range(start, start + 10)])
+            await asyncio.sleep(0.03)
+
+    async def kill() -> None:
+        for round_ in range(1, kills + 1):
+            for _ in range(1_000):
+                if len(page.events) >= round_ * 100:
+                    break
+                await asyncio.sleep(0.01)
+            servers[-1].send_signal(signal.SIGKILL)
+            servers[-1].wait(10)
+            await asyncio.to_thread(start_server, servers, path, port, replay)
+
+    async def follow() -> None:
+        async with aiohttp.ClientSession() as http:
+            while len(page.events) < total:
+                try:
+                    await page.listen(http, url, enough=total)
+                except aiohttp.ClientError:
+                    await asyncio.sleep(0.05)
+
+    try:
+        await asyncio.wait_for(asyncio.gather(publish(), kill(), follow()), 60)
+    finally:
+        await publisher.close()
+        await broker.close()
+    assert len(page.numbers) == total
+    assert sorted(page.numbers) == list(range(total))
+    for device in range(5):
+        assert [number for number in page.numbers if number % 5 == device] == list(range(device, total, 5))
+    assert page.others == []
+    servers[-1].terminate()
+    assert servers[-1].wait(10) == 0

@@ -1,0 +1,157 @@
+"""The stream when its topic changes under it, on both brokers: made again, grown, and led by a node that hangs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from infra.broker.port import Broker, OutRecord
+from infra.deploy.kafka import KafkaServer
+from infra.process.health import Health
+from infra.publishing import event_record
+from infra.settings import BrokerSettings, RetrySettings
+from schemas.topics import DETECTIONS, TopicSpec
+from sinks.sse import following
+from sinks.sse.hub import DetectionHub
+from tests.contract.conftest import BrokerWorld
+from tests.support_kafka import kafka_settings
+from tests.support_waiting import until
+from tests.unit.sinks.sse.test_hub import Page, connected, made, settings
+
+pytestmark = pytest.mark.integration
+
+DEVICES = [f"device-{number}" for number in range(6)]
+
+
+@pytest.fixture
+async def world(broker_settings: BrokerSettings, tmp_path: Path) -> AsyncIterator[BrokerWorld]:
+    world = BrokerWorld(broker_settings, tmp_path)
+    if world.kind == "kafka":
+        # Other tests use this name on this server too, with other partitions.
+        await world.remove(detections(world))
+    yield world
+    if world.kind == "kafka":
+        await world.remove(detections(world))
+    await world.close()
+
+
+def detections(world: BrokerWorld, **changes: object) -> TopicSpec:
+    return world.topic(partitions=2).model_copy(update={"name": DETECTIONS, **changes})
+
+
+async def publish(broker: Broker, *devices: str, frames: range) -> None:
+    """Of each device the given frames, in order; their number is what the page sees as label."""
+    records: list[OutRecord] = []
+    for frame in frames:
+        for device in devices:
+            event = made(device, label=str(frame))
+            records.append(
+                event_record(
+                    DETECTIONS, event, id=event.id, source="t", subject=None, time=event.detected_at, key=device
+                )
+            )
+    publisher = await broker.publisher()
+    await publisher.publish(records)
+    await publisher.close()
+
+
+@asynccontextmanager
+async def running(broker: Broker, health: Health, grown_from: int | None = None) -> AsyncIterator[DetectionHub]:
+    retry = RetrySettings(first_delay_s=0.05, max_delay_s=0.5)
+    hub = DetectionHub(broker, settings(), retry, grown_from=grown_from)
+    stop = asyncio.Event()
+    task = asyncio.create_task(hub.run(stop, health.part("sse")))
+    try:
+        yield hub
+    finally:
+        stop.set()
+        await task
+
+
+def kinds(page: Page) -> list[str]:
+    return [kind for kind, _, _ in page.events]
+
+
+async def test_a_topic_made_again_is_told_and_sent_from_its_start(world: BrokerWorld) -> None:
+    spec = detections(world)
+    broker = await world.open(spec)
+    health, page, late = Health(), Page(), Page()
+    async with running(broker, health) as hub, connected(hub, page):
+        await until(lambda: hub.started and page.last_id is not None)
+        await publish(broker, "a", frames=range(3))
+        await until(lambda: len(page.events) == 3)
+        former = page.last_id
+        await world.remove(spec)
+        await until(lambda: not health.report().ready)
+        assert "topics apply" in str(health.report().parts["sse"])
+        # Filled beyond where the former one was read.
+        again = await world.open(spec)
+        await publish(again, "a", frames=range(6))
+        await until(lambda: kinds(page)[3:] == ["gap"] + ["detections"] * 6)
+        await until(lambda: health.report().ready)
+        async with connected(hub, late, last_id=former):
+            await until(lambda: kinds(late) == ["gap"] + ["detections"] * 6)
+        assert late.last_id == page.last_id
+
+
+async def test_clients_go_on_where_they_were_after_the_topic_has_grown(world: BrokerWorld) -> None:
+    spec = detections(world)
+    broker = await world.open(spec)
+    health, page = Health(), Page()
+    async with running(broker, health) as hub:
+        async with connected(hub, page):
+            await until(lambda: hub.started and page.last_id is not None)
+            await publish(broker, *DEVICES, frames=range(3))
+            await until(lambda: len(page.events) == 3 * len(DEVICES))
+        # Nobody reads what comes now before the process is started anew.
+        await publish(broker, *DEVICES, frames=range(3, 5))
+        grown = detections(world, partitions=4, grown_from=2)
+        told = world.declare(grown)
+        await (await told.admin()).apply([grown])
+        await until(lambda: not health.report().ready)
+        assert "More partitions" in str(health.report().parts["sse"])
+    await publish(told, *DEVICES, frames=range(5, 9))
+    health = Health()
+    async with running(told, health, grown_from=2) as hub, connected(hub, page, last_id=page.last_id):
+        await until(lambda: len(page.events) >= 9 * len(DEVICES))
+        await until(lambda: health.report().ready)
+    assert set(kinds(page)) == {"detections"}
+    assert frames_of(page) == {device: list(range(9)) for device in DEVICES}
+
+
+def frames_of(page: Page) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = defaultdict(list)
+    for device, label in page.labels:
+        found[device].append(int(label))
+    return found
+
+
+async def test_a_node_that_hangs_is_seen_and_outlived(
+    kafka_server: KafkaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_HANG_S", 3.0)
+    world = BrokerWorld(kafka_settings(kafka_server), tmp_path)
+    spec = detections(world)
+    await world.remove(spec)
+    broker = await world.open(spec)
+    health, page = Health(), Page()
+    async with running(broker, health) as hub, connected(hub, page):
+        await until(lambda: hub.started and page.last_id is not None)
+        kafka_server.freeze()
+        try:
+            await until(lambda: not health.report().ready)
+            assert "detections/0" in str(health.report().parts["sse"])
+            assert health.report().live
+        finally:
+            kafka_server.thaw()
+        await publish(broker, *DEVICES, frames=range(2))
+        await until(lambda: len(page.events) == 2 * len(DEVICES))
+        await until(lambda: health.report().ready)
+    assert set(kinds(page)) == {"detections"}
+    await world.remove(spec)
+    await world.close()

@@ -1,0 +1,252 @@
+"""The doctor on real parts: what it says of a good installation, and of each thing that can be wrong with one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import asyncpg
+import pytest
+import yaml
+from pydantic import SecretStr
+
+from infra.broker.embedded.adapter import EmbeddedBroker
+from infra.broker.kafka.adapter import KafkaBroker
+from infra.broker.open import embedded_file
+from infra.broker.port import GroupSpec, InRecord, OutRecord, Progress
+from infra.deploy.kafka import KafkaServer
+from infra.errors import ImageMissingError
+from infra.failure.policy import dead_letter
+from infra.process.health import Health
+from infra.process.service import health_component
+from infra.settings import BrokerSettings, DatabaseSettings, FrameSettings, Settings, TelemetrySettings
+from infra.storage.frames.folder import FolderFrameStore
+from schemas.topics import FRAME_TOPICS, FRAMES_DEAD, FRAMES_LIVE, default_path, load_topics
+from standgale.doctor.checks import all_checks
+from standgale.doctor.examine import Report, examine
+from tests.support_graphs import write_model
+from tests.support_kafka import kafka_settings
+from tests.support_roles import role
+
+pytestmark = pytest.mark.integration
+
+TIMEOUT_S = 30.0
+
+
+async def installed(folder: Path, dsn: str) -> Settings:
+    """An installation in ``folder`` on which services have run."""
+    settings = Settings(
+        data_dir=folder,
+        database=DatabaseSettings(url=SecretStr(dsn)),
+        telemetry=TelemetrySettings(health_port=1),
+    )
+    settings = settings.model_copy(
+        update={"detector": settings.detector.model_copy(update={"model": write_model(folder / "model")})}
+    )
+    broker = EmbeddedBroker(embedded_file(folder), load_topics())
+    await (await broker.publisher()).close()
+    await broker.close()
+    await FolderFrameStore(settings.frames_folder).close()
+    return settings
+
+
+async def examined(settings: Settings, *health: str) -> Report:
+    return await examine(all_checks(settings, timeout_s=TIMEOUT_S, health=health), TIMEOUT_S)
+
+
+def told(report: Report, subject: str) -> Sequence[tuple[str, str]]:
+    """Level and text (with the remedy) of each finding about ``subject``."""
+    return [(one.level, f"{one.what} → {one.remedy}") for name, one in report.findings if name == subject]
+
+
+def problems(report: Report) -> str:
+    return "\n".join(f"{name}: {one.what}" for name, one in report.findings if one.level == "problem")
+
+
+async def test_a_good_installation_has_no_problems_and_stays_as_it_is(migrated_dsn: str, tmp_path: Path) -> None:
+    settings = await installed(tmp_path, migrated_dsn)
+    before = sorted(path for path in tmp_path.rglob("*") if ".sqlite" not in path.name)
+    health, stop = Health(), asyncio.Event()
+    health.part("gateway").ready()
+    component = health_component(TelemetrySettings(health_port=0), health)
+    serving = asyncio.create_task(component.run(stop, Health().part("health")))
+    address = f"http://127.0.0.1:{component.bind()}"
+    try:
+        report = await examined(settings, address)
+        assert problems(report) == ""
+        assert ("ok", f"{address} is ready: gateway → ") in told(report, "services")
+        health.part("gateway").not_ready("BROKER_UNAVAILABLE")
+        (_, ill) = told(await examined(settings, address), "services")
+        assert ill[0] == "problem"
+        assert "gateway is not ready: BROKER_UNAVAILABLE" in ill[1]
+    finally:
+        stop.set()
+        await serving
+    assert sorted(path for path in tmp_path.rglob("*") if ".sqlite" not in path.name) == before
+    subjects = dict.fromkeys(name for name, _ in report.findings)
+    assert set(subjects) >= {"settings", "topics", "clocks", "database", "frame store", "model", "disks"}
+
+
+async def test_an_empty_folder_is_no_problem_and_stays_empty(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    report = await examined(Settings(data_dir=folder, telemetry=TelemetrySettings(health_port=1)))
+    assert problems(report) == ""
+    assert report.level == "warning"
+    assert not folder.exists()
+
+
+async def test_topics_that_differ_are_named(migrated_dsn: str, tmp_path: Path) -> None:
+    settings = await installed(tmp_path, migrated_dsn)
+    declared = yaml.safe_load(default_path().read_text())
+    declared["topics"]["detections"]["retention_s"] = 86_400
+    other = tmp_path / "topics.yaml"
+    other.write_text(yaml.safe_dump(declared))
+    changed = settings.model_copy(update={"topics_file": other})
+    assert [level for level, _ in told(await examined(settings), "topics")] == ["ok"]
+    ((level, text),) = told(await examined(changed), "topics")
+    assert level == "problem"
+    assert "detections: retention_s is 2592000, declared is 86400" in text
+    assert "standgale topics apply" in text
+    # It was looked at and not mended.
+    assert [level for level, _ in told(await examined(changed), "topics")] == ["problem"]
+
+
+async def test_a_database_without_schema_privileges_or_the_right_password(
+    empty_dsn: str, migrated_dsn: str, tmp_path: Path
+) -> None:
+    settings = await installed(tmp_path, empty_dsn)
+
+    async def database(dsn: str) -> str:
+        url = settings.model_copy(update={"database": DatabaseSettings(url=SecretStr(dsn))})
+        report = await examined(url)
+        return "\n".join(" ".join(one) for one in told(report, "database"))
+
+    assert "problem it has no schema → standgale migrate up" in await database(empty_dsn)
+    async with role(migrated_dsn, "right") as user:
+        assert "problem" not in await database(user.dsn("right"))
+        await user.execute("REVOKE INSERT ON detections FROM {role}")
+        lacking = await database(user.dsn("right"))
+        assert f"problem user {user.name} may not INSERT on detections → GRANT INSERT ON detections" in lacking
+        wrong = await database(user.dsn("wrong"))
+        assert "problem" in wrong
+        assert "password" in wrong
+        assert "wrong@" not in wrong
+    connection = await asyncpg.connect(migrated_dsn)
+    await connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    await connection.close()
+    assert "problem its schema is at 9999, this program needs" in await database(migrated_dsn)
+
+
+async def test_dead_letters_a_full_store_and_a_damaged_model(migrated_dsn: str, tmp_path: Path) -> None:
+    settings = await installed(tmp_path, migrated_dsn)
+    broker = EmbeddedBroker(embedded_file(tmp_path), load_topics())
+    publisher = await broker.publisher()
+    record = InRecord(FRAMES_LIVE, 0, 7, 1, "drone-1", b"{}", ())
+    error = ImageMissingError("the frame store has no object")
+    letter = dead_letter(record, group="detector", error=error, attempts=1, topic=FRAMES_DEAD)
+    await publisher.publish([letter])
+    await publisher.close()
+    await broker.close()
+    model = settings.detector.model
+    assert model is not None
+    model.write_text(model.read_text().replace("sha256: ", "sha256: 0000"))
+    full = settings.model_copy(update={"frames": FrameSettings(min_free_bytes=2**62)})
+
+    report = await examined(full)
+    frames, sinks = told(report, "dead letters")
+    assert frames[0] == "warning"
+    assert "frames.dead: up to 1; reasons of the last 1: IMAGE_MISSING (1)" in frames[1]
+    assert "group detector: the frame store has no object" in frames[1]
+    assert sinks[0] == "ok"
+    ((level, text),) = told(report, "frame store")
+    assert level == "problem"
+    assert "STORAGE_FULL" in text
+    assert [level for level, _ in told(report, "model")] == ["problem"]
+    assert "less than frames.min_free_bytes" in problems(report)
+
+
+async def test_a_group_that_stands_still_is_told(migrated_dsn: str, tmp_path: Path) -> None:
+    settings = await installed(tmp_path, migrated_dsn)
+    assert [text.split(":")[0] for _, text in told(await examined(settings), "groups")] == [
+        "detector has never committed → start it, if frames were sent",
+        "sink.postgres has never committed → start it, if frames were sent",
+    ]
+    broker = EmbeddedBroker(embedded_file(tmp_path), load_topics())
+    publisher = await broker.publisher()
+    await publisher.publish([OutRecord(FRAMES_LIVE, "drone-1", b"{}") for _ in range(3)])
+    await publisher.close()
+    member = await broker.consumer(GroupSpec("detector", FRAME_TOPICS))
+    records: list[InRecord] = []
+    while not records:
+        records = await member.poll(max_records=1, timeout_s=5)
+    await member.commit({records[0].source: Progress(records[0].offset + 1, records[0].epoch)})
+    await member.close()
+    await broker.close()
+    level, text = told(await examined(settings), "groups")[0]
+    assert level == "warning"
+    assert "detector: 0 members, 2 records behind on" in text
+    assert "nobody reads: start it (standgale detector)" in text
+
+
+def test_the_command_prints_a_table_for_people_and_json_for_scripts(migrated_dsn: str, tmp_path: Path) -> None:
+    asyncio.run(installed(tmp_path, migrated_dsn))
+    environment = {
+        **os.environ,
+        "STANDGALE_DATA_DIR": str(tmp_path),
+        "STANDGALE_DATABASE__URL": migrated_dsn,
+        "STANDGALE_TELEMETRY__HEALTH_PORT": "1",
+        "COLUMNS": "200",
+    }
+
+    def doctor(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "standgale", "doctor", *arguments],
+            env={**environment, **changes},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    done = doctor("--json")
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["status"] == "warning"
+    assert {"subject": "topics", "level": "ok"}.items() <= found["findings"][1].items()
+    people = doctor(STANDGALE_FRAMES__MIN_FREE_BYTES=str(2**62))
+    assert people.returncode == 2
+    assert "STORAGE_FULL" in people.stdout
+    assert "what to do" in people.stdout
+
+
+async def test_a_kafka_that_is_well_and_one_that_is_away(
+    kafka_server: KafkaServer, migrated_dsn: str, tmp_path: Path
+) -> None:
+    settings = await installed(tmp_path, migrated_dsn)
+    broker = kafka_settings(kafka_server)
+    topics = load_topics()
+    kafka = KafkaBroker(broker, topics)
+    admin = await kafka.admin()
+    await admin.apply(topics.values())
+    await admin.close()
+    await kafka.close()
+    report = await examined(settings.model_copy(update={"broker": broker}))
+    assert problems(report) == ""
+    clocks = told(report, "clocks")
+    assert clocks[0] == ("ok", "the broker takes records → ")
+    assert clocks[1][0] == "ok"
+    assert "the broker's clock is 0.0 s" in clocks[1][1]
+
+    away = settings.model_copy(
+        update={"broker": BrokerSettings(kind="kafka", bootstrap_servers="127.0.0.1:1", request_timeout_s=1)}
+    )
+    report = await examined(away)
+    assert {name for name, one in report.findings if one.level == "problem"} == {
+        "topics", "groups", "dead letters", "clocks"
+    }  # fmt: skip

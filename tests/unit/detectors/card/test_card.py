@@ -1,0 +1,93 @@
+"""Model cards: what is filled in, and what is refused with which words."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import yaml
+
+from detectors.card.card import read_card, verified_model_file
+from detectors.errors import ModelLoadError
+
+FIELDS: dict[str, object] = {
+    "name": "kites",
+    "version": "2.1.0",
+    "file": "kites.onnx",
+    "sha256": sha256(b"graph").hexdigest(),
+    "input": {"width": 640, "height": 480},
+    "classes": [{"name": "kite", "color": "#00ff7f", "max_size_m": 2.5}, {"name": "gull"}],
+    "licence": "Apache-2.0",
+}
+
+
+def write(folder: Path, **changes: object) -> Path:
+    path = folder / "model.yaml"
+    fields = {key: value for key, value in {**FIELDS, **changes}.items() if value is not ...}
+    path.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    return path
+
+
+def test_a_short_card_is_enough(tmp_path: Path) -> None:
+    card = read_card(write(tmp_path))
+    assert (card.layout, card.input.channels, card.input.letterbox, card.input.pad) == (None, "rgb", "center", 114)
+    assert card.input.scale == pytest.approx(1 / 255)
+    assert (card.merge.method, card.precision, card.tiling.mode) == ("nms", "auto", "fixed")
+    assert [(one.name, one.max_size_m) for one in card.classes] == [("kite", 2.5), ("gull", None)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"sha256": ...}, "sha256: Field required"),
+        ({"colour": "red"}, "colour: Extra inputs are not permitted"),
+        ({"layout": "yolo99"}, "layout: .*'yolov8', .* or 'grounding_dino'.*'yolo99'"),
+        ({"input": {"width": 640, "height": 480, "scale": 255}}, "input.scale: .*less than or equal to 1 .got 255"),
+        ({"input": {"width": 640, "height": 480, "std": [1, 0, 1]}}, "input.std.1"),
+        ({"input": {"width": 16, "height": 480}}, "input.width: .*greater than or equal to 32"),
+        ({"classes": []}, "classes: "),
+        ({"classes": [{"name": "a"}, {"name": "a"}]}, "a stands there twice"),
+        ({"classes": [{"name": "a", "color": "red"}]}, r"classes.0.color: .*got 'red'"),
+        ({"version": 1.0}, "version: Input should be a valid string"),
+        ({"thresholds": {"confidence": 30}}, "thresholds.confidence"),
+        ({"tiling": {"mode": "fixed", "overlap": 0.95}}, "tiling.overlap"),
+    ],
+)
+def test_a_wrong_card_names_the_field(tmp_path: Path, changes: dict[str, object], says: str) -> None:
+    path = write(tmp_path, **changes)
+    with pytest.raises(ModelLoadError, match=says) as caught:
+        read_card(path)
+    assert str(path) in str(caught.value)
+    assert caught.value.code == "MODEL_LOAD_ERROR"
+    assert not caught.value.retriable
+
+
+@pytest.mark.parametrize("text", ["name: [", "just words", "", "\x00"])
+def test_what_is_no_card_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "model.yaml"
+    path.write_text(text)
+    with pytest.raises(ModelLoadError, match=r"model\.yaml"):
+        read_card(path)
+
+
+def test_a_missing_card_names_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match="STANDGALE_DETECTOR__MODEL"):
+        read_card(tmp_path / "model.yaml")
+
+
+def test_the_file_has_to_be_there_and_to_be_the_one_meant(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    card = read_card(path)
+    with pytest.raises(ModelLoadError, match=r"kites\.onnx cannot be read"):
+        verified_model_file(card, path)
+    (tmp_path / "kites.onnx").write_bytes(b"another")
+    with pytest.raises(ModelLoadError, match="the file is damaged or not the one meant") as caught:
+        verified_model_file(card, path)
+    assert card.sha256 in str(caught.value)
+
+
+def test_the_right_file_is_found_beside_the_card(tmp_path: Path) -> None:
+    (tmp_path / "kites.onnx").write_bytes(b"graph")
+    path = write(tmp_path)
+    assert verified_model_file(read_card(path), path) == tmp_path / "kites.onnx"

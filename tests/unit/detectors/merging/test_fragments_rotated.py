@@ -1,0 +1,163 @@
+"""Rotated boxes cut by inner tile edges: explained, joined to what they are parts of, or left alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from detectors.geometry.arrays import Candidates, FloatArray
+from detectors.geometry.polygons import polygon_areas, within_boxes
+from detectors.geometry.rotated_boxes import enclosing, smallest_around
+from detectors.merging.fragments import resolve_fragments
+from detectors.merging.merge import merge
+from detectors.tiling.tiles import TilePlan, TileSpec, plan_tiles, touches_inner_edge
+from tests.support_rotated import apart, quad_of
+
+TILE = 100
+Row = tuple[FloatArray, float, int]
+
+
+def plan_of(width: int, height: int, overlap: float, whole_frame: bool = False) -> TilePlan:
+    return plan_tiles(width, height, TileSpec(TILE, TILE, TILE, TILE, overlap, whole_frame))
+
+
+def seen(plan: TilePlan, rows: list[Row]) -> Candidates:
+    """Candidates from (corners, score, tile)."""
+    quads = np.array([row[0] for row in rows], np.float32).reshape(-1, 4, 2)
+    tiles = np.array([row[2] for row in rows], np.int32)
+    regions = plan.boxes[tiles].reshape(-1, 2, 2)
+    boxes = np.clip(enclosing(quads).reshape(-1, 2, 2), regions[:, :1], regions[:, 1:]).reshape(-1, 4)
+    scores = np.array([row[1] for row in rows], np.float32)
+    cut = touches_inner_edge(plan, boxes, tiles)
+    return Candidates(boxes, scores, np.zeros(len(rows), np.int32), tiles, cut, quads)
+
+
+def visible(plan: TilePlan, thing: FloatArray, tile: int) -> FloatArray | None:
+    """What a perfect detector says of the part of ``thing`` in ``tile``, the smallest box; None of a sliver."""
+    part = within_boxes(thing[None].astype(np.float64), plan.boxes[tile : tile + 1].astype(np.float64))
+    if polygon_areas(part)[0] < 40:
+        return None
+    box = smallest_around(part[0], thing)
+    return box if np.linalg.norm(box[1:3] - box[:2], axis=1).min() >= 6 else None
+
+
+def look(plan: TilePlan, things: list[FloatArray], rng: np.random.Generator, error_px: float = 0.0) -> Candidates:
+    rows: list[Row] = []
+    for tile in range(len(plan)):
+        for thing in things:
+            box = visible(plan, thing, tile)
+            if box is not None:
+                shaken = box + rng.uniform(-error_px, error_px, (1, 2)) + rng.uniform(-error_px, error_px, (4, 2)) / 4
+                rows.append((shaken.astype(np.float32), float(rng.uniform(0.3, 1)), tile))
+    return seen(plan, rows)
+
+
+def resolved(plan: TilePlan, candidates: Candidates) -> FloatArray:
+    found = merge(resolve_fragments(candidates, plan, True), "nms", "iou", 0.5, True)
+    assert found.quads is not None
+    return found.quads
+
+
+# Two tiles side by side: 0..100 and 80..180.
+PAIR = plan_of(180, 100, 0.2)
+
+
+@pytest.mark.parametrize("degrees", [-44, -30, -10, 0, 5, 20, 30, 45])
+def test_a_thing_that_an_edge_cuts_is_put_together_within_a_pixel(degrees: float) -> None:
+    thing = quad_of((90, 50, 110, 14, degrees))
+    found = resolved(PAIR, look(PAIR, [thing], np.random.default_rng(0)))
+    assert len(found) == 1
+    assert apart(found[0], thing) < 1
+
+
+@pytest.mark.parametrize("degrees", [-40, -25, 0, 10, 30, 45, 60, 80, 110, 130])
+@pytest.mark.parametrize("overlap", [0.2, 0.4])
+def test_a_thing_across_many_tiles_is_put_together_within_two_pixels(degrees: float, overlap: float) -> None:
+    plan = plan_of(430, 430, overlap)
+    thing = quad_of((215, 205, 210, 22, degrees))
+    found = resolved(plan, look(plan, [thing], np.random.default_rng(1)))
+    assert len(found) == 1
+    assert apart(found[0], thing) < 2
+
+
+@pytest.mark.parametrize(("overlap", "longest"), [(0.2, 60), (0.2, 240), (0.4, 150), (0.0, 60)])
+def test_things_are_found_once_wherever_tiles_cut_them_by_a_detector_that_errs(overlap: float, longest: float) -> None:
+    plan = plan_of(430, 430, overlap)
+    errors: list[float] = []
+    several = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        size = (float(rng.uniform(longest / 2, longest)), float(rng.uniform(10, 30)))
+        middle = rng.uniform(150, 280, 2).tolist()
+        thing = quad_of((middle[0], middle[1], *size, float(rng.uniform(-45, 135))))
+        found = resolved(plan, look(plan, [thing], rng, error_px=1.0))
+        several += len(found) != 1
+        errors.append(min(apart(each, thing) for each in found))
+    assert several <= 1
+    assert np.median(errors) < 1.5
+    assert np.quantile(errors, 0.9) < 4
+
+
+def test_a_fragment_gives_way_to_the_whole_box_also_when_it_is_a_poor_one() -> None:
+    thing = quad_of((104, 50, 30, 20, 45))
+    # The first tile sees a corner, a triangle from 87 to 100; the box around it is upright.
+    corner = np.array([[87, 39], [100, 39], [100, 64], [87, 64]], np.float32)
+    found = resolved(PAIR, seen(PAIR, [(corner, 0.9, 0), (thing, 0.5, 1)]))
+    assert [apart(each, thing) for each in found] == [0]
+
+
+def test_a_fragment_is_not_explained_by_the_neighbour_beside_it() -> None:
+    whole = quad_of((112, 50, 70, 8, 45))
+    away = np.array([-np.sin(np.pi / 4), np.cos(np.pi / 4)], np.float32) * 11
+    fragment = visible(PAIR, whole + away, 0)
+    assert fragment is not None
+    candidates = seen(PAIR, [(fragment, 0.9, 0), (whole, 0.8, 1)])
+    assert candidates.cut.tolist() == [True, False]
+    # The upright boxes around them would explain it.
+    upright = replace(candidates, quads=None)
+    assert len(resolve_fragments(upright, PAIR, True)) == 1
+    assert len(resolved(PAIR, candidates)) == 2
+
+
+@pytest.mark.parametrize("degrees", [0, 20, 45])
+def test_neighbours_cut_by_the_same_edge_stay_apart(degrees: float) -> None:
+    away = np.array([-np.sin(np.radians(degrees)), np.cos(np.radians(degrees))], np.float32) * 14
+    things = [quad_of((90, 44, 110, 10, degrees)), quad_of((90, 44, 110, 10, degrees)) + away]
+    found = resolved(PAIR, look(PAIR, things, np.random.default_rng(3)))
+    assert len(found) == 2
+    for thing in things:
+        assert min(apart(each, thing) for each in found) < 1.5
+
+
+@pytest.mark.parametrize("degrees", [0, 15, 40])
+def test_tiles_without_overlap_join_what_meets_at_their_common_edge_in_line(degrees: float) -> None:
+    plan = plan_of(200, 100, 0.0)
+    thing = quad_of((100, 50, 90, 12, degrees))
+    joined = resolved(plan, look(plan, [thing], np.random.default_rng(4)))
+    assert len(joined) == 1
+    assert apart(joined[0], thing) < 1.5
+    # Out of line: two things that end at the edge.
+    one, two = look(plan, [thing], np.random.default_rng(4)).quads  # type: ignore[misc]  # it has quads
+    assert len(resolved(plan, seen(plan, [(one, 0.9, 0), (two + np.array([0, 20], np.float32), 0.8, 1)]))) == 2
+
+
+def test_a_lone_fragment_and_frames_without_fragments_stay_as_they_are() -> None:
+    lone = seen(PAIR, [(quad_of((95, 50, 30, 14, 20)), 0.9, 0)])
+    assert lone.cut.all()
+    assert (resolved(PAIR, lone) == lone.quads).all()
+    inside = seen(PAIR, [(quad_of((40, 50, 30, 14, 20)), 0.9, 0)])
+    assert resolve_fragments(inside, PAIR, True) is inside
+    nothing = resolve_fragments(seen(PAIR, []), PAIR, True)
+    assert nothing.quads is not None
+    assert nothing.quads.shape == (0, 4, 2)
+
+
+def test_what_a_model_guesses_beyond_the_frame_is_kept_when_parts_are_joined() -> None:
+    plan = plan_of(180, 100, 0.2)
+    thing = quad_of((90, 2, 110, 20, 5))
+    parts = [(quad_of((67, 0, 64, 20, 5)), 0.9, 0), (quad_of((113, 4, 64, 20, 5)), 0.8, 1)]
+    (found,) = resolved(plan, seen(plan, parts))
+    assert apart(found, thing) < 1.5
+    assert found[:, 1].min() < -10

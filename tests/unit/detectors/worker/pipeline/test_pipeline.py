@@ -1,0 +1,77 @@
+"""Frames in the inference pipeline: whatever an engine does, whoever waits for a frame is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from detectors.errors import InferenceError
+from detectors.model.loading import LoadRequest, load_model
+from detectors.worker.pipeline.pipeline import InferencePipeline
+from schemas.events import DetectOptions
+from tests.faults.fleet import jpeg
+from tests.support_graphs import write_model
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Iterator[InferencePipeline]:
+    model = load_model(LoadRequest(write_model(tmp_path), "onnxruntime", 1))
+    pipeline = InferencePipeline(model, host_threads=1, max_pixels=10**6)
+    yield pipeline
+    assert pipeline.close()
+    model.close()
+
+
+class OddPanic(BaseException):
+    """As extensions written in Rust raise it: no Exception."""
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OddPanic("index out of bounds"), SystemExit(3)])
+async def test_whatever_an_engine_raises_fails_its_frames_and_the_next_ones_are_answered(
+    pipeline: InferencePipeline, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def raises(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.model, "infer", raises)
+        with pytest.raises(InferenceError, match=type(error).__name__):
+            await asyncio.wait_for(pipeline.detect(jpeg(0, 0), DetectOptions()), PATIENCE_S)
+    assert (await asyncio.wait_for(pipeline.detect(jpeg(0, 0), DetectOptions()), PATIENCE_S)).tiles >= 1
+
+
+@pytest.mark.parametrize("outputs", [None, (), (np.float32(1),)])
+async def test_outputs_that_cannot_be_cut_fail_their_frames(
+    pipeline: InferencePipeline, monkeypatch: pytest.MonkeyPatch, outputs: object
+) -> None:
+    monkeypatch.setattr(pipeline.model, "infer", lambda *_: outputs)
+    with pytest.raises((TypeError, IndexError, ValueError)):
+        await asyncio.wait_for(pipeline.detect(jpeg(0, 0), DetectOptions()), PATIENCE_S)
+
+
+async def test_an_engine_that_fails_on_some_frames_again_and_again_is_told_once_in_some_seconds(
+    pipeline: InferencePipeline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    infer, calls = pipeline.model.infer, count()
+
+    def fails_each_second_time(tiles: Any) -> Any:
+        if next(calls) % 2 == 0:
+            raise RuntimeError("odd tiles")
+        return infer(tiles)
+
+    monkeypatch.setattr(pipeline.model, "infer", fails_each_second_time)
+    small = cv2.imencode(".png", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
+    outcomes = [
+        (await asyncio.gather(pipeline.detect(small, DetectOptions()), return_exceptions=True))[0] for _ in range(20)
+    ]
+    assert sum(isinstance(outcome, InferenceError) for outcome in outcomes) == 10
+    assert len([record for record in caplog.records if "failed on a batch" in record.message]) == 1

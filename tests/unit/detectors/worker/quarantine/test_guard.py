@@ -1,0 +1,94 @@
+"""Suspects are tried in a process of their own until it is known what they do; that process ends with its worker."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from detectors.errors import ModelLoadError
+from detectors.model.loading import LoadRequest, load_model
+from detectors.worker.pipeline.pipeline import InferencePipeline
+from detectors.worker.pipeline.serving import Served
+from detectors.worker.quarantine.guard import Guard
+from detectors.worker.quarantine.suspects import Suspects
+from infra.errors import RecordError
+from tests.support_versions import write_version
+from tests.support_worker import WorkerWorld, picture
+
+MAX_PIXELS = 1_000_000
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    card = write_version(tmp_path / "made", "1.0.0", 1.0)
+    model = load_model(LoadRequest(card, "onnxruntime", 1))
+    served = Served(model, InferencePipeline(model, host_threads=1, max_pixels=MAX_PIXELS), card)
+    yield served
+    served.close()
+
+
+async def test_a_suspect_that_could_not_be_tried_stays_one(served: Served, tmp_path: Path) -> None:
+    answer, broken = uuid4(), uuid4()
+    folder = tmp_path / "detectors"
+    folder.mkdir()
+    for each in (answer, broken):
+        (folder / f"{each}.suspect").touch()
+    suspects = Suspects(folder)
+    guard = Guard(suspects, LoadRequest(served.card, "onnxruntime", 1), MAX_PIXELS)
+    world = WorkerWorld(tmp_path)
+    frame = await world.frame("drone", 1)
+    gone = replace(served, card=tmp_path / "gone.yaml")
+    with pytest.raises(ModelLoadError):
+        await guard.detect(answer, gone, frame, picture(50))
+    assert answer in suspects
+    assert len((await guard.detect(answer, served, frame, picture(50))).detections) == 1
+    assert answer not in suspects
+    with pytest.raises(RecordError):
+        await guard.detect(broken, served, frame, b"no picture")
+    assert broken not in suspects
+    assert multiprocessing.active_children() == [], "a process for trials holds a model"
+    suspects.close()
+    await world.broker.close()
+    await world.store.close()
+
+
+_PARENT = """
+import multiprocessing, os, signal
+from concurrent.futures import ProcessPoolExecutor
+from detectors.worker.quarantine.apart import live_with_parent
+pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=live_with_parent)
+child = pool.submit(os.getpid).result()
+for told in (signal.SIGINT, signal.SIGTERM):
+    os.kill(child, told)
+assert pool.submit(os.getpid).result() == child
+print(child, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_process_for_trials_ends_with_its_worker_and_not_before() -> None:
+    done = subprocess.run([sys.executable, "-c", _PARENT], stdout=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    child, deadline = int(done.stdout), time.monotonic() + 10
+    while is_there(child):
+        assert time.monotonic() < deadline, "an orphan keeps its model for ever"
+        time.sleep(0.02)
+
+
+def is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    # One that has ended and that nobody waits for any more is a name only.
+    return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()

@@ -1,0 +1,166 @@
+"""Which frames are suspect: those a worker was working on when it crashed, and no others."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from detectors.worker.quarantine.suspects import Suspects
+
+_WORKER = """
+import os, sys, time
+from pathlib import Path
+from uuid import UUID
+from detectors.worker.quarantine.suspects import Suspects
+mine = Suspects(Path(sys.argv[1]))
+answers = [UUID(each) for each in sys.argv[3:]]
+slots = [mine.enter(answer) for answer in answers]
+mine.leave(slots[0])
+os.kill(os.getpid(), int(sys.argv[2]))
+time.sleep(20)
+"""
+
+
+def worker_that_dies(folder: Path, by: signal.Signals, answers: list[UUID]) -> None:
+    """A worker that has the first of ``answers`` behind it and works on the others when the signal comes."""
+    command = [sys.executable, "-c", _WORKER, str(folder), str(by.value), *map(str, answers)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -by.value
+
+
+@pytest.fixture
+def answers() -> list[UUID]:
+    return [uuid4() for _ in range(4)]
+
+
+@pytest.mark.parametrize("by", [signal.SIGSEGV, signal.SIGABRT, signal.SIGILL])
+def test_what_a_crashed_worker_had_under_way_is_suspect(
+    tmp_path: Path, answers: list[UUID], by: signal.Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker_that_dies(tmp_path, by, answers)
+    mine = Suspects(tmp_path)
+    assert [answer in mine for answer in answers] == [False, True, True, True]
+    assert "Fatal Python error" in caplog.records[0].trace  # type: ignore[attr-defined]
+    mine.close()
+
+
+def test_what_a_killed_worker_had_under_way_is_not(tmp_path: Path, answers: list[UUID]) -> None:
+    worker_that_dies(tmp_path, signal.SIGKILL, answers)
+    mine = Suspects(tmp_path)
+    assert not any(answer in mine for answer in answers)
+    mine.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_living_worker_learns_of_it_and_what_one_clears_is_clear_for_all(tmp_path: Path, answers: list[UUID]) -> None:
+    first, second = Suspects(tmp_path), Suspects(tmp_path)
+    first.enter(answers[0])
+    worker_that_dies(tmp_path, signal.SIGSEGV, answers)
+    first.look()
+    second.look()
+    # What a living one works on is not suspect.
+    assert [answers[1] in each for each in (first, second)] == [True, True]
+    assert answers[0] not in second
+    first.clear(answers[1])
+    second.look()
+    assert answers[1] not in second
+    assert answers[2] in second
+    second.close()
+    first.close()
+
+
+def test_slots_are_used_again(tmp_path: Path, answers: list[UUID]) -> None:
+    mine = Suspects(tmp_path)
+    for _ in range(100):
+        for slot in [mine.enter(answer) for answer in answers]:
+            mine.leave(slot)
+    (file,) = tmp_path.glob("*.frames")
+    assert file.stat().st_size == 16 * len(answers)
+    assert not any(file.read_bytes())
+    mine.close()
+
+
+def test_a_frame_that_is_under_way_twice_is_noted_until_both_are_through(tmp_path: Path, answers: list[UUID]) -> None:
+    mine = Suspects(tmp_path)
+    former, present = mine.enter(answers[0]), mine.enter(answers[0])
+    (file,) = tmp_path.glob("*.frames")
+    mine.leave(former)
+    assert answers[0].bytes in file.read_bytes()
+    mine.leave(present)
+    assert not any(file.read_bytes())
+    mine.close()
+
+
+def test_workers_that_start_together_do_not_take_each_other_for_dead(tmp_path: Path) -> None:
+    tried: list[int] = []
+    lock = fcntl.flock
+
+    def look_before_the_lock(file: int, how: int) -> None:
+        if how == fcntl.LOCK_EX and not tried:
+            tried.append(1)
+            Suspects(tmp_path).close()
+        lock(file, how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcntl, "flock", look_before_the_lock)
+        mine = Suspects(tmp_path)
+    assert tried
+    assert len(list(tmp_path.glob("*.frames"))) == 1
+    mine.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_disk_leaves_frames_unnoted_and_stops_nothing(
+    tmp_path: Path, answers: list[UUID], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    mine = Suspects(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.pwrite", refuse)
+        slots = [mine.enter(answer) for answer in answers]
+    assert len([record for record in caplog.records if "worked on unnoted" in record.message]) == 1
+    for slot in slots:
+        mine.leave(slot)
+    assert mine.enter(answers[0]) in slots
+    mine.close()
+
+
+def test_what_a_hung_engine_has_is_suspect_to_the_next_worker(tmp_path: Path, answers: list[UUID]) -> None:
+    hung, other = Suspects(tmp_path), Suspects(tmp_path)
+    hung.leave(hung.enter(answers[0]))
+    for answer in answers[1:]:
+        hung.enter(answer)
+    hung.accuse()
+    hung.close()
+    other.look()
+    assert [answer in other for answer in answers] == [False, True, True, True]
+    other.close()
+
+
+def test_what_an_engine_comes_back_with_is_no_suspect_any_more(tmp_path: Path, answers: list[UUID]) -> None:
+    slow = Suspects(tmp_path)
+    slow.enter(answers[0])
+    slow.accuse()
+    assert list(tmp_path.glob("*.suspect"))
+    slow.absolve(answers[0])
+    slow.look()
+    assert answers[0] not in slow
+    slow.close()
+
+
+def test_a_folder_that_was_replaced_keeps_nobody_from_ending(tmp_path: Path, answers: list[UUID]) -> None:
+    folder = tmp_path / "detectors"
+    mine = Suspects(folder)
+    folder.rename(tmp_path / "away")
+    folder.write_text("a file where the folder was")
+    mine.leave(mine.enter(answers[0]))
+    mine.clear(answers[0])
+    mine.close()

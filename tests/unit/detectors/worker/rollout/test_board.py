@@ -1,0 +1,71 @@
+"""What keeps a worker from the models topic is said in its health, when a person has to mend it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from detectors.worker.rollout.board import Board
+from detectors.worker.rollout.reporting import Place, Report
+from infra.broker.port import OutRecord
+from infra.errors import BrokerUnavailableError, RefusedError, TopicMismatchError
+from infra.process.health import Health
+from schemas.errors import StandgaleError
+
+PATIENCE_S = 30.0
+
+
+class Publisher:
+    """Fails with ``fault`` while there is one."""
+
+    def __init__(self) -> None:
+        self.fault: StandgaleError | None = None
+        self.asked = asyncio.Event()
+
+    async def publish(self, records: Sequence[OutRecord]) -> None:
+        self.asked.set()
+        if self.fault is not None:
+            raise self.fault
+
+    def clock_ahead_s(self) -> float | None:
+        return None
+
+    async def close(self) -> None:
+        return
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (RefusedError("user worker lacks the right WRITE on topic models"), "the right WRITE on topic models"),
+        (TopicMismatchError("Kafka has no topic models"), "no topic models"),
+        (BrokerUnavailableError("no broker could be reached"), None),
+    ],
+)
+async def test_a_worker_that_may_not_tell_its_models_says_so_until_it_may(
+    fault: StandgaleError, says: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    part = Health().part("detector")
+    part.ready()
+    publisher = Publisher()
+    publisher.fault = fault
+    board = Board("default", part, Report(Place("default", "worker-1", 0.03)).event)
+    telling = asyncio.create_task(board.keep_telling(publisher, 0.03))
+    for _ in range(3):
+        await _asked(publisher)
+    assert part.report().ready == (says is None)
+    assert (says or "") in (part.reason or "")
+    assert len([record for record in caplog.records if "waiting" in record.message]) == (says is not None)
+    publisher.fault = None
+    for _ in range(2):
+        await _asked(publisher)
+    assert part.report().ready
+    telling.cancel()
+    await asyncio.wait({telling})
+
+
+async def _asked(publisher: Publisher) -> None:
+    publisher.asked.clear()
+    await asyncio.wait_for(publisher.asked.wait(), PATIENCE_S)

@@ -1,0 +1,58 @@
+"""Models nobody waits for any more are closed, wherever on their way they were."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from detectors.model.loading import LoadRequest, load_model
+from detectors.model.predict import Model
+from detectors.worker.pipeline.pipeline import InferencePipeline
+from detectors.worker.quarantine.guard import NoGuard
+from detectors.worker.rollout.obtaining import ModelSource, Obtainer
+from tests.support_versions import ShelfStore, write_version
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Path:
+    return write_version(tmp_path / "made", "1.0.0", 1.0)
+
+
+async def test_a_faster_engine_that_waits_for_its_turn_is_closed_when_nobody_wants_it(
+    card: Path, tmp_path: Path
+) -> None:
+    closed: list[str] = []
+    go_on, upgraded = threading.Event(), asyncio.Event()
+
+    def load(name: str, slowly: threading.Event | None = None) -> Model:
+        assert slowly is None or slowly.wait(30)
+        model = load_model(LoadRequest(card, "onnxruntime", 1))
+        close = model.close
+        model.close = lambda: (closed.append(name), close())[1]  # type: ignore[method-assign]  # to see it
+        return model
+
+    async def upgrade(_card: Path | None, _on_state: object) -> Model:
+        upgraded.set()
+        return load("faster")
+
+    pipeline = partial(InferencePipeline, host_threads=1, max_pixels=1_000_000)
+    source = ModelSource(ShelfStore(tmp_path), tmp_path, lambda _card, _busy: load("other", go_on), upgrade)
+    obtainer = Obtainer(partial(load, "own"), source, pipeline, NoGuard())
+    served = await obtainer.load(None, busy=False)
+    other = asyncio.create_task(obtainer.load(card, busy=True))
+    await asyncio.sleep(0)
+    better = asyncio.create_task(obtainer.upgraded(served, lambda _state, _detail: None))
+    await upgraded.wait()
+    await asyncio.sleep(0.1)
+    for each in (better, other):
+        each.cancel()
+    await asyncio.wait([better, other])
+    assert closed == ["faster"]
+    go_on.set()
+    await obtainer.close()
+    assert closed == ["faster", "other"]
+    served.close()

@@ -1,0 +1,18 @@
+"""What the documentation repeats from the code is still what the code says."""
+
+from __future__ import annotations
+
+import re
+
+from infra.settings import settings_markdown
+from tests.paths import ROOT
+
+
+def test_the_settings_page_is_the_one_the_command_prints() -> None:
+    assert (ROOT / "docs" / "settings.md").read_text().endswith(settings_markdown())
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -1,0 +1,71 @@
+"""Calls that fail together look once why Kafka cannot be reached, and none of them ends the look of the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+pytest.importorskip("aiokafka")
+
+from infra.broker.kafka.connection import link as link_module
+from infra.broker.kafka.connection.diagnosis import Diagnosis
+from infra.broker.kafka.connection.link import Link
+from infra.errors import BrokerUnavailableError, RefusedError
+from infra.settings import BrokerSettings
+
+
+class Looks:
+    """In place of the look at the brokers: counts how often it was begun, and ends when it may."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.may_end = asyncio.Event()
+
+    async def diagnose(self, settings: BrokerSettings, options: Mapping[str, object], timeout_s: float) -> Diagnosis:
+        self.begun += 1
+        await self.may_end.wait()
+        return Diagnosis("it speaks TLS", refused=True)
+
+
+@pytest.fixture
+async def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    looks = Looks()
+    monkeypatch.setattr(link_module, "diagnose", looks.diagnose)
+    return looks
+
+
+def failed_calls(link: Link, count: int) -> list[asyncio.Task[Exception]]:
+    return [asyncio.create_task(link.explain(TimeoutError(), f"publishing {number}")) for number in range(count)]
+
+
+async def test_calls_that_fail_together_share_one_look(looks: Looks) -> None:
+    link = Link(BrokerSettings(kind="kafka"), {})
+    calls = failed_calls(link, 20)
+    await asyncio.sleep(0)
+    looks.may_end.set()
+    for number, fault in enumerate(await asyncio.gather(*calls)):
+        assert isinstance(fault, RefusedError)
+        assert str(fault).endswith(f": publishing {number} failed: it speaks TLS")
+    assert looks.begun == 1
+    assert isinstance(await link.explain(TimeoutError(), "publishing later"), RefusedError)
+    assert looks.begun == 2
+
+
+async def test_a_caller_that_gives_up_does_not_end_the_look_of_the_others(looks: Looks) -> None:
+    impatient, patient = failed_calls(Link(BrokerSettings(kind="kafka"), {}), 2)
+    await asyncio.sleep(0)
+    impatient.cancel()
+    await asyncio.wait({impatient})
+    looks.may_end.set()
+    assert isinstance(await patient, RefusedError)
+    assert looks.begun == 1
+
+
+async def test_closing_ends_the_look_and_its_callers_go_on(looks: Looks) -> None:
+    link = Link(BrokerSettings(kind="kafka"), {})
+    (call,) = failed_calls(link, 1)
+    await asyncio.sleep(0)
+    await link.close()
+    assert isinstance(await call, BrokerUnavailableError)

@@ -1,0 +1,107 @@
+"""What a group has committed is believed only when its coordinator says so, and a current one where that matters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("aiokafka")
+
+from infra.broker.kafka.connection.link import Link
+from infra.broker.kafka.offsets import Offsets, metadata_of, offset_in
+from infra.broker.port import TopicPartition
+from infra.errors import BrokerUnavailableError, RefusedError
+from infra.settings import BrokerSettings
+
+NOT_COORDINATOR, LOADING, GROUP_REFUSED, UNSTABLE = 16, 14, 30, 88
+SOURCE = TopicPartition("in", 0)
+
+
+def answer(*partitions: tuple[int, str, int], code: int = 0) -> Any:
+    """An answer to OffsetFetch: offset, metadata and error code per partition, and the code of the whole."""
+    told = [(number, offset, -1, metadata, error, {}) for number, (offset, metadata, error) in enumerate(partitions)]
+    return SimpleNamespace(topics=[("in", told, {})] if told else [], error_code=code)
+
+
+class Admin:
+    """Answers one request after the other, and says which node was asked, and whether for stable offsets."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked: list[bool] = []
+        self.lookups = 0
+
+    async def find_coordinator(self, group: str) -> int:
+        self.lookups += 1
+        return self.lookups
+
+    async def close(self) -> None:
+        pass
+
+    async def _send_request(self, request: Any, node: int) -> Any:
+        self.asked.append(request._stable)
+        return self.answers.pop(0)
+
+
+def offsets_over(admin: Admin) -> Offsets:
+    offsets = Offsets(Link(BrokerSettings(kind="kafka", request_timeout_s=0.5), {}))
+    offsets._admin = admin
+    return offsets
+
+
+@pytest.mark.parametrize("refusal", [answer(code=NOT_COORDINATOR), answer(code=LOADING), answer((-1, "", UNSTABLE))])
+async def test_a_refusal_does_not_mean_never_committed(refusal: Any) -> None:
+    admin = Admin(refusal, answer((7, "mark", 0)))
+    found = await offsets_over(admin).committed("group", [SOURCE], stable=True)
+    assert found[SOURCE] is not None
+    assert found[SOURCE].offset == 7
+    assert admin.lookups == 2
+
+
+async def test_an_answer_that_leaves_a_partition_out_is_not_believed() -> None:
+    admin = Admin(answer((3, "", 0)), answer((3, "", 0), (4, "", 0)))
+    found = await offsets_over(admin).committed("group", [SOURCE, TopicPartition("in", 1)])
+    assert [at and at.offset for at in found.values()] == [3, 4]
+
+
+async def test_never_committed_is_told_by_the_offset() -> None:
+    assert await offsets_over(Admin(answer((-1, "", 0)))).committed("group", [SOURCE]) == {SOURCE: None}
+
+
+async def test_a_coordinator_that_keeps_refusing_is_away() -> None:
+    class Refusing(Admin):
+        async def _send_request(self, request: Any, node: int) -> Any:
+            return answer(code=NOT_COORDINATOR)
+
+    with pytest.raises(BrokerUnavailableError, match="offsets of group group"):
+        await offsets_over(Refusing()).committed("group", [SOURCE])
+
+
+async def test_a_missing_right_is_named_at_once() -> None:
+    admin = Admin(answer(code=GROUP_REFUSED))
+    with pytest.raises(RefusedError, match="READ on group sink"):
+        await offsets_over(admin).committed("sink", [SOURCE])
+    assert admin.lookups == 1
+
+
+@pytest.mark.parametrize(
+    "outdated", [[answer((5, "old", 0))], [answer((-1, "", 0))]], ids=["older-offset", "never-committed"]
+)
+async def test_a_coordinator_that_does_not_know_the_open_transaction_is_not_believed(outdated: Sequence[Any]) -> None:
+    admin = Admin(*outdated, answer((-1, "", UNSTABLE)), answer((9, "new", 0)))
+    found = await offsets_over(admin).committed_beside_pending("group", [SOURCE])
+    assert found[SOURCE] == (9, "new")
+    assert admin.asked == [True, True, False]
+    assert admin.lookups == 2
+
+
+def test_an_offset_of_a_former_topic_does_not_count() -> None:
+    at = SimpleNamespace(offset=5, metadata=metadata_of("mark", "aa"))
+    assert offset_in(at, "aa") == 5
+    assert offset_in(at, "bb") is None
+    assert offset_in(at, None) == 5
+    assert offset_in(SimpleNamespace(offset=5, metadata="mark"), "bb") == 5
+    assert offset_in(None, "aa") is None

@@ -1,0 +1,54 @@
+"""The lag is asked beside the work: an answer that hangs or fails delays nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import cast
+
+from prometheus_client import REGISTRY
+
+from infra.broker.port import Consumer, TopicPartition
+from infra.consuming.lagging import lag_told
+from infra.errors import BrokerUnavailableError
+
+
+class Lagging:
+    """Answers with the outcomes given, one after the other: an error, records behind, or None for never."""
+
+    def __init__(self, *outcomes: Exception | int | None) -> None:
+        self.outcomes = list(outcomes)
+        self.asked = 0
+        self.at_last = asyncio.Event()
+
+    async def lag(self) -> Mapping[TopicPartition, int]:
+        self.asked += 1
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if len(self.outcomes) == 1:
+            self.at_last.set()
+        if outcome is None:
+            await asyncio.Event().wait()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return {TopicPartition("frames.live", partition): outcome or 0 for partition in range(2)}
+
+
+def told(group: str) -> float | None:
+    return REGISTRY.get_sample_value("standgale_consumer_lag_records", {"group": group, "topic": "frames.live"})
+
+
+async def test_the_lag_is_told_again_after_errors_and_answers_that_never_come() -> None:
+    inner = Lagging(BrokerUnavailableError("away"), None, KeyError("moved"), 7, None)
+    consumer = cast(Consumer, inner)
+    async with asyncio.timeout(30), lag_told(consumer, "g-lag", ("frames.live",), every_s=0.001, wait_s=0.01):
+        await inner.at_last.wait()
+        assert told("g-lag") == 14
+    assert inner.asked >= 4
+
+
+async def test_the_end_of_the_work_does_not_wait_for_an_answer() -> None:
+    inner = Lagging(None, None)
+    consumer = cast(Consumer, inner)
+    async with asyncio.timeout(30), lag_told(consumer, "g-hang", ("frames.live",), wait_s=3_600):
+        await inner.at_last.wait()
+    assert told("g-hang") is None

@@ -1,0 +1,64 @@
+"""Dead letters: listed in order, filtered and found."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from infra.broker.port import OutRecord, Reader
+from infra.errors import ImageCorruptError
+from infra.failure.dead_letters import Filter, find, list_dead
+from schemas.topics import FRAMES_DEAD, SINKS_DEAD
+from tests.support_consuming import MeddlingBroker, publish
+from tests.support_dead_letters import letter, opened, original
+
+
+async def offsets(reader: Reader, topic: str = FRAMES_DEAD, **how: object) -> list[int]:
+    wanted = Filter(**how)  # type: ignore[arg-type]  # the names and types are the tests' own
+    return [found.original.offset async for found in list_dead(reader, topic, wanted=wanted)]
+
+
+async def test_an_empty_topic_has_none(reader: Reader) -> None:
+    assert await offsets(reader) == []
+    assert await find(reader, [FRAMES_DEAD, SINKS_DEAD], UUID(int=1)) is None
+
+
+async def test_they_come_oldest_first_over_all_partitions(broker: MeddlingBroker, reader: Reader) -> None:
+    for number in range(40):
+        await publish(broker, letter(original(number, f"cam-{number % 7}")))
+        # Records of one millisecond may stand in any order.
+        await asyncio.sleep(0.002)
+    assert await offsets(reader) == list(range(40))
+
+
+async def test_filters_and_limit(broker: MeddlingBroker, reader: Reader) -> None:
+    await publish(broker, letter(original(1, "cam-1")), letter(original(2, "cam-2"), error=ImageCorruptError("bad")))
+    await publish(broker, letter(original(3, "cam-2"), group="sink.x"))
+    assert sorted(await offsets(reader)) == [1, 2, 3]
+    assert await offsets(reader, reason="IMAGE_CORRUPT") == [2]
+    assert sorted(await offsets(reader, device_id="cam-2")) == [2, 3]
+    assert await offsets(reader, group="sink.x") == [3]
+    assert await offsets(reader, device_id="cam-1", reason="IMAGE_CORRUPT") == []
+    assert sorted(await offsets(reader, since=datetime.now(UTC) - timedelta(minutes=1))) == [1, 2, 3]
+    assert await offsets(reader, since=datetime.now(UTC) + timedelta(minutes=1)) == []
+    for limit in (0, 1, 2):
+        assert len([found async for found in list_dead(reader, FRAMES_DEAD, limit=limit)]) == limit
+
+
+async def test_one_is_found_on_either_topic_and_told_once(broker: MeddlingBroker, reader: Reader) -> None:
+    wanted = letter(original(7), topic=SINKS_DEAD)
+    await publish(broker, letter(original(1)), wanted, wanted)
+    found = await find(reader, [FRAMES_DEAD, SINKS_DEAD], opened(wanted).id)
+    assert found == opened(wanted)
+    assert await offsets(reader, SINKS_DEAD) == [7]
+
+
+async def test_what_is_no_dead_letter_is_passed_over_with_a_warning(
+    broker: MeddlingBroker, reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
+    await publish(broker, OutRecord(FRAMES_DEAD, "k", b"junk"), letter(original(1)))
+    assert await offsets(reader) == [1]
+    assert "is no dead letter" in caplog.text

@@ -1,0 +1,73 @@
+"""A process ends though threads of it do not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+from infra.process.ending import Ending
+
+_PROCESS = """
+import asyncio, sys, threading
+from infra.process import service
+from infra.process.health import Health
+
+service._CANCEL_PATIENCE_S = service._END_PATIENCE_S = 0.3
+never = threading.Event()
+
+class Stuck:
+    name = "stuck"
+
+    async def run(self, stop, health):
+        {stuck}
+
+async def main():
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.2, stop.set)
+    return await service.run_components([Stuck()], health=Health(), drain_timeout_s=0.2, stop=stop)
+
+sys.exit(service.run_service(main))
+"""
+_WAYS = {
+    "in a thread of the event loop's pool": "await asyncio.to_thread(never.wait)",
+    "in a thread of its own": "threading.Thread(target=never.wait).start(); await stop.wait()",
+    "in a task that can't be cancelled": (
+        "\n        while True:\n            try:\n                await asyncio.sleep(60)\n"
+        "            except asyncio.CancelledError:\n                continue"
+    ),
+}
+
+
+@pytest.mark.parametrize("way", _WAYS)
+def test_a_process_ends_in_bounded_time_whatever_hangs(way: str) -> None:
+    code = textwrap.dedent(_PROCESS).replace("{stuck}", _WAYS[way])
+    done = subprocess.run([sys.executable, "-c", code], timeout=30, check=False)
+    assert done.returncode == 1
+
+
+def test_idle_threads_of_a_pool_change_no_exit_status() -> None:
+    stuck = (
+        "from concurrent.futures import ThreadPoolExecutor; self.pool = ThreadPoolExecutor(1); self.pool.submit(int)"
+    )
+    code = textwrap.dedent(_PROCESS).replace("{stuck}", f"{stuck}; await stop.wait()")
+    done = subprocess.run([sys.executable, "-c", code], timeout=30, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_threads_that_end_or_were_there_before_are_no_reason() -> None:
+    never, soon = threading.Event(), threading.Event()
+    before = threading.Thread(target=never.wait)
+    before.start()
+    left: list[int] = []
+    ending = Ending(left.append)
+    threading.Thread(target=never.wait, daemon=True).start()
+    after = threading.Thread(target=soon.wait, args=(0.1,))
+    after.start()
+    ending.finish(0)
+    assert left == []
+    never.set()
+    before.join()

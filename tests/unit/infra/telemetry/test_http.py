@@ -1,0 +1,131 @@
+"""The HTTP middleware: request ids, bounded metrics, trace context."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import ClientSession
+from fastapi import APIRouter, FastAPI
+from prometheus_client import REGISTRY
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, StreamingResponse
+
+from infra.process.health import Health
+from infra.process.service import HttpComponent
+from infra.telemetry import metrics
+from infra.telemetry.http import HttpTelemetry
+from infra.telemetry.logs import bound
+from infra.telemetry.tracing import current_trace
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def build() -> HttpTelemetry:
+    app = FastAPI()
+    router = APIRouter(prefix="/api/v1")
+
+    @router.get("/things/{thing}")
+    async def thing(request: Request, thing: str) -> dict[str, str | None]:
+        return {
+            "state": request.state.request_id,
+            "bound": bound()["request_id"],
+            "traceparent": current_trace().traceparent,
+        }
+
+    @router.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError("boom")
+
+    @router.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"data: 1\n\n"
+
+        return StreamingResponse(body(), media_type="text/event-stream")
+
+    @app.get("/plain")
+    async def plain() -> PlainTextResponse:
+        return PlainTextResponse("ok")
+
+    app.include_router(router)
+    return HttpTelemetry(app)
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[ClientSession]:
+    component = HttpComponent("test-http", build(), host="127.0.0.1", port=0)
+    stop = asyncio.Event()
+    serving = asyncio.create_task(component.run(stop, Health().part("test-http")))
+    async with ClientSession(f"http://127.0.0.1:{component.bind()}") as client:
+        yield client
+    stop.set()
+    await serving
+
+
+def value(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+async def test_a_given_request_id_is_kept_and_everywhere(client: ClientSession) -> None:
+    answer = await client.get("/api/v1/things/7", headers={"X-Request-ID": "abc-1", "traceparent": PARENT})
+    assert answer.headers["x-request-id"] == "abc-1"
+    assert await answer.json() == {"state": "abc-1", "bound": "abc-1", "traceparent": PARENT}
+    assert "request_id" not in bound()
+
+
+@pytest.mark.parametrize("odd", ["", "a b", "x" * 129, 'a"b', "a/b"])
+async def test_an_odd_request_id_is_replaced(client: ClientSession, odd: str) -> None:
+    answer = await client.get("/api/v1/things/7", headers={"X-Request-ID": odd})
+    assert answer.headers["x-request-id"].startswith("req-")
+
+
+async def test_requests_are_counted_by_template(client: ClientSession) -> None:
+    labels = {"method": "GET", "endpoint": "/api/v1/things/{thing}", "status": "200"}
+    before = value("http_requests_total", **labels), value("api_requests_total", **labels)
+    for number in range(3):
+        assert (await client.get(f"/api/v1/things/{number}")).status == 200
+    assert value("http_requests_total", **labels) == before[0] + 3
+    assert value("api_requests_total", **labels) == before[1] + 3
+    assert value("http_request_duration_seconds_count", method="GET", endpoint="/api/v1/things/{thing}") >= 3
+
+
+async def test_unknown_paths_and_methods_share_one_label(client: ClientSession) -> None:
+    labels = {"method": "GET", "endpoint": "unmatched", "status": "404"}
+    before = value("http_requests_total", **labels)
+    await client.get("/a/b/c")
+    await client.get("/d")
+    assert value("http_requests_total", **labels) == before + 2
+    await client.request("PROPFIND", "/plain")
+    assert value("http_requests_total", method="OTHER", endpoint="/plain", status="405") >= 1
+
+
+async def test_what_is_not_api_is_counted_once(client: ClientSession) -> None:
+    labels = {"method": "GET", "endpoint": "/plain", "status": "200"}
+    await client.get("/plain")
+    assert value("http_requests_total", **labels) >= 1
+    assert value("api_requests_total", **labels) == 0
+
+
+async def test_a_crash_counts_as_500(client: ClientSession) -> None:
+    labels = {"method": "GET", "endpoint": "/api/v1/broken", "status": "500"}
+    before = value("http_requests_total", **labels)
+    assert (await client.get("/api/v1/broken")).status == 500
+    assert value("http_requests_total", **labels) == before + 1
+
+
+async def test_a_stream_is_counted(client: ClientSession) -> None:
+    assert await (await client.get("/api/v1/stream")).text() == "data: 1\n\n"
+    assert value("http_requests_total", method="GET", endpoint="/api/v1/stream", status="200") >= 1
+
+
+def test_devices_beyond_the_limit_share_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_DEVICE_LABELS", 2)
+    monkeypatch.setattr(metrics, "_devices", set())
+    for device in ("metric-a", "metric-b", "metric-c", "metric-a", "metric-d"):
+        metrics.image_stored(device)
+    assert value("images_stored_total", device_id="metric-a") == 2
+    assert value("images_stored_total", device_id="metric-b") == 1
+    assert value("images_stored_total", device_id="metric-c") == 0
+    assert value("images_stored_total", device_id=metrics.OTHER) >= 2

@@ -1,0 +1,141 @@
+"""Bodies are read within bounds of size, time and number, and forms are taken apart."""
+
+from __future__ import annotations
+
+import asyncio
+from hashlib import sha256
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.types import Message, Receive
+
+from ingest.gateway.errors import (
+    OverloadedError,
+    UploadIncompleteError,
+    UploadTimeoutError,
+    ValidationFailedError,
+)
+from ingest.gateway.request.body import declared_length, read_body
+from ingest.gateway.request.multipart import MAX_PARTS, Form, parse_form
+from ingest.gateway.request.slots import UploadSlots
+from ingest.images.check import FileTooLargeError
+
+TYPE = "multipart/form-data; boundary=edge"
+
+
+def receiving(*chunks: bytes | None) -> tuple[Receive, list[bytes]]:
+    """A receive that hands out ``chunks`` (None: the client goes away), and the list of those it still has."""
+    rest = [chunk for chunk in chunks if chunk is not None]
+    gone = None in chunks
+
+    async def receive() -> Message:
+        if not rest and gone:
+            return {"type": "http.disconnect"}
+        chunk = rest.pop(0)
+        return {"type": "http.request", "body": chunk, "more_body": bool(rest) or gone}
+
+    return receive, rest
+
+
+async def test_a_body_is_read_and_hashed() -> None:
+    receive, _ = receiving(b"abc", b"", b"def")
+    body = await read_body(receive, 6, 1.0)
+    assert body.data == b"abcdef"
+    assert body.sha256 == sha256(b"abcdef").hexdigest()
+
+
+async def test_reading_stops_at_the_limit() -> None:
+    receive, rest = receiving(b"abc", b"def", b"ghi", b"jkl")
+    with pytest.raises(FileTooLargeError, match="max_image_bytes"):
+        await read_body(receive, 5, 1.0)
+    assert rest == [b"ghi", b"jkl"]
+
+
+async def test_a_client_that_goes_away_leaves_no_frame() -> None:
+    receive, _ = receiving(b"abc", None)
+    with pytest.raises(UploadIncompleteError, match="3 bytes"):
+        await read_body(receive, 5, 1.0)
+
+
+async def test_a_slow_client_does_not_hold_its_slot_for_ever() -> None:
+    async def receive() -> Message:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    with pytest.raises(UploadTimeoutError, match="body_timeout_s"):
+        await read_body(receive, 1_000_000, 0.1)
+
+
+def test_declared_lengths() -> None:
+    assert declared_length({b"content-length": b"70"}, 100) == 70
+    assert declared_length({}, 100) == 100
+    for text in (b"101", b"9" * 5_000):
+        with pytest.raises(FileTooLargeError):
+            declared_length({b"content-length": text}, 100)
+    for text in (b"-1", b"1e3", b""):
+        with pytest.raises(ValidationFailedError):
+            declared_length({b"content-length": text}, 100)
+
+
+def test_slots_bound_number_and_bytes_and_come_back() -> None:
+    slots = UploadSlots(2, 100)
+    with slots.take(60):
+        with pytest.raises(OverloadedError), slots.take(41):
+            raise AssertionError("there was no room")
+        with slots.take(40), pytest.raises(OverloadedError), slots.take(0):
+            raise AssertionError("there was no slot")
+    with pytest.raises(ValueError, match="inside"), slots.take(100):
+        raise ValueError("inside")
+    with slots.take(100):
+        pass
+
+
+def part(name: str, data: bytes, extra: str = "") -> bytes:
+    head = f'--edge\r\nContent-Disposition: form-data; name="{name}"{extra}\r\nContent-Type: text/plain\r\n\r\n'
+    return head.encode() + data + b"\r\n"
+
+
+END = b"--edge--\r\n"
+
+
+def test_a_form_is_taken_apart() -> None:
+    image = bytes(range(256)) * 10 + b"\r\n--edg\r\n--"
+    body = part("device_id", b"d-1") + part("image", image, '; filename="DJI_1.JPG"') + part("metadata", "ä".encode())
+    assert parse_form(body + END, TYPE) == Form(image, "DJI_1.JPG", [("device_id", "d-1"), ("metadata", "ä")])
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "cut off"),
+        (b"hello", "no multipart form"),
+        (part("image", b"x"), "cut off"),
+        (part("device_id", b"d") + END, "0 parts called image"),
+        (part("image", b"x") * 2 + END, "2 parts called image"),
+        (part("image", b"x") + part("device_id", b"\xff") + END, "UTF-8"),
+        (part("x", b"") * (MAX_PARTS + 1) + END, "more than"),
+        (b"--edge\r\n" + b"A: b\r\n" * 50 + b"\r\nx\r\n" + END, "no multipart form"),
+        (b"--edge\r\nA: " + b"b" * 10_000 + b"\r\n\r\nx\r\n" + END, "no multipart form"),
+    ],
+)
+def test_what_is_no_frame_form_is_refused(body: bytes, why: str) -> None:
+    with pytest.raises(ValidationFailedError, match=why):
+        parse_form(body, TYPE)
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=", f"{TYPE}{'e' * 300}"])
+def test_a_form_needs_a_boundary(kind: str) -> None:
+    with pytest.raises(ValidationFailedError, match=r"(?i)boundary"):
+        parse_form(part("image", b"x") + END, kind)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=400), st.integers(0, 400))
+def test_no_bytes_break_the_form_reader(noise: bytes, at: int) -> None:
+    whole = part("device_id", b"d-1") + part("image", b"some bytes", '; filename="a"') + END
+    for body in (noise, whole[:at] + noise + whole[at:], whole[:at]):
+        try:
+            parse_form(body, TYPE)
+        except ValidationFailedError as error:
+            assert error.field

@@ -1,0 +1,97 @@
+"""The gateway's time when its clock is wrong, is set while it runs, or cannot be compared."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from prometheus_client import REGISTRY
+
+from infra.process.health import Health
+from ingest.gateway.readiness.clock import GatewayClock
+
+TRUE = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+class Bench:
+    """True time passes; this machine's clock is ``error_s`` off, and the broker's is right."""
+
+    def __init__(self, error_s: float = 0.0) -> None:
+        self.passed_s = 0.0
+        self.error_s = error_s
+        self.part = Health().part("broker")
+        self.part.ready()
+        self.clock = GatewayClock(self.part, wall=self.wall, steady=lambda: 77.0 + self.passed_s)
+
+    @property
+    def true(self) -> datetime:
+        return TRUE + timedelta(seconds=self.passed_s)
+
+    def wall(self) -> datetime:
+        return self.true + timedelta(seconds=self.error_s)
+
+    def publish(self) -> None:
+        self.clock.learn(-self.error_s)
+
+    def off_s(self) -> float:
+        return (self.clock.now() - self.true).total_seconds()
+
+
+def test_before_anything_is_known_it_is_the_own_clock() -> None:
+    bench = Bench(error_s=60)
+    assert not bench.clock.compared
+    assert bench.off_s() == 60
+    bench.clock.learn(None)
+    assert bench.clock.compared
+    assert bench.off_s() == 60
+
+
+@pytest.mark.parametrize("error_s", [-8 * 86_400, -6, 6, 7_200])
+def test_a_wrong_clock_is_corrected_noted_and_measured(error_s: float) -> None:
+    bench = Bench(error_s)
+    bench.publish()
+    assert bench.off_s() == 0
+    bench.passed_s += 30
+    assert bench.off_s() == 0
+    direction = "behind" if error_s < 0 else "ahead of"
+    expected = f"this machine's clock is {abs(error_s)} s {direction} the broker's; the broker's is used"
+    assert bench.part.report().note == expected
+    assert bench.part.report().ready
+    assert REGISTRY.get_sample_value("standgale_clock_ahead_seconds", {"clock": "broker"}) == -error_s
+
+
+def test_a_small_difference_is_left_alone() -> None:
+    bench = Bench(error_s=3)
+    bench.publish()
+    assert bench.off_s() == 3
+    assert bench.part.report().note is None
+
+
+def test_a_clock_that_is_set_between_two_publishes_changes_nothing() -> None:
+    bench = Bench()
+    bench.publish()
+    bench.passed_s += 10
+    bench.error_s = 7_200
+    assert bench.off_s() == 0
+    bench.publish()
+    assert bench.off_s() == 0
+    bench.error_s = 0
+    assert bench.off_s() == 0
+
+
+def test_what_is_in_the_future_is_in_the_future_of_both_clocks() -> None:
+    for error_s in (-86_400, 86_400):
+        bench = Bench(error_s)
+        bench.publish()
+        assert bench.clock.latest() == max(bench.true, bench.wall())
+
+
+def test_it_warns_once_per_change(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    bench = Bench()
+    for error_s in (0, 60, 60, 61, -60, -60, 0, 0):
+        bench.error_s = error_s
+        bench.publish()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
+    assert bench.part.report().note is None

@@ -1,0 +1,231 @@
+"""Camera geometry and capture time come from EXIF and XMP; whatever is broken in them reads as not known."""
+
+from __future__ import annotations
+
+import io
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import IFDRational
+
+from ingest.images.check import ImageLimits, inspect_image
+from ingest.images.exif import Capture, read_capture
+from tests.paths import ROOT
+
+LIMITS = ImageLimits(max_image_bytes=10_000_000, min_side_px=1, max_side_px=16_384, max_pixels=120_000_000)
+EXIF_IFD, GPS_IFD = 0x8769, 0x8825
+_MAKE, _XMP = 271, 700
+DATA = Path(os.environ.get("STANDGALE_TEST_DATA") or ROOT.parent / "shared" / "data")
+
+DJI = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:drone-dji="http://www.dji.com/drone-dji/1.0/" {attributes}>{elements}</rdf:Description>'
+    "</rdf:RDF></x:xmpmeta>"
+)
+
+
+def dji(attributes: str = "", elements: str = "") -> bytes:
+    return DJI.format(attributes=attributes, elements=elements).encode()
+
+
+def picture(
+    exif: dict[int, object] | None = None,
+    gps: dict[int, object] | None = None,
+    xmp: bytes | None = None,
+    *,
+    form: str = "JPEG",
+    size: tuple[int, int] = (400, 300),
+) -> bytes:
+    tags = Image.Exif()
+    tags[_MAKE] = "test"  # Pillow writes nothing when the main directory is empty
+    for tag, values in ((EXIF_IFD, exif or {}), (GPS_IFD, gps or {})):
+        tags.get_ifd(tag).update(values)
+        if form == "TIFF":
+            tags[tag] = 0  # a place holder: Pillow's TIFF writer looks for directories here
+    options: dict[str, Any] = {"exif": tags} if exif or gps else {}
+    if xmp is not None and form == "PNG":
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
+    elif xmp is not None and form == "TIFF":
+        tags[_XMP] = xmp
+    elif xmp is not None:
+        options["xmp"] = xmp
+    out = io.BytesIO()
+    Image.new("RGB", size).save(out, form, **options)
+    return out.getvalue()
+
+
+def capture(data: bytes) -> Capture:
+    return read_capture(data, inspect_image(data, LIMITS))
+
+
+def test_a_real_drone_photo_tells_where_it_was_taken() -> None:
+    path = DATA / "brighton_DJI_0028.jpg"
+    if not path.is_file() and "CI" not in os.environ:
+        pytest.skip(f"{path} is absent; set STANDGALE_TEST_DATA")
+    found = capture(path.read_bytes())
+    assert found.captured_at == datetime(2016, 6, 23, 16, 33, 11, tzinfo=UTC)
+    camera = found.camera
+    assert camera is not None
+    assert camera.altitude_m == 40.1
+    assert camera.altitude_msl_m == 198.61
+    assert camera.focal_length_mm == 3.61
+    # The Phantom 3's sensor is 6.17 mm wide; its EXIF tells it through a rounded 35 mm value.
+    assert camera.sensor_width_mm == pytest.approx(6.17, rel=0.02)
+    assert camera.latitude == pytest.approx(46.8425213, abs=1e-6)
+    assert camera.longitude == pytest.approx(-91.9942096, abs=1e-6)
+    assert camera.heading_deg == 226.5
+    assert camera.pitch_deg == -89.9
+    assert camera.ground_sampling_distance_m(4000) == pytest.approx(0.0171, rel=0.02)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_every_format_carries_exif(form: str) -> None:
+    data = picture(
+        {0x9003: "2026:01:31 12:00:00", 0x920A: IFDRational(88, 10)},
+        {1: "S", 2: (IFDRational(33), IFDRational(30), IFDRational(0)), 3: "E", 4: (151.0, 15.0, 0.0)},
+        form=form,
+    )
+    found = capture(data)
+    assert found.captured_at == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert found.camera is not None
+    assert (found.camera.latitude, found.camera.longitude) == (-33.5, 151.25)
+    assert found.camera.focal_length_mm == 8.8
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_every_format_carries_xmp(form: str) -> None:
+    xmp = dji('drone-dji:RelativeAltitude="+30.50" drone-dji:GimbalYawDegree="-10.0"')
+    found = capture(picture({0x9003: "2026:01:31 12:00:00"}, xmp=xmp, form=form))
+    assert found.camera is not None
+    assert (found.camera.altitude_m, found.camera.heading_deg) == (30.5, 350.0)
+
+
+def test_xmp_values_may_be_elements() -> None:
+    elements = "<drone-dji:AbsoluteAltitude>+120.0</drone-dji:AbsoluteAltitude>"
+    found = capture(picture(xmp=dji(elements=elements)))
+    assert found.camera is not None
+    assert found.camera.altitude_msl_m == 120.0
+
+
+@pytest.mark.parametrize(
+    ("zone", "subseconds", "expected"),
+    [
+        ("+02:00", "5", datetime(2026, 1, 31, 10, 0, 0, 500_000, tzinfo=UTC)),
+        ("-05:30", "123", datetime(2026, 1, 31, 17, 30, 0, 123_000, tzinfo=UTC)),
+        ("somewhere", "x", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("+99:00", "", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+    ],
+)
+def test_capture_time_with_zone_and_subseconds(zone: str, subseconds: str, expected: datetime) -> None:
+    data = picture({0x9003: "2026:01:31 12:00:00", 0x9011: zone, 0x9291: subseconds})
+    assert capture(data).captured_at == expected
+
+
+@pytest.mark.parametrize(
+    ("satellite", "expected"),
+    [
+        ((3.0, 59.0, 58.0), datetime(2026, 1, 31, 4, tzinfo=UTC)),  # the camera's clock stands on UTC+8
+        ((12.0, 0.0, 1.0), datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ((11.0, 52.0, 0.0), datetime(2026, 1, 31, 12, tzinfo=UTC)),  # no zone explains eight minutes
+    ],
+)
+def test_a_time_without_zone_is_placed_by_the_satellites(satellite: tuple[float, ...], expected: datetime) -> None:
+    data = picture({0x9003: "2026:01:31 12:00:00"}, {7: satellite, 0x1D: "2026:01:31"})
+    assert capture(data).captured_at == expected
+
+
+def test_satellite_time_alone_is_a_capture_time() -> None:
+    data = picture(gps={7: (4.0, 5.0, 6.0), 0x1D: "2026:01:31"})
+    assert capture(data).captured_at == datetime(2026, 1, 31, 4, 5, 6, tzinfo=UTC)
+
+
+def test_the_drone_s_own_exposure_time_goes_first() -> None:
+    xmp = dji('drone-dji:UTCAtExposure="2026-01-31T11:00:00.250000"')
+    found = capture(picture({0x9003: "2026:01:31 12:00:00"}, xmp=xmp))
+    assert found.captured_at == datetime(2026, 1, 31, 11, 0, 0, 250_000, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "text", ["0000:00:00 00:00:00", "2026:13:45 12:00:00", "    :  :     :  :  ", "1904:01:01 00:00:00"]
+)
+def test_a_clock_that_was_never_set_tells_nothing(text: str) -> None:
+    assert capture(picture({0x9003: text})).captured_at is None
+
+
+@pytest.mark.parametrize(
+    ("tags", "size", "expected_mm"),
+    [
+        # 24-megapixel full frame: 6000 px at 166.67 px per mm.
+        ({0x920A: 35.0, 0xA20E: IFDRational(16667, 10), 0xA210: 3, 0xA002: 6000}, (6000, 4000), 36.0),
+        ({0x920A: 50.0, 0xA405: 50}, (6000, 4000), 36.0),
+        ({0x920A: 50.0, 0xA405: 50}, (4000, 6000), 24.0),
+        # 1/2.3 inch: 7.66 mm across the corners, 4:3 and the same sensor cut to 16:9.
+        ({0x920A: 4.5, 0xA405: IFDRational(25)}, (4000, 3000), 6.23),
+        ({0x920A: 4.5, 0xA405: IFDRational(25)}, (4000, 2250), 6.23),
+    ],
+)
+def test_sensor_width(tags: dict[int, object], size: tuple[int, int], expected_mm: float) -> None:
+    found = capture(picture(tags, size=size))
+    assert found.camera is not None
+    assert found.camera.sensor_width_mm == pytest.approx(expected_mm, rel=0.01)
+
+
+def test_magnetic_and_missing_directions() -> None:
+    assert capture(picture(gps={0x10: "M", 0x11: 90.0})).camera is None
+    true_north = capture(picture(gps={0x10: "T", 0x11: 370.0})).camera
+    assert true_north is not None
+    assert true_north.heading_deg == 10.0
+
+
+def test_no_fix_and_altitude_below_sea() -> None:
+    found = capture(picture(gps={1: "N", 2: (0.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0), 5: b"\x01", 6: 12.0}))
+    assert found.camera is not None
+    assert found.camera.latitude is None
+    assert found.camera.altitude_msl_m == -12.0
+
+
+@pytest.mark.parametrize(
+    "xmp",
+    [
+        b"not xml at all http://www.dji.com/drone-dji/1.0/",
+        dji('drone-dji:RelativeAltitude="high" drone-dji:GimbalPitchDegree="nan" drone-dji:AbsoluteAltitude="1e400"'),
+        dji('drone-dji:RelativeAltitude="999999" drone-dji:GimbalPitchDegree="-400"'),
+        b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>' + dji('drone-dji:RelativeAltitude="&b;"'),
+        dji('drone-dji:RelativeAltitude="1"')[:-20],
+    ],
+)
+def test_broken_xmp_is_not_known(xmp: bytes) -> None:
+    assert capture(picture(xmp=xmp)) == Capture()
+
+
+def test_a_picture_without_metadata_tells_nothing() -> None:
+    assert capture(picture()) == Capture()
+
+
+_RICH = picture(
+    {0x9003: "2026:01:31 12:00:00", 0x9011: "+02:00", 0x920A: 4.5, 0xA405: 25, 0xA20E: 100.0},
+    {1: "N", 2: (46.0, 50.0, 33.0), 3: "W", 4: (91.0, 59.0, 39.0), 6: 198.0, 7: (1.0, 2.0, 3.0), 0x1D: "2026:01:31"},
+    dji('drone-dji:RelativeAltitude="+40.1" drone-dji:GimbalYawDegree="-133.50"'),
+    size=(40, 30),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1100), st.integers(0, 255)), min_size=1, max_size=8))
+def test_no_damage_to_metadata_refuses_a_frame(edits: list[tuple[int, int]]) -> None:
+    info = inspect_image(_RICH, LIMITS)
+    assert info.exif is not None
+    assert info.xmp is not None
+    data = bytearray(_RICH)
+    for offset, value in edits:
+        data[info.exif.start + offset % (info.xmp.end - info.exif.start)] = value
+    found = read_capture(bytes(data), info)
+    assert found.captured_at is None or found.captured_at.tzinfo is UTC

@@ -1,0 +1,76 @@
+"""What `standgale model status` says of the engines workers use, also when another one had to take over."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+
+from detectors.engines.fallback import FAILURES_IN_A_ROW, FallbackEngine
+from detectors.errors import InferenceError
+from detectors.geometry.arrays import ImageArray, Outputs
+from schemas.events import ModelAvailability, ModelRef, WorkerAvailability
+from schemas.timestamps import utc_now
+from standgale.commands.context import Context
+from standgale.commands.model.rollout_status import show
+
+
+@dataclass
+class Named:
+    """An engine of a name, which fails or does not."""
+
+    name: str
+    fails: bool
+    batch_size: int = 1
+    parallel: int = 1
+
+    @property
+    def reason(self) -> str:
+        return f"{self.name} computes"
+
+    def run(self, tiles: ImageArray) -> Outputs:
+        if self.fails:
+            raise InferenceError("[it] broke")
+        return (np.zeros((len(tiles), 1), np.float32),)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def report(worker: str, engine: FallbackEngine) -> WorkerAvailability:
+    model = ModelAvailability(
+        model=ModelRef(name="boats", version="1.0.0"),
+        role="stable",
+        state="enabled",
+        serving=True,
+        engine=engine.name,
+        engine_reason=engine.reason,
+        since=utc_now(),
+    )
+    return WorkerAvailability(
+        lane="default",
+        worker=worker,
+        activation=None,
+        settled=True,
+        state="enabled",
+        models=[model],
+        reported_at=utc_now(),
+        valid_s=60,
+    )
+
+
+def test_an_engine_that_took_over_is_told_with_what_was_wrong_with_the_first() -> None:
+    well, ill = (
+        FallbackEngine(Named("quick", fails), lambda: Named("steady", False), "fastest of 2 measured")
+        for fails in (False, True)
+    )
+    for _ in range(FAILURES_IN_A_ROW):
+        ill.run(np.zeros((1, 8, 8, 3), np.uint8))
+    out = io.StringIO()
+    here = Context(None, out=Console(file=out, width=200))
+    show(here, "default", None, [report("a", well), report("c", ill), report("b", well)])
+    lines = out.getvalue().splitlines()
+    assert "  a, b: boats 1.0.0 on quick: fastest of 2 measured; quick computes" in lines
+    assert "  c: boats 1.0.0 on steady: engine quick failed 5 times in a row ([it] broke); steady computes" in lines

@@ -1,0 +1,24 @@
+"""Tables of the command line stay readable on 80 columns."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from standgale.commands.context import counted, table
+
+
+def test_what_people_copy_stays_whole_and_nothing_is_cut_off() -> None:
+    shown = table("id", "about", whole=["id"])
+    shown.add_row("e758fab3-1fa7-5df2-83ca-b3ff2165d02d", "/a/path/without/any/space" * 5)
+    written = io.StringIO()
+    Console(file=written, width=80).print(shown)
+    text = written.getvalue()
+    assert "e758fab3-1fa7-5df2-83ca-b3ff2165d02d" in text
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_numbers_and_nouns_agree() -> None:
+    assert (counted(0, "record"), counted(1, "record"), counted(2, "record")) == ("0 records", "1 record", "2 records")

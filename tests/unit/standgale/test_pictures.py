@@ -1,0 +1,164 @@
+"""What `standgale detect` opens and how; and where on earth detections lie."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
+from rasterio.crs import CRS
+
+from detectors.card.card import ClassCard
+from detectors.geometry.arrays import Detections
+from detectors.rasters.ground import Georeference, metres_between
+from detectors.rasters.places import feature_collection, places_of
+from infra.errors import ImageCorruptError, SettingsError
+from standgale import pictures
+from standgale.pictures import opened
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
+MANY = 10_000_000
+CLASSES = (ClassCard(name="car"), ClassCard(name="boat"))
+
+
+def tiff(path: Path, dtype: str = "uint8", count: int = 3, **profile: object) -> Path:
+    values = np.random.default_rng(1).integers(0, 200, (count, 90, 120)).astype(dtype)
+    shape = {"driver": "GTiff", "width": 120, "height": 90, "count": count, "dtype": dtype}
+    with rasterio.open(path, "w", **{**shape, **profile}) as file:
+        file.write(values)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("profile", "by_window"),
+    [
+        ({}, False),
+        ({"count": 1}, False),
+        ({"dtype": "uint16"}, True),
+        ({"count": 6}, True),
+        ({"BIGTIFF": "YES"}, True),
+        ({"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)}, True),
+    ],
+)
+def test_a_tiff_is_read_by_window_when_it_has_to_be(
+    tmp_path: Path, profile: dict[str, object], by_window: bool
+) -> None:
+    with opened(tiff(tmp_path / "a.tif", **profile), MANY) as found:  # type: ignore[arg-type]  # a test's keywords
+        assert (found.raster is not None, found.image is None) == (by_window, by_window)
+        assert (found.width, found.height) == (120, 90)
+        assert (found.gsd_m is None) == ("crs" not in profile)
+
+
+def test_a_large_tiff_is_read_by_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tiff(tmp_path / "a.tif")
+    for name, limit in (("WINDOW_PIXELS", 120 * 90 - 1), ("WINDOW_BYTES", 1_000)):
+        with monkeypatch.context() as patched:
+            patched.setattr(pictures, name, limit)
+            with opened(path, MANY) as found:
+                assert found.raster is not None
+    with opened(path, 120 * 90 - 1) as found:
+        assert found.raster is not None
+    png = tmp_path / "a.png"
+    cv2.imwrite(str(png), np.zeros((90, 120, 3), np.uint8))
+    with pytest.raises(ImageCorruptError, match=r"detector\.max_pixels"), opened(png, 120 * 90 - 1):
+        pass
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "gone.tif", tmp_path):
+        with pytest.raises(SettingsError, match="give the path of a picture"), opened(path, MANY):
+            pass
+
+
+def test_a_photographs_own_metadata_tell_its_scale(tmp_path: Path) -> None:
+    tags = Image.Exif()
+    tags[271] = "test"
+    # A focal length of 4.5 mm that would be 26 mm on 36 × 24 mm.
+    tags.get_ifd(0x8769).update({0x920A: IFDRational(45, 10), 0xA405: 26})
+    xmp = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description xmlns:drone-dji="http://www.dji.com/drone-dji/1.0/" drone-dji:RelativeAltitude="+40.0">'
+        "</rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+    out = io.BytesIO()
+    Image.new("RGB", (400, 300)).save(out, "JPEG", exif=tags, xmp=xmp.encode())
+    path = tmp_path / "a.jpg"
+    path.write_bytes(out.getvalue())
+    with opened(path, MANY) as found:
+        # The diagonal of the sensor is 4.5 / 26 of full frame's, its width 4/5 of that.
+        assert found.gsd_m == pytest.approx(40 * (43.267 * 4.5 / 26 * 0.8) / (4.5 * 400), rel=1e-3)
+    Image.new("RGB", (400, 300)).save(path)
+    with opened(path, MANY) as found:
+        assert found.gsd_m is None
+
+
+def test_boxes_over_a_raster_are_drawn_on_a_reduced_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "DRAWN_PX", 60)
+    box = np.array([[20, 10, 60, 40]], np.float32)
+    quad = box[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+    found = Detections(box, np.array([0.9], np.float32), np.array([0], np.int32), quad)
+    with opened(tiff(tmp_path / "a.tif", "uint16"), MANY) as picture:
+        image, scaled = picture.shown_with(found)
+    assert image.shape == (45, 60, 3)
+    assert scaled.boxes.tolist() == (box / 2).tolist()
+    assert scaled.quads is not None
+    assert scaled.quads.tolist() == (quad / 2).tolist()
+
+
+def test_places_sizes_and_rings_on_earth() -> None:
+    ground = Georeference(CRS.from_epsg(32633), (0.5, 0, 500_000, 0, -0.5, 5_000_000))
+    boxes = np.array([[0, 0, 40, 10], [100, 100, 104, 130]], np.float32)
+    found = Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([1, 0], np.int32))
+    places = places_of(found, ground)
+    assert places.sides_m == pytest.approx(np.array([[20, 5], [15, 2]]), rel=1e-3)
+    assert metres_between(places.centres[0], places.centres[1]) == pytest.approx(np.hypot(41, 55), rel=1e-3)
+    for mirrored in (ground, Georeference(ground.crs, (0.5, 0, 500_000, 0, 0.5, 5_000_000))):
+        mapped = feature_collection(found, places_of(found, mirrored), CLASSES)
+        features = mapped["features"]
+        assert isinstance(features, list)
+        assert [each["properties"]["label"] for each in features] == ["boat", "car"]
+        for each in features:
+            (ring,) = each["geometry"]["coordinates"]
+            assert len(ring) == 5
+            assert ring[0] == ring[-1]
+            x, y = np.array(ring[:-1]).T - np.array(ring[0])[:, None]
+            assert (x * np.roll(y, -1) - np.roll(x, -1) * y).sum() > 0
+
+
+def test_a_rotated_box_is_measured_along_itself() -> None:
+    ground = Georeference(CRS.from_epsg(32633), (0.5, 0, 500_000, 0, -0.5, 5_000_000))
+    quad = np.array([[[10, 10], [40, 40], [34, 46], [4, 16]]], np.float32)
+    found = Detections(
+        np.array([[4, 10, 40, 46]], np.float32), np.array([1], np.float32), np.array([0], np.int32), quad
+    )
+    assert places_of(found, ground).sides_m == pytest.approx(np.hypot([[15, 3]], [[15, 3]]), rel=1e-3)
+
+
+def test_what_lies_nowhere_on_earth_has_no_shape() -> None:
+    seen_from_space = Georeference(
+        CRS.from_string("+proj=geos +h=35785831 +lon_0=0 +sweep=y"), (1e5, 0, -5e6, 0, -1e5, 4e6)
+    )
+    boxes = np.array([[0, 0, 1, 1], [50, 40, 51, 41]], np.float32)
+    found = Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([0, 0], np.int32))
+    places = places_of(found, seen_from_space)
+    assert places.row(0) is None
+    assert places.row(1) is not None
+    features = feature_collection(found, places, CLASSES)["features"]
+    assert isinstance(features, list)
+    assert features[0] == {
+        "type": "Feature",
+        "id": 0,
+        "geometry": None,
+        "properties": {"label": "car", "confidence": 0.9},
+    }
+
+
+def test_metres_across_the_180th_meridian() -> None:
+    one, other = np.array([179.9999, 0.0]), np.array([-179.9999, 0.0])
+    assert metres_between(one, other) == pytest.approx(0.0002 * 111_319.49, rel=1e-4)

@@ -1,1 +1,0 @@
-"""What `windhover doctor` looks at: one subject per module, each a check that changes nothing and stops no other."""
