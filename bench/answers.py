@@ -22,7 +22,7 @@ def answer(number: int, detections: int, detected_at: datetime | None = None) ->
     captured_at = _START + timedelta(milliseconds=number)
     digest = sha256(number.to_bytes(8, "big")).hexdigest()
     frame = ids.frame_id(device, captured_at, digest)
-    made = ids.answer_id(frame, None, "bench", "1.0.0")
+    made = ids.detections_event_id(frame, None, "bench", "1.0.0")
     rng = random.Random(number)
     return DetectionsMade(
         id=made,

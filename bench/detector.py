@@ -43,7 +43,7 @@ GOAL = 0.95
 _LARGE, _SMALL = (4000, 3000), (1280, 960)
 _SMALL_PER_LARGE = 4
 _LOOK_S = 0.02
-_PATIENCE_S = 120.0
+_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class _World:
             wanted = _committed() + len(records)
             start = time.perf_counter()
             await publisher.publish(records)
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(_TIMEOUT_S):
                 while _committed() < wanted:  # noqa: ASYNC110 (the worker tells nobody but its metrics)
                     await asyncio.sleep(_LOOK_S)
             return time.perf_counter() - start

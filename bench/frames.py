@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from bench.pictures import Picture
 from infra.broker.port import OutRecord
-from infra.publishing import event_record
+from infra.event_records import event_record
 from infra.storage.frames.port import FrameStore
 from schemas import ids, topics
 from schemas.events import FrameCaptured, ImageRef

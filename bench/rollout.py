@@ -23,7 +23,7 @@ from bench.processes import BenchError, measured
 from bench.result import RATIO, Figure, Goal, Result
 from detectors.card.card import default_card_path, read_card
 from detectors.store.open import open_model_store
-from detectors.worker.rollout.activating import Order, activate, progress
+from detectors.worker.rollout.activation import Order, activate, progress
 from detectors.worker.rollout.models_topic import activation_record, catch_up, read_models
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import InRecord, OutRecord, Publisher, Reader, TopicPartition
@@ -44,7 +44,7 @@ _SCENES = 4
 _SHARE = 0.7
 _WINDOW_S = 0.5
 _SETTLE_S = 1.0
-_PATIENCE_S = 120.0
+_TIMEOUT_S = 120.0
 _LOOK_S = 0.05
 _NOTES = (
     f"{_WORKERS} detectors as processes of their own with one engine thread each, embedded broker, folder stores, the "
@@ -203,24 +203,24 @@ class _Fleet:
         state = await read_models(self.reader)
         wanted = activate(Order("default", "bench"), None, _version(card), read_card(card).sha256)
         await self.publisher.publish([activation_record(wanted)])
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _TIMEOUT_S
         while True:
             await catch_up(self.reader, state, _LOOK_S)
             found = progress(state, wanted, utc_now())
             if found.outcome == "done" and len(found.ready) == _WORKERS:
                 return
             if found.refused or time.monotonic() > deadline:
-                raise BenchError(f"the roll-out was not done within {_PATIENCE_S:g} s: {found}")
+                raise BenchError(f"the roll-out was not done within {_TIMEOUT_S:g} s: {found}")
 
     async def answers(self) -> list[InRecord]:
         """Every answer, once there are as many as frames. Raises BenchError when they do not come."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _TIMEOUT_S
         while True:
             bounds = await self.reader.bounds(topics.DETECTIONS)
             if sum(end - first for first, end in bounds.values()) >= len(self.published):
                 break
             if time.monotonic() > deadline:
-                raise BenchError(f"not all of {len(self.published)} frames were answered within {_PATIENCE_S:g} s")
+                raise BenchError(f"not all of {len(self.published)} frames were answered within {_TIMEOUT_S:g} s")
             await asyncio.sleep(_LOOK_S)
         return [
             record

@@ -16,7 +16,7 @@ from bench.processes import BenchError, Server, home, measured
 from bench.result import Figure, Result
 from infra.broker.open import open_broker
 from infra.broker.port import OutRecord, Publisher
-from infra.publishing import event_record
+from infra.event_records import event_record
 from infra.settings import BrokerSettings
 from schemas import topics
 from schemas.topics import load_topics

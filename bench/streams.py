@@ -8,14 +8,14 @@ import time
 from collections.abc import Sequence
 
 from infra.broker.partitioning import partition_for
-from infra.broker.port import Broker, Consumer, GroupSpec, InRecord, OutRecord, Progress
+from infra.broker.port import Broker, CommitPoint, Consumer, GroupSpec, InRecord, OutRecord
 from schemas.topics import TopicSpec
 
 VALUE_BYTES = 1_000
 BATCH = 500
 """Records per publish, and per transaction."""
 _HEADERS = (("ce_id", b"01f3"), ("ce_type", b"standgale.bench.v1"), ("ce_source", b"/standgale/bench"))
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 
 
 def topic(name: str, partitions: int) -> TopicSpec:
@@ -77,7 +77,7 @@ async def carry(broker: Broker, group: str, source: str, target: str, count: int
     """
     consumer = await broker.consumer(GroupSpec(group, (source,), outputs=True))
     try:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_TIMEOUT_S):
             records = await _poll(consumer)
             start, done = time.perf_counter(), 0
             while True:
@@ -103,7 +103,7 @@ async def _commit(consumer: Consumer, records: Sequence[InRecord], target: str) 
     for own in by_partition.values():
         last = own[-1]
         await consumer.commit(
-            {last.source: Progress(last.offset + 1, last.epoch)}, [_answer(one, target) for one in own]
+            {last.source: CommitPoint(last.offset + 1, last.epoch)}, [_answer(one, target) for one in own]
         )
 
 

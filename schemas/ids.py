@@ -25,13 +25,13 @@ def frame_id(device_id: str, captured_at: datetime, sha256: str) -> UUID:
     return uuid5(_FRAME, _SEPARATOR.join((device_id, format_utc(captured_at), sha256.lower())))
 
 
-def answer_id(frame: UUID, job: UUID | None, model_name: str, model_version: str) -> UUID:
+def detections_event_id(frame: UUID, job: UUID | None, model_name: str, model_version: str) -> UUID:
     """The id of the one `detections.made` event that answers ``frame`` for ``job`` under one model version."""
     return uuid5(_ANSWER, _SEPARATOR.join((str(frame), str(job or ""), model_name, model_version)))
 
 
 def detection_id(answer: UUID, index: int) -> UUID:
-    """The id of the detection at place ``index`` of the answer ``answer`` (see :func:`answer_id`)."""
+    """The id of the detection at place ``index`` of the answer ``answer`` (see :func:`detections_event_id`)."""
     return uuid5(_DETECTION, f"{answer}{_SEPARATOR}{index}")
 
 

@@ -11,18 +11,18 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from detectors.engines.host import settle_process
+from detectors.model.artefact_model import upgraded_model
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
-from detectors.model.upgrading import upgraded_model
-from detectors.worker.rollout.obtaining import ModelSource, OnState
+from detectors.worker.rollout.model_loader import ModelSource, OnState
 from detectors.worker.worker import DetectorWorker, Quarantine, WorkerParts
-from infra.consuming.loop import SinkRunner
-from infra.failure.policy import StoppedError, retrying
+from infra.consuming.consumer_loop import SinkRunner
+from infra.failure.policy import StoppedError, retry
 from infra.process.health import HealthPart
 from infra.process.service import Component, HttpComponent
 from infra.settings import Settings
 from ingest.gateway.app import create_gateway
-from ingest.gateway.parts import GatewayParts
+from ingest.gateway.gateway_parts import GatewayParts
 from schemas import topics
 from schemas.documents import documents
 from sinks.postgres.sink import PostgresSink
@@ -83,7 +83,7 @@ class _Gateway:
         """Serve until ``stop`` is set."""
         settings = self._process.settings
         try:
-            publisher = await retrying(
+            publisher = await retry(
                 self._process.broker().publisher,
                 policy=settings.retry,
                 stop=stop,

@@ -8,7 +8,7 @@ from contextlib import suppress
 from infra.database.migrate import upgrade
 from infra.database.pool import Database
 from infra.errors import TransientError
-from infra.failure.policy import StoppedError, retrying
+from infra.failure.policy import StoppedError, retry
 from infra.process.health import HealthPart
 from infra.settings import RetrySettings
 
@@ -32,8 +32,8 @@ class SchemaKeeper:
         """Migrate if that is still to be done, however long the database is away; then wait for ``stop``."""
         if not self._done:
             with suppress(StoppedError):
-                await retrying(self._migrate, policy=self._retry, stop=stop, health=health, what="migrating the schema")
-        health.ready()
+                await retry(self._migrate, policy=self._retry, stop=stop, health=health, what="migrating the schema")
+        health.set_ready()
         await stop.wait()
 
     async def _migrate(self) -> None:

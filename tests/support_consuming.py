@@ -12,13 +12,23 @@ from typing import Any
 from uuid import UUID
 
 from infra.broker.embedded.adapter import EmbeddedBroker
-from infra.broker.port import Broker, Consumer, GroupSpec, InRecord, Loss, OutRecord, Progress, Reader, TopicPartition
+from infra.broker.port import (
+    Broker,
+    CommitPoint,
+    Consumer,
+    GroupSpec,
+    InRecord,
+    Loss,
+    OutRecord,
+    Reader,
+    TopicPartition,
+)
 from infra.broker.reading import records_between
-from infra.consuming.loop import SinkRunner
+from infra.consuming.consumer_loop import SinkRunner
 from infra.errors import PartitionLostError
+from infra.event_records import event_record
 from infra.failure.dead_letters import list_dead
 from infra.process.health import Health, HealthPart
-from infra.publishing import event_record
 from infra.settings import RetrySettings, SinkSettings
 from schemas.events import DeadLetter, FrameCaptured, ImageRef
 from schemas.topics import FRAMES_LIVE, SINKS_DEAD, TopicSpec
@@ -74,7 +84,7 @@ class Forwarding:
     async def poll(self, **how: Any) -> list[InRecord]:
         return await self._inner.poll(**how)
 
-    async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:
+    async def commit(self, progress: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
         await self._inner.commit(progress, outputs)
 
     def assignment(self) -> Mapping[TopicPartition, int]:
@@ -101,7 +111,7 @@ class Meddler(Forwarding):
         self._broker.strike("poll")
         return await super().poll(**how)
 
-    async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:
+    async def commit(self, progress: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
         self._broker.strike("commit")
         if any(source.partition in self._broker.lost for source in progress):
             raise PartitionLostError("lost")
@@ -138,7 +148,7 @@ class MeddlingBroker(EmbeddedBroker):
         self.faults: dict[str, list[Exception]] = {}
         self.lost: set[int] = set()
         self.hidden: set[int] = set()
-        self.commits: list[dict[TopicPartition, Progress]] = []
+        self.commits: list[dict[TopicPartition, CommitPoint]] = []
         self.losses: list[Loss] = []
         self.lag_hangs = False
         self.assigned: dict[TopicPartition, int] = {}

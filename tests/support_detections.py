@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from schemas.events import Detection, DetectionsMade, DetectOptions, ImageRef, ModelRef, Timings
 from schemas.geometry import Box, CameraGeometry
-from schemas.ids import answer_id, detection_id, frame_id
+from schemas.ids import detection_id, detections_event_id, frame_id
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -19,7 +19,7 @@ def answer(
     at = START + timedelta(seconds=number)
     sha256 = hashlib.sha256(f"{device}{number}".encode()).hexdigest()
     frame = frame_id(device, at, sha256)
-    own = answer_id(frame, None, "small", version)
+    own = detections_event_id(frame, None, "small", version)
     detections = [
         Detection(
             id=detection_id(own, index),

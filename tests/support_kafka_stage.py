@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from aiokafka.admin import AIOKafkaAdminClient
 
 from infra.broker.kafka.adapter import KafkaBroker
-from infra.broker.port import Consumer, GroupSpec, InRecord, OutRecord, Progress, TopicPartition
+from infra.broker.port import CommitPoint, Consumer, GroupSpec, InRecord, OutRecord, TopicPartition
 from infra.deploy.kafka import KafkaCluster, KafkaServer
 from infra.errors import BrokerUnavailableError, PartitionLostError
 from schemas.topics import TopicSpec
@@ -105,8 +105,8 @@ class Stage:
     def answers(self, records: list[InRecord]) -> list[OutRecord]:
         return [OutRecord(self.output.name, "key", record.value) for record in records]
 
-    def progress(self, records: list[InRecord]) -> dict[TopicPartition, Progress]:
-        return {self.source: Progress(records[-1].offset + 1, records[-1].epoch)}
+    def progress(self, records: list[InRecord]) -> dict[TopicPartition, CommitPoint]:
+        return {self.source: CommitPoint(records[-1].offset + 1, records[-1].epoch)}
 
     async def answered(self) -> list[bytes | None]:
         """The committed values of the output."""

@@ -16,7 +16,7 @@ from aiohttp import web
 
 T = TypeVar("T")
 
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 _PIECE = 65_536
 
 
@@ -29,7 +29,7 @@ class LoopThread:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """What ``work`` returns, run over there."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE_S)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(TIMEOUT_S)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -42,7 +42,7 @@ class LoopThread:
         self.run(self.closed())
         self.run(_cancel_others())
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(PATIENCE_S)
+        self._thread.join(TIMEOUT_S)
         self.loop.close()
 
     async def opened(self) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 """How long a test waits for what must happen; it takes far less where the machine is idle."""
 _PAUSE_S = 0.02
 
@@ -15,12 +15,12 @@ _PAUSE_S = 0.02
 async def until(
     true: Callable[[], object],
     why: str | Callable[[], object] = "it did not come true",
-    patience_s: float = PATIENCE_S,
+    timeout_s: float = TIMEOUT_S,
 ) -> None:
     """Return when what ``true`` returns, or its awaited result, is true; fail with ``why`` when that takes too long."""
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while not await _result(true()):
-        assert time.monotonic() < deadline, f"{why() if callable(why) else why}, after {patience_s:g} s"
+        assert time.monotonic() < deadline, f"{why() if callable(why) else why}, after {timeout_s:g} s"
         await asyncio.sleep(_PAUSE_S)
 
 

@@ -18,8 +18,8 @@ from detectors.model.loading import LoadRequest, load_model
 from detectors.worker.worker import DetectorWorker, WorkerParts
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import Broker, InRecord, OutRecord
+from infra.event_records import event_record
 from infra.process.health import Health
-from infra.publishing import event_record
 from infra.settings import DetectorSettings, RetrySettings
 from infra.storage.frames.folder import FolderFrameStore
 from schemas import ids, topics
@@ -30,7 +30,7 @@ from tests.support_consuming import publish, records_of
 from tests.support_graphs import write_model
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 
 def picture(x: int, colour: tuple[int, int, int] = (0, 0, 255)) -> bytes:
@@ -118,7 +118,7 @@ class WorkerWorld:
         return [decode(r.headers, r.value, DeadLetter) for r in await self.read(topics.FRAMES_DEAD)]
 
     async def until(self, count: Callable[[], object], wanted: int) -> None:
-        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        deadline = asyncio.get_running_loop().time() + TIMEOUT_S
         while len(await count()) < wanted:  # type: ignore[misc,arg-type]  # answers or letters
-            assert asyncio.get_running_loop().time() < deadline, f"{await count()} after {PATIENCE_S} s"  # type: ignore[misc]
+            assert asyncio.get_running_loop().time() < deadline, f"{await count()} after {TIMEOUT_S} s"  # type: ignore[misc]
             await asyncio.sleep(0.05)

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from detectors.engines import gpus
-from detectors.engines.memory import fitted, require_room
+from detectors.engines.memory_fit import fitted, require_room
 from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.errors import ModelLoadError
 from infra.settings import EngineKind

@@ -99,7 +99,7 @@ def load_torch(request: EngineRequest) -> Engine:
 
 def load_tensorrt(request: EngineRequest) -> Engine:
     """The model's TensorRT engine, built now where it is not there yet, which takes minutes."""
-    from detectors.engines.upgrade import upgrade_for  # noqa: PLC0415 - it takes why_no_tensorrt from here
+    from detectors.engines.artefact import upgrade_for  # noqa: PLC0415 - it takes why_no_tensorrt from here
 
     upgrade = upgrade_for(request, _cache(request), ModelRef(name="local", version="engines"))
     if upgrade is None:

@@ -17,7 +17,7 @@ from detectors.engines.inputs import asked_in_words, picture_of
 from detectors.errors import ModelLoadError
 from detectors.heads.metadata import class_names, input_size
 from detectors.heads.text import Asked, text_beside
-from detectors.model.readings import (
+from detectors.model.output_readings import (
     LONGEST_NAME,
     Prober,
     Reading,

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from detectors.errors import ModelStoreUnavailableError
 from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, CountingReader, Download, Progress
-from infra.storage.durable import make_folder, sweep_files, sync_file, sync_folder
+from infra.storage.durable_files import make_folder, sweep_files, sync_file, sync_folder
 
 T = TypeVar("T")
 

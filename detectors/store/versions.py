@@ -13,8 +13,8 @@ from detectors.card.card import ModelCard, parse_card, read_card, verified_model
 from detectors.card.onnx_file import read_onnx_file
 from detectors.errors import ModelLoadError, ModelStoreError, ModelStoreUnavailableError
 from detectors.store.blobs import BlobMissingError, Blobs, Download, Progress, no_progress
+from detectors.store.model_cache import Shelf, StagedFile
 from detectors.store.names import CARD, CHECKSUM, card_refs, checked_file, checked_ref, files_of, key_of
-from detectors.store.shelf import Shelf, StagedFile
 from schemas.events import ModelRef
 
 _CARD_BYTES = 1_000_000

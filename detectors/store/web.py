@@ -14,7 +14,7 @@ from yarl import URL
 
 from detectors.errors import ModelStoreError, ModelStoreUnavailableError
 from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, CountingReader, Download, Progress
-from detectors.store.patience import patience
+from detectors.store.progress_deadline import patience
 from infra.settings import ModelStoreSettings
 from schemas.errors import StandgaleError
 

@@ -1,8 +1,8 @@
 """The detector service: opens what a worker needs, has a first model ready, and joins the group.
 
-What happens from then on is :mod:`detectors.worker.life`: frames are polled, answered and committed, each answer
-together with its offset. A fault outside of a frame stops the commits, never drops a frame; what fails by itself goes
-to ``frames.dead``; a lost partition's work is forgotten, its new owner does it again.
+What happens from then on is in :mod:`detectors.worker.group_session`: frames are polled, processed and committed, each
+detections event together with its offset. A fault outside of a frame stops the commits, never drops a frame; what fails
+by itself goes to ``frames.dead``; a lost partition's work is forgotten, its new owner does it again.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from uuid import uuid4
 
 from detectors.model.loading import LoadRequest
 from detectors.model.predict import Model
-from detectors.worker.frames.answering import Answerer
-from detectors.worker.life import Life, beside
-from detectors.worker.partitions.opening import WindowSource
+from detectors.worker.frames.frame_attempt import Answerer
+from detectors.worker.group_session import Life, beside
+from detectors.worker.partitions.queue_opener import WindowSource
 from detectors.worker.pipeline.pipeline import InferencePipeline
-from detectors.worker.quarantine.apart import Apart
-from detectors.worker.quarantine.guard import Guard, Guarding, NoGuard
+from detectors.worker.quarantine.quarantine import Guard, Guarding, NoGuard
 from detectors.worker.quarantine.suspects import Suspects
-from detectors.worker.rollout.obtaining import ModelSource, Obtainer
+from detectors.worker.quarantine.trial_process import Apart
+from detectors.worker.rollout.model_loader import ModelSource, Obtainer
 from detectors.worker.rollout.reporting import Place
 from detectors.worker.rollout.rollout import Rollout
 from infra.broker.port import Broker, GroupSpec, Reader
 from infra.errors import StoreUnavailableError
-from infra.failure.policy import StoppedError, Work
+from infra.failure.policy import ConsumerContext, StoppedError
 from infra.process.health import HealthPart
 from infra.settings import DetectorSettings, RetrySettings
 from infra.storage.frames.port import FrameStore
@@ -83,20 +83,20 @@ class DetectorWorker:
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Answer frames until ``stop`` is set; then finish and commit what is under way, and leave the group."""
-        health.not_ready("loading the model")
+        health.set_not_ready("loading the model")
         parts = self._parts
-        work = Work(parts.retry, stop, health, GROUP)
+        work = ConsumerContext(parts.retry, stop, health, GROUP)
         try:
             async with AsyncExitStack() as stack:
                 guard = await self._guard(work)
                 stack.push_async_callback(guard.close)
                 rollout, news = await self._first_model(stack, work, guard)
-                reader = await work.retrying(parts.broker.reader, "connect to the broker")
+                reader = await work.retry(parts.broker.reader, "connect to the broker")
                 stack.push_async_callback(reader.close)
                 spec = GroupSpec(GROUP, topics.FRAME_TOPICS, instance_id=parts.instance_id, outputs=True)
-                consumer = await work.retrying(lambda: parts.broker.consumer(spec), "join the detector group")
+                consumer = await work.retry(lambda: parts.broker.consumer(spec), "join the detector group")
                 stack.push_async_callback(consumer.close)
-                health.ready()
+                health.set_ready()
                 windows = WindowSource(reader, parts.settings.duplicate_window, parts.former_counts)
                 answerer = Answerer(parts.store, GROUP, parts.max_answer_bytes, guard)
                 life = Life(parts.settings, work, consumer, windows, answerer, rollout.roster, rollout.now)
@@ -107,7 +107,7 @@ class DetectorWorker:
             # Stopped while something was waited for: what was under way is not committed, and is done again.
             logger.warning("stopped with work under way: %s", stopped.exceptions[0])
 
-    async def _guard(self, work: Work) -> Guarding:
+    async def _guard(self, work: ConsumerContext) -> Guarding:
         """The guard of this worker's engines; waits while its files cannot be written."""
         quarantine = self._parts.quarantine
         if quarantine is None:
@@ -122,11 +122,13 @@ class DetectorWorker:
                     f"{folder}: cannot be written to ({error}); free some space, or correct data_dir"
                 ) from error
 
-        suspects = await work.retrying(open_suspects, "note frames on disk")
+        suspects = await work.retry(open_suspects, "note frames on disk")
         trials = Apart(max(work.health.silence_s, _SHORTEST_TRIAL_S))
         return Guard(suspects, quarantine.request, self._parts.settings.max_pixels, trials)
 
-    async def _first_model(self, stack: AsyncExitStack, work: Work, guard: Guarding) -> tuple[Rollout, Reader | None]:
+    async def _first_model(
+        self, stack: AsyncExitStack, work: ConsumerContext, guard: Guarding
+    ) -> tuple[Rollout, Reader | None]:
         """A roll-out that has a model to serve, and where its news comes from; ``stack`` closes both."""
         parts, settings = self._parts, self._parts.settings
         pipeline = partial(InferencePipeline, host_threads=settings.fetch_threads, max_pixels=settings.max_pixels)
@@ -137,9 +139,9 @@ class DetectorWorker:
         if parts.models is None:
             await rollout.begin()
             return rollout, None
-        publisher = await work.retrying(parts.broker.publisher, "connect to the broker")
+        publisher = await work.retry(parts.broker.publisher, "connect to the broker")
         stack.push_async_callback(publisher.close)
-        news = await work.retrying(parts.broker.reader, "connect to the broker")
+        news = await work.retry(parts.broker.reader, "connect to the broker")
         stack.push_async_callback(news.close)
         await stack.enter_async_context(rollout.telling(publisher))
         await rollout.read(news, publisher)

@@ -13,14 +13,14 @@ from datetime import datetime
 from infra.auth.tokens import token_hash, token_id_of
 from infra.database.pool import Database
 from infra.errors import DatabaseUnavailableError
-from infra.failure.policy import Backoff, StoppedError, before_the_end, error_code, error_text
+from infra.failure.policy import Backoff, StoppedError, error_code, error_text, run_until_stop
 from infra.process.health import HealthPart
-from infra.process.steady import steady_s
+from infra.process.monotonic import monotonic_s
 from infra.settings import RetrySettings
 from schemas.errors import StandgaleError
 from schemas.timestamps import format_utc, utc_now
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _SELECT = """
 SELECT token_id, device_id, token_hash, extract(epoch FROM expires_at - now())::float8 AS left_s FROM device_tokens
@@ -78,7 +78,7 @@ class TokenVerifier:
         same = hmac.compare_digest(known.token_hash if known else _NO_HASH, token_hash(token))
         if known is None or not same:
             return None
-        if known.ends_s is not None and known.ends_s <= steady_s():
+        if known.ends_s is not None and known.ends_s <= monotonic_s():
             return None
         return known.device
 
@@ -86,7 +86,7 @@ class TokenVerifier:
         """Read the list now. Raises DatabaseUnavailableError or RefusedError; the former list then stays in force."""
         async with self._database.acquire() as connection:
             rows = await connection.fetch(_SELECT)
-        now_s = steady_s()
+        now_s = monotonic_s()
         self._known = {
             row["token_id"]: _Known(
                 VerifiedDevice(row["device_id"], row["token_id"]),
@@ -100,9 +100,9 @@ class TokenVerifier:
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Refresh until ``stop`` is set; not ready only until the first list is there. No error ends it."""
         while not stop.is_set():
-            health.alive()
+            health.beat()
             try:
-                await before_the_end(self.refresh(), stop, "reading device tokens", patience_s=0.0)
+                await run_until_stop(self.refresh(), stop, "reading device tokens", timeout_s=0.0)
             except StoppedError:
                 return
             except Exception as error:  # noqa: BLE001 (whatever it is, devices go on with the tokens known so far)
@@ -115,25 +115,25 @@ class TokenVerifier:
 
     def _report_read(self, health: HealthPart) -> None:
         if self._logged:
-            _log.info("device tokens are read again")
+            logger.info("device tokens are read again")
         self._logged.clear()
         self._backoff.reset()
-        health.note(_NOTE, None)
-        health.ready()
+        health.set_note(_NOTE, None)
+        health.set_ready()
 
     def _report_behind(self, error: Exception, health: HealthPart) -> None:
         code = error_code(error)
         if self._read_at is None:
             effect = "nobody can be let in yet"
-            health.not_ready(error_text(error))
+            health.set_not_ready(error_text(error))
         else:
             effect = f"those read at {format_utc(self._read_at)} stay valid"
-            health.note(_NOTE, f"{code}: device tokens cannot be read; {effect}")
+            health.set_note(_NOTE, f"{code}: device tokens cannot be read; {effect}")
         # Once per outage and reason: the next line about it says that it is over.
         if code in self._logged:
             return
         self._logged.add(code)
         if isinstance(error, StandgaleError | OSError):
-            _log.warning("device tokens cannot be read (%s): %s", effect, error_text(error), extra={"code": code})
+            logger.warning("device tokens cannot be read (%s): %s", effect, error_text(error), extra={"code": code})
         else:
-            _log.error("reading device tokens failed unexpectedly (%s)", effect, exc_info=error)
+            logger.error("reading device tokens failed unexpectedly (%s)", effect, exc_info=error)

@@ -58,7 +58,7 @@ class InRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class CommitPoint:
     """Up to where a partition is done: the first offset that is not, and the epoch of the records before it."""
 
     next_offset: int
@@ -137,7 +137,7 @@ class Consumer(Protocol):
         """
         ...
 
-    async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:
+    async def commit(self, progress: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
         """Commit ``progress`` and ``outputs`` in one step.
 
         With outputs, all partitions must have one number (co-partitioned topics), because one transaction covers one.

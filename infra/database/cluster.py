@@ -25,7 +25,7 @@ from infra.errors import DatabaseUnavailableError, SettingsError
 USER = "standgale"
 DATABASE = "standgale"
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _VERSION = 18
 _LOG_MAX_BYTES = 10_000_000
 _LOG_TAIL_BYTES = 1_500
@@ -169,7 +169,7 @@ class Cluster:
         for folder in path.absolute().parents:
             mode = folder.stat().st_mode
             if not mode & stat.S_IXOTH:
-                _log.warning(
+                logger.warning(
                     "folder %s gets permission o+x: the embedded database runs as %s, not as root",
                     folder,
                     self._account.pw_name,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # As text: the class takes type arguments in its stubs only.
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
-_CLOSE_PATIENCE_S = 4.0
+_CLOSE_TIMEOUT_S = 4.0
 """How long connections may take to close: a frozen server never answers."""
 
 
@@ -108,7 +108,7 @@ class Database:
             pool, self._pool = self._pool, None
         if pool is not None:
             try:
-                await asyncio.wait_for(pool.close(), min(_CLOSE_PATIENCE_S, self._settings.command_timeout_s))
+                await asyncio.wait_for(pool.close(), min(_CLOSE_TIMEOUT_S, self._settings.command_timeout_s))
             except TimeoutError:
                 pool.terminate()
         if self._embedded is not None:

@@ -10,13 +10,13 @@ from uuid import UUID
 
 from infra.broker.port import InRecord, Publisher, Reader, TopicPartition
 from infra.broker.reading import records_between
-from infra.failure.redriving import Redrive, Redriven, Rules, sent_before
+from infra.failure.redrive import Redrive, RedriveResult, RedriveRules, read_sent_ids
 from schemas.cloudevents import decode
 from schemas.errors import EventError, EventVersionError
 from schemas.events import DeadLetter
 from schemas.topics import REDRIVE
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _READ_RECORDS = 32
 
@@ -58,7 +58,7 @@ async def list_dead(
         try:
             letter = decode(record.headers, record.value, DeadLetter)
         except (EventError, EventVersionError) as error:
-            log.warning("%s/%d:%d is no dead letter: %s", topic, record.partition, record.offset, error)
+            logger.warning("%s/%d:%d is no dead letter: %s", topic, record.partition, record.offset, error)
             continue
         if letter.id in seen or not wanted.takes(letter):
             continue
@@ -82,17 +82,17 @@ async def redrive(
     reader: Reader,
     publisher: Publisher,
     letters: AsyncIterable[DeadLetter],
-    rules: Rules | None = None,
+    rules: RedriveRules | None = None,
     *,
     topic: str = REDRIVE,
     progress: Callable[[int], None] | None = None,
-) -> Redriven:
+) -> RedriveResult:
     """Send the originals of ``letters`` again, in order; ``progress`` is called with how many are sent so far.
 
     Raises BrokerUnavailableError; some may be sent then, and another run sends the rest.
     """
-    run = Redrive(reader, publisher, rules or Rules(), topic, progress)
-    known = await sent_before(reader, topic)
+    run = Redrive(reader, publisher, rules or RedriveRules(), topic, progress)
+    known = await read_sent_ids(reader, topic)
     async for letter in letters:
         if letter.lost is not None:
             run.result.lost += 1

@@ -15,9 +15,9 @@ import orjson
 
 from infra.broker.port import InRecord, Loss, OutRecord
 from infra.errors import TransientError
-from infra.failure.redriving import letter_of
+from infra.event_records import event_record
+from infra.failure.redrive import letter_of
 from infra.process.health import HealthPart
-from infra.publishing import event_record
 from infra.settings import RetrySettings
 from infra.telemetry import metrics
 from infra.telemetry.logs import redact
@@ -27,14 +27,14 @@ from schemas.events import DeadLetter, LostRange, OriginalRecord
 from schemas.ids import dead_letter_id, lost_range_id, next_dead_letter_id
 from schemas.timestamps import utc_now
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 UNEXPECTED = "UNEXPECTED_ERROR"
 RECORDS_LOST = "RECORDS_LOST"
 """The reason of a dead letter that tells of records which retention deleted before they were read."""
 _LONGEST_MESSAGE = 4_000
 _NO_KEY = "unknown"
-STOP_PATIENCE_S = 8.0
+STOP_TIMEOUT_S = 8.0
 """How long what is under way may take when the process stops; well below telemetry.drain_timeout_s."""
 
 ResultT = TypeVar("ResultT")
@@ -94,7 +94,7 @@ class Backoff:
         return not stop.is_set()
 
 
-async def retrying(
+async def retry(
     operation: Callable[[], Awaitable[ResultT]],
     *,
     policy: RetrySettings,
@@ -115,7 +115,7 @@ async def retrying(
     tries = 0
     try:
         while True:
-            health.still_alive()
+            health.beat_if_expected()
             try:
                 return await operation()
             except Exception as error:
@@ -129,14 +129,14 @@ async def retrying(
                 await before_retry()
     finally:
         if tries:
-            health.goes_on(what)
-            log.info("no longer waiting: %s", what, extra={"tries": tries, "group": group})
+            health.clear_waiting(what)
+            logger.info("no longer waiting: %s", what, extra={"tries": tries, "group": group})
 
 
-async def before_the_end(
-    operation: Awaitable[ResultT], stop: asyncio.Event, what: str, patience_s: float = STOP_PATIENCE_S
+async def run_until_stop(
+    operation: Awaitable[ResultT], stop: asyncio.Event, what: str, timeout_s: float = STOP_TIMEOUT_S
 ) -> ResultT:
-    """The result of ``operation``; StoppedError when it is under way still ``patience_s`` after ``stop`` was set.
+    """The result of ``operation``; StoppedError when it is under way still ``timeout_s`` after ``stop`` was set.
 
     It is cancelled then and not waited for: what hangs, a database that is frozen for example, may hang at that too.
     """
@@ -144,9 +144,9 @@ async def before_the_end(
     try:
         await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            await asyncio.wait({task}, timeout=patience_s)
+            await asyncio.wait({task}, timeout=timeout_s)
         if not task.done():
-            raise StoppedError(f"{what}: left under way after {patience_s:g} s because the process stops")
+            raise StoppedError(f"{what}: left under way after {timeout_s:g} s because the process stops")
         return await task
     finally:
         stopped.cancel()
@@ -159,14 +159,14 @@ def _tell_waiting(error: Exception, what: str, tries: int, health: HealthPart, g
     code = error_code(error)
     metrics.RETRIES.labels(group, code).inc()
     reason = f"{what}: {error_text(error)}"
-    health.waits(what, reason)
+    health.set_waiting(what, reason)
     # The first failure and then each tenth: a long outage must not fill the disk with logs.
     level = logging.WARNING if tries % 10 == 1 else logging.DEBUG
-    log.log(level, "waiting: %s", reason, extra={"code": code, "tries": tries, "group": group})
+    logger.log(level, "waiting: %s", reason, extra={"code": code, "tries": tries, "group": group})
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ConsumerContext:
     """What every step of a consumer needs: the policy, when to stop, whom to tell, and for which group."""
 
     policy: RetrySettings
@@ -174,14 +174,14 @@ class Work:
     health: HealthPart
     group: str
 
-    async def retrying(
+    async def retry(
         self,
         operation: Callable[[], Awaitable[ResultT]],
         what: str,
         before_retry: Callable[[], Awaitable[None]] | None = None,
     ) -> ResultT:
-        """:func:`retrying` under this policy."""
-        return await retrying(
+        """:func:`retry` under this policy."""
+        return await retry(
             operation,
             policy=self.policy,
             stop=self.stop,
@@ -291,10 +291,10 @@ def loss_text(loss: Loss, group: str) -> str:
     )
 
 
-def tell_loss(loss: Loss, group: str) -> None:
+def report_loss(loss: Loss, group: str) -> None:
     """Log and count ``loss``; call it once the loss is committed, so that it is counted once."""
     metrics.RECORDS_LOST.labels(group, loss.source.topic).inc(loss.end - loss.first)
-    log.error("%s", loss_text(loss, group), extra={"code": RECORDS_LOST, "topic": loss.source.topic})
+    logger.error("%s", loss_text(loss, group), extra={"code": RECORDS_LOST, "topic": loss.source.topic})
 
 
 def _ids(record: InRecord) -> tuple[str | None, UUID | None]:

@@ -17,7 +17,7 @@ from enum import Enum, auto
 from infra.broker.port import InRecord
 from infra.errors import RecordError
 from infra.failure.policy import error_text
-from infra.failure.redriving import redriven_for
+from infra.failure.redrive import target_group_of
 from infra.settings import RetrySettings
 from schemas.errors import EventError
 
@@ -37,8 +37,8 @@ class Verdict(Enum):
 
 
 @dataclass(slots=True)
-class Trouble:
-    """What is known of one record that fails: from its first failure (:func:`trouble_of`) until it is settled."""
+class FailureHistory:
+    """What is known of one record that fails: from its first failure (:func:`history_of`) until it is settled."""
 
     attempts: int = 0
     """Tries that failed"""
@@ -50,9 +50,9 @@ class Trouble:
     """How many records had passed when it failed last; -1 before its first failure"""
 
 
-def trouble_of(record: InRecord) -> Trouble:
+def history_of(record: InRecord) -> FailureHistory:
     """What is known of ``record`` at its first failure."""
-    return Trouble(counts=redriven_for(record.headers) is None)
+    return FailureHistory(counts=target_group_of(record.headers) is None)
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class Verdicts:
         # While the breaker is open: the records that passed and died in the minute before, the next dead one included.
         self._open: tuple[int, int] | None = None
 
-    def passed(self, trouble: Trouble | None = None, *, records: int = 1) -> None:
+    def record_success(self, trouble: FailureHistory | None = None, *, records: int = 1) -> None:
         """Count ``records`` that were handled; call it for every one that failed before with its ``trouble``.
 
         When a held record passes, its cause is mended: the breaker closes, and the dead letters before it are
@@ -91,21 +91,21 @@ class Verdicts:
             self._seconds.clear()
         self._now().passed += records
 
-    def gone(self, trouble: Trouble) -> None:
+    def forget_record(self, trouble: FailureHistory) -> None:
         """Forget the record of ``trouble``, which is judged here no longer; if it was held, the breaker closes."""
         if trouble.held:
             trouble.held = False
             self._open = None
 
-    def other_passed(self) -> None:
+    def record_other_success(self) -> None:
         """Note that something else passed than a record: a known good one, which is no share of the records."""
         self._passes += 1
 
-    def lacks_neighbour(self, trouble: Trouble) -> bool:
+    def needs_other_record(self, trouble: FailureHistory) -> bool:
         """Whether nothing has passed since the record of ``trouble`` failed last."""
         return trouble.passes_seen == self._passes
 
-    def failed(self, trouble: Trouble, error: BaseException) -> Verdict:
+    def record_failure(self, trouble: FailureHistory, error: BaseException) -> Verdict:
         """Judge a record whose try just failed with ``error`` (never a TransientError: that one is retried)."""
         alone = 0 <= trouble.passes_seen < self._passes
         trouble.attempts += 1
@@ -114,7 +114,7 @@ class Verdicts:
         trouble.held = verdict is Verdict.HOLD
         return verdict
 
-    def why_held(self, error: BaseException) -> str:
+    def hold_reason(self, error: BaseException) -> str:
         """Why the last record is held that failed with ``error``, for health and log: with what to do about it."""
         if self._open is not None:
             passed, dead = self._open
@@ -129,7 +129,7 @@ class Verdicts:
             "is tried again until it passes, or until another record passes and this one fails again"
         )
 
-    def _judged(self, trouble: Trouble, error: BaseException, alone: bool) -> Verdict:
+    def _judged(self, trouble: FailureHistory, error: BaseException, alone: bool) -> Verdict:
         if not fails_by_type(error):
             if trouble.attempts < self._policy.record_attempts:
                 return Verdict.RETRY

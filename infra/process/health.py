@@ -81,29 +81,29 @@ class HealthPart:
             reasons.append(self._reason)
         return "; ".join(reasons) or None
 
-    def ready(self) -> None:
+    def set_ready(self) -> None:
         """It can do its work."""
         self._reason = None
 
-    def not_ready(self, reason: str) -> None:
+    def set_not_ready(self, reason: str) -> None:
         """It can't do its work just now, because of ``reason`` (no secrets: probes show it)."""
         self._reason = reason
 
-    def waits(self, what: str, reason: str) -> None:
+    def set_waiting(self, what: str, reason: str) -> None:
         """``what`` it does ("fetching frames") has to wait, because of ``reason``; several things may, side by side."""
         self._waiting[what] = reason
 
-    def hangs(self, what: str, reason: str) -> None:
+    def set_hanging(self, what: str, reason: str) -> None:
         """``what`` it does has not come back for too long, and only a restart may help: neither ready nor live."""
         self._hanging[what] = reason
-        self.waits(what, reason)
+        self.set_waiting(what, reason)
 
-    def goes_on(self, what: str) -> None:
+    def clear_waiting(self, what: str) -> None:
         """``what`` it does works again; the part is what it would be had that never waited."""
         self._waiting.pop(what, None)
         self._hanging.pop(what, None)
 
-    def note(self, what: str, text: str | None) -> None:
+    def set_note(self, what: str, text: str | None) -> None:
         """Show ``text`` about ``what`` beside "ready" (no secrets), until None; it changes nothing about being ready.
 
         Several notes are shown side by side, one per ``what`` (a word or two, bounded).
@@ -113,21 +113,21 @@ class HealthPart:
         else:
             self._notes[what] = text
 
-    def alive(self) -> None:
+    def beat(self) -> None:
         """It gives a sign of life. From the first one on, silence for longer than ``silence_s`` means that it hangs."""
         self._last_sign = self._clock()
 
-    def still_alive(self) -> None:
+    def beat_if_expected(self) -> None:
         """A sign of life, if signs are expected of it: for helpers that don't know whether their caller gives any."""
         if self._last_sign is not None:
-            self.alive()
+            self.beat()
 
-    def dead(self, reason: str) -> None:
+    def set_dead(self, reason: str) -> None:
         """It ended though it should not have; the process must be restarted."""
         self._dead = reason
         self._reason = reason
 
-    def done(self) -> None:
+    def set_done(self) -> None:
         """It ended as it should: nothing is expected of it any more."""
         self._last_sign = None
         self._waiting.clear()

@@ -16,12 +16,12 @@ import uvloop
 from starlette.types import ASGIApp
 
 from infra.errors import SettingsError
-from infra.process.ending import expect_end, process_ending
+from infra.process.forced_exit import expect_end, process_ending
 from infra.process.health import Health, HealthPart, health_app
 from infra.settings import TelemetrySettings
 from schemas.errors import StandgaleError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -31,8 +31,8 @@ _COLLECT_AFTER = (10_000, 20, 50)
 # What the HTTP servers keep of the drain time to close up after cancelling requests that do not end.
 _HTTP_SHARE = 0.8
 # How long a component has to end after it was cancelled, and the process after all its components did.
-_CANCEL_PATIENCE_S = 10.0
-_END_PATIENCE_S = 15.0
+_CANCEL_TIMEOUT_S = 10.0
+_END_TIMEOUT_S = 15.0
 
 
 class StartError(StandgaleError):
@@ -87,9 +87,9 @@ async def run_components(
     finally:
         for task in everything:
             task.cancel()
-    expect_end(_END_PATIENCE_S)
+    expect_end(_END_TIMEOUT_S)
     clean = clean and not blamed
-    log.info("stopped", extra={"clean": clean})
+    logger.info("stopped", extra={"clean": clean})
     return EXIT_OK if clean else EXIT_FAILED
 
 
@@ -111,10 +111,10 @@ def _signals(stopping: asyncio.Event, hurry: asyncio.Event) -> Iterator[None]:
 
     def caught(name: str) -> None:
         if stopping.is_set():
-            log.warning("%s again: cancelling what is under way", name)
+            logger.warning("%s again: cancelling what is under way", name)
             hurry.set()
         else:
-            log.info("%s: draining", name)
+            logger.info("%s: draining", name)
             stopping.set()
 
     numbers = (signal.SIGTERM, signal.SIGINT)
@@ -142,7 +142,7 @@ def _blame(task: asyncio.Task[None], component: Component, health: Health) -> No
     error = None if task.cancelled() else task.exception()
     if error is None:
         reason = "it returned though nobody told it to stop"
-        log.error("component %s stopped: %s; stopping the process", component.name, reason)
+        logger.error("component %s stopped: %s; stopping the process", component.name, reason)
     else:
         # Health is open to the network: of errors that are not ours it tells the type only.
         reason = "; ".join(
@@ -151,8 +151,8 @@ def _blame(task: asyncio.Task[None], component: Component, health: Health) -> No
         )
         # For what a person has to correct, the sentence is enough; a traceback would not help.
         trace = None if all(isinstance(cause, SettingsError) for cause in _causes(error)) else error
-        log.error("component %s failed: %s; stopping the process", component.name, _told(error), exc_info=trace)
-    health.part(component.name).dead(reason)
+        logger.error("component %s failed: %s; stopping the process", component.name, _told(error), exc_info=trace)
+    health.part(component.name).set_dead(reason)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -174,25 +174,25 @@ async def _drain(tasks: _Tasks, health: Health, timeout_s: float, hurry: asyncio
         return True
     for task, component in tasks.items():
         if not task.done():
-            health.part(component.name).not_ready("draining")
+            health.part(component.name).set_not_ready("draining")
     async with _waiting_for(hurry) as hurried:
         everyone = asyncio.create_task(asyncio.wait(tasks))
         await asyncio.wait({everyone, hurried}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         late = {task for task in tasks if not task.done()}
         for task in late:
-            log.error("component %s did not drain in time; cancelling it", tasks[task].name)
+            logger.error("component %s did not drain in time; cancelling it", tasks[task].name)
             task.cancel()
-        await asyncio.wait({everyone}, timeout=_CANCEL_PATIENCE_S if late else None)
+        await asyncio.wait({everyone}, timeout=_CANCEL_TIMEOUT_S if late else None)
     clean = not late
     for task, component in tasks.items():
         if not task.done():
-            log.error("component %s does not end though it was cancelled; it is left behind", component.name)
+            logger.error("component %s does not end though it was cancelled; it is left behind", component.name)
             continue
         error = None if task.cancelled() else task.exception()
         if error is None:
-            health.part(component.name).done()
+            health.part(component.name).set_done()
         else:
-            log.error("component %s failed while draining: %s", component.name, _told(error), exc_info=error)
+            logger.error("component %s failed while draining: %s", component.name, _told(error), exc_info=error)
             clean = False
     return clean
 
@@ -285,8 +285,8 @@ class HttpComponent:
                 await asyncio.wait({up, serving}, return_when=asyncio.FIRST_COMPLETED)
             if serving.done():
                 await serving
-            log.info("%s listens on http://%s:%d", self.name, self._host, self.port)
-            health.ready()
+            logger.info("%s listens on http://%s:%d", self.name, self._host, self.port)
+            health.set_ready()
             async with _waiting_for(stop) as told:
                 await asyncio.wait({told, serving}, return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set() and self._on_stop is not None:
@@ -340,7 +340,7 @@ def _status_of(main: Callable[[], Coroutine[None, None, int]]) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(main())
     except StandgaleError as error:
-        log.error("%s", error, extra={"code": error.code})
+        logger.error("%s", error, extra={"code": error.code})
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

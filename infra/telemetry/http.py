@@ -13,7 +13,7 @@ from infra.telemetry import metrics
 from infra.telemetry.logs import bind
 from infra.telemetry.tracing import Trace, http_span, mark_failed
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 REQUEST_ID_HEADER = "X-Request-ID"
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -60,7 +60,7 @@ class HttpTelemetry:
                 if answer.status >= 500:
                     mark_failed(span, str(answer.status))
                 level = logging.WARNING if answer.status >= 500 else logging.DEBUG
-                log.log(
+                logger.log(
                     level,
                     "%s %s answered %d",
                     method,

@@ -56,7 +56,7 @@ DUPLICATE_FRAMES = Counter("standgale_duplicate_frames_total", "Frames dropped b
 
 FRAMES_LATE = Counter("standgale_frames_late_total", "Live frames passed over for being late", ["policy"])
 
-# Consumers: set by the sink loop (infra.consuming.loop) and by the detector's worker.
+# Consumers: set by the sink loop (infra.consuming.consumer_loop) and by the detector's worker.
 RECORDS_CONSUMED = Counter("standgale_records_consumed_total", "Records done and committed", ["group", "topic"])
 RECORDS_FAILED = Counter(
     "standgale_records_failed_total", "Failed tries of single records", ["group", "topic", "reason"]

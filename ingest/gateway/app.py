@@ -19,11 +19,11 @@ from starlette.types import Receive, Scope, Send
 
 from infra.process.health import Health
 from infra.telemetry.http import REQUEST_ID_HEADER, HttpTelemetry
-from ingest.gateway.edge import API_VERSION, Edge
+from ingest.gateway.error_middleware import API_VERSION, Edge
 from ingest.gateway.errors import http_exception_response, validation_response
 from ingest.gateway.frames import FramesEndpoint
+from ingest.gateway.gateway_parts import GatewayParts
 from ingest.gateway.openapi import DESCRIPTION, document
-from ingest.gateway.parts import GatewayParts
 from ingest.gateway.request.fields import HEADER_PREFIX, KNOWN_FIELDS
 
 FRAMES_PATH = "/api/v1/frames"

@@ -18,7 +18,7 @@ from ingest.images.check import ImageError
 from schemas.errors import StandgaleError
 from schemas.timestamps import format_utc, utc_now
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 DOCUMENTATION_URL = "/docs"
 
@@ -128,7 +128,7 @@ def error_response(error: StandgaleError, request_id: str) -> Response:
     # Also a wrong setting: whatever an operator can mend must not cost a device its frame.
     if isinstance(error, TransientError | SettingsError):
         return unavailable_response(error.code, request_id)
-    log.error("the request failed: %s", error, extra={"code": error.code})
+    logger.error("the request failed: %s", error, extra={"code": error.code})
     return _internal(request_id)
 
 

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from infra.broker.partitioning import partition_for
 from infra.errors import BrokerUnavailableError, SettingsError, StoreUnavailableError
-from infra.publishing import event_record
+from infra.event_records import event_record
 from infra.settings import GatewaySettings
 from infra.telemetry import metrics
 from infra.telemetry.logs import bind
@@ -26,7 +26,7 @@ from ingest.gateway.errors import (
     UnauthorizedError,
     UnsupportedMediaTypeError,
 )
-from ingest.gateway.parts import SOURCE, GatewayParts
+from ingest.gateway.gateway_parts import SOURCE, GatewayParts
 from ingest.gateway.request.body import Body, declared_length, read_body
 from ingest.gateway.request.fields import FrameFields, pairs_of, parse_fields, sanitise_filename
 from ingest.gateway.request.multipart import OVERHEAD_BYTES, parse_form
@@ -39,7 +39,7 @@ from schemas.ids import frame_id
 from schemas.timestamps import format_utc
 from schemas.topics import FRAMES_LIVE
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # Hashing this much takes the event loop a millisecond; more goes to a thread.
 _HASH_INLINE_BYTES = 1 << 20

@@ -15,7 +15,7 @@ from sinks.sse.positions import Origin, Position
 from sinks.sse.ring import Entry
 from sinks.sse.wire import Loss
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 GROUP = "sse"
 """What stands in metrics where other sinks have the name of their consumer group; this one reads without a group."""
@@ -84,7 +84,7 @@ def read_entry(record: InRecord, newer: Callable[[EventVersionError], None] | No
         return Entry.read(record)
     except (EventError, EventVersionError) as error:
         metrics.RECORDS_FAILED.labels(GROUP, record.topic, error.code).inc()
-        _log.log(
+        logger.log(
             logging.ERROR if isinstance(error, EventVersionError) else logging.WARNING,
             "record skipped: %s",
             error,

@@ -29,7 +29,7 @@ from sinks.sse.hub import Client, DetectionHub
 from sinks.sse.positions import MAX_PARTITIONS, PositionError, decode_position
 from sinks.sse.session import Session
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 STREAM_PATH = "/api/v1/detections/stream"
 _LAST_EVENT_ID = "last_event_id"
@@ -120,7 +120,7 @@ async def _write(client: Client, send: Send) -> None:
     try:
         await client.session.run(write)
     except StandgaleError as error:
-        _log.warning("a client's stream ended: %s", error)
+        logger.warning("a client's stream ended: %s", error)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -134,7 +134,7 @@ async def _run_until_gone(writer: asyncio.Task[None], receive: Receive) -> None:
         gone.cancel()
         await asyncio.gather(writer, gone, return_exceptions=True)
     if not writer.cancelled() and (failure := writer.exception()) is not None:
-        _log.error("a client's stream failed and was closed: %s", failure, exc_info=failure)
+        logger.error("a client's stream failed and was closed: %s", failure, exc_info=failure)
 
 
 async def _disconnected(receive: Receive) -> None:

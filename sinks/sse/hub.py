@@ -19,12 +19,12 @@ from infra.failure.policy import Backoff
 from infra.process.health import HealthPart
 from infra.settings import RetrySettings, SseSettings
 from infra.telemetry import metrics
-from sinks.sse.following import Follower
 from sinks.sse.intake import Intake
 from sinks.sse.ring import Ring
 from sinks.sse.session import STREAM, Session
+from sinks.sse.topic_follower import Follower
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _HISTORY_READERS = 8
 _CLOSE_TIMEOUT_S = 5.0
@@ -124,7 +124,7 @@ class DetectionHub:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._nobody.wait()
         except TimeoutError:
-            _log.warning("%d clients did not take the end of their stream in time", len(self._clients))
+            logger.warning("%d clients did not take the end of their stream in time", len(self._clients))
             for client in self._clients:
                 client.cut_off()
 

@@ -16,7 +16,7 @@ from sinks.sse.positions import Position, advanced, encode_position, mark_of, or
 from sinks.sse.ring import Entry, Ring
 from sinks.sse.wire import Loss, gap_bytes
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Intake:
@@ -89,7 +89,7 @@ class Intake:
             self._tell(losses, restarts)
 
     def _tell(self, losses: Sequence[Loss], restarts: bool) -> None:
-        _log.error("the topic no longer holds what was not yet sent to clients: %s", losses)
+        logger.error("the topic no longer holds what was not yet sent to clients: %s", losses)
         notice = gap_bytes(losses, encode_position(self.position, self.ring.mark))
         self.ring.add((), self.position, notice, restarts=restarts)
         self._wake()

@@ -41,7 +41,7 @@ from sinks.sse.wire import (
 if TYPE_CHECKING:
     from sinks.sse.hub import DetectionHub
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 STREAM = "detections"
 Write = Callable[[bytes], Awaitable[None]]
@@ -192,7 +192,7 @@ class Session:
     async def _send_piece(self, piece: Piece, write: Write) -> None:
         out = [text for entry in piece.entries if (text := self._personal(entry)) is not None]
         if piece.losses:
-            _log.info("client resumed beyond what the topic holds: %s", piece.losses)
+            logger.info("client resumed beyond what the topic holds: %s", piece.losses)
             out.append(gap_bytes(piece.losses, encode_position(piece.position, self._mark)))
         self._position = piece.position
         if out:

@@ -15,7 +15,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from infra.errors import SettingsError
 from infra.failure.dead_letters import Filter, find, list_dead, redrive
-from infra.failure.redriving import Redriven, Rules
+from infra.failure.redrive import RedriveResult, RedriveRules
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, SINKS_DEAD
 from standgale.commands.context import JsonOption, context_of, counted, print_json, run_async, table
@@ -95,9 +95,9 @@ def redrive_(  # noqa: PLR0913, PLR0917 (one per option of the verb)
     if (id is None) != everything:
         raise SettingsError("give either the id of one dead letter, or --all with the options that narrow it")
     wanted = _filter(reason, device, group, None)
-    rules = Rules(max_tries=max_tries, rate=rate, dry_run=dry_run, again=again)
+    rules = RedriveRules(max_tries=max_tries, rate=rate, dry_run=dry_run, again=again)
 
-    async def work() -> Redriven:
+    async def work() -> RedriveResult:
         async with _broker(context) as broker:
             letters = _letters(broker, source, wanted, None) if id is None else _one(broker, id)
             return await _redrive(context, broker, letters, rules)
@@ -113,7 +113,7 @@ def redrive_(  # noqa: PLR0913, PLR0917 (one per option of the verb)
         raise typer.Exit(1)
 
 
-def _in_words(result: Redriven, rules: Rules) -> Iterator[str]:
+def _in_words(result: RedriveResult, rules: RedriveRules) -> Iterator[str]:
     yield f"{counted(result.sent, 'record')} {'would be sent' if rules.dry_run else 'sent'} again"
     for left, why in (
         (result.already, "were sent again before (--again sends them once more)"),
@@ -126,8 +126,8 @@ def _in_words(result: Redriven, rules: Rules) -> Iterator[str]:
 
 
 async def _redrive(
-    context: typer.Context, broker: Broker, letters: AsyncIterator[DeadLetter], rules: Rules
-) -> Redriven:
+    context: typer.Context, broker: Broker, letters: AsyncIterator[DeadLetter], rules: RedriveRules
+) -> RedriveResult:
 
     reader, publisher = await broker.reader(), await broker.publisher()
     columns = (SpinnerColumn(), TextColumn("{task.completed} sent again"))

@@ -19,7 +19,7 @@ from standgale.commands.context import Context, JsonOption, context_of, print_js
 if TYPE_CHECKING:
     from detectors.card.card import ModelCard
     from detectors.model.predict import Found, Model, Predictor
-    from detectors.rasters.places import Places
+    from detectors.rasters.ground_positions import Places
     from infra.settings import Settings
     from standgale.pictures import Picture
 
@@ -161,7 +161,7 @@ def _find(here: Context, predictor: Predictor, shown: Picture, options: DetectOp
 
 def _written(files: _Files, shown: Picture, found: Found, card: ModelCard) -> Places | None:
     """Writes what is to be written; where the detections lie, for a picture that lies on a map."""
-    from detectors.rasters.places import feature_collection, places_of
+    from detectors.rasters.ground_positions import feature_collection, places_of
 
     places = None if shown.ground is None else places_of(found.detections, shown.ground)
     if files.drawn is not None:

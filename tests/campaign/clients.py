@@ -10,7 +10,7 @@ import aiohttp
 
 from standgale.demo.watcher import Watcher
 
-_CONNECT_PATIENCE_S = 180.0
+_CONNECT_TIMEOUT_S = 180.0
 
 
 class LiveClient:
@@ -57,4 +57,4 @@ class LiveClient:
 
     async def until_connected(self) -> None:
         """Return when its server has accepted it."""
-        await asyncio.wait_for(self._watcher.connected.wait(), _CONNECT_PATIENCE_S)
+        await asyncio.wait_for(self._watcher.connected.wait(), _CONNECT_TIMEOUT_S)

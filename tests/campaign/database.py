@@ -23,7 +23,7 @@ _RIGHTS = (
     f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {ROLE}",
     f"GRANT TEMPORARY ON DATABASE standgale TO {ROLE}",
 )
-_RECOVERY_PATIENCE_S = 30.0
+_RECOVERY_TIMEOUT_S = 30.0
 _END_SESSIONS = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'"
 
 
@@ -80,7 +80,7 @@ class CampaignDatabase:
             await connection.close()
 
     async def _connect(self) -> asyncpg.Connection[asyncpg.Record]:
-        deadline = time.monotonic() + _RECOVERY_PATIENCE_S
+        deadline = time.monotonic() + _RECOVERY_TIMEOUT_S
         while True:
             try:
                 return await asyncpg.connect(self.owner_dsn, timeout=30)

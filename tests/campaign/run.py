@@ -24,11 +24,11 @@ from tests.campaign.schedule import PlanError, Storm, plan
 from tests.campaign.site import GROUPS, Site, Size, opened_site
 from tests.faults.fleet import Device
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _FAULT_INTERVAL_S: dict[BrokerName, float] = {"embedded": 1.0, "kafka": 1.4, "kafka3": 3.0}
-_START_PATIENCE_S = 240.0
-_SETTLE_PATIENCE_S = 420.0
+_START_TIMEOUT_S = 240.0
+_SETTLE_TIMEOUT_S = 420.0
 _STILL_S = 120.0
 """How long nothing may move before what is missing is taken for lost."""
 _PROGRESS_S = 10.0
@@ -165,15 +165,15 @@ async def _sending(campaign: Campaign, stop: asyncio.Event) -> AsyncIterator[lis
 
 async def _until_everything_works(campaign: Campaign, sending: Sequence[asyncio.Task[None]]) -> None:
     """Return when every client has seen an event: from then on it knows where to go on."""
-    deadline = time.monotonic() + _START_PATIENCE_S
+    deadline = time.monotonic() + _START_TIMEOUT_S
     while not all(client.seen for client in campaign.clients) or await unready(campaign.site):
         for task in sending:
             if task.done():
                 task.result()
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the fleet did not work within {_START_PATIENCE_S:g} s: {await unready(campaign.site)}")
+            raise TimeoutError(f"the fleet did not work within {_START_TIMEOUT_S:g} s: {await unready(campaign.site)}")
         await asyncio.sleep(0.2)
-    log.info("the fleet works, %d frames accepted; faults begin", campaign.accepted)
+    logger.info("the fleet works, %d frames accepted; faults begin", campaign.accepted)
 
 
 async def _rage(storm: Storm, campaign: Campaign) -> None:
@@ -181,7 +181,7 @@ async def _rage(storm: Storm, campaign: Campaign) -> None:
         while True:
             await asyncio.sleep(_PROGRESS_S)
             seen = [client.seen for client in campaign.clients]
-            log.info("%d faults, %d frames accepted, seen by clients %s", storm.done.total(), campaign.accepted, seen)
+            logger.info("%d faults, %d frames accepted, clients saw %s", storm.done.total(), campaign.accepted, seen)
 
     telling = asyncio.create_task(tell())
     try:
@@ -190,12 +190,12 @@ async def _rage(storm: Storm, campaign: Campaign) -> None:
         telling.cancel()
     for control in campaign.site.controls.values():
         control.shift_clock(0)
-    log.info("all %d faults are healed; waiting until everything is answered", storm.done.total())
+    logger.info("all %d faults are healed; waiting until everything is answered", storm.done.total())
 
 
 async def _ended(sending: Sequence[asyncio.Task[None]]) -> list[str]:
     """What kept devices from having their last frame accepted."""
-    await asyncio.wait(sending, timeout=_SETTLE_PATIENCE_S)
+    await asyncio.wait(sending, timeout=_SETTLE_TIMEOUT_S)
     errors = []
     for task in sending:
         if not task.done():
@@ -218,11 +218,11 @@ async def _settled(campaign: Campaign, quiet_s: float) -> list[str]:
             quiet_since = now
         if now - quiet_since > quiet_s:
             return []
-        if now - began > _SETTLE_PATIENCE_S or now - moved_at > _STILL_S:
+        if now - began > _SETTLE_TIMEOUT_S or now - moved_at > _STILL_S:
             return [f"after {now - began:.0f} s still behind: {behind}"]
         if behind and now - told_at > _PROGRESS_S:
             told_at = now
-            log.info("still behind: %s", behind)
+            logger.info("still behind: %s", behind)
         await asyncio.sleep(0.5)
 
 
@@ -235,14 +235,14 @@ async def _behind(campaign: Campaign) -> dict[str, int]:
         async with campaign.site.database.connected() as connection:
             found["tables"] = wanted - await connection.fetchval("SELECT count(*) FROM inference_sessions")
     except Exception as error:  # noqa: BLE001 (whatever it is: asked again)
-        log.warning("cannot tell how far everything is: %r", error)
+        logger.warning("cannot tell how far everything is: %r", error)
         found["unknown"] = 1
     return {name: count for name, count in found.items() if count > 0}
 
 
 async def _unready_in_the_end(site: Site) -> dict[str, str]:
     """Who is not ready although nothing is wrong any more."""
-    deadline = time.monotonic() + _START_PATIENCE_S
+    deadline = time.monotonic() + _START_TIMEOUT_S
     while True:
         found = await unready(site)
         if not found or time.monotonic() > deadline:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from tests.campaign.faults.kind import EVERYTHING, Fault, Kind
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _HEAL_TRIES = 20
 _HEAL_PAUSE_S = 1.0
@@ -103,7 +103,7 @@ class Storm:
             for number, one in enumerate(self.planned, start=1):
                 await asyncio.sleep(began + one.at_s - time.monotonic())
                 taken = await self._occupation.take(one.occupied)
-                log.info("fault %d of %d: %s, for %.1f s", number, len(self.planned), one.fault.name, one.hold_s)
+                logger.info("fault %d of %d: %s, for %.1f s", number, len(self.planned), one.fault.name, one.hold_s)
                 happening = under_way.create_task(self._happen(one, taken))
                 if one.occupied == EVERYTHING:
                     await happening
@@ -119,7 +119,7 @@ class Storm:
         try:
             await one.fault.strike()
         except Exception as error:
-            log.exception("%s could not be done", one.fault.name)
+            logger.exception("%s could not be done", one.fault.name)
             self.errors.append(f"{one.fault.name} could not be done: {error!r}")
 
     async def _heal(self, one: Planned) -> None:
@@ -129,7 +129,7 @@ class Storm:
                 return
             except Exception as error:  # noqa: BLE001 (whatever it is: tried again, then told)
                 if left:
-                    log.warning("healing of %s is tried again: %r", one.fault.name, error)
+                    logger.warning("healing of %s is tried again: %r", one.fault.name, error)
                     await asyncio.sleep(_HEAL_PAUSE_S)
                 else:
                     self.errors.append(f"{one.fault.name} could not be healed: {error!r}")

@@ -14,7 +14,7 @@ from pathlib import Path
 import orjson
 
 from infra.broker.open import open_broker
-from infra.broker.port import Consumer, GroupSpec, InRecord, OutRecord, Progress
+from infra.broker.port import CommitPoint, Consumer, GroupSpec, InRecord, OutRecord
 from infra.errors import BrokerUnavailableError, PartitionLostError
 from infra.settings import BrokerSettings
 from schemas.topics import TopicSpec
@@ -25,7 +25,7 @@ async def commit(consumer: Consumer, records: Sequence[InRecord], output: str) -
     kept = True
     for source in sorted({record.source for record in records}):
         mine = [record for record in records if record.source == source]
-        progress = {source: Progress(mine[-1].offset + 1, mine[-1].epoch)}
+        progress = {source: CommitPoint(mine[-1].offset + 1, mine[-1].epoch)}
         outputs = [OutRecord(output, record.key or "", record.value, record.headers) for record in mine]
         try:
             await consumer.commit(progress, outputs)

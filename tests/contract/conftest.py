@@ -19,13 +19,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from infra.broker.embedded.file.sql import OFFSET_BITS
 from infra.broker.open import open_broker
-from infra.broker.port import Broker, Consumer, GroupSpec, InRecord, OutRecord, Progress, Reader, TopicPartition
+from infra.broker.port import Broker, CommitPoint, Consumer, GroupSpec, InRecord, OutRecord, Reader, TopicPartition
 from infra.settings import BrokerSettings
 from schemas.topics import TopicSpec
 from tests.support_waiting import until
 
 MEMBER = Path(__file__).with_name("broker_member.py")
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 """How long a test waits for what must happen; it takes far less where the machine is idle."""
 
 
@@ -66,9 +66,9 @@ class BrokerWorld:
         fields: dict[str, Any] = {"group": f"{self._prefix}-group", "session_timeout_s": 6.0}
         return GroupSpec(topics=tuple(topic.name for topic in topics), **(fields | changes))
 
-    def progress(self, *records: InRecord) -> dict[TopicPartition, Progress]:
+    def progress(self, *records: InRecord) -> dict[TopicPartition, CommitPoint]:
         """The progress that says that ``records``, in order, are done."""
-        return {record.source: Progress(record.offset + 1, record.epoch) for record in records}
+        return {record.source: CommitPoint(record.offset + 1, record.epoch) for record in records}
 
     def declare(self, *topics: TopicSpec) -> Broker:
         """A broker that has been told of ``topics``, as a process of its own would have it."""
@@ -119,7 +119,7 @@ class BrokerWorld:
     @contextmanager
     def _file(self) -> Iterator[sqlite3.Connection]:
         """The embedded broker's file, in a write transaction."""
-        with closing(sqlite3.connect(self.data_dir / "broker.sqlite", timeout=PATIENCE_S)) as file, file:
+        with closing(sqlite3.connect(self.data_dir / "broker.sqlite", timeout=TIMEOUT_S)) as file, file:
             yield file
 
     async def join(self, broker: Broker, spec: GroupSpec) -> Consumer:
@@ -137,16 +137,16 @@ class BrokerWorld:
     async def take(self, consumer: Consumer, count: int, topics: Collection[str] | None = None) -> list[InRecord]:
         """Poll until there are ``count`` records."""
         records: list[InRecord] = []
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while len(records) < count:
-            assert time.monotonic() < deadline, f"{len(records)} of {count} records after {PATIENCE_S} s"
+            assert time.monotonic() < deadline, f"{len(records)} of {count} records after {TIMEOUT_S} s"
             records += await consumer.poll(max_records=count - len(records), timeout_s=0.2, topics=topics)
         return records
 
     async def settle(self, *consumers: Consumer, until: Callable[[], bool]) -> list[InRecord]:
         """Poll all ``consumers`` until the group looks as it must; the records that came meanwhile."""
         records: list[InRecord] = []
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while not until():
             assert time.monotonic() < deadline, [dict(consumer.assignment()) for consumer in consumers]
             polls = (consumer.poll(max_records=100, timeout_s=0.1) for consumer in consumers)
@@ -159,12 +159,12 @@ class BrokerWorld:
 
         A commit on Kafka is final when it returns, but readers may see it some milliseconds later.
         """
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while True:
             records = await self._read_once(reader, topic)
             if len(records) >= at_least:
                 return records
-            assert time.monotonic() < deadline, f"{len(records)} of {at_least} records after {PATIENCE_S} s"
+            assert time.monotonic() < deadline, f"{len(records)} of {at_least} records after {TIMEOUT_S} s"
 
     async def _read_once(self, reader: Reader, topic: TopicSpec) -> list[InRecord]:
         records: list[InRecord] = []
@@ -183,9 +183,9 @@ class BrokerWorld:
     async def until_done(self, broker: Broker, group: str, topic: TopicSpec) -> None:
         """Wait until the group has committed all of the topic."""
         admin = await broker.admin()
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while behind := sum((await admin.group_lag(group, [topic.name])).values()):
-            assert time.monotonic() < deadline, f"{behind} records not committed after {PATIENCE_S} s"
+            assert time.monotonic() < deadline, f"{behind} records not committed after {TIMEOUT_S} s"
             await asyncio.sleep(0.1)
         await admin.close()
 

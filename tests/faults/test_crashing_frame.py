@@ -21,9 +21,9 @@ _CRASHING_TRIAL = """
 import sys
 if "--multiprocessing-fork" in sys.orig_argv:
     import ctypes
-    import detectors.worker.quarantine.apart
-    detectors.worker.quarantine.apart.detect_here = lambda trial: ctypes.string_at(0)
-    detectors.worker.quarantine.apart.detect_here.__name__ = "detect_here"
+    import detectors.worker.quarantine.trial_process
+    detectors.worker.quarantine.trial_process.detect_here = lambda trial: ctypes.string_at(0)
+    detectors.worker.quarantine.trial_process.detect_here.__name__ = "detect_here"
 """
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from detectors.store.open import open_model_store
-from detectors.worker.rollout.activating import Order, activate
+from detectors.worker.rollout.activation import Order, activate
 from detectors.worker.rollout.models_topic import activation_record, read_models
 from infra.settings import ModelStoreSettings
 from schemas.events import ModelRef, WorkerAvailability
@@ -23,7 +23,7 @@ from tests.support_worker import WorkerWorld
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 # In every process, the one in which models are tried as well.
 _CRASHING_LOAD = """
 import ctypes, detectors.model.loading
@@ -63,7 +63,7 @@ def worker(environment: dict[str, str]) -> subprocess.Popen[bytes]:
 async def told(world: WorkerWorld, second: subprocess.Popen[bytes]) -> WorkerAvailability:
     """What the worker says when it has a model and is through."""
     reader = await world.broker.reader()
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
         reports = (await read_models(reader)).workers.values()
         if settled := [report for report in reports if report.settled]:
@@ -84,7 +84,7 @@ async def test_a_model_that_crashes_when_it_is_loaded_is_refused_at_the_next_sta
     wanted = ModelRef(name=NAME, version="2.0.0")
     await world.publish_records(activation_record(activate(Order("default"), None, wanted, None)))
     first = worker(environment)
-    assert await asyncio.to_thread(first.wait, PATIENCE_S) == -signal.SIGSEGV
+    assert await asyncio.to_thread(first.wait, TIMEOUT_S) == -signal.SIGSEGV
     second = worker(environment)
     report = await told(world, second)
     assert {(one.model.version, one.state, one.serving) for one in report.models} == {
@@ -96,6 +96,6 @@ async def test_a_model_that_crashes_when_it_is_loaded_is_refused_at_the_next_sta
     await world.publish(frame)
     await world.until(world.answers, 1)
     second.terminate()
-    assert await asyncio.to_thread(second.wait, PATIENCE_S) == 0
+    assert await asyncio.to_thread(second.wait, TIMEOUT_S) == 0
     await world.broker.close()
     await world.store.close()

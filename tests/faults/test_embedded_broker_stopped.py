@@ -21,7 +21,7 @@ from schemas.topics import load_topics
 pytestmark = pytest.mark.faults
 
 LIVE = "frames.live"
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 WRITER = """
 import asyncio, sqlite3, sys
@@ -56,7 +56,7 @@ def spawn(path: Path) -> subprocess.Popen[str]:
 
 async def line_of(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
-    return (await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), PATIENCE_S)).strip()
+    return (await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), TIMEOUT_S)).strip()
 
 
 @pytest.mark.parametrize("ends", ["goes on", "is killed"])
@@ -81,7 +81,7 @@ async def test_a_process_stopped_while_writing_is_named_and_nothing_is_doubled(
 
         if ends == "is killed":
             process.kill()
-            process.wait(PATIENCE_S)
+            process.wait(TIMEOUT_S)
         else:
             process.send_signal(signal.SIGCONT)
             assert process.stdin is not None

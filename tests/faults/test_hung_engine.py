@@ -19,7 +19,7 @@ from tests.support_worker import WorkerWorld
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 SILENCE_S = 1.5
 DRAIN_S = 1.0
 # Beyond the drain: cancelling, the patience with the engine's thread, and Python's own end.
@@ -86,7 +86,7 @@ async def test_a_hung_engine_is_told_and_does_not_keep_the_process(world: Worker
         assert (await health(port, "live"))[0] == (await health(port, "ready"))[0] == 200
         hang.touch()
         await world.publish(*frames[1:])
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while (told := await health(port, "live"))[0] != 503:
             assert time.monotonic() < deadline, told
             await asyncio.sleep(0.1)
@@ -95,7 +95,7 @@ async def test_a_hung_engine_is_told_and_does_not_keep_the_process(world: Worker
         assert (await health(port, "ready"))[0] == 503
         worker.terminate()
         began = time.monotonic()
-        assert await asyncio.to_thread(worker.wait, PATIENCE_S) == 1
+        assert await asyncio.to_thread(worker.wait, TIMEOUT_S) == 1
         assert time.monotonic() - began < DRAIN_S + END_S
         assert (len(await world.answers()), await world.letters()) == (1, [])
         assert list((tmp_path / "detectors").glob("*.suspect")), "a frame that makes an engine hang must do so once"
@@ -103,7 +103,7 @@ async def test_a_hung_engine_is_told_and_does_not_keep_the_process(world: Worker
         worker = start(environment)
         await world.until(world.answers, 30)
         worker.terminate()
-        assert await asyncio.to_thread(worker.wait, PATIENCE_S) == 0
+        assert await asyncio.to_thread(worker.wait, TIMEOUT_S) == 0
     finally:
         worker.kill()
         worker.wait()

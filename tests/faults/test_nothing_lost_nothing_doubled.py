@@ -44,7 +44,7 @@ FRAMES_EACH = 200
 WORKER_KILLS = 20
 GATEWAY_KILLS = 5
 POSTGRES_STOPS = 2
-PATIENCE_S = 150.0
+TIMEOUT_S = 150.0
 
 
 @dataclass
@@ -169,7 +169,7 @@ async def _watching(site: Site, session: aiohttp.ClientSession) -> AsyncIterator
     watcher = Watcher(url, on_event=lambda seen: None)
     task = asyncio.create_task(watcher.watch(session))
     try:
-        await asyncio.wait_for(watcher.connected.wait(), PATIENCE_S)
+        await asyncio.wait_for(watcher.connected.wait(), TIMEOUT_S)
         yield watcher
     finally:
         task.cancel()
@@ -266,7 +266,7 @@ async def _reader(site: Site) -> AsyncIterator[Reader]:
 
 async def _all_answers(site: Site, watcher: Watcher, wanted: int) -> list[DetectionsMade]:
     """Every event of the detections topic, committed ones only, once there are ``wanted`` and no more come."""
-    deadline = asyncio.get_running_loop().time() + PATIENCE_S
+    deadline = asyncio.get_running_loop().time() + TIMEOUT_S
     async with _reader(site) as reader:
         while True:
             answers = [event async for event in _read(reader, topics.DETECTIONS)]
@@ -275,7 +275,7 @@ async def _all_answers(site: Site, watcher: Watcher, wanted: int) -> list[Detect
                 break
             site.fleet.check()
             assert asyncio.get_running_loop().time() < deadline, (
-                f"{counts} of {wanted} answered, seen, stored after {PATIENCE_S} s; {site.fleet.log('worker-1')}"
+                f"{counts} of {wanted} answered, seen, stored after {TIMEOUT_S} s; {site.fleet.log('worker-1')}"
             )
             await asyncio.sleep(1)
         for dead in (topics.FRAMES_DEAD, topics.SINKS_DEAD):

@@ -25,7 +25,7 @@ from tests.support_worker import WorkerWorld
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(240)]
 
 SCORES = {"1.0.0": 1.0, "2.0.0": 0.8, "3.0.0": 0.6}
-PATIENCE_S = 90.0
+TIMEOUT_S = 90.0
 FRAMES = 400
 DEVICES = 6
 
@@ -44,7 +44,7 @@ class Site:
         )
 
     async def until_answered(self, count: int) -> list[DetectionsMade]:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while len(answers := await self.world.answers()) < count:
             self.fleet.check()
             assert time.monotonic() < deadline, f"{len(answers)} of {count}; {self.fleet.log('worker-1')}"

@@ -26,10 +26,10 @@ from detectors.heads.text import read_prompt
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
 from infra.settings import EngineKind
+from training.quantize.comparing import agreement, boxes_of, tiles_per_second
 from training.quantize.errors import QuantizeError
 from training.quantize.graph import Feed, Plan, outside_weights, plans, prepared, write_quantized
-from training.quantize.measuring import agreement, boxes_of, tiles_per_second
-from training.quantize.outcome import EngineFigures, Outcome, Quantized, QuantizeRequest
+from training.quantize.plan_result import EngineFigures, Outcome, Quantized, QuantizeRequest
 from training.quantize.tiles import Samples, read_samples
 
 LEAST_BOXES = 20

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from detectors.engines.gpu.batches import padded, portions, sizes_up_to
+from detectors.engines.gpu.float16 import in_half_precision
 from detectors.engines.gpu.graph_input import PictureModel, with_picture_input
-from detectors.engines.gpu.half import in_half_precision
 from detectors.engines.port import EngineRequest, repeated
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs

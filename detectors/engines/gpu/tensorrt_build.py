@@ -13,8 +13,8 @@ from pathlib import Path
 
 import tensorrt as trt
 
+from detectors.engines.gpu.float16 import in_half_precision
 from detectors.engines.gpu.graph_input import PictureModel, with_picture_input
-from detectors.engines.gpu.half import in_half_precision
 from detectors.engines.gpu.tensorrt_job import REFUSED, BuildJob
 from detectors.errors import ModelLoadError
 

@@ -10,16 +10,16 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from functools import partial
 
-from detectors.worker.frames.choosing import Invalid, Late, Repeated, TooNew, Wanted, choose
+from detectors.worker.frames.classify import Invalid, Late, Repeated, TooNew, Wanted, choose
 from detectors.worker.frames.lateness import Lateness, put_off
 from detectors.worker.frames.priorities import PriorityOrder
-from detectors.worker.frames.settling import Case, Settler
-from detectors.worker.partitions.flow import Flow
-from detectors.worker.partitions.lanes import Entry, Lane, Outcome
-from detectors.worker.partitions.opening import Opener
+from detectors.worker.frames.record_processor import Case, Settler
+from detectors.worker.partitions.frames_in_progress import Flow
+from detectors.worker.partitions.partition_queue import Entry, Lane, Outcome
+from detectors.worker.partitions.queue_opener import Opener
 from detectors.worker.pipeline.serving import Roster
 from infra.broker.port import Consumer, InRecord, Loss
-from infra.failure.policy import RECORDS_LOST, StoppedError, Work, loss_text, lost_letter, tell_loss
+from infra.failure.policy import RECORDS_LOST, ConsumerContext, StoppedError, loss_text, lost_letter, report_loss
 from infra.telemetry import metrics
 from schemas import topics
 
@@ -32,7 +32,7 @@ class Intake:
 
     def __init__(
         self,
-        work: Work,
+        work: ConsumerContext,
         consumer: Consumer,
         flow: Flow,
         settler: Settler,
@@ -55,11 +55,11 @@ class Intake:
     async def run(self) -> None:
         """Poll and take in records until the process stops."""
         while not self._work.stop.is_set():
-            self._work.health.alive()
+            self._work.health.beat()
             room = self._flow.room()
             if room > 0:
                 try:
-                    records = await self._work.retrying(partial(self._poll, room), "poll frames")
+                    records = await self._work.retry(partial(self._poll, room), "poll frames")
                 except StoppedError:
                     # What is under way is finished all the same, and committed if that works.
                     return
@@ -132,9 +132,9 @@ class Intake:
             letter = lost_letter(loss, group=group, topic=topics.FRAMES_DEAD)
             entry = Entry.of_loss(loss)
             lane = self._queue(entry)
-            outcome = Outcome((letter,), count=partial(tell_loss, loss, group), refused=RECORDS_LOST)
+            outcome = Outcome((letter,), count=partial(report_loss, loss, group), refused=RECORDS_LOST)
             self._flow.settle(lane, entry, outcome)
-            self._work.health.note(_LOSSES, loss_text(loss, group))
+            self._work.health.set_note(_LOSSES, loss_text(loss, group))
         self._losses = told
 
     def _forget_lost(self) -> None:

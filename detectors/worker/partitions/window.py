@@ -1,8 +1,9 @@
 """The bounded memory of what was answered already, so that a frame that stands twice in a topic is answered once.
 
-A device that never saw its 202 sends the frame again, and the same ``frame.captured`` stands twice. The answer's event
-id is computed from frame, job and model version (:func:`schemas.ids.answer_id`), so it can be known before any work is
-done, and it is the ``ce_id`` header of the answer in ``detections``: rebuilding the window needs headers only.
+A device that never saw its 202 sends the frame again, and the same ``frame.captured`` is in the topic twice. The id of
+the detections event is computed from frame, job and model version (:func:`schemas.ids.detections_event_id`), so it is
+known before any work is done, and it is the ``ce_id`` header of the answer in ``detections``: rebuilding the window
+needs headers only.
 
 That id is another one under another model version. A job, or a replay of old frames, may ask a new version what another
 one has answered; a live frame must not be answered twice because a roll-out came between it and its repetition. So an

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 _BATCHES_AHEAD_PER_ENGINE_CALL = 2
 # Some large frames, or many small ones.
 _IDLE_PIXEL_BYTES = 128 << 20
-_CLOSE_PATIENCE_S = 5.0
+_CLOSE_TIMEOUT_S = 5.0
 _TELL_EVERY_S = 10.0
 
 
@@ -147,13 +147,13 @@ class InferencePipeline:
         """For how long frames have been under way without any batch having come back from the engine."""
         return time.monotonic() - self._moved_at if self._under_way else 0.0
 
-    def close(self, patience_s: float = _CLOSE_PATIENCE_S) -> bool:
+    def close(self, timeout_s: float = _CLOSE_TIMEOUT_S) -> bool:
         """Stop all threads; the caller has awaited, or cancelled, every ``detect`` before.
 
-        Returns whether all have ended within ``patience_s``; a thread inside an engine that hangs can't be ended.
+        Returns whether all have ended within ``timeout_s``; a thread inside an engine that hangs can't be ended.
         """
         self._frames.put(None)
-        return all_ended(self._threads, patience_s) and self._host.close(patience_s)
+        return all_ended(self._threads, timeout_s) and self._host.close(timeout_s)
 
     def _decode(
         self, data: bytes, asked: DetectOptions, camera: CameraGeometry | None, done: Future[FrameResult]

@@ -26,11 +26,11 @@ class DaemonPool:
         """Have ``work`` done; it tells by itself what came of it."""
         self._work.put(work)
 
-    def close(self, patience_s: float) -> bool:
-        """Take no more, do what there is; return whether all threads have ended within ``patience_s``."""
+    def close(self, timeout_s: float) -> bool:
+        """Take no more, do what there is; return whether all threads have ended within ``timeout_s``."""
         for _ in self._threads:
             self._work.put(None)
-        return all_ended(self._threads, patience_s)
+        return all_ended(self._threads, timeout_s)
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
@@ -40,9 +40,9 @@ class DaemonPool:
                 logger.exception("work in a thread failed, and its caller was not informed")
 
 
-def all_ended(threads: Sequence[threading.Thread], patience_s: float) -> bool:
-    """Wait for ``threads``, at most ``patience_s`` for all of them together; return whether none is left."""
-    deadline = time.monotonic() + patience_s
+def all_ended(threads: Sequence[threading.Thread], timeout_s: float) -> bool:
+    """Wait for ``threads``, at most ``timeout_s`` for all of them together; return whether none is left."""
+    deadline = time.monotonic() + timeout_s
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     return not any(thread.is_alive() for thread in threads)

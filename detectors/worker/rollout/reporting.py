@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Literal
 
 from detectors.worker.pipeline.serving import Roster, Served
-from detectors.worker.rollout.board import VALID_INTERVALS, overall
-from detectors.worker.rollout.obtaining import Version
+from detectors.worker.rollout.model_loader import Version
+from detectors.worker.rollout.report_publisher import VALID_INTERVALS, overall
 from schemas.events import AvailabilityState, ModelActivated, ModelAvailability, ModelRef, WorkerAvailability
 from schemas.timestamps import utc_now
 

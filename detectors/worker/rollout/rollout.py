@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from detectors.worker.pipeline.serving import Roster, Served
-from detectors.worker.rollout.board import Board, end_if_cancelled, say_farewell
+from detectors.worker.rollout.model_loader import Obtainer, Version, chain_of, stable_of
 from detectors.worker.rollout.models_topic import (
     ModelsState,
     availability_key,
@@ -25,11 +25,11 @@ from detectors.worker.rollout.models_topic import (
     farewell,
     read_models,
 )
-from detectors.worker.rollout.obtaining import Obtainer, Version, chain_of, stable_of
+from detectors.worker.rollout.report_publisher import Board, end_if_cancelled, say_farewell
 from detectors.worker.rollout.reporting import Place, Report, Role, Target
 from infra.broker.port import Publisher, Reader
 from infra.errors import TransientError
-from infra.failure.policy import Backoff, StoppedError, Work, error_text, is_transient
+from infra.failure.policy import Backoff, ConsumerContext, StoppedError, error_text, is_transient
 from infra.telemetry import metrics
 from schemas.events import AvailabilityState, ModelActivated
 from schemas.timestamps import utc_now
@@ -48,7 +48,7 @@ class _OvertakenError(Exception):
 class Rollout:
     """Decides what the worker's roster has: ``begin``, then ``run`` beside the work, then ``close``."""
 
-    def __init__(self, place: Place, obtainer: Obtainer, work: Work) -> None:
+    def __init__(self, place: Place, obtainer: Obtainer, work: ConsumerContext) -> None:
         self._place = place
         self._obtainer = obtainer
         self._work = work
@@ -95,7 +95,7 @@ class Rollout:
 
     async def read(self, reader: Reader, publisher: Publisher) -> None:
         """Learn what is activated, and take away the reports of workers that went without a word long ago."""
-        self._state = await self._work.retrying(lambda: read_models(reader), "read the models topic")
+        self._state = await self._work.retry(lambda: read_models(reader), "read the models topic")
         forgotten = utc_now() - _FORGOTTEN_AFTER
         old = [key for key, report in self._state.workers.items() if report.reported_at < forgotten]
         if old:
@@ -124,7 +124,7 @@ class Rollout:
                 self._target("stable", version, "downloading")
             try:
                 fetch = partial(self._obtainer.fetch, version, busy=False)
-                card = await self._work.retrying(fetch, f"fetch {version}", look)
+                card = await self._work.retry(fetch, f"fetch {version}", look)
                 served = await self._obtainer.load(card, busy=False)
             except (StoppedError, _OvertakenError):
                 raise

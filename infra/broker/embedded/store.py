@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from infra.broker.embedded.file.connection import close, open_reader, unavailable
-from infra.broker.embedded.file.presence import Presence
+from infra.broker.embedded.file.file_identity import Presence
 from infra.broker.embedded.watcher import Watcher
 from infra.broker.embedded.writer import Writer
 from infra.broker.port import OutRecord

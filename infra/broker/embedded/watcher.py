@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from infra.broker.embedded.file.connection import close, open_reader
+from infra.broker.embedded.file.file_identity import Presence
 from infra.broker.embedded.file.log import load_ends
-from infra.broker.embedded.file.presence import Presence
 from infra.errors import BrokerUnavailableError
 
 _LOOK_INTERVAL_S = 0.01

@@ -15,8 +15,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from infra.broker.embedded.cleaning.retention import Retention
 from infra.broker.embedded.file.connection import begin_write, close, commit, is_busy, open_writer, unavailable
+from infra.broker.embedded.file.file_identity import Presence
 from infra.broker.embedded.file.log import Transaction
-from infra.broker.embedded.file.presence import Presence
 from infra.errors import BrokerUnavailableError
 from schemas.topics import TopicSpec
 
@@ -31,7 +31,7 @@ _LOOK_INTERVAL_S = 0.1
 """Between two looks whether a file that was taken away is back."""
 _JOIN_WAIT_S = 15.0
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class _AnyJob(Protocol):
@@ -219,9 +219,9 @@ class Writer:
         except BrokerUnavailableError as error:
             self._stand_back()
             return error
-        except Exception as error:  # noqa: BLE001 (the thread serves everybody, see below)
+        except Exception as error:
             # A mistake of ours. It must not end the thread: all callers would wait for it for ever.
-            _log.exception("the embedded broker %s could not be written", self._path)
+            logger.exception("the embedded broker %s could not be written", self._path)
             self._stand_back()
             return BrokerUnavailableError(f"embedded broker {self._path}: unexpected error {error!r}; see the log")
         return None
@@ -255,7 +255,7 @@ class Writer:
             if self._presence.log_lost() and not self._rescued:
                 self._rescued = True
                 _, found, saved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                _log.error(
+                logger.error(
                     "%s: its write-ahead log was removed while in use; %d of the %d pages in it are now in the file",
                     self._path,
                     saved,
@@ -275,5 +275,5 @@ class Writer:
         else:
             # What failed would fail again at once, as on a full disk.
             more = False
-            _log.warning("retention and compaction wait for the next round: %s", failure)
+            logger.warning("retention and compaction wait for the next round: %s", failure)
         self._clean_at = time.monotonic() + (_CLEANING_PAUSE_S if more else _CLEANING_INTERVAL_S)

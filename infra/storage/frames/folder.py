@@ -17,10 +17,10 @@ from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from infra.errors import ImageMissingError, StoreFullError, StoreUnavailableError
-from infra.storage.durable import locked_folder, sweep_files, sync_file, sync_folder
+from infra.storage.durable_files import locked_folder, sweep_files, sync_file, sync_folder
 from infra.storage.frames.addressing import ContentAddress, outside, verified, wrong_size
+from infra.storage.frames.disk_space import Room
 from infra.storage.frames.port import StoredObject
-from infra.storage.frames.room import Room
 from schemas.events import ImageRef
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from infra.errors import ImageMissingError, StoreFullError, StoreUnavailableError
-from infra.process.steady import steady_s
+from infra.process.monotonic import monotonic_s
 from infra.settings import FrameSettings
 from infra.storage.frames.addressing import ContentAddress, outside, verified, wrong_size
 from infra.storage.frames.port import REFRESH_AFTER_S, StoredObject
@@ -106,12 +106,12 @@ class S3FrameStore:
         client = await self._connection.client()
         where = {"Bucket": self._settings.bucket, "Key": self._prefix + address.relative}
         mark = where | {"Key": self._mark(address)}
-        began_s = steady_s()
+        began_s = monotonic_s()
         async with self._translated("delete in"):
             await client.put_object(**mark, Body=b"")
         found = await self._head(where["Key"])
         # A mark that is old is taken for that of a sweep that died: then it is too late to remove anything.
-        old = found is not None and found["LastModified"] < cutoff and steady_s() - began_s < _MARK_LASTS_S / 2
+        old = found is not None and found["LastModified"] < cutoff and monotonic_s() - began_s < _MARK_LASTS_S / 2
         async with self._translated("delete in"):
             if old:
                 await client.delete_object(**where)

@@ -7,8 +7,8 @@ import socket
 from uuid import uuid4
 
 from infra.broker.port import Broker, Publisher, Reader
-from infra.publishing import event_record
-from ingest.gateway.parts import SOURCE
+from infra.event_records import event_record
+from ingest.gateway.gateway_parts import SOURCE
 from ingest.gateway.readiness.clock import GatewayClock
 from schemas.events import ProbeSent
 from schemas.topics import FRAMES_LIVE, PROBES

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from infra.process.health import Health, HealthPart
-from infra.process.steady import steady_s
+from infra.process.monotonic import monotonic_s
 from infra.telemetry import metrics
 from schemas.timestamps import utc_now
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _NOTE = "clock"
 _TOLERANCE_S = 5.0
@@ -30,7 +30,7 @@ class GatewayClock:
         *,
         tolerance_s: float = _TOLERANCE_S,
         wall: Callable[[], datetime] = utc_now,
-        steady: Callable[[], float] = steady_s,
+        steady: Callable[[], float] = monotonic_s,
     ) -> None:
         self._part = part
         self._tolerance_s = tolerance_s
@@ -89,11 +89,11 @@ class GatewayClock:
             return
         direction = ("behind" if broker_ahead_s > 0 else "ahead of") if wrong else None
         words = f"this machine's clock is {abs(broker_ahead_s):.0f} s {direction} the broker's"
-        self._part.note(_NOTE, f"{words}; the broker's is used" if wrong else None)
+        self._part.set_note(_NOTE, f"{words}; the broker's is used" if wrong else None)
         if direction == self._direction:
             return
         self._direction = direction
         if wrong:
-            log.warning("%s: frames get the broker's time; set the clock of this machine or of the broker", words)
+            logger.warning("%s: frames get the broker's time; set the clock of this machine or of the broker", words)
         else:
-            log.info("the clocks of this machine and the broker agree again")
+            logger.info("the clocks of this machine and the broker agree again")

@@ -20,7 +20,7 @@ from infra.process.health import Health, HealthPart
 from infra.settings import GatewaySettings
 from schemas.errors import StandgaleError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _LONGEST_QUIET_S = 300.0
 _PROBES = -1
@@ -99,7 +99,7 @@ class Readiness:
             quiet_s = now - trouble.failed_at
             if not trouble.on_trial and quiet_s >= max(trouble.quiet_s, began_s_ago):
                 trouble.on_trial = True
-                log.info("%s: the probe passes and nothing failed for %.0f s", self._part.name, quiet_s)
+                logger.info("%s: the probe passes and nothing failed for %.0f s", self._part.name, quiet_s)
         self._tell()
 
     def _fail(self, lane: int, error: Exception) -> None:
@@ -118,20 +118,20 @@ class Readiness:
             return
         self._logged.add(code)
         if isinstance(error, StandgaleError | OSError):
-            log.warning("%s does not work: %s", self._part.name, error_text(error), extra={"code": code})
+            logger.warning("%s does not work: %s", self._part.name, error_text(error), extra={"code": code})
         else:
-            log.error("%s failed unexpectedly: %s", self._part.name, error_text(error), exc_info=error)
+            logger.error("%s failed unexpectedly: %s", self._part.name, error_text(error), exc_info=error)
 
     def _tell(self) -> None:
         codes = dict.fromkeys(trouble.code for trouble in self._troubles.values() if not trouble.on_trial)
         if codes:
             # The stable codes only: who may see the health port need not learn hosts and folders from it.
-            self._part.not_ready(", ".join(codes))
+            self._part.set_not_ready(", ".join(codes))
             return
         self._began = True
-        self._part.ready()
+        self._part.set_ready()
         if self._logged and not self._troubles:
-            log.info("%s works again", self._part.name)
+            logger.info("%s works again", self._part.name)
             self._logged.clear()
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from standgale.commands.context import Context, JsonOption, context_of, print_json
 
 if TYPE_CHECKING:
-    from detectors.engines.tuning.tuned import Measured, Tuned
+    from detectors.engines.measuring.measurements import Measured, Tuned
 
 
 def register(app: typer.Typer) -> None:

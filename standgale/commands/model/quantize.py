@@ -14,7 +14,7 @@ from standgale.commands.context import Context, JsonOption, context_of, print_js
 
 if TYPE_CHECKING:
     from training.quantize.graph import Target
-    from training.quantize.outcome import Quantized
+    from training.quantize.plan_result import Quantized
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +39,7 @@ def quantize(
     as_json: JsonOption = False,
 ) -> None:
     """Calibrate an INT8 version on your frames; exit status 1 when it loses more than --max-loss, and nothing stays."""
-    from training.quantize.outcome import QuantizeRequest
+    from training.quantize.plan_result import QuantizeRequest
     from training.quantize.quantize import quantize as make
 
     here = context_of(context)

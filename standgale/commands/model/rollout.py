@@ -20,7 +20,7 @@ from standgale.commands.context import Context, JsonOption, context_of, print_js
 from standgale.commands.model.rollout_status import fields_of, show
 
 if TYPE_CHECKING:
-    from detectors.worker.rollout.activating import Order, Progress
+    from detectors.worker.rollout.activation import Order, Progress
     from detectors.worker.rollout.models_topic import ModelsState
     from infra.broker.port import Publisher, Reader
     from infra.settings import Settings
@@ -78,8 +78,8 @@ def activate(  # noqa: PLR0913, PLR0917 (what people may say on the command line
     model = ref_of(name, version)
 
     async def work() -> int:
-        from detectors.worker.rollout.activating import activate as activation_of
-        from detectors.worker.rollout.activating import try_out
+        from detectors.worker.rollout.activation import activate as activation_of
+        from detectors.worker.rollout.activation import try_out
 
         async with _desk(context_of(context)) as desk:
             sha256 = None if force else await _sha256_in_store(desk, model)
@@ -106,7 +106,7 @@ def rollback(
     """End a trial; without one, return to the version before. A second one returns from there again."""
 
     async def work() -> int:
-        from detectors.worker.rollout.activating import roll_back
+        from detectors.worker.rollout.activation import roll_back
 
         async with _desk(context_of(context)) as desk:
             order = _order(desk, lane, comment)
@@ -158,7 +158,7 @@ async def _desk(here: Context) -> AsyncIterator[_Desk]:
 
 
 def _order(desk: _Desk, lane: str | None, comment: str | None) -> Order:
-    from detectors.worker.rollout.activating import Order
+    from detectors.worker.rollout.activation import Order
 
     try:
         user: str | None = getpass.getuser()
@@ -199,7 +199,7 @@ async def _sha256_in_store(desk: _Desk, model: ModelRef) -> str:
 
 
 async def _publish(desk: _Desk, wanted: ModelActivated, wait_s: float | None) -> int:
-    from detectors.worker.rollout.activating import in_words
+    from detectors.worker.rollout.activation import in_words
     from detectors.worker.rollout.models_topic import activation_record
 
     former = desk.state.activations.get(wanted.lane)
@@ -215,7 +215,7 @@ async def _publish(desk: _Desk, wanted: ModelActivated, wait_s: float | None) ->
 
 async def _waited(desk: _Desk, wanted: ModelActivated, wait_s: float) -> int:
     """0 when every live worker serves ``wanted``, 1 when one refuses it, it took too long, or another one came."""
-    from detectors.worker.rollout.activating import progress
+    from detectors.worker.rollout.activation import progress
     from detectors.worker.rollout.models_topic import catch_up
 
     deadline = time.monotonic() + wait_s

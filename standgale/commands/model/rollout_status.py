@@ -24,7 +24,7 @@ def fields_of(lane: str, activation: ModelActivated | None, workers: list[Worker
 
 def show(here: Context, lane: str, activation: ModelActivated | None, workers: list[WorkerAvailability]) -> None:
     """What stands about ``lane`` as a sentence and a table."""
-    from detectors.worker.rollout.activating import in_words
+    from detectors.worker.rollout.activation import in_words
     from detectors.worker.rollout.models_topic import is_live
 
     about = ""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.broker.partitioning import partition_for
-from infra.broker.port import Consumer, InRecord, OutRecord, Progress
+from infra.broker.port import CommitPoint, Consumer, InRecord, OutRecord
 from infra.errors import PartitionLostError, RecordTooLargeError, TopicMismatchError, TransientError
 
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 if TYPE_CHECKING:
     from tests.contract.conftest import BrokerWorld
@@ -76,7 +76,7 @@ async def test_a_missing_output_topic_holds_its_partition_only_until_it_is_there
     assert {source.partition: behind for source, behind in lag.items()} == {0: 1, 1: 0}
 
     await admin.apply([output])
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
         # What a client knows of a cluster's topics is a few seconds old.
         try:
@@ -120,7 +120,8 @@ async def test_who_lost_a_partition_cannot_commit_it_and_goes_on(world: BrokerWo
         fresh += [(consumer, one) for one in record]
         assert {one.source for one in record} == {source}
         await consumer.commit(
-            {source: Progress(2, record[-1].epoch)}, [OutRecord(output.name, keys[source.partition], b"of the owner")]
+            {source: CommitPoint(2, record[-1].epoch)},
+            [OutRecord(output.name, keys[source.partition], b"of the owner")],
         )
     assert [record.value for record in await world.read_all(reader, output, at_least=2)] == [b"of the owner"] * 2
     assert set((await admin.group_lag(member.group, [topic.name])).values()) == {0}

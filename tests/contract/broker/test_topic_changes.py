@@ -9,7 +9,7 @@ import pytest
 
 from infra.broker.port import Consumer, OutRecord, TopicPartition
 from infra.errors import TopicMismatchError
-from tests.contract.conftest import PATIENCE_S, until
+from tests.contract.conftest import TIMEOUT_S, until
 
 if TYPE_CHECKING:
     from tests.contract.conftest import BrokerWorld
@@ -40,13 +40,13 @@ async def test_reading_beyond_the_end_of_a_topic_made_again_is_told(world: Broke
     source = TopicPartition(topic.name, 0)
     await world.publish(broker, topic, *(("key", b"%d" % number) for number in range(10)))
     reader = await broker.reader()
-    assert len(await reader.read(source, 0, max_records=10, timeout_s=PATIENCE_S)) == 10
+    assert len(await reader.read(source, 0, max_records=10, timeout_s=TIMEOUT_S)) == 10
     assert await reader.read(source, 10, max_records=10, timeout_s=0.1) == []
 
     await world.remove(topic)
     await world.open(topic)
     await world.publish(broker, topic, ("key", b"anew"))
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     with pytest.raises(TopicMismatchError, match="begin anew"):
         while time.monotonic() < deadline:
             assert await reader.read(source, 10, max_records=10, timeout_s=0.2) == []

@@ -15,7 +15,7 @@ import pytest
 
 from detectors.errors import ModelLoadError, ModelStoreUnavailableError
 from tests.support_model_store import MEGABYTE, World, files_below, kinds, make_model, model_world, ref
-from tests.support_servers import PATIENCE_S
+from tests.support_servers import TIMEOUT_S
 
 LARGE = 24 * MEGABYTE
 
@@ -90,7 +90,7 @@ async def test_a_transfer_that_is_slow_but_moves_is_not_given_up(network: World,
     async def hold_now_and_then(direction: str) -> None:
         for stop in (1, 2, 3):
             gate.limit("down" if direction == "down" else "up", LARGE // 8, "hold")
-            assert await asyncio.to_thread(gate.reached.wait, PATIENCE_S), f"stop {stop} was not reached"
+            assert await asyncio.to_thread(gate.reached.wait, TIMEOUT_S), f"stop {stop} was not reached"
             await asyncio.sleep(0.7)
             gate.go_on()
 
@@ -132,10 +132,10 @@ async def killed_in_the_middle(world: World, folder: Path, direction: str, *argu
     if world.gate is not None:
         world.gate.limit("down" if direction == "down" else "up", LARGE // 2, "hold")
         process = await started(world, *arguments)
-        assert await asyncio.to_thread(world.gate.reached.wait, PATIENCE_S)
+        assert await asyncio.to_thread(world.gate.reached.wait, TIMEOUT_S)
     else:
         process = await started(world, *arguments)
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while not any(path.stat().st_size > 0 for path in folder.rglob("*") if path.is_file()):
             assert time.monotonic() < deadline
             assert process.returncode is None

@@ -7,12 +7,12 @@ from uuid import UUID
 
 import pytest
 
-from schemas.ids import answer_id, dead_letter_id, detection_id, device_uuid, frame_id
+from schemas.ids import dead_letter_id, detection_id, detections_event_id, device_uuid, frame_id
 
 MOMENT = datetime(2026, 11, 20, 12, 0, 0, 1, tzinfo=UTC)
 HASH = "ab" * 32
 FRAME = frame_id("drone-1", MOMENT, HASH)
-ANSWER = answer_id(FRAME, None, "kestrel", "1")
+ANSWER = detections_event_id(FRAME, None, "kestrel", "1")
 
 
 def test_golden_values() -> None:
@@ -21,7 +21,7 @@ def test_golden_values() -> None:
         for one in (
             FRAME,
             ANSWER,
-            answer_id(FRAME, UUID(int=7), "kestrel", "1"),
+            detections_event_id(FRAME, UUID(int=7), "kestrel", "1"),
             detection_id(ANSWER, 0),
             detection_id(ANSWER, 1),
             dead_letter_id("postgres", "detections", 3, 42),
@@ -40,9 +40,9 @@ def test_every_part_counts() -> None:
         frame_id("drone-2", MOMENT, HASH),
         frame_id("drone-1", MOMENT + timedelta(microseconds=1), HASH),
         frame_id("drone-1", MOMENT, "cd" * 32),
-        answer_id(FRAME, None, "kestrel", "2"),
-        answer_id(FRAME, None, "kestrel1", ""),
-        answer_id(FRAME, FRAME, "kestrel", "1"),
+        detections_event_id(FRAME, None, "kestrel", "2"),
+        detections_event_id(FRAME, None, "kestrel1", ""),
+        detections_event_id(FRAME, FRAME, "kestrel", "1"),
         dead_letter_id("a", "b1", 1, 1),
         dead_letter_id("a", "b", 11, 1),
         dead_letter_id("a", "b", 1, 11),

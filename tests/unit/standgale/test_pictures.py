@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from detectors.card.card import ClassCard
 from detectors.geometry.arrays import Detections
 from detectors.rasters.ground import Georeference, metres_between
-from detectors.rasters.places import feature_collection, places_of
+from detectors.rasters.ground_positions import feature_collection, places_of
 from infra.errors import ImageCorruptError, SettingsError
 from standgale import pictures
 from standgale.pictures import opened

@@ -21,10 +21,10 @@ from detectors.model.predict import Predictor
 from standgale.cli import app
 from tests.support_graphs import COLOURS_BGR, GraphSpec, build, write_asked_model, write_model
 from training.quantize import quantize as quantizing
+from training.quantize.comparing import agreement
 from training.quantize.errors import QuantizeError
 from training.quantize.graph import plans
-from training.quantize.measuring import agreement
-from training.quantize.outcome import QuantizeRequest
+from training.quantize.plan_result import QuantizeRequest
 from training.quantize.quantize import quantize
 from training.quantize.tiles import read_samples
 from training.scenes import SceneSpec, render_scene

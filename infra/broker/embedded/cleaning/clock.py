@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from infra.process.steady import steady_s
+from infra.process.monotonic import monotonic_s
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _JUMP_MS = 60_000
@@ -47,7 +47,7 @@ def read_clocks() -> Clocks:
         boot = _BOOT_ID.read_text().strip()
     except OSError:
         boot = ""
-    return Clocks(boot, int(steady_s() * 1000), time.time_ns() // 1_000_000)
+    return Clocks(boot, int(monotonic_s() * 1000), time.time_ns() // 1_000_000)
 
 
 def advance(connection: sqlite3.Connection, now: Clocks) -> Elapsed:

@@ -14,7 +14,7 @@ from infra.telemetry.metrics import RETENTION_HELD
 _WARNING_INTERVAL_S = 3600.0
 """Between two warnings about the same group."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Retention:
@@ -37,7 +37,7 @@ class Retention:
     def report(self) -> None:
         """Log and count what the last round found; call it once the round is committed."""
         if self._jump_ms:
-            _log.warning(describe_jump(self._jump_ms))
+            logger.warning(describe_jump(self._jump_ms))
         if self._held is None:
             return
         for group in self._warned_at.keys() - self._held.keys():
@@ -52,7 +52,7 @@ class Retention:
         if now - self._warned_at.get(group, float("-inf")) < _WARNING_INTERVAL_S:
             return
         self._warned_at[group] = now
-        _log.warning(
+        logger.warning(
             "group %s has not committed %d records (about %.1f MB) that are past their retention; they stay until it "
             "has. Start its consumers, or, if the group is no longer in use, run: standgale topics forget-group %s",
             group,

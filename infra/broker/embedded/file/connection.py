@@ -9,11 +9,11 @@ import sqlite3
 import time
 from pathlib import Path
 
+from infra.broker.embedded.file.file_identity import Presence
 from infra.broker.embedded.file.locks import describe_holder
-from infra.broker.embedded.file.presence import Presence
 from infra.broker.embedded.file.sql import ADDED, SCHEMA, SCHEMA_VERSION
 from infra.errors import BrokerUnavailableError
-from infra.storage.durable import sync_folder
+from infra.storage.durable_files import sync_folder
 
 BUSY_WAIT_S = 10.0
 """How long a write waits for the other processes of the machine before it gives up."""

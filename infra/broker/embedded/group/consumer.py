@@ -17,12 +17,12 @@ from infra.broker.embedded.group import groups
 from infra.broker.embedded.group.groups import Membership, View
 from infra.broker.embedded.store import Store, size_of
 from infra.broker.embedded.watcher import Ends
-from infra.broker.port import GroupSpec, InRecord, Loss, OutRecord, Progress, TopicPartition
+from infra.broker.port import CommitPoint, GroupSpec, InRecord, Loss, OutRecord, TopicPartition
 from infra.errors import BrokerUnavailableError, PartitionLostError, TopicMismatchError, TransientError
 
 _UNKNOWN = -1
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class EmbeddedConsumer:
             if records or not await self._store.watcher.wait(wanted, deadline - clock()):
                 return records
 
-    async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:
+    async def commit(self, progress: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
         """See the port. Raises ValueError for outputs with partitions of more than one number."""
         if outputs and len({source.partition for source in progress}) != 1:
             raise ValueError(f"a commit with outputs takes partitions of one number, not {sorted(progress)}")
@@ -123,7 +123,7 @@ class EmbeddedConsumer:
                 self._places = {}
                 await self._store.writer.run(partial(groups.leave, me=self._me))
         except TransientError as error:
-            _log.warning("left group %s without a word; its session will time out: %s", self._me.spec.group, error)
+            logger.warning("left group %s without a word; its session will time out: %s", self._me.spec.group, error)
 
     async def _keep_alive(self) -> None:
         pause = groups.beat_interval_s(self._me.spec)
@@ -137,7 +137,7 @@ class EmbeddedConsumer:
                     # Joins where that is needed, and takes note of what is owned now.
                     await self._fetch(0, _is_chosen)
             except TransientError as error:
-                _log.warning("no heartbeat for group %s: %s", self._me.spec.group, error)
+                logger.warning("no heartbeat for group %s: %s", self._me.spec.group, error)
             # Joining, which a poll may have done meanwhile, counts as the first beat.
             due = True
             await asyncio.sleep(pause)
@@ -152,7 +152,7 @@ class EmbeddedConsumer:
             try:
                 view, got = await self._store.read(partial(self._read, max_records=max_records, chosen=chosen))
             except PartitionLostError as error:
-                _log.warning("%s; joining anew", error)
+                logger.warning("%s; joining anew", error)
                 self._me, self._joined = _newcomer(self._me.spec), False
                 continue
             except TopicMismatchError:

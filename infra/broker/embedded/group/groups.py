@@ -16,13 +16,13 @@ import orjson
 from infra.broker.embedded.file.log import Transaction, append
 from infra.broker.embedded.group.known_groups import now_ms as _now_ms
 from infra.broker.embedded.group.known_groups import saw
-from infra.broker.port import GroupSpec, OutRecord, Progress, TopicPartition
+from infra.broker.port import CommitPoint, GroupSpec, OutRecord, TopicPartition
 from infra.errors import PartitionLostError, SettingsError
 
 _BEATS_PER_SESSION = 4
 _PAUSES_IN_TIME = 1.5
 """A beat that comes within so many pauses of the one before it is not late."""
-_NEWCOMERS_PATIENCE = 3
+_NEWCOMERS_TIMEOUT = 3
 """How many sessions a newcomer waits beyond the end of another member's session."""
 
 
@@ -81,7 +81,7 @@ def join(transaction: Transaction, me: Membership) -> None:
         )
         _grow(connection, group)
     # A newcomer has not seen yet how slow the disk is: only who has been silent for very long is surely gone.
-    _expire(connection, group, patience_ms=_NEWCOMERS_PATIENCE * int(me.spec.session_timeout_s * 1000))
+    _expire(connection, group, patience_ms=_NEWCOMERS_TIMEOUT * int(me.spec.session_timeout_s * 1000))
     _share_out(transaction, group)
 
 
@@ -211,7 +211,7 @@ def look(connection: sqlite3.Connection, me: Membership, known: int) -> View | N
 def commit(
     transaction: Transaction,
     me: Membership,
-    progress: Mapping[int, tuple[TopicPartition, Progress]],
+    progress: Mapping[int, tuple[TopicPartition, CommitPoint]],
     outputs: Sequence[OutRecord],
 ) -> PartitionLostError | None:
     """Append ``outputs`` and commit ``progress`` (by slot), or commit nothing and return what is in the way.

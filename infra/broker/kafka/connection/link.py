@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from infra.broker.kafka.connection.certificates import load_certificates
+from infra.broker.kafka.connection.client_shutdown import Leavers
 from infra.broker.kafka.connection.diagnosis import Diagnosis, diagnose
 from infra.broker.kafka.connection.faults import FAULTS, UNREACHED, Words
-from infra.broker.kafka.connection.letting_go import Leavers
 from infra.broker.kafka.connection.lost_writes import expect_lost_writes
 from infra.broker.port import GroupSpec, OutRecord
 from infra.broker.sizes import record_bytes

@@ -21,10 +21,10 @@ from infra.broker.kafka.connection.faults import FAULTS
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.group.membership import Membership
 from infra.broker.kafka.offsets import Offsets, next_to_read, to_commit
-from infra.broker.port import GroupSpec, InRecord, Loss, OutRecord, Progress, TopicPartition
+from infra.broker.port import CommitPoint, GroupSpec, InRecord, Loss, OutRecord, TopicPartition
 from infra.errors import BrokerUnavailableError, PartitionLostError
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Batches = Mapping[KafkaPartition, Sequence[ConsumerRecord]]
 
@@ -74,7 +74,7 @@ class KafkaConsumer:
                 raise self._membership.trouble
             wait_s = left_s
 
-    async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:
+    async def commit(self, progress: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
         """See the port. Raises ValueError for outputs with partitions of more than one number, or for outputs of a
         group whose ``spec.outputs`` is false."""
         numbers = {source.partition for source in progress}
@@ -171,7 +171,7 @@ class KafkaConsumer:
         except TimeoutError:
             return
 
-    def _check_owned(self, progress: Mapping[TopicPartition, Progress]) -> None:
+    def _check_owned(self, progress: Mapping[TopicPartition, CommitPoint]) -> None:
         owned = self._membership.owned
         stale = sorted(source for source, at in progress.items() if owned.get(source) != at.epoch)
         if stale:
@@ -251,7 +251,7 @@ class KafkaConsumer:
             try:
                 await self._commit_plainly(passed)
             except (BrokerUnavailableError, PartitionLostError) as error:
-                _log.debug("marks stay uncommitted for now: %s", error)
+                logger.debug("marks stay uncommitted for now: %s", error)
 
 
 def to_record(record: ConsumerRecord, epoch: int) -> InRecord:

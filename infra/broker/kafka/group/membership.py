@@ -15,21 +15,21 @@ from aiokafka.errors import KafkaError
 from infra.broker.kafka.connection.faults import FAULTS
 from infra.broker.kafka.connection.link import Link, pauses
 from infra.broker.kafka.group.losses import Losses
-from infra.broker.kafka.group.starting import Starting
+from infra.broker.kafka.group.membership_faults import Troubles
+from infra.broker.kafka.group.membership_watch import Watching
+from infra.broker.kafka.group.start_points import Starting
 from infra.broker.kafka.group.static_name import StaticName
 from infra.broker.kafka.group.topic_watch import TopicWatch
 from infra.broker.kafka.group.transactions import PartitionTransactions
-from infra.broker.kafka.group.troubles import Troubles
-from infra.broker.kafka.group.watching import Watching
 from infra.broker.kafka.offsets import Offsets
 from infra.broker.port import GroupSpec, TopicPartition
 from infra.errors import BrokerUnavailableError, TopicMismatchError
 from schemas.errors import StandgaleError
 
-_COMMIT_PATIENCE_S = 2.0
+_COMMIT_TIMEOUT_S = 2.0
 _PROBE_PAUSE_S = 1.0
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Membership:
@@ -110,7 +110,7 @@ class Membership:
             if epoch is None:
                 continue
             if at > end:
-                _log.warning(
+                logger.warning(
                     "%s/%d ends at offset %d, before %d, the next to be read: it was made again", *source, end, at
                 )
                 self._disown()
@@ -126,7 +126,7 @@ class Membership:
         if keeper is not None:
             keeper.cancel()
             await asyncio.wait({keeper})
-        await self._leave(_COMMIT_PATIENCE_S)
+        await self._leave(_COMMIT_TIMEOUT_S)
         await self._link.leavers.gone()
 
     async def revoke(self) -> None:
@@ -135,7 +135,7 @@ class Membership:
         Does not return to aiokafka, which would join again, when another process has taken over this one's name.
         """
         self._disown()
-        await self._release(_COMMIT_PATIENCE_S)
+        await self._release(_COMMIT_TIMEOUT_S)
         # aiokafka forgets its id in the group when Kafka no longer knows it.
         if self._was_member and not self.member()._coordinator.member_id and await self._is_replaced():
             self._broken.set()
@@ -253,18 +253,18 @@ class Membership:
         self.transactions[number] = own
         return own
 
-    async def _release(self, patience_s: float) -> None:
+    async def _release(self, timeout_s: float) -> None:
         preparing = set(self._preparing)
         for task in preparing:
             task.cancel()
         if preparing:
             await asyncio.wait(preparing)
         transactions, self.transactions = self.transactions, {}
-        await asyncio.gather(*(each.close(patience_s) for each in transactions.values()))
+        await asyncio.gather(*(each.close(timeout_s) for each in transactions.values()))
 
-    async def _leave(self, patience_s: float) -> None:
+    async def _leave(self, timeout_s: float) -> None:
         self._disown()
-        await self._release(patience_s)
+        await self._release(timeout_s)
         consumer, self.consumer = self.consumer, None
         if consumer is not None:
             self._link.leavers.stop(consumer)

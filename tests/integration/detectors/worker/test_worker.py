@@ -18,7 +18,7 @@ from schemas import topics
 from schemas.events import ImageRef
 from schemas.geometry import CameraGeometry
 from tests.support_graphs import write_model
-from tests.support_worker import PATIENCE_S, WorkerWorld, picture
+from tests.support_worker import TIMEOUT_S, WorkerWorld, picture
 
 pytestmark = pytest.mark.integration
 
@@ -122,7 +122,7 @@ async def test_a_store_that_is_away_delays_and_loses_nothing(world: WorkerWorld,
     await world.publish(*frames)
     store = AwayStore(world.store)
     async with world.working(world.parts(store=store)):
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await store.asked_often.wait()
         assert not world.health.report().ready
         assert "fetch frame" in (world.health.part("worker-0").report().reason or "")
@@ -138,7 +138,7 @@ async def test_a_stop_while_the_store_is_away_commits_nothing_and_the_next_worke
     await world.publish(*frames)
     store = AwayStore(world.store)
     async with world.working(world.parts(store=store)):
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await store.asked_often.wait()
     assert await world.answers() == []
     async with world.working(world.parts()):

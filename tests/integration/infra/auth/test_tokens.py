@@ -98,7 +98,7 @@ async def test_an_overlap_ends_the_old_token_by_the_clock(tokens: DeviceTokens, 
     second = await tokens.rotate("drone-7", overlap_s=0.5)
     assert await device_of(verifier, first) == "drone-7"
     # Not refreshed: what was read once must end by itself, also while the database is away.
-    await until(lambda: verifier.verify(first) is None, patience_s=20)
+    await until(lambda: verifier.verify(first) is None, timeout_s=20)
     assert await device_of(verifier, second) == "drone-7"
     assert [entry.valid for entry in await tokens.list()] == [False, True]
     with pytest.raises(DeviceError, match="zero or more"):

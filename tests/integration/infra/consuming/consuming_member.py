@@ -16,8 +16,8 @@ from pathlib import Path
 import orjson
 
 from infra.broker.open import open_broker
-from infra.broker.port import Broker, Consumer, GroupSpec, OutRecord, Progress, TopicPartition
-from infra.consuming.loop import SinkRunner
+from infra.broker.port import Broker, CommitPoint, Consumer, GroupSpec, OutRecord, TopicPartition
+from infra.consuming.consumer_loop import SinkRunner
 from infra.errors import RecordError
 from infra.process.health import Health
 from infra.process.service import run_components, run_service
@@ -88,7 +88,7 @@ class CrashingConsumer:
         self.losses = inner.losses
         self.close = inner.close
 
-    async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:
+    async def commit(self, progress: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
         """Commit, or die before or after it."""
         if outputs:
             self._sink.crash_at_commit("before dead letter")

@@ -18,8 +18,8 @@ import pytest
 
 from infra.broker.open import open_broker
 from infra.broker.port import Broker
+from infra.event_records import event_record
 from infra.failure.dead_letters import list_dead, redrive
-from infra.publishing import event_record
 from infra.settings import BrokerSettings
 from schemas.events import DeadLetter, FrameCaptured, ImageRef
 from schemas.topics import FRAMES_LIVE, REDRIVE, SINKS_DEAD, TopicSpec, load_topics
@@ -29,7 +29,7 @@ MOMENTS = ("in write", "after write", "before dead letter", "after commit")
 FRAMES = 300
 DEVICES = 5
 POISON = {number for number in range(FRAMES) if number % 10 == 7}
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
 
@@ -76,7 +76,7 @@ def frame(number: int) -> FrameCaptured:
 
 async def until_done(broker: Broker, world: World, member: subprocess.Popen[bytes]) -> None:
     admin = await broker.admin()
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while sum((await admin.group_lag(f"sink.{world.name}", [world.source.name, world.redrive.name])).values()):
             assert member.poll() is None, "the sink ended though nobody killed it"
             await asyncio.sleep(0.1)
@@ -111,7 +111,7 @@ async def test_every_frame_once_whenever_the_sink_is_killed(world: World) -> Non
 
     for moment in MOMENTS:
         member = world.start(moment)
-        assert await asyncio.to_thread(member.wait, PATIENCE_S) == -signal.SIGKILL, moment
+        assert await asyncio.to_thread(member.wait, TIMEOUT_S) == -signal.SIGKILL, moment
     member = world.start(None)
     try:
         await until_done(broker, world, member)
@@ -124,7 +124,7 @@ async def test_every_frame_once_whenever_the_sink_is_killed(world: World) -> Non
         await until_done(broker, world, member)
     finally:
         member.terminate()
-        status = await asyncio.to_thread(member.wait, PATIENCE_S)
+        status = await asyncio.to_thread(member.wait, TIMEOUT_S)
     again = await letters(broker, world)
     await publisher.close()
     await broker.close()

@@ -552,7 +552,7 @@ async def test_health_and_metrics(gateway: Gateway) -> None:
     healthy = await gateway.send(b"", method="GET", path="/api/v1/health", token=None, params={})
     assert healthy.status == 200
     assert healthy.json["status"] == "healthy"
-    gateway.health.part("broker").not_ready("kafka-7.internal refused")
+    gateway.health.part("broker").set_not_ready("kafka-7.internal refused")
     ill = await gateway.send(b"", method="GET", path="/api/v1/health", token=None, params={})
     assert ill.status == 503
     assert ill.json["parts"] == {"store": "ready", "broker": "not ready", "gateway": "ready"}

@@ -19,7 +19,7 @@ from tests.support_waiting import until
 
 pytestmark = pytest.mark.integration
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 async def test_a_topic_that_goes_away_and_comes_back(kafka_server: KafkaServer, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ async def test_a_right_to_write_that_is_taken_away_is_503_and_not_ready_until_it
 
 async def answered(gateway: Gateway, *, accepted: bool) -> Answer:
     """The first answer that is 202, or is not: the broker follows its access list after a moment."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while ((answer := await gateway.send()).status == 202) != accepted:  # noqa: ASYNC110 (an answer is asked for)
             await asyncio.sleep(0.05)
     return answer

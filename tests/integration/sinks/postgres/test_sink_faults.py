@@ -12,10 +12,10 @@ import pytest
 
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import OutRecord
-from infra.consuming.loop import SinkRunner
+from infra.consuming.consumer_loop import SinkRunner
 from infra.database.pool import Database
+from infra.event_records import event_record
 from infra.process.health import Health, HealthPart
-from infra.publishing import event_record
 from infra.settings import DatabaseSettings, RetrySettings, SinkSettings
 from schemas.events import DetectionsMade
 from schemas.topics import DETECTIONS, load_topics
@@ -23,7 +23,7 @@ from sinks.postgres.sink import PostgresSink
 from tests.support_consuming import dead, publish
 from tests.support_detections import answer
 from tests.support_roles import Role, role
-from tests.support_waiting import PATIENCE_S, until
+from tests.support_waiting import TIMEOUT_S, until
 
 pytestmark = pytest.mark.integration
 
@@ -94,7 +94,7 @@ async def running(
         yield part
     finally:
         stop.set()
-        await asyncio.wait_for(task, PATIENCE_S)
+        await asyncio.wait_for(task, TIMEOUT_S)
         await opened.close()
 
 

@@ -18,9 +18,9 @@ import pytest
 
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import OutRecord, Publisher
+from infra.event_records import event_record
 from infra.process.health import Health
 from infra.process.service import HttpComponent
-from infra.publishing import event_record
 from infra.settings import SseSettings
 from schemas.events import DetectionsMade
 from schemas.ids import detection_id, device_uuid

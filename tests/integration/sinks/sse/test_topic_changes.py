@@ -12,11 +12,11 @@ import pytest
 
 from infra.broker.port import Broker, OutRecord
 from infra.deploy.kafka import KafkaServer
+from infra.event_records import event_record
 from infra.process.health import Health
-from infra.publishing import event_record
 from infra.settings import BrokerSettings, RetrySettings
 from schemas.topics import DETECTIONS, TopicSpec
-from sinks.sse import following
+from sinks.sse import topic_follower
 from sinks.sse.hub import DetectionHub
 from tests.contract.conftest import BrokerWorld
 from tests.support_kafka import kafka_settings
@@ -134,7 +134,7 @@ def frames_of(page: Page) -> dict[str, list[int]]:
 async def test_a_node_that_hangs_is_seen_and_outlived(
     kafka_server: KafkaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "_HANG_S", 3.0)
+    monkeypatch.setattr(topic_follower, "_HANG_S", 3.0)
     world = BrokerWorld(kafka_settings(kafka_server), tmp_path)
     spec = detections(world)
     await world.remove(spec)

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.open import embedded_file
-from infra.broker.port import GroupSpec, InRecord, OutRecord, Progress
+from infra.broker.port import CommitPoint, GroupSpec, InRecord, OutRecord
 from infra.deploy.kafka import KafkaServer
 from infra.errors import ImageMissingError
 from infra.failure.policy import dead_letter
@@ -72,7 +72,7 @@ async def test_a_good_installation_has_no_problems_and_stays_as_it_is(migrated_d
     settings = await installed(tmp_path, migrated_dsn)
     before = sorted(path for path in tmp_path.rglob("*") if ".sqlite" not in path.name)
     health, stop = Health(), asyncio.Event()
-    health.part("gateway").ready()
+    health.part("gateway").set_ready()
     component = health_component(TelemetrySettings(health_port=0), health)
     serving = asyncio.create_task(component.run(stop, Health().part("health")))
     address = f"http://127.0.0.1:{component.bind()}"
@@ -80,7 +80,7 @@ async def test_a_good_installation_has_no_problems_and_stays_as_it_is(migrated_d
         report = await examined(settings, address)
         assert problems(report) == ""
         assert ("ok", f"{address} is ready: gateway → ") in told(report, "services")
-        health.part("gateway").not_ready("BROKER_UNAVAILABLE")
+        health.part("gateway").set_not_ready("BROKER_UNAVAILABLE")
         (_, ill) = told(await examined(settings, address), "services")
         assert ill[0] == "problem"
         assert "gateway is not ready: BROKER_UNAVAILABLE" in ill[1]
@@ -184,7 +184,7 @@ async def test_a_group_that_stands_still_is_told(migrated_dsn: str, tmp_path: Pa
     records: list[InRecord] = []
     while not records:
         records = await member.poll(max_records=1, timeout_s=5)
-    await member.commit({records[0].source: Progress(records[0].offset + 1, records[0].epoch)})
+    await member.commit({records[0].source: CommitPoint(records[0].offset + 1, records[0].epoch)})
     await member.close()
     await broker.close()
     level, text = told(await examined(settings), "groups")[0]

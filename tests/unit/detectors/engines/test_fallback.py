@@ -123,7 +123,7 @@ def test_without_another_engine_the_failure_stands(tmp_path: Path, monkeypatch: 
     model.infer(tiles(0))
     model.close()
     model = load_model(LoadRequest(card, "onnxruntime", 1))
-    monkeypatch.setattr("detectors.engines.memory.available_bytes", lambda: 1)
+    monkeypatch.setattr("detectors.engines.memory_fit.available_bytes", lambda: 1)
     with pytest.raises(InferenceError, match=r"no other engine can take over.*too large"):
         model.infer(tiles(255))
     model.close()

@@ -14,7 +14,7 @@ import yaml
 
 from detectors.card.card import InputCard
 from detectors.engines.choose import ENGINES
-from detectors.engines.memory import available_bytes, fitted, needed_bytes, weights_bytes
+from detectors.engines.memory_fit import available_bytes, fitted, needed_bytes, weights_bytes
 from detectors.engines.port import Engine, EngineRequest
 from detectors.errors import ModelLoadError
 from detectors.model.loading import LoadRequest, load_model
@@ -68,12 +68,12 @@ def test_onnxruntime_runs_fewer_sessions_when_memory_is_short(
 ) -> None:
     path = sparse_model(tmp_path, GIB).with_name("model.onnx")
     copies = ENGINES["onnxruntime"].copies
-    monkeypatch.setattr("detectors.engines.memory.available_bytes", lambda: 11 * GIB)
+    monkeypatch.setattr("detectors.engines.memory_fit.available_bytes", lambda: 11 * GIB)
     smaller = fitted("onnxruntime", request(path), copies)
     assert smaller.streams == 3
     assert "runs 3 of 8 tiles side by side" in caplog.text
     assert fitted("onnxruntime", request(path, 2), copies).streams == 0
-    monkeypatch.setattr("detectors.engines.memory.available_bytes", lambda: 2 * GIB)
+    monkeypatch.setattr("detectors.engines.memory_fit.available_bytes", lambda: 2 * GIB)
     with pytest.raises(ModelLoadError, match="onnxruntime needs about 3,"):
         fitted("onnxruntime", request(path), copies)
 
@@ -89,13 +89,13 @@ def test_a_gpu_engine_needs_the_hosts_memory_for_weights_only(
         raise ModelLoadError("far enough, no GPU is needed")
 
     entry = replace(ENGINES["onnxruntime_cuda"], load=load)
-    monkeypatch.setattr("detectors.engines.memory.available_bytes", lambda: 4 * GIB)
+    monkeypatch.setattr("detectors.engines.memory_fit.available_bytes", lambda: 4 * GIB)
     wanted = replace(request(path, 64), batch=32)
     with pytest.raises(ModelLoadError, match="far enough"):
         entry.open(wanted)
     assert loaded == [wanted]
     assert "memory is short" not in caplog.text
-    monkeypatch.setattr("detectors.engines.memory.available_bytes", lambda: 2 * GIB)
+    monkeypatch.setattr("detectors.engines.memory_fit.available_bytes", lambda: 2 * GIB)
     with pytest.raises(ModelLoadError, match="onnxruntime_cuda needs about 3,"):
         entry.open(wanted)
 
@@ -103,7 +103,7 @@ def test_a_gpu_engine_needs_the_hosts_memory_for_weights_only(
 def test_an_engine_loaded_with_little_memory_has_fewer_sessions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("detectors.engines.memory.available_bytes", lambda: 5_000_000)
+    monkeypatch.setattr("detectors.engines.memory_fit.available_bytes", lambda: 5_000_000)
     model = load_model(LoadRequest(write_model(tmp_path), "onnxruntime", threads=4))
     assert "2 session(s) of 2 thread(s)" in model.engine.reason
     assert len(model.infer(np.zeros((5, 128, 128, 3), np.uint8))[0]) == 5

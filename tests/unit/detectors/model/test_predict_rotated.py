@@ -18,7 +18,7 @@ from detectors.geometry.arrays import Detections, FloatArray
 from detectors.model.inspect import inspect_model, write_card
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Predictor
-from detectors.worker.frames.answers import make_answer
+from detectors.worker.frames.detections_event import make_answer
 from detectors.worker.pipeline.pipeline import InferencePipeline
 from schemas.events import DetectionsMade, DetectOptions, FrameCaptured, ImageRef
 from schemas.ids import frame_id

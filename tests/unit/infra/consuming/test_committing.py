@@ -9,10 +9,10 @@ from typing import cast
 import pytest
 from prometheus_client import REGISTRY
 
-from infra.broker.port import Consumer, InRecord, Loss, OutRecord, Progress, TopicPartition
-from infra.consuming.committing import Committer, Outcome
+from infra.broker.port import CommitPoint, Consumer, InRecord, Loss, OutRecord, TopicPartition
+from infra.consuming.batch_commit import BatchCommitter, RecordOutcome
 from infra.errors import PartitionLostError, RecordError, RecordTooLargeError, RefusedError, TopicMismatchError
-from infra.failure.policy import Work
+from infra.failure.policy import ConsumerContext
 from infra.process.health import Health
 from infra.settings import RetrySettings
 from schemas.cloudevents import decode
@@ -37,7 +37,7 @@ class FakeConsumer:
         self.letters: list[DeadLetter] = []
         self.tries = 0
 
-    async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:
+    async def commit(self, progress: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
         self.tries += 1
         if any(source.partition in self.gone for source in progress):
             raise PartitionLostError("lost")
@@ -76,21 +76,21 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def committer(consumer: FakeConsumer, clock: Clock) -> Committer:
-    work = Work(RETRY, asyncio.Event(), Health().part("sink.commit"), "sink.commit")
-    work.health.ready()
-    return Committer(cast(Consumer, consumer), work, "sinks.dead", clock)
+def committer(consumer: FakeConsumer, clock: Clock) -> BatchCommitter:
+    work = ConsumerContext(RETRY, asyncio.Event(), Health().part("sink.commit"), "sink.commit")
+    work.health.set_ready()
+    return BatchCommitter(cast(Consumer, consumer), work, "sinks.dead", clock)
 
 
-def done(partition: int, offset: int, error: Exception | None = None) -> Outcome:
-    return Outcome(InRecord(TOPIC, partition, offset, 0, "cam-1", b"x" * 500, (), epoch=1), error)
+def done(partition: int, offset: int, error: Exception | None = None) -> RecordOutcome:
+    return RecordOutcome(InRecord(TOPIC, partition, offset, 0, "cam-1", b"x" * 500, (), epoch=1), error)
 
 
 def loss(partition: int, first: int, end: int) -> Loss:
     return Loss(TopicPartition(TOPIC, partition), first, end, epoch=1)
 
 
-async def test_a_lost_partition_leaves_the_others_committed(committer: Committer, consumer: FakeConsumer) -> None:
+async def test_a_lost_partition_leaves_the_others_committed(committer: BatchCommitter, consumer: FakeConsumer) -> None:
     consumer.gone = {1}
     await committer.commit([done(0, 4), done(1, 9), done(2, 7), done(0, 5)])
     assert consumer.committed == {0: 6, 2: 8}
@@ -100,7 +100,7 @@ async def test_a_lost_partition_leaves_the_others_committed(committer: Committer
 
 
 async def test_a_loss_without_records_in_hand_is_committed_at_once(
-    committer: Committer, consumer: FakeConsumer
+    committer: BatchCommitter, consumer: FakeConsumer
 ) -> None:
     consumer.told = [loss(0, 3, 20), loss(1, 0, 5)]
     await committer.commit_losses([done(0, 20).record])
@@ -116,7 +116,7 @@ async def test_a_loss_without_records_in_hand_is_committed_at_once(
 
 
 async def test_a_loss_behind_records_in_hand_is_committed_with_them(
-    committer: Committer, consumer: FakeConsumer
+    committer: BatchCommitter, consumer: FakeConsumer
 ) -> None:
     consumer.told = [loss(0, 13, 20)]
     outcomes = [done(0, 12), done(0, 20), done(1, 3)]
@@ -128,11 +128,11 @@ async def test_a_loss_behind_records_in_hand_is_committed_with_them(
 
 
 async def test_a_loss_behind_a_record_that_waits_for_an_update_is_not_passed(
-    committer: Committer, consumer: FakeConsumer
+    committer: BatchCommitter, consumer: FakeConsumer
 ) -> None:
     waiting = [done(0, 5).record, done(1, 5).record]
     for record in waiting:
-        committer.hold_too_new(record, EventVersionError("update this program"))
+        committer.hold_newer_event(record, EventVersionError("update this program"))
     consumer.told = [loss(0, 6, 20), loss(1, 2, 5)]
     await committer.commit_losses([])
     assert consumer.committed == {1: 5}
@@ -148,7 +148,7 @@ async def test_a_loss_behind_a_record_that_waits_for_an_update_is_not_passed(
 
 
 async def test_a_partition_held_for_a_loss_is_offered_with_what_died_behind_it(
-    committer: Committer, consumer: FakeConsumer, clock: Clock
+    committer: BatchCommitter, consumer: FakeConsumer, clock: Clock
 ) -> None:
     consumer.told = [loss(0, 3, 20)]
     consumer.refuses = RefusedError("no right to write")
@@ -165,7 +165,7 @@ async def test_a_partition_held_for_a_loss_is_offered_with_what_died_behind_it(
 
 @pytest.mark.parametrize("error", [TopicMismatchError("sinks.dead is missing"), RefusedError("no right to write")])
 async def test_a_partition_whose_letters_are_refused_is_held_and_tried_with_pauses(
-    committer: Committer, consumer: FakeConsumer, clock: Clock, error: Exception
+    committer: BatchCommitter, consumer: FakeConsumer, clock: Clock, error: Exception
 ) -> None:
     health = committer.work.health
     consumer.refuses = error
@@ -186,7 +186,7 @@ async def test_a_partition_whose_letters_are_refused_is_held_and_tried_with_paus
     assert len(consumer.letters) == 1
 
 
-async def test_a_held_partition_that_is_lost_is_forgotten(committer: Committer, consumer: FakeConsumer) -> None:
+async def test_a_held_partition_that_is_lost_is_forgotten(committer: BatchCommitter, consumer: FakeConsumer) -> None:
     consumer.refuses = RefusedError("no right")
     await committer.commit([done(0, 1, BAD)])
     consumer.owned[TopicPartition(TOPIC, 0)] = 2
@@ -195,7 +195,7 @@ async def test_a_held_partition_that_is_lost_is_forgotten(committer: Committer, 
 
 
 async def test_a_letter_that_is_too_large_even_without_its_original_holds_the_partition(
-    committer: Committer, consumer: FakeConsumer
+    committer: BatchCommitter, consumer: FakeConsumer
 ) -> None:
     consumer.largest = 10
     await committer.commit([done(0, 1, BAD), done(0, 2, BAD)])

@@ -14,9 +14,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from infra.broker.port import OutRecord
-from infra.consuming.loop import SinkRunner
+from infra.consuming.consumer_loop import SinkRunner
 from infra.errors import BrokerUnavailableError, DatabaseUnavailableError, RecordError
-from infra.failure.policy import before_the_end
+from infra.failure.policy import run_until_stop
 from infra.process.health import Health
 from infra.settings import RetrySettings, SinkSettings
 from schemas.events import FrameCaptured
@@ -112,7 +112,7 @@ async def test_a_write_that_hangs_keeps_no_process_from_ending(
                 with suppress(asyncio.CancelledError):
                     await thawed.wait()
 
-    monkeypatch.setattr(before_the_end, "__defaults__", (0.1,))
+    monkeypatch.setattr(run_until_stop, "__defaults__", (0.1,))
     sink = Hanging(name="hangs")
     await publish(broker, record(frame(1)))
     async with running(broker, sink) as run:

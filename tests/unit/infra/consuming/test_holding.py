@@ -12,8 +12,8 @@ from prometheus_client import REGISTRY
 
 from infra.broker.partitioning import partition_for
 from infra.broker.port import Loss, OutRecord, TopicPartition
-from infra.consuming.loop import SinkRunner
-from infra.consuming.writing import BatchSize
+from infra.consuming.batch_writer import BatchSize
+from infra.consuming.consumer_loop import SinkRunner
 from infra.errors import RecordError, RefusedError, TooSlowError, TopicMismatchError
 from infra.process.health import Health
 from infra.settings import RetrySettings, SinkSettings

@@ -9,7 +9,7 @@ from typing import cast
 from prometheus_client import REGISTRY
 
 from infra.broker.port import Consumer, TopicPartition
-from infra.consuming.lagging import lag_told
+from infra.consuming.lag_metric import lag_told
 from infra.errors import BrokerUnavailableError
 
 

@@ -20,8 +20,8 @@ from infra.failure.policy import (
     error_code,
     is_transient,
     lost_letter,
-    retrying,
-    tell_loss,
+    report_loss,
+    retry,
 )
 from infra.process.health import Health, HealthPart
 from infra.settings import RetrySettings, TelemetrySettings
@@ -76,7 +76,7 @@ async def test_what_looks_before_a_retry_can_end_it(part: HealthPart) -> None:
             raise ImageMissingError("no longer ours")
 
     with pytest.raises(ImageMissingError):
-        await retrying(
+        await retry(
             operation, policy=QUICK, stop=asyncio.Event(), health=part, what="writing", before_retry=before_retry
         )
     assert tries == ["try", "look", "try", "look"]
@@ -98,7 +98,7 @@ def test_whose_fault_it_is(error: Exception, transient: bool, code: str) -> None
 
 
 async def test_retrying_waits_for_the_world_and_tells_so(part: HealthPart) -> None:
-    part.ready()
+    part.set_ready()
     reasons: list[str | None] = []
     outcomes: list[Exception | str] = [DatabaseUnavailableError("starting up"), ConnectionRefusedError("no"), "done"]
 
@@ -110,7 +110,7 @@ async def test_retrying_waits_for_the_world_and_tells_so(part: HealthPart) -> No
         return outcome
 
     labels = {"group": "g-retrying", "reason": "DATABASE_UNAVAILABLE"}
-    result = await retrying(
+    result = await retry(
         operation, policy=QUICK, stop=asyncio.Event(), health=part, what="writing to x", group="g-retrying"
     )
     assert result == "done"
@@ -127,7 +127,7 @@ async def test_retrying_does_not_make_ready_what_was_not(part: HealthPart) -> No
         if outcome is not None:
             raise outcome
 
-    await retrying(operation, policy=QUICK, stop=asyncio.Event(), health=part, what="opening x")
+    await retry(operation, policy=QUICK, stop=asyncio.Event(), health=part, what="opening x")
     assert part.reason == "starting"
 
 
@@ -136,7 +136,7 @@ async def test_retrying_raises_what_is_nobodys_weather(part: HealthPart) -> None
         raise ImageMissingError("gone")
 
     with pytest.raises(ImageMissingError):
-        await retrying(operation, policy=QUICK, stop=asyncio.Event(), health=part, what="reading")
+        await retry(operation, policy=QUICK, stop=asyncio.Event(), health=part, what="reading")
 
 
 async def test_retrying_gives_up_when_the_process_stops(part: HealthPart) -> None:
@@ -148,7 +148,7 @@ async def test_retrying_gives_up_when_the_process_stops(part: HealthPart) -> Non
 
     slow = RetrySettings(first_delay_s=60.0, max_delay_s=60.0)
     with pytest.raises(StoppedError, match="writing: given up after 1 tries") as caught:
-        await retrying(operation, policy=slow, stop=stop, health=part, what="writing")
+        await retry(operation, policy=slow, stop=stop, health=part, what="writing")
     assert isinstance(caught.value.__cause__, DatabaseUnavailableError)
 
 
@@ -162,7 +162,7 @@ async def test_a_long_outage_does_not_flood_the_log(part: HealthPart, caplog: py
             raise DatabaseUnavailableError("away")
 
     with caplog.at_level(logging.INFO, "infra.failure.policy"):
-        await retrying(operation, policy=QUICK, stop=asyncio.Event(), health=part, what="writing")
+        await retry(operation, policy=QUICK, stop=asyncio.Event(), health=part, what="writing")
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 3 + ["INFO"]
 
 
@@ -240,7 +240,7 @@ def test_a_loss_is_one_dead_letter_that_names_the_range() -> None:
 
 
 def test_a_loss_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    tell_loss(Loss(TopicPartition("detections", 3), first=100, end=115, epoch=2), "g-loss")
+    report_loss(Loss(TopicPartition("detections", 3), first=100, end=115, epoch=2), "g-loss")
     labels = {"group": "g-loss", "topic": "detections"}
     assert REGISTRY.get_sample_value("standgale_records_lost_total", labels) == 15
     assert [record.levelname for record in caplog.records] == ["ERROR"]

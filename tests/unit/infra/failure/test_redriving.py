@@ -14,7 +14,7 @@ from infra.broker.port import InRecord, Loss, OutRecord, Publisher, Reader, Topi
 from infra.errors import RecordError
 from infra.failure.dead_letters import list_dead, redrive
 from infra.failure.policy import lost_letter
-from infra.failure.redriving import Redriven, Rules, original_record, redriven_for
+from infra.failure.redrive import RedriveResult, RedriveRules, original_record, target_group_of
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, FRAMES_LIVE, REDRIVE, SINKS_DEAD
 from tests import support_waiting
@@ -53,58 +53,58 @@ async def test_a_frame_goes_to_its_own_topic_byte_for_byte(
     await publish(broker, *[letter(original(number, value=value)) for number, value in enumerate(values)])
     told: list[int] = []
     result = await redrive(reader, publisher, list_dead(reader, FRAMES_DEAD), progress=told.append)
-    assert (result, told[-1]) == (Redriven(sent=4), 4)
+    assert (result, told[-1]) == (RedriveResult(sent=4), 4)
     found = await records_of(reader, FRAMES_LIVE)
     assert [(one.key, one.value, one.headers[:3]) for one in found] == [("cam-1", value, HEADERS) for value in values]
     assert [dict(one.headers)["standgale-redrive-from"] for one in found] == [
         f"frames.live/0/{number}".encode() for number in range(4)
     ]
-    assert await redrive(reader, publisher, list_dead(reader, FRAMES_DEAD)) == Redriven(already=4)
+    assert await redrive(reader, publisher, list_dead(reader, FRAMES_DEAD)) == RedriveResult(already=4)
     assert len(await records_of(reader, FRAMES_LIVE)) == 4
 
 
 async def test_letters_are_sent_in_batches_and_in_order(reader: Reader, publisher: Publisher) -> None:
     letters = [opened(letter(original(number, value=str(number).encode()), "sink.x")) for number in range(250)]
     told: list[int] = []
-    assert await redrive(reader, publisher, each(*letters), progress=told.append) == Redriven(sent=250)
+    assert await redrive(reader, publisher, each(*letters), progress=told.append) == RedriveResult(sent=250)
     assert told == [100, 200, 250]
     found = await records_of(reader, REDRIVE)
     assert [one.value for one in found] == [str(number).encode() for number in range(250)]
-    assert {redriven_for(one.headers) for one in found} == {"sink.x"}
+    assert {target_group_of(one.headers) for one in found} == {"sink.x"}
     assert await records_of(reader, FRAMES_LIVE) == []
 
 
 async def test_a_dry_run_counts_and_sends_nothing(reader: Reader, publisher: Publisher) -> None:
     letters = [opened(letter(original(number), "sink.x")) for number in range(5)]
-    assert await redrive(reader, publisher, each(*letters), Rules(dry_run=True)) == Redriven(sent=5)
+    assert await redrive(reader, publisher, each(*letters), RedriveRules(dry_run=True)) == RedriveResult(sent=5)
     assert await records_of(reader, REDRIVE) == []
-    assert await redrive(reader, publisher, each(*letters)) == Redriven(sent=5)
-    assert await redrive(reader, publisher, each(*letters), Rules(again=True)) == Redriven(sent=5)
+    assert await redrive(reader, publisher, each(*letters)) == RedriveResult(sent=5)
+    assert await redrive(reader, publisher, each(*letters), RedriveRules(again=True)) == RedriveResult(sent=5)
 
 
 async def test_a_rate_spreads_them_over_time(reader: Reader, publisher: Publisher) -> None:
     letters = [opened(letter(original(number), "sink.x")) for number in range(6)]
     started = time.monotonic()
-    assert await redrive(reader, publisher, each(*letters), Rules(rate=20.0)) == Redriven(sent=6)
+    assert await redrive(reader, publisher, each(*letters), RedriveRules(rate=20.0)) == RedriveResult(sent=6)
     assert time.monotonic() - started >= 5 / 20
 
 
 async def test_a_record_is_sent_again_only_so_often(reader: Reader, publisher: Publisher) -> None:
     one = opened(letter(original(1), "sink.x"))
     for tries in range(1, 4):
-        assert await redrive(reader, publisher, each(one)) == Redriven(sent=1)
+        assert await redrive(reader, publisher, each(one)) == RedriveResult(sent=1)
         # It fails again, at its place in the topic of what is re-driven, and is another letter then.
         again = (await records_of(reader, REDRIVE))[-1]
         assert dict(again.headers)["standgale-redrive-try"] == str(tries).encode()
         assert len([name for name, _ in again.headers if name == "standgale-redrive-try"]) == 1
         one = opened(letter(again, "sink.x"))
-    assert await redrive(reader, publisher, each(one)) == Redriven(exhausted=1)
-    assert await redrive(reader, publisher, each(one), Rules(max_tries=4)) == Redriven(sent=1)
+    assert await redrive(reader, publisher, each(one)) == RedriveResult(exhausted=1)
+    assert await redrive(reader, publisher, each(one), RedriveRules(max_tries=4)) == RedriveResult(sent=1)
 
 
 async def test_records_lost_to_retention_cannot_be_sent(reader: Reader, publisher: Publisher) -> None:
     lost = lost_letter(Loss(TopicPartition(FRAMES_LIVE, 1), 0, 9, 1), group="sink.x", topic=SINKS_DEAD)
-    assert await redrive(reader, publisher, each(opened(lost))) == Redriven(lost=1)
+    assert await redrive(reader, publisher, each(opened(lost))) == RedriveResult(lost=1)
 
 
 async def test_an_original_left_out_is_read_at_its_place(broker: MeddlingBroker, reader: Reader) -> None:
@@ -118,7 +118,7 @@ async def test_an_original_that_is_gone_is_told_and_the_others_are_sent(
     reader: Reader, publisher: Publisher, caplog: pytest.LogCaptureFixture
 ) -> None:
     letters = [opened(letter(original(1))), opened(letter(original(999), whole=False)), opened(letter(original(2)))]
-    assert await redrive(reader, publisher, each(*letters)) == Redriven(sent=2, gone=1)
+    assert await redrive(reader, publisher, each(*letters)) == RedriveResult(sent=2, gone=1)
     assert "frames.live/0 no longer holds offset 999" in caplog.text
 
 
@@ -129,8 +129,8 @@ async def test_another_record_at_the_place_of_an_original_is_not_sent_for_it(
     await publish(broker, record(frame(1)))
     (found,) = await records_of(reader, FRAMES_LIVE)
     former = replace(found, **other)  # type: ignore[arg-type]  # fields by name
-    assert await redrive(reader, publisher, each(opened(letter(former, whole=False)))) == Redriven(gone=1)
-    assert await redrive(reader, publisher, each(opened(letter(found, whole=False)))) == Redriven(sent=1)
+    assert await redrive(reader, publisher, each(opened(letter(former, whole=False)))) == RedriveResult(gone=1)
+    assert await redrive(reader, publisher, each(opened(letter(found, whole=False)))) == RedriveResult(sent=1)
 
 
 async def test_a_record_without_a_key_gets_its_device(reader: Reader) -> None:
@@ -154,12 +154,12 @@ async def test_only_the_failing_sink_gets_them_once_and_nobody_else_sees_them(
         await until(lambda: len(picky.written) == 4 and len(other.written) == 6)
         await until_dead(broker, 2)
         # They fail once more, then they are let in.
-        assert await redrive(reader, publisher, list_dead(reader, SINKS_DEAD)) == Redriven(sent=2)
+        assert await redrive(reader, publisher, list_dead(reader, SINKS_DEAD)) == RedriveResult(sent=2)
         await until_dead(broker, 4)
         refusing = False
-        assert await redrive(reader, publisher, list_dead(reader, SINKS_DEAD)) == Redriven(sent=2, already=2)
+        assert await redrive(reader, publisher, list_dead(reader, SINKS_DEAD)) == RedriveResult(sent=2, already=2)
         await until(lambda: len(picky.written) == 6)
-        assert await redrive(reader, publisher, list_dead(reader, SINKS_DEAD)) == Redriven(already=4)
+        assert await redrive(reader, publisher, list_dead(reader, SINKS_DEAD)) == RedriveResult(already=4)
         await publish(broker, record(frame(6)))
         await until(lambda: 6 in picky.written and 6 in other.written)
     assert Counter(picky.written) == Counter(range(7))
@@ -197,7 +197,7 @@ async def test_two_runs_at_once_do_not_double_what_fails_again(
     letters = [opened(letter(as_read(number), "sink.stubborn")) for number in range(4)]
     # Neither run knows of the other, so each sends every letter for the first time.
     for _run in range(2):
-        await redrive(reader, publisher, each(*letters), Rules(again=True))
+        await redrive(reader, publisher, each(*letters), RedriveRules(again=True))
     async with running(broker, ListSink(name="stubborn", faults=refuse), retry=RETRY):
         await until_dead(broker, 4)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from infra.errors import RecordError
-from infra.failure.verdicts import WINDOW_S, Trouble, Verdict, Verdicts
+from infra.failure.verdicts import WINDOW_S, FailureHistory, Verdict, Verdicts
 from infra.settings import RetrySettings
 from schemas.errors import EventError
 
@@ -33,108 +33,108 @@ def verdicts(clock: Clock) -> Verdicts:
 
 @pytest.mark.parametrize("error", [RecordError("too large"), EventError("no JSON")])
 def test_an_error_about_the_record_by_type_is_dead_at_once(verdicts: Verdicts, error: Exception) -> None:
-    assert verdicts.failed(Trouble(), error) is DEAD
+    assert verdicts.record_failure(FailureHistory(), error) is DEAD
 
 
 def test_a_record_that_fails_between_passing_neighbours_is_dead_after_its_attempts(verdicts: Verdicts) -> None:
-    trouble = Trouble()
-    assert verdicts.failed(trouble, ODD) is RETRY
-    assert verdicts.failed(trouble, ODD) is RETRY
-    verdicts.passed()
-    assert verdicts.failed(trouble, ODD) is DEAD
+    trouble = FailureHistory()
+    assert verdicts.record_failure(trouble, ODD) is RETRY
+    assert verdicts.record_failure(trouble, ODD) is RETRY
+    verdicts.record_success()
+    assert verdicts.record_failure(trouble, ODD) is DEAD
     assert trouble.attempts == 3
 
 
 def test_as_long_as_nothing_passes_the_record_is_held(verdicts: Verdicts) -> None:
-    verdicts.passed()
-    trouble = Trouble()
-    assert [verdicts.failed(trouble, ODD) for _ in range(6)] == [RETRY, RETRY, HOLD, HOLD, HOLD, HOLD]
-    verdicts.passed()
-    assert verdicts.failed(trouble, ODD) is DEAD
+    verdicts.record_success()
+    trouble = FailureHistory()
+    assert [verdicts.record_failure(trouble, ODD) for _ in range(6)] == [RETRY, RETRY, HOLD, HOLD, HOLD, HOLD]
+    verdicts.record_success()
+    assert verdicts.record_failure(trouble, ODD) is DEAD
 
 
 def test_when_all_fail_alike_all_are_held(verdicts: Verdicts) -> None:
-    troubles = [Trouble() for _ in range(50)]
-    last = [[verdicts.failed(trouble, ODD) for trouble in troubles] for _ in range(10)][-1]
+    troubles = [FailureHistory() for _ in range(50)]
+    last = [[verdicts.record_failure(trouble, ODD) for trouble in troubles] for _ in range(10)][-1]
     assert set(last) == {HOLD}
 
 
 def test_a_pass_before_the_last_two_failures_proves_nothing(verdicts: Verdicts) -> None:
-    trouble = Trouble()
-    assert verdicts.failed(trouble, ODD) is RETRY
-    verdicts.passed()
-    assert verdicts.failed(trouble, ODD) is RETRY
+    trouble = FailureHistory()
+    assert verdicts.record_failure(trouble, ODD) is RETRY
+    verdicts.record_success()
+    assert verdicts.record_failure(trouble, ODD) is RETRY
     # From here on nothing passes: an outage may have begun.
-    assert verdicts.failed(trouble, ODD) is HOLD
+    assert verdicts.record_failure(trouble, ODD) is HOLD
 
 
 def test_with_one_attempt_a_neighbour_must_pass_all_the_same() -> None:
     verdicts = Verdicts(RetrySettings(record_attempts=1))
-    trouble = Trouble()
-    assert verdicts.failed(trouble, ODD) is HOLD
-    verdicts.passed()
-    assert verdicts.failed(trouble, ODD) is DEAD
+    trouble = FailureHistory()
+    assert verdicts.record_failure(trouble, ODD) is HOLD
+    verdicts.record_success()
+    assert verdicts.record_failure(trouble, ODD) is DEAD
 
 
 def test_too_large_a_share_of_dead_letters_opens_the_breaker(verdicts: Verdicts) -> None:
     for _ in range(10):
-        verdicts.passed()
-    found = [verdicts.failed(Trouble(), RecordError("bad")) for _ in range(12)]
+        verdicts.record_success()
+    found = [verdicts.record_failure(FailureHistory(), RecordError("bad")) for _ in range(12)]
     assert found == [DEAD] * 10 + [HOLD] * 2
-    text = verdicts.why_held(RecordError("bad"))
+    text = verdicts.hold_reason(RecordError("bad"))
     assert "with this record 11 of 21" in text
     assert "retry.max_dead_share=0.5" in text
     assert "STANDGALE_RETRY__MAX_DEAD_SHARE" in text
 
 
 def test_few_dead_letters_never_open_the_breaker(verdicts: Verdicts) -> None:
-    assert {verdicts.failed(Trouble(), RecordError("bad")) for _ in range(19)} == {DEAD}
-    assert verdicts.failed(Trouble(), RecordError("bad")) is HOLD
+    assert {verdicts.record_failure(FailureHistory(), RecordError("bad")) for _ in range(19)} == {DEAD}
+    assert verdicts.record_failure(FailureHistory(), RecordError("bad")) is HOLD
 
 
 def test_dead_letters_of_more_than_a_minute_ago_do_not_count(verdicts: Verdicts, clock: Clock) -> None:
     for _ in range(100):
-        assert verdicts.failed(Trouble(), RecordError("bad")) is DEAD
+        assert verdicts.record_failure(FailureHistory(), RecordError("bad")) is DEAD
         clock.now += WINDOW_S / 10
 
 
 def test_an_open_breaker_stays_open_until_a_held_record_passes(verdicts: Verdicts, clock: Clock) -> None:
-    trouble = Trouble()
-    while verdicts.failed(trouble, RecordError("bad")) is DEAD:
-        trouble = Trouble()
+    trouble = FailureHistory()
+    while verdicts.record_failure(trouble, RecordError("bad")) is DEAD:
+        trouble = FailureHistory()
     clock.now += 10 * WINDOW_S
     # Another record passing says nothing about the ones that die.
-    verdicts.passed()
-    assert verdicts.failed(trouble, RecordError("bad")) is HOLD
-    verdicts.passed(trouble)
-    assert verdicts.failed(Trouble(), RecordError("bad")) is DEAD
+    verdicts.record_success()
+    assert verdicts.record_failure(trouble, RecordError("bad")) is HOLD
+    verdicts.record_success(trouble)
+    assert verdicts.record_failure(FailureHistory(), RecordError("bad")) is DEAD
 
 
 def test_a_held_record_that_goes_elsewhere_closes_the_breaker(verdicts: Verdicts, clock: Clock) -> None:
-    trouble = Trouble()
-    while verdicts.failed(trouble, RecordError("bad")) is DEAD:
-        trouble = Trouble()
+    trouble = FailureHistory()
+    while verdicts.record_failure(trouble, RecordError("bad")) is DEAD:
+        trouble = FailureHistory()
     clock.now += 2 * WINDOW_S
-    assert "20 of 20 within 60 s" in verdicts.why_held(RecordError("bad"))
-    verdicts.gone(Trouble())
-    assert verdicts.failed(Trouble(), RecordError("bad")) is HOLD
-    verdicts.gone(trouble)
-    assert verdicts.failed(Trouble(), RecordError("bad")) is DEAD
+    assert "20 of 20 within 60 s" in verdicts.hold_reason(RecordError("bad"))
+    verdicts.forget_record(FailureHistory())
+    assert verdicts.record_failure(FailureHistory(), RecordError("bad")) is HOLD
+    verdicts.forget_record(trouble)
+    assert verdicts.record_failure(FailureHistory(), RecordError("bad")) is DEAD
 
 
 def test_a_share_of_one_never_holds() -> None:
     verdicts = Verdicts(RetrySettings(max_dead_share=1.0))
-    assert {verdicts.failed(Trouble(), RecordError("bad")) for _ in range(200)} == {DEAD}
+    assert {verdicts.record_failure(FailureHistory(), RecordError("bad")) for _ in range(200)} == {DEAD}
 
 
 def test_a_known_good_one_is_a_neighbour_but_no_share_of_the_records(verdicts: Verdicts) -> None:
-    trouble = Trouble()
+    trouble = FailureHistory()
     for _ in range(2):
-        assert verdicts.failed(trouble, ODD) is RETRY
-        assert verdicts.lacks_neighbour(trouble)
-    verdicts.other_passed()
-    assert not verdicts.lacks_neighbour(trouble)
-    assert verdicts.failed(trouble, ODD) is DEAD
+        assert verdicts.record_failure(trouble, ODD) is RETRY
+        assert verdicts.needs_other_record(trouble)
+    verdicts.record_other_success()
+    assert not verdicts.needs_other_record(trouble)
+    assert verdicts.record_failure(trouble, ODD) is DEAD
     for _ in range(40):
-        verdicts.other_passed()
-    assert [verdicts.failed(Trouble(), EventError("no JSON")) for _ in range(19)] == [DEAD] * 18 + [HOLD]
+        verdicts.record_other_success()
+    assert [verdicts.record_failure(FailureHistory(), EventError("no JSON")) for _ in range(19)] == [DEAD] * 18 + [HOLD]

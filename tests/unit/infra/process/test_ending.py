@@ -9,14 +9,14 @@ import threading
 
 import pytest
 
-from infra.process.ending import Ending
+from infra.process.forced_exit import Ending
 
 _PROCESS = """
 import asyncio, sys, threading
 from infra.process import service
 from infra.process.health import Health
 
-service._CANCEL_PATIENCE_S = service._END_PATIENCE_S = 0.3
+service._CANCEL_TIMEOUT_S = service._END_TIMEOUT_S = 0.3
 never = threading.Event()
 
 class Stuck:

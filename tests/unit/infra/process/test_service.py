@@ -44,7 +44,7 @@ class Worker:
         self._returns = returns
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
-        health.ready()
+        health.set_ready()
         self.started.set()
         if self._fails == "at once":
             raise RuntimeError("boom")
@@ -183,10 +183,10 @@ def test_a_part_is_not_ready_until_it_says_so() -> None:
     assert health.part("test-part") is part
     assert (health.report().live, health.report().ready) == (True, False)
     assert REGISTRY.get_sample_value("standgale_ready", {"part": "test-part"}) == 0
-    part.ready()
+    part.set_ready()
     assert health.report().ready
     assert REGISTRY.get_sample_value("standgale_ready", {"part": "test-part"}) == 1
-    part.not_ready("database away")
+    part.set_not_ready("database away")
     assert health.report().parts["test-part"].reason == "database away"
     assert health.report().live
 
@@ -195,18 +195,18 @@ def test_a_part_that_falls_silent_is_not_live() -> None:
     now = 100.0
     health = Health(silence_s=30, clock=lambda: now)
     quiet, chatty = health.part("test-quiet"), health.part("test-chatty")
-    quiet.ready()
-    chatty.ready()
-    chatty.alive()
+    quiet.set_ready()
+    chatty.set_ready()
+    chatty.beat()
     now = 131.0
     assert health.report().parts["test-quiet"].fault is None
     assert health.report().parts["test-chatty"].fault == "no sign of life for 31 s"
     assert not health.report().live
     assert not health.report().ready
-    chatty.still_alive()
-    quiet.still_alive()
+    chatty.beat_if_expected()
+    quiet.beat_if_expected()
     assert health.report().ready
-    chatty.done()
+    chatty.set_done()
     now = 500.0
     assert health.report().live
 
@@ -214,54 +214,54 @@ def test_a_part_that_falls_silent_is_not_live() -> None:
 def test_a_part_that_waits_for_several_things_names_them_all() -> None:
     health = Health()
     part = health.part("test-waits")
-    part.waits("reading", "broker away")
-    part.waits("writing", "database away")
+    part.set_waiting("reading", "broker away")
+    part.set_waiting("writing", "database away")
     assert part.reason == "broker away; database away"
-    part.ready()
+    part.set_ready()
     assert not health.report().ready
-    part.goes_on("reading")
+    part.clear_waiting("reading")
     assert part.reason == "database away"
-    part.not_ready("draining")
+    part.set_not_ready("draining")
     assert part.reason == "database away; draining"
-    part.ready()
-    part.goes_on("writing")
+    part.set_ready()
+    part.clear_waiting("writing")
     assert health.report().ready
 
 
 def test_a_part_whose_work_hangs_is_not_live_until_it_goes_on() -> None:
     health = Health(silence_s=30)
     part = health.part("test-hangs")
-    part.ready()
-    part.hangs("engine", "no batch for 31 s")
+    part.set_ready()
+    part.set_hanging("engine", "no batch for 31 s")
     assert health.report().parts["test-hangs"].fault == part.reason == "no batch for 31 s"
     assert not health.report().live
-    part.goes_on("engine")
+    part.clear_waiting("engine")
     assert health.report().ready
-    part.hangs("engine", "no batch for 31 s")
-    part.done()
+    part.set_hanging("engine", "no batch for 31 s")
+    part.set_done()
     assert health.report().live
 
 
 def test_notes_stand_side_by_side_and_change_nothing_about_being_ready() -> None:
     part = Health().part("test-notes")
-    part.ready()
-    part.note("models", "small 1.0.0")
-    part.note("clock", "6 s ahead")
+    part.set_ready()
+    part.set_note("models", "small 1.0.0")
+    part.set_note("clock", "6 s ahead")
     assert (part.report().ready, part.report().note) == (True, "small 1.0.0; 6 s ahead")
-    part.note("models", None)
-    part.note("models", None)
+    part.set_note("models", None)
+    part.set_note("models", None)
     assert part.report().note == "6 s ahead"
 
 
 def test_the_readiness_metric_follows_silence() -> None:
     now = 100.0
     part = Health(silence_s=30, clock=lambda: now).part("test-hanging")
-    part.ready()
-    part.alive()
+    part.set_ready()
+    part.beat()
     assert REGISTRY.get_sample_value("standgale_ready", {"part": "test-hanging"}) == 1
     now = 131.0
     assert REGISTRY.get_sample_value("standgale_ready", {"part": "test-hanging"}) == 0
-    part.alive()
+    part.beat()
     assert REGISTRY.get_sample_value("standgale_ready", {"part": "test-hanging"}) == 1
 
 
@@ -286,19 +286,19 @@ async def test_probes_tell_the_truth_and_the_reason() -> None:
             async with client.get(path) as answer:
                 return answer.status, await answer.json()
 
-        part.not_ready("writing to postgres: connection refused")
+        part.set_not_ready("writing to postgres: connection refused")
         assert await probe("/health/ready") == (
             503,
             {"status": "not ready", "parts": {"test-sink": "writing to postgres: connection refused"}},
         )
         assert await probe("/health/live") == (200, {"status": "live", "parts": {"test-sink": "live"}})
-        part.ready()
+        part.set_ready()
         assert await probe("/health/ready") == (200, {"status": "ready", "parts": {"test-sink": "ready"}})
-        part.note("losses", "3 records lost")
+        part.set_note("losses", "3 records lost")
         assert (await probe("/health/ready"))[1]["parts"] == {"test-sink": "ready: 3 records lost"}
-        part.not_ready("away")
+        part.set_not_ready("away")
         assert (await probe("/health/ready"))[1]["parts"] == {"test-sink": "away (note: 3 records lost)"}
-        part.dead("RuntimeError")
+        part.set_dead("RuntimeError")
         assert (await probe("/health/live"))[0] == 503
         async with client.get("/metrics") as answer:
             assert 'standgale_ready{part="test-sink"} 0.0' in await answer.text()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.storage import durable
+from infra.storage import durable_files
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_without_a_full_sync_there_is_fsync(calls: list[str], tmp_path: Path) -> None:
-    durable.sync_folder(tmp_path)
+    durable_files.sync_folder(tmp_path)
     assert calls == ["fsync"]
 
 
@@ -30,7 +30,7 @@ def test_a_full_sync_is_made_where_there_is_one(
 ) -> None:
     monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
     monkeypatch.setattr(fcntl, "fcntl", lambda _, command: calls.append(f"fcntl {command}"))
-    durable.sync_folder(tmp_path)
+    durable_files.sync_folder(tmp_path)
     assert calls == ["fcntl 51"]
 
 
@@ -42,7 +42,7 @@ def test_a_file_system_without_full_sync_gets_fsync(
 
     monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
     monkeypatch.setattr(fcntl, "fcntl", refuse)
-    durable.sync_folder(tmp_path)
+    durable_files.sync_folder(tmp_path)
     assert calls == ["fsync"]
 
 
@@ -52,4 +52,4 @@ def test_a_disk_that_cannot_sync_is_told(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="input/output"):
-        durable.sync_folder(tmp_path)
+        durable_files.sync_folder(tmp_path)

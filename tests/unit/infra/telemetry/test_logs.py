@@ -19,7 +19,7 @@ from infra.settings import Settings, TelemetrySettings, load_settings, secrets_o
 from infra.telemetry import logs
 from infra.telemetry.logs import MASK, bind, bound, configure_logging, redact
 
-log = logging.getLogger("standgale.test")
+logger = logging.getLogger("standgale.test")
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_a_line_has_time_level_logger_message_and_extra(stream: io.StringIO) -> None:
-    log.info(
+    logger.info(
         "found %d", 3, extra={"inference_time_ms": 1.5, "frame": UUID(int=1), "when": datetime(2026, 1, 1, tzinfo=UTC)}
     )
     (line,) = lines(stream)
@@ -60,8 +60,8 @@ async def test_bound_ids_belong_to_their_task(stream: io.StringIO) -> None:
         with bind(request_id=request, device_id=None):
             await asyncio.sleep(0)
             with bind(frame_id=UUID(int=2)):
-                log.info("inside")
-            log.info("after")
+                logger.info("inside")
+            logger.info("after")
 
     await asyncio.gather(handle("r1"), handle("r2"))
     assert bound() == {}
@@ -78,9 +78,11 @@ def test_secrets_never_appear_anywhere(stream: io.StringIO) -> None:
     try:
         raise ValueError("bad login with open-sesame")
     except ValueError:
-        log.exception("failed for %s", "open-sesame", extra={"deep": {"open-sesame": ["open-sesame", SecretStr("x")]}})
+        logger.exception(
+            "failed for %s", "open-sesame", extra={"deep": {"open-sesame": ["open-sesame", SecretStr("x")]}}
+        )
     with bind(request_id="open-sesame"):
-        log.info("again")
+        logger.info("again")
     assert "sesame" not in stream.getvalue()
     first = lines(stream)[0]
     assert first["message"] == f"failed for {MASK}"
@@ -108,7 +110,9 @@ def test_secrets_of_settings_are_all_known() -> None:
 
 
 def test_what_json_cannot_hold_does_not_stop_a_log(stream: io.StringIO) -> None:
-    log.info("odd \ud800", extra={"big": 1 << 70, "raw": b"abc", "file": "x\udcff", "nan": float("nan"), "obj": object})
+    logger.info(
+        "odd \ud800", extra={"big": 1 << 70, "raw": b"abc", "file": "x\udcff", "nan": float("nan"), "obj": object}
+    )
     (line,) = lines(stream)
     assert line["big"] == str(1 << 70)
     assert line["raw"] == "<3 bytes>"
@@ -135,8 +139,8 @@ def test_requests_that_are_cut_off_at_the_end_leave_no_tracebacks(stream: io.Str
 def test_text_for_people(stream: io.StringIO) -> None:
     configure_logging(TelemetrySettings(log_format="text"), service="test", secrets=("open-sesame",), stream=stream)
     with bind(device_id="d1"):
-        log.warning("careful, open-sesame", extra={"n": 1})
-    log.debug("too quiet")
+        logger.warning("careful, open-sesame", extra={"n": 1})
+    logger.debug("too quiet")
     text = stream.getvalue()
     assert f"WARNING standgale.test: careful, {MASK} device_id=d1 n=1\n" in text
     assert "too quiet" not in text
@@ -150,7 +154,7 @@ def test_repeated_messages_of_the_kafka_client_are_told_once_and_counted(
     client = logging.getLogger("aiokafka.client")
     for number in range(500):
         client.error("Unable connect to node with id %s: %s", number, "refused")
-        log.error("ours %d", number)
+        logger.error("ours %d", number)
     client.warning("Unable connect to node with id %s: %s", 1, "another level")
     assert [line["message"] for line in lines(stream) if line["logger"] == "aiokafka.client"] == [
         "Unable connect to node with id 0: refused",

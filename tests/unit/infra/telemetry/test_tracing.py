@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 from infra.broker.port import InRecord
-from infra.publishing import event_record
+from infra.event_records import event_record
 from infra.settings import TelemetrySettings
 from infra.telemetry.tracing import (
     NO_TRACE,

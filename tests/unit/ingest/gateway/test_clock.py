@@ -21,7 +21,7 @@ class Bench:
         self.passed_s = 0.0
         self.error_s = error_s
         self.part = Health().part("broker")
-        self.part.ready()
+        self.part.set_ready()
         self.clock = GatewayClock(self.part, wall=self.wall, steady=lambda: 77.0 + self.passed_s)
 
     @property

@@ -20,7 +20,7 @@ from schemas.cloudevents import Attributes, to_headers
 from schemas.events import DetectionsMade
 from schemas.ids import device_uuid
 from schemas.topics import DETECTIONS
-from sinks.sse import following, history
+from sinks.sse import history, topic_follower
 from sinks.sse.filters import EVERYTHING, Filter
 from sinks.sse.hub import DetectionHub
 from sinks.sse.positions import Position, encode_position
@@ -528,8 +528,8 @@ async def test_a_topic_that_starts_anew_under_the_hub_is_told_to_all() -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that looks at its topic, and gives up what hangs, within a fraction of a second."""
-    monkeypatch.setattr(following, "_LOOK_EVERY_S", 0.02)
-    monkeypatch.setattr(following, "_HANG_S", 0.2)
+    monkeypatch.setattr(topic_follower, "_LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(topic_follower, "_HANG_S", 0.2)
 
 
 @pytest.mark.usefixtures("quick")
@@ -587,7 +587,7 @@ async def test_a_topic_made_again_is_sent_from_its_start_after_a_gap() -> None:
 async def test_a_broker_that_comes_back_with_the_topic_made_again_makes_it_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(following, "_LOOKS_FAIL_S", 0.05)
+    monkeypatch.setattr(topic_follower, "_LOOKS_FAIL_S", 0.05)
     topic = Topic()
     topic.incarnation = "first"
     health = Health()
@@ -635,11 +635,11 @@ async def test_what_retention_took_while_the_process_was_stopped_is_told(monkeyp
             topic.publish(0, f"d{number}")
         await page.until(3)
         # As after a long SIGSTOP: the clock has gone on, and so has retention.
-        monkeypatch.setattr(following, "_SILENCE_S", -1.0)
+        monkeypatch.setattr(topic_follower, "_SILENCE_S", -1.0)
         topic.ends[0] = 8
         topic.forget(0, 8)
         await page.until(4)
-        monkeypatch.setattr(following, "_SILENCE_S", 30.0)
+        monkeypatch.setattr(topic_follower, "_SILENCE_S", 30.0)
         topic.publish(0, "after")
         await page.until(5)
     assert [kind for kind, _, _ in page.events] == ["detections"] * 3 + ["gap", "detections"]

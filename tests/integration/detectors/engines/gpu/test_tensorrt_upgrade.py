@@ -24,15 +24,15 @@ import numpy as np
 import pytest
 
 from detectors.card.card import InputCard, read_card
+from detectors.engines.artefact import Upgrade, UpgradeState, obtain, upgrade_for
 from detectors.engines.choose import ENGINES, load_engine, usable_engines
 from detectors.engines.cpu.onnxruntime import OnnxRuntimeEngine
 from detectors.engines.gpu import cuda
 from detectors.engines.gpu.tensorrt_job import BuildJob, engine_name
 from detectors.engines.port import EngineRequest
-from detectors.engines.upgrade import Upgrade, UpgradeState, obtain, upgrade_for
 from detectors.errors import InferenceError, ModelLoadError
+from detectors.model.artefact_model import upgraded_model
 from detectors.model.loading import LoadRequest, load_model
-from detectors.model.upgrading import upgraded_model
 from detectors.store.folder import FolderBlobs
 from detectors.store.versions import VersionStore
 from infra.errors import TransientError
@@ -69,7 +69,7 @@ def upgrade(folder: Path, cache: str = "cache", wanted: EngineRequest | None = N
 
 
 def limited(folder: Path, seconds: float, attempts: int = 2, cache: str = "cache") -> Upgrade:
-    from detectors.engines.gpu.tensorrt_upgrade import BuildLimits, TensorRtUpgrade
+    from detectors.engines.gpu.tensorrt_artefact import BuildLimits, TensorRtUpgrade
 
     limits = BuildLimits(seconds=seconds, attempts=attempts)
     return TensorRtUpgrade(request(folder / "model"), folder / cache, REF, limits)
@@ -411,7 +411,7 @@ async def test_an_engine_that_answers_wrongly_is_refused_and_the_other_serves_on
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = write_model(tmp_path / "model", SPEC)
-    monkeypatch.setattr("detectors.model.fitting.objection", lambda *_: "the same answer for both tiles")
+    monkeypatch.setattr("detectors.model.engine_check.objection", lambda *_: "the same answer for both tiles")
     with pytest.raises(ModelLoadError, match="failed its first run: the same answer"):
         await upgraded_model(LoadRequest(card=card), None, tmp_path / "cache", lambda _: None)
 
@@ -422,7 +422,7 @@ async def test_half_precision_that_answers_otherwise_is_refused_unless_it_is_ask
     held = ctypes.CDLL(str(driver)).fake_held
     before = held()
     wanted = LoadRequest(card=write_model(tmp_path / "model", SPEC))
-    monkeypatch.setattr("detectors.model.fitting.disagreement", lambda *_: "scores differ from f32")
+    monkeypatch.setattr("detectors.model.engine_check.disagreement", lambda *_: "scores differ from f32")
     with pytest.raises(ModelLoadError, match=r"tensorrt is not used: scores differ from f32; name a precision"):
         await upgraded_model(wanted, None, tmp_path / "cache", lambda _: None)
     assert held() == before

@@ -23,7 +23,7 @@ from schemas.events import ImageRef
 from schemas.topics import TopicSpec
 from tests.support_failing import broken_while, model_with
 from tests.support_waiting import until
-from tests.support_worker import PATIENCE_S, WorkerWorld, picture
+from tests.support_worker import TIMEOUT_S, WorkerWorld, picture
 
 pytestmark = pytest.mark.integration
 
@@ -183,7 +183,7 @@ async def test_a_redriven_frame_is_answered_also_when_its_lane_was_taken_over_wh
     world.store = store
     async with world.working(world.parts(store=store)):
         await world.publish(first, missing)
-        await asyncio.wait_for(store.asked.wait(), PATIENCE_S)
+        await asyncio.wait_for(store.asked.wait(), TIMEOUT_S)
         if taken_over:
             # The first record of another topic makes the lane read its window again.
             await world.publish(await world.frame("drone", 2), topic=topics.FRAMES_BACKFILL)

@@ -11,7 +11,7 @@ import pytest
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
 from detectors.worker.rollout import rollout
-from detectors.worker.rollout.obtaining import ModelSource
+from detectors.worker.rollout.model_loader import ModelSource
 from infra.broker.embedded.publisher import EmbeddedPublisher
 from infra.settings import DetectorSettings
 from schemas import topics

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.partitioning import partition_for
-from infra.broker.port import Consumer, GroupSpec, InRecord, Loss, OutRecord, Progress, TopicPartition
+from infra.broker.port import CommitPoint, Consumer, GroupSpec, InRecord, Loss, OutRecord, TopicPartition
 from infra.failure.policy import RECORDS_LOST
 from schemas import topics
 from tests.support_consuming import Forwarding
@@ -26,7 +26,7 @@ SOURCE = TopicPartition(topics.FRAMES_LIVE, partition_for("drone", 8))
 class LosingConsumer(Forwarding):
     """The first records of one partition are gone, as after retention on Kafka."""
 
-    def __init__(self, inner: Consumer, commits: list[tuple[Progress | None, list[str]]]) -> None:
+    def __init__(self, inner: Consumer, commits: list[tuple[CommitPoint | None, list[str]]]) -> None:
         super().__init__(inner)
         self._commits = commits
         self._settled = False
@@ -35,7 +35,7 @@ class LosingConsumer(Forwarding):
         found = await super().poll(**how)
         return [record for record in found if record.source != SOURCE or record.offset >= LOST]
 
-    async def commit(self, progress: Mapping[TopicPartition, Progress], outputs: Sequence[OutRecord] = ()) -> None:
+    async def commit(self, progress: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
         await super().commit(progress, outputs)
         self._commits.append((progress.get(SOURCE), [output.topic for output in outputs]))
         self._settled |= SOURCE in progress
@@ -48,7 +48,7 @@ class LosingConsumer(Forwarding):
 class LosingBroker(EmbeddedBroker):
     def __init__(self, world: WorkerWorld, folder: Path) -> None:
         super().__init__(folder / "broker.sqlite", world.topics)
-        self.commits: list[tuple[Progress | None, list[str]]] = []
+        self.commits: list[tuple[CommitPoint | None, list[str]]] = []
 
     async def consumer(self, spec: GroupSpec) -> Consumer:
         return LosingConsumer(await super().consumer(spec), self.commits)

@@ -18,7 +18,7 @@ from infra.settings import DetectorSettings
 from schemas import topics
 from schemas.topics import TopicSpec
 from tests.support_kafka import kafka_settings
-from tests.support_worker import PATIENCE_S, WorkerWorld
+from tests.support_worker import TIMEOUT_S, WorkerWorld
 
 pytestmark = pytest.mark.integration
 
@@ -57,7 +57,7 @@ class PausingBroker(EmbeddedBroker):
 
 async def all_committed(world: WorkerWorld) -> None:
     admin = await world.broker.admin()
-    deadline = asyncio.get_running_loop().time() + PATIENCE_S
+    deadline = asyncio.get_running_loop().time() + TIMEOUT_S
     while sum((await admin.group_lag("detector", topics.FRAME_TOPICS)).values()):
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.05)
@@ -75,7 +75,7 @@ async def test_answers_committed_while_the_window_is_read_are_known(world: Worke
         broker.go_on.clear()
         await world.publish(*frames[1:])
         await world.publish(await world.frame("drone", 99), topic=topics.FRAMES_BACKFILL)
-        await asyncio.wait_for(broker.paused.wait(), PATIENCE_S)
+        await asyncio.wait_for(broker.paused.wait(), TIMEOUT_S)
         # They are committed after the end of the partition was looked up, and before it is read up to there.
         await world.until(world.answers, 40)
         broker.go_on.set()

@@ -21,9 +21,9 @@ from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
 from detectors.worker.frames.lateness import put_off
 from detectors.worker.pipeline.serving import share_place
-from detectors.worker.rollout.activating import Order, activate, progress, roll_back, try_out
+from detectors.worker.rollout.activation import Order, activate, progress, roll_back, try_out
+from detectors.worker.rollout.model_loader import ModelSource, OnState
 from detectors.worker.rollout.models_topic import ModelsState, activation_record, availability_key, read_models
-from detectors.worker.rollout.obtaining import ModelSource, OnState
 from detectors.worker.worker import WorkerParts
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import Broker, OutRecord
@@ -42,7 +42,7 @@ from tests.support_worker import WorkerWorld
 pytestmark = pytest.mark.integration
 
 SCORES = {"1.0.0": 1.0, "2.0.0": 0.8, "3.0.0": 0.6}
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 ORDER = Order("default", "test")
 
 
@@ -97,18 +97,18 @@ class Fleet:
 
     async def until(self, wanted: str, activation: ModelActivated, workers: int = 1) -> None:
         """All ``workers`` are through with ``activation``, with the outcome ``wanted``."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while True:
             found = progress(await self.state(), activation, utc_now())
             if found.outcome == wanted and len(found.ready) + len(found.refused) >= workers:
                 return
-            assert time.monotonic() < deadline, f"{found} after {PATIENCE_S} s, {wanted} was wanted"
+            assert time.monotonic() < deadline, f"{found} after {TIMEOUT_S} s, {wanted} was wanted"
             await asyncio.sleep(0.05)
 
     async def until_told(self, worker: str, wanted: Callable[[WorkerAvailability], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while not wanted(told := await self.report(worker)):
-            assert time.monotonic() < deadline, f"{told} after {PATIENCE_S} s"
+            assert time.monotonic() < deadline, f"{told} after {TIMEOUT_S} s"
             await asyncio.sleep(0.05)
 
     async def check(self, frames: list[FrameCaptured]) -> list[DetectionsMade]:
@@ -414,7 +414,7 @@ async def test_a_store_that_is_away_delays_a_roll_out_and_not_the_frames(fleet: 
         await world.until(world.answers, 1)
         fleet.store.away = True
         activation = await fleet.activate("2.0.0")
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await fleet.store.asked_in_vain.wait()
         await world.publish(frames[0])
         await world.until(world.answers, 2)
@@ -437,7 +437,7 @@ async def test_a_worker_that_starts_waits_for_a_store_that_is_away(fleet: Fleet)
     frame = await world.frame("drone", 1)
     await world.publish(frame)
     async with world.working(fleet.parts("a")):
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await fleet.store.asked_in_vain.wait()
         assert not world.health.report().ready
         fleet.store.away = False
@@ -452,7 +452,7 @@ async def test_a_worker_that_waits_for_a_store_that_is_away_follows_a_roll_back(
     frame = await world.frame("drone", 1)
     await world.publish(frame)
     async with world.working(fleet.parts("a")):
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await fleet.store.asked_in_vain.wait()
         await fleet.until_told("a", lambda told: told.activation == second.id and not told.settled)
         await fleet.until("done", await fleet.say(roll_back(ORDER, fleet.current)))
@@ -470,7 +470,7 @@ async def test_the_newest_activation_wins_over_one_that_is_under_way(fleet: Flee
         await world.publish(first)
         await world.until(world.answers, 1)
         await fleet.activate("2.0.0")
-        await asyncio.to_thread(slow.began.wait, PATIENCE_S)
+        await asyncio.to_thread(slow.began.wait, TIMEOUT_S)
         last = await fleet.activate("3.0.0")
         await asyncio.sleep(0.3)
         slow.go_on.set()
@@ -493,7 +493,7 @@ async def test_models_are_closed_when_their_last_frame_is_answered(fleet: Fleet)
         await world.publish(await world.frame("drone", 1))
         await world.until(world.answers, 1)
         await fleet.until("done", await fleet.activate("2.0.0"))
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while slow.closed != ["1.0.0"]:
             assert time.monotonic() < deadline, slow.closed
             await asyncio.sleep(0.02)
@@ -556,7 +556,7 @@ async def test_a_worker_told_to_stop_at_any_moment_of_its_start_stops(fleet: Fle
     frames = [await world.frame("drone", number) for number in range(16)]
     for number, frame in enumerate(frames):
         await world.publish(frame)
-        async with asyncio.timeout(PATIENCE_S), world.working(fleet.parts("a")):
+        async with asyncio.timeout(TIMEOUT_S), world.working(fleet.parts("a")):
             await asyncio.sleep(number * 0.01)
     async with world.working(fleet.parts("a")):
         await world.until(world.answers, len(frames))
@@ -586,7 +586,7 @@ class SlowLoads:
 
     def load(self, card: Path, busy: bool = False) -> Model:
         self.began.set()
-        assert self.go_on.wait(PATIENCE_S)
+        assert self.go_on.wait(TIMEOUT_S)
         model = self._fleet.load(card)
         close = model.close
 

@@ -11,11 +11,11 @@ from aiokafka.protocol.group import JoinGroupRequest
 from pydantic import SecretStr
 
 from infra.broker.kafka.adapter import KafkaBroker
-from infra.broker.port import GroupSpec, OutRecord, Progress
+from infra.broker.port import CommitPoint, GroupSpec, OutRecord
 from infra.deploy.kafka import KafkaServer
 from infra.errors import BrokerUnavailableError, PartitionLostError, SettingsError, TransientError
 from infra.settings import BrokerSettings
-from tests.support_kafka_stage import PATIENCE_S, Stage, copy
+from tests.support_kafka_stage import TIMEOUT_S, Stage, copy
 
 pytestmark = pytest.mark.integration
 
@@ -39,7 +39,7 @@ async def test_all_parts_outlive_a_restart_of_the_broker(stage: Stage, *, crash:
         with pytest.raises(BrokerUnavailableError, match=r"127\.0\.0\.1"):
             await publisher.publish([OutRecord(stage.input.name, "other", b"in vain")])
         with pytest.raises(BrokerUnavailableError):
-            while time.monotonic() < began + PATIENCE_S:
+            while time.monotonic() < began + TIMEOUT_S:
                 await consumer.poll(max_records=1, timeout_s=0.2, topics=["none of them"])
     finally:
         await asyncio.to_thread(stage.server.start)
@@ -117,7 +117,7 @@ async def test_a_doubt_outlasts_the_outage_that_made_it(
             await consumer.commit(stage.progress(records), stage.answers(records))
     finally:
         server.thaw()
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
         try:
             await consumer.commit(stage.progress(records), stage.answers(records))
@@ -191,7 +191,7 @@ async def test_the_marks_that_end_transactions_are_no_lag(stage: Stage) -> None:
         await transformer.commit(stage.progress([record]), stage.answers([record]))
     sink = await stage.broker.consumer(GroupSpec(f"{stage.group}-sink", (stage.output.name,)))
     last = (await stage.take(sink, 2))[-1]
-    await sink.commit({last.source: Progress(last.offset + 1, last.epoch)})
+    await sink.commit({last.source: CommitPoint(last.offset + 1, last.epoch)})
     # Between the records and the next ones the reader passes the last mark.
     assert await sink.poll(max_records=1, timeout_s=0.2) == []
 
@@ -265,7 +265,7 @@ async def test_a_group_goes_on_with_the_start_of_a_topic_made_again(stage: Stage
     # More than before, so that the committed offset lies inside the new topic.
     await stage.publish(*(b"again %d" % number for number in range(30)))
     values: list[bytes | None] = []
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while len(values) < 30:
         assert time.monotonic() < deadline, values
         try:

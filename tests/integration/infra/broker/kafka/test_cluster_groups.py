@@ -15,7 +15,7 @@ from infra.broker.kafka.offsets import Offsets
 from infra.broker.port import Consumer, InRecord, OutRecord, Publisher, TopicPartition
 from infra.deploy.kafka import KafkaCluster
 from infra.errors import BrokerUnavailableError
-from tests.support_kafka_stage import PATIENCE_S, Stage, copy
+from tests.support_kafka_stage import TIMEOUT_S, Stage, copy
 
 pytestmark = pytest.mark.integration
 
@@ -27,7 +27,7 @@ async def three(kafka_cluster: KafkaCluster) -> AsyncIterator[Stage]:
 
 
 async def commit_until_it_works(consumer: Consumer, stage: Stage, records: list[InRecord]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
         assert time.monotonic() < deadline
         try:
@@ -111,7 +111,7 @@ async def test_static_members_outlive_a_frozen_coordinator(three: Stage, kafka_c
 
 
 async def until_published(publisher: Publisher, stage: Stage, value: bytes) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
         assert time.monotonic() < deadline
         try:

@@ -17,7 +17,7 @@ from infra.deploy.kafka.security import MTLS
 from infra.errors import BrokerUnavailableError, RefusedError, SettingsError
 from infra.settings import BrokerSettings
 from tests.support_kafka import SECURED_USERS
-from tests.support_kafka_stage import PATIENCE_S
+from tests.support_kafka_stage import TIMEOUT_S
 
 pytestmark = pytest.mark.integration
 
@@ -159,7 +159,7 @@ async def test_a_password_that_is_changed_in_its_file_is_taken_without_a_restart
         await consumer.poll(max_records=1, timeout_s=0.1)
     file.write_text(SECURED_USERS["worker"], encoding="ascii")
     await (await broker.reader()).close()
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
         assert time.monotonic() < deadline
         try:

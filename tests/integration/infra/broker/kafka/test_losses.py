@@ -8,8 +8,8 @@ import pytest
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import RecordsToDelete
 
-from infra.broker.port import Consumer, InRecord, Progress, TopicPartition
-from tests.support_kafka_stage import PATIENCE_S, Stage
+from infra.broker.port import CommitPoint, Consumer, InRecord, TopicPartition
+from tests.support_kafka_stage import TIMEOUT_S, Stage
 
 pytestmark = pytest.mark.integration
 
@@ -27,7 +27,7 @@ async def publish(stage: Stage, first: int, end: int) -> None:
 async def until_lost(consumer: Consumer) -> list[InRecord]:
     """Poll until a loss is told; the records that came."""
     records: list[InRecord] = []
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not consumer.losses():
         assert time.monotonic() < deadline
         records += await consumer.poll(max_records=100, timeout_s=0.2)
@@ -59,7 +59,7 @@ async def test_what_was_deleted_while_a_group_was_away_is_told_until_it_is_commi
     # Between the loss and what was handed out nothing is committed in silence.
     assert await second.poll(max_records=1, timeout_s=0.3) == []
     assert lost(second) == [(stage.source, 3, 7)]
-    await second.commit({loss.source: Progress(loss.end, loss.epoch)})
+    await second.commit({loss.source: CommitPoint(loss.end, loss.epoch)})
     assert second.losses() == ()
     await second.commit(stage.progress(records))
     await second.close()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from infra.broker.kafka.adapter import KafkaBroker
-from infra.broker.port import Consumer, GroupSpec, InRecord, OutRecord, Progress, TopicPartition
+from infra.broker.port import CommitPoint, Consumer, GroupSpec, InRecord, OutRecord, TopicPartition
 from infra.deploy.kafka import KafkaServer
 from infra.deploy.kafka.acls import Acls, Operation, Pattern, Resource
 from infra.errors import BrokerUnavailableError, PartitionLostError, RefusedError, TransientError
@@ -21,7 +21,7 @@ from schemas import topics
 from schemas.topics import load_topics
 from tests.paths import ROOT
 from tests.support_kafka import scram
-from tests.support_kafka_stage import PATIENCE_S, Stage
+from tests.support_kafka_stage import TIMEOUT_S, Stage
 
 pytestmark = pytest.mark.integration
 
@@ -82,7 +82,7 @@ async def guarded(secured_kafka: KafkaServer) -> AsyncIterator[Guarded]:
 
 async def until_refused(attempt: Callable[[], Awaitable[object]], right: str) -> None:
     """Try until it is refused for want of ``right``."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     last: Exception | None = None
     while time.monotonic() < deadline:
         try:
@@ -121,7 +121,7 @@ class Worker:
     async def answer(self, value: bytes) -> None:
         """Publish ``value`` and answer it, through whatever passes."""
         await self._stage.publish(value)
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while value not in await self._stage.answered():
             assert time.monotonic() < deadline
             try:
@@ -171,7 +171,7 @@ async def test_a_publisher_names_the_right_it_lacks_and_goes_on_when_it_has_it(g
 
     await until_refused(publish, "WRITE on")
     await guarded.give(guarded.writing)
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     publisher = None
     while b"1" not in await guarded.stage.answered():
         assert time.monotonic() < deadline
@@ -212,12 +212,12 @@ def rights_in_the_docs(service: str) -> list[Right]:
 async def group_work(broker: KafkaBroker, spec: GroupSpec, *outputs: str) -> None:
     """Read a record and commit it with an output to each topic."""
     consumer = await broker.consumer(spec)
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     done = set()
     while not done:
         assert time.monotonic() < deadline
         for record in (await consumer.poll(max_records=1, timeout_s=0.5))[:1]:
-            progress = {record.source: Progress(record.offset + 1, record.epoch)}
+            progress = {record.source: CommitPoint(record.offset + 1, record.epoch)}
             await consumer.commit(progress, [OutRecord(topic, record.key or "", b"out") for topic in outputs])
             done.add(record.source)
     await consumer.lag()
@@ -281,7 +281,7 @@ async def test_the_rights_in_the_docs_are_enough_for_each_service(guarded: Guard
     for service, work in SERVICES.items():
         rights = rights_in_the_docs(service)
         await guarded.give(*rights)
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while True:
             try:
                 await work(broker)

@@ -12,7 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.errors import TopicMismatchError
 from tests.support_kafka import kafka_settings
-from tests.support_kafka_stage import PATIENCE_S, Stage
+from tests.support_kafka_stage import TIMEOUT_S, Stage
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +36,7 @@ async def test_the_clock_of_a_sender_does_not_matter(stage: Stage) -> None:
     await consumer.start()
     records = [await consumer.getone() for _ in range(2)]
     await consumer.stop()
-    assert all(abs(record.timestamp - now_ms) < 1_000 * PATIENCE_S for record in records)
+    assert all(abs(record.timestamp - now_ms) < 1_000 * TIMEOUT_S for record in records)
 
 
 async def test_a_topic_of_a_former_release_is_given_the_brokers_time(stage: Stage) -> None:

@@ -23,7 +23,7 @@ from infra.deploy.kafka.jars import ensure_jars, kafka_version, missing_tools
 from infra.deploy.kafka.probing import nodes_seen
 from tests.support_kafka import SECURED_USERS
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 @pytest.mark.integration
@@ -109,7 +109,7 @@ async def producing(bootstrap_servers: str, **options: object) -> AsyncIterator[
 
 async def write_one(bootstrap_servers: str, topic: str) -> None:
     """Write a record, again while a leader that does not answer is still taken for one."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while True:
             try:
                 async with producing(bootstrap_servers, request_timeout_ms=2_000) as producer:
@@ -128,14 +128,14 @@ async def test_cluster_takes_writes_while_a_node_is_killed_or_frozen(kafka_clust
     assert killed.pid is None
     await write_one(kafka_cluster.bootstrap_servers, topic)
     await asyncio.to_thread(killed.start)
-    await asyncio.to_thread(kafka_cluster.wait_until_whole, PATIENCE_S)
+    await asyncio.to_thread(kafka_cluster.wait_until_whole, TIMEOUT_S)
     frozen.freeze()
     try:
         assert not await asyncio.to_thread(frozen.answers)
         await write_one(kafka_cluster.bootstrap_servers, topic)
     finally:
         frozen.thaw()
-    await asyncio.to_thread(kafka_cluster.wait_until_whole, PATIENCE_S)
+    await asyncio.to_thread(kafka_cluster.wait_until_whole, TIMEOUT_S)
     assert nodes_seen(killed.bootstrap_servers) == 3
 
 
@@ -206,7 +206,7 @@ async def test_client_certificate_names_the_user(secured_kafka: KafkaServer) -> 
 
 async def until_taken(producer: AIOKafkaProducer, topic: str) -> None:
     """Write once the broker's copy of the access list has followed."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while True:
             try:
                 await producer.send_and_wait(topic, b"taken")

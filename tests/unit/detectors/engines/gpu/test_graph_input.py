@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from detectors.card.card import InputCard, default_card_path, read_card
 from detectors.engines.cpu.onnxruntime import to_input
+from detectors.engines.gpu.float16 import in_half_precision
 from detectors.engines.gpu.graph_input import PictureModel, with_picture_input
-from detectors.engines.gpu.half import in_half_precision
 from detectors.errors import ModelLoadError
 from tests.support_graphs import GraphSpec, write_model
 

@@ -14,17 +14,17 @@ from uuid import UUID, uuid4
 import pytest
 
 from detectors.errors import EngineKilledError, InferenceError
-from detectors.worker.frames.answering import Answerer
-from detectors.worker.frames.choosing import Wanted
-from detectors.worker.frames.settling import Case, Settler
-from detectors.worker.partitions.flow import Flow
-from detectors.worker.partitions.lanes import Entry, Lane, Outcome
+from detectors.worker.frames.classify import Wanted
+from detectors.worker.frames.frame_attempt import Answerer
+from detectors.worker.frames.record_processor import Case, Settler
+from detectors.worker.partitions.frames_in_progress import Flow
+from detectors.worker.partitions.partition_queue import Entry, Lane, Outcome
 from detectors.worker.partitions.window import AnswerKey
 from detectors.worker.pipeline.serving import Roster, Served
 from infra.broker.port import InRecord, OutRecord, TopicPartition
 from infra.errors import RecordError
-from infra.failure.policy import Work, error_code
-from infra.failure.redriving import GROUP_HEADER
+from infra.failure.policy import ConsumerContext, error_code
+from infra.failure.redrive import GROUP_HEADER
 from infra.process.health import Health
 from infra.settings import RetrySettings
 from schemas.errors import EventError
@@ -33,7 +33,7 @@ from schemas.topics import FRAMES_LIVE
 from tests.support_waiting import until
 
 SOURCE = TopicPartition(FRAMES_LIVE, 3)
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 
 class FakePipeline:
@@ -109,9 +109,9 @@ class Stand:
         self.flow = Flow(max_frames=100)
         self.stop = asyncio.Event()
         self.health = Health().part("settling")
-        self.health.ready()
+        self.health.set_ready()
         retry = RetrySettings(first_delay_s=0.001, max_delay_s=0.01, **policy)  # type: ignore[arg-type]
-        work = Work(retry, self.stop, self.health, "detector")
+        work = ConsumerContext(retry, self.stop, self.health, "detector")
         self.settler = Settler(self.flow, work, cast(Answerer, self.answerer), self.roster, 1_000_000)
         self.lane: Lane = self.flow.lane(3)
         self.lane.window._size = 100
@@ -146,7 +146,7 @@ async def test_a_frame_is_dead_when_a_known_good_picture_passes_and_it_does_not(
     stand = Stand()
     stand.answerer.error = lambda _served: InferenceError("overflow")
     case, task = stand.answering()
-    await asyncio.wait_for(task, PATIENCE_S)
+    await asyncio.wait_for(task, TIMEOUT_S)
     assert refused(case) == "INFERENCE_ERROR"
     assert stand.answerer.tries == 3
     assert case.entry.answer is None
@@ -162,7 +162,7 @@ async def test_a_frame_is_held_while_a_known_good_picture_fails_too_and_answered
     assert stand.flow.held == [3]
     assert "device lost" in (stand.health.reason or "")
     stand.answerer.error = lambda _served: None
-    await asyncio.wait_for(task, PATIENCE_S)
+    await asyncio.wait_for(task, TIMEOUT_S)
     assert refused(case) is None
     assert (stand.flow.held, stand.health.reason) == ([], None)
 
@@ -172,7 +172,7 @@ async def test_a_frame_whose_trials_are_killed_is_dead_when_a_known_good_picture
     stand.answerer.guard.suspect = True
     stand.answerer.error = lambda _served: EngineKilledError("was ended by SIGKILL")
     case, task = stand.answering()
-    await asyncio.wait_for(task, PATIENCE_S)
+    await asyncio.wait_for(task, TIMEOUT_S)
     assert refused(case) == "ENGINE_OUT_OF_MEMORY"
     assert stand.answerer.tries == 3
 
@@ -186,7 +186,7 @@ async def test_a_frame_whose_trials_are_killed_is_held_while_a_known_good_pictur
     await until(lambda: stand.answerer.tries > 6)
     assert "SIGKILL" in (stand.health.reason or "")
     stand.stop.set()
-    await asyncio.wait_for(task, PATIENCE_S)
+    await asyncio.wait_for(task, TIMEOUT_S)
     assert case.entry.outcome is None
 
 
@@ -196,17 +196,17 @@ async def test_a_suspect_that_passes_closes_the_breaker_over_what_is_tried_apart
     stand.answerer.error = lambda _served: EngineKilledError("was ended by SIGKILL")
     for _ in range(3):
         case, task = stand.answering()
-        await asyncio.wait_for(task, PATIENCE_S)
+        await asyncio.wait_for(task, TIMEOUT_S)
         assert refused(case) == "ENGINE_OUT_OF_MEMORY"
     case, task = stand.answering()
     await until(lambda: "STANDGALE_RETRY__MAX_DEAD_SHARE" in (stand.health.reason or ""))
     stand.answerer.error = lambda _served: None
-    await asyncio.wait_for(task, PATIENCE_S)
+    await asyncio.wait_for(task, TIMEOUT_S)
     assert refused(case) is None
     stand.answerer.guard.suspect = True
     stand.answerer.error = lambda _served: EngineKilledError("was ended by SIGKILL")
     case, task = stand.answering()
-    await asyncio.wait_for(task, PATIENCE_S)
+    await asyncio.wait_for(task, TIMEOUT_S)
     assert refused(case) == "ENGINE_OUT_OF_MEMORY"
 
 
@@ -214,12 +214,12 @@ async def test_a_held_frame_that_becomes_a_suspect_and_passes_holds_its_former_n
     stand = Stand(min_dead=4)
     stand.answerer.error = lambda _served: InferenceError("overflow")
     for _ in range(3):
-        await asyncio.wait_for(stand.answering()[1], PATIENCE_S)
+        await asyncio.wait_for(stand.answering()[1], TIMEOUT_S)
     case, task = stand.answering()
     await until(lambda: "STANDGALE_RETRY__MAX_DEAD_SHARE" in (stand.health.reason or ""))
     stand.answerer.guard.suspect = True
     stand.answerer.error = lambda _served: None
-    await asyncio.wait_for(task, PATIENCE_S)
+    await asyncio.wait_for(task, TIMEOUT_S)
     assert refused(case) is None
     assert stand.settler._judge_of(stand.roster.stable)._open is None
 
@@ -233,7 +233,7 @@ async def test_a_held_frame_goes_to_the_model_that_is_rolled_out_meanwhile() -> 
     better = cast(Served, FakeServed("2.0.0"))
     stand.roster._draining[cast(Served, stand.served)] = task
     stand.roster.use(better, None, None)
-    await asyncio.wait_for(task, PATIENCE_S)
+    await asyncio.wait_for(task, TIMEOUT_S)
     outcome = case.entry.outcome
     assert outcome is not None
     assert [output.value for output in outcome.outputs] == [b"2.0.0"]
@@ -251,7 +251,7 @@ async def test_a_model_that_was_replaced_while_a_frame_waited_for_it_is_not_kept
     former = weakref.ref(stand.served)
     stand.roster.use(cast(Served, FakeServed("2.0.0")), None, None)
     stand.served = FakeServed("unused")
-    await asyncio.wait_for(task, PATIENCE_S)
+    await asyncio.wait_for(task, TIMEOUT_S)
     await asyncio.gather(*stand.roster._draining.values())
     del task
     gc.collect()
@@ -265,7 +265,7 @@ async def test_what_belongs_to_another_worker_meanwhile_is_left_alone() -> None:
     case, task = stand.answering()
     await until(lambda: stand.flow.held == [3])
     stand.flow.lost(stand.lane, [SOURCE])
-    await asyncio.wait_for(task, PATIENCE_S)
+    await asyncio.wait_for(task, TIMEOUT_S)
     assert case.entry.outcome is None
     assert (stand.flow.held, stand.health.reason) == ([], None)
 
@@ -282,17 +282,17 @@ async def test_too_many_dead_letters_hold_the_next_but_not_what_was_sent_again()
     await asyncio.wait(tasks)
     other = Stand(min_dead=4)
     again = [other.case((GROUP_HEADER, b"detector")) for _ in range(6)]
-    await asyncio.wait_for(asyncio.gather(*(other.settler.refuse(case, broken) for case in again)), PATIENCE_S)
+    await asyncio.wait_for(asyncio.gather(*(other.settler.refuse(case, broken) for case in again)), TIMEOUT_S)
     assert {refused(case) for case in again} == {"INVALID_EVENT"}
 
 
 async def test_records_that_hold_no_frame_are_a_share_of_all_records() -> None:
     stand = Stand(min_dead=4)
     for _ in range(10):
-        await asyncio.wait_for(stand.answering()[1], PATIENCE_S)
+        await asyncio.wait_for(stand.answering()[1], TIMEOUT_S)
     cases = [stand.case() for _ in range(10)]
     broken = EventError("no JSON")
-    await asyncio.wait_for(asyncio.gather(*(stand.settler.refuse(case, broken) for case in cases)), PATIENCE_S)
+    await asyncio.wait_for(asyncio.gather(*(stand.settler.refuse(case, broken) for case in cases)), TIMEOUT_S)
     assert {refused(case) for case in cases} == {"INVALID_EVENT"}
 
 
@@ -301,6 +301,6 @@ async def test_what_fails_by_type_is_tried_once(error: Exception) -> None:
     stand = Stand()
     stand.answerer.error = lambda _served: error
     case, task = stand.answering()
-    await asyncio.wait_for(task, PATIENCE_S)
+    await asyncio.wait_for(task, TIMEOUT_S)
     assert refused(case) is not None
     assert stand.answerer.tries == 1

@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from detectors.worker.frames.priorities import PriorityOrder
-from detectors.worker.partitions.flow import Flow
-from detectors.worker.partitions.lanes import Entry, Lane, Outcome
+from detectors.worker.partitions.frames_in_progress import Flow
+from detectors.worker.partitions.partition_queue import Entry, Lane, Outcome
 from detectors.worker.partitions.window import AnswerKey, DuplicateWindow
-from detectors.worker.pipeline.memory import Memory
-from infra.broker.port import InRecord, OutRecord, Progress, TopicPartition
+from detectors.worker.pipeline.memory_budget import Memory
+from infra.broker.port import CommitPoint, InRecord, OutRecord, TopicPartition
 
 LIVE = TopicPartition("frames.live", 3)
 JOBS = TopicPartition("frames.jobs", 3)
@@ -46,12 +46,12 @@ def test_only_the_finished_prefix_is_ready_in_offset_order(lane: Lane) -> None:
     first.outcome = out("first")
     commit = lane.ready(10)
     assert commit is not None
-    assert commit.progress == {LIVE: Progress(6, 1)}
+    assert commit.progress == {LIVE: CommitPoint(6, 1)}
     second.outcome = Outcome()
     commit = lane.ready(10)
     assert commit is not None
     assert [each.value for each in commit.outputs] == [b"first", b"third"]
-    assert commit.progress == {LIVE: Progress(9, 1)}
+    assert commit.progress == {LIVE: CommitPoint(9, 1)}
     lane.committed(commit)
     assert len(lane) == 0
     assert lane.ready(10) is None
@@ -63,7 +63,7 @@ def test_partitions_of_one_number_share_a_commit_and_do_not_wait_for_each_other(
     job.outcome = out("job")
     commit = lane.ready(10)
     assert commit is not None
-    assert commit.progress == {JOBS: Progress(8, 1)}
+    assert commit.progress == {JOBS: CommitPoint(8, 1)}
 
 
 def test_a_commit_is_bounded(lane: Lane) -> None:
@@ -71,7 +71,7 @@ def test_a_commit_is_bounded(lane: Lane) -> None:
         add(lane, offset).outcome = out(str(offset))
     commit = lane.ready(2)
     assert commit is not None
-    assert commit.progress == {LIVE: Progress(2, 1)}
+    assert commit.progress == {LIVE: CommitPoint(2, 1)}
 
 
 def test_a_new_ownership_voids_what_ran_under_the_former_one(lane: Lane) -> None:

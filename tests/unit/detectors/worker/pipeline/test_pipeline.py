@@ -19,7 +19,7 @@ from schemas.events import DetectOptions
 from tests.faults.fleet import jpeg
 from tests.support_graphs import write_model
 
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ async def test_whatever_an_engine_raises_fails_its_frames_and_the_next_ones_are_
     with monkeypatch.context() as patch:
         patch.setattr(pipeline.model, "infer", raises)
         with pytest.raises(InferenceError, match=type(error).__name__):
-            await asyncio.wait_for(pipeline.detect(jpeg(0, 0), DetectOptions()), PATIENCE_S)
-    assert (await asyncio.wait_for(pipeline.detect(jpeg(0, 0), DetectOptions()), PATIENCE_S)).tiles >= 1
+            await asyncio.wait_for(pipeline.detect(jpeg(0, 0), DetectOptions()), TIMEOUT_S)
+    assert (await asyncio.wait_for(pipeline.detect(jpeg(0, 0), DetectOptions()), TIMEOUT_S)).tiles >= 1
 
 
 @pytest.mark.parametrize("outputs", [None, (), (np.float32(1),)])
@@ -55,7 +55,7 @@ async def test_outputs_that_cannot_be_cut_fail_their_frames(
 ) -> None:
     monkeypatch.setattr(pipeline.model, "infer", lambda *_: outputs)
     with pytest.raises((TypeError, IndexError, ValueError)):
-        await asyncio.wait_for(pipeline.detect(jpeg(0, 0), DetectOptions()), PATIENCE_S)
+        await asyncio.wait_for(pipeline.detect(jpeg(0, 0), DetectOptions()), TIMEOUT_S)
 
 
 async def test_an_engine_that_fails_on_some_frames_again_and_again_is_told_once_in_some_seconds(

@@ -12,10 +12,10 @@ import pytest
 
 from detectors.errors import EngineCrashError, EngineHangError, EngineKilledError, InferenceError, TrialKilledError
 from detectors.model.loading import LoadRequest
-from detectors.worker.quarantine import apart
-from detectors.worker.quarantine.apart import Apart, Trial, is_crash
-from detectors.worker.quarantine.guard import Guard, load_mark
+from detectors.worker.quarantine import trial_process
+from detectors.worker.quarantine.quarantine import Guard, load_mark
 from detectors.worker.quarantine.suspects import Suspects
+from detectors.worker.quarantine.trial_process import Apart, Trial, is_crash
 from infra.failure.verdicts import fails_by_type
 from schemas.events import DetectOptions
 from tests.support_graphs import write_model
@@ -43,7 +43,7 @@ async def test_a_trial_that_is_ended_from_outside_is_no_crash(
 ) -> None:
     trials = Apart()
     with monkeypatch.context() as patch:
-        patch.setattr(apart, "detect_here", partial(die, by))
+        patch.setattr(trial_process, "detect_here", partial(die, by))
         with pytest.raises(EngineKilledError, match=by.name) as raised:
             await trials.detect(trial)
     assert not fails_by_type(raised.value)
@@ -54,7 +54,7 @@ async def test_a_trial_that_is_ended_from_outside_is_no_crash(
 async def test_a_trial_that_ends_by_a_signal_of_its_own_is_a_crash(
     trial: Trial, by: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apart, "detect_here", partial(die, by))
+    monkeypatch.setattr(trial_process, "detect_here", partial(die, by))
     with pytest.raises(EngineCrashError, match=by.name) as raised:
         await Apart().detect(trial)
     assert fails_by_type(raised.value)
@@ -63,7 +63,7 @@ async def test_a_trial_that_ends_by_a_signal_of_its_own_is_a_crash(
 async def test_a_process_that_crashes_while_it_loads_the_model_says_nothing_about_the_frame(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apart, "prepare_here", partial(die, signal.SIGSEGV))
+    monkeypatch.setattr(trial_process, "prepare_here", partial(die, signal.SIGSEGV))
     with pytest.raises(InferenceError, match="SIGSEGV while it loaded the model") as raised:
         await Apart().detect(trial)
     assert not fails_by_type(raised.value)
@@ -76,7 +76,7 @@ def test_only_the_signals_of_a_program_at_fault_are_crashes() -> None:
 
 
 async def test_a_trial_that_does_not_come_back_is_ended(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apart, "detect_here", stay)
+    monkeypatch.setattr(trial_process, "detect_here", stay)
     with pytest.raises(EngineHangError, match=r"did not come back within 0\.1 s"):
         await Apart(limit_s=0.1).detect(trial)
 
@@ -89,7 +89,7 @@ async def test_a_model_stays_a_suspect_while_its_trial_is_ended_from_outside(
     (tmp_path / "detectors" / f"{load_mark(card)}.suspect").touch()
     guard.look()
     with monkeypatch.context() as patch:
-        patch.setattr(apart, "load_here", partial(die, signal.SIGKILL))
+        patch.setattr(trial_process, "load_here", partial(die, signal.SIGKILL))
         with pytest.raises(TrialKilledError, match="SIGKILL"):
             await guard.before_load(card, busy=True)
     assert load_mark(card) in suspects

@@ -19,7 +19,7 @@ from detectors.errors import ModelLoadError
 from detectors.model.loading import LoadRequest, load_model
 from detectors.worker.pipeline.pipeline import InferencePipeline
 from detectors.worker.pipeline.serving import Served
-from detectors.worker.quarantine.guard import Guard
+from detectors.worker.quarantine.quarantine import Guard
 from detectors.worker.quarantine.suspects import Suspects
 from infra.errors import RecordError
 from tests.support_versions import write_version
@@ -65,7 +65,7 @@ async def test_a_suspect_that_could_not_be_tried_stays_one(served: Served, tmp_p
 _PARENT = """
 import multiprocessing, os, signal
 from concurrent.futures import ProcessPoolExecutor
-from detectors.worker.quarantine.apart import live_with_parent
+from detectors.worker.quarantine.trial_process import live_with_parent
 pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=live_with_parent)
 child = pool.submit(os.getpid).result()
 for told in (signal.SIGINT, signal.SIGTERM):

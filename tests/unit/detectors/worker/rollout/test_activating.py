@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from detectors.worker.rollout.activating import OWN_MODEL, Order, activate, in_words, progress, roll_back, try_out
+from detectors.worker.rollout.activation import OWN_MODEL, Order, activate, in_words, progress, roll_back, try_out
 from detectors.worker.rollout.models_topic import ModelsState, activation_record, availability_record, farewell
 from infra.broker.port import InRecord, OutRecord
 from infra.errors import SettingsError

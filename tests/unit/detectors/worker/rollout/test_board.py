@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from detectors.worker.rollout.board import Board
+from detectors.worker.rollout.report_publisher import Board
 from detectors.worker.rollout.reporting import Place, Report
 from infra.broker.port import OutRecord
 from infra.errors import BrokerUnavailableError, RefusedError, TopicMismatchError
 from infra.process.health import Health
 from schemas.errors import StandgaleError
 
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 
 class Publisher:
@@ -48,7 +48,7 @@ async def test_a_worker_that_may_not_tell_its_models_says_so_until_it_may(
     fault: StandgaleError, says: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     part = Health().part("detector")
-    part.ready()
+    part.set_ready()
     publisher = Publisher()
     publisher.fault = fault
     board = Board("default", part, Report(Place("default", "worker-1", 0.03)).event)
@@ -68,4 +68,4 @@ async def test_a_worker_that_may_not_tell_its_models_says_so_until_it_may(
 
 async def _asked(publisher: Publisher) -> None:
     publisher.asked.clear()
-    await asyncio.wait_for(publisher.asked.wait(), PATIENCE_S)
+    await asyncio.wait_for(publisher.asked.wait(), TIMEOUT_S)

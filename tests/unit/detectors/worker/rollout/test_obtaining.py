@@ -12,8 +12,8 @@ import pytest
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
 from detectors.worker.pipeline.pipeline import InferencePipeline
-from detectors.worker.quarantine.guard import NoGuard
-from detectors.worker.rollout.obtaining import ModelSource, Obtainer
+from detectors.worker.quarantine.quarantine import NoGuard
+from detectors.worker.rollout.model_loader import ModelSource, Obtainer
 from tests.support_versions import ShelfStore, write_version
 
 

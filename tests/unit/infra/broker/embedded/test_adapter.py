@@ -12,10 +12,10 @@ import pytest
 
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.embedded.file import connection
+from infra.broker.embedded.file.file_identity import Presence
 from infra.broker.embedded.file.log import Transaction
-from infra.broker.embedded.file.presence import Presence
 from infra.broker.embedded.writer import Writer
-from infra.broker.port import Consumer, GroupSpec, Loss, OutRecord, Progress
+from infra.broker.port import CommitPoint, Consumer, GroupSpec, Loss, OutRecord
 from infra.errors import BrokerUnavailableError, SettingsError, TopicMismatchError
 from schemas.topics import TopicSpec, load_topics
 
@@ -134,7 +134,7 @@ async def test_unknown_topics_and_partitions_are_named(make_broker: MakeBroker) 
 async def test_outputs_for_several_partition_numbers_are_refused(make_broker: MakeBroker) -> None:
     consumer = await make_broker().consumer(GroupSpec("g", (LIVE,)))
     await poll_until(consumer, lambda: len(consumer.assignment()) == 8)
-    progress = {source: Progress(0, epoch) for source, epoch in consumer.assignment().items()}
+    progress = {source: CommitPoint(0, epoch) for source, epoch in consumer.assignment().items()}
     with pytest.raises(ValueError, match="one number"):
         await consumer.commit(progress, [OutRecord("detections", "key", b"x")])
     await consumer.commit(progress)
@@ -246,7 +246,7 @@ async def test_records_deleted_before_the_group_read_them_are_told_until_that_is
     spec = GroupSpec("g", (LIVE,), instance_id="one")
     former = await broker.consumer(spec)
     (first, *_) = await former.poll(max_records=10, timeout_s=10)
-    await former.commit({first.source: Progress(2, first.epoch)})
+    await former.commit({first.source: CommitPoint(2, first.epoch)})
     assert former.losses() == ()
     await former.close()
     with closing(sqlite3.connect(path)) as file, file:
@@ -259,6 +259,6 @@ async def test_records_deleted_before_the_group_read_them_are_told_until_that_is
     assert record.offset == 4
     (loss,) = consumer.losses()
     assert loss == Loss(first.source, 2, 4, record.epoch)
-    await consumer.commit({loss.source: Progress(loss.end, loss.epoch)})
+    await consumer.commit({loss.source: CommitPoint(loss.end, loss.epoch)})
     assert consumer.losses() == ()
     await consumer.close()

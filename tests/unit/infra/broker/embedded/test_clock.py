@@ -22,7 +22,7 @@ from infra.telemetry.metrics import RETENTION_HELD
 from schemas.topics import load_topics
 
 DAY_MS = 86_400_000
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ async def until_round_is_over(path: Path) -> None:
     """Wait until two further rounds of cleaning are committed."""
     with sqlite3.connect(path) as connection:
         seen: set[tuple[int]] = set()
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while len(seen) < 3:
                 seen.update(connection.execute("SELECT running_ms FROM clock").fetchall())
                 await asyncio.sleep(0.01)
@@ -109,7 +109,7 @@ async def test_no_record_is_deleted_because_the_clock_was_set(
     # A group that joins only now is given all of them.
     consumer = await broker.consumer(GroupSpec("detector", ("frames.live",)))
     records = 0
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while records < 51:
             records += len(await consumer.poll(max_records=100, timeout_s=0.1))
     await consumer.close()

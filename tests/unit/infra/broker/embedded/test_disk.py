@@ -22,7 +22,7 @@ from infra.errors import BrokerUnavailableError
 from schemas.topics import load_topics
 
 LIVE = "frames.live"
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 SESSION_S = 0.6
 
 
@@ -36,7 +36,7 @@ async def brokers(tmp_path: Path) -> AsyncIterator[tuple[EmbeddedBroker, Embedde
 
 
 async def until_shared(members: tuple[Consumer, ...]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while {len(member.assignment()) for member in members} != {8 // len(members)}:
             for member in members:
                 await member.poll(max_records=1, timeout_s=0.02)
@@ -61,7 +61,7 @@ async def test_members_keep_their_partitions_and_the_loop_its_pace_while_the_dis
     monkeypatch.setattr(writer, "commit", commit)
     publishing = [asyncio.create_task(publisher.publish([OutRecord(LIVE, "key", b"slow")])) for _ in range(3)]
     longest = 0.0
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while commits < 4:
             before = time.monotonic()
             for member in members:
@@ -139,7 +139,7 @@ async def test_cleaning_that_cannot_be_written_waits_for_the_next_round(
     monkeypatch.setattr(writer, "commit", commit)
     monkeypatch.setattr(writer, "_CLEANING_PAUSE_S", 0.001)
     publisher = await brokers[0].publisher()
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         await failed.wait()
     # Long enough for hundreds of further tries.
     await asyncio.sleep(0.3)
@@ -179,7 +179,7 @@ async def test_a_disk_that_fills_up_refuses_loses_nothing_and_is_used_again(smal
     await publisher.publish([OutRecord(LIVE, "key", b"%06d" % accepted)])
     records = await reader.read(TopicPartition(LIVE, partition), 0, max_records=1_000, timeout_s=0)
     assert [int((one.value or b"")[:6]) for one in records] == list(range(accepted + 1))
-    assert await consumer.poll(max_records=1, timeout_s=PATIENCE_S)
+    assert await consumer.poll(max_records=1, timeout_s=TIMEOUT_S)
     await consumer.close()
     await broker.close()
 

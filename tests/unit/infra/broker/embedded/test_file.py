@@ -13,12 +13,12 @@ import pytest
 
 from infra.broker.embedded import writer
 from infra.broker.embedded.adapter import EmbeddedBroker
-from infra.broker.port import Consumer, GroupSpec, InRecord, OutRecord, Progress, Reader, TopicPartition
+from infra.broker.port import CommitPoint, Consumer, GroupSpec, InRecord, OutRecord, Reader, TopicPartition
 from infra.errors import BrokerUnavailableError, PartitionLostError, TopicMismatchError
 from schemas.topics import load_topics
 
 LIVE = "frames.live"
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 COMPANIONS = ("", "-wal", "-shm")
 
 
@@ -49,7 +49,7 @@ async def values(reader: Reader) -> list[bytes | None]:
 
 async def take(consumer: Consumer, count: int) -> list[InRecord]:
     records: list[InRecord] = []
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while len(records) < count:
             records += await consumer.poll(max_records=10, timeout_s=0.1)
     return records
@@ -98,11 +98,11 @@ async def test_nothing_is_acknowledged_while_the_file_is_away_and_nothing_is_los
     (before,) = await take(consumer, 1)
 
     put_back = take_away(folder, how)
-    waiting = asyncio.create_task(consumer.poll(max_records=1, timeout_s=PATIENCE_S))
+    waiting = asyncio.create_task(consumer.poll(max_records=1, timeout_s=TIMEOUT_S))
     for act in (
         publisher.publish([record(b"refused")]),
         reader.bounds(LIVE),
-        consumer.commit({before.source: Progress(before.offset + 1, before.epoch)}),
+        consumer.commit({before.source: CommitPoint(before.offset + 1, before.epoch)}),
         waiting,
     ):
         with pytest.raises(BrokerUnavailableError, match="removed, or it or its folder was moved"):
@@ -110,7 +110,7 @@ async def test_nothing_is_acknowledged_while_the_file_is_away_and_nothing_is_los
     assert not (folder / "broker.sqlite").exists(), "no empty file may take its place"
 
     put_back()
-    await consumer.commit({before.source: Progress(before.offset + 1, before.epoch)}, [record(b"output")])
+    await consumer.commit({before.source: CommitPoint(before.offset + 1, before.epoch)}, [record(b"output")])
     await publisher.publish([record(b"after")])
     assert await values(reader) == [b"before", b"output", b"after"]
     assert [one.value for one in await take(consumer, 2)] == [b"output", b"after"]
@@ -191,13 +191,13 @@ async def test_a_commit_during_which_the_file_goes_is_answered_when_it_is_back(
 
     after_commit(monkeypatch, move)
     undecided = asyncio.create_task(publisher.publish([record(b"committed")]))
-    await asyncio.wait_for(gone.wait(), PATIENCE_S)
+    await asyncio.wait_for(gone.wait(), TIMEOUT_S)
     with pytest.raises(BrokerUnavailableError):
         await publisher.publish([record(b"refused")])
     # To refuse the first one, too, would double it: its publisher would send it again.
     assert not undecided.done()
     put_back[0]()
-    await asyncio.wait_for(undecided, PATIENCE_S)
+    await asyncio.wait_for(undecided, TIMEOUT_S)
     assert await values(reader) == [b"committed"]
 
 
@@ -213,7 +213,7 @@ async def test_what_cannot_be_decided_is_refused_at_the_end(
 
     after_commit(monkeypatch, remove)
     undecided = asyncio.create_task(publisher.publish([record(b"committed")]))
-    await asyncio.wait_for(gone.wait(), PATIENCE_S)
+    await asyncio.wait_for(gone.wait(), TIMEOUT_S)
     await broker.close()
     with pytest.raises(BrokerUnavailableError, match="is not known"):
         await undecided
@@ -231,7 +231,7 @@ async def test_who_works_by_another_partition_count_publishes_nothing_and_owns_n
         file.execute("INSERT INTO partitions (topic, partition) VALUES (?, 8)", (LIVE,))
         file.execute("UPDATE groups SET generation = generation + 1")
 
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         with pytest.raises(TopicMismatchError, match=r"topics\.yaml"):
             while True:
                 await consumer.poll(max_records=1, timeout_s=0.1)
@@ -239,7 +239,7 @@ async def test_who_works_by_another_partition_count_publishes_nothing_and_owns_n
         await publisher.publish([record(b"refused")])
     assert dict(consumer.assignment()) == {}
     with pytest.raises(PartitionLostError):
-        await consumer.commit({before.source: Progress(before.offset + 1, before.epoch)})
+        await consumer.commit({before.source: CommitPoint(before.offset + 1, before.epoch)})
     with closing(sqlite3.connect(folder / "broker.sqlite")) as file:
         assert file.execute("SELECT count(*) FROM members").fetchone() == (0,)
 

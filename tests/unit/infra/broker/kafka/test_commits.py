@@ -15,10 +15,10 @@ from aiokafka.structs import OffsetAndMetadata
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.group.consumer import KafkaConsumer
 from infra.broker.kafka.group.losses import Losses
-from infra.broker.kafka.group.starting import Place, Starting
+from infra.broker.kafka.group.start_points import Place, Starting
 from infra.broker.kafka.group.transactions import PartitionTransactions
 from infra.broker.kafka.offsets import Offsets
-from infra.broker.port import GroupSpec, OutRecord, Progress, TopicPartition
+from infra.broker.port import CommitPoint, GroupSpec, OutRecord, TopicPartition
 from infra.errors import PartitionLostError
 from infra.settings import BrokerSettings
 
@@ -50,13 +50,13 @@ async def test_a_revocation_between_two_partitions_of_one_commit_loses_the_secon
     members = Members()
     consumer._membership = members
     with pytest.raises(PartitionLostError, match="in/5 moved on") as caught:
-        await consumer.commit({FIRST: Progress(10, 1), SECOND: Progress(20, 1)})
+        await consumer.commit({FIRST: CommitPoint(10, 1), SECOND: CommitPoint(20, 1)})
     assert "in/3" not in str(caught.value)
     assert members.committed == {FIRST: 10}
     # Whoever tries the partitions one by one then finds none of them its own any more, and nothing happens twice.
     for source in (FIRST, SECOND):
         with pytest.raises(PartitionLostError):
-            await consumer.commit({source: Progress(10, 1)})
+            await consumer.commit({source: CommitPoint(10, 1)})
     assert members.committed == {FIRST: 10}
 
 

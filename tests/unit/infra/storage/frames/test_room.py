@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from infra.errors import SettingsError, StoreFullError
 from infra.settings import FrameSettings, load_settings
-from infra.storage.frames import room
+from infra.storage.frames import disk_space
 from infra.storage.frames.folder import FolderFrameStore
 from infra.storage.frames.open import open_frame_store
 from tests.support_waiting import until
@@ -25,7 +25,7 @@ async def put(store: FolderFrameStore, data: bytes) -> str:
 
 def free(monkeypatch: pytest.MonkeyPatch, free_bytes: int, *, blocks: int = 1_000_000) -> None:
     found = SimpleNamespace(f_blocks=blocks, f_bavail=free_bytes, f_frsize=1)
-    monkeypatch.setattr(room.os, "statvfs", lambda _: found)
+    monkeypatch.setattr(disk_space.os, "statvfs", lambda _: found)
 
 
 async def test_a_frame_that_would_leave_too_little_free_is_refused(
@@ -55,8 +55,8 @@ async def test_a_frame_that_would_leave_too_little_free_is_refused(
 
 
 async def test_the_largest_size_of_all_frames_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_SCAN_WHEN_FULL_S", 0.0)
-    monkeypatch.setattr(room, "_PAUSE_PER_SCAN", 0.0)
+    monkeypatch.setattr(disk_space, "_SCAN_WHEN_FULL_S", 0.0)
+    monkeypatch.setattr(disk_space, "_PAUSE_PER_SCAN", 0.0)
     before = FolderFrameStore(tmp_path)
     old = [await put(before, bytes([number]) * 1_000) for number in range(3)]
     await before.close()

@@ -1,0 +1,180 @@
+"""What was measured on this machine, remembered in files: one per model, machine and request."""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import json
+import logging
+import os
+import platform
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from detectors.engines.choose import EngineEntry, EngineKind
+from detectors.engines.measuring.measurements import Tuned
+from detectors.engines.port import EngineRequest
+
+logger = logging.getLogger(__name__)
+
+# To be raised whenever what is measured, or how answers are compared, changes.
+_FORMAT = 2
+_DIGITS = 16
+_CPUINFO = Path("/proc/cpuinfo")
+# What decides how fast, and in which precision, a CPU computes.
+_FLAGS = {
+    "avx2",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_bf16",
+    "amx_int8",
+}
+_FLAGS_ARM = {"asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2"}
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: dict[str, str | int | list[str]]
+    tuned: Tuned
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The files in ``folder`` (which need not exist), or no memory at all without one."""
+
+    folder: Path | None
+
+    def recall(self, key: MachineKey) -> Tuned | None:
+        """What was measured for ``key``, or None. A file that is damaged or another's is as good as none."""
+        path = self._path(key)
+        if path is None:
+            return None
+        try:
+            found = _File.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            logger.warning("what was measured before cannot be read and is measured again: %s: %s", path, error)
+            return None
+        if found.key != key.fields:
+            logger.warning("what was measured before is not of this model and machine, and is measured again: %s", path)
+            return None
+        return found.tuned
+
+    def recall_other_version(self, key: MachineKey) -> Tuned | None:
+        """What was measured last for a model of the same name that is another file, all else being the same."""
+        if self.folder is None:
+            return None
+        found: list[tuple[float, Tuned]] = []
+        # All of the digest is matched: a model's name may go on where another's ends.
+        for path in self.folder.glob(f"{glob.escape(key.model)}-{'[0-9a-f]' * _DIGITS}.json"):
+            with suppress(OSError, ValidationError):
+                file = _File.model_validate_json(path.read_bytes())
+                if {**file.key, "model": ""} == {**key.fields, "model": ""}:
+                    found.append((path.stat().st_mtime, file.tuned))
+        return max(found, key=lambda one: one[0])[1] if found else None
+
+    def remember(self, key: MachineKey, tuned: Tuned) -> None:
+        """Keep ``tuned`` for ``key``. A folder that cannot be written to costs the next load its time, nothing else."""
+        path = self._path(key)
+        if path is None:
+            return
+        data = _File(key=key.fields, tuned=tuned).model_dump_json(indent=2).encode()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(path, data)
+        except OSError as error:
+            logger.warning("what was measured cannot be kept and will be measured again: %s: %s", path, error)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Whoever is inside is the only one that measures: what several measure at a time is wrong for all of them.
+
+        Waits for the others, of any process that remembers in the same folder.
+        """
+        with ExitStack() as stack:
+            if self.folder is not None:
+                try:
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    lock = stack.enter_context((self.folder / ".measuring").open("wb"))
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                except OSError as error:
+                    logger.warning("measuring without knowing whether others do, too: %s: %s", self.folder, error)
+            yield
+
+    def _path(self, key: MachineKey) -> Path | None:
+        return None if self.folder is None else self.folder / f"{key.name}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineKey:
+    """A model, a request and a machine; what was measured for one key is of no use for another.
+
+    model: its name; name: that of the key's file.
+    """
+
+    model: str
+    name: str
+    fields: dict[str, str | int | list[str]]
+
+    @classmethod
+    def of(
+        cls, model: str, sha256_of_file: str, kind: EngineKind, request: EngineRequest, usable: Iterable[EngineEntry]
+    ) -> MachineKey:
+        """The key of the model named ``model``, asked for as ``request`` on ``kind``, with the engines ``usable``."""
+        processor, flags = processor_of(_CPUINFO)
+        fields: dict[str, str | int | list[str]] = {
+            "format": _FORMAT,
+            "model": sha256_of_file,
+            "input": f"{request.input.width}x{request.input.height}",
+            "engine": kind,
+            "precision": request.precision,
+            "threads": request.threads,
+            "processor": processor,
+            "flags": flags,
+            "engines": [f"{entry.name}: {entry.identity()}" for entry in usable],
+        }
+        digest = sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+        return cls(model, f"{model}-{digest[:_DIGITS]}", fields)
+
+
+def processor_of(cpuinfo: Path) -> tuple[str, list[str]]:
+    """The processor's name and those of its abilities that matter, from ``cpuinfo`` where the system has one."""
+    name, flags = platform.processor() or platform.machine(), ""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return name, []
+    for line in lines:
+        field, _, value = line.partition(":")
+        if field.strip() == "model name":
+            name = value.strip()
+        elif field.strip() in ("flags", "Features"):
+            flags = value
+        elif not line.strip():
+            break  # The first processor has been read; the others are of the same kind.
+    return name, sorted((_FLAGS | _FLAGS_ARM) & set(flags.split()))
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write ``data`` so that whoever reads ``path`` finds all of it or what was there before."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        Path(name).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise

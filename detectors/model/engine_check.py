@@ -1,0 +1,136 @@
+"""A model file and what is to run it: engines are opened for it, checked with a first run, and compared with f32."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from detectors.card.card import read_card, verified_model_file
+from detectors.card.onnx_file import read_onnx_file
+from detectors.engines.choose import EngineKind, available_threads, load_engine, open_checked, usable_engines
+from detectors.engines.inputs import constant_inputs, picture_of
+from detectors.engines.measuring.sample_tiles import sample_tiles
+from detectors.engines.port import Engine, EngineRequest, Way
+from detectors.errors import InferenceError, ModelLoadError
+from detectors.geometry.arrays import ImageArray, Outputs
+from detectors.heads import choose_head
+from detectors.heads.classes import ClassNumbers
+from detectors.heads.first_run import first_tiles, objection
+from detectors.heads.port import Head, HeadRequest
+from detectors.heads.text import read_prompt
+from detectors.model.precision_check import disagreement
+from infra.settings import Precision
+
+_SAMPLE_TILES = 6
+# Opsets every engine reads without reserve; of others they may know some operators and not know some.
+_OPSETS = range(11, 23)
+
+
+class Fitting:
+    """One model on its way from card to engine. All its methods raise ModelLoadError when something does not fit."""
+
+    head: Head
+    """Of the engine that was checked last; all engines of one model have the same."""
+
+    def __init__(
+        self, path: Path, kind: EngineKind, threads: int, precision: Precision | None, cache: Path | None
+    ) -> None:
+        """Reads and checks everything but the graph. ``path``: the card; the rest as in LoadRequest.
+
+        Raises ModelLoadError when card, file or words are wrong.
+        """
+        self.kind = kind
+        self.card = read_card(path)
+        file = verified_model_file(self.card, path)
+        self._about = read_onnx_file(file)
+        self._prompt = read_prompt(self.card, path)
+        self._dynamic = picture_of(self._about.inputs, file).shape[:1] == (None,)
+        self.request = EngineRequest(
+            file,
+            self.card.input,
+            threads or available_threads(),
+            precision or self.card.precision,
+            constants=constant_inputs(self._about, self.card.input, file, self._prompt),
+            cache=cache,
+        )
+
+    def preferred(self) -> Engine:
+        """The preferred engine that runs the model, checked."""
+        try:
+            return load_engine(self.kind, self.request, self.check)
+        except ModelLoadError as error:
+            opset = self._about.opset
+            if opset in _OPSETS:
+                raise
+            raise ModelLoadError(
+                f"{self.request.path} is of opset {opset or 'unknown'}, engines read {_OPSETS[0]} to {_OPSETS[-1]} "
+                f"without reserve: export it again with one of these ({' '.join(str(error).split())})"
+            ) from error
+
+    def open(self, way: Way) -> Engine:
+        """The engine of ``way``, checked. Raises ModelLoadError when it cannot be used (any more)."""
+        entry = next((one for one in usable_engines(self.kind) if one.name == way.engine), None)
+        if entry is None:
+            raise ModelLoadError(f"engine {way.engine} is not asked for, or cannot be used")
+        return open_checked(entry, self.request.run_as(way, str(way)), self.check)
+
+    def ways(self, preferred: str) -> list[Way]:
+        """Every way worth measuring, the preferred first, where ``preferred`` is the engine that is used unmeasured."""
+        usable = usable_engines(self.kind)
+        if any(entry.gpu for entry in usable if entry.name == preferred):
+            usable = [entry for entry in usable if entry.gpu]
+        return [way for entry in usable for way in entry.ways(self.request, self._dynamic)]
+
+    def require_exact(self, engine: Engine) -> None:
+        """Compare ``engine``, unless a precision is asked for by name, with the preferred one in f32.
+
+        Raises ModelLoadError when it is too far from it.
+        """
+        if self.request.precision != "auto":
+            return
+        exact = load_engine("auto", replace(self.request, precision="f32"), self.check)
+        try:
+            against = self.objection_to(engine, exact)
+        finally:
+            exact.close()
+        if against is not None:
+            raise ModelLoadError(
+                f"engine {engine.name} is not used: {against}; name a precision in the card or in "
+                "detector.precision to take it all the same"
+            )
+
+    def objection_to(self, engine: Engine, exact: Engine) -> str | None:
+        """Why ``engine`` may not stand for ``exact``, or None."""
+        try:
+            tiles = self.samples()
+            return self.differs(exact.run(tiles), engine.run(tiles))
+        except InferenceError as error:
+            return str(error)
+
+    def differs(self, exact: Outputs, other: Outputs) -> str | None:
+        """Why ``other`` is too far from ``exact``, or None."""
+        return disagreement(self.head, exact, other, self.card.thresholds.confidence)
+
+    def samples(self) -> ImageArray:
+        """Tiles of the model's input to measure and compare engines on."""
+        return sample_tiles(self.card.input.width, self.card.input.height, _SAMPLE_TILES)
+
+    def check(self, engine: Engine) -> None:
+        """Find the head that reads ``engine``'s outputs, by a run on a blank and a noise tile.
+
+        Raises ModelLoadError when shapes, numbers or scores are not those of the card's layout.
+        """
+        card, prompt = self.card, self._prompt
+        size = (card.input.width, card.input.height)
+        try:
+            outputs = engine.run(first_tiles(*size, card.input.pad))
+        except InferenceError as error:
+            raise ModelLoadError(f"{card.name} {card.version} failed its first run: {error}") from error
+        classes = ClassNumbers(len(card.classes), card.class_ids)
+        names = tuple(one.name for one in self._about.outputs)
+        request = HeadRequest(*size, classes, names, None if prompt is None else prompt.words)
+        head = choose_head(card.layout, request, [output.shape for output in outputs], self._about.metadata)
+        against = objection(head, outputs, size)
+        if against is not None:
+            raise ModelLoadError(f"{card.name} {card.version} failed its first run: {against}")
+        self.head = head

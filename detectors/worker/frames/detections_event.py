@@ -1,0 +1,123 @@
+"""The answer to a frame: one `detections.made` event, with everything a consumer needs to act alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+import numpy as np
+
+from detectors.card.card import ModelCard
+from detectors.worker.partitions.window import JOB_HEADER, AnswerKey
+from detectors.worker.pipeline.pipeline import FrameResult
+from infra.broker.port import OutRecord
+from infra.event_records import event_record
+from schemas import topics
+from schemas.events import Detection, DetectionsMade, FrameCaptured, ModelRef, Timings
+from schemas.geometry import Box, Point
+from schemas.ids import detection_id, detections_event_id
+
+SOURCE = "/standgale/detector"
+
+Corners = tuple[Point, Point, Point, Point]
+
+
+def answer_for(frame: FrameCaptured, card: ModelCard) -> UUID:
+    """The id of the answer that ``card``'s model gives, or gave, to ``frame``."""
+    return detections_event_id(frame.frame_id, frame.job_id, card.name, card.version)
+
+
+def answer_key(frame: FrameCaptured, card: ModelCard, *, live: bool) -> AnswerKey:
+    """What the duplicate window remembers of that answer; ``live``: the frame stands in the live topic."""
+    frame_id = str(frame.frame_id) if frame.job_id is None else None
+    return AnswerKey(str(answer_for(frame, card)), frame_id, live)
+
+
+def make_answer(
+    frame: FrameCaptured,
+    card: ModelCard,
+    result: FrameResult,
+    *,
+    detected_at: datetime,
+    fetch_ms: float,
+    total_ms: float,
+) -> DetectionsMade:
+    """The event that answers ``frame``; boxes are normalised to the decoded frame, best detection first."""
+    answer = answer_for(frame, card)
+    return DetectionsMade(
+        id=answer,
+        frame_id=frame.frame_id,
+        device_id=frame.device_id,
+        captured_at=frame.captured_at,
+        received_at=frame.received_at,
+        detected_at=detected_at,
+        image=frame.image,
+        camera=frame.camera,
+        metadata=frame.metadata,
+        original_filename=frame.original_filename,
+        job_id=frame.job_id,
+        model=ModelRef(name=card.name, version=card.version),
+        options=result.options.as_options(),
+        detections=_detections(answer, card, result),
+        timings=Timings(
+            queued_ms=max(0.0, (detected_at - frame.received_at).total_seconds() * 1_000 - total_ms),
+            fetch_ms=fetch_ms,
+            decode_ms=result.decode_ms,
+            inference_ms=result.inference_ms,
+            merge_ms=result.merge_ms,
+            total_ms=total_ms,
+        ),
+        gsd_m=result.view.gsd_m,
+        too_large=None if result.view.gsd_m is None else result.detections.too_large,
+    )
+
+
+def answer_record(answer: DetectionsMade) -> OutRecord:
+    """``answer`` as a record of the detections topic; its event id is what the duplicate window knows."""
+    record = event_record(
+        topics.DETECTIONS,
+        answer,
+        id=answer.id,
+        source=SOURCE,
+        subject=str(answer.frame_id),
+        time=answer.detected_at,
+        key=answer.device_id,
+    )
+    if answer.job_id is None:
+        return record
+    return replace(record, headers=(*record.headers, (JOB_HEADER, str(answer.job_id).encode())))
+
+
+def _detections(answer: UUID, card: ModelCard, result: FrameResult) -> list[Detection]:
+    found = result.detections
+    if not len(found.scores):
+        return []
+    extent = np.array((result.view.width, result.view.height) * 2, dtype=np.float64)
+    boxes = np.clip(found.boxes / extent, 0.0, 1.0)
+    return [
+        Detection(
+            id=detection_id(answer, index),
+            label=card.classes[class_id].name,
+            class_id=class_id,
+            confidence=min(1.0, max(0.0, score)),
+            box=Box(x1=box[0], y1=box[1], x2=box[2], y2=box[3]),
+            corners=corners,
+        )
+        for index, (box, score, class_id, corners) in enumerate(
+            zip(boxes.tolist(), found.scores.tolist(), found.classes.tolist(), _corners(result), strict=True)
+        )
+    ]
+
+
+def _corners(result: FrameResult) -> Sequence[Corners | None]:
+    """The corners of each rotated box, normalised to the decoded frame; None for each where boxes are upright."""
+    quads = result.detections.quads
+    if quads is None:
+        return [None] * len(result.detections)
+    extent = np.array((result.view.width, result.view.height), dtype=np.float64)
+    return [
+        (Point(x=a[0], y=a[1]), Point(x=b[0], y=b[1]), Point(x=c[0], y=c[1]), Point(x=d[0], y=d[1]))
+        for a, b, c, d in (quads / extent).tolist()
+    ]

@@ -1,0 +1,203 @@
+"""Getting a model version ready to serve: fetch it from the model store, load it in a thread, check it, warm it up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from detectors.card.card import read_card
+from detectors.errors import ModelLoadError
+from detectors.model.predict import Model
+from detectors.store.port import ModelStore
+from detectors.worker.pipeline.pipeline import InferencePipeline
+from detectors.worker.pipeline.serving import Served
+from detectors.worker.quarantine.quarantine import Guarding
+from infra.telemetry import metrics
+from schemas.events import AvailabilityState, ModelActivated, ModelRef
+
+logger = logging.getLogger(__name__)
+
+_WARM_UP_ROUNDS = 3
+_CLOSE_TIMEOUT_S = 5.0
+
+OnState = Callable[[AvailabilityState, str | None], None]
+"""Is told the state a model came into, and what there is to say about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where versions come from. ``folder``: where they are kept on this machine.
+
+    ``load`` loads the model of a card, and is told whether another model serves meanwhile.
+    ``upgrade``: obtains a faster engine for the model of a card (None: the worker's own) while another one serves, and
+    gives the model on it, or None when there is none for this machine; it takes minutes.
+    """
+
+    store: ModelStore
+    folder: Path
+    load: Callable[[Path, bool], Model]
+    upgrade: Callable[[Path | None, OnState], Awaitable[Model | None]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version to obtain: ``ref`` None is the one that the worker's own setting names; ``sha256`` None takes any."""
+
+    ref: ModelRef | None
+    sha256: str | None = None
+
+    def __str__(self) -> str:
+        return "the model of detector.model" if self.ref is None else f"{self.ref.name} {self.ref.version}"
+
+
+def stable_of(activation: ModelActivated | None) -> Version:
+    """What ``activation`` wants for all frames that no trial takes."""
+    return Version(None) if activation is None else Version(activation.stable, activation.sha256)
+
+
+def chain_of(activation: ModelActivated | None) -> list[Version]:
+    """What may serve, best first; no version twice."""
+    chain = [stable_of(activation)]
+    if activation is not None:
+        chain += [Version(activation.previous, activation.previous_sha256), Version(None)]
+    return list(dict.fromkeys(chain))
+
+
+class Obtainer:
+    """Makes models ready, one at a time: a load that nobody waits for any more ends before the next begins."""
+
+    def __init__(
+        self,
+        load_own: Callable[[], Model],
+        source: ModelSource | None,
+        pipeline: Callable[[Model], InferencePipeline],
+        guard: Guarding,
+    ) -> None:
+        """``guard``: finds models that crash the engine."""
+        self._load_own = load_own
+        self._source = source
+        self._pipeline = pipeline
+        self._guard = guard
+        self._loads: set[asyncio.Task[Model]] = set()
+
+    async def fetch(self, version: Version, *, busy: bool) -> Path | None:
+        """Fetch ``version`` and return its card on this machine; None for the worker's own, which is there already.
+
+        One that was being loaded when a worker crashed is tried apart; ``busy``: another model serves meanwhile.
+
+        Raises TransientError (try again), or ModelLoadError when there is no such version or it is another one.
+        """
+        card = await self._card(version)
+        await self._guard.before_load(card, busy=busy)
+        return card
+
+    async def _card(self, version: Version) -> Path | None:
+        if version.ref is None:
+            return None
+        if self._source is None:
+            raise ModelLoadError(f"{version} cannot be fetched: this worker was given no model store")
+        path = await self._source.store.fetch(version.ref, self._source.folder)
+        card = await asyncio.to_thread(read_card, path)
+        if (card.name, card.version) != (version.ref.name, version.ref.version):
+            raise ModelLoadError(
+                f"the model store gave {card.name} {card.version} for {version}; correct name and version in its card"
+            )
+        if version.sha256 not in (None, card.sha256):
+            raise ModelLoadError(
+                f"the model store has {version} with SHA-256 {card.sha256}, the one activated has {version.sha256}: "
+                "versions must not change; publish the file as a new version and activate that"
+            )
+        return path
+
+    async def load(self, card: Path | None, *, busy: bool) -> Served:
+        """The model of ``card`` (None: the worker's own), ready to serve.
+
+        ``busy``: another model serves meanwhile; then there is time to run this one some times before it has to.
+
+        Raises ModelLoadError, or whatever an engine raises, when it cannot be used.
+        """
+        if card is None:
+            return await self._served(partial(_loaded, self._load_own, busy), None)
+        if self._source is None:
+            raise ModelLoadError(f"{card} cannot be loaded: this worker was given no model store")
+        return await self._served(partial(_loaded, partial(self._source.load, card, busy), busy), card)
+
+    async def upgraded(self, served: Served, on_state: OnState) -> Served | None:
+        """``served`` on a faster engine, warmed up, or None when there is none. Raises as ``load`` does."""
+        if self._source is None or self._source.upgrade is None:
+            return None
+        model = await self._source.upgrade(served.card, on_state)
+        if model is None:
+            return None
+        try:
+            await self._turn()
+        except asyncio.CancelledError:
+            model.close()
+            raise
+        return await self._served(partial(_warmed, model), served.card)
+
+    async def _turn(self) -> None:
+        """Two models being loaded side by side would take twice the memory and the cores of what serves."""
+        while self._loads:
+            await asyncio.wait(self._loads)
+
+    async def _served(self, load: Callable[[], Model], card: Path | None) -> Served:
+        await self._turn()
+        noted = self._guard.note_load(card)
+        task = asyncio.create_task(asyncio.to_thread(load))
+        task.add_done_callback(lambda _task: noted())
+        self._loads.add(task)
+        try:
+            model = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # A thread can't be stopped: what it loads is closed when it is there.
+            task.add_done_callback(self._unwanted)
+            raise
+        except BaseException:
+            self._loads.discard(task)
+            raise
+        self._loads.discard(task)
+        return Served(model, self._pipeline(model), card)
+
+    def _unwanted(self, task: asyncio.Task[Model]) -> None:
+        self._loads.discard(task)
+        if not task.cancelled() and task.exception() is None:
+            task.result().close()
+
+    async def close(self) -> None:
+        """Wait for loads that nobody waits for, but not for one that does not come back."""
+        if self._loads:
+            await asyncio.wait(self._loads, timeout=_CLOSE_TIMEOUT_S)
+
+
+def _loaded(load: Callable[[], Model], warm: bool) -> Model:
+    start = time.perf_counter()
+    model = load()
+    if warm:
+        model = _warmed(model)
+    metrics.MODEL_LOAD_TIME.labels(model=model.card.name).set(time.perf_counter() - start)
+    about = {"model": model.card.name, "version": model.card.version, "engine": model.engine.name}
+    logger.info("model loaded", extra=about)
+    return model
+
+
+def _warmed(model: Model) -> Model:
+    """``model`` after some batches of the size and number that the pipeline will give it, which are the slow ones."""
+    card, engine = model.card.input, model.engine
+    tiles = np.full((engine.batch_size, card.height, card.width, 3), card.pad, np.uint8)
+    try:
+        with ThreadPoolExecutor(engine.parallel, thread_name_prefix="warm-up") as threads:
+            for _ in threads.map(model.infer, [tiles] * (engine.parallel * _WARM_UP_ROUNDS)):
+                pass
+    except BaseException:
+        model.close()
+        raise
+    return model

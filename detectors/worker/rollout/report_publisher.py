@@ -1,0 +1,146 @@
+"""What a worker says about its models: the report others read, the metrics, and the words in its health."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+
+from detectors.worker.rollout.models_topic import availability_record
+from infra.broker.port import OutRecord, Publisher
+from infra.errors import RefusedError, TopicMismatchError, TransientError
+from infra.failure.policy import error_text
+from infra.process.health import HealthPart
+from infra.telemetry import metrics
+from schemas.errors import StandgaleError
+from schemas.events import AvailabilityState, ModelAvailability, WorkerAvailability
+
+logger = logging.getLogger(__name__)
+
+VALID_INTERVALS = 3
+"""A worker that has missed so many of its reports is taken for gone."""
+_FAREWELL_S = 2.0
+_TELL = "tell which models it has"
+_FOR_A_PERSON = (RefusedError, TopicMismatchError)
+_URGENT_FIRST: tuple[AvailabilityState, ...] = (
+    "error",
+    "warning",
+    "downloading",
+    "converting",
+    "uploading",
+    "enabled",
+    "none",
+)
+
+
+def overall(models: Sequence[ModelAvailability]) -> AvailabilityState:
+    """The state of ``models`` that asks most for attention; none without any."""
+    states = {one.state for one in models}
+    return next((state for state in _URGENT_FIRST if state in states), "none")
+
+
+def in_words(models: Sequence[ModelAvailability]) -> str:
+    """``models`` for people: `m 1.0 serves; m 1.1 downloading`."""
+    return "; ".join(_words(one) for one in models)
+
+
+def _words(one: ModelAvailability) -> str:
+    name = f"{one.model.name} {one.model.version}"
+    if one.state == "enabled":
+        role = " on trial" if one.role == "canary" else ""
+        return f"{name} {'serves' if one.serving else 'finishes'}{role}"
+    return f"{name} {one.state}" + (f": {one.detail}" if one.detail else "")
+
+
+def end_if_cancelled() -> None:
+    """Raise CancelledError when the running task was cancelled before, but what it waited for swallowed that.
+
+    Before Python 3.12 wait_for, on which the Kafka client stands, does so when its result comes at the same moment.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+class StateMetric:
+    """``standgale_model_state`` of one lane; labels of models that are gone are taken away."""
+
+    def __init__(self, lane: str) -> None:
+        self._lane = lane
+        self._shown: set[tuple[str, str, str]] = set()
+
+    def show(self, models: Sequence[ModelAvailability]) -> None:
+        """Exactly these."""
+        wanted: set[tuple[str, str, str]] = {(one.model.name, one.model.version, one.state) for one in models}
+        for labels in self._shown - wanted:
+            with contextlib.suppress(KeyError):
+                metrics.MODEL_STATE.remove(self._lane, *labels)
+        for labels in wanted:
+            metrics.MODEL_STATE.labels(self._lane, *labels).set(1)
+        self._shown = wanted
+
+
+class Board:
+    """Tells what ``report`` says, in health and metrics at once, in the topic soon after and again and again."""
+
+    def __init__(self, lane: str, health: HealthPart, report: Callable[[], WorkerAvailability]) -> None:
+        self._health = health
+        self._report = report
+        self._metric = StateMetric(lane)
+        self._changed = asyncio.Event()
+        self._told: set[str] = set()
+
+    def changed(self) -> None:
+        """What ``report`` says is another now."""
+        models = self._report().models
+        self._metric.show(models)
+        self._health.set_note("models", in_words(models))
+        self._changed.set()
+
+    async def keep_telling(self, publisher: Publisher, interval_s: float) -> None:
+        """Publish each change, and the same again every ``interval_s``; until cancelled."""
+        while True:
+            end_if_cancelled()
+            self._changed.clear()
+            try:
+                await publisher.publish([availability_record(self._report())])
+            except StandgaleError as error:
+                # Others take a worker that cannot tell for gone; it answers frames all the same.
+                self.waits_for_person(_TELL, error)
+                await asyncio.sleep(interval_s / VALID_INTERVALS)
+                continue
+            self.waits_for_person(_TELL, None)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(interval_s):
+                    await self._changed.wait()
+
+    def waits_for_person(self, what: str, error: StandgaleError | None) -> None:
+        """Say in health, and once in the log, that ``what`` waits because of ``error``, if a person has to mend that.
+
+        With None, or while the broker is away, which the poll loop reports: nothing is said any more.
+        """
+        if error is None or (isinstance(error, TransientError) and not isinstance(error, _FOR_A_PERSON)):
+            self._health.clear_waiting(what)
+            self._told.discard(what)
+            return
+        reason = f"{what}: {error_text(error)}"
+        self._health.set_waiting(what, reason)
+        if what not in self._told:
+            self._told.add(what)
+            logger.warning("waiting: %s", reason)
+
+    def close(self) -> None:
+        """Nothing is said any more."""
+        self.waits_for_person(_TELL, None)
+        self._metric.show(())
+        self._health.set_note("models", None)
+
+
+async def say_farewell(publisher: Publisher, records: Sequence[OutRecord]) -> None:
+    """Take reports away; a courtesy, for a report that is not taken away grows old and counts no longer."""
+    try:
+        async with asyncio.timeout(_FAREWELL_S):
+            await publisher.publish(records)
+    except (StandgaleError, TimeoutError) as error:
+        logger.debug("reports could not be taken away: %s", error)

@@ -1,0 +1,95 @@
+"""Finds the place where a member starts to read its partitions, and what retention took before it could."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer
+
+from infra.broker.kafka.connection.faults import FAULTS
+from infra.broker.kafka.connection.link import Link
+from infra.broker.kafka.group.topic_watch import TopicWatch
+from infra.broker.kafka.group.transactions import PartitionTransactions
+from infra.broker.kafka.offsets import Offsets, offset_in, to_commit
+from infra.broker.port import GroupSpec, TopicPartition
+
+_SECOND_LOOK_S = 1.0
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to start; ``lost_from`` is the committed offset where the log no longer holds it."""
+
+    offset: int
+    lost_from: int | None = None
+
+
+class Starting:
+    """The start of one member's partitions, which aiokafka is not left to choose: it tells of no gap."""
+
+    def __init__(self, link: Link, offsets: Offsets, spec: GroupSpec, topics: TopicWatch) -> None:
+        self._link = link
+        self._offsets = offsets
+        self._spec = spec
+        self._topics = topics
+
+    async def find(
+        self,
+        member: AIOKafkaConsumer,
+        transactions: PartitionTransactions | None,
+        sources: Collection[TopicPartition],
+    ) -> Mapping[TopicPartition, Place]:
+        """Where to start reading ``sources``. ``transactions``, not opened yet, are those of a group with outputs.
+
+        Raises BrokerUnavailableError or RefusedError, and may be called again with others.
+        """
+        committed = await self._committed(transactions, sources)
+        bounds = await self._offsets.bounds(sources)
+        if any(at is not None and at > bounds[source][1] for source, at in committed.items()):
+            # A node that has just become the leader may need a moment to know how far its log goes.
+            await asyncio.sleep(_SECOND_LOOK_S)
+            bounds = await self._offsets.bounds(sources)
+        fresh = {source: end for source, (_, end) in bounds.items() if committed[source] is None}
+        if fresh and self._spec.start == "latest":
+            # Committed at once: the next owner must not skip what arrives before the first commit.
+            await self._commit_start(member, transactions, fresh)
+            committed = {**committed, **fresh}
+        return {source: _place(source, committed[source], *bounds[source]) for source in sources}
+
+    async def _committed(
+        self, transactions: PartitionTransactions | None, sources: Collection[TopicPartition]
+    ) -> Mapping[TopicPartition, int | None]:
+        if transactions is not None:
+            return await transactions.open()
+        found = await self._offsets.committed(self._spec.group, sources, stable=True)
+        return {source: offset_in(at, self._topics.ids.get(source.topic)) for source, at in found.items()}
+
+    async def _commit_start(
+        self,
+        member: AIOKafkaConsumer,
+        transactions: PartitionTransactions | None,
+        ends: Mapping[TopicPartition, int],
+    ) -> None:
+        if transactions is not None:
+            await transactions.commit(ends, ())
+            return
+        try:
+            async with asyncio.timeout(self._link.timeout_s):
+                await member.commit(to_commit(ends, self._topics.ids))
+        except FAULTS as error:
+            raise await self._link.explain(error, "committing the start of a new group") from error
+
+
+def _place(source: TopicPartition, committed: int | None, first: int, end: int) -> Place:
+    """Where to start in a log that goes from ``first`` to ``end``."""
+    if committed is None:
+        return Place(first)
+    if committed > end:
+        # The log lost its end, or another topic has taken this name: what it holds may never have been read.
+        logger.warning("%s/%d ends at offset %d, before the committed %d: starting over", *source, end, committed)
+        return Place(first)
+    return Place(first, lost_from=committed) if committed < first else Place(committed)

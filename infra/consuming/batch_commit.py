@@ -1,0 +1,278 @@
+"""What a sink commits, offsets together with the dead letters, and which partitions it holds instead."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+from infra.broker.port import CommitPoint, Consumer, InRecord, Loss, OutRecord, TopicPartition
+from infra.errors import PartitionLostError, RecordTooLargeError, RefusedError, TopicMismatchError
+from infra.failure.policy import Backoff, ConsumerContext, dead_letter, error_code, error_text, lost_letter, report_loss
+from infra.telemetry import metrics
+from schemas.errors import EventVersionError, StandgaleError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class RecordOutcome:
+    """A record that is done with: written, skipped, or (with an ``error``) a dead letter after so many ``attempts``."""
+
+    record: InRecord
+    error: BaseException | None = None
+    attempts: int = 1
+    skipped: bool = False
+    """It was meant for another group"""
+
+
+@dataclass(slots=True)
+class _Part:
+    """What is to be committed of one partition."""
+
+    source: TopicPartition
+    progress: CommitPoint
+    done: Sequence[RecordOutcome] = ()
+    losses: Sequence[Loss] = ()
+
+    @property
+    def failed(self) -> list[RecordOutcome]:
+        return [one for one in self.done if one.error is not None]
+
+
+@dataclass(slots=True)
+class _Held:
+    """A part whose dead letters the broker does not take just now, and when it is offered again."""
+
+    part: _Part
+    backoff: Backoff
+    due: float = 0.0
+
+
+class _LettersRefusedError(Exception):
+    """The broker refuses the dead letters of one part: their topic is missing, or must not be written."""
+
+
+@dataclass(slots=True)
+class BatchCommitter:
+    """Commits what one consumer has done.
+
+    A partition is held whose dead letters are refused, or that has a record too new for this program; the others go on.
+    """
+
+    consumer: Consumer
+    work: ConsumerContext
+    dead_topic: str
+    clock: Callable[[], float] = time.monotonic
+    _held: dict[TopicPartition, _Held] = field(default_factory=dict)
+    # The first record that is too new, and the epoch in which it was met.
+    _too_new: dict[TopicPartition, CommitPoint] = field(default_factory=dict)
+    _lost: int = 0
+
+    @property
+    def held(self) -> Collection[int]:
+        """The numbers of the partitions that are held: nothing more of them may be read meanwhile."""
+        return {source.partition for source in (*self._held, *self._too_new)}
+
+    def hold_newer_event(self, record: InRecord, error: EventVersionError) -> None:
+        """Hold the partition of ``record``, which only a newer program can read: nothing from it on is committed."""
+        metrics.RECORDS_FAILED.labels(self.work.group, record.topic, error.code).inc()
+        self._too_new[record.source] = CommitPoint(record.offset, record.epoch)
+        reason = f"partition {record.topic}/{record.partition} is held at offset {record.offset}: {error}"
+        self.work.health.set_waiting(_too_new_in(record.source), reason)
+        logger.error("%s", reason, extra={"code": error.code, **place_of(record)})
+
+    def waits_for_update(self, record: InRecord) -> bool:
+        """Whether ``record`` comes after one that is too new, and has to wait like that one."""
+        until = self._too_new.get(record.source)
+        return until is not None and until.epoch == record.epoch
+
+    async def commit(self, outcomes: Sequence[RecordOutcome]) -> None:
+        """Commit ``outcomes`` (of owned partitions, in offset order each); waits for the broker while it is away.
+
+        A partition that was lost meanwhile is left out: its new owner reads those records again. Raises StoppedError
+        when the process stops while the broker is away; what was not committed is read again later.
+        """
+        parts = self._parts(outcomes)
+        clean = [part for part in parts if not part.failed and not part.losses]
+        # One by one when one of them was lost, so that the others are committed all the same.
+        if len(clean) > 1 and not await self._committed(clean, ()):
+            for part in clean:
+                await self._committed([part], ())
+        elif len(clean) == 1:
+            await self._committed(clean, ())
+        # One transaction covers one partition, so those with dead letters go one by one.
+        for part in parts:
+            if part.failed or part.losses:
+                await self._commit_with_letters(part)
+
+    async def commit_losses(self, in_hand: Sequence[InRecord]) -> None:
+        """Tell and commit what retention took, except where a record in hand comes first: ``commit`` does it then."""
+        losses = self._losses()
+        if not losses:
+            return
+        first = {record.source: record.offset for record in reversed(in_hand)}
+        for loss in losses:
+            waits_for_records = first.get(loss.source, loss.end) < loss.first
+            if loss.source not in self._held and not waits_for_records:
+                await self._commit_with_letters(_Part(loss.source, CommitPoint(loss.end, loss.epoch), losses=(loss,)))
+
+    async def retry_held(self) -> None:
+        """Offer the dead letters of held partitions again when it is time; forget partitions that were lost."""
+        owned = self.consumer.assignment()
+        for source, until in list(self._too_new.items()):
+            if owned.get(source) != until.epoch:
+                del self._too_new[source]
+                self.work.health.clear_waiting(_too_new_in(source))
+        for source, held in list(self._held.items()):
+            if self.consumer.assignment().get(source) != held.part.progress.epoch:
+                self._release(source)
+            elif held.due <= self.clock():
+                await self._commit_with_letters(held.part)
+
+    def _losses(self) -> list[Loss]:
+        """What retention took, without what it took after a record that waits for an update: that is not passed."""
+        found = []
+        for loss in self.consumer.losses():
+            until = self._too_new.get(loss.source)
+            if until is None or until.epoch != loss.epoch or loss.first <= until.next_offset:
+                found.append(loss)
+        return found
+
+    def _parts(self, outcomes: Sequence[RecordOutcome]) -> list[_Part]:
+        by_source: dict[TopicPartition, list[RecordOutcome]] = {}
+        for outcome in outcomes:
+            by_source.setdefault(outcome.record.source, []).append(outcome)
+        losses = self._losses()
+        return [
+            _part(source, done, [one for one in losses if one.source == source]) for source, done in by_source.items()
+        ]
+
+    async def _commit_with_letters(self, part: _Part) -> None:
+        """Commit one partition with its dead letters; of those too large together or alone the largest shed their
+        originals, one after the other, until the broker takes them. Holds the partition when it takes none."""
+        failed = part.failed
+        letters = {id(one): self._letter(one, whole=True) for one in failed}
+        lost = [lost_letter(loss, group=self.work.group, topic=self.dead_topic) for loss in part.losses]
+        by_size = sorted(failed, key=lambda one: len(letters[id(one)].value or b""))
+        while True:
+            outputs = [*lost, *(letters[id(one)] for one in failed)]
+            try:
+                if await self._committed([part], outputs):
+                    self._report(part)
+            except _LettersRefusedError as refused:
+                self._hold(part, refused.__cause__ or refused)
+                return
+            except RecordTooLargeError as error:
+                if not by_size:
+                    self._hold(part, error)
+                    return
+                largest = by_size.pop()
+                letters[id(largest)] = self._letter(largest, whole=False)
+            else:
+                self._release(part.source)
+                return
+
+    def _letter(self, outcome: RecordOutcome, *, whole: bool) -> OutRecord:
+        assert outcome.error is not None
+        return dead_letter(
+            outcome.record,
+            group=self.work.group,
+            error=outcome.error,
+            attempts=outcome.attempts,
+            topic=self.dead_topic,
+            whole=whole,
+        )
+
+    async def _committed(self, parts: Sequence[_Part], outputs: Sequence[OutRecord]) -> bool:
+        """Whether all of ``parts`` is committed; else none of it is, because a partition was lost."""
+        progress = {part.source: part.progress for part in parts}
+
+        async def commit() -> None:
+            try:
+                await self.consumer.commit(progress, outputs)
+            except (TopicMismatchError, RefusedError) as error:
+                if outputs:
+                    raise _LettersRefusedError from error
+                raise
+
+        started = time.perf_counter()
+        try:
+            await self.work.retry(commit, "committing")
+        except PartitionLostError as error:
+            logger.info("dropped work on a lost partition: %s", error, extra={"partitions": list(map(str, progress))})
+            metrics.PARTITIONS_LOST.labels(self.work.group).inc()
+            return False
+        metrics.COMMIT_DURATION.labels(self.work.group).observe(time.perf_counter() - started)
+        for part in parts:
+            self._count(part)
+        return True
+
+    def _hold(self, part: _Part, error: BaseException) -> None:
+        reason = f"partition {part.source.topic}/{part.source.partition} is held: {error_text(error)}"
+        held = self._held.get(part.source)
+        if held is None:
+            held = self._held[part.source] = _Held(part, Backoff(self.work.policy))
+            logger.error("%s", reason, extra={"code": error_code(error)})
+        # Behind a loss that was held a moment ago the records in hand may have come to it.
+        held.part = part
+        held.due = self.clock() + held.backoff.next_delay_s()
+        self.work.health.set_waiting(_what(part.source), reason)
+
+    def _release(self, source: TopicPartition) -> None:
+        if self._held.pop(source, None) is not None:
+            self.work.health.clear_waiting(_what(source))
+            logger.info("partition %s/%d is no longer held", *source)
+
+    def _count(self, part: _Part) -> None:
+        now_ms = time.time() * 1000
+        latency = metrics.DELIVERY_LATENCY.labels(self.work.group)
+        metrics.RECORDS_CONSUMED.labels(self.work.group, part.source.topic).inc(len(part.done))
+        for outcome in part.done:
+            if outcome.error is None and not outcome.skipped:
+                latency.observe(max(0.0, now_ms - outcome.record.timestamp_ms) / 1000)
+
+    def _report(self, part: _Part) -> None:
+        """Tell what was lost, and in one line how many died: a flood of poison must not become a flood of logs."""
+        for loss in part.losses:
+            report_loss(loss, self.work.group)
+            self._lost += loss.end - loss.first
+            text = f"{self._lost} records were lost to retention: standgale dead list --reason RECORDS_LOST"
+            self.work.health.set_note("lost records", text)
+        failed = part.failed
+        for outcome in failed:
+            assert outcome.error is not None
+            reason = error_code(outcome.error)
+            metrics.RECORDS_DEAD.labels(self.work.group, outcome.record.topic, reason).inc()
+        if not failed:
+            return
+        first = failed[0]
+        assert first.error is not None
+        logger.error(
+            "%d records went to %s; the first: %s",
+            len(failed),
+            self.dead_topic,
+            error_text(first.error),
+            extra={"code": error_code(first.error), "attempts": first.attempts, **place_of(first.record)},
+            exc_info=None if isinstance(first.error, StandgaleError) else first.error,
+        )
+
+
+def place_of(record: InRecord) -> dict[str, object]:
+    """Where ``record`` stands, for a log line."""
+    return {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+
+
+def _part(source: TopicPartition, done: Sequence[RecordOutcome], losses: Sequence[Loss]) -> _Part:
+    last = done[-1].record
+    ends = [last.offset + 1, *(loss.end for loss in losses)]
+    return _Part(source, CommitPoint(max(ends), last.epoch), done, losses)
+
+
+def _what(source: TopicPartition) -> str:
+    return f"dead letters of {source.topic}/{source.partition}"
+
+
+def _too_new_in(source: TopicPartition) -> str:
+    return f"events too new in {source.topic}/{source.partition}"

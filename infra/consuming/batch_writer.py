@@ -1,0 +1,285 @@
+"""Writes a sink's batch: halves what takes too long, finds the records that fail by themselves, holds when all fail."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from infra.broker.port import InRecord, TopicPartition
+from infra.consuming.batch_commit import RecordOutcome, place_of
+from infra.errors import PartitionLostError, TooSlowError
+from infra.failure.policy import Backoff, ConsumerContext, StoppedError, error_code, error_text, run_until_stop
+from infra.failure.verdicts import FailureHistory, Verdict, Verdicts, fails_by_type, history_of
+from infra.telemetry import metrics
+from schemas.errors import EventError, StandgaleError
+from schemas.events import Event
+
+logger = logging.getLogger(__name__)
+
+EventT = TypeVar("EventT", bound=Event)
+EventT_contra = TypeVar("EventT_contra", bound=Event, contravariant=True)
+
+# Twice as many records take about twice as long; a little more than that must have been in time before it is tried.
+_GROW_MARGIN = 2.5
+_TELL_EVERY = 10
+# So often the first records of other devices must have failed before one that is not the first of its own is tried.
+_BEHIND = 3
+
+
+@dataclass(slots=True, eq=False)
+class Item(RecordOutcome, Generic[EventT]):
+    """A record under way: the event in it, or the ``fault`` why it holds none."""
+
+    event: EventT | None = None
+    fault: EventError | None = None
+    trouble: FailureHistory | None = None
+    """Known from its first failure on"""
+    done: bool = False
+
+
+class Target(Protocol[EventT_contra]):
+    """What of a sink is needed to write to it."""
+
+    name: str
+
+    async def write(self, events: Sequence[EventT_contra]) -> None:
+        """See :class:`infra.consuming.consumer_loop.Sink`."""
+
+
+class BatchSize:
+    """How many records are written at once: fewer after one write took too long, slowly more when that goes well."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._limit_s = 0.0
+        self.now = most
+
+    def too_slow(self, records: int, took_s: float) -> None:
+        """So many ``records`` were not written within the time limit, which is what they ``took_s``."""
+        self.now = max(1, records // 2)
+        self._limit_s = took_s
+
+    def written(self, records: int, took_s: float) -> None:
+        """So many ``records`` were written; grow when twice as many should be in time too."""
+        if records >= self.now < self._most and took_s * _GROW_MARGIN < self._limit_s:
+            self.now = min(2 * self.now, self._most)
+
+    @property
+    def note(self) -> str | None:
+        """What to say of it in health, None when there is nothing to say."""
+        if self.now == self._most:
+            return None
+        return f"writes at most {self.now} records at once, because more took longer than {self._limit_s:.3g} s"
+
+
+class _TooManyError(Exception):
+    """A write of several records took too long."""
+
+
+class Writer(Generic[EventT]):
+    """Writes the batches of one consumer, one after the other.
+
+    ``assignment`` tells which partitions are this consumer's, with their epochs; ``more`` polls on without waiting, for
+    neighbours of a record that fails.
+    """
+
+    def __init__(
+        self,
+        target: Target[EventT],
+        work: ConsumerContext,
+        batch_records: int,
+        assignment: Callable[[], Mapping[TopicPartition, int]],
+        more: Callable[[], Awaitable[list[Item[EventT]]]],
+    ) -> None:
+        self._target = target
+        self._work = work
+        self._assignment = assignment
+        self._more = more
+        self._most_more = batch_records
+        self._verdicts = Verdicts(work.policy)
+        self.size = BatchSize(batch_records)
+        self._batch: list[Item[EventT]] = []
+        self._room_for_more = 0
+
+    async def settle(self, items: list[Item[EventT]]) -> None:
+        """Write ``items`` in order; each is then ``done``, has its ``error``, or its partition was lost.
+
+        Records that were polled as neighbours meanwhile are added to ``items`` and settled too. Raises StoppedError
+        when the process stops while a record, or all of them, have to wait.
+        """
+        self._batch = items
+        self._room_for_more = self._most_more
+        while pending := self._pending():
+            await self._write(pending)
+        # After the others, whose passing counts for the share of dead letters.
+        for item in list(items):
+            if item.fault is not None and self._owns(item.record):
+                await self._write_alone(item, item.fault)
+
+    def _pending(self, items: Sequence[Item[EventT]] | None = None) -> list[Item[EventT]]:
+        owned = self._assignment()
+        return [
+            item
+            for item in (self._batch if items is None else items)
+            if item.event is not None
+            and not item.done
+            and item.error is None
+            and owned.get(item.record.source) == item.record.epoch
+        ]
+
+    def _owns(self, record: InRecord) -> bool:
+        return self._assignment().get(record.source) == record.epoch
+
+    async def _write(self, items: list[Item[EventT]]) -> None:
+        """Write ``items`` in order, in parts where they take too long or one of them fails."""
+        while part := self._pending(items)[: self.size.now]:
+            try:
+                await self._write_once(part)
+            except StoppedError:
+                raise
+            except (_TooManyError, PartitionLostError):
+                continue
+            except Exception as error:  # noqa: BLE001 (whatever it is, it must not stop the stream or lose a record)
+                if len(part) == 1:
+                    await self._write_alone(part[0], error)
+                else:
+                    await self._write(part[: len(part) // 2])
+
+    async def _write_once(self, items: list[Item[EventT]]) -> None:
+        """Write ``items`` in one go, again and again while the target is away.
+
+        Raises PartitionLostError when meanwhile one of ``items`` went to another member.
+        """
+        events = [item.event for item in items if item.event is not None]
+
+        async def write() -> None:
+            started = time.perf_counter()
+            try:
+                what = f"writing to {self._target.name}"
+                await run_until_stop(self._target.write(events), self._work.stop, what)
+            except TooSlowError as error:
+                if len(items) == 1:
+                    raise
+                self.size.too_slow(len(items), time.perf_counter() - started)
+                self._tell_size(error)
+                raise _TooManyError from error
+            self.size.written(len(items), time.perf_counter() - started)
+
+        async def still_ours() -> None:
+            if not all(self._owns(item.record) for item in items):
+                raise PartitionLostError("a partition went to another member while its records waited to be written")
+
+        await self._work.retry(write, f"writing to {self._target.name}", still_ours)
+        self._work.health.set_note("batch size", self.size.note)
+        for item in items:
+            item.done = True
+            if item.trouble is not None:
+                self._verdicts.record_success(item.trouble)
+        well = sum(item.trouble is None for item in items)
+        if well:
+            self._verdicts.record_success(records=well)
+
+    def _tell_size(self, error: TooSlowError) -> None:
+        metrics.RETRIES.labels(self._work.group, error.code).inc()
+        self._work.health.set_note("batch size", self.size.note)
+        logger.warning("%s: %s: %s", self._target.name, self.size.note, error_text(error))
+
+    async def _write_alone(self, item: Item[EventT], error: Exception) -> None:
+        """Try ``item``, whose first try failed with ``error``, until it works, is lost, or is found to be dead."""
+        backoff = Backoff(self._work.policy)
+        what = f"record {item.record.topic}/{item.record.partition}:{item.record.offset}"
+        failure: Exception | None = error
+        try:
+            while failure is not None and not self._judged_dead(item, failure):
+                self._tell_trouble(item, failure, what)
+                # At once after the neighbour: the less time between the two, the more it says.
+                if not await self._neighbour_passes(item, failure) and not await backoff.wait(self._work.stop):
+                    raise StoppedError(
+                        "a failing record is left for the next run, because the process stops"
+                    ) from failure
+                self._work.health.beat_if_expected()
+                failure = await self._failure_of(item)
+        finally:
+            self._work.health.clear_waiting(what)
+            if item.trouble is not None:
+                self._verdicts.forget_record(item.trouble)
+
+    def _judged_dead(self, item: Item[EventT], error: Exception) -> bool:
+        """Count that ``item`` failed with ``error``, and judge it: whether it is dead now."""
+        metrics.RECORDS_FAILED.labels(self._work.group, item.record.topic, error_code(error)).inc()
+        if item.trouble is None:
+            item.trouble = history_of(item.record)
+        dead = self._verdicts.record_failure(item.trouble, error) is Verdict.DEAD
+        item.attempts = item.trouble.attempts
+        if dead:
+            item.error = error
+        return dead
+
+    def _tell_trouble(self, item: Item[EventT], error: Exception, what: str) -> None:
+        held = item.trouble is not None and item.trouble.held
+        text = self._verdicts.hold_reason(error) if held else error_text(error)
+        if held:
+            self._work.health.set_waiting(what, text)
+        # A long outage must not fill the disk with logs.
+        seldom = item.attempts > self._work.policy.record_attempts and item.attempts % _TELL_EVERY != 0
+        logger.log(
+            logging.DEBUG if seldom else logging.WARNING,
+            "%s: a record failed and is tried again: %s",
+            self._target.name,
+            text,
+            extra={**place_of(item.record), "attempts": item.attempts, "held": held},
+            exc_info=None if isinstance(error, StandgaleError) else error,
+        )
+
+    async def _failure_of(self, item: Item[EventT]) -> Exception | None:
+        """Try ``item`` once more: the error of that, or None when it is written or no longer this consumer's."""
+        if item.fault is not None:
+            return item.fault if self._owns(item.record) else None
+        if not self._owns(item.record):
+            return None
+        try:
+            await self._write_once([item])
+        except StoppedError:
+            raise
+        except PartitionLostError:
+            return None
+        except Exception as error:  # noqa: BLE001 (as above)
+            return error
+        return None
+
+    async def _neighbour_passes(self, item: Item[EventT], error: Exception) -> bool:
+        """Whether another record can be written, when that is what decides about ``item``, which failed with ``error``.
+
+        One of another device is taken if there is any, so that the order of each device is kept. Otherwise it is the
+        next of the same device: should ``item`` pass after all a moment later, these two are out of order.
+        """
+        if fails_by_type(error) or item.attempts < self._work.policy.record_attempts - 1:
+            return False
+        neighbour = self._neighbour_of(item)
+        if neighbour is None and self._room_for_more > 0:
+            more = await self._more()
+            self._room_for_more -= len(more)
+            self._batch += more
+            neighbour = self._neighbour_of(item)
+        if neighbour is None:
+            return False
+        failure = await self._failure_of(neighbour)
+        if failure is not None:
+            self._judged_dead(neighbour, failure)
+        return neighbour.done
+
+    def _neighbour_of(self, item: Item[EventT]) -> Item[EventT] | None:
+        """The pending record that failed least often; rather the first of another device than any other one."""
+        devices = {item.record.key}
+        ranked: list[tuple[int, int, Item[EventT]]] = []
+        for place, other in enumerate(self._pending()):
+            if other is item:
+                continue
+            behind = _BEHIND if other.record.key in devices else 0
+            devices.add(other.record.key)
+            failures = 0 if other.trouble is None else other.trouble.attempts
+            ranked.append((failures + behind, place, other))
+        return min(ranked, key=lambda entry: entry[:2])[2] if ranked else None

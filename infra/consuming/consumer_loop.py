@@ -1,0 +1,211 @@
+"""The one consumer loop of all sinks: poll, write idempotently, commit; wait for what is away, dead-letter the record.
+
+Per batch, in this order: decode → write (see :mod:`infra.consuming.batch_writer`) → commit offsets together with the
+dead letters. A crash anywhere before the commit means that the batch is read and written again, which ``write`` must
+not mind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Generic, Protocol, TypeVar
+
+from infra.broker.port import Broker, Consumer, GroupSpec, InRecord
+from infra.consuming.batch_commit import BatchCommitter
+from infra.consuming.batch_writer import Item, Writer
+from infra.consuming.lag_metric import lag_told
+from infra.errors import TransientError
+from infra.failure.policy import ConsumerContext, StoppedError, run_until_stop
+from infra.failure.redrive import SINK_GROUPS, target_group_of
+from infra.process.health import HealthPart
+from infra.settings import RetrySettings, SinkSettings
+from infra.telemetry import metrics
+from infra.telemetry.logs import bind
+from infra.telemetry.tracing import batch_span
+from schemas.cloudevents import decode
+from schemas.errors import EventError, EventVersionError
+from schemas.events import Event
+from schemas.topics import REDRIVE, SINKS_DEAD
+
+logger = logging.getLogger(__name__)
+
+# How long one poll waits, which is also how late a stop is noticed.
+_POLL_S = 0.2
+# What a record is taken to weigh until one was seen.
+_FIRST_GUESS_BYTES = 64_000
+
+EventT = TypeVar("EventT", bound=Event)
+
+
+class Sink(Protocol[EventT]):
+    """Where events go. Writing one is all that a new sink takes; the loop does the rest."""
+
+    name: str
+    event: type[EventT]
+    topics: tuple[str, ...]
+
+    async def open(self) -> None:
+        """Connect. A TransientError is waited for; any other error is a fault of the program and ends the process."""
+
+    async def write(self, events: Sequence[EventT]) -> None:
+        """Make ``events`` (in order per device, never empty) durable; writing them again must change nothing.
+
+        Raises TransientError when all are to be written again later, TooSlowError when fewer at once may be in time.
+        Any other error may be that of one record: they are then tried in halves until it is found. A RecordError makes
+        that one a dead letter; after any other error it does so only while other records can be written.
+        """
+
+    async def close(self) -> None:
+        """Let go of all resources; called once, also when ``open`` failed."""
+
+
+class SinkRunner(Generic[EventT]):
+    """Runs one sink as the consumer group ``sink.<name>``; a component of the process."""
+
+    def __init__(
+        self,
+        sink: Sink[EventT],
+        broker: Broker,
+        *,
+        sinks: SinkSettings,
+        retry: RetrySettings,
+        instance_id: str | None = None,
+        dead_topic: str = SINKS_DEAD,
+        redrive_topic: str = REDRIVE,
+    ) -> None:
+        self.name = f"{SINK_GROUPS}{sink.name}"
+        self._sink = sink
+        self._broker = broker
+        self._sinks = sinks
+        self._retry = retry
+        topics = (*sink.topics, redrive_topic)
+        self._spec = GroupSpec(group=self.name, topics=topics, instance_id=instance_id, outputs=True)
+        self._dead_topic = dead_topic
+        self._redrive_topic = redrive_topic
+
+    async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
+        """Consume until ``stop`` is set; the batch under way is finished, unless the world is in its way."""
+        with bind(group=self.name):
+            async with AsyncExitStack() as stack:
+                try:
+                    stack.push_async_callback(self._sink.close)
+                    work = ConsumerContext(self._retry, stop, health, self.name)
+                    what = f"opening {self._sink.name}"
+                    await work.retry(lambda: run_until_stop(self._sink.open(), stop, what), what)
+                    consumer = await work.retry(lambda: self._broker.consumer(self._spec), "reaching the broker")
+                    stack.push_async_callback(consumer.close)
+                    committer = BatchCommitter(consumer, work, self._dead_topic)
+                    await _Loop(self._sink, consumer, work, self._sinks, committer, self._redrive_topic).run()
+                except StoppedError as error:
+                    logger.warning("%s", error)
+
+
+class _Loop(Generic[EventT]):
+    """The loop of one membership."""
+
+    def __init__(
+        self,
+        sink: Sink[EventT],
+        consumer: Consumer,
+        work: ConsumerContext,
+        sinks: SinkSettings,
+        committer: BatchCommitter,
+        redrive_topic: str,
+    ) -> None:
+        self._sink = sink
+        self._consumer = consumer
+        self._work = work
+        self._sinks = sinks
+        self._group = work.group
+        self._committer = committer
+        self._redrive_topic = redrive_topic
+        self._writer = Writer(sink, work, sinks.batch_records, consumer.assignment, self._poll_on)
+        self._record_bytes = _FIRST_GUESS_BYTES
+        self._in_flight = metrics.IN_FLIGHT_BYTES.labels(self._group)
+
+    async def run(self) -> None:
+        async with lag_told(self._consumer, self._group, (*self._sink.topics, self._redrive_topic)):
+            while not self._work.stop.is_set():
+                self._work.health.beat()
+                await self._committer.retry_held()
+                records = await self._gather()
+                self._work.health.set_ready()
+                await self._committer.commit_losses(records)
+                if records:
+                    await self._process(records)
+
+    async def _gather(self) -> list[InRecord]:
+        """The next batch: full, or what came until ``batch_wait_s`` after its first record; empty when nothing came."""
+        most = self._writer.size.now
+        records = await self._work.retry(lambda: self._poll(most, _POLL_S), "reading events")
+        until = time.monotonic() + self._sinks.batch_wait_s
+        size = _bytes(records)
+        while records and not self._work.stop.is_set():
+            room = most - len(records)
+            wait_s = until - time.monotonic()
+            if room <= 0 or wait_s <= 0 or size >= self._sinks.batch_bytes:
+                break
+            try:
+                more = await self._poll(room, wait_s)
+            except TransientError:
+                # What is in hand is written first; the next poll meets the same fault, and waits it out.
+                break
+            records += more
+            size += _bytes(more)
+        if records:
+            self._record_bytes = max(1, size // len(records))
+        return records
+
+    async def _poll(self, most: int, timeout_s: float) -> list[InRecord]:
+        """Up to ``most`` records, fewer when records of late were so large that they would outweigh a batch."""
+        fitting = max(1, self._sinks.batch_bytes // self._record_bytes)
+        return await self._consumer.poll(
+            max_records=min(most, fitting), timeout_s=timeout_s, without=self._committer.held
+        )
+
+    async def _poll_on(self) -> list[Item[EventT]]:
+        """What can be had at once of further records, for a batch that is being written."""
+        try:
+            return self._decoded(await self._poll(self._sinks.batch_records, 0))
+        except TransientError:
+            return []
+
+    async def _process(self, records: list[InRecord]) -> None:
+        self._in_flight.set(_bytes(records))
+        started = time.perf_counter()
+        try:
+            items = self._decoded(records)
+            with batch_span(records, group=self._group):
+                await self._writer.settle(items)
+            metrics.PROCESS_DURATION.labels(self._group).observe(time.perf_counter() - started)
+            owned = self._consumer.assignment()
+            mine = [item for item in items if owned.get(item.record.source) == item.record.epoch]
+            await self._committer.commit(mine)
+        finally:
+            self._in_flight.set(0)
+
+    def _decoded(self, records: Sequence[InRecord]) -> list[Item[EventT]]:
+        """``records`` with their events, which what is re-driven to others has none of; nothing after one too new."""
+        items: list[Item[EventT]] = []
+        for record in records:
+            if self._committer.waits_for_update(record):
+                continue
+            if record.topic == self._redrive_topic and target_group_of(record.headers) != self._group:
+                items.append(Item(record, skipped=True))
+                continue
+            try:
+                event = decode(record.headers, record.value, self._sink.event)
+                items.append(Item(record, event=event))
+            except EventError as error:
+                items.append(Item(record, fault=error))
+            except EventVersionError as error:
+                self._committer.hold_newer_event(record, error)
+        return items
+
+
+def _bytes(records: Sequence[InRecord]) -> int:
+    return sum(len(record.value or b"") for record in records)

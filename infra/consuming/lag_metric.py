@@ -1,0 +1,54 @@
+"""Asks a consumer's lag in a task of its own and sets the metric, so that the question never delays a record."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from infra.broker.port import Consumer
+from infra.failure.policy import error_text
+from infra.telemetry import metrics
+
+logger = logging.getLogger(__name__)
+
+EVERY_S = 5.0
+"""How often the lag is asked."""
+WAIT_S = 10.0
+"""How long one answer is waited for."""
+
+
+@asynccontextmanager
+async def lag_told(
+    consumer: Consumer, group: str, topics: Sequence[str], *, every_s: float = EVERY_S, wait_s: float = WAIT_S
+) -> AsyncIterator[None]:
+    """Set ``standgale_consumer_lag_records`` for ``topics`` every ``every_s`` while the block runs.
+
+    An answer that does not come within ``wait_s``, or is an error, leaves the metric as it was.
+    """
+
+    async def tell() -> None:
+        while True:
+            await _tell_once(consumer, group, topics, wait_s)
+            await asyncio.sleep(every_s)
+
+    task = asyncio.create_task(tell(), name=f"{group}-lag")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _tell_once(consumer: Consumer, group: str, topics: Sequence[str], wait_s: float) -> None:
+    try:
+        async with asyncio.timeout(wait_s):
+            lag = await consumer.lag()
+    except Exception as error:  # noqa: BLE001 (no fault of a metric may stop records)
+        logger.debug("the lag of %s is not known: %s", group, error_text(error))
+        return
+    for topic in topics:
+        behind = sum(records for source, records in lag.items() if source.topic == topic)
+        metrics.CONSUMER_LAG.labels(group, topic).set(behind)

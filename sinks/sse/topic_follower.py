@@ -1,0 +1,228 @@
+"""Reads the topic ``detections``, each partition by itself, and sees to it that it is still the same topic.
+
+A partition that cannot be read (its leader is away, or hangs) is named in health and tried again; the others go on. A
+look at the topic every few seconds notices that it was deleted, made again, or given other partitions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, suppress
+from typing import Self, TypeVar
+
+from infra.broker.port import Broker, InRecord, Reader, TopicPartition
+from infra.errors import BrokerUnavailableError, TopicMismatchError, TransientError
+from infra.failure.policy import Backoff, error_text
+from infra.process.health import HealthPart
+from infra.settings import RetrySettings, SseSettings
+from infra.telemetry import metrics
+from schemas.errors import StandgaleError
+from schemas.topics import DETECTIONS
+from sinks.sse.history import GROUP, steady_bounds
+from sinks.sse.intake import Intake
+from sinks.sse.positions import mark_of, origin_of
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+_MAX_READ_RECORDS = 128
+_READ_TIMEOUT_S = 1.0
+_HANG_S = 10.0
+"""A question to the broker that takes longer is given up, and asked again over a new connection."""
+_LOOK_EVERY_S = 2.0
+_LOOK_TIMEOUT_S = 3.0
+_LOOKS_FAIL_S = 10.0
+"""One node of many may be frozen: what counts is that no look at the topic works for so long."""
+_SILENCE_S = 30.0
+"""After so long without a read (a process that was stopped) retention may have taken what comes next."""
+_CLOSE_TIMEOUT_S = 5.0
+_TOPIC = f"topic {DETECTIONS}"
+
+
+class _MadeAgainError(StandgaleError):
+    """The topic was deleted and made again: all positions are void."""
+
+
+class Follower:
+    """Keeps ``intake`` fed. ``run`` returns only by being cancelled."""
+
+    def __init__(
+        self, broker: Broker, intake: Intake, health: HealthPart, settings: SseSettings, retry: RetrySettings
+    ) -> None:
+        self._broker = broker
+        self._intake = intake
+        self._health = health
+        self._retry = retry
+        self._max_read = min(_MAX_READ_RECORDS, max(1, settings.client_queue_events // 8))
+
+    async def run(self) -> None:
+        """Follow the topic, and begin anew with it when it was made again."""
+        trouble = _Trouble(self._health, "reading detections", self._retry)
+        while True:
+            try:
+                await self._begin()
+                trouble.over()
+                self._health.set_ready()
+                await self._follow_all()
+            except _MadeAgainError as error:
+                logger.error("%s", error)
+            except TransientError as error:
+                await trouble.wait(error)
+
+    async def _begin(self) -> None:
+        async with self._reader() as reader:
+            state = await _bounded(reader.state(DETECTIONS), _HANG_S, _TOPIC)
+            self._intake.begin(state, await _bounded(reader.bounds(DETECTIONS), _HANG_S, _TOPIC))
+
+    async def _follow_all(self) -> None:
+        tasks = [
+            asyncio.create_task(self._follow(partition), name=f"sse-follow-{partition}")
+            for partition in range(len(self._intake.position))
+        ]
+        tasks.append(asyncio.create_task(self._watch(), name="sse-watch"))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, partition: int) -> None:
+        """Read one partition; begin anew, with growing pauses, whenever that fails or hangs."""
+        with _Trouble(self._health, f"partition {partition}", self._retry) as trouble:
+            while True:
+                try:
+                    async with self._reader() as reader:
+                        await self._settle(reader, partition)
+                        await self._read_on(reader, partition, trouble)
+                except TransientError as error:
+                    await trouble.wait(error)
+
+    async def _settle(self, reader: Reader, partition: int) -> None:
+        """Look whether the topic still holds what is to be read next of ``partition``."""
+        what = f"{DETECTIONS}/{partition}"
+        mark = await self._same_topic(reader, _HANG_S)
+        origin = origin_of(self._intake.ring.mark, mark)
+        asked = steady_bounds(reader, self._intake.position, origin, [partition])
+        self._intake.settle(mark, await _bounded(asked, _HANG_S, what))
+
+    async def _read_on(self, reader: Reader, partition: int, trouble: _Trouble) -> None:
+        """Read on and on; return when so much time passed between two reads that the next records may be gone."""
+        read_at = time.monotonic()
+        while True:
+            await self._intake.turn(partition)
+            self._health.beat()
+            records = await self._read(reader, partition)
+            trouble.over()
+            before, read_at = read_at, time.monotonic()
+            if read_at - before > _SILENCE_S:
+                return
+            await self._intake.take(partition, records)
+            self._health.set_note("newer events", self._intake.note)
+
+    async def _read(self, reader: Reader, partition: int) -> list[InRecord]:
+        source = TopicPartition(DETECTIONS, partition)
+        offset = self._intake.position[partition]
+        read = reader.read(source, offset, max_records=self._max_read, timeout_s=_READ_TIMEOUT_S)
+        return await _bounded(read, _HANG_S, f"{DETECTIONS}/{partition}")
+
+    async def _watch(self) -> None:
+        """Look at the topic again and again.
+
+        Raises _MadeAgainError when it is another one, and TopicMismatchError when it is missing or has other
+        partitions: reading stops then, so that nothing of a new topic is taken for the old one's.
+        """
+        failing_since: float | None = None
+        with _Trouble(self._health, _TOPIC, self._retry) as trouble:
+            while True:
+                try:
+                    async with self._reader() as reader:
+                        while True:
+                            await self._same_topic(reader, _LOOK_TIMEOUT_S)
+                            failing_since = None
+                            trouble.over()
+                            await asyncio.sleep(_LOOK_EVERY_S)
+                except TopicMismatchError:
+                    raise
+                except TransientError as error:
+                    now = time.monotonic()
+                    failing_since = now if failing_since is None else failing_since
+                    if now - failing_since > _LOOKS_FAIL_S:
+                        trouble.tell(error)
+                    await asyncio.sleep(min(_LOOK_EVERY_S, self._retry.max_delay_s))
+
+    async def _same_topic(self, reader: Reader, timeout_s: float) -> str:
+        """The topic's mark, when it is the topic that is followed."""
+        state = await _bounded(reader.state(DETECTIONS), timeout_s, _TOPIC)
+        mark = mark_of(state.incarnation)
+        if origin_of(self._intake.ring.mark, mark) == "former":
+            raise _MadeAgainError(f"topic {DETECTIONS} was deleted and made again; it is sent from its start")
+        self._intake.require_partitions(state.partitions)
+        return mark
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[Reader]:
+        reader = await _bounded(self._broker.reader(), _HANG_S, "opening a reader")
+        try:
+            yield reader
+        finally:
+            with suppress(TimeoutError, TransientError):
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                    await reader.close()
+
+
+class _Trouble:
+    """One step that fails: shown in health and metrics, tried again after growing pauses, until it works."""
+
+    def __init__(self, health: HealthPart, what: str, retry: RetrySettings) -> None:
+        self._health = health
+        self._what = what
+        self._backoff = Backoff(retry)
+        self._tries = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The step is not taken any more, so it is nothing to wait for."""
+        self._health.clear_waiting(self._what)
+
+    async def wait(self, error: TransientError) -> None:
+        """Tell of ``error`` and wait for the next try."""
+        self.tell(error)
+        await asyncio.sleep(self._backoff.next_delay_s())
+
+    def tell(self, error: TransientError) -> None:
+        """Turn not ready because of ``error``; streams stay open."""
+        self._tries += 1
+        self._health.beat()
+        self._health.set_waiting(self._what, f"{self._what}: {error_text(error)} (streams stay open)")
+        metrics.RETRIES.labels(GROUP, error.code).inc()
+        # The first failure and then each tenth: a long outage must not fill the disk with logs.
+        level = logging.WARNING if self._tries % 10 == 1 else logging.DEBUG
+        logger.log(level, "following %s was interrupted: %s", self._what, error, extra={"tries": self._tries})
+
+    def over(self) -> None:
+        """It works."""
+        if self._tries:
+            self._tries = 0
+            self._backoff.reset()
+            self._health.clear_waiting(self._what)
+            logger.info("%s is followed again", self._what)
+
+
+async def _bounded(asked: Awaitable[Answer], seconds: float, what: str) -> Answer:
+    """The answer, or BrokerUnavailableError after ``seconds`` without one."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await asked
+    except TimeoutError as error:
+        raise BrokerUnavailableError(
+            f"{what}: the broker gave no answer within {seconds:g} s; see whether the node that leads it runs"
+        ) from error
