@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PACKAGES := schemas infra ingest detectors sinks training standgale
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format unit integration faults campaign bench eval train train-test lock documents clean
+.PHONY: help demo test lint format unit integration faults campaign bench eval train train-test house lock documents clean
 
 help:
 	@echo "make demo    run the whole pipeline on this machine, with simulated drones"
@@ -20,6 +20,7 @@ help:
 	@echo "make eval    mAP of the shipped model on unseen scenes, tiled and whole"
 	@echo "make train   train the shipped model again (installs torch)"
 	@echo "make train-test  test the network and its loss (installs torch)"
+	@echo "make house   figures of the source tree: sizes, imports between rooms, circles"
 	@echo "make documents  write the generated JSON Schemas and the AsyncAPI document again"
 	@echo "make lock    resolve the lock files again"
 	@echo "make clean   remove the environments, .standgale and what else was made here"
@@ -92,6 +93,9 @@ train-test: $(VENV)/.train
 
 train: $(VENV)/.train
 	$(BIN)/python -m training.train
+
+house: $(VENV)/.dev
+	$(BIN)/python -m tests.house
 
 documents: $(VENV)/.dev
 	$(BIN)/python -m schemas.documents write
