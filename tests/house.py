@@ -1,6 +1,6 @@
 """Prints figures of the source tree: sizes of modules and functions, imports between rooms, and import circles.
 
-``python -m tests.house [FOLDER]`` measures the checkout, or the one in FOLDER. A room is a folder directly in a package,
+``python -m tests.house [FOLDER]`` measures the checkout, or the one in FOLDER. A room is a folder of a package,
 or a module beside those folders. An arrow is a pair of rooms of one package of which the first imports the second.
 """
 
