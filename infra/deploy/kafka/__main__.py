@@ -6,10 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from infra.deploy.kafka.cluster import KafkaCluster
-from infra.deploy.kafka.config import PROPERTIES
 from infra.deploy.kafka.errors import KafkaServerError
-from infra.deploy.kafka.server import KafkaServer
+from infra.deploy.kafka.local import find_kafka, start_kafka, stop_kafka
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,45 +23,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--nodes", type=int, help="start: how many brokers a new cluster has (default: 1)")
     given = parser.parse_args(arguments)
     try:
-        return _act(_servers(given.home, given.cache, given.nodes), given.action)
+        return _run(given.home, given.cache, given.nodes, given.action)
     except KafkaServerError as error:
         print(error, file=sys.stderr)
         return 1
 
 
-def _servers(home: Path, cache: Path | None, nodes: int | None) -> KafkaServer | KafkaCluster:
-    """What is in ``home``, or, when it is empty, what is wanted there."""
-    found = KafkaCluster.found_at(home, cache)
-    if found is None and (home / PROPERTIES).exists():
-        return _of_size(KafkaServer(home, cache), 1, nodes)
-    if found is not None:
-        return _of_size(found, len(found.numbers), nodes)
-    return KafkaServer(home, cache) if nodes in (None, 1) else KafkaCluster(home, cache, nodes=nodes or 1)
-
-
-def _of_size(found: KafkaServer | KafkaCluster, size: int, wanted: int | None) -> KafkaServer | KafkaCluster:
-    if wanted not in (None, size):
-        raise KafkaServerError(
-            f"{found.home}: has {size} node(s), not {wanted}; leave --nodes out, or take another --home"
-        )
-    return found
-
-
-def _act(servers: KafkaServer | KafkaCluster, action: str) -> int:
+def _run(home: Path, cache: Path | None, nodes: int | None, action: str) -> int:
     if action == "start":
         print("Starting Kafka (the first time its jars are fetched, which takes a minute) …", flush=True)
-        servers.start()
-    elif action == "stop":
-        servers.stop()
-    nodes = [servers] if isinstance(servers, KafkaServer) else [servers.node(number) for number in servers.numbers]
-    running = [node for node in nodes if node.pid is not None]
+        found = start_kafka(home, cache=cache, nodes=nodes)
+    else:
+        found = stop_kafka(home) if action == "stop" else find_kafka(home)
+    running = [node for node in found if node.pid is not None]
     for node in running:
         print(f"Kafka runs as process {node.pid}; clients connect to {node.bootstrap_servers}")
     if not running:
         print("Kafka does not run")
-    elif len(running) < len(nodes):
-        print(f"{len(nodes) - len(running)} of {len(nodes)} nodes do not run")
-    return 0 if len(running) == (0 if action == "stop" else len(nodes)) else 1
+    elif len(running) < len(found):
+        print(f"{len(found) - len(running)} of {len(found)} nodes do not run")
+    return 0 if len(running) == (0 if action == "stop" else len(found)) else 1
 
 
 if __name__ == "__main__":
