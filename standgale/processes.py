@@ -17,7 +17,7 @@ from detectors.model.predict import Model
 from detectors.worker.rollout.model_loader import ModelSource, OnState
 from detectors.worker.worker import DetectorWorker, Quarantine, WorkerParts
 from infra.consuming.consumer_loop import SinkRunner
-from infra.failure.policy import StoppedError, retry
+from infra.failure.retry import StoppedError, retry
 from infra.process.health import HealthPart
 from infra.process.service import Component, HttpComponent
 from infra.settings import Settings

@@ -8,7 +8,7 @@ from contextlib import suppress
 from infra.database.migrate import upgrade
 from infra.database.pool import Database
 from infra.errors import TransientError
-from infra.failure.policy import StoppedError, retry
+from infra.failure.retry import StoppedError, retry
 from infra.process.health import HealthPart
 from infra.settings import RetrySettings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infra.broker.port import InRecord, OutRecord
 from infra.errors import ImageMissingError
-from infra.failure.policy import dead_letter
+from infra.failure.dead_letter_records import dead_letter
 from schemas.cloudevents import decode
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, FRAMES_LIVE

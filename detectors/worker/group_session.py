@@ -19,7 +19,7 @@ from detectors.worker.partitions.queue_opener import Opener, WindowSource
 from detectors.worker.pipeline.serving import Roster
 from infra.broker.port import Consumer
 from infra.consuming.lag_metric import lag_told
-from infra.failure.policy import ConsumerContext
+from infra.failure.retry import ConsumerContext
 from infra.settings import DetectorSettings
 from schemas import topics
 

@@ -31,7 +31,7 @@ from detectors.worker.rollout.reporting import Place
 from detectors.worker.rollout.rollout import Rollout
 from infra.broker.port import Broker, GroupSpec, Reader
 from infra.errors import StoreUnavailableError
-from infra.failure.policy import ConsumerContext, StoppedError
+from infra.failure.retry import ConsumerContext, StoppedError
 from infra.process.health import HealthPart
 from infra.settings import DetectorSettings, RetrySettings
 from infra.storage.frames.port import FrameStore

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 from infra.broker.port import CommitPoint, Consumer, InRecord, Loss, OutRecord, TopicPartition
 from infra.errors import PartitionLostError, RecordTooLargeError, RefusedError, TopicMismatchError
-from infra.failure.policy import Backoff, ConsumerContext, dead_letter, error_code, error_text, lost_letter, report_loss
+from infra.failure.dead_letter_records import dead_letter, lost_letter, report_loss
+from infra.failure.error_texts import error_code, error_text
+from infra.failure.retry import Backoff, ConsumerContext
 from infra.telemetry import metrics
 from schemas.errors import EventVersionError, StandgaleError
 

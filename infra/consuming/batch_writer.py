@@ -11,7 +11,8 @@ from typing import Generic, Protocol, TypeVar
 from infra.broker.port import InRecord, TopicPartition
 from infra.consuming.batch_commit import RecordOutcome, place_of
 from infra.errors import PartitionLostError, TooSlowError
-from infra.failure.policy import Backoff, ConsumerContext, StoppedError, error_code, error_text, run_until_stop
+from infra.failure.error_texts import error_code, error_text
+from infra.failure.retry import Backoff, ConsumerContext, StoppedError, run_until_stop
 from infra.failure.verdicts import FailureHistory, Verdict, Verdicts, fails_by_type, history_of
 from infra.telemetry import metrics
 from schemas.errors import EventError, StandgaleError

@@ -19,8 +19,8 @@ from infra.consuming.batch_commit import BatchCommitter
 from infra.consuming.batch_writer import Item, Writer
 from infra.consuming.lag_metric import lag_told
 from infra.errors import TransientError
-from infra.failure.policy import ConsumerContext, StoppedError, run_until_stop
 from infra.failure.redrive import SINK_GROUPS, target_group_of
+from infra.failure.retry import ConsumerContext, StoppedError, run_until_stop
 from infra.process.health import HealthPart
 from infra.settings import RetrySettings, SinkSettings
 from infra.telemetry import metrics

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from infra.broker.port import Consumer
-from infra.failure.policy import error_text
+from infra.failure.error_texts import error_text
 from infra.telemetry import metrics
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from enum import Enum, auto
 
 from infra.broker.port import InRecord
 from infra.errors import RecordError
-from infra.failure.policy import error_text
+from infra.failure.error_texts import error_text
 from infra.failure.redrive import target_group_of
 from infra.settings import RetrySettings
 from schemas.errors import EventError

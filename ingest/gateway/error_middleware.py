@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infra.failure.policy import error_code
+from infra.failure.error_texts import error_code
 from infra.telemetry import metrics
 from ingest.gateway.errors import error_response, internal_error_response, request_id_of, unavailable_response
 from schemas.errors import StandgaleError

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from infra.broker.port import Broker, Reader
-from infra.failure.policy import Backoff
+from infra.failure.retry import Backoff
 from infra.process.health import HealthPart
 from infra.settings import RetrySettings, SseSettings
 from infra.telemetry import metrics

@@ -15,7 +15,8 @@ from typing import Self, TypeVar
 
 from infra.broker.port import Broker, InRecord, Reader, TopicPartition
 from infra.errors import BrokerUnavailableError, TopicMismatchError, TransientError
-from infra.failure.policy import Backoff, error_text
+from infra.failure.error_texts import error_text
+from infra.failure.retry import Backoff
 from infra.process.health import HealthPart
 from infra.settings import RetrySettings, SseSettings
 from infra.telemetry import metrics

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
-from infra.failure.policy import error_code, error_text
+from infra.failure.error_texts import error_code, error_text
 from standgale.doctor.port import LEVELS, Check, Finding, Level, NothingThereError, problem, warning
 
 T = TypeVar("T")

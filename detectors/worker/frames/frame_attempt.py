@@ -14,7 +14,8 @@ from detectors.worker.quarantine.quarantine import Guarding
 from infra.broker.port import InRecord, OutRecord
 from infra.broker.sizes import record_bytes
 from infra.errors import RecordTooLargeError
-from infra.failure.policy import dead_letter, error_code, error_text
+from infra.failure.dead_letter_records import dead_letter
+from infra.failure.error_texts import error_code, error_text
 from infra.storage.frames.port import FrameStore
 from infra.telemetry import metrics
 from schemas import topics

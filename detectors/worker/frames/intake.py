@@ -19,7 +19,8 @@ from detectors.worker.partitions.partition_queue import Entry, Lane, Outcome
 from detectors.worker.partitions.queue_opener import Opener
 from detectors.worker.pipeline.serving import Roster
 from infra.broker.port import Consumer, InRecord, Loss
-from infra.failure.policy import RECORDS_LOST, ConsumerContext, StoppedError, loss_text, lost_letter, report_loss
+from infra.failure.dead_letter_records import RECORDS_LOST, loss_text, lost_letter, report_loss
+from infra.failure.retry import ConsumerContext, StoppedError
 from infra.telemetry import metrics
 from schemas import topics
 

@@ -24,7 +24,8 @@ from detectors.worker.pipeline.memory_budget import Memory
 from detectors.worker.pipeline.serving import Roster, Served
 from detectors.worker.quarantine.proof_image import PROOF
 from infra.broker.port import InRecord
-from infra.failure.policy import Backoff, ConsumerContext, StoppedError, error_code, error_text, is_transient
+from infra.failure.error_texts import error_code, error_text, is_transient
+from infra.failure.retry import Backoff, ConsumerContext, StoppedError
 from infra.failure.verdicts import FailureHistory, Verdict, Verdicts, fails_by_type, history_of
 from infra.telemetry import metrics
 from infra.telemetry.logs import bind

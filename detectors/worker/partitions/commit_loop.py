@@ -11,7 +11,8 @@ from detectors.worker.partitions.frames_in_progress import Flow
 from detectors.worker.partitions.partition_queue import Commit, Lane
 from infra.broker.port import Consumer
 from infra.errors import PartitionLostError, RecordTooLargeError
-from infra.failure.policy import Backoff, ConsumerContext, StoppedError, error_text
+from infra.failure.error_texts import error_text
+from infra.failure.retry import Backoff, ConsumerContext, StoppedError
 from infra.telemetry import metrics
 
 logger = logging.getLogger(__name__)

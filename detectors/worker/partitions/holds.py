@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from detectors.worker.partitions.frames_in_progress import Flow
 from detectors.worker.partitions.partition_queue import Entry, Lane
-from infra.failure.policy import Backoff, ConsumerContext, StoppedError
+from infra.failure.retry import Backoff, ConsumerContext, StoppedError
 from infra.telemetry import metrics
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from detectors.worker.partitions.window import rebuild
 from detectors.worker.quarantine.quarantine import Guarding
 from infra.broker.port import Reader, TopicPartition
 from infra.errors import PartitionLostError
-from infra.failure.policy import ConsumerContext, StoppedError
+from infra.failure.retry import ConsumerContext, StoppedError
 from schemas import topics
 
 logger = logging.getLogger(__name__)

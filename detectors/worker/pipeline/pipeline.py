@@ -28,7 +28,7 @@ from detectors.model.predict import Model
 from detectors.tiling.tiles import TilePlan
 from detectors.worker.pipeline.pixels import PixelPool
 from detectors.worker.pipeline.threads import DaemonPool, all_ended
-from infra.failure.policy import error_text
+from infra.failure.error_texts import error_text
 from schemas.events import DetectOptions
 from schemas.geometry import CameraGeometry
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from detectors.worker.rollout.models_topic import availability_record
 from infra.broker.port import OutRecord, Publisher
 from infra.errors import RefusedError, TopicMismatchError, TransientError
-from infra.failure.policy import error_text
+from infra.failure.error_texts import error_text
 from infra.process.health import HealthPart
 from infra.telemetry import metrics
 from schemas.errors import StandgaleError

@@ -29,7 +29,8 @@ from detectors.worker.rollout.report_publisher import Board, end_if_cancelled, s
 from detectors.worker.rollout.reporting import Place, Report, Role, Target
 from infra.broker.port import Publisher, Reader
 from infra.errors import TransientError
-from infra.failure.policy import Backoff, ConsumerContext, StoppedError, error_text, is_transient
+from infra.failure.error_texts import error_text, is_transient
+from infra.failure.retry import Backoff, ConsumerContext, StoppedError
 from infra.telemetry import metrics
 from schemas.events import AvailabilityState, ModelActivated
 from schemas.timestamps import utc_now

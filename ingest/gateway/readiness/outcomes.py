@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from infra.errors import SettingsError, TransientError
-from infra.failure.policy import error_code, error_text
+from infra.failure.error_texts import error_code, error_text
 from infra.process.health import Health, HealthPart
 from infra.settings import GatewaySettings
 from schemas.errors import StandgaleError

@@ -174,8 +174,8 @@ def test_dead_letters_are_listed_shown_and_sent_again(standgale: Standgale) -> N
     poison = (
         "import asyncio, pathlib, sys\n"
         "from infra.broker.embedded.adapter import EmbeddedBroker\n"
-        "from infra.broker.port import GroupSpec, OutRecord, Progress\n"
-        "from infra.failure.policy import dead_letter\n"
+        "from infra.broker.port import GroupSpec, OutRecord, CommitPoint\n"
+        "from infra.failure.dead_letter_records import dead_letter\n"
         "from infra.errors import ImageMissingError\n"
         "from schemas.topics import load_topics\n"
         "async def main(folder):\n"
@@ -188,7 +188,7 @@ def test_dead_letters_are_listed_shown_and_sent_again(standgale: Standgale) -> N
         "        records = await consumer.poll(max_records=1, timeout_s=5)\n"
         "    letter = dead_letter(records[0], group='detector', error=ImageMissingError('gone'), attempts=1,\n"
         "                         topic='frames.dead')\n"
-        "    await consumer.commit({records[0].source: Progress(records[0].offset + 1, records[0].epoch)}, [letter])\n"
+        "    await consumer.commit({records[0].source: CommitPoint(records[0].offset + 1, records[0].epoch)}, [letter])\n"
         "    await consumer.close(); await publisher.close(); await reader.close(); await broker.close()\n"
         "asyncio.run(main(sys.argv[1]))\n"
     )

@@ -21,7 +21,7 @@ from infra.broker.open import embedded_file
 from infra.broker.port import CommitPoint, GroupSpec, InRecord, OutRecord
 from infra.deploy.kafka import KafkaServer
 from infra.errors import ImageMissingError
-from infra.failure.policy import dead_letter
+from infra.failure.dead_letter_records import dead_letter
 from infra.process.health import Health
 from infra.process.service import health_component
 from infra.settings import BrokerSettings, DatabaseSettings, FrameSettings, Settings, TelemetrySettings

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from infra.broker.port import CommitPoint, Consumer, InRecord, Loss, OutRecord, TopicPartition
 from infra.consuming.batch_commit import BatchCommitter, RecordOutcome
 from infra.errors import PartitionLostError, RecordError, RecordTooLargeError, RefusedError, TopicMismatchError
-from infra.failure.policy import ConsumerContext
+from infra.failure.retry import ConsumerContext
 from infra.process.health import Health
 from infra.settings import RetrySettings
 from schemas.cloudevents import decode

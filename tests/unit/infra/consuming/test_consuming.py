@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 from infra.broker.port import OutRecord
 from infra.consuming.consumer_loop import SinkRunner
 from infra.errors import BrokerUnavailableError, DatabaseUnavailableError, RecordError
-from infra.failure.policy import run_until_stop
+from infra.failure.retry import run_until_stop
 from infra.process.health import Health
 from infra.settings import RetrySettings, SinkSettings
 from schemas.events import FrameCaptured

@@ -12,8 +12,8 @@ import pytest
 
 from infra.broker.port import InRecord, Loss, OutRecord, Publisher, Reader, TopicPartition
 from infra.errors import RecordError
+from infra.failure.dead_letter_records import lost_letter
 from infra.failure.dead_letters import list_dead, redrive
-from infra.failure.policy import lost_letter
 from infra.failure.redrive import RedriveResult, RedriveRules, original_record, target_group_of
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, FRAMES_LIVE, REDRIVE, SINKS_DEAD

@@ -17,7 +17,7 @@ from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.open import embedded_file
 from infra.broker.port import GroupState, Loss, TopicPartition
 from infra.errors import BrokerUnavailableError
-from infra.failure.policy import lost_letter
+from infra.failure.dead_letter_records import lost_letter
 from infra.settings import BrokerSettings, DatabaseSettings, GatewaySettings, Settings, SseSettings, TelemetrySettings
 from schemas.topics import FRAMES_DEAD, FRAMES_LIVE, load_topics
 from standgale.doctor import disks

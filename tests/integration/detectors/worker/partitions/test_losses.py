@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.partitioning import partition_for
 from infra.broker.port import CommitPoint, Consumer, GroupSpec, InRecord, Loss, OutRecord, TopicPartition
-from infra.failure.policy import RECORDS_LOST
+from infra.failure.dead_letter_records import RECORDS_LOST
 from schemas import topics
 from tests.support_consuming import Forwarding
 from tests.support_worker import WorkerWorld

@@ -23,8 +23,9 @@ from detectors.worker.partitions.window import AnswerKey
 from detectors.worker.pipeline.serving import Roster, Served
 from infra.broker.port import InRecord, OutRecord, TopicPartition
 from infra.errors import RecordError
-from infra.failure.policy import ConsumerContext, error_code
+from infra.failure.error_texts import error_code
 from infra.failure.redrive import GROUP_HEADER
+from infra.failure.retry import ConsumerContext
 from infra.process.health import Health
 from infra.settings import RetrySettings
 from schemas.errors import EventError

@@ -1,0 +1,154 @@
+"""Retries operations that fail with transient errors, with growing delays, until they succeed or the process stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from infra.failure.error_texts import error_code, error_text, is_transient
+from infra.process.health import HealthPart
+from infra.settings import RetrySettings
+from infra.telemetry import metrics
+from schemas.errors import StandgaleError
+
+logger = logging.getLogger(__name__)
+
+STOP_TIMEOUT_S = 8.0
+"""How long work in progress may take when the process stops; well below telemetry.drain_timeout_s."""
+
+ResultT = TypeVar("ResultT")
+
+
+class StoppedError(StandgaleError):
+    """The process is stopping; what was being retried was given up, and nothing of it was committed."""
+
+    code = "STOPPED"
+
+
+class Backoff:
+    """Delays that double up to a limit; each is drawn from its upper half, so that many clients do not come as one."""
+
+    def __init__(self, policy: RetrySettings, *, rng: random.Random | None = None) -> None:
+        self._policy = policy
+        # A generator of its own would be seeded from the system, once per frame and per poll.
+        self._uniform = random.uniform if rng is None else rng.uniform
+        self._next_s = policy.first_delay_s
+
+    def next_delay_s(self) -> float:
+        """How long to wait before the next try."""
+        whole = min(self._next_s, self._policy.max_delay_s)
+        self._next_s = min(whole * 2, self._policy.max_delay_s)
+        return whole * self._uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        """It worked: begin again with the first delay."""
+        self._next_s = self._policy.first_delay_s
+
+    async def wait(self, stop: asyncio.Event) -> bool:
+        """Wait for the next delay, or less when ``stop`` is set; whether to try again."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), self.next_delay_s())
+        return not stop.is_set()
+
+
+async def retry(
+    operation: Callable[[], Awaitable[ResultT]],
+    *,
+    policy: RetrySettings,
+    stop: asyncio.Event,
+    health: HealthPart,
+    what: str,
+    group: str = "",
+    before_retry: Callable[[], Awaitable[None]] | None = None,
+) -> ResultT:
+    """The result of ``operation``, tried until it succeeds or ``stop`` is set (StoppedError).
+
+    Only the world's faults (:func:`is_transient`) are retried, with growing delays; any other error is raised at once.
+    Meanwhile ``health`` is not ready and says that ``what`` ("writing to postgres") is waiting and why.
+    ``before_retry`` runs before each further try (to look whether it still makes sense: what it raises ends the
+    retrying). ``group`` (a consumer group, bounded) labels the metric.
+    """
+    backoff = Backoff(policy)
+    tries = 0
+    try:
+        while True:
+            health.beat_if_expected()
+            try:
+                return await operation()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                tries += 1
+                _tell_waiting(error, what, tries, health, group)
+                if not await backoff.wait(stop):
+                    raise StoppedError(f"{what}: given up after {tries} tries because the process stops") from error
+            if before_retry is not None:
+                await before_retry()
+    finally:
+        if tries:
+            health.clear_waiting(what)
+            logger.info("no longer waiting: %s", what, extra={"tries": tries, "group": group})
+
+
+async def run_until_stop(
+    operation: Awaitable[ResultT], stop: asyncio.Event, what: str, timeout_s: float = STOP_TIMEOUT_S
+) -> ResultT:
+    """The result of ``operation``; StoppedError when it is under way still ``timeout_s`` after ``stop`` was set.
+
+    It is cancelled then and not waited for: what hangs, a database that is frozen for example, may hang at that too.
+    """
+    task, stopped = asyncio.ensure_future(operation), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            await asyncio.wait({task}, timeout=timeout_s)
+        if not task.done():
+            raise StoppedError(f"{what}: left under way after {timeout_s:g} s because the process stops")
+        return await task
+    finally:
+        stopped.cancel()
+        # Whatever becomes of it now, nobody asks any more.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        task.cancel()
+
+
+def _tell_waiting(error: Exception, what: str, tries: int, health: HealthPart, group: str) -> None:
+    code = error_code(error)
+    metrics.RETRIES.labels(group, code).inc()
+    reason = f"{what}: {error_text(error)}"
+    health.set_waiting(what, reason)
+    # The first failure and then each tenth: a long outage must not fill the disk with logs.
+    level = logging.WARNING if tries % 10 == 1 else logging.DEBUG
+    logger.log(level, "waiting: %s", reason, extra={"code": code, "tries": tries, "group": group})
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerContext:
+    """What every step of a consumer needs: the policy, when to stop, whom to tell, and for which group."""
+
+    policy: RetrySettings
+    stop: asyncio.Event
+    health: HealthPart
+    group: str
+
+    async def retry(
+        self,
+        operation: Callable[[], Awaitable[ResultT]],
+        what: str,
+        before_retry: Callable[[], Awaitable[None]] | None = None,
+    ) -> ResultT:
+        """:func:`retry` under this policy."""
+        return await retry(
+            operation,
+            policy=self.policy,
+            stop=self.stop,
+            health=self.health,
+            what=what,
+            group=self.group,
+            before_retry=before_retry,
+        )

@@ -1,0 +1,129 @@
+"""Back-off and retrying."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+import pytest
+from prometheus_client import REGISTRY
+
+from infra.errors import DatabaseUnavailableError, ImageMissingError
+from infra.failure.retry import Backoff, StoppedError, retry
+from infra.process.health import Health, HealthPart
+from infra.settings import RetrySettings
+
+QUICK = RetrySettings(first_delay_s=0.001, max_delay_s=0.002)
+
+
+@pytest.fixture
+def part() -> HealthPart:
+    return Health().part("test-failure")
+
+
+def test_backoff_doubles_to_its_limit_with_jitter_and_starts_again() -> None:
+    backoff = Backoff(RetrySettings(first_delay_s=1.0, max_delay_s=5.0), rng=random.Random(1))
+    delays = [backoff.next_delay_s() for _ in range(6)]
+    for delay, whole in zip(delays, [1, 2, 4, 5, 5, 5], strict=True):
+        assert whole / 2 <= delay <= whole
+    assert len(set(delays[3:])) == 3
+    backoff.reset()
+    assert backoff.next_delay_s() <= 1.0
+
+
+async def test_waiting_ends_when_the_process_stops() -> None:
+    stop = asyncio.Event()
+    backoff = Backoff(RetrySettings(first_delay_s=60.0, max_delay_s=60.0))
+    waiting = asyncio.create_task(backoff.wait(stop))
+    await asyncio.sleep(0)
+    stop.set()
+    assert await asyncio.wait_for(waiting, 5) is False
+
+
+async def test_what_looks_before_a_retry_can_end_it(part: HealthPart) -> None:
+    tries: list[str] = []
+
+    async def operation() -> None:
+        tries.append("try")
+        raise DatabaseUnavailableError("away")
+
+    async def before_retry() -> None:
+        tries.append("look")
+        if len(tries) >= 4:
+            raise ImageMissingError("no longer ours")
+
+    with pytest.raises(ImageMissingError):
+        await retry(
+            operation, policy=QUICK, stop=asyncio.Event(), health=part, what="writing", before_retry=before_retry
+        )
+    assert tries == ["try", "look", "try", "look"]
+
+
+async def test_retrying_waits_for_the_world_and_tells_so(part: HealthPart) -> None:
+    part.set_ready()
+    reasons: list[str | None] = []
+    outcomes: list[Exception | str] = [DatabaseUnavailableError("starting up"), ConnectionRefusedError("no"), "done"]
+
+    async def operation() -> str:
+        reasons.append(part.reason)
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    labels = {"group": "g-retrying", "reason": "DATABASE_UNAVAILABLE"}
+    result = await retry(
+        operation, policy=QUICK, stop=asyncio.Event(), health=part, what="writing to x", group="g-retrying"
+    )
+    assert result == "done"
+    assert reasons == [None, "writing to x: starting up", "writing to x: ConnectionRefusedError: no"]
+    assert part.reason is None
+    assert REGISTRY.get_sample_value("standgale_retries_total", labels) == 1
+
+
+async def test_retrying_does_not_make_ready_what_was_not(part: HealthPart) -> None:
+    outcomes: list[Exception | None] = [TimeoutError(), None]
+
+    async def operation() -> None:
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+
+    await retry(operation, policy=QUICK, stop=asyncio.Event(), health=part, what="opening x")
+    assert part.reason == "starting"
+
+
+async def test_retrying_raises_what_is_nobodys_weather(part: HealthPart) -> None:
+    async def operation() -> None:
+        raise ImageMissingError("gone")
+
+    with pytest.raises(ImageMissingError):
+        await retry(operation, policy=QUICK, stop=asyncio.Event(), health=part, what="reading")
+
+
+async def test_retrying_gives_up_when_the_process_stops(part: HealthPart) -> None:
+    stop = asyncio.Event()
+
+    async def operation() -> None:
+        stop.set()
+        raise DatabaseUnavailableError("away")
+
+    slow = RetrySettings(first_delay_s=60.0, max_delay_s=60.0)
+    with pytest.raises(StoppedError, match="writing: given up after 1 tries") as caught:
+        await retry(operation, policy=slow, stop=stop, health=part, what="writing")
+    assert isinstance(caught.value.__cause__, DatabaseUnavailableError)
+
+
+async def test_a_long_outage_does_not_flood_the_log(part: HealthPart, caplog: pytest.LogCaptureFixture) -> None:
+    tries = 0
+
+    async def operation() -> None:
+        nonlocal tries
+        tries += 1
+        if tries <= 25:
+            raise DatabaseUnavailableError("away")
+
+    with caplog.at_level(logging.INFO, "infra.failure.retry"):
+        await retry(operation, policy=QUICK, stop=asyncio.Event(), health=part, what="writing")
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3 + ["INFO"]
