@@ -188,7 +188,8 @@ def test_dead_letters_are_listed_shown_and_sent_again(standgale: Standgale) -> N
         "        records = await consumer.poll(max_records=1, timeout_s=5)\n"
         "    letter = dead_letter(records[0], group='detector', error=ImageMissingError('gone'), attempts=1,\n"
         "                         topic='frames.dead')\n"
-        "    await consumer.commit({records[0].source: CommitPoint(records[0].offset + 1, records[0].epoch)}, [letter])\n"
+        "    point = CommitPoint(records[0].offset + 1, records[0].epoch)\n"
+        "    await consumer.commit({records[0].source: point}, [letter])\n"
         "    await consumer.close(); await publisher.close(); await reader.close(); await broker.close()\n"
         "asyncio.run(main(sys.argv[1]))\n"
     )
