@@ -6,8 +6,8 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 
 from bench.pictures import Picture
+from infra.broker.event_records import event_record
 from infra.broker.port import OutRecord
-from infra.event_records import event_record
 from infra.storage.frames.port import FrameStore
 from schemas import ids, topics
 from schemas.events import FrameCaptured, ImageRef

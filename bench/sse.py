@@ -14,9 +14,9 @@ import orjson
 from bench.answers import answer
 from bench.processes import BenchError, Server, home, measured
 from bench.result import Figure, Result
+from infra.broker.event_records import event_record
 from infra.broker.open import open_broker
 from infra.broker.port import OutRecord, Publisher
-from infra.event_records import event_record
 from infra.settings import BrokerSettings
 from schemas import topics
 from schemas.topics import load_topics

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from infra.broker.embedded.adapter import EmbeddedBroker
+from infra.broker.event_records import event_record
 from infra.broker.port import (
     Broker,
     CommitPoint,
@@ -26,7 +27,6 @@ from infra.broker.port import (
 from infra.broker.reading import records_between
 from infra.consuming.consumer_loop import SinkRunner
 from infra.errors import PartitionLostError
-from infra.event_records import event_record
 from infra.failure.dead_letters import list_dead
 from infra.process.health import Health, HealthPart
 from infra.settings import RetrySettings, SinkSettings

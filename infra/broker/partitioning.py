@@ -6,11 +6,7 @@ written by other Kafka clients with default settings land where ours do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
-
-from infra.errors import TopicMismatchError
-from schemas.topics import TopicSpec
 
 _SEED = 0x9747B28C
 _MIX = 0x5BD1E995
@@ -36,18 +32,3 @@ def _murmur2(data: bytes) -> int:
 def partition_for(key: str, partitions: int) -> int:
     """The partition number, 0 to ``partitions`` - 1, of ``key``."""
     return (_murmur2(key.encode()) & 0x7FFFFFFF) % partitions
-
-
-def check_count(declared: Mapping[str, TopicSpec], topic: str, found: int, where: str) -> None:
-    """Raise TopicMismatchError when ``topic``, which has ``found`` partitions on ``where``, is declared to have others.
-
-    Records of one device would then go to another partition than before, and be read out of their order. A topic that
-    is not declared may have any count.
-    """
-    spec = declared.get(topic)
-    if spec is not None and spec.partitions != found:
-        raise TopicMismatchError(
-            f"{where}: topic {topic} has {found} partitions where topics.yaml declares {spec.partitions}; nothing is "
-            "read or written until both agree, because devices would lose their order. To add partitions follow `More "
-            "partitions` in docs/operations.md, and restart with the new topics.yaml"
-        )

@@ -14,9 +14,9 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from infra.broker.event_records import event_record
 from infra.broker.partitioning import partition_for
 from infra.errors import BrokerUnavailableError, SettingsError, StoreUnavailableError
-from infra.event_records import event_record
 from infra.settings import GatewaySettings
 from infra.telemetry import metrics
 from infra.telemetry.logs import bind

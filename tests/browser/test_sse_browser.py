@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 
 from infra.broker.embedded.adapter import EmbeddedBroker
-from infra.event_records import event_record
+from infra.broker.event_records import event_record
 from schemas.events import DetectionsMade
 from schemas.ids import device_uuid
 from schemas.topics import DETECTIONS, load_topics

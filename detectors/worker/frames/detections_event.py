@@ -12,8 +12,8 @@ import numpy as np
 from detectors.card.card import ModelCard
 from detectors.worker.partitions.window import JOB_HEADER, AnswerKey
 from detectors.worker.pipeline.pipeline import FrameResult
+from infra.broker.event_records import event_record
 from infra.broker.port import OutRecord
-from infra.event_records import event_record
 from schemas import topics
 from schemas.events import Detection, DetectionsMade, FrameCaptured, ModelRef, Timings
 from schemas.geometry import Box, Point

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import uuid4
 
+from infra.broker.event_records import event_record
 from infra.broker.port import InRecord, OutRecord, Reader, TopicPartition
 from infra.broker.reading import records_between
 from infra.errors import TopicMismatchError
-from infra.event_records import event_record
 from schemas.cloudevents import decode, header
 from schemas.errors import EventError, EventVersionError
 from schemas.events import ModelActivated, WorkerAvailability

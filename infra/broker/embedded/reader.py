@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Collection, Mapping
 from functools import partial
 
+from infra.broker.checks import check_partition
 from infra.broker.embedded.file import catalog, log
 from infra.broker.embedded.file.log import Got, Want
 from infra.broker.embedded.store import Store
@@ -71,8 +72,7 @@ def _begin(
 ) -> tuple[int, Got]:
     """The slot of ``source``, and its first records from ``offset`` on."""
     slots = catalog.find(catalog.load(connection), source.topic, declared).slots
-    if not 0 <= source.partition < len(slots):
-        raise TopicMismatchError(f"topic {source.topic} has partitions 0 to {len(slots) - 1}, not {source.partition}")
+    check_partition(source, len(slots))
     slot = slots[source.partition]
     end = log.load_ends(connection)[slot]
     if offset > end:

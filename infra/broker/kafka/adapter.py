@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from weakref import WeakSet
 
-from infra.broker.kafka.admin import KafkaAdmin
+from infra.broker.kafka.administration.admin import KafkaAdmin
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.group.consumer import KafkaConsumer
-from infra.broker.kafka.offsets import Offsets
 from infra.broker.kafka.publisher import KafkaPublisher
+from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.kafka.reader import KafkaReader
 from infra.broker.port import Admin, Broker, Consumer, GroupSpec, Publisher, Reader
 from infra.settings import BrokerSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaProducer
@@ -13,10 +13,10 @@ from aiokafka.structs import RecordMetadata
 
 from infra.broker.kafka.connection.faults import FAULTS
 from infra.broker.kafka.connection.link import Link
-from infra.broker.kafka.offsets import Offsets
-from infra.broker.partitioning import check_count, partition_for
+from infra.broker.kafka.queries.offsets import Offsets
+from infra.broker.kafka.records import count_partitions, hand_over
 from infra.broker.port import OutRecord
-from infra.errors import BrokerUnavailableError, TopicMismatchError
+from infra.errors import BrokerUnavailableError
 
 _LINGER_MS = 2
 _LOG_APPEND_TIME = 1
@@ -134,51 +134,3 @@ class KafkaPublisher:
         if not line.given_up.done():
             line.given_up.set_result(None)
             self._link.leavers.discard(line.producer)
-
-
-async def count_partitions(
-    producer: AIOKafkaProducer, records: Sequence[OutRecord], link: Link, offsets: Offsets
-) -> Mapping[str, int]:
-    """How many partitions the topics of ``records`` have, as ``producer`` knows it.
-
-    Raises TopicMismatchError for a topic that does not exist, or has other partitions than are declared.
-    """
-    counts = {}
-    for topic in {record.topic for record in records}:
-        known = producer.client.cluster.partitions_for_topic(topic)
-        if known is None:
-            # Asked first, because aiokafka waits a whole time-out for a topic that does not exist.
-            await offsets.partition_counts([topic])
-            known = await producer.partitions_for(topic)
-        check_count(link.topics, topic, len(known), link.where)
-        counts[topic] = len(known)
-    return counts
-
-
-async def hand_over(
-    producer: AIOKafkaProducer, records: Sequence[OutRecord], counts: Mapping[str, int]
-) -> asyncio.Future[list[RecordMetadata]]:
-    """Put ``records`` into the producer's batches; the future is done when all are acknowledged, or one failed."""
-    sent = []
-    try:
-        for record in records:
-            partition = partition_for(record.key, counts[record.topic])
-            known = producer.client.cluster.partitions_for_topic(record.topic)
-            if known is None or partition not in known:
-                raise TopicMismatchError(
-                    f"topic {record.topic} has no partition {partition} just now; run `standgale topics check`"
-                )
-            sent.append(
-                await producer.send(
-                    record.topic,
-                    record.value,
-                    record.key.encode(),
-                    partition=partition,
-                    headers=list(record.headers),
-                )
-            )
-    except BaseException:
-        # Nobody waits for these any more; the gathering looks at their errors, which asyncio would report otherwise.
-        asyncio.gather(*sent, return_exceptions=True)
-        raise
-    return asyncio.gather(*sent)

@@ -10,10 +10,11 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord
 
+from infra.broker.checks import check_partition
 from infra.broker.kafka.connection.faults import FAULTS
 from infra.broker.kafka.connection.link import Link
-from infra.broker.kafka.group.consumer import to_record
-from infra.broker.kafka.offsets import Offsets
+from infra.broker.kafka.queries.offsets import Offsets
+from infra.broker.kafka.records import to_record
 from infra.broker.port import InRecord, TopicPartition, TopicState
 from infra.errors import BrokerUnavailableError, TopicMismatchError
 from schemas.topics import TopicSpec
@@ -149,9 +150,7 @@ class KafkaReader:
         return self._consumer, at
 
     async def _check(self, source: TopicPartition) -> None:
-        count = (await self.state(source.topic)).partitions
-        if not 0 <= source.partition < count:
-            raise TopicMismatchError(f"topic {source.topic} has partitions 0 to {count - 1}, not {source.partition}")
+        check_partition(source, (await self.state(source.topic)).partitions)
 
     def _drop(self) -> None:
         consumer, self._consumer, self._source = self._consumer, None, None

@@ -6,8 +6,8 @@ import os
 import socket
 from uuid import uuid4
 
+from infra.broker.event_records import event_record
 from infra.broker.port import Broker, Publisher, Reader
-from infra.event_records import event_record
 from ingest.gateway.gateway_parts import SOURCE
 from ingest.gateway.readiness.clock import GatewayClock
 from schemas.events import ProbeSent

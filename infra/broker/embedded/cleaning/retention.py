@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping
 
-from infra.broker.embedded.cleaning.cleaning import Held, clean
+from infra.broker.embedded.cleaning.cleaning_round import Held, clean
 from infra.broker.embedded.cleaning.clock import Clocks, advance, describe_jump, read_clocks
 from infra.telemetry.metrics import RETENTION_HELD
 

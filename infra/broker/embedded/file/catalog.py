@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from infra.broker import growth
-from infra.broker.partitioning import check_count
+from infra.broker.checks import check_count
 from infra.broker.port import TopicDifference, TopicState
 from infra.errors import TopicMismatchError
 from schemas.topics import TopicSpec

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from infra.broker.checks import check_size
 from infra.broker.embedded.file import catalog
 from infra.broker.embedded.file.catalog import Topic
 from infra.broker.embedded.file.sql import offset_of, row_id
 from infra.broker.partitioning import partition_for
 from infra.broker.port import InRecord, OutRecord, TopicDifference, TopicPartition
-from infra.broker.sizes import record_bytes
-from infra.errors import RecordTooLargeError
 from schemas.cloudevents import Headers
 from schemas.topics import TopicSpec
 
@@ -97,21 +96,11 @@ def append(transaction: Transaction, records: Sequence[OutRecord]) -> None:
     for record in records:
         topic = transaction.topic(record.topic)
         headers = _encode_headers(record.headers)
-        _check_size(topic, record)
+        check_size(record, topic.max_message_bytes)
         slot = topic.slots[partition_for(record.key, len(topic.slots))]
         placed.append((slot, (now_ms, record.key, headers, record.value)))
     for slot, row in placed:
         transaction.add(slot, row)
-
-
-def _check_size(topic: Topic, record: OutRecord) -> None:
-    size = record_bytes(record)
-    if size > topic.max_message_bytes:
-        raise RecordTooLargeError(
-            f"record {record.key!r} for topic {topic.name} has {size} bytes, where the topic takes "
-            f"{topic.max_message_bytes}; send less, or raise max_message_bytes in topics.yaml and run "
-            "`standgale topics apply`"
-        )
 
 
 def _encode_headers(headers: Headers) -> bytes | None:

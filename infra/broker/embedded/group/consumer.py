@@ -13,8 +13,8 @@ from functools import partial
 
 from infra.broker.embedded.file import catalog, log
 from infra.broker.embedded.file.log import Got, Want
-from infra.broker.embedded.group import groups
-from infra.broker.embedded.group.groups import Membership, View
+from infra.broker.embedded.group import membership
+from infra.broker.embedded.group.membership import Membership, View
 from infra.broker.embedded.store import Store, size_of
 from infra.broker.embedded.watcher import Ends
 from infra.broker.port import CommitPoint, GroupSpec, InRecord, Loss, OutRecord, TopicPartition
@@ -85,7 +85,7 @@ class EmbeddedConsumer:
             # Not this member's at all: an epoch that nobody has makes the commit fail in the one place that decides.
             unowned = [source for source, place in places.items() if place is None]
             by_slot |= {-1 - index: (source, progress[source]) for index, source in enumerate(unowned)}
-        work = partial(groups.commit, me=self._me, progress=by_slot, outputs=tuple(outputs))
+        work = partial(membership.commit, me=self._me, progress=by_slot, outputs=tuple(outputs))
         lost = await self._store.writer.run(work, size_of(outputs))
         if lost is not None:
             self._generation = _UNKNOWN
@@ -121,18 +121,18 @@ class EmbeddedConsumer:
         try:
             async with self._lock:
                 self._places = {}
-                await self._store.writer.run(partial(groups.leave, me=self._me))
+                await self._store.writer.run(partial(membership.leave, me=self._me))
         except TransientError as error:
             logger.warning("left group %s without a word; its session will time out: %s", self._me.spec.group, error)
 
     async def _keep_alive(self) -> None:
-        pause = groups.beat_interval_s(self._me.spec)
+        pause = membership.beat_interval_s(self._me.spec)
         due = False
         while True:
             try:
                 if due and self._joined:
                     # Without the lock: a poll need not wait for a slow disk.
-                    await self._store.writer.run(partial(groups.beat, me=self._me), urgent=True)
+                    await self._store.writer.run(partial(membership.beat, me=self._me), urgent=True)
                 async with self._lock:
                     # Joins where that is needed, and takes note of what is owned now.
                     await self._fetch(0, _is_chosen)
@@ -147,7 +147,7 @@ class EmbeddedConsumer:
             if self._closed:
                 raise BrokerUnavailableError(f"this consumer of group {self._me.spec.group} is closed")
             if not self._joined:
-                await self._store.writer.run(partial(groups.join, me=self._me))
+                await self._store.writer.run(partial(membership.join, me=self._me))
                 self._joined, self._generation = True, _UNKNOWN
             try:
                 view, got = await self._store.read(partial(self._read, max_records=max_records, chosen=chosen))
@@ -171,13 +171,13 @@ class EmbeddedConsumer:
         """Own nothing, by leaving the group, while the topics are not as this process knows them."""
         former, self._me = self._me, _newcomer(self._me.spec)
         self._places, self._joined = {}, False
-        await self._store.writer.run(partial(groups.leave, me=former))
+        await self._store.writer.run(partial(membership.leave, me=former))
 
     def _read(
         self, connection: sqlite3.Connection, max_records: int, chosen: Callable[[TopicPartition], bool]
     ) -> tuple[View | None, Got]:
         """In a reader's thread, changing nothing: what is owned, if that is news, and the next records of it."""
-        view = groups.look(connection, self._me, self._generation)
+        view = membership.look(connection, self._me, self._generation)
         if view is not None:
             # Adding partitions gives each group a new generation. This raises until the counts agree.
             catalog.check(connection, self._me.spec.topics, self._store.declared)

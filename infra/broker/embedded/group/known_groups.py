@@ -6,11 +6,11 @@ import sqlite3
 import time
 from collections import defaultdict
 
+from infra.broker.checks import group_in_use, group_not_found
 from infra.broker.embedded.file.catalog import WHERE
 from infra.broker.embedded.file.log import Transaction
 from infra.broker.embedded.file.sql import READ_PARTITIONS, row_id
 from infra.broker.port import GroupState
-from infra.errors import GroupError
 
 
 def now_ms() -> int:
@@ -63,9 +63,9 @@ def forget(transaction: Transaction, name: str) -> None:
     """Delete the group ``name``. Raises GroupError, and deletes nothing, when it has members or does not exist."""
     connection = transaction.connection
     if connection.execute("SELECT 1 FROM groups WHERE name = ?", (name,)).fetchone() is None:
-        raise GroupError(f"{WHERE} has no group {name}; `standgale topics groups` lists those there are")
+        raise group_not_found(name, WHERE)
     if _members(connection, name):
-        raise GroupError(f"group {name} has members; stop its processes, then try again")
+        raise group_in_use(name)
     for table in ("members", "cursors", "seen"):
         connection.execute(f"DELETE FROM {table} WHERE group_name = ?", (name,))  # noqa: S608 (no outside text)
     connection.execute("DELETE FROM groups WHERE name = ?", (name,))

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from pathlib import Path
 from typing import TypeVar
 
+from infra.broker.checks import check_size
 from infra.broker.kafka.connection.certificates import load_certificates
 from infra.broker.kafka.connection.client_shutdown import Leavers
 from infra.broker.kafka.connection.diagnosis import Diagnosis, diagnose
@@ -137,12 +138,7 @@ class Link:
     def check_sizes(self, records: Sequence[OutRecord]) -> None:
         """Raise RecordTooLargeError when a record is larger than its topic is declared to take."""
         for record in records:
-            limit, size = self._limit(record.topic), record_bytes(record)
-            if size > limit:
-                raise RecordTooLargeError(
-                    f"record {record.key!r} for topic {record.topic} has {size} bytes, where the topic takes {limit}; "
-                    "send less, or raise max_message_bytes in topics.yaml and run `standgale topics apply`"
-                )
+            check_size(record, self._limit(record.topic))
 
     def size_fault(self, fault: StandgaleError, records: Collection[OutRecord]) -> StandgaleError:
         """``fault``, or a TopicMismatchError where Kafka refuses records of a size that topics.yaml declares.

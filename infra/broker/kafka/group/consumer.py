@@ -20,7 +20,9 @@ from aiokafka.structs import ConsumerRecord
 from infra.broker.kafka.connection.faults import FAULTS
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.group.membership import Membership
-from infra.broker.kafka.offsets import Offsets, next_to_read, to_commit
+from infra.broker.kafka.queries.committed import to_commit
+from infra.broker.kafka.queries.offsets import Offsets, group_lag
+from infra.broker.kafka.records import to_record
 from infra.broker.port import CommitPoint, GroupSpec, InRecord, Loss, OutRecord, TopicPartition
 from infra.errors import BrokerUnavailableError, PartitionLostError
 
@@ -252,26 +254,3 @@ class KafkaConsumer:
                 await self._commit_plainly(passed)
             except (BrokerUnavailableError, PartitionLostError) as error:
                 logger.debug("marks stay uncommitted for now: %s", error)
-
-
-def to_record(record: ConsumerRecord, epoch: int) -> InRecord:
-    """aiokafka's record as the port's."""
-    return InRecord(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        timestamp_ms=record.timestamp,
-        key=None if record.key is None else record.key.decode(errors="replace"),
-        value=record.value,
-        headers=tuple((name, value or b"") for name, value in record.headers),
-        epoch=epoch,
-    )
-
-
-async def group_lag(offsets: Offsets, group: str, sources: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-    """Per partition how many offsets lie between what ``group`` has committed and the last stable one."""
-    if not sources:
-        return {}
-    committed = await offsets.committed(group, sources)
-    bounds = await offsets.bounds(sources)
-    return {source: max(0, end - next_to_read(committed[source], first)) for source, (first, end) in bounds.items()}

@@ -21,7 +21,7 @@ from infra.broker.kafka.group.start_points import Starting
 from infra.broker.kafka.group.static_name import StaticName
 from infra.broker.kafka.group.topic_watch import TopicWatch
 from infra.broker.kafka.group.transactions import PartitionTransactions
-from infra.broker.kafka.offsets import Offsets
+from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.port import GroupSpec, TopicPartition
 from infra.errors import BrokerUnavailableError, TopicMismatchError
 from schemas.errors import StandgaleError

@@ -13,7 +13,8 @@ from infra.broker.kafka.connection.faults import FAULTS
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.group.topic_watch import TopicWatch
 from infra.broker.kafka.group.transactions import PartitionTransactions
-from infra.broker.kafka.offsets import Offsets, offset_in, to_commit
+from infra.broker.kafka.queries.committed import offset_in, to_commit
+from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.port import GroupSpec, TopicPartition
 
 _SECOND_LOOK_S = 1.0

@@ -10,7 +10,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 
 from infra.broker.kafka.connection.link import pauses
-from infra.broker.kafka.offsets import Offsets
+from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.port import GroupSpec
 from infra.errors import SettingsError, TransientError
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from infra.broker.checks import check_count
 from infra.broker.kafka.connection.link import Link
-from infra.broker.kafka.offsets import Offsets
-from infra.broker.partitioning import check_count
+from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.port import GroupSpec, TopicState
 from infra.errors import TopicMismatchError
 

@@ -26,8 +26,9 @@ from aiokafka.structs import OffsetAndMetadata
 
 from infra.broker.kafka.connection.faults import FAULTS, is_final
 from infra.broker.kafka.connection.link import Link
-from infra.broker.kafka.offsets import Committed, Offsets, offset_in, to_commit
-from infra.broker.kafka.publisher import count_partitions, hand_over
+from infra.broker.kafka.queries.committed import Committed, offset_in, to_commit
+from infra.broker.kafka.queries.offsets import Offsets
+from infra.broker.kafka.records import count_partitions, hand_over
 from infra.broker.port import OutRecord, TopicPartition
 from infra.errors import PartitionLostError
 

@@ -16,9 +16,9 @@ from uuid import UUID
 import orjson
 import pytest
 
+from infra.broker.event_records import event_record
 from infra.broker.open import open_broker
 from infra.broker.port import Broker
-from infra.event_records import event_record
 from infra.failure.dead_letters import list_dead, redrive
 from infra.settings import BrokerSettings
 from schemas.events import DeadLetter, FrameCaptured, ImageRef

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from infra.broker.embedded.adapter import EmbeddedBroker
+from infra.broker.event_records import event_record
 from infra.broker.port import OutRecord
 from infra.consuming.consumer_loop import SinkRunner
 from infra.database.pool import Database
-from infra.event_records import event_record
 from infra.process.health import Health, HealthPart
 from infra.settings import DatabaseSettings, RetrySettings, SinkSettings
 from schemas.events import DetectionsMade

@@ -17,8 +17,8 @@ import orjson
 import pytest
 
 from infra.broker.embedded.adapter import EmbeddedBroker
+from infra.broker.event_records import event_record
 from infra.broker.port import OutRecord, Publisher
-from infra.event_records import event_record
 from infra.process.health import Health
 from infra.process.service import HttpComponent
 from infra.settings import SseSettings

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.broker.event_records import event_record
 from infra.broker.port import Broker, OutRecord
 from infra.deploy.kafka import KafkaServer
-from infra.event_records import event_record
 from infra.process.health import Health
 from infra.settings import BrokerSettings, RetrySettings
 from schemas.topics import DETECTIONS, TopicSpec

@@ -12,8 +12,8 @@ import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
+from infra.broker.event_records import event_record
 from infra.broker.port import InRecord
-from infra.event_records import event_record
 from infra.settings import TelemetrySettings
 from infra.telemetry.tracing import (
     NO_TRACE,

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
 
-from infra.broker.kafka.offsets import Offsets
+from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.port import Consumer, InRecord, OutRecord, Publisher, TopicPartition
 from infra.deploy.kafka import KafkaCluster
 from infra.errors import BrokerUnavailableError

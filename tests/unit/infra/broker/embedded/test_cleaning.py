@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.broker.embedded.cleaning.cleaning import clean
+from infra.broker.embedded.cleaning.cleaning_round import clean
 from infra.broker.embedded.file import catalog, log
 from infra.broker.embedded.file.connection import open_writer
 from infra.broker.embedded.file.log import Transaction, Want

@@ -16,7 +16,7 @@ from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.embedded.cleaning.retention import Retention
 from infra.broker.embedded.file.connection import open_writer
 from infra.broker.embedded.file.log import Transaction
-from infra.broker.embedded.group import groups
+from infra.broker.embedded.group import membership
 from infra.broker.port import Consumer, GroupSpec, OutRecord, TopicPartition
 from infra.errors import BrokerUnavailableError
 from schemas.topics import load_topics
@@ -187,33 +187,33 @@ async def test_a_disk_that_fills_up_refuses_loses_nothing_and_is_used_again(smal
 def test_a_members_own_lateness_gives_the_others_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     connection = open_writer(tmp_path / "broker.sqlite")
     now_ms = 1_000_000
-    monkeypatch.setattr(groups, "_now_ms", lambda: now_ms)
+    monkeypatch.setattr(membership, "_now_ms", lambda: now_ms)
     transaction = Transaction(connection)
     connection.execute("INSERT INTO topics VALUES ('t', 1, 3600, 1000, 'delete')")
     connection.execute("INSERT INTO partitions (topic, partition) VALUES ('t', 0)")
     spec = GroupSpec("group", ("t",), session_timeout_s=10.0)
-    one, two = groups.Membership(spec, "one", "1"), groups.Membership(spec, "two", "2")
-    groups.join(transaction, one)
-    groups.join(transaction, two)
+    one, two = membership.Membership(spec, "one", "1"), membership.Membership(spec, "two", "2")
+    membership.join(transaction, one)
+    membership.join(transaction, two)
 
     def members() -> list[str]:
         return [name for (name,) in connection.execute("SELECT member FROM members ORDER BY member")]
 
     # Both waited 15 s for the disk, and only the second one's beat has been written yet.
     now_ms += 15_000
-    groups.beat(transaction, two)
+    membership.beat(transaction, two)
     assert members() == ["one", "two"]
     # In time again, it goes by the session alone.
     now_ms += 2_500
-    groups.beat(transaction, two)
+    membership.beat(transaction, two)
     assert members() == ["two"]
     # Who joins knows nothing of the disk yet, and is patient.
     now_ms += 39_000
-    groups.join(transaction, one)
+    membership.join(transaction, one)
     assert members() == ["one", "two"]
     now_ms += 39_000
-    groups.beat(transaction, one)
+    membership.beat(transaction, one)
     now_ms += 2_000
-    groups.join(transaction, groups.Membership(spec, "three", "3"))
+    membership.join(transaction, membership.Membership(spec, "three", "3"))
     assert members() == ["one", "three"]
     connection.close()

@@ -8,7 +8,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from infra.broker.kafka.connection.faults import raise_for
 from infra.broker.kafka.connection.link import Link
-from infra.broker.kafka.offsets import Offsets
+from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.port import TopicDifference
 from infra.errors import RefusedError
 from schemas.topics import FRAMES_DEAD, SINKS_DEAD, TopicSpec

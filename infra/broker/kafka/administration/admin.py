@@ -11,13 +11,13 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.admin import AlterConfigsRequest
 
 from infra.broker import growth
+from infra.broker.kafka.administration.groups import Groups
+from infra.broker.kafka.administration.offset_retention import check_offset_retention
+from infra.broker.kafka.administration.topic_settings import declared_settings, differing_settings
 from infra.broker.kafka.connection.faults import raise_for
 from infra.broker.kafka.connection.link import Link, pauses
-from infra.broker.kafka.group.consumer import group_lag
-from infra.broker.kafka.groups import Groups
-from infra.broker.kafka.offset_retention import check_offset_retention
-from infra.broker.kafka.offsets import Offsets, all_partitions
-from infra.broker.kafka.topic_settings import declared_settings, differing_settings
+from infra.broker.kafka.queries.committed import all_partitions
+from infra.broker.kafka.queries.offsets import Offsets, group_lag
 from infra.broker.port import GroupState, TopicDifference, TopicPartition
 from schemas.topics import TopicSpec
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.broker.kafka.topic_settings import declared_settings, differing_settings
+from infra.broker.kafka.administration.topic_settings import declared_settings, differing_settings
 from infra.broker.port import TopicDifference
 from schemas.topics import DETECTIONS, load_topics
 

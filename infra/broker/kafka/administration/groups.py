@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from aiokafka import errors as kafka
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
+from infra.broker.checks import group_in_use, group_not_found
 from infra.broker.kafka.connection.faults import raise_for
 from infra.broker.kafka.connection.link import Link
-from infra.broker.kafka.offsets import Offsets, all_partitions, next_to_read
+from infra.broker.kafka.queries.committed import all_partitions, next_to_read
+from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.kafka.reader import KafkaReader
 from infra.broker.port import GroupState, TopicPartition
-from infra.errors import GroupError
 
 _HAS_MEMBERS = kafka.NonEmptyGroup.errno
 _ABSENT = kafka.GroupIdNotFound.errno
@@ -56,9 +57,9 @@ class Groups:
 
         code = await self._link.ask(f"forgetting group {name}", call)
         if code == _HAS_MEMBERS:
-            raise GroupError(f"group {name} has members; stop its processes, then try again")
+            raise group_in_use(name)
         if code == _ABSENT:
-            raise GroupError(f"{self._link.where} has no group {name}; `standgale topics groups` lists those there are")
+            raise group_not_found(name, self._link.where)
 
     async def close(self) -> None:
         """Let go of all resources."""

@@ -17,7 +17,7 @@ from infra.broker.kafka.group.consumer import KafkaConsumer
 from infra.broker.kafka.group.losses import Losses
 from infra.broker.kafka.group.start_points import Place, Starting
 from infra.broker.kafka.group.transactions import PartitionTransactions
-from infra.broker.kafka.offsets import Offsets
+from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.port import CommitPoint, GroupSpec, OutRecord, TopicPartition
 from infra.errors import PartitionLostError
 from infra.settings import BrokerSettings

@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("aiokafka")
 
 from infra.broker.kafka.connection.link import Link
-from infra.broker.kafka.offsets import Offsets, metadata_of, offset_in
+from infra.broker.kafka.queries.committed import metadata_of, offset_in
+from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.port import TopicPartition
 from infra.errors import BrokerUnavailableError, RefusedError
 from infra.settings import BrokerSettings

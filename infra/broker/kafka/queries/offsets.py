@@ -14,20 +14,19 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.structs import OffsetAndMetadata
 
+from infra.broker.checks import check_count
 from infra.broker.kafka.connection.faults import raise_for
 from infra.broker.kafka.connection.link import Answer, Link
-from infra.broker.kafka.connection.protocol import (
+from infra.broker.kafka.queries.committed import Committed, next_to_read
+from infra.broker.kafka.queries.protocol import (
     UNSTABLE_OFFSET_COMMIT,
     OffsetFetch,
     TopicMetadata,
     codes_by_partition,
 )
-from infra.broker.partitioning import check_count
 from infra.broker.port import TopicPartition, TopicState
 from infra.errors import RefusedError
 from schemas.topics import TopicSpec
-
-Committed = Mapping[TopicPartition, OffsetAndMetadata | None]
 
 # A node that is frozen must not use up the whole time in which another one could have answered.
 _ATTEMPTS = 3
@@ -216,39 +215,6 @@ class Offsets:
             return self._looker
 
 
-def all_partitions(counts: Mapping[str, int]) -> list[TopicPartition]:
-    """Every partition of topics with these partition counts."""
-    return [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
-
-
-def next_to_read(at: OffsetAndMetadata | None, first: int) -> int:
-    """Where a group that has committed ``at`` goes on, in a log that retention left to begin at ``first``."""
-    return first if at is None else max(first, at.offset)
-
-
-def metadata_of(mark: str, topic_id: str | None) -> str:
-    """What is written beside a committed offset: the commit's own ``mark``, and the topic that the offset is of."""
-    return mark if topic_id is None else f"{mark}@{topic_id}"
-
-
-def to_commit(
-    offsets: Mapping[TopicPartition, int], topic_ids: Mapping[str, str], mark: str = ""
-) -> Mapping[KafkaPartition, OffsetAndMetadata]:
-    """``offsets`` as aiokafka commits them, each with the id of the topic that it is of."""
-    return {
-        KafkaPartition(*source): OffsetAndMetadata(offset, metadata_of(mark, topic_ids.get(source.topic)))
-        for source, offset in offsets.items()
-    }
-
-
-def offset_in(at: OffsetAndMetadata | None, topic_id: str | None) -> int | None:
-    """The offset that is committed for the topic of this id; None: none, or one of a former topic of this name."""
-    if at is None:
-        return None
-    _, _, former = at.metadata.partition("@")
-    return at.offset if former in ("", topic_id) or topic_id is None else None
-
-
 def _settled(group: str, topic: str, offset: int, metadata: str, code: int) -> OffsetAndMetadata | None:
     """The answer for one partition. Raises aiokafka's error for its code, one to be asked again while unstable."""
     if code == UNSTABLE_OFFSET_COMMIT:
@@ -257,3 +223,12 @@ def _settled(group: str, topic: str, offset: int, metadata: str, code: int) -> O
         error = kafka.for_code(code)
         raise error(topic if error is kafka.TopicAuthorizationFailedError else group)
     return OffsetAndMetadata(offset, metadata) if offset >= 0 else None
+
+
+async def group_lag(offsets: Offsets, group: str, sources: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+    """Per partition how many offsets lie between what ``group`` has committed and the last stable one."""
+    if not sources:
+        return {}
+    committed = await offsets.committed(group, sources)
+    bounds = await offsets.bounds(sources)
+    return {source: max(0, end - next_to_read(committed[source], first)) for source, (first, end) in bounds.items()}

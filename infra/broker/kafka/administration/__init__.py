@@ -1,0 +1,1 @@
+"""Creates and alters topics on Kafka, and lists and deletes consumer groups."""

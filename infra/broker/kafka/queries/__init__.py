@@ -1,0 +1,1 @@
+"""Asks Kafka about topics, offsets and groups."""
