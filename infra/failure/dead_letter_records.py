@@ -8,8 +8,8 @@ from uuid import UUID
 
 import orjson
 
-from infra.broker.port import InRecord, Loss, OutRecord
 from infra.broker.event_records import event_record
+from infra.broker.port import InRecord, Loss, OutRecord
 from infra.failure.error_texts import LONGEST_TEXT, error_code, error_text
 from infra.failure.redrive import letter_of
 from infra.telemetry import metrics
