@@ -15,8 +15,8 @@ from infra.broker.port import CommitPoint, Consumer, GroupSpec, InRecord, OutRec
 from infra.deploy.kafka import KafkaCluster, KafkaServer
 from infra.errors import BrokerUnavailableError, PartitionLostError
 from schemas.topics import TopicSpec
+from standgale.testing.waiting import until
 from tests.support_kafka import kafka_settings
-from tests.support_waiting import until
 
 PATIENCE_S = 40.0
 TIMEOUT_S = 2.0

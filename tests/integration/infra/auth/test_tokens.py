@@ -18,8 +18,8 @@ from infra.database.pool import Database
 from infra.errors import DatabaseUnavailableError
 from infra.process.health import Health
 from infra.settings import DatabaseSettings, RetrySettings
+from standgale.testing.waiting import until
 from tests.support_roles import role
-from tests.support_waiting import until
 
 pytestmark = pytest.mark.integration
 

@@ -13,9 +13,9 @@ from infra.deploy.kafka import KafkaServer
 from infra.deploy.kafka.acls import Acls, Operation, Resource
 from infra.settings import GatewaySettings
 from schemas.topics import FRAMES_LIVE, PROBES, load_topics
+from standgale.testing.waiting import until
 from tests.support_gateway import Answer, Gateway, jpeg, running
 from tests.support_kafka import kafka_settings, scram
-from tests.support_waiting import until
 
 pytestmark = pytest.mark.integration
 

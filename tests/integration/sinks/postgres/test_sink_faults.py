@@ -20,10 +20,10 @@ from infra.settings import DatabaseSettings, RetrySettings, SinkSettings
 from schemas.events import DetectionsMade
 from schemas.topics import DETECTIONS, load_topics
 from sinks.postgres.sink import PostgresSink
+from standgale.testing.waiting import TIMEOUT_S, until
 from tests.support_consuming import dead, publish
 from tests.support_detections import answer
 from tests.support_roles import Role, role
-from tests.support_waiting import TIMEOUT_S, until
 
 pytestmark = pytest.mark.integration
 

@@ -18,9 +18,10 @@ from infra.settings import BrokerSettings, RetrySettings
 from schemas.topics import DETECTIONS, TopicSpec
 from sinks.sse import topic_follower
 from sinks.sse.hub import DetectionHub
-from tests.contract.conftest import BrokerWorld
+from standgale.testing.broker import BrokerBench
+from standgale.testing.waiting import until
+from tests.broker_benches import KafkaBench, bench_of
 from tests.support_kafka import kafka_settings
-from tests.support_waiting import until
 from tests.unit.sinks.sse.test_hub import Page, connected, made, settings
 
 pytestmark = pytest.mark.integration
@@ -29,19 +30,19 @@ DEVICES = [f"device-{number}" for number in range(6)]
 
 
 @pytest.fixture
-async def world(broker_settings: BrokerSettings, tmp_path: Path) -> AsyncIterator[BrokerWorld]:
-    world = BrokerWorld(broker_settings, tmp_path)
-    if world.kind == "kafka":
+async def bench(broker_settings: BrokerSettings, tmp_path: Path) -> AsyncIterator[BrokerBench]:
+    bench = bench_of(broker_settings, tmp_path)
+    if broker_settings.kind == "kafka":
         # Other tests use this name on this server too, with other partitions.
-        await world.remove(detections(world))
-    yield world
-    if world.kind == "kafka":
-        await world.remove(detections(world))
-    await world.close()
+        await bench.remove(detections(bench))
+    yield bench
+    if broker_settings.kind == "kafka":
+        await bench.remove(detections(bench))
+    await bench.close()
 
 
-def detections(world: BrokerWorld, **changes: object) -> TopicSpec:
-    return world.topic(partitions=2).model_copy(update={"name": DETECTIONS, **changes})
+def detections(bench: BrokerBench, **changes: object) -> TopicSpec:
+    return bench.topic(partitions=2).model_copy(update={"name": DETECTIONS, **changes})
 
 
 async def publish(broker: Broker, *devices: str, frames: range) -> None:
@@ -77,20 +78,20 @@ def kinds(page: Page) -> list[str]:
     return [kind for kind, _, _ in page.events]
 
 
-async def test_a_topic_made_again_is_told_and_sent_from_its_start(world: BrokerWorld) -> None:
-    spec = detections(world)
-    broker = await world.open(spec)
+async def test_a_topic_made_again_is_told_and_sent_from_its_start(bench: BrokerBench) -> None:
+    spec = detections(bench)
+    broker = await bench.open(spec)
     health, page, late = Health(), Page(), Page()
     async with running(broker, health) as hub, connected(hub, page):
         await until(lambda: hub.started and page.last_id is not None)
         await publish(broker, "a", frames=range(3))
         await until(lambda: len(page.events) == 3)
         former = page.last_id
-        await world.remove(spec)
+        await bench.remove(spec)
         await until(lambda: not health.report().ready)
         assert "topics apply" in str(health.report().parts["sse"])
         # Filled beyond where the former one was read.
-        again = await world.open(spec)
+        again = await bench.open(spec)
         await publish(again, "a", frames=range(6))
         await until(lambda: kinds(page)[3:] == ["gap"] + ["detections"] * 6)
         await until(lambda: health.report().ready)
@@ -99,9 +100,9 @@ async def test_a_topic_made_again_is_told_and_sent_from_its_start(world: BrokerW
         assert late.last_id == page.last_id
 
 
-async def test_clients_go_on_where_they_were_after_the_topic_has_grown(world: BrokerWorld) -> None:
-    spec = detections(world)
-    broker = await world.open(spec)
+async def test_clients_go_on_where_they_were_after_the_topic_has_grown(bench: BrokerBench) -> None:
+    spec = detections(bench)
+    broker = await bench.open(spec)
     health, page = Health(), Page()
     async with running(broker, health) as hub:
         async with connected(hub, page):
@@ -110,8 +111,8 @@ async def test_clients_go_on_where_they_were_after_the_topic_has_grown(world: Br
             await until(lambda: len(page.events) == 3 * len(DEVICES))
         # Nobody reads what comes now before the process is started anew.
         await publish(broker, *DEVICES, frames=range(3, 5))
-        grown = detections(world, partitions=4, grown_from=2)
-        told = world.declare(grown)
+        grown = detections(bench, partitions=4, grown_from=2)
+        told = bench.declare(grown)
         await (await told.admin()).apply([grown])
         await until(lambda: not health.report().ready)
         assert "More partitions" in str(health.report().parts["sse"])
@@ -135,10 +136,10 @@ async def test_a_node_that_hangs_is_seen_and_outlived(
     kafka_server: KafkaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(topic_follower, "_HANG_S", 3.0)
-    world = BrokerWorld(kafka_settings(kafka_server), tmp_path)
-    spec = detections(world)
-    await world.remove(spec)
-    broker = await world.open(spec)
+    bench = KafkaBench(kafka_settings(kafka_server), tmp_path)
+    spec = detections(bench)
+    await bench.remove(spec)
+    broker = await bench.open(spec)
     health, page = Health(), Page()
     async with running(broker, health) as hub, connected(hub, page):
         await until(lambda: hub.started and page.last_id is not None)
@@ -153,5 +154,5 @@ async def test_a_node_that_hangs_is_seen_and_outlived(
         await until(lambda: len(page.events) == 2 * len(DEVICES))
         await until(lambda: health.report().ready)
     assert set(kinds(page)) == {"detections"}
-    await world.remove(spec)
-    await world.close()
+    await bench.remove(spec)
+    await bench.close()

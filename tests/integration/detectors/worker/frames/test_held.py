@@ -21,8 +21,8 @@ from infra.storage.frames.folder import FolderFrameStore
 from schemas import topics
 from schemas.events import ImageRef
 from schemas.topics import TopicSpec
+from standgale.testing.waiting import until
 from tests.support_failing import broken_while, model_with
-from tests.support_waiting import until
 from tests.support_worker import TIMEOUT_S, WorkerWorld, picture
 
 pytestmark = pytest.mark.integration

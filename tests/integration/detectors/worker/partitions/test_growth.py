@@ -13,7 +13,7 @@ from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import Broker
 from infra.settings import BrokerSettings
 from schemas.topics import TopicSpec, load_topics
-from tests.contract.conftest import BrokerWorld
+from tests.broker_benches import KafkaBench
 from tests.support_worker import WorkerWorld
 
 pytestmark = pytest.mark.integration
@@ -35,11 +35,11 @@ async def open_broker(broker_settings: BrokerSettings, tmp_path: Path) -> AsyncI
     if broker_settings.kind == "embedded":
         yield lambda topics: EmbeddedBroker(tmp_path / "broker.sqlite", topics)
         return
-    world = BrokerWorld(broker_settings, tmp_path)
+    bench = KafkaBench(broker_settings, tmp_path)
     # Other tests use these names on this server too, with other partitions.
-    await world.remove(*declared(4).values())
+    await bench.remove(*declared(4).values())
     yield lambda topics: KafkaBroker(broker_settings, topics)
-    await world.remove(*declared(4).values())
+    await bench.remove(*declared(4).values())
 
 
 async def grown(open_broker: Open, folder: Path, topics: Declared) -> WorkerWorld:

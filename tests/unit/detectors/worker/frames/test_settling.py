@@ -31,7 +31,7 @@ from infra.settings import RetrySettings
 from schemas.errors import EventError
 from schemas.events import FrameCaptured, ModelRef
 from schemas.topics import FRAMES_LIVE
-from tests.support_waiting import until
+from standgale.testing.waiting import until
 
 SOURCE = TopicPartition(FRAMES_LIVE, 3)
 TIMEOUT_S = 30.0

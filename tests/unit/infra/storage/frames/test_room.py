@@ -16,7 +16,7 @@ from infra.settings import FrameSettings, load_settings
 from infra.storage.frames import disk_space
 from infra.storage.frames.folder import FolderFrameStore
 from infra.storage.frames.open import open_frame_store
-from tests.support_waiting import until
+from standgale.testing.waiting import until
 
 
 async def put(store: FolderFrameStore, data: bytes) -> str:

@@ -1,48 +1,56 @@
-"""The worlds in which the broker's contract must hold: the embedded broker and a real Kafka."""
+"""A bench for one broker in one test: topics and groups of its own, members, and what another tool would do to it."""
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
+import base64
+import pickle
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
-import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
-from infra.broker.embedded.file.sql import OFFSET_BITS
-from infra.broker.open import open_broker
 from infra.broker.port import Broker, CommitPoint, Consumer, GroupSpec, InRecord, OutRecord, Reader, TopicPartition
-from infra.settings import BrokerSettings
 from schemas.topics import TopicSpec
-from tests.support_waiting import until
 
-MEMBER = Path(__file__).with_name("broker_member.py")
 TIMEOUT_S = 30.0
 """How long a test waits for what must happen; it takes far less where the machine is idle."""
 
 
-async def _absent(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> bool:
-    return not set(topics) & set(await admin.list_topics())
+MEMBER = "standgale.testing.broker.member"
+
+OpenBroker = Callable[[Mapping[str, TopicSpec]], Broker]
+"""Opens a broker for the topics that are declared, by name."""
 
 
-class BrokerWorld:
-    """A broker for one test, with topics and groups of names that no other test has."""
+class BrokerBench:
+    """A broker for one test, with topics and groups of names that no other test has.
 
-    def __init__(self, settings: BrokerSettings, data_dir: Path) -> None:
-        self.settings = settings
-        self.data_dir = data_dir
-        self.kind = settings.kind
+    An author derives from it and says how another tool deletes topics and adds partitions.
+    """
+
+    def __init__(self, open_broker: OpenBroker) -> None:
+        """``open_broker`` opens the broker under test, as a process of its own would.
+
+        Processes that tests kill and stop get it pickled: a function of an installed module, or a
+        :func:`functools.partial` of one.
+        """
+        self.open_broker = open_broker
         self._prefix = f"t{uuid.uuid4().hex[:8]}"
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self._members: list[subprocess.Popen[str]] = []
+
+    async def delete_topics(self, names: Sequence[str]) -> None:
+        """Delete the topics from outside, as an operator's own tool would; returns when they are gone."""
+        raise NotImplementedError
+
+    async def add_partitions(self, topic: TopicSpec, partitions: int) -> None:
+        """Grow the topic to ``partitions`` from outside, so that no program was asked."""
+        raise NotImplementedError
 
     def topic(self, name: str = "in", *, partitions: int = 4, **changes: Any) -> TopicSpec:
         """A topic declaration; ``changes`` replaces fields of it."""
@@ -71,8 +79,8 @@ class BrokerWorld:
         return {record.source: CommitPoint(record.offset + 1, record.epoch) for record in records}
 
     def declare(self, *topics: TopicSpec) -> Broker:
-        """A broker that has been told of ``topics``, as a process of its own would have it."""
-        broker = open_broker(self.settings, self.data_dir, {topic.name: topic for topic in topics})
+        """A broker that declares ``topics``, opened as another process would open it."""
+        broker = self.open_broker({topic.name: topic for topic in topics})
         self._closing.append(broker.close)
         return broker
 
@@ -85,42 +93,8 @@ class BrokerWorld:
         return broker
 
     async def remove(self, *topics: TopicSpec) -> None:
-        """Delete the topics, as an operator's own tool would; returns when they are gone."""
-        names = [topic.name for topic in topics]
-        if self.kind == "kafka":
-            admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap_servers)
-            await admin.start()
-            await admin.delete_topics(names)
-            await until(lambda: _absent(admin, names), f"{names} are still there")
-            await admin.close()
-        else:
-            with self._file() as file:
-                for name in names:
-                    file.execute(
-                        "DELETE FROM records WHERE id >> ? IN (SELECT slot FROM partitions WHERE topic = ?)",
-                        (OFFSET_BITS, name),
-                    )
-                    file.execute("DELETE FROM partitions WHERE topic = ?", (name,))
-                    file.execute("DELETE FROM topics WHERE name = ?", (name,))
-
-    async def grow(self, topic: TopicSpec, partitions: int) -> None:
-        """Add partitions behind everybody's back, as somebody else's tool would."""
-        if self.kind == "kafka":
-            admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap_servers)
-            await admin.start()
-            await admin.create_partitions({topic.name: NewPartitions(partitions)})
-            await admin.close()
-        else:
-            with self._file() as file:
-                new = [(topic.name, number) for number in range(topic.partitions, partitions)]
-                file.executemany("INSERT INTO partitions (topic, partition) VALUES (?, ?)", new)
-                file.execute("UPDATE groups SET generation = generation + 1")
-
-    @contextmanager
-    def _file(self) -> Iterator[sqlite3.Connection]:
-        """The embedded broker's file, in a write transaction."""
-        with closing(sqlite3.connect(self.data_dir / "broker.sqlite", timeout=TIMEOUT_S)) as file, file:
-            yield file
+        """Delete the topics from outside; returns when they are gone."""
+        await self.delete_topics([topic.name for topic in topics])
 
     async def join(self, broker: Broker, spec: GroupSpec) -> Consumer:
         """A consumer, closed after the test if the test does not do that itself."""
@@ -192,17 +166,16 @@ class BrokerWorld:
     def spawn(
         self, mode: str, topics: tuple[TopicSpec, TopicSpec], session_timeout_s: float, instance_id: str | None = None
     ) -> subprocess.Popen[str]:
-        """A member in a process of its own; see broker_member.py."""
-        told = {
+        """A member in a process of its own; see :mod:`standgale.testing.broker.member`."""
+        task = {
             "mode": mode,
-            "settings": self.settings.model_dump(mode="json"),
-            "data_dir": str(self.data_dir),
+            "open_broker": base64.b64encode(pickle.dumps(self.open_broker)).decode(),
             "topics": [topic.model_dump() for topic in topics],
             "group": f"{self._prefix}-group",
             "instance_id": instance_id,
             "session_timeout_s": session_timeout_s,
         }
-        arguments = [sys.executable, str(MEMBER), orjson.dumps(told).decode()]
+        arguments = [sys.executable, "-P", "-m", MEMBER, orjson.dumps(task).decode()]
         member = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._members.append(member)
         return member
@@ -214,11 +187,3 @@ class BrokerWorld:
             member.communicate()
         for close in reversed(self._closing):
             await close()
-
-
-@pytest.fixture
-async def world(broker_settings: BrokerSettings, tmp_path: Path) -> AsyncIterator[BrokerWorld]:
-    """One broker after the other."""
-    world = BrokerWorld(broker_settings, tmp_path)
-    yield world
-    await world.close()

@@ -1,4 +1,4 @@
-"""A group member in a process of its own, to be killed and stopped: ``broker_member.py '{"mode": …}'``.
+"""Runs a group member in a process of its own, to be killed and stopped; its argument is JSON from ``BrokerBench``.
 
 ``transform`` copies records from the first topic to the last, a few per commit, until it is killed. ``hold`` polls,
 says ``polled``, waits for a line on stdin, commits with outputs, says ``committed`` or ``lost``, and leaves.
@@ -7,17 +7,17 @@ says ``polled``, waits for a line on stdin, commits with outputs, says ``committ
 from __future__ import annotations
 
 import asyncio
+import base64
+import pickle
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import orjson
 
-from infra.broker.open import open_broker
 from infra.broker.port import CommitPoint, Consumer, GroupSpec, InRecord, OutRecord
 from infra.errors import BrokerUnavailableError, PartitionLostError
-from infra.settings import BrokerSettings
 from schemas.topics import TopicSpec
+from standgale.testing.broker.bench import OpenBroker
 
 
 async def commit(consumer: Consumer, records: Sequence[InRecord], output: str) -> bool:
@@ -56,21 +56,21 @@ async def hold(consumer: Consumer, output: str) -> None:
 
 
 async def main() -> None:
-    """Join as told on the command line."""
-    told = orjson.loads(sys.argv[1])
-    specs = [TopicSpec.model_validate(spec) for spec in told["topics"]]
-    settings = BrokerSettings.model_validate(told["settings"])
-    broker = open_broker(settings, Path(told["data_dir"]), {spec.name: spec for spec in specs})
+    """Join and work as the command line says."""
+    task = orjson.loads(sys.argv[1])
+    specs = [TopicSpec.model_validate(spec) for spec in task["topics"]]
+    open_broker: OpenBroker = pickle.loads(base64.b64decode(task["open_broker"]))
+    broker = open_broker({spec.name: spec for spec in specs})
     member = GroupSpec(
-        told["group"],
+        task["group"],
         (specs[0].name,),
-        instance_id=told["instance_id"],
+        instance_id=task["instance_id"],
         outputs=True,
-        session_timeout_s=told["session_timeout_s"],
+        session_timeout_s=task["session_timeout_s"],
     )
     consumer = await broker.consumer(member)
     try:
-        await {"transform": transform, "hold": hold}[told["mode"]](consumer, specs[-1].name)
+        await {"transform": transform, "hold": hold}[task["mode"]](consumer, specs[-1].name)
     finally:
         await consumer.close()
         await broker.close()

@@ -1,0 +1,25 @@
+"""What an author of a plug-in tests with: contract suites to inherit, fakes to run against, and factories of values.
+
+Each suite is a class whose tests an author inherits, with one fixture that gives the author's own implementation:
+:mod:`standgale.testing.broker`, :mod:`standgale.testing.frame_store`, :mod:`standgale.testing.model_store`,
+:mod:`standgale.testing.sink`, :mod:`standgale.testing.engine` and :mod:`standgale.testing.head`. Standgale's own
+implementations pass the same suites. Needs ``standgale[testing]``, and ``asyncio_mode = "auto"`` in pytest's settings.
+"""
+
+from __future__ import annotations
+
+try:
+    import pytest
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "standgale.testing needs pytest, which is not installed; install it with: pip install 'standgale[testing]'",
+        name="pytest",
+    ) from error
+
+# The suites assert in modules that are not test files; this makes pytest show the values of a failed assertion there.
+pytest.register_assert_rewrite(
+    *(
+        f"{__name__}.{name}"
+        for name in ("broker", "engine", "factories", "frame_store", "head", "model_store", "sink", "waiting")
+    )
+)

@@ -1,0 +1,89 @@
+"""Contract: partitions are added to a group of topics together, when all was read, and devices keep their order."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infra.broker.partitioning import partition_for
+from infra.errors import TopicMismatchError
+
+if TYPE_CHECKING:
+    from infra.broker.port import InRecord
+    from standgale.testing.broker.bench import BrokerBench
+
+DEVICES = [f"device-{number}" for number in range(8)]
+
+
+def by_device(records: list[InRecord]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = defaultdict(list)
+    for record in records:
+        found[record.key or ""].append(int(record.value or b""))
+    return found
+
+
+class GrowthContract:
+    """Partitions are added to a group of topics together, and devices keep their order."""
+
+    async def test_a_group_grows_when_it_was_read_and_devices_keep_their_order(self, bench: BrokerBench) -> None:
+        frames, answers = bench.topic("frames", partitions=2), bench.topic("answers", partitions=2)
+        broker = await bench.open(frames, answers)
+        before = [(device, b"%d" % number) for number in range(5) for device in DEVICES]
+        await bench.publish(broker, frames, *before)
+        await bench.publish(broker, answers, ("device-0", b"0"))
+        member = bench.member(frames)
+        consumer = await bench.join(broker, member)
+        records = await bench.take(consumer, len(before))
+        await consumer.commit(bench.progress(*records[:-1]))
+
+        grown = [topic.model_copy(update={"partitions": 4, "grown_from": 2}) for topic in (frames, answers)]
+        told = bench.declare(*grown)
+        admin = await told.admin()
+        # One record is not read yet.
+        found = await admin.check(grown)
+        assert [(one.topic, one.what, one.fixable) for one in found] == [
+            (frames.name, "partitions", False),
+            (answers.name, "partitions", False),
+        ]
+        assert f"{member.group} by 1" in found[0].found
+        with pytest.raises(TopicMismatchError, match=f"{member.group} by 1"):
+            await admin.apply(grown)
+        assert await (await broker.admin()).check([frames, answers]) == []
+
+        await consumer.commit(bench.progress(*records))
+        await consumer.close()
+        assert [one.fixable for one in await admin.check(grown)] == [True, True]
+        await admin.apply(grown)
+        assert await admin.check(grown) == []
+        assert await admin.apply(grown) == []
+
+        # Started anew, with the new declaration.
+        after = [(device, b"%d" % number) for number in range(5, 10) for device in DEVICES]
+        await bench.publish(told, grown[0], *after)
+        again = await bench.join(told, member)
+        records += await bench.take(again, len(after))
+        assert by_device(records) == {device: list(range(10)) for device in DEVICES}
+        for record in records[len(before) :]:
+            assert record.partition == partition_for(record.key or "", 4)
+            assert record.partition % 2 == partition_for(record.key or "", 2)
+
+    async def test_a_group_in_which_a_topic_has_a_third_count_does_not_grow(self, bench: BrokerBench) -> None:
+        frames, answers = bench.topic("frames", partitions=2), bench.topic("answers", partitions=3)
+        await bench.open(frames, answers)
+        grown = [topic.model_copy(update={"partitions": 4, "grown_from": 2}) for topic in (frames, answers)]
+        admin = await bench.declare(*grown).admin()
+        with pytest.raises(TopicMismatchError, match="4 declared, 3 found"):
+            await admin.apply(grown)
+        assert await admin.check([frames, answers]) == []
+
+    async def test_a_growth_that_was_interrupted_goes_on(self, bench: BrokerBench) -> None:
+        frames, answers = bench.topic("frames", partitions=4), bench.topic("answers", partitions=2)
+        await bench.open(frames, answers)
+        late = bench.topic("late", partitions=4)
+        grown = [topic.model_copy(update={"partitions": 4, "grown_from": 2}) for topic in (frames, answers, late)]
+        admin = await bench.declare(*grown).admin()
+        # (The embedded broker has applied it when it was opened.)
+        await admin.apply(grown)
+        assert await admin.check(grown) == []

@@ -1,0 +1,51 @@
+"""A bench for each broker there is: the embedded one, and Kafka, whose topics its own admin client changes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+
+from infra.broker.open import open_broker
+from infra.settings import BrokerSettings
+from schemas.topics import TopicSpec
+from standgale.testing.broker import BrokerBench, EmbeddedBench
+from standgale.testing.waiting import until
+
+
+class KafkaBench(BrokerBench):
+    """A bench on a running Kafka."""
+
+    def __init__(self, settings: BrokerSettings, data_dir: Path) -> None:
+        super().__init__(partial(open_broker, settings, data_dir))
+        self._servers = settings.bootstrap_servers
+
+    async def delete_topics(self, names: Sequence[str]) -> None:
+        async with self._admin() as admin:
+            await admin.delete_topics(list(names))
+            await until(lambda: _absent(admin, names), f"{names} are still there")
+
+    async def add_partitions(self, topic: TopicSpec, partitions: int) -> None:
+        async with self._admin() as admin:
+            await admin.create_partitions({topic.name: NewPartitions(partitions)})
+
+    @asynccontextmanager
+    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._servers)
+        await admin.start()
+        try:
+            yield admin
+        finally:
+            await admin.close()
+
+
+async def _absent(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> bool:
+    return not set(topics) & set(await admin.list_topics())
+
+
+def bench_of(settings: BrokerSettings, data_dir: Path) -> BrokerBench:
+    """A bench on the broker of ``settings``."""
+    return KafkaBench(settings, data_dir) if settings.kind == "kafka" else EmbeddedBench(data_dir)
