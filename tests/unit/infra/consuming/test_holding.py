@@ -19,7 +19,7 @@ from infra.process.health import Health
 from infra.settings import RetrySettings, SinkSettings
 from schemas.events import FrameCaptured, LostRange
 from schemas.topics import FRAMES_LIVE, load_topics
-from tests import support_waiting
+from standgale.testing import waiting
 from tests.support_consuming import (
     RETRY,
     SINKS,
@@ -219,7 +219,7 @@ async def until_lag(broker: MeddlingBroker, sink: ListSink, wanted: int) -> None
     async def reached() -> bool:
         return await lag(broker, sink) == wanted
 
-    await support_waiting.until(reached)
+    await waiting.until(reached)
 
 
 def too_new(event: FrameCaptured) -> OutRecord:

@@ -17,7 +17,7 @@ from infra.failure.dead_letters import list_dead, redrive
 from infra.failure.redrive import RedriveResult, RedriveRules, original_record, target_group_of
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, FRAMES_LIVE, REDRIVE, SINKS_DEAD
-from tests import support_waiting
+from standgale.testing import waiting
 from tests.support_consuming import (
     RETRY,
     ListSink,
@@ -204,7 +204,7 @@ async def test_two_runs_at_once_do_not_double_what_fails_again(
         async def all_failed_again() -> bool:
             return len(await records_of(reader, SINKS_DEAD)) >= 8
 
-        await support_waiting.until(all_failed_again)
+        await waiting.until(all_failed_again)
     assert len(await dead(broker)) == 4
     assert (await redrive(reader, publisher, list_dead(reader, SINKS_DEAD))).sent == 4
 
@@ -218,4 +218,4 @@ async def until_dead(broker: MeddlingBroker, count: int) -> None:
     async def enough() -> bool:
         return len(await dead(broker)) >= count
 
-    await support_waiting.until(enough)
+    await waiting.until(enough)
