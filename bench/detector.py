@@ -21,18 +21,18 @@ from bench.measure import Compared, rate, take_turns
 from bench.processes import measured
 from bench.result import RATIO, Figure, Goal, Result
 from detectors.card.card import default_card_path
-from detectors.engines.choose import EngineKind
 from detectors.engines.host import settle_process
 from detectors.errors import InferenceError
 from detectors.images.decode import decode_image
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.options import FrameView
 from detectors.model.predict import Model
+from detectors.settings import DetectorSettings, EngineKind
 from detectors.worker.worker import DetectorWorker, WorkerParts
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import OutRecord
+from infra.failure.settings import RetrySettings
 from infra.process.health import Health
-from infra.settings import DetectorSettings, RetrySettings
 from infra.storage.frames.folder import FolderFrameStore
 from infra.telemetry import metrics
 from schemas import topics

@@ -16,8 +16,8 @@ from bench.processes import measured
 from bench.result import RATIO, Figure, Goal, Result
 from bench.streams import BATCH, VALUE_BYTES, carry, events, fill, keys, topic
 from infra.broker.kafka.adapter import KafkaBroker
+from infra.broker.settings import BrokerSettings
 from infra.deploy.kafka.server import KafkaServer
-from infra.settings import BrokerSettings
 
 GOAL = 0.5
 _SOURCE, _TARGET = "bench.in", "bench.out"

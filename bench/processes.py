@@ -17,8 +17,8 @@ from bench.result import Result
 from infra.auth.tokens import DeviceTokens
 from infra.database.migrate import upgrade
 from infra.database.pool import Database
+from infra.database.settings import DatabaseSettings
 from infra.deploy.ports import free_port
-from infra.settings import DatabaseSettings
 from schemas.errors import StandgaleError
 from standgale.children import running
 

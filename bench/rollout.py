@@ -22,6 +22,7 @@ from bench.measure import percentile
 from bench.processes import BenchError, measured
 from bench.result import RATIO, Figure, Goal, Result
 from detectors.card.card import default_card_path, read_card
+from detectors.settings import ModelStoreSettings
 from detectors.store.open import open_model_store
 from detectors.worker.rollout.activation import Order, activate, progress
 from detectors.worker.rollout.models_topic import activation_record, catch_up, read_models
@@ -29,7 +30,6 @@ from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import InRecord, OutRecord, Publisher, Reader, TopicPartition
 from infra.broker.reading import records_between
 from infra.deploy.ports import free_port
-from infra.settings import ModelStoreSettings
 from infra.storage.frames.folder import FolderFrameStore
 from schemas import topics
 from schemas.cloudevents import decode

@@ -26,7 +26,7 @@ from detectors.images.decode import decode_image
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.options import FrameView
 from detectors.model.predict import Predictor
-from infra.settings import DetectorSettings
+from detectors.settings import DetectorSettings
 from schemas.errors import StandgaleError
 from schemas.events import DetectOptions
 

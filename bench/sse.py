@@ -17,7 +17,7 @@ from bench.result import Figure, Result
 from infra.broker.event_records import event_record
 from infra.broker.open import open_broker
 from infra.broker.port import OutRecord, Publisher
-from infra.settings import BrokerSettings
+from infra.broker.settings import BrokerSettings
 from schemas import topics
 from schemas.topics import load_topics
 

@@ -18,7 +18,8 @@ from infra.database.pool import Database
 from infra.errors import SettingsError
 from infra.process.health import Health
 from infra.process.service import Component, health_component, run_components
-from infra.settings import Settings, secret_file, secrets_of
+from infra.process.settings_sources import secret_file
+from infra.secrets import secrets_of
 from infra.storage.frames.open import open_frame_store
 from infra.storage.frames.port import FrameStore
 from infra.telemetry.logs import configure_logging
@@ -28,6 +29,7 @@ from ingest.gateway.readiness.clock import GatewayClock
 from ingest.gateway.readiness.outcomes import GatewayReadiness
 from ingest.gateway.readiness.probe import DependencyProbe
 from schemas.topics import TopicSpec, load_topics
+from standgale.settings import Settings
 
 
 class Composition:

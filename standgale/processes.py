@@ -20,7 +20,6 @@ from infra.consuming.consumer_loop import SinkRunner
 from infra.failure.retry import StoppedError, retry
 from infra.process.health import HealthPart
 from infra.process.service import Component, HttpComponent
-from infra.settings import Settings
 from ingest.gateway.app import create_gateway
 from ingest.gateway.gateway_parts import GatewayParts
 from schemas import topics
@@ -30,6 +29,7 @@ from sinks.sse.http import STREAM_PATH, create_sse_app, sse_routes
 from sinks.sse.hub import DetectionHub
 from standgale.composition import Composition
 from standgale.schema import SchemaKeeper
+from standgale.settings import Settings
 
 
 async def run_up(settings: Settings) -> int:

@@ -9,8 +9,8 @@ from infra.database.migrate import upgrade
 from infra.database.pool import Database
 from infra.errors import TransientError
 from infra.failure.retry import StoppedError, retry
+from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
-from infra.settings import RetrySettings
 
 
 class SchemaKeeper:

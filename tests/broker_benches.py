@@ -10,7 +10,7 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from infra.broker.open import open_broker
-from infra.settings import BrokerSettings
+from infra.broker.settings import BrokerSettings
 from schemas.topics import TopicSpec
 from standgale.testing.broker import BrokerBench, EmbeddedBench
 from standgale.testing.waiting import until

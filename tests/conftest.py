@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from infra.broker.settings import BrokerSettings
 from infra.deploy.kafka import KafkaCluster, KafkaServer, Security
-from infra.settings import BrokerSettings
 from tests.support_kafka import SECURED_USERS, kafka_settings, require_kafka_tools
 from tests.support_worker import WorkerWorld
 

@@ -26,16 +26,17 @@ from infra.broker.port import (
 )
 from infra.broker.reading import records_between
 from infra.consuming.consumer_loop import SinkRunner
+from infra.consuming.settings import BatchSettings
 from infra.errors import PartitionLostError
 from infra.failure.dead_letters import list_dead
+from infra.failure.settings import RetrySettings
 from infra.process.health import Health, HealthPart
-from infra.settings import RetrySettings, SinkSettings
 from schemas.events import DeadLetter, FrameCaptured, ImageRef
 from schemas.topics import FRAMES_LIVE, SINKS_DEAD, TopicSpec
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 RETRY = RetrySettings(first_delay_s=0.005, max_delay_s=0.02, record_attempts=3)
-SINKS = SinkSettings(batch_wait_s=0.0)
+SINKS = BatchSettings(batch_wait_s=0.0)
 
 
 def frame(number: int, device: str = "cam-1") -> FrameCaptured:
@@ -199,7 +200,7 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    broker: MeddlingBroker, sink: ListSink, *, sinks: SinkSettings = SINKS, retry: RetrySettings = RETRY
+    broker: MeddlingBroker, sink: ListSink, *, sinks: BatchSettings = SINKS, retry: RetrySettings = RETRY
 ) -> AsyncIterator[Running]:
     runner = SinkRunner(sink, broker, sinks=sinks, retry=retry)
     stop, part = asyncio.Event(), Health().part(runner.name)

@@ -20,13 +20,13 @@ from infra.broker.port import Broker, InRecord, OutRecord, TopicPartition
 from infra.errors import DatabaseUnavailableError
 from infra.process.health import Health
 from infra.process.service import HttpComponent
-from infra.settings import GatewaySettings
 from infra.storage.frames.folder import FolderFrameStore
 from ingest.gateway import GatewayParts, create_gateway
 from ingest.gateway.readiness.broker_probe import BrokerProbe
 from ingest.gateway.readiness.clock import GatewayClock
 from ingest.gateway.readiness.outcomes import GatewayReadiness
 from ingest.gateway.readiness.probe import DependencyProbe
+from ingest.settings import GatewaySettings
 from schemas.topics import FRAMES_LIVE, load_topics
 
 WHEN = "2026-01-31T12:00:00.000000Z"

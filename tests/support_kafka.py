@@ -8,9 +8,9 @@ import shutil
 import pytest
 from pydantic import SecretStr
 
+from infra.broker.settings import BrokerSettings
 from infra.deploy.kafka import KafkaCluster, KafkaServer
 from infra.deploy.kafka.jars import missing_tools
-from infra.settings import BrokerSettings
 
 SECURED_USERS = {"worker": "worker-secret", "poor": "poor-secret"}
 """The users of the broker ``secured_kafka`` and their passwords; no right is given to any of them."""

@@ -19,11 +19,11 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import SecretStr
 
+from detectors.settings import ModelStoreSettings
 from detectors.store.blobs import Progress, no_progress
 from detectors.store.open import open_blobs, open_model_store
 from detectors.store.versions import VersionStore
 from infra.deploy.s3 import S3Server
-from infra.settings import ModelStoreSettings
 from schemas.events import ModelRef
 from tests.support_lakefs import ACCESS_KEY, SECRET_KEY, LakeFsServer
 from tests.support_loader import LoaderServer

@@ -15,12 +15,13 @@ import cv2
 import numpy as np
 
 from detectors.model.loading import LoadRequest, load_model
+from detectors.settings import DetectorSettings
 from detectors.worker.worker import DetectorWorker, WorkerParts
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.event_records import event_record
 from infra.broker.port import Broker, InRecord, OutRecord
+from infra.failure.settings import RetrySettings
 from infra.process.health import Health
-from infra.settings import DetectorSettings, RetrySettings
 from infra.storage.frames.folder import FolderFrameStore
 from schemas import ids, topics
 from schemas.cloudevents import decode

@@ -13,9 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from detectors.card.card import default_card_path
-from detectors.engines.choose import EngineKind
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Predictor
+from detectors.settings import EngineKind
 from schemas.errors import StandgaleError
 from schemas.events import DetectOptions
 from training.card import record_evaluation

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from detectors.errors import ModelLoadError
-from infra.settings import Precision
+from detectors.settings import Precision
 from schemas.events import MergeMethod
 from schemas.geometry import Unit
 

@@ -13,9 +13,9 @@ from detectors.engines import gpus
 from detectors.engines.memory_fit import fitted, require_room
 from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.errors import ModelLoadError
-from infra.settings import EngineKind
+from detectors.settings import EngineKind
 
-__all__ = ["ENGINES", "EngineEntry", "EngineKind", "available_threads", "load_engine", "usable_engines"]
+__all__ = ["ENGINES", "EngineEntry", "available_threads", "load_engine", "usable_engines"]
 
 logger = logging.getLogger(__name__)
 

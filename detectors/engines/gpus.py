@@ -10,7 +10,7 @@ from pathlib import Path
 from detectors.engines.gpu.cuda import CudaError, find_gpu, why_no_gpu
 from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.errors import ModelLoadError
-from infra.settings import Precision
+from detectors.settings import Precision
 from schemas.events import ModelRef
 
 _BATCHES = (8, 1, 16, 32)

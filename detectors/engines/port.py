@@ -14,7 +14,7 @@ from detectors.card.card import InputCard
 from detectors.engines.inputs import ConstantInputs
 from detectors.errors import ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
-from infra.settings import Precision
+from detectors.settings import Precision
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detectors.card.card import read_card, verified_model_file
 from detectors.card.onnx_file import read_onnx_file
-from detectors.engines.choose import EngineKind, available_threads, load_engine, open_checked, usable_engines
+from detectors.engines.choose import available_threads, load_engine, open_checked, usable_engines
 from detectors.engines.inputs import constant_inputs, picture_of
 from detectors.engines.measuring.sample_tiles import sample_tiles
 from detectors.engines.port import Engine, EngineRequest, Way
@@ -19,7 +19,7 @@ from detectors.heads.first_run import first_tiles, objection
 from detectors.heads.port import Head, HeadRequest
 from detectors.heads.text import read_prompt
 from detectors.model.precision_check import disagreement
-from infra.settings import Precision
+from detectors.settings import EngineKind, Precision
 
 _SAMPLE_TILES = 6
 # Opsets every engine reads without reserve; of others they may know some operators and not know some.

@@ -12,7 +12,6 @@ import yaml
 
 from detectors.card.card import Layout, ModelCard
 from detectors.card.onnx_file import OnnxFile, TensorInfo, read_onnx_file
-from detectors.engines.choose import EngineKind
 from detectors.engines.inputs import asked_in_words, picture_of
 from detectors.errors import ModelLoadError
 from detectors.heads.metadata import class_names, input_size
@@ -27,6 +26,7 @@ from detectors.model.output_readings import (
     only_plausible,
     readings,
 )
+from detectors.settings import EngineKind
 
 _USUAL_SIDE = 640
 # Of a model that is asked in words.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from detectors.card.card import ClassCard, InputCard, Layout
 from detectors.card.onnx_file import OnnxFile
-from detectors.engines.choose import EngineKind, load_engine
+from detectors.engines.choose import load_engine
 from detectors.engines.inputs import constant_inputs
 from detectors.engines.port import EngineRequest
 from detectors.errors import InferenceError, ModelLoadError
@@ -19,6 +19,7 @@ from detectors.heads.first_run import first_tiles, objection
 from detectors.heads.metadata import class_names
 from detectors.heads.port import Head, HeadRequest, Shape
 from detectors.heads.text import Prompt
+from detectors.settings import EngineKind
 
 LONGEST_NAME = 100
 """Of a model and of a class, in a card."""

@@ -14,9 +14,9 @@ from lakefs_sdk.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from detectors.errors import ModelStoreError, ModelStoreUnavailableError
+from detectors.settings import ModelStoreSettings
 from detectors.store.blobs import Download, Progress
 from detectors.store.web import Web, key_progress
-from infra.settings import ModelStoreSettings
 
 _API = "/api/v1"
 _PAGE = 1000

@@ -10,9 +10,9 @@ from urllib.parse import quote
 from aiohttp import FormData
 
 from detectors.errors import ModelStoreError
+from detectors.settings import ModelStoreSettings
 from detectors.store.blobs import Download, Progress
 from detectors.store.web import Web, key_progress
-from infra.settings import ModelStoreSettings
 
 DEFAULT_URL = "http://loader:8080"
 

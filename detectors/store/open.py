@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from detectors.settings import ModelStoreSettings
 from detectors.store.blobs import Blobs, Progress, no_progress
 from detectors.store.folder import FolderBlobs
 from detectors.store.versions import VersionStore
 from infra.errors import SettingsError
-from infra.settings import ModelStoreSettings
 
 
 def open_model_store(settings: ModelStoreSettings, data_dir: Path, progress: Progress = no_progress) -> VersionStore:

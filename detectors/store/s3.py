@@ -12,9 +12,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from detectors.errors import ModelStoreError, ModelStoreUnavailableError
+from detectors.settings import ModelStoreSettings
 from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, Download, Progress
 from detectors.store.progress_deadline import patience
-from infra.settings import ModelStoreSettings
 from infra.storage.s3_client import FAULTS, S3Connection, code_of, hints, status_of
 
 _HINTS = hints("MODELS")

@@ -13,9 +13,9 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, D
 from yarl import URL
 
 from detectors.errors import ModelStoreError, ModelStoreUnavailableError
+from detectors.settings import ModelStoreSettings
 from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, CountingReader, Download, Progress
 from detectors.store.progress_deadline import patience
-from infra.settings import ModelStoreSettings
 from schemas.errors import StandgaleError
 
 _QUOTED_CHARACTERS = 200

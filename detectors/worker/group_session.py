@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+from detectors.settings import DetectorSettings
 from detectors.worker.engine_watch import watch_engines
 from detectors.worker.frames.frame_attempt import Answerer
 from detectors.worker.frames.intake import Intake
@@ -20,7 +21,6 @@ from detectors.worker.pipeline.serving import Roster
 from infra.broker.port import Consumer
 from infra.consuming.lag_metric import lag_told
 from infra.failure.retry import ConsumerContext
-from infra.settings import DetectorSettings
 from schemas import topics
 
 

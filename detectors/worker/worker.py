@@ -19,6 +19,7 @@ from uuid import uuid4
 
 from detectors.model.loading import LoadRequest
 from detectors.model.predict import Model
+from detectors.settings import DetectorSettings
 from detectors.worker.frames.frame_attempt import Answerer
 from detectors.worker.group_session import Life, beside
 from detectors.worker.partitions.queue_opener import WindowSource
@@ -32,8 +33,8 @@ from detectors.worker.rollout.rollout import Rollout
 from infra.broker.port import Broker, GroupSpec, Reader
 from infra.errors import StoreUnavailableError
 from infra.failure.retry import ConsumerContext, StoppedError
+from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
-from infra.settings import DetectorSettings, RetrySettings
 from infra.storage.frames.port import FrameStore
 from schemas import topics
 

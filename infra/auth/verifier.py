@@ -15,9 +15,9 @@ from infra.database.pool import Database
 from infra.errors import DatabaseUnavailableError
 from infra.failure.error_texts import error_code, error_text
 from infra.failure.retry import Backoff, StoppedError, run_until_stop
+from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
 from infra.process.monotonic import monotonic_s
-from infra.settings import RetrySettings
 from schemas.errors import StandgaleError
 from schemas.timestamps import format_utc, utc_now
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.broker.port import Broker
+from infra.broker.settings import BrokerSettings
 from infra.errors import SettingsError
-from infra.settings import BrokerSettings
 from schemas.topics import TopicSpec
 
 

@@ -18,11 +18,12 @@ from infra.broker.port import Broker, Consumer, GroupSpec, InRecord
 from infra.consuming.batch_commit import BatchCommitter
 from infra.consuming.batch_writer import Item, Writer
 from infra.consuming.lag_metric import lag_told
+from infra.consuming.settings import BatchSettings
 from infra.errors import TransientError
 from infra.failure.redrive import SINK_GROUPS, target_group_of
 from infra.failure.retry import ConsumerContext, StoppedError, run_until_stop
+from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
-from infra.settings import RetrySettings, SinkSettings
 from infra.telemetry import metrics
 from infra.telemetry.logs import bind
 from infra.telemetry.tracing import batch_span
@@ -71,7 +72,7 @@ class SinkRunner(Generic[EventT]):
         sink: Sink[EventT],
         broker: Broker,
         *,
-        sinks: SinkSettings,
+        sinks: BatchSettings,
         retry: RetrySettings,
         instance_id: str | None = None,
         dead_topic: str = SINKS_DEAD,
@@ -112,7 +113,7 @@ class _Loop(Generic[EventT]):
         sink: Sink[EventT],
         consumer: Consumer,
         work: ConsumerContext,
-        sinks: SinkSettings,
+        sinks: BatchSettings,
         committer: BatchCommitter,
         redrive_topic: str,
     ) -> None:

@@ -13,8 +13,9 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from infra.database.faults import WriteRefusedError, refused_login, too_slow, translated
+from infra.database.settings import DatabaseSettings
 from infra.errors import RefusedError, SettingsError, TransientError
-from infra.settings import DatabaseSettings, read_secret, secrets_in
+from infra.secrets import read_secret, secrets_in
 from infra.telemetry.logs import mask_too
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Self
 
 from infra.deploy.ports import free_port
 from infra.errors import SettingsError, StoreUnavailableError
-from infra.settings import FrameSettings
+from infra.storage.settings import FrameSettings
 
 _START_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 10.0

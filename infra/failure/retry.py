@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from infra.failure.error_texts import error_code, error_text, is_transient
+from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
-from infra.settings import RetrySettings
 from infra.telemetry import metrics
 from schemas.errors import StandgaleError
 

@@ -18,7 +18,7 @@ from infra.broker.port import InRecord
 from infra.errors import RecordError
 from infra.failure.error_texts import error_text
 from infra.failure.redrive import target_group_of
-from infra.settings import RetrySettings
+from infra.failure.settings import RetrySettings
 from schemas.errors import EventError
 
 WINDOW_S = 60

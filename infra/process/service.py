@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from infra.errors import SettingsError
 from infra.process.forced_exit import expect_end, process_ending
 from infra.process.health import Health, HealthPart, health_app
-from infra.settings import TelemetrySettings
+from infra.telemetry.settings import TelemetrySettings
 from schemas.errors import StandgaleError
 
 logger = logging.getLogger(__name__)

@@ -1,71 +1,42 @@
-"""Where settings come from: environment over YAML file over defaults, with every fault told at once.
+"""Reads settings: environment over YAML file over defaults; reports all wrong settings in one error.
 
-Generic over the settings model; :mod:`infra.settings` holds the model itself and ``load_settings``.
+Generic over the settings model; :mod:`standgale.settings` holds the model of a process and ``load_settings``.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, SecretStr, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ValidationError
 
 from infra.errors import SettingsError
+from infra.process.settings_reference import Place, Setting, describe_settings
+from infra.secrets import secret_in
+from infra.sections import NESTING, PREFIX
 
-PREFIX = "STANDGALE_"
 CONFIG_VARIABLE = "STANDGALE_CONFIG"
-# Variables of the same prefix that are not settings of a process: where the settings file is, and what tests use.
+# Variables of the same prefix that are not settings of a process: the name of the settings file, and what tests use.
 _NOT_SETTINGS = (CONFIG_VARIABLE,)
 _NOT_SETTINGS_PREFIX = "STANDGALE_TEST_"
-_NESTING = "__"
 _FILE_SUFFIX = "_FILE"
-_TYPE_NAMES: Mapping[type, str] = {
-    str: "text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    Path: "a path",
-    SecretStr: "a secret text",
-}
-_BOUNDS = (("gt", "greater than"), ("ge", "at least"), ("lt", "less than"), ("le", "at most"))
 
-Place = tuple[str, ...]
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting, as people see it: ``path`` in the file, ``variable`` in the environment, and what it takes."""
-
-    path: str
-    variable: str
-    takes: str
-    default: str
-    about: str
-    secret: bool
-    many: bool
-
-
-def describe(model: type[BaseModel]) -> dict[Place, Setting]:
-    """All settings of ``model``, by their place, in the order of declaration."""
-    return dict(_describe(model, ()))
-
-
-def load(
+def read_settings(
     model: type[ModelT], *, environ: Mapping[str, str], config: Path | None, overrides: Mapping[str, object]
 ) -> ModelT:
-    """``model`` from ``overrides`` (by dotted path) over ``environ`` over the file ``config`` over defaults.
+    """Return a ``model`` from ``overrides`` (by dotted path) over ``environ`` over the file ``config`` over defaults.
 
     Raises SettingsError with one line for each fault, naming the setting by variable and path.
     """
-    settings = describe(model)
+    settings = describe_settings(model)
     raw: dict[str, Any] = {}
     faults: list[str] = []
     if config is not None:
@@ -84,99 +55,18 @@ def load(
 
 
 def file_variable(path: str) -> str:
-    """The variable that names the file of the secret setting ``path`` (by dots)."""
-    return PREFIX + path.replace(".", _NESTING).upper() + _FILE_SUFFIX
+    """Return the variable that names the file of the secret setting ``path`` (with dots)."""
+    return PREFIX + path.replace(".", NESTING).upper() + _FILE_SUFFIX
 
 
-def secret_in(file: Path) -> str:
-    """The secret in ``file``, without the line's end. Raises OSError or UnicodeDecodeError."""
-    return file.read_text(encoding="utf-8").rstrip("\r\n")
-
-
-def _describe(model: type[BaseModel], above: Place) -> Iterator[tuple[Place, Setting]]:
-    for name, field in model.model_fields.items():
-        place = (*above, name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _describe(field.annotation, place)
-            continue
-        secret = _mentions(field.annotation, SecretStr)
-        yield (
-            place,
-            Setting(
-                path=".".join(place),
-                variable=PREFIX + _NESTING.join(place).upper(),
-                takes=_takes(field),
-                default=_default_text(field.default, secret=secret),
-                about=field.description or "",
-                secret=secret,
-                many=_mentions(field.annotation, tuple),
-            ),
-        )
-
-
-def _mentions(annotation: object, wanted: type) -> bool:
-    return (
-        annotation is wanted
-        or get_origin(annotation) is wanted
-        or any(_mentions(part, wanted) for part in get_args(annotation))
-    )
-
-
-def _takes(field: FieldInfo) -> str:
-    """What the field takes, in words: type, choices and bounds."""
-    words = _annotation_words(field.annotation)
-    bounds = [*_bound_words(field.metadata), *_bound_words(_nested_metadata(field.annotation))]
-    return " ".join((words, *bounds)) if bounds else words
-
-
-def _nested_metadata(annotation: object) -> list[object]:
-    """The constraints inside an optional type: ``Annotated[int, Field(ge=1)] | None``."""
-    found: list[object] = []
-    if get_origin(annotation) in (Union, UnionType):
-        for part in get_args(annotation):
-            if get_origin(part) is Annotated:
-                found.extend(get_args(part)[1:])
-    return found
-
-
-def _bound_words(metadata: list[Any]) -> list[str]:
-    words: list[str] = []
-    for constraint in metadata:
-        if isinstance(constraint, FieldInfo):
-            words.extend(_bound_words(constraint.metadata))
-            continue
-        for attribute, text in _BOUNDS:
-            bound = getattr(constraint, attribute, None)
-            if bound is not None:
-                words.append(f"{text} {bound}" if not words else f"and {text} {bound}")
-    return words
-
-
-def _annotation_words(annotation: object) -> str:
-    origin = get_origin(annotation)
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, get_args(annotation)))
-    if origin is Annotated:
-        return _annotation_words(get_args(annotation)[0])
-    if origin in (Union, UnionType):
-        return " or ".join(_annotation_words(part) for part in get_args(annotation) if part is not type(None))
-    if origin is tuple:
-        return f"a list (comma separated or JSON) of {_annotation_words(get_args(annotation)[0])}"
-    if isinstance(annotation, type):
-        return _TYPE_NAMES.get(annotation, annotation.__name__)
-    return str(annotation)
-
-
-def _default_text(default: object, *, secret: bool) -> str:
-    if default is None or default == ():
-        return ""
-    if secret:
-        return "**********"
-    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+def secret_file(path: str) -> Path | None:
+    """Return the file that the environment names for the secret setting ``path`` (with dots), or None."""
+    named = os.environ.get(file_variable(path))
+    return Path(named) if named else None
 
 
 def _read_file(path: Path, faults: list[str], settings: Mapping[Place, Setting]) -> dict[str, Any]:
-    """The file as a nested mapping; a file that is no such mapping is a fault, unknown keys are found by the model."""
+    """Return the file as a nested mapping; anything else is a fault. The model finds unknown keys."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -186,7 +76,7 @@ def _read_file(path: Path, faults: list[str], settings: Mapping[Place, Setting])
         faults.append(f"the settings file {path} ({CONFIG_VARIABLE}) is not UTF-8 text")
         return {}
     except yaml.YAMLError as error:
-        # The error's own text quotes the line, which may hold a secret: tell the place only.
+        # The error's text quotes the line, which may hold a secret: name the place only.
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
         faults.append(f"the settings file {path} ({CONFIG_VARIABLE}) is not YAML{where}")
@@ -259,7 +149,7 @@ def _put(raw: dict[str, Any], place: Place, value: object) -> None:
     for name in place[:-1]:
         deeper = inside.get(name)
         if not isinstance(deeper, dict):
-            # A section that is no mapping in the file stays a fault; it must not vanish under a variable.
+            # A section that is not a mapping in the file must stay a fault: a variable must not replace it.
             if deeper is not None:
                 return
             deeper = inside[name] = {}
@@ -280,15 +170,15 @@ def _unknown_variable(variable: str, known: list[str]) -> str:
 
 
 def _validation_faults(error: ValidationError, settings: Mapping[Place, Setting]) -> Iterator[str]:
-    """One line per fault of the model. Values of secrets are never repeated."""
-    told: set[Place] = set()
+    """Yield one line per fault of the model. Values of secrets are never repeated."""
+    reported: set[Place] = set()
     for fault in error.errors(include_url=False, include_context=False):
         location = tuple(str(part) for part in fault["loc"])
         place = next((location[:end] for end in range(len(location), 0, -1) if location[:end] in settings), None)
         if place is not None:
-            if place in told:
+            if place in reported:
                 continue
-            told.add(place)
+            reported.add(place)
             setting = settings[place]
             received = "**********" if setting.secret else repr(fault["input"])[:200]
             yield f"{setting.path} ({setting.variable}): received {received}; it takes {setting.takes} ({fault['msg']})"
@@ -296,7 +186,7 @@ def _validation_faults(error: ValidationError, settings: Mapping[Place, Setting]
             path = ".".join(location)
             yield f"{path}: there is no such setting{_did_you_mean(path, [s.path for s in settings.values()])}"
         elif fault["type"] == "value_error":
-            # A cross check of a section: its text names settings and values itself.
+            # A check over several settings of a section: its text names settings and values.
             yield fault["msg"].removeprefix("Value error, ")
         else:
             received = type(fault["input"]).__name__

@@ -17,7 +17,7 @@ import orjson
 from opentelemetry import trace
 from pydantic import SecretStr
 
-from infra.settings import TelemetrySettings
+from infra.telemetry.settings import TelemetrySettings
 from schemas.timestamps import format_utc
 
 MASK = "**********"
@@ -200,7 +200,7 @@ def configure_logging(
 ) -> None:
     """Send all logs of this process, uvicorn's and warnings too, to stderr in the chosen format; may be called again.
 
-    ``secrets`` are values that must never appear (:func:`infra.settings.secrets_of`).
+    ``secrets`` are values that must never appear (:func:`infra.secrets.secrets_of`).
     """
     _redactor.know(secrets)
     handler = logging.StreamHandler(stream or sys.stderr)

@@ -22,7 +22,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from infra.broker.port import InRecord
-from infra.settings import TelemetrySettings
+from infra.telemetry.settings import TelemetrySettings
 from schemas.cloudevents import Headers
 
 

@@ -17,7 +17,6 @@ from starlette.types import Receive, Scope, Send
 from infra.broker.event_records import event_record
 from infra.broker.partitioning import partition_for
 from infra.errors import BrokerUnavailableError, SettingsError, StoreUnavailableError
-from infra.settings import GatewaySettings
 from infra.telemetry import metrics
 from infra.telemetry.logs import bind
 from ingest.gateway.errors import (
@@ -33,6 +32,7 @@ from ingest.gateway.request.multipart import OVERHEAD_BYTES, parse_form
 from ingest.gateway.request.slots import UploadSlots
 from ingest.images.check import ImageLimits, inspect_image
 from ingest.images.exif import Capture, read_capture
+from ingest.settings import GatewaySettings
 from schemas.events import FrameCaptured, ImageRef
 from schemas.geometry import CameraGeometry
 from schemas.ids import frame_id

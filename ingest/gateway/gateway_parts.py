@@ -8,10 +8,10 @@ from typing import Protocol
 
 from infra.broker.port import Publisher
 from infra.process.health import Health
-from infra.settings import GatewaySettings
 from infra.storage.frames.port import FrameStore
 from ingest.gateway.readiness.clock import GatewayClock
 from ingest.gateway.readiness.outcomes import GatewayReadiness
+from ingest.settings import GatewaySettings
 
 SOURCE = "/standgale/gateway"
 """Where the gateway's events say they come from."""

@@ -6,9 +6,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field, JsonValue
 
-from infra.settings import GatewaySettings
 from ingest.gateway.errors import AWAY
 from ingest.gateway.request.fields import CAMERA_FIELDS
+from ingest.settings import GatewaySettings
 from schemas.geometry import CameraGeometry
 
 DESCRIPTION = """\

@@ -20,10 +20,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from infra.settings import SseSettings
 from infra.telemetry.http import HttpTelemetry
 from schemas.errors import StandgaleError
 from schemas.timestamps import format_utc, utc_now
+from sinks.settings import SseSettings
 from sinks.sse.filters import FilterError, parse_filter
 from sinks.sse.hub import Client, DetectionHub
 from sinks.sse.positions import MAX_PARTITIONS, PositionError, decode_position

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 from infra.broker.port import Broker, Reader
 from infra.failure.retry import Backoff
+from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
-from infra.settings import RetrySettings, SseSettings
 from infra.telemetry import metrics
+from sinks.settings import SseSettings
 from sinks.sse.intake import Intake
 from sinks.sse.ring import Ring
 from sinks.sse.session import STREAM, Session

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from infra.broker.port import InRecord, TopicState
 from infra.errors import TopicMismatchError
-from infra.settings import SseSettings
 from schemas.errors import EventVersionError
 from schemas.topics import DETECTIONS
+from sinks.settings import SseSettings
 from sinks.sse.history import read_entry, settle
 from sinks.sse.positions import Position, advanced, encode_position, mark_of, origin_of
 from sinks.sse.ring import Entry, Ring

@@ -17,11 +17,12 @@ from infra.broker.port import Broker, InRecord, Reader, TopicPartition
 from infra.errors import BrokerUnavailableError, TopicMismatchError, TransientError
 from infra.failure.error_texts import error_text
 from infra.failure.retry import Backoff
+from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
-from infra.settings import RetrySettings, SseSettings
 from infra.telemetry import metrics
 from schemas.errors import StandgaleError
 from schemas.topics import DETECTIONS
+from sinks.settings import SseSettings
 from sinks.sse.history import GROUP, steady_bounds
 from sinks.sse.intake import Intake
 from sinks.sse.positions import mark_of, origin_of

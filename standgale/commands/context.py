@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from infra.settings import Settings, load_settings
+from standgale.settings import Settings, load_settings
 
 ResultT = TypeVar("ResultT")
 

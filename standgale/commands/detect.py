@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from detectors.card.card import ModelCard
     from detectors.model.predict import Found, Model, Predictor
     from detectors.rasters.ground_positions import Places
-    from infra.settings import Settings
     from standgale.pictures import Picture
+    from standgale.settings import Settings
 
 # A raster holds as many things as a thousand frames: the most that can be asked for.
 _MOST_IN_A_RASTER = 100_000

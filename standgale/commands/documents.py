@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 def settings() -> None:
     """Print every setting: variable, path in the file, what it takes, default."""
-    from infra.settings import settings_markdown
+    from standgale.settings import settings_markdown
 
     typer.echo(settings_markdown(), nl=False)
 

@@ -8,8 +8,8 @@ import typer
 
 from infra.errors import SettingsError
 from infra.process.service import run_service
-from infra.settings import Settings
 from standgale.commands.context import context_of
+from standgale.settings import Settings
 
 
 def register(app: typer.Typer) -> None:

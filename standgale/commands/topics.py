@@ -14,7 +14,7 @@ from standgale.commands.context import JsonOption, context_of, print_json, run_a
 
 if TYPE_CHECKING:
     from infra.broker.port import Admin
-    from infra.settings import Settings
+    from standgale.settings import Settings
 
 _GROUP_HEADERS = ("group", "members", "not read", "oldest\nnot read", "last sign\nof life", "topics")
 

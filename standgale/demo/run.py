@@ -25,7 +25,6 @@ from infra.database.migrate import upgrade
 from infra.database.pool import Database
 from infra.deploy.ports import free_port
 from infra.errors import TransientError
-from infra.settings import Settings
 from schemas import topics
 from schemas.cloudevents import decode
 from schemas.events import DetectionsMade
@@ -36,6 +35,7 @@ from standgale.demo.frames import DemoFrame, flight_frames, source_frames
 from standgale.demo.report import DemoReport, Places, percentiles_ms
 from standgale.demo.scoring import Score
 from standgale.demo.watcher import Seen, Watcher
+from standgale.settings import Settings
 
 _START_TIMEOUT_S = 90.0
 _SETTLE_TIMEOUT_S = 60.0

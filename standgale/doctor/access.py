@@ -13,10 +13,10 @@ from infra.broker.open import embedded_file, open_broker
 from infra.broker.port import Broker
 from infra.database.pool import Database
 from infra.errors import SettingsError
-from infra.settings import Settings
 from schemas.topics import TopicSpec
 from standgale.doctor.examine import in_thread
 from standgale.doctor.port import NothingThereError
+from standgale.settings import Settings
 
 _SHARE = 0.6
 

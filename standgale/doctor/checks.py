@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from infra.settings import Settings
 from schemas.topics import load_topics
 from standgale.doctor.access import hurried
 from standgale.doctor.clocks import BrokerClockCheck, DatabaseClockCheck, FileClockCheck
@@ -18,6 +17,7 @@ from standgale.doctor.services import ServiceCheck, own_address
 from standgale.doctor.settings import SettingsCheck
 from standgale.doctor.store import StoreCheck
 from standgale.doctor.topics import TopicsCheck
+from standgale.settings import Settings
 
 
 def all_checks(settings: Settings, *, timeout_s: float, health: Sequence[str] = ()) -> list[Check]:

@@ -8,13 +8,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from infra.settings import Settings
 from ingest.gateway.readiness.broker_probe import BrokerProbe
 from ingest.gateway.readiness.clock import GatewayClock
 from schemas.topics import TopicSpec
 from standgale.doctor.access import looking_at_broker, looking_at_database
 from standgale.doctor.examine import in_thread
 from standgale.doctor.port import Finding, NothingThereError, ok, problem, warning
+from standgale.settings import Settings
 
 _SUBJECT = "clocks"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from infra.database.pool import Connection
-from infra.settings import Settings
 from standgale.doctor.access import looking_at_database
 from standgale.doctor.examine import in_thread
 from standgale.doctor.port import Finding, ok, problem
+from standgale.settings import Settings
 
 NEEDED: Mapping[str, tuple[str, ...]] = {
     "devices": ("SELECT", "INSERT", "UPDATE"),

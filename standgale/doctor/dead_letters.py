@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from infra.broker.port import Reader, TopicPartition
 from infra.broker.reading import records_between
-from infra.settings import Settings
 from schemas.cloudevents import decode
 from schemas.errors import EventError, EventVersionError
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, SINKS_DEAD, TopicSpec
 from standgale.doctor.access import looking_at_broker
 from standgale.doctor.port import Finding, ok, problem, warning
+from standgale.settings import Settings
 
 _LOOKED_AT = 20
 """Of each partition, from its end: a dead letter may be as large as its topic takes."""

@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from infra.settings import Settings
 from standgale.doctor.examine import in_thread
 from standgale.doctor.port import Finding, ok, problem, warning
+from standgale.settings import Settings
 
 _WARN_SHARE = 0.1
 

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from infra.broker.port import GroupState
-from infra.settings import Settings
 from schemas.topics import TopicSpec
 from standgale.doctor.access import looking_at_broker
 from standgale.doctor.port import Finding, ok, problem, warning
+from standgale.settings import Settings
 
 EXPECTED = ("detector", "sink.postgres")
 # Of a topic's retention, at which an unread record is too old to leave it at that.

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from detectors.engines.choose import usable_engines
 from detectors.model.loading import LoadRequest, load_model, request_of
-from infra.settings import Settings
 from standgale.doctor.examine import in_thread
 from standgale.doctor.port import Finding, ok
+from standgale.settings import Settings
 
 
 class ModelCheck:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import aiohttp
 
-from infra.settings import Settings
 from standgale.doctor.port import Finding, NothingThereError, ok, problem
+from standgale.settings import Settings
 
 _PATH = "/health/ready"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from infra.errors import SettingsError
-from infra.process.settings_sources import describe
-from infra.settings import Settings
+from infra.process.settings_reference import describe_settings
 from infra.telemetry.logs import MASK
 from ingest.gateway.frames import require_memory
 from standgale.doctor.port import Finding, ok, problem, warning
+from standgale.settings import Settings
 
 _LOOPBACK = ("127.", "localhost", "[::1]", "::1")
 
@@ -31,7 +31,7 @@ class SettingsCheck:
 
 def _changed(settings: Settings) -> Iterator[str]:
     defaults = Settings()
-    for place, setting in describe(Settings).items():
+    for place, setting in describe_settings(Settings).items():
         now: object = settings
         default: object = defaults
         for name in place:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from infra.settings import Settings
 from infra.storage.frames.folder import UNFINISHED
 from infra.storage.frames.open import open_frame_store
 from standgale.doctor.examine import in_thread
 from standgale.doctor.port import Finding, NothingThereError, ok
+from standgale.settings import Settings
 
 
 class StoreCheck:

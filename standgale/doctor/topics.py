@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from infra.settings import Settings
 from schemas.topics import TopicSpec
 from standgale.doctor.access import looking_at_broker
 from standgale.doctor.port import Finding, ok, problem
+from standgale.settings import Settings
 
 
 class TopicsCheck:

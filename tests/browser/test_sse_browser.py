@@ -33,7 +33,7 @@ from pathlib import Path
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.process.health import Health
 from infra.process.service import HttpComponent, run_components
-from infra.settings import SseSettings
+from sinks.settings import SseSettings
 from schemas.topics import load_topics
 from sinks.sse import DetectionHub, create_sse_app
 

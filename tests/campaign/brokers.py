@@ -11,8 +11,8 @@ from typing import Literal
 
 from infra.broker.open import open_broker
 from infra.broker.port import Admin, Broker, TopicPartition
+from infra.broker.settings import BrokerSettings
 from infra.deploy.kafka import KafkaCluster, KafkaServer
-from infra.settings import BrokerSettings
 from schemas.topics import TopicSpec, load_topics
 
 BrokerName = Literal["embedded", "kafka", "kafka3"]

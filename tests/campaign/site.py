@@ -12,9 +12,9 @@ import yaml
 
 from infra.auth.tokens import DeviceTokens
 from infra.database.pool import Database
+from infra.database.settings import DatabaseSettings
 from infra.deploy.ports import reserved_ports
 from infra.deploy.s3 import S3Server
-from infra.settings import DatabaseSettings
 from schemas import topics
 from schemas.topics import default_path
 from tests.campaign.brokers import BrokerName, CampaignBroker

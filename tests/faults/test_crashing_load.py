@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from detectors.settings import ModelStoreSettings
 from detectors.store.open import open_model_store
 from detectors.worker.rollout.activation import Order, activate
 from detectors.worker.rollout.models_topic import activation_record, read_models
-from infra.settings import ModelStoreSettings
 from schemas.events import ModelRef, WorkerAvailability
 from tests.paths import ROOT
 from tests.support_versions import NAME, write_version

@@ -21,13 +21,14 @@ from infra.auth.tokens import DeviceTokens
 from infra.broker.open import open_broker
 from infra.broker.port import Reader, TopicPartition
 from infra.broker.reading import records_between
+from infra.broker.settings import BrokerSettings
 from infra.database import migrate
 from infra.database.embedded import EmbeddedPostgres
 from infra.database.pool import Database
+from infra.database.settings import DatabaseSettings
 from infra.deploy.kafka import KafkaServer
 from infra.deploy.ports import free_port
 from infra.deploy.s3 import S3Server
-from infra.settings import BrokerSettings, DatabaseSettings
 from schemas import topics
 from schemas.cloudevents import decode
 from schemas.events import DetectionsMade

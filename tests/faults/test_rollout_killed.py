@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from detectors.settings import ModelStoreSettings
 from detectors.store.open import open_model_store
-from infra.settings import ModelStoreSettings
 from schemas.events import DetectionsMade, FrameCaptured
 from tests.faults.fleet import Fleet
 from tests.support_versions import NAME, write_version

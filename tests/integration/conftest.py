@@ -15,9 +15,9 @@ import pytest
 from infra.database import migrate
 from infra.database.embedded import EmbeddedPostgres
 from infra.database.pool import Database
+from infra.database.settings import DatabaseSettings
 from infra.deploy.kafka import KafkaServer
 from infra.deploy.s3 import S3Server
-from infra.settings import DatabaseSettings
 from tests.support_kafka_stage import Stage
 
 _TEMPLATE = "migrated"

@@ -25,7 +25,7 @@ from detectors.geometry.arrays import Candidates, ImageArray
 from detectors.heads.text import read_prompt
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
-from infra.settings import EngineKind
+from detectors.settings import EngineKind
 from training.quantize.comparing import agreement, boxes_of, tiles_per_second
 from training.quantize.errors import QuantizeError
 from training.quantize.graph import Feed, Plan, outside_weights, plans, prepared, write_quantized

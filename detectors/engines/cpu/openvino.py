@@ -15,7 +15,7 @@ from detectors.engines.cpu.openvino_import import ov, preprocess
 from detectors.engines.port import EngineRequest, Way, fixed_batch, picture_at, repeated
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
-from infra.settings import Precision
+from detectors.settings import Precision
 
 _Outputs = list[npt.NDArray[np.float32]]
 _PRECISIONS: Mapping[str, Precision] = {"FP32": "f32", "BF16": "bf16", "FP16": "f16"}

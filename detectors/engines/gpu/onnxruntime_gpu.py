@@ -18,7 +18,7 @@ from detectors.engines.gpu.graph_input import PictureModel, with_picture_input
 from detectors.engines.port import EngineRequest, repeated
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
-from infra.settings import Precision
+from detectors.settings import Precision
 
 DEFAULT_BATCH = 8
 """Tiles per run of a graph that leaves their number open, where nobody asks for another."""

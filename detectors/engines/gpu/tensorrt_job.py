@@ -11,7 +11,7 @@ from detectors.card.card import InputCard
 from detectors.card.onnx_file import read_onnx_file
 from detectors.engines.gpu.cuda import Gpu
 from detectors.engines.port import EngineRequest
-from infra.settings import Precision
+from detectors.settings import Precision
 
 DEFAULT_BATCH = 8
 """Tiles per run of a graph that leaves their number open, where nobody asks for another."""

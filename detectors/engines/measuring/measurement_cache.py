@@ -17,9 +17,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from detectors.engines.choose import EngineEntry, EngineKind
+from detectors.engines.choose import EngineEntry
 from detectors.engines.measuring.measurements import Tuned
 from detectors.engines.port import EngineRequest
+from detectors.settings import EngineKind
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
+from detectors.settings import LatePolicy
 from infra.broker.port import InRecord, OutRecord
 from infra.errors import RecordError
-from infra.settings import LatePolicy
 from schemas import topics
 from schemas.events import FrameCaptured
 from schemas.timestamps import utc_now

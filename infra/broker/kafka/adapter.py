@@ -14,7 +14,7 @@ from infra.broker.kafka.publisher import KafkaPublisher
 from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.kafka.reader import KafkaReader
 from infra.broker.port import Admin, Broker, Consumer, GroupSpec, Publisher, Reader
-from infra.settings import BrokerSettings
+from infra.broker.settings import BrokerSettings
 from schemas.topics import TopicSpec
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from infra.errors import SettingsError
-from infra.settings import FrameSettings
 from infra.storage.frames.folder import FolderFrameStore
 from infra.storage.frames.port import FrameStore
+from infra.storage.settings import FrameSettings
 
 
 def open_frame_store(settings: FrameSettings, data_dir: Path) -> FrameStore:

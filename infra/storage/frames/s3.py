@@ -15,10 +15,10 @@ from botocore.exceptions import ClientError
 
 from infra.errors import ImageMissingError, StoreFullError, StoreUnavailableError
 from infra.process.monotonic import monotonic_s
-from infra.settings import FrameSettings
 from infra.storage.frames.addressing import ContentAddress, outside, verified, wrong_size
 from infra.storage.frames.port import REFRESH_AFTER_S, StoredObject
 from infra.storage.s3_client import FAULTS, S3Connection, code_of, hints, status_of
+from infra.storage.settings import FrameSettings
 from schemas.events import ImageRef
 
 _PROBE = ".probe"

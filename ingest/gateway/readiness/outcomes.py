@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from infra.errors import SettingsError, TransientError
 from infra.failure.error_texts import error_code, error_text
 from infra.process.health import Health, HealthPart
-from infra.settings import GatewaySettings
+from ingest.settings import GatewaySettings
 from schemas.errors import StandgaleError
 
 logger = logging.getLogger(__name__)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from detectors.worker.rollout.activation import Order, Progress
     from detectors.worker.rollout.models_topic import ModelsState
     from infra.broker.port import Publisher, Reader
-    from infra.settings import Settings
     from schemas.events import ModelRef
+    from standgale.settings import Settings
 
 _LOOK_S = 1.0
 _GONE_AFTER = timedelta(hours=1)

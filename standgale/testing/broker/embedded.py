@@ -10,7 +10,7 @@ from pathlib import Path
 
 from infra.broker.embedded.file.sql import OFFSET_BITS
 from infra.broker.open import embedded_file, open_broker
-from infra.settings import BrokerSettings
+from infra.broker.settings import BrokerSettings
 from schemas.topics import TopicSpec
 from standgale.testing.broker.bench import TIMEOUT_S, BrokerBench
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.settings import BrokerSettings
+from infra.broker.settings import BrokerSettings
 from standgale.testing.broker import BrokerBench, BrokerContract
 from tests.broker_benches import bench_of
 

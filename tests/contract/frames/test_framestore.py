@@ -24,9 +24,9 @@ from pydantic import SecretStr
 
 from infra.deploy.s3 import S3Server
 from infra.errors import ImageCorruptError, ImageMissingError, StoreUnavailableError
-from infra.settings import FrameSettings
 from infra.storage.frames.open import open_frame_store
 from infra.storage.frames.port import FrameStore
+from infra.storage.settings import FrameSettings
 from schemas.events import ImageRef
 
 
@@ -271,7 +271,7 @@ WRITER = textwrap.dedent(
     import asyncio, hashlib, os
     from pathlib import Path
     from infra.storage.frames.open import open_frame_store
-    from infra.settings import FrameSettings
+    from infra.storage.settings import FrameSettings
 
     async def main() -> None:
         store = open_frame_store(FrameSettings.model_validate_json(os.environ["STORE"]), Path("."))

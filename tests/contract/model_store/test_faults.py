@@ -192,7 +192,7 @@ MEASURE = """
 import asyncio, sys
 from pathlib import Path
 from detectors.store.open import open_model_store
-from infra.settings import load_settings
+from standgale.settings import load_settings
 from schemas.events import ModelRef
 
 settings = load_settings()

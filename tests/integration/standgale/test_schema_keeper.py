@@ -11,8 +11,9 @@ import pytest
 
 from infra.database import migrate
 from infra.database.pool import Database
+from infra.database.settings import DatabaseSettings
+from infra.failure.settings import RetrySettings
 from infra.process.health import Health
-from infra.settings import DatabaseSettings, RetrySettings
 from standgale.schema import SchemaKeeper
 from tests.integration.conftest import Postgres
 from tests.support_consuming import until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from infra.settings import settings_markdown
+from standgale.settings import settings_markdown
 from tests.paths import ROOT
 
 

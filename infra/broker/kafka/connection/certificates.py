@@ -6,8 +6,8 @@ import ssl
 
 from aiokafka.helpers import create_ssl_context
 
+from infra.broker.settings import BrokerSettings
 from infra.errors import SettingsError
-from infra.settings import BrokerSettings
 
 
 def load_certificates(settings: BrokerSettings) -> ssl.SSLContext:

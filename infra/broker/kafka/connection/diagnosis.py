@@ -17,7 +17,7 @@ from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.protocol.admin import SaslHandShakeRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
-from infra.settings import BrokerSettings
+from infra.broker.settings import BrokerSettings
 
 _NAME_MISMATCH = (62, 64)
 """OpenSSL's numbers for a certificate that is for another host name, or for another address."""

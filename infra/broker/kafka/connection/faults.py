@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from aiokafka import errors as kafka
 
+from infra.broker.settings import BrokerSettings
 from infra.errors import BrokerUnavailableError, RecordTooLargeError, RefusedError
-from infra.settings import BrokerSettings
 from schemas.errors import StandgaleError
 
 FAULTS = (kafka.KafkaError, OSError, TimeoutError)

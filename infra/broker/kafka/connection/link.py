@@ -16,9 +16,10 @@ from infra.broker.kafka.connection.diagnosis import Diagnosis, diagnose
 from infra.broker.kafka.connection.faults import FAULTS, UNREACHED, Words
 from infra.broker.kafka.connection.lost_writes import expect_lost_writes
 from infra.broker.port import GroupSpec, OutRecord
+from infra.broker.settings import BrokerSettings
 from infra.broker.sizes import record_bytes
 from infra.errors import BrokerUnavailableError, RecordTooLargeError, RefusedError, TopicMismatchError
-from infra.settings import BrokerSettings, read_secret
+from infra.secrets import read_secret
 from schemas.errors import StandgaleError
 from schemas.topics import TopicSpec
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from detectors.errors import ModelLoadError, ModelStoreError, ModelStoreUnavailableError
+from detectors.settings import ModelStoreSettings
 from detectors.store.open import open_model_store
-from infra.settings import ModelStoreSettings
 from tests.support_lakefs import ACCESS_KEY, SECRET_KEY, LakeFsServer
 from tests.support_model_store import make_model, ref
 

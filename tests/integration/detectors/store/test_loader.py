@@ -10,10 +10,10 @@ import pytest
 from aiohttp import web
 
 from detectors.errors import ModelLoadError, ModelStoreError
+from detectors.settings import ModelStoreSettings
 from detectors.store.open import open_model_store
 from detectors.store.versions import VersionStore
 from infra.errors import TransientError
-from infra.settings import ModelStoreSettings
 from tests.support_loader import LoaderServer
 from tests.support_model_store import make_model, ref
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
+from detectors.settings import DetectorSettings
 from infra.broker.port import OutRecord
-from infra.settings import DetectorSettings
 from infra.storage.frames.folder import FolderFrameStore
 from schemas import topics
 from schemas.events import ImageRef

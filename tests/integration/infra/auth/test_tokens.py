@@ -15,9 +15,10 @@ from infra.auth.verifier import TokenVerifier
 from infra.database.embedded import EmbeddedPostgres
 from infra.database.migrate import upgrade
 from infra.database.pool import Database
+from infra.database.settings import DatabaseSettings
 from infra.errors import DatabaseUnavailableError
+from infra.failure.settings import RetrySettings
 from infra.process.health import Health
-from infra.settings import DatabaseSettings, RetrySettings
 from standgale.testing.waiting import until
 from tests.support_roles import role
 

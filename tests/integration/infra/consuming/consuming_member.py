@@ -17,12 +17,15 @@ import orjson
 
 from infra.broker.open import open_broker
 from infra.broker.port import Broker, CommitPoint, Consumer, GroupSpec, OutRecord, TopicPartition
+from infra.broker.settings import BrokerSettings
 from infra.consuming.consumer_loop import SinkRunner
+from infra.consuming.settings import BatchSettings
 from infra.errors import RecordError
+from infra.failure.settings import RetrySettings
 from infra.process.health import Health
 from infra.process.service import run_components, run_service
-from infra.settings import BrokerSettings, RetrySettings, SinkSettings, TelemetrySettings
 from infra.telemetry.logs import configure_logging
+from infra.telemetry.settings import TelemetrySettings
 from schemas.events import FrameCaptured
 from schemas.topics import TopicSpec
 
@@ -123,7 +126,7 @@ async def main() -> int:
     runner = SinkRunner(
         sink,
         CrashingBroker(broker, sink),
-        sinks=SinkSettings(batch_records=20, batch_wait_s=0.0),
+        sinks=BatchSettings(batch_records=20, batch_wait_s=0.0),
         retry=RetrySettings(first_delay_s=0.01, max_delay_s=0.1),
         instance_id=told["instance_id"],
         dead_topic=dead,

@@ -19,8 +19,8 @@ import pytest
 from infra.broker.event_records import event_record
 from infra.broker.open import open_broker
 from infra.broker.port import Broker
+from infra.broker.settings import BrokerSettings
 from infra.failure.dead_letters import list_dead, redrive
-from infra.settings import BrokerSettings
 from schemas.events import DeadLetter, FrameCaptured, ImageRef
 from schemas.topics import FRAMES_LIVE, REDRIVE, SINKS_DEAD, TopicSpec, load_topics
 

@@ -16,8 +16,8 @@ import pytest
 from infra.database.embedded import EmbeddedPostgres
 from infra.database.faults import DatabaseTooSlowError, RowRefusedError, WriteRefusedError
 from infra.database.pool import Database
+from infra.database.settings import DatabaseSettings
 from infra.errors import DatabaseUnavailableError, RefusedError
-from infra.settings import DatabaseSettings
 
 pytestmark = pytest.mark.integration
 

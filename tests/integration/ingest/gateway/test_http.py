@@ -29,9 +29,9 @@ from infra.errors import (
     SettingsError,
     TopicMismatchError,
 )
-from infra.settings import GatewaySettings
 from infra.storage.frames.folder import FolderFrameStore
 from ingest.gateway import GatewayParts, create_gateway
+from ingest.settings import GatewaySettings
 from schemas.cloudevents import decode, header
 from schemas.events import FrameCaptured
 from schemas.ids import frame_id

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.deploy.kafka import KafkaServer
 from infra.deploy.kafka.acls import Acls, Operation, Resource
-from infra.settings import GatewaySettings
+from ingest.settings import GatewaySettings
 from schemas.topics import FRAMES_LIVE, PROBES, load_topics
 from standgale.testing.waiting import until
 from tests.support_gateway import Answer, Gateway, jpeg, running

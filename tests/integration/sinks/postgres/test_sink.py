@@ -12,8 +12,8 @@ import pytest
 from infra.database import migrate
 from infra.database.faults import RowRefusedError, WriteRefusedError
 from infra.database.pool import Database
+from infra.database.settings import DatabaseSettings
 from infra.errors import DatabaseUnavailableError, RefusedError
-from infra.settings import DatabaseSettings
 from schemas.events import DetectionsMade
 from schemas.geometry import Point
 from schemas.ids import device_uuid

@@ -14,9 +14,11 @@ from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.event_records import event_record
 from infra.broker.port import OutRecord
 from infra.consuming.consumer_loop import SinkRunner
+from infra.consuming.settings import BatchSettings
 from infra.database.pool import Database
+from infra.database.settings import DatabaseSettings
+from infra.failure.settings import RetrySettings
 from infra.process.health import Health, HealthPart
-from infra.settings import DatabaseSettings, RetrySettings, SinkSettings
 from schemas.events import DetectionsMade
 from schemas.topics import DETECTIONS, load_topics
 from sinks.postgres.sink import PostgresSink
@@ -86,7 +88,7 @@ async def running(
     opened = Database.open(DatabaseSettings.model_validate({"url": site.url, **database}), site.folder, url_file)
     sink = PostgresSink(opened)
     sink.name = name
-    settings = SinkSettings(batch_wait_s=0.0, batch_records=batch_records)
+    settings = BatchSettings(batch_wait_s=0.0, batch_records=batch_records)
     runner = SinkRunner(sink, site.broker, sinks=settings, retry=RETRY)
     stop, part = asyncio.Event(), Health().part(name)
     task = asyncio.create_task(runner.run(stop, part))

@@ -21,10 +21,10 @@ from infra.broker.event_records import event_record
 from infra.broker.port import OutRecord, Publisher
 from infra.process.health import Health
 from infra.process.service import HttpComponent
-from infra.settings import SseSettings
 from schemas.events import DetectionsMade
 from schemas.ids import detection_id, device_uuid
 from schemas.topics import DETECTIONS, load_topics
+from sinks.settings import SseSettings
 from sinks.sse import STREAM_PATH, DetectionHub, create_sse_app
 from tests.paths import ROOT
 
@@ -36,7 +36,7 @@ from pathlib import Path
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.process.health import Health
 from infra.process.service import HttpComponent, run_components
-from infra.settings import SseSettings
+from sinks.settings import SseSettings
 from schemas.topics import load_topics
 from sinks.sse import DetectionHub, create_sse_app
 

@@ -12,9 +12,10 @@ import pytest
 
 from infra.broker.event_records import event_record
 from infra.broker.port import Broker, OutRecord
+from infra.broker.settings import BrokerSettings
 from infra.deploy.kafka import KafkaServer
+from infra.failure.settings import RetrySettings
 from infra.process.health import Health
-from infra.settings import BrokerSettings, RetrySettings
 from schemas.topics import DETECTIONS, TopicSpec
 from sinks.sse import topic_follower
 from sinks.sse.hub import DetectionHub

@@ -18,10 +18,10 @@ import pytest
 
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
+from detectors.settings import DetectorSettings, ModelStoreSettings
 from detectors.store.open import open_model_store
 from detectors.store.versions import VersionStore
 from detectors.worker.rollout.model_loader import ModelSource
-from infra.settings import DetectorSettings, ModelStoreSettings
 from standgale.cli import main
 from tests.support_versions import NAME, write_version
 from tests.support_worker import WorkerWorld

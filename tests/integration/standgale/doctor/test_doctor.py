@@ -19,16 +19,20 @@ from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.open import embedded_file
 from infra.broker.port import CommitPoint, GroupSpec, InRecord, OutRecord
+from infra.broker.settings import BrokerSettings
+from infra.database.settings import DatabaseSettings
 from infra.deploy.kafka import KafkaServer
 from infra.errors import ImageMissingError
 from infra.failure.dead_letter_records import dead_letter
 from infra.process.health import Health
 from infra.process.service import health_component
-from infra.settings import BrokerSettings, DatabaseSettings, FrameSettings, Settings, TelemetrySettings
 from infra.storage.frames.folder import FolderFrameStore
+from infra.storage.settings import FrameSettings
+from infra.telemetry.settings import TelemetrySettings
 from schemas.topics import FRAME_TOPICS, FRAMES_DEAD, FRAMES_LIVE, default_path, load_topics
 from standgale.doctor.checks import all_checks
 from standgale.doctor.examine import Report, examine
+from standgale.settings import Settings
 from tests.support_graphs import write_model
 from tests.support_kafka import kafka_settings
 from tests.support_roles import role

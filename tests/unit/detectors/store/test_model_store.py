@@ -14,13 +14,15 @@ from pydantic import SecretStr, ValidationError
 
 from detectors.card.card import read_card, verified_model_file
 from detectors.errors import ModelLoadError, ModelStoreUnavailableError
+from detectors.settings import ModelStoreSettings
 from detectors.store.blobs import Download
 from detectors.store.folder import FolderBlobs
 from detectors.store.names import card_refs, checked_file, key_of, ref_of, version_order
 from detectors.store.open import open_model_store
 from detectors.store.versions import VersionStore
 from infra.errors import SettingsError
-from infra.settings import ModelStoreSettings, Settings, secrets_of
+from infra.secrets import secrets_of
+from standgale.settings import Settings
 from tests.support_model_store import files_below, make_model, ref
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.open import open_broker
+from infra.broker.settings import BrokerSettings
 from infra.errors import SettingsError
-from infra.settings import BrokerSettings
 
 
 def test_embedded_is_the_default(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from infra.broker.port import CommitPoint, Consumer, InRecord, Loss, OutRecord, 
 from infra.consuming.batch_commit import BatchCommitter, RecordOutcome
 from infra.errors import PartitionLostError, RecordError, RecordTooLargeError, RefusedError, TopicMismatchError
 from infra.failure.retry import ConsumerContext
+from infra.failure.settings import RetrySettings
 from infra.process.health import Health
-from infra.settings import RetrySettings
 from schemas.cloudevents import decode
 from schemas.errors import EventVersionError
 from schemas.events import DeadLetter

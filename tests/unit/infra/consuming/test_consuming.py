@@ -15,10 +15,11 @@ from prometheus_client import REGISTRY
 
 from infra.broker.port import OutRecord
 from infra.consuming.consumer_loop import SinkRunner
+from infra.consuming.settings import BatchSettings
 from infra.errors import BrokerUnavailableError, DatabaseUnavailableError, RecordError
 from infra.failure.retry import run_until_stop
+from infra.failure.settings import RetrySettings
 from infra.process.health import Health
-from infra.settings import RetrySettings, SinkSettings
 from schemas.events import FrameCaptured
 from schemas.topics import FRAMES_LIVE, SINKS_DEAD, load_topics
 from tests.support_consuming import (
@@ -40,7 +41,7 @@ async def test_every_event_is_written_in_order_and_committed(broker: MeddlingBro
     sink = ListSink()
     events = [frame(number, f"cam-{number % 5}") for number in range(60)]
     await publish(broker, *map(record, events))
-    async with running(broker, sink, sinks=SinkSettings(batch_records=7, batch_wait_s=0.0)) as run:
+    async with running(broker, sink, sinks=BatchSettings(batch_records=7, batch_wait_s=0.0)) as run:
         await until(lambda: len(sink.written) == 60, run)
         assert run.part.reason is None
     assert sorted(sink.written) == list(range(60))
@@ -310,7 +311,7 @@ async def test_an_original_too_large_for_the_dead_letters_is_left_out(tmp_path: 
 
 async def test_a_batch_gathers_until_it_is_full_or_its_time_is_up(broker: MeddlingBroker) -> None:
     sink = ListSink(name="gather")
-    settings = SinkSettings(batch_records=10, batch_wait_s=60.0)
+    settings = BatchSettings(batch_records=10, batch_wait_s=60.0)
     async with running(broker, sink, sinks=settings) as run:
         for number in range(10):
             await publish(broker, record(frame(number)))
@@ -322,7 +323,7 @@ async def test_large_records_make_small_batches(broker: MeddlingBroker) -> None:
     sink = ListSink(name="bytes")
     event = frame(1).model_copy(update={"metadata": {"note": "z" * 50_000}})
     records = [record(event.model_copy(update={"frame_id": UUID(int=number)})) for number in range(40)]
-    settings = SinkSettings(batch_records=500, batch_bytes=500_000, batch_wait_s=0.0)
+    settings = BatchSettings(batch_records=500, batch_bytes=500_000, batch_wait_s=0.0)
     await publish(broker, *records)
     async with running(broker, sink, sinks=settings) as run:
         await until(lambda: len(sink.written) == 40, run)

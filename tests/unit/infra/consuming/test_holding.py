@@ -14,9 +14,10 @@ from infra.broker.partitioning import partition_for
 from infra.broker.port import Loss, OutRecord, TopicPartition
 from infra.consuming.batch_writer import BatchSize
 from infra.consuming.consumer_loop import SinkRunner
+from infra.consuming.settings import BatchSettings
 from infra.errors import RecordError, RefusedError, TooSlowError, TopicMismatchError
+from infra.failure.settings import RetrySettings
 from infra.process.health import Health
-from infra.settings import RetrySettings, SinkSettings
 from schemas.events import FrameCaptured, LostRange
 from schemas.topics import FRAMES_LIVE, load_topics
 from standgale.testing import waiting
@@ -148,7 +149,7 @@ async def test_a_batch_that_takes_too_long_is_halved_until_it_is_written(broker:
 
     sink = ListSink(name="slow", faults=slow)
     await publish(broker, *[record(frame(number, f"cam-{number % 4}")) for number in range(200)])
-    async with running(broker, sink, sinks=SinkSettings(batch_records=100, batch_wait_s=0.0)) as run:
+    async with running(broker, sink, sinks=BatchSettings(batch_records=100, batch_wait_s=0.0)) as run:
         await until(lambda: len(sink.written) == 200, run)
         # 12, or another size where the machine was busy: a larger one is tried when a write was quick for its size.
         assert re.search(r"writes at most \d+ records at once", run.part.report().note or "")

@@ -10,8 +10,8 @@ import pytest
 
 from infra.database.faults import DatabaseTooSlowError, RowRefusedError, WriteRefusedError, translated
 from infra.database.pool import Database, address
+from infra.database.settings import DatabaseSettings
 from infra.errors import DatabaseUnavailableError, RefusedError, SettingsError, TooSlowError, TransientError
-from infra.settings import DatabaseSettings
 from infra.telemetry.logs import MASK, redact
 from schemas.errors import StandgaleError
 

@@ -12,8 +12,8 @@ from infra.broker.port import InRecord, Loss, TopicPartition
 from infra.errors import ImageMissingError
 from infra.failure.dead_letter_records import dead_letter, lost_letter, report_loss
 from infra.failure.error_texts import UNEXPECTED
-from infra.settings import TelemetrySettings
 from infra.telemetry.logs import MASK, configure_logging
+from infra.telemetry.settings import TelemetrySettings
 from schemas.cloudevents import decode, header
 from schemas.events import DeadLetter, LostRange
 from schemas.ids import dead_letter_id

@@ -11,8 +11,8 @@ from prometheus_client import REGISTRY
 
 from infra.errors import DatabaseUnavailableError, ImageMissingError
 from infra.failure.retry import Backoff, StoppedError, retry
+from infra.failure.settings import RetrySettings
 from infra.process.health import Health, HealthPart
-from infra.settings import RetrySettings
 
 QUICK = RetrySettings(first_delay_s=0.001, max_delay_s=0.002)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from infra.errors import RecordError
+from infra.failure.settings import RetrySettings
 from infra.failure.verdicts import WINDOW_S, FailureHistory, Verdict, Verdicts
-from infra.settings import RetrySettings
 from schemas.errors import EventError
 
 POLICY = RetrySettings(record_attempts=3, max_dead_share=0.5, min_dead=20)

@@ -28,7 +28,7 @@ from infra.process.service import (
     run_components,
     run_service,
 )
-from infra.settings import TelemetrySettings
+from infra.telemetry.settings import TelemetrySettings
 
 
 class Worker:

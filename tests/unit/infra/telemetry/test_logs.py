@@ -15,9 +15,11 @@ from uuid import UUID
 import pytest
 from pydantic import SecretStr
 
-from infra.settings import Settings, TelemetrySettings, load_settings, secrets_of
+from infra.secrets import secrets_of
 from infra.telemetry import logs
 from infra.telemetry.logs import MASK, bind, bound, configure_logging, redact
+from infra.telemetry.settings import TelemetrySettings
+from standgale.settings import Settings, load_settings
 
 logger = logging.getLogger("standgale.test")
 

@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind
 
 from infra.broker.event_records import event_record
 from infra.broker.port import InRecord
-from infra.settings import TelemetrySettings
+from infra.telemetry.settings import TelemetrySettings
 from infra.telemetry.tracing import (
     NO_TRACE,
     Trace,

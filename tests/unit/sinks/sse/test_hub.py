@@ -14,12 +14,13 @@ import pytest
 
 from infra.broker.port import Admin, Consumer, GroupSpec, InRecord, Publisher, TopicPartition, TopicState
 from infra.errors import BrokerUnavailableError
+from infra.failure.settings import RetrySettings
 from infra.process.health import Health
-from infra.settings import RetrySettings, SseSettings
 from schemas.cloudevents import Attributes, to_headers
 from schemas.events import DetectionsMade
 from schemas.ids import device_uuid
 from schemas.topics import DETECTIONS
+from sinks.settings import SseSettings
 from sinks.sse import history, topic_follower
 from sinks.sse.filters import EVERYTHING, Filter
 from sinks.sse.hub import DetectionHub

@@ -16,10 +16,14 @@ from pydantic import SecretStr
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.open import embedded_file
 from infra.broker.port import GroupState, Loss, TopicPartition
+from infra.broker.settings import BrokerSettings
+from infra.database.settings import DatabaseSettings
 from infra.errors import BrokerUnavailableError
 from infra.failure.dead_letter_records import lost_letter
-from infra.settings import BrokerSettings, DatabaseSettings, GatewaySettings, Settings, SseSettings, TelemetrySettings
+from infra.telemetry.settings import TelemetrySettings
+from ingest.settings import GatewaySettings
 from schemas.topics import FRAMES_DEAD, FRAMES_LIVE, load_topics
+from sinks.settings import SseSettings
 from standgale.doctor import disks
 from standgale.doctor.clocks import DatabaseClockCheck, FileClockCheck
 from standgale.doctor.dead_letters import DeadLettersCheck
@@ -29,6 +33,7 @@ from standgale.doctor.groups import judge
 from standgale.doctor.port import Finding, NothingThereError, ok, problem, warning
 from standgale.doctor.services import ServiceCheck, own_address
 from standgale.doctor.settings import SettingsCheck
+from standgale.settings import Settings
 
 NOW_S = 1_800_000_000.0
 

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
+from detectors.settings import DetectorSettings
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.partitioning import partition_for
 from infra.broker.port import OutRecord
 from infra.failure.dead_letters import list_dead
-from infra.settings import DetectorSettings
 from infra.storage.frames.folder import FolderFrameStore
 from schemas import topics
 from schemas.events import ImageRef

@@ -10,10 +10,10 @@ import pytest
 
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
+from detectors.settings import DetectorSettings
 from detectors.worker.rollout import rollout
 from detectors.worker.rollout.model_loader import ModelSource
 from infra.broker.embedded.publisher import EmbeddedPublisher
-from infra.settings import DetectorSettings
 from schemas import topics
 from schemas.events import FrameCaptured
 from schemas.timestamps import utc_now

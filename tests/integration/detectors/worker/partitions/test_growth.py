@@ -11,7 +11,7 @@ import pytest
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import Broker
-from infra.settings import BrokerSettings
+from infra.broker.settings import BrokerSettings
 from schemas.topics import TopicSpec, load_topics
 from tests.broker_benches import KafkaBench
 from tests.support_worker import WorkerWorld

@@ -10,11 +10,11 @@ from uuid import uuid4
 
 import pytest
 
+from detectors.settings import DetectorSettings
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import InRecord, Reader, TopicPartition
 from infra.deploy.kafka import KafkaServer
-from infra.settings import DetectorSettings
 from schemas import topics
 from schemas.topics import TopicSpec
 from tests.support_kafka import kafka_settings

@@ -19,6 +19,7 @@ import pytest
 from detectors.errors import ModelLoadError
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
+from detectors.settings import DetectorSettings
 from detectors.worker.frames.lateness import put_off
 from detectors.worker.pipeline.serving import share_place
 from detectors.worker.rollout.activation import Order, activate, progress, roll_back, try_out
@@ -28,7 +29,6 @@ from detectors.worker.worker import WorkerParts
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import Broker, OutRecord
 from infra.deploy.kafka import KafkaServer
-from infra.settings import DetectorSettings
 from infra.telemetry import metrics
 from schemas import topics
 from schemas.events import Canary, DetectionsMade, FrameCaptured, ModelActivated, ModelRef, WorkerAvailability

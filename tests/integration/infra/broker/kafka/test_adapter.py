@@ -12,9 +12,9 @@ from pydantic import SecretStr
 
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import CommitPoint, GroupSpec, OutRecord
+from infra.broker.settings import BrokerSettings
 from infra.deploy.kafka import KafkaServer
 from infra.errors import BrokerUnavailableError, PartitionLostError, SettingsError, TransientError
-from infra.settings import BrokerSettings
 from tests.support_kafka_stage import TIMEOUT_S, Stage, copy
 
 pytestmark = pytest.mark.integration

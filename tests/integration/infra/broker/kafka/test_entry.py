@@ -11,11 +11,11 @@ from pydantic import SecretStr
 
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import GroupSpec
+from infra.broker.settings import BrokerSettings
 from infra.deploy.kafka import KafkaServer, Security
 from infra.deploy.kafka.certificates import Certificates
 from infra.deploy.kafka.security import MTLS
 from infra.errors import BrokerUnavailableError, RefusedError, SettingsError
-from infra.settings import BrokerSettings
 from tests.support_kafka import SECURED_USERS
 from tests.support_kafka_stage import TIMEOUT_S
 

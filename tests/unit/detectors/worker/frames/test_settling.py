@@ -26,8 +26,8 @@ from infra.errors import RecordError
 from infra.failure.error_texts import error_code
 from infra.failure.redrive import GROUP_HEADER
 from infra.failure.retry import ConsumerContext
+from infra.failure.settings import RetrySettings
 from infra.process.health import Health
-from infra.settings import RetrySettings
 from schemas.errors import EventError
 from schemas.events import FrameCaptured, ModelRef
 from schemas.topics import FRAMES_LIVE

@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import ImageMissingError, SettingsError, StoreUnavailableError
-from infra.settings import FrameSettings
 from infra.storage.durable_files import locked_folder
 from infra.storage.frames.addressing import ContentAddress
 from infra.storage.frames.folder import FolderFrameStore
 from infra.storage.frames.open import open_frame_store
+from infra.storage.settings import FrameSettings
 from schemas.events import ImageRef
 
 DATA = b"a picture"

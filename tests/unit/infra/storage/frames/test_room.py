@@ -12,10 +12,11 @@ import pytest
 from prometheus_client import REGISTRY
 
 from infra.errors import SettingsError, StoreFullError
-from infra.settings import FrameSettings, load_settings
 from infra.storage.frames import disk_space
 from infra.storage.frames.folder import FolderFrameStore
 from infra.storage.frames.open import open_frame_store
+from infra.storage.settings import FrameSettings
+from standgale.settings import load_settings
 from standgale.testing.waiting import until
 
 

@@ -18,9 +18,9 @@ pytest.importorskip("aiobotocore")
 from botocore.exceptions import ClientError
 
 from infra.errors import StoreUnavailableError
-from infra.settings import FrameSettings
 from infra.storage.frames.s3 import S3FrameStore
 from infra.storage.s3_client import S3Connection
+from infra.storage.settings import FrameSettings
 
 DATA = b"a picture"
 SHA256 = hashlib.sha256(DATA).hexdigest()

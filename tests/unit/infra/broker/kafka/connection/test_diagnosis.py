@@ -12,8 +12,8 @@ pytest.importorskip("aiokafka")
 from infra.broker.kafka.connection import link as link_module
 from infra.broker.kafka.connection.diagnosis import Diagnosis
 from infra.broker.kafka.connection.link import Link
+from infra.broker.settings import BrokerSettings
 from infra.errors import BrokerUnavailableError, RefusedError
-from infra.settings import BrokerSettings
 
 
 class Looks:

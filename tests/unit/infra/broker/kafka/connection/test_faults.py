@@ -10,8 +10,8 @@ from aiokafka import TopicPartition
 from aiokafka import errors as kafka
 
 from infra.broker.kafka.connection.faults import Words, is_final
+from infra.broker.settings import BrokerSettings
 from infra.errors import BrokerUnavailableError, RecordTooLargeError, RefusedError
-from infra.settings import BrokerSettings
 
 WORDS = Words("Kafka at host:9092", BrokerSettings(kind="kafka"))
 

@@ -13,7 +13,7 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError
 
 from infra.broker.kafka.connection.link import Link
-from infra.settings import BrokerSettings
+from infra.broker.settings import BrokerSettings
 
 
 async def write_when_closed() -> AIOKafkaConnection:

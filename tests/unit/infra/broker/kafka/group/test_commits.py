@@ -19,8 +19,8 @@ from infra.broker.kafka.group.start_points import Place, Starting
 from infra.broker.kafka.group.transactions import PartitionTransactions
 from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.port import CommitPoint, GroupSpec, OutRecord, TopicPartition
+from infra.broker.settings import BrokerSettings
 from infra.errors import PartitionLostError
-from infra.settings import BrokerSettings
 
 FIRST, SECOND = TopicPartition("in", 3), TopicPartition("in", 5)
 

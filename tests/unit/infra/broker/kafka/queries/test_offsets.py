@@ -14,8 +14,8 @@ from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.queries.committed import metadata_of, offset_in
 from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.port import TopicPartition
+from infra.broker.settings import BrokerSettings
 from infra.errors import BrokerUnavailableError, RefusedError
-from infra.settings import BrokerSettings
 
 NOT_COORDINATOR, LOADING, GROUP_REFUSED, UNSTABLE = 16, 14, 30, 88
 SOURCE = TopicPartition("in", 0)

@@ -8,15 +8,9 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from infra.errors import SettingsError
-from infra.settings import (
-    Settings,
-    load_settings,
-    read_secret,
-    secret_file,
-    secrets_of,
-    settings_markdown,
-    settings_reference,
-)
+from infra.process.settings_sources import secret_file
+from infra.secrets import read_secret, secrets_of
+from standgale.settings import Settings, load_settings, settings_markdown, settings_reference
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,124 @@
+"""Defines the settings of a detector worker and of the model store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, model_validator
+
+from infra.sections import PositiveInt, PositiveSeconds, Section
+from schemas.events import LANE_PATTERN
+
+Precision = Literal["auto", "f32", "bf16", "f16"]
+"""auto: what is computed fastest on this machine and answers as f32 does; f32 while nothing was measured."""
+LatePolicy = Literal["keep_all", "put_off", "give_up"]
+EngineKind = Literal["auto", "openvino", "onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "tensorrt", "torch"]
+"""Names the engine that runs a model's graph; auto: the fastest one on the machine."""
+
+
+class ModelStoreSettings(Section):
+    """Says where models are stored, and where fetched ones are kept."""
+
+    section = "models"
+
+    kind: Literal["folder", "s3", "http", "lakefs"] = "folder"
+    folder: Path | None = Field(default=None, description="folder: where; default DATA_DIR/models")
+    cache: Path | None = Field(default=None, description="where fetched models lie; default DATA_DIR/model-cache")
+    endpoint_url: str | None = Field(
+        default=None,
+        description="s3: an endpoint other than AWS; lakefs: the server; http: the loader, default http://loader:8080",
+    )
+    prefix: str = Field(default="models", description="s3, lakefs: what all keys begin with; http: the loader's folder")
+    bucket: str = Field(default="standgale", description="s3")
+    region: str = Field(default="us-east-1", description="s3")
+    repository: str = Field(default="standgale", description="lakefs")
+    ref: str = Field(default="main", description="lakefs: the branch, tag or commit to read; to publish, a branch")
+    load_path: str = Field(default="/load/{filename}", description="http: where files are asked for")
+    upload_path: str = Field(default="/upload/{filename}", description="http: where files are sent")
+    access_key: SecretStr | None = Field(default=None, description="s3, lakefs")
+    secret_key: SecretStr | None = Field(default=None, description="s3, lakefs")
+    timeout_s: PositiveSeconds = Field(default=30.0, description="how long a transfer may stand still")
+    max_file_bytes: PositiveInt = Field(default=20_000_000_000, description="the largest file that is fetched")
+
+    @model_validator(mode="after")
+    def _both_keys(self) -> Self:
+        if (self.access_key is None) != (self.secret_key is None):
+            missing = "access_key" if self.access_key is None else "secret_key"
+            raise ValueError(f"{self.named(missing)}: missing while the other key is given; give both, or neither")
+        if self.kind == "lakefs" and (self.endpoint_url is None or self.access_key is None):
+            raise ValueError(
+                f"{self.named('endpoint_url', 'access_key', 'secret_key')}: all three are needed when models.kind is "
+                "lakefs"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _plain_address(self) -> Self:
+        parts = urlsplit(self.endpoint_url or "http://loader:8080")
+        # The value stays out of the text: it may contain a password.
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            raise ValueError(
+                f"{self.named('endpoint_url')}: takes http://host:port or https://host, without a user or a password"
+            )
+        if parts.query or parts.fragment:
+            raise ValueError(f"{self.named('endpoint_url')}: takes no ? and no #")
+        for name in ("load_path", "upload_path"):
+            path = str(getattr(self, name))
+            if not path.startswith("/") or path.count("{filename}") > 1 or "{" in path.replace("{filename}", ""):
+                raise ValueError(
+                    f"{self.named(name)}: received {path!r}; it takes a path that begins "
+                    "with / and may hold {filename} once"
+                )
+        return self
+
+
+class DetectorSettings(Section):
+    """Says which model a worker runs, how, and how many frames it takes at a time."""
+
+    section = "detector"
+
+    model: Path | None = Field(default=None, description="a model.yaml; default the model that ships with Standgale")
+    engine: EngineKind = Field(default="auto", description="auto: the fastest one on the machine")
+    precision: Precision | None = Field(
+        default=None, description="what the engine computes in; none: what the model card says"
+    )
+    threads: Annotated[int, Field(ge=0)] = Field(default=0, description="engine threads; 0 means all cores")
+    measure_s: Annotated[float, Field(ge=0)] = Field(
+        default=4.0,
+        description="about how long a model's first load may measure how it runs fastest on this machine, which is "
+        "remembered; 0 does not measure and takes what is usually fastest, in f32",
+    )
+    fallback: bool = Field(default=True, description="a batch an engine fails on is given to the next engine")
+    live_deadline_s: PositiveSeconds | None = Field(
+        default=None, description="after how long a live frame is late; from its receipt to its turn"
+    )
+    late_policy: LatePolicy = Field(
+        default="keep_all",
+        description="of late live frames: keep_all answers them in order; put_off moves them to frames.backfill, so "
+        "that the newest come first; give_up makes them dead letters",
+    )
+    prefetch_frames: PositiveInt = 16
+    max_in_flight_bytes: PositiveInt = 512_000_000
+    fetch_threads: PositiveInt = 2
+    commit_interval_s: PositiveSeconds = 0.05
+    max_batch_frames: PositiveInt = 32
+    duplicate_window: PositiveInt = Field(default=10_000, description="answers remembered per partition")
+    max_pixels: PositiveInt = 200_000_000
+    lane: Annotated[str, Field(pattern=LANE_PATTERN)] = Field(
+        default="default", description="workers of one lane answer with the model activated for it"
+    )
+    report_interval_s: PositiveSeconds = Field(
+        default=15.0, description="how often a worker tells which models it has; after three it is taken for gone"
+    )
+
+    @model_validator(mode="after")
+    def _deadline(self) -> Self:
+        if (self.late_policy == "keep_all") != (self.live_deadline_s is None):
+            raise ValueError(
+                f"{self.named('late_policy')}: received {self.late_policy} with "
+                f"{self.named('live_deadline_s')} {self.live_deadline_s}; put_off and "
+                "give_up need a deadline, keep_all has no use for one"
+            )
+        return self

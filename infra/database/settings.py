@@ -1,0 +1,28 @@
+"""Defines the settings of the database: its address, its pool and its time limit."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from infra.sections import PositiveSeconds, Section
+
+
+class DatabaseSettings(Section):
+    """Says how to reach PostgreSQL; without a url an embedded server runs in DATA_DIR/postgres."""
+
+    section = "database"
+
+    url: SecretStr | None = Field(
+        default=None,
+        description="postgresql://user:password@host:port/database; a file is read again for each new connection",
+    )
+    pool_min: Annotated[int, Field(ge=1)] = 1
+    pool_max: Annotated[int, Field(ge=1)] = 4
+    command_timeout_s: PositiveSeconds = 30.0
+
+    @model_validator(mode="after")
+    def _pool(self) -> Self:
+        self.require_at_most("pool_min", "pool_max")
+        return self

@@ -1,0 +1,47 @@
+"""Defines the base class of all settings sections, their common field types, and how a section names its settings."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PREFIX = "STANDGALE_"
+"""All variables of the environment that are settings begin with it."""
+NESTING = "__"
+"""Separates section and field in a variable: STANDGALE_GATEWAY__PORT."""
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """Holds the settings of one subject; frozen, and refuses names that it does not know."""
+
+    # Inputs stay out of pydantic's own error texts: one of them may be a secret.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    section: ClassVar[str] = ""
+    """Its name in the settings file; given by each section that names its settings in errors."""
+
+    @classmethod
+    def variable(cls, field: str) -> str:
+        """Return the variable of ``field``: STANDGALE_FRAMES__BUCKET."""
+        return f"{PREFIX}{cls.section}{NESTING}{field}".upper()
+
+    @classmethod
+    def named(cls, *fields: str) -> str:
+        """Return paths and variables of ``fields`` for an error: "frames.bucket (STANDGALE_FRAMES__BUCKET)"."""
+        paths = [f"{cls.section}.{field}" for field in fields]
+        # One: "a"; two: "a and b"; three: "a, b and c".
+        listed = " and ".join(filter(None, (", ".join(paths[:-1]), paths[-1])))
+        return f"{listed} ({', '.join(map(cls.variable, fields))})"
+
+    def require_at_most(self, low: str, high: str) -> None:
+        """Raise ValueError, naming both settings, when the value of ``low`` is above the value of ``high``."""
+        low_value, high_value = getattr(self, low), getattr(self, high)
+        if low_value > high_value:
+            raise ValueError(
+                f"{self.named(low)}: received {low_value}; it takes at most {self.named(high)}, which is {high_value}"
+            )

@@ -1,0 +1,26 @@
+"""Defines the settings of logs, traces, the health page and the end of a process."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from infra.sections import Port, PositiveSeconds, Section
+
+
+class TelemetrySettings(Section):
+    """Says how a process logs, traces, reports its health and stops."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "text"] = "json"
+    otlp_endpoint: str | None = Field(default=None, description="for example http://tempo:4318; none: no traces leave")
+    trace_sample_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        default=1.0, description="the share of new traces that are kept; a caller's own decision is followed"
+    )
+    health_host: str = "127.0.0.1"
+    health_port: Port = Field(default=9090, description="/health/live, /health/ready, /metrics; 0 takes a free port")
+    drain_timeout_s: PositiveSeconds = 25.0
+    silence_s: PositiveSeconds = Field(
+        default=120.0, description="a working part that gives no sign of life for so long makes the process not live"
+    )
