@@ -14,8 +14,10 @@ from pathlib import Path
 
 from starlette.types import Receive, Scope, Send
 
+from infra.process.components import run_components
 from infra.process.health import Health
-from infra.process.service import HttpComponent, run_components, run_service
+from infra.process.http_server import HttpComponent
+from infra.process.service import run_service
 
 _THREADS = 16
 """As many as the folder store has."""

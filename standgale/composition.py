@@ -16,8 +16,9 @@ from infra.broker.port import Broker
 from infra.database.migrate import upgrade
 from infra.database.pool import Database
 from infra.errors import SettingsError
+from infra.process.components import Component, run_components
 from infra.process.health import Health
-from infra.process.service import Component, health_component, run_components
+from infra.process.http_server import health_component
 from infra.process.settings_sources import secret_file
 from infra.secrets import secrets_of
 from infra.storage.frames.open import open_frame_store

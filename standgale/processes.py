@@ -18,8 +18,9 @@ from detectors.worker.rollout.model_loader import ModelSource, OnState
 from detectors.worker.worker import DetectorWorker, Quarantine, WorkerParts
 from infra.consuming.consumer_loop import SinkRunner
 from infra.failure.retry import StoppedError, retry
+from infra.process.components import Component
 from infra.process.health import HealthPart
-from infra.process.service import Component, HttpComponent
+from infra.process.http_server import HttpComponent
 from ingest.gateway.app import create_gateway
 from ingest.gateway.gateway_parts import GatewayParts
 from schemas import topics

@@ -19,7 +19,7 @@ from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import Broker, InRecord, OutRecord, TopicPartition
 from infra.errors import DatabaseUnavailableError
 from infra.process.health import Health
-from infra.process.service import HttpComponent
+from infra.process.http_server import HttpComponent
 from infra.storage.frames.folder import FolderFrameStore
 from ingest.gateway import GatewayParts, create_gateway
 from ingest.gateway.readiness.broker_probe import BrokerProbe

@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from infra.broker.port import InRecord, TopicPartition
 from infra.consuming.batch_commit import RecordOutcome, place_of
+from infra.consuming.port import EventT
 from infra.errors import PartitionLostError, TooSlowError
 from infra.failure.error_texts import error_code, error_text
 from infra.failure.retry import Backoff, ConsumerContext, StoppedError, run_until_stop
@@ -20,7 +21,6 @@ from schemas.events import Event
 
 logger = logging.getLogger(__name__)
 
-EventT = TypeVar("EventT", bound=Event)
 EventT_contra = TypeVar("EventT_contra", bound=Event, contravariant=True)
 
 # Twice as many records take about twice as long; a little more than that must have been in time before it is tried.
@@ -47,7 +47,7 @@ class Target(Protocol[EventT_contra]):
     name: str
 
     async def write(self, events: Sequence[EventT_contra]) -> None:
-        """See :class:`infra.consuming.consumer_loop.Sink`."""
+        """See :class:`infra.consuming.port.Sink`."""
 
 
 class BatchSize:

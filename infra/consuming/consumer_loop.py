@@ -12,12 +12,13 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 from infra.broker.port import Broker, Consumer, GroupSpec, InRecord
 from infra.consuming.batch_commit import BatchCommitter
 from infra.consuming.batch_writer import Item, Writer
 from infra.consuming.lag_metric import lag_told
+from infra.consuming.port import EventT, Sink
 from infra.consuming.settings import BatchSettings
 from infra.errors import TransientError
 from infra.failure.redrive import SINK_GROUPS, target_group_of
@@ -29,7 +30,6 @@ from infra.telemetry.logs import bind
 from infra.telemetry.tracing import batch_span
 from schemas.cloudevents import decode
 from schemas.errors import EventError, EventVersionError
-from schemas.events import Event
 from schemas.topics import REDRIVE, SINKS_DEAD
 
 logger = logging.getLogger(__name__)
@@ -38,30 +38,6 @@ logger = logging.getLogger(__name__)
 _POLL_S = 0.2
 # What a record is taken to weigh until one was seen.
 _FIRST_GUESS_BYTES = 64_000
-
-EventT = TypeVar("EventT", bound=Event)
-
-
-class Sink(Protocol[EventT]):
-    """Where events go. Writing one is all that a new sink takes; the loop does the rest."""
-
-    name: str
-    event: type[EventT]
-    topics: tuple[str, ...]
-
-    async def open(self) -> None:
-        """Connect. A TransientError is waited for; any other error is a fault of the program and ends the process."""
-
-    async def write(self, events: Sequence[EventT]) -> None:
-        """Make ``events`` (in order per device, never empty) durable; writing them again must change nothing.
-
-        Raises TransientError when all are to be written again later, TooSlowError when fewer at once may be in time.
-        Any other error may be that of one record: they are then tried in halves until it is found. A RecordError makes
-        that one a dead letter; after any other error it does so only while other records can be written.
-        """
-
-    async def close(self) -> None:
-        """Let go of all resources; called once, also when ``open`` failed."""
 
 
 class SinkRunner(Generic[EventT]):

@@ -99,17 +99,6 @@ def http_span(name: str, caller: Trace, attributes: Mapping[str, AttributeValue]
 
 
 @contextmanager
-def producer_span(topic: str) -> Iterator[Span | None]:
-    """The publishing of records to ``topic``, under the current trace."""
-    if _State.tracer is None:
-        yield None
-        return
-    attributes = {**_messaging(topic, "publish"), "messaging.operation.type": "send"}
-    with _State.tracer.start_as_current_span(f"publish {topic}", kind=SpanKind.PRODUCER, attributes=attributes) as span:
-        yield span
-
-
-@contextmanager
 def consumer_span(record: InRecord, *, group: str) -> Iterator[Span | None]:
     """The processing of one ``record`` by ``group``, under the trace its headers carry."""
     with _span(f"process {record.topic}", SpanKind.CONSUMER, trace_of(record.headers), _of(record, group)) as span:
@@ -138,27 +127,6 @@ def batch_span(records: Sequence[InRecord], *, group: str) -> Iterator[Span | No
         f"process {topic}", context=Context(), kind=SpanKind.CONSUMER, attributes=attributes, links=links
     ) as span:
         yield span
-
-
-def record_span(
-    record: InRecord, *, group: str, started_ns: int, attributes: Mapping[str, AttributeValue] | None = None
-) -> Trace:
-    """Tell afterwards that ``record`` was processed from ``started_ns`` (Unix time) until now.
-
-    For pipelines, where many records are under way at once. Returns the trace for the headers of what came of it.
-    """
-    caller = trace_of(record.headers)
-    if _State.tracer is None:
-        return caller
-    span = _State.tracer.start_span(
-        f"process {record.topic}",
-        context=_context(caller),
-        kind=SpanKind.CONSUMER,
-        attributes={**_of(record, group), **(attributes or {})},
-        start_time=started_ns,
-    )
-    span.end()
-    return _of_span(span)
 
 
 @contextmanager

@@ -25,7 +25,8 @@ from ingest.gateway.errors import (
     UnauthorizedError,
     UnsupportedMediaTypeError,
 )
-from ingest.gateway.gateway_parts import SOURCE, GatewayParts
+from ingest.gateway.event_source import SOURCE
+from ingest.gateway.gateway_parts import GatewayParts
 from ingest.gateway.request.body import Body, declared_length, read_body
 from ingest.gateway.request.fields import FrameFields, pairs_of, parse_fields, sanitise_filename
 from ingest.gateway.request.multipart import OVERHEAD_BYTES, parse_form

@@ -13,9 +13,6 @@ from ingest.gateway.readiness.clock import GatewayClock
 from ingest.gateway.readiness.outcomes import GatewayReadiness
 from ingest.settings import GatewaySettings
 
-SOURCE = "/standgale/gateway"
-"""Where the gateway's events say they come from."""
-
 
 class VerifiedDevice(Protocol):
     """Whose token it is."""

@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
-from typing import TYPE_CHECKING
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Protocol
 
+from infra.broker.port import Reader
 from infra.errors import TransientError
+from infra.failure.retry import Backoff
 from infra.telemetry import metrics
+from sinks.settings import SseSettings
 from sinks.sse.filters import Filter
 from sinks.sse.history import Piece, read_history
 from sinks.sse.positions import (
@@ -38,9 +41,6 @@ from sinks.sse.wire import (
     position_bytes,
 )
 
-if TYPE_CHECKING:
-    from sinks.sse.hub import DetectionHub
-
 logger = logging.getLogger(__name__)
 
 STREAM = "detections"
@@ -51,10 +51,52 @@ _MAX_CHUNK_BYTES = 256 * 1024
 _MAX_CHUNK_EVENTS = 256
 
 
+class SessionHub(Protocol):
+    """Gives a session the ring and the broker; :class:`sinks.sse.hub.DetectionHub` is the only implementation."""
+
+    @property
+    def settings(self) -> SseSettings:
+        """The settings of the stream."""
+        ...
+
+    @property
+    def closing(self) -> bool:
+        """Whether all streams are to end."""
+        ...
+
+    @property
+    def started(self) -> bool:
+        """Whether ``ring`` and ``partitions`` are valid."""
+        ...
+
+    @property
+    def ring(self) -> Ring:
+        """The newest events of the topic."""
+        ...
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the topic has."""
+        ...
+
+    @property
+    def grown_from(self) -> int | None:
+        """How many partitions the topic had before it got more; None when it never did."""
+        ...
+
+    def backoff(self) -> Backoff:
+        """Return new delays for reads from the broker."""
+        ...
+
+    def history_reader(self) -> AbstractAsyncContextManager[Reader]:
+        """Open a reader for one resuming client."""
+        ...
+
+
 class Session:
     """Follows the hub for one client. ``run`` ends when the hub closes or the client was too slow."""
 
-    def __init__(self, hub: DetectionHub, wanted: Filter, last_event_id: str | None) -> None:
+    def __init__(self, hub: SessionHub, wanted: Filter, last_event_id: str | None) -> None:
         self._hub = hub
         self._wanted = wanted
         self._last_event_id = last_event_id

@@ -32,7 +32,8 @@ import asyncio, sys
 from pathlib import Path
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.process.health import Health
-from infra.process.service import HttpComponent, run_components
+from infra.process.components import run_components
+from infra.process.http_server import HttpComponent
 from sinks.settings import SseSettings
 from schemas.topics import load_topics
 from sinks.sse import DetectionHub, create_sse_app

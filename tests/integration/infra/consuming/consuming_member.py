@@ -22,8 +22,9 @@ from infra.consuming.consumer_loop import SinkRunner
 from infra.consuming.settings import BatchSettings
 from infra.errors import RecordError
 from infra.failure.settings import RetrySettings
+from infra.process.components import run_components
 from infra.process.health import Health
-from infra.process.service import run_components, run_service
+from infra.process.service import run_service
 from infra.telemetry.logs import configure_logging
 from infra.telemetry.settings import TelemetrySettings
 from schemas.events import FrameCaptured

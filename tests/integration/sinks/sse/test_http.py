@@ -20,7 +20,7 @@ from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.event_records import event_record
 from infra.broker.port import OutRecord, Publisher
 from infra.process.health import Health
-from infra.process.service import HttpComponent
+from infra.process.http_server import HttpComponent
 from schemas.events import DetectionsMade
 from schemas.ids import detection_id, device_uuid
 from schemas.topics import DETECTIONS, load_topics
@@ -35,7 +35,8 @@ import asyncio, sys
 from pathlib import Path
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.process.health import Health
-from infra.process.service import HttpComponent, run_components
+from infra.process.components import run_components
+from infra.process.http_server import HttpComponent
 from sinks.settings import SseSettings
 from schemas.topics import load_topics
 from sinks.sse import DetectionHub, create_sse_app

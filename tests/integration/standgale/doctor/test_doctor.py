@@ -25,7 +25,7 @@ from infra.deploy.kafka import KafkaServer
 from infra.errors import ImageMissingError
 from infra.failure.dead_letter_records import dead_letter
 from infra.process.health import Health
-from infra.process.service import health_component
+from infra.process.http_server import health_component
 from infra.storage.frames.folder import FolderFrameStore
 from infra.storage.settings import FrameSettings
 from infra.telemetry.settings import TelemetrySettings

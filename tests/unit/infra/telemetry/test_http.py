@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 
 from infra.process.health import Health
-from infra.process.service import HttpComponent
+from infra.process.http_server import HttpComponent
 from infra.telemetry import metrics
 from infra.telemetry.http import HttpTelemetry
 from infra.telemetry.logs import bound

@@ -13,10 +13,11 @@ from infra.process.forced_exit import Ending
 
 _PROCESS = """
 import asyncio, sys, threading
-from infra.process import service
+from infra.process import components
+from infra.process.service import run_service
 from infra.process.health import Health
 
-service._CANCEL_TIMEOUT_S = service._END_TIMEOUT_S = 0.3
+components._CANCEL_TIMEOUT_S = components._END_TIMEOUT_S = 0.3
 never = threading.Event()
 
 class Stuck:
@@ -28,9 +29,9 @@ class Stuck:
 async def main():
     stop = asyncio.Event()
     asyncio.get_running_loop().call_later(0.2, stop.set)
-    return await service.run_components([Stuck()], health=Health(), drain_timeout_s=0.2, stop=stop)
+    return await components.run_components([Stuck()], health=Health(), drain_timeout_s=0.2, stop=stop)
 
-sys.exit(service.run_service(main))
+sys.exit(run_service(main))
 """
 _WAYS = {
     "in a thread of the event loop's pool": "await asyncio.to_thread(never.wait)",

@@ -1,0 +1,145 @@
+"""Runs the components of a process side by side, drains them on a signal, and stops them all when one ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from infra.errors import SettingsError
+from infra.process.forced_exit import expect_end
+from infra.process.health import Health, HealthPart
+from infra.process.stopping import stop_signals, waiting_for
+from schemas.errors import StandgaleError
+
+logger = logging.getLogger(__name__)
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+# How long a component has to end after it was cancelled, and the process after all its components did.
+_CANCEL_TIMEOUT_S = 10.0
+_END_TIMEOUT_S = 15.0
+
+
+class Component(Protocol):
+    """Something that works until it is told to stop."""
+
+    @property
+    def name(self) -> str:
+        """Its name in health reports and logs."""
+        ...
+
+    async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
+        """Work until ``stop`` is set, then finish what is under way and return. Returning earlier is a failure."""
+
+
+_Tasks = dict[asyncio.Task[None], Component]
+
+
+async def run_components(
+    components: Sequence[Component],
+    *,
+    health: Health,
+    drain_timeout_s: float,
+    last: Sequence[Component] = (),
+    stop: asyncio.Event | None = None,
+) -> int:
+    """Run all ``components`` until SIGTERM, SIGINT, ``stop``, or the end of one of them; return the exit status.
+
+    On a stop all drain side by side, for at most ``drain_timeout_s``, then they are cancelled (a second signal cancels
+    at once). Those in ``last`` (the health server) are told to stop when the others are done. 0: told to stop and
+    drained; 1: a component raised, returned by itself, or had to be cancelled.
+    """
+    stopping = stop or asyncio.Event()
+    hurry = asyncio.Event()
+    stop_last = asyncio.Event()
+    first_tasks = {_start(component, stopping, health): component for component in components}
+    last_tasks = {_start(component, stop_last, health): component for component in last}
+    everything = {**first_tasks, **last_tasks}
+    try:
+        with stop_signals(stopping, hurry):
+            async with waiting_for(stopping) as told:
+                await asyncio.wait({told, *everything}, return_when=asyncio.FIRST_COMPLETED)
+            blamed = set() if stopping.is_set() else {task for task in everything if task.done()}
+            for task in blamed:
+                _blame(task, everything[task], health)
+            stopping.set()
+            clean = await _drain(_without(first_tasks, blamed), health, drain_timeout_s, hurry)
+            stop_last.set()
+            clean &= await _drain(_without(last_tasks, blamed), health, drain_timeout_s, hurry)
+    finally:
+        for task in everything:
+            task.cancel()
+    expect_end(_END_TIMEOUT_S)
+    clean = clean and not blamed
+    logger.info("stopped", extra={"clean": clean})
+    return EXIT_OK if clean else EXIT_FAILED
+
+
+def _without(tasks: _Tasks, others: set[asyncio.Task[None]]) -> _Tasks:
+    return {task: component for task, component in tasks.items() if task not in others}
+
+
+def _start(component: Component, stop: asyncio.Event, health: Health) -> asyncio.Task[None]:
+    return asyncio.create_task(component.run(stop, health.part(component.name)), name=component.name)
+
+
+def _blame(task: asyncio.Task[None], component: Component, health: Health) -> None:
+    """Say in log and health that ``component`` ended though nobody told it to, and why."""
+    error = None if task.cancelled() else task.exception()
+    if error is None:
+        reason = "it returned though nobody told it to stop"
+        logger.error("component %s stopped: %s; stopping the process", component.name, reason)
+    else:
+        # Health is open to the network: of errors that are not ours it tells the type only.
+        reason = "; ".join(
+            f"{type(cause).__name__}: {cause}" if isinstance(cause, StandgaleError) else type(cause).__name__
+            for cause in _causes(error)
+        )
+        # For what a person has to correct, the sentence is enough; a traceback would not help.
+        trace = None if all(isinstance(cause, SettingsError) for cause in _causes(error)) else error
+        logger.error("component %s failed: %s; stopping the process", component.name, _told(error), exc_info=trace)
+    health.part(component.name).set_dead(reason)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What went wrong: a group of errors, as a task group raises it, says nothing by itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _causes(each)
+    else:
+        yield error
+
+
+def _told(error: BaseException) -> str:
+    return "; ".join(str(cause) or type(cause).__name__ for cause in _causes(error))
+
+
+async def _drain(tasks: _Tasks, health: Health, timeout_s: float, hurry: asyncio.Event) -> bool:
+    """Wait for ``tasks`` that were told to stop, then cancel; whether all ended by themselves and well."""
+    if not tasks:
+        return True
+    for task, component in tasks.items():
+        if not task.done():
+            health.part(component.name).set_not_ready("draining")
+    async with waiting_for(hurry) as hurried:
+        everyone = asyncio.create_task(asyncio.wait(tasks))
+        await asyncio.wait({everyone, hurried}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        late = {task for task in tasks if not task.done()}
+        for task in late:
+            logger.error("component %s did not drain in time; cancelling it", tasks[task].name)
+            task.cancel()
+        await asyncio.wait({everyone}, timeout=_CANCEL_TIMEOUT_S if late else None)
+    clean = not late
+    for task, component in tasks.items():
+        if not task.done():
+            logger.error("component %s does not end though it was cancelled; it is left behind", component.name)
+            continue
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            health.part(component.name).set_done()
+        else:
+            logger.error("component %s failed while draining: %s", component.name, _told(error), exc_info=error)
+            clean = False
+    return clean

@@ -1,0 +1,144 @@
+"""Serves an ASGI app as a component of the process, and the health pages with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from infra.errors import SettingsError
+from infra.process.health import Health, HealthPart, health_app
+from infra.process.stopping import waiting_for
+from infra.telemetry.settings import TelemetrySettings
+from schemas.errors import StandgaleError
+
+logger = logging.getLogger(__name__)
+
+# The share of the drain time that is left for closing, after requests that do not end were cancelled.
+_HTTP_SHARE = 0.8
+
+
+class StartError(StandgaleError):
+    """A component could not start."""
+
+    code = "START_FAILED"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the process has one place for signals, and it is not this one."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tell that it is done. Raises StartError, where uvicorn itself would end the whole process."""
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:
+            raise StartError("the HTTP app did not start; its own error stands in the log above") from error
+        self.listening.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the process's signal handlers alone."""
+        yield
+
+
+class HttpComponent:
+    """An ASGI app under uvicorn. Several may run in one event loop.
+
+    ``setting`` is the section whose ``host`` and ``port`` these are, for the error text. ``on_stop`` is called when the
+    stop is told, before connections are closed: streams end themselves there.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        app: ASGIApp,
+        *,
+        host: str,
+        port: int,
+        drain_timeout_s: float = 25.0,
+        setting: str | None = None,
+        on_stop: Callable[[], None] | None = None,
+    ) -> None:
+        self.name = name
+        self._host = host
+        self._port = port
+        self._setting = setting or name
+        self._on_stop = on_stop
+        self._socket: socket.socket | None = None
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=max(1, int(drain_timeout_s * _HTTP_SHARE)),
+            )
+        )
+
+    def bind(self) -> int:
+        """Take the port (``run`` does it too) and return its number, which port 0 leaves open until now.
+
+        Raises SettingsError when the port is taken or the host is none of this machine's.
+        """
+        if self._socket is None:
+            try:
+                family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+                self._socket = socket.create_server((self._host, self._port), family=family, backlog=2048)
+            except OSError as error:
+                raise SettingsError(
+                    f"{self.name} can't listen on {self._host}:{self._port} ({error.strerror}); "
+                    f"change {self._setting}.host or {self._setting}.port, or stop what uses it"
+                ) from error
+            self._socket.setblocking(False)
+        return self.port
+
+    @property
+    def port(self) -> int:
+        """The bound port; the configured one before :meth:`bind`."""
+        return int(self._socket.getsockname()[1]) if self._socket is not None else self._port
+
+    async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
+        """Serve until ``stop`` is set, then let open requests finish."""
+        self.bind()
+        assert self._socket is not None
+        serving = asyncio.create_task(self._server.serve(sockets=[self._socket]), name=f"{self.name}-http")
+        try:
+            async with waiting_for(self._server.listening) as up:
+                await asyncio.wait({up, serving}, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                await serving
+            logger.info("%s listens on http://%s:%d", self.name, self._host, self.port)
+            health.set_ready()
+            async with waiting_for(stop) as told:
+                await asyncio.wait({told, serving}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set() and self._on_stop is not None:
+                self._on_stop()
+            self._server.should_exit = True
+            await serving
+        finally:
+            if not serving.done():
+                serving.cancel()
+                await asyncio.wait({serving})
+            self._socket.close()
+
+
+def health_component(settings: TelemetrySettings, health: Health) -> HttpComponent:
+    """The server of `/health/live`, `/health/ready` and `/metrics`."""
+    return HttpComponent(
+        "health",
+        health_app(health),
+        host=settings.health_host,
+        port=settings.health_port,
+        drain_timeout_s=5.0,
+        setting="telemetry.health",
+    )
