@@ -7,11 +7,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from infra.broker.settings import BrokerSettings
 from infra.deploy.kafka import KafkaCluster, KafkaServer, Security
 from tests.support_kafka import SECURED_USERS, kafka_settings, require_kafka_tools
 from tests.support_worker import WorkerWorld
+
+# A deadline per example says how busy the machine is, not whether the code is right.
+hypothesis_settings.register_profile("tests", deadline=None, print_blob=True)
+hypothesis_settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

@@ -115,8 +115,8 @@ class Gate(LoopThread):
 
     def reopen(self) -> None:
         """As if the server were back, on the same port, with none of its connections."""
+        self.run(self.closed())  # before anything that was held goes on: of that nothing reaches the server
         self.go_on()
-        self.run(self.closed())
         self.run(self.opened())
 
     def limit(self, direction: Direction, count: int, then: Literal["cut", "hold"]) -> None:
@@ -133,7 +133,7 @@ class Gate(LoopThread):
     async def closed(self) -> None:
         if self._server is not None:
             self._server.close()
-            for writer in self._writers:
+            for writer in tuple(self._writers):
                 writer.transport.abort()
             self._server = None
 
@@ -160,4 +160,6 @@ class Gate(LoopThread):
                     await self._unlimited.wait()
                 writer.write(piece)
                 await writer.drain()
+        # asyncio raises when a transport is aborted that was closed and has sent all: this one needs no abort any more.
+        self._writers.discard(writer)
         writer.close()

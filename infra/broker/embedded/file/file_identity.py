@@ -62,7 +62,8 @@ class Presence:
         return not self._lacks(self.path) and self._lacks(self._log)
 
     def _lacks(self, path: Path) -> bool:
-        return path in self._taken and _identity(path) != self._taken[path]
+        taken = self._taken.get(path)  # asked once: another thread may release the companions meanwhile
+        return taken is not None and _identity(path) != taken
 
     def _check_file(self) -> None:
         found = _identity(self.path)

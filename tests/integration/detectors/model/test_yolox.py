@@ -1,8 +1,7 @@
-"""A real YOLOX file on a real aerial photo: the predictor equals a plain decode of the same model, written out here."""
+"""A YOLOX file on an aerial photo: the predictor equals a plain decode of the same model, written out here."""
 
 from __future__ import annotations
 
-import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,37 +19,47 @@ from detectors.model.loading import LoadRequest, load_model
 from detectors.model.options import FrameView
 from detectors.model.predict import Predictor
 from schemas.events import DetectOptions
-from tests.paths import ROOT
+from tests.graphs.yolox_net import build_yolox
+from tests.paths import real_file
 
 SIDE = 416
 CONFIDENCE, IOU = 0.1, 0.45
 Boxes = NDArray[np.float64]
 
 
-@pytest.fixture(scope="module")
-def data() -> Path:
-    """The folder of real files. Without it the tests are skipped, but fail where CI is set: CI has them."""
-    folder = Path(os.environ.get("STANDGALE_TEST_DATA", ROOT.parent / "shared" / "data"))
-    if not (folder / "yolox_nano_416.onnx").is_file():
-        reason = f"no yolox_nano_416.onnx in {folder}; set STANDGALE_TEST_DATA"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return folder
+@pytest.fixture(scope="module", params=["built", "real"])
+def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A YOLOX file and a photo: made here, and real ones."""
+    if request.param == "real":
+        return real_file("yolox_nano_416.onnx"), real_file("brighton_DJI_0028.jpg")
+    folder = tmp_path_factory.mktemp("built")
+    model, photo = folder / "yolox.onnx", folder / "photo.jpg"
+    model.write_bytes(build_yolox())
+    cv2.imwrite(str(photo), patchwork(2250, 4000))
+    return model, photo
+
+
+def patchwork(height: int, width: int) -> NDArray[np.uint8]:
+    """A picture with contrast at every scale."""
+    random = np.random.default_rng(1)
+    image = np.zeros((height, width, 3), np.float32)
+    for cell, share in ((400, 0.3), (100, 0.3), (25, 0.25), (6, 0.15)):
+        patches = random.integers(0, 256, (height // cell + 2, width // cell + 2, 3)).astype(np.float32)
+        image += share * cv2.resize(patches, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip(image, 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
-def photo(data: Path) -> NDArray[np.uint8]:
-    encoded = (data / "brighton_DJI_0028.jpg").read_bytes()
-    image = decode_image(encoded, max_pixels=20_000_000)
+def photo(data: tuple[Path, Path]) -> NDArray[np.uint8]:
+    image = decode_image(data[1].read_bytes(), max_pixels=20_000_000)
     assert image.shape == (2250, 4000, 3)
-    assert np.abs(image.astype(int) - cv2.imread(str(data / "brighton_DJI_0028.jpg"))).mean() < 1
+    assert np.abs(image.astype(int) - cv2.imread(str(data[1]))).mean() < 1
     return image
 
 
 @pytest.fixture(scope="module")
-def card(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model = data / "yolox_nano_416.onnx"
+def card(data: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = data[0]
     path = tmp_path_factory.mktemp("yolox") / "yolox_nano.yaml"
     fields = {
         "name": "yolox-nano",
@@ -111,8 +120,8 @@ def assert_same(found: Detections, expected: list[tuple[Boxes, float, int]]) -> 
 
 
 @pytest.fixture(scope="module")
-def session(data: Path) -> ort.InferenceSession:
-    return ort.InferenceSession(str(data / "yolox_nano_416.onnx"), providers=["CPUExecutionProvider"])
+def session(data: tuple[Path, Path]) -> ort.InferenceSession:
+    return ort.InferenceSession(str(data[0]), providers=["CPUExecutionProvider"])
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])

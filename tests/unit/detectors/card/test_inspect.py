@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,10 +18,10 @@ from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Predictor
 from infra.errors import SettingsError
 from standgale.cli import app
-from tests.paths import ROOT
+from tests.graphs.yolox_net import build_yolox
+from tests.paths import real_file
 from tests.support_graphs import CLASS_NAMES, COLOURS_BGR, RFDETR_COLUMNS, GraphSpec, build
 
-DATA = Path(os.environ.get("STANDGALE_TEST_DATA") or ROOT.parent / "shared" / "data")
 NAMES = {"names": "{0: 'red', 1: 'green', 2: 'blue'}", "task": "detect", "stride": "32"}
 
 
@@ -187,13 +185,11 @@ def test_the_model_that_ships_needs_no_guesses_but_its_input() -> None:
     assert [one.name for one in found.card.classes] == [one.name for one in card.classes]
 
 
-def test_a_real_yolox_file_is_told_apart_by_running_it(tmp_path: Path) -> None:
-    path = DATA / "yolox_nano_416.onnx"
-    if not path.is_file():
-        assert not os.environ.get("CI"), f"{path} is absent; set STANDGALE_TEST_DATA"
-        pytest.skip(f"{path} is absent; set STANDGALE_TEST_DATA")
-    shutil.copy(path, tmp_path)
-    found = look(tmp_path / path.name)
+@pytest.mark.parametrize("origin", ["built", "real"])
+def test_yolox_layout_is_recognised_by_running_the_file(origin: str, tmp_path: Path) -> None:
+    path = tmp_path / "yolox.onnx"
+    path.write_bytes(real_file("yolox_nano_416.onnx").read_bytes() if origin == "real" else build_yolox())
+    found = look(path)
     assert (found.card.layout, found.card.input.width, len(found.card.classes)) == ("yolox", 416, 80)
     assert found.card.input.channels == "bgr"
     assert says(found, "not yolox_decoded, because all boxes lie in the top left corner")

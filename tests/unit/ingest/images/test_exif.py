@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +15,11 @@ from PIL.TiffImagePlugin import IFDRational
 
 from ingest.images.check import ImageLimits, inspect_image
 from ingest.images.exif import Capture, read_capture
-from tests.paths import ROOT
+from tests.paths import real_file
 
 LIMITS = ImageLimits(max_image_bytes=10_000_000, min_side_px=1, max_side_px=16_384, max_pixels=120_000_000)
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 _MAKE, _XMP = 271, 700
-DATA = Path(os.environ.get("STANDGALE_TEST_DATA") or ROOT.parent / "shared" / "data")
 
 DJI = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -66,11 +63,37 @@ def capture(data: bytes) -> Capture:
     return read_capture(data, inspect_image(data, LIMITS))
 
 
-def test_a_real_drone_photo_tells_where_it_was_taken() -> None:
-    path = DATA / "brighton_DJI_0028.jpg"
-    if not path.is_file() and "CI" not in os.environ:
-        pytest.skip(f"{path} is absent; set STANDGALE_TEST_DATA")
-    found = capture(path.read_bytes())
+def drone_photo() -> bytes:
+    """A JPEG with the tags of a DJI Phantom 3: position as rationals, the rest in XMP."""
+    return picture(
+        {
+            0x829A: IFDRational(226, 100_000),
+            0x9003: "2016:06:23 16:33:11",
+            0x9004: "2016:06:23 16:33:11",
+            0x920A: IFDRational(361, 100),
+            0xA002: 4000,
+            0xA003: 2250,
+            0xA405: 20,
+        },
+        {
+            1: "N",
+            2: (IFDRational(46), IFDRational(50), IFDRational(330_765, 10_000)),
+            3: "W",
+            4: (IFDRational(91), IFDRational(59), IFDRational(391_546, 10_000)),
+            5: b"\0",
+            6: IFDRational(198_609, 1000),
+        },
+        dji(
+            'drone-dji:AbsoluteAltitude="+198.61" drone-dji:RelativeAltitude="+40.10" '
+            'drone-dji:GimbalYawDegree="-133.50" drone-dji:GimbalPitchDegree="-89.90" drone-dji:FlightYawDegree="-133.00"'
+        ),
+        size=(4000, 2250),
+    )
+
+
+@pytest.mark.parametrize("origin", ["built", "real"])
+def test_drone_photo_has_time_position_and_camera(origin: str) -> None:
+    found = capture(real_file("brighton_DJI_0028.jpg").read_bytes() if origin == "real" else drone_photo())
     assert found.captured_at == datetime(2016, 6, 23, 16, 33, 11, tzinfo=UTC)
     camera = found.camera
     assert camera is not None
