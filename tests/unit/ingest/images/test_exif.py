@@ -85,7 +85,8 @@ def drone_photo() -> bytes:
         },
         dji(
             'drone-dji:AbsoluteAltitude="+198.61" drone-dji:RelativeAltitude="+40.10" '
-            'drone-dji:GimbalYawDegree="-133.50" drone-dji:GimbalPitchDegree="-89.90" drone-dji:FlightYawDegree="-133.00"'
+            'drone-dji:GimbalYawDegree="-133.50" drone-dji:GimbalPitchDegree="-89.90" '
+            'drone-dji:FlightYawDegree="-133.00"'
         ),
         size=(4000, 2250),
     )
