@@ -17,7 +17,6 @@ from schemas.errors import StandgaleError
 
 NAMES = (
     "detector",
-    "torch_engine",
     "sahi",
     "merging",
     "raster",

@@ -123,7 +123,8 @@ class ModelCard(_Part):
     file: Annotated[str, Field(min_length=1)] = Field(description="the ONNX file, relative to the card")
     sha256: _Sha256
     files: dict[str, _Sha256] = Field(
-        default_factory=dict, description="further files beside the card (weights outside the ONNX file, a tokenizer)"
+        default_factory=dict,
+        description="further files beside the card (weights outside the ONNX file, a tokenizer, what torch exported)",
     )
     layout: Layout | None = Field(default=None, description="without it the layout is recognised by the output's shape")
     input: InputCard
@@ -229,6 +230,11 @@ def verified_model_file(card: ModelCard, card_path: Path) -> Path:
         _verify(folder / name, sha256, f"files.{name}", card_path)
     _verify(folder / card.file, card.sha256, "sha256", card_path)
     return folder / card.file
+
+
+def exported_program(card: ModelCard, card_path: Path) -> Path | None:
+    """Return the path of the program that torch exported: the first ``.pt2`` file of the card; None without one."""
+    return next((card_path.parent / name for name in sorted(card.files) if name.endswith(".pt2")), None)
 
 
 def _verify(path: Path, sha256: str, field: str, card_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Protocol
 
-from detectors.engines.gpus import why_no_tensorrt
+from detectors.engines.installed import why_no_tensorrt
 from detectors.engines.port import Engine, EngineRequest
 from detectors.errors import ModelLoadError
 from detectors.store.port import ModelStore

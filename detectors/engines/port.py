@@ -43,7 +43,8 @@ class EngineRequest:
     precision: what it may compute in; why: the reason for this engine, in words; constants: what the model takes
     beside the picture; streams: runs of the graph side by side, 0 leaves it to the engine; batch: tiles per run of a
     graph that leaves their number open, 0 leaves it to the engine; cache: the folder for what takes an engine minutes
-    to make, None for one in the user's home.
+    to make, None for one in the user's home; exported: the program that torch exported from the same model, None where
+    the card names none.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class EngineRequest:
     streams: int = 0
     batch: int = 0
     cache: Path | None = None
+    exported: Path | None = None
 
     def run_as(self, way: Way, why: str) -> EngineRequest:
         """The same request, to be run in ``way`` for the reason ``why``."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from detectors.card.card import read_card, verified_model_file
+from detectors.card.card import exported_program, read_card, verified_model_file
 from detectors.card.onnx_file import read_onnx_file
-from detectors.engines.choose import available_threads, load_engine, open_checked, usable_engines
 from detectors.engines.inputs import constant_inputs, picture_of
 from detectors.engines.measuring.sample_tiles import sample_tiles
 from detectors.engines.port import Engine, EngineRequest, Way
+from detectors.engines.registry import available_threads, load_engine, open_checked, usable_engines
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
 from detectors.heads import choose_head
@@ -52,6 +52,7 @@ class Fitting:
             precision or self.card.precision,
             constants=constant_inputs(self._about, self.card.input, file, self._prompt),
             cache=cache,
+            exported=exported_program(self.card, path),
         )
 
     def preferred(self) -> Engine:

@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 
 from detectors.card.card import ModelCard, default_card_path
-from detectors.engines.choose import checked, load_other, usable_engines
 from detectors.engines.fallback import FallbackEngine
 from detectors.engines.measuring.measurement_cache import MachineKey, Memory
 from detectors.engines.measuring.measurements import Tuned
 from detectors.engines.measuring.measuring import Tuner
 from detectors.engines.port import Engine, EngineRequest, Way
+from detectors.engines.registry import checked, load_other, usable_engines
 from detectors.errors import ModelLoadError
 from detectors.model.engine_check import Fitting
 from detectors.model.predict import Model

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from detectors.card.card import ClassCard, InputCard, Layout
 from detectors.card.onnx_file import OnnxFile
-from detectors.engines.choose import load_engine
 from detectors.engines.inputs import constant_inputs
 from detectors.engines.port import EngineRequest
+from detectors.engines.registry import load_engine
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import Outputs
 from detectors.heads import LAYOUTS, described, fitting_heads, layouts_to_try, narrowed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from detectors.engines.choose import usable_engines
+from detectors.engines.registry import usable_engines
 from detectors.model.loading import LoadRequest, load_model, request_of
 from standgale.doctor.examine import in_thread
 from standgale.doctor.port import Finding, ok

@@ -16,10 +16,10 @@ import yaml
 
 from detectors.card.card import ModelCard, read_card, verified_model_file
 from detectors.card.onnx_file import read_onnx_file
-from detectors.engines.choose import usable_engines
 from detectors.engines.cpu.onnxruntime import to_input
 from detectors.engines.inputs import constant_inputs, picture_of
 from detectors.engines.port import repeated
+from detectors.engines.registry import usable_engines
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import Candidates, ImageArray
 from detectors.heads.text import read_prompt

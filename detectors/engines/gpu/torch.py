@@ -1,11 +1,7 @@
-"""torch: uint8 goes up from pinned memory, preprocessing and model are one CUDA graph per number of tiles."""
+"""Runs the program that torch exported from the same model as the ONNX file, on a GPU or on the CPU."""
 
 from __future__ import annotations
 
-import logging
-import queue
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,207 +9,117 @@ import numpy.typing as npt
 import torch
 
 from detectors.card.card import InputCard
-from detectors.card.onnx_file import read_onnx_file
-from detectors.engines.gpu.batches import padded, portions, sizes_up_to
-from detectors.engines.gpu.torch_module import Precision, TorchModule, Weights
-from detectors.engines.gpu.torch_steps import Tensor
+from detectors.engines.gpu.batches import padded
 from detectors.engines.port import EngineRequest, fixed_batch, picture_at, repeated
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
 
+Tensor = Any
+"""A torch.Tensor: where torch is not installed its types are unknown."""
 DEFAULT_BATCH = 8
-"""Tiles per run on a GPU where nobody asks for another number."""
-_STREAMS = 2
-_WARM_UP = 3
-"""Runs before recording: libraries choose their kernels and take their memory in the first ones."""
-_HALVES: dict[str, Any] = {"f16": torch.float16, "bf16": torch.bfloat16}
-
-logger = logging.getLogger(__name__)
-_Net = Callable[[Tensor], tuple[Tensor, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One number of tiles, made ready. ``pixels``: where tiles are put; ``go``: runs and gives where answers lie."""
-
-    pixels: Tensor
-    go: Callable[[], tuple[Tensor, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Lane:
-    """What one call at a time uses: a stream (None on a CPU) and a run for each number of tiles."""
-
-    stream: Any
-    runs: dict[int, _Run]
+"""Tiles per run on a GPU where the request names no other number."""
+_GPU_CALLERS = 2
+"""While the outputs of one call are copied, the next call's tiles are prepared."""
+_FLOAT16: dict[str, Any] = {"f16": torch.float16, "bf16": torch.bfloat16}
 
 
 class TorchEngine:
-    """A model on one GPU, or on the CPU where there is none."""
+    """Runs an exported program on the first GPU, or on the CPU where there is none."""
 
     name = "torch"
 
     def __init__(self, request: EngineRequest) -> None:
-        """Raises ModelLoadError when the graph has something that torch is not taught."""
+        """Raises ModelLoadError when the card names no exported program, or torch cannot load it for this input."""
+        if request.exported is None:
+            raise ModelLoadError(
+                f"engine torch runs what torch exports, and the card of {request.path} names no .pt2 file: write one "
+                "with torch.export.save, name it with its checksum under files in the card, or choose another engine"
+            )
+        self._path = request.exported
+        self._card = request.input
         self._cuda = torch.cuda.is_available()
         self._device = torch.device("cuda:0" if self._cuda else "cpu")
-        self._card = request.input
         if not self._cuda:
             torch.set_num_threads(request.threads)
-        self._graphs = "no CUDA graphs"
-        self.batch_size, self._sizes = self._batches(request)
-        # Without a GPU torch uses all its threads for one run.
-        self.parallel = (request.streams or _STREAMS) if self._cuda else 1
-        half = _HALVES.get("f16" if request.precision == "auto" and self._cuda else request.precision)
+        self._float16 = _FLOAT16.get(request.precision)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = request.precision != "f32"
         try:
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = request.precision != "f32"
-            weights = Weights()
-            nets = {size: self._net(request, size, half, weights) for size in self._sizes}
-            self._idle: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
-            for _ in range(self.parallel):
-                self._idle.put(self._lane(nets))
-        except RuntimeError as error:
-            raise ModelLoadError(f"torch cannot load {request.path}: {error}") from error
+            program = _on_device(torch.export.load(self._path), self._device)
+            self._module = program.module()
+            shapes = _input_shapes(program)
+        except Exception as error:  # torch's errors share no base class below Exception
+            raise ModelLoadError(f"torch {torch.__version__} cannot load {self._path}: {error}") from error
+        self._names = tuple(shapes)
+        picture = shapes[self._names[picture_at([{name} for name in shapes], request.constants, self._path)]]
+        self._fixed = bool(picture and picture[0])
+        wanted = request.batch or (DEFAULT_BATCH if self._cuda else 1)
+        self.batch_size = fixed_batch(picture, request.input, self._path, wanted)
+        self.parallel = _GPU_CALLERS if self._cuda else 1
+        self._constants = dict(request.constants)
         where = torch.cuda.get_device_name(self._device) if self._cuda else f"the CPU, {request.threads} thread(s)"
         self.reason = (
-            f"{request.why}; torch {torch.__version__} on {where} computes in {str(half or torch.float32)[6:]}, "
-            f"up to {self.batch_size} tile(s) a run, {self.parallel} run(s) side by side, {self._graphs}"
+            f"{request.why}; torch {torch.__version__} on {where} computes in "
+            f"{'f32' if self._float16 is None else request.precision}, up to {self.batch_size} tile(s) a run"
         )
-
-    def _batches(self, request: EngineRequest) -> tuple[int, tuple[int, ...]]:
-        inputs = read_onnx_file(request.path).inputs
-        picture = inputs[picture_at([{one.name} for one in inputs], request.constants, request.path)]
-        self._names = tuple(one.name for one in inputs)
-        self._picture = picture.name
-        fixed = picture.shape[0] if picture.shape else None
-        batch = fixed_batch(
-            list(picture.shape), request.input, request.path, request.batch or (DEFAULT_BATCH if self._cuda else 1)
-        )
-        return batch, (batch,) if fixed else sizes_up_to(batch)
-
-    def _net(self, request: EngineRequest, size: int, half: Any, weights: Weights) -> _Net:
-        """From ``size`` uint8 tiles on the device to float32 outputs there."""
-        card = request.input
-        constants = {name: repeated(value, size) for name, value in request.constants.items()}
-        shapes = {
-            name: constants[name].shape if name in constants else (size, 3, card.height, card.width)
-            for name in self._names
-        }
-        module = TorchModule(request.path, shapes, Precision(str(self._device), half), weights)
-        given = {name: torch.from_numpy(value.copy()).to(self._device) for name, value in constants.items()}
-
-        prepare = preparation(card, self._device)
-
-        def net(pixels: Tensor) -> tuple[Tensor, ...]:
-            picture = prepare(pixels)
-            outputs = module(*(given.get(name, picture) for name in self._names))
-            return tuple(output.float() for output in outputs)
-
-        return net
-
-    def _lane(self, nets: dict[int, _Net]) -> _Lane:
-        sides = (self._card.height, self._card.width, 3)
-        if not self._cuda:
-            return _Lane(
-                None, {size: _eager(net, torch.empty((size, *sides), dtype=torch.uint8)) for size, net in nets.items()}
-            )
-        stream = torch.cuda.Stream(self._device)
-        runs: dict[int, _Run] = {}
-        # Graphs of one lane never run at the same time, so they share their memory; the largest comes first.
-        pool = torch.cuda.graph_pool_handle()
-        with torch.inference_mode(), torch.cuda.stream(stream):
-            for size, net in sorted(nets.items(), reverse=True):
-                pixels = torch.zeros((size, *sides), dtype=torch.uint8, device=self._device)
-                for _ in range(_WARM_UP):
-                    net(pixels)
-                stream.synchronize()
-                runs[size] = self._recorded(net, pixels, stream, pool)
-        stream.synchronize()
-        return _Lane(stream, runs)
-
-    def _recorded(self, net: _Net, pixels: Tensor, stream: Any, pool: Any) -> _Run:
-        """``net`` as one CUDA graph; where it cannot be recorded, as it is."""
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-                outputs = net(pixels)
-        except RuntimeError as error:
-            logger.warning("the model cannot be recorded as a CUDA graph and runs step by step", exc_info=error)
-            return _eager(net, pixels)
-        self._graphs = "CUDA graphs"
-
-        def go() -> tuple[Tensor, ...]:
-            graph.replay()
-            return outputs
-
-        return _Run(pixels, go)
 
     def run(self, tiles: ImageArray) -> Outputs:
         """See :class:`detectors.engines.port.Engine`."""
-        lane = self._idle.get()
+        sides = (self._card.height, self._card.width, 3)
+        if tiles.shape[1:] != sides:
+            raise InferenceError(f"torch failed: tiles are {tiles.shape[1:]}, the model takes {sides}")
+        batch = self.batch_size
         try:
-            parts = [
-                [output[: end - first] for output in self._run_one(lane, padded(tiles[first:end], size))]
-                for first, end, size in portions(len(tiles), self._sizes)
-            ]
-        except (RuntimeError, ValueError) as error:
+            parts = [self._run_batch(tiles[at : at + batch]) for at in range(0, len(tiles), batch)]
+        except Exception as error:  # torch's errors share no base class below Exception
             raise InferenceError(f"torch failed on {len(tiles)} tiles: {error}") from error
-        finally:
-            self._idle.put(lane)
         return tuple(np.concatenate(output) for output in zip(*parts, strict=True))
 
-    def _run_one(self, lane: _Lane, tiles: ImageArray) -> list[npt.NDArray[np.float32]]:
-        run = lane.runs[len(tiles)]
-        if run.pixels.shape != tiles.shape:
-            raise ValueError(f"tiles are {tiles.shape[1:]}, the model takes {tuple(run.pixels.shape[1:])}")
-        # A copy of its own: torch takes no array that may not be written to.
-        given = torch.from_numpy(np.array(tiles))
-        with torch.inference_mode():
-            if lane.stream is None:
-                run.pixels.copy_(given)
-                return [output.numpy().copy() for output in run.go()]
-            with torch.cuda.stream(lane.stream):
-                # Pinned memory from torch's own cache: it is not used again before the copy is through.
-                run.pixels.copy_(given.pin_memory(), non_blocking=True)
-                answers = [output.to("cpu", non_blocking=True) for output in run.go()]
-            lane.stream.synchronize()
-            return [answer.numpy() for answer in answers]
-
-    def on_device(self) -> tuple[Any, Callable[[], object]]:
-        """A stream, and one run of the largest batch in it over whatever tiles lie on the GPU: for measuring.
-
-        Only while nobody calls ``run``. The stream is None on a CPU.
-        """
-        lane = self._idle.get()
-        self._idle.put(lane)
-        return lane.stream, lane.runs[self.batch_size].go
+    def _run_batch(self, tiles: ImageArray) -> list[npt.NDArray[np.float32]]:
+        count = len(tiles)
+        if self._fixed:
+            tiles = padded(tiles, self.batch_size)
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device.type, dtype=self._float16, enabled=self._float16 is not None),
+        ):
+            # A copy, because torch takes no array that may not be written to.
+            picture = to_model_input(torch.from_numpy(np.array(tiles)).to(self._device), self._card)
+            inputs = [
+                torch.from_numpy(repeated(self._constants[name], len(tiles)).copy()).to(self._device)
+                if name in self._constants
+                else picture
+                for name in self._names
+            ]
+            result = self._module(*inputs)
+            outputs = result if isinstance(result, tuple | list) else (result,)
+            return [output[:count].float().cpu().numpy() for output in outputs]
 
     def close(self) -> None:
         """See :class:`detectors.engines.port.Engine`."""
-        self._idle = queue.SimpleQueue()
+        del self._module
         if self._cuda:
             torch.cuda.empty_cache()
 
 
-def _eager(net: _Net, pixels: Tensor) -> _Run:
-    return _Run(pixels, lambda: net(pixels))
+def to_model_input(pixels: Tensor, card: InputCard) -> Tensor:
+    """Return uint8 (N, H, W, 3) BGR ``pixels`` as the input that ``card`` describes: float32 (N, 3, H, W)."""
+    ordered = pixels.flip(-1) if card.channels == "rgb" else pixels
+    values = ordered.permute(0, 3, 1, 2).to(torch.float32) * card.scale
+    mean, std = (torch.tensor(one, device=pixels.device).reshape(1, 3, 1, 1) for one in (card.mean, card.std))
+    return (values - mean) / std
 
 
-def preparation(card: InputCard, device: Any) -> Callable[[Tensor], Tensor]:
-    """From uint8 (N, H, W, 3) BGR to what ``card`` describes, float32 (N, 3, H, W), both on ``device``.
+def _on_device(program: Any, device: Any) -> Any:
+    """Return ``program`` with its weights and the tensors that it makes on ``device``."""
+    if device.type == "cpu":
+        return program
+    from torch.export.passes import move_to_device_pass  # noqa: PLC0415 - only with a GPU
 
-    The picture stays as it lies in memory, channels last, which is what convolutions are fastest with.
-    """
-    mean, std = (torch.tensor(values, device=device).reshape(1, 3, 1, 1) for values in (card.mean, card.std))
-    shifted, divided = any(card.mean), any(one != 1 for one in card.std)
+    return move_to_device_pass(program, device)
 
-    def prepare(pixels: Tensor) -> Tensor:
-        turned = pixels.flip(-1) if card.channels == "rgb" else pixels
-        values = turned.permute(0, 3, 1, 2).to(torch.float32)
-        if card.scale != 1:
-            values = values * card.scale
-        if shifted:
-            values = values - mean
-        return values / std if divided else values
 
-    return prepare
+def _input_shapes(program: Any) -> dict[str, list[int | None]]:
+    """Return the shape of each input by its name, in the order of the call; None for a size that is left open."""
+    wanted = program.graph_signature.user_inputs
+    sizes = {node.name: node.meta["val"].shape for node in program.graph.nodes if node.name in wanted}
+    return {name: [one if isinstance(one, int) else None for one in sizes[name]] for name in wanted}

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from detectors.engines.choose import EngineEntry
 from detectors.engines.measuring.measurements import Tuned
 from detectors.engines.port import EngineRequest
+from detectors.engines.registry import EngineEntry
 from detectors.settings import EngineKind
 
 logger = logging.getLogger(__name__)

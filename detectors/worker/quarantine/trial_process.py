@@ -18,7 +18,7 @@ from functools import cache
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
-from detectors.engines.choose import usable_engines
+from detectors.engines.registry import usable_engines
 from detectors.errors import (
     EngineCrashError,
     EngineHangError,

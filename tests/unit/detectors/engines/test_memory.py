@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from detectors.card.card import InputCard
-from detectors.engines.choose import ENGINES
 from detectors.engines.memory_fit import available_bytes, fitted, needed_bytes, weights_bytes
 from detectors.engines.port import Engine, EngineRequest
+from detectors.engines.registry import ENGINES
 from detectors.errors import ModelLoadError
 from detectors.model.loading import LoadRequest, load_model
 from tests.support_graphs import write_model

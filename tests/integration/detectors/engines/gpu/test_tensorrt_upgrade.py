@@ -25,11 +25,11 @@ import pytest
 
 from detectors.card.card import InputCard, read_card
 from detectors.engines.artefact import Upgrade, UpgradeState, obtain, upgrade_for
-from detectors.engines.choose import ENGINES, load_engine, usable_engines
 from detectors.engines.cpu.onnxruntime import OnnxRuntimeEngine
 from detectors.engines.gpu import cuda
 from detectors.engines.gpu.tensorrt_job import BuildJob, engine_name
 from detectors.engines.port import EngineRequest
+from detectors.engines.registry import ENGINES, load_engine, usable_engines
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.model.artefact_model import upgraded_model
 from detectors.model.loading import LoadRequest, load_model

@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from detectors.card.card import read_card
-from detectors.engines import choose
-from detectors.engines.choose import load_engine
+from detectors.engines import installed, registry
 from detectors.engines.cpu.onnxruntime import to_input
 from detectors.engines.port import Engine, EngineRequest
+from detectors.engines.registry import load_engine
 from detectors.errors import InferenceError, ModelLoadError
 from tests.support_graphs import GraphSpec, write_model
 
@@ -99,18 +99,22 @@ def refuse(request: EngineRequest) -> Engine:
 
 
 def test_an_engine_that_is_not_installed_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "find_spec", lambda name: None if name == "openvino" else object())
-    with pytest.raises(ModelLoadError, match=r"openvino cannot be used: not installed; install standgale\[cpu\]"):
+    monkeypatch.setattr(installed, "find_spec", lambda name: None if name == "openvino" else object())
+    with pytest.raises(
+        ModelLoadError, match=r"openvino cannot be used: openvino is not installed; install standgale\[cpu\]"
+    ):
         load(tmp_path, "openvino", SPEC)
     card = read_card(tmp_path / "model.yaml")
     request = EngineRequest(tmp_path / card.file, card.input, 1, "f32")
-    monkeypatch.setattr(choose, "ENGINES", {name: choose.ENGINES[name] for name in ENGINES})
+    monkeypatch.setattr(registry, "ENGINES", {name: registry.ENGINES[name] for name in ENGINES})
     assert load_engine("auto", request).name == "onnxruntime"
-    monkeypatch.setattr(choose, "find_spec", lambda name: object())
-    refusing = replace(choose.ENGINES["openvino"], load=refuse)
-    monkeypatch.setattr(choose, "ENGINES", {"openvino": refusing, "onnxruntime": choose.ENGINES["onnxruntime"]})
+    monkeypatch.setattr(installed, "find_spec", lambda name: object())
+    refusing = replace(registry.ENGINES["openvino"], load=refuse)
+    monkeypatch.setattr(registry, "ENGINES", {"openvino": refusing, "onnxruntime": registry.ENGINES["onnxruntime"]})
     engine = load_engine("auto", request)
     assert (engine.name, "another refused" in engine.reason) == ("onnxruntime", True)
-    monkeypatch.setattr(choose, "find_spec", lambda name: None)
-    with pytest.raises(ModelLoadError, match=r"no engine can be used .*onnxruntime: not installed.*standgale\[cpu\]"):
+    monkeypatch.setattr(installed, "find_spec", lambda name: None)
+    with pytest.raises(
+        ModelLoadError, match=r"no engine can be used .*onnxruntime: onnxruntime is not installed.*standgale\[cpu\]"
+    ):
         load_engine("auto", request)

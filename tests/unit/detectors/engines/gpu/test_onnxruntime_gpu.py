@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from detectors.card.card import read_card
-from detectors.engines import gpus
-from detectors.engines.choose import ENGINES, load_engine, usable_engines
+from detectors.engines import loaders
 from detectors.engines.cpu.onnxruntime import OnnxRuntimeEngine
 from detectors.engines.gpu.batches import portions, sizes_up_to
 from detectors.engines.gpu.onnxruntime_gpu import (
@@ -21,6 +20,7 @@ from detectors.engines.gpu.onnxruntime_gpu import (
     tensorrt_provider,
 )
 from detectors.engines.port import EngineRequest
+from detectors.engines.registry import ENGINES, load_engine, usable_engines
 from detectors.errors import InferenceError, ModelLoadError
 from tests.support_graphs import GraphSpec, tiles_that_differ, write_model
 
@@ -125,7 +125,7 @@ def test_engines_for_gpus_say_what_is_missing_here_and_auto_does_without(
 
 def test_ways_keep_to_the_precision_asked_for(tmp_path: Path) -> None:
     wanted = request(tmp_path, GraphSpec(width=64, height=32))
-    assert {way.precision for way in gpus.gpu_ways("torch", ("f16", "f32"), wanted, True)} == {"f32"}
-    assert next(way.batch for way in gpus.gpu_ways("torch", ("f32",), wanted, True)) == 8
-    assert [way.batch for way in gpus.gpu_ways("torch", ("f32",), wanted, False)] == [0]
+    assert {way.precision for way in loaders.gpu_ways("torch", ("f16", "f32"), wanted, True)} == {"f32"}
+    assert next(way.batch for way in loaders.gpu_ways("torch", ("f32",), wanted, True)) == 8
+    assert [way.batch for way in loaders.gpu_ways("torch", ("f32",), wanted, False)] == [0]
     assert load_engine("onnxruntime", wanted).name == "onnxruntime"

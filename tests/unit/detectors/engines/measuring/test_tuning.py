@@ -16,12 +16,12 @@ import pytest
 from typer.testing import CliRunner
 
 from detectors.card.card import InputCard, default_card_path
-from detectors.engines.choose import ENGINES
 from detectors.engines.measuring.measurement_cache import MachineKey, Memory, processor_of
 from detectors.engines.measuring.measurements import Measured, Tuned
 from detectors.engines.measuring.measuring import Tuner, clearly_faster
 from detectors.engines.measuring.sample_tiles import sample_tiles
 from detectors.engines.port import Engine, EngineRequest, Way
+from detectors.engines.registry import ENGINES
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
 from detectors.heads.yolov8 import YoloV8Head
@@ -337,7 +337,7 @@ def test_a_model_is_measured_once_and_then_remembered(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "detectors.engines.choose.ENGINES", {name: ENGINES[name] for name in ("openvino", "onnxruntime")}
+        "detectors.engines.registry.ENGINES", {name: ENGINES[name] for name in ("openvino", "onnxruntime")}
     )
     card = write_model(tmp_path / "model", GraphSpec())
     wanted = LoadRequest(card, threads=2, measure_s=0.5, memory=tmp_path / "memory")

@@ -6,10 +6,8 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 
-from detectors.engines import gpus
+from detectors.engines import installed, loaders
 from detectors.engines.memory_fit import fitted, require_room
 from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.errors import ModelLoadError
@@ -62,45 +60,9 @@ class EngineEntry:
         return replace(request, why=why) if way is None else request.run_as(way, why)
 
 
-def why_not_installed(module: str, extra: str) -> str | None:
-    """Why an engine that needs ``module`` cannot be used, or None when the module is there."""
-    return None if find_spec(module) is not None else f"not installed; install standgale[{extra}]"
-
-
-def package_version(*packages: str) -> str:
-    """Name and version of the first of ``packages`` that is installed."""
-    for package in packages:
-        try:
-            return f"{package} {version(package)}"
-        except PackageNotFoundError:
-            continue
-    return ""
-
-
-def _load_openvino(request: EngineRequest) -> Engine:
-    from detectors.engines.cpu.openvino import OpenVinoEngine  # noqa: PLC0415 - only where it is installed
-
-    return OpenVinoEngine(request)
-
-
-def _openvino_ways(request: EngineRequest, dynamic: bool) -> Sequence[Way]:
-    from detectors.engines.cpu.openvino import openvino_ways  # noqa: PLC0415 - only where it is installed
-
-    return openvino_ways(request, dynamic)
-
-
-def _load_onnxruntime(request: EngineRequest) -> Engine:
-    from detectors.engines.cpu.onnxruntime import OnnxRuntimeEngine  # noqa: PLC0415 - only where it is installed
-
-    return OnnxRuntimeEngine(request)
-
-
-def _onnxruntime_ways(request: EngineRequest, dynamic: bool) -> Sequence[Way]:
-    """One session per thread, and one session with all threads; tiles in batches make it slower on a CPU."""
-    if request.precision not in ("auto", "f32"):
-        return ()
-    streams = (request.threads, 1) if request.threads > 1 else (1,)
-    return tuple(Way("onnxruntime", "f32", count) for count in streams)
+def _takes_minutes() -> str | None:
+    """Return why auto does not choose an engine that takes minutes to build: a worker would wait for it."""
+    return "takes minutes at the first load; ask for it by name, or let a worker make it in the background"
 
 
 ENGINES: Mapping[str, EngineEntry] = {
@@ -109,59 +71,59 @@ ENGINES: Mapping[str, EngineEntry] = {
         EngineEntry(
             name="onnxruntime_cuda",
             extra="cuda",
-            why_not=gpus.why_no_onnxruntime_cuda,
-            identity=lambda: gpus.gpu_identity("onnxruntime-gpu", "onnxruntime"),
-            ways=lambda request, dynamic: gpus.gpu_ways("onnxruntime_cuda", ("f32", "f16"), request, dynamic),
-            load=gpus.load_onnxruntime_cuda,
+            why_not=installed.why_no_onnxruntime_cuda,
+            identity=lambda: installed.gpu_identity("onnxruntime-gpu", "onnxruntime"),
+            ways=lambda request, dynamic: loaders.gpu_ways("onnxruntime_cuda", ("f32", "f16"), request, dynamic),
+            load=loaders.load_onnxruntime_cuda,
             gpu=True,
         ),
         EngineEntry(
             name="torch",
             extra="torch",
-            why_not=gpus.why_no_torch,
-            identity=lambda: gpus.gpu_identity("torch"),
-            ways=lambda request, dynamic: gpus.gpu_ways("torch", ("f32", "f16", "bf16"), request, dynamic),
-            load=gpus.load_torch,
+            why_not=installed.why_no_torch,
+            identity=lambda: installed.gpu_identity("torch"),
+            ways=loaders.torch_ways,
+            load=loaders.load_torch,
             gpu=True,
-            passed_over=gpus.passed_over_without_gpu,
+            passed_over=installed.why_slow_without_gpu,
         ),
         EngineEntry(
             name="tensorrt",
             extra="cuda",
-            why_not=gpus.why_no_tensorrt,
-            identity=lambda: gpus.gpu_identity("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
-            ways=lambda request, dynamic: gpus.gpu_ways("tensorrt", ("f32", "f16"), request, False),
-            load=gpus.load_tensorrt,
+            why_not=installed.why_no_tensorrt,
+            identity=lambda: installed.gpu_identity("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
+            ways=lambda request, dynamic: loaders.gpu_ways("tensorrt", ("f32", "f16"), request, False),
+            load=loaders.load_tensorrt,
             gpu=True,
-            passed_over=gpus.passed_over_for_minutes,
+            passed_over=_takes_minutes,
         ),
         EngineEntry(
             name="onnxruntime_tensorrt",
             extra="cuda",
-            why_not=gpus.why_no_onnxruntime_tensorrt,
-            identity=lambda: gpus.gpu_identity("onnxruntime-gpu", "onnxruntime"),
-            ways=lambda request, dynamic: gpus.gpu_ways("onnxruntime_tensorrt", ("f32", "f16"), request, False),
-            load=gpus.load_onnxruntime_tensorrt,
+            why_not=installed.why_no_onnxruntime_tensorrt,
+            identity=lambda: installed.gpu_identity("onnxruntime-gpu", "onnxruntime"),
+            ways=lambda request, dynamic: loaders.gpu_ways("onnxruntime_tensorrt", ("f32", "f16"), request, False),
+            load=loaders.load_onnxruntime_tensorrt,
             gpu=True,
-            passed_over=gpus.passed_over_for_minutes,
+            passed_over=_takes_minutes,
         ),
         EngineEntry(
             name="openvino",
             extra="cpu",
-            why_not=lambda: why_not_installed("openvino", "cpu"),
-            identity=lambda: package_version("openvino"),
-            ways=_openvino_ways,
-            load=_load_openvino,
+            why_not=lambda: installed.why_not_installed("cpu", "openvino"),
+            identity=lambda: installed.package_version("openvino"),
+            ways=loaders.openvino_ways,
+            load=loaders.load_openvino,
             # Measured with 190 MB of weights: 2.2 in f32, 2.0 in bf16, however many streams.
             copies=lambda request: 2.3,
         ),
         EngineEntry(
             name="onnxruntime",
             extra="cpu",
-            why_not=lambda: why_not_installed("onnxruntime", "cpu"),
-            identity=lambda: package_version("onnxruntime", "onnxruntime-gpu"),
-            ways=_onnxruntime_ways,
-            load=_load_onnxruntime,
+            why_not=lambda: installed.why_not_installed("cpu", "onnxruntime"),
+            identity=lambda: installed.package_version("onnxruntime", "onnxruntime-gpu"),
+            ways=loaders.onnxruntime_ways,
+            load=loaders.load_onnxruntime,
             # Measured with 190 MB of weights; every session has its own.
             copies=lambda request: 3.1 * (request.streams or request.threads),
         ),
