@@ -48,7 +48,7 @@ def live_record(frame: FrameCaptured) -> OutRecord:
         topics.FRAMES_LIVE,
         frame,
         id=frame.frame_id,
-        source="bench",
+        source="/standgale/bench",
         subject=str(frame.frame_id),
         time=frame.captured_at,
         key=frame.device_id,

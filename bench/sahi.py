@@ -121,7 +121,7 @@ def _ours(predictor: Predictor, file: Path) -> tuple[float, _Boxes]:
     return seconds, np.column_stack((found.boxes, found.scores, found.classes)).astype(np.float64)
 
 
-_OPTIONS = DetectOptions(tile_width=_SIDE, tile_height=_SIDE, overlap=0.2, whole_frame=False, merging="nms")
+_OPTIONS = DetectOptions(tile_width=_SIDE, tile_height=_SIDE, overlap=0.2, whole_frame=False, merge_method="nms")
 
 
 def _tiles(predictor: Predictor) -> int:

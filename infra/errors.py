@@ -11,7 +11,6 @@ class TransientError(StandgaleError):
     """The world is in the way just now (connection, time-out, 5xx); the same call may succeed later. Nothing was
     lost."""
 
-    retriable: ClassVar[bool] = True
     code: ClassVar[str] = "UNAVAILABLE"
 
 

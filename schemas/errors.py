@@ -8,12 +8,9 @@ from typing import ClassVar
 class StandgaleError(Exception):
     """Something Standgale can name. The text says what happened, why, and what to do about it.
 
-    ``retriable`` is a property of the type: true when the same call may succeed later by
-    itself.
     ``code`` is stable and machine readable; it appears in logs, metrics (bounded), dead letters and HTTP bodies.
     """
 
-    retriable: ClassVar[bool] = False
     code: ClassVar[str] = "INTERNAL_ERROR"
 
 

@@ -90,7 +90,7 @@ class ImageRef(_Part):
 
 
 MergeMethod = Literal["nms", "nmm", "greedy_nmm", "wbf"]
-"""How boxes that show the same thing become one; wbf: weighted box fusion."""
+"""How boxes that show the same object are merged into one; wbf: weighted box fusion."""
 
 
 class DetectOptions(_Part):
@@ -103,11 +103,9 @@ class DetectOptions(_Part):
     whole_frame: bool | None = None
     tile_metres: Annotated[float, Field(gt=0, le=100_000)] | None = None
     """Ground that a tile shows from side to side; needs the camera's geometry, and comes before the sides in pixels"""
-    merge_method: Literal["nms", "greedy_nmm"] | None = None
+    merge_method: MergeMethod | None = None
     merge_metric: Literal["iou", "ios"] | None = None
     merge_threshold: Unit | None = None
-    merging: MergeMethod | None = None
-    """All there is to choose from; comes before merge_method, which has the two that were there first"""
     max_detections: Annotated[int, Field(gt=0, le=100_000)] | None = None
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.geometry.boxes import iou_matrix
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
@@ -53,17 +55,7 @@ class Metrics:
     confidence: float
 
 
-def iou_matrix(first: Floats, second: Floats) -> Floats:
-    """IoU of each of (N, 4) with each of (M, 4) xyxy boxes, (N, M)."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.asarray(np.prod(np.clip(high - low, 0, None), axis=2), np.float32)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
-    union = areas[0][:, None] + areas[1][None, :] - shared
-    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0), np.float32)
-
-
-def match(iou: Floats, scores: Floats, thresholds: tuple[float, ...]) -> NDArray[np.bool_]:
+def match(iou: NDArray[np.floating], scores: Floats, thresholds: tuple[float, ...]) -> NDArray[np.bool_]:
     """Which predictions are right at each threshold, (T, N), for the (N, M) overlaps of one image and class.
 
     In order of score, each prediction takes the free object it overlaps most; equal scores keep their order.

@@ -40,8 +40,3 @@ def overlaps(first: _Boxes, second: _Boxes, metric: Metric) -> DoubleArray:
 def iou_matrix(first: _Boxes, second: _Boxes) -> DoubleArray:
     """float64 (N, M): intersection over union of each of ``first`` (N, 4) with each of ``second`` (M, 4), xyxy."""
     return overlaps(first[:, None], second[None], "iou")
-
-
-def ios_matrix(first: _Boxes, second: _Boxes) -> DoubleArray:
-    """float64 (N, M): intersection over the smaller box of each of ``first`` (N, 4) and ``second`` (M, 4), xyxy."""
-    return overlaps(first[:, None], second[None], "ios")

@@ -13,7 +13,7 @@ from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.engines.registry import available_threads, load_engine, open_checked, usable_engines
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
-from detectors.heads import choose_head
+from detectors.heads.choice import choose_head
 from detectors.heads.classes import ClassNumbers
 from detectors.heads.first_run import first_tiles, objection
 from detectors.heads.port import Head, HeadRequest

@@ -52,7 +52,6 @@ class Resolved:
 
     def as_options(self) -> DetectOptions:
         """The same as it stands in events."""
-        method = self.merge_method
         return DetectOptions(
             confidence=self.confidence,
             overlap=self.overlap,
@@ -60,10 +59,9 @@ class Resolved:
             tile_height=self.tile_height,
             tile_metres=self.tile_metres,
             whole_frame=self.whole_frame,
-            merge_method=method if method in ("nms", "greedy_nmm") else None,
+            merge_method=self.merge_method,
             merge_metric=self.merge_metric,
             merge_threshold=self.merge_threshold,
-            merging=method,
             max_detections=self.max_detections,
         )
 
@@ -93,7 +91,7 @@ def resolve(card: ModelCard, asked: DetectOptions, view: FrameView) -> Resolved:
         tile_height=None if cut.sides is None else cut.sides[1],
         tile_metres=cut.metres,
         whole_frame=cut.whole_frame,
-        merge_method=asked.merging or asked.merge_method or card.merge.method,
+        merge_method=asked.merge_method or card.merge.method,
         merge_metric=asked.merge_metric or card.merge.metric,
         merge_threshold=_first(asked.merge_threshold, card.merge.threshold),
         max_detections=asked.max_detections or card.max_detections,

@@ -13,7 +13,7 @@ from detectors.engines.port import EngineRequest
 from detectors.engines.registry import load_engine
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import Outputs
-from detectors.heads import LAYOUTS, described, fitting_heads, layouts_to_try, narrowed
+from detectors.heads.choice import LAYOUTS, described, fitting_heads, layouts_to_try, narrowed
 from detectors.heads.classes import ClassNumbers
 from detectors.heads.first_run import first_tiles, objection
 from detectors.heads.metadata import class_names

@@ -107,7 +107,7 @@ def _as_record(letter: DeadLetter, topic: str, trace: Trace | None = None) -> Ou
         topic,
         letter,
         id=letter.id,
-        source=f"standgale/{letter.group}",
+        source=f"/standgale/{letter.group}",
         subject=letter.device_id,
         time=letter.failed_at,
         key=letter.original.key or letter.device_id or _NO_KEY,

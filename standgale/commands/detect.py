@@ -96,7 +96,7 @@ def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)
             confidence=confidence,
             whole_frame=True if whole else None,
             tile_metres=tile_metres,
-            merging=method,
+            merge_method=method,
             max_detections=max_detections or limit,
         )
         with Predictor(_model(settings)) as predictor:

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from detectors.geometry.arrays import Candidates, ImageArray
+from detectors.geometry.boxes import iou_matrix
 from detectors.model.options import FrameView
 from detectors.model.predict import Model
 from detectors.tiling.tiles import TilePlan
 from schemas.events import DetectOptions
-from training.metrics import iou_matrix, match
+from training.metrics import match
 
 SAME_IOU = 0.5
 """From which overlap on two boxes of one class are the same."""

@@ -90,7 +90,7 @@ def _fields(found: Inspection, card: Path | None) -> dict[str, object]:
 
 
 def _print(here: Context, found: Inspection, card: Path | None) -> None:
-    from detectors.heads import LAYOUTS
+    from detectors.heads.choice import LAYOUTS
 
     model, assumed = found.card, found.assumed
     names = [one.name for one in model.classes]

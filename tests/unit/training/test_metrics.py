@@ -8,7 +8,6 @@ from training.metrics import (
     Truth,
     average_precision,
     best_confidence,
-    iou_matrix,
     match,
     measure,
     precision_recall,
@@ -26,16 +25,6 @@ def said(*rows: tuple[tuple[float, ...], float, int]) -> Predictions:
 def there(*rows: tuple[tuple[float, ...], int]) -> Truth:
     boxes = np.array([row[0] for row in rows], np.float32).reshape(-1, 4)
     return Truth(boxes, np.array([row[1] for row in rows], np.int64))
-
-
-def test_iou_of_half_shifted_box_is_a_third() -> None:
-    overlap = iou_matrix(np.array([A, FAR], np.float32), np.array([(5, 0, 15, 10), A], np.float32))
-    assert overlap == pytest.approx(np.array([[1 / 3, 1.0], [0.0, 0.0]]))
-
-
-def test_iou_of_empty_boxes_is_zero_and_not_nan() -> None:
-    point = np.array([(1, 1, 1, 1)], np.float32)
-    assert iou_matrix(point, point).item() == 0.0
 
 
 def test_an_object_is_found_once_by_the_surest_prediction() -> None:

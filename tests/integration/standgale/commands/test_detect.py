@@ -124,7 +124,7 @@ def test_what_is_too_large_for_its_class_is_said(tmp_path: Path) -> None:
 def test_the_way_of_merging_can_be_chosen(tmp_path: Path, card: str) -> None:
     photo = geotiff(tmp_path / "a.tif")
     found = orjson.loads(standgale(tmp_path, str(photo), "--model", card, "--merging", "wbf", "--json").stdout)
-    assert found["options"]["merging"] == "wbf"
+    assert found["options"]["merge_method"] == "wbf"
     assert len(found["detections"]) == 1
     refused = standgale(tmp_path, str(photo), "--model", card, "--merging", "best", status=2).stderr
     assert "--merging best: unknown; give one of nms, nmm, greedy_nmm, wbf" in refused

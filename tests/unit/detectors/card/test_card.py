@@ -10,6 +10,7 @@ import yaml
 
 from detectors.card.card import read_card, verified_model_file
 from detectors.errors import ModelLoadError
+from infra.errors import TransientError
 
 FIELDS: dict[str, object] = {
     "name": "kites",
@@ -60,7 +61,7 @@ def test_a_wrong_card_names_the_field(tmp_path: Path, changes: dict[str, object]
         read_card(path)
     assert str(path) in str(caught.value)
     assert caught.value.code == "MODEL_LOAD_ERROR"
-    assert not caught.value.retriable
+    assert not isinstance(caught.value, TransientError)
 
 
 @pytest.mark.parametrize("text", ["name: [", "just words", "", "\x00"])

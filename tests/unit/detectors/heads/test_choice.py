@@ -9,7 +9,7 @@ import pytest
 
 from detectors.card.onnx_file import read_onnx_file
 from detectors.errors import ModelLoadError
-from detectors.heads import choose_head
+from detectors.heads.choice import choose_head
 from detectors.heads.classes import ClassNumbers
 from detectors.heads.first_run import first_tiles, objection
 from detectors.heads.metadata import class_names, input_size

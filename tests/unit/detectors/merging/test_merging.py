@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from detectors.geometry import pairs
 from detectors.geometry.arrays import Candidates, FloatArray
-from detectors.geometry.boxes import Metric, ios_matrix, iou_matrix
+from detectors.geometry.boxes import Metric, iou_matrix
 from detectors.geometry.rotated_boxes import corners_of
 from detectors.merging import matching
 from detectors.merging.merge import merge, suppress_within_tiles
@@ -339,10 +339,3 @@ def test_boxes_without_area_are_dropped() -> None:
     )
     assert merge(found, "nms", "ios", 0.0, class_aware=True).boxes.tolist() == [[0, 0, 4, 4]]
     assert suppress_within_tiles(found, 0.5, class_aware=True).boxes.tolist() == [[0, 0, 4, 4]]
-
-
-def test_matrices_of_known_boxes() -> None:
-    one = np.array([[0, 0, 10, 10]], np.float32)
-    two = np.array([[5, 0, 15, 10], [2, 2, 4, 4], [20, 20, 30, 30], [3, 3, 3, 8]], np.float32)
-    assert iou_matrix(one, two)[0].tolist() == pytest.approx([50 / 150, 4 / 100, 0, 0])
-    assert ios_matrix(one, two)[0].tolist() == pytest.approx([0.5, 1, 0, 0])

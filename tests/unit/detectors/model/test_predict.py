@@ -146,7 +146,6 @@ def test_options_are_filled_from_the_card(tmp_path: Path) -> None:
         merge_method="greedy_nmm",
         merge_metric="ios",
         merge_threshold=0.7,
-        merging="greedy_nmm",
         max_detections=7,
     )
     assert model.resolved(full, view).as_options() == full

@@ -123,7 +123,7 @@ def test_thin_things_that_cross_are_two(
     card = write_model(tmp_path, GraphSpec(layout), merge={"class_aware": False, "metric": "ios", "threshold": 0.5})
     with Predictor(load_model(LoadRequest(card, engine))) as predictor:
         for method in ("nms", "greedy_nmm", "nmm"):
-            options = DetectOptions(merging=method)  # type: ignore[arg-type]  # a test's parameter
+            options = DetectOptions(merge_method=method)  # type: ignore[arg-type]  # a test's parameter
             assert_found(predictor.predict(picture(300, 240, things), options), things, 1.0)
 
 

@@ -65,7 +65,7 @@ def test_an_event_carries_cloudevents_attributes_and_the_trace() -> None:
     event = frame()
     with http_span("POST", Trace(PARENT, None), {}):
         record = event_record(
-            "frames.live", event, id=event.frame_id, source="standgale/gateway", subject="d", time=NOW, key="d"
+            "frames.live", event, id=event.frame_id, source="/standgale/gateway", subject="d", time=NOW, key="d"
         )
     assert record.topic == "frames.live"
     assert record.key == "d"

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.errors import ImageMissingError, SettingsError, StoreUnavailableError
+from infra.errors import ImageMissingError, SettingsError, StoreUnavailableError, TransientError
 from infra.storage.durable_files import locked_folder
 from infra.storage.frames.addressing import ContentAddress
 from infra.storage.frames.folder import FolderFrameStore
@@ -93,7 +93,7 @@ async def refused_then_works(root: Path, spoil: Callable[[], None], mend: Callab
             with pytest.raises(StoreUnavailableError, match=words) as caught:
                 await act
             assert str(root) in str(caught.value)
-            assert caught.value.retriable
+            assert isinstance(caught.value, TransientError)
     finally:
         mend()
     assert [path.name for path in (root / ".unfinished").iterdir()] == []

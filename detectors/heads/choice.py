@@ -1,0 +1,128 @@
+"""Lists the head of each export layout, and chooses the head that fits a model's outputs and metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from detectors.card.card import Layout
+from detectors.errors import ModelLoadError
+from detectors.heads.detr import RfDetrHead, RtDetrHead
+from detectors.heads.grounding_dino import GroundingDinoHead
+from detectors.heads.metadata import Metadata, foreign_task, layouts_meant, names_against, task_against
+from detectors.heads.nms_inside import NmsInsideHead
+from detectors.heads.obb import NmsInsideObbHead, YoloV8ObbHead
+from detectors.heads.objectness import ObjectnessHead
+from detectors.heads.port import Head, HeadRequest, Shape
+from detectors.heads.yolov8 import YoloV8Head
+from detectors.heads.yolox import YoloXHead
+
+HEADS: Mapping[Layout, Callable[[HeadRequest], Head]] = {
+    "yolov8": lambda request: YoloV8Head(request.width, request.height, request.classes.count),
+    "yolov5": lambda request: ObjectnessHead.yolov5(request.width, request.height, request.classes.count),
+    "nms_inside": lambda request: NmsInsideHead(request.classes),
+    "yolox": lambda request: YoloXHead(request.width, request.height, request.classes.count),
+    "yolox_decoded": lambda request: ObjectnessHead.yolox(request.width, request.height, request.classes.count),
+    "rtdetr": RtDetrHead,
+    "rfdetr": RfDetrHead,
+    "yolov8_obb": lambda request: YoloV8ObbHead(request.width, request.height, request.classes.count),
+    "nms_inside_obb": lambda request: NmsInsideObbHead(request.classes),
+    "grounding_dino": GroundingDinoHead,
+}
+"""Layout → head, built for a request. Where a request fits several layouts, the first one is the most common."""
+
+LAYOUTS: Mapping[Layout, str] = {
+    "yolov8": "YOLOv8 and YOLO11",
+    "yolov5": "YOLOv5",
+    "nms_inside": "YOLO26, or an export with NMS inside",
+    "yolox": "YOLOX as it is exported by default, with raw boxes",
+    "yolox_decoded": "YOLOX exported with decoded boxes",
+    "rtdetr": "RT-DETRv2 and D-FINE",
+    "rfdetr": "RF-DETR",
+    "yolov8_obb": "YOLOv8-OBB and YOLO11-OBB",
+    "nms_inside_obb": "YOLO26-OBB, or an OBB export with NMS inside",
+    "grounding_dino": "Grounding DINO, asked in words",
+}
+"""Layout → the models that have it, for people."""
+
+# These give each box its class's number, so that only the metadata tells how many classes there are.
+_NUMBERED: frozenset[Layout] = frozenset({"nms_inside", "rtdetr", "nms_inside_obb"})
+# In these a class may have any number or column; all others have one column per class, in the card's order.
+_WITH_IDS = _NUMBERED | {"rfdetr"}
+_ROTATED: frozenset[Layout] = frozenset({"yolov8_obb", "nms_inside_obb"})
+
+
+def layouts_to_try(metadata: Metadata) -> list[Layout]:
+    """The layouts a file with this metadata may be of when nobody names one.
+
+    Rotated boxes only where it says task obb: one class score more looks like an angle, so shapes do not tell.
+    """
+    rotated = metadata.get("task") == "obb"
+    return [layout for layout in HEADS if (layout in _ROTATED) == rotated]
+
+
+def fitting_heads(
+    layouts: Sequence[Layout], request: HeadRequest, shapes: Sequence[Shape], metadata: Metadata
+) -> tuple[dict[Layout, Head], list[str]]:
+    """The heads among ``layouts`` that outputs of ``shapes`` fit, and of the others what they would have.
+
+    Raises ModelLoadError when the metadata says that the model does something else than to find boxes.
+    """
+    foreign = foreign_task(metadata)
+    if foreign is not None:
+        raise ModelLoadError(f"the model cannot be read: {foreign}")
+    fitting: dict[Layout, Head] = {}
+    reasons: list[str] = []
+    for layout in layouts:
+        head = HEADS[layout](request)
+        reason = task_against(metadata, layout in _ROTATED) or head.mismatch(shapes)
+        if request.classes.stated and layout not in _WITH_IDS:
+            reason = f"{layout} has one column per class in the card's order, without ids"
+        if reason is None and layout in _NUMBERED:
+            reason = names_against(metadata, request.classes)
+        if reason is None:
+            fitting[layout] = head
+        else:
+            reasons.append(reason)
+    return fitting, reasons
+
+
+def choose_head(layout: Layout | None, request: HeadRequest, shapes: Sequence[Shape], metadata: Metadata) -> Head:
+    """The head for a model whose outputs have ``shapes`` and whose file carries ``metadata``.
+
+    With a ``layout`` the model has to be of it; without one the only layout that fits by shapes and metadata is
+    taken. Raises ModelLoadError that says what was expected, what the model has, and what to write into the card.
+    """
+    fitting, reasons = fitting_heads([layout] if layout else layouts_to_try(metadata), request, shapes, metadata)
+    if len(fitting) > 1:
+        fitting = narrowed(fitting, metadata)
+    if len(fitting) == 1:
+        return next(iter(fitting.values()))
+    has = described(request.outputs, shapes)
+    if fitting:
+        choices = " or ".join(f"layout: {name} ({LAYOUTS[name]})" for name in fitting)
+        raise ModelLoadError(f"the model has {has}, which several layouts have; write {choices} into the card")
+    raise ModelLoadError(
+        f"the model is not what its card says: {'; '.join(reasons)}; this model has {has}; "
+        f"check layout, input width and height, and the number of classes in the card{_hint(layout, request, shapes)}"
+    )
+
+
+def _hint(layout: Layout | None, request: HeadRequest, shapes: Sequence[Shape]) -> str:
+    """What else to write into a card without ``layout`` when the outputs could be those of rotated boxes."""
+    could = [name for name in _ROTATED if layout is None and HEADS[name](request).mismatch(shapes) is None]
+    return f"; if its boxes are rotated, write layout: {could[0]} into the card" if could else ""
+
+
+def narrowed(fitting: Mapping[Layout, Head], metadata: Metadata) -> dict[Layout, Head]:
+    """Those of the ``fitting`` heads that the metadata means; all of them when it says nothing."""
+    meant = layouts_meant(metadata)
+    return {name: head for name, head in fitting.items() if meant is None or name in meant} or dict(fitting)
+
+
+def described(names: Sequence[str], shapes: Sequence[Shape]) -> str:
+    """The outputs for people; the first axis is the tile."""
+    parts = [
+        f"{name} (N, {', '.join(map(str, shape[1:]))})"
+        for name, shape in zip(names or ["output"] * len(shapes), shapes, strict=True)
+    ]
+    return f"output {parts[0]}" if len(parts) == 1 else f"outputs {', '.join(parts)}"
