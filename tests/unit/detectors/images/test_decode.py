@@ -7,7 +7,7 @@ from io import BytesIO
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -140,6 +140,7 @@ def test_what_is_no_image_is_refused(data: bytes) -> None:
         decode_image(data, max_pixels=10_000)
 
 
+@settings(deadline=None)
 @given(kind=st.sampled_from(FORMATS), place=st.integers(0, 300), value=st.binary(min_size=1, max_size=6))
 def test_damaged_bytes_give_a_picture_or_the_one_error(kind: str, place: int, value: bytes) -> None:
     data = bytearray(encoded(kind))

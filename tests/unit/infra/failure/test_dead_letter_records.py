@@ -33,6 +33,7 @@ def test_a_dead_letter_holds_reason_and_original_byte_for_byte() -> None:
     assert out.key == "cam-7"
     assert header(out.headers, "traceparent") == PARENT.decode()
     assert header(out.headers, "ce_id") == str(letter.id)
+    assert header(out.headers, "ce_source") == "/standgale/sink.x"
     assert letter.id == dead_letter_id("sink.x", "frames.live", 2, 40)
     assert (letter.group, letter.reason, letter.message, letter.attempts) == (
         "sink.x",
