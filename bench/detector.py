@@ -31,10 +31,10 @@ from detectors.settings import DetectorSettings, EngineKind
 from detectors.worker.worker import DetectorWorker, WorkerParts
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import OutRecord
+from infra.consuming.metrics import RECORDS_CONSUMED
 from infra.failure.settings import RetrySettings
 from infra.process.health import Health
 from infra.storage.frames.folder import FolderFrameStore
-from infra.telemetry import metrics
 from schemas import topics
 from schemas.events import DetectOptions
 from schemas.topics import load_topics
@@ -179,7 +179,7 @@ class _World:
 
 def _committed() -> int:
     """How many frames the workers of this process have committed so far."""
-    (family,) = metrics.RECORDS_CONSUMED.collect()
+    (family,) = RECORDS_CONSUMED.collect()
     return int(sum(sample.value for sample in family.samples if sample.name.endswith("_total")))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from detectors.engines.port import Engine
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
-from infra.telemetry import metrics
+from detectors.metrics import ENGINE_FAILURES
 
 logger = logging.getLogger(__name__)
 
@@ -55,13 +55,13 @@ class FallbackEngine:
         return outputs
 
     def _run_on_other(self, failed: Engine, tiles: ImageArray, error: InferenceError) -> Outputs:
-        metrics.ENGINE_FAILURES.labels(failed.name).inc()
+        ENGINE_FAILURES.labels(failed.name).inc()
         other = self._other_than(failed, error)
         logger.warning("engine %s failed on %d tiles, trying %s: %s", failed.name, len(tiles), other.name, error)
         try:
             outputs = other.run(tiles)
         except InferenceError as second:
-            metrics.ENGINE_FAILURES.labels(other.name).inc()
+            ENGINE_FAILURES.labels(other.name).inc()
             raise InferenceError(f"{error}; and engine {other.name} after it: {second}") from second
         with self._lock:
             self._count(failed, other, error)

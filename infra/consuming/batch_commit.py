@@ -8,11 +8,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from infra.broker.port import CommitPoint, Consumer, InRecord, Loss, OutRecord, TopicPartition
+from infra.consuming.metrics import COMMIT_DURATION, DELIVERY_LATENCY, PARTITIONS_LOST, RECORDS_CONSUMED
 from infra.errors import PartitionLostError, RecordTooLargeError, RefusedError, TopicMismatchError
 from infra.failure.dead_letter_records import dead_letter, lost_letter, report_loss
 from infra.failure.error_texts import error_code, error_text
+from infra.failure.metrics import RECORDS_DEAD, RECORDS_FAILED
 from infra.failure.retry import Backoff, ConsumerContext
-from infra.telemetry import metrics
 from schemas.errors import EventVersionError, StandgaleError
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class BatchCommitter:
 
     def hold_newer_event(self, record: InRecord, error: EventVersionError) -> None:
         """Hold the partition of ``record``, which only a newer program can read: nothing from it on is committed."""
-        metrics.RECORDS_FAILED.labels(self.work.group, record.topic, error.code).inc()
+        RECORDS_FAILED.labels(self.work.group, record.topic, error.code).inc()
         self._too_new[record.source] = CommitPoint(record.offset, record.epoch)
         reason = f"partition {record.topic}/{record.partition} is held at offset {record.offset}: {error}"
         self.work.health.set_waiting(_too_new_in(record.source), reason)
@@ -204,9 +205,9 @@ class BatchCommitter:
             await self.work.retry(commit, "committing")
         except PartitionLostError as error:
             logger.info("dropped work on a lost partition: %s", error, extra={"partitions": list(map(str, progress))})
-            metrics.PARTITIONS_LOST.labels(self.work.group).inc()
+            PARTITIONS_LOST.labels(self.work.group).inc()
             return False
-        metrics.COMMIT_DURATION.labels(self.work.group).observe(time.perf_counter() - started)
+        COMMIT_DURATION.labels(self.work.group).observe(time.perf_counter() - started)
         for part in parts:
             self._count(part)
         return True
@@ -229,8 +230,8 @@ class BatchCommitter:
 
     def _count(self, part: _Part) -> None:
         now_ms = time.time() * 1000
-        latency = metrics.DELIVERY_LATENCY.labels(self.work.group)
-        metrics.RECORDS_CONSUMED.labels(self.work.group, part.source.topic).inc(len(part.done))
+        latency = DELIVERY_LATENCY.labels(self.work.group)
+        RECORDS_CONSUMED.labels(self.work.group, part.source.topic).inc(len(part.done))
         for outcome in part.done:
             if outcome.error is None and not outcome.skipped:
                 latency.observe(max(0.0, now_ms - outcome.record.timestamp_ms) / 1000)
@@ -246,7 +247,7 @@ class BatchCommitter:
         for outcome in failed:
             assert outcome.error is not None
             reason = error_code(outcome.error)
-            metrics.RECORDS_DEAD.labels(self.work.group, outcome.record.topic, reason).inc()
+            RECORDS_DEAD.labels(self.work.group, outcome.record.topic, reason).inc()
         if not failed:
             return
         first = failed[0]

@@ -13,9 +13,9 @@ from infra.consuming.batch_commit import RecordOutcome, place_of
 from infra.consuming.port import EventT
 from infra.errors import PartitionLostError, TooSlowError
 from infra.failure.error_texts import error_code, error_text
+from infra.failure.metrics import RECORDS_FAILED, RETRIES
 from infra.failure.retry import Backoff, ConsumerContext, StoppedError, run_until_stop
 from infra.failure.verdicts import FailureHistory, Verdict, Verdicts, fails_by_type, history_of
-from infra.telemetry import metrics
 from schemas.errors import EventError, StandgaleError
 from schemas.events import Event
 
@@ -184,7 +184,7 @@ class Writer(Generic[EventT]):
             self._verdicts.record_success(records=well)
 
     def _tell_size(self, error: TooSlowError) -> None:
-        metrics.RETRIES.labels(self._work.group, error.code).inc()
+        RETRIES.labels(self._work.group, error.code).inc()
         self._work.health.set_note("batch size", self.size.note)
         logger.warning("%s: %s: %s", self._target.name, self.size.note, error_text(error))
 
@@ -210,7 +210,7 @@ class Writer(Generic[EventT]):
 
     def _judged_dead(self, item: Item[EventT], error: Exception) -> bool:
         """Count that ``item`` failed with ``error``, and judge it: whether it is dead now."""
-        metrics.RECORDS_FAILED.labels(self._work.group, item.record.topic, error_code(error)).inc()
+        RECORDS_FAILED.labels(self._work.group, item.record.topic, error_code(error)).inc()
         if item.trouble is None:
             item.trouble = history_of(item.record)
         dead = self._verdicts.record_failure(item.trouble, error) is Verdict.DEAD

@@ -18,6 +18,7 @@ from infra.broker.port import Broker, Consumer, GroupSpec, InRecord
 from infra.consuming.batch_commit import BatchCommitter
 from infra.consuming.batch_writer import Item, Writer
 from infra.consuming.lag_metric import lag_told
+from infra.consuming.metrics import IN_FLIGHT_BYTES, PROCESS_DURATION
 from infra.consuming.port import EventT, Sink
 from infra.consuming.settings import BatchSettings
 from infra.errors import TransientError
@@ -25,7 +26,6 @@ from infra.failure.redrive import SINK_GROUPS, target_group_of
 from infra.failure.retry import ConsumerContext, StoppedError, run_until_stop
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
-from infra.telemetry import metrics
 from infra.telemetry.logs import bind
 from infra.telemetry.tracing import batch_span
 from schemas.cloudevents import decode
@@ -102,7 +102,7 @@ class _Loop(Generic[EventT]):
         self._redrive_topic = redrive_topic
         self._writer = Writer(sink, work, sinks.batch_records, consumer.assignment, self._poll_on)
         self._record_bytes = _FIRST_GUESS_BYTES
-        self._in_flight = metrics.IN_FLIGHT_BYTES.labels(self._group)
+        self._in_flight = IN_FLIGHT_BYTES.labels(self._group)
 
     async def run(self) -> None:
         async with lag_told(self._consumer, self._group, (*self._sink.topics, self._redrive_topic)):
@@ -158,7 +158,7 @@ class _Loop(Generic[EventT]):
             items = self._decoded(records)
             with batch_span(records, group=self._group):
                 await self._writer.settle(items)
-            metrics.PROCESS_DURATION.labels(self._group).observe(time.perf_counter() - started)
+            PROCESS_DURATION.labels(self._group).observe(time.perf_counter() - started)
             owned = self._consumer.assignment()
             mine = [item for item in items if owned.get(item.record.source) == item.record.epoch]
             await self._committer.commit(mine)

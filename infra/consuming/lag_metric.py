@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from infra.broker.port import Consumer
+from infra.consuming.metrics import CONSUMER_LAG
 from infra.failure.error_texts import error_text
-from infra.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -51,4 +51,4 @@ async def _tell_once(consumer: Consumer, group: str, topics: Sequence[str], wait
         return
     for topic in topics:
         behind = sum(records for source, records in lag.items() if source.topic == topic)
-        metrics.CONSUMER_LAG.labels(group, topic).set(behind)
+        CONSUMER_LAG.labels(group, topic).set(behind)

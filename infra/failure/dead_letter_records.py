@@ -11,8 +11,8 @@ import orjson
 from infra.broker.event_records import event_record
 from infra.broker.port import InRecord, Loss, OutRecord
 from infra.failure.error_texts import LONGEST_TEXT, error_code, error_text
+from infra.failure.metrics import RECORDS_LOST
 from infra.failure.redrive import letter_of
-from infra.telemetry import metrics
 from infra.telemetry.tracing import Trace, trace_of
 from schemas.events import DeadLetter, LostRange, OriginalRecord
 from schemas.ids import dead_letter_id, lost_range_id, next_dead_letter_id
@@ -20,7 +20,7 @@ from schemas.timestamps import utc_now
 
 logger = logging.getLogger(__name__)
 
-RECORDS_LOST = "RECORDS_LOST"
+LOST_REASON = "RECORDS_LOST"
 """The reason of a dead letter for records that retention deleted before they were read."""
 _NO_KEY = "unknown"
 
@@ -83,7 +83,7 @@ def lost_letter(loss: Loss, *, group: str, topic: str) -> OutRecord:
     letter = DeadLetter(
         id=lost_range_id(group, place.topic, place.partition, loss.first, loss.end),
         group=group,
-        reason=RECORDS_LOST,
+        reason=LOST_REASON,
         message=loss_text(loss, group),
         attempts=1,
         failed_at=utc_now(),
@@ -126,8 +126,8 @@ def loss_text(loss: Loss, group: str) -> str:
 
 def report_loss(loss: Loss, group: str) -> None:
     """Log and count ``loss``; call it once the loss is committed, so that it is counted once."""
-    metrics.RECORDS_LOST.labels(group, loss.source.topic).inc(loss.end - loss.first)
-    logger.error("%s", loss_text(loss, group), extra={"code": RECORDS_LOST, "topic": loss.source.topic})
+    RECORDS_LOST.labels(group, loss.source.topic).inc(loss.end - loss.first)
+    logger.error("%s", loss_text(loss, group), extra={"code": LOST_REASON, "topic": loss.source.topic})
 
 
 def _ids(record: InRecord) -> tuple[str | None, UUID | None]:

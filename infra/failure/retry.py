@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from infra.failure.error_texts import error_code, error_text, is_transient
+from infra.failure.metrics import RETRIES
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
-from infra.telemetry import metrics
 from schemas.errors import StandgaleError
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ async def run_until_stop(
 
 def _tell_waiting(error: Exception, what: str, tries: int, health: HealthPart, group: str) -> None:
     code = error_code(error)
-    metrics.RETRIES.labels(group, code).inc()
+    RETRIES.labels(group, code).inc()
     reason = f"{what}: {error_text(error)}"
     health.set_waiting(what, reason)
     # The first failure and then each tenth: a long outage must not fill the disk with logs.

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from infra.telemetry import metrics
+from infra.process.metrics import READY
 
 STARTING = "starting"
 
@@ -65,7 +65,7 @@ class HealthPart:
         self._dead: str | None = None
         self._last_sign: float | None = None
         # Asked at each scrape: a part that hangs can't report that it does.
-        metrics.READY.labels(name).set_function(lambda: 1.0 if self.report().ready else 0.0)
+        READY.labels(name).set_function(lambda: 1.0 if self.report().ready else 0.0)
 
     @property
     def silence_s(self) -> float:

@@ -9,8 +9,8 @@ from random import getrandbits
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infra.telemetry import metrics
 from infra.telemetry.logs import bind
+from infra.telemetry.metrics import API_DURATION, API_REQUESTS, HTTP_DURATION, HTTP_REQUESTS
 from infra.telemetry.tracing import Trace, http_span, mark_failed
 
 logger = logging.getLogger(__name__)
@@ -109,8 +109,8 @@ def _endpoint(scope: Scope) -> str:
 
 
 def _observe(path: str, method: str, endpoint: str, status: int, seconds: float) -> None:
-    metrics.HTTP_REQUESTS.labels(method, endpoint, str(status)).inc()
-    metrics.HTTP_DURATION.labels(method, endpoint).observe(seconds)
+    HTTP_REQUESTS.labels(method, endpoint, str(status)).inc()
+    HTTP_DURATION.labels(method, endpoint).observe(seconds)
     if path.startswith("/api/"):
-        metrics.API_REQUESTS.labels(method, endpoint, str(status)).inc()
-        metrics.API_DURATION.labels(method, endpoint).observe(seconds)
+        API_REQUESTS.labels(method, endpoint, str(status)).inc()
+        API_DURATION.labels(method, endpoint).observe(seconds)

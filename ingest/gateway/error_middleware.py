@@ -9,8 +9,8 @@ from contextlib import suppress
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.failure.error_texts import error_code
-from infra.telemetry import metrics
 from ingest.gateway.errors import error_response, internal_error_response, request_id_of, unavailable_response
+from ingest.metrics import FRAMES_REJECTED
 from schemas.errors import StandgaleError
 
 logger = logging.getLogger(__name__)
@@ -38,13 +38,13 @@ class Edge:
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except StandgaleError as error:
-            metrics.FRAMES_REJECTED.labels(error.code).inc()
+            FRAMES_REJECTED.labels(error.code).inc()
             logger.info("refused %s: %s", scope["path"], error, extra={"code": error.code})
             response = error_response(error, request_id_of(scope))
         except OSError as error:
             # Disk, connection, time-out: never the frame's fault, whatever layer let it through.
             code = error_code(error)
-            metrics.FRAMES_REJECTED.labels(code).inc()
+            FRAMES_REJECTED.labels(code).inc()
             logger.exception("a request to %s failed by a fault of the system", scope["path"])
             response = unavailable_response(code, request_id_of(scope))
         except Exception:

@@ -17,7 +17,6 @@ from starlette.types import Receive, Scope, Send
 from infra.broker.event_records import event_record
 from infra.broker.partitioning import partition_for
 from infra.errors import BrokerUnavailableError, SettingsError, StoreUnavailableError
-from infra.telemetry import metrics
 from infra.telemetry.logs import bind
 from ingest.gateway.errors import (
     ForbiddenError,
@@ -33,6 +32,7 @@ from ingest.gateway.request.multipart import OVERHEAD_BYTES, parse_form
 from ingest.gateway.request.slots import UploadSlots
 from ingest.images.check import ImageLimits, inspect_image
 from ingest.images.exif import Capture, read_capture
+from ingest.metrics import image_stored
 from ingest.settings import GatewaySettings
 from schemas.events import FrameCaptured, ImageRef
 from schemas.geometry import CameraGeometry
@@ -167,7 +167,7 @@ class FramesEndpoint:
         )
         with self._parts.readiness.broker.watch(partition_for(device_id, self._parts.frame_partitions)):
             await self._publish(event, identity)
-        metrics.image_stored(device_id)
+        image_stored(device_id)
         return event
 
     async def _store(self, image: Body, media_type: str) -> str:

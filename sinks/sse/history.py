@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from infra.broker.port import InRecord, Reader, TopicPartition
-from infra.telemetry import metrics
+from infra.failure.metrics import RECORDS_FAILED
 from schemas.errors import EventError, EventVersionError
 from schemas.topics import DETECTIONS
 from sinks.sse.positions import Origin, Position
@@ -83,7 +83,7 @@ def read_entry(record: InRecord, newer: Callable[[EventVersionError], None] | No
     try:
         return Entry.read(record)
     except (EventError, EventVersionError) as error:
-        metrics.RECORDS_FAILED.labels(GROUP, record.topic, error.code).inc()
+        RECORDS_FAILED.labels(GROUP, record.topic, error.code).inc()
         logger.log(
             logging.ERROR if isinstance(error, EventVersionError) else logging.WARNING,
             "record skipped: %s",

@@ -18,7 +18,7 @@ from infra.broker.port import Broker, Reader
 from infra.failure.retry import Backoff
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
-from infra.telemetry import metrics
+from sinks.metrics import SSE_CLIENTS, SSE_DROPPED
 from sinks.settings import SseSettings
 from sinks.sse.intake import Intake
 from sinks.sse.ring import Ring
@@ -145,12 +145,12 @@ class DetectionHub:
         client = Client(session)
         self._clients.add(client)
         self._nobody.clear()
-        metrics.SSE_CLIENTS.labels(STREAM).inc()
+        SSE_CLIENTS.labels(STREAM).inc()
         try:
             yield client
         finally:
             self._clients.discard(client)
-            metrics.SSE_CLIENTS.labels(STREAM).dec()
+            SSE_CLIENTS.labels(STREAM).dec()
             if not self._clients:
                 self._nobody.set()
 
@@ -166,5 +166,5 @@ class DetectionHub:
             for client in self._clients:
                 client.session.wake(heartbeat=True)
                 if client.writing_since is not None and client.writing_since < stalled:
-                    metrics.SSE_DROPPED.labels(STREAM).inc()
+                    SSE_DROPPED.labels(STREAM).inc()
                     client.cut_off()

@@ -16,7 +16,7 @@ from typing import Protocol
 from infra.broker.port import Reader
 from infra.errors import TransientError
 from infra.failure.retry import Backoff
-from infra.telemetry import metrics
+from sinks.metrics import SSE_DROPPED, SSE_EVENTS
 from sinks.settings import SseSettings
 from sinks.sse.filters import Filter
 from sinks.sse.history import Piece, read_history
@@ -129,14 +129,14 @@ class Session:
                 continue
             pending = self._ring.lag(self._cursor)
             if self._live and pending > self._hub.settings.client_queue_events:
-                metrics.SSE_DROPPED.labels(STREAM).inc()
+                SSE_DROPPED.labels(STREAM).inc()
                 await write(overflow_bytes(pending, self._event_id()))
                 return
             chunk = self._take()
             if chunk.data:
                 self._heartbeat_due = False
                 await write(chunk.data)
-                metrics.SSE_EVENTS.labels(STREAM).inc(chunk.events)
+                SSE_EVENTS.labels(STREAM).inc(chunk.events)
             elif self._cursor < self._ring.next_number:
                 # All filtered out so far: let others run before looking at more.
                 await asyncio.sleep(0)
@@ -239,7 +239,7 @@ class Session:
         self._position = piece.position
         if out:
             await write(b"".join(out))
-            metrics.SSE_EVENTS.labels(STREAM).inc(len(out) - bool(piece.losses))
+            SSE_EVENTS.labels(STREAM).inc(len(out) - bool(piece.losses))
 
     def _personal(self, entry: Entry) -> bytes | None:
         """``entry`` under an id of this client's own, or None when it has it already or does not want it."""

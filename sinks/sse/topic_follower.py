@@ -16,10 +16,10 @@ from typing import Self, TypeVar
 from infra.broker.port import Broker, InRecord, Reader, TopicPartition
 from infra.errors import BrokerUnavailableError, TopicMismatchError, TransientError
 from infra.failure.error_texts import error_text
+from infra.failure.metrics import RETRIES
 from infra.failure.retry import Backoff
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
-from infra.telemetry import metrics
 from schemas.errors import StandgaleError
 from schemas.topics import DETECTIONS
 from sinks.settings import SseSettings
@@ -205,7 +205,7 @@ class _Trouble:
         self._tries += 1
         self._health.beat()
         self._health.set_waiting(self._what, f"{self._what}: {error_text(error)} (streams stay open)")
-        metrics.RETRIES.labels(GROUP, error.code).inc()
+        RETRIES.labels(GROUP, error.code).inc()
         # The first failure and then each tenth: a long outage must not fill the disk with logs.
         level = logging.WARNING if self._tries % 10 == 1 else logging.DEBUG
         logger.log(level, "following %s was interrupted: %s", self._what, error, extra={"tries": self._tries})

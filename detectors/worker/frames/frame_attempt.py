@@ -7,6 +7,13 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
+from detectors.metrics import (
+    DETECTIONS_PER_IMAGE,
+    DETECTIONS_TOO_LARGE,
+    FRAME_LATENCY,
+    INFERENCE_DURATION,
+    INFERENCE_REQUESTS,
+)
 from detectors.worker.frames.detections_event import answer_for, answer_record, make_answer
 from detectors.worker.partitions.partition_queue import Outcome
 from detectors.worker.pipeline.serving import Served
@@ -17,7 +24,6 @@ from infra.errors import RecordTooLargeError
 from infra.failure.dead_letter_records import dead_letter
 from infra.failure.error_texts import error_code, error_text
 from infra.storage.frames.port import FrameStore
-from infra.telemetry import metrics
 from schemas import topics
 from schemas.events import DetectionsMade, FrameCaptured
 from schemas.timestamps import utc_now
@@ -69,7 +75,7 @@ class Answerer:
         )
         return Outcome(
             (letter,),
-            count=metrics.INFERENCE_REQUESTS.labels(model=model, status="failed").inc,
+            count=INFERENCE_REQUESTS.labels(model=model, status="failed").inc,
             refused=error_code(error),
             smaller=partial(self.refuse, record, error, attempts, model, whole=False) if whole else None,
         )
@@ -83,9 +89,9 @@ class Answerer:
 
 def _count(topic: str, event: DetectionsMade) -> None:
     name = event.model.name
-    metrics.INFERENCE_REQUESTS.labels(model=name, status="success").inc()
-    metrics.INFERENCE_DURATION.labels(model=name).observe(event.timings.inference_ms / 1_000)
-    metrics.DETECTIONS_PER_IMAGE.observe(len(event.detections))
-    metrics.DETECTIONS_TOO_LARGE.labels(model=name).inc(event.too_large or 0)
+    INFERENCE_REQUESTS.labels(model=name, status="success").inc()
+    INFERENCE_DURATION.labels(model=name).observe(event.timings.inference_ms / 1_000)
+    DETECTIONS_PER_IMAGE.observe(len(event.detections))
+    DETECTIONS_TOO_LARGE.labels(model=name).inc(event.too_large or 0)
     latency_s = max(0.0, (utc_now() - event.received_at).total_seconds())
-    metrics.FRAME_LATENCY.labels(topic).observe(latency_s)
+    FRAME_LATENCY.labels(topic).observe(latency_s)

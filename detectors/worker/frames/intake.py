@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from functools import partial
 
+from detectors.metrics import DUPLICATE_FRAMES, FRAMES_LATE
 from detectors.worker.frames.classify import Invalid, Late, Repeated, TooNew, Wanted, choose
 from detectors.worker.frames.lateness import Lateness, put_off
 from detectors.worker.frames.priorities import PriorityOrder
@@ -19,9 +20,8 @@ from detectors.worker.partitions.partition_queue import Entry, Lane, Outcome
 from detectors.worker.partitions.queue_opener import Opener
 from detectors.worker.pipeline.serving import Roster
 from infra.broker.port import Consumer, InRecord, Loss
-from infra.failure.dead_letter_records import RECORDS_LOST, loss_text, lost_letter, report_loss
+from infra.failure.dead_letter_records import LOST_REASON, loss_text, lost_letter, report_loss
 from infra.failure.retry import ConsumerContext, StoppedError
-from infra.telemetry import metrics
 from schemas import topics
 
 _POLL_TIMEOUT_S = 0.25
@@ -106,7 +106,7 @@ class Intake:
             case Repeated():
                 # It counts as seen just now.
                 case.lane.window.add(choice.answer)
-                self._flow.settle(case.lane, case.entry, Outcome(count=metrics.DUPLICATE_FRAMES.inc))
+                self._flow.settle(case.lane, case.entry, Outcome(count=DUPLICATE_FRAMES.inc))
             case Late():
                 self._flow.settle(case.lane, case.entry, self._passed_over(case.record, choice.late_s))
             case Invalid():
@@ -122,8 +122,8 @@ class Intake:
         model, error = self._roster.stable.ref.name, self._lateness.error(late_s)
         given_up = partial(self._settler.answerer.refuse, record, error, 1, model)
         if self._lateness.policy == "put_off":
-            return Outcome((put_off(record),), count=metrics.FRAMES_LATE.labels("put_off").inc, smaller=given_up)
-        return replace(given_up(), count=metrics.FRAMES_LATE.labels("give_up").inc)
+            return Outcome((put_off(record),), count=FRAMES_LATE.labels("put_off").inc, smaller=given_up)
+        return replace(given_up(), count=FRAMES_LATE.labels("give_up").inc)
 
     def _take_losses(self) -> None:
         """Queue a dead letter for each range of records that retention deleted, before any later record."""
@@ -133,7 +133,7 @@ class Intake:
             letter = lost_letter(loss, group=group, topic=topics.FRAMES_DEAD)
             entry = Entry.of_loss(loss)
             lane = self._queue(entry)
-            outcome = Outcome((letter,), count=partial(report_loss, loss, group), refused=RECORDS_LOST)
+            outcome = Outcome((letter,), count=partial(report_loss, loss, group), refused=LOST_REASON)
             self._flow.settle(lane, entry, outcome)
             self._work.health.set_note(_LOSSES, loss_text(loss, group))
         self._losses = told

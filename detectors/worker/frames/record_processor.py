@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+from detectors.metrics import DUPLICATE_FRAMES
 from detectors.worker.frames.classify import Wanted
 from detectors.worker.frames.detections_event import answer_for, answer_key
 from detectors.worker.frames.frame_attempt import Answerer
@@ -25,9 +26,9 @@ from detectors.worker.pipeline.serving import Roster, Served
 from detectors.worker.quarantine.proof_image import PROOF
 from infra.broker.port import InRecord
 from infra.failure.error_texts import error_code, error_text, is_transient
+from infra.failure.metrics import RECORDS_FAILED
 from infra.failure.retry import Backoff, ConsumerContext, StoppedError
 from infra.failure.verdicts import FailureHistory, Verdict, Verdicts, fails_by_type, history_of
-from infra.telemetry import metrics
 from infra.telemetry.logs import bind
 from infra.telemetry.tracing import consumer_span
 from schemas.errors import EventVersionError
@@ -239,7 +240,7 @@ class Settler:
         answer = answer_key(trial.frame, served.model.card, live=is_live(case.record))
         if case.lane.answers(case.entry, answer):
             return None
-        return Outcome(count=metrics.DUPLICATE_FRAMES.inc)
+        return Outcome(count=DUPLICATE_FRAMES.inc)
 
     def _judge_for(self, trial: _Trial) -> Verdicts:
         """One judge for each model, and one for all that is tried apart."""
@@ -254,4 +255,4 @@ class Settler:
         return judge
 
     def _count_failure(self, case: Case, error: Exception) -> None:
-        metrics.RECORDS_FAILED.labels(self._work.group, case.record.topic, error_code(error)).inc()
+        RECORDS_FAILED.labels(self._work.group, case.record.topic, error_code(error)).inc()

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from detectors.worker.partitions.frames_in_progress import Flow
 from detectors.worker.partitions.partition_queue import Commit, Lane
 from infra.broker.port import Consumer
+from infra.consuming.metrics import COMMIT_DURATION, PARTITIONS_LOST, RECORDS_CONSUMED
 from infra.errors import PartitionLostError, RecordTooLargeError
 from infra.failure.error_texts import error_text
+from infra.failure.metrics import RECORDS_DEAD
 from infra.failure.retry import Backoff, ConsumerContext, StoppedError
-from infra.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -142,14 +143,14 @@ class Committer:
     def _count(self, commit: Commit, duration_s: float) -> None:
         """Count what has been committed."""
         group = self._work.group
-        metrics.COMMIT_DURATION.labels(group).observe(duration_s)
+        COMMIT_DURATION.labels(group).observe(duration_s)
         for entry in commit.entries:
             topic, outcome = entry.source.topic, entry.outcome
-            metrics.RECORDS_CONSUMED.labels(group, topic).inc(entry.records)
+            RECORDS_CONSUMED.labels(group, topic).inc(entry.records)
             if outcome is None:
                 continue
             if outcome.refused is not None:
-                metrics.RECORDS_DEAD.labels(group, topic, outcome.refused).inc()
+                RECORDS_DEAD.labels(group, topic, outcome.refused).inc()
             if outcome.count is not None:
                 outcome.count()
 
@@ -158,7 +159,7 @@ class Committer:
         owned = self._consumer.assignment()
         gone = [source for source, progress in commit.progress.items() if owned.get(source) != progress.epoch]
         logger.info("partitions went to another worker", extra={"lane": lane.number, "reason": str(lost)})
-        metrics.PARTITIONS_LOST.labels(self._work.group).inc(len(gone))
+        PARTITIONS_LOST.labels(self._work.group).inc(len(gone))
         self._flow.lost(lane, gone)
         if not gone:
             # The adapter has not learned the new assignment yet; dropping frames that are ours would lose them.

@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 
 from detectors.worker.partitions.frames_in_progress import Flow
 from detectors.worker.partitions.partition_queue import Entry, Lane
+from infra.failure.metrics import RETRIES
 from infra.failure.retry import Backoff, ConsumerContext, StoppedError
-from infra.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Holding:
         if not held:
             logger.warning("waiting: %s: %s", what, reason, extra={"code": code, "lane": lane.number})
         held.add(entry)
-        metrics.RETRIES.labels(self._work.group, code).inc()
+        RETRIES.labels(self._work.group, code).inc()
         self._work.health.beat_if_expected()
         self._work.health.set_waiting(what, f"{what}: {reason}")
         self._flow.hold(lane, entry)

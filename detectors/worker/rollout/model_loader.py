@@ -15,12 +15,12 @@ import numpy as np
 
 from detectors.card.card import read_card
 from detectors.errors import ModelLoadError
+from detectors.metrics import MODEL_LOAD_TIME
 from detectors.model.predict import Model
 from detectors.store.port import ModelStore
 from detectors.worker.pipeline.pipeline import InferencePipeline
 from detectors.worker.pipeline.serving import Served
 from detectors.worker.quarantine.quarantine import Guarding
-from infra.telemetry import metrics
 from schemas.events import AvailabilityState, ModelActivated, ModelRef
 
 logger = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ def _loaded(load: Callable[[], Model], warm: bool) -> Model:
     model = load()
     if warm:
         model = _warmed(model)
-    metrics.MODEL_LOAD_TIME.labels(model=model.card.name).set(time.perf_counter() - start)
+    MODEL_LOAD_TIME.labels(model=model.card.name).set(time.perf_counter() - start)
     about = {"model": model.card.name, "version": model.card.version, "engine": model.engine.name}
     logger.info("model loaded", extra=about)
     return model

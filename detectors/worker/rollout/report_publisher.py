@@ -7,12 +7,12 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 
+from detectors.metrics import MODEL_STATE
 from detectors.worker.rollout.models_topic import availability_record
 from infra.broker.port import OutRecord, Publisher
 from infra.errors import RefusedError, TopicMismatchError, TransientError
 from infra.failure.error_texts import error_text
 from infra.process.health import HealthPart
-from infra.telemetry import metrics
 from schemas.errors import StandgaleError
 from schemas.events import AvailabilityState, ModelAvailability, WorkerAvailability
 
@@ -75,9 +75,9 @@ class StateMetric:
         wanted: set[tuple[str, str, str]] = {(one.model.name, one.model.version, one.state) for one in models}
         for labels in self._shown - wanted:
             with contextlib.suppress(KeyError):
-                metrics.MODEL_STATE.remove(self._lane, *labels)
+                MODEL_STATE.remove(self._lane, *labels)
         for labels in wanted:
-            metrics.MODEL_STATE.labels(self._lane, *labels).set(1)
+            MODEL_STATE.labels(self._lane, *labels).set(1)
         self._shown = wanted
 
 

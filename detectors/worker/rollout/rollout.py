@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from detectors.metrics import MODEL_SWAPS
 from detectors.worker.pipeline.serving import Roster, Served
 from detectors.worker.rollout.model_loader import Obtainer, Version, chain_of, stable_of
 from detectors.worker.rollout.models_topic import (
@@ -31,7 +32,6 @@ from infra.broker.port import Publisher, Reader
 from infra.errors import TransientError
 from infra.failure.error_texts import error_text, is_transient
 from infra.failure.retry import Backoff, ConsumerContext, StoppedError
-from infra.telemetry import metrics
 from schemas.events import AvailabilityState, ModelActivated
 from schemas.timestamps import utc_now
 
@@ -228,10 +228,10 @@ class Rollout:
         except Exception as error:
             logger.exception("%s is refused, what serves goes on", version)
             self._target(role, version, "warning", error_text(error))
-            metrics.MODEL_SWAPS.labels(self._place.lane, "refused").inc()
+            MODEL_SWAPS.labels(self._place.lane, "refused").inc()
             return None
         self._report.targets.pop(role)
-        metrics.MODEL_SWAPS.labels(self._place.lane, "done").inc()
+        MODEL_SWAPS.labels(self._place.lane, "done").inc()
         return served
 
     async def _fetched(self, role: Role, version: Version) -> Path | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from infra.errors import StoreFullError
 from infra.process.monotonic import monotonic_s
-from infra.telemetry import metrics
+from infra.storage.metrics import FRAME_STORE
 
 _SCAN_EVERY_S = 600.0
 _SCAN_WHEN_FULL_S = 30.0
@@ -44,7 +44,7 @@ class Room:
         self._scanned_at: float | None = None
         self._scan_took_s = 0.0
         self._scanning = False
-        self._free = metrics.FRAME_STORE.labels("free")
+        self._free = FRAME_STORE.labels("free")
 
     def admit(self, size_bytes: int) -> None:
         """Return when ``size_bytes`` more may be written. Raises StoreFullError, or OSError of the disk."""
@@ -68,7 +68,7 @@ class Room:
             self._added_bytes += size_bytes
             if self._used_bytes is not None:
                 self._used_bytes += size_bytes
-                metrics.FRAME_STORE.labels("used").set(self._used_bytes)
+                FRAME_STORE.labels("used").set(self._used_bytes)
 
     def _admit_to(self, max_bytes: int, size_bytes: int) -> None:
         with self._lock:
@@ -100,7 +100,7 @@ class Room:
             if used_bytes is not None:
                 # Some of what was added meanwhile was counted, too: rather too full than too late.
                 self._used_bytes = used_bytes + self._added_bytes
-                metrics.FRAME_STORE.labels("used").set(self._used_bytes)
+                FRAME_STORE.labels("used").set(self._used_bytes)
             self._scanned_at = self._clock()
             self._scan_took_s = self._scanned_at - began_s
             self._scanning = False

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from infra.process.health import Health, HealthPart
 from infra.process.monotonic import monotonic_s
-from infra.telemetry import metrics
+from ingest.metrics import CLOCK_AHEAD
 from schemas.timestamps import utc_now
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class GatewayClock:
         self._broker_ahead_s: float | None = None
         self._brokers_at: tuple[datetime, float] | None = None
         self._direction: str | None = None
-        self._metric = metrics.CLOCK_AHEAD.labels("broker")
+        self._metric = CLOCK_AHEAD.labels("broker")
 
     @classmethod
     def alone(cls) -> GatewayClock:

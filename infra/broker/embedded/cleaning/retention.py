@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from infra.broker.embedded.cleaning.cleaning_round import Held, clean
 from infra.broker.embedded.cleaning.clock import Clocks, advance, describe_jump, read_clocks
-from infra.telemetry.metrics import RETENTION_HELD
+from infra.broker.metrics import RETENTION_HELD
 
 _WARNING_INTERVAL_S = 3600.0
 """Between two warnings about the same group."""

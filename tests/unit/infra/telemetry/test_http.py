@@ -14,7 +14,6 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 
 from infra.process.health import Health
 from infra.process.http_server import HttpComponent
-from infra.telemetry import metrics
 from infra.telemetry.http import HttpTelemetry
 from infra.telemetry.logs import bound
 from infra.telemetry.tracing import current_trace
@@ -118,14 +117,3 @@ async def test_a_crash_counts_as_500(client: ClientSession) -> None:
 async def test_a_stream_is_counted(client: ClientSession) -> None:
     assert await (await client.get("/api/v1/stream")).text() == "data: 1\n\n"
     assert value("http_requests_total", method="GET", endpoint="/api/v1/stream", status="200") >= 1
-
-
-def test_devices_beyond_the_limit_share_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_DEVICE_LABELS", 2)
-    monkeypatch.setattr(metrics, "_devices", set())
-    for device in ("metric-a", "metric-b", "metric-c", "metric-a", "metric-d"):
-        metrics.image_stored(device)
-    assert value("images_stored_total", device_id="metric-a") == 2
-    assert value("images_stored_total", device_id="metric-b") == 1
-    assert value("images_stored_total", device_id="metric-c") == 0
-    assert value("images_stored_total", device_id=metrics.OTHER) >= 2

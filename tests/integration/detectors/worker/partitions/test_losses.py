@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.partitioning import partition_for
 from infra.broker.port import CommitPoint, Consumer, GroupSpec, InRecord, Loss, OutRecord, TopicPartition
-from infra.failure.dead_letter_records import RECORDS_LOST
+from infra.failure.dead_letter_records import LOST_REASON
 from schemas import topics
 from tests.support_consuming import Forwarding
 from tests.support_worker import WorkerWorld
@@ -68,7 +68,7 @@ async def test_lost_frames_are_one_dead_letter_before_any_later_answer(world: Wo
     await broker.close()
     assert [answer.frame_id for answer in await world.answers()] == [frame.frame_id for frame in frames[LOST:]]
     (letter,) = await world.letters()
-    assert (letter.reason, letter.group) == (RECORDS_LOST, "detector")
+    assert (letter.reason, letter.group) == (LOST_REASON, "detector")
     assert letter.lost is not None
     assert (letter.lost.first, letter.lost.end) == (0, LOST)
     progress, outputs = next(commit for commit in broker.commits if commit[0] is not None)

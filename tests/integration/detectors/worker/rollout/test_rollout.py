@@ -17,6 +17,7 @@ from uuid import uuid4
 import pytest
 
 from detectors.errors import ModelLoadError
+from detectors.metrics import MODEL_STATE, MODEL_SWAPS
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
 from detectors.settings import DetectorSettings
@@ -29,7 +30,6 @@ from detectors.worker.worker import WorkerParts
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import Broker, OutRecord
 from infra.deploy.kafka import KafkaServer
-from infra.telemetry import metrics
 from schemas import topics
 from schemas.events import Canary, DetectionsMade, FrameCaptured, ModelActivated, ModelRef, WorkerAvailability
 from schemas.timestamps import utc_now
@@ -135,7 +135,7 @@ def versions(answers: list[DetectionsMade]) -> Counter[str]:
 
 
 def swaps(result: str) -> float:
-    (family,) = metrics.MODEL_SWAPS.collect()
+    (family,) = MODEL_SWAPS.collect()
     return sum(
         sample.value for sample in family.samples if sample.labels.get("result") == result and "_total" in sample.name
     )
@@ -497,10 +497,10 @@ async def test_models_are_closed_when_their_last_frame_is_answered(fleet: Fleet)
         while slow.closed != ["1.0.0"]:
             assert time.monotonic() < deadline, slow.closed
             await asyncio.sleep(0.02)
-        shown = {tuple(sample.labels.values()) for sample in next(iter(metrics.MODEL_STATE.collect())).samples}
+        shown = {tuple(sample.labels.values()) for sample in next(iter(MODEL_STATE.collect())).samples}
         assert shown == {("default", NAME, "2.0.0", "enabled")}
     assert slow.closed == ["1.0.0", "2.0.0"]
-    assert next(iter(metrics.MODEL_STATE.collect())).samples == []
+    assert next(iter(MODEL_STATE.collect())).samples == []
 
 
 async def test_a_faster_engine_is_swapped_in_when_it_is_there(fleet: Fleet) -> None:

@@ -17,8 +17,8 @@ from infra.broker.embedded.cleaning.clock import Clocks, advance, describe_jump,
 from infra.broker.embedded.cleaning.retention import Retention
 from infra.broker.embedded.file.connection import open_writer
 from infra.broker.embedded.file.log import Transaction, append
+from infra.broker.metrics import RETENTION_HELD
 from infra.broker.port import GroupSpec, OutRecord, Reader
-from infra.telemetry.metrics import RETENTION_HELD
 from schemas.topics import load_topics
 
 DAY_MS = 86_400_000

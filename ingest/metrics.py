@@ -1,0 +1,20 @@
+"""Defines the metrics of the gateway; see :mod:`infra.telemetry.buckets` for the rules of labels."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+from infra.telemetry.buckets import BoundedLabel
+
+IMAGES_STORED = Counter("images_stored_total", "Images durable in the frame store and announced", ["device_id"])
+FRAMES_REJECTED = Counter("standgale_frames_rejected_total", "Uploads refused, by error code", ["reason"])
+CLOCK_AHEAD = Gauge(
+    "standgale_clock_ahead_seconds", "How far another clock is ahead of this machine's; negative: behind", ["clock"]
+)
+
+_DEVICES = BoundedLabel()
+
+
+def image_stored(device_id: str) -> None:
+    """Count one stored image of a device."""
+    IMAGES_STORED.labels(_DEVICES(device_id)).inc()

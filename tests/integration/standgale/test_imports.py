@@ -1,0 +1,31 @@
+"""Importing in a fresh process: what a service exports from the start, and what settings must not load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.paths import ROOT
+from tests.unit.standgale.test_metrics import EXPECTED
+
+# Only a process with an embedded broker imports it.
+OF_THE_EMBEDDED_BROKER = {"standgale_retention_held_records"}
+
+
+def printed_by(code: str) -> set[str]:
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(run.stdout.split())
+
+
+def test_a_service_exports_the_metrics_of_all_packages_before_their_first_use() -> None:
+    exported = printed_by(
+        "import standgale.processes; from prometheus_client import REGISTRY; "
+        "print(*(family.name for family in REGISTRY.collect()))"
+    )
+    assert set(EXPECTED) - OF_THE_EMBEDDED_BROKER <= exported
+
+
+def test_settings_load_no_engine_server_or_database() -> None:
+    loaded = printed_by("import sys, standgale.settings; print(*sys.modules)")
+    assert "pydantic" in loaded
+    assert not loaded & {"numpy", "fastapi", "asyncpg", "aiokafka", "openvino", "onnxruntime", "opentelemetry"}

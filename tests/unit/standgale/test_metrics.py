@@ -1,0 +1,109 @@
+"""Metrics: every package defines its own, and together they are the table that dashboards and alerts rely on."""
+
+from __future__ import annotations
+
+import re
+
+from prometheus_client.metrics import MetricWrapperBase
+
+import detectors.metrics
+import infra.broker.metrics
+import infra.consuming.metrics
+import infra.failure.metrics
+import infra.process.metrics
+import infra.storage.metrics
+import infra.telemetry.metrics
+import ingest.metrics
+import sinks.metrics
+from tests.paths import ROOT
+
+MODULES = (
+    detectors.metrics,
+    infra.broker.metrics,
+    infra.consuming.metrics,
+    infra.failure.metrics,
+    infra.process.metrics,
+    infra.storage.metrics,
+    infra.telemetry.metrics,
+    ingest.metrics,
+    sinks.metrics,
+)
+# Name without the endings that the export adds (_total, _bucket, ...), type, labels.
+EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "http_requests": ("counter", ("method", "endpoint", "status")),
+    "http_request_duration_seconds": ("histogram", ("method", "endpoint")),
+    "api_requests": ("counter", ("method", "endpoint", "status")),
+    "api_request_duration_seconds": ("histogram", ("method", "endpoint")),
+    "images_stored": ("counter", ("device_id",)),
+    "standgale_frames_rejected": ("counter", ("reason",)),
+    "standgale_clock_ahead_seconds": ("gauge", ("clock",)),
+    "standgale_frame_store_bytes": ("gauge", ("what",)),
+    "inference_requests": ("counter", ("model", "status")),
+    "inference_duration_seconds": ("histogram", ("model",)),
+    "detections_per_image": ("histogram", ()),
+    "standgale_detections_too_large": ("counter", ("model",)),
+    "model_load_time_seconds": ("gauge", ("model",)),
+    "standgale_model_state": ("gauge", ("lane", "model", "version", "state")),
+    "standgale_model_swaps": ("counter", ("lane", "result")),
+    "standgale_frame_latency_seconds": ("histogram", ("topic",)),
+    "standgale_engine_failures": ("counter", ("engine",)),
+    "standgale_duplicate_frames": ("counter", ()),
+    "standgale_frames_late": ("counter", ("policy",)),
+    "standgale_records_consumed": ("counter", ("group", "topic")),
+    "standgale_records_failed": ("counter", ("group", "topic", "reason")),
+    "standgale_records_dead_lettered": ("counter", ("group", "topic", "reason")),
+    "standgale_records_lost": ("counter", ("group", "topic")),
+    "standgale_retries": ("counter", ("group", "reason")),
+    "standgale_partitions_lost": ("counter", ("group",)),
+    "standgale_consumer_lag_records": ("gauge", ("group", "topic")),
+    "standgale_process_duration_seconds": ("histogram", ("group",)),
+    "standgale_commit_duration_seconds": ("histogram", ("group",)),
+    "standgale_in_flight_bytes": ("gauge", ("group",)),
+    "standgale_delivery_latency_seconds": ("histogram", ("group",)),
+    "standgale_retention_held_records": ("gauge", ("group",)),
+    "standgale_sse_clients": ("gauge", ("stream",)),
+    "standgale_sse_events_sent": ("counter", ("stream",)),
+    "standgale_sse_clients_dropped": ("counter", ("stream",)),
+    "standgale_ready": ("gauge", ("part",)),
+}
+WITHOUT_PREFIX = {name for name in EXPECTED if not name.startswith("standgale_")}
+BOUNDED_LABELS = {
+    *("method", "endpoint", "status", "device_id", "reason", "clock", "what", "model", "lane", "version", "state"),
+    *("result", "topic", "engine", "policy", "group", "stream", "part"),
+}
+
+
+def defined() -> list[MetricWrapperBase]:
+    return [one for module in MODULES for one in vars(module).values() if isinstance(one, MetricWrapperBase)]
+
+
+def test_no_metric_is_lost_renamed_or_labelled_anew() -> None:
+    found = {metric._name: (metric._type, metric._labelnames) for metric in defined()}
+    assert found == EXPECTED
+    assert len(defined()) == len(EXPECTED)
+
+
+def test_only_the_agreed_names_lack_the_prefix() -> None:
+    assert {
+        "http_requests",
+        "http_request_duration_seconds",
+        "api_requests",
+        "api_request_duration_seconds",
+        "images_stored",
+        "inference_requests",
+        "inference_duration_seconds",
+        "detections_per_image",
+        "model_load_time_seconds",
+    } == WITHOUT_PREFIX
+
+
+def test_every_label_is_a_bounded_one() -> None:
+    assert {label for metric in defined() for label in metric._labelnames} <= BOUNDED_LABELS
+
+
+def test_the_documentation_names_metrics_that_exist() -> None:
+    wanted = re.compile(r"`(standgale_[a-z_]+|" + "|".join(sorted(WITHOUT_PREFIX)) + r")(?:_total)?[`{ ]")
+    pages = [page.read_text() for page in (ROOT / "docs").glob("*.md")]
+    named = {name.removesuffix("_total") for page in pages for name in wanted.findall(page)}
+    assert named
+    assert named - {"standgale_reader"} <= set(EXPECTED)
