@@ -28,7 +28,7 @@ from detectors.worker.rollout.activation import Order, activate, progress
 from detectors.worker.rollout.models_topic import activation_record, catch_up, read_models
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import InRecord, OutRecord, Publisher, Reader, TopicPartition
-from infra.broker.reading import records_between
+from infra.broker.reading import read_between
 from infra.deploy.ports import free_port
 from infra.storage.frames.folder import FolderFrameStore
 from schemas import topics
@@ -225,7 +225,7 @@ class _Fleet:
         return [
             record
             for number, (first, end) in bounds.items()
-            async for record in records_between(self.reader, TopicPartition(topics.DETECTIONS, number), first, end)
+            async for record in read_between(self.reader, TopicPartition(topics.DETECTIONS, number), first, end)
         ]
 
     async def _frame(self) -> OutRecord:

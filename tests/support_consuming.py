@@ -24,7 +24,7 @@ from infra.broker.port import (
     Reader,
     TopicPartition,
 )
-from infra.broker.reading import records_between
+from infra.broker.reading import read_between
 from infra.consuming.consumer_loop import SinkRunner
 from infra.consuming.settings import BatchSettings
 from infra.errors import PartitionLostError
@@ -85,8 +85,8 @@ class Forwarding:
     async def poll(self, **how: Any) -> list[InRecord]:
         return await self._inner.poll(**how)
 
-    async def commit(self, progress: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
-        await self._inner.commit(progress, outputs)
+    async def commit(self, points: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
+        await self._inner.commit(points, outputs)
 
     def assignment(self) -> Mapping[TopicPartition, int]:
         return self._inner.assignment()
@@ -112,18 +112,18 @@ class Meddler(Forwarding):
         self._broker.strike("poll")
         return await super().poll(**how)
 
-    async def commit(self, progress: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
+    async def commit(self, points: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
         self._broker.strike("commit")
-        if any(source.partition in self._broker.lost for source in progress):
+        if any(source.partition in self._broker.lost for source in points):
             raise PartitionLostError("lost")
         if outputs:
             self._broker.strike("letters")
-        await super().commit(progress, outputs)
-        self._broker.commits.append(dict(progress))
+        await super().commit(points, outputs)
+        self._broker.commits.append(dict(points))
         self._broker.losses = [
             loss
             for loss in self._broker.losses
-            if loss.source not in progress or progress[loss.source].next_offset < loss.end
+            if loss.source not in points or points[loss.source].next_offset < loss.end
         ]
 
     def assignment(self) -> Mapping[TopicPartition, int]:
@@ -180,7 +180,7 @@ async def records_of(reader: Reader, topic: str) -> list[InRecord]:
     """All records of ``topic``, one partition after the other."""
     found: list[InRecord] = []
     for partition, (first, end) in (await reader.bounds(topic)).items():
-        found += [one async for one in records_between(reader, TopicPartition(topic, partition), first, end)]
+        found += [one async for one in read_between(reader, TopicPartition(topic, partition), first, end)]
     return found
 
 

@@ -13,7 +13,7 @@ from infra.errors import TopicMismatchError
 from schemas.topics import TopicSpec
 
 
-def to_grow(specs: Collection[TopicSpec], counts: Mapping[str, int]) -> list[TopicSpec]:
+def topics_to_grow(specs: Collection[TopicSpec], counts: Mapping[str, int]) -> list[TopicSpec]:
     """The topics whose count is still the one they are declared to grow from.
 
     None of a group in which any topic has a third count: its topics would not be co-partitioned afterwards.
@@ -36,7 +36,7 @@ def count_differences(
     ``lags``: for each topic that is to grow the consumer groups that have not read all of it, and how many records.
     While there are any, nothing of its group grows.
     """
-    growing = {spec.name: spec for spec in to_grow(specs, counts)}
+    growing = {spec.name: spec for spec in topics_to_grow(specs, counts)}
     held = {spec.group for name, spec in growing.items() if lags.get(name)}
     differences = []
     for spec in specs:
@@ -52,7 +52,7 @@ def count_differences(
     return differences
 
 
-def refuse(differences: Collection[TopicDifference], where: str) -> None:
+def raise_for_differences(differences: Collection[TopicDifference], where: str) -> None:
     """Raise TopicMismatchError when there are differences that apply can neither mend nor ignore, and name them all."""
     rest = [one for one in differences if not one.fixable and one.advice is None]
     if rest:

@@ -137,8 +137,8 @@ class Consumer(Protocol):
         """
         ...
 
-    async def commit(self, progress: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
-        """Commit ``progress`` and ``outputs`` in one step.
+    async def commit(self, points: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
+        """Commit ``points`` and ``outputs`` in one step.
 
         With outputs, all partitions must have one number (co-partitioned topics), because one transaction covers one.
         Raises PartitionLostError (drop the work; of several partitions without outputs some may have been committed),

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from infra.broker.port import InRecord, Reader, TopicPartition
 
 
-async def records_between(
+async def read_between(
     reader: Reader, source: TopicPartition, first: int, end: int, *, batch: int = 500
 ) -> AsyncIterator[InRecord]:
     """The committed records of ``source`` at offsets ``first`` up to, without, ``end``; ``batch`` at a time in memory.

@@ -9,7 +9,7 @@ from datetime import datetime
 from uuid import UUID
 
 from infra.broker.port import InRecord, Publisher, Reader, TopicPartition
-from infra.broker.reading import records_between
+from infra.broker.reading import read_between
 from infra.failure.redrive import Redrive, RedriveResult, RedriveRules, read_sent_ids
 from schemas.cloudevents import decode
 from schemas.errors import EventError, EventVersionError
@@ -109,7 +109,7 @@ async def _in_time_order(reader: Reader, topic: str) -> AsyncIterator[InRecord]:
     """All records of ``topic``, merged over its partitions by time."""
     heads: list[tuple[int, int, AsyncIterator[InRecord], InRecord]] = []
     for partition, (first, end) in sorted((await reader.bounds(topic)).items()):
-        records = records_between(reader, TopicPartition(topic, partition), first, end, batch=_READ_RECORDS)
+        records = read_between(reader, TopicPartition(topic, partition), first, end, batch=_READ_RECORDS)
         head = await anext(records, None)
         if head is not None:
             heads.append((head.timestamp_ms, partition, records, head))

@@ -16,7 +16,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from infra.broker.port import OutRecord, Publisher, Reader, TopicPartition
-from infra.broker.reading import records_between
+from infra.broker.reading import read_between
 from infra.errors import RecordError
 from schemas.cloudevents import Headers, header
 from schemas.errors import EventError
@@ -201,7 +201,7 @@ async def read_sent_ids(reader: Reader, topic: str) -> set[UUID]:
     """The ids of all dead letters that were sent again, as the topic ``topic`` remembers them."""
     found: set[UUID] = set()
     for partition, (first, end) in (await reader.bounds(topic)).items():
-        async for record in records_between(reader, TopicPartition(topic, partition), first, end):
+        async for record in read_between(reader, TopicPartition(topic, partition), first, end):
             letter = letter_of(record.headers)
             if letter is None:
                 logger.warning("%s/%d:%d is no re-driven record", topic, partition, record.offset)

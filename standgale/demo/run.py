@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from infra.auth.tokens import DeviceTokens
 from infra.broker.port import TopicPartition
-from infra.broker.reading import records_between
+from infra.broker.reading import read_between
 from infra.database.migrate import upgrade
 from infra.database.pool import Database
 from infra.deploy.ports import free_port
@@ -190,7 +190,7 @@ async def _in_topic(settings: Settings, wanted: set[UUID]) -> tuple[int, int]:
         try:
             for partition, (first, end) in (await reader.bounds(topics.DETECTIONS)).items():
                 source = TopicPartition(topics.DETECTIONS, partition)
-                async for record in records_between(reader, source, first, end):
+                async for record in read_between(reader, source, first, end):
                     counts[decode(record.headers, record.value, DetectionsMade).frame_id] += 1
         finally:
             await reader.close()

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from infra.broker.port import Reader, TopicPartition
-from infra.broker.reading import records_between
+from infra.broker.reading import read_between
 from schemas.cloudevents import decode
 from schemas.errors import EventError, EventVersionError
 from schemas.events import DeadLetter
@@ -44,7 +44,7 @@ async def _judge(reader: Reader, topic: str) -> Finding:
     for partition, (first, end) in (await reader.bounds(topic)).items():
         most += end - first
         source = TopicPartition(topic, partition)
-        async for record in records_between(reader, source, max(first, end - _LOOKED_AT), end, batch=_LOOKED_AT):
+        async for record in read_between(reader, source, max(first, end - _LOOKED_AT), end, batch=_LOOKED_AT):
             try:
                 letters.append(decode(record.headers, record.value, DeadLetter))
             except (EventError, EventVersionError):

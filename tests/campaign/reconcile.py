@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from infra.broker.port import Reader, TopicPartition
-from infra.broker.reading import records_between
+from infra.broker.reading import read_between
 from schemas import topics
 from schemas.cloudevents import decode
 from schemas.events import DeadLetter, DetectionsMade
@@ -74,14 +74,14 @@ async def _answers(reader: Reader) -> list[DetectionsMade]:
     return [
         decode(record.headers, record.value, DetectionsMade)
         for partition, (first, end) in sorted((await reader.bounds(topics.DETECTIONS)).items())
-        async for record in records_between(reader, TopicPartition(topics.DETECTIONS, partition), first, end)
+        async for record in read_between(reader, TopicPartition(topics.DETECTIONS, partition), first, end)
     ]
 
 
 async def _letters(reader: Reader) -> AsyncIterator[str]:
     for topic in (topics.FRAMES_DEAD, topics.SINKS_DEAD):
         for partition, (first, end) in (await reader.bounds(topic)).items():
-            async for record in records_between(reader, TopicPartition(topic, partition), first, end):
+            async for record in read_between(reader, TopicPartition(topic, partition), first, end):
                 letter = decode(record.headers, record.value, DeadLetter)
                 yield f"{topic}/{partition}@{record.offset}: {letter.reason} {letter.message[:300]}"
 

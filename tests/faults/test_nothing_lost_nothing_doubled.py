@@ -20,7 +20,7 @@ import pytest
 from infra.auth.tokens import DeviceTokens
 from infra.broker.open import open_broker
 from infra.broker.port import Reader, TopicPartition
-from infra.broker.reading import records_between
+from infra.broker.reading import read_between
 from infra.broker.settings import BrokerSettings
 from infra.database import migrate
 from infra.database.embedded import EmbeddedPostgres
@@ -292,7 +292,7 @@ async def _all_answers(site: Site, watcher: Watcher, wanted: int) -> list[Detect
 
 async def _read(reader: Reader, topic: str) -> AsyncIterator[DetectionsMade]:
     for partition, (first, end) in (await reader.bounds(topic)).items():
-        async for record in records_between(reader, TopicPartition(topic, partition), first, end):
+        async for record in read_between(reader, TopicPartition(topic, partition), first, end):
             yield decode(record.headers, record.value, DetectionsMade)
 
 

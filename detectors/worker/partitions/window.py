@@ -19,7 +19,7 @@ from functools import partial
 
 from infra.broker.partitioning import partition_for
 from infra.broker.port import InRecord, Reader, TopicPartition
-from infra.broker.reading import records_between
+from infra.broker.reading import read_between
 from schemas.cloudevents import header
 from schemas.errors import EventError
 
@@ -139,7 +139,7 @@ async def _newest(
         step = min(2 * step, _LONGEST_STEP)
         earlier = [
             answer
-            async for record in records_between(reader, source, start, end, batch=_READ_RECORDS)
+            async for record in read_between(reader, source, start, end, batch=_READ_RECORDS)
             if wanted(record) and (answer := _answer_in(record)) is not None
         ]
         found = earlier + found

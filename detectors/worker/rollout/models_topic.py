@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from infra.broker.event_records import event_record
 from infra.broker.port import InRecord, OutRecord, Reader, TopicPartition
-from infra.broker.reading import records_between
+from infra.broker.reading import read_between
 from infra.errors import TopicMismatchError
 from schemas.cloudevents import decode, header
 from schemas.errors import EventError, EventVersionError
@@ -64,7 +64,7 @@ async def read_models(reader: Reader) -> ModelsState:
     """What the topic says now. Raises BrokerUnavailableError, or TopicMismatchError when there is no such topic."""
     state = ModelsState(incarnation=(await reader.state(MODELS)).incarnation)
     first, end = (await reader.bounds(MODELS))[SOURCE.partition]
-    async for record in records_between(reader, SOURCE, first, end, batch=_READ_RECORDS):
+    async for record in read_between(reader, SOURCE, first, end, batch=_READ_RECORDS):
         state.take(record)
     # The last records before the end may be compacted away, or marks of transactions.
     state.offset = max(state.offset, end)

@@ -41,22 +41,22 @@ class EmbeddedBroker(Broker):
         self._path = path
         self._topics = topics
         self._store: Store | None = None
-        self._amiss: list[TopicDifference] = []
+        self._differences: list[TopicDifference] = []
         self._opening = asyncio.Lock()
 
     async def publisher(self) -> Publisher:
         """See the port."""
-        return EmbeddedPublisher(await self._in_line())
+        return EmbeddedPublisher(await self._open_checked())
 
     async def consumer(self, spec: GroupSpec) -> Consumer:
         """See the port. Raises TopicMismatchError when a topic of ``spec`` does not exist."""
-        store = await self._in_line()
-        await store.read(partial(catalog.check, names=spec.topics, declared=store.declared))
+        store = await self._open_checked()
+        await store.read(partial(catalog.check_topics, names=spec.topics, declared=store.declared))
         return EmbeddedConsumer(store, spec)
 
     async def reader(self) -> Reader:
         """See the port."""
-        return EmbeddedReader(await self._in_line())
+        return EmbeddedReader(await self._open_checked())
 
     async def admin(self) -> Admin:
         """See the port."""
@@ -68,12 +68,12 @@ class EmbeddedBroker(Broker):
             if self._store is not None:
                 await self._store.close()
 
-    async def _in_line(self) -> Store:
+    async def _open_checked(self) -> Store:
         store = await self._open()
-        if self._amiss:
+        if self._differences:
             # Somebody may have mended it since, or read topics empty that are to grow.
-            self._amiss = await store.writer.run(self._mend)
-        growth.refuse(self._amiss, catalog.WHERE)
+            self._differences = await store.writer.run(self._apply_topics)
+        growth.raise_for_differences(self._differences, catalog.WHERE)
         return store
 
     async def _open(self) -> Store:
@@ -81,14 +81,14 @@ class EmbeddedBroker(Broker):
             if self._store is None:
                 store = Store(self._path, self._topics)
                 try:
-                    self._amiss = await store.writer.run(self._mend)
+                    self._differences = await store.writer.run(self._apply_topics)
                 except BaseException:
                     await store.close()
                     raise
                 self._store = store
             return self._store
 
-    def _mend(self, transaction: Transaction) -> list[TopicDifference]:
-        found = log.mend(transaction, self._topics.values())
+    def _apply_topics(self, transaction: Transaction) -> list[TopicDifference]:
+        found = log.apply_topics_in(transaction, self._topics.values())
         # Nothing is changed when anything is refused.
         return found if any(not difference.fixable for difference in found) else []

@@ -21,12 +21,12 @@ class EmbeddedAdmin:
 
     async def check(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
         """See the port. Replication is not compared: one file has one copy."""
-        return await self._store.read(partial(catalog.compare, specs=specs))
+        return await self._store.read(partial(catalog.compare_topics, specs=specs))
 
     async def apply(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
         """See the port."""
-        differences = await self._store.writer.run(partial(log.mend, specs=specs))
-        growth.refuse(differences, catalog.WHERE)
+        differences = await self._store.writer.run(partial(log.apply_topics_in, specs=specs))
+        growth.raise_for_differences(differences, catalog.WHERE)
         return differences
 
     async def group_lag(self, group: str, topics: Collection[str]) -> Mapping[TopicPartition, int]:
@@ -35,11 +35,11 @@ class EmbeddedAdmin:
 
     async def groups(self) -> Sequence[GroupState]:
         """See the port."""
-        return await self._store.read(known_groups.states)
+        return await self._store.read(known_groups.group_states)
 
     async def forget_group(self, name: str) -> None:
         """See the port. Members whose session is over do not count."""
-        await self._store.writer.run(partial(known_groups.forget, name=name))
+        await self._store.writer.run(partial(known_groups.delete_group, name=name))
 
     async def close(self) -> None:
         """See the port; an admin holds nothing of its own."""

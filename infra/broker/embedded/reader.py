@@ -9,7 +9,7 @@ from functools import partial
 
 from infra.broker.checks import check_partition
 from infra.broker.embedded.file import catalog, log
-from infra.broker.embedded.file.log import Got, Want
+from infra.broker.embedded.file.log import ReadRequest, ReadResult
 from infra.broker.embedded.store import Store
 from infra.broker.embedded.watcher import Ends
 from infra.broker.port import InRecord, TopicPartition, TopicState
@@ -27,7 +27,7 @@ class EmbeddedReader:
 
     async def state(self, topic: str) -> TopicState:
         """See the port."""
-        return await self._store.read(partial(catalog.state, name=topic, declared=self._store.declared))
+        return await self._store.read(partial(catalog.topic_state, name=topic, declared=self._store.declared))
 
     async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> Mapping[int, tuple[int, int]]:
         """See the port."""
@@ -55,7 +55,7 @@ class EmbeddedReader:
             offset = got.read_on.get(source, offset)
             if not await self._store.watcher.wait(has_more, deadline - asyncio.get_running_loop().time()):
                 return []
-            wants = (Want(source, slot, offset),)
+            wants = (ReadRequest(source, slot, offset),)
             got = await self._store.read(partial(log.read, wants=wants, max_records=max_records))
         return got.records
 
@@ -69,9 +69,9 @@ def _begin(
     offset: int,
     max_records: int,
     declared: Mapping[str, TopicSpec],
-) -> tuple[int, Got]:
+) -> tuple[int, ReadResult]:
     """The slot of ``source``, and its first records from ``offset`` on."""
-    slots = catalog.find(catalog.load(connection), source.topic, declared).slots
+    slots = catalog.find_topic(catalog.load_topics(connection), source.topic, declared).slots
     check_partition(source, len(slots))
     slot = slots[source.partition]
     end = log.load_ends(connection)[slot]
@@ -80,4 +80,4 @@ def _begin(
             f"{source.topic}/{source.partition} ends at offset {end}, before the next one to read ({offset}): the "
             "topic was deleted and made again; begin anew from its bounds"
         )
-    return slot, log.read(connection, (Want(source, slot, offset),), max_records)
+    return slot, log.read(connection, (ReadRequest(source, slot, offset),), max_records)

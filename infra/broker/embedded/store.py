@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from infra.broker.embedded.file.connection import close, open_reader, unavailable
-from infra.broker.embedded.file.file_identity import Presence
-from infra.broker.embedded.watcher import Watcher
-from infra.broker.embedded.writer import Writer
+from infra.broker.embedded.file.file_identity import FileIdentity
+from infra.broker.embedded.watcher import ChangeWatcher
+from infra.broker.embedded.writer import TransactionWriter
 from infra.broker.port import OutRecord
 from infra.errors import BrokerUnavailableError
 from schemas.topics import TopicSpec
@@ -30,9 +30,9 @@ class Store:
     def __init__(self, path: Path, declared: Mapping[str, TopicSpec]) -> None:
         self.path = path
         self.declared = declared
-        self._presence = Presence(path)
-        self.watcher = Watcher(self._presence)
-        self.writer = Writer(self._presence, declared, self.watcher.poke)
+        self._identity = FileIdentity(path)
+        self.watcher = ChangeWatcher(self._identity)
+        self.writer = TransactionWriter(self._identity, declared, self.watcher.poke)
         self._readers = ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="embedded-broker-reader")
         self._mine = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -45,7 +45,7 @@ class Store:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        self._presence.check()
+        self._identity.check()
         try:
             with self._connection() as connection:
                 return work(connection)
@@ -75,7 +75,7 @@ class Store:
         self._readers.shutdown()
         self.watcher.close()
         while self._connections:
-            close(self._connections.pop(), self._presence)
+            close(self._connections.pop(), self._identity)
         # The last connection to close folds the log back into the file, and only the writer's may write.
         self.writer.close()
 

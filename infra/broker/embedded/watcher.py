@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from infra.broker.embedded.file.connection import close, open_reader
-from infra.broker.embedded.file.file_identity import Presence
+from infra.broker.embedded.file.file_identity import FileIdentity
 from infra.broker.embedded.file.log import load_ends
 from infra.errors import BrokerUnavailableError
 
@@ -33,13 +33,13 @@ class _Waiter:
     event: asyncio.Event
 
 
-class Watcher:
+class ChangeWatcher:
     """Looks at the file's change counter while somebody waits, and sleeps otherwise."""
 
-    def __init__(self, presence: Presence) -> None:
-        self._presence = presence
+    def __init__(self, identity: FileIdentity) -> None:
+        self._identity = identity
         self._ends = Ends()
-        self._troubles = 0
+        self._failures = 0
         self._waiters: set[_Waiter] = set()
         self._wake = threading.Condition()
         self._closed = False
@@ -56,14 +56,14 @@ class Watcher:
 
         Returns True, too, when the file cannot be looked at: the caller then reads for itself, and gets the error.
         """
-        troubles = self._troubles
+        troubles = self._failures
         waiter = _Waiter(asyncio.get_running_loop(), asyncio.Event())
         with self._wake:
             self._waiters.add(waiter)
             self._wake.notify()
         try:
             async with asyncio.timeout(timeout_s):
-                while not wanted(self._ends) and self._troubles == troubles:
+                while not wanted(self._ends) and self._failures == troubles:
                     await waiter.event.wait()
                     waiter.event.clear()
         except TimeoutError:
@@ -86,8 +86,8 @@ class Watcher:
         pause = _LOOK_INTERVAL_S
         while self._sleep(pause):
             try:
-                self._presence.check()
-                connection = connection or open_reader(self._presence.path)
+                self._identity.check()
+                connection = connection or open_reader(self._identity.path)
                 (version,) = connection.execute("PRAGMA data_version").fetchone()
                 if version != seen:
                     self._ends = _load(connection)
@@ -95,15 +95,15 @@ class Watcher:
                     seen = version
                 pause = _LOOK_INTERVAL_S
             except BrokerUnavailableError:
-                self._report_trouble()
+                self._report_failure()
                 pause = _RETRY_S
             except sqlite3.Error:
-                self._report_trouble()
+                self._report_failure()
                 if connection is not None:
-                    close(connection, self._presence)
+                    close(connection, self._identity)
                 connection, seen, pause = None, None, _RETRY_S
         if connection is not None:
-            close(connection, self._presence)
+            close(connection, self._identity)
 
     def _sleep(self, pause: float) -> bool:
         with self._wake:
@@ -111,9 +111,9 @@ class Watcher:
                 self._wake.wait(pause if self._waiters else None)
             return not self._closed
 
-    def _report_trouble(self) -> None:
+    def _report_failure(self) -> None:
         """Wake all that wait, so that they read for themselves."""
-        self._troubles += 1
+        self._failures += 1
         self._wake_all()
 
     def _wake_all(self) -> None:

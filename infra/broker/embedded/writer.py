@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from infra.broker.embedded.cleaning.retention import Retention
 from infra.broker.embedded.file.connection import begin_write, close, commit, is_busy, open_writer, unavailable
-from infra.broker.embedded.file.file_identity import Presence
+from infra.broker.embedded.file.file_identity import FileIdentity
 from infra.broker.embedded.file.log import Transaction
 from infra.errors import BrokerUnavailableError
 from schemas.topics import TopicSpec
@@ -89,17 +89,19 @@ def _finish_all(jobs: list[_AnyJob], failure: BrokerUnavailableError | None) -> 
         job.finish(failure)
 
 
-class Writer:
+class TransactionWriter:
     """Runs work in write transactions. Work raises errors of its own before it writes anything, or not at all.
 
     When the file is taken away while a transaction is being committed, its work is neither done nor refused until the
     file is back, since both answers could be wrong.
     """
 
-    def __init__(self, presence: Presence, declared: Mapping[str, TopicSpec], committed: Callable[[], None]) -> None:
+    def __init__(
+        self, identity: FileIdentity, declared: Mapping[str, TopicSpec], committed: Callable[[], None]
+    ) -> None:
         """``declared`` has the topics that this process works by; ``committed`` is called after each commit."""
-        self._path = presence.path
-        self._presence = presence
+        self._path = identity.path
+        self._identity = identity
         self._declared = declared
         self._committed = committed
         self._jobs: deque[_AnyJob] = deque()
@@ -141,17 +143,17 @@ class Writer:
         self._thread.join(_JOIN_WAIT_S)
 
     def _serve(self) -> None:
-        while (jobs := self._take()) is not None:
+        while (jobs := self._take_jobs()) is not None:
             if jobs:
                 self._transact(jobs)
-            self._decide()
+            self._finish_undecided()
             if time.monotonic() >= self._clean_at:
                 self._clean()
-        self._decide(last=True)
+        self._finish_undecided(last=True)
         if self._connection is not None:
-            close(self._connection, self._presence)
+            close(self._connection, self._identity)
 
-    def _take(self) -> list[_AnyJob] | None:
+    def _take_jobs(self) -> list[_AnyJob] | None:
         """The jobs for the next transaction; empty when something else is due, None at the end."""
         due = self._clean_at
         if self._undecided:
@@ -178,7 +180,7 @@ class Writer:
             for job in jobs:
                 job.perform(transaction)
 
-        failure = self._attempt(perform)
+        failure = self._try_transaction(perform)
         if failure is not None:
             _finish(jobs, failure)
             return
@@ -187,13 +189,13 @@ class Writer:
             # The first round comes at once: what the clock does from now on is then noticed.
             self._begun, self._clean_at = True, time.monotonic()
 
-    def _decide(self, *, last: bool = False) -> None:
+    def _finish_undecided(self, *, last: bool = False) -> None:
         """Finish the jobs whose transaction was committed, if the file it is in is in its place."""
         if not self._undecided:
             return
         failure = None
         try:
-            self._presence.check()
+            self._identity.check()
         except BrokerUnavailableError as error:
             if not last:
                 return
@@ -203,7 +205,7 @@ class Writer:
         jobs, self._undecided = self._undecided, []
         _finish(jobs, failure)
 
-    def _attempt(self, work: Callable[[Transaction], None]) -> BrokerUnavailableError | None:
+    def _try_transaction(self, work: Callable[[Transaction], None]) -> BrokerUnavailableError | None:
         """Run ``work`` in one transaction; the error when nothing of it was written."""
         try:
             connection = self._open()
@@ -211,48 +213,48 @@ class Writer:
             transaction = Transaction(connection, self._declared)
             work(transaction)
             transaction.flush()
-            self._presence.check()
+            self._identity.check()
             commit(connection)
         except sqlite3.Error as error:
-            self._give_up(error)
+            self._drop_connection(error)
             return unavailable(self._path, error)
         except BrokerUnavailableError as error:
-            self._stand_back()
+            self._roll_back()
             return error
         except Exception as error:
             # A mistake of ours. It must not end the thread: all callers would wait for it for ever.
             logger.exception("the embedded broker %s could not be written", self._path)
-            self._stand_back()
+            self._roll_back()
             return BrokerUnavailableError(f"embedded broker {self._path}: unexpected error {error!r}; see the log")
         return None
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._presence.check()
-            connection = open_writer(self._path, create=not self._presence.known)
+            self._identity.check()
+            connection = open_writer(self._path, create=not self._identity.is_known)
             try:
-                self._presence.take()
+                self._identity.record()
             except BrokerUnavailableError:
                 connection.close()
                 raise
             self._connection = connection
         return self._connection
 
-    def _give_up(self, error: sqlite3.Error) -> None:
+    def _drop_connection(self, error: sqlite3.Error) -> None:
         """Undo what was begun. A fresh connection, next time, knows best what state the file is in."""
         if self._connection is not None and (self._connection.in_transaction or not is_busy(error)):
-            close(self._connection, self._presence)
+            close(self._connection, self._identity)
             self._connection = None
-            self._presence.release()
+            self._identity.drop_companions()
 
-    def _stand_back(self) -> None:
+    def _roll_back(self) -> None:
         """Undo what was begun, and keep the connection: the file may come back."""
         if self._connection is None:
             return
         with contextlib.suppress(sqlite3.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            if self._presence.log_lost() and not self._rescued:
+            if self._identity.is_log_lost() and not self._rescued:
                 self._rescued = True
                 _, found, saved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 logger.error(
@@ -269,7 +271,7 @@ class Writer:
             nonlocal more
             more = self._retention.work(transaction.connection)
 
-        failure = self._attempt(work)
+        failure = self._try_transaction(work)
         if failure is None:
             self._retention.report()
         else:

@@ -14,7 +14,7 @@ from aiokafka.structs import RecordMetadata
 from infra.broker.kafka.connection.faults import FAULTS
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.queries.offsets import Offsets
-from infra.broker.kafka.records import count_partitions, hand_over
+from infra.broker.kafka.records import add_to_batches, count_partitions
 from infra.broker.port import OutRecord
 from infra.errors import BrokerUnavailableError
 
@@ -24,7 +24,7 @@ _LOG_APPEND_TIME = 1
 
 
 @dataclass(eq=False, slots=True)
-class _Line:
+class _ProducerSlot:
     """A producer, and a future that is done when it was given up: whoever waits for a delivery waits for both."""
 
     producer: AIOKafkaProducer
@@ -42,7 +42,7 @@ class KafkaPublisher:
     def __init__(self, link: Link, offsets: Offsets) -> None:
         self._link = link
         self._offsets = offsets
-        self._line: _Line | None = None
+        self._line: _ProducerSlot | None = None
         self._clock_ahead_s: float | None = None
         self._closed = False
         self._connecting = asyncio.Lock()
@@ -88,7 +88,7 @@ class KafkaPublisher:
             # Whoever published what could not be flushed is told by its own call.
             self._give_up(line)
 
-    async def _connected(self) -> _Line:
+    async def _connected(self) -> _ProducerSlot:
         if self._line is not None:
             return self._line
         async with self._connecting:
@@ -99,16 +99,16 @@ class KafkaPublisher:
                 try:
                     await producer.start()
                 except BaseException:
-                    self._link.leavers.discard(producer)
+                    self._link.client_shutdown.discard(producer)
                     raise
-                self._line = _Line(producer)
+                self._line = _ProducerSlot(producer)
             return self._line
 
-    async def _deliver(self, line: _Line, records: Sequence[OutRecord]) -> None:
+    async def _deliver(self, line: _ProducerSlot, records: Sequence[OutRecord]) -> None:
         """Hand ``records`` to the producer and wait until all are acknowledged."""
         counts = await count_partitions(line.producer, records, self._link, self._offsets)
         began_s = time.time()
-        delivered = await hand_over(line.producer, records, counts)
+        delivered = await add_to_batches(line.producer, records, counts)
         try:
             waiting: set[asyncio.Future[list[RecordMetadata]] | asyncio.Future[None]] = {delivered, line.given_up}
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -128,9 +128,9 @@ class KafkaPublisher:
                 stored_s = one.timestamp / 1000
                 self._clock_ahead_s = max(0.0, stored_s - done_s) + min(0.0, stored_s - began_s)
 
-    def _give_up(self, line: _Line) -> None:
+    def _give_up(self, line: _ProducerSlot) -> None:
         if self._line is line:
             self._line = None
         if not line.given_up.done():
             line.given_up.set_result(None)
-            self._link.leavers.discard(line.producer)
+            self._link.client_shutdown.discard(line.producer)

@@ -155,4 +155,4 @@ class KafkaReader:
     def _drop(self) -> None:
         consumer, self._consumer, self._source = self._consumer, None, None
         if consumer is not None:
-            self._link.leavers.stop(consumer)
+            self._link.client_shutdown.stop(consumer)

@@ -49,7 +49,7 @@ async def count_partitions(
     return counts
 
 
-async def hand_over(
+async def add_to_batches(
     producer: AIOKafkaProducer, records: Sequence[OutRecord], counts: Mapping[str, int]
 ) -> asyncio.Future[list[RecordMetadata]]:
     """Put ``records`` into the producer's batches; the future is done when all are acknowledged, or one failed."""

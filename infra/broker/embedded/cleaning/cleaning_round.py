@@ -21,7 +21,7 @@ _SAMPLE_RECORDS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class RetainedForGroup:
     """What one group keeps from being deleted: records past their retention that it has not committed."""
 
     records: int
@@ -30,12 +30,12 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Cleaned:
+class CleaningResult:
     """What a round of cleaning found."""
 
     more: bool
     """There is more to do."""
-    held: Mapping[str, Held] = field(default_factory=dict)
+    held: Mapping[str, RetainedForGroup] = field(default_factory=dict)
     """By group; known when there is no more to do."""
 
 
@@ -50,7 +50,7 @@ class _Partition:
     """All records before this offset are older than the topic's retention."""
 
 
-def clean(connection: sqlite3.Connection, elapsed_ms: int, most: int = ROUND_RECORDS) -> Cleaned:
+def clean(connection: sqlite3.Connection, elapsed_ms: int, most: int = ROUND_RECORDS) -> CleaningResult:
     """Clean for one round at ``elapsed_ms`` of the file's own time; in a write transaction."""
     _mark(connection, elapsed_ms)
     partitions = _partitions(connection, elapsed_ms)
@@ -65,9 +65,9 @@ def clean(connection: sqlite3.Connection, elapsed_ms: int, most: int = ROUND_REC
             kept = min([one.expired, *cursors.get(one.slot, {}).values()])
             left -= _drop_old(connection, one, kept, left)
         if left <= 0:
-            return Cleaned(more=True)
-    _forget_marks(connection, partitions)
-    return Cleaned(more=False, held=_held(connection, partitions, cursors))
+            return CleaningResult(more=True)
+    _drop_old_marks(connection, partitions)
+    return CleaningResult(more=False, held=_retained_for_groups(connection, partitions, cursors))
 
 
 def _mark(connection: sqlite3.Connection, elapsed_ms: int) -> None:
@@ -113,26 +113,26 @@ def _drop_old(connection: sqlite3.Connection, one: _Partition, until: int, most:
     return until - one.first
 
 
-def _forget_marks(connection: sqlite3.Connection, partitions: list[_Partition]) -> None:
+def _drop_old_marks(connection: sqlite3.Connection, partitions: list[_Partition]) -> None:
     """Drop the marks that a later one, of a time long enough ago, makes useless."""
     connection.executemany(
         "DELETE FROM marks WHERE slot = ? AND end_offset < ?", [(one.slot, one.expired) for one in partitions]
     )
 
 
-def _held(
+def _retained_for_groups(
     connection: sqlite3.Connection, partitions: list[_Partition], cursors: Mapping[int, Mapping[str, int]]
-) -> dict[str, Held]:
-    found: dict[str, Held] = {}
+) -> dict[str, RetainedForGroup]:
+    found: dict[str, RetainedForGroup] = {}
     for one in partitions:
         if one.cleanup == "compact":
             continue
         for group, offset in cursors.get(one.slot, {}).items():
             first = max(offset, one.first)
             if first < one.expired:
-                former = found.get(group, Held(0, 0))
+                former = found.get(group, RetainedForGroup(0, 0))
                 size = _size(connection, one.slot, first, one.expired)
-                found[group] = Held(former.records + one.expired - first, former.size_bytes + size)
+                found[group] = RetainedForGroup(former.records + one.expired - first, former.size_bytes + size)
     return found
 
 

@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping
 
-from infra.broker.embedded.cleaning.cleaning_round import Held, clean
+from infra.broker.embedded.cleaning.cleaning_round import RetainedForGroup, clean
 from infra.broker.embedded.cleaning.clock import Clocks, advance, describe_jump, read_clocks
 from infra.broker.metrics import RETENTION_HELD
 
@@ -24,7 +24,7 @@ class Retention:
         self._clocks = clocks
         self._warned_at: dict[str, float] = {}
         self._jump_ms = 0
-        self._held: Mapping[str, Held] | None = None
+        self._held: Mapping[str, RetainedForGroup] | None = None
 
     def work(self, connection: sqlite3.Connection) -> bool:
         """Clean for one round, in a write transaction; True when there is more to do."""
@@ -47,7 +47,7 @@ class Retention:
             RETENTION_HELD.labels(group).set(held.records)
             self._warn(group, held)
 
-    def _warn(self, group: str, held: Held) -> None:
+    def _warn(self, group: str, held: RetainedForGroup) -> None:
         now = time.monotonic()
         if now - self._warned_at.get(group, float("-inf")) < _WARNING_INTERVAL_S:
             return

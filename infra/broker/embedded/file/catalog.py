@@ -18,7 +18,7 @@ _SETTINGS = ("retention_s", "max_message_bytes", "cleanup")
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
+class StoredTopic:
     """One topic of the file; ``slots`` has the row of each partition, in their order."""
 
     name: str
@@ -28,16 +28,16 @@ class Topic:
     cleanup: str
 
 
-def load(connection: sqlite3.Connection) -> dict[str, Topic]:
+def load_topics(connection: sqlite3.Connection) -> dict[str, StoredTopic]:
     """All topics of the file by name."""
     slots: dict[str, list[int]] = {}
     for name, slot in connection.execute("SELECT topic, slot FROM partitions ORDER BY topic, partition"):
         slots.setdefault(name, []).append(slot)
     rows = connection.execute("SELECT name, retention_s, max_message_bytes, cleanup FROM topics")
-    return {row[0]: Topic(row[0], tuple(slots[row[0]]), *row[1:]) for row in rows}
+    return {row[0]: StoredTopic(row[0], tuple(slots[row[0]]), *row[1:]) for row in rows}
 
 
-def find(topics: Mapping[str, Topic], name: str, declared: Mapping[str, TopicSpec]) -> Topic:
+def find_topic(topics: Mapping[str, StoredTopic], name: str, declared: Mapping[str, TopicSpec]) -> StoredTopic:
     """The topic called ``name``; raises TopicMismatchError when there is none, or with other partitions than declared.
 
     Another process, started with another topics.yaml, may have changed the file meanwhile.
@@ -52,26 +52,26 @@ def find(topics: Mapping[str, Topic], name: str, declared: Mapping[str, TopicSpe
     return topic
 
 
-def check(connection: sqlite3.Connection, names: Collection[str], declared: Mapping[str, TopicSpec]) -> None:
-    """Return when the file has all topics called ``names``; raises TopicMismatchError as :func:`find` does."""
-    topics = load(connection)
+def check_topics(connection: sqlite3.Connection, names: Collection[str], declared: Mapping[str, TopicSpec]) -> None:
+    """Return when the file has all topics called ``names``; raises TopicMismatchError as :func:`find_topic` does."""
+    topics = load_topics(connection)
     for name in names:
-        find(topics, name, declared)
+        find_topic(topics, name, declared)
 
 
-def state(connection: sqlite3.Connection, name: str, declared: Mapping[str, TopicSpec]) -> TopicState:
+def topic_state(connection: sqlite3.Connection, name: str, declared: Mapping[str, TopicSpec]) -> TopicState:
     """How many partitions the topic has, and which incarnation of it this is. Raises TopicMismatchError."""
-    slots = find(load(connection), name, declared).slots
+    slots = find_topic(load_topics(connection), name, declared).slots
     # Slots are never given out twice in one file, and each file has a number of its own.
     (file,) = connection.execute("PRAGMA application_id").fetchone()
     return TopicState(len(slots), f"{file:08x}-{slots[0]:x}")
 
 
-def compare(connection: sqlite3.Connection, specs: Collection[TopicSpec]) -> list[TopicDifference]:
+def compare_topics(connection: sqlite3.Connection, specs: Collection[TopicSpec]) -> list[TopicDifference]:
     """What of the file's topics differs from ``specs``. Replication has no meaning in one file and is left out."""
-    topics = load(connection)
+    topics = load_topics(connection)
     counts = {name: len(topic.slots) for name, topic in topics.items()}
-    lags = {spec.name: _lags(connection, topics[spec.name]) for spec in growth.to_grow(specs, counts)}
+    lags = {spec.name: _lags(connection, topics[spec.name]) for spec in growth.topics_to_grow(specs, counts)}
     differences = growth.count_differences(specs, counts, lags)
     for spec in specs:
         topic = topics.get(spec.name)
@@ -85,7 +85,7 @@ def compare(connection: sqlite3.Connection, specs: Collection[TopicSpec]) -> lis
     return differences
 
 
-def _lags(connection: sqlite3.Connection, topic: Topic) -> dict[str, int]:
+def _lags(connection: sqlite3.Connection, topic: StoredTopic) -> dict[str, int]:
     """The groups that have not read all of ``topic``, and how many records."""
     rows = connection.execute(
         "SELECT group_name, sum(p.next_offset - max(first_offset, coalesce(c.next_offset, 0))) FROM cursors c "
@@ -95,12 +95,12 @@ def _lags(connection: sqlite3.Connection, topic: Topic) -> dict[str, int]:
     return {group: lag for group, lag in rows if lag > 0}
 
 
-def mend(connection: sqlite3.Connection, specs: Collection[TopicSpec]) -> list[TopicDifference]:
+def apply_topics(connection: sqlite3.Connection, specs: Collection[TopicSpec]) -> list[TopicDifference]:
     """Create, alter and grow topics; all differences there were. Must run in a write transaction.
 
-    Nothing is changed when any of them cannot be mended; see :func:`infra.broker.growth.refuse`.
+    Nothing is changed when any of them cannot be mended; see :func:`infra.broker.growth.raise_for_differences`.
     """
-    differences = compare(connection, specs)
+    differences = compare_topics(connection, specs)
     if not all(found.fixable for found in differences):
         return differences
     absent = {found.topic for found in differences if found.what == "topic"}

@@ -9,7 +9,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from infra.broker.embedded.file.file_identity import Presence
+from infra.broker.embedded.file.file_identity import FileIdentity
 from infra.broker.embedded.file.locks import describe_holder
 from infra.broker.embedded.file.sql import ADDED, SCHEMA, SCHEMA_VERSION
 from infra.errors import BrokerUnavailableError
@@ -180,12 +180,12 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def close(connection: sqlite3.Connection, presence: Presence) -> None:
+def close(connection: sqlite3.Connection, identity: FileIdentity) -> None:
     """Close, unless another file is in the place of the connection's one.
 
     The last connection to a file removes its log by name, and the log of that name is then the other file's.
     """
-    if presence.replaced():
+    if identity.is_replaced():
         # Also the interpreter's end must not close it.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
     else:

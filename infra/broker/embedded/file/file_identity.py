@@ -12,36 +12,36 @@ from pathlib import Path
 
 from infra.errors import BrokerUnavailableError
 
-_Identity = tuple[int, int]
+_Inode = tuple[int, int]
 
 
-class Presence:
-    """The identity of the file and of its companions ``-wal`` and ``-shm``; until :meth:`take` nothing is compared."""
+class FileIdentity:
+    """Keeps the identity of the file, its ``-wal`` and its ``-shm``, and compares them from :meth:`record` on."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._log, self._index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
-        self._taken: dict[Path, _Identity] = {}
+        self._taken: dict[Path, _Inode] = {}
 
     @property
-    def known(self) -> bool:
+    def is_known(self) -> bool:
         """Whether this process has opened the file before, so that no other may be made in its place."""
         return bool(self._taken)
 
-    def take(self) -> None:
+    def record(self) -> None:
         """Note the identity of what was just opened. Raises BrokerUnavailableError when it is not the former file."""
-        if self.known:
+        if self.is_known:
             self._check_file()
-        taken = {path: _identity(path) for path in (self.path, self._log, self._index)}
+        taken = {path: _inode_of(path) for path in (self.path, self._log, self._index)}
         self._taken = {path: identity for path, identity in taken.items() if identity is not None}
 
-    def release(self) -> None:
+    def drop_companions(self) -> None:
         """Compare the file alone from now on: its companions may go when its last connection is closed."""
         self._taken = {path: identity for path, identity in self._taken.items() if path == self.path}
 
     def check(self) -> None:
         """Return when everything is in its place; raises BrokerUnavailableError with what to do."""
-        if not self.known:
+        if not self.is_known:
             return
         self._check_file()
         for path in (self._log, self._index):
@@ -53,20 +53,20 @@ class Presence:
                     "them"
                 )
 
-    def replaced(self) -> bool:
+    def is_replaced(self) -> bool:
         """Whether another file is in the place of the one that this process has open."""
         return self._lacks(self.path) and self.path.exists()
 
-    def log_lost(self) -> bool:
+    def is_log_lost(self) -> bool:
         """Whether the file is in its place but its write-ahead log is not."""
         return not self._lacks(self.path) and self._lacks(self._log)
 
     def _lacks(self, path: Path) -> bool:
         taken = self._taken.get(path)  # asked once: another thread may release the companions meanwhile
-        return taken is not None and _identity(path) != taken
+        return taken is not None and _inode_of(path) != taken
 
     def _check_file(self) -> None:
-        found = _identity(self.path)
+        found = _inode_of(self.path)
         if found is None:
             raise BrokerUnavailableError(
                 f"embedded broker {self.path}: the file was removed, or it or its folder was moved away, while this "
@@ -82,7 +82,7 @@ class Presence:
             )
 
 
-def _identity(path: Path) -> _Identity | None:
+def _inode_of(path: Path) -> _Inode | None:
     try:
         # Six of these are made for every transaction, and Path.stat costs twice as much.
         found = os.stat(path)  # noqa: PTH116

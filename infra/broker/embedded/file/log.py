@@ -11,7 +11,7 @@ import orjson
 
 from infra.broker.checks import check_size
 from infra.broker.embedded.file import catalog
-from infra.broker.embedded.file.catalog import Topic
+from infra.broker.embedded.file.catalog import StoredTopic
 from infra.broker.embedded.file.sql import offset_of, row_id
 from infra.broker.partitioning import partition_for
 from infra.broker.port import InRecord, OutRecord, TopicDifference, TopicPartition
@@ -30,29 +30,29 @@ class Transaction:
 
     connection: sqlite3.Connection
     declared: Mapping[str, TopicSpec] = field(default_factory=dict)
-    _topics: dict[str, Topic] = field(default_factory=dict)
-    _found: dict[str, Topic] = field(default_factory=dict)
+    _topics: dict[str, StoredTopic] = field(default_factory=dict)
+    _found: dict[str, StoredTopic] = field(default_factory=dict)
     _ends: dict[int, int] = field(default_factory=dict)
     _rows: list[_Row] = field(default_factory=list)
 
-    def topic(self, name: str) -> Topic:
+    def topic(self, name: str) -> StoredTopic:
         """The topic called ``name``; raises TopicMismatchError."""
         topic = self._found.get(name)
         if topic is None:
-            topic = self._found[name] = catalog.find(self._loaded(name), name, self.declared)
+            topic = self._found[name] = catalog.find_topic(self._loaded(name), name, self.declared)
         return topic
 
     def slots(self, name: str) -> tuple[int, ...]:
         """The slots of the topic, also when it has another number of partitions than declared."""
-        return catalog.find(self._loaded(name), name, {}).slots
+        return catalog.find_topic(self._loaded(name), name, {}).slots
 
     def forget_topics(self) -> None:
         """Load the topics again when next asked: they were changed in this transaction."""
         self._topics, self._found = {}, {}
 
-    def _loaded(self, name: str) -> Mapping[str, Topic]:
+    def _loaded(self, name: str) -> Mapping[str, StoredTopic]:
         if name not in self._topics:
-            self._topics = catalog.load(self.connection)
+            self._topics = catalog.load_topics(self.connection)
         return self._topics
 
     def end(self, slot: int) -> int:
@@ -80,11 +80,11 @@ class Transaction:
         self._rows.clear()
 
 
-def mend(transaction: Transaction, specs: Collection[TopicSpec]) -> list[TopicDifference]:
+def apply_topics_in(transaction: Transaction, specs: Collection[TopicSpec]) -> list[TopicDifference]:
     """:func:`catalog.mend` among the other work of a transaction."""
     # What was published in this transaction counts as unread.
     transaction.flush()
-    differences = catalog.mend(transaction.connection, specs)
+    differences = catalog.apply_topics(transaction.connection, specs)
     transaction.forget_topics()
     return differences
 
@@ -116,7 +116,7 @@ def _decode_headers(stored: bytes | None) -> Headers:
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class ReadRequest:
     """From where on a partition is wanted."""
 
     source: TopicPartition
@@ -126,18 +126,18 @@ class Want:
 
 
 @dataclass(frozen=True, slots=True)
-class Got:
+class ReadResult:
     """What was there: the records, and per partition the offset to read on from."""
 
     records: list[InRecord]
     read_on: dict[TopicPartition, int]
 
 
-def read(connection: sqlite3.Connection, wants: Sequence[Want], max_records: int) -> Got:
+def read(connection: sqlite3.Connection, wants: Sequence[ReadRequest], max_records: int) -> ReadResult:
     """Up to ``max_records`` records, partition after partition in the order of ``wants``."""
     # The ends are read first: a gap that compaction left before them is then known to be one, and is skipped.
     ends = load_ends(connection)
-    got = Got([], {})
+    got = ReadResult([], {})
     budget = MAX_READ_BYTES
     for want in wants:
         end = ends.get(want.slot, 0)
@@ -162,7 +162,7 @@ def read(connection: sqlite3.Connection, wants: Sequence[Want], max_records: int
     return got
 
 
-def _in_record(want: Want, row: _Row) -> InRecord:
+def _in_record(want: ReadRequest, row: _Row) -> InRecord:
     row_number, timestamp_ms, key, headers, value = row
     return InRecord(
         topic=want.source.topic,
@@ -185,7 +185,7 @@ def bounds(
     connection: sqlite3.Connection, name: str, declared: Mapping[str, TopicSpec] | None = None
 ) -> dict[int, tuple[int, int]]:
     """Per partition of the topic the first offset there is and the next one. Raises TopicMismatchError."""
-    catalog.check(connection, (name,), declared or {})
+    catalog.check_topics(connection, (name,), declared or {})
     rows = connection.execute(
         "SELECT partition, first_offset, next_offset FROM partitions WHERE topic = ? ORDER BY partition", (name,)
     )
@@ -194,7 +194,7 @@ def bounds(
 
 def lag(connection: sqlite3.Connection, group: str, topics: Collection[str]) -> dict[TopicPartition, int]:
     """Records of ``topics`` that ``group`` has not committed yet, per partition. Raises TopicMismatchError."""
-    catalog.check(connection, topics, {})
+    catalog.check_topics(connection, topics, {})
     rows = connection.execute(
         "SELECT topic, partition, p.next_offset - max(first_offset, coalesce(c.next_offset, 0)) FROM partitions p "
         "LEFT JOIN cursors c ON c.slot = p.slot AND c.group_name = ?",

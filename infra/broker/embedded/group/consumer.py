@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from infra.broker.embedded.file import catalog, log
-from infra.broker.embedded.file.log import Got, Want
+from infra.broker.embedded.file.log import ReadRequest, ReadResult
 from infra.broker.embedded.group import membership
-from infra.broker.embedded.group.membership import Membership, View
+from infra.broker.embedded.group.membership import GroupMember, OwnedPartitions
 from infra.broker.embedded.store import Store, size_of
 from infra.broker.embedded.watcher import Ends
 from infra.broker.port import CommitPoint, GroupSpec, InRecord, Loss, OutRecord, TopicPartition
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Place:
+class _OwnedPartition:
     """Where this member stands in a partition it owns."""
 
     slot: int
@@ -40,9 +40,9 @@ class EmbeddedConsumer:
     """Implements :class:`infra.broker.port.Consumer`. Must be made on a running event loop."""
 
     def __init__(self, store: Store, spec: GroupSpec) -> None:
-        self._me = _newcomer(spec)
+        self._me = _new_member(spec)
         self._store = store
-        self._places: dict[TopicPartition, _Place] = {}
+        self._places: dict[TopicPartition, _OwnedPartition] = {}
         self._generation = _UNKNOWN
         self._joined = False
         self._closed = False
@@ -75,22 +75,22 @@ class EmbeddedConsumer:
             if records or not await self._store.watcher.wait(wanted, deadline - clock()):
                 return records
 
-    async def commit(self, progress: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
+    async def commit(self, points: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
         """See the port. Raises ValueError for outputs with partitions of more than one number."""
-        if outputs and len({source.partition for source in progress}) != 1:
-            raise ValueError(f"a commit with outputs takes partitions of one number, not {sorted(progress)}")
-        places = {source: self._places.get(source) for source in progress}
-        by_slot = {place.slot: (source, progress[source]) for source, place in places.items() if place is not None}
-        if len(by_slot) < len(progress):
+        if outputs and len({source.partition for source in points}) != 1:
+            raise ValueError(f"a commit with outputs takes partitions of one number, not {sorted(points)}")
+        places = {source: self._places.get(source) for source in points}
+        by_slot = {place.slot: (source, points[source]) for source, place in places.items() if place is not None}
+        if len(by_slot) < len(points):
             # Not this member's at all: an epoch that nobody has makes the commit fail in the one place that decides.
             unowned = [source for source, place in places.items() if place is None]
-            by_slot |= {-1 - index: (source, progress[source]) for index, source in enumerate(unowned)}
-        work = partial(membership.commit, me=self._me, progress=by_slot, outputs=tuple(outputs))
+            by_slot |= {-1 - index: (source, points[source]) for index, source in enumerate(unowned)}
+        work = partial(membership.commit, me=self._me, points=by_slot, outputs=tuple(outputs))
         lost = await self._store.writer.run(work, size_of(outputs))
         if lost is not None:
             self._generation = _UNKNOWN
             raise lost
-        for source, done in progress.items():
+        for source, done in points.items():
             place = places[source]
             if place is not None and place.lost is not None and done.next_offset >= place.lost[1]:
                 place.lost = None
@@ -126,13 +126,13 @@ class EmbeddedConsumer:
             logger.warning("left group %s without a word; its session will time out: %s", self._me.spec.group, error)
 
     async def _keep_alive(self) -> None:
-        pause = membership.beat_interval_s(self._me.spec)
+        pause = membership.heartbeat_interval_s(self._me.spec)
         due = False
         while True:
             try:
                 if due and self._joined:
                     # Without the lock: a poll need not wait for a slow disk.
-                    await self._store.writer.run(partial(membership.beat, me=self._me), urgent=True)
+                    await self._store.writer.run(partial(membership.send_heartbeat, me=self._me), urgent=True)
                 async with self._lock:
                     # Joins where that is needed, and takes note of what is owned now.
                     await self._fetch(0, _is_chosen)
@@ -153,10 +153,10 @@ class EmbeddedConsumer:
                 view, got = await self._store.read(partial(self._read, max_records=max_records, chosen=chosen))
             except PartitionLostError as error:
                 logger.warning("%s; joining anew", error)
-                self._me, self._joined = _newcomer(self._me.spec), False
+                self._me, self._joined = _new_member(self._me.spec), False
                 continue
             except TopicMismatchError:
-                await self._stand_back()
+                await self._leave_group()
                 raise
             break
         if view is not None:
@@ -167,23 +167,25 @@ class EmbeddedConsumer:
         self._turn += 1
         return got.records
 
-    async def _stand_back(self) -> None:
+    async def _leave_group(self) -> None:
         """Own nothing, by leaving the group, while the topics are not as this process knows them."""
-        former, self._me = self._me, _newcomer(self._me.spec)
+        former, self._me = self._me, _new_member(self._me.spec)
         self._places, self._joined = {}, False
         await self._store.writer.run(partial(membership.leave, me=former))
 
     def _read(
         self, connection: sqlite3.Connection, max_records: int, chosen: Callable[[TopicPartition], bool]
-    ) -> tuple[View | None, Got]:
+    ) -> tuple[OwnedPartitions | None, ReadResult]:
         """In a reader's thread, changing nothing: what is owned, if that is news, and the next records of it."""
-        view = membership.look(connection, self._me, self._generation)
+        view = membership.read_owned(connection, self._me, self._generation)
         if view is not None:
             # Adding partitions gives each group a new generation. This raises until the counts agree.
-            catalog.check(connection, self._me.spec.topics, self._store.declared)
+            catalog.check_topics(connection, self._me.spec.topics, self._store.declared)
         places = self._places if view is None else _merge(self._places, view)
         wants = [
-            Want(source, place.slot, place.offset, place.epoch) for source, place in places.items() if chosen(source)
+            ReadRequest(source, place.slot, place.offset, place.epoch)
+            for source, place in places.items()
+            if chosen(source)
         ]
         # Each poll starts with another partition, so that none waits behind a long one for ever.
         turn = self._turn % len(wants) if wants else 0
@@ -206,19 +208,21 @@ def _is_chosen(source: TopicPartition, topics: Collection[str] | None = None, wi
     return (topics is None or source.topic in topics) and source.partition not in without
 
 
-def _newcomer(spec: GroupSpec) -> Membership:
+def _new_member(spec: GroupSpec) -> GroupMember:
     # Members that come later sort behind those there are, so that a join moves as few partitions as it can.
     name = spec.instance_id or f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
-    return Membership(spec, name, uuid.uuid4().hex)
+    return GroupMember(spec, name, uuid.uuid4().hex)
 
 
-def _merge(places: Mapping[TopicPartition, _Place], view: View) -> dict[TopicPartition, _Place]:
+def _merge(
+    places: Mapping[TopicPartition, _OwnedPartition], view: OwnedPartitions
+) -> dict[TopicPartition, _OwnedPartition]:
     """The places as of ``view``: where the epoch is the same the member goes on, elsewhere it starts anew."""
     merged = {}
     for owned in view.owned:
         place = places.get(owned.source)
         if place is None or place.epoch != owned.epoch:
             lost = (owned.start, owned.first) if owned.start < owned.first else None
-            place = _Place(owned.slot, owned.epoch, owned.start, lost)
+            place = _OwnedPartition(owned.slot, owned.epoch, owned.start, lost)
         merged[owned.source] = place
     return merged

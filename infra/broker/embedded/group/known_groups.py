@@ -21,12 +21,12 @@ def now_ms() -> int:
     return int(time.monotonic() * 1000)
 
 
-def saw(connection: sqlite3.Connection, group: str) -> None:
+def record_sign_of_life(connection: sqlite3.Connection, group: str) -> None:
     """Note that a member of ``group`` gave a sign of life now."""
     connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?)", (group, time.time_ns() // 1_000_000))
 
 
-def states(connection: sqlite3.Connection) -> list[GroupState]:
+def group_states(connection: sqlite3.Connection) -> list[GroupState]:
     """Every group, by name."""
     topics: dict[str, set[str]] = defaultdict(set)
     lags: dict[str, int] = defaultdict(int)
@@ -59,7 +59,7 @@ def states(connection: sqlite3.Connection) -> list[GroupState]:
     ]
 
 
-def forget(transaction: Transaction, name: str) -> None:
+def delete_group(transaction: Transaction, name: str) -> None:
     """Delete the group ``name``. Raises GroupError, and deletes nothing, when it has members or does not exist."""
     connection = transaction.connection
     if connection.execute("SELECT 1 FROM groups WHERE name = ?", (name,)).fetchone() is None:

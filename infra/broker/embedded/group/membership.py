@@ -15,7 +15,7 @@ import orjson
 
 from infra.broker.embedded.file.log import Transaction, append
 from infra.broker.embedded.group.known_groups import now_ms as _now_ms
-from infra.broker.embedded.group.known_groups import saw
+from infra.broker.embedded.group.known_groups import record_sign_of_life
 from infra.broker.port import CommitPoint, GroupSpec, OutRecord, TopicPartition
 from infra.errors import PartitionLostError, SettingsError
 
@@ -27,7 +27,7 @@ _NEWCOMERS_TIMEOUT = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Membership:
+class GroupMember:
     """One process' place in a group. ``member`` is its name there, ``incarnation`` the process itself."""
 
     spec: GroupSpec
@@ -36,7 +36,7 @@ class Membership:
 
 
 @dataclass(frozen=True, slots=True)
-class Owned:
+class Ownership:
     """A partition the member owns, where the group's work on it starts, and the first offset that is there."""
 
     source: TopicPartition
@@ -47,14 +47,14 @@ class Owned:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class OwnedPartitions:
     """What a member owns as of one generation of its group."""
 
     generation: int
-    owned: tuple[Owned, ...]
+    owned: tuple[Ownership, ...]
 
 
-def join(transaction: Transaction, me: Membership) -> None:
+def join(transaction: Transaction, me: GroupMember) -> None:
     """Make ``me`` a member; a static member of the same name is replaced, keeps its partitions, and is fenced."""
     group = me.spec.group
     connection = transaction.connection
@@ -62,7 +62,7 @@ def join(transaction: Transaction, me: Membership) -> None:
         transaction.topic(name)
     former = _incarnation(connection, me)
     connection.execute("INSERT INTO groups VALUES (?, 0) ON CONFLICT DO NOTHING", (group,))
-    saw(connection, group)
+    record_sign_of_life(connection, group)
     connection.execute(
         "INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
@@ -79,23 +79,23 @@ def join(transaction: Transaction, me: Membership) -> None:
         connection.execute(
             "UPDATE cursors SET epoch = epoch + 1 WHERE group_name = ? AND member = ?", (group, me.member)
         )
-        _grow(connection, group)
+        _start_generation(connection, group)
     # A newcomer has not seen yet how slow the disk is: only who has been silent for very long is surely gone.
-    _expire(connection, group, patience_ms=_NEWCOMERS_TIMEOUT * int(me.spec.session_timeout_s * 1000))
-    _share_out(transaction, group)
+    _remove_expired(connection, group, patience_ms=_NEWCOMERS_TIMEOUT * int(me.spec.session_timeout_s * 1000))
+    _assign_partitions(transaction, group)
 
 
-def leave(transaction: Transaction, me: Membership) -> None:
+def leave(transaction: Transaction, me: GroupMember) -> None:
     """End the membership, unless another process has taken it over, and give its partitions to the others."""
     deleted = transaction.connection.execute(
         "DELETE FROM members WHERE group_name = ? AND member = ? AND incarnation = ?",
         (me.spec.group, me.member, me.incarnation),
     )
     if deleted.rowcount:
-        _share_out(transaction, me.spec.group)
+        _assign_partitions(transaction, me.spec.group)
 
 
-def beat(transaction: Transaction, me: Membership) -> None:
+def send_heartbeat(transaction: Transaction, me: GroupMember) -> None:
     """Say that ``me``, if still a member, is alive, and remove the members that are not.
 
     On a slow disk the beats of all members come late, and a late one says nothing about its member. So the others are
@@ -112,24 +112,24 @@ def beat(transaction: Transaction, me: Membership) -> None:
     connection.execute(
         "UPDATE members SET beat_ms = ? WHERE group_name = ? AND member = ? AND incarnation = ?", (now_ms, *place)
     )
-    saw(connection, me.spec.group)
-    late_ms = now_ms - row[0] - int(_PAUSES_IN_TIME * beat_interval_s(me.spec) * 1000)
-    if _expire(connection, me.spec.group, patience_ms=2 * max(0, late_ms)):
-        _share_out(transaction, me.spec.group)
+    record_sign_of_life(connection, me.spec.group)
+    late_ms = now_ms - row[0] - int(_PAUSES_IN_TIME * heartbeat_interval_s(me.spec) * 1000)
+    if _remove_expired(connection, me.spec.group, patience_ms=2 * max(0, late_ms)):
+        _assign_partitions(transaction, me.spec.group)
 
 
-def beat_interval_s(spec: GroupSpec) -> float:
+def heartbeat_interval_s(spec: GroupSpec) -> float:
     """How long a member waits after one beat before it asks for the next."""
     return spec.session_timeout_s / _BEATS_PER_SESSION
 
 
-def _incarnation(connection: sqlite3.Connection, me: Membership) -> str | None:
+def _incarnation(connection: sqlite3.Connection, me: GroupMember) -> str | None:
     query = "SELECT incarnation FROM members WHERE group_name = ? AND member = ?"
     row = connection.execute(query, (me.spec.group, me.member)).fetchone()
     return None if row is None else str(row[0])
 
 
-def _expire(connection: sqlite3.Connection, group: str, patience_ms: int) -> bool:
+def _remove_expired(connection: sqlite3.Connection, group: str, patience_ms: int) -> bool:
     """Remove members whose session ended more than ``patience_ms`` ago; whether there were any."""
     # A beat from the future was given before the machine started anew; its member died with it.
     now_ms = _now_ms()
@@ -140,17 +140,17 @@ def _expire(connection: sqlite3.Connection, group: str, patience_ms: int) -> boo
     return gone.rowcount > 0
 
 
-def _grow(connection: sqlite3.Connection, group: str) -> None:
+def _start_generation(connection: sqlite3.Connection, group: str) -> None:
     connection.execute("UPDATE groups SET generation = generation + 1 WHERE name = ?", (group,))
 
 
-def _share_out(transaction: Transaction, group: str) -> None:
+def _assign_partitions(transaction: Transaction, group: str) -> None:
     """Give every partition to the member that the range puts it to, with a new epoch where that is a change."""
     connection = transaction.connection
     members = connection.execute(
         "SELECT member, topics, start FROM members WHERE group_name = ? ORDER BY member", (group,)
     ).fetchall()
-    wanted = _ranges(transaction, [(member, orjson.loads(topics)) for member, topics, _ in members])
+    wanted = _owner_by_slot(transaction, [(member, orjson.loads(topics)) for member, topics, _ in members])
     starts = {member: start for member, _, start in members}
     owners: dict[int, str | None] = dict(
         connection.execute("SELECT slot, member FROM cursors WHERE group_name = ?", (group,)).fetchall()
@@ -166,10 +166,10 @@ def _share_out(transaction: Transaction, group: str) -> None:
             (group, slot, member, start),
         )
     if changed:
-        _grow(connection, group)
+        _start_generation(connection, group)
 
 
-def _ranges(transaction: Transaction, members: Sequence[tuple[str, list[str]]]) -> dict[int, str]:
+def _owner_by_slot(transaction: Transaction, members: Sequence[tuple[str, list[str]]]) -> dict[int, str]:
     """The member for each slot: per topic, contiguous ranges over its subscribers in the order of their names."""
     wanted: dict[int, str] = {}
     for name in sorted(set(chain.from_iterable(topics for _, topics in members))):
@@ -182,7 +182,7 @@ def _ranges(transaction: Transaction, members: Sequence[tuple[str, list[str]]]) 
     return wanted
 
 
-def look(connection: sqlite3.Connection, me: Membership, known: int) -> View | None:
+def read_owned(connection: sqlite3.Connection, me: GroupMember, known: int) -> OwnedPartitions | None:
     """What ``me`` owns when the group has changed since generation ``known``; else None.
 
     Raises PartitionLostError when ``me`` is no member any more (join again), SettingsError when another process has
@@ -205,30 +205,30 @@ def look(connection: sqlite3.Connection, me: Membership, known: int) -> View | N
         "JOIN partitions p USING (slot) WHERE group_name = ? AND member = ? ORDER BY topic, partition",
         (group, me.member),
     )
-    return View(generation, tuple(Owned(TopicPartition(*row[:2]), *row[2:]) for row in rows))
+    return OwnedPartitions(generation, tuple(Ownership(TopicPartition(*row[:2]), *row[2:]) for row in rows))
 
 
 def commit(
     transaction: Transaction,
-    me: Membership,
-    progress: Mapping[int, tuple[TopicPartition, CommitPoint]],
+    me: GroupMember,
+    points: Mapping[int, tuple[TopicPartition, CommitPoint]],
     outputs: Sequence[OutRecord],
 ) -> PartitionLostError | None:
-    """Append ``outputs`` and commit ``progress`` (by slot), or commit nothing and return what is in the way.
+    """Append ``outputs`` and commit ``points`` (by slot), or commit nothing and return what is in the way.
 
-    When some partitions of ``progress`` are lost, those that are not get a new epoch. Their records were polled for a
+    When some partitions of ``points`` are lost, those that are not get a new epoch. Their records were polled for a
     commit that never happens; in the new epoch they come again, and nothing of the old one can be committed any more.
     """
     group = me.spec.group
     connection = transaction.connection
     rows = connection.execute("SELECT slot, epoch FROM cursors WHERE group_name = ? AND member = ?", (group, me.member))
     epochs: dict[int, int] = dict(rows.fetchall())
-    lost = [source for slot, (source, done) in progress.items() if epochs.get(slot) != done.epoch]
+    lost = [source for slot, (source, done) in points.items() if epochs.get(slot) != done.epoch]
     if lost:
-        kept = [(group, slot) for slot, (_, done) in progress.items() if epochs.get(slot) == done.epoch]
+        kept = [(group, slot) for slot, (_, done) in points.items() if epochs.get(slot) == done.epoch]
         connection.executemany("UPDATE cursors SET epoch = epoch + 1 WHERE group_name = ? AND slot = ?", kept)
         if kept:
-            _grow(connection, group)
+            _start_generation(connection, group)
         names = ", ".join(f"{topic}/{partition}" for topic, partition in lost)
         return PartitionLostError(
             f"group {group}: {names} went to another member, or to this one anew; nothing was committed, the records "
@@ -237,6 +237,6 @@ def commit(
     append(transaction, outputs)
     connection.executemany(
         "UPDATE cursors SET next_offset = ? WHERE group_name = ? AND slot = ?",
-        [(done.next_offset, group, slot) for slot, (_, done) in progress.items()],
+        [(done.next_offset, group, slot) for slot, (_, done) in points.items()],
     )
     return None

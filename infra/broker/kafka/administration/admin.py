@@ -45,7 +45,7 @@ class KafkaAdmin:
     async def apply(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
         """See the port. Kafka is asked whether it would accept each change before the first one is made."""
         differences = await self._compare(specs)
-        growth.refuse(differences, self._link.where)
+        growth.raise_for_differences(differences, self._link.where)
         absent = {found.topic for found in differences if found.what == "topic"}
         growing = {found.topic for found in differences if found.what == "partitions"}
         # Only settings are left: a difference in replicas was refused.
@@ -85,7 +85,7 @@ class KafkaAdmin:
         layouts, nodes = await self._link.ask("listing topics", self._layouts)
         configs = await self._configs([spec.name for spec in specs if spec.name in layouts])
         counts = {topic: count for topic, (count, _) in layouts.items()}
-        lags = await self._groups.lags({spec.name: counts[spec.name] for spec in growth.to_grow(specs, counts)})
+        lags = await self._groups.lags({spec.name: counts[spec.name] for spec in growth.topics_to_grow(specs, counts)})
         differences = growth.count_differences(specs, counts, lags)
         for spec in specs:
             replication = self._replication(spec)

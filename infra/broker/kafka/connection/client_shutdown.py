@@ -13,7 +13,7 @@ _TIMEOUT_S = 1.0
 logger = logging.getLogger(__name__)
 
 
-class Leavers:
+class ClientShutdown:
     """Clients on their way out. They leave in the background, because whoever dropped one has something to answer."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Leavers:
         """Stop ``consumer``, leaving its group, or drop it when that takes longer than ``timeout_s``."""
         self._start(stop_consumer(consumer, timeout_s), "stop-consumer")
 
-    async def gone(self) -> None:
+    async def wait_closed(self) -> None:
         """Return when all have left."""
         while self._tasks:
             await asyncio.wait(self._tasks)

@@ -42,7 +42,7 @@ _LIST_OF_ADDRESSES = "Unable to bootstrap"
 """How aiokafka's error begins that goes on with a list of Python's address constants."""
 
 
-class Words:
+class ErrorTranslator:
     """Makes errors for one broker and the user that the settings name."""
 
     def __init__(self, where: str, settings: BrokerSettings) -> None:

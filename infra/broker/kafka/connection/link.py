@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from infra.broker.checks import check_size
 from infra.broker.kafka.connection.certificates import load_certificates
-from infra.broker.kafka.connection.client_shutdown import Leavers
+from infra.broker.kafka.connection.client_shutdown import ClientShutdown
 from infra.broker.kafka.connection.diagnosis import Diagnosis, diagnose
-from infra.broker.kafka.connection.faults import FAULTS, UNREACHED, Words
-from infra.broker.kafka.connection.lost_writes import expect_lost_writes
+from infra.broker.kafka.connection.faults import FAULTS, UNREACHED, ErrorTranslator
+from infra.broker.kafka.connection.lost_writes import patch_lost_writes
 from infra.broker.port import GroupSpec, OutRecord
 from infra.broker.settings import BrokerSettings
 from infra.broker.sizes import record_bytes
@@ -24,7 +24,7 @@ from schemas.errors import StandgaleError
 from schemas.topics import TopicSpec
 
 Options = dict[str, object]
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 # Never: aiokafka counts the time between polls, and a slow caller must not lose its partitions. A dead process or a
 # blocked event loop still does, because its heartbeats stop and the session runs out.
@@ -60,10 +60,10 @@ class Link:
         self.settings = settings
         self.topics = topics
         self.timeout_s = settings.request_timeout_s
-        self.leavers = Leavers()
+        self.client_shutdown = ClientShutdown()
         self._password_file = password_file
-        self._words = Words(self.where, settings)
-        expect_lost_writes()
+        self._words = ErrorTranslator(self.where, settings)
+        patch_lost_writes()
         self._ssl: ssl.SSLContext | None = None
         self._look: asyncio.Task[Diagnosis | None] | None = None
 
@@ -183,7 +183,7 @@ class Link:
         text = f"{self.where}: {doing} failed: {found.text}"
         return RefusedError(text) if found.refused else BrokerUnavailableError(f"{text}; check that the broker runs")
 
-    async def ask(self, doing: str, call: Callable[[], Awaitable[Answer]], timeout_s: float | None = None) -> Answer:
+    async def ask(self, doing: str, call: Callable[[], Awaitable[Result]], timeout_s: float | None = None) -> Result:
         """What ``call`` answers. Passing faults are tried again until ``timeout_s`` is over, then raised.
 
         By default that is ``request_timeout_s``. What a person must mend is raised at once.
@@ -210,7 +210,7 @@ class Link:
         if self._look is not None:
             self._look.cancel()
             await asyncio.wait({self._look})
-        await self.leavers.gone()
+        await self.client_shutdown.wait_closed()
 
     async def _diagnose(self) -> Diagnosis | None:
         """What is wrong with the brokers; None: nothing that was found. Calls at the same time share one look."""

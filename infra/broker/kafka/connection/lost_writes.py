@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaConnectionError
 _Send = Callable[..., Any]
 
 
-def expect_lost_writes() -> None:
+def patch_lost_writes() -> None:
     """Change aiokafka's connections, of which nothing else sends anything. May be called again."""
     for name in ("send", "_send_sasl_token"):
         send = getattr(AIOKafkaConnection, name)

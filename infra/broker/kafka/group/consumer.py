@@ -19,7 +19,7 @@ from aiokafka.structs import ConsumerRecord
 
 from infra.broker.kafka.connection.faults import FAULTS
 from infra.broker.kafka.connection.link import Link
-from infra.broker.kafka.group.membership import Membership
+from infra.broker.kafka.group.membership import KafkaMembership
 from infra.broker.kafka.queries.committed import to_commit
 from infra.broker.kafka.queries.offsets import Offsets, group_lag
 from infra.broker.kafka.records import to_record
@@ -38,7 +38,7 @@ class KafkaConsumer:
         self._link = link
         self._spec = spec
         self._offsets = Offsets(link)
-        self._membership = Membership(link, spec, self._offsets)
+        self._membership = KafkaMembership(link, spec, self._offsets)
         # Per partition the offset after the last record handed out, and the place of the reader then: what lies between
         # are the marks that end transactions, which would count as lag for ever if commits stopped before them.
         self._after: dict[TopicPartition, tuple[int, int]] = {}
@@ -70,24 +70,24 @@ class KafkaConsumer:
             if not records:
                 await self._catch_up()
             left_s = deadline - clock()
-            if records or (left_s <= 0 and self._membership.trouble is None):
+            if records or (left_s <= 0 and self._membership.fault is None):
                 return records
-            if left_s <= 0 and self._membership.trouble is not None:
-                raise self._membership.trouble
+            if left_s <= 0 and self._membership.fault is not None:
+                raise self._membership.fault
             wait_s = left_s
 
-    async def commit(self, progress: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
+    async def commit(self, points: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
         """See the port. Raises ValueError for outputs with partitions of more than one number, or for outputs of a
         group whose ``spec.outputs`` is false."""
-        numbers = {source.partition for source in progress}
+        numbers = {source.partition for source in points}
         if outputs and (len(numbers) != 1 or not self._spec.outputs):
             raise ValueError(
-                f"a commit with outputs takes partitions of one number, not {sorted(progress)}, and GroupSpec.outputs, "
+                f"a commit with outputs takes partitions of one number, not {sorted(points)}, and GroupSpec.outputs, "
                 f"which is {self._spec.outputs}"
             )
         self._link.check_sizes(outputs)
-        self._check_owned(progress)
-        offsets = {source: self._offset_to_commit(source, at.next_offset) for source, at in progress.items()}
+        self._check_owned(points)
+        offsets = {source: self._offset_to_commit(source, at.next_offset) for source, at in points.items()}
         if not self._spec.outputs:
             await self._commit_plainly(offsets)
             return
@@ -99,7 +99,7 @@ class KafkaConsumer:
 
     def losses(self) -> Sequence[Loss]:
         """See the port."""
-        return self._membership.losses.of(self._membership.owned)
+        return self._membership.losses.of_owned(self._membership.owned)
 
     async def lag(self) -> Mapping[TopicPartition, int]:
         """See the port."""
@@ -173,9 +173,9 @@ class KafkaConsumer:
         except TimeoutError:
             return
 
-    def _check_owned(self, progress: Mapping[TopicPartition, CommitPoint]) -> None:
+    def _check_owned(self, points: Mapping[TopicPartition, CommitPoint]) -> None:
         owned = self._membership.owned
-        stale = sorted(source for source, at in progress.items() if owned.get(source) != at.epoch)
+        stale = sorted(source for source, at in points.items() if owned.get(source) != at.epoch)
         if stale:
             raise self._lost(stale)
 
@@ -209,13 +209,13 @@ class KafkaConsumer:
         try:
             await transactions.commit(own, outputs)
         except PartitionLostError:
-            self._membership.lose(rejoin=True)
+            self._membership.mark_lost(rejoin=True)
             raise
-        self._settle_losses(own)
+        self._remove_committed_losses(own)
 
-    def _settle_losses(self, offsets: Mapping[TopicPartition, int]) -> None:
+    def _remove_committed_losses(self, offsets: Mapping[TopicPartition, int]) -> None:
         for source, offset in offsets.items():
-            self._membership.losses.settle(source, offset)
+            self._membership.losses.remove_committed(source, offset)
 
     def _lost(self, sources: Collection[TopicPartition]) -> PartitionLostError:
         named = ", ".join(f"{topic}/{number}" for topic, number in sorted(sources))
@@ -230,7 +230,7 @@ class KafkaConsumer:
             async with asyncio.timeout(self._link.timeout_s):
                 await self._membership.member().commit(to_commit(offsets, self._membership.topics.ids))
         except (CommitFailedError, IllegalStateError) as error:
-            self._membership.lose(rejoin=False)
+            self._membership.mark_lost(rejoin=False)
             raise PartitionLostError(
                 f"group {self._spec.group} was rebalanced before this commit; nothing was committed, drop this work "
                 "and poll on"
@@ -238,7 +238,7 @@ class KafkaConsumer:
         except FAULTS as error:
             raise await self._link.explain(error, f"committing as group {self._spec.group}", "READ") from error
         self._committed.update(offsets)
-        self._settle_losses(offsets)
+        self._remove_committed_losses(offsets)
 
     async def _catch_up(self) -> None:
         """With all that was handed out committed, commit also what the reader has passed since: marks, no records."""

@@ -17,11 +17,11 @@ class Losses:
         """Add the loss of the offsets ``first`` up to, without, ``end``."""
         self._open.append(Loss(source, first, end, epoch))
 
-    def settle(self, source: TopicPartition, next_offset: int) -> None:
+    def remove_committed(self, source: TopicPartition, next_offset: int) -> None:
         """Forget what lies before ``next_offset``, which was committed."""
         self._open = [loss for loss in self._open if loss.source != source or loss.end > next_offset]
 
-    def of(self, owned: Mapping[TopicPartition, int]) -> Sequence[Loss]:
+    def of_owned(self, owned: Mapping[TopicPartition, int]) -> Sequence[Loss]:
         """The losses of partitions that are still owned in the epoch of the loss."""
         return tuple(loss for loss in self._open if owned.get(loss.source) == loss.epoch)
 

@@ -15,9 +15,9 @@ from aiokafka.errors import KafkaError
 from infra.broker.kafka.connection.faults import FAULTS
 from infra.broker.kafka.connection.link import Link, pauses
 from infra.broker.kafka.group.losses import Losses
-from infra.broker.kafka.group.membership_faults import Troubles
-from infra.broker.kafka.group.membership_watch import Watching
-from infra.broker.kafka.group.start_points import Starting
+from infra.broker.kafka.group.membership_faults import MembershipFaults
+from infra.broker.kafka.group.membership_watch import MembershipWatch
+from infra.broker.kafka.group.start_points import StartPointFinder
 from infra.broker.kafka.group.static_name import StaticName
 from infra.broker.kafka.group.topic_watch import TopicWatch
 from infra.broker.kafka.group.transactions import PartitionTransactions
@@ -32,7 +32,7 @@ _PROBE_PAUSE_S = 1.0
 logger = logging.getLogger(__name__)
 
 
-class Membership:
+class KafkaMembership:
     """Keeps a consumer in its group.
 
     ``owned`` holds the partitions that may be worked on, with their epochs: a partition appears when it was assigned,
@@ -50,12 +50,12 @@ class Membership:
         self._link = link
         self._spec = spec
         self._offsets = offsets
-        self._starting = Starting(link, offsets, spec, self.topics)
+        self._start_points = StartPointFinder(link, offsets, spec, self.topics)
         self._static = StaticName(offsets, spec)
         self._epoch = 0
         self._generation = 0
-        self._troubles = Troubles(self.changed)
-        self._watching = Watching(link, spec, self.topics, self._troubles)
+        self._faults = MembershipFaults(self.changed)
+        self._watcher = MembershipWatch(link, spec, self.topics, self._faults)
         self._was_member = False
         self._broken = asyncio.Event()
         self._preparing: set[asyncio.Task[None]] = set()
@@ -67,16 +67,16 @@ class Membership:
         Raises TopicMismatchError when the topics are missing or not as declared.
         """
         await self._try_to_connect()
-        mismatch = self._troubles.of("topics")
+        mismatch = self._faults.get("topics")
         if mismatch is not None:
             await self._leave(0.0)
             raise mismatch
         self._keeper = asyncio.create_task(self._keep(), name=f"kafka-member-{self._spec.group}")
 
     @property
-    def trouble(self) -> StandgaleError | None:
+    def fault(self) -> StandgaleError | None:
         """What keeps records from coming; None when all is well. The one that lasts longest comes first."""
-        return self._troubles.worst
+        return self._faults.worst
 
     def member(self) -> AIOKafkaConsumer:
         """aiokafka's consumer. Raises BrokerUnavailableError while there is none."""
@@ -89,17 +89,17 @@ class Membership:
         if self._keeper is not None and self._keeper.done():
             self._keeper.result()
 
-    def lose(self, *, rejoin: bool) -> None:
+    def mark_lost(self, *, rejoin: bool) -> None:
         """Own nothing until the next assignment; with ``rejoin`` ask for one, because aiokafka would not."""
         had_any = bool(self.owned)
-        self._disown()
+        self._clear_owned()
         if rejoin and had_any and self.consumer is not None:
             self.consumer.subscribe(list(self._spec.topics), listener=_Listener(self))
 
     def fail(self, error: BaseException) -> None:
         """Own nothing and replace aiokafka's consumer, which does not recover from ``error``."""
-        self._troubles.note("group", self._link.fault(error, f"consuming as group {self._spec.group}", "READ"))
-        self._disown()
+        self._faults.record("group", self._link.fault(error, f"consuming as group {self._spec.group}", "READ"))
+        self._clear_owned()
         self._broken.set()
 
     async def skip_lost(self, places: Mapping[TopicPartition, int]) -> None:
@@ -113,7 +113,7 @@ class Membership:
                 logger.warning(
                     "%s/%d ends at offset %d, before %d, the next to be read: it was made again", *source, end, at
                 )
-                self._disown()
+                self._clear_owned()
                 self._broken.set()
                 return
             if at < first:
@@ -127,14 +127,14 @@ class Membership:
             keeper.cancel()
             await asyncio.wait({keeper})
         await self._leave(_COMMIT_TIMEOUT_S)
-        await self._link.leavers.gone()
+        await self._link.client_shutdown.wait_closed()
 
     async def revoke(self) -> None:
         """A rebalance begins: own nothing, let commits under way end, stop the producers.
 
         Does not return to aiokafka, which would join again, when another process has taken over this one's name.
         """
-        self._disown()
+        self._clear_owned()
         await self._release(_COMMIT_TIMEOUT_S)
         # aiokafka forgets its id in the group when Kafka no longer knows it.
         if self._was_member and not self.member()._coordinator.member_id and await self._is_replaced():
@@ -149,8 +149,8 @@ class Membership:
         # Microseconds, so that epochs grow from one owner to the next as well, as far as their clocks agree.
         self._epoch = epoch = max(self._epoch + 1, time.time_ns() // 1000)
         self._was_member = True
-        self._static.remember(self.member()._coordinator.member_id)
-        self._troubles.note("group", None)
+        self._static.add_member_id(self.member()._coordinator.member_id)
+        self._faults.record("group", None)
         by_number: dict[int, list[TopicPartition]] = {}
         for source in assigned:
             by_number.setdefault(source.partition, []).append(TopicPartition(*source))
@@ -160,9 +160,9 @@ class Membership:
             task.add_done_callback(self._prepared)
 
     async def _is_replaced(self) -> bool:
-        successor = await self._static.find_successor(lambda error: self._troubles.note("broker", error))
+        successor = await self._static.find_successor(lambda error: self._faults.record("broker", error))
         if successor is not None:
-            self._troubles.note("replaced", successor)
+            self._faults.record("replaced", successor)
         return successor is not None
 
     def _prepared(self, task: asyncio.Task[None]) -> None:
@@ -175,17 +175,17 @@ class Membership:
         """Connect and ask to join; a failure is noted, and marks the membership as broken."""
         doing = f"joining group {self._spec.group}"
         try:
-            await self.topics.look()
-            self._troubles.note("topics", None)
+            await self.topics.check()
+            self._faults.record("topics", None)
             consumer = AIOKafkaConsumer(**self._link.member_options(self._spec, self._static.assignor))
             self.consumer = consumer
             await consumer.start()
             consumer.subscribe(list(self._spec.topics), listener=_Listener(self))
         except TopicMismatchError as error:
-            self._troubles.note("topics", error)
+            self._faults.record("topics", error)
             self._broken.set()
         except (*FAULTS, StandgaleError) as error:
-            self._troubles.note("broker", await self._link.explain(error, doing))
+            self._faults.record("broker", await self._link.explain(error, doing))
             self._broken.set()
 
     async def _keep(self) -> None:
@@ -197,7 +197,7 @@ class Membership:
                 await self._watch()
             self._broken.clear()
             await self._leave(0.0)
-            if self._troubles.of("replaced") is not None or (self._was_member and await self._is_replaced()):
+            if self._faults.get("replaced") is not None or (self._was_member and await self._is_replaced()):
                 return
             await asyncio.sleep(next(waits))
             await self._try_to_connect()
@@ -211,7 +211,7 @@ class Membership:
             except KafkaError as error:
                 self.fail(error)
                 return
-            if not await self._watching.look(self.member(), self.owned):
+            if not await self._watcher.check(self.member(), self.owned):
                 self._broken.set()
             try:
                 async with asyncio.timeout(_PROBE_PAUSE_S):
@@ -225,12 +225,12 @@ class Membership:
         for pause in pauses():
             try:
                 transactions = await self._replace_transactions(number, sources)
-                places = await self._starting.find(self.member(), transactions, sources)
+                places = await self._start_points.find(self.member(), transactions, sources)
                 break
             except StandgaleError as error:
-                self._troubles.note("partitions", error)
+                self._faults.record("partitions", error)
                 await asyncio.sleep(pause)
-        self._troubles.note("partitions", None)
+        self._faults.record("partitions", None)
         if generation != self._generation:
             return
         for source, place in places.items():
@@ -263,13 +263,13 @@ class Membership:
         await asyncio.gather(*(each.close(timeout_s) for each in transactions.values()))
 
     async def _leave(self, timeout_s: float) -> None:
-        self._disown()
+        self._clear_owned()
         await self._release(timeout_s)
         consumer, self.consumer = self.consumer, None
         if consumer is not None:
-            self._link.leavers.stop(consumer)
+            self._link.client_shutdown.stop(consumer)
 
-    def _disown(self) -> None:
+    def _clear_owned(self) -> None:
         self.owned.clear()
         self.losses.clear()
         self._generation += 1
@@ -279,7 +279,7 @@ class Membership:
 class _Listener:
     """Passes aiokafka's rebalance calls on."""
 
-    def __init__(self, membership: Membership) -> None:
+    def __init__(self, membership: KafkaMembership) -> None:
         self._membership = membership
 
     async def on_partitions_revoked(self, revoked: Collection[KafkaPartition]) -> None:

@@ -14,7 +14,7 @@ _WORST_FIRST: tuple[What, ...] = ("replaced", "broker", "topics", "group", "part
 logger = logging.getLogger(__name__)
 
 
-class Troubles:
+class MembershipFaults:
     """The present troubles of one membership; sets ``changed`` with each note."""
 
     def __init__(self, changed: asyncio.Event) -> None:
@@ -26,11 +26,11 @@ class Troubles:
         """The one that lasts longest; None when all is well."""
         return next((self._present[what] for what in _WORST_FIRST if what in self._present), None)
 
-    def of(self, what: What) -> StandgaleError | None:
+    def get(self, what: What) -> StandgaleError | None:
         """The trouble of this kind, if there is one."""
         return self._present.get(what)
 
-    def note(self, what: What, trouble: StandgaleError | None) -> None:
+    def record(self, what: What, trouble: StandgaleError | None) -> None:
         """Replace the trouble of this kind; None: it is over."""
         if trouble is None:
             self._present.pop(what, None)

@@ -11,7 +11,7 @@ from aiokafka import TopicPartition as KafkaPartition
 
 from infra.broker.kafka.connection.faults import FAULTS
 from infra.broker.kafka.connection.link import Link
-from infra.broker.kafka.group.membership_faults import Troubles
+from infra.broker.kafka.group.membership_faults import MembershipFaults
 from infra.broker.kafka.group.topic_watch import TopicWatch
 from infra.broker.port import GroupSpec, TopicPartition
 from infra.errors import RefusedError, TopicMismatchError
@@ -22,33 +22,33 @@ _TIMEOUT_S = 3.0
 logger = logging.getLogger(__name__)
 
 
-class Watching:
+class MembershipWatch:
     """Notes what is wrong among the ``troubles`` of a membership, and says whether it can go on as it is."""
 
-    def __init__(self, link: Link, spec: GroupSpec, topics: TopicWatch, troubles: Troubles) -> None:
+    def __init__(self, link: Link, spec: GroupSpec, topics: TopicWatch, troubles: MembershipFaults) -> None:
         self._link = link
         self._spec = spec
         self._topics = topics
-        self._troubles = troubles
+        self._faults = troubles
 
-    async def look(self, member: AIOKafkaConsumer, owned: Collection[TopicPartition]) -> bool:
+    async def check(self, member: AIOKafkaConsumer, owned: Collection[TopicPartition]) -> bool:
         """Ask about topics and broker once; whether ``member`` can go on, or has to join anew."""
         fits = await self._topics_fit()
         return await self._broker_serves(member, owned) and fits
 
     async def _topics_fit(self) -> bool:
         try:
-            made_again = await self._topics.look(_TIMEOUT_S)
+            made_again = await self._topics.check(_TIMEOUT_S)
         except TopicMismatchError as error:
-            self._troubles.note("topics", error)
+            self._faults.record("topics", error)
             return False
         except RefusedError as error:
-            self._troubles.note("topics", error)
+            self._faults.record("topics", error)
         except StandgaleError as error:
             # The question to the broker, which follows, tells more.
             logger.debug("the topics are not known: %s", error)
         else:
-            self._troubles.note("topics", None)
+            self._faults.record("topics", None)
             if made_again:
                 logger.warning("topics %s were made again: group %s starts anew", made_again, self._spec.group)
                 return False
@@ -62,8 +62,8 @@ class Watching:
                 await member.beginning_offsets([probe])
         except (*FAULTS, StandgaleError) as error:
             fault = await self._link.explain(error, f"consuming as group {self._spec.group}", "READ")
-            self._troubles.note("broker", fault)
+            self._faults.record("broker", fault)
             # A new consumer takes a new password; this one would keep the old one.
             return not isinstance(fault, RefusedError)
-        self._troubles.note("broker", None)
+        self._faults.record("broker", None)
         return True

@@ -22,14 +22,14 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StartPoint:
     """Where to start; ``lost_from`` is the committed offset where the log no longer holds it."""
 
     offset: int
     lost_from: int | None = None
 
 
-class Starting:
+class StartPointFinder:
     """The start of one member's partitions, which aiokafka is not left to choose: it tells of no gap."""
 
     def __init__(self, link: Link, offsets: Offsets, spec: GroupSpec, topics: TopicWatch) -> None:
@@ -43,7 +43,7 @@ class Starting:
         member: AIOKafkaConsumer,
         transactions: PartitionTransactions | None,
         sources: Collection[TopicPartition],
-    ) -> Mapping[TopicPartition, Place]:
+    ) -> Mapping[TopicPartition, StartPoint]:
         """Where to start reading ``sources``. ``transactions``, not opened yet, are those of a group with outputs.
 
         Raises BrokerUnavailableError or RefusedError, and may be called again with others.
@@ -59,7 +59,7 @@ class Starting:
             # Committed at once: the next owner must not skip what arrives before the first commit.
             await self._commit_start(member, transactions, fresh)
             committed = {**committed, **fresh}
-        return {source: _place(source, committed[source], *bounds[source]) for source in sources}
+        return {source: _start_point(source, committed[source], *bounds[source]) for source in sources}
 
     async def _committed(
         self, transactions: PartitionTransactions | None, sources: Collection[TopicPartition]
@@ -85,12 +85,12 @@ class Starting:
             raise await self._link.explain(error, "committing the start of a new group") from error
 
 
-def _place(source: TopicPartition, committed: int | None, first: int, end: int) -> Place:
+def _start_point(source: TopicPartition, committed: int | None, first: int, end: int) -> StartPoint:
     """Where to start in a log that goes from ``first`` to ``end``."""
     if committed is None:
-        return Place(first)
+        return StartPoint(first)
     if committed > end:
         # The log lost its end, or another topic has taken this name: what it holds may never have been read.
         logger.warning("%s/%d ends at offset %d, before the committed %d: starting over", *source, end, committed)
-        return Place(first)
-    return Place(first, lost_from=committed) if committed < first else Place(committed)
+        return StartPoint(first)
+    return StartPoint(first, lost_from=committed) if committed < first else StartPoint(committed)

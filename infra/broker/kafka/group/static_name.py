@@ -15,7 +15,7 @@ from infra.broker.port import GroupSpec
 from infra.errors import SettingsError, TransientError
 
 
-class TellingAssignor:
+class NamedAssignor:
     """aiokafka's range assignor, which sends ``told`` to the group beside the topics of this member."""
 
     name = RangePartitionAssignor.name
@@ -44,9 +44,9 @@ class StaticName:
         self._spec = spec
         self._told = uuid.uuid4().bytes
         self._ids: set[str] = set()
-        self.assignor = TellingAssignor(self._told)
+        self.assignor = NamedAssignor(self._told)
 
-    def remember(self, member_id: str) -> None:
+    def add_member_id(self, member_id: str) -> None:
         """Take note of an id that Kafka gave this process."""
         self._ids.add(member_id)
 
@@ -64,9 +64,9 @@ class StaticName:
             except TransientError as error:
                 note(error)
             else:
-                if holder is None or holder.member_id in self._ids or holder.told == self._told:
+                if holder is None or holder.member_id in self._ids or holder.member_note == self._told:
                     return None
-                if holder.told is not None:
+                if holder.member_note is not None:
                     break
             await asyncio.sleep(pause)
         return SettingsError(

@@ -27,7 +27,7 @@ class TopicWatch:
         self.ids: Mapping[str, str] = {}
         """The id of each subscribed topic at the last look."""
 
-    async def look(self, timeout_s: float | None = None) -> Collection[str]:
+    async def check(self, timeout_s: float | None = None) -> Collection[str]:
         """The subscribed topics that were deleted and made again since the last look.
 
         Raises TopicMismatchError for topics that are missing or have other partitions than they must,

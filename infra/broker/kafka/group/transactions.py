@@ -28,7 +28,7 @@ from infra.broker.kafka.connection.faults import FAULTS, is_final
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.queries.committed import Committed, offset_in, to_commit
 from infra.broker.kafka.queries.offsets import Offsets
-from infra.broker.kafka.records import count_partitions, hand_over
+from infra.broker.kafka.records import add_to_batches, count_partitions
 from infra.broker.port import OutRecord, TopicPartition
 from infra.errors import PartitionLostError
 
@@ -74,7 +74,7 @@ class PartitionTransactions:
         """Make ``outputs`` visible and ``offsets`` committed, or neither; see the port for the errors."""
         async with self._lock:
             self._check_open()
-            if self._producer is None and await self._settle(offsets):
+            if self._producer is None and await self._resolve_doubt(offsets):
                 return
             if not outputs and self._has_committed(offsets):
                 return
@@ -83,7 +83,7 @@ class PartitionTransactions:
             except (*FAULTS, *_UNUSABLE) as error:
                 if isinstance(error, _UNUSABLE) or is_final(error):
                     raise self._lost(f"its producer was fenced or failed ({error!r})") from error
-                if self._doubt is None or not await self._settle(offsets):
+                if self._doubt is None or not await self._resolve_doubt(offsets):
                     fault = await self._link.explain(error, f"committing with {self._what}", "WRITE")
                     raise self._link.size_fault(fault, outputs) from error
 
@@ -96,11 +96,11 @@ class PartitionTransactions:
         except TimeoutError:
             # The commit under way goes on without its producer, and fails; the next owner reads what became of it.
             pass
-        self._let_go()
+        self._drop_producer()
 
     async def _start(self) -> Committed:
         """A new producer, and the offsets as they stand after it ended all earlier transactions of this id."""
-        self._let_go()
+        self._drop_producer()
         self._check_open()
         producer = AIOKafkaProducer(
             **self._link.producer_options(),
@@ -110,28 +110,28 @@ class PartitionTransactions:
         try:
             async with asyncio.timeout(self._link.timeout_s):
                 await producer.start()
-            found = await self._look(producer)
+            found = await self._read_committed(producer)
             self._check_open()
         except BaseException as error:
-            self._link.leavers.discard(producer)
+            self._link.client_shutdown.discard(producer)
             if isinstance(error, (*FAULTS, *_UNUSABLE)):
                 raise await self._link.explain(_cause(producer, error), f"starting {self._what}") from error
             raise
         self._producer = producer
         return found
 
-    async def _look(self, producer: AIOKafkaProducer) -> Committed:
+    async def _read_committed(self, producer: AIOKafkaProducer) -> Committed:
         """The group's offsets, told by a coordinator that knows of the transaction which is open meanwhile."""
         never = {KafkaPartition(*source): OffsetAndMetadata(0, "aborted") for source in self._sources}
         async with asyncio.timeout(self._link.timeout_s):
             await producer.begin_transaction()
             await producer.send_offsets_to_transaction(never, self._group)
-        found = await self._offsets.committed_beside_pending(self._group, self._sources)
+        found = await self._offsets.committed_with_pending(self._group, self._sources)
         async with asyncio.timeout(self._link.timeout_s):
             await producer.abort_transaction()
         return found
 
-    async def _settle(self, offsets: Mapping[TopicPartition, int]) -> bool:
+    async def _resolve_doubt(self, offsets: Mapping[TopicPartition, int]) -> bool:
         """Start anew after a failure; True when the transaction in doubt did happen and was this commit.
 
         Raises PartitionLostError when the offsets are not where this owner left them, and BrokerUnavailableError, with
@@ -159,13 +159,13 @@ class PartitionTransactions:
             async with asyncio.timeout(self._link.timeout_s):
                 counts = await count_partitions(producer, outputs, self._link, self._offsets)
                 await producer.begin_transaction()
-                delivered = await hand_over(producer, outputs, counts)
+                delivered = await add_to_batches(producer, outputs, counts)
                 # aiokafka commits also when a record failed, so each record's own outcome is waited for first.
                 await asyncio.gather(producer.send_offsets_to_transaction(moved, self._group), delivered)
                 self._doubt = target
                 await producer.commit_transaction()
         except BaseException as error:
-            self._let_go()
+            self._drop_producer()
             cause = _cause(producer, error)
             if cause is not error:
                 raise cause from error
@@ -185,10 +185,10 @@ class PartitionTransactions:
         if self._closed:
             raise self._lost("the partition was given up")
 
-    def _let_go(self) -> None:
+    def _drop_producer(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            self._link.leavers.discard(producer)
+            self._link.client_shutdown.discard(producer)
 
     def _lost(self, why: str) -> PartitionLostError:
         return PartitionLostError(

@@ -16,7 +16,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from infra.broker.checks import check_count
 from infra.broker.kafka.connection.faults import raise_for
-from infra.broker.kafka.connection.link import Answer, Link
+from infra.broker.kafka.connection.link import Link, Result
 from infra.broker.kafka.queries.committed import Committed, next_to_read
 from infra.broker.kafka.queries.protocol import (
     UNSTABLE_OFFSET_COMMIT,
@@ -41,7 +41,7 @@ class StaticMember:
     """
 
     member_id: str
-    told: bytes | None
+    member_note: bytes | None
 
 
 class Offsets:
@@ -84,7 +84,7 @@ class Offsets:
 
         return await self._ask(f"asking for the offsets of group {group}", call)
 
-    async def committed_beside_pending(self, group: str, sources: Collection[TopicPartition]) -> Committed:
+    async def committed_with_pending(self, group: str, sources: Collection[TopicPartition]) -> Committed:
         """What ``group`` has committed, while an open transaction of the caller is about to change all ``sources``.
 
         Only a coordinator that knows of that transaction is believed. One that lost the group to another node, but
@@ -180,9 +180,9 @@ class Offsets:
             await admin.close()
         looker, self._looker = self._looker, None
         if looker is not None:
-            self._link.leavers.stop(looker)
+            self._link.client_shutdown.stop(looker)
 
-    async def _ask(self, doing: str, call: Callable[[], Awaitable[Answer]], timeout_s: float | None = None) -> Answer:
+    async def _ask(self, doing: str, call: Callable[[], Awaitable[Result]], timeout_s: float | None = None) -> Result:
         try:
             return await self._link.ask(doing, call, timeout_s)
         except RefusedError:
@@ -209,7 +209,7 @@ class Offsets:
                 try:
                     await looker.start()
                 except BaseException:
-                    self._link.leavers.stop(looker)
+                    self._link.client_shutdown.stop(looker)
                     raise
                 self._looker = looker
             return self._looker

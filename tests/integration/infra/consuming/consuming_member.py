@@ -92,11 +92,11 @@ class CrashingConsumer:
         self.losses = inner.losses
         self.close = inner.close
 
-    async def commit(self, progress: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
+    async def commit(self, points: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
         """Commit, or die before or after it."""
         if outputs:
             self._sink.crash_at_commit("before dead letter")
-        await self._inner.commit(progress, outputs)
+        await self._inner.commit(points, outputs)
         self._sink.crash_at_commit("after commit")
 
 

@@ -13,5 +13,5 @@ from infra.errors import TopicMismatchError
 def test_refused_replication_names_the_setting_for_small_clusters(what: str, named: bool) -> None:
     difference = TopicDifference("frames.live", what, "3", "1 nodes", fixable=False)
     with pytest.raises(TopicMismatchError) as refused:
-        growth.refuse([difference], "Kafka")
+        growth.raise_for_differences([difference], "Kafka")
     assert ("STANDGALE_BROKER__REPLICATION" in str(refused.value)) is named

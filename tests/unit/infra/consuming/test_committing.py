@@ -37,18 +37,18 @@ class FakeConsumer:
         self.letters: list[DeadLetter] = []
         self.tries = 0
 
-    async def commit(self, progress: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
+    async def commit(self, points: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
         self.tries += 1
-        if any(source.partition in self.gone for source in progress):
+        if any(source.partition in self.gone for source in points):
             raise PartitionLostError("lost")
         if outputs and self.refuses is not None:
             raise self.refuses
         if any(len(record.value or b"") > self.largest for record in outputs):
             raise RecordTooLargeError("too large")
-        self.committed |= {source.partition: at.next_offset for source, at in progress.items()}
+        self.committed |= {source.partition: at.next_offset for source, at in points.items()}
         self.letters += [decode(record.headers, record.value, DeadLetter) for record in outputs]
         self.told = [
-            loss for loss in self.told if loss.source not in progress or progress[loss.source].next_offset < loss.end
+            loss for loss in self.told if loss.source not in points or points[loss.source].next_offset < loss.end
         ]
 
     def assignment(self) -> Mapping[TopicPartition, int]:

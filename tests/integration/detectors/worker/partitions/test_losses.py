@@ -35,10 +35,10 @@ class LosingConsumer(Forwarding):
         found = await super().poll(**how)
         return [record for record in found if record.source != SOURCE or record.offset >= LOST]
 
-    async def commit(self, progress: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
-        await super().commit(progress, outputs)
-        self._commits.append((progress.get(SOURCE), [output.topic for output in outputs]))
-        self._settled |= SOURCE in progress
+    async def commit(self, points: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
+        await super().commit(points, outputs)
+        self._commits.append((points.get(SOURCE), [output.topic for output in outputs]))
+        self._settled |= SOURCE in points
 
     def losses(self) -> Sequence[Loss]:
         epoch = self.assignment().get(SOURCE)

@@ -12,9 +12,9 @@ import pytest
 
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.embedded.file import connection
-from infra.broker.embedded.file.file_identity import Presence
+from infra.broker.embedded.file.file_identity import FileIdentity
 from infra.broker.embedded.file.log import Transaction
-from infra.broker.embedded.writer import Writer
+from infra.broker.embedded.writer import TransactionWriter
 from infra.broker.port import CommitPoint, Consumer, GroupSpec, Loss, OutRecord
 from infra.errors import BrokerUnavailableError, SettingsError, TopicMismatchError
 from schemas.topics import TopicSpec, load_topics
@@ -195,7 +195,7 @@ async def test_what_is_closed_says_so(make_broker: MakeBroker) -> None:
 
 
 async def test_a_writer_does_not_run_what_was_cancelled_and_survives_errors(path: Path) -> None:
-    writer = Writer(Presence(path), {}, lambda: None)
+    writer = TransactionWriter(FileIdentity(path), {}, lambda: None)
     started, ran = asyncio.Event(), []
     loop = asyncio.get_running_loop()
 

@@ -11,7 +11,7 @@ import pytest
 from infra.broker.embedded.cleaning.cleaning_round import clean
 from infra.broker.embedded.file import catalog, log
 from infra.broker.embedded.file.connection import open_writer
-from infra.broker.embedded.file.log import Transaction, Want
+from infra.broker.embedded.file.log import ReadRequest, Transaction
 from infra.broker.port import OutRecord, TopicPartition
 from schemas.topics import TopicSpec
 
@@ -39,7 +39,7 @@ def spec(name: str, cleanup: str) -> TopicSpec:
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     connection = open_writer(tmp_path / "folder" / "broker.sqlite")
-    catalog.mend(connection, [spec("events", "delete"), spec("models", "compact")])
+    catalog.apply_topics(connection, [spec("events", "delete"), spec("models", "compact")])
     yield connection
     connection.close()
 
@@ -51,7 +51,7 @@ def append(file: sqlite3.Connection, topic: str, *records: tuple[str, bytes | No
 
 
 def left(file: sqlite3.Connection, topic: str) -> list[tuple[int, str | None, bytes | None]]:
-    want = Want(TopicPartition(topic, 0), catalog.load(file)[topic].slots[0], 0)
+    want = ReadRequest(TopicPartition(topic, 0), catalog.load_topics(file)[topic].slots[0], 0)
     got = log.read(file, [want], 1_000)
     if got.read_on:
         (end,) = (bound[1] for bound in log.bounds(file, topic).values())
@@ -60,7 +60,7 @@ def left(file: sqlite3.Connection, topic: str) -> list[tuple[int, str | None, by
 
 
 def commit_as(file: sqlite3.Connection, group: str, offset: int | None) -> None:
-    slot = catalog.load(file)["events"].slots[0]
+    slot = catalog.load_topics(file)["events"].slots[0]
     file.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?, NULL, 1, ?)", (group, slot, offset))
 
 
@@ -161,7 +161,7 @@ def test_a_read_stops_at_its_bytes_and_goes_on_from_there(
 ) -> None:
     monkeypatch.setattr(log, "MAX_READ_BYTES", 2_500)
     append(file, "events", *(("key", bytes(1_000)) for _ in range(5)))
-    want = Want(TopicPartition("events", 0), catalog.load(file)["events"].slots[0], 0)
+    want = ReadRequest(TopicPartition("events", 0), catalog.load_topics(file)["events"].slots[0], 0)
     got = log.read(file, [want], 100)
     assert [record.offset for record in got.records] == [0, 1, 2]
     assert got.read_on == {want.source: 3}

@@ -192,7 +192,7 @@ def test_a_members_own_lateness_gives_the_others_time(tmp_path: Path, monkeypatc
     connection.execute("INSERT INTO topics VALUES ('t', 1, 3600, 1000, 'delete')")
     connection.execute("INSERT INTO partitions (topic, partition) VALUES ('t', 0)")
     spec = GroupSpec("group", ("t",), session_timeout_s=10.0)
-    one, two = membership.Membership(spec, "one", "1"), membership.Membership(spec, "two", "2")
+    one, two = membership.GroupMember(spec, "one", "1"), membership.GroupMember(spec, "two", "2")
     membership.join(transaction, one)
     membership.join(transaction, two)
 
@@ -201,19 +201,19 @@ def test_a_members_own_lateness_gives_the_others_time(tmp_path: Path, monkeypatc
 
     # Both waited 15 s for the disk, and only the second one's beat has been written yet.
     now_ms += 15_000
-    membership.beat(transaction, two)
+    membership.send_heartbeat(transaction, two)
     assert members() == ["one", "two"]
     # In time again, it goes by the session alone.
     now_ms += 2_500
-    membership.beat(transaction, two)
+    membership.send_heartbeat(transaction, two)
     assert members() == ["two"]
     # Who joins knows nothing of the disk yet, and is patient.
     now_ms += 39_000
     membership.join(transaction, one)
     assert members() == ["one", "two"]
     now_ms += 39_000
-    membership.beat(transaction, one)
+    membership.send_heartbeat(transaction, one)
     now_ms += 2_000
-    membership.join(transaction, membership.Membership(spec, "three", "3"))
+    membership.join(transaction, membership.GroupMember(spec, "three", "3"))
     assert members() == ["one", "three"]
     connection.close()

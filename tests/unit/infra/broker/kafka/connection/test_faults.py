@@ -9,11 +9,11 @@ pytest.importorskip("aiokafka")
 from aiokafka import TopicPartition
 from aiokafka import errors as kafka
 
-from infra.broker.kafka.connection.faults import Words, is_final
+from infra.broker.kafka.connection.faults import ErrorTranslator, is_final
 from infra.broker.settings import BrokerSettings
 from infra.errors import BrokerUnavailableError, RecordTooLargeError, RefusedError
 
-WORDS = Words("Kafka at host:9092", BrokerSettings(kind="kafka"))
+WORDS = ErrorTranslator("Kafka at host:9092", BrokerSettings(kind="kafka"))
 
 
 def test_a_record_refused_for_its_time_blames_the_clocks() -> None:

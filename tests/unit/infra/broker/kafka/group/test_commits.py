@@ -15,7 +15,7 @@ from aiokafka.structs import OffsetAndMetadata
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.group.consumer import KafkaConsumer
 from infra.broker.kafka.group.losses import Losses
-from infra.broker.kafka.group.start_points import Place, Starting
+from infra.broker.kafka.group.start_points import StartPoint, StartPointFinder
 from infra.broker.kafka.group.transactions import PartitionTransactions
 from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.port import CommitPoint, GroupSpec, OutRecord, TopicPartition
@@ -90,6 +90,6 @@ async def test_the_first_commit_of_a_group_that_starts_at_the_end_names_the_topi
     link = Link(BrokerSettings(kind="kafka"), {})
     spec = GroupSpec("group", ("in",), start="latest")
     offsets = SimpleNamespace(committed=never, bounds=bounds)
-    starting = Starting(link, offsets, spec, SimpleNamespace(ids={"in": "id"}))
-    assert await starting.find(SimpleNamespace(commit=commit), None, [FIRST]) == {FIRST: Place(7)}
+    starting = StartPointFinder(link, offsets, spec, SimpleNamespace(ids={"in": "id"}))
+    assert await starting.find(SimpleNamespace(commit=commit), None, [FIRST]) == {FIRST: StartPoint(7)}
     assert committed == {FIRST: OffsetAndMetadata(7, "@id")}

@@ -93,7 +93,7 @@ async def test_a_missing_right_is_named_at_once() -> None:
 )
 async def test_a_coordinator_that_does_not_know_the_open_transaction_is_not_believed(outdated: Sequence[Any]) -> None:
     admin = Admin(*outdated, answer((-1, "", UNSTABLE)), answer((9, "new", 0)))
-    found = await offsets_over(admin).committed_beside_pending("group", [SOURCE])
+    found = await offsets_over(admin).committed_with_pending("group", [SOURCE])
     assert found[SOURCE] == (9, "new")
     assert admin.asked == [True, True, False]
     assert admin.lookups == 2
