@@ -14,7 +14,7 @@ from bench.processes import Server, home, measured
 from bench.result import RATIO, Figure, Goal, Result
 from bench.uploads import Uploads, new_uploads, send
 from infra.deploy.ports import free_port
-from standgale.children import running
+from standgale.children import run_child
 
 GOAL = 0.7
 _FRAME_BYTES = 200_000
@@ -77,5 +77,7 @@ def _turn(uploads: Uploads, frames: int) -> Run:
 async def _bare(folder: Path, kind: str) -> AsyncIterator[Server]:
     port = free_port()
     command = [sys.executable, "-m", "bench.bare_gateway", str(port), str(folder / kind), kind]
-    async with running(command, dict(os.environ), folder / f"bare-{kind}.log", f"http://127.0.0.1:{port}/") as process:
+    async with run_child(
+        command, dict(os.environ), folder / f"bare-{kind}.log", f"http://127.0.0.1:{port}/"
+    ) as process:
         yield Server(process.pid, port)

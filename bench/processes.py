@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -20,7 +19,7 @@ from infra.database.pool import Database
 from infra.database.settings import DatabaseSettings
 from infra.deploy.ports import free_port
 from schemas.errors import StandgaleError
-from standgale.children import running
+from standgale.children import run_child, standgale_command
 
 
 class BenchError(StandgaleError):
@@ -87,10 +86,10 @@ class Home:
         }
         if port_setting is not None:
             environment[port_setting] = str(port)
-        command = [sys.executable, "-m", "standgale", *arguments]
+        command = standgale_command(*arguments)
         log = self.folder / f"{'-'.join(arguments)}.log"
         ready = f"http://127.0.0.1:{health_port}/health/ready"
-        async with running(command, environment, log, ready) as process:
+        async with run_child(command, environment, log, ready) as process:
             yield Server(process.pid, port)
 
 

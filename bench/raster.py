@@ -28,6 +28,7 @@ from detectors.model.loading import LoadRequest, load_model
 from detectors.model.options import FrameView
 from detectors.model.predict import Model
 from schemas.events import DetectOptions
+from standgale.children import standgale_command
 from training.scenes.render import render_scene
 from training.scenes.spec import SceneSpec
 
@@ -111,7 +112,7 @@ class _Run:
 
 def _detect(path: Path) -> _Run:
     """`standgale detect PATH` in a process of its own. Raises BenchError when it fails."""
-    command = [sys.executable, "-c", _WATCH, sys.executable, "-m", "standgale", "detect", str(path), "--json"]
+    command = [sys.executable, "-P", "-c", _WATCH, *standgale_command("detect", str(path), "--json")]
     # A data folder of its own, where nothing is remembered that the bare engine does not know.
     environment = {**os.environ, "STANDGALE_DATA_DIR": str(path.parent / "data")}
     done = subprocess.run(command, env=environment, capture_output=True, check=False)

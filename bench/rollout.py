@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -36,7 +35,7 @@ from schemas.cloudevents import decode
 from schemas.events import DetectionsMade, ModelRef
 from schemas.timestamps import utc_now
 from schemas.topics import load_topics
-from standgale.children import running
+from standgale.children import run_child, standgale_command
 
 _WORKERS, _DEVICES = 2, 16
 _SIZE = (640, 640)
@@ -248,9 +247,9 @@ async def _fleet(folder: Path, own: Path) -> AsyncIterator[_Fleet]:
         publisher, reader = await broker.publisher(), await broker.reader()
         for number in range(_WORKERS):
             port = free_port()
-            command = [sys.executable, "-m", "standgale", "detector", "--instance-id", f"worker-{number}"]
+            command = standgale_command("detector", "--instance-id", f"worker-{number}")
             log, ready = folder / f"worker-{number}.log", f"http://127.0.0.1:{port}/health/ready"
-            await stack.enter_async_context(running(command, _environment(folder, own, port), log, ready))
+            await stack.enter_async_context(run_child(command, _environment(folder, own, port), log, ready))
         yield _Fleet(store, publisher, reader)
         await publisher.close()
         await reader.close()

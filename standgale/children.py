@@ -1,8 +1,9 @@
-"""Standgale processes started by another one (the demonstration, the benchmarks): ready before use, ended after it."""
+"""Starts a child process, waits until it is ready, and ends it after use."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,28 +15,36 @@ from schemas.errors import StandgaleError
 
 _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 30.0
-_LOOK_AGAIN_S = 0.1
+_PAUSE_S = 0.1
 _LOG_TAIL = 2_000
 
 
 class ChildError(StandgaleError):
-    """A process did not get ready; the text says what it said last."""
+    """Says that a child process did not get ready, and how its log ends."""
 
     code = "PROCESS_NOT_READY"
 
 
-@asynccontextmanager
-async def running(
-    command: Sequence[str], environment: Mapping[str, str], log: Path, ready_url: str
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The process of ``command`` once ``ready_url`` answers 200; ended at the end, with force if need be.
+def standgale_command(*arguments: str) -> tuple[str, ...]:
+    """Return the command line of `standgale` with ``arguments``, for a child process.
 
-    What it prints is appended to ``log``. Raises ChildError when it ends, or is not ready in time.
+    ``-P`` keeps the current folder off the child's import path: a ``schemas.py`` there would hide our package.
     """
-    with log.open("ab") as output:
+    return (sys.executable, "-P", "-m", "standgale", *arguments)
+
+
+@asynccontextmanager
+async def run_child(
+    command: Sequence[str], environment: Mapping[str, str], log_path: Path, ready_url: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run ``command`` and yield its process once ``ready_url`` responds with 200; end it afterwards, forced if needed.
+
+    Its output is appended to the file ``log_path``. Raises ChildError when it ends, or is not ready in time.
+    """
+    with log_path.open("ab") as output:
         process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=output, stderr=output)
     try:
-        await _until_ready(ready_url, process, log)
+        await _wait_until_ready(ready_url, process, log_path)
         yield process
     finally:
         if process.returncode is None:
@@ -47,18 +56,18 @@ async def running(
                 await process.wait()
 
 
-async def _until_ready(url: str, process: asyncio.subprocess.Process, log: Path) -> None:
+async def _wait_until_ready(url: str, process: asyncio.subprocess.Process, log_path: Path) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        answer = "no answer"
+        last = "no response"
         while time.monotonic() < deadline and process.returncode is None:
             try:
                 async with session.get(url) as response:
                     if response.status == 200:
                         return
-                    answer = await response.text()
+                    last = await response.text()
             except (aiohttp.ClientError, TimeoutError) as error:
-                answer = str(error)
-            await asyncio.sleep(_LOOK_AGAIN_S)
-    tail = log.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL:]
-    raise ChildError(f"a process did not get ready ({answer}); its log {log} ends: {tail}")
+                last = str(error)
+            await asyncio.sleep(_PAUSE_S)
+    tail = log_path.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL:]
+    raise ChildError(f"a child process did not get ready ({last}); its log {log_path} ends: {tail}")

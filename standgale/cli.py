@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from schemas.errors import StandgaleError
-from standgale.commands import dead, demo, detect, device, doctor, documents, migrate, services, topics
+from standgale.commands import dead, demo, detect, device, doctor, documents, kafka, migrate, services, topics
 from standgale.commands.context import Context
 from standgale.commands.model import inspect as model
 from standgale.commands.model import quantize
@@ -44,6 +44,7 @@ documents.register(app)
 app.add_typer(device.app, name="device")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead.app, name="dead")
+app.add_typer(kafka.app, name="kafka")
 app.add_typer(model.app, name="model")
 quantize.register(model.app)
 

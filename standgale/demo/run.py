@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -28,7 +27,7 @@ from infra.errors import TransientError
 from schemas import topics
 from schemas.cloudevents import decode
 from schemas.events import DetectionsMade
-from standgale.children import running
+from standgale.children import run_child, standgale_command
 from standgale.composition import opened_broker
 from standgale.demo.drones import Drone, Sent
 from standgale.demo.frames import DemoFrame, flight_frames, source_frames
@@ -136,8 +135,8 @@ async def _pipeline(settings: Settings, dsn: str, log: Path) -> AsyncIterator[st
         "STANDGALE_GATEWAY__PORT": str(port),
         "STANDGALE_TELEMETRY__HEALTH_PORT": str(health_port),
     }
-    command = (sys.executable, "-m", "standgale", "up")
-    async with running(command, environment, log, f"http://127.0.0.1:{health_port}/health/ready"):
+    command = standgale_command("up")
+    async with run_child(command, environment, log, f"http://127.0.0.1:{health_port}/health/ready"):
         yield f"http://127.0.0.1:{port}"
 
 

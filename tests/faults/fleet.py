@@ -81,7 +81,7 @@ class Fleet:
         member = self._members[name]
         with (self._folder / f"{name}.log").open("ab") as log:
             member.started = subprocess.Popen(
-                [sys.executable, "-m", self._module, *member.arguments],
+                [sys.executable, "-P", "-m", self._module, *member.arguments],
                 env={**self.environment, **member.environment},
                 stdout=log,
                 stderr=log,

@@ -56,7 +56,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def worker(environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "standgale", "detector", "--instance-id", "one"]
+    command = [sys.executable, "-P", "-m", "standgale", "detector", "--instance-id", "one"]
     return subprocess.Popen(command, env=environment)
 
 

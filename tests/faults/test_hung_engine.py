@@ -48,7 +48,7 @@ def free_port() -> int:
 
 
 def start(environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "standgale", "detector"], env=environment)
+    return subprocess.Popen([sys.executable, "-P", "-m", "standgale", "detector"], env=environment)
 
 
 async def health(port: int, kind: str) -> tuple[int, str]:

@@ -239,7 +239,7 @@ def _actions(site: Site) -> list[Callable[[], Awaitable[None]]]:
 
 def _apply_topics(site: Site) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "standgale", "topics", "apply"],
+        [sys.executable, "-P", "-m", "standgale", "topics", "apply"],
         env={
             **os.environ,
             "STANDGALE_BROKER__KIND": "kafka",

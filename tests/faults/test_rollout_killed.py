@@ -38,7 +38,7 @@ class Site:
     fleet: Fleet
 
     async def standgale(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "standgale", *arguments]
+        command = [sys.executable, "-P", "-m", "standgale", *arguments]
         return await asyncio.to_thread(
             subprocess.run, command, env=self.fleet.environment, capture_output=True, text=True, timeout=90, check=False
         )

@@ -102,7 +102,7 @@ class TensorRtUpgrade:
     def _run(self, job: BuildJob, stop: threading.Event) -> None:
         """One builder process from start to end. Raises ModelLoadError when it made nothing."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "detectors.engines.gpu.tensorrt_build"],
+            [sys.executable, "-P", "-m", "detectors.engines.gpu.tensorrt_build"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -56,7 +56,7 @@ class PartitionsDoubled:
 
     def _apply(self) -> None:
         done = subprocess.run(
-            [sys.executable, "-m", "standgale", "topics", "apply"],
+            [sys.executable, "-P", "-m", "standgale", "topics", "apply"],
             env=self.site.fleet.environment,
             capture_output=True,
             text=True,

@@ -28,7 +28,7 @@ class Standgale:
 
     def __call__(self, *arguments: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "standgale", *arguments],
+            [sys.executable, "-P", "-m", "standgale", *arguments],
             env={**self.environment, **environment},
             cwd=self.folder,
             capture_output=True,
@@ -174,7 +174,7 @@ def test_dead_letters_are_listed_shown_and_sent_again(standgale: Standgale) -> N
     poison = (
         "import asyncio, pathlib, sys\n"
         "from infra.broker.embedded.adapter import EmbeddedBroker\n"
-        "from infra.broker.port import GroupSpec, OutRecord, CommitPoint\n"
+        "from infra.broker.port import CommitPoint, GroupSpec, OutRecord\n"
         "from infra.failure.dead_letter_records import dead_letter\n"
         "from infra.errors import ImageMissingError\n"
         "from schemas.topics import load_topics\n"

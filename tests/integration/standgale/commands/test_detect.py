@@ -26,7 +26,7 @@ UTM = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 500_000, 0, -0.
 
 def standgale(folder: Path, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "STANDGALE_DATA_DIR": str(folder / "data"), "COLUMNS": "200"}
-    command = [sys.executable, "-m", "standgale", "detect", *arguments]
+    command = [sys.executable, "-P", "-m", "standgale", "detect", *arguments]
     done = subprocess.run(
         command, env=environment, cwd=folder, capture_output=True, text=True, timeout=150, check=False
     )

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 def run(folder: Path, *arguments: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "standgale", "model", *arguments],
+        [sys.executable, "-P", "-m", "standgale", "model", *arguments],
         env={**os.environ, "STANDGALE_DATA_DIR": str(folder / "data"), "COLUMNS": "200", **environment},
         cwd=folder,
         capture_output=True,

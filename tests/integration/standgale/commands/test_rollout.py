@@ -146,7 +146,7 @@ async def test_what_cannot_be_activated_is_refused_with_the_reason(site: Site) -
 
 def test_the_verbs_are_those_of_the_program(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "standgale", "model", "rollback"],
+        [sys.executable, "-P", "-m", "standgale", "model", "rollback"],
         env={**os.environ, "STANDGALE_DATA_DIR": str(tmp_path)},
         capture_output=True,
         text=True,

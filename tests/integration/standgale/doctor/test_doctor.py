@@ -209,7 +209,7 @@ def test_the_command_prints_a_table_for_people_and_json_for_scripts(migrated_dsn
 
     def doctor(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "standgale", "doctor", *arguments],
+            [sys.executable, "-P", "-m", "standgale", "doctor", *arguments],
             env={**environment, **changes},
             cwd=tmp_path,
             capture_output=True,

@@ -16,7 +16,6 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from aiokafka.helpers import create_ssl_context
 
 from infra.deploy.kafka import KafkaCluster, KafkaServer, KafkaServerError
-from infra.deploy.kafka.__main__ import main
 from infra.deploy.kafka.acls import Acls, Operation, Resource
 from infra.deploy.kafka.config import write_configs
 from infra.deploy.kafka.jars import ensure_jars, kafka_version, missing_tools
@@ -27,7 +26,7 @@ TIMEOUT_S = 60.0
 
 
 @pytest.mark.integration
-def test_a_running_broker_is_found_by_its_home(kafka_server: KafkaServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_running_broker_is_found_by_its_home(kafka_server: KafkaServer) -> None:
     home = kafka_server.home
     other = KafkaServer(home)
     pid = kafka_server.pid
@@ -35,10 +34,6 @@ def test_a_running_broker_is_found_by_its_home(kafka_server: KafkaServer, capsys
     assert (other.pid, other.bootstrap_servers, other.answers()) == (pid, kafka_server.bootstrap_servers, True)
     other.start()
     assert other.pid == pid
-    assert main(["status", "--home", str(home)]) == 0
-    told = capsys.readouterr().out
-    assert str(pid) in told
-    assert kafka_server.bootstrap_servers in told
 
 
 @pytest.mark.integration
@@ -51,26 +46,21 @@ def test_the_pid_of_another_process_is_not_taken_for_the_broker(kafka_server: Ka
     assert kafka_server.answers()
 
 
-def test_a_home_without_a_broker_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["status", "--home", str(tmp_path)]) == 1
-    assert main(["stop", "--home", str(tmp_path)]) == 0
-    assert "does not run" in capsys.readouterr().out
+def test_a_home_without_a_broker_has_no_address(tmp_path: Path) -> None:
     with pytest.raises(KafkaServerError, match=r"server\.properties.*start the broker once"):
         _ = KafkaServer(tmp_path).bootstrap_servers
 
 
 @pytest.mark.parametrize(("present", "missing"), [("mvn", "java"), ("java", "mvn")])
-def test_a_missing_tool_is_named(
-    present: str, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_tool_is_named(present: str, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / present).write_text("#!/bin/sh\n")
     (tools / present).chmod(0o755)
     monkeypatch.setenv("PATH", str(tools))
     assert missing_tools() == [missing]
-    assert main(["start", "--home", str(tmp_path / "home"), "--cache", str(tmp_path / "jars")]) == 1
-    assert missing in capsys.readouterr().err
+    with pytest.raises(KafkaServerError, match=missing):
+        KafkaServer(tmp_path / "home", tmp_path / "jars").start()
 
 
 def test_a_failing_maven_leaves_no_half_a_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,16 +127,6 @@ async def test_cluster_takes_writes_while_a_node_is_killed_or_frozen(kafka_clust
         frozen.thaw()
     await asyncio.to_thread(kafka_cluster.wait_until_whole, TIMEOUT_S)
     assert nodes_seen(killed.bootstrap_servers) == 3
-
-
-@pytest.mark.integration
-def test_cluster_is_found_by_its_home(kafka_cluster: KafkaCluster, capsys: pytest.CaptureFixture[str]) -> None:
-    home = str(kafka_cluster.home)
-    assert main(["status", "--home", home]) == 0
-    told = capsys.readouterr().out
-    assert all(address in told for address in kafka_cluster.bootstrap_servers.split(","))
-    assert main(["start", "--home", home, "--nodes", "1"]) == 1
-    assert "has 3 node(s), not 1" in capsys.readouterr().err
 
 
 def test_nodes_of_a_cluster_share_identity_and_voters(tmp_path: Path) -> None:

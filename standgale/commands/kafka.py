@@ -1,0 +1,65 @@
+"""`standgale kafka start | stop | status`: a Kafka broker on this machine, for people without Docker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from standgale.commands.context import context_of
+
+if TYPE_CHECKING:
+    from infra.deploy.kafka import KafkaServer
+
+app = typer.Typer(no_args_is_help=True, help="Run Kafka on this machine without Docker; needs Java 17 and Maven.")
+
+_HomeOption = Annotated[Path, typer.Option(help="The folder of the broker's data, settings and log.")]
+_DEFAULT_HOME = Path(".standgale/kafka")
+
+
+@app.command()
+def start(
+    context: typer.Context,
+    home: _HomeOption = _DEFAULT_HOME,
+    cache: Annotated[
+        Path | None, typer.Option(help="The folder of the broker's jars; default is below ~/.cache/standgale.")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="How many brokers a new cluster has; default is 1.")] = None,
+) -> None:
+    """Start the broker or cluster of a folder, and print its address; the first time its jars are fetched."""
+    from infra.deploy.kafka.local import start_kafka
+
+    context_of(context).notes.print("starting Kafka (the first time its jars are fetched, which takes a minute) …")
+    found = start_kafka(home, cache=cache, nodes=nodes)
+    raise typer.Exit(0 if _print_running(found) == len(found) else 1)
+
+
+@app.command()
+def stop(home: _HomeOption = _DEFAULT_HOME) -> None:
+    """Stop the broker or all nodes of the cluster; their data stays."""
+    from infra.deploy.kafka.local import stop_kafka
+
+    raise typer.Exit(0 if _print_running(stop_kafka(home)) == 0 else 1)
+
+
+@app.command()
+def status(home: _HomeOption = _DEFAULT_HOME) -> None:
+    """Print which nodes run, and their addresses; exits with 1 when one does not run."""
+    from infra.deploy.kafka.local import find_kafka
+
+    found = find_kafka(home)
+    raise typer.Exit(0 if _print_running(found) == len(found) else 1)
+
+
+def _print_running(nodes: Sequence[KafkaServer]) -> int:
+    """Print which of ``nodes`` run; returns how many."""
+    running = [node for node in nodes if node.pid is not None]
+    for node in running:
+        typer.echo(f"Kafka runs as process {node.pid}; clients connect to {node.bootstrap_servers}")
+    if not running:
+        typer.echo("Kafka does not run")
+    elif len(running) < len(nodes):
+        typer.echo(f"{len(nodes) - len(running)} of {len(nodes)} nodes do not run")
+    return len(running)
