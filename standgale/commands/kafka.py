@@ -11,7 +11,7 @@ import typer
 from standgale.commands.context import context_of
 
 if TYPE_CHECKING:
-    from infra.deploy.kafka import KafkaServer
+    from infra.deploy.kafka.local import LocalNode
 
 app = typer.Typer(no_args_is_help=True, help="Run Kafka on this machine without Docker; needs Java 17 and Maven.")
 
@@ -53,7 +53,7 @@ def status(home: _HomeOption = _DEFAULT_HOME) -> None:
     raise typer.Exit(0 if _print_running(found) == len(found) else 1)
 
 
-def _print_running(nodes: Sequence[KafkaServer]) -> int:
+def _print_running(nodes: Sequence[LocalNode]) -> int:
     """Print which of ``nodes`` run; returns how many."""
     running = [node for node in nodes if node.pid is not None]
     for node in running:
