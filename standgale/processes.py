@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -17,7 +18,9 @@ from detectors.model.predict import Model
 from detectors.worker.rollout.model_loader import ModelSource, OnState
 from detectors.worker.worker import DetectorWorker, Quarantine, WorkerParts
 from infra.consuming.consumer_loop import SinkRunner
+from infra.consuming.port import Sink
 from infra.failure.retry import StoppedError, retry
+from infra.plugins import plugin_names
 from infra.process.components import Component
 from infra.process.health import HealthPart
 from infra.process.http_server import HttpComponent
@@ -29,6 +32,7 @@ from sinks.postgres.sink import PostgresSink
 from sinks.sse.http import STREAM_PATH, create_sse_app, sse_routes
 from sinks.sse.hub import DetectionHub
 from standgale.composition import Composition
+from standgale.plugins import SINK_PLUGINS, make_sink
 from standgale.schema import SchemaKeeper
 from standgale.settings import Settings
 
@@ -65,9 +69,16 @@ async def run_detector(settings: Settings, instance_id: str | None) -> int:
 
 
 async def run_sink(settings: Settings, name: str, instance_id: str | None) -> int:
-    """One sink of SINKS."""
+    """Run the sink ``name``: one of SINKS, or a plug-in."""
     async with Composition(settings, f"sink.{name}") as process:
-        return await process.run(SINKS[name](process, instance_id))
+        if name in SINKS:
+            return await process.run(SINKS[name](process, instance_id))
+        return await process.run([_sink_runner(process, make_sink(name), instance_id)])
+
+
+def sink_names() -> list[str]:
+    """Return the names that ``run_sink`` takes: the sinks that ship, then the plug-ins."""
+    return [*SINKS, *(name for name in plugin_names(SINK_PLUGINS) if name not in SINKS)]
 
 
 class _Gateway:
@@ -169,7 +180,10 @@ def _load_version(wanted: LoadRequest, card: Path, busy: bool) -> Model:
 
 
 def _postgres(process: Composition, instance_id: str | None) -> Component:
-    sink = PostgresSink(process.database())
+    return _sink_runner(process, PostgresSink(process.database()), instance_id)
+
+
+def _sink_runner(process: Composition, sink: Sink[Any], instance_id: str | None) -> Component:
     settings = process.settings
     return SinkRunner(sink, process.broker(), sinks=settings.sinks, retry=settings.retry, instance_id=instance_id)
 
@@ -201,4 +215,4 @@ SINKS: dict[str, Callable[[Composition, str | None], list[Component]]] = {
     "postgres": lambda process, instance_id: [_postgres(process, instance_id)],
     "sse": _sse,
 }
-"""What `standgale sink NAME` can run; a new sink is a class in `sinks/` and a line here."""
+"""The sinks that ship, for `standgale sink NAME`; others are plug-ins, see docs/write-a-sink.md."""

@@ -55,13 +55,13 @@ def detector(
 
 def sink(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="postgres or sse")],
+    name: Annotated[str, typer.Argument(help="postgres, sse, or the name of an installed plug-in")],
     instance_id: Annotated[str | None, typer.Option(help="A stable name for quick restarts.")] = None,
 ) -> None:
     """Run one sink; each is its own consumer group."""
-    from standgale.processes import SINKS, run_sink
+    from standgale.processes import run_sink, sink_names
 
-    if name not in SINKS:
-        raise SettingsError(f"there is no sink {name!r}; choose one of {', '.join(SINKS)}")
+    if name not in sink_names():
+        raise SettingsError(f"there is no sink {name!r}; choose one of {', '.join(sink_names())}")
     settings = context_of(context).settings()
     raise typer.Exit(run_service(lambda: run_sink(settings, name, instance_id)))
