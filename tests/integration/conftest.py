@@ -18,7 +18,7 @@ from infra.database.pool import Database
 from infra.database.settings import DatabaseSettings
 from infra.deploy.kafka import KafkaServer
 from infra.deploy.s3 import S3Server
-from tests.support_kafka_stage import Stage
+from tests.support_topic_pair import TopicPair
 
 _TEMPLATE = "migrated"
 
@@ -102,7 +102,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture
-async def stage(kafka_server: KafkaServer) -> AsyncIterator[Stage]:
+async def pair(kafka_server: KafkaServer) -> AsyncIterator[TopicPair]:
     """An input and an output topic of this test's own on the real Kafka of the run."""
-    async with Stage(kafka_server).opened() as stage:
-        yield stage
+    async with TopicPair(kafka_server).open() as pair:
+        yield pair

@@ -15,49 +15,49 @@ from infra.broker.port import CommitPoint, GroupSpec, OutRecord
 from infra.broker.settings import BrokerSettings
 from infra.deploy.kafka import KafkaServer
 from infra.errors import BrokerUnavailableError, PartitionLostError, SettingsError, TransientError
-from tests.support_kafka_stage import TIMEOUT_S, Stage, copy
+from tests.support_topic_pair import TIMEOUT_S, TopicPair, copy_records
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.mark.parametrize("crash", [False, True], ids=["restart", "crash"])
-async def test_all_parts_outlive_a_restart_of_the_broker(stage: Stage, *, crash: bool) -> None:
-    publisher = await stage.broker.publisher()
-    consumer = await stage.broker.consumer(stage.member())
+async def test_all_parts_outlive_a_restart_of_the_broker(pair: TopicPair, *, crash: bool) -> None:
+    publisher = await pair.broker.publisher()
+    consumer = await pair.broker.consumer(pair.member())
     values = [b"%d" % number for number in range(120)]
-    await publisher.publish([OutRecord(stage.input.name, "key", value) for value in values[:60]])
-    await copy(stage, consumer, 30)
+    await publisher.publish([OutRecord(pair.input.name, "key", value) for value in values[:60]])
+    await copy_records(pair, consumer, 30)
 
-    where = stage.server.bootstrap_servers
+    where = pair.server.bootstrap_servers
     began = time.monotonic()
     try:
         if crash:
-            stage.server.kill()
+            pair.server.kill()
         else:
-            stage.server.stop()
-        assert not stage.server.answers()
+            pair.server.stop()
+        assert not pair.server.answers()
         with pytest.raises(BrokerUnavailableError, match=r"127\.0\.0\.1"):
-            await publisher.publish([OutRecord(stage.input.name, "other", b"in vain")])
+            await publisher.publish([OutRecord(pair.input.name, "other", b"in vain")])
         with pytest.raises(BrokerUnavailableError):
             while time.monotonic() < began + TIMEOUT_S:
                 await consumer.poll(max_records=1, timeout_s=0.2, topics=["none of them"])
     finally:
-        await asyncio.to_thread(stage.server.start)
+        await asyncio.to_thread(pair.server.start)
 
-    assert stage.server.bootstrap_servers == where
-    await publisher.publish([OutRecord(stage.input.name, "key", value) for value in values[60:]])
-    await copy(stage, consumer, len(values))
+    assert pair.server.bootstrap_servers == where
+    await publisher.publish([OutRecord(pair.input.name, "key", value) for value in values[60:]])
+    await copy_records(pair, consumer, len(values))
     await consumer.close()
     await publisher.close()
-    assert [value for value in await stage.answered() if value != b"in vain"] == values
+    assert [value for value in await pair.read_outputs() if value != b"in vain"] == values
 
 
 async def test_a_commit_whose_answer_was_lost_is_known_to_have_happened(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    pair: TopicPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await stage.publish(b"1", b"2")
-    consumer = await stage.broker.consumer(stage.member())
-    records = await stage.take(consumer, 2)
+    await pair.publish(b"1", b"2")
+    consumer = await pair.broker.consumer(pair.member())
+    records = await pair.poll_records(consumer, 2)
     commit = AIOKafkaProducer.commit_transaction
 
     async def mute(producer: AIOKafkaProducer) -> None:
@@ -66,18 +66,18 @@ async def test_a_commit_whose_answer_was_lost_is_known_to_have_happened(
         raise TimeoutError
 
     monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", mute)
-    await consumer.commit(stage.progress(records[:1]), stage.answers(records[:1]))
-    await consumer.commit(stage.progress(records[1:]), stage.answers(records[1:]))
-    assert await stage.answered() == [b"1", b"2"]
+    await consumer.commit(pair.points(records[:1]), pair.copies(records[:1]))
+    await consumer.commit(pair.points(records[1:]), pair.copies(records[1:]))
+    assert await pair.read_outputs() == [b"1", b"2"]
     await consumer.close()
 
 
 async def test_a_commit_that_never_reached_the_broker_can_be_tried_again(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    pair: TopicPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await stage.publish(b"1")
-    consumer = await stage.broker.consumer(stage.member())
-    records = await stage.take(consumer, 1)
+    await pair.publish(b"1")
+    consumer = await pair.broker.consumer(pair.member())
+    records = await pair.poll_records(consumer, 1)
 
     async def deaf(producer: AIOKafkaProducer) -> None:
         monkeypatch.undo()
@@ -85,23 +85,23 @@ async def test_a_commit_that_never_reached_the_broker_can_be_tried_again(
 
     monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", deaf)
     with pytest.raises(BrokerUnavailableError):
-        await consumer.commit(stage.progress(records), stage.answers(records))
-    assert await stage.answered() == []
-    await consumer.commit(stage.progress(records), stage.answers(records))
-    assert await stage.answered() == [b"1"]
+        await consumer.commit(pair.points(records), pair.copies(records))
+    assert await pair.read_outputs() == []
+    await consumer.commit(pair.points(records), pair.copies(records))
+    assert await pair.read_outputs() == [b"1"]
     await consumer.close()
 
 
 @pytest.mark.parametrize("happened", [True, False], ids=["happened", "did-not"])
 async def test_a_doubt_outlasts_the_outage_that_made_it(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, *, happened: bool
+    pair: TopicPair, monkeypatch: pytest.MonkeyPatch, *, happened: bool
 ) -> None:
     """The broker stands still from the commit on: the first try fails, the second must not double anything."""
-    await stage.publish(b"1", b"2")
-    consumer = await stage.broker.consumer(stage.member(session_timeout_s=30.0))
-    records = await stage.take(consumer, 2)
+    await pair.publish(b"1", b"2")
+    consumer = await pair.broker.consumer(pair.member(session_timeout_s=30.0))
+    records = await pair.poll_records(consumer, 2)
     commit = AIOKafkaProducer.commit_transaction
-    server = stage.server
+    server = pair.server
     assert isinstance(server, KafkaServer)
 
     async def stunned(producer: AIOKafkaProducer) -> None:
@@ -114,28 +114,30 @@ async def test_a_doubt_outlasts_the_outage_that_made_it(
     monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", stunned)
     try:
         with pytest.raises(BrokerUnavailableError):
-            await consumer.commit(stage.progress(records), stage.answers(records))
+            await consumer.commit(pair.points(records), pair.copies(records))
     finally:
         server.thaw()
     deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
         try:
-            await consumer.commit(stage.progress(records), stage.answers(records))
+            await consumer.commit(pair.points(records), pair.copies(records))
             break
         except BrokerUnavailableError:
             await asyncio.sleep(0.1)
         except PartitionLostError:
             # The broker may have taken the standstill for our absence.
-            await copy(stage, consumer, 2)
+            await copy_records(pair, consumer, 2)
             break
-    assert await stage.answered() == [b"1", b"2"]
+    assert await pair.read_outputs() == [b"1", b"2"]
     await consumer.close()
 
 
-async def test_another_commit_than_the_one_in_doubt_is_refused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    await stage.publish(b"1", b"2")
-    consumer = await stage.broker.consumer(stage.member())
-    records = await stage.take(consumer, 2)
+async def test_another_commit_than_the_one_in_doubt_is_refused(
+    pair: TopicPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pair.publish(b"1", b"2")
+    consumer = await pair.broker.consumer(pair.member())
+    records = await pair.poll_records(consumer, 2)
     commit = AIOKafkaProducer.commit_transaction
 
     async def cancelled(producer: AIOKafkaProducer) -> None:
@@ -145,72 +147,72 @@ async def test_another_commit_than_the_one_in_doubt_is_refused(stage: Stage, mon
 
     monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", cancelled)
     with pytest.raises(asyncio.CancelledError):
-        await consumer.commit(stage.progress(records[:1]), stage.answers(records[:1]))
+        await consumer.commit(pair.points(records[:1]), pair.copies(records[:1]))
     with pytest.raises(PartitionLostError, match="did happen"):
-        await consumer.commit(stage.progress(records), stage.answers(records))
-    again = await stage.take(consumer, 1)
+        await consumer.commit(pair.points(records), pair.copies(records))
+    again = await pair.poll_records(consumer, 1)
     assert [record.value for record in again] == [b"2"]
-    await consumer.commit(stage.progress(again), stage.answers(again))
-    assert await stage.answered() == [b"1", b"2"]
+    await consumer.commit(pair.points(again), pair.copies(again))
+    assert await pair.read_outputs() == [b"1", b"2"]
     await consumer.close()
 
 
-async def test_a_fenced_member_loses_its_partition_and_gets_it_back(stage: Stage) -> None:
-    await stage.publish(b"1")
-    consumer = await stage.broker.consumer(stage.member())
-    records = await stage.take(consumer, 1)
-    usurper = AIOKafkaProducer(bootstrap_servers=stage.server.bootstrap_servers, transactional_id=f"{stage.group}-p0")
+async def test_a_fenced_member_loses_its_partition_and_gets_it_back(pair: TopicPair) -> None:
+    await pair.publish(b"1")
+    consumer = await pair.broker.consumer(pair.member())
+    records = await pair.poll_records(consumer, 1)
+    usurper = AIOKafkaProducer(bootstrap_servers=pair.server.bootstrap_servers, transactional_id=f"{pair.group}-p0")
     await usurper.start()
     await usurper.stop()
 
     with pytest.raises(PartitionLostError):
-        await consumer.commit(stage.progress(records), stage.answers(records))
+        await consumer.commit(pair.points(records), pair.copies(records))
     assert dict(consumer.assignment()) == {}
-    again = await stage.take(consumer, 1)
+    again = await pair.poll_records(consumer, 1)
     assert again[0].offset == 0
     assert again[0].epoch > records[0].epoch
-    await consumer.commit(stage.progress(again), stage.answers(again))
-    assert await stage.answered() == [b"1"]
+    await consumer.commit(pair.points(again), pair.copies(again))
+    assert await pair.read_outputs() == [b"1"]
     await consumer.close()
 
 
-async def test_a_slow_caller_keeps_its_partitions(stage: Stage) -> None:
-    await stage.publish(b"1")
-    consumer = await stage.broker.consumer(stage.member(session_timeout_s=1.0))
-    records = await stage.take(consumer, 1)
+async def test_a_slow_caller_keeps_its_partitions(pair: TopicPair) -> None:
+    await pair.publish(b"1")
+    consumer = await pair.broker.consumer(pair.member(session_timeout_s=1.0))
+    records = await pair.poll_records(consumer, 1)
     await asyncio.sleep(2.5)
-    await consumer.commit(stage.progress(records), stage.answers(records))
-    assert await stage.answered() == [b"1"]
+    await consumer.commit(pair.points(records), pair.copies(records))
+    assert await pair.read_outputs() == [b"1"]
     await consumer.close()
 
 
-async def test_the_marks_that_end_transactions_are_no_lag(stage: Stage) -> None:
-    await stage.publish(b"1", b"2")
-    transformer = await stage.broker.consumer(stage.member())
-    for record in await stage.take(transformer, 2):
-        await transformer.commit(stage.progress([record]), stage.answers([record]))
-    sink = await stage.broker.consumer(GroupSpec(f"{stage.group}-sink", (stage.output.name,)))
-    last = (await stage.take(sink, 2))[-1]
+async def test_the_marks_that_end_transactions_are_no_lag(pair: TopicPair) -> None:
+    await pair.publish(b"1", b"2")
+    transformer = await pair.broker.consumer(pair.member())
+    for record in await pair.poll_records(transformer, 2):
+        await transformer.commit(pair.points([record]), pair.copies([record]))
+    sink = await pair.broker.consumer(GroupSpec(f"{pair.group}-sink", (pair.output.name,)))
+    last = (await pair.poll_records(sink, 2))[-1]
     await sink.commit({last.source: CommitPoint(last.offset + 1, last.epoch)})
     # Between the records and the next ones the reader passes the last mark.
     assert await sink.poll(max_records=1, timeout_s=0.2) == []
 
-    admin = await stage.broker.admin()
+    admin = await pair.broker.admin()
     assert dict(await sink.lag()) == {last.source: 0}
-    assert dict(await admin.group_lag(f"{stage.group}-sink", [stage.output.name])) == {last.source: 0}
+    assert dict(await admin.group_lag(f"{pair.group}-sink", [pair.output.name])) == {last.source: 0}
     await asyncio.gather(sink.close(), transformer.close(), admin.close())
 
 
-async def test_a_late_group_does_not_skip_what_came_before_its_first_commit(stage: Stage) -> None:
-    await stage.publish(b"before the group")
-    member = GroupSpec(stage.group, (stage.input.name,), start="latest")
-    first = await stage.broker.consumer(member)
+async def test_a_late_group_does_not_skip_what_came_before_its_first_commit(pair: TopicPair) -> None:
+    await pair.publish(b"before the group")
+    member = GroupSpec(pair.group, (pair.input.name,), start="latest")
+    first = await pair.broker.consumer(member)
     while not first.assignment():
         await first.poll(max_records=1, timeout_s=0.2)
     await first.close()
-    await stage.publish(b"between two members")
-    second = await stage.broker.consumer(member)
-    assert [record.value for record in await stage.take(second, 1)] == [b"between two members"]
+    await pair.publish(b"between two members")
+    second = await pair.broker.consumer(member)
+    assert [record.value for record in await pair.poll_records(second, 1)] == [b"between two members"]
     await second.close()
 
 
@@ -235,35 +237,35 @@ async def test_without_a_broker_errors_come_soon_and_hold_no_password() -> None:
     await broker.close()
 
 
-async def test_a_process_whose_name_another_took_says_so_and_stays_away(stage: Stage) -> None:
-    await stage.publish(b"1")
-    member = GroupSpec(stage.group, (stage.input.name,), instance_id="worker-1", outputs=True, session_timeout_s=1.5)
-    former = await stage.broker.consumer(member)
-    await stage.take(former, 1)
-    successor = await stage.broker.consumer(member)
-    records = await stage.take(successor, 1)
+async def test_a_process_whose_name_another_took_says_so_and_stays_away(pair: TopicPair) -> None:
+    await pair.publish(b"1")
+    member = GroupSpec(pair.group, (pair.input.name,), instance_id="worker-1", outputs=True, session_timeout_s=1.5)
+    former = await pair.broker.consumer(member)
+    await pair.poll_records(former, 1)
+    successor = await pair.broker.consumer(member)
+    records = await pair.poll_records(successor, 1)
 
     with pytest.raises(SettingsError, match="worker-1"):
         while True:
             await former.poll(max_records=1, timeout_s=0.2)
-    await successor.commit(stage.progress(records), stage.answers(records))
-    await stage.publish(b"2")
-    assert [record.value for record in await stage.take(successor, 1)] == [b"2"]
+    await successor.commit(pair.points(records), pair.copies(records))
+    await pair.publish(b"2")
+    assert [record.value for record in await pair.poll_records(successor, 1)] == [b"2"]
     await asyncio.gather(former.close(), successor.close())
 
 
-async def test_a_group_goes_on_with_the_start_of_a_topic_made_again(stage: Stage) -> None:
-    consumer = await stage.broker.consumer(stage.member())
-    await stage.publish(*(b"%d" % number for number in range(20)))
-    await consumer.commit(stage.progress(await stage.take(consumer, 20)))
-    async with stage.admin() as admin:
-        await admin.delete_topics([stage.input.name])
-        await stage.until_gone(admin, stage.input)
-    ours = await stage.broker.admin()
-    await ours.apply([stage.input])
+async def test_a_group_goes_on_with_the_start_of_a_topic_made_again(pair: TopicPair) -> None:
+    consumer = await pair.broker.consumer(pair.member())
+    await pair.publish(*(b"%d" % number for number in range(20)))
+    await consumer.commit(pair.points(await pair.poll_records(consumer, 20)))
+    async with pair.admin() as admin:
+        await admin.delete_topics([pair.input.name])
+        await pair.wait_until_deleted(admin, pair.input)
+    ours = await pair.broker.admin()
+    await ours.apply([pair.input])
     await ours.close()
     # More than before, so that the committed offset lies inside the new topic.
-    await stage.publish(*(b"again %d" % number for number in range(30)))
+    await pair.publish(*(b"again %d" % number for number in range(30)))
     values: list[bytes | None] = []
     deadline = time.monotonic() + TIMEOUT_S
     while len(values) < 30:
@@ -276,20 +278,20 @@ async def test_a_group_goes_on_with_the_start_of_a_topic_made_again(stage: Stage
     await consumer.close()
 
 
-async def test_a_join_of_its_own_whose_answer_was_lost_does_not_end_a_static_member(stage: Stage) -> None:
+async def test_a_join_of_its_own_whose_answer_was_lost_does_not_end_a_static_member(pair: TopicPair) -> None:
     """As after a coordinator was frozen: it then answers what nobody waits for any more, and gives out a new id."""
-    await stage.publish(b"1")
-    member = stage.member(instance_id="worker-1", session_timeout_s=2.0)
-    consumer = await stage.broker.consumer(member)
-    records = await stage.take(consumer, 1)
+    await pair.publish(b"1")
+    member = pair.member(instance_id="worker-1", session_timeout_s=2.0)
+    consumer = await pair.broker.consumer(member)
+    records = await pair.poll_records(consumer, 1)
     told = consumer._membership._static.assignor.metadata(member.topics).encode()
-    async with stage.admin() as admin:
+    async with pair.admin() as admin:
         join = JoinGroupRequest(member.group, 2000, 10_000, "", "worker-1", "consumer", [("range", told)])
         answer = await admin._send_request(join, await admin.find_coordinator(member.group))
         assert answer.error_code == 0
     # It is thrown out, and comes back: the record comes again, in another ownership.
-    again = await stage.take(consumer, 1)
+    again = await pair.poll_records(consumer, 1)
     assert again[0].epoch > records[0].epoch
-    await consumer.commit(stage.progress(again), stage.answers(again))
-    assert await stage.answered() == [b"1"]
+    await consumer.commit(pair.points(again), pair.copies(again))
+    assert await pair.read_outputs() == [b"1"]
     await consumer.close()

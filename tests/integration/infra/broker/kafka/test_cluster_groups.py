@@ -15,34 +15,34 @@ from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.port import Consumer, InRecord, OutRecord, Publisher, TopicPartition
 from infra.deploy.kafka import KafkaCluster
 from infra.errors import BrokerUnavailableError
-from tests.support_kafka_stage import TIMEOUT_S, Stage, copy
+from tests.support_topic_pair import TIMEOUT_S, TopicPair, copy_records
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-async def three(kafka_cluster: KafkaCluster) -> AsyncIterator[Stage]:
-    async with Stage(kafka_cluster, timeout_s=6.0).opened() as stage:
-        yield stage
+async def three(kafka_cluster: KafkaCluster) -> AsyncIterator[TopicPair]:
+    async with TopicPair(kafka_cluster, timeout_s=6.0).open() as pair:
+        yield pair
 
 
-async def commit_until_it_works(consumer: Consumer, stage: Stage, records: list[InRecord]) -> None:
+async def commit_until_it_works(consumer: Consumer, pair: TopicPair, records: list[InRecord]) -> None:
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         assert time.monotonic() < deadline
         try:
-            await consumer.commit(stage.progress(records), stage.answers(records))
+            await consumer.commit(pair.points(records), pair.copies(records))
             return
         except BrokerUnavailableError:
             await asyncio.sleep(0.1)
 
 
 async def test_a_lost_answer_and_an_outdated_coordinator_do_not_double_a_commit(
-    three: Stage, monkeypatch: pytest.MonkeyPatch
+    three: TopicPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await three.publish(b"1", b"2")
     consumer = await three.broker.consumer(three.member())
-    records = await three.take(consumer, 2)
+    records = await three.poll_records(consumer, 2)
     commit, find = AIOKafkaProducer.commit_transaction, AIOKafkaAdminClient.find_coordinator
     wrong = []
 
@@ -63,14 +63,14 @@ async def test_a_lost_answer_and_an_outdated_coordinator_do_not_double_a_commit(
     # Nothing was committed before, so an answer without offsets would look like a commit that did not happen.
     await commit_until_it_works(consumer, three, records)
     assert len(wrong) == 1
-    assert await three.answered() == [b"1", b"2"]
+    assert await three.read_outputs() == [b"1", b"2"]
     await consumer.close()
 
 
-async def coordinator_of(stage: Stage, group: str) -> int:
-    offsets = Offsets(stage.broker._link)
+async def coordinator_of(pair: TopicPair, group: str) -> int:
+    offsets = Offsets(pair.broker._link)
     try:
-        return await stage.broker._link.ask("finding a coordinator", lambda: _find(offsets, group))
+        return await pair.broker._link.ask("finding a coordinator", lambda: _find(offsets, group))
     finally:
         await offsets.close()
 
@@ -79,12 +79,12 @@ async def _find(offsets: Offsets, group: str) -> int:
     return await (await offsets.admin()).find_coordinator(group)
 
 
-async def test_static_members_outlive_a_frozen_coordinator(three: Stage, kafka_cluster: KafkaCluster) -> None:
+async def test_static_members_outlive_a_frozen_coordinator(three: TopicPair, kafka_cluster: KafkaCluster) -> None:
     """Longer than their session: the frozen node answers afterwards what nobody waits for any more."""
     member = three.member(instance_id="worker-1", session_timeout_s=3.0)
     consumer = await three.broker.consumer(member)
     await three.publish(b"1")
-    records = await three.take(consumer, 1)
+    records = await three.poll_records(consumer, 1)
     await commit_until_it_works(consumer, three, records)
 
     node = kafka_cluster.node(await coordinator_of(three, three.group))
@@ -102,27 +102,27 @@ async def test_static_members_outlive_a_frozen_coordinator(three: Stage, kafka_c
     publisher = await three.broker.publisher()
     await until_published(publisher, three, b"2")
     end = (await read_all(three, three.input.name))[-1].offset + 1
-    await copy(three, consumer, end)
+    await copy_records(three, consumer, end)
     # A publish whose answer was lost may have stood there twice; each record is answered once.
     published = [record.value for record in await read_all(three, three.input.name)]
-    assert await three.answered() == published
+    assert await three.read_outputs() == published
     assert set(published) == {b"1", b"2"}
     await asyncio.gather(consumer.close(), publisher.close())
 
 
-async def until_published(publisher: Publisher, stage: Stage, value: bytes) -> None:
+async def until_published(publisher: Publisher, pair: TopicPair, value: bytes) -> None:
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         assert time.monotonic() < deadline
         try:
-            await publisher.publish([OutRecord(stage.input.name, "key", value)])
+            await publisher.publish([OutRecord(pair.input.name, "key", value)])
             return
         except BrokerUnavailableError:
             await asyncio.sleep(0.1)
 
 
-async def read_all(stage: Stage, topic: str) -> list[InRecord]:
-    reader = await stage.broker.reader()
+async def read_all(pair: TopicPair, topic: str) -> list[InRecord]:
+    reader = await pair.broker.reader()
     records = await reader.read(TopicPartition(topic, 0), 0, max_records=1000, timeout_s=0)
     await reader.close()
     return records

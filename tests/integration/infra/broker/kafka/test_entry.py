@@ -17,7 +17,7 @@ from infra.deploy.kafka.certificates import Certificates
 from infra.deploy.kafka.security import MTLS
 from infra.errors import BrokerUnavailableError, RefusedError, SettingsError
 from tests.support_kafka import SECURED_USERS
-from tests.support_kafka_stage import TIMEOUT_S
+from tests.support_topic_pair import TIMEOUT_S
 
 pytestmark = pytest.mark.integration
 

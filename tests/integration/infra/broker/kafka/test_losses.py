@@ -9,19 +9,19 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import RecordsToDelete
 
 from infra.broker.port import CommitPoint, Consumer, InRecord, TopicPartition
-from tests.support_kafka_stage import TIMEOUT_S, Stage
+from tests.support_topic_pair import TIMEOUT_S, TopicPair
 
 pytestmark = pytest.mark.integration
 
 
-async def delete_before(stage: Stage, offset: int) -> None:
+async def delete_before(pair: TopicPair, offset: int) -> None:
     """Delete what lies before ``offset``, as retention does."""
-    async with stage.admin() as admin:
-        await admin.delete_records({KafkaPartition(*stage.source): RecordsToDelete(offset)})
+    async with pair.admin() as admin:
+        await admin.delete_records({KafkaPartition(*pair.source): RecordsToDelete(offset)})
 
 
-async def publish(stage: Stage, first: int, end: int) -> None:
-    await stage.publish(*(b"%d" % number for number in range(first, end)))
+async def publish(pair: TopicPair, first: int, end: int) -> None:
+    await pair.publish(*(b"%d" % number for number in range(first, end)))
 
 
 async def until_lost(consumer: Consumer) -> list[InRecord]:
@@ -40,78 +40,78 @@ def lost(consumer: Consumer) -> list[tuple[TopicPartition, int, int]]:
 
 @pytest.mark.parametrize("outputs", [True, False], ids=["transactions", "plain"])
 async def test_what_was_deleted_while_a_group_was_away_is_told_until_it_is_committed(
-    stage: Stage, *, outputs: bool
+    pair: TopicPair, *, outputs: bool
 ) -> None:
-    await publish(stage, 0, 10)
-    first = await stage.broker.consumer(stage.member(outputs=outputs))
-    records = await stage.take(first, 3)
-    await first.commit(stage.progress(records))
+    await publish(pair, 0, 10)
+    first = await pair.broker.consumer(pair.member(outputs=outputs))
+    records = await pair.poll_records(first, 3)
+    await first.commit(pair.points(records))
     assert first.losses() == ()
     await first.close()
-    await delete_before(stage, 7)
+    await delete_before(pair, 7)
 
-    second = await stage.broker.consumer(stage.member(outputs=outputs))
-    records = await stage.take(second, 3)
+    second = await pair.broker.consumer(pair.member(outputs=outputs))
+    records = await pair.poll_records(second, 3)
     assert [record.offset for record in records] == [7, 8, 9]
-    assert lost(second) == [(stage.source, 3, 7)]
+    assert lost(second) == [(pair.source, 3, 7)]
     (loss,) = second.losses()
     assert loss.epoch == records[0].epoch
     # Between the loss and what was handed out nothing is committed in silence.
     assert await second.poll(max_records=1, timeout_s=0.3) == []
-    assert lost(second) == [(stage.source, 3, 7)]
+    assert lost(second) == [(pair.source, 3, 7)]
     await second.commit({loss.source: CommitPoint(loss.end, loss.epoch)})
     assert second.losses() == ()
-    await second.commit(stage.progress(records))
+    await second.commit(pair.points(records))
     await second.close()
-    third = await stage.broker.consumer(stage.member(outputs=outputs))
-    await publish(stage, 10, 11)
-    assert [record.offset for record in await stage.take(third, 1)] == [10]
+    third = await pair.broker.consumer(pair.member(outputs=outputs))
+    await publish(pair, 10, 11)
+    assert [record.offset for record in await pair.poll_records(third, 1)] == [10]
     assert third.losses() == ()
     await third.close()
 
 
-async def test_a_loss_that_nobody_committed_is_told_to_the_next_owner(stage: Stage) -> None:
-    await publish(stage, 0, 5)
-    first = await stage.broker.consumer(stage.member())
-    await first.commit(stage.progress((await stage.take(first, 5))[:1]))
+async def test_a_loss_that_nobody_committed_is_told_to_the_next_owner(pair: TopicPair) -> None:
+    await publish(pair, 0, 5)
+    first = await pair.broker.consumer(pair.member())
+    await first.commit(pair.points((await pair.poll_records(first, 5))[:1]))
     await first.close()
-    await delete_before(stage, 4)
+    await delete_before(pair, 4)
     for _ in range(2):
-        consumer = await stage.broker.consumer(stage.member())
-        assert [record.offset for record in await stage.take(consumer, 1)] == [4]
-        assert lost(consumer) == [(stage.source, 1, 4)]
+        consumer = await pair.broker.consumer(pair.member())
+        assert [record.offset for record in await pair.poll_records(consumer, 1)] == [4]
+        assert lost(consumer) == [(pair.source, 1, 4)]
         await consumer.close()
 
 
-async def test_what_is_deleted_while_a_group_runs_is_told_and_work_in_hand_is_kept(stage: Stage) -> None:
-    consumer = await stage.broker.consumer(stage.member())
-    await publish(stage, 0, 2)
-    in_hand = await stage.take(consumer, 2)
+async def test_what_is_deleted_while_a_group_runs_is_told_and_work_in_hand_is_kept(pair: TopicPair) -> None:
+    consumer = await pair.broker.consumer(pair.member())
+    await publish(pair, 0, 2)
+    in_hand = await pair.poll_records(consumer, 2)
     # Read nothing meanwhile: what comes now is deleted before aiokafka has a place to put it.
-    async with stage.admin() as admin:
-        consumer._membership.member().pause(KafkaPartition(*stage.source))
-        await publish(stage, 2, 50)
-        await admin.delete_records({KafkaPartition(*stage.source): RecordsToDelete(40)})
-        consumer._membership.member().resume(KafkaPartition(*stage.source))
+    async with pair.admin() as admin:
+        consumer._membership.member().pause(KafkaPartition(*pair.source))
+        await publish(pair, 2, 50)
+        await admin.delete_records({KafkaPartition(*pair.source): RecordsToDelete(40)})
+        consumer._membership.member().resume(KafkaPartition(*pair.source))
     records = await until_lost(consumer)
     while len(records) < 10 or records[-1].offset < 49:
-        records += await stage.take(consumer, 1)
+        records += await pair.poll_records(consumer, 1)
     (loss,) = consumer.losses()
     assert loss.end == 40
     read = [record.offset for record in records]
     assert sorted([*read, *range(loss.first, loss.end)]) == list(range(2, 50))
     assert {record.epoch for record in records} == {in_hand[0].epoch} == {loss.epoch}
-    await consumer.commit(stage.progress(in_hand), stage.answers(in_hand))
-    assert lost(consumer) == [(stage.source, loss.first, 40)]
-    await consumer.commit(stage.progress(records), stage.answers(records))
+    await consumer.commit(pair.points(in_hand), pair.copies(in_hand))
+    assert lost(consumer) == [(pair.source, loss.first, 40)]
+    await consumer.commit(pair.points(records), pair.copies(records))
     assert consumer.losses() == ()
     await consumer.close()
 
 
-async def test_a_group_that_never_committed_has_lost_nothing(stage: Stage) -> None:
-    await publish(stage, 0, 5)
-    await delete_before(stage, 3)
-    consumer = await stage.broker.consumer(stage.member())
-    assert [record.offset for record in await stage.take(consumer, 2)] == [3, 4]
+async def test_a_group_that_never_committed_has_lost_nothing(pair: TopicPair) -> None:
+    await publish(pair, 0, 5)
+    await delete_before(pair, 3)
+    consumer = await pair.broker.consumer(pair.member())
+    assert [record.offset for record in await pair.poll_records(consumer, 2)] == [3, 4]
     assert consumer.losses() == ()
     await consumer.close()

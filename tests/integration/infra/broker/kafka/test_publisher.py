@@ -12,62 +12,62 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from infra.broker.kafka import publisher as publisher_module
 from infra.broker.port import OutRecord
 from infra.errors import RecordTooLargeError, TopicMismatchError
-from tests.support_kafka_stage import Stage
+from tests.support_topic_pair import TopicPair
 
 pytestmark = pytest.mark.integration
 
 TWO_HOURS_S = 7200.0
 
 
-async def configure(stage: Stage, *, topic: str | None = None, **settings: str) -> None:
+async def configure(pair: TopicPair, *, topic: str | None = None, **settings: str) -> None:
     """Set settings of ``topic`` (default: the input), as somebody else's tool would."""
     named = {name.replace("_", "."): value for name, value in settings.items()}
-    async with stage.admin() as admin:
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic or stage.input.name, named)])
+    async with pair.admin() as admin:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic or pair.input.name, named)])
 
 
 @pytest.mark.parametrize("ahead_s", [0.0, TWO_HOURS_S, -TWO_HOURS_S], ids=["equal", "ahead", "behind"])
 async def test_a_publish_shows_how_far_the_brokers_clock_is_ahead(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, ahead_s: float
+    pair: TopicPair, monkeypatch: pytest.MonkeyPatch, ahead_s: float
 ) -> None:
-    await configure(stage, message_timestamp_type="LogAppendTime")
-    publisher = await stage.broker.publisher()
+    await configure(pair, message_timestamp_type="LogAppendTime")
+    publisher = await pair.broker.publisher()
     assert publisher.clock_ahead_s() is None
     monkeypatch.setattr(publisher_module, "time", SimpleNamespace(time=lambda: time.time() - ahead_s))
-    await publisher.publish([OutRecord(stage.input.name, "key", b"value")])
+    await publisher.publish([OutRecord(pair.input.name, "key", b"value")])
     shown = publisher.clock_ahead_s()
     assert shown is not None
     assert abs(shown - ahead_s) < 1.0
     await publisher.close()
 
 
-async def test_a_topic_that_keeps_the_publishers_time_shows_nothing_of_the_brokers_clock(stage: Stage) -> None:
-    await configure(stage, message_timestamp_type="CreateTime")
-    publisher = await stage.broker.publisher()
-    await publisher.publish([OutRecord(stage.input.name, "key", b"value")])
+async def test_a_topic_that_keeps_the_publishers_time_shows_nothing_of_the_brokers_clock(pair: TopicPair) -> None:
+    await configure(pair, message_timestamp_type="CreateTime")
+    publisher = await pair.broker.publisher()
+    await publisher.publish([OutRecord(pair.input.name, "key", b"value")])
     assert publisher.clock_ahead_s() is None
     await publisher.close()
 
 
-async def test_a_topic_that_somebody_gave_a_smaller_limit_is_waited_for_and_costs_no_record(stage: Stage) -> None:
-    publisher = await stage.broker.publisher()
-    await publisher.publish([OutRecord(stage.input.name, "key", b"a small one")])
-    consumer = await stage.broker.consumer(stage.member())
-    records = await stage.take(consumer, 1)
-    answer = OutRecord(stage.output.name, "key", os.urandom(5_000))
-    await configure(stage, max_message_bytes="500")
-    await configure(stage, topic=stage.output.name, max_message_bytes="500")
+async def test_a_topic_that_somebody_gave_a_smaller_limit_is_waited_for_and_costs_no_record(pair: TopicPair) -> None:
+    publisher = await pair.broker.publisher()
+    await publisher.publish([OutRecord(pair.input.name, "key", b"a small one")])
+    consumer = await pair.broker.consumer(pair.member())
+    records = await pair.poll_records(consumer, 1)
+    answer = OutRecord(pair.output.name, "key", os.urandom(5_000))
+    await configure(pair, max_message_bytes="500")
+    await configure(pair, topic=pair.output.name, max_message_bytes="500")
     with pytest.raises(TopicMismatchError, match="topics check"):
-        await publisher.publish([OutRecord(stage.input.name, "key", os.urandom(5_000))])
+        await publisher.publish([OutRecord(pair.input.name, "key", os.urandom(5_000))])
     with pytest.raises(TopicMismatchError, match="topics check"):
-        await consumer.commit(stage.progress(records), [answer])
-    admin = await stage.broker.admin()
-    await admin.apply([stage.input, stage.output])
+        await consumer.commit(pair.points(records), [answer])
+    admin = await pair.broker.admin()
+    await admin.apply([pair.input, pair.output])
     await admin.close()
-    await publisher.publish([OutRecord(stage.input.name, "key", os.urandom(5_000))])
-    await consumer.commit(stage.progress(records), [answer])
-    assert await stage.answered() == [answer.value]
+    await publisher.publish([OutRecord(pair.input.name, "key", os.urandom(5_000))])
+    await consumer.commit(pair.points(records), [answer])
+    assert await pair.read_outputs() == [answer.value]
     with pytest.raises(RecordTooLargeError):
-        await publisher.publish([OutRecord(stage.input.name, "key", os.urandom(100_001))])
+        await publisher.publish([OutRecord(pair.input.name, "key", os.urandom(100_001))])
     await publisher.close()
     await consumer.close()

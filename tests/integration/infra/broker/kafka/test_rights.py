@@ -21,7 +21,7 @@ from schemas import topics
 from schemas.topics import load_topics
 from tests.paths import ROOT
 from tests.support_kafka import scram
-from tests.support_kafka_stage import TIMEOUT_S, Stage
+from tests.support_topic_pair import TIMEOUT_S, TopicPair
 
 pytestmark = pytest.mark.integration
 
@@ -31,28 +31,28 @@ Right = tuple[Operation, Resource, str]
 
 @dataclass
 class Guarded:
-    """A stage behind access lists: ``stage.broker`` may do everything, ``broker`` only what was given."""
+    """A pair behind access lists: ``pair.broker`` may do everything, ``broker`` only what was given."""
 
-    stage: Stage
+    pair: TopicPair
     broker: KafkaBroker
     acls: Acls
     given: list[Right]
 
     @property
     def group(self) -> Right:
-        return Operation.READ, Resource.GROUP, self.stage.group
+        return Operation.READ, Resource.GROUP, self.pair.group
 
     @property
     def reading(self) -> Right:
-        return Operation.READ, Resource.TOPIC, self.stage.input.name
+        return Operation.READ, Resource.TOPIC, self.pair.input.name
 
     @property
     def writing(self) -> Right:
-        return Operation.WRITE, Resource.TOPIC, self.stage.output.name
+        return Operation.WRITE, Resource.TOPIC, self.pair.output.name
 
     @property
     def transactions(self) -> Right:
-        return Operation.WRITE, Resource.TRANSACTIONAL_ID, f"{self.stage.group}-p"
+        return Operation.WRITE, Resource.TRANSACTIONAL_ID, f"{self.pair.group}-p"
 
     async def give(self, *rights: Right) -> None:
         for operation, resource, name in rights:
@@ -71,10 +71,10 @@ def _pattern(resource: Resource) -> Pattern:
 
 @pytest.fixture
 async def guarded(secured_kafka: KafkaServer) -> AsyncIterator[Guarded]:
-    async with Stage(secured_kafka, timeout_s=5.0).opened() as stage, Acls(secured_kafka.bootstrap_servers) as acls:
-        settings = stage.settings.model_copy(update=scram(secured_kafka, USER))
-        broker = KafkaBroker(settings, stage.specs)
-        guarded = Guarded(stage, broker, acls, [])
+    async with TopicPair(secured_kafka, timeout_s=5.0).open() as pair, Acls(secured_kafka.bootstrap_servers) as acls:
+        settings = pair.settings.model_copy(update=scram(secured_kafka, USER))
+        broker = KafkaBroker(settings, pair.specs)
+        guarded = Guarded(pair, broker, acls, [])
         yield guarded
         await broker.close()
         await guarded.take_away(*guarded.given)
@@ -101,7 +101,7 @@ class Worker:
     """Answers one record after the other, and keeps the one whose commit failed, as a real one does."""
 
     def __init__(self, guarded: Guarded, consumer: Consumer) -> None:
-        self._stage = guarded.stage
+        self._stage = guarded.pair
         self._consumer = consumer
         self._in_hand: list[InRecord] = []
 
@@ -110,7 +110,7 @@ class Worker:
             self._in_hand = await self._consumer.poll(max_records=1, timeout_s=0.3)
         if self._in_hand:
             try:
-                await self._consumer.commit(self._stage.progress(self._in_hand), self._stage.answers(self._in_hand))
+                await self._consumer.commit(self._stage.points(self._in_hand), self._stage.copies(self._in_hand))
             except PartitionLostError:
                 self._in_hand = []
                 raise
@@ -122,7 +122,7 @@ class Worker:
         """Publish ``value`` and answer it, through whatever passes."""
         await self._stage.publish(value)
         deadline = time.monotonic() + TIMEOUT_S
-        while value not in await self._stage.answered():
+        while value not in await self._stage.read_outputs():
             assert time.monotonic() < deadline
             try:
                 await self.work()
@@ -137,14 +137,14 @@ async def test_each_right_of_a_member_is_named_while_it_is_missing_and_after_it_
     rights = {name: getattr(guarded, name) for name in ("group", "reading", "writing", "transactions")}
     right = rights.pop(missing)
     named = {
-        "group": f"READ on group {guarded.stage.group}",
-        "reading": f"on topic {guarded.stage.input.name}",
-        "writing": f"on topic {guarded.stage.output.name}",
-        "transactions": f"WRITE on transactional id {guarded.stage.group}-p0",
+        "group": f"READ on group {guarded.pair.group}",
+        "reading": f"on topic {guarded.pair.input.name}",
+        "writing": f"on topic {guarded.pair.output.name}",
+        "transactions": f"WRITE on transactional id {guarded.pair.group}-p0",
     }[missing]
     await guarded.give(*rights.values())
-    await guarded.stage.publish(b"1")
-    consumer = await guarded.broker.consumer(guarded.stage.member())
+    await guarded.pair.publish(b"1")
+    consumer = await guarded.broker.consumer(guarded.pair.member())
     worker = Worker(guarded, consumer)
 
     await until_refused(worker.work, named)
@@ -154,13 +154,13 @@ async def test_each_right_of_a_member_is_named_while_it_is_missing_and_after_it_
     await until_refused(worker.work, named)
     await guarded.give(right)
     await worker.answer(b"3")
-    answered = await guarded.stage.answered()
+    answered = await guarded.pair.read_outputs()
     assert answered.count(b"1") == answered.count(b"2") == answered.count(b"3") == 1
     await consumer.close()
 
 
 async def test_a_publisher_names_the_right_it_lacks_and_goes_on_when_it_has_it(guarded: Guarded) -> None:
-    record = OutRecord(guarded.stage.output.name, "key", b"1")
+    record = OutRecord(guarded.pair.output.name, "key", b"1")
 
     async def publish() -> None:
         publisher = await guarded.broker.publisher()
@@ -173,7 +173,7 @@ async def test_a_publisher_names_the_right_it_lacks_and_goes_on_when_it_has_it(g
     await guarded.give(guarded.writing)
     deadline = time.monotonic() + TIMEOUT_S
     publisher = None
-    while b"1" not in await guarded.stage.answered():
+    while b"1" not in await guarded.pair.read_outputs():
         assert time.monotonic() < deadline
         try:
             publisher = publisher or await guarded.broker.publisher()
@@ -182,12 +182,12 @@ async def test_a_publisher_names_the_right_it_lacks_and_goes_on_when_it_has_it(g
             continue
     assert publisher is not None
     await guarded.take_away(guarded.writing)
-    await until_refused(lambda: publisher.publish([record]), f"on topic {guarded.stage.output.name}")
+    await until_refused(lambda: publisher.publish([record]), f"on topic {guarded.pair.output.name}")
     await publisher.close()
 
 
 async def test_a_reader_that_may_only_look_at_a_topic_is_told_that_it_lacks_the_right_to_read(guarded: Guarded) -> None:
-    output = guarded.stage.output.name
+    output = guarded.pair.output.name
     await guarded.give(guarded.writing)  # WRITE includes DESCRIBE
     reader = await guarded.broker.reader()
     await until_refused(
@@ -271,7 +271,7 @@ SERVICES: dict[str, Callable[[KafkaBroker], Awaitable[None]]] = {
 
 async def test_the_rights_in_the_docs_are_enough_for_each_service(guarded: Guarded) -> None:
     declared = load_topics()
-    whole = KafkaBroker(guarded.stage.settings, declared)
+    whole = KafkaBroker(guarded.pair.settings, declared)
     admin = await whole.admin()
     await admin.apply(declared.values())
     await admin.close()

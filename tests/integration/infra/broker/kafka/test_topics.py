@@ -12,7 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.errors import TopicMismatchError
 from tests.support_kafka import kafka_settings
-from tests.support_kafka_stage import TIMEOUT_S, Stage
+from tests.support_topic_pair import TIMEOUT_S, TopicPair
 
 pytestmark = pytest.mark.integration
 
@@ -20,18 +20,18 @@ HOUR_S = 3_600
 DAY_S = 24 * HOUR_S
 
 
-async def test_the_clock_of_a_sender_does_not_matter(stage: Stage) -> None:
-    admin = await stage.broker.admin()
-    await admin.apply([stage.input])
+async def test_the_clock_of_a_sender_does_not_matter(pair: TopicPair) -> None:
+    admin = await pair.broker.admin()
+    await admin.apply([pair.input])
     now_ms = time.time_ns() // 1_000_000
-    producer = AIOKafkaProducer(bootstrap_servers=stage.server.bootstrap_servers)
+    producer = AIOKafkaProducer(bootstrap_servers=pair.server.bootstrap_servers)
     await producer.start()
     # 8 days behind: beyond the topic's retention. 2 hours ahead: beyond what Kafka takes by the sender's clock.
     for shift_s in (-8 * DAY_S, 2 * HOUR_S):
-        await producer.send_and_wait(stage.input.name, b"x", timestamp_ms=now_ms + 1_000 * shift_s)
+        await producer.send_and_wait(pair.input.name, b"x", timestamp_ms=now_ms + 1_000 * shift_s)
     await producer.stop()
     consumer = AIOKafkaConsumer(
-        stage.input.name, bootstrap_servers=stage.server.bootstrap_servers, auto_offset_reset="earliest"
+        pair.input.name, bootstrap_servers=pair.server.bootstrap_servers, auto_offset_reset="earliest"
     )
     await consumer.start()
     records = [await consumer.getone() for _ in range(2)]
@@ -39,11 +39,11 @@ async def test_the_clock_of_a_sender_does_not_matter(stage: Stage) -> None:
     assert all(abs(record.timestamp - now_ms) < 1_000 * TIMEOUT_S for record in records)
 
 
-async def test_a_topic_of_a_former_release_is_given_the_brokers_time(stage: Stage) -> None:
-    admin = await stage.broker.admin()
-    raw = AIOKafkaAdminClient(bootstrap_servers=stage.server.bootstrap_servers)
+async def test_a_topic_of_a_former_release_is_given_the_brokers_time(pair: TopicPair) -> None:
+    admin = await pair.broker.admin()
+    raw = AIOKafkaAdminClient(bootstrap_servers=pair.server.bootstrap_servers)
     await raw.start()
-    former = stage.input.model_copy(update={"name": f"{stage.input.name}.former"})
+    former = pair.input.model_copy(update={"name": f"{pair.input.name}.former"})
     settings = {"retention.ms": "3600000", "max.message.bytes": "100000", "cleanup.policy": "delete"}
     await raw.create_topics([NewTopic(former.name, 1, 1, topic_configs=settings)])
 
@@ -55,10 +55,10 @@ async def test_a_topic_of_a_former_release_is_given_the_brokers_time(stage: Stag
     await raw.close()
 
 
-async def test_offsets_that_are_forgotten_before_the_records_are_told(stage: Stage) -> None:
-    admin = await stage.broker.admin()
-    await admin.apply([stage.input])
-    longer = stage.input.model_copy(update={"retention_s": 100 * DAY_S})
+async def test_offsets_that_are_forgotten_before_the_records_are_told(pair: TopicPair) -> None:
+    admin = await pair.broker.admin()
+    await admin.apply([pair.input])
+    longer = pair.input.model_copy(update={"retention_s": 100 * DAY_S})
     found = {one.what: one for one in await admin.check([longer])}
     told = found["offsets.retention.minutes"]
     assert (told.declared, told.fixable) == (f"at least {100 * 24 * 60}", False)
@@ -69,18 +69,18 @@ async def test_offsets_that_are_forgotten_before_the_records_are_told(stage: Sta
     assert [one.what for one in await admin.check([longer])] == ["offsets.retention.minutes"]
 
 
-async def test_what_does_not_fit_the_cluster_is_refused_before_anything_is_changed(stage: Stage) -> None:
-    await (await stage.broker.admin()).apply([stage.input])
-    wanted = stage.input.model_copy(update={"retention_s": 2 * HOUR_S, "min_insync_replicas": 2})
-    new = stage.input.model_copy(update={"name": f"{stage.input.name}.new"})
-    broker = KafkaBroker(kafka_settings(stage.server, replication=3), {wanted.name: wanted})
+async def test_what_does_not_fit_the_cluster_is_refused_before_anything_is_changed(pair: TopicPair) -> None:
+    await (await pair.broker.admin()).apply([pair.input])
+    wanted = pair.input.model_copy(update={"retention_s": 2 * HOUR_S, "min_insync_replicas": 2})
+    new = pair.input.model_copy(update={"name": f"{pair.input.name}.new"})
+    broker = KafkaBroker(kafka_settings(pair.server, replication=3), {wanted.name: wanted})
     admin = await broker.admin()
     with pytest.raises(TopicMismatchError, match="replication 3 declared, 1 found") as caught:
         await admin.apply([wanted, new])
     assert "replication 3 declared, 1 nodes found" in str(caught.value)
     await broker.close()
-    assert await (await stage.broker.admin()).check([stage.input]) == []
-    raw = AIOKafkaAdminClient(bootstrap_servers=stage.server.bootstrap_servers)
+    assert await (await pair.broker.admin()).check([pair.input]) == []
+    raw = AIOKafkaAdminClient(bootstrap_servers=pair.server.bootstrap_servers)
     await raw.start()
     assert new.name not in await raw.list_topics()
     (answer,) = await raw.describe_configs([ConfigResource(ConfigResourceType.TOPIC, wanted.name)])

@@ -18,15 +18,17 @@ from schemas.topics import TopicSpec
 from standgale.testing.waiting import until
 from tests.support_kafka import kafka_settings
 
-PATIENCE_S = 40.0
-TIMEOUT_S = 2.0
+TIMEOUT_S = 40.0
+"""How long a test waits for what must happen."""
+REQUEST_TIMEOUT_S = 2.0
+"""``broker.request_timeout_s`` of the brokers under test."""
 
 
-class Stage:
+class TopicPair:
     """A broker with an input and an output topic of ``partitions`` each, and records in the input."""
 
     def __init__(
-        self, server: KafkaServer | KafkaCluster, *, partitions: int = 1, timeout_s: float = TIMEOUT_S
+        self, server: KafkaServer | KafkaCluster, *, partitions: int = 1, timeout_s: float = REQUEST_TIMEOUT_S
     ) -> None:
         self.server = server
         name = f"k{uuid.uuid4().hex[:8]}"
@@ -38,7 +40,7 @@ class Stage:
         self.source = TopicPartition(self.input.name, 0)
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Stage]:
+    async def open(self) -> AsyncIterator[TopicPair]:
         """Make the topics, and close the broker at the end."""
         admin = await self.broker.admin()
         await admin.apply([self.input, self.output])
@@ -58,13 +60,13 @@ class Stage:
         finally:
             await admin.close()
 
-    async def until_gone(self, admin: AIOKafkaAdminClient, topic: TopicSpec) -> None:
+    async def wait_until_deleted(self, admin: AIOKafkaAdminClient, topic: TopicSpec) -> None:
         """Return when a topic that was deleted is no longer listed."""
 
         async def gone() -> bool:
             return topic.name not in await admin.list_topics()
 
-        await until(gone, f"{topic.name} is still there", PATIENCE_S)
+        await until(gone, f"{topic.name} is still there", TIMEOUT_S)
 
     def _spec(self, name: str, partitions: int) -> TopicSpec:
         return TopicSpec(
@@ -91,9 +93,9 @@ class Stage:
         await publisher.publish([OutRecord(self.input.name, "key", value) for value in values])
         await publisher.close()
 
-    async def take(self, consumer: Consumer, count: int) -> list[InRecord]:
+    async def poll_records(self, consumer: Consumer, count: int) -> list[InRecord]:
         records: list[InRecord] = []
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while len(records) < count:
             assert time.monotonic() < deadline, f"{len(records)} of {count} records"
             try:
@@ -102,13 +104,13 @@ class Stage:
                 await asyncio.sleep(0.1)
         return records
 
-    def answers(self, records: list[InRecord]) -> list[OutRecord]:
+    def copies(self, records: list[InRecord]) -> list[OutRecord]:
         return [OutRecord(self.output.name, "key", record.value) for record in records]
 
-    def progress(self, records: list[InRecord]) -> dict[TopicPartition, CommitPoint]:
+    def points(self, records: list[InRecord]) -> dict[TopicPartition, CommitPoint]:
         return {self.source: CommitPoint(records[-1].offset + 1, records[-1].epoch)}
 
-    async def answered(self) -> list[bytes | None]:
+    async def read_outputs(self) -> list[bytes | None]:
         """The committed values of the output."""
         reader = await self.broker.reader()
         records = await reader.read(TopicPartition(self.output.name, 0), 0, max_records=10_000, timeout_s=0)
@@ -116,10 +118,10 @@ class Stage:
         return [record.value for record in records]
 
 
-async def copy(stage: Stage, consumer: Consumer, count: int) -> None:
+async def copy_records(pair: TopicPair, consumer: Consumer, count: int) -> None:
     """Answer records, some at a time, trying again whatever may be tried again, until ``count`` are answered."""
     done = 0
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while done < count:
         assert time.monotonic() < deadline, f"{done} of {count}"
         try:
@@ -130,7 +132,7 @@ async def copy(stage: Stage, consumer: Consumer, count: int) -> None:
         while records:
             assert time.monotonic() < deadline, f"{done} of {count}"
             try:
-                await consumer.commit(stage.progress(records), stage.answers(records))
+                await consumer.commit(pair.points(records), pair.copies(records))
             except BrokerUnavailableError:
                 await asyncio.sleep(0.1)
                 continue
