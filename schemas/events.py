@@ -123,9 +123,9 @@ class Detection(_Part):
     label: Annotated[str, Field(min_length=1, max_length=100)]
     class_id: Annotated[int, Field(ge=0)]
     confidence: Unit
-    """The model's score, 0 to 1"""
+    """The model's score, 0 to 1, rounded to 4 decimals"""
     box: Box
-    """Corners, normalised to the frame"""
+    """Corners, normalised to the frame and rounded to 6 decimals"""
     corners: tuple[Point, Point, Point, Point] | None = None
     """Of a rotated box: its corners, clockwise as seen; then box is what encloses it within the frame"""
 

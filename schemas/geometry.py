@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 
+COORDINATE_DECIMALS, CONFIDENCE_DECIMALS = 6, 4
+"""The decimals that a detector writes into events. The millionth part of 10,000 pixels is a hundredth of a pixel."""
+
 # A ground sampling distance finer or coarser than these, metres, comes from fields that are wrong.
 FINEST_GSD_M, COARSEST_GSD_M = 1e-5, 1_000.0
 # A camera that looks further up than this sees some of its frame at several times the distance of the rest. Up to here

@@ -7,9 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-import numpy as np
-
 from detectors.card.card import ModelCard
+from detectors.geometry.normalised import normalise_boxes, normalise_points, round_scores
 from detectors.worker.partitions.window import JOB_HEADER, AnswerKey
 from detectors.worker.pipeline.pipeline import FrameResult
 from infra.broker.event_records import event_record
@@ -94,19 +93,19 @@ def _detections(answer: UUID, card: ModelCard, result: FrameResult) -> list[Dete
     found = result.detections
     if not len(found.scores):
         return []
-    extent = np.array((result.view.width, result.view.height) * 2, dtype=np.float64)
-    boxes = np.clip(found.boxes / extent, 0.0, 1.0)
+    boxes = normalise_boxes(found.boxes, result.view.width, result.view.height)
+    scores = round_scores(found.scores)
     return [
         Detection(
             id=detection_id(answer, index),
             label=card.classes[class_id].name,
             class_id=class_id,
-            confidence=min(1.0, max(0.0, score)),
+            confidence=score,
             box=Box(x1=box[0], y1=box[1], x2=box[2], y2=box[3]),
             corners=corners,
         )
         for index, (box, score, class_id, corners) in enumerate(
-            zip(boxes.tolist(), found.scores.tolist(), found.classes.tolist(), _corners(result), strict=True)
+            zip(boxes.tolist(), scores.tolist(), found.classes.tolist(), _corners(result), strict=True)
         )
     ]
 
@@ -116,8 +115,8 @@ def _corners(result: FrameResult) -> Sequence[Corners | None]:
     quads = result.detections.quads
     if quads is None:
         return [None] * len(result.detections)
-    extent = np.array((result.view.width, result.view.height), dtype=np.float64)
+    shares = normalise_points(quads, result.view.width, result.view.height)
     return [
         (Point(x=a[0], y=a[1]), Point(x=b[0], y=b[1]), Point(x=c[0], y=c[1]), Point(x=d[0], y=d[1]))
-        for a, b, c, d in (quads / extent).tolist()
+        for a, b, c, d in shares.tolist()
     ]
