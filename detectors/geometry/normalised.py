@@ -38,5 +38,5 @@ def normalise_points(points: FloatArray, width: int, height: int) -> DoubleArray
 
 def round_scores(scores: FloatArray) -> DoubleArray:
     """Return ``scores`` (float32 (N,)) as float64 (N,) in 0..1 with CONFIDENCE_DECIMALS decimals."""
-    rounded: DoubleArray = np.round(np.clip(scores.astype(np.float64), 0.0, 1.0), CONFIDENCE_DECIMALS)
+    rounded: DoubleArray = np.clip(scores.astype(np.float64), 0.0, 1.0).round(CONFIDENCE_DECIMALS)
     return rounded
