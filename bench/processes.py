@@ -14,7 +14,7 @@ import uvloop
 
 from bench.result import Result
 from infra.auth.tokens import DeviceTokens
-from infra.database.migrate import upgrade
+from infra.database.migrate import migrate_up
 from infra.database.pool import Database
 from infra.database.settings import DatabaseSettings
 from infra.deploy.ports import free_port
@@ -99,7 +99,7 @@ async def home(folder: Path) -> AsyncIterator[Home]:
     database = Database.open(DatabaseSettings(), folder)
     try:
         dsn = await database.dsn()
-        await asyncio.to_thread(upgrade, dsn)
+        await asyncio.to_thread(migrate_up, dsn)
         yield Home(folder, database, dsn)
     finally:
         await database.close()

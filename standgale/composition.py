@@ -13,7 +13,7 @@ from detectors.store.port import ModelStore
 from infra.auth.verifier import TokenVerifier
 from infra.broker.open import embedded_file, open_broker
 from infra.broker.port import Broker
-from infra.database.migrate import upgrade
+from infra.database.migrate import migrate_up
 from infra.database.pool import Database
 from infra.errors import SettingsError
 from infra.process.components import Component, run_components
@@ -137,7 +137,7 @@ async def open_database(settings: Settings, *, migrate: bool = True) -> AsyncIte
     database = Database.open(settings.database, settings.data_dir, secret_file("database.url"))
     try:
         if migrate and settings.database.url is None:
-            await asyncio.to_thread(upgrade, await database.dsn())
+            await asyncio.to_thread(migrate_up, await database.dsn())
         yield database
     finally:
         await database.close()

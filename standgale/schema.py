@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from infra.database.migrate import upgrade
+from infra.database.migrate import migrate_up
 from infra.database.pool import Database
 from infra.errors import TransientError
 from infra.failure.retry import StoppedError, retry
@@ -38,5 +38,5 @@ class SchemaKeeper:
 
     async def _migrate(self) -> None:
         dsn = await self._database.dsn()
-        await asyncio.to_thread(upgrade, dsn)
+        await asyncio.to_thread(migrate_up, dsn)
         self._done = True

@@ -19,7 +19,7 @@ from detectors.worker.partitions.frames_in_progress import Flow
 from detectors.worker.partitions.queue_opener import Opener, WindowSource
 from detectors.worker.pipeline.serving import Roster
 from infra.broker.port import Consumer
-from infra.consuming.lag_metric import lag_told
+from infra.consuming.lag_metric import report_lag
 from infra.failure.retry import ConsumerContext
 from schemas import topics
 
@@ -52,7 +52,7 @@ class Life:
         answered = asyncio.Event()
         async with (
             beside(watch_engines(self.roster, work.health, self.answerer.guard)),
-            lag_told(self.consumer, work.group, topics.FRAME_TOPICS),
+            report_lag(self.consumer, work.group, topics.FRAME_TOPICS),
             asyncio.TaskGroup() as group,
         ):
             group.create_task(committer.run(answered.is_set), name="detector-commit")

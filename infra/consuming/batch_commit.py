@@ -31,7 +31,7 @@ class RecordOutcome:
 
 
 @dataclass(slots=True)
-class _Part:
+class _PartitionWork:
     """What is to be committed of one partition."""
 
     source: TopicPartition
@@ -45,10 +45,10 @@ class _Part:
 
 
 @dataclass(slots=True)
-class _Held:
+class _HeldWork:
     """A part whose dead letters the broker does not take just now, and when it is offered again."""
 
-    part: _Part
+    part: _PartitionWork
     backoff: Backoff
     due: float = 0.0
 
@@ -65,25 +65,25 @@ class BatchCommitter:
     """
 
     consumer: Consumer
-    work: ConsumerContext
+    context: ConsumerContext
     dead_topic: str
     clock: Callable[[], float] = time.monotonic
-    _held: dict[TopicPartition, _Held] = field(default_factory=dict)
+    _held: dict[TopicPartition, _HeldWork] = field(default_factory=dict)
     # The first record that is too new, and the epoch in which it was met.
     _too_new: dict[TopicPartition, CommitPoint] = field(default_factory=dict)
     _lost: int = 0
 
     @property
-    def held(self) -> Collection[int]:
+    def held_partitions(self) -> Collection[int]:
         """The numbers of the partitions that are held: nothing more of them may be read meanwhile."""
         return {source.partition for source in (*self._held, *self._too_new)}
 
     def hold_newer_event(self, record: InRecord, error: EventVersionError) -> None:
         """Hold the partition of ``record``, which only a newer program can read: nothing from it on is committed."""
-        RECORDS_FAILED.labels(self.work.group, record.topic, error.code).inc()
+        RECORDS_FAILED.labels(self.context.group, record.topic, error.code).inc()
         self._too_new[record.source] = CommitPoint(record.offset, record.epoch)
         reason = f"partition {record.topic}/{record.partition} is held at offset {record.offset}: {error}"
-        self.work.health.set_waiting(_too_new_in(record.source), reason)
+        self.context.health.set_waiting(_waiting_for_update(record.source), reason)
         logger.error("%s", reason, extra={"code": error.code, **place_of(record)})
 
     def waits_for_update(self, record: InRecord) -> bool:
@@ -100,26 +100,28 @@ class BatchCommitter:
         parts = self._parts(outcomes)
         clean = [part for part in parts if not part.failed and not part.losses]
         # One by one when one of them was lost, so that the others are committed all the same.
-        if len(clean) > 1 and not await self._committed(clean, ()):
+        if len(clean) > 1 and not await self._commit(clean, ()):
             for part in clean:
-                await self._committed([part], ())
+                await self._commit([part], ())
         elif len(clean) == 1:
-            await self._committed(clean, ())
+            await self._commit(clean, ())
         # One transaction covers one partition, so those with dead letters go one by one.
         for part in parts:
             if part.failed or part.losses:
                 await self._commit_with_letters(part)
 
-    async def commit_losses(self, in_hand: Sequence[InRecord]) -> None:
+    async def commit_losses(self, pending: Sequence[InRecord]) -> None:
         """Tell and commit what retention took, except where a record in hand comes first: ``commit`` does it then."""
-        losses = self._losses()
+        losses = self._passed_losses()
         if not losses:
             return
-        first = {record.source: record.offset for record in reversed(in_hand)}
+        first = {record.source: record.offset for record in reversed(pending)}
         for loss in losses:
             waits_for_records = first.get(loss.source, loss.end) < loss.first
             if loss.source not in self._held and not waits_for_records:
-                await self._commit_with_letters(_Part(loss.source, CommitPoint(loss.end, loss.epoch), losses=(loss,)))
+                await self._commit_with_letters(
+                    _PartitionWork(loss.source, CommitPoint(loss.end, loss.epoch), losses=(loss,))
+                )
 
     async def retry_held(self) -> None:
         """Offer the dead letters of held partitions again when it is time; forget partitions that were lost."""
@@ -127,14 +129,14 @@ class BatchCommitter:
         for source, until in list(self._too_new.items()):
             if owned.get(source) != until.epoch:
                 del self._too_new[source]
-                self.work.health.clear_waiting(_too_new_in(source))
+                self.context.health.clear_waiting(_waiting_for_update(source))
         for source, held in list(self._held.items()):
             if self.consumer.assignment().get(source) != held.part.progress.epoch:
                 self._release(source)
             elif held.due <= self.clock():
                 await self._commit_with_letters(held.part)
 
-    def _losses(self) -> list[Loss]:
+    def _passed_losses(self) -> list[Loss]:
         """What retention took, without what it took after a record that waits for an update: that is not passed."""
         found = []
         for loss in self.consumer.losses():
@@ -143,26 +145,27 @@ class BatchCommitter:
                 found.append(loss)
         return found
 
-    def _parts(self, outcomes: Sequence[RecordOutcome]) -> list[_Part]:
+    def _parts(self, outcomes: Sequence[RecordOutcome]) -> list[_PartitionWork]:
         by_source: dict[TopicPartition, list[RecordOutcome]] = {}
         for outcome in outcomes:
             by_source.setdefault(outcome.record.source, []).append(outcome)
-        losses = self._losses()
+        losses = self._passed_losses()
         return [
-            _part(source, done, [one for one in losses if one.source == source]) for source, done in by_source.items()
+            _partition_work(source, done, [one for one in losses if one.source == source])
+            for source, done in by_source.items()
         ]
 
-    async def _commit_with_letters(self, part: _Part) -> None:
+    async def _commit_with_letters(self, part: _PartitionWork) -> None:
         """Commit one partition with its dead letters; of those too large together or alone the largest shed their
         originals, one after the other, until the broker takes them. Holds the partition when it takes none."""
         failed = part.failed
         letters = {id(one): self._letter(one, whole=True) for one in failed}
-        lost = [lost_letter(loss, group=self.work.group, topic=self.dead_topic) for loss in part.losses]
+        lost = [lost_letter(loss, group=self.context.group, topic=self.dead_topic) for loss in part.losses]
         by_size = sorted(failed, key=lambda one: len(letters[id(one)].value or b""))
         while True:
             outputs = [*lost, *(letters[id(one)] for one in failed)]
             try:
-                if await self._committed([part], outputs):
+                if await self._commit([part], outputs):
                     self._report(part)
             except _LettersRefusedError as refused:
                 self._hold(part, refused.__cause__ or refused)
@@ -181,14 +184,14 @@ class BatchCommitter:
         assert outcome.error is not None
         return dead_letter(
             outcome.record,
-            group=self.work.group,
+            group=self.context.group,
             error=outcome.error,
             attempts=outcome.attempts,
             topic=self.dead_topic,
             whole=whole,
         )
 
-    async def _committed(self, parts: Sequence[_Part], outputs: Sequence[OutRecord]) -> bool:
+    async def _commit(self, parts: Sequence[_PartitionWork], outputs: Sequence[OutRecord]) -> bool:
         """Whether all of ``parts`` is committed; else none of it is, because a partition was lost."""
         progress = {part.source: part.progress for part in parts}
 
@@ -202,52 +205,52 @@ class BatchCommitter:
 
         started = time.perf_counter()
         try:
-            await self.work.retry(commit, "committing")
+            await self.context.retry(commit, "committing")
         except PartitionLostError as error:
             logger.info("dropped work on a lost partition: %s", error, extra={"partitions": list(map(str, progress))})
-            PARTITIONS_LOST.labels(self.work.group).inc()
+            PARTITIONS_LOST.labels(self.context.group).inc()
             return False
-        COMMIT_DURATION.labels(self.work.group).observe(time.perf_counter() - started)
+        COMMIT_DURATION.labels(self.context.group).observe(time.perf_counter() - started)
         for part in parts:
             self._count(part)
         return True
 
-    def _hold(self, part: _Part, error: BaseException) -> None:
+    def _hold(self, part: _PartitionWork, error: BaseException) -> None:
         reason = f"partition {part.source.topic}/{part.source.partition} is held: {error_text(error)}"
         held = self._held.get(part.source)
         if held is None:
-            held = self._held[part.source] = _Held(part, Backoff(self.work.policy))
+            held = self._held[part.source] = _HeldWork(part, Backoff(self.context.policy))
             logger.error("%s", reason, extra={"code": error_code(error)})
         # Behind a loss that was held a moment ago the records in hand may have come to it.
         held.part = part
         held.due = self.clock() + held.backoff.next_delay_s()
-        self.work.health.set_waiting(_what(part.source), reason)
+        self.context.health.set_waiting(_waiting_for_letters(part.source), reason)
 
     def _release(self, source: TopicPartition) -> None:
         if self._held.pop(source, None) is not None:
-            self.work.health.clear_waiting(_what(source))
+            self.context.health.clear_waiting(_waiting_for_letters(source))
             logger.info("partition %s/%d is no longer held", *source)
 
-    def _count(self, part: _Part) -> None:
+    def _count(self, part: _PartitionWork) -> None:
         now_ms = time.time() * 1000
-        latency = DELIVERY_LATENCY.labels(self.work.group)
-        RECORDS_CONSUMED.labels(self.work.group, part.source.topic).inc(len(part.done))
+        latency = DELIVERY_LATENCY.labels(self.context.group)
+        RECORDS_CONSUMED.labels(self.context.group, part.source.topic).inc(len(part.done))
         for outcome in part.done:
             if outcome.error is None and not outcome.skipped:
                 latency.observe(max(0.0, now_ms - outcome.record.timestamp_ms) / 1000)
 
-    def _report(self, part: _Part) -> None:
+    def _report(self, part: _PartitionWork) -> None:
         """Tell what was lost, and in one line how many died: a flood of poison must not become a flood of logs."""
         for loss in part.losses:
-            report_loss(loss, self.work.group)
+            report_loss(loss, self.context.group)
             self._lost += loss.end - loss.first
             text = f"{self._lost} records were lost to retention: standgale dead list --reason RECORDS_LOST"
-            self.work.health.set_note("lost records", text)
+            self.context.health.set_note("lost records", text)
         failed = part.failed
         for outcome in failed:
             assert outcome.error is not None
             reason = error_code(outcome.error)
-            RECORDS_DEAD.labels(self.work.group, outcome.record.topic, reason).inc()
+            RECORDS_DEAD.labels(self.context.group, outcome.record.topic, reason).inc()
         if not failed:
             return
         first = failed[0]
@@ -267,15 +270,15 @@ def place_of(record: InRecord) -> dict[str, object]:
     return {"topic": record.topic, "partition": record.partition, "offset": record.offset}
 
 
-def _part(source: TopicPartition, done: Sequence[RecordOutcome], losses: Sequence[Loss]) -> _Part:
+def _partition_work(source: TopicPartition, done: Sequence[RecordOutcome], losses: Sequence[Loss]) -> _PartitionWork:
     last = done[-1].record
     ends = [last.offset + 1, *(loss.end for loss in losses)]
-    return _Part(source, CommitPoint(max(ends), last.epoch), done, losses)
+    return _PartitionWork(source, CommitPoint(max(ends), last.epoch), done, losses)
 
 
-def _what(source: TopicPartition) -> str:
+def _waiting_for_letters(source: TopicPartition) -> str:
     return f"dead letters of {source.topic}/{source.partition}"
 
 
-def _too_new_in(source: TopicPartition) -> str:
+def _waiting_for_update(source: TopicPartition) -> str:
     return f"events too new in {source.topic}/{source.partition}"

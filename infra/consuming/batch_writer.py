@@ -25,23 +25,23 @@ EventT_contra = TypeVar("EventT_contra", bound=Event, contravariant=True)
 
 # Twice as many records take about twice as long; a little more than that must have been in time before it is tried.
 _GROW_MARGIN = 2.5
-_TELL_EVERY = 10
+_REPORT_EVERY = 10
 # So often the first records of other devices must have failed before one that is not the first of its own is tried.
 _BEHIND = 3
 
 
 @dataclass(slots=True, eq=False)
-class Item(RecordOutcome, Generic[EventT]):
+class WriteItem(RecordOutcome, Generic[EventT]):
     """A record under way: the event in it, or the ``fault`` why it holds none."""
 
     event: EventT | None = None
     fault: EventError | None = None
-    trouble: FailureHistory | None = None
+    history: FailureHistory | None = None
     """Known from its first failure on"""
     done: bool = False
 
 
-class Target(Protocol[EventT_contra]):
+class BatchTarget(Protocol[EventT_contra]):
     """What of a sink is needed to write to it."""
 
     name: str
@@ -56,31 +56,31 @@ class BatchSize:
     def __init__(self, most: int) -> None:
         self._most = most
         self._limit_s = 0.0
-        self.now = most
+        self.limit = most
 
     def too_slow(self, records: int, took_s: float) -> None:
         """So many ``records`` were not written within the time limit, which is what they ``took_s``."""
-        self.now = max(1, records // 2)
+        self.limit = max(1, records // 2)
         self._limit_s = took_s
 
     def written(self, records: int, took_s: float) -> None:
         """So many ``records`` were written; grow when twice as many should be in time too."""
-        if records >= self.now < self._most and took_s * _GROW_MARGIN < self._limit_s:
-            self.now = min(2 * self.now, self._most)
+        if records >= self.limit < self._most and took_s * _GROW_MARGIN < self._limit_s:
+            self.limit = min(2 * self.limit, self._most)
 
     @property
     def note(self) -> str | None:
         """What to say of it in health, None when there is nothing to say."""
-        if self.now == self._most:
+        if self.limit == self._most:
             return None
-        return f"writes at most {self.now} records at once, because more took longer than {self._limit_s:.3g} s"
+        return f"writes at most {self.limit} records at once, because more took longer than {self._limit_s:.3g} s"
 
 
 class _TooManyError(Exception):
     """A write of several records took too long."""
 
 
-class Writer(Generic[EventT]):
+class BatchWriter(Generic[EventT]):
     """Writes the batches of one consumer, one after the other.
 
     ``assignment`` tells which partitions are this consumer's, with their epochs; ``more`` polls on without waiting, for
@@ -89,30 +89,30 @@ class Writer(Generic[EventT]):
 
     def __init__(
         self,
-        target: Target[EventT],
+        target: BatchTarget[EventT],
         work: ConsumerContext,
         batch_records: int,
         assignment: Callable[[], Mapping[TopicPartition, int]],
-        more: Callable[[], Awaitable[list[Item[EventT]]]],
+        more: Callable[[], Awaitable[list[WriteItem[EventT]]]],
     ) -> None:
         self._target = target
-        self._work = work
+        self._context = work
         self._assignment = assignment
         self._more = more
         self._most_more = batch_records
         self._verdicts = Verdicts(work.policy)
         self.size = BatchSize(batch_records)
-        self._batch: list[Item[EventT]] = []
-        self._room_for_more = 0
+        self._batch: list[WriteItem[EventT]] = []
+        self._more_allowed = 0
 
-    async def settle(self, items: list[Item[EventT]]) -> None:
+    async def write_all(self, items: list[WriteItem[EventT]]) -> None:
         """Write ``items`` in order; each is then ``done``, has its ``error``, or its partition was lost.
 
         Records that were polled as neighbours meanwhile are added to ``items`` and settled too. Raises StoppedError
         when the process stops while a record, or all of them, have to wait.
         """
         self._batch = items
-        self._room_for_more = self._most_more
+        self._more_allowed = self._most_more
         while pending := self._pending():
             await self._write(pending)
         # After the others, whose passing counts for the share of dead letters.
@@ -120,7 +120,7 @@ class Writer(Generic[EventT]):
             if item.fault is not None and self._owns(item.record):
                 await self._write_alone(item, item.fault)
 
-    def _pending(self, items: Sequence[Item[EventT]] | None = None) -> list[Item[EventT]]:
+    def _pending(self, items: Sequence[WriteItem[EventT]] | None = None) -> list[WriteItem[EventT]]:
         owned = self._assignment()
         return [
             item
@@ -134,9 +134,9 @@ class Writer(Generic[EventT]):
     def _owns(self, record: InRecord) -> bool:
         return self._assignment().get(record.source) == record.epoch
 
-    async def _write(self, items: list[Item[EventT]]) -> None:
+    async def _write(self, items: list[WriteItem[EventT]]) -> None:
         """Write ``items`` in order, in parts where they take too long or one of them fails."""
-        while part := self._pending(items)[: self.size.now]:
+        while part := self._pending(items)[: self.size.limit]:
             try:
                 await self._write_once(part)
             except StoppedError:
@@ -149,7 +149,7 @@ class Writer(Generic[EventT]):
                 else:
                     await self._write(part[: len(part) // 2])
 
-    async def _write_once(self, items: list[Item[EventT]]) -> None:
+    async def _write_once(self, items: list[WriteItem[EventT]]) -> None:
         """Write ``items`` in one go, again and again while the target is away.
 
         Raises PartitionLostError when meanwhile one of ``items`` went to another member.
@@ -160,12 +160,12 @@ class Writer(Generic[EventT]):
             started = time.perf_counter()
             try:
                 what = f"writing to {self._target.name}"
-                await run_until_stop(self._target.write(events), self._work.stop, what)
+                await run_until_stop(self._target.write(events), self._context.stop, what)
             except TooSlowError as error:
                 if len(items) == 1:
                     raise
                 self.size.too_slow(len(items), time.perf_counter() - started)
-                self._tell_size(error)
+                self._report_size(error)
                 raise _TooManyError from error
             self.size.written(len(items), time.perf_counter() - started)
 
@@ -173,59 +173,59 @@ class Writer(Generic[EventT]):
             if not all(self._owns(item.record) for item in items):
                 raise PartitionLostError("a partition went to another member while its records waited to be written")
 
-        await self._work.retry(write, f"writing to {self._target.name}", still_ours)
-        self._work.health.set_note("batch size", self.size.note)
+        await self._context.retry(write, f"writing to {self._target.name}", still_ours)
+        self._context.health.set_note("batch size", self.size.note)
         for item in items:
             item.done = True
-            if item.trouble is not None:
-                self._verdicts.record_success(item.trouble)
-        well = sum(item.trouble is None for item in items)
+            if item.history is not None:
+                self._verdicts.record_success(item.history)
+        well = sum(item.history is None for item in items)
         if well:
             self._verdicts.record_success(records=well)
 
-    def _tell_size(self, error: TooSlowError) -> None:
-        RETRIES.labels(self._work.group, error.code).inc()
-        self._work.health.set_note("batch size", self.size.note)
+    def _report_size(self, error: TooSlowError) -> None:
+        RETRIES.labels(self._context.group, error.code).inc()
+        self._context.health.set_note("batch size", self.size.note)
         logger.warning("%s: %s: %s", self._target.name, self.size.note, error_text(error))
 
-    async def _write_alone(self, item: Item[EventT], error: Exception) -> None:
+    async def _write_alone(self, item: WriteItem[EventT], error: Exception) -> None:
         """Try ``item``, whose first try failed with ``error``, until it works, is lost, or is found to be dead."""
-        backoff = Backoff(self._work.policy)
+        backoff = Backoff(self._context.policy)
         what = f"record {item.record.topic}/{item.record.partition}:{item.record.offset}"
         failure: Exception | None = error
         try:
-            while failure is not None and not self._judged_dead(item, failure):
-                self._tell_trouble(item, failure, what)
+            while failure is not None and not self._record_failure(item, failure):
+                self._report_failure(item, failure, what)
                 # At once after the neighbour: the less time between the two, the more it says.
-                if not await self._neighbour_passes(item, failure) and not await backoff.wait(self._work.stop):
+                if not await self._write_other_record(item, failure) and not await backoff.wait(self._context.stop):
                     raise StoppedError(
                         "a failing record is left for the next run, because the process stops"
                     ) from failure
-                self._work.health.beat_if_expected()
-                failure = await self._failure_of(item)
+                self._context.health.beat_if_expected()
+                failure = await self._try_once(item)
         finally:
-            self._work.health.clear_waiting(what)
-            if item.trouble is not None:
-                self._verdicts.forget_record(item.trouble)
+            self._context.health.clear_waiting(what)
+            if item.history is not None:
+                self._verdicts.forget_record(item.history)
 
-    def _judged_dead(self, item: Item[EventT], error: Exception) -> bool:
+    def _record_failure(self, item: WriteItem[EventT], error: Exception) -> bool:
         """Count that ``item`` failed with ``error``, and judge it: whether it is dead now."""
-        RECORDS_FAILED.labels(self._work.group, item.record.topic, error_code(error)).inc()
-        if item.trouble is None:
-            item.trouble = history_of(item.record)
-        dead = self._verdicts.record_failure(item.trouble, error) is Verdict.DEAD
-        item.attempts = item.trouble.attempts
+        RECORDS_FAILED.labels(self._context.group, item.record.topic, error_code(error)).inc()
+        if item.history is None:
+            item.history = history_of(item.record)
+        dead = self._verdicts.record_failure(item.history, error) is Verdict.DEAD
+        item.attempts = item.history.attempts
         if dead:
             item.error = error
         return dead
 
-    def _tell_trouble(self, item: Item[EventT], error: Exception, what: str) -> None:
-        held = item.trouble is not None and item.trouble.held
+    def _report_failure(self, item: WriteItem[EventT], error: Exception, what: str) -> None:
+        held = item.history is not None and item.history.held
         text = self._verdicts.hold_reason(error) if held else error_text(error)
         if held:
-            self._work.health.set_waiting(what, text)
+            self._context.health.set_waiting(what, text)
         # A long outage must not fill the disk with logs.
-        seldom = item.attempts > self._work.policy.record_attempts and item.attempts % _TELL_EVERY != 0
+        seldom = item.attempts > self._context.policy.record_attempts and item.attempts % _REPORT_EVERY != 0
         logger.log(
             logging.DEBUG if seldom else logging.WARNING,
             "%s: a record failed and is tried again: %s",
@@ -235,7 +235,7 @@ class Writer(Generic[EventT]):
             exc_info=None if isinstance(error, StandgaleError) else error,
         )
 
-    async def _failure_of(self, item: Item[EventT]) -> Exception | None:
+    async def _try_once(self, item: WriteItem[EventT]) -> Exception | None:
         """Try ``item`` once more: the error of that, or None when it is written or no longer this consumer's."""
         if item.fault is not None:
             return item.fault if self._owns(item.record) else None
@@ -251,36 +251,36 @@ class Writer(Generic[EventT]):
             return error
         return None
 
-    async def _neighbour_passes(self, item: Item[EventT], error: Exception) -> bool:
+    async def _write_other_record(self, item: WriteItem[EventT], error: Exception) -> bool:
         """Whether another record can be written, when that is what decides about ``item``, which failed with ``error``.
 
         One of another device is taken if there is any, so that the order of each device is kept. Otherwise it is the
         next of the same device: should ``item`` pass after all a moment later, these two are out of order.
         """
-        if fails_by_type(error) or item.attempts < self._work.policy.record_attempts - 1:
+        if fails_by_type(error) or item.attempts < self._context.policy.record_attempts - 1:
             return False
-        neighbour = self._neighbour_of(item)
-        if neighbour is None and self._room_for_more > 0:
+        neighbour = self._other_record(item)
+        if neighbour is None and self._more_allowed > 0:
             more = await self._more()
-            self._room_for_more -= len(more)
+            self._more_allowed -= len(more)
             self._batch += more
-            neighbour = self._neighbour_of(item)
+            neighbour = self._other_record(item)
         if neighbour is None:
             return False
-        failure = await self._failure_of(neighbour)
+        failure = await self._try_once(neighbour)
         if failure is not None:
-            self._judged_dead(neighbour, failure)
+            self._record_failure(neighbour, failure)
         return neighbour.done
 
-    def _neighbour_of(self, item: Item[EventT]) -> Item[EventT] | None:
+    def _other_record(self, item: WriteItem[EventT]) -> WriteItem[EventT] | None:
         """The pending record that failed least often; rather the first of another device than any other one."""
         devices = {item.record.key}
-        ranked: list[tuple[int, int, Item[EventT]]] = []
+        ranked: list[tuple[int, int, WriteItem[EventT]]] = []
         for place, other in enumerate(self._pending()):
             if other is item:
                 continue
             behind = _BEHIND if other.record.key in devices else 0
             devices.add(other.record.key)
-            failures = 0 if other.trouble is None else other.trouble.attempts
+            failures = 0 if other.history is None else other.history.attempts
             ranked.append((failures + behind, place, other))
         return min(ranked, key=lambda entry: entry[:2])[2] if ranked else None

@@ -16,8 +16,8 @@ from typing import Generic
 
 from infra.broker.port import Broker, Consumer, GroupSpec, InRecord
 from infra.consuming.batch_commit import BatchCommitter
-from infra.consuming.batch_writer import Item, Writer
-from infra.consuming.lag_metric import lag_told
+from infra.consuming.batch_writer import BatchWriter, WriteItem
+from infra.consuming.lag_metric import report_lag
 from infra.consuming.metrics import IN_FLIGHT_BYTES, PROCESS_DURATION
 from infra.consuming.port import EventT, Sink
 from infra.consuming.settings import BatchSettings
@@ -95,33 +95,33 @@ class _Loop(Generic[EventT]):
     ) -> None:
         self._sink = sink
         self._consumer = consumer
-        self._work = work
+        self._context = work
         self._sinks = sinks
         self._group = work.group
         self._committer = committer
         self._redrive_topic = redrive_topic
-        self._writer = Writer(sink, work, sinks.batch_records, consumer.assignment, self._poll_on)
+        self._writer = BatchWriter(sink, work, sinks.batch_records, consumer.assignment, self._poll_more)
         self._record_bytes = _FIRST_GUESS_BYTES
         self._in_flight = IN_FLIGHT_BYTES.labels(self._group)
 
     async def run(self) -> None:
-        async with lag_told(self._consumer, self._group, (*self._sink.topics, self._redrive_topic)):
-            while not self._work.stop.is_set():
-                self._work.health.beat()
+        async with report_lag(self._consumer, self._group, (*self._sink.topics, self._redrive_topic)):
+            while not self._context.stop.is_set():
+                self._context.health.beat()
                 await self._committer.retry_held()
                 records = await self._gather()
-                self._work.health.set_ready()
+                self._context.health.set_ready()
                 await self._committer.commit_losses(records)
                 if records:
                     await self._process(records)
 
     async def _gather(self) -> list[InRecord]:
         """The next batch: full, or what came until ``batch_wait_s`` after its first record; empty when nothing came."""
-        most = self._writer.size.now
-        records = await self._work.retry(lambda: self._poll(most, _POLL_S), "reading events")
+        most = self._writer.size.limit
+        records = await self._context.retry(lambda: self._poll(most, _POLL_S), "reading events")
         until = time.monotonic() + self._sinks.batch_wait_s
         size = _bytes(records)
-        while records and not self._work.stop.is_set():
+        while records and not self._context.stop.is_set():
             room = most - len(records)
             wait_s = until - time.monotonic()
             if room <= 0 or wait_s <= 0 or size >= self._sinks.batch_bytes:
@@ -141,13 +141,13 @@ class _Loop(Generic[EventT]):
         """Up to ``most`` records, fewer when records of late were so large that they would outweigh a batch."""
         fitting = max(1, self._sinks.batch_bytes // self._record_bytes)
         return await self._consumer.poll(
-            max_records=min(most, fitting), timeout_s=timeout_s, without=self._committer.held
+            max_records=min(most, fitting), timeout_s=timeout_s, without=self._committer.held_partitions
         )
 
-    async def _poll_on(self) -> list[Item[EventT]]:
+    async def _poll_more(self) -> list[WriteItem[EventT]]:
         """What can be had at once of further records, for a batch that is being written."""
         try:
-            return self._decoded(await self._poll(self._sinks.batch_records, 0))
+            return self._decode(await self._poll(self._sinks.batch_records, 0))
         except TransientError:
             return []
 
@@ -155,9 +155,9 @@ class _Loop(Generic[EventT]):
         self._in_flight.set(_bytes(records))
         started = time.perf_counter()
         try:
-            items = self._decoded(records)
+            items = self._decode(records)
             with batch_span(records, group=self._group):
-                await self._writer.settle(items)
+                await self._writer.write_all(items)
             PROCESS_DURATION.labels(self._group).observe(time.perf_counter() - started)
             owned = self._consumer.assignment()
             mine = [item for item in items if owned.get(item.record.source) == item.record.epoch]
@@ -165,20 +165,20 @@ class _Loop(Generic[EventT]):
         finally:
             self._in_flight.set(0)
 
-    def _decoded(self, records: Sequence[InRecord]) -> list[Item[EventT]]:
+    def _decode(self, records: Sequence[InRecord]) -> list[WriteItem[EventT]]:
         """``records`` with their events, which what is re-driven to others has none of; nothing after one too new."""
-        items: list[Item[EventT]] = []
+        items: list[WriteItem[EventT]] = []
         for record in records:
             if self._committer.waits_for_update(record):
                 continue
             if record.topic == self._redrive_topic and target_group_of(record.headers) != self._group:
-                items.append(Item(record, skipped=True))
+                items.append(WriteItem(record, skipped=True))
                 continue
             try:
                 event = decode(record.headers, record.value, self._sink.event)
-                items.append(Item(record, event=event))
+                items.append(WriteItem(record, event=event))
             except EventError as error:
-                items.append(Item(record, fault=error))
+                items.append(WriteItem(record, fault=error))
             except EventVersionError as error:
                 self._committer.hold_newer_event(record, error)
         return items

@@ -20,7 +20,7 @@ WAIT_S = 10.0
 
 
 @asynccontextmanager
-async def lag_told(
+async def report_lag(
     consumer: Consumer, group: str, topics: Sequence[str], *, every_s: float = EVERY_S, wait_s: float = WAIT_S
 ) -> AsyncIterator[None]:
     """Set ``standgale_consumer_lag_records`` for ``topics`` every ``every_s`` while the block runs.
@@ -30,7 +30,7 @@ async def lag_told(
 
     async def tell() -> None:
         while True:
-            await _tell_once(consumer, group, topics, wait_s)
+            await _report_once(consumer, group, topics, wait_s)
             await asyncio.sleep(every_s)
 
     task = asyncio.create_task(tell(), name=f"{group}-lag")
@@ -42,7 +42,7 @@ async def lag_told(
             await task
 
 
-async def _tell_once(consumer: Consumer, group: str, topics: Sequence[str], wait_s: float) -> None:
+async def _report_once(consumer: Consumer, group: str, topics: Sequence[str], wait_s: float) -> None:
     try:
         async with asyncio.timeout(wait_s):
             lag = await consumer.lag()

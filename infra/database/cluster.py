@@ -48,7 +48,7 @@ def dsn_at(socket_dir: Path) -> str:
     return f"postgresql://{USER}@/{DATABASE}?host={quote(str(socket_dir))}"
 
 
-class Cluster:
+class PostgresCluster:
     """The cluster below ``home``; all methods block."""
 
     def __init__(self, home: Path) -> None:
@@ -90,9 +90,9 @@ class Cluster:
         if unfinished.exists():
             shutil.rmtree(unfinished)
         unfinished.mkdir(mode=0o700)
-        self._open_the_way(self._programs)
-        self._open_the_way(unfinished)
-        self._give(unfinished)
+        self._allow_traversal(self._programs)
+        self._allow_traversal(unfinished)
+        self._change_owner(unfinished)
         options = ["--auth=trust", f"--username={USER}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"]
         if sys.platform == "linux":
             # One call for the file system instead of one for each of a thousand files: seconds on a slow disk.
@@ -105,7 +105,7 @@ class Cluster:
         """Start the server process; it is not ready yet. The caller holds the cluster's lock."""
         self._drop_stale_pid_file()
         for path in (self._programs, self.data):
-            self._open_the_way(path)
+            self._allow_traversal(path)
         options = {
             # Only a socket in a folder of ours: nobody else on the machine or the network can connect.
             "listen_addresses": "",
@@ -158,11 +158,11 @@ class Cluster:
             "run Standgale as an ordinary user, or set STANDGALE_DATABASE__URL to a server of your own"
         )
 
-    def _give(self, path: Path) -> None:
+    def _change_owner(self, path: Path) -> None:
         if self._account is not None:
             os.chown(path, self._account.pw_uid, self._account.pw_gid)
 
-    def _open_the_way(self, path: Path) -> None:
+    def _allow_traversal(self, path: Path) -> None:
         """As root only: let the server's user pass through (not list) the folders that lead to ``path``."""
         if self._account is None:
             return
@@ -182,7 +182,7 @@ class Cluster:
             mark = hashlib.sha256(os.fsencode(self.home.resolve())).hexdigest()[:16]
             folder = Path(tempfile.gettempdir()) / f"standgale-{mark}"
         folder.mkdir(mode=0o700, exist_ok=True)
-        self._give(folder)
+        self._change_owner(folder)
         folder.chmod(0o700)
         return folder.absolute()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from infra.database.cluster import Cluster, Postmaster, dsn_at, is_alive
+from infra.database.cluster import PostgresCluster, Postmaster, dsn_at, is_alive
 from infra.errors import DatabaseUnavailableError
 
 _START_TIMEOUT_S = 60.0
@@ -34,7 +34,7 @@ class EmbeddedPostgres:
 
     def __init__(self, data_dir: Path) -> None:
         """Raises SettingsError when the server's programs are not installed, or the files are another user's."""
-        self._cluster = Cluster(data_dir.absolute() / "postgres")
+        self._cluster = PostgresCluster(data_dir.absolute() / "postgres")
         self._lock_path = self._cluster.home / "owner.lock"
         self._lock: int | None = None
         # Calls run in threads: two of one process must not both start a server.
@@ -59,16 +59,16 @@ class EmbeddedPostgres:
 
         Raises DatabaseUnavailableError, with the end of the server's log, when it does not come up.
         """
-        await self._alone(self._start)
+        await self._run_alone(self._start)
         return self.dsn
 
     async def stop(self) -> None:
         """Stop the server in order, if this object owns it; connections are cut, nothing committed is lost."""
-        await self._alone(self._stop)
+        await self._run_alone(self._stop)
 
     async def kill(self) -> None:
         """End the server as a crash would (SIGKILL); it stays ours, and :meth:`start` recovers it."""
-        await self._alone(self._kill)
+        await self._run_alone(self._kill)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -79,7 +79,7 @@ class EmbeddedPostgres:
     ) -> None:
         await self.stop()
 
-    async def _alone(self, work: Callable[[], None]) -> None:
+    async def _run_alone(self, work: Callable[[], None]) -> None:
         def locked() -> None:
             with self._busy:
                 work()
@@ -90,16 +90,16 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline:
             found = self._cluster.postmaster()
-            if self._own():
+            if self._take_ownership():
                 # Asked again under the lock: the former owner may have stopped the server since.
-                found = self._cluster.postmaster() or self._spawned(deadline)
+                found = self._cluster.postmaster() or self._spawn_and_wait(deadline)
             if found is not None and found.ready:
                 self._socket_dir = found.socket_dir
                 return
             time.sleep(_POLL_S)
-        raise self._not_up(f"within {_START_TIMEOUT_S:.0f} s")
+        raise self._start_error(f"within {_START_TIMEOUT_S:.0f} s")
 
-    def _spawned(self, deadline: float) -> Postmaster | None:
+    def _spawn_and_wait(self, deadline: float) -> Postmaster | None:
         self._cluster.ensure_created()
         for _ in range(_SPAWN_ATTEMPTS):
             self._process = self._cluster.spawn()
@@ -110,7 +110,7 @@ class EmbeddedPostgres:
                 time.sleep(_POLL_S)
             # After a crash the children of the former server hold its memory for a moment, and a new one refuses.
             time.sleep(_SPAWN_PAUSE_S)
-        raise self._not_up(f"in {_SPAWN_ATTEMPTS} attempts")
+        raise self._start_error(f"in {_SPAWN_ATTEMPTS} attempts")
 
     def _stop(self) -> None:
         if self._lock is None:
@@ -146,7 +146,7 @@ class EmbeddedPostgres:
         self._process = None
         return True
 
-    def _own(self) -> bool:
+    def _take_ownership(self) -> bool:
         """Take the lock if it is free; it is freed by the system when its holder ends, however it ends."""
         if self._lock is None:
             descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -158,7 +158,7 @@ class EmbeddedPostgres:
             self._lock = descriptor
         return True
 
-    def _not_up(self, when: str) -> DatabaseUnavailableError:
+    def _start_error(self, when: str) -> DatabaseUnavailableError:
         return DatabaseUnavailableError(
             f"the embedded database in {self._cluster.home} did not come up {when}; its log "
             f"{self._cluster.log_path} ends: {self._cluster.log_tail()}"

@@ -74,7 +74,7 @@ _COPY_LINE = re.compile(r"^COPY ", re.MULTILINE)
 _VALUE_MAX = 200
 
 
-def translated(error: BaseException, where: str) -> StandgaleError | None:
+def translate(error: BaseException, where: str) -> StandgaleError | None:
     """What ``error``, raised by asyncpg or the system while using the database at ``where``, means; None: no fault.
 
     ``where`` must hold no secret.
@@ -92,7 +92,7 @@ def translated(error: BaseException, where: str) -> StandgaleError | None:
     return None
 
 
-def too_slow(where: str, limit_s: float) -> DatabaseTooSlowError:
+def too_slow_error(where: str, limit_s: float) -> DatabaseTooSlowError:
     """The error for a statement that did not end within ``limit_s`` on a connection that was there."""
     return DatabaseTooSlowError(
         f"the database at {where} did not finish within database.command_timeout_s ({limit_s:g} s); it is tried again, "
@@ -100,7 +100,7 @@ def too_slow(where: str, limit_s: float) -> DatabaseTooSlowError:
     )
 
 
-def refused_login(where: str, error: BaseException) -> RefusedError:
+def refused_login_error(where: str, error: BaseException) -> RefusedError:
     """The error for a server that wants another way of logging in than the url has."""
     return _refused(where, ("it refuses the login", _CREDENTIALS), f"{error}")
 

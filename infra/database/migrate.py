@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from infra.database.faults import translated
+from infra.database.faults import translate
 from infra.database.pool import address
 from infra.errors import SettingsError
 
@@ -34,7 +34,7 @@ _CONNECT_TIMEOUT_S = 30.0
 _ALEMBIC = threading.Lock()
 
 
-def upgrade(dsn: str, revision: str = "head") -> None:
+def migrate_up(dsn: str, revision: str = "newest_revision") -> None:
     """Bring the schema up to ``revision``, all steps in one transaction; nothing happens when it is there already.
 
     Raises DatabaseUnavailableError, RefusedError (credentials, privileges), SettingsError (an unknown revision).
@@ -42,20 +42,20 @@ def upgrade(dsn: str, revision: str = "head") -> None:
     _run(dsn, lambda connection: command.upgrade(_config(connection), revision))
 
 
-def downgrade(dsn: str, revision: str) -> None:
+def migrate_down(dsn: str, revision: str) -> None:
     """Bring the schema down to ``revision`` (``base``: to nothing), and lose what the removed tables hold.
 
-    Errors as for :func:`upgrade`.
+    Errors as for :func:`migrate_up`.
     """
     _run(dsn, lambda connection: command.downgrade(_config(connection), revision))
 
 
-def current(dsn: str) -> str | None:
+def current_revision(dsn: str) -> str | None:
     """The schema's revision, or None when there is no schema yet."""
     return _run(dsn, lambda connection: MigrationContext.configure(connection).get_current_revision())
 
 
-def head() -> str | None:
+def newest_revision() -> str | None:
     """The newest revision that this version of Standgale knows."""
     return ScriptDirectory.from_config(_config(None)).get_current_head()
 
@@ -71,10 +71,10 @@ def _config(connection: Connection | None) -> Config:
 def _run(dsn: str, work: Callable[[Connection], T]) -> T:
     where = address(dsn)
     with _ALEMBIC:
-        return asyncio.run(_connected(dsn, where, work))
+        return asyncio.run(_run_connected(dsn, where, work))
 
 
-async def _connected(dsn: str, where: str, work: Callable[[Connection], T]) -> T:
+async def _run_connected(dsn: str, where: str, work: Callable[[Connection], T]) -> T:
     engine = create_async_engine(
         "postgresql+asyncpg://",
         # asyncpg reads the DSN itself: SQLAlchemy's own form of it does not know all of its options.
@@ -88,11 +88,11 @@ async def _connected(dsn: str, where: str, work: Callable[[Connection], T]) -> T
             return result
     except CommandError as error:
         raise SettingsError(
-            f"the database at {where} cannot be migrated: {error}; known revisions are base to {head()}, and a schema "
-            "that is newer than this Standgale needs the newer Standgale"
+            f"the database at {where} cannot be migrated: {error}; known revisions are base to "
+            f"{newest_revision()}, and a schema that is newer than this Standgale needs the newer Standgale"
         ) from error
     except Exception as error:
-        meaning = translated(_cause(error), where)
+        meaning = translate(_cause(error), where)
         if meaning is None:
             raise
         raise meaning from error

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from infra.database.faults import WriteRefusedError, refused_login, too_slow, translated
+from infra.database.faults import WriteRefusedError, refused_login_error, too_slow_error, translate
 from infra.database.settings import DatabaseSettings
 from infra.errors import RefusedError, SettingsError, TransientError
 from infra.secrets import read_secret, secrets_in
@@ -81,14 +81,14 @@ class Database:
         RefusedError otherwise. Catch asyncpg's own errors inside the block.
         """
         with self._translated(writing):
-            pool = await self._connected()
+            pool = await self._connect_pool()
             async with pool.acquire(timeout=self._settings.command_timeout_s) as connection:
                 try:
                     yield connection
                 except TimeoutError as error:
-                    raise too_slow(self._where, self._settings.command_timeout_s) from error
+                    raise too_slow_error(self._where, self._settings.command_timeout_s) from error
                 except asyncpg.PostgresError as error:
-                    if isinstance(translated(error, self._where), TransientError):
+                    if isinstance(translate(error, self._where), TransientError):
                         # It may be in what the server gave this session when it began: read-only, a timeout, a schema.
                         await pool.expire_connections()
                     raise
@@ -115,7 +115,7 @@ class Database:
         if self._embedded is not None:
             await self._embedded.stop()
 
-    async def _connected(self) -> asyncpg.Pool[asyncpg.Record]:
+    async def _connect_pool(self) -> asyncpg.Pool[asyncpg.Record]:
         if self._embedded is not None:
             # Cheap while it runs; starts it again when its owner has gone.
             await self._embedded.start()
@@ -123,7 +123,7 @@ class Database:
             if self._pool is None:
                 timeout_s = self._settings.command_timeout_s
                 self._pool = await asyncpg.create_pool(
-                    connect=self._connection,
+                    connect=self._connect,
                     min_size=self._settings.pool_min,
                     max_size=self._settings.pool_max,
                     timeout=timeout_s,
@@ -132,12 +132,12 @@ class Database:
                 )
             return self._pool
 
-    async def _connection(self, *_: object, **how: Any) -> asyncpg.Connection[asyncpg.Record]:
+    async def _connect(self, *_: object, **how: Any) -> asyncpg.Connection[asyncpg.Record]:
         """A new connection of the pool, with the url as it is now: it may have changed since the pool was made."""
         try:
             return await asyncpg.connect(await self.dsn(), **how)
         except asyncpg.InterfaceError as error:
-            raise refused_login(self._where, error) from error
+            raise refused_login_error(self._where, error) from error
 
     def _url_in_file(self) -> str | None:
         """The url that is in its file now; None without such a file, or while there is no valid url in it."""
@@ -156,7 +156,7 @@ class Database:
         try:
             yield
         except Exception as error:
-            meaning = translated(error, self._where)
+            meaning = translate(error, self._where)
             if meaning is None:
                 raise
             if isinstance(meaning, WriteRefusedError) and not writing:

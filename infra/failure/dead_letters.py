@@ -22,7 +22,7 @@ _READ_RECORDS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class DeadLetterFilter:
     """Which dead letters: all that is given must hold."""
 
     reason: str | None = None
@@ -40,11 +40,11 @@ class Filter:
         )
 
 
-ALL = Filter()
+ALL = DeadLetterFilter()
 
 
 async def list_dead(
-    reader: Reader, topic: str, *, wanted: Filter = ALL, limit: int | None = None
+    reader: Reader, topic: str, *, wanted: DeadLetterFilter = ALL, limit: int | None = None
 ) -> AsyncIterator[DeadLetter]:
     """The dead letters of ``topic``, oldest first, up to where it ends now; each id once.
 
@@ -69,7 +69,7 @@ async def list_dead(
             return
 
 
-async def find(reader: Reader, topics: Sequence[str], id: UUID) -> DeadLetter | None:  # noqa: A002 (as everywhere)
+async def find_dead_letter(reader: Reader, topics: Sequence[str], id: UUID) -> DeadLetter | None:  # noqa: A002 (as everywhere)
     """The dead letter called ``id`` on one of ``topics``, or None."""
     for topic in topics:
         async for letter in list_dead(reader, topic):
@@ -100,7 +100,7 @@ async def redrive(
             run.result.already += 1
         else:
             known.add(letter.id)
-            await run.take(letter)
+            await run.add(letter)
     await run.send()
     return run.result
 

@@ -139,7 +139,7 @@ class Redrive:
     _marks: list[OutRecord] = field(default_factory=list)
     _next_at: float = 0.0
 
-    async def take(self, letter: DeadLetter) -> None:
+    async def add(self, letter: DeadLetter) -> None:
         """Send the original of ``letter`` with the next batch, unless it is gone or had its tries."""
         try:
             original = await original_record(self.reader, letter)
@@ -154,12 +154,12 @@ class Redrive:
         if self.rules.dry_run:
             self.result.sent += 1
             return
-        self._add(letter, original, tries)
+        self._add_to_batch(letter, original, tries)
         size = sum(len(record.value or b"") for record in self._records)
         if self.rules.rate is not None or len(self._records) >= _BATCH_RECORDS or size >= _BATCH_BYTES:
             await self.send()
 
-    def _add(self, letter: DeadLetter, original: OutRecord, tries: int) -> None:
+    def _add_to_batch(self, letter: DeadLetter, original: OutRecord, tries: int) -> None:
         place = letter.original
         ours = (
             (GROUP_HEADER, letter.group.encode()),

@@ -84,7 +84,7 @@ async def retry(
                 if not is_transient(error):
                     raise
                 tries += 1
-                _tell_waiting(error, what, tries, health, group)
+                _report_waiting(error, what, tries, health, group)
                 if not await backoff.wait(stop):
                     raise StoppedError(f"{what}: given up after {tries} tries because the process stops") from error
             if before_retry is not None:
@@ -117,7 +117,7 @@ async def run_until_stop(
         task.cancel()
 
 
-def _tell_waiting(error: Exception, what: str, tries: int, health: HealthPart, group: str) -> None:
+def _report_waiting(error: Exception, what: str, tries: int, health: HealthPart, group: str) -> None:
     code = error_code(error)
     RETRIES.labels(group, code).inc()
     reason = f"{what}: {error_text(error)}"

@@ -89,7 +89,7 @@ class Verdicts:
             trouble.held = False
             self._open = None
             self._seconds.clear()
-        self._now().passed += records
+        self._this_second().passed += records
 
     def forget_record(self, trouble: FailureHistory) -> None:
         """Forget the record of ``trouble``, which is judged here no longer; if it was held, the breaker closes."""
@@ -110,7 +110,7 @@ class Verdicts:
         alone = 0 <= trouble.passes_seen < self._passes
         trouble.attempts += 1
         trouble.passes_seen = self._passes
-        verdict = self._judged(trouble, error, alone)
+        verdict = self._decide(trouble, error, alone)
         trouble.held = verdict is Verdict.HOLD
         return verdict
 
@@ -129,29 +129,29 @@ class Verdicts:
             "is tried again until it passes, or until another record passes and this one fails again"
         )
 
-    def _judged(self, trouble: FailureHistory, error: BaseException, alone: bool) -> Verdict:
+    def _decide(self, trouble: FailureHistory, error: BaseException, alone: bool) -> Verdict:
         if not fails_by_type(error):
             if trouble.attempts < self._policy.record_attempts:
                 return Verdict.RETRY
             if not alone:
                 return Verdict.HOLD
         if trouble.counts:
-            if self._breaks():
+            if self._breaker_is_open():
                 return Verdict.HOLD
-            self._now().dead += 1
+            self._this_second().dead += 1
         return Verdict.DEAD
 
-    def _breaks(self) -> bool:
+    def _breaker_is_open(self) -> bool:
         """Whether one more dead letter is too many; once it was, it stays so until a held record passes."""
         if self._open is None:
-            self._now()
+            self._this_second()
             passed = sum(second.passed for second in self._seconds)
             dead = sum(second.dead for second in self._seconds) + 1
             if passed + dead >= self._policy.min_dead and dead > self._policy.max_dead_share * (passed + dead):
                 self._open = (passed, dead)
         return self._open is not None
 
-    def _now(self) -> _Second:
+    def _this_second(self) -> _Second:
         """The count of the present second; those that are too old are dropped."""
         at = int(self._clock())
         while self._seconds and self._seconds[0].at <= at - WINDOW_S:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from infra.errors import SettingsError
-from infra.process.forced_exit import expect_end
+from infra.process.forced_exit import force_exit_after
 from infra.process.health import Health, HealthPart
 from infra.process.stopping import stop_signals, waiting_for
 from schemas.errors import StandgaleError
@@ -63,21 +63,21 @@ async def run_components(
                 await asyncio.wait({told, *everything}, return_when=asyncio.FIRST_COMPLETED)
             blamed = set() if stopping.is_set() else {task for task in everything if task.done()}
             for task in blamed:
-                _blame(task, everything[task], health)
+                _report_failure(task, everything[task], health)
             stopping.set()
-            clean = await _drain(_without(first_tasks, blamed), health, drain_timeout_s, hurry)
+            clean = await _drain(_except_for(first_tasks, blamed), health, drain_timeout_s, hurry)
             stop_last.set()
-            clean &= await _drain(_without(last_tasks, blamed), health, drain_timeout_s, hurry)
+            clean &= await _drain(_except_for(last_tasks, blamed), health, drain_timeout_s, hurry)
     finally:
         for task in everything:
             task.cancel()
-    expect_end(_END_TIMEOUT_S)
+    force_exit_after(_END_TIMEOUT_S)
     clean = clean and not blamed
     logger.info("stopped", extra={"clean": clean})
     return EXIT_OK if clean else EXIT_FAILED
 
 
-def _without(tasks: _Tasks, others: set[asyncio.Task[None]]) -> _Tasks:
+def _except_for(tasks: _Tasks, others: set[asyncio.Task[None]]) -> _Tasks:
     return {task: component for task, component in tasks.items() if task not in others}
 
 
@@ -85,7 +85,7 @@ def _start(component: Component, stop: asyncio.Event, health: Health) -> asyncio
     return asyncio.create_task(component.run(stop, health.part(component.name)), name=component.name)
 
 
-def _blame(task: asyncio.Task[None], component: Component, health: Health) -> None:
+def _report_failure(task: asyncio.Task[None], component: Component, health: Health) -> None:
     """Say in log and health that ``component`` ended though nobody told it to, and why."""
     error = None if task.cancelled() else task.exception()
     if error is None:
@@ -99,7 +99,9 @@ def _blame(task: asyncio.Task[None], component: Component, health: Health) -> No
         )
         # For what a person has to correct, the sentence is enough; a traceback would not help.
         trace = None if all(isinstance(cause, SettingsError) for cause in _causes(error)) else error
-        logger.error("component %s failed: %s; stopping the process", component.name, _told(error), exc_info=trace)
+        logger.error(
+            "component %s failed: %s; stopping the process", component.name, _describe_errors(error), exc_info=trace
+        )
     health.part(component.name).set_dead(reason)
 
 
@@ -112,7 +114,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def _told(error: BaseException) -> str:
+def _describe_errors(error: BaseException) -> str:
     return "; ".join(str(cause) or type(cause).__name__ for cause in _causes(error))
 
 
@@ -140,6 +142,8 @@ async def _drain(tasks: _Tasks, health: Health, timeout_s: float, hurry: asyncio
         if error is None:
             health.part(component.name).set_done()
         else:
-            logger.error("component %s failed while draining: %s", component.name, _told(error), exc_info=error)
+            logger.error(
+                "component %s failed while draining: %s", component.name, _describe_errors(error), exc_info=error
+            )
             clean = False
     return clean

@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 _JOIN_S = 2.0
 _FAILED = 1
 
-_current: Ending | None = None
+_current: ForcedExit | None = None
 
 
-class Ending:
+class ForcedExit:
     """The end of one process; only threads that began after this was made are looked at."""
 
     def __init__(self, leave: Callable[[int], None] = os._exit) -> None:
@@ -29,10 +29,10 @@ class Ending:
         self._known = set(threading.enumerate())
         self._timer: threading.Timer | None = None
 
-    def expect(self, within_s: float) -> None:
+    def exit_after(self, within_s: float) -> None:
         """End the process if it has not ended, or come to ``finish``, ``within_s`` from now."""
         if self._timer is None:
-            self._timer = threading.Timer(within_s, self._give_up, (within_s,))
+            self._timer = threading.Timer(within_s, self._exit_late, (within_s,))
             self._timer.daemon = True
             self._timer.start()
 
@@ -42,32 +42,32 @@ class Ending:
         Idle threads of a pool do not: Python ends them itself, after this.
         """
         self.cancel()
-        if self._left():
-            timer = threading.Timer(_JOIN_S, self._leave_behind, (status,))
+        if self._remaining_threads():
+            timer = threading.Timer(_JOIN_S, self._exit_if_threads_remain, (status,))
             timer.daemon = True
             timer.start()
 
-    def _left(self) -> list[str]:
+    def _remaining_threads(self) -> list[str]:
         """The names of the threads that Python waits for."""
         new = [thread for thread in threading.enumerate() if thread not in self._known and not thread.daemon]
         return [thread.name for thread in new if thread.is_alive()]
 
-    def _leave_behind(self, status: int) -> None:
-        if names := self._left():
+    def _exit_if_threads_remain(self, status: int) -> None:
+        if names := self._remaining_threads():
             logger.error("threads do not end and are left behind: %s", ", ".join(names))
-            self._end(status or _FAILED)
+            self._exit_now(status or _FAILED)
 
     def cancel(self) -> None:
         """Expect nothing any more."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _give_up(self, within_s: float) -> None:
+    def _exit_late(self, within_s: float) -> None:
         names = sorted(thread.name for thread in threading.enumerate() if thread not in self._known)
         logger.error("the process does not end within %g s and is ended; its threads: %s", within_s, ", ".join(names))
-        self._end(_FAILED)
+        self._exit_now(_FAILED)
 
-    def _end(self, status: int) -> None:
+    def _exit_now(self, status: int) -> None:
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -75,10 +75,10 @@ class Ending:
 
 
 @contextmanager
-def process_ending() -> Iterator[Ending]:
-    """Inside the block ``expect_end`` is about this process; without one it does nothing."""
+def forced_exit() -> Iterator[ForcedExit]:
+    """Inside the block ``force_exit_after`` is about this process; without one it does nothing."""
     global _current  # noqa: PLW0603 (a process ends once)
-    _current = ending = Ending()
+    _current = ending = ForcedExit()
     try:
         yield ending
     finally:
@@ -86,7 +86,7 @@ def process_ending() -> Iterator[Ending]:
         _current = None
 
 
-def expect_end(within_s: float) -> None:
+def force_exit_after(within_s: float) -> None:
     """End the process when it has not ended by itself ``within_s`` from now, where somebody looks after its end."""
     if _current is not None:
-        _current.expect(within_s)
+        _current.exit_after(within_s)

@@ -169,12 +169,12 @@ def health_app(health: Health) -> Starlette:
     async def live(_: Request) -> JSONResponse:
         report = health.report()
         parts = {name: part.fault or "live" for name, part in report.parts.items()}
-        return _answer(report.live, "live", parts)
+        return _response(report.live, "live", parts)
 
     async def ready(_: Request) -> JSONResponse:
         report = health.report()
-        parts = {name: _in_words(part) for name, part in report.parts.items()}
-        return _answer(report.ready, "ready", parts)
+        parts = {name: _part_text(part) for name, part in report.parts.items()}
+        return _response(report.ready, "ready", parts)
 
     async def scrape(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
@@ -183,13 +183,13 @@ def health_app(health: Health) -> Starlette:
     return Starlette(routes=routes)
 
 
-def _in_words(part: PartReport) -> str:
+def _part_text(part: PartReport) -> str:
     trouble = part.fault or part.reason
     if trouble is None:
         return f"ready: {part.note}" if part.note else "ready"
     return f"{trouble} (note: {part.note})" if part.note else trouble
 
 
-def _answer(well: bool, word: str, parts: Mapping[str, str]) -> JSONResponse:
+def _response(well: bool, word: str, parts: Mapping[str, str]) -> JSONResponse:
     status = word if well else f"not {word}"
     return JSONResponse({"status": status, "parts": dict(parts)}, status_code=200 if well else 503)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 import uvloop
 
 from infra.process.components import EXIT_FAILED
-from infra.process.forced_exit import process_ending
+from infra.process.forced_exit import forced_exit
 from schemas.errors import StandgaleError
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ EXIT_INTERRUPTED = 130
 _COLLECT_AFTER = (10_000, 20, 50)
 
 
-def _settle_collector() -> None:
+def _configure_gc() -> None:
     """Let Python's cyclic garbage collector look at new objects only, and seldom.
 
     What is imported by now lives as long as the process, yet each full collection would walk all of it, and stop every
@@ -36,8 +36,8 @@ def run_service(main: Callable[[], Coroutine[None, None, int]]) -> int:
 
     A process whose threads do not end (an engine that hangs) is ended all the same, within seconds.
     """
-    _settle_collector()
-    with process_ending() as ending:
+    _configure_gc()
+    with forced_exit() as ending:
         status = _status_of(main)
         ending.finish(status)
     return status

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from infra.process.health import Health
 from infra.telemetry.http import REQUEST_ID_HEADER, HttpTelemetry
-from ingest.gateway.error_middleware import API_VERSION, Edge
+from ingest.gateway.error_middleware import API_VERSION, ErrorMiddleware
 from ingest.gateway.errors import http_exception_response, validation_response
 from ingest.gateway.frames import FramesEndpoint
 from ingest.gateway.gateway_parts import GatewayParts
@@ -50,7 +50,7 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
     """The gateway's ASGI app. Raises SettingsError when its settings contradict each other."""
     app = FastAPI(title="Standgale gateway", version=API_VERSION, description=DESCRIPTION)
     # Starlette runs the middleware added last first: telemetry outermost, so that every answer has its request id.
-    app.add_middleware(Edge)
+    app.add_middleware(ErrorMiddleware)
     if parts.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

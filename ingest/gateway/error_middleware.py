@@ -23,7 +23,7 @@ _DISCARD_S = 5.0
 _NOT_READ_ON = (401, 408)
 
 
-class Edge:
+class ErrorMiddleware:
     """Wraps an ASGI app; sits inside the telemetry middleware, which gives each request its id."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -34,7 +34,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send)
+        exchange = _RequestState(scope, receive, send)
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except StandgaleError as error:
@@ -52,11 +52,11 @@ class Edge:
             response = internal_error_response(request_id_of(scope))
         else:
             return
-        if not exchange.answered:
+        if not exchange.response_began:
             await response(scope, exchange.receive, exchange.send)
 
 
-class _Exchange:
+class _RequestState:
     """Watches one request and its answer, and ends the connection in order when the answer came before the body's end.
 
     Closing at once would reset the connection under a client that is still sending, and could destroy the answer on its
@@ -75,7 +75,7 @@ class _Exchange:
         self._status = 0
 
     @property
-    def answered(self) -> bool:
+    def response_began(self) -> bool:
         """Whether an answer has begun."""
         return self._status != 0
 
@@ -96,11 +96,11 @@ class _Exchange:
             message = {**message, "headers": headers}
         elif self._closing and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
-            await self._linger()
+            await self._discard_rest()
             message = {"type": "http.response.body", "body": b""}
         await self._send(message)
 
-    async def _linger(self) -> None:
+    async def _discard_rest(self) -> None:
         if self._waits:
             return
         if self._status in _NOT_READ_ON:

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 DOCUMENTATION_URL = "/docs"
 
-AWAY = {
+UNAVAILABLE_CODES = {
     "STORAGE_UNAVAILABLE": "the frame store is away just now, so nothing was stored",
     "STORAGE_FULL": "the frame store is full until an operator makes room, so nothing was stored",
     "BROKER_UNAVAILABLE": "the broker is away just now, so the frame was not accepted",
@@ -32,7 +32,7 @@ AWAY = {
     "INVALID_SETTING": "the gateway is not set up as it should be, so the frame was not accepted",
 }
 """What a device is told when a part behind the gateway does not do its work; the operator's log has the whole text."""
-_AWAY_OTHERWISE = "a part behind the gateway is away just now"
+_UNAVAILABLE_OTHERWISE = "a part behind the gateway is away just now"
 _HTTP_CODES = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
 
@@ -134,7 +134,7 @@ def error_response(error: StandgaleError, request_id: str) -> Response:
 
 def unavailable_response(code: str, request_id: str) -> Response:
     """The answer while a part behind the gateway does not do its work; the operator's log has the reason."""
-    message = AWAY.get(code, _AWAY_OTHERWISE)
+    message = UNAVAILABLE_CODES.get(code, _UNAVAILABLE_OTHERWISE)
     details = "Send the same request again after Retry-After seconds; the same frame is never counted twice."
     return _response(503, _body(code, message, request_id, details), retry_after())
 

@@ -84,7 +84,7 @@ class FramesEndpoint:
         self._skew = timedelta(seconds=settings.max_clock_skew_s)
         ahead_s = parts.publisher.clock_ahead_s()
         if ahead_s is not None:
-            parts.clock.learn(ahead_s)
+            parts.clock.set_broker_offset(ahead_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one upload; errors are raised for the edge to answer."""
@@ -98,12 +98,12 @@ class FramesEndpoint:
             is_form = content_type.lower().startswith("multipart/form-data")
             limit = self._max_form_bytes if is_form else self._limits.max_image_bytes
             # A form's image is in memory twice while the form is taken apart.
-            with self._slots.take(declared_length(headers, limit) * (2 if is_form else 1)):
+            with self._slots.reserve(declared_length(headers, limit) * (2 if is_form else 1)):
                 body = await read_body(receive, limit, self._parts.settings.body_timeout_s)
                 upload = await self._open_form(body, content_type, pairs) if is_form else _Upload(body, early)
                 _check_device(upload.fields, token_device)
                 event = await self._accept(token_device, upload)
-        await self._answer(event)(scope, receive, send)
+        await self._accepted_response(event)(scope, receive, send)
 
     def _authenticate(self, headers: dict[bytes, bytes]) -> str:
         """The device whose token the request shows. Raises UnauthorizedError before anything of the body is read."""
@@ -144,7 +144,7 @@ class FramesEndpoint:
         info = inspect_image(image.data, self._limits)
         capture = read_capture(image.data, info)
         received_at = self._parts.clock.now()
-        captured_at = self._captured_at(fields, capture)
+        captured_at = self._capture_time(fields, capture)
         identity = frame_id(device_id, captured_at, image.sha256)
         with self._parts.readiness.store.watch():
             uri = await self._store(image, info.media_type)
@@ -180,7 +180,7 @@ class FramesEndpoint:
                 f"the frame store did not keep the frame within {timeout_s:g} s (gateway.store_timeout_s)"
             ) from error
 
-    def _captured_at(self, fields: FrameFields, capture: Capture) -> datetime:
+    def _capture_time(self, fields: FrameFields, capture: Capture) -> datetime:
         """The capture time, from the request or else the image; never the clock, or a retry would be another frame."""
         moment = fields.captured_at or capture.captured_at
         if moment is None:
@@ -217,13 +217,13 @@ class FramesEndpoint:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._parts.publisher.publish([record])
-            self._parts.clock.learn(self._parts.publisher.clock_ahead_s())
+            self._parts.clock.set_broker_offset(self._parts.publisher.clock_ahead_s())
         except TimeoutError as error:
             raise BrokerUnavailableError(
                 f"the broker did not acknowledge within {timeout_s:g} s (gateway.publish_timeout_s)"
             ) from error
 
-    def _answer(self, event: FrameCaptured) -> Response:
+    def _accepted_response(self, event: FrameCaptured) -> Response:
         image = event.image
         links = {}
         if self._parts.stream_url is not None:

@@ -50,8 +50,8 @@ class GatewayParts:
     store: FrameStore
     publisher: Publisher
     health: Health = field(default_factory=Health)
-    readiness: GatewayReadiness = field(default_factory=GatewayReadiness.alone)
+    readiness: GatewayReadiness = field(default_factory=GatewayReadiness.without_probes)
     frame_partitions: int = 1
-    clock: GatewayClock = field(default_factory=GatewayClock.alone)
+    clock: GatewayClock = field(default_factory=GatewayClock.without_broker)
     stream_url: str | None = None
     documents: Mapping[str, str] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field, JsonValue
 
-from ingest.gateway.errors import AWAY
+from ingest.gateway.errors import UNAVAILABLE_CODES
 from ingest.gateway.request.fields import CAMERA_FIELDS
 from ingest.settings import GatewaySettings
 from schemas.geometry import CameraGeometry
@@ -92,7 +92,7 @@ _ERRORS: dict[str, dict[str, tuple[str, str]]] = {
     "415": {"UNSUPPORTED_MEDIA_TYPE": ("Content-Type 'application/json' carries no frame", "Content-Type")},
     "503": {
         "OVERLOADED": ("the gateway has as many uploads under way as it takes; nothing was read", ""),
-        **{code: (text, "") for code, text in AWAY.items()},
+        **{code: (text, "") for code, text in UNAVAILABLE_CODES.items()},
     },
 }
 _STATUS_TEXT = {

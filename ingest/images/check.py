@@ -69,7 +69,7 @@ def inspect_image(data: bytes, limits: ImageLimits) -> ImageInfo:
         )
     media_type, scan = _recognise(data)
     try:
-        header = scan(data, lambda width, height: _admit(width, height, limits))
+        header = scan(data, lambda width, height: _require_size(width, height, limits))
     except (struct.error, IndexError) as error:
         raise CorruptedFileError(f"the {media_type} file ends inside its header; it was cut off") from error
     return ImageInfo(media_type, header.width, header.height, len(data), header.exif, header.xmp)
@@ -91,7 +91,7 @@ def _recognise(data: bytes) -> tuple[MediaType, _Scan]:
     )
 
 
-def _admit(width: int, height: int, limits: ImageLimits) -> None:
+def _require_size(width: int, height: int, limits: ImageLimits) -> None:
     if min(width, height) < limits.min_side_px:
         raise InvalidDimensionsError(
             f"the image is {width}x{height} px; each side needs at least {limits.min_side_px} (min_side_px)"

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from ingest.images.check import ImageInfo
 from ingest.images.formats.header import ImageError, Span
-from ingest.images.formats.ifd import Block, Entry
+from ingest.images.formats.ifd import Block, IfdEntry
 from ingest.images.xmp import read_xmp
 from schemas.geometry import CameraGeometry
 
@@ -45,8 +45,8 @@ class _Directories:
 
     def __init__(self, data: bytes, span: Span | None) -> None:
         self.block: Block | None = None
-        self.exif: Mapping[int, Entry] = {}
-        self.gps: Mapping[int, Entry] = {}
+        self.exif: Mapping[int, IfdEntry] = {}
+        self.gps: Mapping[int, IfdEntry] = {}
         if span is None:
             return
         try:
@@ -58,7 +58,7 @@ class _Directories:
         self.exif = self._child(main, _EXIF_IFD)
         self.gps = self._child(main, _GPS_IFD)
 
-    def _child(self, main: Mapping[int, Entry], tag: int) -> Mapping[int, Entry]:
+    def _child(self, main: Mapping[int, IfdEntry], tag: int) -> Mapping[int, IfdEntry]:
         offset = self.number(main, tag)
         if self.block is None or offset is None:
             return {}
@@ -67,17 +67,17 @@ class _Directories:
         except ImageError:
             return {}
 
-    def numbers(self, entries: Mapping[int, Entry], tag: int, count: int) -> list[float]:
+    def numbers(self, entries: Mapping[int, IfdEntry], tag: int, count: int) -> list[float]:
         entry = entries.get(tag)
         if self.block is None or entry is None:
             return []
         return [value for value in self.block.numbers(entry, count) if math.isfinite(value)]
 
-    def number(self, entries: Mapping[int, Entry], tag: int) -> float | None:
+    def number(self, entries: Mapping[int, IfdEntry], tag: int) -> float | None:
         found = self.numbers(entries, tag, 1)
         return found[0] if found else None
 
-    def text(self, entries: Mapping[int, Entry], tag: int) -> str:
+    def text(self, entries: Mapping[int, IfdEntry], tag: int) -> str:
         entry = entries.get(tag)
         return self.block.text(entry) if self.block is not None and entry is not None else ""
 
@@ -198,21 +198,21 @@ def _float(text: str | None) -> float | None:
 
 
 def _capture_time(found: _Directories, xmp: Mapping[str, str]) -> datetime | None:
-    exposure = _naive(xmp.get("UTCAtExposure", ""))
+    exposure = _local_time(xmp.get("UTCAtExposure", ""))
     if exposure is not None:
-        return _sane(exposure.replace(tzinfo=UTC))
-    local = _naive(found.text(found.exif, _TIME))
+        return _plausible_time(exposure.replace(tzinfo=UTC))
+    local = _local_time(found.text(found.exif, _TIME))
     satellite = _satellite_time(found)
     if local is None:
-        return _sane(satellite) if satellite else None
+        return _plausible_time(satellite) if satellite else None
     digits = found.text(found.exif, _SUBSECONDS)[:6]
     if digits.isascii() and digits.isdigit():
         local = local.replace(microsecond=int(digits.ljust(6, "0")))
     zone = _zone(found.text(found.exif, _ZONE)) or _zone_by_satellite(local, satellite)
-    return _sane(local.replace(tzinfo=zone))
+    return _plausible_time(local.replace(tzinfo=zone))
 
 
-def _naive(text: str) -> datetime | None:
+def _local_time(text: str) -> datetime | None:
     match = _DATE_TIME.match(text)
     if match is None:
         return None
@@ -238,7 +238,7 @@ def _satellite_time(found: _Directories) -> datetime | None:
     if len(parts) != 3 or min(parts) < 0:
         return None
     hours, minutes, seconds = map(int, parts)
-    moment = _naive(f"{found.text(found.gps, _GPS_DATE)} {hours:02}:{minutes:02}:{seconds:02}")
+    moment = _local_time(f"{found.text(found.gps, _GPS_DATE)} {hours:02}:{minutes:02}:{seconds:02}")
     return moment.replace(tzinfo=UTC) if moment else None
 
 
@@ -253,7 +253,7 @@ def _zone_by_satellite(local: datetime, satellite: datetime | None) -> timezone:
     return timezone(offset)
 
 
-def _sane(moment: datetime) -> datetime | None:
+def _plausible_time(moment: datetime) -> datetime | None:
     """``moment`` in UTC, or None before 1970, which only a clock that was never set tells."""
     try:
         moment = moment.astimezone(UTC)

@@ -9,14 +9,14 @@ from schemas.events import DetectionsMade
 from schemas.topics import DETECTIONS as DETECTIONS_TOPIC
 from sinks.postgres.rows import Row, detection_rows, device_rows, image_rows, session_rows
 from sinks.postgres.statements import (
+    CHECK_TABLES,
     CREATE_STAGING,
     DETECTIONS,
     DEVICE_IDS,
     IMAGES,
-    LOOK,
     SESSIONS,
     UPSERT_DEVICES,
-    Target,
+    TargetTable,
 )
 
 
@@ -40,7 +40,7 @@ class PostgresSink:
         """
         async with self._database.acquire() as connection:
             # First, or the staging tables would lack for good what a table does not have yet.
-            await connection.execute(LOOK)
+            await connection.execute(CHECK_TABLES)
             await connection.execute(CREATE_STAGING)
 
     async def write(self, events: Sequence[DetectionsMade]) -> None:
@@ -70,6 +70,6 @@ class PostgresSink:
         """Nothing to let go of: the connections belong to the database, and that to whoever opened it."""
 
 
-async def _copy(connection: Connection, target: Target, rows: Iterable[Row]) -> None:
+async def _copy(connection: Connection, target: TargetTable, rows: Iterable[Row]) -> None:
     await connection.copy_records_to_table(target.staging, records=rows, columns=target.columns)
     await connection.execute(target.merge)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class TargetTable:
     """A table, the columns the sink fills in (in the order of its rows), and what to do with a row that exists."""
 
     table: str
@@ -19,7 +19,7 @@ class Target:
         return f"new_{self.table}"
 
     @property
-    def look(self) -> str:
+    def check(self) -> str:
         """Fails where the table, or one of the columns, is missing: before the migrations ran."""
         return f"SELECT {', '.join(self.columns)} FROM {self.table} LIMIT 0"  # noqa: S608 - constants
 
@@ -38,7 +38,7 @@ class Target:
         )
 
 
-IMAGES = Target(
+IMAGES = TargetTable(
     "images",
     (
         "id",
@@ -69,7 +69,7 @@ IMAGES = Target(
     WHERE (EXCLUDED.has_detections AND NOT images.has_detections) OR images.processing_status <> 'completed'""",
 )
 
-SESSIONS = Target(
+SESSIONS = TargetTable(
     "inference_sessions",
     (
         "id",
@@ -88,7 +88,7 @@ SESSIONS = Target(
     ),
 )
 
-DETECTIONS = Target(
+DETECTIONS = TargetTable(
     "detections",
     (
         "id",
@@ -111,7 +111,7 @@ DETECTIONS = Target(
 TARGETS = (IMAGES, SESSIONS, DETECTIONS)
 """In the order of their foreign keys."""
 
-LOOK = ";\n".join(target.look for target in TARGETS)
+CHECK_TABLES = ";\n".join(target.check for target in TARGETS)
 CREATE_STAGING = ";\n".join(target.create_staging for target in TARGETS)
 
 UPSERT_DEVICES = """

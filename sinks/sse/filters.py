@@ -22,7 +22,7 @@ class FilterError(StandgaleError):
 
 
 @dataclass(frozen=True, slots=True)
-class Area:
+class GeoArea:
     """A box on the earth, degrees; ``west`` > ``east`` means that it crosses the date line."""
 
     west: float
@@ -40,7 +40,7 @@ class Area:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class FilterFields:
     """What filters ask of an event. Kept for thousands of recent events, so it holds nothing else.
 
     ``camera`` is longitude and latitude, degrees; ``found`` label and confidence of each detection, in their order.
@@ -52,7 +52,7 @@ class Facts:
     found: tuple[tuple[str, float], ...]
 
     @classmethod
-    def of(cls, event: DetectionsMade) -> Facts:
+    def of(cls, event: DetectionsMade) -> FilterFields:
         """The facts of ``event``."""
         camera = event.camera
         if camera is None or camera.longitude is None or camera.latitude is None:
@@ -65,7 +65,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class StreamFilter:
     """Frames of ``devices``, ``jobs`` and ``area``; of these the detections of ``labels`` from ``confidence`` upwards.
 
     An empty set and None do not filter. Equal filters are equal keys, so that what one client made others can use.
@@ -73,7 +73,7 @@ class Filter:
 
     devices: frozenset[str] = frozenset()
     jobs: frozenset[UUID] = frozenset()
-    area: Area | None = None
+    area: GeoArea | None = None
     labels: frozenset[str] = frozenset()
     confidence: float | None = None
 
@@ -82,7 +82,7 @@ class Filter:
         """Whether single detections are dropped, and with them frames that have none left."""
         return bool(self.labels) or self.confidence is not None
 
-    def takes_frame(self, facts: Facts) -> bool:
+    def takes_frame(self, facts: FilterFields) -> bool:
         """Whether the frame itself is wanted; with an area, a frame of unknown place is not."""
         if self.devices and facts.device_id not in self.devices:
             return False
@@ -97,11 +97,11 @@ class Filter:
         return self.confidence is None or confidence >= self.confidence
 
 
-EVERYTHING = Filter()
+EVERYTHING = StreamFilter()
 PARAMETERS = ("device", "job", "area", "label", "confidence")
 
 
-def parse_filter(parameters: Iterable[tuple[str, str]]) -> Filter:
+def parse_filter(parameters: Iterable[tuple[str, str]]) -> StreamFilter:
     """The filter in query ``parameters`` (name and value; ``device``, ``label`` and ``job`` may come several times).
 
     Raises FilterError naming the parameter at fault.
@@ -114,7 +114,7 @@ def parse_filter(parameters: Iterable[tuple[str, str]]) -> Filter:
     for name, given in values.items():
         if len(given) > (1 if name in {"area", "confidence"} else _MAX_VALUES):
             raise FilterError(f"{name} was given {len(given)} times; at most {_MAX_VALUES} (area and confidence: once)")
-    return Filter(
+    return StreamFilter(
         devices=frozenset(_device(value) for value in values["device"]),
         jobs=frozenset(_job(value) for value in values["job"]),
         area=_area(values["area"][0]) if values["area"] else None,
@@ -152,7 +152,7 @@ def _number(name: str, value: str, low: float, high: float) -> float:
     return number
 
 
-def _area(value: str) -> Area:
+def _area(value: str) -> GeoArea:
     parts = value.split(",")
     if len(parts) != 4:
         raise FilterError(f"area: {value[:60]!r} must be west,south,east,north in degrees")
@@ -161,4 +161,4 @@ def _area(value: str) -> Area:
     )
     if south > north:
         raise FilterError(f"area: {value[:60]!r} has south above north; it must be west,south,east,north in degrees")
-    return Area(west, south, east, north)
+    return GeoArea(west, south, east, north)

@@ -12,8 +12,8 @@ from infra.failure.metrics import RECORDS_FAILED
 from schemas.errors import EventError, EventVersionError
 from schemas.topics import DETECTIONS
 from sinks.sse.positions import Origin, Position
-from sinks.sse.ring import Entry
-from sinks.sse.wire import Loss
+from sinks.sse.ring import StreamEvent
+from sinks.sse.wire import Gap
 
 logger = logging.getLogger(__name__)
 
@@ -29,32 +29,32 @@ _SILENT_READS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class HistoryPart:
     """Some records of one partition, and the position after them; ``losses`` instead where records are gone."""
 
     position: Position
-    entries: tuple[Entry, ...] = ()
-    losses: tuple[Loss, ...] = ()
+    events: tuple[StreamEvent, ...] = ()
+    gaps: tuple[Gap, ...] = ()
 
 
-def settle(
+def move_into_bounds(
     position: Position, bounds: Mapping[int, tuple[int, int]], origin: Origin
-) -> tuple[Position, tuple[Loss, ...]]:
+) -> tuple[Position, tuple[Gap, ...]]:
     """``position`` moved into ``bounds`` (first and next offset of some partitions), and what that skips."""
     settled = list(position)
-    losses: list[Loss] = []
+    losses: list[Gap] = []
     for partition, (first, following) in bounds.items():
         offset = position[partition]
         if origin == "former" or (offset > following and origin == "unknown"):
             settled[partition] = first
             if offset:
-                losses.append(Loss(partition, offset, None, "recreated"))
+                losses.append(Gap(partition, offset, None, "recreated"))
         elif offset > following:
             settled[partition] = following
-            losses.append(Loss(partition, following, offset - 1, "truncated"))
+            losses.append(Gap(partition, following, offset - 1, "truncated"))
         elif offset < first:
             settled[partition] = first
-            losses.append(Loss(partition, offset, first - 1, "retention"))
+            losses.append(Gap(partition, offset, first - 1, "retention"))
     return tuple(settled), tuple(losses)
 
 
@@ -75,13 +75,13 @@ async def steady_bounds(
         await asyncio.sleep(_LOW_END_PAUSE_S)
 
 
-def read_entry(record: InRecord, newer: Callable[[EventVersionError], None] | None = None) -> Entry | None:
+def read_stream_event(record: InRecord, newer: Callable[[EventVersionError], None] | None = None) -> StreamEvent | None:
     """The entry of ``record``; None, counted and logged, when it is no detection event: the stream goes on.
 
     ``newer`` is called for an event of a newer version than this program knows, which clients do not get either.
     """
     try:
-        return Entry.read(record)
+        return StreamEvent.read(record)
     except (EventError, EventVersionError) as error:
         RECORDS_FAILED.labels(GROUP, record.topic, error.code).inc()
         logger.log(
@@ -97,14 +97,14 @@ def read_entry(record: InRecord, newer: Callable[[EventVersionError], None] | No
 
 async def read_history(
     reader: Reader, position: Position, until: Callable[[], Position], origin: Origin
-) -> AsyncGenerator[Piece, None]:
+) -> AsyncGenerator[HistoryPart, None]:
     """What stands between ``position`` and ``until()``, partition after partition, each in order.
 
     ``until`` may move on while this reads. Raises TransientError; the caller goes on from the last piece. The first
     piece tells what is lost, and where a position of another topic goes on in this one.
     """
-    position, losses = settle(position, await steady_bounds(reader, position, origin), origin)
-    yield Piece(position, losses=losses)
+    position, losses = move_into_bounds(position, await steady_bounds(reader, position, origin), origin)
+    yield HistoryPart(position, gaps=losses)
     for partition in range(len(position)):
         silent = 0
         while position[partition] < (end := until()[partition]):
@@ -120,6 +120,6 @@ async def read_history(
                 following = end
             else:
                 following = records[-1].offset + 1 if records else position[partition]
-            wanted = [read_entry(record) for record in records if record.offset < end]
+            wanted = [read_stream_event(record) for record in records if record.offset < end]
             position = (*position[:partition], following, *position[partition + 1 :])
-            yield Piece(position, tuple(entry for entry in wanted if entry is not None))
+            yield HistoryPart(position, tuple(entry for entry in wanted if entry is not None))

@@ -20,10 +20,10 @@ from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
 from sinks.metrics import SSE_CLIENTS, SSE_DROPPED
 from sinks.settings import SseSettings
-from sinks.sse.intake import Intake
+from sinks.sse.intake import StreamIntake
 from sinks.sse.ring import Ring
 from sinks.sse.session import STREAM, Session
-from sinks.sse.topic_follower import Follower
+from sinks.sse.topic_follower import TopicFollower
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class DetectionHub:
         self.grown_from = grown_from
         self._broker = broker
         self._retry = retry or RetrySettings()
-        self._intake = Intake(settings, self._wake, grown_from)
+        self._intake = StreamIntake(settings, self._wake, grown_from)
         self._clients: set[Client] = set()
         self._nobody = asyncio.Event()
         self._nobody.set()
@@ -99,7 +99,7 @@ class DetectionHub:
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Follow the topic until ``stop``; then send what is pending and end all streams."""
-        follower = Follower(self._broker, self._intake, health, self.settings, self._retry)
+        follower = TopicFollower(self._broker, self._intake, health, self.settings, self._retry)
         tasks = [
             asyncio.create_task(follower.run(), name="sse-follow"),
             asyncio.create_task(self._intake.flush(), name="sse-flush"),

@@ -11,15 +11,15 @@ from infra.errors import TopicMismatchError
 from schemas.errors import EventVersionError
 from schemas.topics import DETECTIONS
 from sinks.settings import SseSettings
-from sinks.sse.history import read_entry, settle
+from sinks.sse.history import move_into_bounds, read_stream_event
 from sinks.sse.positions import Position, advanced, encode_position, mark_of, origin_of
-from sinks.sse.ring import Entry, Ring
-from sinks.sse.wire import Loss, gap_bytes
+from sinks.sse.ring import Ring, StreamEvent
+from sinks.sse.wire import Gap, gap_bytes
 
 logger = logging.getLogger(__name__)
 
 
-class Intake:
+class StreamIntake:
     """Takes the records of all partitions and closes a batch of the ring from time to time.
 
     ``ring`` is valid once ``started``: every partition was read up to where its end was at the start. ``wake`` is
@@ -38,13 +38,13 @@ class Intake:
         self._wake = wake
         self._grown_from = grown_from
         self._targets: Position = ()
-        self._pending: list[Entry] = []
+        self._pending: list[StreamEvent] = []
         self._unfilled: set[int] = set()
         self._former_read = asyncio.Event()
         # A fraction of a client's queue per flush: a burst on the topic never makes a client that reads look slow.
         self._max_pending = max(1, settings.client_queue_events // 4)
-        self._room = asyncio.Event()
-        self._room.set()
+        self._free = asyncio.Event()
+        self._free.set()
         self._news = asyncio.Event()
 
     def begin(self, state: TopicState, bounds: Mapping[int, tuple[int, int]]) -> None:
@@ -57,7 +57,7 @@ class Intake:
             self._begin_first(mark_of(state.incarnation), bounds)
             return
         self.require_partitions(state.partitions)
-        self.settle(mark_of(state.incarnation), bounds)
+        self.apply_bounds(mark_of(state.incarnation), bounds)
 
     def require_partitions(self, count: int) -> None:
         """Raise TopicMismatchError when ``count``, the topic's partitions now, is not what it was."""
@@ -74,10 +74,10 @@ class Intake:
         self._unfilled = set(range(len(bounds)))
         self.ring = Ring(self.position, self._settings.replay_events, mark=mark)
 
-    def settle(self, mark: str, bounds: Mapping[int, tuple[int, int]]) -> None:
+    def apply_bounds(self, mark: str, bounds: Mapping[int, tuple[int, int]]) -> None:
         """Move the position into ``bounds``, of some or all partitions, and tell all clients what that skips."""
         origin = origin_of(self.ring.mark, mark)
-        settled, losses = settle(self.position, bounds, origin)
+        settled, losses = move_into_bounds(self.position, bounds, origin)
         if origin != "former" and not losses:
             return
         self.close_batch()
@@ -86,42 +86,42 @@ class Intake:
         if restarts:
             self.ring.restart(settled, mark)
         if losses:
-            self._tell(losses, restarts)
+            self._send_gaps(losses, restarts)
 
-    def _tell(self, losses: Sequence[Loss], restarts: bool) -> None:
+    def _send_gaps(self, losses: Sequence[Gap], restarts: bool) -> None:
         logger.error("the topic no longer holds what was not yet sent to clients: %s", losses)
         notice = gap_bytes(losses, encode_position(self.position, self.ring.mark))
         self.ring.add((), self.position, notice, restarts=restarts)
         self._wake()
 
-    async def turn(self, partition: int) -> None:
+    async def wait_until_readable(self, partition: int) -> None:
         """Wait until ``partition`` may be read: at once, but for new partitions of a group that has grown."""
-        self._filled(partition, silent=False)
+        self._mark_filled(partition, silent=False)
         if self._grown_from is not None and partition >= self._grown_from:
             await self._former_read.wait()
 
-    async def take(self, partition: int, records: Sequence[InRecord]) -> None:
+    async def add_records(self, partition: int, records: Sequence[InRecord]) -> None:
         """Take what was read next of ``partition`` (nothing: there was no more), as soon as there is room."""
         # Others may have used up the room while this one was woken.
-        while not self._room.is_set():
-            await self._room.wait()
+        while not self._free.is_set():
+            await self._free.wait()
         for record in records:
-            entry = read_entry(record, self._pass_over)
+            entry = read_stream_event(record, self._count_skipped)
             if entry is not None:
                 self._pending.append(entry)
             self.position = advanced(self.position, partition, record.offset)
         if records:
             self._news.set()
         else:
-            self._filled(partition, silent=True)
+            self._mark_filled(partition, silent=True)
         if len(self._pending) >= self._max_pending:
-            self._room.clear()
+            self._free.clear()
 
-    def _pass_over(self, error: EventVersionError) -> None:
+    def _count_skipped(self, error: EventVersionError) -> None:
         self._too_new += 1
         self.note = f"{self._too_new} events were passed over, being too new for this program; the last: {error}"
 
-    def _filled(self, partition: int, *, silent: bool) -> None:
+    def _mark_filled(self, partition: int, *, silent: bool) -> None:
         """Note that ``partition`` is read up to where its end was at the start; with the last one clients may join.
 
         ``silent``: nothing came. What ends in transaction markers is never read up to its end.
@@ -149,4 +149,4 @@ class Intake:
             self.ring.add(tuple(self._pending), self.position)
             self._pending.clear()
             self._wake()
-        self._room.set()
+        self._free.set()

@@ -14,7 +14,7 @@ import orjson
 from infra.broker.port import InRecord
 from schemas.cloudevents import decode
 from schemas.events import DetectionsMade
-from sinks.sse.filters import Facts, Filter
+from sinks.sse.filters import FilterFields, StreamFilter
 from sinks.sse.positions import Position, advanced, encode_position
 from sinks.sse.wire import DETECTIONS_EVENT, event_bytes, one_line
 
@@ -25,24 +25,24 @@ _CACHED_BATCHES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StreamEvent:
     """One record on its way to the clients: its place, its JSON on one line, and what filters ask of it."""
 
     partition: int
     offset: int
     data: bytes
-    facts: Facts
+    facts: FilterFields
 
     @classmethod
-    def read(cls, record: InRecord) -> Entry:
+    def read(cls, record: InRecord) -> StreamEvent:
         """The entry of a ``detections`` record.
 
         Raises EventError when the record is no such event, EventVersionError when it is one of a newer version.
         """
         event = decode(record.headers, record.value, DetectionsMade)
-        return cls(record.partition, record.offset, one_line(record.value or b""), Facts.of(event))
+        return cls(record.partition, record.offset, one_line(record.value or b""), FilterFields.of(event))
 
-    def view(self, wanted: Filter) -> bytes | None:
+    def view(self, wanted: StreamFilter) -> bytes | None:
         """The JSON that ``wanted`` lets through, or None for a frame it skips.
 
         Fields this version does not know stay in, since only the list of detections is cut.
@@ -62,15 +62,15 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class FilteredBatch:
     """A batch as one filter sees it: bytes ready to send, and how many events they hold."""
 
     data: bytes
-    events: int
+    event_count: int
 
 
 @dataclass(slots=True)
-class Batch:
+class RingBatch:
     """What arrived within one flush interval. ``start`` and ``end`` are the hub's positions before and after it.
 
     ``first_index`` numbers its first event among all events of this process. A ``notice`` stands for itself: it is
@@ -82,40 +82,40 @@ class Batch:
     first_index: int
     start: Position
     end: Position
-    entries: tuple[Entry, ...]
+    events: tuple[StreamEvent, ...]
     mark: str = ""
     notice: bytes = b""
     restarts: bool = False
-    _views: dict[Filter, View] = field(default_factory=dict)
+    _views: dict[StreamFilter, FilteredBatch] = field(default_factory=dict)
 
-    def view(self, wanted: Filter, *, keep: bool) -> View:
+    def view(self, wanted: StreamFilter, *, keep: bool) -> FilteredBatch:
         """All that ``wanted`` lets through, ready to send; with ``keep`` made once per distinct filter."""
         view = self._views.get(wanted)
         if view is None:
             events = self._events(wanted)
-            view = View(self.notice + b"".join(events), len(events))
+            view = FilteredBatch(self.notice + b"".join(events), len(events))
             if keep:
                 self._views[wanted] = view
         return view
 
-    def _events(self, wanted: Filter) -> list[bytes]:
+    def _events(self, wanted: StreamFilter) -> list[bytes]:
         position = self.start
         events = []
-        for entry in self.entries:
+        for entry in self.events:
             position = advanced(position, entry.partition, entry.offset)
             data = entry.view(wanted)
             if data is not None:
                 events.append(event_bytes(DETECTIONS_EVENT, data, encode_position(position, self.mark)))
         return events
 
-    def forget_views(self) -> None:
+    def drop_views(self) -> None:
         """Give the cached bytes back; they are made again when somebody asks."""
         self._views.clear()
 
     @property
     def size_bytes(self) -> int:
         """Bytes of event data, without cached views."""
-        return sum(len(entry.data) for entry in self.entries)
+        return sum(len(entry.data) for entry in self.events)
 
 
 class Ring:
@@ -127,7 +127,7 @@ class Ring:
         self.end = base
         self._max_events = max_events
         self._max_bytes = max_bytes
-        self._batches: dict[int, Batch] = {}
+        self._batches: dict[int, RingBatch] = {}
         self._first = 0
         self.next_number = 0
         self._events = 0
@@ -140,13 +140,15 @@ class Ring:
         return self._first
 
     @property
-    def begins_anew(self) -> bool:
+    def is_restart(self) -> bool:
         """Whether the oldest batch is the notice that offsets begin anew."""
         return self._first in self._batches and self._batches[self._first].restarts
 
-    def add(self, entries: tuple[Entry, ...], end: Position, notice: bytes = b"", *, restarts: bool = False) -> Batch:
+    def add(
+        self, entries: tuple[StreamEvent, ...], end: Position, notice: bytes = b"", *, restarts: bool = False
+    ) -> RingBatch:
         """Append a batch that ends at ``end`` and drop the oldest ones beyond the bounds."""
-        batch = Batch(self.next_number, self.total_events, self.end, end, entries, self.mark, notice, restarts)
+        batch = RingBatch(self.next_number, self.total_events, self.end, end, entries, self.mark, notice, restarts)
         self._batches[batch.number] = batch
         self.next_number += 1
         self.total_events += len(entries)
@@ -155,7 +157,7 @@ class Ring:
         self.end = end
         old = self._batches.get(batch.number - _CACHED_BATCHES)
         if old is not None:
-            old.forget_views()
+            old.drop_views()
         while len(self._batches) > 1 and (self._events > self._max_events or self._bytes > self._max_bytes):
             self._drop_oldest()
         return batch
@@ -167,11 +169,11 @@ class Ring:
             self._drop_oldest()
         self.base = self.end = position
 
-    def batch(self, number: int) -> Batch:
+    def batch(self, number: int) -> RingBatch:
         """The batch ``number``, which must lie between ``first_number`` and ``next_number``."""
         return self._batches[number]
 
-    def view(self, number: int, wanted: Filter) -> View:
+    def view(self, number: int, wanted: StreamFilter) -> FilteredBatch:
         """Batch ``number`` as ``wanted`` sees it, the same object for all who follow live."""
         return self._batches[number].view(wanted, keep=number >= self.next_number - _CACHED_BATCHES)
 
@@ -182,6 +184,6 @@ class Ring:
     def _drop_oldest(self) -> None:
         batch = self._batches.pop(self._first)
         self._first += 1
-        self._events -= len(batch.entries)
+        self._events -= len(batch.events)
         self._bytes -= batch.size_bytes
         self.base = batch.end

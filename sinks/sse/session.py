@@ -18,8 +18,8 @@ from infra.errors import TransientError
 from infra.failure.retry import Backoff
 from sinks.metrics import SSE_DROPPED, SSE_EVENTS
 from sinks.settings import SseSettings
-from sinks.sse.filters import Filter
-from sinks.sse.history import Piece, read_history
+from sinks.sse.filters import StreamFilter
+from sinks.sse.history import HistoryPart, read_history
 from sinks.sse.positions import (
     Origin,
     Position,
@@ -30,7 +30,7 @@ from sinks.sse.positions import (
     origin_of,
     reaches,
 )
-from sinks.sse.ring import Entry, Ring, View
+from sinks.sse.ring import FilteredBatch, Ring, StreamEvent
 from sinks.sse.wire import (
     DETECTIONS_EVENT,
     comment_bytes,
@@ -96,7 +96,7 @@ class SessionHub(Protocol):
 class Session:
     """Follows the hub for one client. ``run`` ends when the hub closes or the client was too slow."""
 
-    def __init__(self, hub: SessionHub, wanted: Filter, last_event_id: str | None) -> None:
+    def __init__(self, hub: SessionHub, wanted: StreamFilter, last_event_id: str | None) -> None:
         self._hub = hub
         self._wanted = wanted
         self._last_event_id = last_event_id
@@ -120,7 +120,7 @@ class Session:
     async def run(self, write: Write) -> None:
         """Write the stream until the hub closes or the client overflows."""
         await write(opening_bytes())
-        if not await self._join(write):
+        if not await self._enter_ring(write):
             return
         while True:
             if self._cursor < self._ring.first_number:
@@ -132,11 +132,11 @@ class Session:
                 SSE_DROPPED.labels(STREAM).inc()
                 await write(overflow_bytes(pending, self._event_id()))
                 return
-            chunk = self._take()
+            chunk = self._take_batch_bytes()
             if chunk.data:
                 self._heartbeat_due = False
                 await write(chunk.data)
-                SSE_EVENTS.labels(STREAM).inc(chunk.events)
+                SSE_EVENTS.labels(STREAM).inc(chunk.event_count)
             elif self._cursor < self._ring.next_number:
                 # All filtered out so far: let others run before looking at more.
                 await asyncio.sleep(0)
@@ -145,7 +145,7 @@ class Session:
                 return
             else:
                 self._live = True
-                await self._rest(write)
+                await self._heartbeat_pause(write)
 
     def _closing(self) -> bool:
         return self._hub.closing
@@ -154,7 +154,7 @@ class Session:
     def _ring(self) -> Ring:
         return self._hub.ring
 
-    async def _rest(self, write: Write) -> None:
+    async def _heartbeat_pause(self, write: Write) -> None:
         """Break a silence with a comment that carries the position, or wait for the next thing to do."""
         if self._heartbeat_due:
             self._heartbeat_due = False
@@ -164,12 +164,12 @@ class Session:
             await self._woken.wait()
             self._woken.clear()
 
-    async def _join(self, write: Write) -> bool:
+    async def _enter_ring(self, write: Write) -> bool:
         """Find the first place in the ring; False when the hub closed before it ever saw the topic."""
         while not self._hub.started:
             if self._closing():
                 return False
-            await self._rest(write)
+            await self._heartbeat_pause(write)
         if self._last_event_id is None:
             self._position = self._ring.end
             self._mark = self._ring.mark
@@ -199,12 +199,12 @@ class Session:
                     async with aclosing(pieces):
                         async for piece in pieces:
                             self._mark = mark
-                            await self._send_piece(piece, write)
+                            await self._send_history(piece, write)
                             if self._closing():
                                 return False
                 if self._origin() != "former" and reaches(self._position, self._ring.base):
                     # That the topic was made again is told once: where the ring tells it, it is passed over.
-                    self._cursor = self._ring.first_number + (told and self._ring.begins_anew)
+                    self._cursor = self._ring.first_number + (told and self._ring.is_restart)
                     return True
             except TransientError:
                 # The hub's own readers report this outage; here a client only waits, and keeps its place.
@@ -231,17 +231,17 @@ class Session:
 
         return end
 
-    async def _send_piece(self, piece: Piece, write: Write) -> None:
-        out = [text for entry in piece.entries if (text := self._personal(entry)) is not None]
-        if piece.losses:
-            logger.info("client resumed beyond what the topic holds: %s", piece.losses)
-            out.append(gap_bytes(piece.losses, encode_position(piece.position, self._mark)))
+    async def _send_history(self, piece: HistoryPart, write: Write) -> None:
+        out = [text for entry in piece.events if (text := self._own_bytes(entry)) is not None]
+        if piece.gaps:
+            logger.info("client resumed beyond what the topic holds: %s", piece.gaps)
+            out.append(gap_bytes(piece.gaps, encode_position(piece.position, self._mark)))
         self._position = piece.position
         if out:
             await write(b"".join(out))
-            SSE_EVENTS.labels(STREAM).inc(len(out) - bool(piece.losses))
+            SSE_EVENTS.labels(STREAM).inc(len(out) - bool(piece.gaps))
 
-    def _personal(self, entry: Entry) -> bytes | None:
+    def _own_bytes(self, entry: StreamEvent) -> bytes | None:
         """``entry`` under an id of this client's own, or None when it has it already or does not want it."""
         if entry.offset < self._position[entry.partition]:
             return None
@@ -249,12 +249,12 @@ class Session:
         data = entry.view(self._wanted)
         return None if data is None else event_bytes(DETECTIONS_EVENT, data, self._event_id())
 
-    def _take(self) -> View:
+    def _take_batch_bytes(self) -> FilteredBatch:
         """Move the cursor over pending batches and return what they hold; a single batch's shared bytes as they are."""
-        parts: list[View] = []
+        parts: list[FilteredBatch] = []
         size = seen = 0
         while self._cursor < self._ring.next_number and size < _MAX_CHUNK_BYTES and seen < _MAX_CHUNK_EVENTS:
-            seen += len(self._ring.batch(self._cursor).entries)
+            seen += len(self._ring.batch(self._cursor).events)
             part = self._take_batch()
             self._cursor += 1
             if part.data:
@@ -262,17 +262,17 @@ class Session:
                 size += len(part.data)
         if len(parts) == 1:
             return parts[0]
-        return View(b"".join(part.data for part in parts), sum(part.events for part in parts))
+        return FilteredBatch(b"".join(part.data for part in parts), sum(part.event_count for part in parts))
 
-    def _take_batch(self) -> View:
+    def _take_batch(self) -> FilteredBatch:
         batch = self._ring.batch(self._cursor)
         if self._aligned:
             self._position, self._mark = batch.end, batch.mark
             return self._ring.view(self._cursor, self._wanted)
         out: list[bytes] = []
         if not reaches(self._position, batch.end):
-            out = [text for entry in batch.entries if (text := self._personal(entry)) is not None]
+            out = [text for entry in batch.events if (text := self._own_bytes(entry)) is not None]
         self._position = batch.end if batch.restarts else merged(self._position, batch.end)
         self._mark = batch.mark
         self._aligned = self._position == batch.end
-        return View(batch.notice + b"".join(out), len(out))
+        return FilteredBatch(batch.notice + b"".join(out), len(out))

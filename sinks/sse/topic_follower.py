@@ -24,12 +24,12 @@ from schemas.errors import StandgaleError
 from schemas.topics import DETECTIONS
 from sinks.settings import SseSettings
 from sinks.sse.history import GROUP, steady_bounds
-from sinks.sse.intake import Intake
+from sinks.sse.intake import StreamIntake
 from sinks.sse.positions import mark_of, origin_of
 
 logger = logging.getLogger(__name__)
 
-Answer = TypeVar("Answer")
+ResultT = TypeVar("ResultT")
 
 _MAX_READ_RECORDS = 128
 _READ_TIMEOUT_S = 1.0
@@ -49,11 +49,11 @@ class _MadeAgainError(StandgaleError):
     """The topic was deleted and made again: all positions are void."""
 
 
-class Follower:
+class TopicFollower:
     """Keeps ``intake`` fed. ``run`` returns only by being cancelled."""
 
     def __init__(
-        self, broker: Broker, intake: Intake, health: HealthPart, settings: SseSettings, retry: RetrySettings
+        self, broker: Broker, intake: StreamIntake, health: HealthPart, settings: SseSettings, retry: RetrySettings
     ) -> None:
         self._broker = broker
         self._intake = intake
@@ -63,11 +63,11 @@ class Follower:
 
     async def run(self) -> None:
         """Follow the topic, and begin anew with it when it was made again."""
-        trouble = _Trouble(self._health, "reading detections", self._retry)
+        trouble = _RetriedStep(self._health, "reading detections", self._retry)
         while True:
             try:
                 await self._begin()
-                trouble.over()
+                trouble.succeeded()
                 self._health.set_ready()
                 await self._follow_all()
             except _MadeAgainError as error:
@@ -77,8 +77,8 @@ class Follower:
 
     async def _begin(self) -> None:
         async with self._reader() as reader:
-            state = await _bounded(reader.state(DETECTIONS), _HANG_S, _TOPIC)
-            self._intake.begin(state, await _bounded(reader.bounds(DETECTIONS), _HANG_S, _TOPIC))
+            state = await _within(reader.state(DETECTIONS), _HANG_S, _TOPIC)
+            self._intake.begin(state, await _within(reader.bounds(DETECTIONS), _HANG_S, _TOPIC))
 
     async def _follow_all(self) -> None:
         tasks = [
@@ -97,42 +97,42 @@ class Follower:
 
     async def _follow(self, partition: int) -> None:
         """Read one partition; begin anew, with growing pauses, whenever that fails or hangs."""
-        with _Trouble(self._health, f"partition {partition}", self._retry) as trouble:
+        with _RetriedStep(self._health, f"partition {partition}", self._retry) as trouble:
             while True:
                 try:
                     async with self._reader() as reader:
-                        await self._settle(reader, partition)
+                        await self._check_position(reader, partition)
                         await self._read_on(reader, partition, trouble)
                 except TransientError as error:
                     await trouble.wait(error)
 
-    async def _settle(self, reader: Reader, partition: int) -> None:
+    async def _check_position(self, reader: Reader, partition: int) -> None:
         """Look whether the topic still holds what is to be read next of ``partition``."""
         what = f"{DETECTIONS}/{partition}"
         mark = await self._same_topic(reader, _HANG_S)
         origin = origin_of(self._intake.ring.mark, mark)
         asked = steady_bounds(reader, self._intake.position, origin, [partition])
-        self._intake.settle(mark, await _bounded(asked, _HANG_S, what))
+        self._intake.apply_bounds(mark, await _within(asked, _HANG_S, what))
 
-    async def _read_on(self, reader: Reader, partition: int, trouble: _Trouble) -> None:
+    async def _read_on(self, reader: Reader, partition: int, trouble: _RetriedStep) -> None:
         """Read on and on; return when so much time passed between two reads that the next records may be gone."""
         read_at = time.monotonic()
         while True:
-            await self._intake.turn(partition)
+            await self._intake.wait_until_readable(partition)
             self._health.beat()
             records = await self._read(reader, partition)
-            trouble.over()
+            trouble.succeeded()
             before, read_at = read_at, time.monotonic()
             if read_at - before > _SILENCE_S:
                 return
-            await self._intake.take(partition, records)
+            await self._intake.add_records(partition, records)
             self._health.set_note("newer events", self._intake.note)
 
     async def _read(self, reader: Reader, partition: int) -> list[InRecord]:
         source = TopicPartition(DETECTIONS, partition)
         offset = self._intake.position[partition]
         read = reader.read(source, offset, max_records=self._max_read, timeout_s=_READ_TIMEOUT_S)
-        return await _bounded(read, _HANG_S, f"{DETECTIONS}/{partition}")
+        return await _within(read, _HANG_S, f"{DETECTIONS}/{partition}")
 
     async def _watch(self) -> None:
         """Look at the topic again and again.
@@ -141,14 +141,14 @@ class Follower:
         partitions: reading stops then, so that nothing of a new topic is taken for the old one's.
         """
         failing_since: float | None = None
-        with _Trouble(self._health, _TOPIC, self._retry) as trouble:
+        with _RetriedStep(self._health, _TOPIC, self._retry) as trouble:
             while True:
                 try:
                     async with self._reader() as reader:
                         while True:
                             await self._same_topic(reader, _LOOK_TIMEOUT_S)
                             failing_since = None
-                            trouble.over()
+                            trouble.succeeded()
                             await asyncio.sleep(_LOOK_EVERY_S)
                 except TopicMismatchError:
                     raise
@@ -156,12 +156,12 @@ class Follower:
                     now = time.monotonic()
                     failing_since = now if failing_since is None else failing_since
                     if now - failing_since > _LOOKS_FAIL_S:
-                        trouble.tell(error)
+                        trouble.report(error)
                     await asyncio.sleep(min(_LOOK_EVERY_S, self._retry.max_delay_s))
 
     async def _same_topic(self, reader: Reader, timeout_s: float) -> str:
         """The topic's mark, when it is the topic that is followed."""
-        state = await _bounded(reader.state(DETECTIONS), timeout_s, _TOPIC)
+        state = await _within(reader.state(DETECTIONS), timeout_s, _TOPIC)
         mark = mark_of(state.incarnation)
         if origin_of(self._intake.ring.mark, mark) == "former":
             raise _MadeAgainError(f"topic {DETECTIONS} was deleted and made again; it is sent from its start")
@@ -170,7 +170,7 @@ class Follower:
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[Reader]:
-        reader = await _bounded(self._broker.reader(), _HANG_S, "opening a reader")
+        reader = await _within(self._broker.reader(), _HANG_S, "opening a reader")
         try:
             yield reader
         finally:
@@ -179,7 +179,7 @@ class Follower:
                     await reader.close()
 
 
-class _Trouble:
+class _RetriedStep:
     """One step that fails: shown in health and metrics, tried again after growing pauses, until it works."""
 
     def __init__(self, health: HealthPart, what: str, retry: RetrySettings) -> None:
@@ -197,10 +197,10 @@ class _Trouble:
 
     async def wait(self, error: TransientError) -> None:
         """Tell of ``error`` and wait for the next try."""
-        self.tell(error)
+        self.report(error)
         await asyncio.sleep(self._backoff.next_delay_s())
 
-    def tell(self, error: TransientError) -> None:
+    def report(self, error: TransientError) -> None:
         """Turn not ready because of ``error``; streams stay open."""
         self._tries += 1
         self._health.beat()
@@ -210,7 +210,7 @@ class _Trouble:
         level = logging.WARNING if self._tries % 10 == 1 else logging.DEBUG
         logger.log(level, "following %s was interrupted: %s", self._what, error, extra={"tries": self._tries})
 
-    def over(self) -> None:
+    def succeeded(self) -> None:
         """It works."""
         if self._tries:
             self._tries = 0
@@ -219,7 +219,7 @@ class _Trouble:
             logger.info("%s is followed again", self._what)
 
 
-async def _bounded(asked: Awaitable[Answer], seconds: float, what: str) -> Answer:
+async def _within(asked: Awaitable[ResultT], seconds: float, what: str) -> ResultT:
     """The answer, or BrokerUnavailableError after ``seconds`` without one."""
     try:
         async with asyncio.timeout(seconds):

@@ -41,7 +41,7 @@ def one_line(value: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class Gap:
     """Events that can no longer be delivered: offsets ``first`` to ``last`` (both included) of one partition.
 
     ``retention``: the topic has forgotten them. ``recreated``: the topic is younger than the client's position, so
@@ -55,7 +55,7 @@ class Loss:
     reason: Literal["retention", "recreated", "truncated"]
 
 
-def gap_bytes(losses: Sequence[Loss], event_id: str) -> bytes:
+def gap_bytes(losses: Sequence[Gap], event_id: str) -> bytes:
     """The explicit ``gap`` event that tells a client what it will never see."""
     lost = [
         {"partition": loss.partition, "from": loss.first, "to": loss.last, "reason": loss.reason} for loss in losses

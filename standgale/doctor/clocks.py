@@ -39,7 +39,7 @@ class BrokerClockCheck:
 
     async def look(self) -> Sequence[Finding]:
         """See the port."""
-        clock = GatewayClock.alone()
+        clock = GatewayClock.without_broker()
         async with looking_at_broker(self._settings, self._topics) as broker:
             probe = BrokerProbe(broker, clock)
             try:

@@ -31,19 +31,19 @@ class DatabaseCheck:
 
     async def look(self) -> Sequence[Finding]:
         """See the port."""
-        head = await in_thread(_head)
+        newest = await in_thread(_head)
         async with looking_at_database(self._settings) as database, database.acquire() as connection:
             findings = [await _about(connection)]
-            findings += [finding async for finding in _schema(connection, head)]
+            findings += [finding async for finding in _schema(connection, newest)]
             findings += [finding async for finding in _privileges(connection)]
         return findings
 
 
 def _head() -> str | None:
     # Slow to import, and needed for this one question.
-    from infra.database.migrate import head  # noqa: PLC0415
+    from infra.database.migrate import newest_revision  # noqa: PLC0415
 
-    return head()
+    return newest_revision()
 
 
 async def _about(connection: Connection) -> Finding:
@@ -53,7 +53,7 @@ async def _about(connection: Connection) -> Finding:
     return ok(f"it answers; its size is {size_bytes / 1e6:.1f} MB")
 
 
-async def _schema(connection: Connection, head: str | None) -> AsyncIterator[Finding]:
+async def _schema(connection: Connection, newest: str | None) -> AsyncIterator[Finding]:
     if await connection.fetchval("SELECT to_regclass('alembic_version') IS NULL"):
         yield problem("it has no schema", _MIGRATE)
         return
@@ -61,11 +61,11 @@ async def _schema(connection: Connection, head: str | None) -> AsyncIterator[Fin
         yield ok("its revision is not for this user to see")
         return
     revision = await connection.fetchval("SELECT version_num FROM alembic_version")
-    if revision == head:
+    if revision == newest:
         yield ok(f"its schema is the newest ({revision})")
     else:
         remedy = f"{_MIGRATE}; if the schema is the newer one, update this program"
-        yield problem(f"its schema is at {revision or 'base'}, this program needs {head}", remedy)
+        yield problem(f"its schema is at {revision or 'base'}, this program needs {newest}", remedy)
 
 
 async def _privileges(connection: Connection) -> AsyncIterator[Finding]:

@@ -43,7 +43,7 @@ class CampaignDatabase:
         await self._server.start()
         if self.url_file.exists():
             return
-        await asyncio.to_thread(migrate.upgrade, self.owner_dsn)
+        await asyncio.to_thread(migrate.migrate_up, self.owner_dsn)
         (hba,) = self._folder.rglob("pg_hba.conf")
         hba.write_text(f"local all {ROLE} scram-sha-256\n{hba.read_text()}")
         await self.order(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{FIRST_PASSWORD}'", *_RIGHTS, "SELECT pg_reload_conf()")

@@ -85,7 +85,7 @@ async def site(server_dir: Path, broker_settings: BrokerSettings) -> AsyncIterat
         s3 = S3Server(server_dir / "s3")
         await asyncio.to_thread(s3.start)
         stack.callback(s3.stop)
-        await asyncio.to_thread(migrate.upgrade, postgres.dsn)
+        await asyncio.to_thread(migrate.migrate_up, postgres.dsn)
         logs = server_dir / "logs"
         logs.mkdir()
         gateway_port, sse_port = free_port(), free_port()

@@ -54,7 +54,7 @@ def postgres() -> Iterator[Postgres]:
 def _running(server: EmbeddedPostgres) -> Iterator[Postgres]:
     found = Postgres(asyncio.run(server.start()))
     asyncio.run(_create_template(found))
-    migrate.upgrade(found.of(_TEMPLATE))
+    migrate.migrate_up(found.of(_TEMPLATE))
     yield found
     # Not stop(): writing everything to disk takes seconds, and nobody needs these files again.
     asyncio.run(server.kill())

@@ -50,10 +50,10 @@ class ContentAddress:
         return cls(match["sha256"], match["ext"])
 
 
-def verified(image: ImageRef, data: bytes) -> bytes:
+def verify(image: ImageRef, data: bytes) -> bytes:
     """``data`` when it has the size and hash that ``image`` names; raises ImageCorruptError otherwise."""
     if len(data) != image.size_bytes:
-        raise wrong_size(image, len(data))
+        raise wrong_size_error(image, len(data))
     found = hashlib.sha256(data).hexdigest()
     if found != image.sha256:
         raise ImageCorruptError(
@@ -63,7 +63,7 @@ def verified(image: ImageRef, data: bytes) -> bytes:
     return data
 
 
-def wrong_size(image: ImageRef, size_bytes: int) -> ImageCorruptError:
+def wrong_size_error(image: ImageRef, size_bytes: int) -> ImageCorruptError:
     """The error for an object of ``size_bytes`` where ``image`` names another size."""
     return ImageCorruptError(
         f"the object at {image.uri} has {size_bytes} bytes, the event names {image.size_bytes}: the stored object was "
@@ -71,7 +71,7 @@ def wrong_size(image: ImageRef, size_bytes: int) -> ImageCorruptError:
     )
 
 
-def outside(uri: str, store: str) -> ImageMissingError:
+def outside_error(uri: str, store: str) -> ImageMissingError:
     """The error for an address that ``store`` (its own address) does not serve."""
     return ImageMissingError(
         f"the address {uri!r} is not one of the frame store at {store}: it takes addresses it made itself, ending in "

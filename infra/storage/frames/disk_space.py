@@ -18,7 +18,7 @@ _PAUSE_PER_SCAN = 20.0
 _WHAT_TO_DO = "remove old frames (docs/operations.md: when the frame store is full), give it a larger disk, or"
 
 
-class Room:
+class DiskSpace:
     """Asked before each write, from any thread.
 
     Free space is asked for each time. What the frames are together is counted by a scan in a thread of its own, now and
@@ -46,7 +46,7 @@ class Room:
         self._scanning = False
         self._free = FRAME_STORE.labels("free")
 
-    def admit(self, size_bytes: int) -> None:
+    def require_space(self, size_bytes: int) -> None:
         """Return when ``size_bytes`` more may be written. Raises StoreFullError, or OSError of the disk."""
         found = os.statvfs(self._root)
         # Some network file systems do not tell.
@@ -60,9 +60,9 @@ class Room:
                     f"{_WHAT_TO_DO} lower that setting"
                 )
         if self._max_bytes is not None:
-            self._admit_to(self._max_bytes, size_bytes)
+            self._require_below(self._max_bytes, size_bytes)
 
-    def added(self, size_bytes: int) -> None:
+    def add_used(self, size_bytes: int) -> None:
         """``size_bytes`` more were written."""
         with self._lock:
             self._added_bytes += size_bytes
@@ -70,7 +70,7 @@ class Room:
                 self._used_bytes += size_bytes
                 FRAME_STORE.labels("used").set(self._used_bytes)
 
-    def _admit_to(self, max_bytes: int, size_bytes: int) -> None:
+    def _require_below(self, max_bytes: int, size_bytes: int) -> None:
         with self._lock:
             used_bytes = self._used_bytes
             full = used_bytes is not None and used_bytes + size_bytes > max_bytes

@@ -18,8 +18,8 @@ from uuid import uuid4
 
 from infra.errors import ImageMissingError, StoreFullError, StoreUnavailableError
 from infra.storage.durable_files import locked_folder, sweep_files, sync_file, sync_folder
-from infra.storage.frames.addressing import ContentAddress, outside, verified, wrong_size
-from infra.storage.frames.disk_space import Room
+from infra.storage.frames.addressing import ContentAddress, outside_error, verify, wrong_size_error
+from infra.storage.frames.disk_space import DiskSpace
 from infra.storage.frames.port import StoredObject
 from schemas.events import ImageRef
 
@@ -54,9 +54,12 @@ class FolderFrameStore:
     """
 
     def __init__(self, root: Path, *, max_bytes: int | None = None, min_free_bytes: int = 0) -> None:
-        """``root`` is made now or, when its disk is away, before the first call that can. For limits: :class:`Room`."""
+        """Create ``root`` now or, while its disk is unavailable, at the first call that can.
+
+        For the limits see :class:`DiskSpace`.
+        """
         self._root = root.absolute()
-        self._room = Room(self._root, max_bytes=max_bytes, min_free_bytes=min_free_bytes)
+        self._space = DiskSpace(self._root, max_bytes=max_bytes, min_free_bytes=min_free_bytes)
         self._root_uri = self._root.as_uri()
         # The folder of unfinished writes doubles as the mark of a store that is there: without it (an unmounted disk) a
         # missing file says nothing, and writing would fill the mount point.
@@ -77,7 +80,7 @@ class FolderFrameStore:
         """The bytes of ``image``, hash checked."""
         address = self._address(image.uri)
         if address.sha256 != image.sha256:
-            raise outside(image.uri, self._root_uri)
+            raise outside_error(image.uri, self._root_uri)
         return await self._run("read", partial(self._read, image, self._root / address.relative))
 
     async def delete(self, uri: str) -> None:
@@ -107,11 +110,11 @@ class FolderFrameStore:
 
     async def _run(self, verb: str, work: Callable[[], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._in_place, work)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare_and_run, work)
         except OSError as error:
             raise self._unavailable(verb, error) from error
 
-    def _in_place(self, work: Callable[[], T]) -> T:
+    def _prepare_and_run(self, work: Callable[[], T]) -> T:
         if not self._prepared:
             self._prepare()
         return work()
@@ -134,14 +137,14 @@ class FolderFrameStore:
         parts = urlsplit(uri)
         address = ContentAddress.in_path(unquote(parts.path)) if parts.scheme == "file" else None
         if address is None:
-            raise outside(uri, self._root_uri)
+            raise outside_error(uri, self._root_uri)
         return address
 
     def _write(self, address: ContentAddress, data: bytes) -> None:
         target = self._root / address.relative
         if _refresh(target, len(data)):
             return
-        self._room.admit(len(data))
+        self._space.require_space(len(data))
         unfinished = self._unfinished / f"{address.sha256}.{uuid4().hex}"
         try:
             _write_synced(unfinished, data)
@@ -149,7 +152,7 @@ class FolderFrameStore:
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
-        self._room.added(len(data))
+        self._space.add_used(len(data))
 
     def _move_into_place(self, unfinished: Path, target: Path) -> None:
         try:
@@ -164,7 +167,7 @@ class FolderFrameStore:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             if error.errno == errno.ELOOP:
-                raise outside(image.uri, self._root_uri) from error
+                raise outside_error(image.uri, self._root_uri) from error
             if error.errno == errno.ENOENT and self._unfinished.is_dir():
                 raise ImageMissingError(
                     f"the frame store {self._root} has no object for {image.uri}: it was removed (retention), or "
@@ -175,8 +178,8 @@ class FolderFrameStore:
             size_bytes = os.fstat(descriptor).st_size
             # Before reading: a damaged object must not take more memory than the event promised.
             if size_bytes != image.size_bytes:
-                raise wrong_size(image, size_bytes)
-            return verified(image, file.read())
+                raise wrong_size_error(image, size_bytes)
+            return verify(image, file.read())
 
     def _walk(self) -> Iterator[StoredObject]:
         for folder in _folders(self._root):
@@ -192,7 +195,7 @@ class FolderFrameStore:
                 yield StoredObject(f"{self._root_uri}/{address.relative}", found.st_size, modified_at)
 
     def _probe(self) -> None:
-        self._room.admit(_PROBE_BYTES)
+        self._space.require_space(_PROBE_BYTES)
         probe = self._unfinished / f"probe.{uuid4().hex}"
         data = os.urandom(_PROBE_BYTES)
         try:

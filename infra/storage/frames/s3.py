@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from infra.errors import ImageMissingError, StoreFullError, StoreUnavailableError
 from infra.process.monotonic import monotonic_s
-from infra.storage.frames.addressing import ContentAddress, outside, verified, wrong_size
+from infra.storage.frames.addressing import ContentAddress, outside_error, verify, wrong_size_error
 from infra.storage.frames.port import REFRESH_AFTER_S, StoredObject
 from infra.storage.s3_client import FAULTS, S3Connection, code_of, hints, status_of
 from infra.storage.settings import FrameSettings
@@ -55,7 +55,7 @@ class S3FrameStore:
         address = ContentAddress.of(sha256, media_type)
         upload = await self._parameters(address, data, media_type)
         # A versioned bucket would keep every repetition, so an object is replaced only when it is old.
-        fresh = await self._honours_conditions() and (
+        fresh = await self._supports_conditions() and (
             await self._upload(upload | {"IfNoneMatch": "*"}) or not await self._is_old(address)
         )
         if not fresh:
@@ -68,7 +68,7 @@ class S3FrameStore:
         """The bytes of ``image``, hash checked."""
         key = self._key(image.uri)
         if key.sha256 != image.sha256:
-            raise outside(image.uri, self._uri)
+            raise outside_error(image.uri, self._uri)
         client = await self._connection.client()
         async with self._translated("read"):
             try:
@@ -83,11 +83,11 @@ class S3FrameStore:
             async with answer["Body"] as body:
                 # Before reading: a damaged object must not take more memory than the event promised.
                 if answer["ContentLength"] != image.size_bytes:
-                    raise wrong_size(image, answer["ContentLength"])
+                    raise wrong_size_error(image, answer["ContentLength"])
                 data: bytes = await body.read()
         if len(data) < _HASH_IN_THREAD_BYTES:
-            return verified(image, data)
-        return await asyncio.to_thread(verified, image, data)
+            return verify(image, data)
+        return await asyncio.to_thread(verify, image, data)
 
     async def delete(self, uri: str) -> None:
         """Remove the object at ``uri``; raises ImageMissingError for an address outside this store."""
@@ -170,7 +170,7 @@ class S3FrameStore:
                 return False
         return True
 
-    async def _honours_conditions(self) -> bool:
+    async def _supports_conditions(self) -> bool:
         """Whether the server refuses to replace an object when asked to; found out once."""
         async with self._finding_out:
             if self._conditional is None:
@@ -211,7 +211,7 @@ class S3FrameStore:
     def _key(self, uri: str) -> ContentAddress:
         address = ContentAddress.in_path(uri) if uri.startswith(self._uri) else None
         if address is None or uri != f"{self._uri}{address.relative}":
-            raise outside(uri, self._uri)
+            raise outside_error(uri, self._uri)
         return address
 
     @asynccontextmanager

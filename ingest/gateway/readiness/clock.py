@@ -43,7 +43,7 @@ class GatewayClock:
         self._metric = CLOCK_AHEAD.labels("broker")
 
     @classmethod
-    def alone(cls) -> GatewayClock:
+    def without_broker(cls) -> GatewayClock:
         """For a gateway without health reports."""
         return cls(Health().part("broker"))
 
@@ -57,7 +57,7 @@ class GatewayClock:
         """How far the broker's clock was ahead at the last publish that showed it."""
         return self._broker_ahead_s
 
-    def learn(self, broker_ahead_s: float | None) -> None:
+    def set_broker_offset(self, broker_ahead_s: float | None) -> None:
         """Take over what a publish has shown just now (:meth:`Publisher.clock_ahead_s`)."""
         self._compared = True
         if broker_ahead_s is None:
@@ -65,7 +65,7 @@ class GatewayClock:
         self._broker_ahead_s = broker_ahead_s
         self._metric.set(broker_ahead_s)
         self._brokers_at = self._wall() + timedelta(seconds=broker_ahead_s), self._steady()
-        self._tell(broker_ahead_s)
+        self._report(broker_ahead_s)
 
     def now(self) -> datetime:
         """The time now, UTC: the own clock's unless it is too far from the broker's."""
@@ -82,7 +82,7 @@ class GatewayClock:
         moment, steady = self._brokers_at
         return moment + timedelta(seconds=self._steady() - steady)
 
-    def _tell(self, broker_ahead_s: float) -> None:
+    def _report(self, broker_ahead_s: float) -> None:
         """Keep the note in health up to date; the log has a line per change only."""
         wrong = abs(broker_ahead_s) > self._tolerance_s
         if not wrong and self._direction is None:

@@ -29,13 +29,13 @@ _NO_ANSWER = "no answer in time"
 
 
 @dataclass(slots=True)
-class _Trouble:
+class _FailedPartition:
     """A lane whose last work failed. ``on_trial``: it may be well again, but no real work has shown it."""
 
     code: str
     failed_at: float
     quiet_s: float
-    on_trial: bool = False
+    unconfirmed: bool = False
 
 
 class Readiness:
@@ -54,7 +54,7 @@ class Readiness:
         self._quiet_s = quiet_s
         self._idle_s = idle_s
         self._clock = clock
-        self._troubles: dict[int, _Trouble] = {}
+        self._failed: dict[int, _FailedPartition] = {}
         self._logged: set[str] = set()
         self._worked_at: float | None = None
         self._began = False
@@ -71,15 +71,15 @@ class Readiness:
             raise
         self._worked_at = self._clock()
         # As a rule all was well before, too. Then nothing has changed, and each frame is spared the rest.
-        if self._troubles or self._logged or not self._began:
-            self._troubles.pop(_PROBES, None)
-            self._troubles.pop(lane, None)
-            self._tell()
+        if self._failed or self._logged or not self._began:
+            self._failed.pop(_PROBES, None)
+            self._failed.pop(lane, None)
+            self._report()
 
     @property
     def failing(self) -> bool:
         """Whether the part is not ready."""
-        return not self._began or any(not trouble.on_trial for trouble in self._troubles.values())
+        return not self._began or any(not trouble.unconfirmed for trouble in self._failed.values())
 
     def wants_probe(self) -> bool:
         """Whether a probe has something to find out: a failure, or a long time without work."""
@@ -93,24 +93,24 @@ class Readiness:
 
     def probe_passed(self, began_s_ago: float) -> None:
         """A probe that began ``began_s_ago`` found the part well: lanes that were quiet for long enough get a trial."""
-        self._troubles.pop(_PROBES, None)
+        self._failed.pop(_PROBES, None)
         now = self._clock()
-        for trouble in self._troubles.values():
+        for trouble in self._failed.values():
             quiet_s = now - trouble.failed_at
-            if not trouble.on_trial and quiet_s >= max(trouble.quiet_s, began_s_ago):
-                trouble.on_trial = True
+            if not trouble.unconfirmed and quiet_s >= max(trouble.quiet_s, began_s_ago):
+                trouble.unconfirmed = True
                 logger.info("%s: the probe passes and nothing failed for %.0f s", self._part.name, quiet_s)
-        self._tell()
+        self._report()
 
     def _fail(self, lane: int, error: Exception) -> None:
         code = _NO_ANSWER if isinstance(error, TimeoutError) else error_code(error)
-        former = self._troubles.get(lane)
+        former = self._failed.get(lane)
         quiet_s = former.quiet_s if former is not None else self._quiet_s
-        if former is not None and former.on_trial:
+        if former is not None and former.unconfirmed:
             quiet_s = min(2 * quiet_s, _LONGEST_QUIET_S)
-        self._troubles[lane] = _Trouble(code, self._clock(), quiet_s)
+        self._failed[lane] = _FailedPartition(code, self._clock(), quiet_s)
         self._log(code, error)
-        self._tell()
+        self._report()
 
     def _log(self, code: str, error: Exception) -> None:
         """Each code once per outage: with many devices an outage would fill the disk with logs."""
@@ -122,15 +122,15 @@ class Readiness:
         else:
             logger.error("%s failed unexpectedly: %s", self._part.name, error_text(error), exc_info=error)
 
-    def _tell(self) -> None:
-        codes = dict.fromkeys(trouble.code for trouble in self._troubles.values() if not trouble.on_trial)
+    def _report(self) -> None:
+        codes = dict.fromkeys(trouble.code for trouble in self._failed.values() if not trouble.unconfirmed)
         if codes:
             # The stable codes only: who may see the health port need not learn hosts and folders from it.
             self._part.set_not_ready(", ".join(codes))
             return
         self._began = True
         self._part.set_ready()
-        if self._logged and not self._troubles:
+        if self._logged and not self._failed:
             logger.info("%s works again", self._part.name)
             self._logged.clear()
 
@@ -152,6 +152,6 @@ class GatewayReadiness:
         return cls(store, broker)
 
     @classmethod
-    def alone(cls) -> GatewayReadiness:
+    def without_probes(cls) -> GatewayReadiness:
         """For a gateway without health reports."""
         return cls.of(Health(), GatewaySettings())

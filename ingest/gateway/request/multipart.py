@@ -26,7 +26,7 @@ class Form:
 
 
 @dataclass(slots=True)
-class _Part:
+class _FormPart:
     header_name: bytearray = field(default_factory=bytearray)
     header_value: bytearray = field(default_factory=bytearray)
     disposition: bytes = b""
@@ -41,13 +41,13 @@ class _Collector:
     """The parser's callbacks; keeps whole parts."""
 
     def __init__(self) -> None:
-        self.parts: list[_Part] = []
+        self.parts: list[_FormPart] = []
         self.complete = False
 
     def begin(self) -> None:
         if len(self.parts) >= MAX_PARTS:
             raise FormParserError(f"more than {MAX_PARTS} parts")
-        self.parts.append(_Part())
+        self.parts.append(_FormPart())
 
     def header_name(self, data: bytes, start: int, end: int) -> None:
         self.parts[-1].header_name += data[start:end]
@@ -95,7 +95,7 @@ def parse_form(body: bytes, content_type: str) -> Form:
     return _form(collector.parts)
 
 
-def _form(parts: list[_Part]) -> Form:
+def _form(parts: list[_FormPart]) -> Form:
     images: list[tuple[bytes, str | None]] = []
     fields: list[tuple[str, str]] = []
     for part in parts:

@@ -16,7 +16,7 @@ class UploadSlots:
         self._free_bytes = max_bytes
 
     @contextmanager
-    def take(self, size_bytes: int) -> Iterator[None]:
+    def reserve(self, size_bytes: int) -> Iterator[None]:
         """Hold room for one upload of at most ``size_bytes``; raises OverloadedError when there is none."""
         if self._free_uploads < 1 or self._free_bytes < size_bytes:
             raise OverloadedError(

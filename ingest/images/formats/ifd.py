@@ -18,7 +18,7 @@ _UNSIGNED = (1, 3, 4, 13)
 _TEXT_TYPES = (2, 7)
 
 
-class Entry(NamedTuple):
+class IfdEntry(NamedTuple):
     """One directory entry: ``total`` values of ``kind`` (TIFF type number) that begin at ``position`` of the data."""
 
     kind: int
@@ -41,7 +41,7 @@ class Block:
         if magic != 42:
             raise InvalidFormatError(f"TIFF version {magic} is not supported; write classic TIFF (version 42)")
 
-    def directory(self, offset: int, *, strict: bool = False) -> dict[int, Entry]:
+    def directory(self, offset: int, *, strict: bool = False) -> dict[int, IfdEntry]:
         """The entries at ``offset``, by tag; values that reach outside are left out, or refused when ``strict``.
 
         Raises CorruptedFileError when the directory itself lies outside or has more than MAX_ENTRIES entries.
@@ -50,7 +50,7 @@ class Block:
         (count,) = self._unpack("H", start)
         if count > MAX_ENTRIES:
             raise CorruptedFileError(f"a TIFF directory claims {count} entries; at most {MAX_ENTRIES} are read")
-        entries: dict[int, Entry] = {}
+        entries: dict[int, IfdEntry] = {}
         for position in range(start + 2, start + 2 + 12 * count, 12):
             tag, kind, values = self._unpack("HHI", position)
             size = _SIZES.get(kind, 0) * values
@@ -60,19 +60,19 @@ class Block:
             if size > 4:
                 at = self._span.start + self._unpack("I", at)[0]
             if at + size <= self._span.end:
-                entries.setdefault(tag, Entry(kind, values, at))
+                entries.setdefault(tag, IfdEntry(kind, values, at))
             elif strict:
                 raise CorruptedFileError(f"TIFF tag {tag} points behind the end of the file; it was cut off")
         return entries
 
-    def integers(self, entry: Entry) -> NDArray[np.uint64]:
+    def integers(self, entry: IfdEntry) -> NDArray[np.uint64]:
         """All values of an unsigned integer entry, shape (N,); N is 0 when it is of another type."""
         if entry.kind not in _UNSIGNED:
             return np.empty(0, np.uint64)
         kind = np.dtype(f"{self._order}u{_SIZES[entry.kind]}")
         return np.frombuffer(self._data, kind, entry.total, entry.position).astype(np.uint64)
 
-    def numbers(self, entry: Entry, most: int) -> list[float]:
+    def numbers(self, entry: IfdEntry, most: int) -> list[float]:
         """At most ``most`` values as floats; a rational with denominator zero ends the list."""
         count = min(entry.total, most)
         if entry.kind in _CODES:
@@ -87,7 +87,7 @@ class Block:
             found.append(numerator / denominator)
         return found
 
-    def text(self, entry: Entry, most: int = 64) -> str:
+    def text(self, entry: IfdEntry, most: int = 64) -> str:
         """The text of an ASCII entry up to its first NUL, at most ``most`` characters; other bytes become ``?``."""
         if entry.kind not in _TEXT_TYPES:
             return ""

@@ -27,7 +27,7 @@ _SUPPORTED = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive"}
 
 
 @dataclass(slots=True)
-class _Frame:
+class _JpegFrame:
     width: int
     height: int
     blocks: int
@@ -36,7 +36,7 @@ class _Frame:
 
 def scan(data: bytes, admit: Admit) -> Header:
     """The header of a JPEG file. Raises ImageError for what is not supported, refused by ``admit``, or cut off."""
-    frame: _Frame | None = None
+    frame: _JpegFrame | None = None
     exif = xmp = None
     position = 2
     for _ in range(_MAX_SEGMENTS):
@@ -80,7 +80,7 @@ def _next_marker(data: bytes, position: int) -> tuple[int, int]:
     return data[position], position + 1
 
 
-def _read_frame(data: bytes, marker: int, span: Span, admit: Admit) -> _Frame:
+def _read_frame(data: bytes, marker: int, span: Span, admit: Admit) -> _JpegFrame:
     if marker not in _SUPPORTED:
         kinds = ", ".join(_SUPPORTED.values())
         raise InvalidFormatError(f"JPEG process SOF{marker - 0xC0} is not supported; write one of {kinds} JPEG")
@@ -94,7 +94,7 @@ def _read_frame(data: bytes, marker: int, span: Span, admit: Admit) -> _Frame:
     if height == 0:
         raise InvalidDimensionsError("the JPEG header leaves the height open (0 lines); write the height")
     admit(width, height)
-    return _Frame(width, height, _count_blocks(data, span, width, height), marker == 0xC2)
+    return _JpegFrame(width, height, _count_blocks(data, span, width, height), marker == 0xC2)
 
 
 def _count_blocks(data: bytes, span: Span, width: int, height: int) -> int:
@@ -106,7 +106,7 @@ def _count_blocks(data: bytes, span: Span, width: int, height: int) -> int:
     return sum(-(-width * h // (8 * widest)) * -(-height * v // (8 * tallest)) for h, v in factors)
 
 
-def _check_end(data: bytes, scan_start: int, frame: _Frame) -> None:
+def _check_end(data: bytes, scan_start: int, frame: _JpegFrame) -> None:
     """Raise CorruptedFileError unless an end marker follows the scan, and the scan could hold the picture at all.
 
     In coded data 0xFF is always stuffed, so an EOI behind the scan's start is the picture's own, or that of a preview

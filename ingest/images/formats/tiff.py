@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ingest.images.formats.header import Admit, CorruptedFileError, Header, InvalidFormatError, Span
-from ingest.images.formats.ifd import Block, Entry
+from ingest.images.formats.ifd import Block, IfdEntry
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -31,13 +31,13 @@ def scan(data: bytes, admit: Admit) -> Header:
     return Header(width, height, Span(0, len(data)), xmp)
 
 
-def _integer(block: Block, entries: dict[int, Entry], tag: int) -> int | None:
+def _integer(block: Block, entries: dict[int, IfdEntry], tag: int) -> int | None:
     entry = entries.get(tag)
     values = block.integers(entry._replace(total=1)) if entry else None
     return int(values[0]) if values is not None and values.size else None
 
 
-def _check_variant(block: Block, entries: dict[int, Entry]) -> None:
+def _check_variant(block: Block, entries: dict[int, IfdEntry]) -> None:
     if _RAW in entries:
         raise InvalidFormatError("this is a camera raw file (DNG); send the developed picture as JPEG, PNG or TIFF")
     compression = _integer(block, entries, _COMPRESSION) or 1
@@ -49,7 +49,7 @@ def _check_variant(block: Block, entries: dict[int, Entry]) -> None:
         raise InvalidFormatError(f"TIFF with {bits} bits per sample is not supported; write 8 or 16")
 
 
-def _check_pieces(data: bytes, block: Block, entries: dict[int, Entry], pixels: int) -> None:
+def _check_pieces(data: bytes, block: Block, entries: dict[int, IfdEntry], pixels: int) -> None:
     """Raise CorruptedFileError unless there are strips or tiles, all inside the file, enough if uncompressed."""
     tags = _TILES if _TILES[0] in entries else _STRIPS
     places = [entries.get(tag) for tag in tags]

@@ -36,7 +36,7 @@ async def test_a_database_that_is_missing_at_start_is_waited_for_and_then_migrat
         await server.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         await server.close()
         await until(lambda: health.reason is None)
-        assert await asyncio.to_thread(migrate.current, postgres.of(name)) == migrate.head()
+        assert await asyncio.to_thread(migrate.current_revision, postgres.of(name)) == migrate.newest_revision()
     finally:
         stop.set()
         await running

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from infra.auth.tokens import DeviceError, DeviceTokens
 from infra.auth.verifier import TokenVerifier
 from infra.database.embedded import EmbeddedPostgres
-from infra.database.migrate import upgrade
+from infra.database.migrate import migrate_up
 from infra.database.pool import Database
 from infra.database.settings import DatabaseSettings
 from infra.errors import DatabaseUnavailableError
@@ -126,7 +126,7 @@ async def test_unknown_devices_and_tokens_are_named(tokens: DeviceTokens) -> Non
 
 async def test_the_last_list_stays_in_force_while_the_database_is_away(server_dir: Path) -> None:
     async with EmbeddedPostgres(server_dir) as server:
-        await asyncio.to_thread(upgrade, server.dsn)
+        await asyncio.to_thread(migrate_up, server.dsn)
         database = Database.open(DatabaseSettings(url=server.dsn), server_dir)
         tokens, health, stop = DeviceTokens(database), Health(), asyncio.Event()
         retry = RetrySettings(first_delay_s=0.05, max_delay_s=0.1)

@@ -39,21 +39,21 @@ async def shape(dsn: str) -> list[tuple[str, ...]]:
 
 
 async def up(dsn: str, revision: str = "head") -> None:
-    await asyncio.to_thread(migrate.upgrade, dsn, revision)
+    await asyncio.to_thread(migrate.migrate_up, dsn, revision)
 
 
 async def down(dsn: str, revision: str) -> None:
-    await asyncio.to_thread(migrate.downgrade, dsn, revision)
+    await asyncio.to_thread(migrate.migrate_down, dsn, revision)
 
 
 async def current(dsn: str) -> str | None:
-    return await asyncio.to_thread(migrate.current, dsn)
+    return await asyncio.to_thread(migrate.current_revision, dsn)
 
 
 async def test_up_down_and_up_again_gives_the_same_schema(empty_dsn: str) -> None:
     assert await current(empty_dsn) is None
     await up(empty_dsn)
-    assert await current(empty_dsn) == migrate.head()
+    assert await current(empty_dsn) == migrate.newest_revision()
     first = await shape(empty_dsn)
     tables = {row[1] for row in first}
     assert tables >= {"devices", "images", "detections", "inference_sessions", "system_metrics", "data_annotations"}
@@ -66,7 +66,7 @@ async def test_up_down_and_up_again_gives_the_same_schema(empty_dsn: str) -> Non
 
 async def test_each_step_has_a_way_back(empty_dsn: str) -> None:
     shapes = [await shape(empty_dsn)]
-    head, steps = migrate.head(), 0
+    head, steps = migrate.newest_revision(), 0
     while await current(empty_dsn) != head:
         await up(empty_dsn, "+1")
         shapes.append(await shape(empty_dsn))
@@ -78,7 +78,7 @@ async def test_each_step_has_a_way_back(empty_dsn: str) -> None:
 
 
 async def test_processes_that_migrate_at_once_do_not_collide(empty_dsn: str) -> None:
-    code = "import sys; from infra.database import migrate; migrate.upgrade(sys.argv[1])"
+    code = "import sys; from infra.database import migrate; migrate.migrate_up(sys.argv[1])"
     processes = [
         await asyncio.create_subprocess_exec(sys.executable, "-c", code, empty_dsn, stderr=asyncio.subprocess.PIPE)
         for _ in range(2)
@@ -86,7 +86,7 @@ async def test_processes_that_migrate_at_once_do_not_collide(empty_dsn: str) -> 
     for process in processes:
         _, errors = await process.communicate()
         assert process.returncode == 0, errors.decode()
-    assert await current(empty_dsn) == migrate.head()
+    assert await current(empty_dsn) == migrate.newest_revision()
 
 
 async def test_the_reader_reads_everything_but_tokens_and_writes_nothing(migrated_dsn: str) -> None:
@@ -114,7 +114,7 @@ async def test_a_user_who_may_not_create_roles_can_migrate(empty_dsn: str) -> No
             await up(empty_dsn.replace("standgale@", f"{name}@"))
         finally:
             await admin.execute("ALTER ROLE standgale_reader_away RENAME TO standgale_reader")
-        assert await current(empty_dsn) == migrate.head()
+        assert await current(empty_dsn) == migrate.newest_revision()
         await down(empty_dsn.replace("standgale@", f"{name}@"), "base")
     finally:
         await admin.close()

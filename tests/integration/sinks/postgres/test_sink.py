@@ -186,12 +186,12 @@ async def test_without_tables_it_waits_and_says_for_what(empty_dsn: str, tmp_pat
 async def test_after_an_upgrade_it_waits_for_the_missing_migration_and_then_writes(
     empty_dsn: str, tmp_path: Path
 ) -> None:
-    await asyncio.to_thread(migrate.upgrade, empty_dsn, "0003")
+    await asyncio.to_thread(migrate.migrate_up, empty_dsn, "0003")
     database = Database.open(DatabaseSettings(url=empty_dsn, pool_max=1), tmp_path)
     sink = PostgresSink(database)
     with pytest.raises(RefusedError, match=r"column is missing .*; run: standgale migrate up"):
         await sink.open()
-    await asyncio.to_thread(migrate.upgrade, empty_dsn)
+    await asyncio.to_thread(migrate.migrate_up, empty_dsn)
     await sink.open()
     await sink.write([answer(0)])
     assert await counts(database) == summary(1, 1, 1, 2)

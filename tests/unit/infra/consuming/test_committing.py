@@ -138,13 +138,13 @@ async def test_a_loss_behind_a_record_that_waits_for_an_update_is_not_passed(
     assert consumer.committed == {1: 5}
     await committer.commit([done(0, 4), done(2, 1)])
     assert consumer.committed == {0: 5, 1: 5, 2: 2}
-    assert committer.held == {0, 1}
+    assert committer.held_partitions == {0, 1}
     assert [committer.waits_for_update(record) for record in (*waiting, done(2, 2).record)] == [True, True, False]
     # Another ownership begins with the record that waits, and the loss is found again.
     consumer.owned[TopicPartition(TOPIC, 0)] = 2
     await committer.retry_held()
-    assert committer.held == {1}
-    assert "offset 5" in (committer.work.health.reason or "")
+    assert committer.held_partitions == {1}
+    assert "offset 5" in (committer.context.health.reason or "")
 
 
 async def test_a_partition_held_for_a_loss_is_offered_with_what_died_behind_it(
@@ -155,11 +155,11 @@ async def test_a_partition_held_for_a_loss_is_offered_with_what_died_behind_it(
     outcomes = [done(0, 20), done(0, 21, BAD), done(0, 22)]
     await committer.commit_losses([outcome.record for outcome in outcomes])
     await committer.commit(outcomes)
-    assert (consumer.committed, committer.held) == ({}, {0})
+    assert (consumer.committed, committer.held_partitions) == ({}, {0})
     consumer.refuses = None
     clock.now += 10
     await committer.retry_held()
-    assert (consumer.committed, committer.held) == ({0: 23}, set())
+    assert (consumer.committed, committer.held_partitions) == ({0: 23}, set())
     assert [letter.reason for letter in consumer.letters] == ["RECORDS_LOST", BAD.code]
 
 
@@ -167,10 +167,10 @@ async def test_a_partition_held_for_a_loss_is_offered_with_what_died_behind_it(
 async def test_a_partition_whose_letters_are_refused_is_held_and_tried_with_pauses(
     committer: BatchCommitter, consumer: FakeConsumer, clock: Clock, error: Exception
 ) -> None:
-    health = committer.work.health
+    health = committer.context.health
     consumer.refuses = error
     await committer.commit([done(0, 1, BAD), done(1, 1)])
-    assert (consumer.committed, committer.held) == ({1: 2}, {0})
+    assert (consumer.committed, committer.held_partitions) == ({1: 2}, {0})
     assert str(error) in (health.reason or "")
     tries = consumer.tries
     await committer.retry_held()
@@ -182,7 +182,7 @@ async def test_a_partition_whose_letters_are_refused_is_held_and_tried_with_paus
     consumer.refuses = None
     clock.now += 10
     await committer.retry_held()
-    assert (consumer.committed, committer.held, health.reason) == ({0: 2, 1: 2}, set(), None)
+    assert (consumer.committed, committer.held_partitions, health.reason) == ({0: 2, 1: 2}, set(), None)
     assert len(consumer.letters) == 1
 
 
@@ -191,7 +191,7 @@ async def test_a_held_partition_that_is_lost_is_forgotten(committer: BatchCommit
     await committer.commit([done(0, 1, BAD)])
     consumer.owned[TopicPartition(TOPIC, 0)] = 2
     await committer.retry_held()
-    assert (committer.held, committer.work.health.reason, consumer.committed) == (set(), None, {})
+    assert (committer.held_partitions, committer.context.health.reason, consumer.committed) == (set(), None, {})
 
 
 async def test_a_letter_that_is_too_large_even_without_its_original_holds_the_partition(
@@ -199,5 +199,5 @@ async def test_a_letter_that_is_too_large_even_without_its_original_holds_the_pa
 ) -> None:
     consumer.largest = 10
     await committer.commit([done(0, 1, BAD), done(0, 2, BAD)])
-    assert committer.held == {0}
-    assert "too large" in (committer.work.health.reason or "")
+    assert committer.held_partitions == {0}
+    assert "too large" in (committer.context.health.reason or "")

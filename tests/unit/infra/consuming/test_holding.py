@@ -173,19 +173,19 @@ async def test_a_single_record_that_takes_too_long_is_held(broker: MeddlingBroke
 def test_the_size_of_a_batch_grows_only_when_twice_as_much_is_in_reach() -> None:
     size = BatchSize(100)
     size.written(100, 5.0)
-    assert (size.now, size.note) == (100, None)
+    assert (size.limit, size.note) == (100, None)
     size.too_slow(100, 3.0)
-    assert size.now == 50
+    assert size.limit == 50
     size.written(50, 1.5)
-    assert size.now == 50
+    assert size.limit == 50
     size.written(20, 0.1)
-    assert size.now == 50
+    assert size.limit == 50
     assert "at most 50 records" in (size.note or "")
     size.written(50, 0.5)
-    assert (size.now, size.note) == (100, None)
+    assert (size.limit, size.note) == (100, None)
     for _ in range(10):
-        size.too_slow(size.now, 3.0)
-    assert size.now == 1
+        size.too_slow(size.limit, 3.0)
+    assert size.limit == 1
 
 
 async def test_without_its_dead_letter_topic_only_that_partition_is_held(broker: MeddlingBroker) -> None:

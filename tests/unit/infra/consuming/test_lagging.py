@@ -9,7 +9,7 @@ from typing import cast
 from prometheus_client import REGISTRY
 
 from infra.broker.port import Consumer, TopicPartition
-from infra.consuming.lag_metric import lag_told
+from infra.consuming.lag_metric import report_lag
 from infra.errors import BrokerUnavailableError
 
 
@@ -40,7 +40,7 @@ def told(group: str) -> float | None:
 async def test_the_lag_is_told_again_after_errors_and_answers_that_never_come() -> None:
     inner = Lagging(BrokerUnavailableError("away"), None, KeyError("moved"), 7, None)
     consumer = cast(Consumer, inner)
-    async with asyncio.timeout(30), lag_told(consumer, "g-lag", ("frames.live",), every_s=0.001, wait_s=0.01):
+    async with asyncio.timeout(30), report_lag(consumer, "g-lag", ("frames.live",), every_s=0.001, wait_s=0.01):
         await inner.at_last.wait()
         assert told("g-lag") == 14
     assert inner.asked >= 4
@@ -49,6 +49,6 @@ async def test_the_lag_is_told_again_after_errors_and_answers_that_never_come() 
 async def test_the_end_of_the_work_does_not_wait_for_an_answer() -> None:
     inner = Lagging(None, None)
     consumer = cast(Consumer, inner)
-    async with asyncio.timeout(30), lag_told(consumer, "g-hang", ("frames.live",), wait_s=3_600):
+    async with asyncio.timeout(30), report_lag(consumer, "g-hang", ("frames.live",), wait_s=3_600):
         await inner.at_last.wait()
     assert told("g-hang") is None

@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from infra.database.faults import DatabaseTooSlowError, RowRefusedError, WriteRefusedError, translated
+from infra.database.faults import DatabaseTooSlowError, RowRefusedError, WriteRefusedError, translate
 from infra.database.pool import Database, address
 from infra.database.settings import DatabaseSettings
 from infra.errors import DatabaseUnavailableError, RefusedError, SettingsError, TooSlowError, TransientError
@@ -60,15 +60,15 @@ from schemas.errors import StandgaleError
     ],
 )
 def test_each_fault_has_its_meaning(error: type[Exception], meaning: type[StandgaleError] | type[None]) -> None:
-    assert type(translated(error("it says so"), "host/db")) is meaning
+    assert type(translate(error("it says so"), "host/db")) is meaning
 
 
 def test_what_is_refused_is_held_with_what_to_do_and_what_is_too_slow_may_be_halved() -> None:
-    refused = translated(asyncpg.InvalidColumnReferenceError("no unique constraint"), "host/db")
+    refused = translate(asyncpg.InvalidColumnReferenceError("no unique constraint"), "host/db")
     assert isinstance(refused, TransientError)
     assert "host/db" in str(refused)
     assert "create it again" in str(refused)
-    slow = translated(asyncpg.QueryCanceledError("statement timeout"), "host/db")
+    slow = translate(asyncpg.QueryCanceledError("statement timeout"), "host/db")
     assert isinstance(slow, TooSlowError)
     assert isinstance(slow, DatabaseUnavailableError)
 

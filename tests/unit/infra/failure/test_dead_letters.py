@@ -10,20 +10,20 @@ import pytest
 
 from infra.broker.port import OutRecord, Reader
 from infra.errors import ImageCorruptError
-from infra.failure.dead_letters import Filter, find, list_dead
+from infra.failure.dead_letters import DeadLetterFilter, find_dead_letter, list_dead
 from schemas.topics import FRAMES_DEAD, SINKS_DEAD
 from tests.support_consuming import MeddlingBroker, publish
 from tests.support_dead_letters import letter, opened, original
 
 
 async def offsets(reader: Reader, topic: str = FRAMES_DEAD, **how: object) -> list[int]:
-    wanted = Filter(**how)  # type: ignore[arg-type]  # the names and types are the tests' own
+    wanted = DeadLetterFilter(**how)  # type: ignore[arg-type]  # the names and types are the tests' own
     return [found.original.offset async for found in list_dead(reader, topic, wanted=wanted)]
 
 
 async def test_an_empty_topic_has_none(reader: Reader) -> None:
     assert await offsets(reader) == []
-    assert await find(reader, [FRAMES_DEAD, SINKS_DEAD], UUID(int=1)) is None
+    assert await find_dead_letter(reader, [FRAMES_DEAD, SINKS_DEAD], UUID(int=1)) is None
 
 
 async def test_they_come_oldest_first_over_all_partitions(broker: MeddlingBroker, reader: Reader) -> None:
@@ -51,7 +51,7 @@ async def test_filters_and_limit(broker: MeddlingBroker, reader: Reader) -> None
 async def test_one_is_found_on_either_topic_and_told_once(broker: MeddlingBroker, reader: Reader) -> None:
     wanted = letter(original(7), topic=SINKS_DEAD)
     await publish(broker, letter(original(1)), wanted, wanted)
-    found = await find(reader, [FRAMES_DEAD, SINKS_DEAD], opened(wanted).id)
+    found = await find_dead_letter(reader, [FRAMES_DEAD, SINKS_DEAD], opened(wanted).id)
     assert found == opened(wanted)
     assert await offsets(reader, SINKS_DEAD) == [7]
 

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from infra.process.forced_exit import Ending
+from infra.process.forced_exit import ForcedExit
 
 _PROCESS = """
 import asyncio, sys, threading
@@ -64,7 +64,7 @@ def test_threads_that_end_or_were_there_before_are_no_reason() -> None:
     before = threading.Thread(target=never.wait)
     before.start()
     left: list[int] = []
-    ending = Ending(left.append)
+    ending = ForcedExit(left.append)
     threading.Thread(target=never.wait, daemon=True).start()
     after = threading.Thread(target=soon.wait, args=(0.1,))
     after.start()

@@ -80,14 +80,14 @@ def test_declared_lengths() -> None:
 
 def test_slots_bound_number_and_bytes_and_come_back() -> None:
     slots = UploadSlots(2, 100)
-    with slots.take(60):
-        with pytest.raises(OverloadedError), slots.take(41):
+    with slots.reserve(60):
+        with pytest.raises(OverloadedError), slots.reserve(41):
             raise AssertionError("there was no room")
-        with slots.take(40), pytest.raises(OverloadedError), slots.take(0):
+        with slots.reserve(40), pytest.raises(OverloadedError), slots.reserve(0):
             raise AssertionError("there was no slot")
-    with pytest.raises(ValueError, match="inside"), slots.take(100):
+    with pytest.raises(ValueError, match="inside"), slots.reserve(100):
         raise ValueError("inside")
-    with slots.take(100):
+    with slots.reserve(100):
         pass
 
 

@@ -32,7 +32,7 @@ class Bench:
         return self.true + timedelta(seconds=self.error_s)
 
     def publish(self) -> None:
-        self.clock.learn(-self.error_s)
+        self.clock.set_broker_offset(-self.error_s)
 
     def off_s(self) -> float:
         return (self.clock.now() - self.true).total_seconds()
@@ -42,7 +42,7 @@ def test_before_anything_is_known_it_is_the_own_clock() -> None:
     bench = Bench(error_s=60)
     assert not bench.clock.compared
     assert bench.off_s() == 60
-    bench.clock.learn(None)
+    bench.clock.set_broker_offset(None)
     assert bench.clock.compared
     assert bench.off_s() == 60
 

@@ -11,8 +11,8 @@ from infra.broker.port import InRecord
 from schemas.cloudevents import Attributes, to_headers
 from schemas.errors import EventError
 from schemas.events import DetectionsMade
-from sinks.sse.filters import EVERYTHING, Area, Facts, Filter, FilterError, parse_filter
-from sinks.sse.ring import Entry
+from sinks.sse.filters import EVERYTHING, FilterError, FilterFields, GeoArea, StreamFilter, parse_filter
+from sinks.sse.ring import StreamEvent
 
 JOB = UUID("0b5d7c2e-7a67-5d0e-9b52-5d6a3c1f2e4b")
 
@@ -124,16 +124,16 @@ def test_confidence_can_be_given_once_and_labels_a_hundred_times() -> None:
 
 
 def test_an_area_may_cross_the_date_line() -> None:
-    assert Area(170, -10, -170, 10).holds(179, 0)
-    assert Area(170, -10, -170, 10).holds(-179, 0)
-    assert not Area(170, -10, -170, 10).holds(0, 0)
-    assert Area(-10, -10, 10, 10).holds(10, -10)
-    assert not Area(-10, -10, 10, 10).holds(0, 11)
+    assert GeoArea(170, -10, -170, 10).holds(179, 0)
+    assert GeoArea(170, -10, -170, 10).holds(-179, 0)
+    assert not GeoArea(170, -10, -170, 10).holds(0, 0)
+    assert GeoArea(-10, -10, 10, 10).holds(10, -10)
+    assert not GeoArea(-10, -10, 10, 10).holds(0, 11)
 
 
 def test_the_unfiltered_view_is_the_published_bytes_themselves() -> None:
     made = event(("car", 0.9))
-    entry = Entry.read(record(made))
+    entry = StreamEvent.read(record(made))
     assert entry.view(EVERYTHING) is entry.data
     assert entry.data == made.to_bytes()
 
@@ -141,47 +141,49 @@ def test_the_unfiltered_view_is_the_published_bytes_themselves() -> None:
 def test_line_breaks_between_tokens_do_not_break_the_stream() -> None:
     made = event(("car", 0.9), metadata={"note": "two\r\nlines"})
     pretty = orjson.dumps(orjson.loads(made.to_bytes()), option=orjson.OPT_INDENT_2).replace(b"\n", b"\r\n")
-    data = Entry.read(record(made, pretty)).data
+    data = StreamEvent.read(record(made, pretty)).data
     assert b"\n" not in data
     assert b"\r" not in data
     assert DetectionsMade.from_bytes(data) == made
 
 
 def test_detections_are_cut_and_frames_without_a_match_skipped() -> None:
-    entry = Entry.read(record(event(("car", 0.9), ("boat", 0.4), ("car", 0.3))))
-    assert labels(entry.view(Filter(labels=frozenset({"car"})))) == ["car", "car"]
-    assert labels(entry.view(Filter(labels=frozenset({"car"}), confidence=0.9))) == ["car"]
-    assert labels(entry.view(Filter(confidence=0.4))) == ["car", "boat"]
-    assert entry.view(Filter(labels=frozenset({"person"}))) is None
-    assert entry.view(Filter(confidence=0.95)) is None
+    entry = StreamEvent.read(record(event(("car", 0.9), ("boat", 0.4), ("car", 0.3))))
+    assert labels(entry.view(StreamFilter(labels=frozenset({"car"})))) == ["car", "car"]
+    assert labels(entry.view(StreamFilter(labels=frozenset({"car"}), confidence=0.9))) == ["car"]
+    assert labels(entry.view(StreamFilter(confidence=0.4))) == ["car", "boat"]
+    assert entry.view(StreamFilter(labels=frozenset({"person"}))) is None
+    assert entry.view(StreamFilter(confidence=0.95)) is None
 
 
 def test_an_empty_frame_passes_only_without_a_detection_filter() -> None:
-    entry = Entry.read(record(event()))
+    entry = StreamEvent.read(record(event()))
     assert entry.view(EVERYTHING) is not None
-    assert entry.view(Filter(devices=frozenset({"drone-1"}))) is not None
-    assert entry.view(Filter(confidence=0.0)) is None
+    assert entry.view(StreamFilter(devices=frozenset({"drone-1"}))) is not None
+    assert entry.view(StreamFilter(confidence=0.0)) is None
 
 
 def test_unknown_fields_of_a_newer_version_stay_in_a_cut_view() -> None:
     made = event(("car", 0.9), ("boat", 0.4))
     value = orjson.dumps({**orjson.loads(made.to_bytes()), "added_later": 1})
-    view = Entry.read(record(made, value)).view(Filter(confidence=0.5))
+    view = StreamEvent.read(record(made, value)).view(StreamFilter(confidence=0.5))
     assert view is not None
     assert orjson.loads(view)["added_later"] == 1
 
 
 def test_frame_filters() -> None:
-    facts = Facts.of(event(job_id=JOB, camera={"latitude": 50.8, "longitude": -0.1}))
-    assert Filter(devices=frozenset({"drone-1"}), jobs=frozenset({JOB}), area=Area(-1, 50, 1, 51)).takes_frame(facts)
-    assert not Filter(devices=frozenset({"drone-2"})).takes_frame(facts)
-    assert not Filter(area=Area(1, 50, 2, 51)).takes_frame(facts)
-    nowhere = Facts.of(event())
-    assert not Filter(area=Area(-180, -90, 180, 90)).takes_frame(nowhere)
-    assert not Filter(jobs=frozenset({JOB})).takes_frame(nowhere)
+    facts = FilterFields.of(event(job_id=JOB, camera={"latitude": 50.8, "longitude": -0.1}))
+    assert StreamFilter(devices=frozenset({"drone-1"}), jobs=frozenset({JOB}), area=GeoArea(-1, 50, 1, 51)).takes_frame(
+        facts
+    )
+    assert not StreamFilter(devices=frozenset({"drone-2"})).takes_frame(facts)
+    assert not StreamFilter(area=GeoArea(1, 50, 2, 51)).takes_frame(facts)
+    nowhere = FilterFields.of(event())
+    assert not StreamFilter(area=GeoArea(-180, -90, 180, 90)).takes_frame(nowhere)
+    assert not StreamFilter(jobs=frozenset({JOB})).takes_frame(nowhere)
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"\xff\xfe", b"null", b"[]"])
 def test_a_poison_record_is_an_event_error(value: bytes) -> None:
     with pytest.raises(EventError):
-        Entry.read(record(event(), value))
+        StreamEvent.read(record(event(), value))

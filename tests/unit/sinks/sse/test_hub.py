@@ -22,7 +22,7 @@ from schemas.ids import device_uuid
 from schemas.topics import DETECTIONS
 from sinks.settings import SseSettings
 from sinks.sse import history, topic_follower
-from sinks.sse.filters import EVERYTHING, Filter
+from sinks.sse.filters import EVERYTHING, StreamFilter
 from sinks.sse.hub import DetectionHub
 from sinks.sse.positions import Position, encode_position
 from sinks.sse.session import Session
@@ -259,7 +259,7 @@ async def out_of_reach(topic: Topic) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def connected(
-    hub: DetectionHub, page: Page, wanted: Filter = EVERYTHING, last_id: str | None = None
+    hub: DetectionHub, page: Page, wanted: StreamFilter = EVERYTHING, last_id: str | None = None
 ) -> AsyncIterator[asyncio.Task[None]]:
     session = Session(hub, wanted, last_id)
     with hub.client(session) as client:
@@ -309,7 +309,7 @@ async def test_live_events_reach_everybody_in_order_and_nobody_gets_the_past() -
 async def test_equal_filters_share_the_very_same_bytes() -> None:
     topic = Topic()
     pages = [Page(), Page()]
-    wanted = [Filter(labels=frozenset({"boat"})), Filter(labels=frozenset({"boat"}))]
+    wanted = [StreamFilter(labels=frozenset({"boat"})), StreamFilter(labels=frozenset({"boat"}))]
     async with running(topic) as hub:
         async with connected(hub, pages[0], wanted[0]), connected(hub, pages[1], wanted[1]):
             for page in pages:
@@ -361,7 +361,7 @@ async def test_nothing_is_missed_or_repeated_across_cuts_and_processes(seed: int
 async def test_a_filtered_client_resumes_from_now_though_it_saw_nothing() -> None:
     topic = Topic()
     page = Page()
-    async with running(topic, heartbeat_s=0.02) as hub, connected(hub, page, Filter(labels=frozenset({"boat"}))):
+    async with running(topic, heartbeat_s=0.02) as hub, connected(hub, page, StreamFilter(labels=frozenset({"boat"}))):
         await started(page)
         for number in range(10):
             topic.publish(0, f"d{number}")
