@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, model_validator
 
 from infra.sections import PositiveInt, PositiveSeconds, Section
+from infra.storage.settings import ObjectStoreSettings
 from schemas.events import LANE_PATTERN
 
 Precision = Literal["auto", "f32", "bf16", "f16"]
@@ -18,35 +19,30 @@ EngineKind = Literal["auto", "openvino", "onnxruntime", "onnxruntime_cuda", "onn
 """Names the engine that runs a model's graph; auto: the fastest one on the machine."""
 
 
-class ModelStoreSettings(Section):
+class ModelStoreSettings(ObjectStoreSettings):
     """Says where models are stored, and where fetched ones are kept."""
 
     section = "models"
 
     kind: Literal["folder", "s3", "http", "lakefs"] = "folder"
     folder: Path | None = Field(default=None, description="folder: where; default DATA_DIR/models")
-    cache: Path | None = Field(default=None, description="where fetched models lie; default DATA_DIR/model-cache")
+    prefix: str = Field(default="models", description="s3, lakefs: what all keys begin with; http: the loader's folder")
     endpoint_url: str | None = Field(
         default=None,
         description="s3: an endpoint other than AWS; lakefs: the server; http: the loader, default http://loader:8080",
     )
-    prefix: str = Field(default="models", description="s3, lakefs: what all keys begin with; http: the loader's folder")
-    bucket: str = Field(default="standgale", description="s3")
-    region: str = Field(default="us-east-1", description="s3")
+    access_key: SecretStr | None = Field(default=None, description="s3, lakefs: together with secret_key")
+    secret_key: SecretStr | None = Field(default=None, description="s3, lakefs: together with access_key")
+    timeout_s: PositiveSeconds = Field(default=30.0, description="how long a transfer may make no progress")
+    cache: Path | None = Field(default=None, description="where fetched models are kept; default DATA_DIR/model-cache")
     repository: str = Field(default="standgale", description="lakefs")
     ref: str = Field(default="main", description="lakefs: the branch, tag or commit to read; to publish, a branch")
     load_path: str = Field(default="/load/{filename}", description="http: where files are asked for")
     upload_path: str = Field(default="/upload/{filename}", description="http: where files are sent")
-    access_key: SecretStr | None = Field(default=None, description="s3, lakefs")
-    secret_key: SecretStr | None = Field(default=None, description="s3, lakefs")
-    timeout_s: PositiveSeconds = Field(default=30.0, description="how long a transfer may stand still")
     max_file_bytes: PositiveInt = Field(default=20_000_000_000, description="the largest file that is fetched")
 
     @model_validator(mode="after")
-    def _both_keys(self) -> Self:
-        if (self.access_key is None) != (self.secret_key is None):
-            missing = "access_key" if self.access_key is None else "secret_key"
-            raise ValueError(f"{self.named(missing)}: missing while the other key is given; give both, or neither")
+    def _lakefs_needs(self) -> Self:
         if self.kind == "lakefs" and (self.endpoint_url is None or self.access_key is None):
             raise ValueError(
                 f"{self.named('endpoint_url', 'access_key', 'secret_key')}: all three are needed when models.kind is "

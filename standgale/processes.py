@@ -139,15 +139,7 @@ class _Gateway:
 def _detector(process: Composition, instance_id: str | None) -> Component:
     settle_process()
     settings = process.settings.detector
-    wanted = LoadRequest(
-        settings.model,
-        settings.engine,
-        settings.threads,
-        settings.precision,
-        measure_s=settings.measure_s,
-        memory=process.settings.engines_folder,
-        fallback=settings.fallback,
-    )
+    wanted = LoadRequest.of(settings, process.settings.engines_folder)
     return DetectorWorker(
         WorkerParts(
             broker=process.broker(),
@@ -185,7 +177,7 @@ def _postgres(process: Composition, instance_id: str | None) -> Component:
 
 def _sink_runner(process: Composition, sink: Sink[Any], instance_id: str | None) -> Component:
     settings = process.settings
-    return SinkRunner(sink, process.broker(), sinks=settings.sinks, retry=settings.retry, instance_id=instance_id)
+    return SinkRunner(sink, process.broker(), batches=settings.sinks, retry=settings.retry, instance_id=instance_id)
 
 
 def _hub(process: Composition) -> DetectionHub:

@@ -202,7 +202,7 @@ class Running:
 async def running(
     broker: MeddlingBroker, sink: ListSink, *, sinks: BatchSettings = SINKS, retry: RetrySettings = RETRY
 ) -> AsyncIterator[Running]:
-    runner = SinkRunner(sink, broker, sinks=sinks, retry=retry)
+    runner = SinkRunner(sink, broker, batches=sinks, retry=retry)
     stop, part = asyncio.Event(), Health().part(runner.name)
     task = asyncio.create_task(runner.run(stop, part))
     try:

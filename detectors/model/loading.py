@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from detectors.engines.registry import checked, load_other, usable_engines
 from detectors.errors import ModelLoadError
 from detectors.model.engine_check import Fitting
 from detectors.model.predict import Model
-from detectors.settings import EngineKind, Precision
+from detectors.settings import DetectorSettings, EngineKind, Precision
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,15 @@ class LoadRequest:
     measure_s: float = 0.0
     memory: Path | None = None
     fallback: bool = True
+
+    @classmethod
+    def of(cls, settings: DetectorSettings, engines_folder: Path | None = None) -> LoadRequest:
+        """Make the request that ``settings`` describe; fields of the same name are taken over."""
+        return cls(card=settings.model, memory=engines_folder, **settings.model_dump(include=_SHARED))
+
+
+_SHARED = {one.name for one in fields(LoadRequest)} & set(DetectorSettings.model_fields)
+"""The fields that a request and the settings have in common."""
 
 
 def load_model(wanted: LoadRequest) -> Model:

@@ -17,7 +17,7 @@ from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, Download, Progr
 from detectors.store.progress_deadline import patience
 from infra.storage.s3_client import FAULTS, S3Connection, code_of, hints, status_of
 
-_HINTS = hints("MODELS")
+_HINTS = hints(ModelStoreSettings)
 # A part is held in memory; S3 takes at most 10,000 of them.
 _PART_BYTES = 8 * CHUNK_BYTES
 _MAX_PARTS = 10_000

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from typing import Any, Protocol
+from typing import Any
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from aiohttp import ClientError as HttpError
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.handlers import add_expect_header
-from pydantic import SecretStr
+
+from infra.storage.settings import ObjectStoreSettings
 
 _CONNECTIONS = 32
 
@@ -20,39 +21,10 @@ FAULTS = (BotoCoreError, HttpError, OSError, TimeoutError)
 """What the client raises when the network or the library is at fault; ClientError is what the server answered."""
 
 
-class S3Access(Protocol):
-    """The settings a client is made from."""
-
-    @property
-    def endpoint_url(self) -> str | None:
-        """An endpoint other than AWS."""
-        ...
-
-    @property
-    def region(self) -> str:
-        """The region that requests are signed for."""
-        ...
-
-    @property
-    def access_key(self) -> SecretStr | None:
-        """With ``secret_key``, or neither: then the machine's own credentials."""
-        ...
-
-    @property
-    def secret_key(self) -> SecretStr | None:
-        """Never in a log."""
-        ...
-
-    @property
-    def timeout_s(self) -> float:
-        """For connecting, and for each read."""
-        ...
-
-
 class S3Connection:
     """Nothing is connected before the first call, so a service can start while the store is away."""
 
-    def __init__(self, access: S3Access) -> None:
+    def __init__(self, access: ObjectStoreSettings) -> None:
         self._access = access
         self._resources = AsyncExitStack()
         self._opening = asyncio.Lock()
@@ -85,7 +57,7 @@ class S3Connection:
             await self._resources.aclose()
 
 
-def _config(access: S3Access) -> AioConfig:
+def _config(access: ObjectStoreSettings) -> AioConfig:
     own_endpoint = access.endpoint_url is not None
     return AioConfig(
         connect_timeout=access.timeout_s,
@@ -100,17 +72,17 @@ def _config(access: S3Access) -> AioConfig:
     )
 
 
-def hints(section: str) -> Mapping[str, str]:
-    """What to do about faults that a setting causes, by the server's code; ``section`` of the settings: FRAMES."""
+def hints(settings: type[ObjectStoreSettings]) -> Mapping[str, str]:
+    """Return what to do about faults that a setting causes, by the server's code."""
     may_not = "the keys may not do this; allow them to get, put, delete and list in the bucket"
     damaged = (
         "the bytes were damaged on the way and not stored; it is tried again. Where it happens often, see the network"
     )
     return {
-        "NoSuchBucket": f"the bucket does not exist; create it or correct STANDGALE_{section}__BUCKET",
-        "InvalidAccessKeyId": f"the store does not know the access key; correct STANDGALE_{section}__ACCESS_KEY",
+        "NoSuchBucket": f"the bucket does not exist; create it or correct {settings.variable('bucket')}",
+        "InvalidAccessKeyId": f"the store does not know the access key; correct {settings.variable('access_key')}",
         "SignatureDoesNotMatch": (
-            f"the secret key does not fit the access key; correct STANDGALE_{section}__SECRET_KEY"
+            f"the secret key does not fit the access key; correct {settings.variable('secret_key')}"
         ),
         "BadDigest": damaged,
         "InvalidDigest": damaged,

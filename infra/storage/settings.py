@@ -1,4 +1,4 @@
-"""Defines the settings of the frame store: a folder, or an S3 bucket."""
+"""Defines the settings of stores that keep files in a folder or an S3 bucket, and those of the frame store."""
 
 from __future__ import annotations
 
@@ -10,20 +10,40 @@ from pydantic import Field, SecretStr, model_validator
 from infra.sections import PositiveInt, PositiveSeconds, Section
 
 
-class FrameSettings(Section):
+class ObjectStoreSettings(Section):
+    """Says where files are stored: in a folder, or in an S3 bucket."""
+
+    kind: str = "folder"
+    folder: Path | None = None
+    bucket: str = Field(default="standgale", description="s3")
+    prefix: str = ""
+    endpoint_url: str | None = Field(default=None, description="s3: an endpoint other than AWS")
+    region: str = Field(default="us-east-1", description="s3")
+    access_key: SecretStr | None = Field(
+        default=None, description="s3: together with secret_key; without them the machine's own credentials are used"
+    )
+    secret_key: SecretStr | None = Field(default=None, description="s3: together with access_key")
+    timeout_s: PositiveSeconds = 10.0
+
+    @model_validator(mode="after")
+    def _both_keys(self) -> Self:
+        if (self.access_key is None) != (self.secret_key is None):
+            missing = "access_key" if self.access_key is None else "secret_key"
+            raise ValueError(
+                f"{self.named(missing)}: missing while the other key is given; "
+                "give both, or neither to use the machine's own credentials"
+            )
+        return self
+
+
+class FrameSettings(ObjectStoreSettings):
     """Says where the bytes of frames are stored."""
 
     section = "frames"
 
     kind: Literal["folder", "s3"] = "folder"
     folder: Path | None = Field(default=None, description="folder: where; default DATA_DIR/frames")
-    bucket: str = "standgale"
-    prefix: str = "frames"
-    endpoint_url: str | None = Field(default=None, description="s3: an endpoint other than AWS")
-    region: str = "us-east-1"
-    access_key: SecretStr | None = None
-    secret_key: SecretStr | None = None
-    timeout_s: PositiveSeconds = 10.0
+    prefix: str = Field(default="frames", description="s3: what all keys begin with")
     max_bytes: PositiveInt | None = Field(
         default=None, description="folder: the most that all frames may be together; beyond it new ones are refused"
     )
@@ -39,15 +59,5 @@ class FrameSettings(Section):
             raise ValueError(
                 f"{self.named('max_bytes')}: received {self.max_bytes} with frames.kind s3; a "
                 "bucket is not measured, so leave it out and give the bucket a quota"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _both_keys(self) -> Self:
-        if (self.access_key is None) != (self.secret_key is None):
-            missing = "access_key" if self.access_key is None else "secret_key"
-            raise ValueError(
-                f"{self.named(missing)}: missing while the other key is given; "
-                "give both, or none to use the machine's own credentials"
             )
         return self

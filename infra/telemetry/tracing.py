@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -21,7 +21,6 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
-from infra.broker.port import InRecord
 from infra.telemetry.settings import TelemetrySettings
 from schemas.cloudevents import Headers
 
@@ -31,6 +30,30 @@ class Trace(NamedTuple):
 
     traceparent: str | None
     tracestate: str | None
+
+
+class TracedRecord(Protocol):
+    """Names what a span says about a record; the broker's records have it."""
+
+    @property
+    def topic(self) -> str:
+        """Its topic."""
+        ...
+
+    @property
+    def partition(self) -> int:
+        """Its partition."""
+        ...
+
+    @property
+    def offset(self) -> int:
+        """Its position in the partition."""
+        ...
+
+    @property
+    def headers(self) -> Headers:
+        """With the trace that it continues, if there is one."""
+        ...
 
 
 NO_TRACE = Trace(None, None)
@@ -99,14 +122,14 @@ def http_span(name: str, caller: Trace, attributes: Mapping[str, AttributeValue]
 
 
 @contextmanager
-def consumer_span(record: InRecord, *, group: str) -> Iterator[Span | None]:
+def consumer_span(record: TracedRecord, *, group: str) -> Iterator[Span | None]:
     """The processing of one ``record`` by ``group``, under the trace its headers carry."""
     with _span(f"process {record.topic}", SpanKind.CONSUMER, trace_of(record.headers), _of(record, group)) as span:
         yield span
 
 
 @contextmanager
-def batch_span(records: Sequence[InRecord], *, group: str) -> Iterator[Span | None]:
+def batch_span(records: Sequence[TracedRecord], *, group: str) -> Iterator[Span | None]:
     """The processing of a batch by ``group``: a span of its own, linked to the traces of the (first 128) records."""
     if _State.tracer is None or not records:
         yield None
@@ -169,7 +192,7 @@ def _messaging(topic: str, operation: str) -> dict[str, AttributeValue]:
     }
 
 
-def _of(record: InRecord, group: str) -> dict[str, AttributeValue]:
+def _of(record: TracedRecord, group: str) -> dict[str, AttributeValue]:
     return {
         **_messaging(record.topic, "process"),
         "messaging.operation.type": "process",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -144,10 +144,8 @@ def _model(settings: Settings) -> Model:
     from detectors.model.loading import LoadRequest, load_model
 
     settle_process()
-    wanted = settings.detector
-    # One picture is not worth the seconds of measuring; what a worker or `standgale model measure` found is used.
-    known = settings.engines_folder
-    return load_model(LoadRequest(wanted.model, wanted.engine, wanted.threads, wanted.precision, memory=known))
+    # One picture is not worth the seconds of measuring; what a worker or `standgale model measure` measured is used.
+    return load_model(replace(LoadRequest.of(settings.detector, settings.engines_folder), measure_s=0.0))
 
 
 def _find(here: Context, predictor: Predictor, shown: Picture, options: DetectOptions, gsd_m: float | None) -> Found:

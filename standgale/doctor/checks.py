@@ -34,7 +34,7 @@ def all_checks(settings: Settings, *, timeout_s: float, health: Sequence[str] = 
         FileClockCheck(soon),
         DatabaseCheck(soon),
         StoreCheck(soon),
-        ModelCheck(soon),
+        ModelCheck(soon.detector),
         DisksCheck(soon),
-        *(ServiceCheck(address) for address in (*own_address(settings), *health)),
+        *(ServiceCheck(address) for address in (*own_address(settings.telemetry), *health)),
     ]

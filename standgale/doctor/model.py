@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from detectors.engines.registry import usable_engines
 from detectors.model.loading import LoadRequest, load_model, request_of
+from detectors.settings import DetectorSettings
 from standgale.doctor.examine import in_thread
 from standgale.doctor.port import Finding, ok
-from standgale.settings import Settings
 
 
 class ModelCheck:
@@ -16,7 +17,7 @@ class ModelCheck:
 
     subject = "model"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: DetectorSettings) -> None:
         self._settings = settings
 
     async def look(self) -> Sequence[Finding]:
@@ -24,9 +25,9 @@ class ModelCheck:
         return await in_thread(self._look)
 
     def _look(self) -> Sequence[Finding]:
-        settings = self._settings.detector
+        settings = self._settings
         # One thread, nothing measured, nothing remembered: detectors at work keep theirs.
-        wanted = LoadRequest(settings.model, settings.engine, 1, settings.precision, fallback=False)
+        wanted = replace(LoadRequest.of(settings), threads=1, measure_s=0.0, fallback=False)
         card, _ = request_of(wanted)
         engines = usable_engines(settings.engine)
         about = f"{card.name} {card.version}: card and files fit together"

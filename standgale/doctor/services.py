@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import aiohttp
 
+from infra.telemetry.settings import TelemetrySettings
 from standgale.doctor.port import Finding, NothingThereError, ok, problem
-from standgale.settings import Settings
 
 _PATH = "/health/ready"
 
@@ -44,8 +44,8 @@ class ServiceCheck:
         ]
 
 
-def own_address(settings: Settings) -> tuple[str, ...]:
-    """Where the health port of the settings answers; none when each service takes a free one."""
-    host, port = settings.telemetry.health_host, settings.telemetry.health_port
+def own_address(telemetry: TelemetrySettings) -> tuple[str, ...]:
+    """Return the address of the health port in the settings; nothing when each service takes a free port."""
+    host, port = telemetry.health_host, telemetry.health_port
     host = "127.0.0.1" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host  # noqa: S104 (not listened on)
     return (f"http://{host}:{port}",) if port else ()

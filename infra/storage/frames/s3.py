@@ -30,7 +30,7 @@ _HTTP_EXISTS = 412
 # Hashing lets go of the interpreter but not of the event loop; above this size it is worth the hop to a thread.
 _HASH_IN_THREAD_BYTES = 1_000_000
 
-_HINTS = hints("FRAMES")
+_HINTS = hints(FrameSettings)
 _HTTP_FULL = 507
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage"}
 

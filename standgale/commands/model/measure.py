@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,17 +38,7 @@ def measure(
 
     here = context_of(context)
     settings = here.settings(detector__model=card, detector__engine=engine, detector__precision=precision)
-    wanted = settings.detector
-    found = measure_model(
-        LoadRequest(
-            wanted.model,
-            wanted.engine,
-            wanted.threads,
-            wanted.precision,
-            measure_s=seconds,
-            memory=settings.engines_folder,
-        )
-    )
+    found = measure_model(replace(LoadRequest.of(settings.detector, settings.engines_folder), measure_s=seconds))
     if as_json:
         rows = [_fields(one, found) for one in found.measured]
         print_json({"chosen": str(found.way), "sentence": found.sentence(), "measured": rows})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from pydantic import SecretStr, ValidationError
 from infra.errors import SettingsError
 from infra.process.settings_sources import secret_file
 from infra.secrets import read_secret, secrets_of
+from infra.sections import Section
 from standgale.settings import Settings, load_settings, settings_markdown, settings_reference
+from tests.paths import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -139,11 +142,43 @@ def test_file_that_is_not_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ({"database.pool_min": 9, "database.pool_max": 2}, "STANDGALE_DATABASE__POOL_MIN): received 9"),
+        (
+            {"database.pool_min": 9, "database.pool_max": 2},
+            "database.pool_min (STANDGALE_DATABASE__POOL_MIN): received 9; it takes at most "
+            "database.pool_max (STANDGALE_DATABASE__POOL_MAX), which is 2",
+        ),
         ({"gateway.min_side_px": 512, "gateway.max_side_px": 511}, "gateway.max_side_px"),
         ({"retry.first_delay_s": 5, "retry.max_delay_s": 1}, "retry.first_delay_s"),
-        ({"frames.access_key": "only-one"}, "frames.secret_key (STANDGALE_FRAMES__SECRET_KEY)"),
-        ({"broker.kind": "kafka", "broker.security_protocol": "SASL_SSL"}, "broker.sasl_password"),
+        (
+            {"frames.access_key": "only-one"},
+            "frames.secret_key (STANDGALE_FRAMES__SECRET_KEY): missing while the other",
+        ),
+        (
+            {"models.secret_key": "only-one"},
+            "models.access_key (STANDGALE_MODELS__ACCESS_KEY): missing while the other",
+        ),
+        ({"frames.kind": "s3", "frames.max_bytes": 5}, "frames.max_bytes (STANDGALE_FRAMES__MAX_BYTES): received 5"),
+        (
+            {"models.kind": "lakefs"},
+            "models.endpoint_url, models.access_key and models.secret_key (STANDGALE_MODELS__ENDPOINT_URL, "
+            "STANDGALE_MODELS__ACCESS_KEY, STANDGALE_MODELS__SECRET_KEY): all three are needed",
+        ),
+        ({"models.endpoint_url": "ftp://x"}, "models.endpoint_url (STANDGALE_MODELS__ENDPOINT_URL): takes http://"),
+        ({"models.load_path": "x"}, "models.load_path (STANDGALE_MODELS__LOAD_PATH): received 'x'"),
+        (
+            {"detector.late_policy": "give_up"},
+            "detector.late_policy (STANDGALE_DETECTOR__LATE_POLICY): received give_up with "
+            "detector.live_deadline_s (STANDGALE_DETECTOR__LIVE_DEADLINE_S) None",
+        ),
+        (
+            {"broker.kind": "kafka", "broker.security_protocol": "SASL_SSL"},
+            "broker.sasl_username and broker.sasl_password (STANDGALE_BROKER__SASL_USERNAME, "
+            "STANDGALE_BROKER__SASL_PASSWORD): both are needed",
+        ),
+        (
+            {"broker.ssl_certfile": "/c.pem"},
+            "broker.ssl_keyfile (STANDGALE_BROKER__SSL_KEYFILE): missing while the other one is given",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_together(overrides: dict[str, object], said: str) -> None:
@@ -207,3 +242,17 @@ def test_every_setting_can_be_given_by_its_variable_name() -> None:
     assert by_path["broker.replication"].takes == "a whole number at least 1"
     assert by_path["sse.tokens"].secret
     assert settings_markdown().count("\n") == len(reference) + 2
+
+
+def test_a_section_calls_itself_what_the_settings_call_it() -> None:
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            assert field.annotation.section in ("", name)
+
+
+def test_infra_knows_neither_engines_nor_sinks() -> None:
+    foreign = re.compile(
+        "EngineKind|openvino|onnxruntime|tensorrt|SseSettings|DetectorSettings|GatewaySettings|SSE_|INFERENCE_"
+    )
+    for path in (ROOT / "infra").rglob("*.py"):
+        assert not foreign.search(path.read_text(encoding="utf-8")), path

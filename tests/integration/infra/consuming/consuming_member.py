@@ -127,7 +127,7 @@ async def main() -> int:
     runner = SinkRunner(
         sink,
         CrashingBroker(broker, sink),
-        sinks=BatchSettings(batch_records=20, batch_wait_s=0.0),
+        batches=BatchSettings(batch_records=20, batch_wait_s=0.0),
         retry=RetrySettings(first_delay_s=0.01, max_delay_s=0.1),
         instance_id=told["instance_id"],
         dead_topic=dead,

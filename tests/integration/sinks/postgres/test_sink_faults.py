@@ -89,7 +89,7 @@ async def running(
     sink = PostgresSink(opened)
     sink.name = name
     settings = BatchSettings(batch_wait_s=0.0, batch_records=batch_records)
-    runner = SinkRunner(sink, site.broker, sinks=settings, retry=RETRY)
+    runner = SinkRunner(sink, site.broker, batches=settings, retry=RETRY)
     stop, part = asyncio.Event(), Health().part(name)
     task = asyncio.create_task(runner.run(stop, part))
     try:

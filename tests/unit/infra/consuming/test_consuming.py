@@ -281,7 +281,7 @@ async def test_opening_waits_for_the_world_and_refuses_what_is_wrong(broker: Med
 
     wrong = Opening(name="wrong")
     wrong.bad = RecordError("no such table; run standgale migrate up")
-    runner = SinkRunner(wrong, broker, sinks=SINKS, retry=RETRY)
+    runner = SinkRunner(wrong, broker, batches=SINKS, retry=RETRY)
     with pytest.raises(RecordError):
         await runner.run(asyncio.Event(), Health().part("wrong"))
     assert wrong.closed == 1

@@ -306,7 +306,7 @@ async def test_what_is_refused_at_the_start_is_waited_for_and_a_bug_ends_the_pro
         await until(lambda: sink.written == [1], run)
     sink.errors = [TypeError("a bug")]
     with pytest.raises(TypeError, match="a bug"):
-        await SinkRunner(sink, broker, sinks=SINKS, retry=RETRY).run(asyncio.Event(), Health().part("bug"))
+        await SinkRunner(sink, broker, batches=SINKS, retry=RETRY).run(asyncio.Event(), Health().part("bug"))
 
 
 async def test_a_long_hold_does_not_flood_the_log(broker: MeddlingBroker, caplog: pytest.LogCaptureFixture) -> None:

@@ -191,13 +191,13 @@ async def test_disks_that_are_nearly_full(tmp_path: Path, monkeypatch: pytest.Mo
 
 async def test_no_service_at_the_health_port_is_a_warning() -> None:
     settings = Settings(telemetry=TelemetrySettings(health_port=1))
-    report = await examine([ServiceCheck(address) for address in own_address(settings)], 10)
+    report = await examine([ServiceCheck(address) for address in own_address(settings.telemetry)], 10)
     assert report.level == "warning"
     assert "http://127.0.0.1:1" in report.findings[0][1].what
     # Each service takes a free port, so nobody knows where to ask.
-    assert own_address(Settings(telemetry=TelemetrySettings(health_port=0))) == ()
+    assert own_address(TelemetrySettings(health_port=0)) == ()
     everywhere = Settings(telemetry=TelemetrySettings(health_host="0.0.0.0", health_port=7))
-    assert own_address(everywhere) == ("http://127.0.0.1:7",)
+    assert own_address(everywhere.telemetry) == ("http://127.0.0.1:7",)
 
 
 async def test_a_letter_of_a_newer_version_is_passed_over_and_lost_records_are_a_problem(tmp_path: Path) -> None:
