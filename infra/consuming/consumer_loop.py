@@ -48,7 +48,7 @@ class SinkRunner(Generic[EventT]):
         sink: Sink[EventT],
         broker: Broker,
         *,
-        sinks: BatchSettings,
+        batches: BatchSettings,
         retry: RetrySettings,
         instance_id: str | None = None,
         dead_topic: str = SINKS_DEAD,
@@ -57,7 +57,7 @@ class SinkRunner(Generic[EventT]):
         self.name = f"{SINK_GROUPS}{sink.name}"
         self._sink = sink
         self._broker = broker
-        self._sinks = sinks
+        self._batches = batches
         self._retry = retry
         topics = (*sink.topics, redrive_topic)
         self._spec = GroupSpec(group=self.name, topics=topics, instance_id=instance_id, outputs=True)
@@ -76,7 +76,7 @@ class SinkRunner(Generic[EventT]):
                     consumer = await work.retry(lambda: self._broker.consumer(self._spec), "reaching the broker")
                     stack.push_async_callback(consumer.close)
                     committer = BatchCommitter(consumer, work, self._dead_topic)
-                    await _Loop(self._sink, consumer, work, self._sinks, committer, self._redrive_topic).run()
+                    await _Loop(self._sink, consumer, work, self._batches, committer, self._redrive_topic).run()
                 except StoppedError as error:
                     logger.warning("%s", error)
 
@@ -89,18 +89,18 @@ class _Loop(Generic[EventT]):
         sink: Sink[EventT],
         consumer: Consumer,
         work: ConsumerContext,
-        sinks: BatchSettings,
+        batches: BatchSettings,
         committer: BatchCommitter,
         redrive_topic: str,
     ) -> None:
         self._sink = sink
         self._consumer = consumer
         self._context = work
-        self._sinks = sinks
+        self._batches = batches
         self._group = work.group
         self._committer = committer
         self._redrive_topic = redrive_topic
-        self._writer = BatchWriter(sink, work, sinks.batch_records, consumer.assignment, self._poll_more)
+        self._writer = BatchWriter(sink, work, batches.batch_records, consumer.assignment, self._poll_more)
         self._record_bytes = _FIRST_GUESS_BYTES
         self._in_flight = IN_FLIGHT_BYTES.labels(self._group)
 
@@ -119,12 +119,12 @@ class _Loop(Generic[EventT]):
         """The next batch: full, or what came until ``batch_wait_s`` after its first record; empty when nothing came."""
         most = self._writer.size.limit
         records = await self._context.retry(lambda: self._poll(most, _POLL_S), "reading events")
-        until = time.monotonic() + self._sinks.batch_wait_s
+        until = time.monotonic() + self._batches.batch_wait_s
         size = _bytes(records)
         while records and not self._context.stop.is_set():
             room = most - len(records)
             wait_s = until - time.monotonic()
-            if room <= 0 or wait_s <= 0 or size >= self._sinks.batch_bytes:
+            if room <= 0 or wait_s <= 0 or size >= self._batches.batch_bytes:
                 break
             try:
                 more = await self._poll(room, wait_s)
@@ -139,7 +139,7 @@ class _Loop(Generic[EventT]):
 
     async def _poll(self, most: int, timeout_s: float) -> list[InRecord]:
         """Up to ``most`` records, fewer when records of late were so large that they would outweigh a batch."""
-        fitting = max(1, self._sinks.batch_bytes // self._record_bytes)
+        fitting = max(1, self._batches.batch_bytes // self._record_bytes)
         return await self._consumer.poll(
             max_records=min(most, fitting), timeout_s=timeout_s, without=self._committer.held_partitions
         )
@@ -147,7 +147,7 @@ class _Loop(Generic[EventT]):
     async def _poll_more(self) -> list[WriteItem[EventT]]:
         """What can be had at once of further records, for a batch that is being written."""
         try:
-            return self._decode(await self._poll(self._sinks.batch_records, 0))
+            return self._decode(await self._poll(self._batches.batch_records, 0))
         except TransientError:
             return []
 
