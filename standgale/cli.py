@@ -1,4 +1,4 @@
-"""The command line: `standgale VERB`. Verbs explain themselves; an error says what, why and what to do."""
+"""Defines the command line `standgale VERB`, and prints errors as text for people."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from rich.markup import escape
 from schemas.errors import StandgaleError
 from standgale.commands import dead, demo, detect, device, doctor, documents, kafka, migrate, services, topics
 from standgale.commands.context import Context
-from standgale.commands.model import inspect as model
-from standgale.commands.model import quantize
+from standgale.commands.model import app as model
 
 app = typer.Typer(
     name="standgale",
@@ -39,14 +38,13 @@ services.register(app)
 detect.register(app)
 demo.register(app)
 doctor.register(app)
-migrate.register(app)
 documents.register(app)
+app.add_typer(migrate.app, name="migrate")
 app.add_typer(device.app, name="device")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead.app, name="dead")
 app.add_typer(kafka.app, name="kafka")
 app.add_typer(model.app, name="model")
-quantize.register(model.app)
 
 
 def main() -> None:

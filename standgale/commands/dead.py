@@ -180,7 +180,7 @@ async def _found(broker: Broker, id: UUID) -> DeadLetter:  # noqa: A002
 
 @asynccontextmanager
 async def _broker(context: typer.Context) -> AsyncIterator[Broker]:
-    from standgale.composition import opened_broker
+    from standgale.opening import open_command_broker
 
-    async with opened_broker(context_of(context).settings(), make=False, as_it_is=True) as broker:
+    async with open_command_broker(context_of(context).settings(), make=False, as_it_is=True) as broker:
         yield broker

@@ -23,7 +23,7 @@ _DeviceArgument = Annotated[str, typer.Argument(help="The device id, for example
 @asynccontextmanager
 async def _tokens(context: typer.Context) -> AsyncIterator[DeviceTokens]:
     from infra.auth.tokens import DeviceTokens
-    from standgale.composition import open_database
+    from standgale.opening import open_database
 
     async with open_database(context_of(context).settings()) as database:
         yield DeviceTokens(database)

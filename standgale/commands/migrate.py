@@ -9,15 +9,10 @@ import typer
 
 from standgale.commands.context import context_of, run_async
 
-_app = typer.Typer(no_args_is_help=True, help="Bring the database schema to a revision, or back.")
+app = typer.Typer(no_args_is_help=True, help="Bring the database schema to a revision, or back.")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb to the command line."""
-    app.add_typer(_app, name="migrate")
-
-
-@_app.command()
+@app.command()
 def up(
     context: typer.Context, revision: Annotated[str, typer.Argument(help="Where to; head is the newest.")] = "head"
 ) -> None:
@@ -25,7 +20,7 @@ def up(
     run_async(_migrate(context, revision, down=False))
 
 
-@_app.command()
+@app.command()
 def down(
     context: typer.Context, revision: Annotated[str, typer.Argument(help="Where to; base is empty, -1 is one step.")]
 ) -> None:
@@ -35,7 +30,7 @@ def down(
 
 async def _migrate(context: typer.Context, revision: str, *, down: bool) -> None:
     from infra.database.migrate import current_revision, migrate_down, migrate_up
-    from standgale.composition import open_database
+    from standgale.opening import open_database
 
     settings = context_of(context).settings()
     async with open_database(settings, migrate=False) as database:

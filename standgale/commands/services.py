@@ -26,7 +26,7 @@ def up(
     port: Annotated[int | None, typer.Option(help="The gateway's port; the live stream is there, too.")] = None,
 ) -> None:
     """Run everything in one process: gateway, detector, PostgreSQL, live stream; embedded unless settings differ."""
-    from standgale.processes import run_up
+    from standgale.services.run import run_up
 
     settings = context_of(context).settings(data_dir=data_dir, gateway__port=port)
     raise typer.Exit(run_service(lambda: run_up(settings)))
@@ -34,7 +34,7 @@ def up(
 
 def gateway(context: typer.Context) -> None:
     """Run the HTTP edge where devices send frames."""
-    from standgale.processes import run_gateway
+    from standgale.services.run import run_gateway
 
     settings = context_of(context).settings()
     raise typer.Exit(run_service(lambda: run_gateway(settings)))
@@ -47,7 +47,7 @@ def detector(
     ] = None,
 ) -> None:
     """Run a detector worker; start as many as there are partitions at most."""
-    from standgale.processes import run_detector
+    from standgale.services.run import run_detector
 
     settings: Settings = context_of(context).settings()
     raise typer.Exit(run_service(lambda: run_detector(settings, instance_id)))
@@ -59,7 +59,8 @@ def sink(
     instance_id: Annotated[str | None, typer.Option(help="A stable name for quick restarts.")] = None,
 ) -> None:
     """Run one sink; each is its own consumer group."""
-    from standgale.processes import run_sink, sink_names
+    from standgale.services.run import run_sink
+    from standgale.services.sinks import sink_names
 
     if name not in sink_names():
         raise SettingsError(f"there is no sink {name!r}; choose one of {', '.join(sink_names())}")

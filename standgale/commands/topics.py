@@ -82,9 +82,9 @@ async def _differences(context: typer.Context, *, mend: bool) -> list[TopicDiffe
 
 @asynccontextmanager
 async def _admin(settings: Settings, *, make: bool = False) -> AsyncIterator[Admin]:
-    from standgale.composition import opened_broker
+    from standgale.opening import open_command_broker
 
-    async with opened_broker(settings, make=make, as_it_is=True) as broker:
+    async with open_command_broker(settings, make=make, as_it_is=True) as broker:
         admin = await broker.admin()
         try:
             yield admin

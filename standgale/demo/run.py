@@ -28,12 +28,12 @@ from schemas import topics
 from schemas.cloudevents import decode
 from schemas.events import DetectionsMade
 from standgale.children import run_child, standgale_command
-from standgale.composition import opened_broker
 from standgale.demo.drones import Drone, Sent
 from standgale.demo.frames import DemoFrame, flight_frames, source_frames
 from standgale.demo.report import DemoReport, Places, percentiles_ms
 from standgale.demo.scoring import Score
 from standgale.demo.watcher import Seen, Watcher
+from standgale.opening import open_command_broker
 from standgale.settings import Settings
 
 _START_TIMEOUT_S = 90.0
@@ -184,7 +184,7 @@ async def _settle(course: _Course, watcher: Watcher, database: Database) -> int:
 async def _in_topic(settings: Settings, wanted: set[UUID]) -> tuple[int, int]:
     """How many of the ``wanted`` frames have an answer in the topic, and how many answers stand there twice."""
     counts: Counter[UUID] = Counter()
-    async with opened_broker(settings) as broker:
+    async with open_command_broker(settings) as broker:
         reader = await broker.reader()
         try:
             for partition, (first, end) in (await reader.bounds(topics.DETECTIONS)).items():

@@ -11,26 +11,18 @@ from rich.table import Table
 
 from infra.errors import SettingsError
 from standgale.commands.context import Context, JsonOption, context_of, print_json
-from standgale.commands.model import measure, rollout
-from standgale.commands.model import store as model_store
 
 if TYPE_CHECKING:
     from detectors.card.card import Layout
     from detectors.card.onnx_file import TensorInfo
     from detectors.model.inspect import Inspection
 
-app = typer.Typer(no_args_is_help=True, help="Models: what a file is, the card it needs, and which one answers frames.")
-rollout.register(app)
-measure.register(app)
-model_store.register(app)
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the group `model`."""
+    app.command()(inspect)
 
 
-@app.callback()
-def _group() -> None:
-    """Models: what a file is, and the card it needs."""
-
-
-@app.command()
 def inspect(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="An ONNX file.")],

@@ -145,10 +145,10 @@ def status(
 @asynccontextmanager
 async def _desk(here: Context) -> AsyncIterator[_Desk]:
     from detectors.worker.rollout.models_topic import read_models
-    from standgale.composition import opened_broker
+    from standgale.opening import open_command_broker
 
     settings = here.settings()
-    async with opened_broker(settings) as broker:
+    async with open_command_broker(settings) as broker:
         reader, publisher = await broker.reader(), await broker.publisher()
         try:
             yield _Desk(here, settings, reader, publisher, await read_models(reader))

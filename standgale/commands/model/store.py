@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs to ``app``."""
+    """Add the verbs to the group `model`."""
     app.command()(push)
     app.command()(pull)
     app.command(name="list")(list_models)

@@ -19,7 +19,7 @@ def printed_by(code: str) -> set[str]:
 
 def test_a_service_exports_the_metrics_of_all_packages_before_their_first_use() -> None:
     exported = printed_by(
-        "import standgale.processes; from prometheus_client import REGISTRY; "
+        "import standgale.services.run; from prometheus_client import REGISTRY; "
         "print(*(family.name for family in REGISTRY.collect()))"
     )
     assert set(EXPECTED) - OF_THE_EMBEDDED_BROKER <= exported

@@ -14,7 +14,7 @@ from infra.database.pool import Database
 from infra.database.settings import DatabaseSettings
 from infra.failure.settings import RetrySettings
 from infra.process.health import Health
-from standgale.schema import SchemaKeeper
+from standgale.services.schema import SchemaMigrator
 from tests.integration.conftest import Postgres
 from tests.support_consuming import until
 
@@ -26,7 +26,7 @@ async def test_a_database_that_is_missing_at_start_is_waited_for_and_then_migrat
 ) -> None:
     name = f"late_{uuid4().hex}"
     database = Database.open(DatabaseSettings(url=postgres.of(name)), tmp_path)
-    keeper = SchemaKeeper(database, RetrySettings(first_delay_s=0.05, max_delay_s=0.2))
+    keeper = SchemaMigrator(database, RetrySettings(first_delay_s=0.05, max_delay_s=0.2))
     stop, health = asyncio.Event(), Health().part("schema")
     await keeper.try_once()
     running = asyncio.create_task(keeper.run(stop, health))

@@ -1,4 +1,4 @@
-"""Keeps the database's schema up to date where one process runs everything."""
+"""Migrates the database where one process runs all services."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
 
 
-class SchemaKeeper:
-    """Migrates the database to the newest revision; a component, because the database may be away for a while."""
+class SchemaMigrator:
+    """Migrates the database to the newest revision, as a component: the database may be unavailable at first."""
 
     name = "schema"
 
@@ -24,12 +24,12 @@ class SchemaKeeper:
         self._done = False
 
     async def try_once(self) -> None:
-        """Migrate now if the database lets us: then no other component meets a schema that is not there yet."""
+        """Migrate now if the database is available, so that no other component meets a missing schema."""
         with suppress(TransientError, OSError):
             await self._migrate()
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
-        """Migrate if that is still to be done, however long the database is away; then wait for ``stop``."""
+        """Migrate if that was not done yet, as soon as the database is available; then wait for ``stop``."""
         if not self._done:
             with suppress(StoppedError):
                 await retry(self._migrate, policy=self._retry, stop=stop, health=health, what="migrating the schema")

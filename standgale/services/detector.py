@@ -1,0 +1,53 @@
+"""Builds the detector worker of a process from its settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from detectors.engines.host import settle_process
+from detectors.model.artefact_model import upgraded_model
+from detectors.model.loading import LoadRequest, load_model
+from detectors.model.predict import Model
+from detectors.worker.rollout.model_loader import ModelSource, OnState
+from detectors.worker.worker import DetectorWorker, Quarantine, WorkerParts
+from infra.process.components import Component
+from schemas import topics
+from standgale.services.composition import Composition
+
+
+def make_detector(process: Composition, instance_id: str | None) -> Component:
+    """Make the component that detects objects in frames; it configures this process for its engines."""
+    settle_process()
+    settings = process.settings.detector
+    wanted = LoadRequest.of(settings, process.settings.engines_folder)
+    return DetectorWorker(
+        WorkerParts(
+            broker=process.broker(),
+            store=process.store(),
+            load_model=partial(load_model, wanted),
+            settings=settings,
+            retry=process.settings.retry,
+            max_answer_bytes=process.topics[topics.DETECTIONS].max_message_bytes,
+            instance_id=instance_id,
+            former_counts=process.topics[topics.DETECTIONS].former_counts,
+            quarantine=Quarantine(process.settings.data_dir / "detectors", wanted),
+            models=_model_source(process, wanted),
+        )
+    )
+
+
+def _model_source(process: Composition, wanted: LoadRequest) -> ModelSource:
+    store, cache = process.model_store(), process.settings.model_cache
+
+    async def upgrade(card: Path | None, on_state: OnState) -> Model | None:
+        request = replace(wanted, card=card or wanted.card)
+        return await upgraded_model(request, store, cache, lambda state: on_state(state, None))
+
+    return ModelSource(store, cache, partial(_load_version, wanted), upgrade)
+
+
+def _load_version(wanted: LoadRequest, card: Path, busy: bool) -> Model:
+    """Load the model of ``card``; nothing is measured while another model is ``busy``, because that would be wrong."""
+    return load_model(replace(wanted, card=card, measure_s=0.0 if busy else wanted.measure_s))

@@ -1,0 +1,76 @@
+"""Runs the gateway as a component of a process."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import FastAPI
+
+from infra.failure.retry import StoppedError, retry
+from infra.process.health import HealthPart
+from infra.process.http_server import HttpComponent
+from ingest.gateway.app import create_gateway
+from ingest.gateway.gateway_parts import GatewayParts
+from schemas import topics
+from schemas.documents import documents
+from sinks.sse.http import STREAM_PATH, sse_routes
+from sinks.sse.hub import DetectionHub
+from standgale.services.composition import Composition
+
+
+class GatewayComponent:
+    """Serves the gateway once the broker is available, so that a process can start before its broker.
+
+    With a ``hub`` it serves the live stream too.
+    """
+
+    name = "gateway"
+
+    def __init__(self, process: Composition, hub: DetectionHub | None = None) -> None:
+        self._process = process
+        self._verifier = process.verifier()
+        self._hub = hub
+
+    async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
+        """Serve until ``stop`` is set."""
+        settings = self._process.settings
+        try:
+            publisher = await retry(
+                self._process.broker().publisher,
+                policy=settings.retry,
+                stop=stop,
+                health=health,
+                what="connecting to the broker",
+            )
+        except StoppedError:
+            return
+        try:
+            parts = GatewayParts(
+                settings.gateway,
+                self._verifier,
+                self._process.store(),
+                publisher,
+                self._process.health,
+                stream_url=STREAM_PATH if self._hub is not None else None,
+                documents=documents(self._process.topics),
+                readiness=self._process.readiness(),
+                clock=self._process.gateway_clock(),
+                frame_partitions=self._process.topics[topics.FRAMES_LIVE].partitions,
+            )
+            app = create_gateway(parts)
+            if self._hub is not None:
+                app.router.routes.extend(sse_routes(self._hub))
+            await self._serve(app, stop, health)
+        finally:
+            await publisher.close()
+
+    async def _serve(self, app: FastAPI, stop: asyncio.Event, health: HealthPart) -> None:
+        settings = self._process.settings
+        server = HttpComponent(
+            self.name,
+            app,
+            host=settings.gateway.host,
+            port=settings.gateway.port,
+            drain_timeout_s=settings.telemetry.drain_timeout_s,
+        )
+        await server.run(stop, health)

@@ -1,0 +1,47 @@
+"""Runs the processes of Standgale: one per service in production, all services in one on a laptop."""
+
+from __future__ import annotations
+
+from standgale.services.composition import Composition
+from standgale.services.detector import make_detector
+from standgale.services.gateway import GatewayComponent
+from standgale.services.schema import SchemaMigrator
+from standgale.services.sinks import make_hub, make_postgres_sink, make_sink_components
+from standgale.settings import Settings
+
+
+async def run_up(settings: Settings) -> int:
+    """Run all services in one process, and migrate the database first; returns the exit status."""
+    async with Composition(settings, "standgale") as process:
+        schema = SchemaMigrator(process.database(), settings.retry)
+        await schema.try_once()
+        hub = make_hub(process)
+        return await process.run(
+            [
+                schema,
+                process.verifier(),
+                *process.probes(),
+                hub,
+                GatewayComponent(process, hub),
+                make_detector(process, None),
+                make_postgres_sink(process, None),
+            ]
+        )
+
+
+async def run_gateway(settings: Settings) -> int:
+    """Run the gateway alone; returns the exit status."""
+    async with Composition(settings, "gateway") as process:
+        return await process.run([process.verifier(), *process.probes(), GatewayComponent(process)])
+
+
+async def run_detector(settings: Settings, instance_id: str | None) -> int:
+    """Run one detector worker; returns the exit status."""
+    async with Composition(settings, "detector") as process:
+        return await process.run([make_detector(process, instance_id)])
+
+
+async def run_sink(settings: Settings, name: str, instance_id: str | None) -> int:
+    """Run the sink ``name``, which ships or is a plug-in; returns the exit status."""
+    async with Composition(settings, f"sink.{name}") as process:
+        return await process.run(make_sink_components(process, name, instance_id))

@@ -1,0 +1,71 @@
+"""Builds the sinks of a process, and names those that `standgale sink` can run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from infra.consuming.consumer_loop import SinkRunner
+from infra.consuming.port import Sink
+from infra.plugins import plugin_names
+from infra.process.components import Component
+from infra.process.http_server import HttpComponent
+from schemas import topics
+from sinks.postgres.sink import PostgresSink
+from sinks.sse.http import create_sse_app
+from sinks.sse.hub import DetectionHub
+from standgale.plugins import SINK_PLUGINS, make_sink
+from standgale.services.composition import Composition
+
+
+def make_postgres_sink(process: Composition, instance_id: str | None) -> Component:
+    """Make the component that writes detections to PostgreSQL."""
+    return _make_runner(process, PostgresSink(process.database()), instance_id)
+
+
+def make_sink_components(process: Composition, name: str, instance_id: str | None) -> list[Component]:
+    """Make the components of the sink ``name``: one of SINKS, or a plug-in."""
+    if name in SINKS:
+        return SINKS[name](process, instance_id)
+    return [_make_runner(process, make_sink(name), instance_id)]
+
+
+def sink_names() -> list[str]:
+    """Return the names that `standgale sink` takes: the sinks that ship, then the plug-ins."""
+    return [*SINKS, *(name for name in plugin_names(SINK_PLUGINS) if name not in SINKS)]
+
+
+def _make_runner(process: Composition, sink: Sink[Any], instance_id: str | None) -> Component:
+    settings = process.settings
+    return SinkRunner(sink, process.broker(), batches=settings.sinks, retry=settings.retry, instance_id=instance_id)
+
+
+def make_hub(process: Composition) -> DetectionHub:
+    """Make the component that reads detections for the live stream."""
+    settings = process.settings
+    grown_from = process.topics[topics.DETECTIONS].grown_from
+    return DetectionHub(process.broker(), settings.sse, settings.retry, grown_from=grown_from)
+
+
+def _make_sse(process: Composition, instance_id: str | None) -> list[Component]:
+    del instance_id  # Every process sees all detections; there is no group to be a member of.
+    settings = process.settings
+    hub = make_hub(process)
+    app = create_sse_app(hub, settings.sse)
+    return [
+        hub,
+        HttpComponent(
+            "sse",
+            app,
+            host=settings.sse.host,
+            port=settings.sse.port,
+            drain_timeout_s=settings.telemetry.drain_timeout_s,
+        ),
+    ]
+
+
+SINKS: dict[str, Callable[[Composition, str | None], list[Component]]] = {
+    "postgres": lambda process, instance_id: [make_postgres_sink(process, instance_id)],
+    "sse": _make_sse,
+}
+"""The sinks that ship, for `standgale sink NAME`; others are plug-ins, see docs/write-a-sink.md."""
