@@ -198,7 +198,7 @@ async def _working(folder: Path, model: Model) -> AsyncIterator[_World]:
             load_model=lambda: model,
             settings=DetectorSettings(),
             retry=RetrySettings(),
-            max_answer_bytes=declared[topics.DETECTIONS].max_message_bytes,
+            max_event_bytes=declared[topics.DETECTIONS].max_message_bytes,
         )
         stop = asyncio.Event()
         working = asyncio.create_task(DetectorWorker(parts).run(stop, Health().part("detector")))

@@ -23,8 +23,8 @@ from bench.result import RATIO, Figure, Goal, Result
 from detectors.card.card import default_card_path, read_card
 from detectors.settings import ModelStoreSettings
 from detectors.store.open import open_model_store
-from detectors.worker.rollout.activation import Order, activate, progress
-from detectors.worker.rollout.models_topic import activation_record, catch_up, read_models
+from detectors.worker.rollout.activation import ActivationRequest, activate_model, rollout_progress
+from detectors.worker.rollout.models_topic import activation_record, read_models, read_new_records
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import InRecord, OutRecord, Publisher, Reader, TopicPartition
 from infra.broker.reading import read_between
@@ -200,12 +200,12 @@ class _Fleet:
     async def roll_out(self, card: Path) -> None:
         """Activate the version of ``card``; returns when every detector serves it."""
         state = await read_models(self.reader)
-        wanted = activate(Order("default", "bench"), None, _version(card), read_card(card).sha256)
+        wanted = activate_model(ActivationRequest("default", "bench"), None, _version(card), read_card(card).sha256)
         await self.publisher.publish([activation_record(wanted)])
         deadline = time.monotonic() + _TIMEOUT_S
         while True:
-            await catch_up(self.reader, state, _LOOK_S)
-            found = progress(state, wanted, utc_now())
+            await read_new_records(self.reader, state, _LOOK_S)
+            found = rollout_progress(state, wanted, utc_now())
             if found.outcome == "done" and len(found.ready) == _WORKERS:
                 return
             if found.refused or time.monotonic() > deadline:

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pydantic import SecretStr
 
 from detectors.settings import ModelStoreSettings
-from detectors.store.blobs import Progress, no_progress
+from detectors.store.blobs import OnTransfer, ignore_transfer
 from detectors.store.open import open_blobs, open_model_store
 from detectors.store.versions import VersionStore
 from infra.deploy.s3 import S3Server
@@ -44,7 +44,7 @@ class World:
     bring_back: Callable[[], None] = lambda: None
     stores: list[VersionStore] = field(default_factory=list)
 
-    def store(self, progress: Progress = no_progress, **changes: object) -> VersionStore:
+    def store(self, progress: OnTransfer = ignore_transfer, **changes: object) -> VersionStore:
         """A store of its own, as another process would have; ``changes`` replaces settings."""
         self.stores.append(open_model_store(self.settings.model_copy(update=changes), self.folder, progress))
         return self.stores[-1]

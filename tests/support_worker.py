@@ -63,7 +63,7 @@ class WorkerWorld:
             load_model=partial(load_model, LoadRequest(self.card, "onnxruntime", 1)),
             settings=DetectorSettings(),
             retry=RetrySettings(first_delay_s=0.02, max_delay_s=0.1),
-            max_answer_bytes=self.topics[topics.DETECTIONS].max_message_bytes,
+            max_event_bytes=self.topics[topics.DETECTIONS].max_message_bytes,
         )
         return replace(parts, **changes)  # type: ignore[arg-type]  # fields by name, as the tests give them
 

@@ -11,11 +11,11 @@ from typing import Protocol
 
 CHUNK_BYTES = 1_048_576
 
-Progress = Callable[[str, int, int | None], None]
+OnTransfer = Callable[[str, int, int | None], None]
 """Told of each transfer's key, how many bytes of it have moved, and how many there are (None: nobody knows)."""
 
 
-def no_progress(_key: str, _moved: int, _total: int | None) -> None:
+def ignore_transfer(_key: str, _moved: int, _total: int | None) -> None:
     """For those who do not watch."""
 
 
@@ -49,7 +49,7 @@ class Blobs(Protocol):
         """What lies under ``key``. Raises BlobMissingError when nothing does."""
         ...
 
-    async def write(self, key: str, file: Path, progress: Progress) -> None:
+    async def write(self, key: str, file: Path, progress: OnTransfer) -> None:
         """Put a file under ``key``, in place of what is there; never visible half-written."""
         ...
 
@@ -60,7 +60,7 @@ class Blobs(Protocol):
         """
         ...
 
-    async def seal(self, message: str) -> None:
+    async def commit_changes(self, message: str) -> None:
         """Make what was put last, where that takes a step of its own (a commit); may be repeated."""
         ...
 

@@ -14,7 +14,7 @@ from typing import BinaryIO, TypeVar
 from uuid import uuid4
 
 from detectors.errors import ModelStoreUnavailableError
-from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, CountingReader, Download, Progress
+from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, CountingReader, Download, OnTransfer
 from infra.storage.durable_files import make_folder, sweep_files, sync_file, sync_folder
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class FolderBlobs:
         finally:
             file.close()
 
-    async def write(self, key: str, file: Path, progress: Progress) -> None:
+    async def write(self, key: str, file: Path, progress: OnTransfer) -> None:
         """Copied aside, brought to disk, and put in place."""
         total = file.stat().st_size
 
@@ -67,7 +67,7 @@ class FolderBlobs:
         """The same for bytes; with ``new`` the file system says whether somebody was faster."""
         return await self._run("write to", lambda: self._put(key, lambda target: _write(target, data), new=new))
 
-    async def seal(self, message: str) -> None:
+    async def commit_changes(self, message: str) -> None:
         """Nothing to do: each file was on disk before it had its name."""
 
     async def close(self) -> None:

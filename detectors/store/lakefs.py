@@ -15,7 +15,7 @@ from urllib3.exceptions import HTTPError
 
 from detectors.errors import ModelStoreError, ModelStoreUnavailableError
 from detectors.settings import ModelStoreSettings
-from detectors.store.blobs import Download, Progress
+from detectors.store.blobs import Download, OnTransfer
 from detectors.store.web import Web, key_progress
 
 _API = "/api/v1"
@@ -59,7 +59,7 @@ class LakeFsBlobs:
         """The object's bytes, through the server."""
         return self._web.download("GET", self._objects("refs", key))
 
-    async def write(self, key: str, file: Path, progress: Progress) -> None:
+    async def write(self, key: str, file: Path, progress: OnTransfer) -> None:
         """The object appears on the branch when all of it is there."""
         await self._check_branch()
         path = self._objects("branches", key)
@@ -71,7 +71,7 @@ class LakeFsBlobs:
         headers = {**_BINARY, "If-None-Match": "*"} if new else _BINARY
         return await self._web.post(self._objects("branches", key), data=data, headers=headers) != 412
 
-    async def seal(self, message: str) -> None:
+    async def commit_changes(self, message: str) -> None:
         """Commit what is on the branch; that there is nothing new is fine."""
         commit = CommitCreation(message=message, metadata={"source": "standgale"})
         await self._call("commit", CommitsApi(self._client).commit, commit)

@@ -11,7 +11,7 @@ from aiohttp import FormData
 
 from detectors.errors import ModelStoreError
 from detectors.settings import ModelStoreSettings
-from detectors.store.blobs import Download, Progress
+from detectors.store.blobs import Download, OnTransfer
 from detectors.store.web import Web, key_progress
 
 DEFAULT_URL = "http://loader:8080"
@@ -46,7 +46,7 @@ class LoaderBlobs:
         path = _path(self._settings.load_path, name)
         return self._web.download("POST", path, json={"filename": name, "folder": folder})
 
-    async def write(self, key: str, file: Path, progress: Progress) -> None:
+    async def write(self, key: str, file: Path, progress: OnTransfer) -> None:
         """Whether a half-sent file is visible is up to the service; its checksum tells."""
         folder, name = self._split(key)
         path = _path(self._settings.upload_path, name)
@@ -60,7 +60,7 @@ class LoaderBlobs:
         await self._web.post(_path(self._settings.upload_path, name), data=_form(folder, name, data))
         return True
 
-    async def seal(self, message: str) -> None:
+    async def commit_changes(self, message: str) -> None:
         """Nothing to do."""
 
     async def close(self) -> None:

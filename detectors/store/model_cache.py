@@ -18,13 +18,13 @@ from detectors.store.names import CARD, files_of
 from infra.storage.durable_files import make_folder, sync_file, sync_folder
 from schemas.events import ModelRef
 
-_ASIDE = ".fetching"
-_ASIDE_MAX_AGE_S = 3600.0
+_STAGING = ".fetching"
+_STAGING_MAX_AGE_S = 3600.0
 
 logger = logging.getLogger(__name__)
 
 
-class Shelf:
+class ModelCache:
     """The folder ``into / name / version``; several processes may fill it at once, with the same."""
 
     def __init__(self, into: Path, model: ModelRef) -> None:
@@ -59,25 +59,25 @@ class Shelf:
             return expected is None or file_digest(file, "sha256").hexdigest() == expected
 
     @asynccontextmanager
-    async def staging(self) -> AsyncIterator[Stage]:
+    async def open_stage(self) -> AsyncIterator[StagedVersion]:
         """A folder aside for files on their way, gone at the end with all that was not put in place."""
         with _disk(self._into):
-            stage = await asyncio.to_thread(self._open_stage)
+            stage = await asyncio.to_thread(self._make_stage)
         try:
             yield stage
         finally:
             stage.close()
 
-    def _open_stage(self) -> Stage:
-        aside = self._into / _ASIDE
+    def _make_stage(self) -> StagedVersion:
+        aside = self._into / _STAGING
         make_folder(aside)
-        _sweep(aside)
+        _remove_old(aside)
         folder = aside / uuid4().hex
         folder.mkdir()
-        return Stage(folder, self._home)
+        return StagedVersion(folder, self._home)
 
 
-class Stage:
+class StagedVersion:
     """Files on their way into one version's folder."""
 
     def __init__(self, folder: Path, home: Path) -> None:
@@ -157,9 +157,9 @@ def _disk(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _sweep(aside: Path) -> None:
+def _remove_old(aside: Path) -> None:
     """Remove what fetches that were killed left behind; a folder that was written to lately has a living owner."""
-    oldest = time.time() - _ASIDE_MAX_AGE_S
+    oldest = time.time() - _STAGING_MAX_AGE_S
     for folder in aside.iterdir():
         with suppress(FileNotFoundError):  # its owner finished, or another sweep was faster
             if max(path.stat().st_mtime for path in (folder, *folder.iterdir())) < oldest:

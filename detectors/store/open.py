@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from detectors.settings import ModelStoreSettings
-from detectors.store.blobs import Blobs, Progress, no_progress
+from detectors.store.blobs import Blobs, OnTransfer, ignore_transfer
 from detectors.store.folder import FolderBlobs
 from detectors.store.versions import VersionStore
 from infra.errors import SettingsError
 
 
-def open_model_store(settings: ModelStoreSettings, data_dir: Path, progress: Progress = no_progress) -> VersionStore:
+def open_model_store(
+    settings: ModelStoreSettings, data_dir: Path, progress: OnTransfer = ignore_transfer
+) -> VersionStore:
     """The model store for ``settings``; without a folder named, models lie in ``data_dir``/models.
 
     ``progress`` is told of every transfer. Does not wait for a server. Raises SettingsError when a library is not

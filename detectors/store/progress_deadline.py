@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 
 @asynccontextmanager
-async def patience(seconds: float) -> AsyncIterator[Callable[[], None]]:
+async def progress_deadline(seconds: float) -> AsyncIterator[Callable[[], None]]:
     """Raise TimeoutError when nothing moves for ``seconds``. Call what this yields, from any thread, when it does."""
     loop = asyncio.get_running_loop()
 

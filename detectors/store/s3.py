@@ -13,8 +13,8 @@ from botocore.exceptions import ClientError
 
 from detectors.errors import ModelStoreError, ModelStoreUnavailableError
 from detectors.settings import ModelStoreSettings
-from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, Download, Progress
-from detectors.store.progress_deadline import patience
+from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, Download, OnTransfer
+from detectors.store.progress_deadline import progress_deadline
 from infra.storage.s3_client import FAULTS, S3Connection, code_of, hints, status_of
 
 _HINTS = hints(ModelStoreSettings)
@@ -73,7 +73,7 @@ class S3Blobs:
         async with answer["Body"] as body:
             yield Download(answer["ContentLength"], self._chunks(body))
 
-    async def write(self, key: str, file: Path, progress: Progress) -> None:
+    async def write(self, key: str, file: Path, progress: OnTransfer) -> None:
         """In one piece when it is small, else in parts, which become an object when all are there."""
         total = file.stat().st_size
         with FileIO(file) as source:
@@ -97,14 +97,14 @@ class S3Blobs:
                 return False
         return True
 
-    async def seal(self, message: str) -> None:
+    async def commit_changes(self, message: str) -> None:
         """Nothing to do."""
 
     async def close(self) -> None:
         """Close all connections."""
         await self._connection.close()
 
-    async def _write_parts(self, key: str, source: FileIO, total: int, progress: Progress) -> None:
+    async def _write_parts(self, key: str, source: FileIO, total: int, progress: OnTransfer) -> None:
         client = await self._connection.client()
         place = {"Bucket": self._bucket, "Key": self._prefix + key}
         with self._translated("write"):
@@ -129,7 +129,7 @@ class S3Blobs:
     @asynccontextmanager
     async def _sent(self, data: bytes) -> AsyncIterator[_Sent]:
         """``data`` for one request, which is given up when nothing of it moves."""
-        async with patience(self._settings.timeout_s) as moved:
+        async with progress_deadline(self._settings.timeout_s) as moved:
             # Closed, it holds no bytes: the client keeps what it was given until the garbage collector comes.
             with _Sent(data, moved) as body:
                 yield body

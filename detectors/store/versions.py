@@ -12,8 +12,8 @@ from pathlib import Path
 from detectors.card.card import ModelCard, parse_card, read_card, verified_model_file
 from detectors.card.onnx_file import read_onnx_file
 from detectors.errors import ModelLoadError, ModelStoreError, ModelStoreUnavailableError
-from detectors.store.blobs import BlobMissingError, Blobs, Download, Progress, no_progress
-from detectors.store.model_cache import Shelf, StagedFile
+from detectors.store.blobs import BlobMissingError, Blobs, Download, OnTransfer, ignore_transfer
+from detectors.store.model_cache import ModelCache, StagedFile
 from detectors.store.names import CARD, CHECKSUM, card_refs, checked_file, checked_ref, files_of, key_of
 from schemas.events import ModelRef
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
+class _CheckedVersion:
     """A version that may be published: its card as it stands, and its files with their checksums."""
 
     card: ModelCard
@@ -39,7 +39,7 @@ class _Ready:
 class VersionStore:
     """Models in ``blobs``; the port's contract is on :class:`detectors.store.port.ModelStore`."""
 
-    def __init__(self, blobs: Blobs, max_file_bytes: int, progress: Progress = no_progress) -> None:
+    def __init__(self, blobs: Blobs, max_file_bytes: int, progress: OnTransfer = ignore_transfer) -> None:
         self._blobs = blobs
         self._max_file_bytes = max_file_bytes
         self._progress = progress
@@ -55,15 +55,15 @@ class VersionStore:
 
     async def fetch(self, model: ModelRef, into: Path) -> Path:
         """Bring ``model`` into ``into / name / version``; asks nobody when it is there, whole."""
-        shelf = Shelf(into, checked_ref(model))
+        shelf = ModelCache(into, checked_ref(model))
         cached = await asyncio.to_thread(shelf.complete)
         if cached is not None:
             return cached
         content = await self._card(model)
         if content is None:
             raise await self._unknown(model)
-        card = self._matching(parse_card(content, self._at(key_of(model, CARD))), model)
-        async with shelf.staging() as stage:
+        card = self._require_same_model(parse_card(content, self._at(key_of(model, CARD))), model)
+        async with shelf.open_stage() as stage:
             for name, expected in files_of(card).items():
                 if not await asyncio.to_thread(shelf.has, name, expected):
                     await self._download(key_of(model, name), stage.file(name), expected)
@@ -74,7 +74,7 @@ class VersionStore:
 
     async def publish(self, card: Path) -> ModelRef:
         """Put the model of ``card`` into the store. A version that is there is mended where its files are damaged."""
-        ready = await asyncio.to_thread(_ready, card)
+        ready = await asyncio.to_thread(_check_version, card)
         card_key = key_of(ready.ref, CARD)
         stored = await self._card(ready.ref)
         self._refuse_other(ready, stored)
@@ -85,12 +85,12 @@ class VersionStore:
         if stored is None and not await self._blobs.put(card_key, ready.content, new=True):
             # Somebody was faster by a moment; then theirs must be the same.
             self._refuse_other(ready, await self._card(ready.ref))
-        await self._blobs.seal(f"Model {ready.ref.name} {ready.ref.version}")
+        await self._blobs.commit_changes(f"Model {ready.ref.name} {ready.ref.version}")
         return ready.ref
 
     async def fetch_artefact(self, model: ModelRef, name: str, into: Path) -> Path | None:
         """Bring artefact ``name``; one that is damaged counts as none, so that its maker makes it anew."""
-        shelf = Shelf(into, checked_ref(model))
+        shelf = ModelCache(into, checked_ref(model))
         key = key_of(model, checked_file(name, f"whoever asks for an artefact of {model.name} {model.version}"))
         expected = await self._checksum(key)
         if expected is None:
@@ -98,7 +98,7 @@ class VersionStore:
         if await asyncio.to_thread(shelf.has, name, expected):
             return shelf.path(name)
         try:
-            async with shelf.staging() as stage:
+            async with shelf.open_stage() as stage:
                 await self._download(key, stage.file(name), expected)
                 await asyncio.to_thread(stage.place, last=name)
         except ModelStoreError:
@@ -117,7 +117,7 @@ class VersionStore:
             await self._blobs.write(key, file, self._progress)
         if await self._checksum(key) != found:
             await self._blobs.put(key + CHECKSUM, found.encode(), new=False)
-        await self._blobs.seal(f"{file.name} of model {model.name} {model.version}")
+        await self._blobs.commit_changes(f"{file.name} of model {model.name} {model.version}")
 
     async def close(self) -> None:
         """Give connections back."""
@@ -126,7 +126,7 @@ class VersionStore:
     def _at(self, key: str) -> str:
         return f"{self._blobs.where}/{key}"
 
-    def _matching(self, card: ModelCard, model: ModelRef) -> ModelCard:
+    def _require_same_model(self, card: ModelCard, model: ModelRef) -> ModelCard:
         if (card.name, card.version) != (model.name, model.version):
             raise ModelLoadError(
                 f"the card at {self._at(key_of(model, CARD))} is that of {card.name} {card.version}: it was put there "
@@ -134,7 +134,7 @@ class VersionStore:
             )
         return card
 
-    def _refuse_other(self, ready: _Ready, stored: bytes | None) -> None:
+    def _refuse_other(self, ready: _CheckedVersion, stored: bytes | None) -> None:
         """Raise ModelLoadError when ``stored``, the store's card, says anything else than the one to be published."""
         where = self._at(key_of(ready.ref, CARD))
         if stored is not None and parse_card(stored, where) != ready.card:
@@ -225,7 +225,7 @@ class VersionStore:
             )
 
 
-def _ready(path: Path) -> _Ready:
+def _check_version(path: Path) -> _CheckedVersion:
     """The version at the card ``path``, its files checked. Raises ModelLoadError that says what is amiss."""
     card = read_card(path)
     content = path.read_bytes()
@@ -239,7 +239,7 @@ def _ready(path: Path) -> _Ready:
         if checksum is None:
             raise ModelLoadError(_unlisted(path, name, "it is the tokenizer"))
         files[name] = (path.parent / name, checksum)
-    return _Ready(card, content, files)
+    return _CheckedVersion(card, content, files)
 
 
 def _unlisted(card: Path, name: str, why: str) -> str:

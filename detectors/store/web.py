@@ -14,8 +14,8 @@ from yarl import URL
 
 from detectors.errors import ModelStoreError, ModelStoreUnavailableError
 from detectors.settings import ModelStoreSettings
-from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, CountingReader, Download, Progress
-from detectors.store.progress_deadline import patience
+from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, CountingReader, Download, OnTransfer
+from detectors.store.progress_deadline import progress_deadline
 from schemas.errors import StandgaleError
 
 _QUOTED_CHARACTERS = 200
@@ -62,7 +62,7 @@ class Web:
         """Send ``file``; ``moved`` is told how many bytes of how many went. Given up when it stands still."""
         total = file.stat().st_size
         with self.translated(f"write {path}"):
-            async with patience(self._timeout_s) as still_moving:
+            async with progress_deadline(self._timeout_s) as still_moving:
 
                 def on_read(count: int) -> None:
                     still_moving()
@@ -135,6 +135,6 @@ class Web:
         return self._session
 
 
-def key_progress(key: str, progress: Progress) -> Callable[[int, int], None]:
+def key_progress(key: str, progress: OnTransfer) -> Callable[[int, int], None]:
     """``progress`` of one key."""
     return lambda moved, total: progress(key, moved, total)

@@ -1,1 +1,1 @@
-"""The detector worker: a consumer group member that answers every frame once, in order, with what it shows."""
+"""Runs the detector worker: a member of a consumer group that makes one detections event for every frame."""

@@ -1,4 +1,4 @@
-"""One life of a worker, from joining the group to leaving it: what runs side by side, and in which order it ends."""
+"""Runs a worker from joining its group to leaving it: starts the loops, and ends them in the right order."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from detectors.settings import DetectorSettings
-from detectors.worker.engine_watch import watch_engines
-from detectors.worker.frames.frame_attempt import Answerer
-from detectors.worker.frames.intake import Intake
+from detectors.worker.frames.frame_attempt import FrameAttempt
+from detectors.worker.frames.intake import FrameIntake
 from detectors.worker.frames.lateness import Lateness
-from detectors.worker.frames.record_processor import Settler
-from detectors.worker.partitions.commit_loop import Committer
-from detectors.worker.partitions.frames_in_progress import Flow
-from detectors.worker.partitions.queue_opener import Opener, WindowSource
+from detectors.worker.frames.record_processor import RecordProcessor
+from detectors.worker.partitions.commit_loop import CommitLoop
+from detectors.worker.partitions.frames_in_progress import FramesInProgress
+from detectors.worker.partitions.queue_opener import QueueOpener, WindowSource
 from detectors.worker.pipeline.serving import Roster
+from detectors.worker.quarantine.engine_watch import watch_engines
 from infra.broker.port import Consumer
 from infra.consuming.lag_metric import report_lag
 from infra.failure.retry import ConsumerContext
@@ -25,46 +25,54 @@ from schemas import topics
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
-    """The poll loop takes room before it fetches, tasks answer, and the commit loop commits finished prefixes."""
+class GroupSession:
+    """Polls frames, processes each in a task, and commits what is finished, until the process stops."""
 
     settings: DetectorSettings
-    work: ConsumerContext
+    context: ConsumerContext
     consumer: Consumer
     windows: WindowSource
-    answerer: Answerer
+    attempt: FrameAttempt
     roster: Roster
     now: Callable[[], datetime]
-    """By this clock a frame is late"""
+    """The clock that decides which frames are late."""
 
     async def until_drained(self) -> None:
-        """Work until the process stops, then finish what is under way; a bug in one part ends the process.
+        """Work until the process stops, then finish the frames in progress; a bug in one part ends the process.
 
-        What can't go on just then is left uncommitted, for the next worker.
+        Frames that cannot be finished at that time are left uncommitted, for the next worker.
         """
-        settings, work = self.settings, self.work
-        flow = Flow(max_frames=settings.prefetch_frames)
-        committer = Committer(
-            flow, self.consumer, work, interval_s=settings.commit_interval_s, max_entries=settings.max_batch_frames
+        settings, context = self.settings, self.context
+        in_progress = FramesInProgress(max_frames=settings.prefetch_frames)
+        commits = CommitLoop(
+            in_progress,
+            self.consumer,
+            context,
+            interval_s=settings.commit_interval_s,
+            max_records=settings.max_batch_frames,
         )
-        settler = Settler(flow, work, self.answerer, self.roster, settings.max_in_flight_bytes)
+        processor = RecordProcessor(in_progress, context, self.attempt, self.roster, settings.max_in_flight_bytes)
         lateness = Lateness(settings.late_policy, settings.live_deadline_s, self.now)
-        answered = asyncio.Event()
+        processed = asyncio.Event()
         async with (
-            beside(watch_engines(self.roster, work.health, self.answerer.guard)),
-            report_lag(self.consumer, work.group, topics.FRAME_TOPICS),
+            run_beside(watch_engines(self.roster, context.health, self.attempt.quarantine)),
+            report_lag(self.consumer, context.group, topics.FRAME_TOPICS),
             asyncio.TaskGroup() as group,
         ):
-            group.create_task(committer.run(answered.is_set), name="detector-commit")
+            group.create_task(commits.run(processed.is_set), name="detector-commit")
             async with asyncio.TaskGroup() as frames:
-                opener = Opener(self.windows, flow, work, self.answerer.guard, frames)
-                intake = Intake(work, self.consumer, flow, settler, opener, self.roster, lateness, frames)
+                # Partitions come from other workers, and one of those may have crashed.
+                find_suspects = self.attempt.quarantine.find_suspects
+                opener = QueueOpener(self.windows, in_progress, context, frames, on_opening=find_suspects)
+                intake = FrameIntake(
+                    context, self.consumer, in_progress, processor, opener, self.roster, lateness, frames
+                )
                 await intake.run()
-            answered.set()
+            processed.set()
 
 
 @asynccontextmanager
-async def beside(other: Coroutine[None, None, None]) -> AsyncIterator[None]:
+async def run_beside(other: Coroutine[None, None, None]) -> AsyncIterator[None]:
     """Run ``other`` while the block runs; when either fails, both end."""
     async with asyncio.TaskGroup() as group:
         task = group.create_task(other)

@@ -11,7 +11,7 @@ from detectors.model.artefact_model import upgraded_model
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
 from detectors.worker.rollout.model_loader import ModelSource, OnState
-from detectors.worker.worker import DetectorWorker, Quarantine, WorkerParts
+from detectors.worker.worker import DetectorWorker, QuarantineParts, WorkerParts
 from infra.process.components import Component
 from schemas import topics
 from standgale.services.composition import Composition
@@ -29,10 +29,10 @@ def make_detector(process: Composition, instance_id: str | None) -> Component:
             load_model=partial(load_model, wanted),
             settings=settings,
             retry=process.settings.retry,
-            max_answer_bytes=process.topics[topics.DETECTIONS].max_message_bytes,
+            max_event_bytes=process.topics[topics.DETECTIONS].max_message_bytes,
             instance_id=instance_id,
             former_counts=process.topics[topics.DETECTIONS].former_counts,
-            quarantine=Quarantine(process.settings.data_dir / "detectors", wanted),
+            quarantine=QuarantineParts(process.settings.data_dir / "detectors", wanted),
             models=_model_source(process, wanted),
         )
     )

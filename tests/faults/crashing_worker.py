@@ -14,7 +14,7 @@ import numpy as np
 
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
-from detectors.worker.worker import DetectorWorker, Quarantine
+from detectors.worker.worker import DetectorWorker, QuarantineParts
 from tests.support_worker import WorkerWorld
 
 MAGENTA_BGR = (255, 0, 255)
@@ -41,7 +41,7 @@ async def main(folder: Path) -> None:
     parts = replace(
         world.parts(),
         load_model=partial(crashing_model, request),
-        quarantine=Quarantine(folder / "detectors", request),
+        quarantine=QuarantineParts(folder / "detectors", request),
     )
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

@@ -22,8 +22,8 @@ import sys
 if "--multiprocessing-fork" in sys.orig_argv:
     import ctypes
     import detectors.worker.quarantine.trial_process
-    detectors.worker.quarantine.trial_process.detect_here = lambda trial: ctypes.string_at(0)
-    detectors.worker.quarantine.trial_process.detect_here.__name__ = "detect_here"
+    detectors.worker.quarantine.trial_process.run_detection = lambda trial: ctypes.string_at(0)
+    detectors.worker.quarantine.trial_process.run_detection.__name__ = "run_detection"
 """
 
 

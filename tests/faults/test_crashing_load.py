@@ -14,7 +14,7 @@ import pytest
 
 from detectors.settings import ModelStoreSettings
 from detectors.store.open import open_model_store
-from detectors.worker.rollout.activation import Order, activate
+from detectors.worker.rollout.activation import ActivationRequest, activate_model
 from detectors.worker.rollout.models_topic import activation_record, read_models
 from schemas.events import ModelRef, WorkerAvailability
 from tests.paths import ROOT
@@ -82,7 +82,7 @@ async def test_a_model_that_crashes_when_it_is_loaded_is_refused_at_the_next_sta
     await store.publish(write_version(tmp_path / "made", "2.0.0", 0.8))
     await store.close()
     wanted = ModelRef(name=NAME, version="2.0.0")
-    await world.publish_records(activation_record(activate(Order("default"), None, wanted, None)))
+    await world.publish_records(activation_record(activate_model(ActivationRequest("default"), None, wanted, None)))
     first = worker(environment)
     assert await asyncio.to_thread(first.wait, TIMEOUT_S) == -signal.SIGSEGV
     second = worker(environment)

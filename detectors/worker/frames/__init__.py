@@ -1,1 +1,1 @@
-"""Takes frames from the broker, decides what happens to each, and answers them."""
+"""Takes frames from the broker, decides which are processed, and makes their detections events or dead letters."""

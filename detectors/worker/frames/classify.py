@@ -1,4 +1,4 @@
-"""Chooses what is to become of a record, before anything is taken for it: a pure function."""
+"""Decides for a record, before any work is done, whether it is processed, dropped, late, or not readable."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from detectors.worker.frames.detections_event import answer_key
-from detectors.worker.frames.lateness import Lateness, is_live
-from detectors.worker.partitions.window import AnswerKey, DuplicateWindow
-from detectors.worker.pipeline.serving import Served
+from detectors.worker.frames.detections_event import detections_key
+from detectors.worker.frames.lateness import Lateness, is_live_record
+from detectors.worker.partitions.window import DetectionsKey, DuplicateWindow
+from detectors.worker.pipeline.serving import LoadedModel
 from infra.broker.port import InRecord
 from schemas.cloudevents import decode
 from schemas.errors import EventError, EventVersionError
@@ -18,62 +18,62 @@ from schemas.events import FrameCaptured
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """The record holds no frame."""
+    """Says that the record holds no frame."""
 
     error: EventError
 
 
 @dataclass(frozen=True, slots=True)
-class TooNew:
-    """The record holds a frame of a newer version than this program can read."""
+class NewerVersion:
+    """Says that the record holds an event of a newer version than this program can read."""
 
     error: EventVersionError
 
 
 @dataclass(frozen=True, slots=True)
-class Repeated:
-    """The frame was answered, or is being answered."""
+class Duplicate:
+    """Says that the frame has a detections event already, or is being processed."""
 
-    answer: AnswerKey
+    event_key: DetectionsKey
 
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """The frame's turn came ``late_s`` after its deadline, and late ones are not answered here."""
+    """Says that the frame's turn came ``late_s`` seconds after its deadline, so that it is not processed now."""
 
     late_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """The frame is to be answered by ``served``, which gives ``answer``."""
+class ToProcess:
+    """Says that the frame is to be processed by ``loaded``, which produces the event of ``event_key``."""
 
     frame: FrameCaptured
-    served: Served
-    answer: AnswerKey
+    loaded: LoadedModel
+    event_key: DetectionsKey
 
 
-Choice = Invalid | TooNew | Repeated | Late | Wanted
+Classified = Invalid | NewerVersion | Duplicate | Late | ToProcess
 
 
-def choose(
+def classify_record(
     record: InRecord,
     window: DuplicateWindow,
     lateness: Lateness,
-    pick: Callable[[FrameCaptured], Served],
+    choose: Callable[[FrameCaptured], LoadedModel],
     now: datetime,
-) -> Choice:
-    """Say what is to become of ``record`` at ``now``; ``pick`` says which model a frame goes to. Changes nothing."""
+) -> Classified:
+    """Return what is to be done with ``record`` at ``now``; ``choose`` returns a frame's model. Changes nothing."""
     try:
         frame = decode(record.headers, record.value, FrameCaptured)
     except EventVersionError as error:
-        return TooNew(error)
+        return NewerVersion(error)
     except EventError as error:
         return Invalid(error)
-    served = pick(frame)
-    answer = answer_key(frame, served.model.card, live=is_live(record))
-    # A late repetition of an answered frame is a repetition, so this comes first.
-    if window.knows(answer):
-        return Repeated(answer)
-    late_s = lateness.late_by(record, frame, now)
-    return Wanted(frame, served, answer) if late_s is None else Late(late_s)
+    loaded = choose(frame)
+    event_key = detections_key(frame, loaded.model.card, live=is_live_record(record))
+    # A late duplicate is a duplicate, so this comes first.
+    if window.contains(event_key):
+        return Duplicate(event_key)
+    late_s = lateness.seconds_late(record, frame, now)
+    return ToProcess(frame, loaded, event_key) if late_s is None else Late(late_s)

@@ -1,4 +1,4 @@
-"""The answer to a frame: one `detections.made` event, with everything a consumer needs to act alone."""
+"""Builds the `detections.made` event of a frame, with everything that a consumer needs to act alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 
 from detectors.card.card import ModelCard
 from detectors.geometry.normalised import normalise_boxes, normalise_points, round_scores
-from detectors.worker.partitions.window import JOB_HEADER, AnswerKey
+from detectors.worker.partitions.window import JOB_HEADER, DetectionsKey
 from detectors.worker.pipeline.pipeline import FrameResult
 from infra.broker.event_records import event_record
 from infra.broker.port import OutRecord
@@ -23,18 +23,18 @@ SOURCE = "/standgale/detector"
 Corners = tuple[Point, Point, Point, Point]
 
 
-def answer_for(frame: FrameCaptured, card: ModelCard) -> UUID:
-    """The id of the answer that ``card``'s model gives, or gave, to ``frame``."""
+def detections_id(frame: FrameCaptured, card: ModelCard) -> UUID:
+    """Return the id of the event that ``card``'s model produces for ``frame``."""
     return detections_event_id(frame.frame_id, frame.job_id, card.name, card.version)
 
 
-def answer_key(frame: FrameCaptured, card: ModelCard, *, live: bool) -> AnswerKey:
-    """What the duplicate window remembers of that answer; ``live``: the frame stands in the live topic."""
+def detections_key(frame: FrameCaptured, card: ModelCard, *, live: bool) -> DetectionsKey:
+    """Return the key of that event in the duplicate window; ``live``: the frame is in the live topic."""
     frame_id = str(frame.frame_id) if frame.job_id is None else None
-    return AnswerKey(str(answer_for(frame, card)), frame_id, live)
+    return DetectionsKey(str(detections_id(frame, card)), frame_id, live)
 
 
-def make_answer(
+def make_detections(
     frame: FrameCaptured,
     card: ModelCard,
     result: FrameResult,
@@ -43,10 +43,10 @@ def make_answer(
     fetch_ms: float,
     total_ms: float,
 ) -> DetectionsMade:
-    """The event that answers ``frame``; boxes are normalised to the decoded frame, best detection first."""
-    answer = answer_for(frame, card)
+    """Return the event for ``frame``; boxes are normalised to the decoded frame, best detection first."""
+    event_id = detections_id(frame, card)
     return DetectionsMade(
-        id=answer,
+        id=event_id,
         frame_id=frame.frame_id,
         device_id=frame.device_id,
         captured_at=frame.captured_at,
@@ -59,7 +59,7 @@ def make_answer(
         job_id=frame.job_id,
         model=ModelRef(name=card.name, version=card.version),
         options=result.options.as_options(),
-        detections=_detections(answer, card, result),
+        detections=_detections(event_id, card, result),
         timings=Timings(
             queued_ms=max(0.0, (detected_at - frame.received_at).total_seconds() * 1_000 - total_ms),
             fetch_ms=fetch_ms,
@@ -73,23 +73,23 @@ def make_answer(
     )
 
 
-def answer_record(answer: DetectionsMade) -> OutRecord:
-    """``answer`` as a record of the detections topic; its event id is what the duplicate window knows."""
+def detections_record(event: DetectionsMade) -> OutRecord:
+    """Return ``event`` as a record of the detections topic."""
     record = event_record(
         topics.DETECTIONS,
-        answer,
-        id=answer.id,
+        event,
+        id=event.id,
         source=SOURCE,
-        subject=str(answer.frame_id),
-        time=answer.detected_at,
-        key=answer.device_id,
+        subject=str(event.frame_id),
+        time=event.detected_at,
+        key=event.device_id,
     )
-    if answer.job_id is None:
+    if event.job_id is None:
         return record
-    return replace(record, headers=(*record.headers, (JOB_HEADER, str(answer.job_id).encode())))
+    return replace(record, headers=(*record.headers, (JOB_HEADER, str(event.job_id).encode())))
 
 
-def _detections(answer: UUID, card: ModelCard, result: FrameResult) -> list[Detection]:
+def _detections(event_id: UUID, card: ModelCard, result: FrameResult) -> list[Detection]:
     found = result.detections
     if not len(found.scores):
         return []
@@ -97,7 +97,7 @@ def _detections(answer: UUID, card: ModelCard, result: FrameResult) -> list[Dete
     scores = round_scores(found.scores)
     return [
         Detection(
-            id=detection_id(answer, index),
+            id=detection_id(event_id, index),
             label=card.classes[class_id].name,
             class_id=class_id,
             confidence=score,
@@ -111,7 +111,7 @@ def _detections(answer: UUID, card: ModelCard, result: FrameResult) -> list[Dete
 
 
 def _corners(result: FrameResult) -> Sequence[Corners | None]:
-    """The corners of each rotated box, normalised to the decoded frame; None for each where boxes are upright."""
+    """Return the corners of each rotated box, normalised to the decoded frame; None for each upright box."""
     quads = result.detections.quads
     if quads is None:
         return [None] * len(result.detections)

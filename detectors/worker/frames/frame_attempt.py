@@ -1,4 +1,4 @@
-"""How one frame is answered, in one try: fetch, detect, build the record; and the dead letter of one that fails."""
+"""Makes one attempt at a frame (fetch, detect, build the event), and the dead letter of a frame that fails."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from detectors.metrics import (
     INFERENCE_DURATION,
     INFERENCE_REQUESTS,
 )
-from detectors.worker.frames.detections_event import answer_for, answer_record, make_answer
-from detectors.worker.partitions.partition_queue import Outcome
-from detectors.worker.pipeline.serving import Served
-from detectors.worker.quarantine.quarantine import Guarding
+from detectors.worker.frames.detections_event import detections_id, detections_record, make_detections
+from detectors.worker.partitions.partition_queue import FrameOutcome
+from detectors.worker.pipeline.serving import LoadedModel
+from detectors.worker.quarantine.quarantine import QuarantinePort
 from infra.broker.port import InRecord, OutRecord
 from infra.broker.sizes import record_bytes
 from infra.errors import RecordTooLargeError
@@ -32,58 +32,67 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Answerer:
-    """Answers frames, each with the model it was given to; ``max_answer_bytes`` is what the topic takes."""
+class FrameAttempt:
+    """Processes frames, each with the model that was chosen for it."""
 
     store: FrameStore
     group: str
-    max_answer_bytes: int
-    guard: Guarding
+    max_event_bytes: int
+    """The largest record that the topic ``detections`` takes."""
+    quarantine: QuarantinePort
 
-    async def answer(self, record: InRecord, frame: FrameCaptured, served: Served) -> Outcome:
-        """Answer ``frame`` in one try. Raises whatever fetching and detecting raise, and RecordTooLargeError."""
+    async def detect(self, record: InRecord, frame: FrameCaptured, loaded: LoadedModel) -> FrameOutcome:
+        """Fetch ``frame``'s image, run ``loaded`` on it and return its detections event.
+
+        Raises every error of fetching and detecting, and RecordTooLargeError.
+        """
         start = time.perf_counter()
         data = await self.store.get(frame.image)
         fetched = time.perf_counter()
-        result = await self.guard.detect(answer_for(frame, served.model.card), served, frame, data)
-        event = make_answer(
+        result = await self.quarantine.detect(detections_id(frame, loaded.model.card), loaded, frame, data)
+        event = make_detections(
             frame,
-            served.model.card,
+            loaded.model.card,
             result,
             detected_at=utc_now(),
             fetch_ms=(fetched - start) * 1_000,
             total_ms=(time.perf_counter() - start) * 1_000,
         )
-        answer = answer_record(event)
-        if record_bytes(answer) > self.max_answer_bytes:
-            raise self._too_large(answer)
-        return Outcome(
-            (answer,),
+        output = detections_record(event)
+        if record_bytes(output) > self.max_event_bytes:
+            raise self._too_large(output)
+        return FrameOutcome(
+            (output,),
             count=partial(_count, record.topic, event),
-            smaller=lambda: self.refuse(record, self._too_large(answer), 1, served.ref.name),
+            smaller=lambda: self.make_dead_letter(record, self._too_large(output), 1, loaded.ref.name),
         )
 
-    def refuse(self, record: InRecord, error: Exception, attempts: int, model: str, *, whole: bool = True) -> Outcome:
-        """Make the dead letter of ``record``, which fails by itself for the reason ``error``, with the model so named.
+    def make_dead_letter(
+        self, record: InRecord, error: Exception, attempts: int, model: str, *, whole: bool = True
+    ) -> FrameOutcome:
+        """Return the dead letter of ``record``, which fails while others succeed, because of ``error``.
 
-        Without ``whole`` the letter leaves out its original, for a topic that takes no more.
+        ``model``: the name of the model, for metrics. Without ``whole`` the letter leaves out the original record, for
+        a topic that does not take it.
         """
         text = error_text(error)
-        logger.error("frame goes to the dead letters", extra={"reason": error_code(error), "error": text})
+        logger.error("a frame becomes a dead letter", extra={"reason": error_code(error), "error": text})
         letter = dead_letter(
             record, group=self.group, error=error, attempts=attempts, topic=topics.FRAMES_DEAD, whole=whole
         )
-        return Outcome(
+        without_original = partial(self.make_dead_letter, record, error, attempts, model, whole=False)
+        return FrameOutcome(
             (letter,),
             count=INFERENCE_REQUESTS.labels(model=model, status="failed").inc,
-            refused=error_code(error),
-            smaller=partial(self.refuse, record, error, attempts, model, whole=False) if whole else None,
+            dead_reason=error_code(error),
+            smaller=without_original if whole else None,
         )
 
-    def _too_large(self, answer: OutRecord) -> RecordTooLargeError:
+    def _too_large(self, output: OutRecord) -> RecordTooLargeError:
         return RecordTooLargeError(
-            f"the answer has {record_bytes(answer)} bytes, topic {topics.DETECTIONS} takes {self.max_answer_bytes} or "
-            "less; raise the confidence threshold or lower max_detections in the model card, or send less metadata"
+            f"the detections event has {record_bytes(output)} bytes, topic {topics.DETECTIONS} takes "
+            f"{self.max_event_bytes} or less; raise the confidence threshold or lower max_detections in the model "
+            "card, or send less metadata"
         )
 
 

@@ -1,6 +1,6 @@
-"""The poll loop: fetches frames by priority, and chooses for each whether it is answered, dropped, put off, or held.
+"""Polls frames by priority, and decides for each whether it is processed, dropped, moved to the backfill, or held.
 
-Nothing else is done in the loop: whatever takes time or may have to wait has a task of its own.
+The loop itself never waits for a frame: work that takes time runs in a separate task.
 """
 
 from __future__ import annotations
@@ -11,13 +11,21 @@ from dataclasses import replace
 from functools import partial
 
 from detectors.metrics import DUPLICATE_FRAMES, FRAMES_LATE
-from detectors.worker.frames.classify import Invalid, Late, Repeated, TooNew, Wanted, choose
-from detectors.worker.frames.lateness import Lateness, put_off
+from detectors.worker.frames.classify import (
+    Classified,
+    Duplicate,
+    Invalid,
+    Late,
+    NewerVersion,
+    ToProcess,
+    classify_record,
+)
+from detectors.worker.frames.lateness import Lateness, backfill_copy
 from detectors.worker.frames.priorities import PriorityOrder
-from detectors.worker.frames.record_processor import Case, Settler
-from detectors.worker.partitions.frames_in_progress import Flow
-from detectors.worker.partitions.partition_queue import Entry, Lane, Outcome
-from detectors.worker.partitions.queue_opener import Opener
+from detectors.worker.frames.record_processor import RecordProcessor, RecordTask
+from detectors.worker.partitions.frames_in_progress import FramesInProgress
+from detectors.worker.partitions.partition_queue import FrameOutcome, PartitionQueue, PendingRecord
+from detectors.worker.partitions.queue_opener import QueueOpener
 from detectors.worker.pipeline.serving import Roster
 from infra.broker.port import Consumer, InRecord, Loss
 from infra.failure.dead_letter_records import LOST_REASON, loss_text, lost_letter, report_loss
@@ -28,24 +36,24 @@ _POLL_TIMEOUT_S = 0.25
 _LOSSES = "lost records"
 
 
-class Intake:
-    """Takes room before it fetches, and hands each record on; its tasks run in ``tasks``."""
+class FrameIntake:
+    """Polls only as many records as there are free slots, and starts a task for each frame to process."""
 
     def __init__(
         self,
-        work: ConsumerContext,
+        context: ConsumerContext,
         consumer: Consumer,
-        flow: Flow,
-        settler: Settler,
-        opener: Opener,
+        in_progress: FramesInProgress,
+        processor: RecordProcessor,
+        opener: QueueOpener,
         roster: Roster,
         lateness: Lateness,
         tasks: asyncio.TaskGroup,
     ) -> None:
-        self._work = work
+        self._context = context
         self._consumer = consumer
-        self._flow = flow
-        self._settler = settler
+        self._in_progress = in_progress
+        self._processor = processor
         self._opener = opener
         self._roster = roster
         self._lateness = lateness
@@ -54,94 +62,99 @@ class Intake:
         self._losses: set[Loss] = set()
 
     async def run(self) -> None:
-        """Poll and take in records until the process stops."""
-        while not self._work.stop.is_set():
-            self._work.health.beat()
-            room = self._flow.room()
-            if room > 0:
+        """Poll and accept records until the process stops."""
+        while not self._context.stop.is_set():
+            self._context.health.beat()
+            free_slots = self._in_progress.free_slots()
+            if free_slots > 0:
                 try:
-                    records = await self._work.retry(partial(self._poll, room), "poll frames")
+                    records = await self._context.retry(partial(self._poll, free_slots), "poll frames")
                 except StoppedError:
-                    # What is under way is finished all the same, and committed if that works.
+                    # The frames in progress are still finished, and committed if that works.
                     return
-                self._take_losses()
+                self._append_losses()
                 for record in records:
-                    self._take_in(record)
+                    self._accept(record)
             else:
-                await self._flow.wait_for_room(_POLL_TIMEOUT_S)
-            self._forget_lost()
+                await self._in_progress.wait_for_slot(_POLL_TIMEOUT_S)
+            self._drop_lost()
 
-    async def _poll(self, room: int) -> list[InRecord]:
-        """The next records by priority; waits for any topic when all are empty. Lanes that are held up are left out."""
-        held = self._flow.held
-        for topic in self._order.next():
-            if records := await self._consumer.poll(max_records=room, timeout_s=0, topics=(topic,), without=held):
+    async def _poll(self, free_slots: int) -> list[InRecord]:
+        """Return the next records by priority, except for held partitions; wait for any topic when all are empty."""
+        held = self._in_progress.held_partitions
+        for topic in self._order.next_order():
+            if records := await self._consumer.poll(max_records=free_slots, timeout_s=0, topics=(topic,), without=held):
                 return records
-        return await self._consumer.poll(max_records=room, timeout_s=_POLL_TIMEOUT_S, without=held)
+        return await self._consumer.poll(max_records=free_slots, timeout_s=_POLL_TIMEOUT_S, without=held)
 
-    def _take_in(self, record: InRecord) -> None:
-        """Queue ``record`` in its lane, and begin with it once the lane is open."""
-        entry = Entry.of(record)
-        lane = self._queue(entry)
-        self._opener.when_open(lane, partial(self._begin, Case(lane, entry, record)))
+    def _accept(self, record: InRecord) -> None:
+        """Append ``record`` to its partition's queue, and start with it as soon as the queue is open."""
+        pending = PendingRecord.from_record(record)
+        queue = self._append(pending)
+        self._opener.run_when_open(queue, partial(self._begin, RecordTask(queue, pending, record)))
 
-    def _queue(self, entry: Entry) -> Lane:
-        lane = self._flow.lane(entry.source.partition)
-        if not lane.knows(entry.source, entry.progress.epoch):
-            lane.assigned(entry.source, entry.progress.epoch)
-            self._opener.open(lane)
-        lane.add(entry)
-        return lane
+    def _append(self, pending: PendingRecord) -> PartitionQueue:
+        queue = self._in_progress.queue(pending.source.partition)
+        if not queue.has_assignment(pending.source, pending.commit_point.epoch):
+            queue.start_assignment(pending.source, pending.commit_point.epoch)
+            self._opener.open(queue)
+        queue.append(pending)
+        return queue
 
-    def _begin(self, case: Case) -> None:
-        """Choose what becomes of the record of ``case``; only then take what it needs: a model, its answer's place."""
-        if case.entry.void:
+    def _begin(self, task: RecordTask) -> None:
+        """Decide what is done with the record of ``task``; only then acquire its model and claim its event."""
+        if task.pending.is_void:
             return
-        choice = choose(case.record, case.lane.window, self._lateness, self._roster.pick, self._lateness.now())
-        match choice:
-            case Wanted():
-                self._roster.take(choice.served)
-                case.lane.answers(case.entry, choice.answer)
-                self._start(case, self._settler.answer(case, choice))
-            case Repeated():
-                # It counts as seen just now.
-                case.lane.window.add(choice.answer)
-                self._flow.settle(case.lane, case.entry, Outcome(count=DUPLICATE_FRAMES.inc))
-            case Late():
-                self._flow.settle(case.lane, case.entry, self._passed_over(case.record, choice.late_s))
-            case Invalid():
-                self._start(case, self._settler.refuse(case, choice.error))
-            case TooNew():
-                self._start(case, self._settler.wait_for_update(case, choice.error))
+        match self._classify(task):
+            case ToProcess() as frame:
+                self._roster.acquire(frame.loaded)
+                task.queue.claim_event(task.pending, frame.event_key)
+                self._start(task, self._processor.process(task, frame))
+            case Duplicate(event_key):
+                # It becomes the newest in the window.
+                task.queue.window.add(event_key)
+                self._in_progress.finish(task.queue, task.pending, FrameOutcome(count=DUPLICATE_FRAMES.inc))
+            case Late(late_s):
+                self._in_progress.finish(task.queue, task.pending, self._late_outcome(task.record, late_s))
+            case Invalid(invalid):
+                self._start(task, self._processor.reject(task, invalid))
+            case NewerVersion(newer):
+                self._start(task, self._processor.wait_for_update(task, newer))
 
-    def _start(self, case: Case, work: Coroutine[None, None, None]) -> None:
-        self._tasks.create_task(work, name=f"frame-{case.record.topic}-{case.record.partition}-{case.record.offset}")
+    def _classify(self, task: RecordTask) -> Classified:
+        lateness = self._lateness
+        return classify_record(task.record, task.queue.window, lateness, self._roster.choose, lateness.now())
 
-    def _passed_over(self, record: InRecord, late_s: float) -> Outcome:
-        """A late frame is not answered here, and the policy says what becomes of it instead."""
+    def _start(self, task: RecordTask, work: Coroutine[None, None, None]) -> None:
+        record = task.record
+        self._tasks.create_task(work, name=f"frame-{record.topic}-{record.partition}-{record.offset}")
+
+    def _late_outcome(self, record: InRecord, late_s: float) -> FrameOutcome:
+        """Return the outcome that the policy gives to a late frame: a copy in the backfill, or a dead letter."""
         model, error = self._roster.stable.ref.name, self._lateness.error(late_s)
-        given_up = partial(self._settler.answerer.refuse, record, error, 1, model)
+        give_up = partial(self._processor.attempt.make_dead_letter, record, error, 1, model)
         if self._lateness.policy == "put_off":
-            return Outcome((put_off(record),), count=FRAMES_LATE.labels("put_off").inc, smaller=given_up)
-        return replace(given_up(), count=FRAMES_LATE.labels("give_up").inc)
+            count = FRAMES_LATE.labels("put_off").inc
+            return FrameOutcome((backfill_copy(record),), count=count, smaller=give_up)
+        return replace(give_up(), count=FRAMES_LATE.labels("give_up").inc)
 
-    def _take_losses(self) -> None:
+    def _append_losses(self) -> None:
         """Queue a dead letter for each range of records that retention deleted, before any later record."""
-        told = set(self._consumer.losses())
-        for loss in sorted(told - self._losses, key=lambda loss: (loss.source, loss.first)):
-            group = self._work.group
+        losses = set(self._consumer.losses())
+        for loss in sorted(losses - self._losses, key=lambda loss: (loss.source, loss.first)):
+            group = self._context.group
             letter = lost_letter(loss, group=group, topic=topics.FRAMES_DEAD)
-            entry = Entry.of_loss(loss)
-            lane = self._queue(entry)
-            outcome = Outcome((letter,), count=partial(report_loss, loss, group), refused=LOST_REASON)
-            self._flow.settle(lane, entry, outcome)
-            self._work.health.set_note(_LOSSES, loss_text(loss, group))
-        self._losses = told
+            pending = PendingRecord.from_loss(loss)
+            queue = self._append(pending)
+            outcome = FrameOutcome((letter,), count=partial(report_loss, loss, group), dead_reason=LOST_REASON)
+            self._in_progress.finish(queue, pending, outcome)
+            self._context.health.set_note(_LOSSES, loss_text(loss, group))
+        self._losses = losses
 
-    def _forget_lost(self) -> None:
-        """Make void what belongs to other workers now."""
+    def _drop_lost(self) -> None:
+        """Drop the pending records of partitions that belong to other workers now."""
         owned = self._consumer.assignment()
-        for lane in self._flow.lanes:
-            lost = [source for source, epoch in lane.epochs.items() if owned.get(source) != epoch]
+        for queue in self._in_progress.queues:
+            lost = [source for source, epoch in queue.epochs.items() if owned.get(source) != epoch]
             if lost:
-                self._flow.lost(lane, lost)
+                self._in_progress.drop_lost(queue, lost)

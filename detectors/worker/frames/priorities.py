@@ -1,4 +1,4 @@
-"""Which frame topic to ask first: live before jobs before backfill, with a guaranteed small share for each."""
+"""Orders the frame topics for each poll: live before jobs before backfill, with a guaranteed small share for each."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 
 class PriorityOrder:
-    """Deals out the order in which topics are asked.
+    """Returns the order in which topics are polled.
 
-    Normally the topics are asked as given, the first one first. Once in ``share_every`` turns one of the others is
-    asked
-    before all the rest, in rotation, so that a flood on the first topic cannot starve them.
+    Normally the order is as given. Once in ``share_every`` turns one of the other topics comes before all the rest, in
+    rotation, so that a flood on the first topic cannot starve them.
     """
 
     def __init__(self, topics: Sequence[str], share_every: int = 10) -> None:
@@ -18,8 +17,8 @@ class PriorityOrder:
         self._share_every = share_every
         self._turn = 0
 
-    def next(self) -> tuple[str, ...]:
-        """The order for the coming turn."""
+    def next_order(self) -> tuple[str, ...]:
+        """Begin a new turn and return its order."""
         self._turn += 1
         others = len(self._topics) - 1
         if others == 0 or self._turn % self._share_every:

@@ -1,8 +1,8 @@
-"""Brings each entry to its end: tries a frame until it is answered or found dead, and holds its lane meanwhile.
+"""Processes each pending record until it has an outcome, and holds its partition while it has to wait.
 
-What fails by itself becomes a dead letter; what may be the fault of the model, the machine or the store is held and
-tried again for as long as it takes (:mod:`infra.failure.verdicts` decides). A model on which nothing passes is given a
-known good picture: whether that passes tells if the frames are at fault or the model.
+A record that fails while others succeed becomes a dead letter. When the model, the machine or the store may be the
+cause, the record is held and tried again for as long as it takes (:mod:`infra.failure.verdicts` decides). A model with
+which no frame succeeds is tried on a known good image: the result shows whether the frames or the model are wrong.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from detectors.metrics import DUPLICATE_FRAMES
-from detectors.worker.frames.classify import Wanted
-from detectors.worker.frames.detections_event import answer_for, answer_key
-from detectors.worker.frames.frame_attempt import Answerer
-from detectors.worker.frames.lateness import is_live
-from detectors.worker.partitions.frames_in_progress import Flow
-from detectors.worker.partitions.holds import Holding, Sign
-from detectors.worker.partitions.partition_queue import Entry, Lane, Outcome
-from detectors.worker.pipeline.memory_budget import Memory
-from detectors.worker.pipeline.serving import Roster, Served
-from detectors.worker.quarantine.proof_image import PROOF
+from detectors.worker.frames.classify import ToProcess
+from detectors.worker.frames.detections_event import detections_id, detections_key
+from detectors.worker.frames.frame_attempt import FrameAttempt
+from detectors.worker.frames.lateness import is_live_record
+from detectors.worker.partitions.frames_in_progress import FramesInProgress
+from detectors.worker.partitions.holds import Holds, WakeSignal
+from detectors.worker.partitions.partition_queue import FrameOutcome, PartitionQueue, PendingRecord
+from detectors.worker.pipeline.memory_budget import MemoryBudget
+from detectors.worker.pipeline.serving import LoadedModel, Roster
+from detectors.worker.quarantine.proof_image import PROOF_IMAGE
 from infra.broker.port import InRecord
 from infra.failure.error_texts import error_code, error_text, is_transient
 from infra.failure.metrics import RECORDS_FAILED
@@ -37,222 +37,230 @@ from schemas.events import DetectOptions, FrameCaptured
 logger = logging.getLogger(__name__)
 
 _FETCH = "fetch frame"
-_FETCHED = Sign()
+_FETCHED = WakeSignal()
 _READ = "read frame"
 _DEAD_LETTERS = "dead-letter records"
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """An entry under way, its lane, and the record it stands for."""
+class RecordTask:
+    """A polled record with its pending record and the queue that holds it."""
 
-    lane: Lane
-    entry: Entry
+    queue: PartitionQueue
+    pending: PendingRecord
     record: InRecord
 
 
-class _Troubles:
-    """The failures of one record, of which only its present judge knows; another one begins anew."""
+class _FailuresByJudge:
+    """Keeps the failures of one record for the judge that decides now; another judge starts with none."""
 
     def __init__(self, record: InRecord) -> None:
         self._record = record
         self._judge: Verdicts | None = None
-        self._trouble: FailureHistory | None = None
+        self._history: FailureHistory | None = None
 
-    def known_to(self, judge: Verdicts) -> FailureHistory:
-        """What ``judge`` knows."""
-        if self._judge is not judge or self._trouble is None:
-            self.end()
-            self._judge, self._trouble = judge, history_of(self._record)
-        return self._trouble
+    def history_for(self, judge: Verdicts) -> FailureHistory:
+        """Return the failures that ``judge`` knows."""
+        if self._judge is not judge or self._history is None:
+            self.clear()
+            self._judge, self._history = judge, history_of(self._record)
+        return self._history
 
-    def passed(self, judge: Verdicts) -> None:
-        """The record passed, maybe after failures."""
+    def record_success(self, judge: Verdicts) -> None:
+        """Report to ``judge`` that the record succeeded, maybe after failures."""
         if self._judge is not judge:
-            self.end()
-            self._trouble = None
-        judge.record_success(self._trouble)
-        self._trouble = None
+            self.clear()
+            self._history = None
+        judge.record_success(self._history)
+        self._history = None
 
-    def end(self) -> None:
-        """The record is judged no more: dead, another worker's, or another model's."""
-        if self._judge is not None and self._trouble is not None:
-            self._judge.forget_record(self._trouble)
+    def clear(self) -> None:
+        """Remove the record from its judge: it is dead, belongs to another worker, or has another model."""
+        if self._judge is not None and self._history is not None:
+            self._judge.forget_record(self._history)
 
 
 @dataclass(slots=True)
-class _Trial:
-    """A frame, the model that was taken for it, and what is known of its failures there."""
+class _FrameState:
+    """A frame, the model that was acquired for it, and its failures with that model."""
 
     frame: FrameCaptured
-    served: Served
+    loaded: LoadedModel
     backoff: Backoff
-    troubles: _Troubles
+    failures: _FailuresByJudge
 
 
-class Settler:
-    """Settles what the flow has accepted; every way ends in ``Flow.settle``, or leaves the entry to the next worker."""
+class RecordProcessor:
+    """Gives every accepted record an outcome (``FramesInProgress.finish``), or leaves it to the next worker."""
 
-    def __init__(self, flow: Flow, work: ConsumerContext, answerer: Answerer, roster: Roster, max_bytes: int) -> None:
-        """``max_bytes``: of the memory that all tries under way may take together."""
-        self._flow = flow
-        self._work = work
-        self.answerer = answerer
+    def __init__(
+        self,
+        in_progress: FramesInProgress,
+        context: ConsumerContext,
+        attempt: FrameAttempt,
+        roster: Roster,
+        max_bytes: int,
+    ) -> None:
+        """``max_bytes``: the memory that all running attempts may use together."""
+        self._in_progress = in_progress
+        self._context = context
+        self.attempt = attempt
         self._roster = roster
-        self._memory = Memory(max_bytes)
-        self._holding = Holding(flow, work)
-        self._judges: WeakKeyDictionary[Served, Verdicts] = WeakKeyDictionary()
-        self._judge_apart = Verdicts(work.policy)
-        self._proving = asyncio.Lock()
+        self._memory = MemoryBudget(max_bytes)
+        self._holds = Holds(in_progress, context)
+        self._judges: WeakKeyDictionary[LoadedModel, Verdicts] = WeakKeyDictionary()
+        self._suspect_judge = Verdicts(context.policy)
+        self._proof_lock = asyncio.Lock()
 
-    async def answer(self, case: Case, wanted: Wanted) -> None:
-        """Answer the frame of ``case``, whose model was taken for it and is given back here."""
-        trial = _Trial(wanted.frame, wanted.served, Backoff(self._work.policy), _Troubles(case.record))
-        names = {"device_id": trial.frame.device_id, "frame_id": str(trial.frame.frame_id)}
+    async def process(self, task: RecordTask, wanted: ToProcess) -> None:
+        """Detect on the frame of ``task``, and release the model that was acquired for it."""
+        state = _FrameState(wanted.frame, wanted.loaded, Backoff(self._context.policy), _FailuresByJudge(task.record))
+        names = {"device_id": state.frame.device_id, "frame_id": str(state.frame.frame_id)}
         try:
-            with bind(**names), consumer_span(case.record, group=self._work.group):
-                outcome = await self._tried(case, trial)
+            with bind(**names), consumer_span(task.record, group=self._context.group):
+                outcome = await self._try_until_finished(task, state)
         except StoppedError as stopped:
-            logger.info("left to the next worker: %s", stopped, extra=names)
+            logger.info("a frame is left to the next worker: %s", stopped, extra=names)
             return
         finally:
-            self._roster.release(trial.served)
-            trial.troubles.end()
-            self._holding.end(case.lane, case.entry)
+            self._roster.release(state.loaded)
+            state.failures.clear()
+            self._holds.release(task.queue, task.pending)
         if outcome is not None:
-            self._flow.settle(case.lane, case.entry, outcome)
+            self._in_progress.finish(task.queue, task.pending, outcome)
 
-    async def refuse(self, case: Case, error: Exception) -> None:
-        """Make a dead letter of ``case``, whose record holds no frame; held while too many others became one."""
-        troubles = _Troubles(case.record)
+    async def reject(self, task: RecordTask, error: Exception) -> None:
+        """Make a dead letter of ``task``, whose record holds no frame; hold it while too many records are dead."""
+        failures = _FailuresByJudge(task.record)
 
-        def outcome() -> Outcome | str:
-            self._count_failure(case, error)
-            # Its share is one of all records, and most are frames of the stable model.
+        def outcome() -> FrameOutcome | str:
+            self._count_failure(task, error)
+            # Dead letters are counted as a share of all records, and most are frames of the stable model.
             judge = self._judge_of(self._roster.stable)
-            if judge.record_failure(troubles.known_to(judge), error) is Verdict.DEAD:
-                return self.answerer.refuse(case.record, error, 1, self._roster.stable.ref.name)
+            if judge.record_failure(failures.history_for(judge), error) is Verdict.DEAD:
+                return self.attempt.make_dead_letter(task.record, error, 1, self._roster.stable.ref.name)
             return judge.hold_reason(error)
 
         try:
-            await self._until(case, _DEAD_LETTERS, error, outcome)
+            await self._retry_until(task, _DEAD_LETTERS, error, outcome)
         finally:
-            troubles.end()
+            failures.clear()
 
-    async def wait_for_update(self, case: Case, error: EventVersionError) -> None:
-        """Hold ``case``, which only a newer program can read, until it goes to another worker or the process stops."""
-        await self._until(case, _READ, error, lambda: error_text(error))
+    async def wait_for_update(self, task: RecordTask, error: EventVersionError) -> None:
+        """Hold ``task``, which only a newer program can read, until it goes to another worker or the process stops."""
+        await self._retry_until(task, _READ, error, lambda: error_text(error))
 
-    async def _until(self, case: Case, what: str, error: Exception, outcome: Callable[[], Outcome | str]) -> None:
-        """Hold ``case`` for the reason that ``outcome`` gives, until that gives an outcome instead."""
-        backoff = Backoff(self._work.policy)
+    async def _retry_until(
+        self, task: RecordTask, what: str, error: Exception, outcome: Callable[[], FrameOutcome | str]
+    ) -> None:
+        """Call ``outcome`` until it returns an outcome; while it returns a reason, hold ``task`` for that reason."""
+        backoff = Backoff(self._context.policy)
         try:
-            while not case.entry.void:
+            while not task.pending.is_void:
                 found = outcome()
-                if isinstance(found, Outcome):
-                    self._flow.settle(case.lane, case.entry, found)
+                if isinstance(found, FrameOutcome):
+                    self._in_progress.finish(task.queue, task.pending, found)
                     return
-                self._holding.hold(case.lane, case.entry, what, error_code(error), found)
-                await self._holding.pause(case.entry, backoff)
+                self._holds.hold(task.queue, task.pending, what, error_code(error), found)
+                await self._holds.wait_for_retry(task.pending, backoff)
         except StoppedError as stopped:
-            logger.info("left to the next worker: %s", stopped)
+            logger.info("a record is left to the next worker: %s", stopped)
         finally:
-            self._holding.end(case.lane, case.entry)
+            self._holds.release(task.queue, task.pending)
 
-    async def _tried(self, case: Case, trial: _Trial) -> Outcome | None:
-        """Try until there is an outcome; None when the frame became another worker's."""
-        image = trial.frame.image
-        # Encoded bytes and decoded pixels, three bytes each, are what a frame costs while it is tried.
+    async def _try_until_finished(self, task: RecordTask, state: _FrameState) -> FrameOutcome | None:
+        """Make attempts until there is an outcome; return None when the frame belongs to another worker."""
+        image = state.frame.image
+        # A running attempt needs the encoded bytes and the decoded pixels, three bytes each.
         needed_bytes = image.size_bytes + 3 * image.width * image.height
-        while not case.entry.void:
+        while not task.pending.is_void:
             await self._memory.take(needed_bytes)
             error: Exception
             try:
-                # Chosen before the frame is tried: a suspect that passes apart is none any more.
-                judge = self._judge_for(trial)
-                outcome = await self.answerer.answer(case.record, trial.frame, trial.served)
-            except Exception as failure:  # noqa: BLE001 (whatever it is, no frame may be lost by it)
+                # Chosen before the attempt: a suspect that succeeds in its trial is no suspect after it.
+                judge = self._judge_for(state)
+                outcome = await self.attempt.detect(task.record, state.frame, state.loaded)
+            except Exception as failure:  # noqa: BLE001 (no error of any type may lose the frame)
                 error = failure
             else:
-                self._passed(trial, judge)
+                self._record_success(state, judge)
                 return outcome
             finally:
                 self._memory.give(needed_bytes)
-            found = await self._failed(case, trial, error)
+            found = await self._handle_failure(task, state, error)
             if found is not None:
                 return found
         return None
 
-    def _passed(self, trial: _Trial, judge: Verdicts) -> None:
-        trial.troubles.passed(judge)
-        self._holding.passed(_FETCHED)
-        self._holding.passed(trial.served)
+    def _record_success(self, state: _FrameState, judge: Verdicts) -> None:
+        state.failures.record_success(judge)
+        self._holds.wake(_FETCHED)
+        self._holds.wake(state.loaded)
 
-    async def _failed(self, case: Case, trial: _Trial, error: Exception) -> Outcome | None:
-        """Wait for the next try, or give the outcome of a frame that is not tried again."""
-        self._count_failure(case, error)
+    async def _handle_failure(self, task: RecordTask, state: _FrameState, error: Exception) -> FrameOutcome | None:
+        """Wait for the next attempt and return None, or return the outcome of a frame that is not tried again."""
+        self._count_failure(task, error)
         if is_transient(error):
-            self._holding.hold(case.lane, case.entry, _FETCH, error_code(error), error_text(error))
-            await self._holding.pause(case.entry, trial.backoff, _FETCHED)
+            self._holds.hold(task.queue, task.pending, _FETCH, error_code(error), error_text(error))
+            await self._holds.wait_for_retry(task.pending, state.backoff, _FETCHED)
             return None
-        judge, served = self._judge_for(trial), trial.served
-        trouble = trial.troubles.known_to(judge)
-        verdict = judge.record_failure(trouble, error)
+        judge, loaded = self._judge_for(state), state.loaded
+        history = state.failures.history_for(judge)
+        verdict = judge.record_failure(history, error)
         if verdict is Verdict.DEAD:
-            return self.answerer.refuse(case.record, error, trouble.attempts, served.ref.name)
+            return self.attempt.make_dead_letter(task.record, error, history.attempts, loaded.ref.name)
         if verdict is Verdict.HOLD:
-            what = f"answer frames with {served.ref.name} {served.ref.version}"
-            self._holding.hold(case.lane, case.entry, what, error_code(error), judge.hold_reason(error))
+            what = f"process frames with {loaded.ref.name} {loaded.ref.version}"
+            self._holds.hold(task.queue, task.pending, what, error_code(error), judge.hold_reason(error))
         else:
-            logger.warning(
-                "could not answer a frame, trying again: %s", error_text(error), extra={"attempt": trouble.attempts}
-            )
-        await self._holding.pause(case.entry, trial.backoff, served if verdict is Verdict.HOLD else None)
-        if case.entry.void:
+            about = {"attempt": history.attempts}
+            logger.warning("a frame failed and is tried again: %s", error_text(error), extra=about)
+        await self._holds.wait_for_retry(task.pending, state.backoff, loaded if verdict is Verdict.HOLD else None)
+        if task.pending.is_void:
             return None
-        if not fails_by_type(error) and judge.needs_other_record(trouble):
-            await self._prove(trial, judge)
-        return self._reassigned(case, trial) if verdict is Verdict.HOLD else None
+        if not fails_by_type(error) and judge.needs_other_record(history):
+            await self._try_proof_image(state, judge)
+        return self._take_new_model(task, state) if verdict is Verdict.HOLD else None
 
-    async def _prove(self, trial: _Trial, judge: Verdicts) -> None:
-        """Try a known good picture in the place of a neighbour, where the frame of ``trial`` is tried."""
-        async with self._proving:
-            if not judge.needs_other_record(trial.troubles.known_to(judge)):
+    async def _try_proof_image(self, state: _FrameState, judge: Verdicts) -> None:
+        """Try a known good image, in place of another record, in the same process as the frame of ``state``."""
+        async with self._proof_lock:
+            if not judge.needs_other_record(state.failures.history_for(judge)):
                 return
             try:
-                if judge is self._judge_apart:
-                    await self.answerer.guard.prove_apart(trial.served)
+                if judge is self._suspect_judge:
+                    await self.attempt.quarantine.try_proof_image(state.loaded)
                 else:
-                    await trial.served.pipeline.detect(PROOF, DetectOptions())
-            except Exception as error:  # noqa: BLE001 (whatever it is, it says that not only the frame fails)
-                logger.debug("a known good picture fails, too: %s", error_text(error))
+                    await state.loaded.pipeline.detect(PROOF_IMAGE, DetectOptions())
+            except Exception as error:  # noqa: BLE001 (every error means that not only the frame fails)
+                logger.debug("a known good image fails, too: %s", error_text(error))
                 return
             judge.record_other_success()
 
-    def _reassigned(self, case: Case, trial: _Trial) -> Outcome | None:
-        """Give a held frame to the model that would get it now, if another was rolled out meanwhile."""
-        former, served = trial.served, self._roster.pick(trial.frame)
-        if served is former:
+    def _take_new_model(self, task: RecordTask, state: _FrameState) -> FrameOutcome | None:
+        """Give a held frame to the model that would get it now; return an outcome when that makes it a duplicate."""
+        former, loaded = state.loaded, self._roster.choose(state.frame)
+        if loaded is former:
             return None
-        self._roster.take(served)
+        self._roster.acquire(loaded)
         self._roster.release(former)
-        trial.served = served
-        answer = answer_key(trial.frame, served.model.card, live=is_live(case.record))
-        if case.lane.answers(case.entry, answer):
+        state.loaded = loaded
+        event_key = detections_key(state.frame, loaded.model.card, live=is_live_record(task.record))
+        if task.queue.claim_event(task.pending, event_key):
             return None
-        return Outcome(count=DUPLICATE_FRAMES.inc)
+        return FrameOutcome(count=DUPLICATE_FRAMES.inc)
 
-    def _judge_for(self, trial: _Trial) -> Verdicts:
-        """One judge for each model, and one for all that is tried apart."""
-        served = trial.served
-        suspect = self.answerer.guard.suspects_frame(answer_for(trial.frame, served.model.card))
-        return self._judge_apart if suspect else self._judge_of(served)
+    def _judge_for(self, state: _FrameState) -> Verdicts:
+        """Return the judge of the frame: there is one for each model, and one for all suspects."""
+        loaded = state.loaded
+        suspect = self.attempt.quarantine.is_suspect(detections_id(state.frame, loaded.model.card))
+        return self._suspect_judge if suspect else self._judge_of(loaded)
 
-    def _judge_of(self, served: Served) -> Verdicts:
-        judge = self._judges.get(served)
+    def _judge_of(self, loaded: LoadedModel) -> Verdicts:
+        judge = self._judges.get(loaded)
         if judge is None:
-            judge = self._judges[served] = Verdicts(self._work.policy)
+            judge = self._judges[loaded] = Verdicts(self._context.policy)
         return judge
 
-    def _count_failure(self, case: Case, error: Exception) -> None:
-        RECORDS_FAILED.labels(self._work.group, case.record.topic, error_code(error)).inc()
+    def _count_failure(self, task: RecordTask, error: Exception) -> None:
+        RECORDS_FAILED.labels(self._context.group, task.record.topic, error_code(error)).inc()

@@ -1,1 +1,1 @@
-"""Keeps the state of each partition: its queue, its duplicate window, its holds and commits."""
+"""Keeps each partition's frames in progress, its duplicate window and its holds, and commits what is finished."""

@@ -1,80 +1,80 @@
-"""Keeps the frames under way of all lanes: limits their number, and wakes the loops that wait for a change."""
+"""Keeps the queues of all partitions, limits how many frames are in progress, and wakes the loops that wait for one."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
 
-from detectors.worker.partitions.partition_queue import Commit, Entry, Lane, Outcome
+from detectors.worker.partitions.partition_queue import Commit, FrameOutcome, PartitionQueue, PendingRecord
 from detectors.worker.partitions.window import DuplicateWindow
 from infra.broker.port import TopicPartition
 
 
-class Flow:
-    """Room is taken when a record is accepted and given back when it is committed or void.
+class FramesInProgress:
+    """Holds one queue per partition number; a frame uses a slot from its acceptance until it is committed or void.
 
-    A lane that is held up takes no room from the others: it is polled no further, so it keeps at most as many frames
-    as there was room for, and the others go on with all of it.
+    A partition that is held uses no slots: it is not polled, so it keeps at most as many frames as there were slots,
+    and the other partitions continue with all slots.
     """
 
     def __init__(self, *, max_frames: int) -> None:
         self._max_frames = max_frames
-        self._lanes: dict[int, Lane] = {}
-        self._room = asyncio.Event()
+        self._queues: dict[int, PartitionQueue] = {}
+        self._slot_freed = asyncio.Event()
         self.finished = asyncio.Event()
-        """Set whenever something may have become ready to be committed."""
+        """Set on each change after which there may be something to commit."""
 
     @property
-    def lanes(self) -> list[Lane]:
-        """All lanes there are, also empty ones."""
-        return list(self._lanes.values())
+    def queues(self) -> list[PartitionQueue]:
+        """All queues, also empty ones."""
+        return list(self._queues.values())
 
     @property
-    def held(self) -> list[int]:
-        """The numbers of the lanes that are held up."""
-        return [lane.number for lane in self._lanes.values() if lane.holds]
+    def held_partitions(self) -> list[int]:
+        """The numbers of the partitions that are held."""
+        return [queue.partition for queue in self._queues.values() if queue.holds]
 
-    def lane(self, number: int) -> Lane:
-        """The lane of a partition number; a new one remembers no answers yet."""
-        lane = self._lanes.get(number)
-        if lane is None:
-            lane = self._lanes[number] = Lane(number, DuplicateWindow(0))
-        return lane
+    def queue(self, partition: int) -> PartitionQueue:
+        """Return the queue of a partition number; a new one has an empty duplicate window."""
+        queue = self._queues.get(partition)
+        if queue is None:
+            queue = self._queues[partition] = PartitionQueue(partition, DuplicateWindow(0))
+        return queue
 
-    def room(self) -> int:
-        """How many more frames may be accepted."""
-        return self._max_frames - sum(len(lane) for lane in self._lanes.values() if not lane.holds)
+    def free_slots(self) -> int:
+        """Return how many more frames may be accepted."""
+        return self._max_frames - sum(len(queue) for queue in self._queues.values() if not queue.holds)
 
-    async def wait_for_room(self, timeout_s: float) -> None:
-        """Return when something was given back, at the latest after ``timeout_s``."""
-        self._room.clear()
+    async def wait_for_slot(self, timeout_s: float) -> None:
+        """Return when a slot became free, at the latest after ``timeout_s``."""
+        self._slot_freed.clear()
         try:
-            await asyncio.wait_for(self._room.wait(), timeout_s)
+            await asyncio.wait_for(self._slot_freed.wait(), timeout_s)
         except TimeoutError:
             return
 
-    def settle(self, lane: Lane, entry: Entry, outcome: Outcome) -> None:
-        """Let ``entry`` be committed with ``outcome``: the one way in which an entry ends."""
-        lane.settle(entry, outcome)
+    def finish(self, queue: PartitionQueue, pending: PendingRecord, outcome: FrameOutcome) -> None:
+        """Let ``pending`` be committed with ``outcome``; every pending record is finished here and nowhere else."""
+        queue.finish(pending, outcome)
         self.finished.set()
 
-    def hold(self, lane: Lane, reason: object) -> None:
-        """Keep ``lane`` from taking more, until ``go_on`` with the same ``reason``."""
-        lane.holds.add(reason)
-        self._room.set()
+    def hold(self, queue: PartitionQueue, reason: object) -> None:
+        """Stop taking records of ``queue``'s partition until ``release`` is called with the same ``reason``."""
+        queue.holds.add(reason)
+        self._slot_freed.set()
 
-    def go_on(self, lane: Lane, reason: object) -> None:
-        """Take ``reason`` away."""
-        lane.holds.discard(reason)
-        self._room.set()
+    def release(self, queue: PartitionQueue, reason: object) -> None:
+        """Remove ``reason`` from the reasons for which ``queue`` is held."""
+        queue.holds.discard(reason)
+        self._slot_freed.set()
 
-    def committed(self, lane: Lane, commit: Commit) -> None:
-        """The entries of ``commit`` are done for good."""
-        lane.committed(commit)
-        self._room.set()
+    def remove_committed(self, queue: PartitionQueue, commit: Commit) -> None:
+        """Remove the records of ``commit`` from ``queue`` and free their slots."""
+        queue.remove_committed(commit)
+        self._slot_freed.set()
 
-    def lost(self, lane: Lane, sources: Iterable[TopicPartition]) -> None:
-        """Make void what is under way from ``sources``, which belong to somebody else."""
+    def drop_lost(self, queue: PartitionQueue, sources: Iterable[TopicPartition]) -> None:
+        """Make the pending records of ``sources`` void, because these partitions have another owner now."""
         for source in sources:
-            lane.lost(source)
-            self._room.set()
+            queue.drop(source)
+            self._slot_freed.set()

@@ -1,8 +1,8 @@
-"""Book-keeping of frames under way: what may be committed, in which order, and what was lost to another owner.
+"""Keeps the frames in progress of one partition number in offset order, and decides what may be committed.
 
-A lane is one partition number of all frame topics and of ``detections``; one transaction covers one lane. Frames
-finish in any order, but a partition commits its finished prefix only, so each device's answers stand in the order of
-its frames.
+A queue covers one partition number of all frame topics and of ``detections``; one transaction covers one queue. Frames
+finish in any order, but a partition commits its finished prefix only. So the detections events of a device are in the
+order of its frames.
 """
 
 from __future__ import annotations
@@ -11,147 +11,153 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from detectors.worker.partitions.window import AnswerKey, DuplicateWindow
+from detectors.worker.partitions.window import DetectionsKey, DuplicateWindow
 from infra.broker.port import CommitPoint, InRecord, Loss, OutRecord, TopicPartition
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How an entry ends."""
+class FrameOutcome:
+    """Says what is committed for a pending record."""
 
     outputs: tuple[OutRecord, ...] = ()
-    """What is committed for it: its answer, its dead letter, or nothing."""
+    """Its detections event, its dead letter, or nothing."""
     count: Callable[[], None] | None = None
-    """Called once the entry is committed: what was done is counted only when it stands."""
-    refused: str | None = None
-    """The reason of the dead letter. The duplicate window then forgets the answer, so that a re-drive can give it."""
-    smaller: Callable[[], Outcome] | None = None
-    """Makes the outcome to try instead when the broker finds ``outputs`` too large."""
+    """Called after the commit, so that metrics count only what was committed."""
+    dead_reason: str | None = None
+    """The reason of the dead letter. The duplicate window then drops the frame, so that a re-drive can process it."""
+    smaller: Callable[[], FrameOutcome] | None = None
+    """Makes the outcome to commit instead when the broker finds ``outputs`` too large."""
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
-    """A record, or a range of lost ones, under way."""
+class PendingRecord:
+    """A record, or a range of lost records, that was polled and is not committed yet."""
 
     source: TopicPartition
-    progress: CommitPoint
-    """What is committed of ``source`` once the entry is done."""
-    records: int = 1
+    commit_point: CommitPoint
+    """What is committed for ``source`` together with this record."""
+    record_count: int = 1
     """How many records are consumed with it."""
-    answer: AnswerKey | None = None
-    """What the duplicate window knows of it: an answer that was given, or will be."""
-    outcome: Outcome | None = None
-    """None until it is settled."""
-    void: bool = False
-    """Its partition went to another owner, who does it again; whatever becomes of it here counts for nothing."""
+    event_key: DetectionsKey | None = None
+    """The key of its detections event in the duplicate window."""
+    outcome: FrameOutcome | None = None
+    """None until the record is finished."""
+    is_void: bool = False
+    """Its partition has another owner now, who processes it again; its outcome here is ignored."""
 
     @classmethod
-    def of(cls, record: InRecord) -> Entry:
-        """The entry of ``record``."""
+    def from_record(cls, record: InRecord) -> PendingRecord:
+        """Return the pending record for ``record``."""
         return cls(record.source, CommitPoint(record.offset + 1, record.epoch))
 
     @classmethod
-    def of_loss(cls, loss: Loss) -> Entry:
-        """The entry of a range of records that were deleted before they were read."""
-        return cls(loss.source, CommitPoint(loss.end, loss.epoch), records=0)
+    def from_loss(cls, loss: Loss) -> PendingRecord:
+        """Return the pending record for a range of records that were deleted before the group read them."""
+        return cls(loss.source, CommitPoint(loss.end, loss.epoch), record_count=0)
 
 
 @dataclass(slots=True)
 class Commit:
-    """A finished prefix of a lane, ready to be committed in one transaction."""
+    """The finished prefix of a queue, to be committed in one transaction."""
 
-    entries: list[Entry]
-    progress: dict[TopicPartition, CommitPoint]
+    pending: list[PendingRecord]
+    points: dict[TopicPartition, CommitPoint]
     outputs: list[OutRecord]
 
 
 @dataclass(slots=True, eq=False)
-class Lane:
-    """The frames under way of one partition number, per topic in offset order."""
+class PartitionQueue:
+    """Holds the pending records of one partition number, per topic in offset order."""
 
-    number: int
+    partition: int
     window: DuplicateWindow
     epochs: dict[TopicPartition, int] = field(default_factory=dict)
-    queues: dict[TopicPartition, deque[Entry]] = field(default_factory=dict)
+    by_topic: dict[TopicPartition, deque[PendingRecord]] = field(default_factory=dict)
     holds: set[object] = field(default_factory=set)
-    """What keeps the lane from going on; while there is anything, no further records are polled for it."""
+    """The reasons why the partition is held; while there is one, no more records are polled for it."""
 
     def __len__(self) -> int:
-        return sum(map(len, self.queues.values()))
+        return sum(map(len, self.by_topic.values()))
 
     @property
-    def entries(self) -> list[Entry]:
-        """All that is under way, oldest first per partition."""
-        return [entry for queue in self.queues.values() for entry in queue]
+    def pending(self) -> list[PendingRecord]:
+        """All pending records, oldest first per topic."""
+        return [pending for records in self.by_topic.values() for pending in records]
 
-    def knows(self, source: TopicPartition, epoch: int) -> bool:
-        """Whether this lane has seen that ownership of ``source``; a new one needs a fresh duplicate window."""
+    def has_assignment(self, source: TopicPartition, epoch: int) -> bool:
+        """Return whether ``start_assignment`` was called for ``source`` with this ``epoch``."""
         return self.epochs.get(source) == epoch
 
-    def assigned(self, source: TopicPartition, epoch: int) -> None:
-        """Begin a new ownership of ``source``; what is under way from the former one becomes void."""
-        self.lost(source)
+    def start_assignment(self, source: TopicPartition, epoch: int) -> None:
+        """Begin a new assignment of ``source``; its pending records from the former one become void."""
+        self.drop(source)
         self.epochs[source] = epoch
 
-    def lost(self, source: TopicPartition) -> None:
-        """Make void what is under way from ``source``, which belongs to somebody else now."""
+    def drop(self, source: TopicPartition) -> None:
+        """Remove the pending records of ``source``, which has another owner now, and make them void."""
         self.epochs.pop(source, None)
-        for entry in self.queues.pop(source, ()):
-            entry.void = True
-            self.holds.discard(entry)
-            self._take_back(entry)
+        for pending in self.by_topic.pop(source, ()):
+            pending.is_void = True
+            self.holds.discard(pending)
+            self._unclaim_event(pending)
 
-    def add(self, entry: Entry) -> None:
-        """Queue ``entry`` behind the earlier records of its partition."""
-        self.queues.setdefault(entry.source, deque()).append(entry)
+    def append(self, pending: PendingRecord) -> None:
+        """Add ``pending`` after the earlier records of its topic."""
+        self.by_topic.setdefault(pending.source, deque()).append(pending)
 
-    def answers(self, entry: Entry, answer: AnswerKey) -> bool:
-        """Remember that ``entry`` will give ``answer``, and no other; False when that is known already."""
-        self._take_back(entry)
-        if not self.window.add(answer):
+    def claim_event(self, pending: PendingRecord, event_key: DetectionsKey) -> bool:
+        """Add ``event_key``, the event that ``pending`` will produce, to the window; return False for a duplicate.
+
+        A key that was claimed for ``pending`` before is given up.
+        """
+        self._unclaim_event(pending)
+        if not self.window.add(event_key):
             return False
-        entry.answer = answer
+        pending.event_key = event_key
         return True
 
-    def settle(self, entry: Entry, outcome: Outcome) -> None:
-        """Let ``entry`` be committed with ``outcome``; a void one is left, as its answer is its new owner's to give."""
-        if entry.void:
+    def finish(self, pending: PendingRecord, outcome: FrameOutcome) -> None:
+        """Let ``pending`` be committed with ``outcome``; does nothing when it is void."""
+        if pending.is_void:
             return
-        entry.outcome = outcome
-        if outcome.refused is not None:
-            self._take_back(entry)
+        pending.outcome = outcome
+        if outcome.dead_reason is not None:
+            self._unclaim_event(pending)
 
-    def ready(self, most: int) -> Commit | None:
-        """The settled prefix of every partition, up to ``most`` entries in all, or None when there is none."""
-        commit = Commit([], {}, [])
-        for source, queue in self.queues.items():
-            for entry in queue:
-                if entry.outcome is None or len(commit.entries) >= most:
-                    break
-                commit.entries.append(entry)
-                commit.outputs.extend(entry.outcome.outputs)
-                commit.progress[source] = entry.progress
-        return commit if commit.entries else None
+    def next_commit(self, limit: int) -> Commit | None:
+        """Return the finished prefix of every topic, ``limit`` records at most, or None when nothing is finished.
 
-    def committed(self, commit: Commit) -> None:
-        """Take the entries of ``commit`` off their queues, those that stand there still."""
-        for entry in commit.entries:
-            queue = self.queues.get(entry.source)
-            if queue and queue[0] is entry:
-                queue.popleft()
-
-    def renew(self, window: DuplicateWindow, under_way: list[Entry]) -> None:
-        """Use ``window``, read from the topic, with the answers that may not have stood there when it was read.
-
-        ``under_way``: the entries of the lane when the reading began. Those committed meanwhile are as good as those
-        that will be; those refused or void have no answer any more.
+        The records stay in the queue until ``remove_committed``.
         """
-        for entry in under_way:
-            if entry.answer is not None:
-                window.add(entry.answer)
+        commit = Commit([], {}, [])
+        for source, records in self.by_topic.items():
+            for pending in records:
+                if pending.outcome is None or len(commit.pending) >= limit:
+                    break
+                commit.pending.append(pending)
+                commit.outputs.extend(pending.outcome.outputs)
+                commit.points[source] = pending.commit_point
+        return commit if commit.pending else None
+
+    def remove_committed(self, commit: Commit) -> None:
+        """Remove the records of ``commit`` that are still in the queue."""
+        for pending in commit.pending:
+            records = self.by_topic.get(pending.source)
+            if records and records[0] is pending:
+                records.popleft()
+
+    def replace_window(self, window: DuplicateWindow, in_progress: list[PendingRecord]) -> None:
+        """Use ``window``, which was read from the topic, and add the events that it may not contain yet.
+
+        ``in_progress``: the pending records of the queue when the reading began. Their events count, whether they were
+        committed since or will be; dead and void records have no event any more.
+        """
+        for pending in in_progress:
+            if pending.event_key is not None:
+                window.add(pending.event_key)
         self.window = window
 
-    def _take_back(self, entry: Entry) -> None:
-        if entry.answer is not None:
-            self.window.forget(entry.answer)
-            entry.answer = None
+    def _unclaim_event(self, pending: PendingRecord) -> None:
+        if pending.event_key is not None:
+            self.window.remove(pending.event_key)
+            pending.event_key = None

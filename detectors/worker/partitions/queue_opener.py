@@ -1,4 +1,4 @@
-"""Opens lanes that came to this worker: reads their duplicate windows, each beside the frames of all others."""
+"""Reads the duplicate windows of partitions that were assigned to this worker, while other partitions continue."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from detectors.worker.partitions.frames_in_progress import Flow
-from detectors.worker.partitions.partition_queue import Lane
-from detectors.worker.partitions.window import rebuild
-from detectors.worker.quarantine.quarantine import Guarding
+from detectors.worker.partitions.frames_in_progress import FramesInProgress
+from detectors.worker.partitions.partition_queue import PartitionQueue
+from detectors.worker.partitions.window import rebuild_window
 from infra.broker.port import Reader, TopicPartition
 from infra.errors import PartitionLostError
 from infra.failure.retry import ConsumerContext, StoppedError
@@ -22,69 +21,78 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WindowSource:
-    """Where duplicate windows are read, how many answers they hold, and the partition counts before each growth."""
+    """Says where duplicate windows are read from and how large they are."""
 
     reader: Reader
     size: int
+    """How many detections events a window holds."""
     former_counts: tuple[int, ...] = ()
+    """How many partitions the topics had before each growth, the newest first."""
 
 
-class Opener:
-    """While a lane is being opened no more is polled for it; what was polled already waits in its order."""
+class QueueOpener:
+    """Opens queues: holds a partition while its window is read; records that were polled before wait in order."""
 
     def __init__(
-        self, source: WindowSource, flow: Flow, work: ConsumerContext, guard: Guarding, tasks: asyncio.TaskGroup
+        self,
+        source: WindowSource,
+        in_progress: FramesInProgress,
+        context: ConsumerContext,
+        tasks: asyncio.TaskGroup,
+        on_opening: Callable[[], None],
     ) -> None:
+        """``on_opening`` is called whenever a partition begins to be opened."""
         self._source = source
-        self._flow = flow
-        self._work = work
-        self._guard = guard
+        self._in_progress = in_progress
+        self._context = context
         self._tasks = tasks
-        self._waiting: dict[Lane, list[Callable[[], None]]] = {}
-        self._again: set[Lane] = set()
+        self._on_opening = on_opening
+        self._waiting: dict[PartitionQueue, list[Callable[[], None]]] = {}
+        self._read_again: set[PartitionQueue] = set()
 
-    def open(self, lane: Lane) -> None:
-        """Begin to read the window of ``lane``, a new ownership of which has begun."""
-        if lane in self._waiting:
-            # What is being read may be older than this ownership.
-            self._again.add(lane)
+    def open(self, queue: PartitionQueue) -> None:
+        """Start to read the window of ``queue``, which has a new assignment."""
+        if queue in self._waiting:
+            # The window that is being read may be older than this assignment.
+            self._read_again.add(queue)
         else:
-            self._waiting[lane] = []
-            self._flow.hold(lane, self)
-            self._tasks.create_task(self._open(lane), name=f"detector-open-{lane.number}")
+            self._waiting[queue] = []
+            self._in_progress.hold(queue, self)
+            self._tasks.create_task(self._open(queue), name=f"detector-open-{queue.partition}")
 
-    def when_open(self, lane: Lane, begin: Callable[[], None]) -> None:
-        """Call ``begin``, now or as soon as ``lane`` is open."""
-        waiting = self._waiting.get(lane)
+    def run_when_open(self, queue: PartitionQueue, begin: Callable[[], None]) -> None:
+        """Call ``begin`` now, or as soon as ``queue`` is open."""
+        waiting = self._waiting.get(queue)
         if waiting is None:
             begin()
         else:
             waiting.append(begin)
 
-    async def _open(self, lane: Lane) -> None:
-        self._guard.look()
+    async def _open(self, queue: PartitionQueue) -> None:
+        self._on_opening()
         try:
-            await self._read_window(lane)
-            while lane in self._again:
-                await self._read_window(lane)
+            await self._read_window(queue)
+            while queue in self._read_again:
+                await self._read_window(queue)
         except StoppedError as stopped:
-            logger.info("left to the next worker: %s", stopped)
+            logger.info("partition %d is left to the next worker: %s", queue.partition, stopped)
             return
         except PartitionLostError as lost:
-            logger.info("no longer opened: %s", lost)
-        for begin in self._waiting.pop(lane):
+            logger.info("the duplicate window is not read: %s", lost)
+        for begin in self._waiting.pop(queue):
             begin()
-        self._flow.go_on(lane, self)
+        self._in_progress.release(queue, self)
 
-    async def _read_window(self, lane: Lane) -> None:
-        self._again.discard(lane)
-        under_way = lane.entries
-        answers, source = TopicPartition(topics.DETECTIONS, lane.number), self._source
-        read = partial(rebuild, source.reader, answers, source.size, source.former_counts)
+    async def _read_window(self, queue: PartitionQueue) -> None:
+        self._read_again.discard(queue)
+        in_progress = queue.pending
+        detections, source = TopicPartition(topics.DETECTIONS, queue.partition), self._source
+        read = partial(rebuild_window, source.reader, detections, source.size, source.former_counts)
 
-        async def still_ours() -> None:
-            if not lane.epochs:
-                raise PartitionLostError(f"lane {lane.number} went to another worker")
+        async def require_ownership() -> None:
+            if not queue.epochs:
+                raise PartitionLostError(f"partition {queue.partition} went to another worker")
 
-        window = await self._work.retry(read, f"read the duplicate window of lane {lane.number}", still_ours)
-        lane.renew(window, under_way)
+        what = f"read the duplicate window of partition {queue.partition}"
+        window = await self._context.retry(read, what, require_ownership)
+        queue.replace_window(window, in_progress)

@@ -1,13 +1,13 @@
-"""The bounded memory of what was answered already, so that a frame that stands twice in a topic is answered once.
+"""Keeps the newest detections events of a partition, so that a frame that is twice in a topic is processed once.
 
 A device that never saw its 202 sends the frame again, and the same ``frame.captured`` is in the topic twice. The id of
 the detections event is computed from frame, job and model version (:func:`schemas.ids.detections_event_id`), so it is
-known before any work is done, and it is the ``ce_id`` header of the answer in ``detections``: rebuilding the window
+known before any work is done. It is also the ``ce_id`` header of the event in ``detections``, so rebuilding the window
 needs headers only.
 
-That id is another one under another model version. A job, or a replay of old frames, may ask a new version what another
-one has answered; a live frame must not be answered twice because a roll-out came between it and its repetition. So an
-answer that belongs to no job is also known by its frame (``ce_subject``), whichever version gave it.
+The id depends on the model version. A job, or a replay of old frames, may ask a new version for what another version
+has detected already. But a live frame must not be processed twice because a roll-out came between it and its duplicate.
+So an event that belongs to no job is also known by its frame (``ce_subject``), whichever version produced it.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from schemas.cloudevents import header
 from schemas.errors import EventError
 
 JOB_HEADER = "ce_jobid"
-"""On answers that belong to a job, and only on those."""
+"""A header of events that belong to a job; other events do not have it."""
 _READ_RECORDS = 2_000
 _LONGEST_STEP = 50_000
-# How far back the answers of keys that moved are looked for, in windows.
+# How many windows back events of keys that moved are searched.
 _FORMER_WINDOWS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerKey:
-    """One answer: its event id, and the frame it answers, None for one that belongs to a job.
-
-    ``live``: the frame stands in the live topic, where one answer is enough, whichever version gave it.
-    """
+class DetectionsKey:
+    """Identifies one detections event in the duplicate window."""
 
     id: str
-    frame: str | None = None
+    """The event's id."""
+    frame_id: str | None = None
+    """The frame that it is for; None when it belongs to a job."""
     live: bool = False
+    """The frame is in the live topic, where one event is enough, whichever version produced it."""
 
 
 class DuplicateWindow:
-    """The last ``size`` answers of one partition of ``detections``."""
+    """Holds the keys of the last ``size`` events of one partition of ``detections``."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -54,29 +54,29 @@ class DuplicateWindow:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def knows(self, answer: AnswerKey) -> bool:
-        """Whether ``answer`` was given already, by any version for a live frame."""
-        if answer.id in self._ids:
+    def contains(self, key: DetectionsKey) -> bool:
+        """Return whether the event of ``key`` exists already; for a live frame also one of another version."""
+        if key.id in self._ids:
             return True
-        return answer.live and answer.frame is not None and answer.frame in self._frames
+        return key.live and key.frame_id is not None and key.frame_id in self._frames
 
-    def add(self, answer: AnswerKey) -> bool:
-        """Remember ``answer``; False when it is known, and then it counts as seen just now."""
-        if self.knows(answer):
-            if answer.id in self._ids:
-                self._ids.move_to_end(answer.id)
+    def add(self, key: DetectionsKey) -> bool:
+        """Add ``key`` as the newest; return False when the window contains it already (it becomes the newest then)."""
+        if self.contains(key):
+            if key.id in self._ids:
+                self._ids.move_to_end(key.id)
             return False
-        self._ids[answer.id] = answer.frame
-        if answer.frame is not None:
-            self._frames[answer.frame] += 1
+        self._ids[key.id] = key.frame_id
+        if key.frame_id is not None:
+            self._frames[key.frame_id] += 1
         while len(self._ids) > self._size:
             self._drop(self._ids.popitem(last=False)[1])
         return True
 
-    def forget(self, answer: AnswerKey) -> None:
-        """Take back an ``answer`` that was not given after all."""
-        if answer.id in self._ids:
-            self._drop(self._ids.pop(answer.id))
+    def remove(self, key: DetectionsKey) -> None:
+        """Remove ``key``, whose event will not be produced."""
+        if key.id in self._ids:
+            self._drop(self._ids.pop(key.id))
 
     def _drop(self, frame: str | None) -> None:
         if frame is None:
@@ -86,34 +86,35 @@ class DuplicateWindow:
             del self._frames[frame]
 
 
-async def rebuild(
+async def rebuild_window(
     reader: Reader,
     source: TopicPartition,
     size: int,
     former_counts: Sequence[int] = (),
 ) -> DuplicateWindow:
-    """Read the window over the last ``size`` answers in ``source`` from its tail.
+    """Return the window over the last ``size`` events in ``source``, read from its end.
 
-    Reads up to the end as it stands now: whoever owned the partition before has been fenced when it was assigned to us.
-    ``former_counts``: how many partitions the topic had before each growth, the newest first. The keys of an added one
-    had their answers in another then, and as long as its own do not fill the window, those are looked up there.
+    The end of now is enough: the former owner of the partition was fenced when it was assigned to this worker.
+    ``former_counts``: how many partitions the topic had before each growth, the newest first. Before the growth, the
+    events of an added partition's keys were in another partition. They are read from there as long as the newer events
+    do not fill the window.
     """
     bounds = await reader.bounds(source.topic)
-    answers = await _newest(reader, source, bounds.get(source.partition, (0, 0)), size)
+    keys = await _newest(reader, source, bounds.get(source.partition, (0, 0)), size)
     moved = partial(_belongs, number=source.partition, partitions=len(bounds))
     read = {source.partition}
     for count in former_counts:
         former = source._replace(partition=source.partition % count)
-        if former.partition in read or len(answers) >= size:
+        if former.partition in read or len(keys) >= size:
             continue
         read.add(former.partition)
         first, end = bounds.get(former.partition, (0, 0))
-        # Those that came since are all of other keys; one day nothing in reach is of ours, and none of it counts.
+        # Newer events there have other keys only, so after some time nothing within reach belongs to this partition.
         within = (max(first, end - _FORMER_WINDOWS * size), end)
-        answers = await _newest(reader, former, within, size - len(answers), moved) + answers
+        keys = await _newest(reader, former, within, size - len(keys), moved) + keys
     window = DuplicateWindow(size)
-    for answer in answers:
-        window.add(answer)
+    for key in keys:
+        window.add(key)
     return window
 
 
@@ -127,30 +128,30 @@ async def _newest(
     bounds: tuple[int, int],
     count: int,
     wanted: Callable[[InRecord], bool] = lambda _record: True,
-) -> list[AnswerKey]:
-    """The last ``count`` answers between ``bounds``, oldest first.
+) -> list[DetectionsKey]:
+    """Return the keys of the last ``count`` events between ``bounds``, oldest first.
 
-    Goes back step by step until there are so many: offsets are no count of answers, marks of transactions take some.
+    Reads backwards in steps: offsets do not count events, because transaction marks use some of them.
     """
     first, start = bounds
-    step, found = count, list[AnswerKey]()
+    step, found = count, list[DetectionsKey]()
     while start > first and len(found) < count:
         end, start = start, max(first, start - step)
         step = min(2 * step, _LONGEST_STEP)
         earlier = [
-            answer
+            key
             async for record in read_between(reader, source, start, end, batch=_READ_RECORDS)
-            if wanted(record) and (answer := _answer_in(record)) is not None
+            if wanted(record) and (key := _key_in(record)) is not None
         ]
         found = earlier + found
     return found[-count:]
 
 
-def _answer_in(record: InRecord) -> AnswerKey | None:
-    """The answer, or None when the record is not one of ours; whoever reads the topic dead-letters it."""
+def _key_in(record: InRecord) -> DetectionsKey | None:
+    """Return the key of the event in ``record``, or None when it is not an event of a detector."""
     try:
-        answer, frame = header(record.headers, "ce_id"), header(record.headers, "ce_subject")
+        event_id, frame = header(record.headers, "ce_id"), header(record.headers, "ce_subject")
         job = header(record.headers, JOB_HEADER)
     except EventError:
         return None
-    return AnswerKey(answer, frame if job is None else None) if answer else None
+    return DetectionsKey(event_id, frame if job is None else None) if event_id else None

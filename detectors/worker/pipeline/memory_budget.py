@@ -6,22 +6,22 @@ import asyncio
 from collections import deque
 
 
-class Memory:
+class MemoryBudget:
     """Counts bytes. All calls from the event loop."""
 
     def __init__(self, most: int) -> None:
         """``most``: what may be taken in all; more than that only for one who is alone."""
         self._most = most
         self._taken = 0
-        self._asking: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def take(self, size: int) -> None:
         """Take ``size`` bytes; wait until they fit beside the rest, and until all earlier requests were served."""
-        if not self._asking and self._fits(size):
+        if not self._waiting and self._fits(size):
             self._taken += size
             return
         turn = asyncio.get_running_loop().create_future()
-        self._asking.append((size, turn))
+        self._waiting.append((size, turn))
         try:
             await turn
         except asyncio.CancelledError:
@@ -40,11 +40,11 @@ class Memory:
         return self._taken == 0 or self._taken + size <= self._most
 
     def _grant(self) -> None:
-        while self._asking:
-            size, turn = self._asking[0]
+        while self._waiting:
+            size, turn = self._waiting[0]
             if not turn.cancelled():
                 if not self._fits(size):
                     return
                 self._taken += size
                 turn.set_result(None)
-            self._asking.popleft()
+            self._waiting.popleft()

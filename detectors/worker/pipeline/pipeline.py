@@ -55,7 +55,7 @@ class FrameResult:
 
 
 @dataclass(slots=True, eq=False)
-class _Frame:
+class _FrameTask:
     """A decoded frame on its way through the engine; ``memory``: the buffer its pixels lie in, if it is of the pool."""
 
     image: NDArray[np.uint8]
@@ -78,10 +78,10 @@ class _Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class _TileRun:
     """Consecutive tiles of one frame inside a batch: tiles ``first`` to ``first + count`` of its plan."""
 
-    frame: _Frame
+    frame: _FrameTask
     first: int
     count: int
 
@@ -90,12 +90,12 @@ class _Piece:
 class _Batch:
     """Tiles on their way to the engine, uint8 (count, H, W, 3), and whose they are."""
 
-    pieces: list[_Piece] = field(default_factory=list)
+    pieces: list[_TileRun] = field(default_factory=list)
     tiles: list[NDArray[np.uint8]] = field(default_factory=list)
     count: int = 0
 
-    def add(self, frame: _Frame, first: int, tiles: NDArray[np.uint8]) -> None:
-        self.pieces.append(_Piece(frame, first, len(tiles)))
+    def add(self, frame: _FrameTask, first: int, tiles: NDArray[np.uint8]) -> None:
+        self.pieces.append(_TileRun(frame, first, len(tiles)))
         self.tiles.append(tiles)
         self.count += len(tiles)
 
@@ -111,7 +111,7 @@ class InferencePipeline:
         self._max_pixels = max_pixels
         self._batch_wait_s = batch_wait_s
         self._pixels = PixelPool(_IDLE_PIXEL_BYTES)
-        self._frames: queue.SimpleQueue[_Frame | None] = queue.SimpleQueue()
+        self._frames: queue.SimpleQueue[_FrameTask | None] = queue.SimpleQueue()
         engine_calls = model.engine.parallel
         self._batches: queue.Queue[_Batch | None] = queue.Queue(engine_calls * _BATCHES_AHEAD_PER_ENGINE_CALL)
         self._host = DaemonPool(host_threads, "host")
@@ -177,7 +177,7 @@ class InferencePipeline:
             done.set_exception(error)
             return
         self._frames.put(
-            _Frame(image, view, plan, options, _ms_since(start), done, next(iter(taken), None), missing=len(plan))
+            _FrameTask(image, view, plan, options, _ms_since(start), done, next(iter(taken), None), missing=len(plan))
         )
 
     def _pack(self) -> None:
@@ -249,7 +249,7 @@ class InferencePipeline:
                 piece.frame.fail(error)
             start = end
 
-    def _take(self, piece: _Piece, outputs: tuple[NDArray[np.float32], ...]) -> None:
+    def _take(self, piece: _TileRun, outputs: tuple[NDArray[np.float32], ...]) -> None:
         frame = piece.frame
         candidates = self.model.candidates(outputs, frame.plan, piece.first, frame.options)
         with frame.lock:

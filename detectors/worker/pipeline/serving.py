@@ -27,7 +27,7 @@ _FLOAT_BITS = 53
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
-class Served:
+class LoadedModel:
     """A loaded model, its pipeline, and how many frames it was given and has not answered yet.
 
     ``card``: where its card lies; None for the model that the worker's own setting names. ``upgraded``: it has the
@@ -37,7 +37,7 @@ class Served:
     model: Model
     pipeline: InferencePipeline
     card: Path | None = None
-    upgraded: bool = False
+    faster_engine_tried: bool = False
     complaint: str | None = None
     loaded_at: datetime = field(default_factory=utc_now)
     frames: int = 0
@@ -66,12 +66,12 @@ class Served:
         )
 
 
-def on_trial(canary: Canary, frame: FrameCaptured) -> bool:
+def is_canary_frame(canary: Canary, frame: FrameCaptured) -> bool:
     """Whether ``frame`` is one for ``canary``: always the same answer for the same frame and version."""
-    return frame.device_id in canary.devices or share_place(frame.frame_id, canary.model) < canary.share
+    return frame.device_id in canary.devices or frame_fraction(frame.frame_id, canary.model) < canary.share
 
 
-def share_place(frame_id: UUID, model: ModelRef) -> float:
+def frame_fraction(frame_id: UUID, model: ModelRef) -> float:
     """Where a frame stands between 0 and 1 (without) for the trial of ``model``; evenly spread over frames.
 
     A larger share takes in all frames of a smaller one; another version draws other frames.
@@ -85,65 +85,69 @@ def share_place(frame_id: UUID, model: ModelRef) -> float:
 class Roster:
     """Which model takes which frame. All calls from the event loop."""
 
-    def __init__(self, stable: Served) -> None:
+    def __init__(self, stable: LoadedModel) -> None:
         self.stable = stable
-        self.canary: Served | None = None
+        self.canary: LoadedModel | None = None
         self._rule: Canary | None = None
-        self._draining: dict[Served, asyncio.Task[None]] = {}
+        self._draining: dict[LoadedModel, asyncio.Task[None]] = {}
         self._drained: Callable[[], None] = lambda: None
 
     @property
-    def everyone(self) -> list[Served]:
+    def all_models(self) -> list[LoadedModel]:
         """All models that may have frames under way."""
         loaded = (self.stable, self.canary, *self._draining)
         return list({id(served): served for served in loaded if served is not None}.values())
 
     @property
-    def draining(self) -> list[Served]:
+    def draining(self) -> list[LoadedModel]:
         """Models that take no more frames and have some to answer."""
         return list(self._draining)
 
-    def on_drained(self, tell: Callable[[], None]) -> None:
+    def call_when_drained(self, tell: Callable[[], None]) -> None:
         """``tell`` is called whenever a model was closed."""
         self._drained = tell
 
-    def pick(self, frame: FrameCaptured) -> Served:
+    def choose(self, frame: FrameCaptured) -> LoadedModel:
         """Say which model answers ``frame``, if it is to be answered; changes nothing."""
         canary = self.canary
-        return canary if canary is not None and self._rule is not None and on_trial(self._rule, frame) else self.stable
+        return (
+            canary
+            if canary is not None and self._rule is not None and is_canary_frame(self._rule, frame)
+            else self.stable
+        )
 
-    def take(self, served: Served) -> None:
-        """Keep ``served`` loaded for one more frame, until that is given back with ``release``."""
-        served.frames += 1
-        served.idle.clear()
+    def acquire(self, loaded: LoadedModel) -> None:
+        """Keep ``loaded`` loaded for one more frame, until that is given back with ``release``."""
+        loaded.frames += 1
+        loaded.idle.clear()
 
-    def release(self, served: Served) -> None:
-        """A frame of ``served`` needs it no longer."""
-        served.frames -= 1
-        if served.frames == 0:
-            served.idle.set()
+    def release(self, loaded: LoadedModel) -> None:
+        """A frame of ``loaded`` needs it no longer."""
+        loaded.frames -= 1
+        if loaded.frames == 0:
+            loaded.idle.set()
 
-    def use(self, stable: Served, canary: Served | None, rule: Canary | None) -> None:
+    def set_models(self, stable: LoadedModel, canary: LoadedModel | None, rule: Canary | None) -> None:
         """From the next frame on these are used; what is not among them drains and is closed."""
         former = [self.stable, self.canary]
         self.stable, self.canary, self._rule = stable, canary, rule
-        for served in former:
-            if served is not None and served not in (stable, canary) and served not in self._draining:
-                self._draining[served] = asyncio.create_task(self._drain(served), name=f"drain-{served.ref.version}")
+        for loaded in former:
+            if loaded is not None and loaded not in (stable, canary) and loaded not in self._draining:
+                self._draining[loaded] = asyncio.create_task(self._drain(loaded), name=f"drain-{loaded.ref.version}")
 
-    async def _drain(self, served: Served) -> None:
-        if served.frames:
-            await served.idle.wait()
-        await asyncio.to_thread(served.close)
-        del self._draining[served]
-        logger.info("model closed", extra={"model": served.ref.name, "version": served.ref.version})
+    async def _drain(self, loaded: LoadedModel) -> None:
+        if loaded.frames:
+            await loaded.idle.wait()
+        await asyncio.to_thread(loaded.close)
+        del self._draining[loaded]
+        logger.info("model closed", extra={"model": loaded.ref.name, "version": loaded.ref.version})
         self._drained()
 
     async def close(self) -> None:
         """Close all models; no frame may be under way or follow."""
-        for served in self._draining:
+        for loaded in self._draining:
             # After a crash nobody gives frames back any more.
-            served.idle.set()
+            loaded.idle.set()
         await asyncio.gather(*self._draining.values())
-        for served in {id(one): one for one in (self.stable, self.canary) if one is not None}.values():
-            await asyncio.to_thread(served.close)
+        for loaded in {id(one): one for one in (self.stable, self.canary) if one is not None}.values():
+            await asyncio.to_thread(loaded.close)

@@ -16,5 +16,5 @@ def _picture() -> bytes:
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
-PROOF: Final = _picture()
+PROOF_IMAGE: Final = _picture()
 """Encoded bytes, as a frame's are."""

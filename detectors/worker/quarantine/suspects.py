@@ -50,14 +50,14 @@ class Suspects:
         self._entered: dict[int, UUID] = {}
         self._accused: set[UUID] = set()
         self._known: set[UUID] = set()
-        self.look()
+        self.read_notes()
 
-    def look(self) -> None:
+    def read_notes(self) -> None:
         """Find what crashed workers of this machine have left; each is found by one worker and told to all."""
         for path in self._folder.glob("*.frames"):
             if path != self._frames_path:
                 try:
-                    self._look_into(path)
+                    self._read_note(path)
                 except OSError as error:
                     logger.warning("what a worker left in %s cannot be looked into now: %s", path, error)
         self._known = {UUID(path.stem) for path in self._folder.glob("*.suspect")}
@@ -66,7 +66,7 @@ class Suspects:
         """Whether ``answer``'s frame was under way when a worker crashed."""
         return answer in self._known
 
-    def enter(self, answer: UUID) -> int:
+    def add(self, answer: UUID) -> int:
         """The engine is about to get ``answer``'s frame. Returns what to ``leave``: after a rebalance a worker may have
         the same frame under way twice, once for nobody.
 
@@ -81,13 +81,13 @@ class Suspects:
         self._note(slot, answer.bytes)
         return slot
 
-    def leave(self, slot: int) -> None:
+    def remove(self, slot: int) -> None:
         """The engine has no more to do with the frame that ``enter`` gave ``slot`` for."""
         self._note(slot, bytes(_SLOT_BYTES))
         del self._entered[slot]
         self._free.append(slot)
 
-    def absolve(self, answer: UUID) -> None:
+    def mark_innocent(self, answer: UUID) -> None:
         """The engine came back with ``answer``'s frame: if it was accused here meanwhile, that is taken back."""
         if answer in self._accused:
             self._accused.discard(answer)
@@ -98,7 +98,7 @@ class Suspects:
         self._known.discard(answer)
         self._remove(self._folder / f"{answer}.suspect")
 
-    def accuse(self) -> None:
+    def suspect_all_running(self) -> None:
         """Make suspects of all that the engine has now: it hangs, and one of them may be why.
 
         The next worker that gets them tries them apart, instead of hanging as well.
@@ -137,7 +137,7 @@ class Suspects:
         else:
             self._unnoted = False
 
-    def _look_into(self, path: Path) -> None:
+    def _read_note(self, path: Path) -> None:
         """Turn what the writer of ``path`` left into suspects, if it crashed; nothing while it lives."""
         with contextlib.ExitStack() as stack:
             try:

@@ -50,7 +50,7 @@ _STATUS_PAUSE_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class FrameTrial:
     """A frame to try: the model by its card (None: the one that ships), how to load it, and which engine not to use."""
 
     request: LoadRequest
@@ -73,7 +73,7 @@ class _HangError(Exception):
     """The process did not come back, and was ended for that."""
 
 
-class Apart:
+class TrialProcess:
     """A process for trials, there while there are any; another one after a crash. One trial at a time."""
 
     def __init__(self, limit_s: float = DEFAULT_LIMIT_S) -> None:
@@ -84,7 +84,7 @@ class Apart:
         self._busy = asyncio.Lock()
         self._wanted = 0
 
-    async def detect(self, trial: Trial) -> FrameResult:
+    async def detect(self, trial: FrameTrial) -> FrameResult:
         """Find what the frame of ``trial`` shows.
 
         Raises InferenceError when the model cannot be loaded there, EngineCrashError when the frame crashes the
@@ -92,7 +92,7 @@ class Apart:
         whatever decoding and detecting raise.
         """
         try:
-            return await self._run(detect_here, trial, prepare=prepare_here)
+            return await self._run(run_detection, trial, prepare=run_preparation)
         except _CrashError as error:
             raise EngineCrashError(
                 f"it crashes the engine: first {trial.avoid} together with its worker, then the one after it in a "
@@ -113,7 +113,7 @@ class Apart:
         from outside.
         """
         try:
-            await self._run(load_here, request)
+            await self._run(run_load, request)
         except _CrashError as error:
             raise ModelLoadError(
                 f"it crashes the engine when it is loaded: first together with its worker, then in a process of its "
@@ -132,7 +132,7 @@ class Apart:
         try:
             async with self._busy:
                 if prepare is not None:
-                    await self._prepared(prepare, what)
+                    await self._prepare(prepare, what)
                 return await self._in_pool(work, what, self._limit_s if prepare is not None else _LOAD_LIMIT_S)
         finally:
             self._wanted -= 1
@@ -140,7 +140,7 @@ class Apart:
                 # It holds a model.
                 await self.close()
 
-    async def _prepared(self, prepare: Callable[[T], None], what: T) -> None:
+    async def _prepare(self, prepare: Callable[[T], None], what: T) -> None:
         try:
             await self._in_pool(prepare, what, _LOAD_LIMIT_S)
         except (_CrashError, _HangError) as error:
@@ -153,7 +153,7 @@ class Apart:
         if self._pool is None:
             # A forked child would have locks of threads that are not there.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=live_with_parent)
+            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent)
         running = self._pool.submit(work, what)
         # The pool does not tell how its process ended, so that is asked of the process itself.
         self._process = next(iter(self._pool._processes.values()), self._process)
@@ -167,7 +167,7 @@ class Apart:
         except BrokenProcessPool as error:
             process = self._process
             await self.close()
-            raise _how_it_ended(process) from error
+            raise _error_from_exit(process) from error
 
     def _end_process(self) -> None:
         if self._process is not None:
@@ -181,10 +181,10 @@ class Apart:
         process, self._process = self._process, None
         pool.shutdown(wait=False, cancel_futures=True)
         if process is not None:
-            await asyncio.to_thread(_ended, process)
+            await asyncio.to_thread(_wait_until_ended, process)
 
 
-def _ended(process: BaseProcess) -> None:
+def _wait_until_ended(process: BaseProcess) -> None:
     """Return when ``process`` has ended; one in the middle of a trial nobody waits for is killed."""
     for _ in range(2):
         deadline = time.monotonic() + _CLOSE_TIMEOUT_S
@@ -197,7 +197,7 @@ def _ended(process: BaseProcess) -> None:
         process.kill()
 
 
-def _how_it_ended(process: BaseProcess | None) -> _CrashError | _KilledError:
+def _error_from_exit(process: BaseProcess | None) -> _CrashError | _KilledError:
     """What the exit status of ``process`` says: an engine crashes by a signal of its own, all others come from outside.
 
     Without memory left the system kills a process; a manager ends one with SIGTERM.
@@ -214,7 +214,7 @@ def is_crash(status: int | None) -> bool:
     return status in _CRASHES
 
 
-def live_with_parent() -> None:
+def end_with_parent() -> None:
     """Make this process end with the one that started it, and not before: Ctrl-C and a service manager tell both to
     stop, and a trial that is ended in its middle would look like a crash of the engine.
     """
@@ -222,30 +222,30 @@ def live_with_parent() -> None:
         signal.signal(told, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
+        threading.Thread(target=_exit_with, args=(parent,), name="parent", daemon=True).start()
 
 
-def _end_with(parent: BaseProcess) -> None:
+def _exit_with(parent: BaseProcess) -> None:
     parent.join()
     os._exit(1)
 
 
-def detect_here(trial: Trial) -> FrameResult:
+def run_detection(trial: FrameTrial) -> FrameResult:
     """What the frame of ``trial`` shows, found in this process on the first usable engine that is not to be avoided.
 
     Raises errors that can travel to another process: Standgale's own, and InferenceError for all others.
     """
     with _errors_that_travel(InferenceError):
-        return _detected(trial)
+        return _detect(trial)
 
 
-def prepare_here(trial: Trial) -> None:
-    """Load what ``detect_here`` needs for ``trial``, and keep it. Raises errors that can travel, as that does."""
+def run_preparation(trial: FrameTrial) -> None:
+    """Load what ``run_detection`` needs for ``trial``, and keep it. Raises errors that can travel, as that does."""
     with _errors_that_travel(InferenceError):
         _predictor(trial.request, trial.avoid)
 
 
-def load_here(request: LoadRequest) -> None:
+def run_load(request: LoadRequest) -> None:
     """Load the model of ``request`` in this process. Raises Standgale's errors, ModelLoadError for all others."""
     with _errors_that_travel(ModelLoadError):
         load_model(request).close()
@@ -262,7 +262,7 @@ def _errors_that_travel(others: type[StandgaleError]) -> Iterator[None]:
         raise others(f"in a process of its own: {type(error).__name__}: {error}") from error
 
 
-def _detected(trial: Trial) -> FrameResult:
+def _detect(trial: FrameTrial) -> FrameResult:
     predictor = _predictor(trial.request, trial.avoid)
     start = time.perf_counter()
     image = decode_image(trial.data, max_pixels=trial.max_pixels)

@@ -17,7 +17,7 @@ OWN_MODEL = "the model of each worker's own setting (detector.model)"
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ActivationRequest:
     """Who wants something in which lane, and why."""
 
     lane: str
@@ -25,14 +25,16 @@ class Order:
     comment: str | None = None
 
 
-def activate(order: Order, current: ModelActivated | None, model: ModelRef, sha256: str | None) -> ModelActivated:
+def activate_model(
+    order: ActivationRequest, current: ModelActivated | None, model: ModelRef, sha256: str | None
+) -> ModelActivated:
     """``model`` for all frames. What was stable can be returned to; activating the same again changes none of that."""
     again = current is not None and current.stable == model
     before = (current.previous, current.previous_sha256) if again and current is not None else _stable(current)
     return _new(order, (model, sha256), before, None)
 
 
-def try_out(order: Order, current: ModelActivated | None, canary: Canary) -> ModelActivated:
+def start_canary(order: ActivationRequest, current: ModelActivated | None, canary: Canary) -> ModelActivated:
     """``canary`` on trial beside what is stable now. Raises SettingsError when it could answer no frame, or all do."""
     if current is not None and current.stable == canary.model:
         raise SettingsError(
@@ -45,7 +47,7 @@ def try_out(order: Order, current: ModelActivated | None, canary: Canary) -> Mod
     return _new(order, _stable(current), before, canary)
 
 
-def roll_back(order: Order, current: ModelActivated | None) -> ModelActivated:
+def roll_back_activation(order: ActivationRequest, current: ModelActivated | None) -> ModelActivated:
     """Back to what was before: the trial ends, or without one the previous version becomes the stable one.
 
     Raises SettingsError when nothing was activated yet, or there is nothing before it.
@@ -67,7 +69,7 @@ def _stable(current: ModelActivated | None) -> tuple[ModelRef | None, str | None
 
 
 def _new(
-    order: Order,
+    order: ActivationRequest,
     stable: tuple[ModelRef | None, str | None],
     previous: tuple[ModelRef | None, str | None],
     canary: Canary | None,
@@ -86,7 +88,7 @@ def _new(
     )
 
 
-def in_words(activation: ModelActivated | None) -> str:
+def describe_activation(activation: ModelActivated | None) -> str:
     """What ``activation`` asks for, in one sentence."""
     if activation is None:
         return OWN_MODEL
@@ -104,7 +106,7 @@ def _name(model: ModelRef | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RolloutProgress:
     """How far the live workers of a lane are with an activation.
 
     ready: they serve all of it; refused: what they refused of it, by worker; waiting: they are not through yet.
@@ -122,7 +124,7 @@ class Progress:
         return "waiting" if self.waiting else "done"
 
 
-def progress(state: ModelsState, activation: ModelActivated, now: datetime) -> Progress:
+def rollout_progress(state: ModelsState, activation: ModelActivated, now: datetime) -> RolloutProgress:
     """How far those are that live at ``now``; who knows only an older activation is waited for."""
     ready: list[str] = []
     refused: dict[str, Sequence[ModelAvailability]] = {}
@@ -137,4 +139,4 @@ def progress(state: ModelsState, activation: ModelActivated, now: datetime) -> P
             ready.append(report.worker)
         else:
             waiting.append(report.worker)
-    return Progress(ready, refused, waiting)
+    return RolloutProgress(ready, refused, waiting)

@@ -19,8 +19,8 @@ from detectors.metrics import MODEL_LOAD_TIME
 from detectors.model.predict import Model
 from detectors.store.port import ModelStore
 from detectors.worker.pipeline.pipeline import InferencePipeline
-from detectors.worker.pipeline.serving import Served
-from detectors.worker.quarantine.quarantine import Guarding
+from detectors.worker.pipeline.serving import LoadedModel
+from detectors.worker.quarantine.quarantine import QuarantinePort
 from schemas.events import AvailabilityState, ModelActivated, ModelRef
 
 logger = logging.getLogger(__name__)
@@ -42,9 +42,9 @@ class ModelSource:
     """
 
     store: ModelStore
-    folder: Path
+    model_cache: Path
     load: Callable[[Path, bool], Model]
-    upgrade: Callable[[Path | None, OnState], Awaitable[Model | None]] | None = None
+    load_faster: Callable[[Path | None, OnState], Awaitable[Model | None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def chain_of(activation: ModelActivated | None) -> list[Version]:
     return list(dict.fromkeys(chain))
 
 
-class Obtainer:
+class ModelLoader:
     """Makes models ready, one at a time: a load that nobody waits for any more ends before the next begins."""
 
     def __init__(
@@ -79,7 +79,7 @@ class Obtainer:
         load_own: Callable[[], Model],
         source: ModelSource | None,
         pipeline: Callable[[Model], InferencePipeline],
-        guard: Guarding,
+        guard: QuarantinePort,
     ) -> None:
         """``guard``: finds models that crash the engine."""
         self._load_own = load_own
@@ -96,7 +96,7 @@ class Obtainer:
         Raises TransientError (try again), or ModelLoadError when there is no such version or it is another one.
         """
         card = await self._card(version)
-        await self._guard.before_load(card, busy=busy)
+        await self._guard.try_suspect_load(card, busy=busy)
         return card
 
     async def _card(self, version: Version) -> Path | None:
@@ -104,7 +104,7 @@ class Obtainer:
             return None
         if self._source is None:
             raise ModelLoadError(f"{version} cannot be fetched: this worker was given no model store")
-        path = await self._source.store.fetch(version.ref, self._source.folder)
+        path = await self._source.store.fetch(version.ref, self._source.model_cache)
         card = await asyncio.to_thread(read_card, path)
         if (card.name, card.version) != (version.ref.name, version.ref.version):
             raise ModelLoadError(
@@ -117,7 +117,7 @@ class Obtainer:
             )
         return path
 
-    async def load(self, card: Path | None, *, busy: bool) -> Served:
+    async def load(self, card: Path | None, *, busy: bool) -> LoadedModel:
         """The model of ``card`` (None: the worker's own), ready to serve.
 
         ``busy``: another model serves meanwhile; then there is time to run this one some times before it has to.
@@ -125,33 +125,33 @@ class Obtainer:
         Raises ModelLoadError, or whatever an engine raises, when it cannot be used.
         """
         if card is None:
-            return await self._served(partial(_loaded, self._load_own, busy), None)
+            return await self._load_and_wrap(partial(_load_timed, self._load_own, busy), None)
         if self._source is None:
             raise ModelLoadError(f"{card} cannot be loaded: this worker was given no model store")
-        return await self._served(partial(_loaded, partial(self._source.load, card, busy), busy), card)
+        return await self._load_and_wrap(partial(_load_timed, partial(self._source.load, card, busy), busy), card)
 
-    async def upgraded(self, served: Served, on_state: OnState) -> Served | None:
-        """``served`` on a faster engine, warmed up, or None when there is none. Raises as ``load`` does."""
-        if self._source is None or self._source.upgrade is None:
+    async def load_faster(self, loaded: LoadedModel, on_state: OnState) -> LoadedModel | None:
+        """``loaded`` on a faster engine, warmed up, or None when there is none. Raises as ``load`` does."""
+        if self._source is None or self._source.load_faster is None:
             return None
-        model = await self._source.upgrade(served.card, on_state)
+        model = await self._source.load_faster(loaded.card, on_state)
         if model is None:
             return None
         try:
-            await self._turn()
+            await self._wait_for_turn()
         except asyncio.CancelledError:
             model.close()
             raise
-        return await self._served(partial(_warmed, model), served.card)
+        return await self._load_and_wrap(partial(_warm_up, model), loaded.card)
 
-    async def _turn(self) -> None:
+    async def _wait_for_turn(self) -> None:
         """Two models being loaded side by side would take twice the memory and the cores of what serves."""
         while self._loads:
             await asyncio.wait(self._loads)
 
-    async def _served(self, load: Callable[[], Model], card: Path | None) -> Served:
-        await self._turn()
-        noted = self._guard.note_load(card)
+    async def _load_and_wrap(self, load: Callable[[], Model], card: Path | None) -> LoadedModel:
+        await self._wait_for_turn()
+        noted = self._guard.record_load(card)
         task = asyncio.create_task(asyncio.to_thread(load))
         task.add_done_callback(lambda _task: noted())
         self._loads.add(task)
@@ -159,15 +159,15 @@ class Obtainer:
             model = await asyncio.shield(task)
         except asyncio.CancelledError:
             # A thread can't be stopped: what it loads is closed when it is there.
-            task.add_done_callback(self._unwanted)
+            task.add_done_callback(self._close_unused)
             raise
         except BaseException:
             self._loads.discard(task)
             raise
         self._loads.discard(task)
-        return Served(model, self._pipeline(model), card)
+        return LoadedModel(model, self._pipeline(model), card)
 
-    def _unwanted(self, task: asyncio.Task[Model]) -> None:
+    def _close_unused(self, task: asyncio.Task[Model]) -> None:
         self._loads.discard(task)
         if not task.cancelled() and task.exception() is None:
             task.result().close()
@@ -178,18 +178,18 @@ class Obtainer:
             await asyncio.wait(self._loads, timeout=_CLOSE_TIMEOUT_S)
 
 
-def _loaded(load: Callable[[], Model], warm: bool) -> Model:
+def _load_timed(load: Callable[[], Model], warm: bool) -> Model:
     start = time.perf_counter()
     model = load()
     if warm:
-        model = _warmed(model)
+        model = _warm_up(model)
     MODEL_LOAD_TIME.labels(model=model.card.name).set(time.perf_counter() - start)
     about = {"model": model.card.name, "version": model.card.version, "engine": model.engine.name}
     logger.info("model loaded", extra=about)
     return model
 
 
-def _warmed(model: Model) -> Model:
+def _warm_up(model: Model) -> Model:
     """``model`` after some batches of the size and number that the pipeline will give it, which are the slow ones."""
     card, engine = model.card.input, model.engine
     tiles = np.full((engine.batch_size, card.height, card.width, 3), card.pad, np.uint8)

@@ -32,7 +32,7 @@ class ModelsState:
     offset: int = 0
     incarnation: str = ""
 
-    def take(self, record: InRecord) -> None:
+    def apply_record(self, record: InRecord) -> None:
         """Learn from the next record. One that is no event is told and left: it must not stop a fleet."""
         self.offset = record.offset + 1
         key = record.key or ""
@@ -51,11 +51,11 @@ class ModelsState:
 
     def live_workers(self, lane: str, now: datetime) -> list[WorkerAvailability]:
         """The reports of those in ``lane`` that are not gone at ``now``, by name."""
-        found = [report for report in self.workers.values() if report.lane == lane and is_live(report, now)]
+        found = [report for report in self.workers.values() if report.lane == lane and is_report_fresh(report, now)]
         return sorted(found, key=lambda report: report.worker)
 
 
-def is_live(report: WorkerAvailability, now: datetime) -> bool:
+def is_report_fresh(report: WorkerAvailability, now: datetime) -> bool:
     """Whether whoever wrote ``report`` may be expected to run still."""
     return now - report.reported_at <= timedelta(seconds=report.valid_s)
 
@@ -65,13 +65,13 @@ async def read_models(reader: Reader) -> ModelsState:
     state = ModelsState(incarnation=(await reader.state(MODELS)).incarnation)
     first, end = (await reader.bounds(MODELS))[SOURCE.partition]
     async for record in read_between(reader, SOURCE, first, end, batch=_READ_RECORDS):
-        state.take(record)
+        state.apply_record(record)
     # The last records before the end may be compacted away, or marks of transactions.
     state.offset = max(state.offset, end)
     return state
 
 
-async def catch_up(reader: Reader, state: ModelsState, wait_s: float) -> None:
+async def read_new_records(reader: Reader, state: ModelsState, wait_s: float) -> None:
     """Take in what is new in the topic; waits for it at most ``wait_s``. Raises TransientError.
 
     A topic that was made again is read from its start. What the former one said holds until the new one says otherwise.
@@ -88,7 +88,7 @@ async def catch_up(reader: Reader, state: ModelsState, wait_s: float) -> None:
         state.offset = first
         return
     for record in records:
-        state.take(record)
+        state.apply_record(record)
 
 
 def activation_record(activation: ModelActivated) -> OutRecord:
@@ -117,7 +117,7 @@ def availability_record(report: WorkerAvailability) -> OutRecord:
     )
 
 
-def farewell(key: str) -> OutRecord:
+def deletion_record(key: str) -> OutRecord:
     """The record that takes the reports with ``key`` away."""
     return OutRecord(MODELS, key, None)
 

@@ -34,18 +34,18 @@ _URGENT_FIRST: tuple[AvailabilityState, ...] = (
 )
 
 
-def overall(models: Sequence[ModelAvailability]) -> AvailabilityState:
+def most_urgent_state(models: Sequence[ModelAvailability]) -> AvailabilityState:
     """The state of ``models`` that asks most for attention; none without any."""
     states = {one.state for one in models}
     return next((state for state in _URGENT_FIRST if state in states), "none")
 
 
-def in_words(models: Sequence[ModelAvailability]) -> str:
+def describe_models(models: Sequence[ModelAvailability]) -> str:
     """``models`` for people: `m 1.0 serves; m 1.1 downloading`."""
-    return "; ".join(_words(one) for one in models)
+    return "; ".join(_describe_model(one) for one in models)
 
 
-def _words(one: ModelAvailability) -> str:
+def _describe_model(one: ModelAvailability) -> str:
     name = f"{one.model.name} {one.model.version}"
     if one.state == "enabled":
         role = " on trial" if one.role == "canary" else ""
@@ -53,7 +53,7 @@ def _words(one: ModelAvailability) -> str:
     return f"{name} {one.state}" + (f": {one.detail}" if one.detail else "")
 
 
-def end_if_cancelled() -> None:
+def raise_if_cancelled() -> None:
     """Raise CancelledError when the running task was cancelled before, but what it waited for swallowed that.
 
     Before Python 3.12 wait_for, on which the Kafka client stands, does so when its result comes at the same moment.
@@ -70,7 +70,7 @@ class StateMetric:
         self._lane = lane
         self._shown: set[tuple[str, str, str]] = set()
 
-    def show(self, models: Sequence[ModelAvailability]) -> None:
+    def set_states(self, models: Sequence[ModelAvailability]) -> None:
         """Exactly these."""
         wanted: set[tuple[str, str, str]] = {(one.model.name, one.model.version, one.state) for one in models}
         for labels in self._shown - wanted:
@@ -81,7 +81,7 @@ class StateMetric:
         self._shown = wanted
 
 
-class Board:
+class ReportPublisher:
     """Tells what ``report`` says, in health and metrics at once, in the topic soon after and again and again."""
 
     def __init__(self, lane: str, health: HealthPart, report: Callable[[], WorkerAvailability]) -> None:
@@ -91,31 +91,31 @@ class Board:
         self._changed = asyncio.Event()
         self._told: set[str] = set()
 
-    def changed(self) -> None:
+    def report_changed(self) -> None:
         """What ``report`` says is another now."""
         models = self._report().models
-        self._metric.show(models)
-        self._health.set_note("models", in_words(models))
+        self._metric.set_states(models)
+        self._health.set_note("models", describe_models(models))
         self._changed.set()
 
-    async def keep_telling(self, publisher: Publisher, interval_s: float) -> None:
+    async def publish_reports(self, publisher: Publisher, interval_s: float) -> None:
         """Publish each change, and the same again every ``interval_s``; until cancelled."""
         while True:
-            end_if_cancelled()
+            raise_if_cancelled()
             self._changed.clear()
             try:
                 await publisher.publish([availability_record(self._report())])
             except StandgaleError as error:
                 # Others take a worker that cannot tell for gone; it answers frames all the same.
-                self.waits_for_person(_TELL, error)
+                self.set_waiting_for_person(_TELL, error)
                 await asyncio.sleep(interval_s / VALID_INTERVALS)
                 continue
-            self.waits_for_person(_TELL, None)
+            self.set_waiting_for_person(_TELL, None)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(interval_s):
                     await self._changed.wait()
 
-    def waits_for_person(self, what: str, error: StandgaleError | None) -> None:
+    def set_waiting_for_person(self, what: str, error: StandgaleError | None) -> None:
         """Say in health, and once in the log, that ``what`` waits because of ``error``, if a person has to mend that.
 
         With None, or while the broker is away, which the poll loop reports: nothing is said any more.
@@ -132,12 +132,12 @@ class Board:
 
     def close(self) -> None:
         """Nothing is said any more."""
-        self.waits_for_person(_TELL, None)
-        self._metric.show(())
+        self.set_waiting_for_person(_TELL, None)
+        self._metric.set_states(())
         self._health.set_note("models", None)
 
 
-async def say_farewell(publisher: Publisher, records: Sequence[OutRecord]) -> None:
+async def delete_reports(publisher: Publisher, records: Sequence[OutRecord]) -> None:
     """Take reports away; a courtesy, for a report that is not taken away grows old and counts no longer."""
     try:
         async with asyncio.timeout(_FAREWELL_S):

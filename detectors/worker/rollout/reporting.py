@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from detectors.worker.pipeline.serving import Roster, Served
+from detectors.worker.pipeline.serving import LoadedModel, Roster
 from detectors.worker.rollout.model_loader import Version
-from detectors.worker.rollout.report_publisher import VALID_INTERVALS, overall
+from detectors.worker.rollout.report_publisher import VALID_INTERVALS, most_urgent_state
 from schemas.events import AvailabilityState, ModelActivated, ModelAvailability, ModelRef, WorkerAvailability
 from schemas.timestamps import utc_now
 
@@ -20,7 +20,7 @@ OWN = ModelRef(name="detector.model", version="setting")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerIdentity:
     """Who the worker is in the models topic: its lane, its name, and how often it tells its state."""
 
     lane: str
@@ -29,7 +29,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PendingVersion:
     """A version on its way to ``role``, or refused."""
 
     version: Version
@@ -40,43 +40,43 @@ class Target:
 
 
 @dataclass(slots=True)
-class Report:
+class WorkerReport:
     """What there is to tell.
 
     targets: versions that were activated and do not serve, yet or at all; upgrades: how far the faster engine of a
     model is; settled: see the event.
     """
 
-    place: Place
+    identity: WorkerIdentity
     roster: Roster | None = None
     activation: ModelActivated | None = None
     settled: bool = False
-    targets: dict[Role, Target] = field(default_factory=dict)
-    upgrades: dict[Served, Target] = field(default_factory=dict)
+    pending: dict[Role, PendingVersion] = field(default_factory=dict)
+    artefact_states: dict[LoadedModel, PendingVersion] = field(default_factory=dict)
 
     def event(self) -> WorkerAvailability:
         """The report as it is now."""
         models = list(self._models())
         return WorkerAvailability(
-            lane=self.place.lane,
-            worker=self.place.worker,
+            lane=self.identity.lane,
+            worker=self.identity.worker,
             activation=self.activation.id if self.activation is not None else None,
             settled=self.settled,
-            state=overall(models),
+            state=most_urgent_state(models),
             models=models,
             reported_at=utc_now(),
-            valid_s=VALID_INTERVALS * self.place.interval_s,
+            valid_s=VALID_INTERVALS * self.identity.interval_s,
         )
 
     def _models(self) -> Iterator[ModelAvailability]:
         roster = self.roster
         if roster is not None:
-            yield self._served(roster.stable, self._role(roster.stable), serving=True)
+            yield self._availability(roster.stable, self._role(roster.stable), serving=True)
             if roster.canary is not None and roster.canary is not roster.stable:
-                yield self._served(roster.canary, "canary", serving=True)
-            for served in roster.draining:
-                yield self._served(served, "former", serving=False)
-        for target in self.targets.values():
+                yield self._availability(roster.canary, "canary", serving=True)
+            for loaded in roster.draining:
+                yield self._availability(loaded, "former", serving=False)
+        for target in self.pending.values():
             yield ModelAvailability(
                 model=target.version.ref or OWN,
                 role=target.role,
@@ -86,23 +86,23 @@ class Report:
                 since=target.since,
             )
 
-    def _role(self, stable: Served) -> Literal["stable", "former"]:
+    def _role(self, stable: LoadedModel) -> Literal["stable", "former"]:
         if self.activation is None:
             return "stable"
         return "stable" if stable.is_version(self.activation.stable, self.activation.sha256) else "former"
 
-    def _served(
-        self, served: Served, role: Literal["stable", "canary", "former"], *, serving: bool
+    def _availability(
+        self, loaded: LoadedModel, role: Literal["stable", "canary", "former"], *, serving: bool
     ) -> ModelAvailability:
-        upgrade, engine = self.upgrades.get(served), served.model.engine
+        upgrade, engine = self.artefact_states.get(loaded), loaded.model.engine
         return ModelAvailability(
-            model=served.ref,
+            model=loaded.ref,
             role=role,
             state=upgrade.state if upgrade is not None else "enabled",
             serving=serving,
             engine=engine.name,
             engine_reason=engine.reason,
-            detail=upgrade.detail if upgrade is not None else served.complaint,
-            since=upgrade.since if upgrade is not None else served.loaded_at,
-            loaded_at=served.loaded_at,
+            detail=upgrade.detail if upgrade is not None else loaded.complaint,
+            since=upgrade.since if upgrade is not None else loaded.loaded_at,
+            loaded_at=loaded.loaded_at,
         )

@@ -16,18 +16,18 @@ from functools import partial
 from pathlib import Path
 
 from detectors.metrics import MODEL_SWAPS
-from detectors.worker.pipeline.serving import Roster, Served
-from detectors.worker.rollout.model_loader import Obtainer, Version, chain_of, stable_of
+from detectors.worker.pipeline.serving import LoadedModel, Roster
+from detectors.worker.rollout.model_loader import ModelLoader, Version, chain_of, stable_of
 from detectors.worker.rollout.models_topic import (
     ModelsState,
     availability_key,
     availability_record,
-    catch_up,
-    farewell,
+    deletion_record,
     read_models,
+    read_new_records,
 )
-from detectors.worker.rollout.report_publisher import Board, end_if_cancelled, say_farewell
-from detectors.worker.rollout.reporting import Place, Report, Role, Target
+from detectors.worker.rollout.report_publisher import ReportPublisher, delete_reports, raise_if_cancelled
+from detectors.worker.rollout.reporting import PendingVersion, Role, WorkerIdentity, WorkerReport
 from infra.broker.port import Publisher, Reader
 from infra.errors import TransientError
 from infra.failure.error_texts import error_text, is_transient
@@ -42,20 +42,20 @@ _FOLLOW_WAIT_S = 5.0
 _FORGOTTEN_AFTER = timedelta(days=1)
 
 
-class _OvertakenError(Exception):
+class _NewerActivationError(Exception):
     """Something else was activated before a first model was there."""
 
 
 class Rollout:
     """Decides what the worker's roster has: ``begin``, then ``run`` beside the work, then ``close``."""
 
-    def __init__(self, place: Place, obtainer: Obtainer, work: ConsumerContext) -> None:
-        self._place = place
-        self._obtainer = obtainer
-        self._work = work
+    def __init__(self, place: WorkerIdentity, obtainer: ModelLoader, context: ConsumerContext) -> None:
+        self._identity = place
+        self._loader = obtainer
+        self._context = context
         self._state = ModelsState()
-        self._report = Report(place)
-        self._board = Board(place.lane, work.health, self._report.event)
+        self._report = WorkerReport(place)
+        self._reports = ReportPublisher(place.lane, context.health, self._report.event)
         self._publisher: Publisher | None = None
 
     @property
@@ -71,38 +71,38 @@ class Rollout:
 
     @property
     def _activation(self) -> ModelActivated | None:
-        return self._state.activations.get(self._place.lane)
+        return self._state.activations.get(self._identity.lane)
 
     @asynccontextmanager
-    async def telling(self, publisher: Publisher) -> AsyncIterator[None]:
+    async def publishing_reports(self, publisher: Publisher) -> AsyncIterator[None]:
         """Inside the block others are told which models the worker has; at its end that it has left.
 
         After an error the last report stands until it is old, for whoever wants to know why the worker is gone.
         """
         self._publisher = publisher
-        key = availability_key(self._place.lane, self._place.worker)
-        telling = self._board.keep_telling(publisher, self._place.interval_s)
+        key = availability_key(self._identity.lane, self._identity.worker)
+        telling = self._reports.publish_reports(publisher, self._identity.interval_s)
         task = asyncio.create_task(telling, name="models-report")
         well = False
         try:
             yield
             well = True
         finally:
-            last = farewell(key) if well else availability_record(self._report.event())
+            last = deletion_record(key) if well else availability_record(self._report.event())
             task.cancel()
             await asyncio.wait({task})
-            self._board.close()
-            await say_farewell(publisher, [last])
+            self._reports.close()
+            await delete_reports(publisher, [last])
 
-    async def read(self, reader: Reader, publisher: Publisher) -> None:
+    async def read_state(self, reader: Reader, publisher: Publisher) -> None:
         """Learn what is activated, and take away the reports of workers that went without a word long ago."""
-        self._state = await self._work.retry(lambda: read_models(reader), "read the models topic")
+        self._state = await self._context.retry(lambda: read_models(reader), "read the models topic")
         forgotten = utc_now() - _FORGOTTEN_AFTER
         old = [key for key, report in self._state.workers.items() if report.reported_at < forgotten]
         if old:
-            await say_farewell(publisher, [farewell(key) for key in old])
+            await delete_reports(publisher, [deletion_record(key) for key in old])
 
-    async def begin(self, news: Reader | None = None) -> None:
+    async def load_first_model(self, news: Reader | None = None) -> None:
         """Have a first model: the one activated, else the one before it, else the one of the setting.
 
         Waits while the model store is away, or until ``news`` tells that another one was activated meanwhile. Raises
@@ -110,78 +110,78 @@ class Rollout:
         """
         while True:
             self._report.activation = self._activation
-            self._report.targets.clear()
+            self._report.pending.clear()
             try:
-                await self._first_of(chain_of(self._activation), news)
-            except _OvertakenError:
+                await self._load_first_of(chain_of(self._activation), news)
+            except _NewerActivationError:
                 logger.info("another model was activated while this one was waited for")
             else:
                 return
 
-    async def _first_of(self, chain: Sequence[Version], news: Reader | None) -> None:
-        look = partial(self._look, news) if news is not None else None
+    async def _load_first_of(self, chain: Sequence[Version], news: Reader | None) -> None:
+        look = partial(self._raise_if_newer, news) if news is not None else None
         for place, version in enumerate(chain):
             if place == 0:
-                self._target("stable", version, "downloading")
+                self._set_target("stable", version, "downloading")
             try:
-                fetch = partial(self._obtainer.fetch, version, busy=False)
-                card = await self._work.retry(fetch, f"fetch {version}", look)
-                served = await self._obtainer.load(card, busy=False)
-            except (StoppedError, _OvertakenError):
+                fetch = partial(self._loader.fetch, version, busy=False)
+                card = await self._context.retry(fetch, f"fetch {version}", look)
+                loaded = await self._loader.load(card, busy=False)
+            except (StoppedError, _NewerActivationError):
                 raise
             except Exception as error:
                 logger.exception("%s cannot serve", version)
                 last = place == len(chain) - 1
                 if place == 0 or last:
-                    self._target("stable", chain[0], "error" if last else "warning", error_text(error))
+                    self._set_target("stable", chain[0], "error" if last else "warning", error_text(error))
                 if last:
                     raise
                 continue
-            self._start_with(served, fallback=place > 0)
+            self._serve_first(loaded, fallback=place > 0)
             return
 
-    async def _look(self, news: Reader) -> None:
+    async def _raise_if_newer(self, news: Reader) -> None:
         """Raise when something else is activated by now."""
         before = self._activation
         with suppress(TransientError):
-            await catch_up(news, self._state, 0)
+            await read_new_records(news, self._state, 0)
         if self._activation != before:
-            raise _OvertakenError
+            raise _NewerActivationError
 
-    def _start_with(self, served: Served, *, fallback: bool) -> None:
+    def _serve_first(self, loaded: LoadedModel, *, fallback: bool) -> None:
         if not fallback:
-            self._report.targets.clear()
-        roster = Roster(served)
-        roster.on_drained(self._board.changed)
+            self._report.pending.clear()
+        roster = Roster(loaded)
+        roster.call_when_drained(self._reports.report_changed)
         self._report.roster = roster
-        self._board.changed()
+        self._reports.report_changed()
 
     async def run(self, reader: Reader) -> None:
         """Follow the topic and do what it says, until cancelled."""
         done = self._activation
         async with asyncio.TaskGroup() as group:
-            reaching = group.create_task(self._reach(done, at_start=True), name="rollout")
-            async for _ in self._news(reader):
+            reaching = group.create_task(self._apply_activation(done, at_start=True), name="rollout")
+            async for _ in self._wait_for_changes(reader):
                 if self._activation != done:
                     done = self._activation
                     reaching.cancel()
-                    reaching = group.create_task(self._reach(done), name="rollout")
+                    reaching = group.create_task(self._apply_activation(done), name="rollout")
 
-    async def _news(self, reader: Reader) -> AsyncIterator[None]:
+    async def _wait_for_changes(self, reader: Reader) -> AsyncIterator[None]:
         """Yields when something may be new. While the broker is away there is no news; the poll loop tells of that."""
-        backoff = Backoff(self._work.policy)
+        backoff = Backoff(self._context.policy)
         while True:
             try:
-                await catch_up(reader, self._state, _FOLLOW_WAIT_S)
+                await read_new_records(reader, self._state, _FOLLOW_WAIT_S)
                 backoff.reset()
-                self._board.waits_for_person(_FOLLOW, None)
+                self._reports.set_waiting_for_person(_FOLLOW, None)
             except TransientError as error:
-                self._board.waits_for_person(_FOLLOW, error)
+                self._reports.set_waiting_for_person(_FOLLOW, error)
                 await asyncio.sleep(backoff.next_delay_s())
-            end_if_cancelled()
+            raise_if_cancelled()
             yield
 
-    async def _reach(self, activation: ModelActivated | None, *, at_start: bool = False) -> None:
+    async def _apply_activation(self, activation: ModelActivated | None, *, at_start: bool = False) -> None:
         """Have what ``activation`` asks for; ``at_start``: its stable version was tried already."""
         report, roster = self._report, self.roster
         stable = stable_of(activation)
@@ -190,58 +190,58 @@ class Rollout:
         logger.info("rolling out", extra={"stable": str(stable), "canary": str(trial) if trial else None})
         report.activation, report.settled = activation, False
         if not at_start:
-            report.targets.clear()
+            report.pending.clear()
         # What is loaded serves at once, and a trial that is over takes no further frame.
-        self._use(self._have(stable) or roster.stable, self._have(trial) if trial else None)
-        if "stable" not in report.targets and self._have(stable) is None:
-            served = await self._obtain("stable", stable)
-            if served is not None:
-                self._use(served, roster.canary)
+        self._set_models(self._find_loaded(stable) or roster.stable, self._find_loaded(trial) if trial else None)
+        if "stable" not in report.pending and self._find_loaded(stable) is None:
+            loaded = await self._load_version("stable", stable)
+            if loaded is not None:
+                self._set_models(loaded, roster.canary)
         if trial is not None and roster.canary is None:
-            served = await self._obtain("canary", trial)
-            if served is not None:
-                self._use(roster.stable, served)
+            loaded = await self._load_version("canary", trial)
+            if loaded is not None:
+                self._set_models(roster.stable, loaded)
         report.settled = True
-        self._board.changed()
-        await self._upgrade(roster.stable)
+        self._reports.report_changed()
+        await self._switch_to_faster_engine(roster.stable)
         if roster.canary is not None:
-            await self._upgrade(roster.canary)
+            await self._switch_to_faster_engine(roster.canary)
 
-    def _have(self, version: Version) -> Served | None:
+    def _find_loaded(self, version: Version) -> LoadedModel | None:
         """The model that is loaded and takes frames and is ``version``."""
-        for served in (self.roster.stable, self.roster.canary):
-            if served is not None and served.is_version(version.ref, version.sha256):
-                return served
+        for loaded in (self.roster.stable, self.roster.canary):
+            if loaded is not None and loaded.is_version(version.ref, version.sha256):
+                return loaded
         return None
 
-    def _use(self, stable: Served, canary: Served | None) -> None:
+    def _set_models(self, stable: LoadedModel, canary: LoadedModel | None) -> None:
         activation = self._report.activation
-        self.roster.use(stable, canary, activation.canary if activation is not None else None)
-        self._board.changed()
+        self.roster.set_models(stable, canary, activation.canary if activation is not None else None)
+        self._reports.report_changed()
 
-    async def _obtain(self, role: Role, version: Version) -> Served | None:
+    async def _load_version(self, role: Role, version: Version) -> LoadedModel | None:
         """``version``, ready to serve, or None when it is refused; the report says why."""
         try:
-            card = await self._fetched(role, version)
-            self._target(role, version, "downloading", "loading and checking it")
-            served = await self._obtainer.load(card, busy=True)
+            card = await self._fetch_with_retries(role, version)
+            self._set_target(role, version, "downloading", "loading and checking it")
+            loaded = await self._loader.load(card, busy=True)
         except Exception as error:
             logger.exception("%s is refused, what serves goes on", version)
-            self._target(role, version, "warning", error_text(error))
-            MODEL_SWAPS.labels(self._place.lane, "refused").inc()
+            self._set_target(role, version, "warning", error_text(error))
+            MODEL_SWAPS.labels(self._identity.lane, "refused").inc()
             return None
-        self._report.targets.pop(role)
-        MODEL_SWAPS.labels(self._place.lane, "done").inc()
-        return served
+        self._report.pending.pop(role)
+        MODEL_SWAPS.labels(self._identity.lane, "done").inc()
+        return loaded
 
-    async def _fetched(self, role: Role, version: Version) -> Path | None:
+    async def _fetch_with_retries(self, role: Role, version: Version) -> Path | None:
         """Where ``version`` lies; waits while the model store is away, for another model serves meanwhile."""
-        backoff = Backoff(self._work.policy)
+        backoff = Backoff(self._context.policy)
         detail: str | None = None
         while True:
-            self._target(role, version, "downloading", detail)
+            self._set_target(role, version, "downloading", detail)
             try:
-                return await self._obtainer.fetch(version, busy=True)
+                return await self._loader.fetch(version, busy=True)
             except Exception as error:
                 if not is_transient(error):
                     raise
@@ -249,41 +249,43 @@ class Rollout:
                 logger.warning("%s cannot be fetched yet: %s", version, detail)
             await asyncio.sleep(backoff.next_delay_s())
 
-    def _target(self, role: Role, version: Version, state: AvailabilityState, detail: str | None = None) -> None:
-        former = self._report.targets.get(role)
+    def _set_target(self, role: Role, version: Version, state: AvailabilityState, detail: str | None = None) -> None:
+        former = self._report.pending.get(role)
         same = former is not None and (former.version, former.state) == (version, state)
         since: datetime = former.since if same and former is not None else utc_now()
-        self._report.targets[role] = Target(version, role, state, detail, since)
-        self._board.changed()
+        self._report.pending[role] = PendingVersion(version, role, state, detail, since)
+        self._reports.report_changed()
 
-    async def _upgrade(self, served: Served) -> None:
-        """Put ``served`` onto a faster engine, where there is one; without it things stay as they are."""
-        if served.upgraded:
+    async def _switch_to_faster_engine(self, loaded: LoadedModel) -> None:
+        """Put ``loaded`` onto a faster engine, where there is one; without it things stay as they are."""
+        if loaded.faster_engine_tried:
             return
 
         def on_state(state: AvailabilityState, detail: str | None) -> None:
-            self._report.upgrades[served] = Target(Version(served.ref), "stable", state, detail, utc_now())
-            self._board.changed()
+            self._report.artefact_states[loaded] = PendingVersion(
+                Version(loaded.ref), "stable", state, detail, utc_now()
+            )
+            self._reports.report_changed()
 
         try:
-            better = await self._obtainer.upgraded(served, on_state)
+            better = await self._loader.load_faster(loaded, on_state)
         except Exception as error:
-            logger.exception("no faster engine for %s %s", served.ref.name, served.ref.version)
-            served.complaint = error_text(error)
+            logger.exception("no faster engine for %s %s", loaded.ref.name, loaded.ref.version)
+            loaded.complaint = error_text(error)
             better = None
         finally:
-            self._report.upgrades.pop(served, None)
-        (better or served).upgraded = True
+            self._report.artefact_states.pop(loaded, None)
+        (better or loaded).faster_engine_tried = True
         roster = self.roster
         if better is None:
-            self._board.changed()
-        elif served is roster.canary and served is not roster.stable:
-            self._use(roster.stable, better)
+            self._reports.report_changed()
+        elif loaded is roster.canary and loaded is not roster.stable:
+            self._set_models(roster.stable, better)
         else:
-            self._use(better, better if served is roster.canary else roster.canary)
+            self._set_models(better, better if loaded is roster.canary else roster.canary)
 
     async def close(self) -> None:
         """Close all models; no frame may be under way."""
-        await self._obtainer.close()
+        await self._loader.close()
         if self._report.roster is not None:
             await self._report.roster.close()

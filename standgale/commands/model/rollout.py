@@ -20,7 +20,7 @@ from standgale.commands.context import Context, JsonOption, context_of, print_js
 from standgale.commands.model.rollout_status import fields_of, show
 
 if TYPE_CHECKING:
-    from detectors.worker.rollout.activation import Order, Progress
+    from detectors.worker.rollout.activation import ActivationRequest, RolloutProgress
     from detectors.worker.rollout.models_topic import ModelsState
     from infra.broker.port import Publisher, Reader
     from schemas.events import ModelRef
@@ -78,8 +78,8 @@ def activate(  # noqa: PLR0913, PLR0917 (what people may say on the command line
     model = ref_of(name, version)
 
     async def work() -> int:
-        from detectors.worker.rollout.activation import activate as activation_of
-        from detectors.worker.rollout.activation import try_out
+        from detectors.worker.rollout.activation import activate_model as activation_of
+        from detectors.worker.rollout.activation import start_canary
 
         async with _desk(context_of(context)) as desk:
             sha256 = None if force else await _sha256_in_store(desk, model)
@@ -90,7 +90,7 @@ def activate(  # noqa: PLR0913, PLR0917 (what people may say on the command line
                     wanted = activation_of(order, current, model, sha256)
                 else:
                     canary = Canary(model=model, sha256=sha256, share=canary_share or 0, devices=canary_device or [])
-                    wanted = try_out(order, current, canary)
+                    wanted = start_canary(order, current, canary)
             return await _publish(desk, wanted, timeout if wait else None)
 
     raise typer.Exit(run_async(work()))
@@ -106,12 +106,12 @@ def rollback(
     """End a trial; without one, return to the version before. A second one returns from there again."""
 
     async def work() -> int:
-        from detectors.worker.rollout.activation import roll_back
+        from detectors.worker.rollout.activation import roll_back_activation
 
         async with _desk(context_of(context)) as desk:
             order = _order(desk, lane, comment)
             with _said_in_words():
-                wanted = roll_back(order, desk.state.activations.get(order.lane))
+                wanted = roll_back_activation(order, desk.state.activations.get(order.lane))
             return await _publish(desk, wanted, timeout if wait else None)
 
     raise typer.Exit(run_async(work()))
@@ -157,15 +157,15 @@ async def _desk(here: Context) -> AsyncIterator[_Desk]:
             await reader.close()
 
 
-def _order(desk: _Desk, lane: str | None, comment: str | None) -> Order:
-    from detectors.worker.rollout.activation import Order
+def _order(desk: _Desk, lane: str | None, comment: str | None) -> ActivationRequest:
+    from detectors.worker.rollout.activation import ActivationRequest
 
     try:
         user: str | None = getpass.getuser()
     except (OSError, KeyError):
         # A container may run under a number that has no name.
         user = None
-    return Order(lane or desk.settings.detector.lane, user, comment)
+    return ActivationRequest(lane or desk.settings.detector.lane, user, comment)
 
 
 @contextmanager
@@ -199,14 +199,14 @@ async def _sha256_in_store(desk: _Desk, model: ModelRef) -> str:
 
 
 async def _publish(desk: _Desk, wanted: ModelActivated, wait_s: float | None) -> int:
-    from detectors.worker.rollout.activation import in_words
+    from detectors.worker.rollout.activation import describe_activation
     from detectors.worker.rollout.models_topic import activation_record
 
     former = desk.state.activations.get(wanted.lane)
     say = desk.here.notes.print
-    say(f"lane {wanted.lane}, before: {in_words(former)}", markup=False, highlight=False, soft_wrap=True)
+    say(f"lane {wanted.lane}, before: {describe_activation(former)}", markup=False, highlight=False, soft_wrap=True)
     await desk.publisher.publish([activation_record(wanted)])
-    say(f"lane {wanted.lane}, now:    {in_words(wanted)}", markup=False, highlight=False, soft_wrap=True)
+    say(f"lane {wanted.lane}, now:    {describe_activation(wanted)}", markup=False, highlight=False, soft_wrap=True)
     if not desk.state.live_workers(wanted.lane, utc_now()):
         say(f"no worker runs in lane {wanted.lane}; those that start will take it", highlight=False)
         return 0
@@ -215,20 +215,20 @@ async def _publish(desk: _Desk, wanted: ModelActivated, wait_s: float | None) ->
 
 async def _waited(desk: _Desk, wanted: ModelActivated, wait_s: float) -> int:
     """0 when every live worker serves ``wanted``, 1 when one refuses it, it took too long, or another one came."""
-    from detectors.worker.rollout.activation import progress
-    from detectors.worker.rollout.models_topic import catch_up
+    from detectors.worker.rollout.activation import rollout_progress
+    from detectors.worker.rollout.models_topic import read_new_records
 
     deadline = time.monotonic() + wait_s
     say = desk.here.notes.print
     former = desk.state.activations.get(wanted.lane)
     told = ""
     while True:
-        await catch_up(desk.reader, desk.state, _LOOK_S)
+        await read_new_records(desk.reader, desk.state, _LOOK_S)
         newest = desk.state.activations.get(wanted.lane)
         if newest not in (former, wanted) and newest is not None:
             say(f"overtaken: {newest.by or 'somebody'} activated something else meanwhile", highlight=False)
             return 1
-        now = progress(desk.state, wanted, utc_now())
+        now = rollout_progress(desk.state, wanted, utc_now())
         text = f"{len(now.ready)} of {len(now.ready) + len(now.waiting) + len(now.refused)} workers are ready"
         if text != told:
             say(text, highlight=False)
@@ -243,7 +243,7 @@ async def _waited(desk: _Desk, wanted: ModelActivated, wait_s: float) -> int:
             return 1
 
 
-def _say_refused(here: Context, now: Progress) -> None:
+def _say_refused(here: Context, now: RolloutProgress) -> None:
     for worker, faults in now.refused.items():
         for fault in faults:
             text = f"{worker} refuses {fault.model.name} {fault.model.version}: {fault.detail}"

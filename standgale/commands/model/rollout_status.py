@@ -12,33 +12,35 @@ from standgale.commands.context import Context
 
 def fields_of(lane: str, activation: ModelActivated | None, workers: list[WorkerAvailability]) -> dict[str, object]:
     """What stands about ``lane`` in JSON."""
-    from detectors.worker.rollout.models_topic import is_live
+    from detectors.worker.rollout.models_topic import is_report_fresh
 
     now = utc_now()
     return {
         "lane": lane,
         "activation": None if activation is None else activation.model_dump(mode="json"),
-        "workers": [{**one.model_dump(mode="json"), "live": is_live(one, now)} for one in workers],
+        "workers": [{**one.model_dump(mode="json"), "live": is_report_fresh(one, now)} for one in workers],
     }
 
 
 def show(here: Context, lane: str, activation: ModelActivated | None, workers: list[WorkerAvailability]) -> None:
     """What stands about ``lane`` as a sentence and a table."""
-    from detectors.worker.rollout.activation import in_words
-    from detectors.worker.rollout.models_topic import is_live
+    from detectors.worker.rollout.activation import describe_activation
+    from detectors.worker.rollout.models_topic import is_report_fresh
 
     about = ""
     if activation is not None:
         by = f", by {activation.by}" if activation.by else ""
         comment = f": {activation.comment}" if activation.comment else ""
         about = f" (since {activation.activated_at:%Y-%m-%d %H:%M:%S}{by}{comment})"
-    here.out.print(f"lane {lane}: {in_words(activation)}{about}", markup=False, highlight=False, soft_wrap=True)
+    here.out.print(
+        f"lane {lane}: {describe_activation(activation)}{about}", markup=False, highlight=False, soft_wrap=True
+    )
     if not workers:
         here.out.print("  no worker has told anything in the last hour", highlight=False)
         return
     table = Table("worker", "model", "role", "state", "engine", "since", "about")
     for report in sorted(workers, key=lambda one: one.worker):
-        name = report.worker if is_live(report, utc_now()) else f"{report.worker} (gone)"
+        name = report.worker if is_report_fresh(report, utc_now()) else f"{report.worker} (gone)"
         for one in report.models:
             model = f"{one.model.name} {one.model.version}"
             role = one.role if one.serving or one.role == "former" else f"{one.role}, not yet"

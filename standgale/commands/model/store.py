@@ -14,7 +14,7 @@ from standgale.commands.context import Context, JsonOption, context_of, print_js
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from detectors.store.blobs import Progress
+    from detectors.store.blobs import OnTransfer
     from detectors.store.port import ModelStore
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ def _with_store(here: Context, work: Callable[[ModelStore], Coroutine[None, None
 
     settings = here.settings()
 
-    async def run(progress: Progress) -> T:
+    async def run(progress: OnTransfer) -> T:
         store = open_model_store(settings.models, settings.data_dir, progress)
         try:
             return await work(store)
@@ -94,7 +94,7 @@ def _with_store(here: Context, work: Callable[[ModelStore], Coroutine[None, None
 
 
 @contextmanager
-def _bars() -> Iterator[Progress]:
+def _bars() -> Iterator[OnTransfer]:
     """A bar per file on stderr, where that is a terminal."""
     from tqdm import tqdm
 

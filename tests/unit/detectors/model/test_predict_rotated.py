@@ -18,7 +18,7 @@ from detectors.geometry.arrays import Detections, FloatArray
 from detectors.model.inspect import inspect_model, write_card
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Predictor
-from detectors.worker.frames.detections_event import make_answer
+from detectors.worker.frames.detections_event import make_detections
 from detectors.worker.pipeline.pipeline import InferencePipeline
 from schemas.events import DetectionsMade, DetectOptions, FrameCaptured, ImageRef
 from schemas.ids import frame_id
@@ -213,7 +213,7 @@ async def test_the_event_carries_corners_normalised_to_the_frame(tmp_path: Path)
     )
     result = await pipeline.detect(data, DetectOptions())
     pipeline.close()
-    answer = make_answer(frame, model.card, result, detected_at=now, fetch_ms=1.0, total_ms=2.0)
+    answer = make_detections(frame, model.card, result, detected_at=now, fetch_ms=1.0, total_ms=2.0)
     again = DetectionsMade.from_bytes(answer.to_bytes())
     assert [one.label for one in again.detections] == list(CLASS_NAMES)
     for one in again.detections:

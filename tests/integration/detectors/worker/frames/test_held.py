@@ -60,7 +60,7 @@ async def test_a_stop_while_frames_are_held_commits_none_of_them(world: WorkerWo
     frames = [await world.frame("drone", n) for n in range(3)]
     await world.publish(*frames)
     async with world.working(world.parts(load_model=partial(broken_while, world.card, broken))):
-        await until(lambda: "answer frames with" in reason(world))
+        await until(lambda: "process frames with" in reason(world))
     assert (await world.answers(), await world.letters()) == ([], [])
     async with world.working(world.parts()):
         await world.until(world.answers, 3)
@@ -138,7 +138,7 @@ async def test_an_answer_near_the_largest_record_size_becomes_a_dead_letter(tmp_
     after = await world.frame("drone", 99)
     await world.publish(*frames, after)
     # As if the broker took less than is declared: then its refusal is what tells.
-    async with world.working(world.parts(max_answer_bytes=10 * limit)):
+    async with world.working(world.parts(max_event_bytes=10 * limit)):
         await world.until(world.answers, 1)
         await until_all_settled(world, len(frames) + 1)
     answered = {answer.frame_id for answer in await world.answers()}

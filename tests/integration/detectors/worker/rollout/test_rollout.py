@@ -21,9 +21,15 @@ from detectors.metrics import MODEL_STATE, MODEL_SWAPS
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
 from detectors.settings import DetectorSettings
-from detectors.worker.frames.lateness import put_off
-from detectors.worker.pipeline.serving import share_place
-from detectors.worker.rollout.activation import Order, activate, progress, roll_back, try_out
+from detectors.worker.frames.lateness import backfill_copy
+from detectors.worker.pipeline.serving import frame_fraction
+from detectors.worker.rollout.activation import (
+    ActivationRequest,
+    activate_model,
+    roll_back_activation,
+    rollout_progress,
+    start_canary,
+)
 from detectors.worker.rollout.model_loader import ModelSource, OnState
 from detectors.worker.rollout.models_topic import ModelsState, activation_record, availability_key, read_models
 from detectors.worker.worker import WorkerParts
@@ -43,7 +49,7 @@ pytestmark = pytest.mark.integration
 
 SCORES = {"1.0.0": 1.0, "2.0.0": 0.8, "3.0.0": 0.6}
 TIMEOUT_S = 30.0
-ORDER = Order("default", "test")
+ORDER = ActivationRequest("default", "test")
 
 
 def ref(version: str) -> ModelRef:
@@ -80,11 +86,11 @@ class Fleet:
         return activation
 
     async def activate(self, version: str) -> ModelActivated:
-        return await self.say(activate(ORDER, self.current, ref(version), None))
+        return await self.say(activate_model(ORDER, self.current, ref(version), None))
 
     async def try_out(self, version: str, share: float = 0, devices: list[str] | None = None) -> ModelActivated:
         canary = Canary(model=ref(version), share=share, devices=devices or [])
-        return await self.say(try_out(ORDER, self.current, canary))
+        return await self.say(start_canary(ORDER, self.current, canary))
 
     async def state(self) -> ModelsState:
         reader = await self.world.broker.reader()
@@ -99,7 +105,7 @@ class Fleet:
         """All ``workers`` are through with ``activation``, with the outcome ``wanted``."""
         deadline = time.monotonic() + TIMEOUT_S
         while True:
-            found = progress(await self.state(), activation, utc_now())
+            found = rollout_progress(await self.state(), activation, utc_now())
             if found.outcome == wanted and len(found.ready) + len(found.refused) >= workers:
                 return
             assert time.monotonic() < deadline, f"{found} after {TIMEOUT_S} s, {wanted} was wanted"
@@ -211,10 +217,10 @@ async def test_rolling_back_returns_to_what_was_before(fleet: Fleet) -> None:
         await world.publish(frames[0])
         await world.until(world.answers, 1)
         # There was no activation before, so it is the worker's own setting that comes back.
-        await fleet.until("done", await fleet.say(roll_back(ORDER, fleet.current)))
+        await fleet.until("done", await fleet.say(roll_back_activation(ORDER, fleet.current)))
         await world.publish(frames[1])
         await world.until(world.answers, 2)
-        await fleet.until("done", await fleet.say(roll_back(ORDER, fleet.current)))
+        await fleet.until("done", await fleet.say(roll_back_activation(ORDER, fleet.current)))
         await world.publish(frames[2])
         await world.until(world.answers, 3)
     answers = await fleet.check(frames)
@@ -247,7 +253,7 @@ async def test_a_share_of_the_frames_is_tried_out_and_always_the_same_frames(fle
         await world.publish(*frames)
         await world.until(world.answers, 200)
     answers = await fleet.check(frames)
-    expected = {frame.frame_id for frame in frames if share_place(frame.frame_id, ref("2.0.0")) < 0.25}
+    expected = {frame.frame_id for frame in frames if frame_fraction(frame.frame_id, ref("2.0.0")) < 0.25}
     assert {answer.frame_id for answer in answers if answer.model.version == "2.0.0"} == expected
     # Four standard deviations of 200 draws at 0.25.
     assert 26 <= len(expected) <= 74
@@ -273,7 +279,7 @@ async def test_a_broken_version_is_refused_and_the_old_one_goes_on(fleet: Fleet,
         await fleet.until("done", await fleet.activate("2.0.0"))
         await world.publish(*frames[:2])
         await world.until(world.answers, 2)
-        activation = activate(ORDER, fleet.current, ref("3.0.0"), wanted)
+        activation = activate_model(ORDER, fleet.current, ref("3.0.0"), wanted)
         await fleet.until("refused", await fleet.say(activation))
         report = await fleet.report("a")
         assert report.state == "warning"
@@ -366,7 +372,7 @@ async def test_a_live_frame_that_was_put_off_is_no_replay(fleet: Fleet) -> None:
         await world.until(world.answers, 1)
         await fleet.until("done", await fleet.activate("2.0.0"))
         live = (await world.read(topics.FRAMES_LIVE))[0]
-        await world.publish_records(put_off(live), world.record(marker, topics.FRAMES_BACKFILL))
+        await world.publish_records(backfill_copy(live), world.record(marker, topics.FRAMES_BACKFILL))
         await world.until(world.answers, 2)
     assert [answer.model.version for answer in await fleet.check([frame, marker])] == ["1.0.0", "2.0.0"]
 
@@ -455,7 +461,7 @@ async def test_a_worker_that_waits_for_a_store_that_is_away_follows_a_roll_back(
         async with asyncio.timeout(TIMEOUT_S):
             await fleet.store.asked_in_vain.wait()
         await fleet.until_told("a", lambda told: told.activation == second.id and not told.settled)
-        await fleet.until("done", await fleet.say(roll_back(ORDER, fleet.current)))
+        await fleet.until("done", await fleet.say(roll_back_activation(ORDER, fleet.current)))
         await world.until(world.answers, 1)
     assert fleet.store.away
     assert versions(await fleet.check([frame])) == {"1.0.0": 1}
@@ -568,7 +574,7 @@ async def test_other_lanes_are_left_alone(fleet: Fleet) -> None:
     settings = DetectorSettings(lane="sea", report_interval_s=0.5)
     async with world.working(fleet.parts("a", settings=settings)):
         await fleet.activate("2.0.0")
-        sea = activate(Order("sea"), None, ref("3.0.0"), None)
+        sea = activate_model(ActivationRequest("sea"), None, ref("3.0.0"), None)
         await fleet.until("done", await fleet.say(sea))
         frame = await world.frame("drone", 1)
         await world.publish(frame)

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from detectors.worker.partitions.window import AnswerKey, rebuild
+from detectors.worker.partitions.window import DetectionsKey, rebuild_window
 from infra.broker.partitioning import partition_for
 from infra.broker.port import InRecord, TopicPartition
 from schemas.topics import DETECTIONS
@@ -46,17 +46,17 @@ async def test_marks_between_answers_do_not_make_the_window_smaller(marks: int) 
     log = Log(1)
     for number in range(100):
         log.add(0, str(number), marks=marks)
-    window = await rebuild(log, TopicPartition(DETECTIONS, 0), 40)
-    assert [n for n in range(100) if window.knows(AnswerKey(str(n)))] == list(range(60, 100))
+    window = await rebuild_window(log, TopicPartition(DETECTIONS, 0), 40)
+    assert [n for n in range(100) if window.contains(DetectionsKey(str(n)))] == list(range(60, 100))
 
 
 async def test_a_partition_with_less_than_a_window_is_read_whole() -> None:
     log = Log(1)
     for number in range(5):
         log.add(0, str(number), marks=7)
-    window = await rebuild(log, TopicPartition(DETECTIONS, 0), 40)
+    window = await rebuild_window(log, TopicPartition(DETECTIONS, 0), 40)
     assert len(window) == 5
-    assert len(await rebuild(Log(1), TopicPartition(DETECTIONS, 0), 40)) == 0
+    assert len(await rebuild_window(Log(1), TopicPartition(DETECTIONS, 0), 40)) == 0
 
 
 def key_for(partition: int, partitions: int) -> str:
@@ -70,12 +70,12 @@ async def test_an_added_partition_knows_the_answers_its_keys_had_in_their_former
         log.add(1, f"moved-{number}", moved)
         log.add(1, f"stayed-{number}", stayed)
     log.add(3, "new", moved)
-    window = await rebuild(log, TopicPartition(DETECTIONS, 3), 20, former_counts=(2,))
-    assert [n for n in range(30) if window.knows(AnswerKey(f"moved-{n}"))] == list(range(11, 30))
-    assert window.knows(AnswerKey("new"))
-    assert not window.knows(AnswerKey("stayed-29"))
-    own = await rebuild(log, TopicPartition(DETECTIONS, 1), 20, former_counts=(2,))
-    assert own.knows(AnswerKey("stayed-29"))
+    window = await rebuild_window(log, TopicPartition(DETECTIONS, 3), 20, former_counts=(2,))
+    assert [n for n in range(30) if window.contains(DetectionsKey(f"moved-{n}"))] == list(range(11, 30))
+    assert window.contains(DetectionsKey("new"))
+    assert not window.contains(DetectionsKey("stayed-29"))
+    own = await rebuild_window(log, TopicPartition(DETECTIONS, 1), 20, former_counts=(2,))
+    assert own.contains(DetectionsKey("stayed-29"))
 
 
 async def test_a_partition_added_by_the_second_growth_knows_the_answers_from_before_the_first() -> None:
@@ -83,17 +83,17 @@ async def test_a_partition_added_by_the_second_growth_knows_the_answers_from_bef
     log.add(1, "before the first", moved)
     log.add(3, "between", moved)
     log.add(7, "after the second", moved)
-    window = await rebuild(log, TopicPartition(DETECTIONS, 7), 20, former_counts=(4, 2))
-    assert all(window.knows(AnswerKey(name)) for name in ("before the first", "between", "after the second"))
+    window = await rebuild_window(log, TopicPartition(DETECTIONS, 7), 20, former_counts=(4, 2))
+    assert all(window.contains(DetectionsKey(name)) for name in ("before the first", "between", "after the second"))
     stayed = key_for(3, 8)
     log.add(1, "of a key that moved once", stayed)
-    once = await rebuild(log, TopicPartition(DETECTIONS, 3), 20, former_counts=(4, 2))
-    assert once.knows(AnswerKey("of a key that moved once"))
+    once = await rebuild_window(log, TopicPartition(DETECTIONS, 3), 20, former_counts=(4, 2))
+    assert once.contains(DetectionsKey("of a key that moved once"))
 
 
 async def test_long_after_a_growth_the_former_partition_is_not_read_to_its_beginning() -> None:
     log, stayed = Log(2), key_for(0, 2)
     for number in range(5_000):
         log.add(0, str(number), stayed)
-    assert len(await rebuild(log, TopicPartition(DETECTIONS, 1), 10, former_counts=(1,))) == 0
+    assert len(await rebuild_window(log, TopicPartition(DETECTIONS, 1), 10, former_counts=(1,))) == 0
     assert log.read_records < 1_000

@@ -11,7 +11,7 @@ import pytest
 
 from detectors.model.loading import LoadRequest, load_model
 from detectors.worker.pipeline.pipeline import InferencePipeline
-from detectors.worker.pipeline.serving import Roster, Served, on_trial, share_place
+from detectors.worker.pipeline.serving import LoadedModel, Roster, frame_fraction, is_canary_frame
 from schemas.events import Canary, FrameCaptured, ImageRef, ModelRef
 from tests.support_graphs import write_model
 
@@ -31,7 +31,7 @@ class Closing:
         self.folder = folder
         self.closed: list[str] = []
 
-    def served(self, version: str) -> Served:
+    def served(self, version: str) -> LoadedModel:
         card = write_model(self.folder / version, version=version)
         model = load_model(LoadRequest(card, "onnxruntime", 1))
         close = model.close
@@ -41,7 +41,7 @@ class Closing:
             close()
 
         model.close = told  # type: ignore[method-assign]  # to see it, not to change it
-        return Served(model, InferencePipeline(model, host_threads=1, max_pixels=10**6), card)
+        return LoadedModel(model, InferencePipeline(model, host_threads=1, max_pixels=10**6), card)
 
 
 @pytest.fixture
@@ -52,38 +52,38 @@ def closing(tmp_path: Path) -> Closing:
 def test_a_share_takes_about_that_many_frames_and_a_larger_one_takes_the_same_and_more() -> None:
     frames = [frame() for _ in range(4_000)]
     few, many = (
-        {one.frame_id for one in frames if on_trial(Canary(model=V2, share=share), one)} for share in (0.1, 0.3)
+        {one.frame_id for one in frames if is_canary_frame(Canary(model=V2, share=share), one)} for share in (0.1, 0.3)
     )
     # Four standard deviations of 4,000 draws.
     assert abs(len(few) - 400) < 76
     assert abs(len(many) - 1200) < 116
     assert few < many
-    assert all(not on_trial(Canary(model=V2, share=0.0), one) for one in frames)
-    assert all(on_trial(Canary(model=V2, share=1.0), one) for one in frames)
+    assert all(not is_canary_frame(Canary(model=V2, share=0.0), one) for one in frames)
+    assert all(is_canary_frame(Canary(model=V2, share=1.0), one) for one in frames)
 
 
 def test_another_version_draws_other_frames() -> None:
     frames = [frame().frame_id for _ in range(2_000)]
-    both = sum(share_place(one, V1) < 0.5 and share_place(one, V2) < 0.5 for one in frames)
+    both = sum(frame_fraction(one, V1) < 0.5 and frame_fraction(one, V2) < 0.5 for one in frames)
     assert 400 < both < 600
 
 
 def test_named_devices_are_always_on_trial() -> None:
     canary = Canary(model=V2, devices=["drone-3"])
-    assert on_trial(canary, frame("drone-3"))
-    assert not on_trial(canary, frame("drone-33"))
+    assert is_canary_frame(canary, frame("drone-3"))
+    assert not is_canary_frame(canary, frame("drone-33"))
 
 
 async def test_a_model_is_closed_after_its_last_frame_and_takes_none_after_the_swap(closing: Closing) -> None:
     old, new = closing.served("1.0.0"), closing.served("2.0.0")
     roster = Roster(old)
     told = asyncio.Event()
-    roster.on_drained(told.set)
-    under_way = [roster.pick(frame()) for _ in range(2)]
+    roster.call_when_drained(told.set)
+    under_way = [roster.choose(frame()) for _ in range(2)]
     for served in under_way:
-        roster.take(served)
-    roster.use(new, None, None)
-    assert roster.pick(frame()) is new
+        roster.acquire(served)
+    roster.set_models(new, None, None)
+    assert roster.choose(frame()) is new
     roster.release(under_way[0])
     await asyncio.sleep(0.05)
     assert roster.draining == [old]
@@ -100,16 +100,16 @@ async def test_a_trial_that_is_promoted_stays_loaded_and_one_that_ends_is_closed
     stable, trial, other = (closing.served(version) for version in ("1.0.0", "2.0.0", "3.0.0"))
     roster = Roster(stable)
     rule = Canary(model=V2, devices=["drone-1"])
-    roster.use(stable, trial, rule)
-    assert roster.pick(frame("drone-1")) is trial
-    assert roster.pick(frame("drone-2")) is stable
+    roster.set_models(stable, trial, rule)
+    assert roster.choose(frame("drone-1")) is trial
+    assert roster.choose(frame("drone-2")) is stable
     roster.release(trial)
     roster.release(stable)
-    roster.use(trial, None, None)
-    assert roster.pick(frame("drone-2")) is trial
+    roster.set_models(trial, None, None)
+    assert roster.choose(frame("drone-2")) is trial
     roster.release(trial)
-    roster.use(trial, other, rule)
-    roster.use(trial, None, None)
+    roster.set_models(trial, other, rule)
+    roster.set_models(trial, None, None)
     await roster.close()
     assert sorted(closing.closed) == ["1.0.0", "2.0.0", "3.0.0"]
 

@@ -21,8 +21,8 @@ from uuid import UUID
 from detectors.worker.quarantine.suspects import Suspects
 mine = Suspects(Path(sys.argv[1]))
 answers = [UUID(each) for each in sys.argv[3:]]
-slots = [mine.enter(answer) for answer in answers]
-mine.leave(slots[0])
+slots = [mine.add(answer) for answer in answers]
+mine.remove(slots[0])
 os.kill(os.getpid(), int(sys.argv[2]))
 time.sleep(20)
 """
@@ -60,15 +60,15 @@ def test_what_a_killed_worker_had_under_way_is_not(tmp_path: Path, answers: list
 
 def test_a_living_worker_learns_of_it_and_what_one_clears_is_clear_for_all(tmp_path: Path, answers: list[UUID]) -> None:
     first, second = Suspects(tmp_path), Suspects(tmp_path)
-    first.enter(answers[0])
+    first.add(answers[0])
     worker_that_dies(tmp_path, signal.SIGSEGV, answers)
-    first.look()
-    second.look()
+    first.read_notes()
+    second.read_notes()
     # What a living one works on is not suspect.
     assert [answers[1] in each for each in (first, second)] == [True, True]
     assert answers[0] not in second
     first.clear(answers[1])
-    second.look()
+    second.read_notes()
     assert answers[1] not in second
     assert answers[2] in second
     second.close()
@@ -78,8 +78,8 @@ def test_a_living_worker_learns_of_it_and_what_one_clears_is_clear_for_all(tmp_p
 def test_slots_are_used_again(tmp_path: Path, answers: list[UUID]) -> None:
     mine = Suspects(tmp_path)
     for _ in range(100):
-        for slot in [mine.enter(answer) for answer in answers]:
-            mine.leave(slot)
+        for slot in [mine.add(answer) for answer in answers]:
+            mine.remove(slot)
     (file,) = tmp_path.glob("*.frames")
     assert file.stat().st_size == 16 * len(answers)
     assert not any(file.read_bytes())
@@ -88,11 +88,11 @@ def test_slots_are_used_again(tmp_path: Path, answers: list[UUID]) -> None:
 
 def test_a_frame_that_is_under_way_twice_is_noted_until_both_are_through(tmp_path: Path, answers: list[UUID]) -> None:
     mine = Suspects(tmp_path)
-    former, present = mine.enter(answers[0]), mine.enter(answers[0])
+    former, present = mine.add(answers[0]), mine.add(answers[0])
     (file,) = tmp_path.glob("*.frames")
-    mine.leave(former)
+    mine.remove(former)
     assert answers[0].bytes in file.read_bytes()
-    mine.leave(present)
+    mine.remove(present)
     assert not any(file.read_bytes())
     mine.close()
 
@@ -125,33 +125,33 @@ def test_full_disk_leaves_frames_unnoted_and_stops_nothing(
     mine = Suspects(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("os.pwrite", refuse)
-        slots = [mine.enter(answer) for answer in answers]
+        slots = [mine.add(answer) for answer in answers]
     assert len([record for record in caplog.records if "worked on unnoted" in record.message]) == 1
     for slot in slots:
-        mine.leave(slot)
-    assert mine.enter(answers[0]) in slots
+        mine.remove(slot)
+    assert mine.add(answers[0]) in slots
     mine.close()
 
 
 def test_what_a_hung_engine_has_is_suspect_to_the_next_worker(tmp_path: Path, answers: list[UUID]) -> None:
     hung, other = Suspects(tmp_path), Suspects(tmp_path)
-    hung.leave(hung.enter(answers[0]))
+    hung.remove(hung.add(answers[0]))
     for answer in answers[1:]:
-        hung.enter(answer)
-    hung.accuse()
+        hung.add(answer)
+    hung.suspect_all_running()
     hung.close()
-    other.look()
+    other.read_notes()
     assert [answer in other for answer in answers] == [False, True, True, True]
     other.close()
 
 
 def test_what_an_engine_comes_back_with_is_no_suspect_any_more(tmp_path: Path, answers: list[UUID]) -> None:
     slow = Suspects(tmp_path)
-    slow.enter(answers[0])
-    slow.accuse()
+    slow.add(answers[0])
+    slow.suspect_all_running()
     assert list(tmp_path.glob("*.suspect"))
-    slow.absolve(answers[0])
-    slow.look()
+    slow.mark_innocent(answers[0])
+    slow.read_notes()
     assert answers[0] not in slow
     slow.close()
 
@@ -161,6 +161,6 @@ def test_a_folder_that_was_replaced_keeps_nobody_from_ending(tmp_path: Path, ans
     mine = Suspects(folder)
     folder.rename(tmp_path / "away")
     folder.write_text("a file where the folder was")
-    mine.leave(mine.enter(answers[0]))
+    mine.remove(mine.add(answers[0]))
     mine.clear(answers[0])
     mine.close()

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from detectors.worker.rollout.models_topic import activation_record, catch_up, read_models
+from detectors.worker.rollout.models_topic import activation_record, read_models, read_new_records
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import Broker
 from infra.errors import TopicMismatchError
@@ -45,11 +45,11 @@ async def test_a_models_topic_that_was_made_again_is_read_from_its_start(broker:
         file.execute("DELETE FROM partitions WHERE topic = ?", (MODELS,))
         file.execute("DELETE FROM topics WHERE name = ?", (MODELS,))
     with pytest.raises(TopicMismatchError, match="topics apply"):
-        await catch_up(reader, state, 0)
+        await read_new_records(reader, state, 0)
     again = EmbeddedBroker(tmp_path / "broker.sqlite", load_topics())
     await activate(again, "b", "4.0.0")
     await again.close()
-    await catch_up(reader, state, 0)
-    await catch_up(reader, state, 0)
+    await read_new_records(reader, state, 0)
+    await read_new_records(reader, state, 0)
     stable = {lane: activation.stable.version for lane, activation in state.activations.items() if activation.stable}
     assert stable == {"a": "3.0.0", "b": "4.0.0"}

@@ -6,65 +6,73 @@ from datetime import timedelta
 
 import pytest
 
-from detectors.worker.rollout.activation import OWN_MODEL, Order, activate, in_words, progress, roll_back, try_out
-from detectors.worker.rollout.models_topic import ModelsState, activation_record, availability_record, farewell
+from detectors.worker.rollout.activation import (
+    OWN_MODEL,
+    ActivationRequest,
+    activate_model,
+    describe_activation,
+    roll_back_activation,
+    rollout_progress,
+    start_canary,
+)
+from detectors.worker.rollout.models_topic import ModelsState, activation_record, availability_record, deletion_record
 from infra.broker.port import InRecord, OutRecord
 from infra.errors import SettingsError
 from schemas.events import AvailabilityState, Canary, ModelActivated, ModelAvailability, ModelRef, WorkerAvailability
 from schemas.timestamps import utc_now
 
-ORDER = Order("default", "ana", "why")
+ORDER = ActivationRequest("default", "ana", "why")
 V1, V2, V3 = (ModelRef(name="m", version=str(number)) for number in (1, 2, 3))
 
 
 def test_what_was_stable_is_what_a_roll_back_returns_to_and_back_again() -> None:
-    first = activate(ORDER, None, V1, "a" * 64)
-    second = activate(ORDER, first, V2, "b" * 64)
+    first = activate_model(ORDER, None, V1, "a" * 64)
+    second = activate_model(ORDER, first, V2, "b" * 64)
     assert (second.stable, second.previous, second.previous_sha256) == (V2, V1, "a" * 64)
-    back = roll_back(ORDER, second)
+    back = roll_back_activation(ORDER, second)
     assert (back.stable, back.sha256, back.previous) == (V1, "a" * 64, V2)
-    assert roll_back(ORDER, back).stable == V2
+    assert roll_back_activation(ORDER, back).stable == V2
     assert len({first.id, second.id, back.id}) == 3
     assert (back.lane, back.by, back.comment) == ("default", "ana", "why")
 
 
 def test_the_first_activation_rolls_back_to_each_workers_own_setting() -> None:
-    back = roll_back(ORDER, activate(ORDER, None, V1, None))
+    back = roll_back_activation(ORDER, activate_model(ORDER, None, V1, None))
     assert (back.stable, back.previous) == (None, V1)
-    assert in_words(back) == OWN_MODEL
+    assert describe_activation(back) == OWN_MODEL
 
 
 def test_activating_the_same_again_keeps_what_was_before() -> None:
-    second = activate(ORDER, activate(ORDER, None, V1, None), V2, None)
-    again = activate(ORDER, second, V2, None)
+    second = activate_model(ORDER, activate_model(ORDER, None, V1, None), V2, None)
+    again = activate_model(ORDER, second, V2, None)
     assert (again.stable, again.previous) == (V2, V1)
     assert again.id != second.id
 
 
 def test_a_trial_changes_nothing_but_itself_and_is_promoted_or_ended() -> None:
-    first = activate(ORDER, activate(ORDER, None, V1, None), V2, None)
-    trial = try_out(ORDER, first, Canary(model=V3, share=0.1, devices=["d"]))
+    first = activate_model(ORDER, activate_model(ORDER, None, V1, None), V2, None)
+    trial = start_canary(ORDER, first, Canary(model=V3, share=0.1, devices=["d"]))
     assert (trial.stable, trial.previous) == (V2, V1)
-    assert in_words(trial) == "m 2; on trial m 3 with 10.000% of all frames and the frames of d"
-    promoted = activate(ORDER, trial, V3, None)
+    assert describe_activation(trial) == "m 2; on trial m 3 with 10.000% of all frames and the frames of d"
+    promoted = activate_model(ORDER, trial, V3, None)
     assert (promoted.stable, promoted.canary, promoted.previous) == (V3, None, V2)
-    ended = roll_back(ORDER, trial)
+    ended = roll_back_activation(ORDER, trial)
     assert (ended.stable, ended.canary, ended.previous) == (V2, None, V1)
-    before_anything = try_out(ORDER, None, Canary(model=V3, share=0.1))
+    before_anything = start_canary(ORDER, None, Canary(model=V3, share=0.1))
     assert before_anything.stable is None
 
 
 def test_what_makes_no_sense_is_refused() -> None:
-    first = activate(ORDER, None, V1, None)
+    first = activate_model(ORDER, None, V1, None)
     with pytest.raises(SettingsError, match="answers all frames of lane default already"):
-        try_out(ORDER, first, Canary(model=V1, share=0.1))
+        start_canary(ORDER, first, Canary(model=V1, share=0.1))
     with pytest.raises(SettingsError, match="tries nothing out"):
-        try_out(ORDER, first, Canary(model=V2))
+        start_canary(ORDER, first, Canary(model=V2))
     with pytest.raises(SettingsError, match="nothing was activated"):
-        roll_back(ORDER, None)
-    ended = roll_back(ORDER, try_out(ORDER, None, Canary(model=V3, share=0.1)))
+        roll_back_activation(ORDER, None)
+    ended = roll_back_activation(ORDER, start_canary(ORDER, None, Canary(model=V3, share=0.1)))
     with pytest.raises(SettingsError, match="nothing to return to"):
-        roll_back(ORDER, ended)
+        roll_back_activation(ORDER, ended)
 
 
 def report(
@@ -87,17 +95,17 @@ def report(
 def state_of(*records: OutRecord) -> ModelsState:
     state = ModelsState()
     for offset, one in enumerate(records):
-        state.take(InRecord(one.topic, 0, offset, 0, one.key, one.value, one.headers))
+        state.apply_record(InRecord(one.topic, 0, offset, 0, one.key, one.value, one.headers))
     assert state.offset == len(records)
     return state
 
 
 def test_done_means_that_every_live_worker_is_through_with_the_very_activation() -> None:
-    wanted, older = activate(ORDER, None, V1, None), activate(ORDER, None, V1, None)
+    wanted, older = activate_model(ORDER, None, V1, None), activate_model(ORDER, None, V1, None)
 
     def outcome(*reports: WorkerAvailability, later_s: float = 0) -> str:
         state = state_of(activation_record(wanted), *map(availability_record, reports))
-        return progress(state, wanted, utc_now() + timedelta(seconds=later_s)).outcome
+        return rollout_progress(state, wanted, utc_now() + timedelta(seconds=later_s)).outcome
 
     assert outcome() == "done"
     assert outcome(report("a", wanted), report("b", wanted)) == "done"
@@ -110,16 +118,16 @@ def test_done_means_that_every_live_worker_is_through_with_the_very_activation()
 
 
 def test_the_newest_record_of_a_key_counts_and_a_tombstone_takes_it_away() -> None:
-    first, second = activate(ORDER, None, V1, None), activate(ORDER, None, V2, None)
+    first, second = activate_model(ORDER, None, V1, None), activate_model(ORDER, None, V2, None)
     state = state_of(
         activation_record(first),
         availability_record(report("a", first)),
         activation_record(second),
         availability_record(report("a", second)),
         OutRecord("models", "default", b"nonsense"),
-        farewell("default/b"),
+        deletion_record("default/b"),
     )
     assert state.activations == {"default": second}
     assert state.workers["default/a"].activation == second.id
-    gone = state_of(availability_record(report("a", first)), farewell("default/a"))
+    gone = state_of(availability_record(report("a", first)), deletion_record("default/a"))
     assert gone.workers == {}

@@ -13,9 +13,9 @@ import pytest
 from detectors.errors import EngineCrashError, EngineHangError, EngineKilledError, InferenceError, TrialKilledError
 from detectors.model.loading import LoadRequest
 from detectors.worker.quarantine import trial_process
-from detectors.worker.quarantine.quarantine import Guard, load_mark
+from detectors.worker.quarantine.quarantine import Quarantine, load_mark
 from detectors.worker.quarantine.suspects import Suspects
-from detectors.worker.quarantine.trial_process import Apart, Trial, is_crash
+from detectors.worker.quarantine.trial_process import FrameTrial, TrialProcess, is_crash
 from infra.failure.verdicts import fails_by_type
 from schemas.events import DetectOptions
 from tests.support_graphs import write_model
@@ -23,9 +23,9 @@ from tests.support_worker import picture
 
 
 @pytest.fixture
-def trial(tmp_path: Path) -> Trial:
+def trial(tmp_path: Path) -> FrameTrial:
     request = LoadRequest(write_model(tmp_path / "model"), "onnxruntime", 1)
-    return Trial(request, "openvino", picture(10), DetectOptions(), None, 1_000_000)
+    return FrameTrial(request, "openvino", picture(10), DetectOptions(), None, 1_000_000)
 
 
 def die(by: signal.Signals, _what: object) -> None:
@@ -39,11 +39,11 @@ def stay(_what: object) -> None:
 
 @pytest.mark.parametrize("by", [signal.SIGKILL])
 async def test_a_trial_that_is_ended_from_outside_is_no_crash(
-    trial: Trial, by: signal.Signals, monkeypatch: pytest.MonkeyPatch
+    trial: FrameTrial, by: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trials = Apart()
+    trials = TrialProcess()
     with monkeypatch.context() as patch:
-        patch.setattr(trial_process, "detect_here", partial(die, by))
+        patch.setattr(trial_process, "run_detection", partial(die, by))
         with pytest.raises(EngineKilledError, match=by.name) as raised:
             await trials.detect(trial)
     assert not fails_by_type(raised.value)
@@ -52,20 +52,20 @@ async def test_a_trial_that_is_ended_from_outside_is_no_crash(
 
 @pytest.mark.parametrize("by", [signal.SIGABRT])
 async def test_a_trial_that_ends_by_a_signal_of_its_own_is_a_crash(
-    trial: Trial, by: signal.Signals, monkeypatch: pytest.MonkeyPatch
+    trial: FrameTrial, by: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial_process, "detect_here", partial(die, by))
+    monkeypatch.setattr(trial_process, "run_detection", partial(die, by))
     with pytest.raises(EngineCrashError, match=by.name) as raised:
-        await Apart().detect(trial)
+        await TrialProcess().detect(trial)
     assert fails_by_type(raised.value)
 
 
 async def test_a_process_that_crashes_while_it_loads_the_model_says_nothing_about_the_frame(
-    trial: Trial, monkeypatch: pytest.MonkeyPatch
+    trial: FrameTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial_process, "prepare_here", partial(die, signal.SIGSEGV))
+    monkeypatch.setattr(trial_process, "run_preparation", partial(die, signal.SIGSEGV))
     with pytest.raises(InferenceError, match="SIGSEGV while it loaded the model") as raised:
-        await Apart().detect(trial)
+        await TrialProcess().detect(trial)
     assert not fails_by_type(raised.value)
 
 
@@ -75,24 +75,24 @@ def test_only_the_signals_of_a_program_at_fault_are_crashes() -> None:
     assert not any(is_crash(status) for status in (None, 0, 1, 139))
 
 
-async def test_a_trial_that_does_not_come_back_is_ended(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial_process, "detect_here", stay)
+async def test_a_trial_that_does_not_come_back_is_ended(trial: FrameTrial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_process, "run_detection", stay)
     with pytest.raises(EngineHangError, match=r"did not come back within 0\.1 s"):
-        await Apart(limit_s=0.1).detect(trial)
+        await TrialProcess(limit_s=0.1).detect(trial)
 
 
 async def test_a_model_stays_a_suspect_while_its_trial_is_ended_from_outside(
-    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trial: FrameTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suspects, card = Suspects(tmp_path / "detectors"), trial.request.card
-    guard = Guard(suspects, trial.request, 1_000_000)
+    guard = Quarantine(suspects, trial.request, 1_000_000)
     (tmp_path / "detectors" / f"{load_mark(card)}.suspect").touch()
-    guard.look()
+    guard.find_suspects()
     with monkeypatch.context() as patch:
-        patch.setattr(trial_process, "load_here", partial(die, signal.SIGKILL))
+        patch.setattr(trial_process, "run_load", partial(die, signal.SIGKILL))
         with pytest.raises(TrialKilledError, match="SIGKILL"):
-            await guard.before_load(card, busy=True)
+            await guard.try_suspect_load(card, busy=True)
     assert load_mark(card) in suspects
-    await guard.before_load(card, busy=True)
+    await guard.try_suspect_load(card, busy=True)
     assert load_mark(card) not in suspects
     await guard.close()

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from detectors.worker.rollout.report_publisher import Board
-from detectors.worker.rollout.reporting import Place, Report
+from detectors.worker.rollout.report_publisher import ReportPublisher
+from detectors.worker.rollout.reporting import WorkerIdentity, WorkerReport
 from infra.broker.port import OutRecord
 from infra.errors import BrokerUnavailableError, RefusedError, TopicMismatchError
 from infra.process.health import Health
@@ -51,8 +51,8 @@ async def test_a_worker_that_may_not_tell_its_models_says_so_until_it_may(
     part.set_ready()
     publisher = Publisher()
     publisher.fault = fault
-    board = Board("default", part, Report(Place("default", "worker-1", 0.03)).event)
-    telling = asyncio.create_task(board.keep_telling(publisher, 0.03))
+    board = ReportPublisher("default", part, WorkerReport(WorkerIdentity("default", "worker-1", 0.03)).event)
+    telling = asyncio.create_task(board.publish_reports(publisher, 0.03))
     for _ in range(3):
         await _asked(publisher)
     assert part.report().ready == (says is None)

@@ -18,8 +18,8 @@ import pytest
 from detectors.errors import ModelLoadError
 from detectors.model.loading import LoadRequest, load_model
 from detectors.worker.pipeline.pipeline import InferencePipeline
-from detectors.worker.pipeline.serving import Served
-from detectors.worker.quarantine.quarantine import Guard
+from detectors.worker.pipeline.serving import LoadedModel
+from detectors.worker.quarantine.quarantine import Quarantine
 from detectors.worker.quarantine.suspects import Suspects
 from infra.errors import RecordError
 from tests.support_versions import write_version
@@ -29,22 +29,22 @@ MAX_PIXELS = 1_000_000
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
+def served(tmp_path: Path) -> Iterator[LoadedModel]:
     card = write_version(tmp_path / "made", "1.0.0", 1.0)
     model = load_model(LoadRequest(card, "onnxruntime", 1))
-    served = Served(model, InferencePipeline(model, host_threads=1, max_pixels=MAX_PIXELS), card)
+    served = LoadedModel(model, InferencePipeline(model, host_threads=1, max_pixels=MAX_PIXELS), card)
     yield served
     served.close()
 
 
-async def test_a_suspect_that_could_not_be_tried_stays_one(served: Served, tmp_path: Path) -> None:
+async def test_a_suspect_that_could_not_be_tried_stays_one(served: LoadedModel, tmp_path: Path) -> None:
     answer, broken = uuid4(), uuid4()
     folder = tmp_path / "detectors"
     folder.mkdir()
     for each in (answer, broken):
         (folder / f"{each}.suspect").touch()
     suspects = Suspects(folder)
-    guard = Guard(suspects, LoadRequest(served.card, "onnxruntime", 1), MAX_PIXELS)
+    guard = Quarantine(suspects, LoadRequest(served.card, "onnxruntime", 1), MAX_PIXELS)
     world = WorkerWorld(tmp_path)
     frame = await world.frame("drone", 1)
     gone = replace(served, card=tmp_path / "gone.yaml")
@@ -65,8 +65,8 @@ async def test_a_suspect_that_could_not_be_tried_stays_one(served: Served, tmp_p
 _PARENT = """
 import multiprocessing, os, signal
 from concurrent.futures import ProcessPoolExecutor
-from detectors.worker.quarantine.trial_process import live_with_parent
-pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=live_with_parent)
+from detectors.worker.quarantine.trial_process import end_with_parent
+pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
 child = pool.submit(os.getpid).result()
 for told in (signal.SIGINT, signal.SIGTERM):
     os.kill(child, told)

@@ -12,8 +12,8 @@ import pytest
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
 from detectors.worker.pipeline.pipeline import InferencePipeline
-from detectors.worker.quarantine.quarantine import NoGuard
-from detectors.worker.rollout.model_loader import ModelSource, Obtainer
+from detectors.worker.quarantine.quarantine import NoQuarantine
+from detectors.worker.rollout.model_loader import ModelLoader, ModelSource
 from tests.support_versions import ShelfStore, write_version
 
 
@@ -41,11 +41,11 @@ async def test_a_faster_engine_that_waits_for_its_turn_is_closed_when_nobody_wan
 
     pipeline = partial(InferencePipeline, host_threads=1, max_pixels=1_000_000)
     source = ModelSource(ShelfStore(tmp_path), tmp_path, lambda _card, _busy: load("other", go_on), upgrade)
-    obtainer = Obtainer(partial(load, "own"), source, pipeline, NoGuard())
+    obtainer = ModelLoader(partial(load, "own"), source, pipeline, NoQuarantine())
     served = await obtainer.load(None, busy=False)
     other = asyncio.create_task(obtainer.load(card, busy=True))
     await asyncio.sleep(0)
-    better = asyncio.create_task(obtainer.upgraded(served, lambda _state, _detail: None))
+    better = asyncio.create_task(obtainer.load_faster(served, lambda _state, _detail: None))
     await upgraded.wait()
     await asyncio.sleep(0.1)
     for each in (better, other):
