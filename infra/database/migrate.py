@@ -34,7 +34,7 @@ _CONNECT_TIMEOUT_S = 30.0
 _ALEMBIC = threading.Lock()
 
 
-def migrate_up(dsn: str, revision: str = "newest_revision") -> None:
+def migrate_up(dsn: str, revision: str = "head") -> None:
     """Bring the schema up to ``revision``, all steps in one transaction; nothing happens when it is there already.
 
     Raises DatabaseUnavailableError, RefusedError (credentials, privileges), SettingsError (an unknown revision).
