@@ -6,7 +6,7 @@ import time
 from itertools import count
 from pathlib import Path
 
-from bench.answers import answer
+from bench.detections_events import detections_event
 from bench.measure import take_turns
 from bench.processes import home, measured
 from bench.result import RATIO, Figure, Result
@@ -78,7 +78,7 @@ def _rows_per_batch() -> int:
 
 
 def _events(numbers: count[int]) -> list[DetectionsMade]:
-    return [answer(next(numbers), _DETECTIONS) for _ in range(_BATCH)]
+    return [detections_event(next(numbers), _DETECTIONS) for _ in range(_BATCH)]
 
 
 def _rows(events: list[DetectionsMade]) -> tuple[list[Row], list[Row], list[Row]]:

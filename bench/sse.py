@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 
-from bench.answers import answer
+from bench.detections_events import detections_event
 from bench.processes import BenchError, Server, home, measured
 from bench.result import Figure, Result
 from infra.broker.event_records import event_record
@@ -103,7 +103,7 @@ async def _stretch(server: Server, publisher: Publisher, numbers: range, interva
 
 def _record(number: int) -> OutRecord:
     """An answer detected just now: the clients take its ``detected_at`` for the start."""
-    event = answer(number, _DETECTIONS, datetime.now(UTC))
+    event = detections_event(number, _DETECTIONS, datetime.now(UTC))
     return event_record(
         topics.DETECTIONS,
         event,

@@ -28,7 +28,7 @@ _TIME = "2026-01-02T03:04:05.000006Z"
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _DocumentPart:
     """What one service does with a topic; ``group`` is its consumer group, None for one that reads without."""
 
     service: str
@@ -39,22 +39,22 @@ class _Part:
 
 
 _PARTS = (
-    _Part("gateway", "send", FRAMES_LIVE, "Announces a frame once its bytes are durable in the frame store."),
-    _Part("gateway", "send", PROBES, "Tries whether the broker takes records, while no frame shows it."),
+    _DocumentPart("gateway", "send", FRAMES_LIVE, "Announces a frame once its bytes are durable in the frame store."),
+    _DocumentPart("gateway", "send", PROBES, "Tries whether the broker takes records, while no frame shows it."),
     *(
-        _Part("detector", "receive", topic, "Takes frames, live ones first, and answers each once.", "detector")
+        _DocumentPart("detector", "receive", topic, "Takes frames, live ones first, and answers each once.", "detector")
         for topic in FRAME_TOPICS
     ),
-    _Part("detector", "send", DETECTIONS, "Answers a frame, in one transaction with the offset of its input."),
-    _Part("detector", "send", FRAMES_DEAD, "Puts away a frame that can't be answered by any means."),
-    _Part("detector", "receive", MODELS, "Follows which model its lane should answer with; reads without a group."),
-    _Part("detector", "send", MODELS, "Tells which models it has."),
-    _Part("operator", "send", MODELS, "Activates a model version, or rolls back."),
-    _Part("postgres", "receive", DETECTIONS, "Writes detections into PostgreSQL.", "postgres"),
-    _Part("postgres", "receive", REDRIVE, "Writes what is sent again to it, passes over the rest.", "postgres"),
-    _Part("operator", "send", REDRIVE, "Sends dead letters again, and keeps which of them were."),
-    _Part("postgres", "send", SINKS_DEAD, "Puts away an event that can't be written by any means."),
-    _Part("sse", "receive", DETECTIONS, "Streams detections to HTTP clients; reads without a group."),
+    _DocumentPart("detector", "send", DETECTIONS, "Answers a frame, in one transaction with the offset of its input."),
+    _DocumentPart("detector", "send", FRAMES_DEAD, "Puts away a frame that can't be answered by any means."),
+    _DocumentPart("detector", "receive", MODELS, "Reads which model its roll-out lane should use; without a group."),
+    _DocumentPart("detector", "send", MODELS, "Tells which models it has."),
+    _DocumentPart("operator", "send", MODELS, "Activates a model version, or rolls back."),
+    _DocumentPart("postgres", "receive", DETECTIONS, "Writes detections into PostgreSQL.", "postgres"),
+    _DocumentPart("postgres", "receive", REDRIVE, "Writes what is sent again to it, passes over the rest.", "postgres"),
+    _DocumentPart("operator", "send", REDRIVE, "Sends dead letters again, and keeps which of them were."),
+    _DocumentPart("postgres", "send", SINKS_DEAD, "Puts away an event that can't be written by any means."),
+    _DocumentPart("sse", "receive", DETECTIONS, "Streams detections to HTTP clients; reads without a group."),
 )
 
 
@@ -120,7 +120,7 @@ def _channel(spec: TopicSpec) -> Node:
     }
 
 
-def _operation(part: _Part, topics: Mapping[str, TopicSpec]) -> Node:
+def _operation(part: _DocumentPart, topics: Mapping[str, TopicSpec]) -> Node:
     types = [_named(name).event_type() for name in topics[part.topic].events]
     kafka: dict[str, Node] = {"bindingVersion": _BINDING}
     if part.group is not None:

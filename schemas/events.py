@@ -68,13 +68,13 @@ Base64 = Annotated[
 Milliseconds = Annotated[float, Field(ge=0)]
 
 
-class _Part(BaseModel):
+class _EventPart(BaseModel):
     """What all parts of events have in common: they never change, and readers tolerate what they do not know."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
-class ImageRef(_Part):
+class ImageRef(_EventPart):
     """Where a frame's bytes are, and how to know that they are the right ones (the claim check)."""
 
     uri: Annotated[str, Field(min_length=1, max_length=2048)]
@@ -93,7 +93,7 @@ MergeMethod = Literal["nms", "nmm", "greedy_nmm", "wbf"]
 """How boxes that show the same object are merged into one; wbf: weighted box fusion."""
 
 
-class DetectOptions(_Part):
+class DetectOptions(_EventPart):
     """What one frame asks for, or was given; None means what the model card says."""
 
     confidence: Unit | None = None
@@ -109,14 +109,14 @@ class DetectOptions(_Part):
     max_detections: Annotated[int, Field(gt=0, le=100_000)] | None = None
 
 
-class ModelRef(_Part):
+class ModelRef(_EventPart):
     """Which model, exactly."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     version: Annotated[str, Field(min_length=1, max_length=50)]
 
 
-class Detection(_Part):
+class Detection(_EventPart):
     """One thing that was found."""
 
     id: UUID
@@ -130,7 +130,7 @@ class Detection(_Part):
     """Of a rotated box: its corners, clockwise as seen; then box is what encloses it within the frame"""
 
 
-class Timings(_Part):
+class Timings(_EventPart):
     """How long each step took for one frame, in milliseconds of wall time."""
 
     queued_ms: Milliseconds
@@ -141,7 +141,7 @@ class Timings(_Part):
     total_ms: Milliseconds
 
 
-class Event(_Part):
+class Event(_EventPart):
     """An event: knows its type, and how to become bytes and back."""
 
     event_name: ClassVar[str]
@@ -230,7 +230,7 @@ class DetectionsMade(Event):
     """Boxes left out for being larger than their class can be, where gsd_m is known; many mean that gsd_m is wrong"""
 
 
-class OriginalRecord(_Part):
+class OriginalRecord(_EventPart):
     """A record as it stood on its topic, byte for byte."""
 
     topic: Annotated[str, Field(min_length=1)]
@@ -245,7 +245,7 @@ class OriginalRecord(_Part):
     )
 
 
-class LostRange(_Part):
+class LostRange(_EventPart):
     """Records that were gone before a consumer group read them: offsets ``first`` up to, without, ``end``."""
 
     first: Annotated[int, Field(ge=0)]
@@ -276,7 +276,7 @@ class DeadLetter(Event):
     )
 
 
-class Canary(_Part):
+class Canary(_EventPart):
     """A version on trial: it answers the frames of some devices, and a share of all others."""
 
     model: ModelRef
@@ -319,7 +319,7 @@ AvailabilityState = Literal["none", "downloading", "converting", "uploading", "e
 refused, something else serves in its place; error: nothing serves."""
 
 
-class ModelAvailability(_Part):
+class ModelAvailability(_EventPart):
     """One model version in one worker."""
 
     model: ModelRef

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from detectors.geometry.arrays import Detections, ImageArray
 from detectors.images.decode import decode_image
-from detectors.rasters.areas import Area
+from detectors.rasters.areas import PixelArea
 from detectors.rasters.file import RasterFile, is_tiff
 from detectors.rasters.source import RasterSource
 from detectors.tiling.sources import ArraySource, TileSource
@@ -52,7 +52,7 @@ class Picture:
         assert self.raster is not None
         share = min(1.0, DRAWN_PX / max(self.width, self.height))
         size = (max(1, round(self.width * share)), max(1, round(self.height * share)))
-        image = self.raster.reduced(Area(0, 0, self.width, self.height), *size).image
+        image = self.raster.reduced(PixelArea(0, 0, self.width, self.height), *size).image
         quads = None if found.quads is None else found.quads * share
         return image, Detections(found.boxes * share, found.scores, found.classes, quads)
 

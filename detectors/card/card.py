@@ -33,11 +33,11 @@ _Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Part(BaseModel):
+class _CardModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
 
-class InputCard(_Part):
+class InputCard(_CardModel):
     """How a tile becomes the model's input: value = (pixel * scale - mean) / std, per channel."""
 
     width: _Side
@@ -56,7 +56,7 @@ class InputCard(_Part):
     pad: Annotated[int, Field(ge=0, le=255)] = 114
 
 
-class ClassCard(_Part):
+class ClassCard(_CardModel):
     """One thing the model knows, at the place its number has in the model's output, or with that number as id."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
@@ -69,14 +69,14 @@ class ClassCard(_Part):
     )
 
 
-class ThresholdCard(_Part):
+class ThresholdCard(_CardModel):
     """What counts as a detection within one tile."""
 
     confidence: Unit = 0.25
     iou: Unit = Field(default=0.5, description="boxes of one tile that overlap by more are one thing")
 
 
-class TilingCard(_Part):
+class TilingCard(_CardModel):
     """How frames are cut when nobody asks for anything else."""
 
     mode: Literal["fixed", "gsd", "auto", "whole"] = Field(
@@ -99,7 +99,7 @@ class TilingCard(_Part):
         return self
 
 
-class MergeCard(_Part):
+class MergeCard(_CardModel):
     """How boxes of different tiles that show the same thing become one."""
 
     method: MergeMethod = "nms"
@@ -108,14 +108,14 @@ class MergeCard(_Part):
     class_aware: bool = True
 
 
-class TextCard(_Part):
+class TextCard(_CardModel):
     """What a model that is asked in words (Grounding DINO) looks for; each class's prompt is its name."""
 
     tokenizer: Annotated[str, Field(min_length=1)] = Field(description="a tokenizer.json, relative to the card")
     threshold: Unit = Field(default=0.25, description="a word belongs to a box from this score on")
 
 
-class ModelCard(_Part):
+class ModelCard(_CardModel):
     """Everything Standgale needs to know about a model."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]

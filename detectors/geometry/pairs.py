@@ -69,18 +69,21 @@ def _dense(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Entries:
+class _BoxesInStrips:
     """Boxes written once into each strip they cross, sorted by group, strip and left edge.
 
-    index: which box; lane: group and strip as one number; strip: the strip; right: the rank of the first left edge not
-    before the box's right one; keys: lane and rank of the left edge as one sortable number.
+    All arrays are int64 (E,), one element for each box in each of its strips.
     """
 
     index: IndexArray
-    lane: IndexArray
+    """The box"""
+    group_strip: IndexArray
+    """Group and strip as one number"""
     strip: IndexArray
     right: IndexArray
+    """The rank of the first left edge that is not before the box's right edge"""
     keys: IndexArray
+    """``group_strip`` and the rank of the box's left edge as one sortable number"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,19 +107,19 @@ class _Grid:
     def strip_of(self, y: DoubleArray) -> IndexArray:
         return ((y - self.top) / self.strip_height).astype(np.int64)
 
-    def key(self, lane: IndexArray, rank: IndexArray) -> IndexArray:
-        return lane * (len(self.edges) + 1) + rank
+    def key(self, group_strip: IndexArray, rank: IndexArray) -> IndexArray:
+        return group_strip * (len(self.edges) + 1) + rank
 
-    def entries(self, boxes: DoubleArray, groups: IndexArray) -> _Entries:
+    def entries(self, boxes: DoubleArray, groups: IndexArray) -> _BoxesInStrips:
         upper, lower = self.strip_of(boxes[:, 1]), self.strip_of(boxes[:, 3])
         index, step = _spread(lower - upper + 1)
         strip = upper[index] + step
-        lane = groups[index] * self.strips + strip
-        keys = self.key(lane, np.searchsorted(self.edges, boxes[:, 0])[index])
+        group_strip = groups[index] * self.strips + strip
+        keys = self.key(group_strip, np.searchsorted(self.edges, boxes[:, 0])[index])
         order = np.argsort(keys)
         index = index[order]
         right = np.searchsorted(self.edges, boxes[:, 2])[index]
-        return _Entries(index, lane[order], strip[order], right, keys[order])
+        return _BoxesInStrips(index, group_strip[order], strip[order], right, keys[order])
 
 
 def _spread(counts: IndexArray) -> tuple[IndexArray, IndexArray]:
@@ -127,11 +130,17 @@ def _spread(counts: IndexArray) -> tuple[IndexArray, IndexArray]:
 
 
 def _swept(
-    grid: _Grid, asking: _Entries, found: _Entries, ours: DoubleArray, theirs: DoubleArray, *, inclusive: bool
+    grid: _Grid,
+    asking: _BoxesInStrips,
+    found: _BoxesInStrips,
+    ours: DoubleArray,
+    theirs: DoubleArray,
+    *,
+    inclusive: bool,
 ) -> Iterator[tuple[IndexArray, IndexArray]]:
     """Pairs (of ours, of theirs) where theirs starts within ours; at exactly its left edge only if ``inclusive``."""
     start = np.searchsorted(found.keys, asking.keys if inclusive else asking.keys + 1)
-    counts = np.maximum(np.searchsorted(found.keys, grid.key(asking.lane, asking.right)) - start, 0)
+    counts = np.maximum(np.searchsorted(found.keys, grid.key(asking.group_strip, asking.right)) - start, 0)
     for begin, end in _chunks(counts):
         owner, step = _spread(counts[begin:end])
         owner += begin

@@ -18,7 +18,7 @@ NOTHING = 1e-12
 _Quads = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
-def areas(quads: _Quads) -> DoubleArray:
+def quad_areas(quads: _Quads) -> DoubleArray:
     """float64 (K,): the areas of ``quads`` (float (K, 4, 2), corners in order, clockwise or not)."""
     # Half the cross product of the diagonals, which is what the shoelace formula comes to with four corners.
     corners = quads.astype(np.float64)
@@ -27,7 +27,7 @@ def areas(quads: _Quads) -> DoubleArray:
     return area
 
 
-def overlaps(first: _Quads, second: _Quads, metric: Metric) -> DoubleArray:
+def quad_overlaps(first: _Quads, second: _Quads, metric: Metric) -> DoubleArray:
     """How much each of ``first`` and its partner of ``second`` (float (K, 4, 2), convex, corners in order) overlap.
 
     Either may run clockwise or not. Returns float64 (K,) in 0..1; 0 where a quadrilateral has no area. Exact but for
@@ -41,7 +41,7 @@ def overlaps(first: _Quads, second: _Quads, metric: Metric) -> DoubleArray:
 
 
 def _overlaps(first: _Quads, second: _Quads, metric: Metric) -> DoubleArray:
-    area_one, area_two = areas(first), areas(second)
+    area_one, area_two = quad_areas(first), quad_areas(second)
     smaller = np.minimum(area_one, area_two)
     inside = np.minimum(common_areas(first, second), smaller)
     whole = area_one + area_two - inside if metric == "iou" else smaller

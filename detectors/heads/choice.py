@@ -94,10 +94,10 @@ def choose_head(layout: Layout | None, request: HeadRequest, shapes: Sequence[Sh
     """
     fitting, reasons = fitting_heads([layout] if layout else layouts_to_try(metadata), request, shapes, metadata)
     if len(fitting) > 1:
-        fitting = narrowed(fitting, metadata)
+        fitting = narrow_by_metadata(fitting, metadata)
     if len(fitting) == 1:
         return next(iter(fitting.values()))
-    has = described(request.outputs, shapes)
+    has = describe_outputs(request.outputs, shapes)
     if fitting:
         choices = " or ".join(f"layout: {name} ({LAYOUTS[name]})" for name in fitting)
         raise ModelLoadError(f"the model has {has}, which several layouts have; write {choices} into the card")
@@ -113,13 +113,13 @@ def _hint(layout: Layout | None, request: HeadRequest, shapes: Sequence[Shape]) 
     return f"; if its boxes are rotated, write layout: {could[0]} into the card" if could else ""
 
 
-def narrowed(fitting: Mapping[Layout, Head], metadata: Metadata) -> dict[Layout, Head]:
+def narrow_by_metadata(fitting: Mapping[Layout, Head], metadata: Metadata) -> dict[Layout, Head]:
     """Those of the ``fitting`` heads that the metadata means; all of them when it says nothing."""
     meant = layouts_meant(metadata)
     return {name: head for name, head in fitting.items() if meant is None or name in meant} or dict(fitting)
 
 
-def described(names: Sequence[str], shapes: Sequence[Shape]) -> str:
+def describe_outputs(names: Sequence[str], shapes: Sequence[Shape]) -> str:
     """The outputs for people; the first axis is the tile."""
     parts = [
         f"{name} (N, {', '.join(map(str, shape[1:]))})"

@@ -8,14 +8,14 @@ import numpy as np
 
 from detectors.geometry.arrays import Outputs, RawBoxes
 from detectors.heads.checks import require_numbers
-from detectors.heads.grids import corners
+from detectors.heads.grids import boxes_from_centres
 from detectors.heads.logits import sigmoid
 from detectors.heads.port import HeadRequest, Shape
 
-_Places = dict[str, int]
+_Indices = dict[str, int]
 
 
-def places(outputs: tuple[str, ...], wanted: tuple[str, ...]) -> _Places | None:
+def output_indices(outputs: tuple[str, ...], wanted: tuple[str, ...]) -> _Indices | None:
     """Where the ``wanted`` outputs stand among ``outputs``, or None when one is missing or another is there."""
     return {name: outputs.index(name) for name in wanted} if sorted(outputs) == sorted(wanted) else None
 
@@ -28,7 +28,7 @@ class RtDetrHead:
 
     def __init__(self, request: HeadRequest) -> None:
         self._classes = request.classes
-        self._at = places(request.outputs, ("labels", "boxes", "scores"))
+        self._at = output_indices(request.outputs, ("labels", "boxes", "scores"))
 
     def mismatch(self, shapes: Sequence[Shape]) -> str | None:
         """See :class:`detectors.heads.port.Head`. The number of classes cannot be told from the shapes."""
@@ -66,7 +66,7 @@ class RfDetrHead:
 
     def __init__(self, request: HeadRequest) -> None:
         self._classes = request.classes
-        self._at = places(request.outputs, ("dets", "labels"))
+        self._at = output_indices(request.outputs, ("dets", "labels"))
         self._size = np.array((request.width, request.height) * 2, np.float32)
 
     def mismatch(self, shapes: Sequence[Shape]) -> str | None:
@@ -97,7 +97,7 @@ class RfDetrHead:
         dets = outputs[self._at["dets"]][tiles, queries] * self._size
         require_numbers(dets, "boxes")
         return RawBoxes(
-            boxes=corners(dets[:, :2], dets[:, 2:]),
+            boxes=boxes_from_centres(dets[:, :2], dets[:, 2:]),
             scores=scores[tiles, queries],
             classes=logits[tiles, queries].argmax(axis=1).astype(np.int32),
             tiles=tiles.astype(np.int32),

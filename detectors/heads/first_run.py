@@ -31,7 +31,7 @@ def first_tiles(width: int, height: int, pad: int) -> ImageArray:
     return np.stack((np.full(shape, pad, np.uint8), noise))
 
 
-def objection(head: Head, outputs: Outputs, size: tuple[int, int]) -> str | None:
+def why_implausible(head: Head, outputs: Outputs, size: tuple[int, int]) -> str | None:
     """Why ``outputs`` (of :func:`first_tiles`) cannot be what ``head`` reads, or None when nothing speaks against it.
 
     ``size``: width and height of the input in pixels. Of an empty answer nothing can be said: a model with NMS inside

@@ -33,6 +33,6 @@ def grid(width: int, height: int) -> FloatArray:
     return np.concatenate(parts).astype(np.float32)
 
 
-def corners(centres: FloatArray, sizes: FloatArray) -> FloatArray:
+def boxes_from_centres(centres: FloatArray, sizes: FloatArray) -> FloatArray:
     """float32 (K, 4) xyxy of boxes given as centres (K, 2) and sizes (K, 2)."""
     return np.concatenate((centres - sizes / 2, centres + sizes / 2), axis=1)

@@ -8,8 +8,8 @@ import numpy as np
 
 from detectors.geometry.arrays import Outputs, RawBoxes
 from detectors.heads.checks import require_numbers
-from detectors.heads.detr import places
-from detectors.heads.grids import corners
+from detectors.heads.detr import output_indices
+from detectors.heads.grids import boxes_from_centres
 from detectors.heads.logits import sigmoid
 from detectors.heads.port import HeadRequest, Shape
 
@@ -26,22 +26,22 @@ class GroundingDinoHead:
     """
 
     def __init__(self, request: HeadRequest) -> None:
-        found = (places(request.outputs, ("logits", boxes)) for boxes in _BOXES)
+        found = (output_indices(request.outputs, ("logits", boxes)) for boxes in _BOXES)
         self._at = next((tuple(at.values()) for at in found if at is not None), None)
         self._size = np.array((request.width, request.height) * 2, np.float32)
-        self._words = request.words
-        spans = request.words.spans if request.words else ()
+        self._prompt = request.prompt
+        spans = request.prompt.spans if request.prompt else ()
         self._tokens = np.array([place for start, end in spans for place in range(start, end)], np.int64)
         lengths = [end - start for start, end in spans]
         self._starts = np.cumsum([0, *lengths[:-1]])
 
     def mismatch(self, shapes: Sequence[Shape]) -> str | None:
         """See :class:`detectors.heads.port.Head`."""
-        if self._words is None:
+        if self._prompt is None:
             return (
                 "grounding_dino is asked in words: write layout: grounding_dino and text: {tokenizer: tokenizer.json}"
             )
-        least = self._words.length
+        least = self._prompt.length
         if self._at is not None:
             logits, boxes = (shapes[at] for at in self._at)
             if len(logits) == 3 and boxes == (*logits[:2], 4) and logits[2] >= least:
@@ -53,18 +53,18 @@ class GroundingDinoHead:
 
     def decode(self, outputs: Outputs, confidence: float) -> RawBoxes:
         """See :class:`detectors.heads.port.Head`. One box per query: that of its best class."""
-        assert self._at is not None and self._words is not None, "decode follows a mismatch() that found none"
+        assert self._at is not None and self._prompt is not None, "decode follows a mismatch() that found none"
         logits = np.maximum.reduceat(outputs[self._at[0]][:, :, self._tokens], self._starts, axis=2)
         best = logits.max(axis=2)
         require_numbers(best, "scores")
         scores = sigmoid(best)
         # Below 0 all boxes are asked for, as the first run does: then words are no reason to leave any out.
-        least = max(confidence, self._words.threshold) if confidence >= 0 else confidence
+        least = max(confidence, self._prompt.threshold) if confidence >= 0 else confidence
         tiles, queries = np.nonzero(scores >= least)
         found = outputs[self._at[1]][tiles, queries] * self._size
         require_numbers(found, "boxes")
         return RawBoxes(
-            boxes=corners(found[:, :2], found[:, 2:]),
+            boxes=boxes_from_centres(found[:, :2], found[:, 2:]),
             scores=scores[tiles, queries],
             classes=logits[tiles, queries].argmax(axis=1).astype(np.int32),
             tiles=tiles.astype(np.int32),

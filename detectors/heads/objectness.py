@@ -9,7 +9,7 @@ import numpy as np
 
 from detectors.geometry.arrays import FloatArray, IndexArray, Outputs, RawBoxes
 from detectors.heads.checks import require_numbers
-from detectors.heads.grids import anchor_count, corners, pyramid_counts
+from detectors.heads.grids import anchor_count, boxes_from_centres, pyramid_counts
 from detectors.heads.port import Shape
 
 # YOLOv5 has three anchors of different shapes in each cell of its grids.
@@ -82,7 +82,7 @@ class ObjectnessHead:
         (output,) = outputs
         found = rows_above(output, confidence)
         return RawBoxes(
-            boxes=corners(found.rows[:, :2], found.rows[:, 2:4]),
+            boxes=boxes_from_centres(found.rows[:, :2], found.rows[:, 2:4]),
             scores=found.scores,
             classes=found.classes.astype(np.int32),
             tiles=found.tiles.astype(np.int32),

@@ -13,7 +13,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class PromptTokens:
     """What a model asked in words was asked.
 
     spans: for each class the place of its first token and the one after its last; length: tokens in all; threshold: a
@@ -37,7 +37,7 @@ class HeadRequest:
     height: int
     classes: ClassNumbers
     outputs: tuple[str, ...] = ()
-    words: Words | None = None
+    prompt: PromptTokens | None = None
 
 
 class Head(Protocol):

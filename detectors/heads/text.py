@@ -13,7 +13,7 @@ import numpy as np
 from detectors.card.card import ModelCard, TextCard
 from detectors.errors import ModelLoadError
 from detectors.geometry.arrays import BoolArray, IndexArray
-from detectors.heads.port import Words
+from detectors.heads.port import PromptTokens
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -43,9 +43,9 @@ class Prompt:
     pad: int = 0
 
     @property
-    def words(self) -> Words:
+    def tokens(self) -> PromptTokens:
         """What the head has to know of it."""
-        return Words(self.spans, len(self.ids), self.threshold)
+        return PromptTokens(self.spans, len(self.ids), self.threshold)
 
     def padded(self, length: int) -> IndexArray:
         """int64 (length,): the tokens, then padding."""
@@ -84,7 +84,7 @@ def read_prompt(card: ModelCard, card_path: Path) -> Prompt | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PromptForFile:
     """How a model without a card is asked: what its card says of it, the files it names, and the prompt."""
 
     text: TextCard
@@ -92,7 +92,7 @@ class Asked:
     prompt: Prompt
 
 
-def text_beside(model: Path, names: Sequence[str]) -> Asked:
+def text_beside(model: Path, names: Sequence[str]) -> PromptForFile:
     """For a model file without a card: asks for ``names`` with the tokenizer that lies beside it.
 
     Raises ModelLoadError as :func:`read_prompt` does.
@@ -100,7 +100,7 @@ def text_beside(model: Path, names: Sequence[str]) -> Asked:
     path = model.parent / TOKENIZER_FILE
     data = _read(path, "the place of the tokenizer, beside the model")
     text = TextCard(tokenizer=path.name)
-    return Asked(text, {path.name: sha256(data).hexdigest()}, _prompt(data, path, names, text.threshold))
+    return PromptForFile(text, {path.name: sha256(data).hexdigest()}, _prompt(data, path, names, text.threshold))
 
 
 def _read(path: Path, what: str) -> bytes:

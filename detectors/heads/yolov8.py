@@ -8,7 +8,7 @@ import numpy as np
 
 from detectors.geometry.arrays import Outputs, RawBoxes
 from detectors.heads.checks import require_numbers
-from detectors.heads.grids import corners, pyramid_counts
+from detectors.heads.grids import boxes_from_centres, pyramid_counts
 from detectors.heads.port import Shape
 
 
@@ -37,7 +37,7 @@ class YoloV8Head:
         found = output[tiles, :4, anchors]
         require_numbers(found, "boxes")
         return RawBoxes(
-            boxes=corners(found[:, :2], found[:, 2:]),
+            boxes=boxes_from_centres(found[:, :2], found[:, 2:]),
             scores=best[tiles, anchors],
             classes=scores[tiles, :, anchors].argmax(axis=1).astype(np.int32),
             tiles=tiles.astype(np.int32),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from detectors.geometry.arrays import Outputs, RawBoxes
-from detectors.heads.grids import anchor_count, corners, grid
+from detectors.heads.grids import anchor_count, boxes_from_centres, grid
 from detectors.heads.objectness import rows_above
 from detectors.heads.port import Shape
 
@@ -39,7 +39,7 @@ class YoloXHead:
         centres = (found.rows[:, :2] + cells[:, :2]) * strides
         sizes = np.exp(np.minimum(found.rows[:, 2:4], _LARGEST_LOG_SIZE)) * strides
         return RawBoxes(
-            boxes=corners(centres, sizes),
+            boxes=boxes_from_centres(centres, sizes),
             scores=found.scores,
             classes=found.classes.astype(np.int32),
             tiles=found.tiles.astype(np.int32),

@@ -31,7 +31,7 @@ def resolve_fragments(candidates: Candidates, plan: TilePlan, class_aware: bool)
     groups = candidates.classes.astype(np.int64) if class_aware else np.zeros(len(candidates), np.int64)
     pieces, wholes = np.flatnonzero(candidates.cut), np.flatnonzero(~candidates.cut)
     turned = None if candidates.quads is None else Pieces.of(candidates, plan, pieces)
-    left = ~_explained(candidates, groups, pieces, wholes, turned)
+    left = ~_seen_whole(candidates, groups, pieces, wholes, turned)
     pieces, turned = pieces[left], turned and turned.take(left)
     parents = _components(len(pieces), _parts_of_one(candidates, plan, groups, pieces, turned))
     boxes, first = _union(candidates, pieces, parents)
@@ -47,7 +47,7 @@ def resolve_fragments(candidates: Candidates, plan: TilePlan, class_aware: bool)
     return joined.take(kept)
 
 
-def _explained(
+def _seen_whole(
     candidates: Candidates, groups: IndexArray, pieces: IndexArray, wholes: IndexArray, turned: Pieces | None
 ) -> BoolArray:
     """bool (len(pieces),): which pieces lie mostly inside a whole box of another tile."""

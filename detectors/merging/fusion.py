@@ -20,7 +20,7 @@ _Box = tuple[float, float, float, float]
 _Cell = tuple[int, int]
 
 
-def fuse(ranked: Candidates, shapes: Shapes) -> Candidates:
+def fuse_boxes(ranked: Candidates, shapes: Shapes) -> Candidates:
     """The fused boxes of ``ranked`` (best first, all with area; ``shapes`` are theirs), oldest group first.
 
     Each box, best first, joins the group whose fused box it overlaps most, if by more than the threshold (of equals the
@@ -51,7 +51,7 @@ def fuse(ranked: Candidates, shapes: Shapes) -> Candidates:
     )
 
 
-class Cluster(Protocol):
+class BoxCluster(Protocol):
     """Boxes that show one thing, and what they are fused to."""
 
     number: int
@@ -75,16 +75,16 @@ class _Members(Protocol):
     def boxes(self) -> Sequence[_Box]:
         """What encloses each."""
 
-    def begin(self, number: int, place: int) -> Cluster:
+    def begin(self, number: int, place: int) -> BoxCluster:
         """A cluster of the box at ``place``."""
 
 
-def _clustered(shapes: Shapes, weights: DoubleArray) -> tuple[IndexArray, list[Cluster]]:
+def _clustered(shapes: Shapes, weights: DoubleArray) -> tuple[IndexArray, list[BoxCluster]]:
     """The number of the cluster of each box (int64 (N,)), and all clusters."""
     members: _Members = UprightMembers(shapes, weights) if shapes.quads is None else TurnedMembers(shapes, weights)
     least = _least_ratio(shapes)
     near: dict[int, _Near] = {}
-    clusters: list[Cluster] = []
+    clusters: list[BoxCluster] = []
     numbers = np.empty(len(shapes), np.int64)
     for place, (group, box) in enumerate(zip(shapes.groups.tolist(), members.boxes, strict=True)):
         index = near.setdefault(group, _Near(least))
@@ -114,7 +114,7 @@ def _least_ratio(shapes: Shapes) -> float:
     return shapes.threshold * (1.0 if shapes.quads is None else 0.5) * (1 - 1e-9)
 
 
-def _fused_quads(best: FloatArray | None, clusters: list[Cluster]) -> FloatArray | None:
+def _fused_quads(best: FloatArray | None, clusters: list[BoxCluster]) -> FloatArray | None:
     if best is None:
         return None
     return np.array([cluster.quad for cluster in clusters], np.float32).reshape(-1, 4, 2)
@@ -129,13 +129,13 @@ class UprightMembers:
         self.weights: list[float] = weights.tolist()
         self.metric: Metric = shapes.metric
 
-    def begin(self, number: int, place: int) -> Cluster:
+    def begin(self, number: int, place: int) -> BoxCluster:
         """A cluster of the box at ``place``."""
         return UprightCluster(self, number, place)
 
 
 class UprightCluster:
-    """See :class:`Cluster`. Keeps the weighted sums of the sides, and what they come to."""
+    """See :class:`BoxCluster`. Keeps the weighted sums of the sides, and what they come to."""
 
     __slots__ = ("_members", "_size", "_sums", "_weight", "box", "number", "quad")
 
@@ -149,7 +149,7 @@ class UprightCluster:
         self._sums = [weight * side for side in self.box]
 
     def overlap(self, place: int) -> float:
-        """See :class:`Cluster`."""
+        """See :class:`BoxCluster`."""
         left, top, right, bottom = self.box
         other_left, other_top, other_right, other_bottom = self._members.boxes[place]
         width = (right if right < other_right else other_right) - (left if left > other_left else other_left)
@@ -162,7 +162,7 @@ class UprightCluster:
         return inside / (self._size + size - inside if self._members.metric == "iou" else min(self._size, size))
 
     def add(self, place: int) -> None:
-        """See :class:`Cluster`."""
+        """See :class:`BoxCluster`."""
         weight = self._members.weights[place]
         self._weight = total = self._weight + weight
         self._sums = [
@@ -178,10 +178,10 @@ class _Near:
 
     def __init__(self, least_ratio: float) -> None:
         self._least_ratio = least_ratio
-        self._levels: dict[int, dict[_Cell, list[Cluster]]] = {}
+        self._levels: dict[int, dict[_Cell, list[BoxCluster]]] = {}
         self._places: dict[int, tuple[int, _Cell]] = {}
 
-    def put(self, cluster: Cluster) -> None:
+    def put(self, cluster: BoxCluster) -> None:
         """Note where ``cluster`` is; it may be new, or have moved."""
         left, top, right, bottom = cluster.box
         level = frexp(max(right - left, bottom - top))[1]
@@ -195,7 +195,7 @@ class _Near:
         self._places[cluster.number] = place
         self._levels.setdefault(level, {}).setdefault(place[1], []).append(cluster)
 
-    def around(self, box: _Box) -> Iterator[Cluster]:
+    def around(self, box: _Box) -> Iterator[BoxCluster]:
         """All clusters that may match ``box``, and some more."""
         left, top, right, bottom = box
         side = max(right - left, bottom - top)

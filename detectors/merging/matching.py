@@ -50,7 +50,7 @@ class Shapes:
             return cls(boxes, areas(boxes), groups, None, metric, threshold)
         quads = candidates.quads.astype(np.float64)
         around = np.concatenate((quads.min(axis=1), quads.max(axis=1)), axis=1)
-        return cls(around, quadrilaterals.areas(quads), groups, quads, metric, threshold)
+        return cls(around, quadrilaterals.quad_areas(quads), groups, quads, metric, threshold)
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -63,7 +63,7 @@ class Shapes:
             # Quads share no more than their enclosing boxes do, which costs a tenth to know.
             likely = np.flatnonzero(found)
             one, two = self.quads.take(better[likely], axis=0), self.quads.take(worse[likely], axis=0)
-            found[likely] = quadrilaterals.overlaps(one, two, self.metric) > self.threshold
+            found[likely] = quadrilaterals.quad_overlaps(one, two, self.metric) > self.threshold
         return found
 
     def table(self) -> BoolArray:

@@ -8,11 +8,11 @@ import numpy as np
 
 from detectors.geometry.arrays import BoolArray, Candidates, DoubleArray, FloatArray, IndexArray
 from detectors.geometry.boxes import Metric
-from detectors.geometry.quads import areas as quad_areas
+from detectors.geometry.quads import quad_areas
 from detectors.geometry.rotated_boxes import smallest_around
-from detectors.merging.fusion import fuse
+from detectors.merging.fusion import fuse_boxes
 from detectors.merging.matching import Shapes, chained_owners, greedy_owners
-from detectors.merging.sizes import fitting
+from detectors.merging.sizes import fits_size
 from schemas.events import MergeMethod
 
 
@@ -53,7 +53,7 @@ def merge(
     ``nmm``: each box, best first, joins the group of the best box before it that matches it, whether or not that is the
     best of its group; a box that none before it matches begins a group. The union again. So a group may be a chain, but
     a later box that matches members of two groups does not join these two.
-    ``wbf``: see :func:`detectors.merging.fusion.fuse`.
+    ``wbf``: see :func:`detectors.merging.fusion.fuse_boxes`.
 
     The union of rotated boxes is the rotated box of least area around all their corners, its front where the best
     box's is; ``boxes`` are then the union of the boxes, each clipped to its tile. A union larger than its class can be
@@ -62,14 +62,14 @@ def merge(
     ranked = _ranked(candidates)
     shapes = Shapes.of(ranked, _classes(ranked, class_aware), metric, threshold)
     if method == "wbf":
-        return _ranked(fuse(ranked, shapes))
+        return _ranked(fuse_boxes(ranked, shapes))
     owners = chained_owners(shapes) if method == "nmm" else greedy_owners(shapes)
     survivors = np.flatnonzero(owners == np.arange(len(owners)))
     kept = ranked.take(survivors)
     if method == "nms":
         return kept
     grown = _grown(ranked, kept, owners, survivors)
-    return grown if largest is None else _where(fitting(grown, largest), grown, kept)
+    return grown if largest is None else _where(fits_size(grown, largest), grown, kept)
 
 
 def suppress_within_tiles(candidates: Candidates, iou: float, class_aware: bool) -> Candidates:

@@ -30,7 +30,7 @@ class TurnedMembers:
 
 
 class TurnedCluster:
-    """Boxes that show one thing, and what they are fused to; see :class:`detectors.merging.fusion.Cluster`."""
+    """Boxes that show one thing, and what they are fused to; see :class:`detectors.merging.fusion.BoxCluster`."""
 
     __slots__ = ("_first", "_members", "_size", "_sums", "box", "number", "quad")
 
@@ -64,7 +64,7 @@ class TurnedCluster:
         more = _weighted(aligned, self._members.weights[place])
         self._sums = [before + new for before, new in zip(self._sums, more, strict=True)]
         total, x, y, width, height, along, across = self._sums
-        self.quad = corners((x / total, y / total), (width / total, height / total), atan2(across, along))
+        self.quad = rotated_corners((x / total, y / total), (width / total, height / total), atan2(across, along))
         across_all, down_all = [corner[0] for corner in self.quad], [corner[1] for corner in self.quad]
         self.box = (min(across_all), min(down_all), max(across_all), max(down_all))
         self._size = area(self.quad)
@@ -116,7 +116,7 @@ def _cut(polygon: list[Corner], sides: list[float]) -> list[Corner]:
     return left
 
 
-def corners(centre: Corner, size: tuple[float, float], angle: float) -> list[Corner]:
+def rotated_corners(centre: Corner, size: tuple[float, float], angle: float) -> list[Corner]:
     """The corners, clockwise as seen, of the box of width and height ``size``; its width runs along ``angle`` (rad)."""
     wide_x, wide_y = size[0] / 2 * cos(angle), size[0] / 2 * sin(angle)
     high_x, high_y = -size[1] / 2 * sin(angle), size[1] / 2 * cos(angle)

@@ -38,15 +38,15 @@ def longer_sides(candidates: Candidates) -> DoubleArray:
     return longest
 
 
-def fitting(candidates: Candidates, limits: DoubleArray) -> BoolArray:
+def fits_size(candidates: Candidates, limits: DoubleArray) -> BoolArray:
     """bool (K,): whose longer side is at most their class's in ``limits`` (from ``largest_px``)."""
     fits: BoolArray = longer_sides(candidates) <= limits[candidates.classes]
     return fits
 
 
 def sorted_by_size(candidates: Candidates, limits: DoubleArray | None) -> tuple[Candidates, Candidates | None]:
-    """Those of ``candidates`` that fit ``limits`` (see ``fitting``), and those that do not, None when all do."""
+    """Those of ``candidates`` that fit ``limits`` (see ``fits_size``), and those that do not, None when all do."""
     if limits is None:
         return candidates, None
-    fits = fitting(candidates, limits)
+    fits = fits_size(candidates, limits)
     return (candidates, None) if fits.all() else (candidates.take(fits), candidates.take(~fits))

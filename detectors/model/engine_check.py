@@ -15,7 +15,7 @@ from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
 from detectors.heads.choice import choose_head
 from detectors.heads.classes import ClassNumbers
-from detectors.heads.first_run import first_tiles, objection
+from detectors.heads.first_run import first_tiles, why_implausible
 from detectors.heads.port import Head, HeadRequest
 from detectors.heads.text import read_prompt
 from detectors.model.precision_check import disagreement
@@ -129,9 +129,9 @@ class Fitting:
             raise ModelLoadError(f"{card.name} {card.version} failed its first run: {error}") from error
         classes = ClassNumbers(len(card.classes), card.class_ids)
         names = tuple(one.name for one in self._about.outputs)
-        request = HeadRequest(*size, classes, names, None if prompt is None else prompt.words)
+        request = HeadRequest(*size, classes, names, None if prompt is None else prompt.tokens)
         head = choose_head(card.layout, request, [output.shape for output in outputs], self._about.metadata)
-        against = objection(head, outputs, size)
+        against = why_implausible(head, outputs, size)
         if against is not None:
             raise ModelLoadError(f"{card.name} {card.version} failed its first run: {against}")
         self.head = head

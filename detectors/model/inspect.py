@@ -15,7 +15,7 @@ from detectors.card.onnx_file import OnnxFile, TensorInfo, read_onnx_file
 from detectors.engines.inputs import asked_in_words, picture_of
 from detectors.errors import ModelLoadError
 from detectors.heads.metadata import class_names, input_size
-from detectors.heads.text import Asked, text_beside
+from detectors.heads.text import PromptForFile, text_beside
 from detectors.model.output_readings import (
     LONGEST_NAME,
     Prober,
@@ -90,7 +90,7 @@ def inspect_model(
     return Inspection(about, true_outputs, _card(path, about, reading, size, asked), tuple(assumed))
 
 
-def _asked(about: OnnxFile, path: Path, names: Sequence[str]) -> Asked | None:
+def _asked(about: OnnxFile, path: Path, names: Sequence[str]) -> PromptForFile | None:
     """How the model is asked in words, when it is. Raises ModelLoadError when nobody says what to ask for."""
     if not asked_in_words(about):
         return None
@@ -99,7 +99,9 @@ def _asked(about: OnnxFile, path: Path, names: Sequence[str]) -> Asked | None:
     return text_beside(path, names)
 
 
-def _card(path: Path, about: OnnxFile, reading: Reading, size: tuple[int, int], asked: Asked | None) -> ModelCard:
+def _card(
+    path: Path, about: OnnxFile, reading: Reading, size: tuple[int, int], asked: PromptForFile | None
+) -> ModelCard:
     return ModelCard(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:LONGEST_NAME] or "model",
         version="1.0.0",

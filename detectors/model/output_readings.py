@@ -13,9 +13,9 @@ from detectors.engines.port import EngineRequest
 from detectors.engines.registry import load_engine
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import Outputs
-from detectors.heads.choice import LAYOUTS, described, fitting_heads, layouts_to_try, narrowed
+from detectors.heads.choice import LAYOUTS, describe_outputs, fitting_heads, layouts_to_try, narrow_by_metadata
 from detectors.heads.classes import ClassNumbers
-from detectors.heads.first_run import first_tiles, objection
+from detectors.heads.first_run import first_tiles, why_implausible
 from detectors.heads.metadata import class_names
 from detectors.heads.port import Head, HeadRequest, Shape
 from detectors.heads.text import Prompt
@@ -148,22 +148,24 @@ def readings(
     for each in [layout] if layout else layouts_to_try(about.metadata):
         cards = _classes(about, names, columns(each, about, shapes))
         numbers = ClassNumbers(len(cards), tuple(card.id for card in cards if card.id is not None) or None)
-        request = HeadRequest(*size, numbers, output_names, None if prompt is None else prompt.words)
+        request = HeadRequest(*size, numbers, output_names, None if prompt is None else prompt.tokens)
         heads, why_not = fitting_heads([each], request, shapes, about.metadata)
         fitting.update(heads)
         reasons += why_not
         classes[each] = cards
     if not fitting:
         raise ModelLoadError(
-            f"this model has {described(output_names, shapes)}, and that fits no layout looked for: "
+            f"this model has {describe_outputs(output_names, shapes)}, and that fits no layout looked for: "
             f"{'; '.join(reasons)}; export a detect model without further outputs, or state its classes with --classes"
         )
-    return [Reading(name, head, classes[name]) for name, head in narrowed(fitting, about.metadata).items()]
+    return [Reading(name, head, classes[name]) for name, head in narrow_by_metadata(fitting, about.metadata).items()]
 
 
 def only_plausible(found: Sequence[Reading], prober: Prober, size: tuple[int, int]) -> tuple[Reading, str]:
     """The only reading that the model's answers do not contradict, and how it was found where shapes did not tell."""
-    objections = {each.layout: objection(each.head, prober.run(input_of(each.layout, size)), size) for each in found}
+    objections = {
+        each.layout: why_implausible(each.head, prober.run(input_of(each.layout, size)), size) for each in found
+    }
     left = [each for each in found if objections[each.layout] is None]
     if len(left) == 1:
         others = "; ".join(f"not {name}, because {why}" for name, why in objections.items() if why is not None)

@@ -12,7 +12,7 @@ _SAMPLES, _SAMPLE_PX = 12, 64
 
 
 @dataclass(frozen=True, slots=True)
-class Area:
+class PixelArea:
     """A part of a picture in whole pixels; right and bottom are not in it any more."""
 
     left: int
@@ -31,7 +31,7 @@ class Area:
         return self.bottom - self.top
 
 
-def parts(area: Area, block: tuple[int, int], most_pixels: int) -> Iterator[Area]:
+def parts(area: PixelArea, block: tuple[int, int], most_pixels: int) -> Iterator[PixelArea]:
     """``area`` in parts of about ``most_pixels``, row by row; edges inside it lie on those of the file's blocks.
 
     ``block``: height and width of what the file decodes in one go. So each block is decoded once, unless it is larger
@@ -42,7 +42,7 @@ def parts(area: Area, block: tuple[int, int], most_pixels: int) -> Iterator[Area
     columns = _fitting(block_width, most_pixels // rows)
     for top, bottom in _steps(area.top, area.bottom, rows, block_height):
         for left, right in _steps(area.left, area.right, columns, block_width):
-            yield Area(left, top, right, bottom)
+            yield PixelArea(left, top, right, bottom)
 
 
 def _fitting(block: int, most: int) -> int:
@@ -61,9 +61,9 @@ def _steps(start: int, end: int, step: int, block: int) -> Iterator[tuple[int, i
         at = min(end, following)
 
 
-def sample_places(width: int, height: int) -> Iterator[Area]:
+def sample_places(width: int, height: int) -> Iterator[PixelArea]:
     """Small areas spread evenly over the picture, row by row."""
     wide, high = min(_SAMPLE_PX, width), min(_SAMPLE_PX, height)
     for top in sorted({round(each) for each in np.linspace(0, height - high, _SAMPLES)}):
         for left in sorted({round(each) for each in np.linspace(0, width - wide, _SAMPLES)}):
-            yield Area(left, top, left + wide, top + high)
+            yield PixelArea(left, top, left + wide, top + high)

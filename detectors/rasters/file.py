@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from detectors.geometry.arrays import BoolArray, ImageArray
-from detectors.rasters.areas import Area, parts, sample_places
+from detectors.rasters.areas import PixelArea, parts, sample_places
 from detectors.rasters.bands import has_mask_of_its_own, rule_of
 from detectors.rasters.ground import Georeference
 from detectors.rasters.pixels import Bands, PixelRule
@@ -81,7 +81,7 @@ class RasterFile:
         low, high = self._rule.low, self._rule.high
         return None if low is None or high is None else (low, high)
 
-    def read(self, area: Area) -> Pixels:
+    def read(self, area: PixelArea) -> Pixels:
         """``area`` as it is. Raises ImageCorruptError when the file is broken there."""
         image = np.empty((area.height, area.width, 3), np.uint8)
         content: BoolArray | None = None
@@ -95,7 +95,7 @@ class RasterFile:
                 content[rows, columns] = pixels.content
         return Pixels(image, content)
 
-    def reduced(self, area: Area, width: int, height: int) -> Pixels:
+    def reduced(self, area: PixelArea, width: int, height: int) -> Pixels:
         """``area`` at ``width`` × ``height`` pixels, averaged; from the file's overviews where it has them."""
         return self._pixels(area, (height, width))
 
@@ -158,7 +158,7 @@ class RasterFile:
             return rule
         samples = [self._raw(place, rule.bands, None) for place in sample_places(self.width, self.height)]
         if not any(rule.content(raw) is None or bool(np.any(rule.content(raw))) for raw in samples):
-            whole = Area(0, 0, self.width, self.height)
+            whole = PixelArea(0, 0, self.width, self.height)
             size = (min(self.height, 1024), min(self.width, 1024))
             samples = [self._raw(whole, rule.bands, size)]
         return rule.scaled_to(samples)
@@ -172,25 +172,25 @@ class RasterFile:
         # A plan of a building site has a coordinate system, but no place on earth.
         return (ground, finer) if math.isfinite(finer) and finer > 0 else (None, None)
 
-    def _pixels(self, area: Area, size: tuple[int, int] | None) -> Pixels:
+    def _pixels(self, area: PixelArea, size: tuple[int, int] | None) -> Pixels:
         image, content = self._rule.apply(self._raw(area, self._rule.bands, size))
         if self._mask_beside:
             mask = self._mask(area, size)
             content = mask if content is None else content & mask
         return Pixels(image, None if content is None or bool(content.all()) else content)
 
-    def _raw(self, area: Area, bands: tuple[int, ...], size: tuple[int, int] | None) -> Bands:
+    def _raw(self, area: PixelArea, bands: tuple[int, ...], size: tuple[int, int] | None) -> Bands:
         """(bands, h, w) of ``area``; ``size``: height and width to reduce it to."""
         shape = None if size is None else (len(bands), *size)
         found: Bands = self._guarded_read(area, shape, lambda **how: self._data.read(list(bands), **how))
         return found
 
-    def _mask(self, area: Area, size: tuple[int, int] | None) -> BoolArray:
+    def _mask(self, area: PixelArea, size: tuple[int, int] | None) -> BoolArray:
         found: Bands = self._guarded_read(area, size, lambda **how: self._data.read_masks(1, **how))
         present: BoolArray = found != 0
         return present
 
-    def _guarded_read(self, area: Area, shape: tuple[int, ...] | None, read: Any) -> Any:
+    def _guarded_read(self, area: PixelArea, shape: tuple[int, ...] | None, read: Any) -> Any:
         window = self._rasterio.windows.Window(area.left, area.top, area.width, area.height)
         how = {} if shape is None else {"out_shape": shape, "resampling": self._reducing()}
         with self._lock, self._guarded():

@@ -17,7 +17,7 @@ _CENTIMETRES = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Places:
+class GroundPositions:
     """Where N detections lie. Longitude and latitude in degrees (WGS 84), not a number where there is no such place.
 
     centres: float64 (N, 2); corners: float64 (N, 4, 2), in the order of ``corners_px``; sides_m: float64 (N, 2), the
@@ -46,15 +46,15 @@ def corners_px(found: Detections) -> FloatArray:
     return corners
 
 
-def places_of(found: Detections, ground: Georeference) -> Places:
+def ground_positions(found: Detections, ground: Georeference) -> GroundPositions:
     """Where ``found`` (pixels of the picture that ``ground`` belongs to) lie."""
     pixels = corners_px(found)
     corners, centres = ground.lonlat(pixels), ground.lonlat(pixels.mean(axis=1))
     sides = metres_between(corners[:, :2], corners[:, 1:3])
-    return Places(centres, corners, np.sort(sides, axis=1)[:, ::-1])
+    return GroundPositions(centres, corners, np.sort(sides, axis=1)[:, ::-1])
 
 
-def feature_collection(found: Detections, places: Places, classes: Sequence[ClassCard]) -> dict[str, object]:
+def feature_collection(found: Detections, places: GroundPositions, classes: Sequence[ClassCard]) -> dict[str, object]:
     """``found`` as a GeoJSON FeatureCollection: a polygon each, with label, confidence and size in metres.
 
     A detection without a place on earth has no geometry, as the format has it for what is not located.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from detectors.geometry.arrays import ImageArray
-from detectors.rasters.areas import Area
+from detectors.rasters.areas import PixelArea
 from detectors.rasters.file import Pixels, RasterFile
 from detectors.tiling.letterbox import Placement, letterbox_into
 from detectors.tiling.sources import TileBatch
@@ -28,7 +28,7 @@ class _Band:
 
     first: int
     count: int
-    area: Area
+    area: PixelArea
     size: tuple[int, int] | None = None
 
 
@@ -120,7 +120,7 @@ def bands(plan: TilePlan, most_pixels: int) -> list[_Band]:
     found: list[_Band] = []
     boxes, placed = plan.boxes.tolist(), plan.placed.tolist()
     for number, (left, top, right, bottom) in enumerate(boxes):
-        area = Area(left, top, right, bottom)
+        area = PixelArea(left, top, right, bottom)
         if area.width * area.height > most_pixels:
             found.append(_Band(number, 1, area, (placed[number][2], placed[number][3])))
             continue

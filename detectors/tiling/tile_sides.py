@@ -24,7 +24,7 @@ LEAST_OVERLAP, MOST_OVERLAP = 0.2, 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class TileSides:
     """What ``chosen_sides`` chose. sides None: the frame is looked at whole, and only so."""
 
     sides: Sides | None
@@ -47,7 +47,7 @@ def sides_of_metres(metres: float, gsd_m: float, input_size: Sides) -> tuple[Sid
     return sides, metres if round(wanted) == sides[0] else sides[0] * gsd_m
 
 
-def chosen_sides(frame: Sides, fixed: Sides, input_size: Sides, things: Sequence[float], overlap: float) -> Chosen:
+def chosen_sides(frame: Sides, fixed: Sides, input_size: Sides, things: Sequence[float], overlap: float) -> TileSides:
     """The sides of tiles for a frame when nobody says what they should be.
 
     frame: pixels; fixed: the sides tiles have where nothing else is known (the model's native resolution); things: per
@@ -74,8 +74,8 @@ def chosen_sides(frame: Sides, fixed: Sides, input_size: Sides, things: Sequence
     overlap = max(overlap, min(needed, MOST_OVERLAP))
     excess = max(frame[0] / sides[0], frame[1] / sides[1])
     if 1.0 < excess <= WHOLE_UP_TO:
-        return Chosen(None, overlap, whole_frame=True)
-    return Chosen(sides, overlap, whole_frame=needed > MOST_OVERLAP)
+        return TileSides(None, overlap, whole_frame=True)
+    return TileSides(sides, overlap, whole_frame=needed > MOST_OVERLAP)
 
 
 def _bounded(width: float, height: float) -> Sides:

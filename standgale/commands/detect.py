@@ -19,7 +19,7 @@ from standgale.commands.context import Context, JsonOption, context_of, print_js
 if TYPE_CHECKING:
     from detectors.card.card import ModelCard
     from detectors.model.predict import Found, Model, Predictor
-    from detectors.rasters.ground_positions import Places
+    from detectors.rasters.ground_positions import GroundPositions
     from standgale.pictures import Picture
     from standgale.settings import Settings
 
@@ -157,11 +157,11 @@ def _find(here: Context, predictor: Predictor, shown: Picture, options: DetectOp
         )
 
 
-def _written(files: _Files, shown: Picture, found: Found, card: ModelCard) -> Places | None:
+def _written(files: _Files, shown: Picture, found: Found, card: ModelCard) -> GroundPositions | None:
     """Writes what is to be written; where the detections lie, for a picture that lies on a map."""
-    from detectors.rasters.ground_positions import feature_collection, places_of
+    from detectors.rasters.ground_positions import feature_collection, ground_positions
 
-    places = None if shown.ground is None else places_of(found.detections, shown.ground)
+    places = None if shown.ground is None else ground_positions(found.detections, shown.ground)
     if files.drawn is not None:
         _draw(files.drawn, shown, found, card)
     if files.map is not None and places is not None:
@@ -188,7 +188,7 @@ def _write(path: Path, option: str, data: bytes) -> None:
         raise SettingsError(f"{option} {path}: cannot be written ({error.strerror}); give a path that can") from error
 
 
-def _rows(found: Found, card: ModelCard, places: Places | None) -> list[dict[str, object]]:
+def _rows(found: Found, card: ModelCard, places: GroundPositions | None) -> list[dict[str, object]]:
     detections = found.detections
     rows: list[dict[str, object]] = [
         {"label": card.classes[index].name, "confidence": round(score, 4), "box": [round(side, 1) for side in box]}

@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from detectors.card.card import ClassCard
 from detectors.geometry.arrays import Detections
 from detectors.rasters.ground import Georeference, metres_between
-from detectors.rasters.ground_positions import feature_collection, places_of
+from detectors.rasters.ground_positions import feature_collection, ground_positions
 from infra.errors import ImageCorruptError, SettingsError
 from standgale import pictures
 from standgale.pictures import opened
@@ -115,11 +115,11 @@ def test_places_sizes_and_rings_on_earth() -> None:
     ground = Georeference(CRS.from_epsg(32633), (0.5, 0, 500_000, 0, -0.5, 5_000_000))
     boxes = np.array([[0, 0, 40, 10], [100, 100, 104, 130]], np.float32)
     found = Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([1, 0], np.int32))
-    places = places_of(found, ground)
+    places = ground_positions(found, ground)
     assert places.sides_m == pytest.approx(np.array([[20, 5], [15, 2]]), rel=1e-3)
     assert metres_between(places.centres[0], places.centres[1]) == pytest.approx(np.hypot(41, 55), rel=1e-3)
     for mirrored in (ground, Georeference(ground.crs, (0.5, 0, 500_000, 0, 0.5, 5_000_000))):
-        mapped = feature_collection(found, places_of(found, mirrored), CLASSES)
+        mapped = feature_collection(found, ground_positions(found, mirrored), CLASSES)
         features = mapped["features"]
         assert isinstance(features, list)
         assert [each["properties"]["label"] for each in features] == ["boat", "car"]
@@ -137,7 +137,7 @@ def test_a_rotated_box_is_measured_along_itself() -> None:
     found = Detections(
         np.array([[4, 10, 40, 46]], np.float32), np.array([1], np.float32), np.array([0], np.int32), quad
     )
-    assert places_of(found, ground).sides_m == pytest.approx(np.hypot([[15, 3]], [[15, 3]]), rel=1e-3)
+    assert ground_positions(found, ground).sides_m == pytest.approx(np.hypot([[15, 3]], [[15, 3]]), rel=1e-3)
 
 
 def test_what_lies_nowhere_on_earth_has_no_shape() -> None:
@@ -146,7 +146,7 @@ def test_what_lies_nowhere_on_earth_has_no_shape() -> None:
     )
     boxes = np.array([[0, 0, 1, 1], [50, 40, 51, 41]], np.float32)
     found = Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([0, 0], np.int32))
-    places = places_of(found, seen_from_space)
+    places = ground_positions(found, seen_from_space)
     assert places.row(0) is None
     assert places.row(1) is not None
     features = feature_collection(found, places, CLASSES)["features"]

@@ -37,7 +37,7 @@ def fractions(quad: FloatArray) -> list[tuple[Fraction, Fraction]]:
 
 def assert_exact(one: FloatArray, two: FloatArray) -> None:
     for metric in ("iou", "ios"):
-        found = quads.overlaps(one, two, metric)
+        found = quads.quad_overlaps(one, two, metric)
         wanted = [exact(a, b, metric) for a, b in zip(one, two, strict=True)]
         assert found == pytest.approx(np.array(wanted), abs=EXACT)
         assert ((found == 0) == (np.array(wanted) == 0)).all()
@@ -75,7 +75,7 @@ def test_a_box_and_itself_whichever_corner_is_first_and_whichever_way_round() ->
         for step in (1, -1):
             again = np.roll(one, shift, axis=1)[:, ::step]
             for metric in ("iou", "ios"):
-                assert quads.overlaps(one, again, metric) == pytest.approx(np.ones(300), abs=EXACT)
+                assert quads.quad_overlaps(one, again, metric) == pytest.approx(np.ones(300), abs=EXACT)
 
 
 def test_boxes_turned_by_next_to_nothing() -> None:
@@ -90,9 +90,9 @@ def test_one_within_the_other() -> None:
     outer = rectangles(8, 300, thinnest=10)
     middle = outer.mean(axis=1, keepdims=True)
     inner = (middle + (rectangles(9, 300, spread=0.1) * np.float32(0.02))).astype(np.float32)
-    assert quads.overlaps(outer, inner, "ios") == pytest.approx(np.ones(300), abs=EXACT)
-    shares = quads.areas(inner) / quads.areas(outer)
-    assert quads.overlaps(outer, inner, "iou") == pytest.approx(shares, abs=EXACT)
+    assert quads.quad_overlaps(outer, inner, "ios") == pytest.approx(np.ones(300), abs=EXACT)
+    shares = quads.quad_areas(inner) / quads.quad_areas(outer)
+    assert quads.quad_overlaps(outer, inner, "iou") == pytest.approx(shares, abs=EXACT)
 
 
 def test_sides_and_corners_that_only_touch_share_nothing() -> None:
@@ -139,7 +139,7 @@ def test_upright_ones_overlap_as_boxes_do() -> None:
     boxes = np.concatenate((corner, corner + rng.uniform(1, 20, (2, 400, 2))), axis=2).astype(np.float32)
     one, two = boxes[..., [[0, 1], [2, 1], [2, 3], [0, 3]]]
     for metric in ("iou", "ios"):
-        assert quads.overlaps(one, two, metric) == pytest.approx(overlaps(*boxes, metric), abs=EXACT)
+        assert quads.quad_overlaps(one, two, metric) == pytest.approx(overlaps(*boxes, metric), abs=EXACT)
 
 
 def test_without_area_nothing_overlaps() -> None:
@@ -148,15 +148,15 @@ def test_without_area_nothing_overlaps() -> None:
     square = np.array([[[0, 0], [8, 0], [8, 8], [0, 8]]], np.float32)
     for one in (line, point):
         for metric in ("iou", "ios"):
-            assert quads.overlaps(one, square, metric).tolist() == [0.0]
-            assert quads.overlaps(square, one, metric).tolist() == [0.0]
-            assert quads.overlaps(one, one, metric).tolist() == [0.0]
-    assert quads.areas(np.concatenate((line, point, square))).tolist() == [0, 0, 64]
+            assert quads.quad_overlaps(one, square, metric).tolist() == [0.0]
+            assert quads.quad_overlaps(square, one, metric).tolist() == [0.0]
+            assert quads.quad_overlaps(one, one, metric).tolist() == [0.0]
+    assert quads.quad_areas(np.concatenate((line, point, square))).tolist() == [0, 0, 64]
 
 
 def test_more_pairs_than_fit_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = rectangles(12, 100), rectangles(13, 100)
-    whole = quads.overlaps(one, two, "iou")
+    whole = quads.quad_overlaps(one, two, "iou")
     monkeypatch.setattr(quads, "CHUNK_PAIRS", 7)
-    assert quads.overlaps(one, two, "iou").tolist() == whole.tolist()
-    assert quads.overlaps(one[:0], two[:0], "iou").shape == (0,)
+    assert quads.quad_overlaps(one, two, "iou").tolist() == whole.tolist()
+    assert quads.quad_overlaps(one[:0], two[:0], "iou").shape == (0,)

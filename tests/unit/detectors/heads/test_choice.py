@@ -11,7 +11,7 @@ from detectors.card.onnx_file import read_onnx_file
 from detectors.errors import ModelLoadError
 from detectors.heads.choice import choose_head
 from detectors.heads.classes import ClassNumbers
-from detectors.heads.first_run import first_tiles, objection
+from detectors.heads.first_run import first_tiles, why_implausible
 from detectors.heads.metadata import class_names, input_size
 from detectors.heads.nms_inside import NmsInsideHead
 from detectors.heads.objectness import ObjectnessHead
@@ -105,26 +105,26 @@ def test_boxes_read_with_another_meaning_are_noticed() -> None:
     head, size = NmsInsideHead(ClassNumbers(1)), (640, 640)
     centres = np.zeros((2, 4, 6), np.float32)
     centres[1] = [300, 300, 20, 20, 0.9, 0]
-    assert "end before they begin" in str(objection(head, (centres,), size))
+    assert "end before they begin" in str(why_implausible(head, (centres,), size))
     huge = np.zeros((2, 4, 6), np.float32)
     huge[1] = [0, 0, 50_000, 50_000, 0.9, 0]
-    assert "many times larger" in str(objection(head, (huge,), size))
+    assert "many times larger" in str(why_implausible(head, (huge,), size))
     endless = np.zeros((2, 4, 6), np.float32)
     endless[1] = [0, 0, np.inf, 5, 0.9, 0]
-    assert "infinite" in str(objection(head, (endless,), size))
+    assert "infinite" in str(why_implausible(head, (endless,), size))
     raw = np.random.default_rng(1).uniform(-2, 4, (2, 8400, 6)).astype(np.float32)
     raw[..., 2:4], raw[..., 4:] = 1.5, 0.5
-    assert "offsets from a grid" in str(objection(ObjectnessHead.yolox(*size, 1), (raw,), size))
+    assert "offsets from a grid" in str(why_implausible(ObjectnessHead.yolox(*size, 1), (raw,), size))
     decoded = np.random.default_rng(1).uniform(30, 600, (2, 8400, 6)).astype(np.float32)
     decoded[..., 4:] = 0.5
-    assert "many times larger" in str(objection(YoloXHead(*size, 1), (decoded,), size))
+    assert "many times larger" in str(why_implausible(YoloXHead(*size, 1), (decoded,), size))
     good = np.zeros((2, 4, 6), np.float32)
     good[1, 0] = [10, 10, 40, 40, 0.9, 0]
-    assert objection(head, (good,), size) is None
+    assert why_implausible(head, (good,), size) is None
 
 
 def test_finding_nothing_on_both_tiles_is_no_fault_of_a_model_with_nms_inside() -> None:
-    assert objection(NmsInsideHead(ClassNumbers(1)), (np.zeros((2, 300, 6), np.float32),), (640, 640)) is None
+    assert why_implausible(NmsInsideHead(ClassNumbers(1)), (np.zeros((2, 300, 6), np.float32),), (640, 640)) is None
 
 
 def test_the_first_tiles_are_a_blank_one_and_always_the_same_noise() -> None:

@@ -10,7 +10,7 @@ import pytest
 from detectors.errors import InferenceError
 from detectors.geometry.arrays import FloatArray
 from detectors.heads.classes import ClassNumbers
-from detectors.heads.first_run import objection
+from detectors.heads.first_run import why_implausible
 from detectors.heads.obb import NmsInsideObbHead, YoloV8ObbHead
 from tests.support_rotated import quad_of
 
@@ -132,17 +132,17 @@ def answers(rows: list[list[float]]) -> FloatArray:
 def test_angles_that_are_none_are_noticed_at_the_first_run() -> None:
     head, size = NmsInsideObbHead(ClassNumbers(2)), (640, 640)
     good = [[300, 300, 40, 20, 0.9, 0, 0.001 * row - 0.01] for row in range(25)]
-    assert objection(head, (answers(good),), size) is None
+    assert why_implausible(head, (answers(good),), size) is None
     degrees = [[300, 300, 40, 20, 0.9, 0, 30.0 + row] for row in range(25)]
     assert "angles are from 30 to 54, not within a full turn in radians" in str(
-        objection(head, (answers(degrees),), size)
+        why_implausible(head, (answers(degrees),), size)
     )
     one_wild = [*good[:-1], [300, 300, 40, 20, 0.9, 0, 40.0]]
-    assert objection(head, (answers(one_wild),), size) is None
+    assert why_implausible(head, (answers(one_wild),), size) is None
     negative = [[300, 300, -40, 20, 0.9, 0, 0.5] for _ in range(25)]
-    assert "negative width or height" in str(objection(head, (answers(negative),), size))
+    assert "negative width or height" in str(why_implausible(head, (answers(negative),), size))
     flat = [[300, 300, 40, 20, 0.9, 0, 0.0001 * row] for row in range(25)]
-    assert "write the layout without _obb" in str(objection(head, (answers(flat),), size))
-    assert objection(head, (answers([]),), size) is None
+    assert "write the layout without _obb" in str(why_implausible(head, (answers(flat),), size))
+    assert why_implausible(head, (answers([]),), size) is None
     endless = [[300, 300, 40, 20, 0.9, 0, np.inf]]
-    assert "infinite" in str(objection(head, (answers(endless),), size))
+    assert "infinite" in str(why_implausible(head, (answers(endless),), size))

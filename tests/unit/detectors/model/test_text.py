@@ -20,7 +20,7 @@ from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray
 from detectors.heads.classes import ClassNumbers
 from detectors.heads.grounding_dino import GroundingDinoHead
-from detectors.heads.port import HeadRequest, Words
+from detectors.heads.port import HeadRequest, PromptTokens
 from detectors.heads.text import Prompt, read_prompt
 from detectors.model.inspect import inspect_model, write_card
 from detectors.model.loading import LoadRequest, load_model
@@ -135,7 +135,7 @@ def test_inputs_have_the_types_and_lengths_the_file_states(tmp_path: Path) -> No
 
 
 def head(spans: tuple[tuple[int, int], ...] = ((1, 3), (4, 5)), threshold: float = 0.25) -> GroundingDinoHead:
-    words = Words(spans, 7, threshold)
+    words = PromptTokens(spans, 7, threshold)
     return GroundingDinoHead(HeadRequest(100, 50, ClassNumbers(len(spans)), ("logits", "pred_boxes"), words))
 
 
@@ -185,7 +185,9 @@ def test_a_head_needs_its_outputs_and_room_for_every_token() -> None:
     assert head().mismatch([(2, 900, 256), (2, 900, 4)]) is None
     for shapes in ([(2, 900, 6), (2, 900, 4)], [(2, 900, 256), (2, 901, 4)], [(2, 900, 256), (2, 900, 5)]):
         assert "asked with 7 tokens has outputs logits (N, Q, 7 or more)" in str(head().mismatch(shapes))
-    other = GroundingDinoHead(HeadRequest(100, 50, ClassNumbers(1), ("scores", "boxes"), Words(((1, 2),), 4, 0.2)))
+    other = GroundingDinoHead(
+        HeadRequest(100, 50, ClassNumbers(1), ("scores", "boxes"), PromptTokens(((1, 2),), 4, 0.2))
+    )
     assert other.mismatch([(2, 900, 256), (2, 900, 4)]) is not None
     silent = GroundingDinoHead(HeadRequest(100, 50, ClassNumbers(1), ("logits", "boxes")))
     assert "text: {tokenizer: tokenizer.json}" in str(silent.mismatch([(2, 900, 256), (2, 900, 4)]))

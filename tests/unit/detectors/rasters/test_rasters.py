@@ -19,7 +19,7 @@ from detectors.geometry.boxes import iou_matrix
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.options import FrameView
 from detectors.model.predict import Predictor
-from detectors.rasters.areas import Area, parts
+from detectors.rasters.areas import PixelArea, parts
 from detectors.rasters.file import RasterFile
 from detectors.rasters.source import RasterSource, bands
 from detectors.tiling.sources import TileBatch
@@ -52,8 +52,8 @@ def bgr(values: NDArray[np.uint8]) -> ImageArray:
     return np.ascontiguousarray(values[:3][::-1].transpose(1, 2, 0))
 
 
-def everything(file: RasterFile) -> Area:
-    return Area(0, 0, file.width, file.height)
+def everything(file: RasterFile) -> PixelArea:
+    return PixelArea(0, 0, file.width, file.height)
 
 
 WAYS = {
@@ -74,7 +74,7 @@ def test_every_way_to_lay_out_a_file_gives_the_same_pixels(tmp_path: Path, way: 
         pixels = file.read(everything(file))
         assert pixels.content is None
         assert np.array_equal(pixels.image, bgr(values))
-        some = Area(13, 40, 200, 280)
+        some = PixelArea(13, 40, 200, 280)
         assert np.array_equal(file.read(some).image, bgr(values)[40:280, 13:200])
 
 
@@ -87,7 +87,7 @@ def test_parts_cover_an_area_once_and_meet_on_block_edges(
     area: tuple[int, int, int, int], block: tuple[int, int], most: int
 ) -> None:
     left, top, width, height = area
-    whole = Area(left, top, left + width, top + height)
+    whole = PixelArea(left, top, left + width, top + height)
     seen = np.zeros((height, width), np.int32)
     found = list(parts(whole, block, most))
     for part in found:
@@ -241,7 +241,7 @@ def test_a_tile_too_large_to_be_read_as_it_is_is_read_reduced(tmp_path: Path) ->
 def test_bands_are_read_from_top_to_bottom_each_row_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_tiles(300, 400, TileSpec(80, 80, 80, 80, 0.25, whole_frame=False))
     with RasterFile(write(tmp_path / "a.tif", noise(400, 300))) as file:
-        read: list[Area] = []
+        read: list[PixelArea] = []
         original = file.read
         monkeypatch.setattr(file, "read", lambda area: (read.append(area), original(area))[1])
         list(RasterSource(file).batches(plan, 8))

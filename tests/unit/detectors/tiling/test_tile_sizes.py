@@ -18,7 +18,7 @@ from detectors.merging.sizes import largest_px, sorted_by_size
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.options import FrameView, Resolved, resolve
 from detectors.model.predict import Predictor
-from detectors.tiling.tile_sides import Chosen, chosen_sides, sides_of_metres
+from detectors.tiling.tile_sides import TileSides, chosen_sides, sides_of_metres
 from schemas.events import DetectOptions
 from schemas.geometry import CameraGeometry
 from tests.support_graphs import COLOURS_BGR, anchors, write_model
@@ -117,28 +117,28 @@ def test_a_card_by_ground_has_to_say_how_much() -> None:
     ("frame", "things", "expected"),
     [
         # Nothing known about things: native resolution; whole when that saves tiles and costs at most a quarter.
-        ((4000, 3000), (), Chosen(NATIVE, 0.2, False)),
-        ((640, 480), (), Chosen(NATIVE, 0.2, False)),
-        ((800, 600), (), Chosen(None, 0.2, True)),
-        ((801, 600), (), Chosen(NATIVE, 0.2, False)),
+        ((4000, 3000), (), TileSides(NATIVE, 0.2, False)),
+        ((640, 480), (), TileSides(NATIVE, 0.2, False)),
+        ((800, 600), (), TileSides(None, 0.2, True)),
+        ((801, 600), (), TileSides(NATIVE, 0.2, False)),
         # All fit and are visible: native.
-        ((4000, 3000), (25, 100), Chosen(NATIVE, 0.2, False)),
+        ((4000, 3000), (25, 100), TileSides(NATIVE, 0.2, False)),
         # Common ones of the smallest class have 6 pixels: magnified to 10; or at most twice.
-        ((4000, 3000), (12, 60), Chosen((384, 384), 0.2, False)),
-        ((4000, 3000), (10, 60), Chosen((320, 320), 0.20625, False)),
+        ((4000, 3000), (12, 60), TileSides((384, 384), 0.2, False)),
+        ((4000, 3000), (10, 60), TileSides((320, 320), 0.20625, False)),
         # A class that stays invisible even so is not what tiles are sized for.
-        ((4000, 3000), (5, 60), Chosen(NATIVE, 0.2, False)),
-        ((4000, 3000), (5, 6), Chosen(NATIVE, 0.2, False)),
+        ((4000, 3000), (5, 60), TileSides(NATIVE, 0.2, False)),
+        ((4000, 3000), (5, 6), TileSides(NATIVE, 0.2, False)),
         # The largest fits into a fifth of larger tiles, in which the smallest are still seen.
-        ((4000, 3000), (50, 200), Chosen((1100, 1100), 0.2, False)),
+        ((4000, 3000), (50, 200), TileSides((1100, 1100), 0.2, False)),
         # They would not be: as large as they allow, and more overlap; and what does not fit is seen in the whole.
-        ((4000, 3000), (30, 300), Chosen((960, 960), 330 / 960, False)),
-        ((4000, 3000), (25, 900), Chosen((800, 800), 0.5, True)),
+        ((4000, 3000), (30, 300), TileSides((960, 960), 330 / 960, False)),
+        ((4000, 3000), (25, 900), TileSides((800, 800), 0.5, True)),
         # Very near the ground: things are large, and tiles need not be larger than the frame.
-        ((4000, 3000), (250, 3000), Chosen((4000, 4000), 0.5, True)),
+        ((4000, 3000), (250, 3000), TileSides((4000, 4000), 0.5, True)),
     ],
 )
-def test_the_automatic_choice(frame: tuple[int, int], things: tuple[float, ...], expected: Chosen) -> None:
+def test_the_automatic_choice(frame: tuple[int, int], things: tuple[float, ...], expected: TileSides) -> None:
     found = chosen_sides(frame, NATIVE, NATIVE, things, 0.2)
     assert (found.sides, found.whole_frame) == (expected.sides, expected.whole_frame)
     assert found.overlap == pytest.approx(expected.overlap)

@@ -16,7 +16,7 @@ _START = datetime(2026, 5, 1, tzinfo=UTC)
 _LABELS = ("vehicle", "boat", "person", "bird")
 
 
-def answer(number: int, detections: int, detected_at: datetime | None = None) -> DetectionsMade:
+def detections_event(number: int, detections: int, detected_at: datetime | None = None) -> DetectionsMade:
     """Answer ``number``, of a frame of its own; the same number gives the same answer."""
     device = f"drone-{number % _DEVICES}"
     captured_at = _START + timedelta(milliseconds=number)
