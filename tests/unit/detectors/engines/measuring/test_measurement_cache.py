@@ -1,0 +1,106 @@
+"""What was measured is kept per model, machine and request, whatever happens to the files."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from detectors.card.card import InputCard
+from detectors.engines.measuring.measurement_cache import MachineKey, Memory, processor_of
+from detectors.engines.measuring.measurements import Measured, Tuned
+from detectors.engines.port import EngineRequest
+from detectors.engines.registry import ENGINES
+
+
+def key(**changes: object) -> MachineKey:
+    request = EngineRequest(Path("model.onnx"), InputCard(width=64, height=64), 2, "auto")
+    return MachineKey.of("m", "00" * 32, "auto", replace(request, **changes), [ENGINES["openvino"]])  # type: ignore[arg-type]  # fields by name
+
+
+PREFERRED, FAST, WRONG = Way("one", "f32"), Way("one", "bf16"), Way("one", "f16")
+TUNED = Tuned(FAST, (Measured(PREFERRED, 10.0), Measured(FAST, 20.0), Measured(WRONG, None, "not used: too far")))
+
+
+def test_what_was_measured_is_remembered_for_this_key_only(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "not-there-yet")
+    assert memory.recall(key()) is None
+    memory.remember(key(), TUNED)
+    assert memory.recall(key()) == TUNED
+    assert memory.recall(key(threads=3)) is None
+    assert memory.recall(key(precision="f32")) is None
+    Memory(None).remember(key(), TUNED)
+    assert Memory(None).recall(key()) is None
+
+
+def test_a_model_whose_name_begins_alike_is_no_other_version(tmp_path: Path) -> None:
+    def other(name: str, sha256: str) -> MachineKey:
+        request = EngineRequest(Path("model.onnx"), InputCard(width=64, height=64), 2, "auto")
+        return MachineKey.of(name, sha256, "auto", request, [ENGINES["openvino"]])
+
+    memory = Memory(tmp_path)
+    memory.remember(other("m-nano", "11" * 32), TUNED)
+    assert memory.recall_other_version(key()) is None
+    memory.remember(other("m", "22" * 32), TUNED)
+    assert memory.recall_other_version(key()) == TUNED
+
+
+def spoil_key(text: str) -> str:
+    found = json.loads(text)
+    found["key"]["threads"] = 64
+    return json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda text: text[:-20], "cannot be read"),
+        (lambda text: "{}", "cannot be read"),
+        (lambda text: text.replace('"f32"', '"f31"'), "cannot be read"),
+        (spoil_key, "not of this model and machine"),
+    ],
+)
+def test_damaged_and_foreign_files_are_ignored_with_a_warning(
+    tmp_path: Path, spoil: Callable[[str], str], says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = Memory(tmp_path)
+    memory.remember(key(), TUNED)
+    (path,) = tmp_path.iterdir()
+    path.write_text(spoil(path.read_text()))
+    with caplog.at_level(logging.WARNING):
+        assert memory.recall(key()) is None
+    assert says in caplog.text
+    memory.remember(key(), TUNED)
+    assert memory.recall(key()) == TUNED
+
+
+def test_many_workers_remember_at_once_and_nobody_reads_half(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    memory.remember(key(), TUNED)
+
+    def both(_: int) -> Tuned | None:
+        memory.remember(key(), TUNED)
+        return memory.recall(key())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(both, range(200))) == {TUNED}
+    assert len(list(tmp_path.glob("*.json"))) == 1
+
+
+def test_a_folder_that_cannot_be_written_to_is_no_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("in the way")
+    Memory(tmp_path / "file").remember(key(), TUNED)
+    assert "cannot be kept" in caplog.text
+
+
+def test_the_processor_is_told_by_name_and_abilities(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    first = "processor\t: 0\nmodel name\t: Quick 9000\nflags\t\t: fpu avx2 avx512_bf16 sse\n"
+    cpuinfo.write_text(f"{first}\nprocessor\t: 1\nflags\t: amx_tile\n")
+    assert processor_of(cpuinfo) == ("Quick 9000", ["avx2", "avx512_bf16"])
+    assert processor_of(tmp_path / "none")[1] == []

@@ -1,0 +1,41 @@
+"""Outputs that differ from those in f32 are told apart from those that agree."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detectors.geometry.arrays import Outputs
+from detectors.heads.yolov8 import YoloV8Head
+from detectors.model.precision_check import disagreement
+
+
+def yolov8(rows: list[tuple[float, float, float]]) -> Outputs:
+    """One tile with boxes of 20 pixels at (x, y) with a score, of one class."""
+    return (np.array([[[x, y, 20, 20, score] for x, y, score in rows]], np.float32).transpose(0, 2, 1),)
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ([(100, 100, 0.9), (300, 300, 0.4)], None),
+        ([(100.2, 100, 0.91), (300, 300, 0.38)], None),
+        ([(300, 300, 0.4), (100, 100, 0.9)], None),
+        ([(100, 100, 0.85), (300, 300, 0.35)], "in the mean"),
+        ([(100, 100, 0.9)], "in the mean"),
+        ([(103, 100, 0.9), (300, 300, 0.4)], "boxes overlap"),
+        ([(100, 100, 0.9), (300, 300, 0.4), (500, 500, 0.8)], "in the mean"),
+        ([(100, 100, float("nan"))], "not numbers"),
+    ],
+)
+def test_answers_agree_within_limits_in_any_order(other: list[tuple[float, float, float]], says: str | None) -> None:
+    head = YoloV8Head(640, 640, 1)
+    found = disagreement(head, yolov8([(100, 100, 0.9), (300, 300, 0.4)]), yolov8(other), 0.5)
+    assert found is None if says is None else says in (found or "")
+
+
+def test_one_answer_lost_among_many_is_too_much() -> None:
+    head = YoloV8Head(640, 640, 1)
+    many = [(30.0 * n, 30.0 * m, 0.9) for n in range(1, 20) for m in range(1, 6)]
+    assert disagreement(head, yolov8(many), yolov8(many), 0.5) is None
+    assert "a score differs from f32 by 0.90" in (disagreement(head, yolov8(many), yolov8(many[1:]), 0.5) or "")
