@@ -14,7 +14,7 @@ import pytest
 from detectors.card.card import InputCard
 from detectors.engines.measuring.measurement_cache import MachineKey, Memory, processor_of
 from detectors.engines.measuring.measurements import Measured, Tuned
-from detectors.engines.port import EngineRequest
+from detectors.engines.port import EngineRequest, Way
 from detectors.engines.registry import ENGINES
 
 
