@@ -33,6 +33,7 @@ from infra.failure.settings import RetrySettings
 from infra.process.health import Health, HealthPart
 from schemas.events import DeadLetter, FrameCaptured, ImageRef
 from schemas.topics import FRAMES_LIVE, SINKS_DEAD, TopicSpec
+from standgale.testing.sink_site import ForwardingConsumer
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 RETRY = RetrySettings(first_delay_s=0.005, max_delay_s=0.02, record_attempts=3)
@@ -76,32 +77,7 @@ class ListSink:
         self.closed += 1
 
 
-class Forwarding:
-    """A consumer that leaves all to ``inner``; a test's own derives from it and does some of it otherwise."""
-
-    def __init__(self, inner: Consumer) -> None:
-        self._inner = inner
-
-    async def poll(self, **how: Any) -> list[InRecord]:
-        return await self._inner.poll(**how)
-
-    async def commit(self, points: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
-        await self._inner.commit(points, outputs)
-
-    def assignment(self) -> Mapping[TopicPartition, int]:
-        return self._inner.assignment()
-
-    def losses(self) -> Sequence[Loss]:
-        return self._inner.losses()
-
-    async def lag(self) -> Mapping[TopicPartition, int]:
-        return await self._inner.lag()
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-
-class Meddler(Forwarding):
+class Meddler(ForwardingConsumer):
     """A consumer of the embedded broker that a test can put faults into."""
 
     def __init__(self, inner: Consumer, broker: MeddlingBroker) -> None:

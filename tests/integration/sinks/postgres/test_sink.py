@@ -18,9 +18,11 @@ from schemas.events import DetectionsMade
 from schemas.geometry import Point
 from schemas.ids import device_uuid
 from sinks.postgres.sink import PostgresSink
-from tests.support_detections import answer
+from standgale.testing.factories import detections_made
 
 pytestmark = pytest.mark.integration
+
+LABELS = ("car", "car", "car")
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def summary(devices: int, images: int, sessions: int, detections: int) -> dict[s
 
 
 async def test_one_answer_fills_all_four_tables(sink: PostgresSink, database: Database) -> None:
-    event = answer(0)
+    event = detections_made(0)
     await sink.write([event])
     (device,) = await rows(database, "SELECT id, device_id, last_seen, location->>'latitude' AS lat FROM devices")
     assert device == {
@@ -79,7 +81,9 @@ async def test_one_answer_fills_all_four_tables(sink: PostgresSink, database: Da
 
 
 async def test_writing_again_changes_nothing(sink: PostgresSink, database: Database) -> None:
-    events = [answer(number, number % 3, device=f"drone-{number % 2}") for number in range(20)]
+    events = [
+        detections_made(number, labels=LABELS[: number % 3], device=f"drone-{number % 2}") for number in range(20)
+    ]
     await sink.write(events)
     before = await everything(database)
     await sink.write(events)
@@ -95,12 +99,12 @@ async def everything(database: Database) -> list[list[dict[str, object]]]:
 
 
 async def test_the_same_answer_twice_in_one_batch_is_one(sink: PostgresSink, database: Database) -> None:
-    await sink.write([answer(0), answer(1), answer(0)])
+    await sink.write([detections_made(0), detections_made(1), detections_made(0)])
     assert await counts(database) == summary(1, 2, 2, 4)
 
 
 async def test_a_frame_without_detections_is_recorded(sink: PostgresSink, database: Database) -> None:
-    await sink.write([answer(0, 0, camera=None, metadata={}, original_filename=None)])
+    await sink.write([detections_made(0, labels=(), camera=None, metadata={}, original_filename=None)])
     (image,) = await rows(database, "SELECT has_detections, metadata, camera FROM images")
     assert image == {"has_detections": False, "metadata": None, "camera": None}
     (session,) = await rows(database, "SELECT num_detections, max_confidence FROM inference_sessions")
@@ -111,7 +115,11 @@ async def test_a_frame_without_detections_is_recorded(sink: PostgresSink, databa
 async def test_a_second_model_adds_its_answer_to_the_same_frame(
     sink: PostgresSink, database: Database, together: bool
 ) -> None:
-    events = [answer(0, 0), answer(0, 3, version="2.0"), answer(0, 0, version="3.0")]
+    events = [
+        detections_made(0, labels=()),
+        detections_made(0, labels=LABELS, version="2.0"),
+        detections_made(0, labels=(), version="3.0"),
+    ]
     for batch in [events] if together else [[event] for event in events]:
         await sink.write(batch)
     assert await counts(database) == summary(1, 1, 3, 3)
@@ -120,15 +128,15 @@ async def test_a_second_model_adds_its_answer_to_the_same_frame(
 
 async def test_last_seen_never_goes_back(sink: PostgresSink, database: Database) -> None:
     for number in (5, 1, 3):
-        await sink.write([answer(number)])
-    assert await rows(database, "SELECT last_seen FROM devices") == [{"last_seen": answer(5).received_at}]
+        await sink.write([detections_made(number)])
+    assert await rows(database, "SELECT last_seen FROM devices") == [{"last_seen": detections_made(5).received_at}]
 
 
 async def test_a_device_that_was_entered_by_hand_keeps_its_row(sink: PostgresSink, database: Database) -> None:
     (made,) = await rows(database, "INSERT INTO devices (device_id, name) VALUES ('drone-1', 'By hand') RETURNING id")
-    await sink.write([answer(0)])
+    await sink.write([detections_made(0)])
     (device,) = await rows(database, "SELECT id, name, last_seen FROM devices")
-    assert device == {"id": made["id"], "name": "By hand", "last_seen": answer(0).received_at}
+    assert device == {"id": made["id"], "name": "By hand", "last_seen": detections_made(0).received_at}
     assert await rows(database, "SELECT device_id FROM images") == [{"device_id": made["id"]}]
 
 
@@ -138,35 +146,35 @@ async def test_a_device_that_was_entered_by_hand_keeps_its_row(sink: PostgresSin
         ({"metadata": {"note": "a\u0000b"}}, "images.metadata"),
         ({"metadata": {"speed": float("nan")}}, "images.metadata"),
         ({"original_filename": "a\u0000b"}, "images.original_filename"),
-        ({"image": answer(1).image.model_copy(update={"width": 2**31})}, "int32"),
+        ({"image": detections_made(1).image.model_copy(update={"width": 2**31})}, "int32"),
     ],
 )
 async def test_a_value_the_database_refuses_is_named_and_leaves_nothing(
     sink: PostgresSink, database: Database, change: dict[str, object], field: str
 ) -> None:
-    bad = answer(1)
+    bad = detections_made(1)
     with pytest.raises(RowRefusedError, match=field):
-        await sink.write([answer(0), bad.model_copy(update=change), answer(2)])
+        await sink.write([detections_made(0), bad.model_copy(update=change), detections_made(2)])
     assert await counts(database) == summary(0, 0, 0, 0)
-    await sink.write([answer(0), answer(2)])
+    await sink.write([detections_made(0), detections_made(2)])
     assert await counts(database) == summary(1, 2, 2, 4)
 
 
 async def test_numbers_that_need_more_than_64_bits_are_kept(sink: PostgresSink, database: Database) -> None:
-    await sink.write([answer(0, metadata={"serial": 2**70})])
+    await sink.write([detections_made(0, metadata={"serial": 2**70})])
     assert await rows(database, "SELECT (metadata->>'serial')::numeric = 2::numeric ^ 70 AS same FROM images") == [
         {"same": True}
     ]
 
 
 async def test_a_lost_connection_means_all_are_written_again(sink: PostgresSink, database: Database) -> None:
-    await sink.write([answer(0)])
+    await sink.write([detections_made(0)])
     async with database.acquire() as other:
         await other.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-    events = [answer(0), answer(1)]
+    events = [detections_made(0), detections_made(1)]
     for _ in range(5):
         try:
             await sink.write(events)
@@ -193,7 +201,7 @@ async def test_after_an_upgrade_it_waits_for_the_missing_migration_and_then_writ
         await sink.open()
     await asyncio.to_thread(migrate.migrate_up, empty_dsn)
     await sink.open()
-    await sink.write([answer(0)])
+    await sink.write([detections_made(0)])
     assert await counts(database) == summary(1, 1, 1, 2)
     await database.close()
 
@@ -201,7 +209,7 @@ async def test_after_an_upgrade_it_waits_for_the_missing_migration_and_then_writ
 async def test_rotated_boxes_keep_their_corners_and_upright_ones_have_none(
     sink: PostgresSink, database: Database
 ) -> None:
-    event = answer(0)
+    event = detections_made(0)
     points = tuple(Point(x=x, y=y) for x, y in ((0.5, -0.1), (1.1, 0.4), (0.9, 0.6), (0.3, 0.1)))
     turned = event.detections[0].model_copy(update={"corners": points})
     await sink.write([event.model_copy(update={"detections": [turned, event.detections[1]]})])
@@ -210,14 +218,14 @@ async def test_rotated_boxes_keep_their_corners_and_upright_ones_have_none(
 
 
 async def test_the_database_refuses_corners_that_are_not_four(database: Database, sink: PostgresSink) -> None:
-    await sink.write([answer(0)])
+    await sink.write([detections_made(0)])
     for corners in ("{0.5,0.5}", "{0,0,1,0,1,1,0,NULL}", "{}"):
         with pytest.raises(WriteRefusedError, match="detections_corners_check"):
             await rows(database, "UPDATE detections SET corners = $1::text::float8[]", corners)
 
 
 async def test_the_queries_of_data_scientists_find_what_was_written(sink: PostgresSink, database: Database) -> None:
-    events: Sequence[DetectionsMade] = [answer(number, number) for number in range(4)]
+    events: Sequence[DetectionsMade] = [detections_made(number, labels=LABELS[:number]) for number in range(4)]
     await sink.write(events)
     found = await rows(
         database,

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 
 from infra.broker.embedded.adapter import EmbeddedBroker
-from infra.broker.event_records import event_record
-from infra.broker.port import OutRecord
 from infra.consuming.consumer_loop import SinkRunner
 from infra.consuming.settings import BatchSettings
 from infra.database.pool import Database
@@ -22,26 +20,14 @@ from infra.process.health import Health, HealthPart
 from schemas.events import DetectionsMade
 from schemas.topics import DETECTIONS, load_topics
 from sinks.postgres.sink import PostgresSink
+from standgale.testing.factories import detections_made, out_record
 from standgale.testing.waiting import TIMEOUT_S, until
 from tests.support_consuming import dead, publish
-from tests.support_detections import answer
 from tests.support_roles import Role, role
 
 pytestmark = pytest.mark.integration
 
 RETRY = RetrySettings(first_delay_s=0.05, max_delay_s=0.2)
-
-
-def as_record(event: DetectionsMade) -> OutRecord:
-    return event_record(
-        DETECTIONS,
-        event,
-        id=event.id,
-        source="test",
-        subject=str(event.frame_id),
-        time=event.detected_at,
-        key=event.device_id,
-    )
 
 
 @dataclass
@@ -53,7 +39,7 @@ class Site:
     broker: EmbeddedBroker
 
     async def publish(self, *events: DetectionsMade) -> None:
-        await publish(self.broker, *map(as_record, events))
+        await publish(self.broker, *map(out_record, events))
 
     async def lag(self, group: str = "sink.postgres") -> int:
         admin = await self.broker.admin()
@@ -175,12 +161,12 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
 async def test_what_changes_in_the_database_is_held_and_goes_on_when_it_is_mended(site: Site, fault: Fault) -> None:
     async with running(site) as part:
-        await site.publish(*[answer(number) for number in range(3)])
+        await site.publish(*[detections_made(number) for number in range(3)])
         await is_well(site, part, images=3)
         await site.role.execute(fault.brings)
         await site.role.cut()
         # Of two devices, so that there are neighbours to look at.
-        await site.publish(*[answer(number, device=f"drone-{number % 2}") for number in range(3, 23)])
+        await site.publish(*[detections_made(number, device=f"drone-{number % 2}") for number in range(3, 23)])
         await until(says(part, fault.says))
         assert await site.lag() == 20
         assert await site.dead() == 0
@@ -192,10 +178,10 @@ async def test_a_password_in_a_file_is_rotated_without_a_restart(site: Site, tmp
     file = tmp_path / "database-url"
     file.write_text(site.url)
     async with running(site, url_file=file) as part:
-        await site.publish(answer(0))
+        await site.publish(detections_made(0))
         await is_well(site, part, images=1)
         await site.role.rotate("second-secret")
-        await site.publish(answer(1))
+        await site.publish(detections_made(1))
         await until(says(part, "refuses user or password"))
         assert "secret" not in (part.reason or "")
         file.write_text(site.role.dsn("second-secret"))
@@ -204,10 +190,10 @@ async def test_a_password_in_a_file_is_rotated_without_a_restart(site: Site, tmp
 
 async def test_one_row_that_a_trigger_refuses_is_a_dead_letter_and_the_others_are_written(site: Site) -> None:
     await site.role.execute(RAISES.replace("BEGIN RAISE", "BEGIN IF NEW.width <> 1 THEN RETURN NEW; END IF; RAISE"))
-    bad = answer(5)
+    bad = detections_made(5)
     image = bad.image.model_copy(update={"width": 1})
-    events = [answer(number, device=f"drone-{number % 2}") for number in range(10)]
-    events[5] = answer(5, device="drone-1", image=image)
+    events = [detections_made(number, device=f"drone-{number % 2}") for number in range(10)]
+    events[5] = detections_made(5, device="drone-1", image=image)
     await site.publish(*events)
     async with running(site) as part:
 
@@ -221,7 +207,7 @@ async def test_one_row_that_a_trigger_refuses_is_a_dead_letter_and_the_others_ar
 
 async def test_a_database_slower_than_the_time_limit_gets_smaller_batches(site: Site) -> None:
     await site.role.execute(SLOW)
-    await site.publish(*[answer(number) for number in range(120)])
+    await site.publish(*[detections_made(number) for number in range(120)])
     # 120 events take 2.4 s at once.
     async with running(site, command_timeout_s=0.8) as part:
 
@@ -234,7 +220,14 @@ async def test_a_database_slower_than_the_time_limit_gets_smaller_batches(site: 
 
 
 async def test_two_sinks_and_connections_cut_in_the_middle_of_a_copy_write_each_row_once(site: Site) -> None:
-    events = [answer(number, 100, device=f"drone-{number % 5}") for number in range(200)]
+    events = [
+        detections_made(
+            number,
+            labels=["car"] * 100,
+            device=f"drone-{number % 5}",
+        )
+        for number in range(200)
+    ]
     await site.publish(*events)
     cut = 0
     async with (

@@ -14,7 +14,7 @@ from infra.broker.partitioning import partition_for
 from infra.broker.port import CommitPoint, Consumer, GroupSpec, InRecord, Loss, OutRecord, TopicPartition
 from infra.failure.dead_letter_records import LOST_REASON
 from schemas import topics
-from tests.support_consuming import Forwarding
+from standgale.testing.sink_site import ForwardingConsumer
 from tests.support_worker import WorkerWorld
 
 pytestmark = pytest.mark.integration
@@ -23,7 +23,7 @@ LOST = 3
 SOURCE = TopicPartition(topics.FRAMES_LIVE, partition_for("drone", 8))
 
 
-class LosingConsumer(Forwarding):
+class LosingConsumer(ForwardingConsumer):
     """The first records of one partition are gone, as after retention on Kafka."""
 
     def __init__(self, inner: Consumer, commits: list[tuple[CommitPoint | None, list[str]]]) -> None:

@@ -1,0 +1,77 @@
+"""A sink into a list keeps the sink contract; it shows what the contract asks for, and needs no server."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import pytest
+
+from infra.errors import RecordError, TransientError
+from schemas.events import Event, FrameCaptured
+from schemas.topics import FRAMES_LIVE
+from standgale.testing.sink import SinkBench, SinkContract
+
+POISON = "poison"
+
+
+@dataclass
+class Place:
+    """Where the frames go."""
+
+    frames: list[UUID] = field(default_factory=list)
+    is_away: bool = False
+
+    def require(self) -> None:
+        if self.is_away:
+            raise TransientError("the list is away")
+
+
+class ListSink:
+    name = "list"
+    event = FrameCaptured
+    topics = (FRAMES_LIVE,)
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    async def open(self) -> None:
+        self._place.require()
+
+    async def write(self, events: Sequence[FrameCaptured]) -> None:
+        self._place.require()
+        if any(event.original_filename == POISON for event in events):
+            raise RecordError("a poisoned frame")
+        for event in events:
+            if event.frame_id not in self._place.frames:
+                self._place.frames.append(event.frame_id)
+
+    async def close(self) -> None:
+        return
+
+
+class ListBench(SinkBench):
+    def __init__(self) -> None:
+        self.place = Place()
+
+    def make_sink(self) -> ListSink:
+        return ListSink(self.place)
+
+    async def stored(self) -> Collection[UUID]:
+        return self.place.frames
+
+    def poison(self, number: int) -> Event:
+        return self.event(number).model_copy(update={"original_filename": POISON})
+
+    async def take_away(self) -> None:
+        self.place.is_away = True
+
+    async def bring_back(self) -> None:
+        self.place.is_away = False
+
+
+class TestListSink(SinkContract):
+    @pytest.fixture
+    def bench(self) -> ListBench:
+        return ListBench()

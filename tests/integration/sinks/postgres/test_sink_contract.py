@@ -1,0 +1,56 @@
+"""The PostgreSQL sink keeps the sink contract."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from infra.database.pool import Database
+from infra.database.settings import DatabaseSettings
+from schemas.events import Event
+from sinks.postgres.sink import PostgresSink
+from standgale.testing.sink import SinkBench, SinkContract
+from tests.support_roles import Role, role
+
+pytestmark = pytest.mark.integration
+
+PASSWORD = "first-secret"
+
+
+class PostgresBench(SinkBench):
+    """A database, and a role of the sink's own that can lose the right to connect."""
+
+    def __init__(self, sink_role: Role, folder: Path) -> None:
+        self._role = sink_role
+        self._database = Database.open(DatabaseSettings(url=sink_role.dsn(PASSWORD)), folder)
+
+    def make_sink(self) -> PostgresSink:
+        return PostgresSink(self._database)
+
+    async def stored(self) -> Collection[UUID]:
+        return [row["id"] for row in await self._role.admin.fetch("SELECT id FROM inference_sessions")]
+
+    def poison(self, number: int) -> Event:
+        return self.event(number).model_copy(update={"metadata": {"note": "a\u0000b"}})
+
+    async def take_away(self) -> None:
+        await self._role.execute("ALTER ROLE {role} NOLOGIN")
+        await self._role.cut()
+
+    async def bring_back(self) -> None:
+        await self._role.execute("ALTER ROLE {role} LOGIN")
+
+    async def close(self) -> None:
+        await self._database.close()
+
+
+class TestPostgresSink(SinkContract):
+    @pytest.fixture
+    async def bench(self, migrated_dsn: str, tmp_path: Path) -> AsyncIterator[PostgresBench]:
+        async with role(migrated_dsn, PASSWORD) as sink_role:
+            bench = PostgresBench(sink_role, tmp_path)
+            yield bench
+            await bench.close()
