@@ -105,7 +105,7 @@ class SinkSite:
         runner = SinkRunner(
             sink,
             self.broker,
-            sinks=batches or BatchSettings(batch_wait_s=0.0),
+            batches=batches or BatchSettings(batch_wait_s=0.0),
             retry=retry or RetrySettings(first_delay_s=0.01, max_delay_s=0.1),
         )
         stop, self._part = asyncio.Event(), Health().part(runner.name)
