@@ -23,7 +23,7 @@ from standgale.testing.broker import BrokerBench
 from standgale.testing.waiting import until
 from tests.broker_benches import KafkaBench, bench_of
 from tests.support_kafka import kafka_settings
-from tests.unit.sinks.sse.test_hub import Page, connected, made, settings
+from tests.sse_topic import Page, connected, made, settings
 
 pytestmark = pytest.mark.integration
 
