@@ -22,8 +22,8 @@ from sinks.sse.hub import DetectionHub
 from standgale.testing.broker import BrokerBench
 from standgale.testing.waiting import until
 from tests.broker_benches import KafkaBench, bench_of
-from tests.support_kafka import kafka_settings
 from tests.sse_topic import Page, connected, made, settings
+from tests.support_kafka import kafka_settings
 
 pytestmark = pytest.mark.integration
 
