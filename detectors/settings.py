@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
+from infra.plugin_names import NameOrPlugin
 from infra.sections import PositiveInt, PositiveSeconds, Section
 from infra.storage.settings import ObjectStoreSettings
 from schemas.events import LANE_PATTERN
@@ -15,7 +16,11 @@ from schemas.events import LANE_PATTERN
 Precision = Literal["auto", "f32", "bf16", "f16"]
 """auto: what is computed fastest on this machine and answers as f32 does; f32 while nothing was measured."""
 LatePolicy = Literal["keep_all", "put_off", "give_up"]
-EngineKind = Literal["auto", "openvino", "onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "tensorrt", "torch"]
+ShippedEngine = Literal[
+    "auto", "openvino", "onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "tensorrt", "torch"
+]
+"""The engines that ship; auto chooses among them."""
+EngineKind = Annotated[str, NameOrPlugin(get_args(ShippedEngine), "standgale.engines")]
 """Names the engine that runs a model's graph; auto: the fastest one on the machine."""
 
 

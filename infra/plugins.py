@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
-from typing import Literal
 
 from infra.errors import SettingsError
-
-PluginGroup = Literal["standgale.sinks", "standgale.heads", "standgale.engines"]
-"""The groups of entry points that Standgale reads."""
-
-
-def plugin_names(group: PluginGroup) -> tuple[str, ...]:
-    """Return the names that installed distributions offer in ``group``, sorted; loads none of them."""
-    return tuple(sorted(entry_points(group=group).names))
+from infra.plugin_names import PluginGroup
 
 
 def load_plugin(group: PluginGroup, name: str) -> object:

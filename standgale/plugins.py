@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from infra.consuming.port import Sink
-from infra.plugins import PluginGroup, load_plugin, plugin_error
+from infra.plugin_names import PluginGroup
+from infra.plugins import load_plugin, plugin_error
 from schemas.errors import StandgaleError
 
 SINK_PLUGINS: PluginGroup = "standgale.sinks"

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from detectors.card.card import default_card_path
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Predictor
-from detectors.settings import EngineKind
+from detectors.settings import EngineKind, ShippedEngine
 from schemas.errors import StandgaleError
 from schemas.events import DetectOptions
 from training.card import record_evaluation
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=default.scenes)
     parser.add_argument("--width", type=int, default=default.width)
     parser.add_argument("--height", type=int, default=default.height)
-    parser.add_argument("--engine", choices=get_args(EngineKind), default=default.engine)
+    parser.add_argument("--engine", choices=get_args(ShippedEngine), default=default.engine)
     parser.add_argument("--validation", action="store_true", help="use the validation seeds, to choose thresholds")
     parser.add_argument("--record", action="store_true", help="write the figures into the card")
     arguments = vars(parser.parse_args())

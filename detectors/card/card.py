@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from hashlib import file_digest
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from detectors.errors import ModelLoadError
 from detectors.settings import Precision
+from infra.plugin_names import NameOrPlugin
 from schemas.events import MergeMethod
 from schemas.geometry import Unit
 
-Layout = Literal[
+ShippedLayout = Literal[
     "yolov8",
     "yolov5",
     "nms_inside",
@@ -26,6 +27,9 @@ Layout = Literal[
     "nms_inside_obb",
     "grounding_dino",
 ]
+"""The layouts whose heads ship."""
+Layout = Annotated[str, NameOrPlugin(get_args(ShippedLayout), "standgale.heads")]
+"""The layout of a model's outputs: a shipped one, or one whose head a plug-in offers."""
 
 DEFAULT_MODEL = "standgale-small/1.0.0/model.yaml"
 _Side = Annotated[int, Field(ge=32, le=8192)]

@@ -12,10 +12,15 @@ from detectors.engines.memory_fit import fitted, require_room
 from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.errors import ModelLoadError
 from detectors.settings import EngineKind
+from infra.errors import SettingsError
+from infra.plugin_names import PluginGroup, plugin_names
+from infra.plugins import load_plugin, plugin_error
 
 __all__ = ["ENGINES", "EngineEntry", "available_threads", "load_engine", "usable_engines"]
 
 logger = logging.getLogger(__name__)
+
+_PLUGINS: PluginGroup = "standgale.engines"
 
 
 def _three_copies(request: EngineRequest) -> float:
@@ -143,7 +148,7 @@ def usable_engines(kind: EngineKind) -> list[EngineEntry]:
     Raises ModelLoadError when there is none, with the reason of each.
     """
     if kind != "auto":
-        entry = ENGINES.get(kind)
+        entry = ENGINES[kind] if kind in ENGINES else _load_plugin_entry(kind)
         why_not = "not part of this version of Standgale" if entry is None else entry.why_not()
         if entry is None or why_not is not None:
             raise ModelLoadError(f"engine {kind} cannot be used: {why_not}; or set detector.engine to auto")
@@ -154,6 +159,24 @@ def usable_engines(kind: EngineKind) -> list[EngineEntry]:
         listed = "; ".join(f"{name}: {why_not}" for name, why_not in reasons.items())
         raise ModelLoadError(f"no engine can be used ({listed})")
     return usable
+
+
+def _load_plugin_entry(name: str) -> EngineEntry | None:
+    """Return the entry of the engine that a distribution offers as ``name``, or None when there is none.
+
+    Raises ModelLoadError that names the distribution when it cannot be loaded.
+    """
+    if name not in plugin_names(_PLUGINS):
+        return None
+    try:
+        entry = load_plugin(_PLUGINS, name)
+        if not isinstance(entry, EngineEntry):
+            raise plugin_error(_PLUGINS, name, f"{entry!r} is not an EngineEntry")
+        if entry.name != name:
+            raise plugin_error(_PLUGINS, name, f"its engine has the name {entry.name!r}; both must be the same")
+    except SettingsError as error:
+        raise ModelLoadError(str(error)) from error
+    return entry
 
 
 def load_engine(kind: EngineKind, request: EngineRequest, check: Callable[[Engine], object] | None = None) -> Engine:

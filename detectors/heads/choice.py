@@ -12,6 +12,7 @@ from detectors.heads.metadata import Metadata, foreign_task, layouts_meant, name
 from detectors.heads.nms_inside import NmsInsideHead
 from detectors.heads.obb import NmsInsideObbHead, YoloV8ObbHead
 from detectors.heads.objectness import ObjectnessHead
+from detectors.heads.plugins import make_plugin_head
 from detectors.heads.port import Head, HeadRequest, Shape
 from detectors.heads.yolov8 import YoloV8Head
 from detectors.heads.yolox import YoloXHead
@@ -73,17 +74,27 @@ def fitting_heads(
     fitting: dict[Layout, Head] = {}
     reasons: list[str] = []
     for layout in layouts:
-        head = HEADS[layout](request)
-        reason = task_against(metadata, layout in _ROTATED) or head.mismatch(shapes)
-        if request.classes.stated and layout not in _WITH_IDS:
-            reason = f"{layout} has one column per class in the card's order, without ids"
-        if reason is None and layout in _NUMBERED:
-            reason = names_against(metadata, request.classes)
+        head = HEADS[layout](request) if layout in HEADS else make_plugin_head(layout, request)
+        reason = _reason_against(layout, head, request, shapes, metadata)
         if reason is None:
             fitting[layout] = head
         else:
             reasons.append(reason)
     return fitting, reasons
+
+
+def _reason_against(
+    layout: Layout, head: Head, request: HeadRequest, shapes: Sequence[Shape], metadata: Metadata
+) -> str | None:
+    """Return what speaks against ``head`` for the model, or None. Of a plug-in's layout only its head knows that."""
+    if layout not in HEADS:
+        return head.mismatch(shapes)
+    if request.classes.stated and layout not in _WITH_IDS:
+        return f"{layout} has one column per class in the card's order, without ids"
+    reason = task_against(metadata, layout in _ROTATED) or head.mismatch(shapes)
+    if reason is None and layout in _NUMBERED:
+        return names_against(metadata, request.classes)
+    return reason
 
 
 def choose_head(layout: Layout | None, request: HeadRequest, shapes: Sequence[Shape], metadata: Metadata) -> Head:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from infra.plugin_names import NameOrPlugin
 from infra.sections import NESTING, PREFIX
 
 _TYPE_NAMES: Mapping[type, str] = {
@@ -90,6 +91,9 @@ def _mentions(annotation: object, wanted: type) -> bool:
 
 def _takes(field: FieldInfo) -> str:
     """Return what the field takes, as text: type, choices and bounds."""
+    for one in field.metadata:
+        if isinstance(one, NameOrPlugin):
+            return str(one)
     words = _annotation_words(field.annotation)
     bounds = [*_bound_words(field.metadata), *_bound_words(_nested_metadata(field.annotation))]
     return " ".join((words, *bounds)) if bounds else words

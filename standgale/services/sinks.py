@@ -7,7 +7,7 @@ from typing import Any
 
 from infra.consuming.consumer_loop import SinkRunner
 from infra.consuming.port import Sink
-from infra.plugins import plugin_names
+from infra.plugin_names import plugin_names
 from infra.process.components import Component
 from infra.process.http_server import HttpComponent
 from schemas import topics

@@ -46,14 +46,14 @@ def inspect(
 
 
 def _layout(text: str | None) -> Layout | None:
-    from detectors.card.card import Layout
+    from detectors.card.card import ShippedLayout
 
-    for known in get_args(Layout):
+    for known in get_args(ShippedLayout):
         if known == text:
             return known  # type: ignore[no-any-return]  # get_args knows no types
     if text is None:
         return None
-    raise SettingsError(f"--layout {text}: unknown; give one of {', '.join(get_args(Layout))}")
+    raise SettingsError(f"--layout {text}: unknown; give one of {', '.join(get_args(ShippedLayout))}")
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -88,7 +88,7 @@ def _print(here: Context, found: Inspection, card: Path | None) -> None:
     names = [one.name for one in model.classes]
     table = Table(show_header=False, box=None)
     rows = {
-        "layout": f"{model.layout} ({LAYOUTS[model.layout]})" if model.layout else "",
+        "layout": f"{model.layout} ({LAYOUTS.get(model.layout, 'a plug-in')})" if model.layout else "",
         "inputs": "\n".join(map(_text, found.about.inputs)),
         "outputs": "\n".join(map(_text, found.outputs)),
         "input size": f"{model.input.width}×{model.input.height} pixels",
