@@ -21,7 +21,7 @@ from bench.measure import Compared, rate, take_turns
 from bench.processes import measured
 from bench.result import RATIO, Figure, Goal, Result
 from detectors.card.card import default_card_path
-from detectors.engines.host import settle_process
+from detectors.engines.host import configure_process
 from detectors.errors import InferenceError
 from detectors.images.decode import decode_image
 from detectors.model.loading import LoadRequest, load_model
@@ -60,7 +60,7 @@ def run(quick: bool) -> Result:
 
 
 async def _run(folder: Path, quick: bool) -> Result:
-    settle_process()
+    configure_process()
     mix = [pictures.scene(*_LARGE, 0), *(pictures.scene(*_SMALL, number) for number in range(_SMALL_PER_LARGE))]
     typical = decode_image(mix[0].data, max_pixels=10**8)[:SIDE, :SIDE]
     models = {"standgale-small": default_card_path(), "heavier graph": write_heavy_model(folder / "heavy", typical)}

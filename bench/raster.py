@@ -23,7 +23,7 @@ from bench.detector import run_engine
 from bench.measure import rate
 from bench.processes import BenchError
 from bench.result import RATIO, Figure, Goal, Result
-from detectors.engines.host import settle_process
+from detectors.engines.host import configure_process
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.options import FrameView
 from detectors.model.predict import Model
@@ -65,7 +65,7 @@ _PROFILE = {
 
 def run(quick: bool) -> Result:
     """One run through the file, with the bare engine before and after; quick: a sixteenth of the file."""
-    settle_process()
+    configure_process()
     side = _QUICK_SIDE if quick else _SIDE
     scenes = [render_scene(SceneSpec(_SCENE_PX, _SCENE_PX, _SEED + number)).image for number in range(_SCENES)]
     with tempfile.TemporaryDirectory(prefix="standgale-bench-") as folder:

@@ -20,7 +20,7 @@ from bench import pictures
 from bench.measure import take_turns
 from bench.result import RATIO, Figure, Goal, Result
 from detectors.card.card import default_card_path, read_card
-from detectors.engines.host import settle_process
+from detectors.engines.host import configure_process
 from detectors.geometry.boxes import iou_matrix
 from detectors.images.decode import decode_image
 from detectors.model.loading import LoadRequest, load_model
@@ -67,7 +67,7 @@ class _Peer:
 
 def run(quick: bool) -> Result:
     """The engine chosen by default, and the same engine as SAHI's at f32."""
-    settle_process()
+    configure_process()
     rounds, count = (1, 1) if quick else (4, 4)
     plans = [
         ("engine chosen by default", LoadRequest(measure_s=DetectorSettings().measure_s), 2.0),

@@ -16,13 +16,13 @@ from detectors.store.port import ModelStore
 from infra.errors import TransientError
 from schemas.events import ModelRef
 
-UpgradeState = Literal["downloading", "converting", "uploading"]
+ArtefactState = Literal["downloading", "converting", "uploading"]
 """What a worker reports while it obtains an engine; it serves with another one meanwhile."""
 
 logger = logging.getLogger(__name__)
 
 
-class Upgrade(Protocol):
+class EngineArtefact(Protocol):
     """A faster engine for a loaded model, as a file made for this model, library and GPU: its artefact."""
 
     @property
@@ -36,7 +36,7 @@ class Upgrade(Protocol):
         ...
 
     @property
-    def cache(self) -> Path:
+    def model_cache(self) -> Path:
         """The folder artefacts lie in, as ``<model>/<version>/<name>``: where a model store brings them, too."""
         ...
 
@@ -46,7 +46,7 @@ class Upgrade(Protocol):
         ...
 
     @property
-    def cached(self) -> bool:
+    def is_cached(self) -> bool:
         """Whether the artefact lies there, whole."""
         ...
 
@@ -67,8 +67,8 @@ class Upgrade(Protocol):
         ...
 
 
-def upgrade_for(request: EngineRequest, cache: Path, model: ModelRef) -> Upgrade | None:
-    """The upgrade for ``request``, whose artefacts lie in ``cache``; None where there is none for this machine.
+def artefact_for(request: EngineRequest, model_cache: Path, model: ModelRef) -> EngineArtefact | None:
+    """The artefact for ``request``, whose artefacts lie in ``model_cache``; None where there is none for this machine.
 
     None means: no TensorRT, or no GPU it could use; the log says which. Quick, but it reads the model file.
     """
@@ -76,43 +76,45 @@ def upgrade_for(request: EngineRequest, cache: Path, model: ModelRef) -> Upgrade
     if why_not is not None:
         logger.info("no TensorRT engine is made for %s %s: %s", model.name, model.version, why_not)
         return None
-    from detectors.engines.gpu.tensorrt_artefact import TensorRtUpgrade  # noqa: PLC0415 - only where it is installed
+    from detectors.engines.gpu.tensorrt_artefact import TensorRtArtefact  # noqa: PLC0415 - only where it is installed
 
-    return TensorRtUpgrade(request, cache, model)
+    return TensorRtArtefact(request, model_cache, model)
 
 
-async def obtain(upgrade: Upgrade, store: ModelStore | None, on_state: Callable[[UpgradeState], None]) -> Path:
-    """Have ``upgrade``'s artefact on this machine: it is there, comes from ``store``, or is built and put into it.
+async def obtain_artefact(
+    artefact: EngineArtefact, store: ModelStore | None, on_state: Callable[[ArtefactState], None]
+) -> Path:
+    """Have ``artefact``'s artefact on this machine: it is there, comes from ``store``, or is built and put into it.
 
     ``on_state`` is told what begins. A store that is away costs only its part: then it is built, or not shared. Raises
     ModelLoadError when it cannot be had; what serves meanwhile goes on serving. Cancelling ends a build.
     """
-    if upgrade.cached:
-        return upgrade.path
+    if artefact.is_cached:
+        return artefact.path
     if store is not None:
         on_state("downloading")
-        if await _fetched(upgrade, store):
-            return upgrade.path
+        if await _fetch(artefact, store):
+            return artefact.path
     on_state("converting")
-    made_here = await _built(upgrade)
+    made_here = await _build(artefact)
     if store is not None and made_here:
         on_state("uploading")
-        await _published(upgrade, store)
-    return upgrade.path
+        await _publish(artefact, store)
+    return artefact.path
 
 
-async def _fetched(upgrade: Upgrade, store: ModelStore) -> bool:
+async def _fetch(artefact: EngineArtefact, store: ModelStore) -> bool:
     try:
-        found = await store.fetch_artefact(upgrade.model, upgrade.name, upgrade.cache)
+        found = await store.fetch_artefact(artefact.model, artefact.name, artefact.model_cache)
     except TransientError as error:
-        logger.warning("the model store is away, so %s is built here", upgrade.name, exc_info=error)
+        logger.warning("the model store is away, so %s is built here", artefact.name, exc_info=error)
         return False
-    return found is not None and upgrade.cached
+    return found is not None and artefact.is_cached
 
 
-async def _built(upgrade: Upgrade) -> bool:
+async def _build(artefact: EngineArtefact) -> bool:
     stop = threading.Event()
-    building = asyncio.create_task(asyncio.to_thread(upgrade.build, stop))
+    building = asyncio.create_task(asyncio.to_thread(artefact.build, stop))
     try:
         return await asyncio.shield(building)
     except asyncio.CancelledError:
@@ -124,8 +126,8 @@ async def _built(upgrade: Upgrade) -> bool:
         raise
 
 
-async def _published(upgrade: Upgrade, store: ModelStore) -> None:
+async def _publish(artefact: EngineArtefact, store: ModelStore) -> None:
     try:
-        await store.publish_artefact(upgrade.model, upgrade.path)
+        await store.publish_artefact(artefact.model, artefact.path)
     except (TransientError, ModelLoadError) as error:
-        logger.warning("%s is used here but could not be put into the model store", upgrade.name, exc_info=error)
+        logger.warning("%s is used here but could not be put into the model store", artefact.name, exc_info=error)

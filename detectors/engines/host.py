@@ -16,7 +16,7 @@ _KEPT_BLOCK_BYTES = 32 << 20
 _KEPT_FREE_BYTES = 128 << 20
 
 
-def settle_process() -> None:
+def configure_process() -> None:
     """Make this process one in which an engine runs; later calls change nothing.
 
     OpenCV's own threads would only take turns with the engine's. And glibc gives blocks of some megabytes back to the

@@ -53,7 +53,7 @@ def constant_inputs(about: OnnxFile, card: InputCard, path: Path, prompt: Prompt
     else, of another type or shape than it can be given, or is asked in words without a prompt.
     """
     picture_of(about.inputs, path)
-    asked = asked_in_words(about)
+    asked = takes_text(about)
     if asked and prompt is None:
         raise ModelLoadError(
             f"{path} is asked in words (it takes {TEXT_INPUT}): write layout: grounding_dino and "
@@ -76,7 +76,7 @@ def constant_inputs(about: OnnxFile, card: InputCard, path: Path, prompt: Prompt
     return found
 
 
-def asked_in_words(about: OnnxFile) -> bool:
+def takes_text(about: OnnxFile) -> bool:
     """Whether a model takes text beside the picture."""
     return any(one.name == TEXT_INPUT for one in about.inputs)
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from detectors.engines.artefact import upgrade_for
+from detectors.engines.artefact import artefact_for
 from detectors.engines.installed import why_no_tensorrt
 from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.errors import ModelLoadError
@@ -86,13 +86,13 @@ def load_torch(request: EngineRequest) -> Engine:
 
 def load_tensorrt(request: EngineRequest) -> Engine:
     """Load the model's TensorRT engine; where there is none yet it is built now, which takes minutes."""
-    upgrade = upgrade_for(request, _engines_folder(request), ModelRef(name="local", version="engines"))
-    if upgrade is None:
+    artefact = artefact_for(request, _engines_folder(request), ModelRef(name="local", version="engines"))
+    if artefact is None:
         raise ModelLoadError(f"engine tensorrt cannot be used: {why_no_tensorrt()}")
-    upgrade.build(threading.Event())
-    return upgrade.load()
+    artefact.build(threading.Event())
+    return artefact.load()
 
 
 def _engines_folder(request: EngineRequest) -> Path:
     """Return the folder in which engines that take minutes to build are kept."""
-    return request.cache or Path.home() / ".cache" / "standgale"
+    return request.engines_folder or Path.home() / ".cache" / "standgale"

@@ -56,7 +56,7 @@ def require_room(name: str, request: EngineRequest, copies: Callable[[EngineRequ
         raise _too_large(name, request, needed, available)
 
 
-def fitted(name: str, request: EngineRequest, copies: Callable[[EngineRequest], float]) -> EngineRequest:
+def reduce_streams_to_fit(name: str, request: EngineRequest, copies: Callable[[EngineRequest], float]) -> EngineRequest:
     """``request``, with as few streams as it takes to fit into memory on engine ``name``.
 
     Raises ModelLoadError when even one does not fit.

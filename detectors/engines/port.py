@@ -55,7 +55,7 @@ class EngineRequest:
     constants: ConstantInputs = field(default_factory=dict)
     streams: int = 0
     batch: int = 0
-    cache: Path | None = None
+    engines_folder: Path | None = None
     exported: Path | None = None
 
     def run_as(self, way: Way, why: str) -> EngineRequest:
@@ -113,7 +113,7 @@ def fixed_batch(shape: list[int | None], card: InputCard, path: Path, wanted: in
     return shape[0] or wanted or 1
 
 
-def picture_at(names: Sequence[Collection[str]], constants: ConstantInputs, path: Path) -> int:
+def find_image_input(names: Sequence[Collection[str]], constants: ConstantInputs, path: Path) -> int:
     """Which of a model's inputs takes the picture: the one that ``constants`` does not have.
 
     ``names``: those each input has. Raises ModelLoadError when it is not exactly one.
@@ -125,6 +125,6 @@ def picture_at(names: Sequence[Collection[str]], constants: ConstantInputs, path
     return pictures[0]
 
 
-def repeated(value: npt.NDArray[np.generic], batch: int) -> npt.NDArray[np.generic]:
+def repeat_for_batch(value: npt.NDArray[np.generic], batch: int) -> npt.NDArray[np.generic]:
     """``value``, the same for every tile, for a ``batch`` of them: one axis more, contiguous."""
     return np.ascontiguousarray(np.broadcast_to(value, (batch, *value.shape)))

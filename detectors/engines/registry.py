@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from detectors.engines import installed, loaders
-from detectors.engines.memory_fit import fitted, require_room
+from detectors.engines.memory_fit import reduce_streams_to_fit, require_room
 from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.errors import ModelLoadError
 from detectors.settings import EngineKind
@@ -57,7 +57,7 @@ class EngineEntry:
         if self.gpu:
             require_room(self.name, request, self.copies)
             return self.load(request)
-        return self.load(fitted(self.name, request, self.copies))
+        return self.load(reduce_streams_to_fit(self.name, request, self.copies))
 
     def preferred(self, request: EngineRequest, why: str) -> EngineRequest:
         """``request`` in the way the engine prefers; as it stands when it has no way, for ``load`` to say why."""
@@ -187,7 +187,7 @@ def load_engine(kind: EngineKind, request: EngineRequest, check: Callable[[Engin
     """
     usable = usable_engines(kind)
     if kind != "auto":
-        return open_checked(usable[0], usable[0].preferred(request, "asked for"), check)
+        return open_and_check(usable[0], usable[0].preferred(request, "asked for"), check)
     next_best = "the next best engine, because another refused the model"
     whys = ["the preferred engine"] + [next_best] * (len(usable) - 1)
     return _first_that_opens(list(zip(usable, whys, strict=True)), request, check)
@@ -211,20 +211,20 @@ def _first_that_opens(
     refusals: dict[str, None] = {}
     for entry, why in entries:
         try:
-            return open_checked(entry, entry.preferred(request, why), check)
+            return open_and_check(entry, entry.preferred(request, why), check)
         except ModelLoadError as error:
             logger.warning("engine %s cannot load the model: %s", entry.name, error)
             refusals[str(error)] = None
     raise ModelLoadError("; ".join(refusals))
 
 
-def open_checked(entry: EngineEntry, request: EngineRequest, check: Callable[[Engine], object] | None) -> Engine:
+def open_and_check(entry: EngineEntry, request: EngineRequest, check: Callable[[Engine], object] | None) -> Engine:
     """``request`` on the engine of ``entry``, closed again when ``check`` raises."""
     engine = entry.open(request)
-    return engine if check is None else checked(engine, check)
+    return engine if check is None else check_or_close(engine, check)
 
 
-def checked(engine: Engine, check: Callable[[Engine], object]) -> Engine:
+def check_or_close(engine: Engine, check: Callable[[Engine], object]) -> Engine:
     """``engine``, closed again when ``check`` raises."""
     try:
         check(engine)

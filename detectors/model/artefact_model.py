@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from detectors.engines.artefact import UpgradeState, obtain, upgrade_for
-from detectors.model.loading import LoadRequest, load_on, request_of
+from detectors.engines.artefact import ArtefactState, artefact_for, obtain_artefact
+from detectors.model.loading import LoadRequest, load_on_engine, read_request
 from detectors.model.predict import Model
 from detectors.store.port import ModelStore
 from schemas.events import ModelRef
@@ -17,34 +17,34 @@ from schemas.events import ModelRef
 logger = logging.getLogger(__name__)
 
 
-async def upgraded_model(
-    wanted: LoadRequest, store: ModelStore | None, cache: Path, on_state: Callable[[UpgradeState], None]
+async def load_artefact_model(
+    wanted: LoadRequest, store: ModelStore | None, model_cache: Path, on_state: Callable[[ArtefactState], None]
 ) -> Model | None:
     """The model asked for on a TensorRT engine made for this machine's GPU, or None where none is made.
 
     None is made without TensorRT or a GPU, and when ``wanted`` names another engine than TensorRT's: then it is meant.
-    ``store``: asked for the engine first, and given it when it is built here; ``cache``: where engines are kept, the
-    folder models are fetched into; ``on_state``: told what begins. Takes minutes where the engine has to be built.
-    Raises ModelLoadError when it cannot be had or does not fit: whatever serves goes on.
+    ``store``: asked for the engine first, and given it when it is built here; ``model_cache``: the folder into which
+    models are fetched, where engines are kept too; ``on_state``: called when a step begins. Takes minutes where the
+    engine has to be built. Raises ModelLoadError when it cannot be made or does not fit; the serving model stays.
     """
     if wanted.engine not in ("auto", "tensorrt"):
         return None
-    card, request = await asyncio.to_thread(request_of, wanted)
+    card, request = await asyncio.to_thread(read_request, wanted)
     model = ModelRef(name=card.name, version=card.version)
-    upgrade = await asyncio.to_thread(upgrade_for, request, cache, model)
-    if upgrade is None:
+    artefact = await asyncio.to_thread(artefact_for, request, model_cache, model)
+    if artefact is None:
         return None
-    path = await obtain(upgrade, store, on_state)
+    path = await obtain_artefact(artefact, store, on_state)
     logger.info("TensorRT engine is there", extra={"model": card.name, "version": card.version, "path": str(path)})
-    loading = asyncio.create_task(asyncio.to_thread(load_on, replace(wanted, engine="auto"), upgrade.load))
+    loading = asyncio.create_task(asyncio.to_thread(load_on_engine, replace(wanted, engine="auto"), artefact.load))
     try:
         return await asyncio.shield(loading)
     except asyncio.CancelledError:
         # A thread can't be stopped: what nobody waits for is closed when it is loaded.
-        loading.add_done_callback(_closed)
+        loading.add_done_callback(_close_when_loaded)
         raise
 
 
-def _closed(loading: asyncio.Task[Model]) -> None:
+def _close_when_loaded(loading: asyncio.Task[Model]) -> None:
     if not loading.cancelled() and loading.exception() is None:
         loading.result().close()

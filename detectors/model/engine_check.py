@@ -10,7 +10,7 @@ from detectors.card.onnx_file import read_onnx_file
 from detectors.engines.inputs import constant_inputs, picture_of
 from detectors.engines.measuring.sample_tiles import sample_tiles
 from detectors.engines.port import Engine, EngineRequest, Way
-from detectors.engines.registry import available_threads, load_engine, open_checked, usable_engines
+from detectors.engines.registry import available_threads, load_engine, open_and_check, usable_engines
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
 from detectors.heads.choice import choose_head
@@ -18,7 +18,7 @@ from detectors.heads.classes import ClassNumbers
 from detectors.heads.first_run import first_tiles, why_implausible
 from detectors.heads.port import Head, HeadRequest
 from detectors.heads.text import read_prompt
-from detectors.model.precision_check import disagreement
+from detectors.model.precision_check import why_different
 from detectors.settings import EngineKind, Precision
 
 _SAMPLE_TILES = 6
@@ -26,14 +26,14 @@ _SAMPLE_TILES = 6
 _OPSETS = range(11, 23)
 
 
-class Fitting:
+class EngineChecker:
     """One model on its way from card to engine. All its methods raise ModelLoadError when something does not fit."""
 
     head: Head
     """Of the engine that was checked last; all engines of one model have the same."""
 
     def __init__(
-        self, path: Path, kind: EngineKind, threads: int, precision: Precision | None, cache: Path | None
+        self, path: Path, kind: EngineKind, threads: int, precision: Precision | None, engines_folder: Path | None
     ) -> None:
         """Reads and checks everything but the graph. ``path``: the card; the rest as in LoadRequest.
 
@@ -51,11 +51,11 @@ class Fitting:
             threads or available_threads(),
             precision or self.card.precision,
             constants=constant_inputs(self._about, self.card.input, file, self._prompt),
-            cache=cache,
+            engines_folder=engines_folder,
             exported=exported_program(self.card, path),
         )
 
-    def preferred(self) -> Engine:
+    def open_preferred(self) -> Engine:
         """The preferred engine that runs the model, checked."""
         try:
             return load_engine(self.kind, self.request, self.check)
@@ -68,12 +68,12 @@ class Fitting:
                 f"without reserve: export it again with one of these ({' '.join(str(error).split())})"
             ) from error
 
-    def open(self, way: Way) -> Engine:
+    def open_way(self, way: Way) -> Engine:
         """The engine of ``way``, checked. Raises ModelLoadError when it cannot be used (any more)."""
         entry = next((one for one in usable_engines(self.kind) if one.name == way.engine), None)
         if entry is None:
             raise ModelLoadError(f"engine {way.engine} is not asked for, or cannot be used")
-        return open_checked(entry, self.request.run_as(way, str(way)), self.check)
+        return open_and_check(entry, self.request.run_as(way, str(way)), self.check)
 
     def ways(self, preferred: str) -> list[Way]:
         """Every way worth measuring, the preferred first, where ``preferred`` is the engine that is used unmeasured."""
@@ -91,7 +91,7 @@ class Fitting:
             return
         exact = load_engine("auto", replace(self.request, precision="f32"), self.check)
         try:
-            against = self.objection_to(engine, exact)
+            against = self.why_different(engine, exact)
         finally:
             exact.close()
         if against is not None:
@@ -100,17 +100,17 @@ class Fitting:
                 "detector.precision to take it all the same"
             )
 
-    def objection_to(self, engine: Engine, exact: Engine) -> str | None:
+    def why_different(self, engine: Engine, exact: Engine) -> str | None:
         """Why ``engine`` may not stand for ``exact``, or None."""
         try:
             tiles = self.samples()
-            return self.differs(exact.run(tiles), engine.run(tiles))
+            return self.why_outputs_differ(exact.run(tiles), engine.run(tiles))
         except InferenceError as error:
             return str(error)
 
-    def differs(self, exact: Outputs, other: Outputs) -> str | None:
+    def why_outputs_differ(self, exact: Outputs, other: Outputs) -> str | None:
         """Why ``other`` is too far from ``exact``, or None."""
-        return disagreement(self.head, exact, other, self.card.thresholds.confidence)
+        return why_different(self.head, exact, other, self.card.thresholds.confidence)
 
     def samples(self) -> ImageArray:
         """Tiles of the model's input to measure and compare engines on."""

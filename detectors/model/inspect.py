@@ -12,7 +12,7 @@ import yaml
 
 from detectors.card.card import Layout, ModelCard
 from detectors.card.onnx_file import OnnxFile, TensorInfo, read_onnx_file
-from detectors.engines.inputs import asked_in_words, picture_of
+from detectors.engines.inputs import picture_of, takes_text
 from detectors.errors import ModelLoadError
 from detectors.heads.metadata import class_names, input_size
 from detectors.heads.text import PromptForFile, text_beside
@@ -23,8 +23,8 @@ from detectors.model.output_readings import (
     columns,
     input_in_words,
     input_of,
-    only_plausible,
     readings,
+    require_one_plausible,
 )
 from detectors.settings import EngineKind
 
@@ -69,7 +69,7 @@ def inspect_model(
     outputs = prober.run(input_of("yolov8", size))
     shapes = [output.shape for output in outputs]
     found = readings(about, size, shapes, layout, names, prompt)
-    reading, how = only_plausible(found, prober, size)
+    reading, how = require_one_plausible(found, prober, size)
     if layout is None and how:
         assumed.append(how)
     if not names and class_names(about.metadata) is None:
@@ -92,7 +92,7 @@ def inspect_model(
 
 def _asked(about: OnnxFile, path: Path, names: Sequence[str]) -> PromptForFile | None:
     """How the model is asked in words, when it is. Raises ModelLoadError when nobody says what to ask for."""
-    if not asked_in_words(about):
+    if not takes_text(about):
         return None
     if not names:
         raise ModelLoadError(f"{path} is asked in words; say what for, with --classes drone,small boat")
@@ -150,7 +150,7 @@ def _size(about: OnnxFile, path: Path, given: tuple[int, int] | None) -> tuple[t
         raise ModelLoadError(f"{path} takes input {list(shape)}; a picture (N, 3, height, width) is expected")
     _, _, height, width = shape
     stated = given or input_size(about.metadata)
-    side = _USUAL_SIDE_ASKED if asked_in_words(about) else _USUAL_SIDE
+    side = _USUAL_SIDE_ASKED if takes_text(about) else _USUAL_SIDE
     usual = stated or (side, side)
     found = (width or usual[0], height or usual[1])
     if not all(_SMALLEST_SIDE <= side <= _LARGEST_SIDE for side in found):

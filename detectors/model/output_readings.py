@@ -161,7 +161,7 @@ def readings(
     return [Reading(name, head, classes[name]) for name, head in narrow_by_metadata(fitting, about.metadata).items()]
 
 
-def only_plausible(found: Sequence[Reading], prober: Prober, size: tuple[int, int]) -> tuple[Reading, str]:
+def require_one_plausible(found: Sequence[Reading], prober: Prober, size: tuple[int, int]) -> tuple[Reading, str]:
     """The only reading that the model's answers do not contradict, and how it was found where shapes did not tell."""
     objections = {
         each.layout: why_implausible(each.head, prober.run(input_of(each.layout, size)), size) for each in found

@@ -25,7 +25,7 @@ _BEST_PER_TILE = 100
 _SAME_IOU = 0.5
 
 
-def disagreement(head: Head, exact: Outputs, other: Outputs, confidence: float) -> str | None:
+def why_different(head: Head, exact: Outputs, other: Outputs, confidence: float) -> str | None:
     """Why ``other`` is not close enough to ``exact`` (outputs for the same tiles, the latter computed in f32), or None.
 
     Each answer of either one is compared with the answer of the other that has its class and overlaps it most; without

@@ -101,7 +101,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class PictureResult:
     """What was found in one picture, with which options; tiles: in how many it was cut; empty: how many of them were
     left out because they show nothing."""
 
@@ -138,7 +138,7 @@ class Predictor:
         options: DetectOptions | None = None,
         gsd_m: float | None = None,
         progress: Callable[[int, int], None] | None = None,
-    ) -> Found:
+    ) -> PictureResult:
         """What the picture in ``source`` shows; ``gsd_m``: metres on the ground per pixel, where known.
 
         ``progress`` is called with tiles done and tiles in all. Raises InferenceError when the model fails on it,
@@ -166,7 +166,7 @@ class Predictor:
         if progress is not None:
             progress(len(plan), len(plan))
         detections = model.merge(Candidates.concatenate(parts), plan, wanted)
-        return Found(detections, wanted, tiles=len(plan), empty=len(plan) - seen)
+        return PictureResult(detections, wanted, tiles=len(plan), empty=len(plan) - seen)
 
     def _in_order(
         self, work: Callable[[TileBatch], list[Candidates]], batches: Iterator[TileBatch]

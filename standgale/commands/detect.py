@@ -18,7 +18,7 @@ from standgale.commands.context import Context, JsonOption, context_of, print_js
 
 if TYPE_CHECKING:
     from detectors.card.card import ModelCard
-    from detectors.model.predict import Found, Model, Predictor
+    from detectors.model.predict import Model, PictureResult, Predictor
     from detectors.rasters.ground_positions import GroundPositions
     from standgale.pictures import Picture
     from standgale.settings import Settings
@@ -140,15 +140,17 @@ def _check_ground(shown: Picture, path: Path, gsd_m: float | None, files: _Files
 
 
 def _model(settings: Settings) -> Model:
-    from detectors.engines.host import settle_process
+    from detectors.engines.host import configure_process
     from detectors.model.loading import LoadRequest, load_model
 
-    settle_process()
+    configure_process()
     # One picture is not worth the seconds of measuring; what a worker or `standgale model measure` measured is used.
     return load_model(replace(LoadRequest.of(settings.detector, settings.engines_folder), measure_s=0.0))
 
 
-def _find(here: Context, predictor: Predictor, shown: Picture, options: DetectOptions, gsd_m: float | None) -> Found:
+def _find(
+    here: Context, predictor: Predictor, shown: Picture, options: DetectOptions, gsd_m: float | None
+) -> PictureResult:
     columns = (TextColumn("tiles"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=here.notes, transient=True) as progress:
         task = progress.add_task("tiles", total=None)
@@ -157,7 +159,7 @@ def _find(here: Context, predictor: Predictor, shown: Picture, options: DetectOp
         )
 
 
-def _written(files: _Files, shown: Picture, found: Found, card: ModelCard) -> GroundPositions | None:
+def _written(files: _Files, shown: Picture, found: PictureResult, card: ModelCard) -> GroundPositions | None:
     """Writes what is to be written; where the detections lie, for a picture that lies on a map."""
     from detectors.rasters.ground_positions import feature_collection, ground_positions
 
@@ -169,7 +171,7 @@ def _written(files: _Files, shown: Picture, found: Found, card: ModelCard) -> Gr
     return places
 
 
-def _draw(out: Path, shown: Picture, found: Found, card: ModelCard) -> None:
+def _draw(out: Path, shown: Picture, found: PictureResult, card: ModelCard) -> None:
     import cv2
 
     from detectors.images.draw import draw_detections
@@ -188,7 +190,7 @@ def _write(path: Path, option: str, data: bytes) -> None:
         raise SettingsError(f"{option} {path}: cannot be written ({error.strerror}); give a path that can") from error
 
 
-def _rows(found: Found, card: ModelCard, places: GroundPositions | None) -> list[dict[str, object]]:
+def _rows(found: PictureResult, card: ModelCard, places: GroundPositions | None) -> list[dict[str, object]]:
     detections = found.detections
     rows: list[dict[str, object]] = [
         {"label": card.classes[index].name, "confidence": round(score, 4), "box": [round(side, 1) for side in box]}
@@ -204,7 +206,7 @@ def _rows(found: Found, card: ModelCard, places: GroundPositions | None) -> list
     return rows
 
 
-def _about(shown: Picture, found: Found) -> dict[str, object]:
+def _about(shown: Picture, found: PictureResult) -> dict[str, object]:
     return {
         "width": shown.width,
         "height": shown.height,
@@ -217,7 +219,7 @@ def _about(shown: Picture, found: Found) -> dict[str, object]:
     }
 
 
-def _print(here: Context, found: Found, rows: list[dict[str, object]], files: _Files) -> None:
+def _print(here: Context, found: PictureResult, rows: list[dict[str, object]], files: _Files) -> None:
     options = found.options
     ground = "" if options.gsd_m is None else f", {options.gsd_m:.3g} m per pixel"
     sides = "the whole frame" if options.tile_width is None else f"{options.tile_width}×{options.tile_height} px"

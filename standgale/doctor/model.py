@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from detectors.engines.registry import usable_engines
-from detectors.model.loading import LoadRequest, load_model, request_of
+from detectors.model.loading import LoadRequest, load_model, read_request
 from detectors.settings import DetectorSettings
 from standgale.doctor.examine import in_thread
 from standgale.doctor.port import Finding, ok
@@ -28,7 +28,7 @@ class ModelCheck:
         settings = self._settings
         # One thread, nothing measured, nothing remembered: detectors at work keep theirs.
         wanted = replace(LoadRequest.of(settings), threads=1, measure_s=0.0, fallback=False)
-        card, _ = request_of(wanted)
+        card, _ = read_request(wanted)
         engines = usable_engines(settings.engine)
         about = f"{card.name} {card.version}: card and files fit together"
         usable = f"engines that can be used: {', '.join(engine.name for engine in engines)}"

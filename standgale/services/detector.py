@@ -6,8 +6,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from detectors.engines.host import settle_process
-from detectors.model.artefact_model import upgraded_model
+from detectors.engines.host import configure_process
+from detectors.model.artefact_model import load_artefact_model
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
 from detectors.worker.rollout.model_loader import ModelSource, OnState
@@ -19,7 +19,7 @@ from standgale.services.composition import Composition
 
 def make_detector(process: Composition, instance_id: str | None) -> Component:
     """Make the component that detects objects in frames; it configures this process for its engines."""
-    settle_process()
+    configure_process()
     settings = process.settings.detector
     wanted = LoadRequest.of(settings, process.settings.engines_folder)
     return DetectorWorker(
@@ -43,7 +43,7 @@ def _model_source(process: Composition, wanted: LoadRequest) -> ModelSource:
 
     async def upgrade(card: Path | None, on_state: OnState) -> Model | None:
         request = replace(wanted, card=card or wanted.card)
-        return await upgraded_model(request, store, cache, lambda state: on_state(state, None))
+        return await load_artefact_model(request, store, cache, lambda state: on_state(state, None))
 
     return ModelSource(store, cache, partial(_load_version, wanted), upgrade)
 

@@ -18,7 +18,7 @@ from detectors.card.card import ModelCard, read_card, verified_model_file
 from detectors.card.onnx_file import read_onnx_file
 from detectors.engines.cpu.onnxruntime import to_input
 from detectors.engines.inputs import constant_inputs, picture_of
-from detectors.engines.port import repeated
+from detectors.engines.port import repeat_for_batch
 from detectors.engines.registry import usable_engines
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import Candidates, ImageArray
@@ -160,7 +160,7 @@ class _Work:
         batch = picture.shape[0] or 1
         prompt = read_prompt(self._card, self._wanted.card)
         constants = {
-            name: repeated(value, batch)
+            name: repeat_for_batch(value, batch)
             for name, value in constant_inputs(about, self._card.input, source, prompt).items()
         }
         for at in range(0, len(tiles), batch):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.engines.cpu.openvino_import import ov, preprocess
-from detectors.engines.port import EngineRequest, Way, fixed_batch, picture_at, repeated
+from detectors.engines.port import EngineRequest, Way, find_image_input, fixed_batch, repeat_for_batch
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
 from detectors.settings import Precision
@@ -52,12 +52,12 @@ class OpenVinoEngine:
             core = _core()
             model = core.read_model(request.path)
             names = [one.get_names() for one in model.inputs]
-            self._picture = picture_at(names, request.constants, request.path)
+            self._picture = find_image_input(names, request.constants, request.path)
             shape = [dim.get_length() if dim.is_static else None for dim in model.input(self._picture).partial_shape]
             card = request.input
             self._batch = fixed_batch(shape, card, request.path, request.batch)
             constants = {
-                index: repeated(request.constants[name], self._batch)
+                index: repeat_for_batch(request.constants[name], self._batch)
                 for index, each in enumerate(names)
                 for name in each & request.constants.keys()
             }
@@ -105,37 +105,37 @@ class OpenVinoEngine:
             return tuple(output[: len(tiles)] for output in self.run(padded))
         outputs = [None if shape is None else np.empty((len(tiles), *shape), np.float32) for shape in self._shapes]
         parts: list[_Outputs] = []
-        under_way: deque[ov.InferRequest] = deque()
+        running: deque[ov.InferRequest] = deque()
         try:
             for start in range(0, len(tiles), self._batch):
-                under_way.append(self._take_idle(under_way, parts))
+                running.append(self._take_idle(running, parts))
                 rows = slice(start, start + self._batch)
-                under_way[-1].set_input_tensor(self._picture, ov.Tensor(tiles[rows], shared_memory=True))
+                running[-1].set_input_tensor(self._picture, ov.Tensor(tiles[rows], shared_memory=True))
                 for index, output in enumerate(outputs):
                     # The answer is written where the caller will read it, without a copy.
                     if output is not None:
-                        under_way[-1].set_output_tensor(index, ov.Tensor(output[rows], shared_memory=True))
-                under_way[-1].start_async()
-            while under_way:
-                self._idle.put(self._collect(under_way, parts))
+                        running[-1].set_output_tensor(index, ov.Tensor(output[rows], shared_memory=True))
+                running[-1].start_async()
+            while running:
+                self._idle.put(self._collect(running, parts))
         except RuntimeError as error:
             raise InferenceError(f"OpenVINO failed on {len(tiles)} tiles: {_said(error)}") from error
         finally:
-            for request in under_way:
+            for request in running:
                 self._idle.put(_stopped(request))
         copied = iter([np.concatenate(output) for output in zip(*parts, strict=True)])
         return tuple(next(copied) if output is None else output for output in outputs)
 
-    def _take_idle(self, under_way: deque[ov.InferRequest], parts: list[_Outputs]) -> ov.InferRequest:
+    def _take_idle(self, running: deque[ov.InferRequest], parts: list[_Outputs]) -> ov.InferRequest:
         """An idle request: from the pool, else this call's own oldest one when it is done, else the next to return."""
         try:
             return self._idle.get_nowait()
         except queue.Empty:
-            return self._collect(under_way, parts) if under_way else self._idle.get()
+            return self._collect(running, parts) if running else self._idle.get()
 
-    def _collect(self, under_way: deque[ov.InferRequest], parts: list[_Outputs]) -> ov.InferRequest:
+    def _collect(self, running: deque[ov.InferRequest], parts: list[_Outputs]) -> ov.InferRequest:
         """Wait for the oldest request under way and copy what it did not write in place, so that it can be reused."""
-        oldest = under_way[0]
+        oldest = running[0]
         oldest.wait()
         parts.append(
             [
@@ -144,7 +144,7 @@ class OpenVinoEngine:
                 if shape is None
             ]
         )
-        return under_way.popleft()
+        return running.popleft()
 
     def close(self) -> None:
         """See :class:`detectors.engines.port.Engine`."""

@@ -25,7 +25,7 @@ def portions(count: int, sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]
         yield first, end, next(size for size in sizes if size >= end - first)
 
 
-def padded(tiles: ImageArray, size: int) -> ImageArray:
+def pad_batch(tiles: ImageArray, size: int) -> ImageArray:
     """``tiles`` (uint8 (N, H, W, 3), N at most ``size``) with black ones behind, ``size`` in all."""
     if len(tiles) == size:
         return tiles

@@ -124,7 +124,7 @@ def why_no_gpu(device: int = 0) -> str | None:
     return None
 
 
-class Device:
+class GpuDevice:
     """A GPU in use: its context, shared with every library of this process that uses the CUDA runtime.
 
     Streams and memory taken here are given back by ``close``, all together. Taken and closed by one thread at a time.
@@ -165,7 +165,7 @@ class Device:
         self._taken.append(("cuMemFree_v2", made.value))
         return made.value
 
-    def pinned(self, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.NDArray[np.generic]:
+    def allocate_pinned(self, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.NDArray[np.generic]:
         """An array the GPU copies from and to by itself; it must not be touched after ``close``."""
         size = int(np.prod(shape)) * np.dtype(kind).itemsize
         made = c_void_p()

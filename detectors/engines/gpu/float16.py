@@ -14,7 +14,7 @@ _KEPT = ["Resize", "TopK", "NonMaxSuppression", "Range", "RoiAlign", "GridSample
 """Operations that know no half precision everywhere, or whose numbers are places, which halves are too coarse for."""
 
 
-def in_half_precision(path: Path) -> onnx.ModelProto:
+def convert_to_float16(path: Path) -> onnx.ModelProto:
     """The model at ``path``, its inputs and outputs as they are, computing in float16 where that is worth it.
 
     What comes after the last convolution or matrix product stays in float32: it costs nothing, and it makes boxes in

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from detectors.card.card import InputCard
-from detectors.engines.port import fixed_batch, picture_at
+from detectors.engines.port import find_image_input, fixed_batch
 from detectors.errors import ModelLoadError
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
@@ -57,7 +57,7 @@ def with_picture_input(
     held = {one.name for one in graph.initializer} | {one.values.name for one in graph.sparse_initializer}
     # Old exporters list the weights among the inputs.
     inputs = [one for one in graph.input if one.name not in held]
-    picture = inputs[picture_at([{one.name} for one in inputs], dict.fromkeys(constants, np.empty(0)), path)]
+    picture = inputs[find_image_input([{one.name} for one in inputs], dict.fromkeys(constants, np.empty(0)), path)]
     tensor = picture.type.tensor_type
     if tensor.elem_type not in _FLOATS:
         kind = TensorProto.DataType.Name(tensor.elem_type).lower()

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from detectors.engines.gpu.batches import padded, portions, sizes_up_to
-from detectors.engines.gpu.float16 import in_half_precision
+from detectors.engines.gpu.batches import pad_batch, portions, sizes_up_to
+from detectors.engines.gpu.float16 import convert_to_float16
 from detectors.engines.gpu.graph_input import PictureModel, with_picture_input
-from detectors.engines.port import EngineRequest, repeated
+from detectors.engines.port import EngineRequest, repeat_for_batch
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
 from detectors.settings import Precision
@@ -31,7 +31,7 @@ _CPU = "CPUExecutionProvider"
 class Provider:
     """An execution provider. name: ONNX Runtime's; device: where its memory is, ``cuda`` or ``cpu``; options: its own;
 
-    half_in_graph: whether half precision has to be in the graph, because the provider computes in the graph's types;
+    float16_graph: whether half precision has to be in the graph, because the provider computes in the graph's types;
     graphs: whether runs are recorded once per number of tiles and replayed (CUDA graphs), which takes fixed addresses
     and one run at a time.
     """
@@ -39,7 +39,7 @@ class Provider:
     name: str
     device: str
     options: Mapping[str, str] = field(default_factory=dict)
-    half_in_graph: bool = False
+    float16_graph: bool = False
     graphs: bool = False
 
 
@@ -53,7 +53,7 @@ def cuda_provider(precision: Precision, device: int = 0, graphs: bool = False) -
     }
     if graphs:
         options["enable_cuda_graph"] = "1"
-    return Provider("CUDAExecutionProvider", "cuda", options, half_in_graph=True, graphs=graphs)
+    return Provider("CUDAExecutionProvider", "cuda", options, float16_graph=True, graphs=graphs)
 
 
 def tensorrt_provider(
@@ -82,7 +82,7 @@ def tensorrt_provider(
 
 
 @dataclass(frozen=True, slots=True)
-class _Lane:
+class _RunSlot:
     """What one call at a time uses: a binding for each number of tiles, and the input it is fed through."""
 
     bindings: Mapping[int, tuple[ort.IOBinding, ort.OrtValue]]
@@ -102,10 +102,10 @@ class OnnxRuntimeGpuEngine:
         self._outputs = [one.name for one in self._session.get_outputs()]
         # A recorded run belongs to the session, so it can be replayed by one at a time only.
         self.parallel = 1 if provider.graphs else request.streams or _STREAMS
-        self._idle: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[_RunSlot] = queue.SimpleQueue()
         try:
             for _ in range(self.parallel):
-                self._idle.put(self._lane(model.picture, request))
+                self._idle.put(self._make_slot(model.picture, request))
         except Exception as error:  # ONNX Runtime's errors share no base class below Exception
             raise ModelLoadError(f"{provider.name} cannot run {request.path}: {error}") from error
         self.reason = (
@@ -113,21 +113,21 @@ class OnnxRuntimeGpuEngine:
             f"up to {self.batch_size} tile(s) a run, {self.parallel} run(s) side by side"
         )
 
-    def _lane(self, picture: str, request: EngineRequest) -> _Lane:
+    def _make_slot(self, picture: str, request: EngineRequest) -> _RunSlot:
         bindings = {}
         for size in self._sizes:
             binding = self._session.io_binding()
             value = ort.OrtValue.ortvalue_from_shape_and_type((size, *self._sides), np.uint8, self._provider.device, 0)
             binding.bind_ortvalue_input(picture, value)
             for name, constant in request.constants.items():
-                given = ort.OrtValue.ortvalue_from_numpy(repeated(constant, size), self._provider.device, 0)
+                given = ort.OrtValue.ortvalue_from_numpy(repeat_for_batch(constant, size), self._provider.device, 0)
                 binding.bind_ortvalue_input(name, given)
             for name in self._outputs:
                 binding.bind_output(name, self._provider.device, 0)
             if self._provider.graphs:
                 self._record(binding, value, size)
             bindings[size] = (binding, value)
-        return _Lane(bindings)
+        return _RunSlot(bindings)
 
     def _record(self, binding: ort.IOBinding, value: ort.OrtValue, size: int) -> None:
         """Run once to learn the outputs' shapes, then bind them to the memory they got: a replay writes there."""
@@ -139,23 +139,23 @@ class OnnxRuntimeGpuEngine:
 
     def run(self, tiles: ImageArray) -> Outputs:
         """See :class:`detectors.engines.port.Engine`."""
-        lane = self._idle.get()
+        slot = self._idle.get()
         try:
             parts = [
-                [output[: end - first] for output in self._run_one(lane, tiles[first:end], size)]
+                [output[: end - first] for output in self._run_in_slot(slot, tiles[first:end], size)]
                 for first, end, size in portions(len(tiles), self._sizes)
             ]
         except Exception as error:  # ONNX Runtime's errors share no base class below Exception
             raise InferenceError(f"{self._provider.name} failed on {len(tiles)} tiles: {error}") from error
         finally:
-            self._idle.put(lane)
+            self._idle.put(slot)
         return tuple(np.concatenate(output) for output in zip(*parts, strict=True))
 
-    def _run_one(self, lane: _Lane, tiles: ImageArray, size: int) -> list[npt.NDArray[np.float32]]:
+    def _run_in_slot(self, slot: _RunSlot, tiles: ImageArray, size: int) -> list[npt.NDArray[np.float32]]:
         if tiles.shape[1:] != self._sides:
             raise ValueError(f"tiles are {tiles.shape[1:]}, the model takes {self._sides}")
-        binding, value = lane.bindings[size]
-        value.update_inplace(np.ascontiguousarray(padded(tiles, size)))
+        binding, value = slot.bindings[size]
+        value.update_inplace(np.ascontiguousarray(pad_batch(tiles, size)))
         self._session.run_with_iobinding(binding, _run_options(self._provider, size))
         binding.synchronize_outputs()
         return [np.asarray(output, np.float32) for output in binding.copy_outputs_to_cpu()]
@@ -166,9 +166,9 @@ class OnnxRuntimeGpuEngine:
         del self._session
 
 
-def picture_model(request: EngineRequest, half: bool) -> PictureModel:
-    """The model of ``request`` with preprocessing in its graph, ``half``: in half precision as well."""
-    model = in_half_precision(request.path) if half else None
+def picture_model(request: EngineRequest, float16: bool) -> PictureModel:
+    """The model of ``request`` with preprocessing in its graph, ``float16``: in half precision as well."""
+    model = convert_to_float16(request.path) if float16 else None
     return with_picture_input(request.path, request.input, request.constants, model)
 
 
@@ -176,13 +176,13 @@ def open_cuda(request: EngineRequest) -> OnnxRuntimeGpuEngine:
     """ONNX Runtime's CUDA provider; auto computes in f32. Raises ModelLoadError when it cannot be used."""
     if request.precision == "bf16":
         raise ModelLoadError("precision bf16: ONNX Runtime's CUDA provider is given f32 or f16; choose one of them")
-    model = picture_model(request, half=request.precision == "f16")
+    model = picture_model(request, float16=request.precision == "f16")
     return OnnxRuntimeGpuEngine("onnxruntime_cuda", request, model, cuda_provider(request.precision))
 
 
 def open_tensorrt(request: EngineRequest, cache: Path) -> OnnxRuntimeGpuEngine:
     """ONNX Runtime's TensorRT provider; auto computes in f16. It takes minutes unless ``cache`` has it."""
-    model = picture_model(request, half=False)
+    model = picture_model(request, float16=False)
     card = request.input
     shapes = {model.picture: (card.height, card.width, 3)}
     shapes.update({name: value.shape for name, value in request.constants.items()})

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorrt as trt
 
-from detectors.engines.gpu.cuda import CudaError, Device, Gpu, find_gpu
-from detectors.engines.port import EngineRequest, repeated
+from detectors.engines.gpu.cuda import CudaError, Gpu, GpuDevice, find_gpu
+from detectors.engines.port import EngineRequest, repeat_for_batch
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
 
@@ -30,7 +30,7 @@ class _Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class _Lane:
+class _RunSlot:
     """What one run at a time needs: TensorRT's context, a stream and buffers for the largest batch."""
 
     context: trt.IExecutionContext
@@ -50,7 +50,7 @@ class TensorRtEngine:
         self._log = trt.Logger(trt.Logger.WARNING)
         try:
             gpu = find_gpu()
-            self._device = Device()
+            self._device = GpuDevice()
         except CudaError as error:
             raise ModelLoadError(f"TensorRT engine {artefact} cannot be loaded: {error}") from error
         try:
@@ -83,11 +83,11 @@ class TensorRtEngine:
         self._picture = self._picture_of(inputs, request, artefact)
         self._fixed = self._engine.get_tensor_shape(self._picture)[0] > 0
         self.batch_size = int(self._largest(self._picture)[0])
-        constants = {name: repeated(value, self.batch_size) for name, value in request.constants.items()}
-        self._idle: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
+        constants = {name: repeat_for_batch(value, self.batch_size) for name, value in request.constants.items()}
+        self._idle: queue.SimpleQueue[_RunSlot] = queue.SimpleQueue()
         self.parallel = request.streams or _STREAMS
         for _ in range(self.parallel):
-            self._idle.put(self._lane(constants, artefact))
+            self._idle.put(self._make_slot(constants, artefact))
 
     def _picture_of(self, inputs: list[str], request: EngineRequest, artefact: Path) -> str:
         pictures = [name for name in inputs if name not in request.constants]
@@ -112,7 +112,7 @@ class TensorRtEngine:
             return shape
         return tuple(self._engine.get_tensor_profile_shape(name, 0)[2])
 
-    def _lane(self, constants: Mapping[str, npt.NDArray[np.generic]], artefact: Path) -> _Lane:
+    def _make_slot(self, constants: Mapping[str, npt.NDArray[np.generic]], artefact: Path) -> _RunSlot:
         context = self._engine.create_execution_context()
         if context is None:
             raise CudaError("TensorRT could not create an execution context")
@@ -126,55 +126,55 @@ class TensorRtEngine:
                     f"{artefact}: output {name} is {shape}, not a fixed number of values per tile; "
                     "choose another engine for this model"
                 )
-        lane = _Lane(
+        slot = _RunSlot(
             context=context,
             stream=self._device.stream(),
             picture=self._tensor(self._picture, self._largest(self._picture)),
             constants=tuple(self._tensor(name, value.shape) for name, value in constants.items()),
             outputs=tuple(self._tensor(name, shape) for name, shape in shapes.items()),
         )
-        for one in (lane.picture, *lane.constants, *lane.outputs):
+        for one in (slot.picture, *slot.constants, *slot.outputs):
             context.set_tensor_address(one.name, one.at)
-        for one in lane.constants:
+        for one in slot.constants:
             one.host[...] = constants[one.name]
-            self._device.upload(one.host, one.at, lane.stream)
-        self._device.wait(lane.stream)
-        return lane
+            self._device.upload(one.host, one.at, slot.stream)
+        self._device.wait(slot.stream)
+        return slot
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> _Tensor:
-        host = self._device.pinned(shape, trt.nptype(self._engine.get_tensor_dtype(name)))
+        host = self._device.allocate_pinned(shape, trt.nptype(self._engine.get_tensor_dtype(name)))
         return _Tensor(name, self._device.allocate(host.nbytes), host)
 
     def run(self, tiles: ImageArray) -> Outputs:
         """See :class:`detectors.engines.port.Engine`."""
-        lane = self._idle.get()
+        slot = self._idle.get()
         try:
             self._device.enter()
             step = self.batch_size
-            parts = [self._run_one(lane, tiles[at : at + step]) for at in range(0, len(tiles), step)]
+            parts = [self._run_in_slot(slot, tiles[at : at + step]) for at in range(0, len(tiles), step)]
         except (CudaError, ValueError, RuntimeError) as error:
             raise InferenceError(f"TensorRT failed on {len(tiles)} tiles: {error}") from error
         finally:
-            self._idle.put(lane)
+            self._idle.put(slot)
         return tuple(np.concatenate(output) for output in zip(*parts, strict=True))
 
-    def _run_one(self, lane: _Lane, tiles: ImageArray) -> list[npt.NDArray[np.float32]]:
+    def _run_in_slot(self, slot: _RunSlot, tiles: ImageArray) -> list[npt.NDArray[np.float32]]:
         count = len(tiles)
         held = self.batch_size if self._fixed else count
-        lane.picture.host[:count] = tiles
+        slot.picture.host[:count] = tiles
         if not self._fixed:
-            for one in (lane.picture, *lane.constants):
-                lane.context.set_input_shape(one.name, (count, *one.host.shape[1:]))
-        self._device.upload(lane.picture.host[:held], lane.picture.at, lane.stream)
-        started = lane.context.execute_async_v3(lane.stream)
+            for one in (slot.picture, *slot.constants):
+                slot.context.set_input_shape(one.name, (count, *one.host.shape[1:]))
+        self._device.upload(slot.picture.host[:held], slot.picture.at, slot.stream)
+        started = slot.context.execute_async_v3(slot.stream)
         if started:
-            for one in lane.outputs:
-                self._device.download(one.at, one.host[:held], lane.stream)
-        # Also when it did not start: the buffers are this lane's until its stream is through.
-        self._device.wait(lane.stream)
+            for one in slot.outputs:
+                self._device.download(one.at, one.host[:held], slot.stream)
+        # Also when it did not start: the buffers are this slot's until its stream is through.
+        self._device.wait(slot.stream)
         if not started:
             raise RuntimeError("it did not start the run; its log says why")
-        return [one.host[:count].astype(np.float32) for one in lane.outputs]
+        return [one.host[:count].astype(np.float32) for one in slot.outputs]
 
     def close(self) -> None:
         """See :class:`detectors.engines.port.Engine`."""

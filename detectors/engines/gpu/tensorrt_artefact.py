@@ -42,29 +42,31 @@ class BuildLimits:
     attempts: int = 2
 
 
-class TensorRtUpgrade:
-    """The TensorRT engine of one model for this machine's GPU. See :class:`detectors.engines.artefact.Upgrade`."""
+class TensorRtArtefact:
+    """Builds and loads the TensorRT engine of one model. See :class:`detectors.engines.artefact.EngineArtefact`."""
 
-    def __init__(self, request: EngineRequest, cache: Path, model: ModelRef, limits: BuildLimits | None = None) -> None:
+    def __init__(
+        self, request: EngineRequest, model_cache: Path, model: ModelRef, limits: BuildLimits | None = None
+    ) -> None:
         """Raises CudaError when there is no GPU, ModelLoadError when the model file cannot be read."""
         gpu = find_gpu()
-        self.model, self.cache = model, cache
+        self.model, self.model_cache = model, model_cache
         self.name = engine_name(request, gpu, tensorrt.__version__)
-        self.path = cache / model.name / model.version / self.name
+        self.path = model_cache / model.name / model.version / self.name
         self._request, self._gpu, self._limits = request, gpu, limits or BuildLimits()
 
     @property
-    def cached(self) -> bool:
-        """See :class:`detectors.engines.artefact.Upgrade`."""
+    def is_cached(self) -> bool:
+        """See :class:`detectors.engines.artefact.EngineArtefact`."""
         return self.path.is_file()
 
     def build(self, stop: threading.Event) -> bool:
-        """See :class:`detectors.engines.artefact.Upgrade`."""
+        """See :class:`detectors.engines.artefact.EngineArtefact`."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(self.path.with_suffix(".lock"), stop):
-            if self.cached:
+            if self.is_cached:
                 return False
-            self._worth_trying()
+            self._require_attempt_left()
             part = self.path.with_suffix(f".{os.getpid()}.part")
             try:
                 self._run(self._job(part), stop)
@@ -76,7 +78,7 @@ class TensorRtUpgrade:
             return True
 
     def load(self) -> Engine:
-        """See :class:`detectors.engines.artefact.Upgrade`."""
+        """See :class:`detectors.engines.artefact.EngineArtefact`."""
         from detectors.engines.gpu.tensorrt import TensorRtEngine  # noqa: PLC0415 - the module of the engine loads this one
 
         try:
@@ -96,7 +98,7 @@ class TensorRtUpgrade:
             batch=batch_of(self._request),
             precision=precision_of(self._request, self._gpu),
             workspace_bytes=self._limits.workspace_bytes,
-            timing_cache=(self.cache / _timing_cache_name(self._gpu)).resolve(),
+            timing_cache=(self.model_cache / _timing_cache_name(self._gpu)).resolve(),
         )
 
     def _run(self, job: BuildJob, stop: threading.Event) -> None:
@@ -114,7 +116,7 @@ class TensorRtUpgrade:
         reading.start()
         try:
             # Its standard input stays open as long as this process lives: that is how the builder knows that it does.
-            _tell(process, job.model_dump_json())
+            _send_job(process, job.model_dump_json())
             why_ended = self._watch(process, stop)
         finally:
             _end(process)
@@ -124,7 +126,7 @@ class TensorRtUpgrade:
         if stop.is_set():
             raise ModelLoadError(f"the build of {self.name} was called off")
         why = why_ended or f"the builder ended with status {process.returncode}"
-        self._failed(f"{why}: {' | '.join(lines) or 'it said nothing'}", final=process.returncode == REFUSED)
+        self._record_failure(f"{why}: {' | '.join(lines) or 'it said nothing'}", final=process.returncode == REFUSED)
 
     def _watch(self, process: subprocess.Popen[str], stop: threading.Event) -> str | None:
         """Wait for the end of ``process``; why it has to be ended, or None when it ended by itself."""
@@ -140,7 +142,7 @@ class TensorRtUpgrade:
     def _failures(self) -> Path:
         return self.path.with_suffix(".failed")
 
-    def _worth_trying(self) -> None:
+    def _require_attempt_left(self) -> None:
         attempts, reason = _failed_before(self._failures)
         if attempts >= self._limits.attempts:
             raise ModelLoadError(
@@ -148,7 +150,7 @@ class TensorRtUpgrade:
                 f"delete {self._failures} to try once more"
             )
 
-    def _failed(self, reason: str, final: bool) -> None:
+    def _record_failure(self, reason: str, final: bool) -> None:
         """Remember a failed attempt, ``final`` when another would fail alike; raises ModelLoadError that says so."""
         attempts = _failed_before(self._failures)[0] + 1
         counted = max(attempts, self._limits.attempts) if final else attempts
@@ -195,7 +197,7 @@ def _read(process: subprocess.Popen[str], lines: deque[str]) -> None:
         lines.append(line.strip())
 
 
-def _tell(process: subprocess.Popen[str], job: str) -> None:
+def _send_job(process: subprocess.Popen[str], job: str) -> None:
     assert process.stdin is not None
     try:
         process.stdin.write(job + "\n")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tensorrt as trt
 
-from detectors.engines.gpu.float16 import in_half_precision
+from detectors.engines.gpu.float16 import convert_to_float16
 from detectors.engines.gpu.graph_input import PictureModel, with_picture_input
 from detectors.engines.gpu.tensorrt_job import REFUSED, BuildJob
 from detectors.errors import ModelLoadError
@@ -28,7 +28,7 @@ class NothingBuiltError(Exception):
     """TensorRT gave up, for want of memory for example; another attempt may succeed."""
 
 
-class _Log(trt.ILogger):  # type: ignore[misc]  # TensorRT publishes no types
+class _TensorRtLogger(trt.ILogger):  # type: ignore[misc]  # TensorRT publishes no types
     """TensorRT's own warnings and errors, on standard error."""
 
     def __init__(self) -> None:
@@ -36,10 +36,10 @@ class _Log(trt.ILogger):  # type: ignore[misc]  # TensorRT publishes no types
 
     def log(self, severity: object, message: str) -> None:
         if severity in _TOLD:
-            _say(message)
+            _print_line(message)
 
 
-class _Progress(trt.IProgressMonitor):  # type: ignore[misc]  # TensorRT publishes no types
+class _PhaseLog(trt.IProgressMonitor):  # type: ignore[misc]  # TensorRT publishes no types
     """Says which phase begins, and nothing of the thousands of steps within."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class _Progress(trt.IProgressMonitor):  # type: ignore[misc]  # TensorRT publish
 
     def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
         if parent_phase is None:
-            _say(f"{phase_name}: {num_steps} steps")
+            _print_line(f"{phase_name}: {num_steps} steps")
 
     def step_complete(self, phase_name: str, step: int) -> bool:
         return True
@@ -59,15 +59,15 @@ class _Progress(trt.IProgressMonitor):  # type: ignore[misc]  # TensorRT publish
 def main() -> int:
     """Read the job, build, write; 0 when the engine lies at the job's output."""
     job = BuildJob.model_validate_json(sys.stdin.readline())
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    threading.Thread(target=_exit_when_stdin_closes, daemon=True).start()
     os.nice(_GENTLE)
     try:
         build(job)
     except ModelLoadError as error:
-        _say(str(error))
+        _print_line(str(error))
         return REFUSED
     except NothingBuiltError as error:
-        _say(str(error))
+        _print_line(str(error))
         return 1
     return 0
 
@@ -78,29 +78,29 @@ def build(job: BuildJob) -> None:
         raise ModelLoadError(f"TensorRT {trt.__version__} is too old; install {_MAJOR} or later")
     # From version 11 on TensorRT computes in the types of the graph, and no flag allows others.
     by_flags = hasattr(trt.BuilderFlag, "FP16")
-    half = in_half_precision(job.model) if job.precision == "f16" and not by_flags else None
-    model = with_picture_input(job.model, job.input, job.constants, half)
-    log = _Log()
+    float16 = convert_to_float16(job.model) if job.precision == "f16" and not by_flags else None
+    model = with_picture_input(job.model, job.input, job.constants, float16)
+    log = _TensorRtLogger()
     builder = trt.Builder(log)
     network = builder.create_network(0)
     _parse(network, model, job.model, log)
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job.workspace_bytes)
-    config.progress_monitor = _Progress()
+    config.progress_monitor = _PhaseLog()
     _set_precision(config, network, job, by_flags)
     if model.batch is None:
         config.add_optimization_profile(_profile(builder, model, job))
     _use_timing_cache(config, job.timing_cache)
-    _say(f"building for {job.batch} tile(s) a run in {job.precision}")
+    _print_line(f"building for {job.batch} tile(s) a run in {job.precision}")
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise NothingBuiltError("TensorRT built nothing; what it says stands above")
     job.output.write_bytes(plan)
-    _keep_timing_cache(config, job.timing_cache)
-    _say(f"built {job.output.stat().st_size / 2**20:.0f} MiB")
+    _save_timing_cache(config, job.timing_cache)
+    _print_line(f"built {job.output.stat().st_size / 2**20:.0f} MiB")
 
 
-def _parse(network: trt.INetworkDefinition, model: PictureModel, path: Path, log: _Log) -> None:
+def _parse(network: trt.INetworkDefinition, model: PictureModel, path: Path, log: _TensorRtLogger) -> None:
     parser = trt.OnnxParser(network, log)
     # The path tells where weights in files of their own lie; the graph is not the one in it.
     if not parser.parse(model.data, path=str(path)):
@@ -139,11 +139,11 @@ def _use_timing_cache(config: trt.IBuilderConfig, path: Path | None) -> None:
     kept = path.read_bytes() if path.is_file() else b""
     cache = config.create_timing_cache(kept)
     if not config.set_timing_cache(cache, False):
-        _say(f"{path} is of another GPU or version, so it is made anew")
+        _print_line(f"{path} is of another GPU or version, so it is made anew")
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
-def _keep_timing_cache(config: trt.IBuilderConfig, path: Path | None) -> None:
+def _save_timing_cache(config: trt.IBuilderConfig, path: Path | None) -> None:
     if path is None:
         return
     part = path.with_suffix(f".{os.getpid()}.part")
@@ -151,13 +151,13 @@ def _keep_timing_cache(config: trt.IBuilderConfig, path: Path | None) -> None:
     part.replace(path)
 
 
-def _end_with_stdin() -> None:
+def _exit_when_stdin_closes() -> None:
     """Nobody waits for the engine any more: end at once, whatever TensorRT is at."""
     sys.stdin.read()
     os._exit(_ORPHANED)
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

@@ -17,7 +17,7 @@ DEFAULT_BATCH = 8
 """Tiles per run of a graph that leaves their number open, where nobody asks for another."""
 REFUSED = 3
 """The builder's exit status when another attempt would end the same way."""
-_SLOW_HALVES = ((6, 1), (6, 2))
+_SLOW_FLOAT16 = ((6, 1), (6, 2))
 """Compute capabilities whose GPUs compute half precision far slower than single."""
 
 
@@ -51,7 +51,7 @@ def precision_of(request: EngineRequest, gpu: Gpu) -> Precision:
     """What the engine is to compute in: as asked for; auto is half precision, except where that is slow."""
     if request.precision != "auto":
         return request.precision
-    return "f32" if gpu.capability in _SLOW_HALVES else "f16"
+    return "f32" if gpu.capability in _SLOW_FLOAT16 else "f16"
 
 
 def engine_name(request: EngineRequest, gpu: Gpu, tensorrt_version: str) -> str:

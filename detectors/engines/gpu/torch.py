@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 
 from detectors.card.card import InputCard
-from detectors.engines.gpu.batches import padded
-from detectors.engines.port import EngineRequest, fixed_batch, picture_at, repeated
+from detectors.engines.gpu.batches import pad_batch
+from detectors.engines.port import EngineRequest, find_image_input, fixed_batch, repeat_for_batch
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
 
@@ -50,7 +50,7 @@ class TorchEngine:
         except Exception as error:  # torch's errors share no base class below Exception
             raise ModelLoadError(f"torch {torch.__version__} cannot load {self._path}: {error}") from error
         self._names = tuple(shapes)
-        picture = shapes[self._names[picture_at([{name} for name in shapes], request.constants, self._path)]]
+        picture = shapes[self._names[find_image_input([{name} for name in shapes], request.constants, self._path)]]
         self._fixed = bool(picture and picture[0])
         wanted = request.batch or (DEFAULT_BATCH if self._cuda else 1)
         self.batch_size = fixed_batch(picture, request.input, self._path, wanted)
@@ -77,7 +77,7 @@ class TorchEngine:
     def _run_batch(self, tiles: ImageArray) -> list[npt.NDArray[np.float32]]:
         count = len(tiles)
         if self._fixed:
-            tiles = padded(tiles, self.batch_size)
+            tiles = pad_batch(tiles, self.batch_size)
         with (
             torch.inference_mode(),
             torch.autocast(self._device.type, dtype=self._float16, enabled=self._float16 is not None),
@@ -85,7 +85,7 @@ class TorchEngine:
             # A copy, because torch takes no array that may not be written to.
             picture = to_model_input(torch.from_numpy(np.array(tiles)).to(self._device), self._card)
             inputs = [
-                torch.from_numpy(repeated(self._constants[name], len(tiles)).copy()).to(self._device)
+                torch.from_numpy(repeat_for_batch(self._constants[name], len(tiles)).copy()).to(self._device)
                 if name in self._constants
                 else picture
                 for name in self._names

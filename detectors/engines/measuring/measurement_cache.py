@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from detectors.engines.measuring.measurements import Tuned
+from detectors.engines.measuring.measurements import EngineMeasurements
 from detectors.engines.port import EngineRequest
 from detectors.engines.registry import EngineEntry
 from detectors.settings import EngineKind
@@ -25,7 +25,7 @@ from detectors.settings import EngineKind
 logger = logging.getLogger(__name__)
 
 # To be raised whenever what is measured, or how answers are compared, changes.
-_FORMAT = 2
+_FORMAT = 3
 _DIGITS = 16
 _CPUINFO = Path("/proc/cpuinfo")
 # What decides how fast, and in which precision, a CPU computes.
@@ -47,16 +47,16 @@ class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: dict[str, str | int | list[str]]
-    tuned: Tuned
+    measurements: EngineMeasurements
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MeasurementCache:
     """The files in ``folder`` (which need not exist), or no memory at all without one."""
 
     folder: Path | None
 
-    def recall(self, key: MachineKey) -> Tuned | None:
+    def load(self, key: MachineKey) -> EngineMeasurements | None:
         """What was measured for ``key``, or None. A file that is damaged or another's is as good as none."""
         path = self._path(key)
         if path is None:
@@ -71,27 +71,27 @@ class Memory:
         if found.key != key.fields:
             logger.warning("what was measured before is not of this model and machine, and is measured again: %s", path)
             return None
-        return found.tuned
+        return found.measurements
 
-    def recall_other_version(self, key: MachineKey) -> Tuned | None:
+    def load_from_other_version(self, key: MachineKey) -> EngineMeasurements | None:
         """What was measured last for a model of the same name that is another file, all else being the same."""
         if self.folder is None:
             return None
-        found: list[tuple[float, Tuned]] = []
+        found: list[tuple[float, EngineMeasurements]] = []
         # All of the digest is matched: a model's name may go on where another's ends.
         for path in self.folder.glob(f"{glob.escape(key.model)}-{'[0-9a-f]' * _DIGITS}.json"):
             with suppress(OSError, ValidationError):
                 file = _File.model_validate_json(path.read_bytes())
                 if {**file.key, "model": ""} == {**key.fields, "model": ""}:
-                    found.append((path.stat().st_mtime, file.tuned))
+                    found.append((path.stat().st_mtime, file.measurements))
         return max(found, key=lambda one: one[0])[1] if found else None
 
-    def remember(self, key: MachineKey, tuned: Tuned) -> None:
-        """Keep ``tuned`` for ``key``. A folder that cannot be written to costs the next load its time, nothing else."""
+    def save(self, key: MachineKey, measurements: EngineMeasurements) -> None:
+        """Save ``measurements`` for ``key``; when that fails, the next load measures again."""
         path = self._path(key)
         if path is None:
             return
-        data = _File(key=key.fields, tuned=tuned).model_dump_json(indent=2).encode()
+        data = _File(key=key.fields, measurements=measurements).model_dump_json(indent=2).encode()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _write_whole(path, data)
@@ -99,7 +99,7 @@ class Memory:
             logger.warning("what was measured cannot be kept and will be measured again: %s: %s", path, error)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def measuring_lock(self) -> Iterator[None]:
         """Whoever is inside is the only one that measures: what several measure at a time is wrong for all of them.
 
         Waits for the others, of any process that remembers in the same folder.

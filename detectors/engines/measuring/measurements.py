@@ -7,13 +7,13 @@ from textwrap import shorten
 
 from detectors.engines.port import Way
 
-TIME_WAS_UP = "not measured, the time was up"
+NO_TIME_LEFT = "not measured, the time was up"
 """The note of a way nobody came to."""
 _LONGEST_NOTE = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class WayMeasurement:
     """One way and how fast it was; tiles_per_s None: not measured, for the reason in ``note``."""
 
     way: Way
@@ -22,20 +22,18 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
+class EngineMeasurements:
     """What was measured, in the order of preference, and the way that was chosen."""
 
     way: Way
-    measured: tuple[Measured, ...]
+    ways: tuple[WayMeasurement, ...]
 
     def sentence(self) -> str:
         """The choice, what it was chosen over, and what was left out, in words."""
         return "; ".join((self._choice(), *self._left_out()))
 
     def _choice(self) -> str:
-        rates = sorted(
-            ((one.tiles_per_s, one.way) for one in self.measured if one.tiles_per_s), key=lambda one: -one[0]
-        )
+        rates = sorted(((one.tiles_per_s, one.way) for one in self.ways if one.tiles_per_s), key=lambda one: -one[0])
         own = next((rate for rate, way in rates if way == self.way), 0.0)
         others = [f"{way} {rate:.1f}" for rate, way in rates if way != self.way]
         if not others:
@@ -49,18 +47,18 @@ class Tuned:
         seen: set[tuple[str, str]] = set()
         notes: list[str] = []
         late = 0
-        for one in self.measured:
+        for one in self.ways:
             kind = (one.way.engine, one.way.precision)
             if one.tiles_per_s is None and kind not in seen:
                 notes.append(f"{one.way} {shorten(one.note, _LONGEST_NOTE, placeholder=' …')}")
-            elif one.tiles_per_s is None and one.note == TIME_WAS_UP:
+            elif one.tiles_per_s is None and one.note == NO_TIME_LEFT:
                 late += 1
             seen.add(kind)
-        return [*notes, f"{late} more {TIME_WAS_UP}"] if late else notes
+        return [*notes, f"{late} more {NO_TIME_LEFT}"] if late else notes
 
     def table(self) -> str:
         """One line per way, the fastest first."""
-        ordered = sorted(self.measured, key=lambda one: -(one.tiles_per_s or 0))
+        ordered = sorted(self.ways, key=lambda one: -(one.tiles_per_s or 0))
         return "\n".join(
             f"{one.way}: "
             + (one.note if one.tiles_per_s is None else f"{one.tiles_per_s:.1f} tiles/s {one.note}".strip())

@@ -17,7 +17,7 @@ from statistics import median
 
 import numpy as np
 
-from detectors.engines.measuring.measurements import TIME_WAS_UP, Measured, Tuned
+from detectors.engines.measuring.measurements import NO_TIME_LEFT, EngineMeasurements, WayMeasurement
 from detectors.engines.port import Engine, Way
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
@@ -33,9 +33,9 @@ _CONTENDS = 0.75
 _MAY_CONTEND = 0.4
 _ROUND_S = 0.15
 # Fewer turns than this may all have met the same noise, so they must show a larger win.
-_TURNS_TO_TRUST = 3
+_TURNS_FOR_EARLY_WIN = 3
 _MOST_TURNS = 0.75
-_UNTRUSTED_WIN = 1.25
+_EARLY_WIN = 1.25
 # So much of the time may go into trying ways; the rest is for the turns, which decide, however long trying took.
 _TRYING = 0.6
 # What decides (the preferred ways of all engines, and turns enough to trust) is worth this much more time than was
@@ -74,7 +74,7 @@ class _Candidate:
         return max([self.tried, *self.turns])
 
 
-class Tuner:
+class WayMeasurer:
     """Measures ways to run one model.
 
     load: an engine for a way; differs: why outputs for ``tiles`` (uint8 (N, H, W, 3) BGR) are too far from those of
@@ -99,7 +99,7 @@ class Tuner:
         self._agreed: dict[tuple[str, str], str | None] = {}
         self._candidates: list[_Candidate] = []
 
-    def tune(self, ways: Sequence[Way]) -> tuple[Engine, Tuned]:
+    def measure(self, ways: Sequence[Way]) -> tuple[Engine, EngineMeasurements]:
         """The fastest of ``ways`` (the preferred first), loaded, and what was measured.
 
         Raises ModelLoadError when none of them can be loaded and run.
@@ -108,10 +108,10 @@ class Tuner:
         self._candidates = [_Candidate(way) for way in ways]
         try:
             bases, others = self._sorted()
-            self._try_bases(bases)
+            self._measure_bases(bases)
             for one in others:
                 self._try_relative(one, bases, start + self._seconds * _TRYING)
-            self._take_turns(start + self._seconds)
+            self._measure_in_turns(start + self._seconds)
             best = self._best()
         except BaseException:
             for one in self._candidates:
@@ -121,8 +121,8 @@ class Tuner:
         for one in self._candidates:
             one.leave(one.note)
         assert engine is not None
-        rows = tuple(Measured(one.way, one.rate or None, one.note) for one in self._candidates)
-        return engine, Tuned(best.way, rows)
+        rows = tuple(WayMeasurement(one.way, one.rate or None, one.note) for one in self._candidates)
+        return engine, EngineMeasurements(best.way, rows)
 
     def _sorted(self) -> tuple[list[_Candidate], list[_Candidate]]:
         """The first way of each engine and precision, and the rest."""
@@ -132,7 +132,7 @@ class Tuner:
         bases = list(first.values())
         return bases, [one for one in self._candidates if one not in bases]
 
-    def _try_bases(self, bases: Iterable[_Candidate]) -> None:
+    def _measure_bases(self, bases: Iterable[_Candidate]) -> None:
         """Measure the first way of each engine and precision, however long they take to be loaded."""
         waiting = list(bases)
         while waiting:
@@ -140,7 +140,7 @@ class Tuner:
             one = next((one for one in waiting if self._exact is not None or one.way.precision == "f32"), waiting[0])
             waiting.remove(one)
             if self._ran > self._seconds * _TIMEOUT:
-                one.leave(TIME_WAS_UP)
+                one.leave(NO_TIME_LEFT)
             else:
                 self._try(one)
 
@@ -150,11 +150,11 @@ class Tuner:
             base for base in bases if (base.way.engine, base.way.precision) == (one.way.engine, one.way.precision)
         )
         if kin.engine is None:
-            one.leave(kin.note if kin.note == TIME_WAS_UP else f"not measured: {kin.note}")
-        elif kin.best < _CONTENDS * self._most():
+            one.leave(kin.note if kin.note == NO_TIME_LEFT else f"not measured: {kin.note}")
+        elif kin.best < _CONTENDS * self._best_rate():
             one.leave(f"not measured, {kin.way} is far behind")
         elif self._clock() > until:
-            one.leave(TIME_WAS_UP)
+            one.leave(NO_TIME_LEFT)
         else:
             self._try(one)
 
@@ -163,7 +163,7 @@ class Tuner:
         try:
             one.engine = self._load(one.way)
             with self._running():
-                why_not = self._too_far(one.way, one.engine)
+                why_not = self._differs_from_f32(one.way, one.engine)
                 if why_not is not None:
                     one.leave(f"not used: {why_not}")
                     return
@@ -180,7 +180,7 @@ class Tuner:
         finally:
             self._ran += self._clock() - start
 
-    def _too_far(self, way: Way, engine: Engine) -> str | None:
+    def _differs_from_f32(self, way: Way, engine: Engine) -> str | None:
         """Why the answers of ``engine`` cannot be taken for those of f32; looked at once per engine and precision."""
         key = (way.engine, way.precision)
         if key not in self._agreed:
@@ -190,14 +190,14 @@ class Tuner:
             self._agreed[key] = None if self._exact is None else self._differs(self._exact, outputs)
         return self._agreed[key]
 
-    def _take_turns(self, until: float) -> None:
+    def _measure_in_turns(self, until: float) -> None:
         """Measure all contenders in turn until it is later than ``until``, each as often as the others.
 
         Turns have their share of the time, and are enough to be trusted, also when that is over before they begin.
         """
         begun = self._ran
-        while len(contenders := self._contenders()) > 1:
-            trusted = min(len(one.turns) for one in contenders) >= _TURNS_TO_TRUST
+        while len(contenders := self._still_in_race()) > 1:
+            trusted = min(len(one.turns) for one in contenders) >= _TURNS_FOR_EARLY_WIN
             shared = self._ran - begun >= (1 - _TRYING) * self._seconds
             late = self._clock() + len(contenders) * _ROUND_S > until
             if (late and shared and trusted) or self._ran > self._seconds * _TIMEOUT:
@@ -210,16 +210,16 @@ class Tuner:
                 except InferenceError as error:
                     one.fail(error)
 
-    def _contenders(self) -> list[_Candidate]:
+    def _still_in_race(self) -> list[_Candidate]:
         """Those that may be the fastest; the others' memory is given back."""
         running = [one for one in self._candidates if one.engine is not None]
         for one in running:
-            share = _CONTENDS if len(one.turns) >= _TURNS_TO_TRUST else _MAY_CONTEND
-            if one.best < share * self._most():
+            share = _CONTENDS if len(one.turns) >= _TURNS_FOR_EARLY_WIN else _MAY_CONTEND
+            if one.best < share * self._best_rate():
                 one.leave(one.note)
         return [one for one in running if one.engine is not None]
 
-    def _most(self) -> float:
+    def _best_rate(self) -> float:
         """The best round of all."""
         return max(one.best for one in self._candidates)
 
@@ -242,15 +242,15 @@ class Tuner:
 
     def _best(self) -> _Candidate:
         """The preferred one, unless another is clearly faster than it."""
-        contenders = self._contenders()
+        contenders = self._still_in_race()
         if not contenders:
             raise ModelLoadError("; ".join(f"{one.way}: {one.note}" for one in self._candidates))
         best = contenders[0]
         for one in contenders[1:]:
-            if min(len(one.turns), len(best.turns)) >= _TURNS_TO_TRUST:
+            if min(len(one.turns), len(best.turns)) >= _TURNS_FOR_EARLY_WIN:
                 wins = clearly_faster(one.turns, best.turns)
             else:
-                wins = one.rate > _UNTRUSTED_WIN * best.rate
+                wins = one.rate > _EARLY_WIN * best.rate
             best = one if wins else best
         return best
 

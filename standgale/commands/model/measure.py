@@ -13,7 +13,7 @@ from rich.table import Table
 from standgale.commands.context import Context, JsonOption, context_of, print_json
 
 if TYPE_CHECKING:
-    from detectors.engines.measuring.measurements import Measured, Tuned
+    from detectors.engines.measuring.measurements import EngineMeasurements, WayMeasurement
 
 
 def register(app: typer.Typer) -> None:
@@ -40,13 +40,13 @@ def measure(
     settings = here.settings(detector__model=card, detector__engine=engine, detector__precision=precision)
     found = measure_model(replace(LoadRequest.of(settings.detector, settings.engines_folder), measure_s=seconds))
     if as_json:
-        rows = [_fields(one, found) for one in found.measured]
+        rows = [_fields(one, found) for one in found.ways]
         print_json({"chosen": str(found.way), "sentence": found.sentence(), "measured": rows})
     else:
         _print(here, found, settings.engines_folder)
 
 
-def _fields(one: Measured, found: Tuned) -> dict[str, object]:
+def _fields(one: WayMeasurement, found: EngineMeasurements) -> dict[str, object]:
     way = one.way
     return {
         "engine": way.engine,
@@ -59,9 +59,9 @@ def _fields(one: Measured, found: Tuned) -> dict[str, object]:
     }
 
 
-def _print(here: Context, found: Tuned, folder: Path) -> None:
+def _print(here: Context, found: EngineMeasurements, folder: Path) -> None:
     table = Table("way", "tiles/s", "")
-    for one in sorted(found.measured, key=lambda one: -(one.tiles_per_s or 0.0)):
+    for one in sorted(found.ways, key=lambda one: -(one.tiles_per_s or 0.0)):
         rate = "" if one.tiles_per_s is None else f"{one.tiles_per_s:.1f}"
         table.add_row(str(one.way), rate, "chosen" if one.way == found.way else escape(one.note))
     here.out.print(table)

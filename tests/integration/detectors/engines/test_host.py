@@ -10,9 +10,9 @@ import pytest
 _COUNT_FAULTS = """
 import resource
 import cv2, numpy as np
-from detectors.engines.host import settle_process
+from detectors.engines.host import configure_process
 if {settled}:
-    settle_process()
+    configure_process()
 def tiles():
     for _ in range(20):
         under_way = [np.empty((2, 640, 640, 3), np.uint8) for _ in range(6)]

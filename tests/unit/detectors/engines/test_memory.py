@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from detectors.card.card import InputCard
-from detectors.engines.memory_fit import available_bytes, fitted, needed_bytes, weights_bytes
+from detectors.engines.memory_fit import available_bytes, needed_bytes, reduce_streams_to_fit, weights_bytes
 from detectors.engines.port import Engine, EngineRequest
 from detectors.engines.registry import ENGINES
 from detectors.errors import ModelLoadError
@@ -69,13 +69,13 @@ def test_onnxruntime_runs_fewer_sessions_when_memory_is_short(
     path = sparse_model(tmp_path, GIB).with_name("model.onnx")
     copies = ENGINES["onnxruntime"].copies
     monkeypatch.setattr("detectors.engines.memory_fit.available_bytes", lambda: 11 * GIB)
-    smaller = fitted("onnxruntime", request(path), copies)
+    smaller = reduce_streams_to_fit("onnxruntime", request(path), copies)
     assert smaller.streams == 3
     assert "runs 3 of 8 tiles side by side" in caplog.text
-    assert fitted("onnxruntime", request(path, 2), copies).streams == 0
+    assert reduce_streams_to_fit("onnxruntime", request(path, 2), copies).streams == 0
     monkeypatch.setattr("detectors.engines.memory_fit.available_bytes", lambda: 2 * GIB)
     with pytest.raises(ModelLoadError, match="onnxruntime needs about 3,"):
-        fitted("onnxruntime", request(path), copies)
+        reduce_streams_to_fit("onnxruntime", request(path), copies)
 
 
 def test_a_gpu_engine_needs_the_hosts_memory_for_weights_only(

@@ -7,7 +7,7 @@ import pytest
 
 from detectors.geometry.arrays import Outputs
 from detectors.heads.yolov8 import YoloV8Head
-from detectors.model.precision_check import disagreement
+from detectors.model.precision_check import why_different
 
 
 def yolov8(rows: list[tuple[float, float, float]]) -> Outputs:
@@ -30,12 +30,12 @@ def yolov8(rows: list[tuple[float, float, float]]) -> Outputs:
 )
 def test_answers_agree_within_limits_in_any_order(other: list[tuple[float, float, float]], says: str | None) -> None:
     head = YoloV8Head(640, 640, 1)
-    found = disagreement(head, yolov8([(100, 100, 0.9), (300, 300, 0.4)]), yolov8(other), 0.5)
+    found = why_different(head, yolov8([(100, 100, 0.9), (300, 300, 0.4)]), yolov8(other), 0.5)
     assert found is None if says is None else says in (found or "")
 
 
 def test_one_answer_lost_among_many_is_too_much() -> None:
     head = YoloV8Head(640, 640, 1)
     many = [(30.0 * n, 30.0 * m, 0.9) for n in range(1, 20) for m in range(1, 6)]
-    assert disagreement(head, yolov8(many), yolov8(many), 0.5) is None
-    assert "a score differs from f32 by 0.90" in (disagreement(head, yolov8(many), yolov8(many[1:]), 0.5) or "")
+    assert why_different(head, yolov8(many), yolov8(many), 0.5) is None
+    assert "a score differs from f32 by 0.90" in (why_different(head, yolov8(many), yolov8(many[1:]), 0.5) or "")

@@ -24,14 +24,14 @@ import numpy as np
 import pytest
 
 from detectors.card.card import InputCard, read_card
-from detectors.engines.artefact import Upgrade, UpgradeState, obtain, upgrade_for
+from detectors.engines.artefact import ArtefactState, EngineArtefact, artefact_for, obtain_artefact
 from detectors.engines.cpu.onnxruntime import OnnxRuntimeEngine
 from detectors.engines.gpu import cuda
 from detectors.engines.gpu.tensorrt_job import BuildJob, engine_name
 from detectors.engines.port import EngineRequest
 from detectors.engines.registry import ENGINES, load_engine, usable_engines
 from detectors.errors import InferenceError, ModelLoadError
-from detectors.model.artefact_model import upgraded_model
+from detectors.model.artefact_model import load_artefact_model
 from detectors.model.loading import LoadRequest, load_model
 from detectors.store.folder import FolderBlobs
 from detectors.store.versions import VersionStore
@@ -62,17 +62,17 @@ def request(folder: Path, spec: GraphSpec = SPEC, batch: int = 4) -> EngineReque
     return EngineRequest(folder / card.file, card.input, 1, "f32", constants=constants, batch=batch)
 
 
-def upgrade(folder: Path, cache: str = "cache", wanted: EngineRequest | None = None) -> Upgrade:
-    made = upgrade_for(wanted or request(folder / "model"), folder / cache, REF)
+def upgrade(folder: Path, cache: str = "cache", wanted: EngineRequest | None = None) -> EngineArtefact:
+    made = artefact_for(wanted or request(folder / "model"), folder / cache, REF)
     assert made is not None
     return made
 
 
-def limited(folder: Path, seconds: float, attempts: int = 2, cache: str = "cache") -> Upgrade:
-    from detectors.engines.gpu.tensorrt_artefact import BuildLimits, TensorRtUpgrade
+def limited(folder: Path, seconds: float, attempts: int = 2, cache: str = "cache") -> EngineArtefact:
+    from detectors.engines.gpu.tensorrt_artefact import BuildLimits, TensorRtArtefact
 
     limits = BuildLimits(seconds=seconds, attempts=attempts)
-    return TensorRtUpgrade(request(folder / "model"), folder / cache, REF, limits)
+    return TensorRtArtefact(request(folder / "model"), folder / cache, REF, limits)
 
 
 def builds(folder: Path) -> list[int]:
@@ -129,11 +129,11 @@ def test_the_name_tells_model_library_gpu_precision_and_batch(tmp_path: Path) ->
 
 def test_a_gpu_that_is_too_old_or_missing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_CUDA_CAPABILITY", "60")
-    assert upgrade_for(request(tmp_path / "model"), tmp_path, REF) is None
+    assert artefact_for(request(tmp_path / "model"), tmp_path, REF) is None
     with pytest.raises(ModelLoadError, match=r"Fake GPU \(compute capability 6.0\) is too old, 6.1 is needed"):
         usable_engines("tensorrt")
     monkeypatch.setenv("FAKE_CUDA_CAPABILITY", "61")
-    assert upgrade_for(request(tmp_path / "model"), tmp_path, REF) is not None
+    assert artefact_for(request(tmp_path / "model"), tmp_path, REF) is not None
     monkeypatch.setenv("FAKE_CUDA_DEVICES", "0")
     with pytest.raises(ModelLoadError, match="GPU 0 does not exist, the driver finds 0"):
         usable_engines("tensorrt")
@@ -153,17 +153,17 @@ async def test_what_one_machine_builds_the_next_one_fetches(tmp_path: Path) -> N
     card = write_model(tmp_path / "model", SPEC)
     store = VersionStore(FolderBlobs(tmp_path / "store"), 10**9)
     await store.publish(card)
-    states: list[UpgradeState] = []
+    states: list[ArtefactState] = []
     first = upgrade(tmp_path, "first")
-    assert not first.cached
-    assert await obtain(first, store, states.append) == first.path
+    assert not first.is_cached
+    assert await obtain_artefact(first, store, states.append) == first.path
     assert states == ["downloading", "converting", "uploading"]
     assert [path.suffix for path in first.path.parent.iterdir() if path.suffix not in (".engine", ".lock")] == []
     states.clear()
-    assert await obtain(first, store, states.append) == first.path
+    assert await obtain_artefact(first, store, states.append) == first.path
     assert states == []
     second = upgrade(tmp_path, "second")
-    assert await obtain(second, store, states.append) == second.path
+    assert await obtain_artefact(second, store, states.append) == second.path
     assert states == ["downloading"]
     assert second.path.read_bytes() == first.path.read_bytes()
     assert len(builds(tmp_path)) == 1
@@ -182,13 +182,13 @@ class AwayStore(VersionStore):
 
 
 async def test_a_store_that_is_away_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    states: list[UpgradeState] = []
+    states: list[ArtefactState] = []
     made = upgrade(tmp_path)
     store = AwayStore(FolderBlobs(tmp_path / "store"), 10**9)
-    assert await obtain(made, store, states.append) == made.path
+    assert await obtain_artefact(made, store, states.append) == made.path
     assert states == ["downloading", "converting", "uploading"]
     assert "could not be put into the model store" in caplog.text
-    assert await obtain(upgrade(tmp_path, "other"), None, states.append)
+    assert await obtain_artefact(upgrade(tmp_path, "other"), None, states.append)
     assert states[3:] == ["converting"]
 
 
@@ -200,15 +200,15 @@ async def test_a_failing_builder_is_tried_again_once_and_then_left_alone(
     made = upgrade(tmp_path)
     for attempt in (1, 2):
         with pytest.raises(ModelLoadError, match=rf"could not be built \(attempt {attempt}\): .*{said}"):
-            await obtain(made, None, lambda _: None)
+            await obtain_artefact(made, None, lambda _: None)
     with pytest.raises(ModelLoadError, match=r"is not built again, it failed 2 time\(s\).*delete .*\.failed"):
-        await obtain(made, None, lambda _: None)
+        await obtain_artefact(made, None, lambda _: None)
     assert len(builds(tmp_path)) == 2
-    assert not made.cached
+    assert not made.is_cached
     assert not list(made.path.parent.glob("*.part"))
     monkeypatch.setenv("FAKE_TENSORRT", "")
     made.path.with_suffix(".failed").unlink()
-    assert await obtain(made, None, lambda _: None) == made.path
+    assert await obtain_artefact(made, None, lambda _: None) == made.path
 
 
 async def test_a_model_tensorrt_does_not_take_is_tried_once(tmp_path: Path) -> None:
@@ -220,16 +220,16 @@ async def test_a_model_tensorrt_does_not_take_is_tried_once(tmp_path: Path) -> N
     onnx.save(model, wanted.path)
     made = upgrade(tmp_path, wanted=wanted)
     with pytest.raises(ModelLoadError, match=r"does not take .*no importer for Unheard"):
-        await obtain(made, None, lambda _: None)
+        await obtain_artefact(made, None, lambda _: None)
     with pytest.raises(ModelLoadError, match="is not built again"):
-        await obtain(made, None, lambda _: None)
+        await obtain_artefact(made, None, lambda _: None)
     assert builds(tmp_path) == []
 
 
 async def test_a_build_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_TENSORRT", "hang")
     with pytest.raises(ModelLoadError, match="took longer than 3 s"):
-        await obtain(limited(tmp_path, seconds=3), None, lambda _: None)
+        await obtain_artefact(limited(tmp_path, seconds=3), None, lambda _: None)
     (process,) = builds(tmp_path)
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
@@ -240,7 +240,7 @@ async def test_a_cancelled_build_ends_at_once_and_counts_for_nothing(
 ) -> None:
     monkeypatch.setenv("FAKE_TENSORRT", "hang")
     made = upgrade(tmp_path)
-    task = asyncio.create_task(obtain(made, None, lambda _: None))
+    task = asyncio.create_task(obtain_artefact(made, None, lambda _: None))
     async with asyncio.timeout(30):
         while not builds(tmp_path):  # noqa: ASYNC110 - it is another process that writes
             await asyncio.sleep(0.05)
@@ -253,7 +253,7 @@ async def test_a_cancelled_build_ends_at_once_and_counts_for_nothing(
         os.kill(builds(tmp_path)[0], 0)
     assert not made.path.with_suffix(".failed").exists()
     monkeypatch.setenv("FAKE_TENSORRT", "")
-    assert await obtain(made, None, lambda _: None) == made.path
+    assert await obtain_artefact(made, None, lambda _: None) == made.path
 
 
 async def test_of_two_workers_on_one_machine_one_builds_and_the_other_waits(
@@ -263,8 +263,8 @@ async def test_of_two_workers_on_one_machine_one_builds_and_the_other_waits(
     one, other = upgrade(tmp_path), upgrade(tmp_path)
     store = VersionStore(FolderBlobs(tmp_path / "store"), 10**9)
     await store.publish(tmp_path / "model" / "model.yaml")
-    told: list[list[UpgradeState]] = [[], []]
-    await asyncio.gather(obtain(one, store, told[0].append), obtain(other, store, told[1].append))
+    told: list[list[ArtefactState]] = [[], []]
+    await asyncio.gather(obtain_artefact(one, store, told[0].append), obtain_artefact(other, store, told[1].append))
     assert len(builds(tmp_path)) == 1
     assert sorted(told, key=len) == [["downloading", "converting"], ["downloading", "converting", "uploading"]]
 
@@ -307,10 +307,10 @@ def test_an_engine_file_that_cannot_be_loaded_is_dropped(tmp_path: Path) -> None
     made = upgrade(tmp_path)
     made.path.parent.mkdir(parents=True)
     made.path.write_bytes(b"made for another machine")
-    assert made.cached
+    assert made.is_cached
     with pytest.raises(ModelLoadError, match=r"is not an engine that TensorRT 10.13.3 takes on Fake GPU"):
         made.load()
-    assert not made.cached
+    assert not made.is_cached
 
 
 def test_whatever_happens_the_gpu_gets_everything_back(
@@ -329,7 +329,7 @@ def test_whatever_happens_the_gpu_gets_everything_back(
     with pytest.raises(ModelLoadError, match=r"cannot be loaded on Fake GPU.*out of memory"):
         made.load()
     assert held() == before
-    assert made.cached, "it is not the file's fault"
+    assert made.is_cached, "it is not the file's fault"
     monkeypatch.delenv("FAKE_CUDA_BLOCKS")
     made.load().close()
     other = EngineRequest(tmp_path / "model" / "model.onnx", InputCard(width=32, height=32), 1, "f32")
@@ -390,9 +390,9 @@ def test_damaged_notes_of_failures_count_for_nothing(tmp_path: Path, caplog: pyt
 
 async def test_a_served_model_moves_to_its_tensorrt_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = write_model(tmp_path / "model", SPEC)
-    wanted = LoadRequest(card=card, memory=tmp_path / "memory")
-    states: list[UpgradeState] = []
-    model = await upgraded_model(wanted, None, tmp_path / "cache", states.append)
+    wanted = LoadRequest(card=card, engines_folder=tmp_path / "memory")
+    states: list[ArtefactState] = []
+    model = await load_artefact_model(wanted, None, tmp_path / "cache", states.append)
     assert model is not None
     assert (model.engine.name, states) == ("tensorrt", ["converting"])
     slower = load_model(wanted)
@@ -401,9 +401,9 @@ async def test_a_served_model_moves_to_its_tensorrt_engine(tmp_path: Path, monke
     assert np.abs(one - other).max() < 1e-4
     model.close()
     slower.close()
-    assert await upgraded_model(replace(wanted, engine="openvino"), None, tmp_path, states.append) is None
+    assert await load_artefact_model(replace(wanted, engine="openvino"), None, tmp_path, states.append) is None
     monkeypatch.setenv("FAKE_CUDA_DEVICES", "0")
-    assert await upgraded_model(wanted, None, tmp_path, states.append) is None
+    assert await load_artefact_model(wanted, None, tmp_path, states.append) is None
     assert states == ["converting"]
 
 
@@ -413,7 +413,7 @@ async def test_an_engine_that_answers_wrongly_is_refused_and_the_other_serves_on
     card = write_model(tmp_path / "model", SPEC)
     monkeypatch.setattr("detectors.model.engine_check.objection", lambda *_: "the same answer for both tiles")
     with pytest.raises(ModelLoadError, match="failed its first run: the same answer"):
-        await upgraded_model(LoadRequest(card=card), None, tmp_path / "cache", lambda _: None)
+        await load_artefact_model(LoadRequest(card=card), None, tmp_path / "cache", lambda _: None)
 
 
 async def test_half_precision_that_answers_otherwise_is_refused_unless_it_is_asked_for(
@@ -424,9 +424,9 @@ async def test_half_precision_that_answers_otherwise_is_refused_unless_it_is_ask
     wanted = LoadRequest(card=write_model(tmp_path / "model", SPEC))
     monkeypatch.setattr("detectors.model.engine_check.disagreement", lambda *_: "scores differ from f32")
     with pytest.raises(ModelLoadError, match=r"tensorrt is not used: scores differ from f32; name a precision"):
-        await upgraded_model(wanted, None, tmp_path / "cache", lambda _: None)
+        await load_artefact_model(wanted, None, tmp_path / "cache", lambda _: None)
     assert held() == before
-    model = await upgraded_model(replace(wanted, precision="f16"), None, tmp_path / "cache", lambda _: None)
+    model = await load_artefact_model(replace(wanted, precision="f16"), None, tmp_path / "cache", lambda _: None)
     assert model is not None
     assert "-f16-" in model.engine.reason
     model.close()

@@ -43,7 +43,7 @@ def test_a_model_is_measured_once_and_then_remembered(
         "detectors.engines.registry.ENGINES", {name: ENGINES[name] for name in ("openvino", "onnxruntime")}
     )
     card = write_model(tmp_path / "model", GraphSpec())
-    wanted = LoadRequest(card, threads=2, measure_s=0.5, memory=tmp_path / "memory")
+    wanted = LoadRequest(card, threads=2, measure_s=0.5, engines_folder=tmp_path / "memory")
     with caplog.at_level(logging.INFO, "detectors.model.loading"):
         first = load_model(wanted)
     assert "measured how rectangles 1.0.0 runs fastest" in caplog.text
@@ -64,20 +64,20 @@ TILES_128 = sample_tiles(128, 128, 2)
 
 def test_what_does_not_run_any_more_is_measured_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     card = write_model(tmp_path / "model", GraphSpec())
-    wanted = LoadRequest(card, "onnxruntime", threads=2, measure_s=0.3, memory=tmp_path / "memory")
+    wanted = LoadRequest(card, "onnxruntime", threads=2, measure_s=0.3, engines_folder=tmp_path / "memory")
     load_model(wanted).close()
     (path,) = (tmp_path / "memory").glob("*.json")
     found = json.loads(path.read_text())
-    found["tuned"]["way"] = {"engine": "onnxruntime", "precision": "bf16", "streams": 0, "batch": 0}
+    found["measurements"]["way"] = {"engine": "onnxruntime", "precision": "bf16", "streams": 0, "batch": 0}
     path.write_text(json.dumps(found))
     load_model(wanted).close()
     assert "does not run any more" in caplog.text
-    assert json.loads(path.read_text())["tuned"]["way"]["precision"] == "f32"
+    assert json.loads(path.read_text())["measurements"]["way"]["precision"] == "f32"
 
 
 def test_of_several_workers_that_start_at_once_one_measures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     wanted = LoadRequest(
-        write_model(tmp_path / "model"), "onnxruntime", threads=2, measure_s=0.5, memory=tmp_path / "memory"
+        write_model(tmp_path / "model"), "onnxruntime", threads=2, measure_s=0.5, engines_folder=tmp_path / "memory"
     )
     with caplog.at_level(logging.INFO, "detectors.model.loading"), ThreadPoolExecutor(3) as workers:
         models = list(workers.map(load_model, [wanted] * 3))
@@ -91,22 +91,22 @@ def test_another_version_is_run_as_the_one_that_was_measured(tmp_path: Path, cap
     first = write_model(tmp_path / "1", GraphSpec())
     second = write_model(tmp_path / "2", GraphSpec(metadata={"version": "2"}), version="2.0.0")
     memory = tmp_path / "memory"
-    load_model(LoadRequest(first, "onnxruntime", threads=2, measure_s=0.3, memory=memory)).close()
+    load_model(LoadRequest(first, "onnxruntime", threads=2, measure_s=0.3, engines_folder=memory)).close()
     (path,) = memory.glob("*.json")
     found = json.loads(path.read_text())
-    found["tuned"]["way"] = {"engine": "onnxruntime", "precision": "f32", "streams": 1, "batch": 0}
+    found["measurements"]["way"] = {"engine": "onnxruntime", "precision": "f32", "streams": 1, "batch": 0}
     path.write_text(json.dumps(found))
-    model = load_model(LoadRequest(second, "onnxruntime", threads=2, memory=memory))
+    model = load_model(LoadRequest(second, "onnxruntime", threads=2, engines_folder=memory))
     assert "another version was" in model.engine.reason
     assert "1 session(s) of 2 thread(s)" in model.engine.reason
     model.close()
     (memory / "rectangles-of-someone-else.json").write_text("{}")
-    other_request = load_model(LoadRequest(second, "onnxruntime", threads=1, memory=memory))
+    other_request = load_model(LoadRequest(second, "onnxruntime", threads=1, engines_folder=memory))
     assert "another version" not in other_request.engine.reason
     other_request.close()
-    found["tuned"]["way"]["precision"] = "bf16"
+    found["measurements"]["way"]["precision"] = "bf16"
     path.write_text(json.dumps(found))
-    model = load_model(LoadRequest(second, "onnxruntime", threads=2, memory=memory))
+    model = load_model(LoadRequest(second, "onnxruntime", threads=2, engines_folder=memory))
     assert "does not run this one" in caplog.text
     assert "2 session(s) of 1 thread(s)" in model.engine.reason
     model.close()
@@ -119,9 +119,9 @@ def test_another_version_that_answers_otherwise_stays_with_the_preferred_engine(
     first = write_model(tmp_path / "1", GraphSpec())
     second = write_model(tmp_path / "2", GraphSpec(metadata={"version": "2"}), version="2.0.0")
     memory = tmp_path / "memory"
-    load_model(LoadRequest(first, "onnxruntime", threads=2, measure_s=0.3, memory=memory)).close()
-    monkeypatch.setattr("detectors.model.engine_check.disagreement", lambda *_: "it says something else")
-    model = load_model(LoadRequest(second, "onnxruntime", threads=2, memory=memory))
+    load_model(LoadRequest(first, "onnxruntime", threads=2, measure_s=0.3, engines_folder=memory)).close()
+    monkeypatch.setattr("detectors.model.engine_check.why_different", lambda *_: "it says something else")
+    model = load_model(LoadRequest(second, "onnxruntime", threads=2, engines_folder=memory))
     assert "it says something else" in caplog.text
     assert "the preferred engine" in model.engine.reason or "asked for" in model.engine.reason
     model.close()
@@ -147,7 +147,7 @@ def test_the_verb_measures_prints_and_remembers(tmp_path: Path, monkeypatch: pyt
 
 
 def test_nothing_is_measured_unless_asked(tmp_path: Path) -> None:
-    model = load_model(LoadRequest(write_model(tmp_path / "model"), memory=tmp_path / "memory"))
+    model = load_model(LoadRequest(write_model(tmp_path / "model"), engines_folder=tmp_path / "memory"))
     assert "computes in f32" in model.engine.reason
     assert not (tmp_path / "memory").exists()
     model.close()
@@ -158,8 +158,8 @@ def test_nothing_is_measured_unless_asked(tmp_path: Path) -> None:
 )
 def test_the_shipped_model_may_be_computed_in_bf16(tmp_path: Path) -> None:
     """Of speed nothing is said here (the machine may be busy), but its answers in bf16 are within the limits."""
-    tuned = measure_model(LoadRequest(default_card_path(), "openvino", threads=2, measure_s=1.0, memory=tmp_path))
-    rows = {(one.way.precision, one.way.streams, one.way.batch): one for one in tuned.measured}
+    tuned = measure_model(LoadRequest(default_card_path(), "openvino", threads=2, measure_s=1.0, engines_folder=tmp_path))
+    rows = {(one.way.precision, one.way.streams, one.way.batch): one for one in tuned.ways}
     assert "not used" not in rows["bf16", 0, 0].note
     assert rows["f32", 0, 0].tiles_per_s
     assert len(list(tmp_path.glob("*.json"))) == 1

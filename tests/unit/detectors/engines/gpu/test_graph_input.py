@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from detectors.card.card import InputCard, default_card_path, read_card
 from detectors.engines.cpu.onnxruntime import to_input
-from detectors.engines.gpu.float16 import in_half_precision
+from detectors.engines.gpu.float16 import convert_to_float16
 from detectors.engines.gpu.graph_input import PictureModel, with_picture_input
 from detectors.errors import ModelLoadError
 from tests.support_graphs import GraphSpec, write_model
@@ -162,7 +162,7 @@ def test_half_precision_keeps_boxes_to_a_fraction_of_a_pixel() -> None:
     tiles = np.full((1, card.input.height, card.input.width, 3), 90, np.uint8)
     tiles[0, 100:140, 500:560] = (30, 60, 200)
     exact = run(with_picture_input(path.parent / card.file, card.input), tiles)
-    half = in_half_precision(path.parent / card.file)
+    half = convert_to_float16(path.parent / card.file)
     weights = {one.data_type for one in half.graph.initializer if len(one.dims) == 4}
     assert weights == {TensorProto.FLOAT16}
     found = run(with_picture_input(path.parent / card.file, card.input, model=half), tiles)

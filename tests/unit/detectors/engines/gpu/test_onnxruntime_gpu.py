@@ -74,7 +74,7 @@ def test_a_failing_run_is_an_inference_error_and_the_engine_lives_on(tmp_path: P
 
 def test_half_precision_finds_the_same_rectangles(tmp_path: Path) -> None:
     wanted = request(tmp_path, GraphSpec(width=64, height=32), batch=2)
-    (exact,), (half,) = bound(wanted).run(tiles_that_differ(3)), bound(wanted, half=True).run(tiles_that_differ(3))
+    (exact,), (half,) = bound(wanted).run(tiles_that_differ(3)), bound(wanted, float16=True).run(tiles_that_differ(3))
     assert np.abs(exact - half).max() < 0.1
 
 

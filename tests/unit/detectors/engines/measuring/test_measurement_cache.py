@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from detectors.card.card import InputCard
-from detectors.engines.measuring.measurement_cache import MachineKey, Memory, processor_of
-from detectors.engines.measuring.measurements import Measured, Tuned
+from detectors.engines.measuring.measurement_cache import MachineKey, MeasurementCache, processor_of
+from detectors.engines.measuring.measurements import WayMeasurement, EngineMeasurements
 from detectors.engines.port import EngineRequest, Way
 from detectors.engines.registry import ENGINES
 
@@ -24,18 +24,18 @@ def key(**changes: object) -> MachineKey:
 
 
 PREFERRED, FAST, WRONG = Way("one", "f32"), Way("one", "bf16"), Way("one", "f16")
-TUNED = Tuned(FAST, (Measured(PREFERRED, 10.0), Measured(FAST, 20.0), Measured(WRONG, None, "not used: too far")))
+TUNED = EngineMeasurements(FAST, (WayMeasurement(PREFERRED, 10.0), WayMeasurement(FAST, 20.0), WayMeasurement(WRONG, None, "not used: too far")))
 
 
 def test_what_was_measured_is_remembered_for_this_key_only(tmp_path: Path) -> None:
-    memory = Memory(tmp_path / "not-there-yet")
-    assert memory.recall(key()) is None
-    memory.remember(key(), TUNED)
-    assert memory.recall(key()) == TUNED
-    assert memory.recall(key(threads=3)) is None
-    assert memory.recall(key(precision="f32")) is None
-    Memory(None).remember(key(), TUNED)
-    assert Memory(None).recall(key()) is None
+    memory = MeasurementCache(tmp_path / "not-there-yet")
+    assert memory.load(key()) is None
+    memory.save(key(), TUNED)
+    assert memory.load(key()) == TUNED
+    assert memory.load(key(threads=3)) is None
+    assert memory.load(key(precision="f32")) is None
+    MeasurementCache(None).save(key(), TUNED)
+    assert MeasurementCache(None).load(key()) is None
 
 
 def test_a_model_whose_name_begins_alike_is_no_other_version(tmp_path: Path) -> None:
@@ -43,11 +43,11 @@ def test_a_model_whose_name_begins_alike_is_no_other_version(tmp_path: Path) -> 
         request = EngineRequest(Path("model.onnx"), InputCard(width=64, height=64), 2, "auto")
         return MachineKey.of(name, sha256, "auto", request, [ENGINES["openvino"]])
 
-    memory = Memory(tmp_path)
-    memory.remember(other("m-nano", "11" * 32), TUNED)
-    assert memory.recall_other_version(key()) is None
-    memory.remember(other("m", "22" * 32), TUNED)
-    assert memory.recall_other_version(key()) == TUNED
+    memory = MeasurementCache(tmp_path)
+    memory.save(other("m-nano", "11" * 32), TUNED)
+    assert memory.load_from_other_version(key()) is None
+    memory.save(other("m", "22" * 32), TUNED)
+    assert memory.load_from_other_version(key()) == TUNED
 
 
 def spoil_key(text: str) -> str:
@@ -68,24 +68,24 @@ def spoil_key(text: str) -> str:
 def test_damaged_and_foreign_files_are_ignored_with_a_warning(
     tmp_path: Path, spoil: Callable[[str], str], says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    memory = Memory(tmp_path)
-    memory.remember(key(), TUNED)
+    memory = MeasurementCache(tmp_path)
+    memory.save(key(), TUNED)
     (path,) = tmp_path.iterdir()
     path.write_text(spoil(path.read_text()))
     with caplog.at_level(logging.WARNING):
-        assert memory.recall(key()) is None
+        assert memory.load(key()) is None
     assert says in caplog.text
-    memory.remember(key(), TUNED)
-    assert memory.recall(key()) == TUNED
+    memory.save(key(), TUNED)
+    assert memory.load(key()) == TUNED
 
 
 def test_many_workers_remember_at_once_and_nobody_reads_half(tmp_path: Path) -> None:
-    memory = Memory(tmp_path)
-    memory.remember(key(), TUNED)
+    memory = MeasurementCache(tmp_path)
+    memory.save(key(), TUNED)
 
-    def both(_: int) -> Tuned | None:
-        memory.remember(key(), TUNED)
-        return memory.recall(key())
+    def both(_: int) -> EngineMeasurements | None:
+        memory.save(key(), TUNED)
+        return memory.load(key())
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(both, range(200))) == {TUNED}
@@ -94,7 +94,7 @@ def test_many_workers_remember_at_once_and_nobody_reads_half(tmp_path: Path) -> 
 
 def test_a_folder_that_cannot_be_written_to_is_no_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("in the way")
-    Memory(tmp_path / "file").remember(key(), TUNED)
+    MeasurementCache(tmp_path / "file").save(key(), TUNED)
     assert "cannot be kept" in caplog.text
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from detectors.engines.measuring.measurements import Tuned
-from detectors.engines.measuring.measuring import Tuner, clearly_faster
+from detectors.engines.measuring.measurements import EngineMeasurements
+from detectors.engines.measuring.measuring import WayMeasurer, clearly_faster
 from detectors.engines.measuring.sample_tiles import sample_tiles
 from detectors.engines.port import Engine, Way
 from detectors.errors import InferenceError, ModelLoadError
@@ -74,7 +74,7 @@ def differs(exact: Outputs, other: Outputs) -> str | None:
     return "too far" if np.abs(exact[0] - other[0]).max() > 0.1 else None
 
 
-def tuned_over(engines: dict[Way, Paced], seconds: float = 1.0, load_s: float = 0.0) -> tuple[Engine, Tuned]:
+def tuned_over(engines: dict[Way, Paced], seconds: float = 1.0, load_s: float = 0.0) -> tuple[Engine, EngineMeasurements]:
     """``load_s``: how long each engine takes to be loaded."""
     clock = Clock()
 
@@ -83,7 +83,7 @@ def tuned_over(engines: dict[Way, Paced], seconds: float = 1.0, load_s: float = 
         engines[way].clock = clock
         return engines[way]
 
-    return Tuner(load, TILES, differs, seconds, clock).tune(list(engines))
+    return WayMeasurer(load, TILES, differs, seconds, clock).measure(list(engines))
 
 
 def test_a_clear_win_leaves_the_preferred_way_and_the_others_are_closed() -> None:
@@ -91,7 +91,7 @@ def test_a_clear_win_leaves_the_preferred_way_and_the_others_are_closed() -> Non
     engine, tuned = tuned_over(engines)
     assert (engine, tuned.way) == (engines[FAST], FAST)
     assert (engines[PREFERRED].closed, engines[FAST].closed) == (True, False)
-    rates = {one.way: one.tiles_per_s or 0 for one in tuned.measured}
+    rates = {one.way: one.tiles_per_s or 0 for one in tuned.ways}
     assert rates == pytest.approx({PREFERRED: 100, FAST: 250})
     assert tuned.sentence() == "fastest of 2 measured: 250.0 tiles/s; next one f32 100.0"
 
@@ -161,7 +161,7 @@ def test_what_is_hardly_faster_or_not_always_is_no_win(ours: list[float], theirs
 def test_fast_but_different_answers_and_engines_that_fail_are_not_used() -> None:
     engines = {PREFERRED: Paced(0.01), WRONG: Paced(0.001, shift=0.3), BROKEN: Paced(0.001, fails=True)}
     _, tuned = tuned_over(engines)
-    notes = {one.way: one.note for one in tuned.measured}
+    notes = {one.way: one.note for one in tuned.ways}
     assert tuned.way == PREFERRED
     assert notes[WRONG] == "not used: too far"
     assert "it always fails" in notes[BROKEN]
@@ -174,7 +174,7 @@ def test_relatives_of_what_is_far_behind_are_not_tried() -> None:
     engines = {PREFERRED: Paced(0.002), slow: Paced(0.02), relative: Paced(0.0001)}
     _, tuned = tuned_over(engines)
     assert tuned.way == PREFERRED
-    assert "two f32 is far behind" in {one.way: one.note for one in tuned.measured}[relative]
+    assert "two f32 is far behind" in {one.way: one.note for one in tuned.ways}[relative]
 
 
 def test_when_nothing_runs_every_reason_is_told() -> None:
