@@ -141,7 +141,7 @@ def test_a_gpu_that_is_too_old_or_missing_is_refused(tmp_path: Path, monkeypatch
 
 def test_auto_never_waits_for_a_build_but_by_name_it_is_built(tmp_path: Path) -> None:
     assert "tensorrt" not in [entry.name for entry in usable_engines("auto")]
-    wanted = replace(request(tmp_path / "model"), cache=tmp_path / "engines")
+    wanted = replace(request(tmp_path / "model"), engines_folder=tmp_path / "engines")
     for _ in range(2):
         engine = load_engine("tensorrt", wanted)
         assert engine.run(tiles_that_differ(2))[0].shape[0] == 2
@@ -422,7 +422,7 @@ async def test_half_precision_that_answers_otherwise_is_refused_unless_it_is_ask
     held = ctypes.CDLL(str(driver)).fake_held
     before = held()
     wanted = LoadRequest(card=write_model(tmp_path / "model", SPEC))
-    monkeypatch.setattr("detectors.model.engine_check.disagreement", lambda *_: "scores differ from f32")
+    monkeypatch.setattr("detectors.model.engine_check.why_different", lambda *_: "scores differ from f32")
     with pytest.raises(ModelLoadError, match=r"tensorrt is not used: scores differ from f32; name a precision"):
         await load_artefact_model(wanted, None, tmp_path / "cache", lambda _: None)
     assert held() == before
@@ -433,6 +433,6 @@ async def test_half_precision_that_answers_otherwise_is_refused_unless_it_is_ask
 
 
 def test_without_measuring_every_engine_computes_in_f32(tmp_path: Path) -> None:
-    wanted = replace(request(tmp_path / "model"), precision="auto")
+    wanted = replace(request(tmp_path / "model"), precision="auto", exported=tmp_path / "model" / "model.pt2")
     for name in ("onnxruntime_cuda", "torch", "tensorrt", "onnxruntime_tensorrt", "openvino", "onnxruntime"):
         assert ENGINES[name].preferred(wanted, "asked for").precision == "f32"

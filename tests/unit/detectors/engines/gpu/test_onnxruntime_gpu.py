@@ -33,8 +33,8 @@ def request(folder: Path, spec: GraphSpec, batch: int = 0) -> EngineRequest:
     return EngineRequest(folder / card.file, card.input, 1, "f32", constants=constants, batch=batch)
 
 
-def bound(wanted: EngineRequest, half: bool = False) -> OnnxRuntimeGpuEngine:
-    return OnnxRuntimeGpuEngine("onnxruntime_cuda", wanted, picture_model(wanted, half), ON_CPU)
+def bound(wanted: EngineRequest, float16: bool = False) -> OnnxRuntimeGpuEngine:
+    return OnnxRuntimeGpuEngine("onnxruntime_cuda", wanted, picture_model(wanted, float16), ON_CPU)
 
 
 @pytest.mark.parametrize("layout", ["yolov8", "rtdetr"])
