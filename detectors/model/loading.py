@@ -26,21 +26,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """Which model, and how it is to run.
-
-    card: its model.yaml, None for the model that ships; engine: auto takes the best one; threads: of the engine, 0
-    takes all this process may use; precision: None takes the card's; measure_s: about how long it may be measured how
-    the model runs fastest here, where that is not known yet, 0 takes the preferred way unmeasured; engines_folder: the folder
-    in which what was measured is remembered; fallback: batches the engine fails on are given to the next one.
-    """
+    """Says which model to load, and how to run it."""
 
     card: Path | None = None
+    """The model's ``model.yaml``; None for the model that ships."""
     engine: EngineKind = "auto"
+    """``auto`` takes the best engine that can be used."""
     threads: int = 0
+    """CPU threads of the engine; 0 takes all that this process may use."""
     precision: Precision | None = None
+    """None takes the precision of the card."""
     measure_s: float = 0.0
+    """About how many seconds to measure which way is fastest, where that is not known yet; 0 measures nothing."""
     engines_folder: Path | None = None
+    """Where measurements are kept; None keeps none."""
     fallback: bool = True
+    """Whether batches on which the engine fails are given to the next engine."""
 
     @classmethod
     def of(cls, settings: DetectorSettings, engines_folder: Path | None = None) -> LoadRequest:
