@@ -158,7 +158,9 @@ def test_nothing_is_measured_unless_asked(tmp_path: Path) -> None:
 )
 def test_the_shipped_model_may_be_computed_in_bf16(tmp_path: Path) -> None:
     """Of speed nothing is said here (the machine may be busy), but its answers in bf16 are within the limits."""
-    tuned = measure_model(LoadRequest(default_card_path(), "openvino", threads=2, measure_s=1.0, engines_folder=tmp_path))
+    tuned = measure_model(
+        LoadRequest(default_card_path(), "openvino", threads=2, measure_s=1.0, engines_folder=tmp_path)
+    )
     rows = {(one.way.precision, one.way.streams, one.way.batch): one for one in tuned.ways}
     assert "not used" not in rows["bf16", 0, 0].note
     assert rows["f32", 0, 0].tiles_per_s

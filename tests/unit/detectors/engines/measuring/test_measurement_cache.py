@@ -13,7 +13,7 @@ import pytest
 
 from detectors.card.card import InputCard
 from detectors.engines.measuring.measurement_cache import MachineKey, MeasurementCache, processor_of
-from detectors.engines.measuring.measurements import WayMeasurement, EngineMeasurements
+from detectors.engines.measuring.measurements import EngineMeasurements, WayMeasurement
 from detectors.engines.port import EngineRequest, Way
 from detectors.engines.registry import ENGINES
 
@@ -24,7 +24,10 @@ def key(**changes: object) -> MachineKey:
 
 
 PREFERRED, FAST, WRONG = Way("one", "f32"), Way("one", "bf16"), Way("one", "f16")
-TUNED = EngineMeasurements(FAST, (WayMeasurement(PREFERRED, 10.0), WayMeasurement(FAST, 20.0), WayMeasurement(WRONG, None, "not used: too far")))
+TUNED = EngineMeasurements(
+    FAST,
+    (WayMeasurement(PREFERRED, 10.0), WayMeasurement(FAST, 20.0), WayMeasurement(WRONG, None, "not used: too far")),
+)
 
 
 def test_what_was_measured_is_remembered_for_this_key_only(tmp_path: Path) -> None:

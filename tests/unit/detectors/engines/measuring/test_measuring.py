@@ -74,7 +74,9 @@ def differs(exact: Outputs, other: Outputs) -> str | None:
     return "too far" if np.abs(exact[0] - other[0]).max() > 0.1 else None
 
 
-def tuned_over(engines: dict[Way, Paced], seconds: float = 1.0, load_s: float = 0.0) -> tuple[Engine, EngineMeasurements]:
+def tuned_over(
+    engines: dict[Way, Paced], seconds: float = 1.0, load_s: float = 0.0
+) -> tuple[Engine, EngineMeasurements]:
     """``load_s``: how long each engine takes to be loaded."""
     clock = Clock()
 
