@@ -411,7 +411,7 @@ async def test_an_engine_that_answers_wrongly_is_refused_and_the_other_serves_on
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = write_model(tmp_path / "model", SPEC)
-    monkeypatch.setattr("detectors.model.engine_check.objection", lambda *_: "the same answer for both tiles")
+    monkeypatch.setattr("detectors.model.engine_check.why_implausible", lambda *_: "the same answer for both tiles")
     with pytest.raises(ModelLoadError, match="failed its first run: the same answer"):
         await load_artefact_model(LoadRequest(card=card), None, tmp_path / "cache", lambda _: None)
 
