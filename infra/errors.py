@@ -1,4 +1,4 @@
-"""The errors of the infrastructure: the whole tree, from "try again" to "somebody must change a setting"."""
+"""Defines the errors of the infrastructure: transient ones, those of one record, and wrong settings."""
 
 from __future__ import annotations
 
@@ -8,65 +8,64 @@ from schemas.errors import StandgaleError
 
 
 class TransientError(StandgaleError):
-    """The world is in the way just now (connection, time-out, 5xx); the same call may succeed later. Nothing was
-    lost."""
+    """A connection, a time limit or a server failed (5xx); the same call may succeed later, and nothing was lost."""
 
     code: ClassVar[str] = "UNAVAILABLE"
 
 
 class BrokerUnavailableError(TransientError):
-    """The broker did not answer in time or refused the connection."""
+    """The broker did not respond in time or refused the connection."""
 
     code = "BROKER_UNAVAILABLE"
 
 
 class StoreUnavailableError(TransientError):
-    """The frame store did not answer in time or answered with a fault of its own."""
+    """The frame store did not respond in time or responded with a fault."""
 
     code = "STORAGE_UNAVAILABLE"
 
 
 class StoreFullError(StoreUnavailableError):
-    """The frame store has no room for more: the disk or a quota is full, or a setting is reached. Somebody must act."""
+    """The disk, a quota or the limit of a setting is full; an operator must act."""
 
     code = "STORAGE_FULL"
 
 
 class DatabaseUnavailableError(TransientError):
-    """The database did not answer in time, is starting up, or went away."""
+    """The database did not respond in time, is starting, or has stopped."""
 
     code = "DATABASE_UNAVAILABLE"
 
 
 class TooSlowError(TransientError):
-    """What was asked took longer than the time limit; the same in smaller parts may be done in time."""
+    """A call took longer than its time limit; with fewer records it may end in time."""
 
     code = "TOO_SLOW"
 
 
 class RefusedError(TransientError):
-    """The other side refuses us (password, privilege, right, missing table) until a person changes something.
+    """A server refuses a call (password, privilege, right, missing table) until a person changes something.
 
-    The same call then succeeds, so it is held and tried again; the text names what is refused, and the remedy.
+    The same call then succeeds, so it is tried again; the text names what is refused, and the remedy.
     """
 
     code = "REFUSED"
 
 
 class TopicMismatchError(TransientError):
-    """A topic on the broker is missing, or is not what topics.yaml declares. Held until a person acts."""
+    """A topic on the broker is missing, or differs from topics.yaml, until a person acts."""
 
     code = "TOPIC_MISMATCH"
 
 
 class RecordError(StandgaleError):
-    """One record fails by itself, now and always; it belongs to the dead letters, the stream goes on."""
+    """One record fails now and always; it becomes a dead letter, and the stream continues."""
 
     code: ClassVar[str] = "RECORD_ERROR"
 
 
 class RecordTooLargeError(RecordError):
-    """A record is larger than its topic takes."""
+    """A record is larger than its topic accepts."""
 
     code = "RECORD_TOO_LARGE"
 
@@ -78,24 +77,24 @@ class ImageMissingError(RecordError):
 
 
 class ImageCorruptError(RecordError):
-    """The stored bytes do not have the hash the event names, or are no decodable image."""
+    """The stored bytes do not have the hash the event names, or are not an image."""
 
     code = "IMAGE_CORRUPT"
 
 
 class PartitionLostError(StandgaleError):
-    """This consumer no longer owns the partition; nothing was committed. Drop the work and poll on."""
+    """This consumer no longer owns the partition; nothing was committed. Drop its work and continue polling."""
 
     code = "PARTITION_LOST"
 
 
 class GroupError(StandgaleError):
-    """A consumer group cannot be forgotten: it has members, or there is none of that name."""
+    """A consumer group cannot be deleted: it has members, or no group has that name."""
 
     code = "GROUP_NOT_FORGOTTEN"
 
 
 class SettingsError(StandgaleError):
-    """A setting is missing or wrong; the text names it, the value received, and what it takes."""
+    """A setting is missing or wrong; the text names it, the value received, and the possible values."""
 
     code = "INVALID_SETTING"

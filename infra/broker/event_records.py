@@ -1,4 +1,4 @@
-"""An event as a record to publish: CloudEvents headers, key, and the trace it belongs to."""
+"""Makes the record of an event to publish: CloudEvents headers, key and trace."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def event_record(
     key: str,
     trace: Trace | None = None,
 ) -> OutRecord:
-    """``event`` for ``topic`` with its CloudEvents attributes; ``trace`` defaults to the current one.
+    """Return ``event`` as a record for ``topic`` with its CloudEvents attributes.
 
-    The same event with the same id is the same record, however often it is made: that is what makes sending it again
-    harmless. ``time`` is aware; ``key`` (the device id) decides the partition.
+    The same event with the same id always makes the same record, so that sending it again does no harm. ``time`` has a
+    time zone, ``key`` (the device id) decides the partition, and ``trace`` is by default the current one.
     """
     traceparent, tracestate = trace or current_trace()
     headers = to_headers(

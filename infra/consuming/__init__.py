@@ -1,1 +1,1 @@
-"""Runs the one consumer loop of all sinks; its port is what the author of a sink implements."""
+"""Runs the consumer loop of all sinks; the author of a sink implements :mod:`infra.consuming.port`."""

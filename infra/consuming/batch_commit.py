@@ -1,4 +1,4 @@
-"""What a sink commits, offsets together with the dead letters, and which partitions it holds instead."""
+"""Commits the offsets of a sink together with its dead letters, and holds partitions that cannot be committed."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class RecordOutcome:
-    """A record that is done with: written, skipped, or (with an ``error``) a dead letter after so many ``attempts``."""
+    """Holds the outcome of a record: written, skipped, or with an ``error`` a dead letter."""
 
     record: InRecord
     error: BaseException | None = None
     attempts: int = 1
+    """How many times it was tried, the failed last one included"""
     skipped: bool = False
-    """It was meant for another group"""
+    """It is for another group"""
 
 
 @dataclass(slots=True)
 class _PartitionWork:
-    """What is to be committed of one partition."""
+    """Holds what is to be committed of one partition."""
 
     source: TopicPartition
-    progress: CommitPoint
+    point: CommitPoint
     done: Sequence[RecordOutcome] = ()
     losses: Sequence[Loss] = ()
 
@@ -46,7 +47,7 @@ class _PartitionWork:
 
 @dataclass(slots=True)
 class _HeldWork:
-    """A part whose dead letters the broker does not take just now, and when it is offered again."""
+    """Holds work whose dead letters the broker refuses now, and when it is tried again."""
 
     part: _PartitionWork
     backoff: Backoff
@@ -54,14 +55,15 @@ class _HeldWork:
 
 
 class _LettersRefusedError(Exception):
-    """The broker refuses the dead letters of one part: their topic is missing, or must not be written."""
+    """The broker refuses the dead letters of one partition: their topic is missing, or may not be written."""
 
 
 @dataclass(slots=True)
 class BatchCommitter:
-    """Commits what one consumer has done.
+    """Commits the outcomes of one consumer's records.
 
-    A partition is held whose dead letters are refused, or that has a record too new for this program; the others go on.
+    A partition is held while its dead letters are refused, or while it has an event that only a newer program can read;
+    the other partitions continue.
     """
 
     consumer: Consumer
@@ -69,17 +71,17 @@ class BatchCommitter:
     dead_topic: str
     clock: Callable[[], float] = time.monotonic
     _held: dict[TopicPartition, _HeldWork] = field(default_factory=dict)
-    # The first record that is too new, and the epoch in which it was met.
+    # The position of the first event that is too new, and the epoch in which it was read.
     _too_new: dict[TopicPartition, CommitPoint] = field(default_factory=dict)
     _lost: int = 0
 
     @property
     def held_partitions(self) -> Collection[int]:
-        """The numbers of the partitions that are held: nothing more of them may be read meanwhile."""
+        """The numbers of the held partitions; no more of their records may be read."""
         return {source.partition for source in (*self._held, *self._too_new)}
 
     def hold_newer_event(self, record: InRecord, error: EventVersionError) -> None:
-        """Hold the partition of ``record``, which only a newer program can read: nothing from it on is committed."""
+        """Hold the partition of ``record``, which only a newer program can read: commit nothing from it on."""
         RECORDS_FAILED.labels(self.context.group, record.topic, error.code).inc()
         self._too_new[record.source] = CommitPoint(record.offset, record.epoch)
         reason = f"partition {record.topic}/{record.partition} is held at offset {record.offset}: {error}"
@@ -87,19 +89,19 @@ class BatchCommitter:
         logger.error("%s", reason, extra={"code": error.code, **place_of(record)})
 
     def waits_for_update(self, record: InRecord) -> bool:
-        """Whether ``record`` comes after one that is too new, and has to wait like that one."""
+        """Whether ``record`` comes after one that only a newer program can read, and has to wait like that one."""
         until = self._too_new.get(record.source)
         return until is not None and until.epoch == record.epoch
 
     async def commit(self, outcomes: Sequence[RecordOutcome]) -> None:
-        """Commit ``outcomes`` (of owned partitions, in offset order each); waits for the broker while it is away.
+        """Commit ``outcomes`` of owned partitions, in offset order each; retry while the broker is unavailable.
 
-        A partition that was lost meanwhile is left out: its new owner reads those records again. Raises StoppedError
-        when the process stops while the broker is away; what was not committed is read again later.
+        A partition that was lost is left out: its new owner reads those records again. Raises StoppedError when the
+        process stops while the broker is unavailable; what was not committed is read again later.
         """
         parts = self._parts(outcomes)
         clean = [part for part in parts if not part.failed and not part.losses]
-        # One by one when one of them was lost, so that the others are committed all the same.
+        # One by one when one of them was lost, so that the others are committed anyway.
         if len(clean) > 1 and not await self._commit(clean, ()):
             for part in clean:
                 await self._commit([part], ())
@@ -111,7 +113,7 @@ class BatchCommitter:
                 await self._commit_with_letters(part)
 
     async def commit_losses(self, pending: Sequence[InRecord]) -> None:
-        """Tell and commit what retention took, except where a record in hand comes first: ``commit`` does it then."""
+        """Commit and report the losses, except where a pending record comes first; ``commit`` includes those."""
         losses = self._passed_losses()
         if not losses:
             return
@@ -124,20 +126,20 @@ class BatchCommitter:
                 )
 
     async def retry_held(self) -> None:
-        """Offer the dead letters of held partitions again when it is time; forget partitions that were lost."""
+        """Try to commit held partitions again when it is time, and drop those that were lost."""
         owned = self.consumer.assignment()
         for source, until in list(self._too_new.items()):
             if owned.get(source) != until.epoch:
                 del self._too_new[source]
                 self.context.health.clear_waiting(_waiting_for_update(source))
         for source, held in list(self._held.items()):
-            if self.consumer.assignment().get(source) != held.part.progress.epoch:
+            if self.consumer.assignment().get(source) != held.part.point.epoch:
                 self._release(source)
             elif held.due <= self.clock():
                 await self._commit_with_letters(held.part)
 
     def _passed_losses(self) -> list[Loss]:
-        """What retention took, without what it took after a record that waits for an update: that is not passed."""
+        """Return the losses, without those after a record that waits for a newer program: they are not reached yet."""
         found = []
         for loss in self.consumer.losses():
             until = self._too_new.get(loss.source)
@@ -156,8 +158,10 @@ class BatchCommitter:
         ]
 
     async def _commit_with_letters(self, part: _PartitionWork) -> None:
-        """Commit one partition with its dead letters; of those too large together or alone the largest shed their
-        originals, one after the other, until the broker takes them. Holds the partition when it takes none."""
+        """Commit one partition with its dead letters, or hold it when the broker refuses them.
+
+        While they are too large, together or alone, the largest one leaves out its original, one after the other.
+        """
         failed = part.failed
         letters = {id(one): self._letter(one, whole=True) for one in failed}
         lost = [lost_letter(loss, group=self.context.group, topic=self.dead_topic) for loss in part.losses]
@@ -192,12 +196,12 @@ class BatchCommitter:
         )
 
     async def _commit(self, parts: Sequence[_PartitionWork], outputs: Sequence[OutRecord]) -> bool:
-        """Whether all of ``parts`` is committed; else none of it is, because a partition was lost."""
-        progress = {part.source: part.progress for part in parts}
+        """Commit all of ``parts`` and return True, or none of it, because a partition was lost, and return False."""
+        points = {part.source: part.point for part in parts}
 
         async def commit() -> None:
             try:
-                await self.consumer.commit(progress, outputs)
+                await self.consumer.commit(points, outputs)
             except (TopicMismatchError, RefusedError) as error:
                 if outputs:
                     raise _LettersRefusedError from error
@@ -207,7 +211,8 @@ class BatchCommitter:
         try:
             await self.context.retry(commit, "committing")
         except PartitionLostError as error:
-            logger.info("dropped work on a lost partition: %s", error, extra={"partitions": list(map(str, progress))})
+            partitions = list(map(str, points))
+            logger.info("the work on a lost partition is dropped: %s", error, extra={"partitions": partitions})
             PARTITIONS_LOST.labels(self.context.group).inc()
             return False
         COMMIT_DURATION.labels(self.context.group).observe(time.perf_counter() - started)
@@ -221,7 +226,7 @@ class BatchCommitter:
         if held is None:
             held = self._held[part.source] = _HeldWork(part, Backoff(self.context.policy))
             logger.error("%s", reason, extra={"code": error_code(error)})
-        # Behind a loss that was held a moment ago the records in hand may have come to it.
+        # Pending records that come after a held loss may have been added to the work.
         held.part = part
         held.due = self.clock() + held.backoff.next_delay_s()
         self.context.health.set_waiting(_waiting_for_letters(part.source), reason)
@@ -240,7 +245,7 @@ class BatchCommitter:
                 latency.observe(max(0.0, now_ms - outcome.record.timestamp_ms) / 1000)
 
     def _report(self, part: _PartitionWork) -> None:
-        """Tell what was lost, and in one line how many died: a flood of poison must not become a flood of logs."""
+        """Report each loss, and all dead letters in one line, so that many bad records do not make many log lines."""
         for loss in part.losses:
             report_loss(loss, self.context.group)
             self._lost += loss.end - loss.first
@@ -256,7 +261,7 @@ class BatchCommitter:
         first = failed[0]
         assert first.error is not None
         logger.error(
-            "%d records went to %s; the first: %s",
+            "%d records became dead letters on %s; the first: %s",
             len(failed),
             self.dead_topic,
             error_text(first.error),
@@ -266,7 +271,7 @@ class BatchCommitter:
 
 
 def place_of(record: InRecord) -> dict[str, object]:
-    """Where ``record`` stands, for a log line."""
+    """Return topic, partition and offset of ``record``, for a log line."""
     return {"topic": record.topic, "partition": record.partition, "offset": record.offset}
 
 

@@ -1,4 +1,4 @@
-"""Writes a sink's batch: halves what takes too long, finds the records that fail by themselves, holds when all fail."""
+"""Writes a sink's batches: in smaller parts when one takes too long, and record by record to find those that fail."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ logger = logging.getLogger(__name__)
 
 EventT_contra = TypeVar("EventT_contra", bound=Event, contravariant=True)
 
-# Twice as many records take about twice as long; a little more than that must have been in time before it is tried.
+# Twice as many records take about twice as long, so more than twice the time must be free before they are tried.
 _GROW_MARGIN = 2.5
 _REPORT_EVERY = 10
-# So often the first records of other devices must have failed before one that is not the first of its own is tried.
+# After so many failures of other devices' first records, a record that is not the first of its device is tried.
 _BEHIND = 3
 
 
 @dataclass(slots=True, eq=False)
 class WriteItem(RecordOutcome, Generic[EventT]):
-    """A record under way: the event in it, or the ``fault`` why it holds none."""
+    """Holds a record in progress: its event, or the ``fault`` that says why it has none."""
 
     event: EventT | None = None
     fault: EventError | None = None
     history: FailureHistory | None = None
-    """Known from its first failure on"""
+    """Kept from its first failure on"""
     done: bool = False
 
 
 class BatchTarget(Protocol[EventT_contra]):
-    """What of a sink is needed to write to it."""
+    """Names the part of a sink that writing needs."""
 
     name: str
 
@@ -51,7 +51,7 @@ class BatchTarget(Protocol[EventT_contra]):
 
 
 class BatchSize:
-    """How many records are written at once: fewer after one write took too long, slowly more when that goes well."""
+    """Limits how many records are written at once: fewer after a write took too long, more after fast ones."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -59,18 +59,18 @@ class BatchSize:
         self.limit = most
 
     def too_slow(self, records: int, took_s: float) -> None:
-        """So many ``records`` were not written within the time limit, which is what they ``took_s``."""
+        """Lower the limit, because ``records`` were not written within the time limit of ``took_s``."""
         self.limit = max(1, records // 2)
         self._limit_s = took_s
 
     def written(self, records: int, took_s: float) -> None:
-        """So many ``records`` were written; grow when twice as many should be in time too."""
+        """Raise the limit when twice as many ``records`` should be written in time too."""
         if records >= self.limit < self._most and took_s * _GROW_MARGIN < self._limit_s:
             self.limit = min(2 * self.limit, self._most)
 
     @property
     def note(self) -> str | None:
-        """What to say of it in health, None when there is nothing to say."""
+        """The note for health; None while the limit is not lowered."""
         if self.limit == self._most:
             return None
         return f"writes at most {self.limit} records at once, because more took longer than {self._limit_s:.3g} s"
@@ -83,39 +83,39 @@ class _TooManyError(Exception):
 class BatchWriter(Generic[EventT]):
     """Writes the batches of one consumer, one after the other.
 
-    ``assignment`` tells which partitions are this consumer's, with their epochs; ``more`` polls on without waiting, for
-    neighbours of a record that fails.
+    ``assignment`` returns the partitions that this consumer owns, with their epochs; ``more`` polls without waiting, to
+    get other records while one fails.
     """
 
     def __init__(
         self,
         target: BatchTarget[EventT],
-        work: ConsumerContext,
+        context: ConsumerContext,
         batch_records: int,
         assignment: Callable[[], Mapping[TopicPartition, int]],
         more: Callable[[], Awaitable[list[WriteItem[EventT]]]],
     ) -> None:
         self._target = target
-        self._context = work
+        self._context = context
         self._assignment = assignment
         self._more = more
         self._most_more = batch_records
-        self._verdicts = Verdicts(work.policy)
+        self._verdicts = Verdicts(context.policy)
         self.size = BatchSize(batch_records)
         self._batch: list[WriteItem[EventT]] = []
         self._more_allowed = 0
 
     async def write_all(self, items: list[WriteItem[EventT]]) -> None:
-        """Write ``items`` in order; each is then ``done``, has its ``error``, or its partition was lost.
+        """Write ``items`` in order; afterwards each is ``done``, has an ``error``, or its partition was lost.
 
-        Records that were polled as neighbours meanwhile are added to ``items`` and settled too. Raises StoppedError
-        when the process stops while a record, or all of them, have to wait.
+        Other records that were polled while one failed are added to ``items`` and written too. Raises StoppedError when
+        the process stops while records wait.
         """
         self._batch = items
         self._more_allowed = self._most_more
         while pending := self._pending():
             await self._write(pending)
-        # After the others, whose passing counts for the share of dead letters.
+        # After the others, because their successes count for the share of dead letters.
         for item in list(items):
             if item.fault is not None and self._owns(item.record):
                 await self._write_alone(item, item.fault)
@@ -143,16 +143,16 @@ class BatchWriter(Generic[EventT]):
                 raise
             except (_TooManyError, PartitionLostError):
                 continue
-            except Exception as error:  # noqa: BLE001 (whatever it is, it must not stop the stream or lose a record)
+            except Exception as error:  # noqa: BLE001 (no error may stop the stream or lose a record)
                 if len(part) == 1:
                     await self._write_alone(part[0], error)
                 else:
                     await self._write(part[: len(part) // 2])
 
     async def _write_once(self, items: list[WriteItem[EventT]]) -> None:
-        """Write ``items`` in one go, again and again while the target is away.
+        """Write ``items`` at once, and repeat it while the target is unavailable.
 
-        Raises PartitionLostError when meanwhile one of ``items`` went to another member.
+        Raises PartitionLostError when another member got a partition of ``items`` while they waited.
         """
         events = [item.event for item in items if item.event is not None]
 
@@ -171,7 +171,7 @@ class BatchWriter(Generic[EventT]):
 
         async def still_ours() -> None:
             if not all(self._owns(item.record) for item in items):
-                raise PartitionLostError("a partition went to another member while its records waited to be written")
+                raise PartitionLostError("another member got a partition while its records waited to be written")
 
         await self._context.retry(write, f"writing to {self._target.name}", still_ours)
         self._context.health.set_note("batch size", self.size.note)
@@ -189,7 +189,7 @@ class BatchWriter(Generic[EventT]):
         logger.warning("%s: %s: %s", self._target.name, self.size.note, error_text(error))
 
     async def _write_alone(self, item: WriteItem[EventT], error: Exception) -> None:
-        """Try ``item``, whose first try failed with ``error``, until it works, is lost, or is found to be dead."""
+        """Write ``item``, whose first attempt failed with ``error``, until it is written, lost, or dead."""
         backoff = Backoff(self._context.policy)
         what = f"record {item.record.topic}/{item.record.partition}:{item.record.offset}"
         failure: Exception | None = error
@@ -209,7 +209,7 @@ class BatchWriter(Generic[EventT]):
                 self._verdicts.forget_record(item.history)
 
     def _record_failure(self, item: WriteItem[EventT], error: Exception) -> bool:
-        """Count that ``item`` failed with ``error``, and judge it: whether it is dead now."""
+        """Count that ``item`` failed with ``error``, and return whether it is dead now."""
         RECORDS_FAILED.labels(self._context.group, item.record.topic, error_code(error)).inc()
         if item.history is None:
             item.history = history_of(item.record)
@@ -236,7 +236,7 @@ class BatchWriter(Generic[EventT]):
         )
 
     async def _try_once(self, item: WriteItem[EventT]) -> Exception | None:
-        """Try ``item`` once more: the error of that, or None when it is written or no longer this consumer's."""
+        """Write ``item`` once; return its error, or None when it is written or its partition was lost."""
         if item.fault is not None:
             return item.fault if self._owns(item.record) else None
         if not self._owns(item.record):
@@ -252,10 +252,10 @@ class BatchWriter(Generic[EventT]):
         return None
 
     async def _write_other_record(self, item: WriteItem[EventT], error: Exception) -> bool:
-        """Whether another record can be written, when that is what decides about ``item``, which failed with ``error``.
+        """Write another record when that decides about ``item``, which failed; return whether it succeeded.
 
-        One of another device is taken if there is any, so that the order of each device is kept. Otherwise it is the
-        next of the same device: should ``item`` pass after all a moment later, these two are out of order.
+        It is one of another device if there is any, so that the order of each device is kept. Otherwise it is the next
+        one of the same device: if ``item`` succeeds later, these two are out of order.
         """
         if fails_by_type(error) or item.attempts < self._context.policy.record_attempts - 1:
             return False
@@ -273,7 +273,7 @@ class BatchWriter(Generic[EventT]):
         return neighbour.done
 
     def _other_record(self, item: WriteItem[EventT]) -> WriteItem[EventT] | None:
-        """The pending record that failed least often; rather the first of another device than any other one."""
+        """Return the pending record with the fewest failures; the first one of another device is preferred."""
         devices = {item.record.key}
         ranked: list[tuple[int, int, WriteItem[EventT]]] = []
         for place, other in enumerate(self._pending()):

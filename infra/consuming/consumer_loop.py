@@ -1,8 +1,7 @@
-"""The one consumer loop of all sinks: poll, write idempotently, commit; wait for what is away, dead-letter the record.
+"""Runs the consumer loop of all sinks: poll, write, commit, and make dead letters of records that fail.
 
 Per batch, in this order: decode → write (see :mod:`infra.consuming.batch_writer`) → commit offsets together with the
-dead letters. A crash anywhere before the commit means that the batch is read and written again, which ``write`` must
-not mind.
+dead letters. After a crash before the commit the batch is read and written again, so ``write`` must be idempotent.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ logger = logging.getLogger(__name__)
 
 # How long one poll waits, which is also how late a stop is noticed.
 _POLL_S = 0.2
-# What a record is taken to weigh until one was seen.
+# The assumed size of a record until one was read.
 _FIRST_GUESS_BYTES = 64_000
 
 
 class SinkRunner(Generic[EventT]):
-    """Runs one sink as the consumer group ``sink.<name>``; a component of the process."""
+    """Runs one sink as the consumer group ``sink.<name>``; it is a component of the process."""
 
     def __init__(
         self,
@@ -65,42 +64,42 @@ class SinkRunner(Generic[EventT]):
         self._redrive_topic = redrive_topic
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
-        """Consume until ``stop`` is set; the batch under way is finished, unless the world is in its way."""
+        """Consume until ``stop`` is set; the batch in progress is finished, unless a transient error prevents it."""
         with bind(group=self.name):
             async with AsyncExitStack() as stack:
                 try:
                     stack.push_async_callback(self._sink.close)
-                    work = ConsumerContext(self._retry, stop, health, self.name)
+                    context = ConsumerContext(self._retry, stop, health, self.name)
                     what = f"opening {self._sink.name}"
-                    await work.retry(lambda: run_until_stop(self._sink.open(), stop, what), what)
-                    consumer = await work.retry(lambda: self._broker.consumer(self._spec), "reaching the broker")
+                    await context.retry(lambda: run_until_stop(self._sink.open(), stop, what), what)
+                    consumer = await context.retry(lambda: self._broker.consumer(self._spec), "reaching the broker")
                     stack.push_async_callback(consumer.close)
-                    committer = BatchCommitter(consumer, work, self._dead_topic)
-                    await _Loop(self._sink, consumer, work, self._batches, committer, self._redrive_topic).run()
+                    committer = BatchCommitter(consumer, context, self._dead_topic)
+                    await _Loop(self._sink, consumer, context, self._batches, committer, self._redrive_topic).run()
                 except StoppedError as error:
                     logger.warning("%s", error)
 
 
 class _Loop(Generic[EventT]):
-    """The loop of one membership."""
+    """Polls, writes and commits as one member of the group."""
 
     def __init__(
         self,
         sink: Sink[EventT],
         consumer: Consumer,
-        work: ConsumerContext,
+        context: ConsumerContext,
         batches: BatchSettings,
         committer: BatchCommitter,
         redrive_topic: str,
     ) -> None:
         self._sink = sink
         self._consumer = consumer
-        self._context = work
+        self._context = context
         self._batches = batches
-        self._group = work.group
+        self._group = context.group
         self._committer = committer
         self._redrive_topic = redrive_topic
-        self._writer = BatchWriter(sink, work, batches.batch_records, consumer.assignment, self._poll_more)
+        self._writer = BatchWriter(sink, context, batches.batch_records, consumer.assignment, self._poll_more)
         self._record_bytes = _FIRST_GUESS_BYTES
         self._in_flight = IN_FLIGHT_BYTES.labels(self._group)
 
@@ -116,7 +115,7 @@ class _Loop(Generic[EventT]):
                     await self._process(records)
 
     async def _gather(self) -> list[InRecord]:
-        """The next batch: full, or what came until ``batch_wait_s`` after its first record; empty when nothing came."""
+        """Return the next batch: a full one, or all records until ``batch_wait_s`` after the first; it may be empty."""
         most = self._writer.size.limit
         records = await self._context.retry(lambda: self._poll(most, _POLL_S), "reading events")
         until = time.monotonic() + self._batches.batch_wait_s
@@ -129,7 +128,7 @@ class _Loop(Generic[EventT]):
             try:
                 more = await self._poll(room, wait_s)
             except TransientError:
-                # What is in hand is written first; the next poll meets the same fault, and waits it out.
+                # The pending records are written first; the next poll meets the same error and waits.
                 break
             records += more
             size += _bytes(more)
@@ -138,14 +137,14 @@ class _Loop(Generic[EventT]):
         return records
 
     async def _poll(self, most: int, timeout_s: float) -> list[InRecord]:
-        """Up to ``most`` records, fewer when records of late were so large that they would outweigh a batch."""
+        """Poll up to ``most`` records, fewer when recent ones were so large that a batch would be too large."""
         fitting = max(1, self._batches.batch_bytes // self._record_bytes)
         return await self._consumer.poll(
             max_records=min(most, fitting), timeout_s=timeout_s, without=self._committer.held_partitions
         )
 
     async def _poll_more(self) -> list[WriteItem[EventT]]:
-        """What can be had at once of further records, for a batch that is being written."""
+        """Poll more records without waiting, for the batch that is being written."""
         try:
             return self._decode(await self._poll(self._batches.batch_records, 0))
         except TransientError:
@@ -166,7 +165,7 @@ class _Loop(Generic[EventT]):
             self._in_flight.set(0)
 
     def _decode(self, records: Sequence[InRecord]) -> list[WriteItem[EventT]]:
-        """``records`` with their events, which what is re-driven to others has none of; nothing after one too new."""
+        """Decode ``records``; skip those re-driven to other groups, and leave out all from one that is too new on."""
         items: list[WriteItem[EventT]] = []
         for record in records:
             if self._committer.waits_for_update(record):

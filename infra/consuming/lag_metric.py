@@ -1,4 +1,4 @@
-"""Asks a consumer's lag in a task of its own and sets the metric, so that the question never delays a record."""
+"""Reads a consumer's lag in a separate task and sets its metric, so that no record is delayed by it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from infra.failure.error_texts import error_text
 logger = logging.getLogger(__name__)
 
 EVERY_S = 5.0
-"""How often the lag is asked."""
+"""How often the lag is read."""
 WAIT_S = 10.0
-"""How long one answer is waited for."""
+"""The time limit of one read."""
 
 
 @asynccontextmanager
@@ -25,15 +25,15 @@ async def report_lag(
 ) -> AsyncIterator[None]:
     """Set ``standgale_consumer_lag_records`` for ``topics`` every ``every_s`` while the block runs.
 
-    An answer that does not come within ``wait_s``, or is an error, leaves the metric as it was.
+    A read that fails, or takes longer than ``wait_s``, leaves the metric as it is.
     """
 
-    async def tell() -> None:
+    async def report() -> None:
         while True:
             await _report_once(consumer, group, topics, wait_s)
             await asyncio.sleep(every_s)
 
-    task = asyncio.create_task(tell(), name=f"{group}-lag")
+    task = asyncio.create_task(report(), name=f"{group}-lag")
     try:
         yield
     finally:
@@ -46,7 +46,7 @@ async def _report_once(consumer: Consumer, group: str, topics: Sequence[str], wa
     try:
         async with asyncio.timeout(wait_s):
             lag = await consumer.lag()
-    except Exception as error:  # noqa: BLE001 (no fault of a metric may stop records)
+    except Exception as error:  # noqa: BLE001 (a failure of a metric must not stop records)
         logger.debug("the lag of %s is not known: %s", group, error_text(error))
         return
     for topic in topics:

@@ -1,1 +1,1 @@
-"""Decides what happens when a record fails: try again, hold, or write a dead letter."""
+"""Decides what happens after a failure: try again, hold the partition, or write a dead letter."""

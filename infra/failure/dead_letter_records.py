@@ -34,17 +34,17 @@ def dead_letter(
     topic: str,
     whole: bool = True,
 ) -> OutRecord:
-    """The dead letter of ``record`` for ``topic``, with the reason and the original byte for byte.
+    """Return the dead letter of ``record`` for ``topic``, with the reason and the original, byte for byte.
 
-    The same record failing in the same group has the same id, however often it is told. With ``whole`` False the
-    original's value and headers are left out (for one too large for the dead-letter topic): the letter then says where
-    the original stands, and re-driving reads it there.
+    The same record in the same group always has the same id. With ``whole`` False the original's value and headers are
+    left out, because the dead-letter topic does not accept so many bytes: the letter then names the original's topic,
+    partition and offset, and re-driving reads it there.
     """
     device_id, frame_id = _ids(record)
     message = error_text(error)
     if not whole:
         size = len(record.value or b"")
-        note = f" (original of {size} bytes left out: it is larger than {topic} takes; it stands at its own place)"
+        note = f" (original of {size} bytes left out: it is larger than {topic} accepts; read it at its own offset)"
         message = message[: LONGEST_TEXT - len(note)] + note
     letter = DeadLetter(
         id=_letter_id(record, group),
@@ -59,7 +59,7 @@ def dead_letter(
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
-            # Kafka says -1 where a record has no time.
+            # Kafka gives -1 for a record without a time.
             timestamp_ms=max(0, record.timestamp_ms),
             key=record.key,
             value=record.value if whole else None,
@@ -78,7 +78,7 @@ def _letter_id(record: InRecord, group: str) -> UUID:
 
 
 def lost_letter(loss: Loss, *, group: str, topic: str) -> OutRecord:
-    """The one dead letter for ``topic`` that tells of all records in ``loss``; the same loss has the same id."""
+    """Return the one dead letter of all records in ``loss``, for ``topic``; the same loss has the same id."""
     place = loss.source
     letter = DeadLetter(
         id=lost_range_id(group, place.topic, place.partition, loss.first, loss.end),
@@ -116,7 +116,7 @@ def _as_record(letter: DeadLetter, topic: str, trace: Trace | None = None) -> Ou
 
 
 def loss_text(loss: Loss, group: str) -> str:
-    """What was lost, why, and what to do, for log, health and dead letter."""
+    """Return what was lost, why, and what to do, for log, health and dead letter."""
     return (
         f"up to {loss.end - loss.first} records of {loss.source.topic}/{loss.source.partition} (offsets {loss.first} "
         f"to {loss.end - 1}) were deleted by the topic's retention before group {group} read them; let the group run "
@@ -131,7 +131,7 @@ def report_loss(loss: Loss, group: str) -> None:
 
 
 def _ids(record: InRecord) -> tuple[str | None, UUID | None]:
-    """Device and frame of a record, as far as they can be read from whatever it holds; the key is the device id."""
+    """Return device and frame of a record; without a device in its value, the key is the device id."""
     device_id, frame_id = record.key, None
     try:
         data = orjson.loads(record.value or b"null")

@@ -23,7 +23,7 @@ _READ_RECORDS = 32
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """Which dead letters: all that is given must hold."""
+    """Selects dead letters: those that fit all fields which are not None."""
 
     reason: str | None = None
     device_id: str | None = None
@@ -31,7 +31,7 @@ class DeadLetterFilter:
     since: datetime | None = None
 
     def takes(self, letter: DeadLetter) -> bool:
-        """Whether ``letter`` is one of them."""
+        """Whether ``letter`` is selected."""
         return (
             self.reason in (None, letter.reason)
             and self.device_id in (None, letter.device_id)
@@ -46,9 +46,9 @@ ALL = DeadLetterFilter()
 async def list_dead(
     reader: Reader, topic: str, *, wanted: DeadLetterFilter = ALL, limit: int | None = None
 ) -> AsyncIterator[DeadLetter]:
-    """The dead letters of ``topic``, oldest first, up to where it ends now; each id once.
+    """Yield the dead letters of ``topic``, oldest first, up to its present end; each id once.
 
-    A record on the topic that is no dead letter is passed over with a warning. Raises BrokerUnavailableError.
+    A record of the topic that is not a dead letter is skipped with a warning. Raises BrokerUnavailableError.
     """
     seen: set[UUID] = set()
     found = 0
@@ -58,7 +58,8 @@ async def list_dead(
         try:
             letter = decode(record.headers, record.value, DeadLetter)
         except (EventError, EventVersionError) as error:
-            logger.warning("%s/%d:%d is no dead letter: %s", topic, record.partition, record.offset, error)
+            place = f"{topic}/{record.partition}:{record.offset}"
+            logger.warning("skipped %s, which is not a dead letter: %s", place, error)
             continue
         if letter.id in seen or not wanted.takes(letter):
             continue
@@ -70,7 +71,7 @@ async def list_dead(
 
 
 async def find_dead_letter(reader: Reader, topics: Sequence[str], id: UUID) -> DeadLetter | None:  # noqa: A002 (as everywhere)
-    """The dead letter called ``id`` on one of ``topics``, or None."""
+    """Return the dead letter with ``id`` from one of ``topics``, or None."""
     for topic in topics:
         async for letter in list_dead(reader, topic):
             if letter.id == id:
@@ -87,9 +88,9 @@ async def redrive(
     topic: str = REDRIVE,
     progress: Callable[[int], None] | None = None,
 ) -> RedriveResult:
-    """Send the originals of ``letters`` again, in order; ``progress`` is called with how many are sent so far.
+    """Send the originals of ``letters`` again, in order; ``progress`` is called with the number sent so far.
 
-    Raises BrokerUnavailableError; some may be sent then, and another run sends the rest.
+    Raises BrokerUnavailableError, when some may be sent already; another run sends the rest.
     """
     run = Redrive(reader, publisher, rules or RedriveRules(), topic, progress)
     known = await read_sent_ids(reader, topic)
@@ -106,7 +107,7 @@ async def redrive(
 
 
 async def _in_time_order(reader: Reader, topic: str) -> AsyncIterator[InRecord]:
-    """All records of ``topic``, merged over its partitions by time."""
+    """Yield all records of ``topic``, merged over its partitions by time."""
     heads: list[tuple[int, int, AsyncIterator[InRecord], InRecord]] = []
     for partition, (first, end) in sorted((await reader.bounds(topic)).items()):
         records = read_between(reader, TopicPartition(topic, partition), first, end, batch=_READ_RECORDS)

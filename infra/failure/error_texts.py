@@ -7,28 +7,28 @@ from infra.telemetry.logs import redact
 from schemas.errors import StandgaleError
 
 UNEXPECTED = "UNEXPECTED_ERROR"
-"""The code of an error that is none of Standgale's."""
+"""The code of an error that Standgale does not define."""
 LONGEST_TEXT = 4_000
-"""How many characters of an error's text are kept; a dead letter takes no more."""
+"""The most characters of an error text; a dead letter has space for no more."""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same call may succeed later by itself.
+    """Whether the same call may succeed later without a change here.
 
-    An OSError (connection, time-out, full disk) is always the world's fault and never a record's, so it counts too,
-    wherever an adapter let one through.
+    An OSError (connection, time limit, full disk) counts too: it is never caused by a record, and an adapter may have
+    passed it on.
     """
     return isinstance(error, TransientError | OSError)
 
 
 def error_code(error: BaseException) -> str:
-    """The stable, bounded name of ``error`` for metrics, logs and dead letters."""
+    """Return the stable name of ``error`` for metrics, logs and dead letters; there is a limited number of them."""
     if isinstance(error, StandgaleError):
         return error.code
     return TransientError.code if is_transient(error) else UNEXPECTED
 
 
 def error_text(error: BaseException) -> str:
-    """``error`` for people: never a known secret, never longer than a dead letter takes."""
+    """Return the text of ``error`` for people, without known secrets and at most ``LONGEST_TEXT`` characters long."""
     text = str(error) if isinstance(error, StandgaleError) else f"{type(error).__name__}: {error}"
     return redact(text)[:LONGEST_TEXT]

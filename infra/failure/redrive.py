@@ -1,8 +1,8 @@
-"""Sends the originals of dead letters again, each to the consumer group that failed on it and to no other.
+"""Sends the originals of dead letters again, each only to the consumer group that failed on it.
 
-A sink's record goes to the topic ``redrive``, which every sink reads beside its own topics: headers name the group it
-is for, and all other groups pass over it. A frame goes to its own topic, which only detectors read. Of each dead letter
-that was sent again the topic ``redrive`` keeps the id, so that a second run sends nothing twice.
+A sink's record goes to the topic ``redrive``, which every sink reads in addition to its own topics: headers name the
+group it is for, and all other groups skip it. A frame goes to its own topic, which only detectors read. The topic
+``redrive`` keeps the id of each dead letter that was sent again, so that a second run sends nothing twice.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from schemas.events import DeadLetter
 logger = logging.getLogger(__name__)
 
 SINK_GROUPS = "sink."
-"""What the consumer groups of sinks begin with."""
+"""The first part of the names of sinks' consumer groups."""
 GROUP_HEADER = "standgale-redrive-group"
 """The consumer group a re-driven record is for"""
 LETTER_HEADER = "standgale-redrive-of"
 """The id of the dead letter that was sent again"""
 TRY_HEADER = "standgale-redrive-try"
-"""How often the record was sent again, this time included"""
+"""How many times the record was sent again, this time included"""
 ORIGIN_HEADER = "standgale-redrive-from"
-"""Where the record stood when it failed: topic/partition/offset"""
+"""The position of the record when it failed: topic/partition/offset"""
 _OURS = (GROUP_HEADER, LETTER_HEADER, TRY_HEADER, ORIGIN_HEADER)
 
 _READ_WAIT_S = 0.0
@@ -42,43 +42,43 @@ _BATCH_BYTES = 4_000_000
 
 
 class OriginalGoneError(RecordError):
-    """A dead letter that left out its original, which its topic no longer has either."""
+    """The original is neither in the dead letter nor in its topic any more."""
 
     code: ClassVar[str] = "ORIGINAL_GONE"
 
 
 @dataclass(frozen=True, slots=True)
 class RedriveRules:
-    """How letters are sent again."""
+    """Says how dead letters are sent again."""
 
     max_tries: int = 3
-    """A record that was sent again so often already is left"""
+    """A record that was sent again so many times is not sent any more"""
     rate: float | None = None
-    """At most so many records a second; None: as fast as it goes"""
+    """At most so many records per second; None: no limit"""
     dry_run: bool = False
-    """Only count what would be sent"""
+    """Only count the records, send nothing"""
     again: bool = False
     """Send also letters that were sent again before"""
 
 
 @dataclass(slots=True)
 class RedriveResult:
-    """What became of the letters of one run."""
+    """Counts the dead letters of one run by their result."""
 
     sent: int = 0
     """Sent again (or, in a dry run, to be sent)"""
     already: int = 0
-    """Left, because they were sent again before"""
+    """Not sent, because they were sent again before"""
     exhausted: int = 0
-    """Left, because their record was sent again ``max_tries`` times already"""
+    """Not sent, because their record was sent again ``max_tries`` times"""
     gone: int = 0
-    """Left, because their original was too large to keep in the letter, and its topic no longer has it"""
+    """Not sent, because neither the letter nor the topic has the original"""
     lost: int = 0
-    """Left, because they tell of records that retention deleted: there is nothing to send"""
+    """Not sent, because retention deleted the records"""
 
 
 def target_group_of(headers: Headers) -> str | None:
-    """The consumer group a record of the topic ``redrive`` is for; None when its headers do not say so."""
+    """Return the consumer group that a record of the topic ``redrive`` is for; None when its headers name none."""
     try:
         return header(headers, GROUP_HEADER)
     except EventError:
@@ -86,7 +86,7 @@ def target_group_of(headers: Headers) -> str | None:
 
 
 def letter_of(headers: Headers) -> tuple[UUID, int] | None:
-    """The dead letter that a record with ``headers`` was sent again for, and its number of tries; None: none."""
+    """Return the id of the dead letter that a record was sent again for, and its number of tries; None: no such id."""
     try:
         letter = header(headers, LETTER_HEADER)
         return None if letter is None else (UUID(letter), _tries(headers))
@@ -95,9 +95,9 @@ def letter_of(headers: Headers) -> tuple[UUID, int] | None:
 
 
 async def original_record(reader: Reader, letter: DeadLetter) -> OutRecord:
-    """The record ``letter`` is about, as it was; read at its own place when the letter left it out.
+    """Return the original record of ``letter``; it is read from its topic when the letter does not contain it.
 
-    A record that came without a key gets its device's (or an empty one), because every record of ours has one. Raises
+    A record without a key gets its device's id as the key (or an empty one), because an OutRecord has a key. Raises
     OriginalGoneError.
     """
     original = letter.original
@@ -110,7 +110,7 @@ async def original_record(reader: Reader, letter: DeadLetter) -> OutRecord:
             if first <= original.offset < end
             else []
         )
-        # After the topic was deleted and made again another record stands there.
+        # After the topic was deleted and created again, a different record has this offset.
         if not records or (records[0].offset, records[0].timestamp_ms, records[0].key) != (
             original.offset,
             original.timestamp_ms,
@@ -118,7 +118,7 @@ async def original_record(reader: Reader, letter: DeadLetter) -> OutRecord:
         ):
             raise OriginalGoneError(
                 f"dead letter {letter.id}: its original was too large to keep in it, and {original.topic}/"
-                f"{original.partition} no longer holds offset {original.offset}; it can't be sent again"
+                f"{original.partition} no longer has offset {original.offset}; it cannot be sent again"
             )
         value, headers = records[0].value, records[0].headers
     key = original.key if original.key is not None else letter.device_id or ""
@@ -127,7 +127,7 @@ async def original_record(reader: Reader, letter: DeadLetter) -> OutRecord:
 
 @dataclass(slots=True)
 class Redrive:
-    """One run of :func:`infra.failure.dead_letters.redrive`: ``take`` each letter in order, and ``send`` at the end."""
+    """Sends the letters of one run of :func:`infra.failure.dead_letters.redrive`: ``add`` each, then ``send``."""
 
     reader: Reader
     publisher: Publisher
@@ -140,7 +140,7 @@ class Redrive:
     _next_at: float = 0.0
 
     async def add(self, letter: DeadLetter) -> None:
-        """Send the original of ``letter`` with the next batch, unless it is gone or had its tries."""
+        """Add the original of ``letter`` to the next batch, unless it is deleted or was sent too many times."""
         try:
             original = await original_record(self.reader, letter)
         except OriginalGoneError as error:
@@ -175,7 +175,7 @@ class Redrive:
             self._marks.append(OutRecord(self.topic, original.key, None, ours))
 
     async def send(self) -> None:
-        """Publish what was taken. The marks follow: a frame that is sent twice is answered once, one unsent is lost."""
+        """Publish the batch, then its marks: a frame sent twice does no harm, one with a mark only would be lost."""
         if not self._records:
             return
         await self._wait_for_turn()
@@ -198,20 +198,20 @@ class Redrive:
 
 
 async def read_sent_ids(reader: Reader, topic: str) -> set[UUID]:
-    """The ids of all dead letters that were sent again, as the topic ``topic`` remembers them."""
+    """Read from ``topic`` the ids of all dead letters that were sent again."""
     found: set[UUID] = set()
     for partition, (first, end) in (await reader.bounds(topic)).items():
         async for record in read_between(reader, TopicPartition(topic, partition), first, end):
             letter = letter_of(record.headers)
             if letter is None:
-                logger.warning("%s/%d:%d is no re-driven record", topic, partition, record.offset)
+                logger.warning("%s/%d:%d is not a re-driven record and is skipped", topic, partition, record.offset)
             else:
                 found.add(letter[0])
     return found
 
 
 def _tries(headers: Headers) -> int:
-    """How often a record with ``headers`` was sent again."""
+    """Return how many times a record with ``headers`` was sent again."""
     try:
         return int(header(headers, TRY_HEADER) or 0)
     except (EventError, ValueError):

@@ -25,32 +25,32 @@ ResultT = TypeVar("ResultT")
 
 
 class StoppedError(StandgaleError):
-    """The process is stopping; what was being retried was given up, and nothing of it was committed."""
+    """The process stops, so an operation was given up; nothing of it was committed."""
 
     code = "STOPPED"
 
 
 class Backoff:
-    """Delays that double up to a limit; each is drawn from its upper half, so that many clients do not come as one."""
+    """Computes delays that double up to a limit; each is random in its upper half, to spread the retries of clients."""
 
     def __init__(self, policy: RetrySettings, *, rng: random.Random | None = None) -> None:
         self._policy = policy
-        # A generator of its own would be seeded from the system, once per frame and per poll.
+        # A separate generator would be seeded from the system, once per frame and per poll.
         self._uniform = random.uniform if rng is None else rng.uniform
         self._next_s = policy.first_delay_s
 
     def next_delay_s(self) -> float:
-        """How long to wait before the next try."""
+        """Return how long to wait before the next attempt."""
         whole = min(self._next_s, self._policy.max_delay_s)
         self._next_s = min(whole * 2, self._policy.max_delay_s)
         return whole * self._uniform(0.5, 1.0)
 
     def reset(self) -> None:
-        """It worked: begin again with the first delay."""
+        """Begin again with the first delay; call it after a success."""
         self._next_s = self._policy.first_delay_s
 
     async def wait(self, stop: asyncio.Event) -> bool:
-        """Wait for the next delay, or less when ``stop`` is set; whether to try again."""
+        """Wait for the next delay or until ``stop`` is set; return whether to try again."""
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), self.next_delay_s())
         return not stop.is_set()
@@ -66,12 +66,12 @@ async def retry(
     group: str = "",
     before_retry: Callable[[], Awaitable[None]] | None = None,
 ) -> ResultT:
-    """The result of ``operation``, tried until it succeeds or ``stop`` is set (StoppedError).
+    """Return the result of ``operation``, which is tried until it succeeds; raise StoppedError when ``stop`` is set.
 
-    Only the world's faults (:func:`is_transient`) are retried, with growing delays; any other error is raised at once.
-    Meanwhile ``health`` is not ready and says that ``what`` ("writing to postgres") is waiting and why.
-    ``before_retry`` runs before each further try (to look whether it still makes sense: what it raises ends the
-    retrying). ``group`` (a consumer group, bounded) labels the metric.
+    Only transient errors (:func:`is_transient`) are retried, with growing delays; any other error is raised at once.
+    While it waits, ``health`` is not ready and shows that ``what`` ("writing to postgres") waits, and why.
+    ``before_retry`` runs before each further attempt; an error from it ends the attempts. ``group`` (a consumer group)
+    labels the metric.
     """
     backoff = Backoff(policy)
     tries = 0
@@ -92,15 +92,15 @@ async def retry(
     finally:
         if tries:
             health.clear_waiting(what)
-            logger.info("no longer waiting: %s", what, extra={"tries": tries, "group": group})
+            logger.info("%s: works again", what, extra={"tries": tries, "group": group})
 
 
 async def run_until_stop(
     operation: Awaitable[ResultT], stop: asyncio.Event, what: str, timeout_s: float = STOP_TIMEOUT_S
 ) -> ResultT:
-    """The result of ``operation``; StoppedError when it is under way still ``timeout_s`` after ``stop`` was set.
+    """Return the result of ``operation``; raise StoppedError when it still runs ``timeout_s`` after ``stop`` was set.
 
-    It is cancelled then and not waited for: what hangs, a database that is frozen for example, may hang at that too.
+    It is then cancelled and not waited for, because a call to a frozen database may hang in its cancellation too.
     """
     task, stopped = asyncio.ensure_future(operation), asyncio.ensure_future(stop.wait())
     try:
@@ -108,11 +108,11 @@ async def run_until_stop(
         if not task.done():
             await asyncio.wait({task}, timeout=timeout_s)
         if not task.done():
-            raise StoppedError(f"{what}: left under way after {timeout_s:g} s because the process stops")
+            raise StoppedError(f"{what}: still in progress after {timeout_s:g} s and left, because the process stops")
         return await task
     finally:
         stopped.cancel()
-        # Whatever becomes of it now, nobody asks any more.
+        # Its result is read here, because no other code does: an error would be logged as never retrieved.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         task.cancel()
 
@@ -124,17 +124,21 @@ def _report_waiting(error: Exception, what: str, tries: int, health: HealthPart,
     health.set_waiting(what, reason)
     # The first failure and then each tenth: a long outage must not fill the disk with logs.
     level = logging.WARNING if tries % 10 == 1 else logging.DEBUG
-    logger.log(level, "waiting: %s", reason, extra={"code": code, "tries": tries, "group": group})
+    logger.log(level, "%s; it is tried again", reason, extra={"code": code, "tries": tries, "group": group})
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerContext:
-    """What every step of a consumer needs: the policy, when to stop, whom to tell, and for which group."""
+    """Holds what every step of a consumer needs."""
 
     policy: RetrySettings
+    """Delays and limits of retries"""
     stop: asyncio.Event
+    """Set when the process stops"""
     health: HealthPart
+    """Where waits are reported"""
     group: str
+    """The consumer group, for metrics and logs"""
 
     async def retry(
         self,
@@ -142,7 +146,7 @@ class ConsumerContext:
         what: str,
         before_retry: Callable[[], Awaitable[None]] | None = None,
     ) -> ResultT:
-        """:func:`retry` under this policy."""
+        """Call :func:`retry` with this context."""
         return await retry(
             operation,
             policy=self.policy,

@@ -1,9 +1,9 @@
-"""Decides what becomes of a record that failed: try it again, give it up as a dead letter, or hold everything.
+"""Decides whether a failed record is tried again, becomes a dead letter, or holds its partition.
 
-A record is dead at once when its error says so by type. Any other error may be the fault of what the record is given to
-(a model, a database), so such a record is dead only when it fails by itself: it failed, then another record passed,
-then it failed again. As long as nothing passes, it is held. A breaker over the dead letters holds too when too large a
-share of all records became dead letters.
+A record becomes a dead letter at once when the type of its error says that the record is the cause. Any other error may
+be caused by the model or the database that the record was given to. Such a record becomes a dead letter only when it
+fails while other records succeed: it failed, then another record succeeded, then it failed again. As long as no record
+succeeds, it is held. The breaker holds it too when too large a share of all records became dead letters.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from infra.failure.settings import RetrySettings
 from schemas.errors import EventError
 
 WINDOW_S = 60
-"""The breaker looks at the records of so many seconds."""
+"""The breaker counts the records of so many seconds."""
 
 
 class Verdict(Enum):
-    """What to do with a record that failed."""
+    """Says what to do with a record that failed."""
 
     RETRY = auto()
-    """Try it again after a pause; another record may be tried meanwhile."""
+    """Try it again after a pause; another record may be tried during the pause."""
     DEAD = auto()
-    """Commit it as a dead letter."""
+    """Commit a dead letter for it."""
     HOLD = auto()
-    """Commit nothing beyond it, say so in health, and try it again until it passes or is found dead."""
+    """Commit nothing after it, report it in health, and try it again until it succeeds or is dead."""
 
 
 @dataclass(slots=True)
 class FailureHistory:
-    """What is known of one record that fails: from its first failure (:func:`history_of`) until it is settled."""
+    """Keeps what is known of one record from its first failure (:func:`history_of`) until it is finished."""
 
     attempts: int = 0
-    """Tries that failed"""
+    """Attempts that failed"""
     held: bool = False
     """Whether the last verdict was HOLD"""
     counts: bool = True
-    """Whether the breaker counts it: not what somebody sent again to see what becomes of it"""
+    """Whether the breaker counts it; it does not count records that a person sent again"""
     passes_seen: int = -1
-    """How many records had passed when it failed last; -1 before its first failure"""
+    """How many records had succeeded when it failed last; -1 before its first failure"""
 
 
 def history_of(record: InRecord) -> FailureHistory:
-    """What is known of ``record`` at its first failure."""
+    """Return the history of ``record`` at its first failure."""
     return FailureHistory(counts=target_group_of(record.headers) is None)
 
 
@@ -63,86 +63,86 @@ class _Second:
 
 
 def fails_by_type(error: BaseException) -> bool:
-    """Whether ``error`` is about the record itself, now and always."""
+    """Whether the type of ``error`` says that the record is the cause, now and always."""
     return isinstance(error, RecordError | EventError)
 
 
 class Verdicts:
-    """Judges the failing records of one consumer. Knows of all records of the last minute how they ended."""
+    """Decides about the failed records of one consumer, and counts the results of the last minute."""
 
     def __init__(self, policy: RetrySettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
         self._clock = clock
         self._passes = 0
         self._seconds: deque[_Second] = deque()
-        # While the breaker is open: the records that passed and died in the minute before, the next dead one included.
+        # While the breaker is open: records that succeeded and dead letters in the last minute, with the next one.
         self._open: tuple[int, int] | None = None
 
-    def record_success(self, trouble: FailureHistory | None = None, *, records: int = 1) -> None:
-        """Count ``records`` that were handled; call it for every one that failed before with its ``trouble``.
+    def record_success(self, history: FailureHistory | None = None, *, records: int = 1) -> None:
+        """Count ``records`` that succeeded; for one that failed before give its ``history``.
 
-        When a held record passes, its cause is mended: the breaker closes, and the dead letters before it are
-        forgotten.
+        When a held record succeeds, its cause is repaired: the breaker closes, and its counts begin anew.
         """
         self._passes += records
-        if trouble is not None and trouble.held:
-            trouble.held = False
+        if history is not None and history.held:
+            history.held = False
             self._open = None
             self._seconds.clear()
         self._this_second().passed += records
 
-    def forget_record(self, trouble: FailureHistory) -> None:
-        """Forget the record of ``trouble``, which is judged here no longer; if it was held, the breaker closes."""
-        if trouble.held:
-            trouble.held = False
+    def forget_record(self, history: FailureHistory) -> None:
+        """Drop the record of ``history``, which is not decided here any more; if it was held, the breaker closes."""
+        if history.held:
+            history.held = False
             self._open = None
 
     def record_other_success(self) -> None:
-        """Note that something else passed than a record: a known good one, which is no share of the records."""
+        """Note a success that is not a record's (the proof image); the share of dead letters does not count it."""
         self._passes += 1
 
-    def needs_other_record(self, trouble: FailureHistory) -> bool:
-        """Whether nothing has passed since the record of ``trouble`` failed last."""
-        return trouble.passes_seen == self._passes
+    def needs_other_record(self, history: FailureHistory) -> bool:
+        """Whether no record has succeeded since the one of ``history`` failed last."""
+        return history.passes_seen == self._passes
 
-    def record_failure(self, trouble: FailureHistory, error: BaseException) -> Verdict:
-        """Judge a record whose try just failed with ``error`` (never a TransientError: that one is retried)."""
-        alone = 0 <= trouble.passes_seen < self._passes
-        trouble.attempts += 1
-        trouble.passes_seen = self._passes
-        verdict = self._decide(trouble, error, alone)
-        trouble.held = verdict is Verdict.HOLD
+    def record_failure(self, history: FailureHistory, error: BaseException) -> Verdict:
+        """Count a failed attempt and return the verdict; ``error`` is no TransientError, which would be retried."""
+        alone = 0 <= history.passes_seen < self._passes
+        history.attempts += 1
+        history.passes_seen = self._passes
+        verdict = self._decide(history, error, alone)
+        history.held = verdict is Verdict.HOLD
         return verdict
 
     def hold_reason(self, error: BaseException) -> str:
-        """Why the last record is held that failed with ``error``, for health and log: with what to do about it."""
+        """Return why the record that failed last, with ``error``, is held, and what to do; for health and log."""
         if self._open is not None:
             passed, dead = self._open
             return (
                 f"too many dead letters: with this record {dead} of {passed + dead} within {WINDOW_S} s, which is more "
                 f"than retry.max_dead_share={self._policy.max_dead_share:g} allows (from retry.min_dead="
-                f"{self._policy.min_dead} records on), so it is held: {error_text(error)}. Mend the cause and it goes "
-                "on by itself; if these records are to be given up, raise STANDGALE_RETRY__MAX_DEAD_SHARE and restart"
+                f"{self._policy.min_dead} records on), so it is held: {error_text(error)}. Correct the cause, and "
+                "processing continues without a restart; to give these records up, raise "
+                "STANDGALE_RETRY__MAX_DEAD_SHARE and restart"
             )
         return (
-            f"a record fails and no other record passes, so the record may not be the cause: {error_text(error)}; it "
-            "is tried again until it passes, or until another record passes and this one fails again"
+            f"a record fails and no other record succeeds, so the record may not be the cause: {error_text(error)}; it "
+            "is tried again until it succeeds, or until another record succeeds and this one fails again"
         )
 
-    def _decide(self, trouble: FailureHistory, error: BaseException, alone: bool) -> Verdict:
+    def _decide(self, history: FailureHistory, error: BaseException, alone: bool) -> Verdict:
         if not fails_by_type(error):
-            if trouble.attempts < self._policy.record_attempts:
+            if history.attempts < self._policy.record_attempts:
                 return Verdict.RETRY
             if not alone:
                 return Verdict.HOLD
-        if trouble.counts:
+        if history.counts:
             if self._breaker_is_open():
                 return Verdict.HOLD
             self._this_second().dead += 1
         return Verdict.DEAD
 
     def _breaker_is_open(self) -> bool:
-        """Whether one more dead letter is too many; once it was, it stays so until a held record passes."""
+        """Whether one more dead letter is too many; once open, the breaker stays open until a held record succeeds."""
         if self._open is None:
             self._this_second()
             passed = sum(second.passed for second in self._seconds)
@@ -152,7 +152,7 @@ class Verdicts:
         return self._open is not None
 
     def _this_second(self) -> _Second:
-        """The count of the present second; those that are too old are dropped."""
+        """Return the counts of the present second, after dropping those that are too old."""
         at = int(self._clock())
         while self._seconds and self._seconds[0].at <= at - WINDOW_S:
             self._seconds.popleft()

@@ -71,7 +71,7 @@ def test_an_original_too_large_is_left_out_and_said_so() -> None:
     assert letter.original.omitted
     assert (letter.original.value, letter.original.headers) == (None, [])
     assert letter.message.endswith(
-        f"(original of {len(VALUE)} bytes left out: it is larger than sinks.dead takes; it stands at its own place)"
+        f"(original of {len(VALUE)} bytes left out: it is larger than sinks.dead accepts; read it at its own offset)"
     )
     assert len(letter.message) == 4000
 

@@ -61,4 +61,4 @@ async def test_what_is_no_dead_letter_is_passed_over_with_a_warning(
 ) -> None:
     await publish(broker, OutRecord(FRAMES_DEAD, "k", b"junk"), letter(original(1)))
     assert await offsets(reader) == [1]
-    assert "is no dead letter" in caplog.text
+    assert "is not a dead letter" in caplog.text

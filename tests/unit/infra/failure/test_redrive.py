@@ -119,7 +119,7 @@ async def test_an_original_that_is_gone_is_told_and_the_others_are_sent(
 ) -> None:
     letters = [opened(letter(original(1))), opened(letter(original(999), whole=False)), opened(letter(original(2)))]
     assert await redrive(reader, publisher, each(*letters)) == RedriveResult(sent=2, gone=1)
-    assert "frames.live/0 no longer holds offset 999" in caplog.text
+    assert "frames.live/0 no longer has offset 999" in caplog.text
 
 
 @pytest.mark.parametrize("other", [{"key": "cam-2"}, {"timestamp_ms": 1}])

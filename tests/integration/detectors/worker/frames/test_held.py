@@ -40,7 +40,7 @@ async def test_an_engine_that_fails_on_everything_holds_all_frames_until_it_work
     frames = [await world.frame(f"drone-{n % 4}", n) for n in range(40)]
     await world.publish(*frames)
     async with world.working(world.parts(load_model=partial(broken_while, world.card, broken))):
-        await until(lambda: "a record fails and no other record passes" in reason(world), lambda: reason(world))
+        await until(lambda: "a record fails and no other record succeeds" in reason(world), lambda: reason(world))
         assert "CUDA error 719" in reason(world)
         await asyncio.sleep(0.5)
         assert (await world.answers(), await world.letters()) == ([], [])
