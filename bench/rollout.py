@@ -51,7 +51,7 @@ _NOTES = (
     "answered in a burst before. The second version is the same file under another number, so both cost the same.",
     "Wrong version: neither of the two, or the old one after the new one in a partition. That answers are truly those "
     "of the version they name is shown in "
-    "tests/integration/detectors/worker/rollout/test_rollout.py, with versions that answer differently.",
+    "tests/integration/detectors/worker/rollout/test_activation.py, with versions that answer differently.",
     f"Rates are those of windows of {_WINDOW_S:g} s, by the commit of the answers; lowest rates are over the mean "
     "before the activation. Latency: from publishing a frame to the commit of its answer.",
 )

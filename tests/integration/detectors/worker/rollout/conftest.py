@@ -1,0 +1,45 @@
+"""Fleets that the tests of roll-outs share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from infra.broker.kafka.adapter import KafkaBroker
+from infra.broker.port import Broker
+from infra.deploy.kafka import KafkaServer
+from schemas.topics import TopicSpec
+from tests.support_kafka import kafka_settings, require_kafka_tools
+from tests.support_worker import WorkerWorld
+from tests.worker_fleet import Fleet, fleet_in
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path, world: WorkerWorld) -> Fleet:
+    return await fleet_in(tmp_path, world)
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[KafkaServer]:
+    """A broker of the test's own: the topics have the names that production has."""
+    require_kafka_tools()
+    with KafkaServer(tmp_path / "kafka") as server:
+        yield server
+
+
+@pytest.fixture(params=["embedded", "kafka"])
+async def any_fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Fleet]:
+    def kafka(declared: dict[str, TopicSpec]) -> Broker:
+        return KafkaBroker(kafka_settings(request.getfixturevalue("own_kafka")), declared)
+
+    async with AsyncExitStack() as stack:
+        world = WorkerWorld(tmp_path, kafka if request.param == "kafka" else None)
+        stack.push_async_callback(world.close)
+        admin = await world.broker.admin()
+        await admin.apply(world.topics.values())
+        assert await admin.check(world.topics.values()) == []
+        await admin.close()
+        yield await fleet_in(tmp_path, world)

@@ -1,0 +1,114 @@
+"""A worker starts with the activated version, waits for the store, and stops at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+
+from detectors.worker.rollout.activation import (
+    roll_back_activation,
+)
+from infra.broker.port import OutRecord
+from schemas import topics
+from tests.support_versions import NAME
+from tests.worker_fleet import ORDER, TIMEOUT_S, Fleet, break_version, ref, versions
+
+
+async def test_a_worker_starts_with_what_is_activated_and_falls_back_when_that_is_broken(fleet: Fleet) -> None:
+    world = fleet.world
+    frames = [await world.frame("drone", number) for number in range(3)]
+    await fleet.activate("2.0.0")
+    async with world.working(fleet.parts("a")):
+        await world.publish(frames[0])
+        await world.until(world.answers, 1)
+    break_version(fleet, "nan")
+    third = await fleet.activate("3.0.0")
+    async with world.working(fleet.parts("b")):
+        await fleet.until("refused", third)
+        await world.publish(frames[1])
+        await world.until(world.answers, 2)
+    break_version(fleet, "checksum")
+    (fleet.shelf / NAME / "2.0.0").rename(fleet.folder / "gone")
+    async with world.working(fleet.parts("c")):
+        await fleet.until("refused", third)
+        await world.publish(frames[2])
+        await world.until(world.answers, 3)
+    answers = await fleet.check(frames)
+    assert [answer.model.version for answer in answers] == ["2.0.0", "2.0.0", "1.0.0"]
+
+
+async def test_a_store_that_is_away_delays_a_roll_out_and_not_the_frames(fleet: Fleet) -> None:
+    world = fleet.world
+    frames = [await world.frame("drone", number) for number in range(3)]
+    async with world.working(fleet.parts("a")):
+        await world.publish(frames[2])
+        await world.until(world.answers, 1)
+        fleet.store.away = True
+        activation = await fleet.activate("2.0.0")
+        async with asyncio.timeout(TIMEOUT_S):
+            await fleet.store.asked_in_vain.wait()
+        await world.publish(frames[0])
+        await world.until(world.answers, 2)
+        report = await fleet.report("a")
+        (target,) = (one for one in report.models if one.model == ref("2.0.0"))
+        assert (target.state, target.detail) == ("downloading", "the model store does not answer")
+        assert world.health.report().ready
+        fleet.store.away = False
+        await fleet.until("done", activation)
+        await world.publish(frames[1])
+        await world.until(world.answers, 3)
+    answers = await fleet.check([frames[2], *frames[:2]])
+    assert [answer.model.version for answer in answers] == ["1.0.0", "1.0.0", "2.0.0"]
+
+
+async def test_a_worker_that_starts_waits_for_a_store_that_is_away(fleet: Fleet) -> None:
+    world = fleet.world
+    await fleet.activate("2.0.0")
+    fleet.store.away = True
+    frame = await world.frame("drone", 1)
+    await world.publish(frame)
+    async with world.working(fleet.parts("a")):
+        async with asyncio.timeout(TIMEOUT_S):
+            await fleet.store.asked_in_vain.wait()
+        assert not world.health.report().ready
+        fleet.store.away = False
+        await world.until(world.answers, 1)
+    assert versions(await fleet.check([frame])) == {"2.0.0": 1}
+
+
+async def test_a_worker_that_waits_for_a_store_that_is_away_follows_a_roll_back(fleet: Fleet) -> None:
+    world = fleet.world
+    second = await fleet.activate("2.0.0")
+    fleet.store.away = True
+    frame = await world.frame("drone", 1)
+    await world.publish(frame)
+    async with world.working(fleet.parts("a")):
+        async with asyncio.timeout(TIMEOUT_S):
+            await fleet.store.asked_in_vain.wait()
+        await fleet.until_told("a", lambda told: told.activation == second.id and not told.settled)
+        await fleet.until("done", await fleet.say(roll_back_activation(ORDER, fleet.current)))
+        await world.until(world.answers, 1)
+    assert fleet.store.away
+    assert versions(await fleet.check([frame])) == {"1.0.0": 1}
+
+
+async def test_nonsense_in_the_topic_stops_nobody_and_a_worker_says_when_it_leaves(fleet: Fleet) -> None:
+    world = fleet.world
+    await world.publish_records(OutRecord(topics.MODELS, "default", b"\x00 no event"))
+    async with world.working(fleet.parts("a")):
+        await world.publish_records(OutRecord(topics.MODELS, "default", b"\x00 no event"))
+        await fleet.until("done", await fleet.activate("2.0.0"))
+        assert (await fleet.report("a")).worker == "a"
+    assert (await fleet.state()).workers == {}
+
+
+async def test_a_worker_told_to_stop_at_any_moment_of_its_start_stops(fleet: Fleet) -> None:
+    world = fleet.world
+    await fleet.activate("2.0.0")
+    frames = [await world.frame("drone", number) for number in range(16)]
+    for number, frame in enumerate(frames):
+        await world.publish(frame)
+        async with asyncio.timeout(TIMEOUT_S), world.working(fleet.parts("a")):
+            await asyncio.sleep(number * 0.01)
+    async with world.working(fleet.parts("a")):
+        await world.until(world.answers, len(frames))
+    await fleet.check(frames)
