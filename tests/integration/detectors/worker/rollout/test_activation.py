@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from detectors.settings import DetectorSettings
 from detectors.worker.pipeline.serving import frame_fraction
 from detectors.worker.rollout.activation import (
