@@ -1,1 +1,1 @@
-"""Benchmarks: each measures one part beside what it is compared with, in one run, because machines differ."""
+"""Benchmarks: each module measures one part of Standgale and what it is compared with, in the same run."""

@@ -1,4 +1,4 @@
-"""``python -m bench [NAME …] [--quick] [--json FILE] [--write]``: measures, shows tables, keeps JSON."""
+"""Runs benchmarks and shows their tables: ``python -m bench [NAME …] [--quick] [--json FILE] [--write]``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the gateway is compared with: a handler that reads, hashes and writes a body, under the gateway's uvicorn.
+"""Serves a handler that only reads, hashes and writes a body: what the gateway is compared with.
 
 Run as a process of its own: ``python -m bench.bare_gateway PORT FOLDER durable|plain``.
 """

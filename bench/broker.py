@@ -1,4 +1,4 @@
-"""The embedded broker: durable events per second, published, and consumed, transformed and committed."""
+"""Measures how many durable events per second the embedded broker publishes, and consumes and commits."""
 
 from __future__ import annotations
 

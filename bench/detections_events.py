@@ -1,4 +1,4 @@
-"""Answers for the sink benchmarks: `detections.made` events like those of a detector, without one."""
+"""Makes `detections.made` events for the sink benchmarks, like those of a detector."""
 
 from __future__ import annotations
 

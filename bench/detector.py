@@ -1,4 +1,4 @@
-"""The detector worker beside its bare engine: tiles per second from frames in a topic to committed detections."""
+"""Measures the tiles per second of the detector worker, from topic to commit, and of its bare engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames as a gateway announces them: stored pictures and their events, for benchmarks that need no gateway."""
+"""Stores pictures and makes their `frame.captured` events, as a gateway does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway process beside a bare handler under the same server: accepted frames of 200 KB per second."""
+"""Measures how many frames of 200 KB per second the gateway accepts, and a bare handler under the same server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A heavier detector than the one that ships: the cost of a YOLOv8n at 640 pixels, built here, weights at random.
+"""Builds a detector that costs as much as YOLOv8n at 640 pixels, with random weights.
 
 What it finds means nothing. Its cost per tile, its layout and the number of its boxes are what the benchmark needs.
 """

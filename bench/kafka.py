@@ -1,4 +1,4 @@
-"""The Kafka adapter beside bare aiokafka transactions: consume, transform, produce, at the same batch."""
+"""Compares the Kafka adapter with bare aiokafka transactions: consume, transform, produce, in equal batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arithmetic of measuring: runs that are compared take turns, and the median of pairs counts."""
+"""Compares two runs that take turns, by the median of the pairs of their rates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Merging by itself: how long it takes for tens of thousands of boxes, how it grows, and the plain ways beside it."""
+"""Measures how long merging takes for tens of thousands of boxes, how that grows, and plain methods for comparison."""
 
 from __future__ import annotations
 

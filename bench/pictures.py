@@ -1,4 +1,4 @@
-"""The pictures that benchmarks send: rendered scenes as JPEG, and copies of them that no store has seen yet."""
+"""Renders the scenes that benchmarks send as JPEG, and makes copies of them that no frame store has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole pipeline: upload to detection at a steady rate, and the peak memory of each process."""
+"""Measures the whole pipeline at a steady rate: time from upload to detection, and peak memory of each process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The PostgreSQL sink beside plain COPY: rows per second into the same tables."""
+"""Measures rows per second of the PostgreSQL sink, and of plain COPY into the same tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Standgale's own processes, started for a benchmark: with a database, tokens, free ports, and an end."""
+"""Starts Standgale processes for a benchmark, with database, tokens and free ports, and ends them."""
 
 from __future__ import annotations
 

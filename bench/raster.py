@@ -1,4 +1,4 @@
-"""`standgale detect` on a GeoTIFF of 20,000 × 20,000 pixels: its memory, and its tiles per second over the engine's."""
+"""Measures `standgale detect` on a GeoTIFF of 20,000 × 20,000 pixels: its memory, and its tiles per second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How results are shown: tables on the terminal, JSON for scripts, tables between markers in the documentation."""
+"""Shows results as tables on the terminal, as JSON, and between markers in the documentation."""
 
 from __future__ import annotations
 

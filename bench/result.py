@@ -1,4 +1,4 @@
-"""What a benchmark finds: figures, some with a goal, and how it was measured."""
+"""Defines the result of a benchmark: figures, their goals, and notes on how they were measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A roll-out under load: what it costs in frames per second and time, and that no frame is lost or answered twice."""
+"""Measures what a roll-out under load costs, and checks that no frame is lost or processed twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Standgale beside SAHI: the same weights, pictures, tiles and thresholds, file to boxes."""
+"""Compares Standgale with SAHI from file to boxes: same weights, pictures, tiles and thresholds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SAHI's half of the comparison: runs under an interpreter that has sahi and onnxruntime, and nothing of Standgale.
+"""Runs SAHI for the comparison, under an interpreter that has sahi and onnxruntime and no Standgale.
 
 ``python sahi_side.py MODEL.onnx CONFIDENCE IOU CLASSES``; each line on standard input is the path of a picture, each
 line of JSON on standard output what SAHI found in it and how long that took, reading the file included.

@@ -1,4 +1,4 @@
-"""The live stream with a thousand clients in another process: deliveries per second, and how late they are."""
+"""Measures the live stream with a thousand clients: deliveries per second, and their delay."""
 
 from __future__ import annotations
 

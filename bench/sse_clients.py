@@ -1,4 +1,4 @@
-"""The clients of the live stream benchmark, all in one process: ``python -m bench.sse_clients PORT CLIENTS EVENTS``.
+"""Connects the clients of the live stream benchmark: ``python -m bench.sse_clients PORT CLIENTS EVENTS``.
 
 Prints ``ready`` when all are connected, then one JSON object when each has received EVENTS events.
 """

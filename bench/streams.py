@@ -1,4 +1,4 @@
-"""Streams of 1 KB events for the broker benchmarks: fill a topic, and carry it over to another in transactions."""
+"""Fills a topic with events of 1 KB, and copies it to another topic in transactions, for the broker benchmarks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A load of uploads: so many keep-alive connections, each sending one frame after the other.
+"""Sends frames over a number of keep-alive connections, on each one after the other.
 
 A plain protocol rather than an HTTP library: on a machine of two cores a client that is heavier than the server would
 measure itself.

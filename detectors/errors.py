@@ -1,4 +1,4 @@
-"""What can go wrong in a detector: a model that must not be loaded, and a frame the model fails on."""
+"""Defines the errors of detectors: models that must not be loaded, frames that a model fails on, stores that fail."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The contracts everyone shares: events, geometry, topics and the documents generated from them. Pure, no I/O loops."""
+"""Defines the contracts that all packages share: events, geometry, topics, and the documents generated from them."""

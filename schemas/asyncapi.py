@@ -1,4 +1,4 @@
-"""The AsyncAPI 3.0 document: topics as channels, events as messages, services as operations, with Kafka bindings."""
+"""Generates the AsyncAPI 3.0 document: topics as channels, events as messages, services as operations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TIME = "2026-01-02T03:04:05.000006Z"
 
 @dataclass(frozen=True, slots=True)
 class _DocumentPart:
-    """What one service does with a topic; ``group`` is its consumer group, None for one that reads without."""
+    """Describes what one service does with a topic; ``group`` is its consumer group, None when it reads without one."""
 
     service: str
     action: Literal["send", "receive"]
@@ -40,26 +40,33 @@ class _DocumentPart:
 
 _PARTS = (
     _DocumentPart("gateway", "send", FRAMES_LIVE, "Announces a frame once its bytes are durable in the frame store."),
-    _DocumentPart("gateway", "send", PROBES, "Tries whether the broker takes records, while no frame shows it."),
+    _DocumentPart("gateway", "send", PROBES, "Checks whether the broker accepts records while no frames arrive."),
     *(
-        _DocumentPart("detector", "receive", topic, "Takes frames, live ones first, and answers each once.", "detector")
+        _DocumentPart("detector", "receive", topic, "Processes each frame once, live frames first.", "detector")
         for topic in FRAME_TOPICS
     ),
-    _DocumentPart("detector", "send", DETECTIONS, "Answers a frame, in one transaction with the offset of its input."),
-    _DocumentPart("detector", "send", FRAMES_DEAD, "Puts away a frame that can't be answered by any means."),
+    _DocumentPart(
+        "detector",
+        "send",
+        DETECTIONS,
+        "Writes what was found in a frame, and commits the frame with it.",
+    ),
+    _DocumentPart("detector", "send", FRAMES_DEAD, "Writes a dead letter for a frame that it cannot process."),
     _DocumentPart("detector", "receive", MODELS, "Reads which model its roll-out lane should use; without a group."),
-    _DocumentPart("detector", "send", MODELS, "Tells which models it has."),
+    _DocumentPart("detector", "send", MODELS, "Reports which models it has."),
     _DocumentPart("operator", "send", MODELS, "Activates a model version, or rolls back."),
     _DocumentPart("postgres", "receive", DETECTIONS, "Writes detections into PostgreSQL.", "postgres"),
-    _DocumentPart("postgres", "receive", REDRIVE, "Writes what is sent again to it, passes over the rest.", "postgres"),
-    _DocumentPart("operator", "send", REDRIVE, "Sends dead letters again, and keeps which of them were."),
-    _DocumentPart("postgres", "send", SINKS_DEAD, "Puts away an event that can't be written by any means."),
+    _DocumentPart(
+        "postgres", "receive", REDRIVE, "Writes the events that are sent to it again, and skips others.", "postgres"
+    ),
+    _DocumentPart("operator", "send", REDRIVE, "Sends dead letters again, and records which were sent."),
+    _DocumentPart("postgres", "send", SINKS_DEAD, "Writes a dead letter for an event that it cannot write."),
     _DocumentPart("sse", "receive", DETECTIONS, "Streams detections to HTTP clients; reads without a group."),
 )
 
 
 def asyncapi_document(topics: Mapping[str, TopicSpec], schemas: Mapping[str, JsonSchemaValue]) -> dict[str, Node]:
-    """The document for ``topics``; ``schemas`` are the events' schemas and their parts by name."""
+    """Return the document for ``topics``; ``schemas`` are the schemas of events and their parts by name."""
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -163,7 +170,7 @@ def _headers(event: type[Event]) -> Node:
         "required": ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_partitionkey", "content-type"],
         "properties": {
             "ce_specversion": {"type": "string", "const": "1.0"},
-            "ce_id": {**text, "description": "The event's own id; the same event has the same id for ever."},
+            "ce_id": {**text, "description": "The event's id; the same event always has the same id."},
             "ce_source": {**text, "description": "The service that wrote the event."},
             "ce_type": {"type": "string", "const": event.event_type()},
             "ce_time": {
@@ -174,7 +181,7 @@ def _headers(event: type[Event]) -> Node:
             },
             "ce_partitionkey": {**text, "description": "The record's key."},
             "ce_subject": {**text, "description": "What the event is about, for example the frame's id."},
-            "ce_jobid": {**text, "description": "The job that an answer was given for; absent for live frames."},
+            "ce_jobid": {**text, "description": "The job that the frame belongs to; absent for live frames."},
             "content-type": {"type": "string", "const": "application/json"},
             "traceparent": {**text, "description": "W3C trace context."},
             "tracestate": {"type": "string", "description": "W3C trace context."},
@@ -183,11 +190,11 @@ def _headers(event: type[Event]) -> Node:
 
 
 def _as_draft_7(schema: object) -> Node:
-    """``schema`` in the dialect of AsyncAPI, a superset of draft 7: tuples are a list under ``items`` there."""
+    """Return ``schema`` in the dialect of AsyncAPI, a superset of draft 7, where tuples are a list under ``items``."""
     if isinstance(schema, Mapping):
         return {("items" if key == "prefixItems" else str(key)): _as_draft_7(value) for key, value in schema.items()}
     if isinstance(schema, list):
         return [_as_draft_7(value) for value in schema]
     if schema is None or isinstance(schema, str | bool | int | float):
         return schema
-    raise TypeError(f"{type(schema).__name__} cannot stand in a JSON Schema")
+    raise TypeError(f"{type(schema).__name__} is not a type of JSON")

@@ -1,4 +1,4 @@
-"""The CloudEvents 1.0 Kafka binding in binary mode: attributes as ``ce_*`` headers, the event's JSON as the value."""
+"""Reads and writes events as CloudEvents 1.0 in binary mode: attributes as ``ce_*`` headers, JSON as the value."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EventT = TypeVar("EventT", bound=Event)
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """The CloudEvents attributes of one event. ``partition_key`` is the record's key and stays an attribute too."""
+    """Holds the CloudEvents attributes of one event. ``partition_key`` is the record's key and an attribute too."""
 
     id: str
     source: str
@@ -36,7 +36,7 @@ class Attributes:
 
 
 def to_headers(attributes: Attributes) -> Headers:
-    """``attributes`` as record headers, in a fixed order."""
+    """Return ``attributes`` as record headers, in a fixed order."""
     headers = [
         ("ce_specversion", "1.0"),
         ("ce_id", attributes.id),
@@ -56,7 +56,7 @@ def to_headers(attributes: Attributes) -> Headers:
 
 
 def header(headers: Headers, name: str) -> str | None:
-    """The first header called ``name`` as text, or None; raises EventError when its bytes are not UTF-8."""
+    """Return the first header called ``name`` as text, or None. Raises EventError when its bytes are not UTF-8."""
     for key, value in headers:
         if key == name:
             try:
@@ -67,10 +67,10 @@ def header(headers: Headers, name: str) -> str | None:
 
 
 def decode(headers: Headers, value: bytes | None, expected: type[EventT]) -> EventT:
-    """The ``expected`` event in a record.
+    """Return the ``expected`` event from a record.
 
-    Raises EventVersionError when it is a newer version of that event, EventError when attributes or data are no such
-    event.
+    Raises EventVersionError when the record has a newer version of that event, and EventError when its attributes or
+    data are not such an event.
     """
     found = {name: header(headers, name) for name in _REQUIRED}
     missing = [name for name, text in found.items() if not text]
@@ -79,14 +79,14 @@ def decode(headers: Headers, value: bytes | None, expected: type[EventT]) -> Eve
     if found["ce_specversion"] != "1.0":
         raise EventError(f"ce_specversion {found['ce_specversion']!r} is not supported; write 1.0")
     if found["ce_type"] != expected.event_type():
-        _refuse_newer(found["ce_type"] or "", expected)
+        _raise_for_newer(found["ce_type"] or "", expected)
         known = "a known type" if found["ce_type"] in _BY_TYPE else "an unknown type"
         raise EventError(f"ce_type {found['ce_type']!r} ({known}) where {expected.event_type()} was expected")
     return expected.from_bytes(value)
 
 
-def _refuse_newer(found: str, expected: type[Event]) -> None:
-    """Raise EventVersionError when ``found`` is the type of ``expected`` in a version this program does not know."""
+def _raise_for_newer(found: str, expected: type[Event]) -> None:
+    """Raise EventVersionError when ``found`` is a newer version of ``expected`` than this program knows."""
     match = re.fullmatch(rf"standgale\.{re.escape(expected.event_name)}\.v(\d{{1,9}})", found)
     if match is not None and int(match[1]) > expected.event_version:
         raise EventVersionError(

@@ -1,11 +1,11 @@
-"""Guards published event versions: whoever wrote or reads a version before must get along with it as it is now.
+"""Checks that events stay compatible with their published schemas, for readers and writers of both.
 
-The rule. ``schemas/published/`` holds, per event version, the schema others rely on. The schemas made from today's
-events must be compatible with it, in both directions: old records stay readable, and old readers read new records.
-That leaves one change: a new optional field. Everything else is a new version, with a file of its own. ``--publish``
-moves compatible changes in and adds new versions; it refuses all else, and nobody edits these files by hand. To catch
-a hand that did, ``--against REF`` compares the folder with the one at a git ref (a shallow clone needs only that one
-commit); without it no history is needed at all.
+``schemas/published/`` has, from Standgale 1.0 on, the schema of each event version that other programs rely on. The
+schemas of today's events must be compatible with it in both directions: old records stay readable, and old readers
+can read new records. The only change that does both is a new optional field; any other change needs a new event
+version with its own file. ``--publish`` copies compatible changes and new versions into the folder and refuses
+anything else. The files are not edited manually: to find such edits, ``--against REF`` compares the folder with the
+one at a git ref of 1.0 or later (a shallow clone needs only that commit).
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ class CompatibilityError(StandgaleError):
 
 
 def incompatible_changes(old_schema: Schema, new_schema: Schema) -> list[str]:
-    """Every change from ``old_schema`` to ``new_schema`` that a reader or a writer of the old one could stumble over.
+    """Return each change from ``old_schema`` to ``new_schema`` that breaks a reader or a writer of the old one.
 
-    Both are whole JSON Schemas (2020-12, as pydantic makes them). Each line names the place, for example
-    ``image.width: minimum was 0, is 1: …``. A new optional field, titles and descriptions are no such change.
+    Both are complete JSON Schemas (2020-12, as pydantic makes them). Each line names the place, for example
+    ``image.width: minimum was 0, is 1: …``. New optional fields, titles and descriptions break nothing.
     """
     return list(_Comparison(old_schema, new_schema).nodes("", old_schema, new_schema))
 
 
 class _Comparison:
-    """Walks two schemas side by side. Pairs of definitions under comparison are not entered twice (recursion)."""
+    """Compares two schemas node by node, and does not enter a pair of definitions inside itself (recursion)."""
 
     def __init__(self, old: Schema, new: Schema) -> None:
         self._old = old
@@ -58,7 +58,7 @@ class _Comparison:
         self._entered: set[tuple[str, str]] = set()
 
     def nodes(self, place: str, old: JsonValue, new: JsonValue) -> Iterator[str]:
-        """Changes of one node."""
+        """Yield the breaking changes of one node."""
         if not isinstance(old, dict) or not isinstance(new, dict):
             if old != new:
                 yield f"{place or 'event'}: was {json.dumps(old)[:80]}, is {json.dumps(new)[:80]}"
@@ -95,7 +95,7 @@ class _Comparison:
                 yield f"{place}.{name}".lstrip(".") + f": new and required: {_NARROWER}; give it a default"
 
     def _alternatives(self, place: str, old: Schema, new: Schema) -> Iterator[str]:
-        """Branches of ``anyOf``, paired by what kind of value they take."""
+        """Yield the breaking changes of ``anyOf``, whose branches are paired by the type of their values."""
         before = {self._kind(self._old, one): one for one in _sequence(old, "anyOf")}
         after = {self._kind(self._new, one): one for one in _sequence(new, "anyOf")}
         for kind in before.keys() | after.keys():
@@ -140,7 +140,7 @@ def _constraints(place: str, old: Schema, new: Schema) -> Iterator[str]:
 
 
 def _same_default(old: JsonValue, new: JsonValue) -> bool:
-    """Whether a missing field still means the same; a part of it may have got optional fields of its own."""
+    """Return whether a missing field still means the same; a part of it may have new optional fields."""
     if isinstance(old, dict) and isinstance(new, dict):
         return all(name in new and _same_default(value, new[name]) for name, value in old.items())
     return old == new
@@ -152,13 +152,13 @@ def _was(old: Schema, new: Schema, keyword: str) -> str:
 
 
 def _resolved(root: Schema, node: Schema) -> Schema:
-    """``node`` with what its ``$ref`` points to merged in."""
+    """Return ``node`` merged with the definition that its ``$ref`` names."""
     reference = node.get("$ref")
     if not isinstance(reference, str):
         return node
     target = _mapping(root, "$defs").get(reference.removeprefix("#/$defs/"))
     if not isinstance(target, dict):
-        raise CompatibilityError(f"{reference} points nowhere; make the schemas anew")
+        raise CompatibilityError(f"{reference} points nowhere; generate the schemas again")
     return {**_resolved(root, target), **{key: value for key, value in node.items() if key != "$ref"}}
 
 
@@ -182,12 +182,12 @@ def _number(schema: Schema, keyword: str, absent: float) -> float:
 
 
 def published(folder: Path = PUBLISHED) -> dict[str, Schema]:
-    """The published schemas by file name. Raises CompatibilityError when a file is no JSON object."""
+    """Return the published schemas by file name. Raises CompatibilityError when a file is no JSON object."""
     return {path.name: _parsed(path.name, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
 def published_at(ref: str) -> dict[str, Schema]:
-    """The published schemas at the git ref ``ref``. Raises CompatibilityError when git does not know it."""
+    """Return the published schemas at the git ref ``ref``. Raises CompatibilityError when git does not know it."""
     names = _git("ls-tree", "--name-only", "--full-name", ref, "./").splitlines()
     return {Path(name).name: _parsed(name, _git("show", f"{ref}:{name}")) for name in names if name.endswith(".json")}
 
@@ -216,7 +216,7 @@ def _parsed(name: str, text: str) -> Schema:
 
 
 def compare(old: Mapping[str, Schema], new: Mapping[str, Schema]) -> list[str]:
-    """Incompatible changes of all schemas in ``old``; one that is gone from ``new`` is one, further ones are not."""
+    """Return the incompatible changes of all schemas in ``old``; a schema that ``new`` lacks is one."""
     changes = []
     for name, schema in old.items():
         if name in new:
@@ -227,10 +227,12 @@ def compare(old: Mapping[str, Schema], new: Mapping[str, Schema]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 1 when something is incompatible or not published yet."""
+    """Run the command line; return 1 when something is incompatible or not published yet."""
     parser = argparse.ArgumentParser(prog="python -m schemas.compatibility", description=__doc__)
     parser.add_argument("--against", metavar="REF", help="also compare schemas/published with that of this git ref")
-    parser.add_argument("--publish", action="store_true", help="move compatible changes and new versions in")
+    parser.add_argument(
+        "--publish", action="store_true", help="copy compatible changes and new versions into schemas/published"
+    )
     chosen = parser.parse_args(arguments)
     generated = {schema_file(event): json_schema(event) for event in EVENTS}
     try:

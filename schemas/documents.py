@@ -1,7 +1,8 @@
-"""The documents made from the events and topics.yaml: a JSON Schema per event version and one AsyncAPI 3.0 document.
+"""Generates the JSON Schema of each event version and the AsyncAPI document from the events and topics.yaml.
 
-They are checked in under ``schemas/generated/`` so that anybody can take them from the repository, and a change of an
-event shows in a review as what it is for others. ``python -m schemas.documents write`` makes them, ``check`` compares.
+The documents are in the repository under ``schemas/generated/``: readers of events can take them from there, and a
+review shows what a change of an event means for them. ``python -m schemas.documents write`` makes the documents,
+``check`` compares them.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class _Generator(GenerateJsonSchema):
-    """Titles as people write them: ``Frame id`` instead of ``Frame Id``."""
+    """Writes titles as people do: ``Frame id`` instead of ``Frame Id``."""
 
     def get_title_from_name(self, name: str) -> str:
-        """The title of the field ``name``."""
+        """Return the title of the field ``name``."""
         words = name.replace("_", " ")
         return words[:1].upper() + words[1:]
 
 
 def schema_file(event: type[Event]) -> str:
-    """The name of the file with the schema of ``event``, for example ``standgale.frame.captured.v1.json``."""
+    """Return the name of the file with the schema of ``event``, for example ``standgale.frame.captured.v1.json``."""
     return f"{event.event_type()}.json"
 
 
 def json_schema(event: type[Event]) -> dict[str, JsonValue]:
-    """The JSON Schema (2020-12) of the data of ``event``, for those who read it."""
+    """Return the JSON Schema (2020-12) of the data of ``event``, as its readers need it."""
     # The validation schema: a field with a default may be absent in an event that an older writer wrote.
     schema = event.model_json_schema(schema_generator=_Generator, mode="validation")
     head = {"$schema": _DIALECT, "$id": f"urn:standgale:schema:{event.event_name}:v{event.event_version}"}
@@ -49,7 +50,7 @@ def json_schema(event: type[Event]) -> dict[str, JsonValue]:
 
 
 def _component_schemas() -> dict[str, JsonSchemaValue]:
-    """The schemas of all events and their parts, pointing to each other inside one AsyncAPI document."""
+    """Return the schemas of all events and their parts, with references inside one AsyncAPI document."""
     _, definitions = models_json_schema(
         [(event, "validation") for event in EVENTS],
         ref_template="#/components/schemas/{model}",
@@ -59,7 +60,7 @@ def _component_schemas() -> dict[str, JsonSchemaValue]:
 
 
 def documents(topics: Mapping[str, TopicSpec]) -> dict[str, str]:
-    """All documents, file name to text, ready to write."""
+    """Return the texts of all documents by file name."""
     texts = {
         schema_file(event): json.dumps(json_schema(event), indent=2, ensure_ascii=False) + "\n" for event in EVENTS
     }
@@ -70,7 +71,7 @@ def documents(topics: Mapping[str, TopicSpec]) -> dict[str, str]:
 
 
 def write(folder: Path = GENERATED) -> list[str]:
-    """Write all documents into ``folder``, remove others of their kind there, and return what was changed."""
+    """Write all documents into ``folder``, remove other documents there, and return what was changed."""
     folder.mkdir(parents=True, exist_ok=True)
     differences = check(folder)
     wanted = documents(load_topics())
@@ -83,7 +84,7 @@ def write(folder: Path = GENERATED) -> list[str]:
 
 
 def check(folder: Path = GENERATED) -> list[str]:
-    """What in ``folder`` differs from the documents made now; empty when all is as it should be."""
+    """Return what in ``folder`` differs from the documents made now; empty when nothing does."""
     wanted = documents(load_topics())
     differences = [f"{path.name}: no event or document of this name" for path in _present(folder)]
     differences = [line for line in differences if line.partition(":")[0] not in wanted]
@@ -101,7 +102,7 @@ def _present(folder: Path) -> Iterable[Path]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 1 when ``check`` finds a difference."""
+    """Run the command line; return 1 when ``check`` finds a difference."""
     parser = argparse.ArgumentParser(prog="python -m schemas.documents", description=__doc__)
     parser.add_argument("what", choices=["write", "check"])
     parser.add_argument("--folder", type=Path, default=GENERATED)
@@ -110,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     for line in differences:
         print(line)
     if chosen.what == "check" and differences:
-        print("make them anew with: python -m schemas.documents write", file=sys.stderr)
+        print("generate them again with: python -m schemas.documents write", file=sys.stderr)
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""The root of every error Standgale raises; its types answer what a caller asks: may I try again?"""
+"""Defines the base class of all errors, and the errors of events and topics."""
 
 from __future__ import annotations
 
@@ -6,22 +6,20 @@ from typing import ClassVar
 
 
 class StandgaleError(Exception):
-    """Something Standgale can name. The text says what happened, why, and what to do about it.
-
-    ``code`` is stable and machine readable; it appears in logs, metrics (bounded), dead letters and HTTP bodies.
-    """
+    """Is the base of all errors of Standgale. The text says what happened, why, and what to do."""
 
     code: ClassVar[str] = "INTERNAL_ERROR"
+    """Stable and machine readable; appears in logs, metrics (bounded), dead letters and HTTP bodies"""
 
 
 class EventError(StandgaleError):
-    """A record is not the event it claims to be; retrying cannot help, the record itself is at fault."""
+    """A record is not the event that its headers name. The record is wrong, so a retry does not help."""
 
     code = "INVALID_EVENT"
 
 
 class EventVersionError(StandgaleError):
-    """A record holds a newer version of an event than this program knows: update the program, not the record."""
+    """A record has a newer version of an event than this program knows. Update the program; the record is right."""
 
     code = "EVENT_TOO_NEW"
 

@@ -1,7 +1,7 @@
-"""The events that travel between services: frames captured, detections made, records that died, models in use.
+"""Defines the events that services exchange: frames, detections, dead letters, activations and worker reports.
 
-These models are the single source: the JSON Schemas and the AsyncAPI document are generated from them. Readers ignore
-fields they do not know, so a field can be added without a new version; anything else is a new event type.
+The JSON Schemas and the AsyncAPI document are generated from these models. Readers ignore fields they do not know, so
+a field can be added without a new version. Any other change needs a new event version.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from schemas.timestamps import format_utc
 DEVICE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
 
 LANE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,99}$"
-# A lane, or a lane and a worker in it.
+# A roll-out lane, or a roll-out lane and a worker in it.
 MODELS_KEY_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,99}(/.{1,255})?$"
 
 DeviceId = Annotated[str, Field(pattern=DEVICE_ID_PATTERN)]
@@ -41,7 +41,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 def _in_utc(moment: datetime) -> datetime:
-    """The same moment in UTC; the first and last hours that a datetime can hold may have none."""
+    """Return ``moment`` in UTC; raise ValueError for the first and last hours of the calendar."""
     try:
         return moment.astimezone(UTC)
     except OverflowError as error:
@@ -55,7 +55,7 @@ MediaType = Literal["image/jpeg", "image/png", "image/tiff", "image/webp"]
 
 
 def _decode_base64(value: object) -> object:
-    """Text is base64 (that is how bytes stand in JSON); bytes are bytes already."""
+    """Return the bytes of base64 text, as JSON has them; other values are returned as they are."""
     return b64decode(value, validate=True) if isinstance(value, str) else value
 
 
@@ -69,13 +69,13 @@ Milliseconds = Annotated[float, Field(ge=0)]
 
 
 class _EventPart(BaseModel):
-    """What all parts of events have in common: they never change, and readers tolerate what they do not know."""
+    """Is the base of all events and their parts: they never change, and readers ignore fields they do not know."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
 class ImageRef(_EventPart):
-    """Where a frame's bytes are, and how to know that they are the right ones (the claim check)."""
+    """Says where the bytes of a frame are, and how to check them."""
 
     uri: Annotated[str, Field(min_length=1, max_length=2048)]
     """Address in the frame store: file: or s3:"""
@@ -94,7 +94,7 @@ MergeMethod = Literal["nms", "nmm", "greedy_nmm", "wbf"]
 
 
 class DetectOptions(_EventPart):
-    """What one frame asks for, or was given; None means what the model card says."""
+    """Holds the options that a frame requests or was processed with; None means the value of the model card."""
 
     confidence: Unit | None = None
     overlap: Annotated[float, Field(ge=0.0, lt=0.9)] | None = None
@@ -102,7 +102,7 @@ class DetectOptions(_EventPart):
     tile_height: Annotated[int, Field(ge=64, le=8192)] | None = None
     whole_frame: bool | None = None
     tile_metres: Annotated[float, Field(gt=0, le=100_000)] | None = None
-    """Ground that a tile shows from side to side; needs the camera's geometry, and comes before the sides in pixels"""
+    """Metres of ground across a tile; needs the camera's geometry, and wins over the sides in pixels"""
     merge_method: MergeMethod | None = None
     merge_metric: Literal["iou", "ios"] | None = None
     merge_threshold: Unit | None = None
@@ -110,14 +110,14 @@ class DetectOptions(_EventPart):
 
 
 class ModelRef(_EventPart):
-    """Which model, exactly."""
+    """Names a model version."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     version: Annotated[str, Field(min_length=1, max_length=50)]
 
 
 class Detection(_EventPart):
-    """One thing that was found."""
+    """Describes one object that was found."""
 
     id: UUID
     label: Annotated[str, Field(min_length=1, max_length=100)]
@@ -127,11 +127,11 @@ class Detection(_EventPart):
     box: Box
     """Corners, normalised to the frame and rounded to 6 decimals"""
     corners: tuple[Point, Point, Point, Point] | None = None
-    """Of a rotated box: its corners, clockwise as seen; then box is what encloses it within the frame"""
+    """The corners of a rotated box, clockwise as seen; then box is what encloses it within the frame"""
 
 
 class Timings(_EventPart):
-    """How long each step took for one frame, in milliseconds of wall time."""
+    """Holds how long each step took for one frame, in milliseconds of wall time."""
 
     queued_ms: Milliseconds
     fetch_ms: Milliseconds
@@ -142,7 +142,7 @@ class Timings(_EventPart):
 
 
 class Event(_EventPart):
-    """An event: knows its type, and how to become bytes and back."""
+    """Is the base of all events: knows its type, and converts itself to bytes and back."""
 
     event_name: ClassVar[str]
     event_version: ClassVar[int] = 1
@@ -151,16 +151,16 @@ class Event(_EventPart):
 
     @classmethod
     def event_type(cls) -> str:
-        """The CloudEvents ``type``, for example ``standgale.frame.captured.v1``."""
+        """Return the CloudEvents ``type``, for example ``standgale.frame.captured.v1``."""
         return f"standgale.{cls.event_name}.v{cls.event_version}"
 
     def to_bytes(self) -> bytes:
-        """The event's data as JSON."""
+        """Return the event's data as JSON."""
         return self.model_dump_json().encode()
 
     @classmethod
     def from_bytes(cls, data: bytes | None) -> Self:
-        """The event in ``data``. Raises EventError, naming each field at fault, when ``data`` is not such an event."""
+        """Return the event in ``data``. Raises EventError that names the wrong fields when it is not such an event."""
         if data is None:
             raise EventError(f"{cls.event_type()}: the record has no value; a tombstone has no meaning on this topic")
         try:
@@ -171,67 +171,67 @@ class Event(_EventPart):
 
 
 class FrameCaptured(Event):
-    """A device took a frame; its bytes are durable in the frame store at ``image.uri``."""
+    """Reports that a device took a frame; its bytes are stored in the frame store at ``image.uri``."""
 
     event_name: ClassVar[str] = "frame.captured"
 
     frame_id: UUID
-    """Computed from device, capture time and content: the same frame has the same id for ever"""
+    """Computed from device, capture time and content: the same frame always has the same id"""
     device_id: DeviceId
     """The device that took the frame; also the record's key"""
     captured_at: UtcDatetime
     """When the device took the frame, UTC"""
     received_at: UtcDatetime
-    """When the gateway took the frame in, UTC"""
+    """When the gateway received the frame, UTC"""
     image: ImageRef
     camera: CameraGeometry | None = None
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
-    """What the device sent along, passed on as it is"""
+    """What the device sent with the frame, unchanged"""
     original_filename: Annotated[str, Field(max_length=255)] | None = None
     job_id: UUID | None = None
     """The job the frame belongs to; none for live frames"""
     options: DetectOptions = DetectOptions()
-    """What this frame asks for; what is absent is up to the model card"""
+    """What this frame requests; for absent fields the model card decides"""
 
 
 class DetectionsMade(Event):
-    """A detector answered a frame; ``detections`` is empty when nothing was found."""
+    """Reports what a detector found in a frame; ``detections`` is empty when it found nothing."""
 
     event_name: ClassVar[str] = "detections.made"
 
     id: UUID
-    """Computed from frame, job and model version: the same answer has the same id for ever"""
+    """Computed from frame, job and model version: a frame processed again has the same id again"""
     frame_id: UUID
-    """Computed from device, capture time and content: the same frame has the same id for ever"""
+    """Computed from device, capture time and content: the same frame always has the same id"""
     device_id: DeviceId
     """The device that took the frame; also the record's key"""
     captured_at: UtcDatetime
     """When the device took the frame, UTC"""
     received_at: UtcDatetime
-    """When the gateway took the frame in, UTC"""
+    """When the gateway received the frame, UTC"""
     detected_at: UtcDatetime
     """When the detector finished the frame, UTC"""
     image: ImageRef
     camera: CameraGeometry | None = None
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
-    """What the device sent along, passed on as it is"""
+    """What the device sent with the frame, unchanged"""
     original_filename: Annotated[str, Field(max_length=255)] | None = None
     job_id: UUID | None = None
     """The job the frame belongs to; none for live frames"""
     model: ModelRef
     options: DetectOptions
-    """What the frame was detected with"""
+    """The options that the frame was processed with"""
     detections: list[Detection]
-    """What was found; empty when nothing was"""
+    """The objects that were found, the best score first; may be empty"""
     timings: Timings
     gsd_m: Annotated[float, Field(gt=0)] | None = None
-    """Metres on the ground per pixel, where the camera's geometry told"""
+    """Metres on the ground per pixel, where the camera's geometry is known"""
     too_large: Annotated[int, Field(ge=0)] | None = None
-    """Boxes left out for being larger than their class can be, where gsd_m is known; many mean that gsd_m is wrong"""
+    """The number of boxes left out as too large for their class, where gsd_m is known; many mean that gsd_m is wrong"""
 
 
 class OriginalRecord(_EventPart):
-    """A record as it stood on its topic, byte for byte."""
+    """Holds a record as it was in its topic, byte for byte."""
 
     topic: Annotated[str, Field(min_length=1)]
     partition: Annotated[int, Field(ge=0)]
@@ -241,71 +241,71 @@ class OriginalRecord(_EventPart):
     value: Base64 | None
     headers: list[tuple[str, Base64]]
     omitted: bool = Field(
-        default=False, description="Value and headers are left out, being larger than the dead-letter topic takes"
+        default=False, description="Value and headers are left out: they are larger than the dead-letter topic takes"
     )
 
 
 class LostRange(_EventPart):
-    """Records that were gone before a consumer group read them: offsets ``first`` up to, without, ``end``."""
+    """Names records that were deleted before a consumer group read them: offsets ``first`` up to, without, ``end``."""
 
     first: Annotated[int, Field(ge=0)]
     end: Annotated[int, Field(ge=1)]
 
 
 class DeadLetter(Event):
-    """A consumer could not process a record by any means: the reason and the original, to re-drive."""
+    """Reports a record that a consumer cannot process: the reason, and the original record for a re-drive."""
 
     event_name: ClassVar[str] = "dead.letter"
 
     id: UUID
     group: Annotated[str, Field(min_length=1)]
-    """The consumer group that gave up"""
+    """The consumer group that could not process the record"""
     reason: Annotated[str, Field(min_length=1, max_length=100)] = Field(description="The error's stable code")
     message: Annotated[str, Field(max_length=4000)]
     attempts: Annotated[int, Field(ge=1)]
-    """How often it was tried"""
+    """The number of attempts"""
     failed_at: UtcDatetime
-    """When it was given up, UTC"""
+    """When the last attempt failed, UTC"""
     device_id: str | None = None
     frame_id: UUID | None = None
     original: OriginalRecord
     lost: LostRange | None = Field(
         default=None,
-        description="Set when this letter tells of records that retention took before they were read; they cannot be "
-        "re-driven. ``original`` then names the first one's place",
+        description="Set when this letter reports records that retention deleted before they were read; they cannot be "
+        "re-driven. ``original`` then names the place of the first one",
     )
 
 
 class Canary(_EventPart):
-    """A version on trial: it answers the frames of some devices, and a share of all others."""
+    """Describes a canary: a second version that gets the frames of some devices, and a share of all other frames."""
 
     model: ModelRef
     sha256: Sha256 | None = None
-    """Of its ONNX file; a store that has another one is refused"""
+    """SHA-256 of its ONNX file; a version with a different file is refused"""
     share: Unit = 0.0
-    """Of the frames of all devices not named, by the frame's id: the same frame is always in, or always out"""
+    """The share of the frames of all other devices, decided by the frame's id: the same for a frame each time"""
     devices: Annotated[list[DeviceId], Field(max_length=1_000)] = Field(default_factory=list)
-    """All frames of these"""
+    """The devices whose frames all go to the canary"""
 
 
 class ModelActivated(Event):
-    """Somebody chose the model version that the workers of a lane answer frames with; the newest one counts."""
+    """Reports the model version that the workers of a roll-out lane must use; the newest activation counts."""
 
     event_name: ClassVar[str] = "model.activated"
     key_pattern: ClassVar[str] = MODELS_KEY_PATTERN
-    key_about: ClassVar[str] = "The lane: the newest record of a lane is what counts."
+    key_about: ClassVar[str] = "The roll-out lane: the newest record of a lane counts."
 
     id: UUID
     """New for each activation, also for one of the same version"""
     lane: LaneName
-    """The workers it is for: those whose setting detector.lane says so"""
+    """The roll-out lane: the workers whose setting detector.lane has this value"""
     stable: ModelRef | None
-    """What answers frames; none: what each worker's own setting detector.model names"""
+    """The version that processes frames; none: what each worker's setting detector.model names"""
     sha256: Sha256 | None = None
-    """Of its ONNX file; a store that has another one is refused"""
+    """SHA-256 of its ONNX file; a version with a different file is refused"""
     canary: Canary | None = None
     previous: ModelRef | None = None
-    """What a roll-back returns to; none: what each worker's own setting names"""
+    """What a roll-back returns to; none: what each worker's setting names"""
     previous_sha256: Sha256 | None = None
     activated_at: UtcDatetime
     by: Annotated[str, Field(max_length=255)] | None = None
@@ -315,57 +315,57 @@ class ModelActivated(Event):
 
 
 AvailabilityState = Literal["none", "downloading", "converting", "uploading", "enabled", "warning", "error"]
-"""converting, uploading: a better engine is being built, or kept for other machines, while this one serves; warning:
-refused, something else serves in its place; error: nothing serves."""
+"""converting: a faster engine is being built while this version serves; uploading: that engine is being stored for
+other machines; warning: the version was refused and a different one serves; error: no version serves."""
 
 
 class ModelAvailability(_EventPart):
-    """One model version in one worker."""
+    """Describes one model version in one worker."""
 
     model: ModelRef
     role: Literal["stable", "canary", "former"]
-    """What it is to the newest activation; former: it serves until what was chosen is ready, or in its place"""
+    """Its role in the newest activation; former: it serves until the activated version is ready, or instead of it"""
     state: AvailabilityState
     serving: bool
-    """Whether new frames are answered with it"""
+    """Whether new frames are processed with it"""
     engine: str | None = None
-    """What computes it, for example openvino"""
+    """The engine that computes it, for example openvino"""
     engine_reason: str | None = None
     detail: Annotated[str, Field(max_length=4_000)] | None = None
-    """What it waits for, or why it was refused"""
+    """What the version waits for, or why it was refused"""
     since: UtcDatetime
-    """When it came into this state, UTC"""
+    """When this state began, UTC"""
     loaded_at: UtcDatetime | None = None
 
 
 class WorkerAvailability(Event):
-    """Which models a worker has; told on each change, and again and again while it lives."""
+    """Reports which models a worker has; sent on each change, and at an interval while the worker runs."""
 
     event_name: ClassVar[str] = "model.availability"
     key_pattern: ClassVar[str] = MODELS_KEY_PATTERN
-    key_about: ClassVar[str] = "Lane and worker, with a slash between; a tombstone when the worker has left."
+    key_about: ClassVar[str] = "Roll-out lane and worker, with a slash between; a tombstone when the worker has ended."
 
     lane: LaneName
     worker: WorkerName
-    """Its instance id, or a name it made up for this one life"""
+    """Its instance id, or a name that it chose when it started"""
     activation: UUID | None
-    """The newest activation it knows"""
+    """The newest activation that it has read"""
     settled: bool
-    """Whether it is through with that one: each of its models serves or is refused"""
+    """Whether it has applied that activation: each of its models serves or is refused"""
     state: AvailabilityState
-    """The state that asks most for attention of all its models'"""
+    """The most urgent state of all its models"""
     models: list[ModelAvailability]
     reported_at: UtcDatetime
     valid_s: Annotated[float, Field(gt=0)]
-    """A worker that has said nothing for longer is gone"""
+    """Seconds after which a worker without a newer report counts as ended"""
 
 
 class ProbeSent(Event):
-    """A gateway tried whether the broker takes records; it means nothing to anybody else."""
+    """Checks whether the broker accepts records; a gateway writes it and no service reads it."""
 
     event_name: ClassVar[str] = "probe.sent"
     key_pattern: ClassVar[str] = r"^.{1,255}$"
-    key_about: ClassVar[str] = "The process that probes."
+    key_about: ClassVar[str] = "The process that sent the probe."
 
     process: Annotated[str, Field(min_length=1, max_length=255)]
     """Host name and process id"""
@@ -380,4 +380,4 @@ EVENTS: tuple[type[Event], ...] = (
     WorkerAvailability,
     ProbeSent,
 )
-"""Every event there is; the documents are generated from this list and topics.yaml names them by ``event_name``."""
+"""All events; the documents are generated from this list, and topics.yaml names events by ``event_name``."""

@@ -1,4 +1,4 @@
-"""Where things are: normalised boxes in a frame, and where the camera was."""
+"""Defines normalised boxes and points in a frame, and the position of the camera."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 COORDINATE_DECIMALS, CONFIDENCE_DECIMALS = 6, 4
 """The decimals that a detector writes into events. The millionth part of 10,000 pixels is a hundredth of a pixel."""
 
-# A ground sampling distance finer or coarser than these, metres, comes from fields that are wrong.
+# A ground sampling distance outside these limits, in metres, comes from wrong fields.
 FINEST_GSD_M, COARSEST_GSD_M = 1e-5, 1_000.0
-# A camera that looks further up than this sees some of its frame at several times the distance of the rest. Up to here
-# the middle of the frame differs by 1 / cos(30 degrees), 15 %, from what a camera looking straight down has.
+# A camera with a higher pitch sees parts of its frame at several times the distance of other parts. Up to this pitch
+# the middle of the frame differs by 1 / cos(30 degrees), 15 %, from that of a camera that looks straight down.
 HIGHEST_PITCH_DEG = -60.0
 
 
 class Box(BaseModel):
-    """A box in a frame, corners normalised to [0, 1]: x grows to the right, y grows downwards."""
+    """Describes a box in a frame by two corners, normalised to [0, 1]: x grows to the right, y grows downwards."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,7 +36,7 @@ class Box(BaseModel):
 
 
 class Point(BaseModel):
-    """A point of a frame, normalised as boxes are; it may lie beyond the frame's edges."""
+    """Describes a point, normalised as boxes are; it may be outside the frame."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,7 +45,7 @@ class Point(BaseModel):
 
 
 class CameraGeometry(BaseModel):
-    """Where the camera was and how it looked; every field is optional because every camera tells something else."""
+    """Describes where the camera was and looked; all fields are optional, as cameras know different ones."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -66,15 +66,15 @@ class CameraGeometry(BaseModel):
         default=None, description="Gimbal pitch, degrees; -90 looks straight down"
     )
     gsd_m: Annotated[float, Field(gt=0, le=1_000)] | None = Field(
-        default=None, description="Metres on the ground per pixel, where known outright; comes before altitude and lens"
+        default=None, description="Metres on the ground per pixel, where known directly; wins over altitude and lens"
     )
 
     def ground_sampling_distance_m(self, image_width_px: int) -> float | None:
-        """Metres on the ground per pixel, or None when the geometry does not tell: one number for all of the frame.
+        """Return metres on the ground per pixel, one number for the whole frame, or None when it is not known.
 
-        Where it is not given outright: GSD = altitude · sensor width / (focal length · image width), from similar
-        triangles of the pinhole camera, for one that looks straight down. None for one known to look more than 30
-        degrees away from that, and for a distance that none can have (0.01 mm to 1 km).
+        Without ``gsd_m``: GSD = altitude · sensor width / (focal length · image width), from similar triangles of the
+        pinhole camera, for a camera that looks straight down. None for a camera that looks more than 30 degrees away
+        from that, and for a result outside 0.01 mm to 1 km.
         """
         found = self.gsd_m or self._looking_down_m(image_width_px)
         return found if found is not None and FINEST_GSD_M <= found <= COARSEST_GSD_M else None

@@ -1,4 +1,4 @@
-"""Time as Standgale writes it: UTC, RFC 3339, microseconds."""
+"""Formats times as Standgale writes them: UTC, RFC 3339, microseconds."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 
 
 def utc_now() -> datetime:
-    """The present moment, aware, in UTC."""
+    """Return the current time in UTC, with time zone."""
     return datetime.now(UTC)
 
 
 def format_utc(moment: datetime) -> str:
-    """``moment`` (aware) as ``YYYY-MM-DDTHH:MM:SS.ffffffZ``; always 27 characters, so that text order is time order.
+    """Return ``moment`` as ``YYYY-MM-DDTHH:MM:SS.ffffffZ``: always 27 characters, so that text order is time order.
 
-    Raises ValueError for a naive moment: guessing a zone would give two ids to one frame.
+    Raises ValueError for a moment without time zone: a guessed zone would give two ids to one frame.
     """
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone; give it one, for example by appending Z")

@@ -1,4 +1,4 @@
-"""Topic declarations: reads ``topics.yaml``, the one place where topics are declared, and checks it."""
+"""Reads and checks topic declarations from ``topics.yaml``, the one place where topics are declared."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class _Group(_Declared):
 
     @property
     def listed_counts(self) -> list[int]:
-        """The counts before each growth as the file lists them: the oldest first."""
+        """Return the counts before each growth as the file lists them, the oldest first."""
         if self.grown_from is None:
             return []
         return self.grown_from if isinstance(self.grown_from, list) else [self.grown_from]
 
     @model_validator(mode="after")
     def _grows_whole(self) -> Self:
-        """Refuse a growth that would move a key to a partition whose number does not follow from its former one."""
+        """Raise ValueError for a growth after which a key's new partition does not follow from its former one."""
         counts = [*self.listed_counts, self.partitions]
         for former, later in pairwise(counts):
             if later <= former or later % former:
@@ -66,7 +66,7 @@ class _Group(_Declared):
         return self
 
     def for_topics(self) -> dict[str, object]:
-        """What each topic of the group takes from it."""
+        """Return the fields that each topic of the group takes from it."""
         counts = self.listed_counts
         return {
             **self.model_dump(),
@@ -95,12 +95,7 @@ class _Document(_Declared):
 
 
 class TopicSpec(BaseModel):
-    """One topic as it must be on every broker. Topics of one ``group`` are co-partitioned.
-
-    ``segment_s``: Kafka compacts what is older than that; None leaves it to the cluster.
-    ``grown_from``: the partition count before the last growth. A key of partition ``n`` was in ``n % grown_from`` then.
-    ``grown_before``: the counts before earlier growths, the oldest first.
-    """
+    """Describes one topic as it must be on every broker. Topics of one ``group`` are co-partitioned."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -116,24 +111,27 @@ class TopicSpec(BaseModel):
     max_message_bytes: int
     cleanup: Literal["delete", "compact"]
     segment_s: int | None = None
+    """Kafka compacts records that are older; None: the cluster decides"""
     grown_from: int | None = None
+    """The partition count before the last growth; a key of partition ``n`` was in ``n % grown_from`` then"""
     grown_before: tuple[int, ...] = ()
+    """The counts before earlier growths, the oldest first"""
 
     @property
     def former_counts(self) -> tuple[int, ...]:
-        """The partition counts before each growth, the newest first."""
+        """Return the partition counts before each growth, the newest first."""
         return () if self.grown_from is None else (self.grown_from, *reversed(self.grown_before))
 
 
 def default_path() -> Path:
-    """Where topics.yaml lies: beside the packages in a checkout, inside ``schemas`` in an installed wheel."""
+    """Return the path of topics.yaml: next to the packages in a checkout, inside ``schemas`` in an installed wheel."""
     here = Path(__file__).resolve().parent
     checkout = here.parent / "topics.yaml"
     return checkout if checkout.is_file() else here / "topics.yaml"
 
 
 def load_topics(path: Path | None = None) -> dict[str, TopicSpec]:
-    """All topics by name. Raises TopicsError, naming the entry, when the file is missing or wrong."""
+    """Return all topics by name. Raises TopicsError that names the entry when the file is missing or wrong."""
     source = path or default_path()
     try:
         raw = yaml.safe_load(source.read_text(encoding="utf-8"))
@@ -166,7 +164,10 @@ def _spec(source: Path, document: _Document, name: str, topic: _Topic) -> TopicS
 
 
 def _check_detector_topics(source: Path, topics: Mapping[str, TopicSpec]) -> None:
-    """Frame topics and ``detections`` must share key and partitions: the duplicate window reads its own partition."""
+    """Raise TopicsError when frame topics and ``detections`` differ in key or partitions.
+
+    The duplicate window of a partition reads the partition of ``detections`` that has the same number.
+    """
     needed = (*FRAME_TOPICS, DETECTIONS, FRAMES_DEAD, SINKS_DEAD, REDRIVE, MODELS, PROBES)
     absent = [name for name in needed if name not in topics]
     if absent:
@@ -175,14 +176,14 @@ def _check_detector_topics(source: Path, topics: Mapping[str, TopicSpec]) -> Non
     if len(groups) > 1:
         raise TopicsError(
             f"{source}: {', '.join((*FRAME_TOPICS, DETECTIONS))} must be in one group (found {sorted(groups)}), "
-            "because a detector answers in the partition it reads from"
+            "because a detector writes to the partition number that it reads from"
         )
 
 
 def _check_models_topic(source: Path, spec: TopicSpec) -> None:
-    """Workers read it from the start and follow one partition: it must be compacted, and have no more than one."""
+    """Raise TopicsError unless the models topic is compacted and has one partition, as workers read all of it."""
     if (spec.partitions, spec.cleanup) != (1, "compact"):
         raise TopicsError(
             f"{source}: topics.{MODELS}: has {spec.partitions} partitions and cleanup {spec.cleanup!r}; it must have 1 "
-            "and 'compact', because each worker reads it whole"
+            "and 'compact', because each worker reads all of it"
         )

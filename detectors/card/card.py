@@ -1,4 +1,4 @@
-"""The model card: ``model.yaml`` beside an ONNX file says what the model is, how to feed it and how to read it."""
+"""Defines and checks the model card: ``model.yaml`` says what a model is, how to feed it and how to read it."""
 
 from __future__ import annotations
 

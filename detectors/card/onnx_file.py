@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself (metadata, opset, inputs, outputs), read without loading the model."""
+"""Reads an ONNX file's metadata, opset, inputs and outputs without loading the model."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Arithmetic of boxes, quadrilaterals and polygons on arrays: pure functions, no I/O."""
+"""Computes with boxes, quadrilaterals and polygons on arrays: pure functions, no I/O."""

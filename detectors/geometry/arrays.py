@@ -1,4 +1,4 @@
-"""The array types detectors pass around, and the two records made of them: candidates and detections."""
+"""Defines the array types of detectors, and the records of arrays: raw boxes, candidates and detections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arithmetic of axis-aligned boxes: areas, and how much two boxes overlap (IoU, IoS)."""
+"""Computes areas of axis-aligned boxes, and how much two of them overlap (IoU, IoS)."""
 
 from __future__ import annotations
 

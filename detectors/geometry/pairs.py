@@ -1,4 +1,4 @@
-"""Which boxes overlap at all: pairs found by sorting into strips, in bounded chunks, never as an N × N matrix."""
+"""Finds all pairs of overlapping boxes, by sorting boxes into strips, in memory that grows with their number."""
 
 from __future__ import annotations
 

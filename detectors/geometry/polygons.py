@@ -1,4 +1,4 @@
-"""Convex polygons, many at once: areas, and cutting them along lines."""
+"""Computes areas of convex polygons, and cuts them along lines, many at once."""
 
 from __future__ import annotations
 

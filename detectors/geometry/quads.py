@@ -1,4 +1,4 @@
-"""Areas of convex quadrilaterals, such as rotated boxes, what two figures share, and how much they overlap."""
+"""Computes areas of convex quadrilaterals, such as rotated boxes, and how much two of them overlap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rotated boxes as their four corners: from centre, size and angle, and the smallest one around points."""
+"""Computes the corners of rotated boxes, the box that encloses them, and the smallest one around points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every head checks of its numbers."""
+"""Checks that what a head read from the outputs are numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the numbers a model gives its classes to their places in the card."""
+"""Finds the place in the card of the class numbers in a model's output."""
 
 from __future__ import annotations
 

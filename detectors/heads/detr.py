@@ -1,4 +1,4 @@
-"""Transformers with named outputs: RT-DETRv2 and D-FINE (finished boxes), RF-DETR (queries with logits)."""
+"""Reads transformers with named outputs: RT-DETRv2 and D-FINE (final boxes), RF-DETR (queries with logits)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first run of a model, on a blank and on a noise tile: what its answers say against the way they are read."""
+"""Checks the outputs of the first run, on a blank and a noise tile, for signs that they are read the wrong way."""
 
 from __future__ import annotations
 

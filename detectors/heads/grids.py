@@ -1,4 +1,4 @@
-"""The grids of anchor-free detectors: where each of a model's anchors lies in its input."""
+"""Computes where in the input each anchor of an anchor-free detector is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grounding DINO: queries with a box each, and a logit for each token of the prompt they were asked with."""
+"""Reads Grounding DINO: a box for each query, and a logit for each token of the prompt."""
 
 from __future__ import annotations
 

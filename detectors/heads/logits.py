@@ -1,4 +1,4 @@
-"""From logits, as transformers answer them, to scores."""
+"""Turns logits into scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What exporters write into an ONNX file's metadata, as far as it helps to read the outputs."""
+"""Reads what exporters write into an ONNX file's metadata about its classes, input and layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layouts that answer with finished boxes: one output (N, K, 6); YOLO26, and YOLO exports with NMS inside."""
+"""Reads layouts with final boxes, one output (N, K, 6): YOLO26, and YOLO exports with NMS inside."""
 
 from __future__ import annotations
 

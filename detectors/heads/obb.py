@@ -1,4 +1,4 @@
-"""Rotated boxes: YOLOv8-OBB and YOLO11-OBB (raw), YOLO26-OBB and OBB exports with NMS inside (finished boxes).
+"""Reads rotated boxes: YOLOv8-OBB and YOLO11-OBB (raw), YOLO26-OBB and OBB exports with NMS inside (final boxes).
 
 Both give centre, size and an angle in radians; what the angle means is said at
 :func:`detectors.geometry.rotated_boxes.corners_of`.

@@ -1,4 +1,4 @@
-"""Layouts with an objectness: one output (N, anchors, 5 + classes); YOLOv5, and YOLOX exported with its decoding."""
+"""Reads layouts with an objectness, one output (N, anchors, 5 + classes): YOLOv5, and YOLOX exported with decoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a head is: it knows one export layout and reads boxes from a model's outputs."""
+"""Defines the port of a head: it knows one export layout and reads boxes from a model's outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What heads of rotated boxes have in common: boxes as centre, size and angle, and the way from these to corners."""
+"""Converts rotated boxes from centre, size and angle to corners, for all heads of rotated boxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking a model in words (Grounding DINO): from the names of a card's classes to tokens, and which belong to whom."""
+"""Makes the prompt of a model that is asked with text (Grounding DINO): from class names to tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The YOLOv8 layout (YOLO11 too): one output (N, 4 + classes, anchors), boxes as centre and size, no objectness."""
+"""Reads the YOLOv8 layout (YOLO11 too): one output (N, 4 + classes, anchors), without objectness."""
 
 from __future__ import annotations
 

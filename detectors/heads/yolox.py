@@ -1,4 +1,4 @@
-"""The YOLOX layout, raw: one output (N, anchors, 5 + classes), boxes relative to the grid, objectness and classes."""
+"""Reads the raw YOLOX layout: one output (N, anchors, 5 + classes), with boxes relative to the grid."""
 
 from __future__ import annotations
 

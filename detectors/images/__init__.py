@@ -1,1 +1,1 @@
-"""Decodes pictures, and draws detections over them."""
+"""Decodes images, and draws detections on them."""

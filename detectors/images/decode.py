@@ -1,4 +1,4 @@
-"""Encoded bytes to pixels: JPEG, PNG, TIFF and WebP as uint8 BGR, as the image is stored.
+"""Decodes JPEG, PNG, TIFF and WebP bytes into uint8 BGR pixels, in the orientation in which they are stored.
 
 An EXIF orientation is not applied: width and height in events come from the image's header, and boxes have to match the
 pixels as every other reader of the header counts them.

@@ -1,4 +1,4 @@
-"""Annotated pictures: boxes, upright or rotated, and labels drawn over a copy of the image."""
+"""Draws boxes, upright or rotated, and their labels on a copy of an image."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Merges boxes that show the same thing, also across the edges of tiles."""
+"""Merges boxes that show the same object, also across the edges of tiles."""

@@ -1,4 +1,4 @@
-"""Boxes cut by an inner tile edge: dropped where a neighbouring tile saw the whole, joined where none did."""
+"""Drops or joins boxes that an inner tile edge cut: dropped where a neighbouring tile saw the whole object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weighted box fusion: boxes that show the same thing become their mean, weighted by score. Near linear."""
+"""Fuses boxes that show the same object into their mean, weighted by score, in near linear time."""
 
 from __future__ import annotations
 

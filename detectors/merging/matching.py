@@ -1,4 +1,4 @@
-"""Which boxes show the same thing: who overlaps whom, and who absorbs whom. Near linear in the number of boxes."""
+"""Finds which boxes show the same object, and which box absorbs which, in near linear time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Merging boxes that show the same thing: suppression (NMS), union (NMM, greedy NMM), weighted box fusion."""
+"""Merges boxes that show the same object: suppression (NMS), union (NMM, greedy NMM), weighted box fusion."""
 
 from __future__ import annotations
 

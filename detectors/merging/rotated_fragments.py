@@ -1,4 +1,4 @@
-"""Rotated boxes cut by an inner tile edge: which ones whole boxes explain, and which are parts of one thing.
+"""Finds which pieces of rotated boxes are inside whole boxes, and which are parts of one object.
 
 The counterpart of what :mod:`detectors.merging.fragments` does with upright boxes. Of a fragment the part of its
 rotated box that lies in its tile counts: what a model guesses beyond the tile it has not seen.

@@ -1,4 +1,4 @@
-"""Weighted box fusion of rotated boxes: the mean of boxes that point here and there, and how much it overlaps one."""
+"""Fuses rotated boxes: computes the mean of boxes with different directions, and how much it overlaps one."""
 
 from __future__ import annotations
 

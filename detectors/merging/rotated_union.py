@@ -1,4 +1,4 @@
-"""One rotated box for the parts of a thing that several tiles saw: the rectangle that fits their union best."""
+"""Joins the pieces of an object that several tiles saw into one rotated box that fits their union best."""
 
 from __future__ import annotations
 

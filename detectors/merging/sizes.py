@@ -1,4 +1,4 @@
-"""What is too large to be what it seems: detections beyond their class's largest size on the ground."""
+"""Separates boxes that are larger than their class's largest size on the ground."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Pictures too large for memory: (Geo)TIFF files read by window, and where on the ground their pixels lie."""
+"""Reads pictures too large for memory, (Geo)TIFF files, by window, and finds where on the ground their pixels are."""

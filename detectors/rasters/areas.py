@@ -1,4 +1,4 @@
-"""Parts of a picture: rectangles in whole pixels, and in which order a large one is read."""
+"""Defines rectangles in whole pixels, and the order in which the parts of a large one are read."""
 
 from __future__ import annotations
 

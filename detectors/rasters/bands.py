@@ -1,4 +1,4 @@
-"""Which bands of a TIFF are seen as what: colours, transparency, a palette, a mask."""
+"""Decides which bands of a TIFF are colours, transparency, palette and mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A TIFF that stays on disk: opened so that nothing but this one local file is read, and read by window."""
+"""Opens a TIFF that stays on disk, reads only that one local file, and reads it by window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where on the ground a raster's pixels lie: longitude, latitude and metres, whatever its coordinate system."""
+"""Converts a raster's pixels to longitude, latitude and metres, from any coordinate system."""
 
 from __future__ import annotations
 

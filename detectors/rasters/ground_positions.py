@@ -1,4 +1,4 @@
-"""Detections on the ground: where they lie on earth, how large they are, and the map of them (GeoJSON, RFC 7946)."""
+"""Computes where on the ground detections are and how large, and writes them as a map (GeoJSON, RFC 7946)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the numbers a raster holds to pixels: which bands are seen, how more than 8 bits are scaled, what is empty."""
+"""Converts raster values to uint8 pixels: chooses bands, scales more than 8 bits, and finds pixels without content."""
 
 from __future__ import annotations
 

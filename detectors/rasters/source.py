@@ -1,4 +1,4 @@
-"""A raster's tiles: read in bands one ahead of the engine, so that neither the whole picture nor a wait is needed."""
+"""Reads a raster's tiles in bands, one band ahead of the engine, so that the picture is never whole in memory."""
 
 from __future__ import annotations
 

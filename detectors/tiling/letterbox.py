@@ -1,4 +1,4 @@
-"""Letterboxing: a picture scaled into the model's input, as a rule without changing its shape, and the rest padded."""
+"""Scales a picture into the model's input, by default without changing its shape, and pads the rest."""
 
 from __future__ import annotations
 

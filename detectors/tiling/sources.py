@@ -1,4 +1,4 @@
-"""Where tiles come from: a picture in memory, or whatever can give a picture's tiles without holding all of it."""
+"""Defines the port that gives tiles in batches, and the source for a picture in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large tiles are: by the ground they show, or by the sizes of frame and things."""
+"""Chooses how large tiles are: by the ground they show, or by the sizes of frame and objects."""
 
 from __future__ import annotations
 

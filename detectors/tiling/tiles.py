@@ -1,4 +1,4 @@
-"""Tiles: where a frame is cut, the cutting itself, and the way of a box from a tile back into the frame."""
+"""Plans where a frame is cut into tiles, cuts it, and moves boxes from a tile back into the frame."""
 
 from __future__ import annotations
 
