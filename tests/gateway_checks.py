@@ -1,0 +1,31 @@
+"""Checks of the gateway's answers that several test files share."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tests.support_gateway import Answer, Gateway
+
+HUGE = b"\xff\xd8\xff\xc0\x00\x11\x08\xc3\x50\xc3\x50\x03\x01\x11\x00\x02\x11\x00\x03\x11\x00"
+
+
+def assert_error(answer: Answer, status: int, code: str, field: str | None = None) -> dict[str, Any]:
+    """The one error body, in full."""
+    assert (answer.status, answer.json["error_code"]) == (status, code), answer.body
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    body: dict[str, Any] = answer.json
+    assert body["status"] == "error"
+    assert body["message"]
+    assert body["request_id"] == headers["x-request-id"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", body["timestamp"])
+    assert headers["x-api-version"] == "1.0"
+    assert body.get("field") == field
+    if status == 503:
+        assert 1 <= int(headers["retry-after"]) <= 5
+    return body
+
+
+async def assert_nothing_came_of_it(gateway: Gateway) -> None:
+    assert gateway.stored() == []
+    assert await gateway.records() == []

@@ -1,0 +1,65 @@
+"""Health, metrics, CORS and the OpenAPI document."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fastapi.openapi.models import OpenAPI
+
+from infra.storage.frames.folder import FolderFrameStore
+from ingest.gateway import GatewayParts, create_gateway
+from ingest.settings import GatewaySettings
+from tests.support_gateway import PATH, Gateway, running
+
+
+async def test_health_and_metrics(gateway: Gateway) -> None:
+    assert (await gateway.send()).status == 202
+    healthy = await gateway.send(b"", method="GET", path="/api/v1/health", token=None, params={})
+    assert healthy.status == 200
+    assert healthy.json["status"] == "healthy"
+    gateway.health.part("broker").set_not_ready("kafka-7.internal refused")
+    ill = await gateway.send(b"", method="GET", path="/api/v1/health", token=None, params={})
+    assert ill.status == 503
+    assert ill.json["parts"] == {"store": "ready", "broker": "not ready", "gateway": "ready"}
+    metrics = await gateway.send(b"", method="GET", path="/api/v1/metrics", token=None, params={})
+    assert re.search(r'images_stored_total\{device_id="drone-1"\} [1-9]', metrics.body.decode())
+    assert 'http_requests_total{endpoint="/api/v1/frames",method="POST",status="202"}' in metrics.body.decode()
+
+
+async def test_cors_is_for_the_origins_in_the_settings(tmp_path: Path) -> None:
+    async with running(tmp_path, GatewaySettings(cors_origins=("https://map.example",))) as gateway:
+        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "X-API-Token"}
+        friend = {"Origin": "https://map.example"}
+        allowed = await gateway.send(b"", method="OPTIONS", headers=friend | asked)
+        assert allowed.headers["Access-Control-Allow-Origin"] == "https://map.example"
+        refused = await gateway.send(b"", method="OPTIONS", headers={"Origin": "https://evil.example"} | asked)
+        assert "Access-Control-Allow-Origin" not in refused.headers
+        unauthorized = await gateway.send(token=None, headers=friend)
+        assert unauthorized.status == 401
+        assert unauthorized.headers["Access-Control-Allow-Origin"] == "https://map.example"
+
+
+async def test_the_api_describes_itself(gateway: Gateway) -> None:
+    page = await gateway.send(b"", method="GET", path="/docs", token=None, params={})
+    assert page.status == 200
+    document = (await gateway.send(b"", method="GET", path="/openapi.json", token=None, params={})).json
+    OpenAPI.model_validate(document)
+    operation = document["paths"][PATH]["post"]
+    assert {"image/jpeg", "multipart/form-data"} <= set(operation["requestBody"]["content"])
+    assert set(operation["responses"]) == {"202", "400", "401", "403", "408", "415", "503"}
+    examples = operation["responses"]["400"]["content"]["application/json"]["examples"]
+    assert {"INVALID_FORMAT", "FILE_TOO_LARGE", "INVALID_DIMENSIONS", "CORRUPTED_FILE"} <= set(examples)
+    names = {parameter["name"] for parameter in operation["parameters"]}
+    assert {"device_id", "captured_at", "altitude_m", "metadata"} <= names
+    for reference in re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)):
+        assert reference in document["components"]["schemas"]
+
+
+async def test_settings_that_contradict_each_other_are_refused(gateway: Gateway) -> None:
+    parts = GatewayParts(GatewaySettings(), gateway.tokens, FolderFrameStore(gateway.frames), gateway.publisher)
+    with pytest.raises(Exception, match="max_in_flight_bytes"):
+        create_gateway(replace(parts, settings=GatewaySettings(max_in_flight_bytes=1_000_000)))

@@ -1,0 +1,95 @@
+"""Frames that are accepted: stored, announced, and the same however they are sent."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from hashlib import sha256
+
+import aiohttp
+from PIL import Image
+
+from schemas.cloudevents import decode, header
+from schemas.events import FrameCaptured
+from schemas.ids import frame_id
+from tests.support_gateway import FRAME, TOKEN, WHEN, Gateway, jpeg
+
+
+async def test_a_frame_is_stored_announced_and_accepted(gateway: Gateway) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    answer = await gateway.send(
+        params={"captured_at": WHEN, "altitude_m": "80", "metadata": '{"mission": "north"}'},
+        headers={"traceparent": parent, "X-Standgale-Original-Filename": "DJI_1.JPG", "X-Request-ID": "my-id"},
+    )
+    assert answer.status == 202
+    assert answer.headers["X-Request-ID"] == "my-id"
+    digest = sha256(FRAME).hexdigest()
+    identity = frame_id("drone-1", datetime(2026, 1, 31, 12, tzinfo=UTC), digest)
+    assert answer.json["frame_id"] == str(identity)
+    assert answer.json["status"] == "accepted"
+    assert answer.json["image"] == {
+        "sha256": digest,
+        "size_bytes": len(FRAME),
+        "media_type": "image/jpeg",
+        "width": 320,
+        "height": 272,
+    }
+    assert answer.json["links"] == {"detections": "http://stream/api/v1/detections/stream?device=drone-1"}
+
+    assert [path.read_bytes() for path in gateway.stored()] == [FRAME]
+    (record,) = await gateway.records()
+    event = decode(record.headers, record.value, FrameCaptured)
+    assert record.key == event.device_id == "drone-1"
+    assert header(record.headers, "ce_id") == str(event.frame_id) == str(identity)
+    assert header(record.headers, "traceparent") == parent
+    assert event.image.sha256 == digest
+    assert event.image.uri.startswith("file:")
+    assert event.camera is not None
+    assert event.camera.altitude_m == 80
+    assert event.metadata == {"mission": "north"}
+    assert event.original_filename == "DJI_1.JPG"
+
+
+async def test_the_same_frame_twice_is_one_frame(gateway: Gateway) -> None:
+    first, second = await gateway.send(), await gateway.send(headers={"Authorization": f"Bearer {TOKEN}"}, token=None)
+    assert first.status == second.status == 202
+    assert first.json["frame_id"] == second.json["frame_id"]
+    assert len(gateway.stored()) == 1
+    ids = [header(record.headers, "ce_id") for record in await gateway.records()]
+    assert ids == [first.json["frame_id"]] * 2
+
+
+async def test_a_form_is_the_same_frame(gateway: Gateway) -> None:
+    form = aiohttp.FormData(quote_fields=False)
+    form.add_field("captured_at", WHEN)
+    form.add_field("metadata", "{}")
+    form.add_field("image", FRAME, filename="../../a.jpg", content_type="text/plain")
+    answer = await gateway.send(form, params={})
+    assert answer.status == 202
+    assert answer.json["frame_id"] == (await gateway.send()).json["frame_id"]
+    (form_record, _) = await gateway.records()
+    assert decode(form_record.headers, form_record.value, FrameCaptured).original_filename == "a.jpg"
+
+
+async def test_a_large_form_too(gateway: Gateway) -> None:
+    image = jpeg(2000, 1500)
+    assert len(image) > 1 << 20
+    form = aiohttp.FormData()
+    form.add_field("captured_at", WHEN)
+    form.add_field("image", image, filename="a.jpg")
+    answer = await gateway.send(form, params={})
+    assert answer.json["image"]["sha256"] == sha256(image).hexdigest()
+
+
+async def test_capture_time_and_geometry_come_from_the_picture(gateway: Gateway) -> None:
+    tags = Image.Exif()
+    tags[0x010F] = "DJI"
+    tags.get_ifd(0x8769).update({0x9003: "2026:01:31 14:00:00", 0x9011: "+02:00", 0x920A: 8.8})
+    out = io.BytesIO()
+    Image.new("RGB", (320, 320)).save(out, "JPEG", exif=tags)
+    answer = await gateway.send(out.getvalue(), params={"altitude_m": "60"})
+    assert answer.json["captured_at"] == WHEN
+    (record,) = await gateway.records()
+    camera = decode(record.headers, record.value, FrameCaptured).camera
+    assert camera is not None
+    assert (camera.focal_length_mm, camera.altitude_m) == (8.8, 60.0)

@@ -1,0 +1,68 @@
+"""Bounded: uploads at a time, bytes in memory, and the time a body may take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ingest.settings import GatewaySettings
+from tests.gateway_checks import assert_error
+from tests.support_gateway import FRAME, TOKEN, Gateway, jpeg, running
+
+
+async def test_uploads_beyond_the_bound_wait_outside(tmp_path: Path) -> None:
+    async with running(tmp_path, GatewaySettings(max_concurrent_uploads=1)) as gateway:
+        raw = await gateway.raw(f"X-API-Token: {TOKEN}\r\nContent-Length: {len(FRAME)}\r\n", FRAME[:1000])
+        await _until(lambda: _refused(gateway))
+        raw.writer.write(FRAME[1000:])
+        assert (await raw.answer()).status == 202
+        assert (await gateway.send()).status == 202
+
+
+async def test_bytes_beyond_the_bound_wait_outside(tmp_path: Path) -> None:
+    settings = GatewaySettings(max_image_bytes=200_000, max_in_flight_bytes=600_000)
+    async with running(tmp_path, settings) as gateway:
+        # A body of unknown length may have any, so three of them hold all the bytes there are.
+        head = f"X-API-Token: {TOKEN}\r\nTransfer-Encoding: chunked\r\n"
+        held = [await gateway.raw(head, b"1\r\n\xff\r\n") for _ in range(3)]
+        await _until(lambda: _refused(gateway))
+        held[0].writer.close()
+        await _until(lambda: _taken(gateway))
+        for raw in held:
+            raw.writer.close()
+
+
+async def _refused(gateway: Gateway) -> bool:
+    answer = await gateway.send()
+    if answer.status == 503:
+        assert_error(answer, 503, "OVERLOADED")
+    return answer.status == 503
+
+
+async def _taken(gateway: Gateway) -> bool:
+    return (await gateway.send()).status == 202
+
+
+async def _until(check: Callable[[], Any]) -> None:
+    """Ask again until ``check`` says yes; each question is a request of its own."""
+    for _ in range(500):
+        if await check():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it never came true")
+
+
+async def test_a_body_that_trickles_is_cut_off(tmp_path: Path) -> None:
+    async with running(tmp_path, GatewaySettings(body_timeout_s=0.2)) as gateway:
+        raw = await gateway.raw(f"X-API-Token: {TOKEN}\r\nContent-Length: 1000\r\n", b"\xff")
+        assert_error(await raw.answer(), 408, "UPLOAD_TIMEOUT")
+        assert await raw.closed()
+
+
+async def test_a_client_that_goes_away_leaves_nothing(gateway: Gateway) -> None:
+    raw = await gateway.raw(f"X-API-Token: {TOKEN}\r\nContent-Length: {len(FRAME)}\r\n", FRAME[:-1])
+    raw.writer.close()
+    assert (await gateway.send(jpeg(seed=3))).status == 202
+    assert len(gateway.stored()) == len(await gateway.records()) == 1

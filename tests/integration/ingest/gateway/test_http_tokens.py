@@ -1,0 +1,111 @@
+"""Without a good token nothing is read, and no token reaches a log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import aiohttp
+import pytest
+
+from infra.storage.frames.folder import FolderFrameStore
+from ingest.gateway import GatewayParts, create_gateway
+from ingest.settings import GatewaySettings
+from tests.gateway_checks import assert_error, assert_nothing_came_of_it
+from tests.support_gateway import FRAME, PATH, TOKEN, WHEN, Gateway, Tokens, jpeg
+
+
+async def test_without_a_good_token_nothing_goes_in(gateway: Gateway) -> None:
+    cases: list[tuple[dict[str, str], str]] = [
+        ({}, "no device token"),
+        ({"X-API-Token": "whd_wrong_0123456789"}, "not valid"),
+        ({"Authorization": "Bearer whd_wrong_0123456789"}, "not valid"),
+        ({"Authorization": f"Basic {TOKEN}"}, "no device token"),
+        ({"X-API-Token": " "}, "no device token"),
+    ]
+    answers = await asyncio.gather(*(gateway.send(token=None, headers=headers) for headers, _ in cases))
+    for answer, (_, why) in zip(answers, cases, strict=True):
+        assert why in assert_error(answer, 401, "UNAUTHORIZED")["message"]
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    await assert_nothing_came_of_it(gateway)
+
+
+async def test_a_revoked_token_stops_at_once(gateway: Gateway) -> None:
+    assert (await gateway.send()).status == 202
+    del gateway.tokens.known[TOKEN]
+    assert_error(await gateway.send(jpeg(seed=2)), 401, "UNAUTHORIZED")
+    assert len(gateway.stored()) == len(await gateway.records()) == 1
+
+
+async def test_without_a_token_the_body_is_not_read(gateway: Gateway) -> None:
+    """The answer comes before a byte of the body was asked for, and then the connection ends."""
+    head = "Content-Type: image/jpeg\r\nContent-Length: 5000000\r\nExpect: 100-continue\r\n"
+    raw = await gateway.raw(head)
+    answer = await raw.answer()
+    assert_error(answer, 401, "UNAUTHORIZED")
+    assert answer.headers["connection"] == "close"
+    assert await raw.closed()
+
+
+async def test_without_a_token_the_answer_arrives_though_the_client_is_still_sending(gateway: Gateway) -> None:
+    raw = await gateway.raw("Content-Type: image/jpeg\r\nContent-Length: 5000000\r\n", bytes(20_000))
+    assert_error(await raw.answer(), 401, "UNAUTHORIZED")
+    assert await raw.closed()
+
+
+async def test_without_a_token_receive_is_never_called(gateway: Gateway) -> None:
+    parts = GatewayParts(GatewaySettings(), Tokens(), FolderFrameStore(gateway.frames), gateway.publisher)
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("the body was read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": PATH,
+        "raw_path": PATH.encode(),
+        "query_string": b"",
+        "headers": [(b"content-length", b"10")],
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("x", 80),
+        "client": ("y", 1),
+        "root_path": "",
+    }
+    await create_gateway(parts)(scope, receive, send)  # type: ignore[arg-type]  # a plain dict is a scope
+    assert sent[0]["status"] == 401
+
+
+async def test_another_device_s_frame_is_refused(gateway: Gateway) -> None:
+    assert_error(await gateway.send(params={"device_id": "drone-2"}), 403, "ACCESS_DENIED", "device_id")
+    form = aiohttp.FormData()
+    form.add_field("image", FRAME, filename="a.jpg")
+    form.add_field("device_id", "drone-2")
+    assert_error(await gateway.send(form), 403, "ACCESS_DENIED", "device_id")
+    await assert_nothing_came_of_it(gateway)
+    own = await gateway.send(params={"device_id": "drone-1", "captured_at": WHEN})
+    assert own.status == 202
+
+
+async def test_tokens_not_known_yet_is_503_not_401(gateway: Gateway) -> None:
+    gateway.tokens.away = True
+    answer = await gateway.send()
+    assert_error(answer, 503, "DATABASE_UNAVAILABLE")
+    assert b"secret-host" not in answer.body
+    await assert_nothing_came_of_it(gateway)
+
+
+async def test_tokens_never_reach_a_log(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    await gateway.send()
+    await gateway.send(token="whd_wrong_0123456789")
+    gateway.publisher.fault = RuntimeError("broken")
+    await gateway.send(headers={"Authorization": f"Bearer {TOKEN}"}, token=None)
+    assert caplog.text
+    assert TOKEN not in caplog.text
+    assert "whd_wrong" not in caplog.text
