@@ -1,1 +1,1 @@
-"""Finds frames and models that crash or fail by themselves, and tries them in a process of their own."""
+"""Finds frames and models that crash or hang an engine, and tries them in a separate process."""

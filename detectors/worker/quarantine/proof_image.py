@@ -1,4 +1,4 @@
-"""A small picture that any model can be tried on: when it passes and a frame does not, the frame is at fault."""
+"""Makes a small image for any model: when it succeeds and a frame does not, the frame is the cause."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 _SIDE_PX = 64
 
 
-def _picture() -> bytes:
+def _make_image() -> bytes:
     pixels = np.full((_SIDE_PX, _SIDE_PX, 3), 90, np.uint8)
     pixels[16:48, 16:48] = (40, 120, 200)
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
-PROOF_IMAGE: Final = _picture()
-"""Encoded bytes, as a frame's are."""
+PROOF_IMAGE: Final = _make_image()
+"""The encoded bytes, like those of a frame."""

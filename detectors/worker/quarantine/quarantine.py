@@ -1,4 +1,4 @@
-"""Frames and models that crash an engine are found: noted while under way, tried apart when suspect."""
+"""Notes which frames and models the engines work on, and tries suspects in a separate process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from detectors.worker.pipeline.pipeline import FrameResult
 from detectors.worker.pipeline.serving import LoadedModel
 from detectors.worker.quarantine.proof_image import PROOF_IMAGE
 from detectors.worker.quarantine.suspects import Suspects
-from detectors.worker.quarantine.trial_process import FrameTrial, TrialProcess
+from detectors.worker.quarantine.trial_child import FrameTrial
+from detectors.worker.quarantine.trial_process import TrialProcess
 from infra.failure.verdicts import fails_by_type
 from schemas.events import DetectOptions, FrameCaptured
 from schemas.geometry import CameraGeometry
@@ -22,59 +23,60 @@ _LOADS = UUID("0f6f2b0c-5d4e-4f0a-9f0e-6f1f5c1b7a52")
 
 
 class QuarantinePort(Protocol):
-    """Gives frames and models to the engines; what may crash them is tried in a process of its own."""
+    """Runs frames and loads through the engines, but tries suspects in a separate process."""
 
-    def is_suspect(self, answer: UUID) -> bool:
-        """Whether the frame with ``answer`` was under way when a worker crashed, so that it is tried apart."""
+    def is_suspect(self, event_id: UUID) -> bool:
+        """Return whether the frame of event ``event_id`` was in an engine when a worker crashed or hung."""
         ...
 
-    async def detect(self, answer: UUID, loaded: LoadedModel, frame: FrameCaptured, data: bytes) -> FrameResult:
-        """Find what ``frame`` with the encoded bytes ``data`` shows to ``loaded``; ``answer``: the id of its answer.
+    async def detect(self, event_id: UUID, loaded: LoadedModel, frame: FrameCaptured, data: bytes) -> FrameResult:
+        """Detect on ``frame``, whose encoded bytes are ``data``; ``event_id`` is the id of its detections event.
 
-        Raises what the pipeline raises; for a suspect also EngineCrashError when it crashes another engine, too, and
+        Raises the pipeline's errors; for a suspect also EngineCrashError when it crashes another engine, too, and
         EngineKilledError when its trial was ended from outside.
         """
         ...
 
     async def try_proof_image(self, loaded: LoadedModel) -> None:
-        """Try a known good picture where suspects are tried. Raises what that raises."""
+        """Detect on a known good image in the process for trials. Raises the same errors as ``detect``."""
         ...
 
     async def try_suspect_load(self, card: Path | None, *, busy: bool) -> None:
-        """Try apart whether the model of ``card`` loads, if it was being loaded when a worker crashed.
+        """Load the model of ``card`` in a separate process, if it was being loaded when a worker crashed.
 
-        Raises ModelLoadError when it crashes, or does not load; TrialKilledError when that could not be found out.
+        ``busy``: another model is used at the same time. Raises ModelLoadError when the model crashes or does not load;
+        TrialKilledError when the trial was ended from outside.
         """
         ...
 
     def record_load(self, card: Path | None) -> Callable[[], None]:
-        """The model of ``card`` is being loaded, until what this returns is called."""
+        """Note that the model of ``card`` is being loaded, until the returned function is called."""
         ...
 
     def find_suspects(self) -> None:
-        """Find what other workers have left that crashed."""
+        """Read the notes of other workers that crashed."""
         ...
 
     def suspect_all_running(self) -> None:
-        """Make suspects of all that the engines have now, because one hangs."""
+        """Make suspects of everything that is in the engines now, because one of them hangs."""
         ...
 
     async def close(self) -> None:
-        """End what is being tried, and leave nothing behind."""
+        """End running trials, and remove this worker's notes."""
         ...
 
 
 class NoQuarantine:
-    """Guards nothing: what crashes an engine crashes every worker it comes to."""
+    """Implements :class:`QuarantinePort` without any protection: a frame that crashes an engine crashes each worker."""
 
-    def is_suspect(self, answer: UUID) -> bool:
+    def is_suspect(self, event_id: UUID) -> bool:
         """See :class:`QuarantinePort`."""
-        del answer
+        del event_id
         return False
 
-    async def detect(self, answer: UUID, loaded: LoadedModel, frame: FrameCaptured, data: bytes) -> FrameResult:
+    async def detect(self, event_id: UUID, loaded: LoadedModel, frame: FrameCaptured, data: bytes) -> FrameResult:
         """See :class:`QuarantinePort`."""
-        del answer
+        del event_id
         return await loaded.pipeline.detect(data, frame.options, frame.camera)
 
     async def try_proof_image(self, loaded: LoadedModel) -> None:
@@ -100,45 +102,45 @@ class NoQuarantine:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Implements :class:`QuarantinePort`.
-
-    ``request``: how the worker's own model is loaded; others are loaded alike, from their own card.
-    """
+    """Implements :class:`QuarantinePort` with notes in a folder and a process for trials."""
 
     suspects: Suspects
     request: LoadRequest
+    """How the worker's own model is loaded; other models are loaded in the same way, from their own cards."""
     max_pixels: int
     trial_process: TrialProcess = field(default_factory=TrialProcess)
 
-    def is_suspect(self, answer: UUID) -> bool:
+    def is_suspect(self, event_id: UUID) -> bool:
         """See :class:`QuarantinePort`."""
-        return answer in self.suspects
+        return event_id in self.suspects
 
-    async def detect(self, answer: UUID, loaded: LoadedModel, frame: FrameCaptured, data: bytes) -> FrameResult:
+    async def detect(self, event_id: UUID, loaded: LoadedModel, frame: FrameCaptured, data: bytes) -> FrameResult:
         """See :class:`QuarantinePort`."""
-        if answer in self.suspects:
-            return await self._detect_separately(answer, loaded, frame, data)
-        slot = self.suspects.add(answer)
+        if event_id in self.suspects:
+            return await self._detect_separately(event_id, loaded, frame, data)
+        slot = self.suspects.add(event_id)
         try:
             result = await loaded.pipeline.detect(data, frame.options, frame.camera)
-            self.suspects.mark_innocent(answer)
+            self.suspects.mark_innocent(event_id)
             return result
         finally:
             self.suspects.remove(slot)
 
     async def _detect_separately(
-        self, answer: UUID, loaded: LoadedModel, frame: FrameCaptured, data: bytes
+        self, event_id: UUID, loaded: LoadedModel, frame: FrameCaptured, data: bytes
     ) -> FrameResult:
-        """Find what a suspect shows. It stays one while a trial only says that it could not be tried: the model did not
-        load beside the one that serves, say. Were it given to this process then, it would crash it once more.
+        """Detect on a suspect in the process for trials.
+
+        It stays a suspect when the trial could not be made, for example because the model did not load a second time:
+        in this process it might crash the worker again.
         """
         try:
             result = await self.trial_process.detect(self._trial(loaded, data, frame.options, frame.camera))
         except Exception as error:
             if fails_by_type(error):
-                self.suspects.clear(answer)
+                self.suspects.clear(event_id)
             raise
-        self.suspects.clear(answer)
+        self.suspects.clear(event_id)
         return result
 
     async def try_proof_image(self, loaded: LoadedModel) -> None:
@@ -149,15 +151,15 @@ class Quarantine:
         self, loaded: LoadedModel, data: bytes, asked: DetectOptions, camera: CameraGeometry | None
     ) -> FrameTrial:
         card = self.request.card if loaded.card is None else loaded.card
-        # What is measured beside a busy model would be wrong.
+        # A measurement next to a busy model would be wrong.
         request = replace(self.request, card=card, measure_s=0.0)
         return FrameTrial(request, loaded.model.engine.name, data, asked, camera, self.max_pixels)
 
     async def try_suspect_load(self, card: Path | None, *, busy: bool) -> None:
         """See :class:`QuarantinePort`.
 
-        Without that a model that crashes its engine would take every worker with it that follows its activation, and
-        again at each start. One whose trial is ended from outside stays a suspect.
+        Without this, a model that crashes its engine would end every worker that follows its activation, and again at
+        each start. A model whose trial is ended from outside stays a suspect.
         """
         mark = load_mark(card)
         if mark not in self.suspects:
@@ -186,5 +188,5 @@ class Quarantine:
 
 
 def load_mark(card: Path | None) -> UUID:
-    """What stands for loading the model of ``card`` among the answers to frames."""
+    """Return the id under which loading the model of ``card`` is noted, among the ids of detections events."""
     return uuid5(_LOADS, str(card))
