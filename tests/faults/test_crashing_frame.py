@@ -21,9 +21,9 @@ _CRASHING_TRIAL = """
 import sys
 if "--multiprocessing-fork" in sys.orig_argv:
     import ctypes
-    import detectors.worker.quarantine.trial_process
-    detectors.worker.quarantine.trial_process.run_detection = lambda trial: ctypes.string_at(0)
-    detectors.worker.quarantine.trial_process.run_detection.__name__ = "run_detection"
+    import detectors.worker.quarantine.trial_child
+    detectors.worker.quarantine.trial_child.run_detection = lambda trial: ctypes.string_at(0)
+    detectors.worker.quarantine.trial_child.run_detection.__name__ = "run_detection"
 """
 
 

@@ -65,7 +65,7 @@ async def test_a_suspect_that_could_not_be_tried_stays_one(served: LoadedModel, 
 _PARENT = """
 import multiprocessing, os, signal
 from concurrent.futures import ProcessPoolExecutor
-from detectors.worker.quarantine.trial_process import end_with_parent
+from detectors.worker.quarantine.trial_child import end_with_parent
 pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
 child = pool.submit(os.getpid).result()
 for told in (signal.SIGINT, signal.SIGTERM):

@@ -126,7 +126,7 @@ def test_full_disk_leaves_frames_unnoted_and_stops_nothing(
     with monkeypatch.context() as patch:
         patch.setattr("os.pwrite", refuse)
         slots = [mine.add(answer) for answer in answers]
-    assert len([record for record in caplog.records if "worked on unnoted" in record.message]) == 1
+    assert len([record for record in caplog.records if "processed without a note" in record.message]) == 1
     for slot in slots:
         mine.remove(slot)
     assert mine.add(answers[0]) in slots

@@ -15,7 +15,8 @@ from detectors.model.loading import LoadRequest
 from detectors.worker.quarantine import trial_process
 from detectors.worker.quarantine.quarantine import Quarantine, load_mark
 from detectors.worker.quarantine.suspects import Suspects
-from detectors.worker.quarantine.trial_process import FrameTrial, TrialProcess, is_crash
+from detectors.worker.quarantine.trial_child import FrameTrial
+from detectors.worker.quarantine.trial_process import TrialProcess, is_crash
 from infra.failure.verdicts import fails_by_type
 from schemas.events import DetectOptions
 from tests.support_graphs import write_model
@@ -77,7 +78,7 @@ def test_only_the_signals_of_a_program_at_fault_are_crashes() -> None:
 
 async def test_a_trial_that_does_not_come_back_is_ended(trial: FrameTrial, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial_process, "run_detection", stay)
-    with pytest.raises(EngineHangError, match=r"did not come back within 0\.1 s"):
+    with pytest.raises(EngineHangError, match=r"did not return within 0\.1 s"):
         await TrialProcess(limit_s=0.1).detect(trial)
 
 
