@@ -54,7 +54,7 @@ class Suspects:
         self.read_notes()
 
     def read_notes(self) -> None:
-        """Read the notes of crashed workers of this machine, and all suspects; one worker finds a crash, all learn of it."""
+        """Read the notes of crashed workers of this machine, and all suspects; each crash is reported by one worker."""
         for path in self._folder.glob("*.frames"):
             if path != self._frames_path:
                 try:
@@ -132,7 +132,7 @@ class Suspects:
             os.pwrite(self._frames, value, slot * _SLOT_BYTES)
         except OSError as error:
             if not self._note_fails:
-                logger.warning("frames cannot be noted in %s, and are processed without a note: %s", self._folder, error)
+                logger.warning("frames cannot be noted in %s and are processed without a note: %s", self._folder, error)
             self._note_fails = True
         else:
             self._note_fails = False
