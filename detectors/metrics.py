@@ -6,23 +6,27 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from infra.telemetry.buckets import COUNTS, SECONDS
 
-INFERENCE_REQUESTS = Counter("inference_requests_total", "Frames answered by a model", ["model", "status"])
+INFERENCE_REQUESTS = Counter("inference_requests_total", "Frames that a model processed", ["model", "status"])
 INFERENCE_DURATION = Histogram("inference_duration_seconds", "Engine time per frame", ["model"], buckets=SECONDS)
 DETECTIONS_PER_IMAGE = Histogram("detections_per_image", "Detections found in one frame", buckets=COUNTS)
 DETECTIONS_TOO_LARGE = Counter(
-    "standgale_detections_too_large_total", "Boxes left out for being larger than their class can be", ["model"]
+    "standgale_detections_too_large_total", "Boxes left out because they are larger than their class can be", ["model"]
 )
 MODEL_LOAD_TIME = Gauge("model_load_time_seconds", "Time to load and warm up the model", ["model"])
 MODEL_STATE = Gauge(
-    "standgale_model_state", "1 for the state each model of the worker is in", ["lane", "model", "version", "state"]
+    "standgale_model_state",
+    "1 for the current state of each model of the worker",
+    ["lane", "model", "version", "state"],
 )
 MODEL_SWAPS = Counter("standgale_model_swaps_total", "Model versions rolled out in this process", ["lane", "result"])
 FRAME_LATENCY = Histogram(
     "standgale_frame_latency_seconds",
-    "From a frame's upload to its detections being committed",
+    "From the upload of a frame to the commit of its detections event",
     ["topic"],
     buckets=SECONDS,
 )
-ENGINE_FAILURES = Counter("standgale_engine_failures_total", "Batches of tiles an engine failed on", ["engine"])
-DUPLICATE_FRAMES = Counter("standgale_duplicate_frames_total", "Frames dropped because they were answered before")
-FRAMES_LATE = Counter("standgale_frames_late_total", "Live frames passed over for being late", ["policy"])
+ENGINE_FAILURES = Counter("standgale_engine_failures_total", "Batches of tiles on which an engine failed", ["engine"])
+DUPLICATE_FRAMES = Counter("standgale_duplicate_frames_total", "Frames dropped because they had a detections event")
+FRAMES_LATE = Counter(
+    "standgale_frames_late_total", "Live frames put off or given up because they were late", ["policy"]
+)

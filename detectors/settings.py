@@ -14,8 +14,9 @@ from infra.storage.settings import ObjectStoreSettings
 from schemas.events import LANE_PATTERN
 
 Precision = Literal["auto", "f32", "bf16", "f16"]
-"""auto: what is computed fastest on this machine and answers as f32 does; f32 while nothing was measured."""
+"""Names what an engine computes in; auto: the fastest that gives the results of f32; f32 while nothing is measured."""
 LatePolicy = Literal["keep_all", "put_off", "give_up"]
+"""Names what is done with late live frames: process them in order, move them to the backfill, or make dead letters."""
 ShippedEngine = Literal[
     "auto", "openvino", "onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "tensorrt", "torch"
 ]
@@ -29,7 +30,7 @@ class ModelStoreSettings(ObjectStoreSettings):
 
     section = "models"
 
-    kind: Literal["folder", "s3", "http", "lakefs"] = "folder"
+    kind: Literal["folder", "s3", "http", "lakefs"] = Field(default="folder", description="where models are stored")
     folder: Path | None = Field(default=None, description="folder: where; default DATA_DIR/models")
     prefix: str = Field(default="models", description="s3, lakefs: what all keys begin with; http: the loader's folder")
     endpoint_url: str | None = Field(
@@ -42,8 +43,8 @@ class ModelStoreSettings(ObjectStoreSettings):
     cache: Path | None = Field(default=None, description="where fetched models are kept; default DATA_DIR/model-cache")
     repository: str = Field(default="standgale", description="lakefs")
     ref: str = Field(default="main", description="lakefs: the branch, tag or commit to read; to publish, a branch")
-    load_path: str = Field(default="/load/{filename}", description="http: where files are asked for")
-    upload_path: str = Field(default="/upload/{filename}", description="http: where files are sent")
+    load_path: str = Field(default="/load/{filename}", description="http: the path that files are fetched from")
+    upload_path: str = Field(default="/upload/{filename}", description="http: the path that files are sent to")
     max_file_bytes: PositiveInt = Field(default=20_000_000_000, description="the largest file that is fetched")
 
     @model_validator(mode="after")
@@ -70,7 +71,7 @@ class ModelStoreSettings(ObjectStoreSettings):
             if not path.startswith("/") or path.count("{filename}") > 1 or "{" in path.replace("{filename}", ""):
                 raise ValueError(
                     f"{self.named(name)}: received {path!r}; it takes a path that begins "
-                    "with / and may hold {filename} once"
+                    "with / and may contain {filename} once"
                 )
         return self
 
@@ -83,35 +84,38 @@ class DetectorSettings(Section):
     model: Path | None = Field(default=None, description="a model.yaml; default the model that ships with Standgale")
     engine: EngineKind = Field(default="auto", description="auto: the fastest one on the machine")
     precision: Precision | None = Field(
-        default=None, description="what the engine computes in; none: what the model card says"
+        default=None, description="what the engine computes in; none: what the model card names"
     )
     threads: Annotated[int, Field(ge=0)] = Field(default=0, description="engine threads; 0 means all cores")
     measure_s: Annotated[float, Field(ge=0)] = Field(
         default=4.0,
-        description="about how long a model's first load may measure how it runs fastest on this machine, which is "
-        "remembered; 0 does not measure and takes what is usually fastest, in f32",
+        description="about how long the first load of a model may measure how it runs fastest on this machine, which "
+        "is then stored; 0 does not measure and uses what is usually fastest, in f32",
     )
-    fallback: bool = Field(default=True, description="a batch an engine fails on is given to the next engine")
+    fallback: bool = Field(default=True, description="a batch on which an engine fails is given to the next engine")
     live_deadline_s: PositiveSeconds | None = Field(
-        default=None, description="after how long a live frame is late; from its receipt to its turn"
+        default=None, description="the age at which a live frame is late, from its receipt to its processing"
     )
     late_policy: LatePolicy = Field(
         default="keep_all",
-        description="of late live frames: keep_all answers them in order; put_off moves them to frames.backfill, so "
+        description="for late live frames: keep_all processes them in order; put_off moves them to frames.backfill, so "
         "that the newest come first; give_up makes them dead letters",
     )
-    prefetch_frames: PositiveInt = 16
-    max_in_flight_bytes: PositiveInt = 512_000_000
-    fetch_threads: PositiveInt = 2
-    commit_interval_s: PositiveSeconds = 0.05
-    max_batch_frames: PositiveInt = 32
-    duplicate_window: PositiveInt = Field(default=10_000, description="answers remembered per partition")
-    max_pixels: PositiveInt = 200_000_000
+    prefetch_frames: PositiveInt = Field(default=16, description="the most frames in progress at once")
+    max_in_flight_bytes: PositiveInt = Field(default=512_000_000, description="the most bytes of images in memory")
+    fetch_threads: PositiveInt = Field(default=2, description="threads that decode, cut tiles and merge")
+    commit_interval_s: PositiveSeconds = Field(default=0.05, description="how often finished frames are committed")
+    max_batch_frames: PositiveInt = Field(default=32, description="the most frames of one commit")
+    duplicate_window: PositiveInt = Field(
+        default=10_000, description="detections events per partition that are kept to recognise duplicates"
+    )
+    max_pixels: PositiveInt = Field(default=200_000_000, description="the largest image that is decoded")
     lane: Annotated[str, Field(pattern=LANE_PATTERN)] = Field(
-        default="default", description="workers of one lane answer with the model activated for it"
+        default="default", description="the roll-out lane: its workers use the model that is activated for it"
     )
     report_interval_s: PositiveSeconds = Field(
-        default=15.0, description="how often a worker tells which models it has; after three it is taken for gone"
+        default=15.0,
+        description="how often a worker reports its models; after three missing reports it counts as ended",
     )
 
     @model_validator(mode="after")
@@ -120,6 +124,6 @@ class DetectorSettings(Section):
             raise ValueError(
                 f"{self.named('late_policy')}: received {self.late_policy} with "
                 f"{self.named('live_deadline_s')} {self.live_deadline_s}; put_off and "
-                "give_up need a deadline, keep_all has no use for one"
+                "give_up need a deadline, keep_all takes none"
             )
         return self

@@ -6,7 +6,7 @@ from prometheus_client import Counter, Gauge
 
 from infra.telemetry.buckets import BoundedLabel
 
-IMAGES_STORED = Counter("images_stored_total", "Images durable in the frame store and announced", ["device_id"])
+IMAGES_STORED = Counter("images_stored_total", "Images stored in the frame store and published", ["device_id"])
 FRAMES_REJECTED = Counter("standgale_frames_rejected_total", "Uploads refused, by error code", ["reason"])
 CLOCK_AHEAD = Gauge(
     "standgale_clock_ahead_seconds", "How far another clock is ahead of this machine's; negative: behind", ["clock"]

@@ -14,40 +14,36 @@ class GatewaySettings(Section):
 
     section = "gateway"
 
-    host: str = "127.0.0.1"
-    port: Port = 8000
-    max_image_bytes: PositiveInt = 10_000_000
-    min_side_px: PositiveInt = 256
-    max_side_px: PositiveInt = 16_384
-    max_pixels: PositiveInt = 120_000_000
-    max_metadata_bytes: PositiveInt = 16_384
+    host: str = Field(default="127.0.0.1", description="the address to listen on; 0.0.0.0 for all")
+    port: Port = Field(default=8000, description="0 takes a free port")
+    max_image_bytes: PositiveInt = Field(default=10_000_000, description="the largest upload")
+    min_side_px: PositiveInt = Field(default=256, description="of an image")
+    max_side_px: PositiveInt = Field(default=16_384, description="of an image")
+    max_pixels: PositiveInt = Field(default=120_000_000, description="of an image")
+    max_metadata_bytes: PositiveInt = Field(default=16_384, description="of the metadata field of an upload")
     max_clock_skew_s: PositiveSeconds = Field(
-        default=300.0, description="how far in the future captured_at may be: devices' clocks differ"
+        default=300.0, description="how far in the future captured_at may be, because the clocks of devices differ"
     )
     clock_tolerance_s: PositiveSeconds = Field(
         default=5.0,
-        description="by how much the gateway's clock may differ from the broker's; beyond that it warns and takes the "
+        description="by how much the gateway's clock may differ from the broker's; beyond that it warns and uses the "
         "broker's time",
     )
-    max_concurrent_uploads: PositiveInt = 64
-    max_in_flight_bytes: PositiveInt = Field(
-        default=256_000_000, description="of all uploads that are under way together"
-    )
-    body_timeout_s: PositiveSeconds = Field(default=30.0, description="in which a whole upload must have come")
-    token_refresh_s: PositiveSeconds = 2.0
-    publish_timeout_s: PositiveSeconds = 10.0
-    store_timeout_s: PositiveSeconds = Field(
-        default=30.0, description="in which the frame store must have kept a frame"
-    )
+    max_concurrent_uploads: PositiveInt = Field(default=64, description="beyond it an upload gets 503")
+    max_in_flight_bytes: PositiveInt = Field(default=256_000_000, description="of all uploads in progress together")
+    body_timeout_s: PositiveSeconds = Field(default=30.0, description="the time limit for receiving a whole upload")
+    token_refresh_s: PositiveSeconds = Field(default=2.0, description="how often the device tokens are read")
+    publish_timeout_s: PositiveSeconds = Field(default=10.0, description="the time limit for publishing an event")
+    store_timeout_s: PositiveSeconds = Field(default=30.0, description="the time limit for storing a frame")
     probe_interval_s: PositiveSeconds = Field(
-        default=10.0, description="how often store and broker are tried while no frame does"
+        default=10.0, description="how often store and broker are probed while no frame uses them"
     )
     recovery_s: PositiveSeconds = Field(
         default=10.0,
-        description="after a put or a publish failed, and no frame succeeded since: how long nothing may fail before a "
-        "probe that passes makes the gateway ready again",
+        description="after storing or publishing failed, and no frame succeeded since: how long nothing may fail "
+        "before a successful probe makes the gateway ready again",
     )
-    cors_origins: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = Field(default=(), description="web pages that may send frames")
 
     @model_validator(mode="after")
     def _sides(self) -> Self:

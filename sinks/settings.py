@@ -10,12 +10,16 @@ from infra.sections import Port, PositiveInt, PositiveSeconds, Section
 class SseSettings(Section):
     """Says where the live stream listens, and what it keeps for its clients."""
 
-    host: str = "127.0.0.1"
-    port: Port = 8001
-    heartbeat_s: PositiveSeconds = 15.0
-    client_queue_events: PositiveInt = 1_000
-    replay_events: PositiveInt = 10_000
-    flush_interval_s: PositiveSeconds = 0.03
-    max_clients: PositiveInt = 5_000
-    cors_origins: tuple[str, ...] = ()
-    tokens: tuple[SecretStr, ...] = Field(default=(), description="when given, a client must show one of them")
+    host: str = Field(default="127.0.0.1", description="the address to listen on; 0.0.0.0 for all")
+    port: Port = Field(default=8001, description="0 takes a free port")
+    heartbeat_s: PositiveSeconds = Field(default=15.0, description="how often an idle client gets a comment line")
+    client_queue_events: PositiveInt = Field(
+        default=1_000, description="a client with more events waiting is disconnected"
+    )
+    replay_events: PositiveInt = Field(default=10_000, description="events kept in memory for clients that reconnect")
+    flush_interval_s: PositiveSeconds = Field(
+        default=0.03, description="how long events are collected before they are sent"
+    )
+    max_clients: PositiveInt = Field(default=5_000, description="beyond it a client gets 503")
+    cors_origins: tuple[str, ...] = Field(default=(), description="web pages that may read the stream")
+    tokens: tuple[SecretStr, ...] = Field(default=(), description="when given, a client must send one of them")

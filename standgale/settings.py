@@ -31,8 +31,8 @@ from sinks.settings import SseSettings
 class Settings(Section):
     """Holds every setting of one process; ``Settings()`` has the defaults."""
 
-    data_dir: Path = Field(default=Path(".standgale"), description="where the embedded parts keep their files")
-    topics_file: Path | None = None
+    data_dir: Path = Field(default=Path(".standgale"), description="the folder of the embedded parts")
+    topics_file: Path | None = Field(default=None, description="a topics.yaml; default the one that ships")
     broker: BrokerSettings = BrokerSettings()
     frames: FrameSettings = FrameSettings()
     models: ModelStoreSettings = ModelStoreSettings()

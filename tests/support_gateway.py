@@ -30,8 +30,8 @@ from ingest.settings import GatewaySettings
 from schemas.topics import FRAMES_LIVE, load_topics
 
 WHEN = "2026-01-31T12:00:00.000000Z"
-TOKEN = "whd_good_0123456789abcdef"
-OTHER_TOKEN = "whd_other_0123456789abcdef"
+TOKEN = "stg_good_0123456789abcdef"
+OTHER_TOKEN = "stg_other_0123456789abcdef"
 PATH = "/api/v1/frames"
 
 

@@ -1,1 +1,1 @@
-"""Who may send frames: device tokens, kept as hashes and checked in memory."""
+"""Makes, revokes and checks the tokens of devices; keeps only their hashes."""

@@ -1,4 +1,4 @@
-"""Device tokens: made here, shown once, kept as hashes; two may be valid per device, so that one can be replaced."""
+"""Makes, lists and revokes device tokens: shown once, stored as hashes; a device may have two, to replace one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schemas.events import DEVICE_ID_PATTERN
 from schemas.ids import device_uuid
 
 MAX_VALID = 2
-_PREFIX = "whd"
+_PREFIX = "stg"
 _SECRET_BYTES = 32
 _NAME_MAX = 255
 _DEVICE_ID = re.compile(DEVICE_ID_PATTERN)
@@ -27,7 +27,7 @@ _INSERT_DEVICE = """
 INSERT INTO devices (id, device_id, name) VALUES ($1, $2, $3)
 ON CONFLICT (device_id) DO UPDATE SET name = coalesce(EXCLUDED.name, devices.name)
 """
-# The lock on the device makes two commands at once count one after the other.
+# The lock on the device makes two concurrent commands count one after the other.
 _LOCK_DEVICE = "SELECT id FROM devices WHERE device_id = $1 FOR UPDATE"
 _VALID_IDS = f"SELECT token_id FROM device_tokens WHERE device_id = $1 AND {_VALID} ORDER BY created_at"  # noqa: S608
 _INSERT_TOKEN = "INSERT INTO device_tokens (token_id, device_id, token_hash) VALUES ($1, $2, $3)"  # noqa: S105
@@ -44,14 +44,14 @@ ORDER BY t.device_id, t.created_at, token_id
 
 
 class DeviceError(StandgaleError):
-    """A command on devices and their tokens cannot be done as asked."""
+    """Raised when a command on devices and their tokens cannot be done."""
 
     code: ClassVar[str] = "INVALID_DEVICE"
 
 
 @dataclass(frozen=True, slots=True)
 class TokenInfo:
-    """One token and the device it belongs to, without the secret."""
+    """Describes one token and its device, without the secret."""
 
     token_id: str
     device_id: str
@@ -65,40 +65,40 @@ class TokenInfo:
 
 @dataclass(frozen=True, slots=True)
 class NewToken:
-    """A fresh token. Its text is nowhere else: the database keeps only the hash."""
+    """Holds a new token. Its text is stored nowhere: the database keeps only the hash."""
 
     token_id: str
     text: str
 
     @classmethod
     def make(cls) -> NewToken:
-        """A token ``whd_<id>_<secret>`` with 256 random bits of secret."""
+        """Make a token ``stg_<id>_<secret>`` with 256 random bits of secret."""
         token_id = secrets.token_hex(8)
         return cls(token_id, f"{_PREFIX}_{token_id}_{secrets.token_urlsafe(_SECRET_BYTES)}")
 
 
 def token_hash(token: str) -> bytes:
-    """SHA-256 of ``token``. A slow hash would add nothing: 256 random bits cannot be guessed from it."""
+    """Return the SHA-256 of ``token``. A slow hash is not needed: 256 random bits cannot be guessed."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def token_id_of(token: str) -> str | None:
-    """The public part of ``token``, or None when it has not the shape of one."""
+    """Return the public part of ``token``, or None when it does not look like one."""
     parts = token.split("_", 2)
     return parts[1] if len(parts) == 3 and parts[0] == _PREFIX else None
 
 
 class DeviceTokens:
-    """The commands on tokens. What they change holds at the gateways after ``gateway.token_refresh_s`` seconds.
+    """Adds, rotates, revokes and lists tokens; gateways apply a change within ``gateway.token_refresh_s`` seconds.
 
-    All raise DatabaseUnavailableError, and DeviceError with what to do instead.
+    All methods raise DatabaseUnavailableError, and DeviceError with what to do instead.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def add(self, device_id: str, name: str | None = None) -> str:
-        """Register a device (one that sent frames before may exist) and return its first token, shown this once."""
+        """Register a device, also one that is known from its frames; return its first token, shown only now."""
         _check_id(device_id)
         if name is not None and (len(name) > _NAME_MAX or "\x00" in name):
             raise DeviceError(f"the name of device {device_id} takes at most {_NAME_MAX} characters and no NUL")
@@ -106,15 +106,15 @@ class DeviceTokens:
             await connection.execute(_INSERT_DEVICE, device_uuid(device_id), device_id, name)
             if valid := await _locked_valid_ids(connection, device_id):
                 raise DeviceError(
-                    f"device {device_id} has a valid token already ({', '.join(valid)}); for a second one beside it: "
+                    f"device {device_id} has a valid token already ({', '.join(valid)}); for a second one next to it: "
                     f"standgale device rotate {device_id}"
                 )
             return await _insert_token(connection, device_id)
 
     async def rotate(self, device_id: str, *, overlap_s: float | None = None) -> str:
-        """Return a second token, shown this once; the present one stays valid, or ends after ``overlap_s`` seconds.
+        """Return a second token, shown only now; the present one stays valid, or ends after ``overlap_s`` seconds.
 
-        A third is refused rather than retiring the oldest: that may be the one the device still uses.
+        A third one is refused. Ending the oldest instead could end the one that the device still uses.
         """
         _check_id(device_id)
         if overlap_s is not None and overlap_s < 0:
@@ -132,7 +132,7 @@ class DeviceTokens:
             return token
 
     async def revoke(self, device_id: str, token_id: str | None = None) -> int:
-        """End the token ``token_id`` of the device, or all of them (None); returns how many were valid until now."""
+        """End the token ``token_id`` of the device, or all of them (None); return how many were valid until now."""
         _check_id(device_id)
         async with self._database.acquire() as connection, connection.transaction():
             valid = await _locked_valid_ids(connection, device_id)
@@ -144,7 +144,7 @@ class DeviceTokens:
             return int(done.rpartition(" ")[2])
 
     async def list(self) -> Sequence[TokenInfo]:
-        """Every token that ever was, by device, the oldest first."""
+        """Return all tokens, with revoked and expired ones, by device, the oldest first."""
         async with self._database.acquire() as connection:
             rows = await connection.fetch(_LIST)
         return tuple(TokenInfo(**row) for row in rows)

@@ -1,4 +1,4 @@
-"""Checks tokens in memory: no request waits for the database, and devices go on sending while it is away."""
+"""Checks tokens in memory, so that no request waits for the database, and devices can send while it is unavailable."""
 
 from __future__ import annotations
 
@@ -27,35 +27,37 @@ _SELECT = """
 SELECT token_id, device_id, token_hash, extract(epoch FROM expires_at - now())::float8 AS left_s FROM device_tokens
 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 """
-# What a token with an unknown id is compared with, so that it takes as long as one with a known id.
+# A token with an unknown id is compared with this, so that it takes as long as one with a known id.
 _NO_HASH = bytes(32)
 _NOTE = "tokens"
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedDevice:
-    """Who showed a valid token, and which."""
+    """Names the device that sent a valid token, and the token."""
 
     device_id: str
     token_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _KnownToken:
+    """Holds what is known of one valid token."""
+
     device: VerifiedDevice
     token_hash: bytes
     ends_s: float | None
-    """On the steady clock"""
+    """When it expires, on the monotonic clock; None: never."""
 
 
 class TokenVerifier:
-    """Keeps the hashes of all valid tokens, read anew every ``refresh_s`` seconds; a component of the gateway.
+    """Keeps the hashes of all valid tokens, read again every ``refresh_s`` seconds; a component of the gateway.
 
-    A new or revoked token takes effect within ``refresh_s``. While the database cannot be read, whatever the reason (it
-    is away, it refuses the password, a table is missing), the last list stays in force, however old: nobody can revoke
-    a token then either, and devices must not lose frames for a fault that is ours. Expiry is judged by the database's
-    clock, carried on by a steady one: so it holds also then, and however wrong the clock of this machine is. The
-    component stays ready, says so in a note, and logs a warning.
+    A new or revoked token takes effect within ``refresh_s``. While the database cannot be read (it is unavailable, it
+    refuses the password, a table is missing), the last list stays in force at any age: no token can be revoked in that
+    time either, and devices must not lose frames because of a fault on our side. Expiry follows the clock of the
+    database, continued by a monotonic one, so it works in that time too, and also when the clock of this machine is
+    wrong. The component stays ready, reports the fault in a note, and logs a warning.
     """
 
     name = "tokens"
@@ -64,14 +66,14 @@ class TokenVerifier:
         self._database = database
         self._refresh_s = refresh_s
         self._backoff = Backoff(retry or RetrySettings())
-        self._known: Mapping[str, _Known] | None = None
+        self._known: Mapping[str, _KnownToken] | None = None
         self._read_at: datetime | None = None
         self._logged: set[str] = set()
 
     def verify(self, token: str) -> VerifiedDevice | None:
-        """Whose ``token`` this is, or None for one that is wrong, revoked or expired.
+        """Return the device of ``token``, or None for one that is wrong, revoked or expired.
 
-        Raises DatabaseUnavailableError while no list could be read since the start: then nobody can tell.
+        Raises DatabaseUnavailableError while no list was read since the start: then it is not known.
         """
         if self._known is None:
             raise DatabaseUnavailableError("the device tokens could not be read from the database yet; try again")
@@ -84,12 +86,12 @@ class TokenVerifier:
         return known.device
 
     async def refresh(self) -> None:
-        """Read the list now. Raises DatabaseUnavailableError or RefusedError; the former list then stays in force."""
+        """Read the list now. Raises DatabaseUnavailableError or RefusedError; then the former list stays in force."""
         async with self._database.acquire() as connection:
             rows = await connection.fetch(_SELECT)
         now_s = monotonic_s()
         self._known = {
-            row["token_id"]: _Known(
+            row["token_id"]: _KnownToken(
                 VerifiedDevice(row["device_id"], row["token_id"]),
                 row["token_hash"],
                 None if row["left_s"] is None else now_s + row["left_s"],
@@ -99,15 +101,15 @@ class TokenVerifier:
         self._read_at = utc_now()
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
-        """Refresh until ``stop`` is set; not ready only until the first list is there. No error ends it."""
+        """Refresh until ``stop`` is set; not ready only until the first list is read. No error ends it."""
         while not stop.is_set():
             health.beat()
             try:
                 await run_until_stop(self.refresh(), stop, "reading device tokens", timeout_s=0.0)
             except StoppedError:
                 return
-            except Exception as error:  # noqa: BLE001 (whatever it is, devices go on with the tokens known so far)
-                self._report_behind(error, health)
+            except Exception as error:  # noqa: BLE001 (after any error devices continue with the tokens known so far)
+                self._report_outdated(error, health)
                 await self._backoff.wait(stop)
                 continue
             self._report_read(health)
@@ -122,15 +124,15 @@ class TokenVerifier:
         health.set_note(_NOTE, None)
         health.set_ready()
 
-    def _report_behind(self, error: Exception, health: HealthPart) -> None:
+    def _report_outdated(self, error: Exception, health: HealthPart) -> None:
         code = error_code(error)
         if self._read_at is None:
-            effect = "nobody can be let in yet"
+            effect = "no device is accepted yet"
             health.set_not_ready(error_text(error))
         else:
             effect = f"those read at {format_utc(self._read_at)} stay valid"
             health.set_note(_NOTE, f"{code}: device tokens cannot be read; {effect}")
-        # Once per outage and reason: the next line about it says that it is over.
+        # Once per outage and reason; the next line about it reports that it is over.
         if code in self._logged:
             return
         self._logged.add(code)

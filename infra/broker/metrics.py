@@ -6,6 +6,6 @@ from prometheus_client import Gauge
 
 RETENTION_HELD = Gauge(
     "standgale_retention_held_records",
-    "Records past their retention that stay because the group has not committed them",
+    "Records past their retention that are kept because the group has not committed them",
     ["group"],
 )

@@ -12,8 +12,8 @@ from infra.sections import PositiveInt, Section
 class BatchSettings(Section):
     """Says how a consumer reads batches."""
 
-    batch_records: PositiveInt = 500
+    batch_records: PositiveInt = Field(default=500, description="the most records of one batch")
     batch_bytes: PositiveInt = Field(default=16_000_000, description="about the most that one batch holds in memory")
     batch_wait_s: Annotated[float, Field(ge=0)] = Field(
-        default=0.05, description="how long a batch that is not full waits for more; 0 writes at once"
+        default=0.05, description="how long a batch that is not full waits for more; 0 does not wait"
     )

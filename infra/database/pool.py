@@ -16,7 +16,7 @@ from infra.database.faults import WriteRefusedError, refused_login_error, too_sl
 from infra.database.settings import DatabaseSettings
 from infra.errors import RefusedError, SettingsError, TransientError
 from infra.secrets import read_secret, secrets_in
-from infra.telemetry.logs import mask_too
+from infra.telemetry.logs import add_secrets_to_mask
 
 if TYPE_CHECKING:
     from infra.database.embedded import EmbeddedPostgres
@@ -148,7 +148,7 @@ class Database:
             address(url)
         except SettingsError:
             return None
-        mask_too(secrets_in(url))
+        add_secrets_to_mask(secrets_in(url))
         return url
 
     @contextmanager

@@ -18,9 +18,11 @@ class DatabaseSettings(Section):
         default=None,
         description="postgresql://user:password@host:port/database; a file is read again for each new connection",
     )
-    pool_min: Annotated[int, Field(ge=1)] = 1
-    pool_max: Annotated[int, Field(ge=1)] = 4
-    command_timeout_s: PositiveSeconds = 30.0
+    pool_min: Annotated[int, Field(ge=1)] = Field(default=1, description="connections that are kept open")
+    pool_max: Annotated[int, Field(ge=1)] = Field(default=4, description="the most connections")
+    command_timeout_s: PositiveSeconds = Field(
+        default=30.0, description="the time limit for a statement, and for a free connection"
+    )
 
     @model_validator(mode="after")
     def _pool(self) -> Self:

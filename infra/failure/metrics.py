@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import Counter
 
-RETRIES = Counter("standgale_retries_total", "Tries repeated because the world was in the way", ["group", "reason"])
+RETRIES = Counter("standgale_retries_total", "Attempts repeated after transient errors", ["group", "reason"])
 RECORDS_FAILED = Counter(
-    "standgale_records_failed_total", "Failed tries of single records", ["group", "topic", "reason"]
+    "standgale_records_failed_total", "Failed attempts at single records", ["group", "topic", "reason"]
 )
 RECORDS_DEAD = Counter("standgale_records_dead_lettered_total", "Records dead-lettered", ["group", "topic", "reason"])
 RECORDS_LOST = Counter(

@@ -14,17 +14,21 @@ class RetrySettings(Section):
 
     section = "retry"
 
-    first_delay_s: PositiveSeconds = 0.2
-    max_delay_s: PositiveSeconds = 10.0
+    first_delay_s: PositiveSeconds = Field(
+        default=0.2, description="the pause before the second attempt; it doubles with each attempt"
+    )
+    max_delay_s: PositiveSeconds = Field(default=10.0, description="the longest pause")
     record_attempts: PositiveInt = Field(
-        default=3, description="tries before a record that fails while others pass is a dead letter"
+        default=3, description="attempts before a record that fails while others succeed becomes a dead letter"
     )
     max_dead_share: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         default=0.5,
         description="when more of the last minute's records became dead letters, the consumer holds and is not ready; "
         "1 never holds",
     )
-    min_dead: PositiveInt = Field(default=20, description="max_dead_share counts from so many records a minute on")
+    min_dead: PositiveInt = Field(
+        default=20, description="max_dead_share applies from this many dead letters in a minute"
+    )
 
     @model_validator(mode="after")
     def _delays(self) -> Self:

@@ -5,5 +5,5 @@ from __future__ import annotations
 from prometheus_client import Gauge
 
 FRAME_STORE = Gauge(
-    "standgale_frame_store_bytes", "used: by frames, counted now and then; free: on the disk of the folder", ["what"]
+    "standgale_frame_store_bytes", "used: by frames, counted at intervals; free: on the disk of the folder", ["what"]
 )

@@ -23,7 +23,7 @@ class ObjectStoreSettings(Section):
         default=None, description="s3: together with secret_key; without them the machine's own credentials are used"
     )
     secret_key: SecretStr | None = Field(default=None, description="s3: together with access_key")
-    timeout_s: PositiveSeconds = 10.0
+    timeout_s: PositiveSeconds = Field(default=10.0, description="s3: for connecting, and for each read")
 
     @model_validator(mode="after")
     def _both_keys(self) -> Self:
@@ -41,16 +41,16 @@ class FrameSettings(ObjectStoreSettings):
 
     section = "frames"
 
-    kind: Literal["folder", "s3"] = "folder"
+    kind: Literal["folder", "s3"] = Field(default="folder", description="where frames are stored")
     folder: Path | None = Field(default=None, description="folder: where; default DATA_DIR/frames")
     prefix: str = Field(default="frames", description="s3: what all keys begin with")
     max_bytes: PositiveInt | None = Field(
-        default=None, description="folder: the most that all frames may be together; beyond it new ones are refused"
+        default=None, description="folder: the size of all frames together beyond which new ones are refused"
     )
     min_free_bytes: Annotated[int, Field(ge=0)] = Field(
         default=100_000_000,
-        description="folder: a frame that would leave less free on the disk is refused, so that broker and database "
-        "keep working",
+        description="folder: a frame that would leave less free space on the disk is refused, so that broker and "
+        "database keep working",
     )
 
     @model_validator(mode="after")

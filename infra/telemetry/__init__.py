@@ -1,1 +1,1 @@
-"""What a process tells about itself: logs, metrics and traces."""
+"""Writes logs and traces, measures HTTP requests, and holds the rules of all metrics."""

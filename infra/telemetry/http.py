@@ -1,4 +1,4 @@
-"""The one ASGI middleware of every HTTP service: request id, trace context, metrics, and a log line per failure."""
+"""Wraps every HTTP service: gives each request an id, a trace and metrics, and logs each failed one."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ UNMATCHED = "unmatched"
 
 
 class HttpTelemetry:
-    """Wraps an ASGI app. The request id is ``scope["state"]["request_id"]`` and goes back in ``X-Request-ID``.
+    """Wraps an ASGI app; ``scope["state"]["request_id"]`` and the header ``X-Request-ID`` have the request id.
 
-    A caller's own id is kept when it is 1 to 128 of letters, digits and ``._-``; else a new one is made.
+    An id that the caller sends is kept when it is 1 to 128 letters, digits and ``._-``; else a new one is made.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection; anything but HTTP passes unchanged."""
+        """Handle one connection; other protocols than HTTP pass unchanged."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -40,38 +40,38 @@ class HttpTelemetry:
         scope.setdefault("state", {})["request_id"] = request_id
         caller = Trace(_text(headers.get(b"traceparent")), _text(headers.get(b"tracestate")))
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-        answer = _Answer(send, request_id)
+        response = _Response(send, request_id)
         started = time.perf_counter()
         with (
             bind(request_id=request_id),
             http_span(method, caller, {"http.request.method": method, "url.path": scope["path"]}) as span,
         ):
             try:
-                await self._app(scope, receive, answer)
+                await self._app(scope, receive, response)
             finally:
                 # The route is known only now; a stream that lasts for hours counts until its first byte.
                 endpoint = _endpoint(scope)
-                seconds = (answer.streaming_at or time.perf_counter()) - started
-                _observe(scope["path"], method, endpoint, answer.status, seconds)
+                seconds = (response.streaming_at or time.perf_counter()) - started
+                _observe(scope["path"], method, endpoint, response.status, seconds)
                 if span is not None:
                     span.update_name(f"{method} {endpoint}")
-                    span.set_attribute("http.response.status_code", answer.status)
+                    span.set_attribute("http.response.status_code", response.status)
                     span.set_attribute("http.route", endpoint)
-                if answer.status >= 500:
-                    mark_failed(span, str(answer.status))
-                level = logging.WARNING if answer.status >= 500 else logging.DEBUG
+                if response.status >= 500:
+                    mark_failed(span, str(response.status))
+                level = logging.WARNING if response.status >= 500 else logging.DEBUG
                 logger.log(
                     level,
-                    "%s %s answered %d",
+                    "%s %s: response %d",
                     method,
                     endpoint,
-                    answer.status,
-                    extra={"status": answer.status, "duration_ms": round(seconds * 1000, 3)},
+                    response.status,
+                    extra={"status": response.status, "duration_ms": round(seconds * 1000, 3)},
                 )
 
 
-class _Answer:
-    """Sends on what the app sends, adding the request id, and remembers the status (500 until there is one)."""
+class _Response:
+    """Forwards what the app sends, adds the request id, and keeps the status (500 until there is one)."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
@@ -98,12 +98,12 @@ def _request_id(given: bytes | None) -> str:
     text = _text(given)
     if text is not None and _ACCEPTED_ID.fullmatch(text):
         return text
-    # Not uuid4: it asks the kernel each time, which lets go of the interpreter lock and waits behind busy threads.
+    # Not uuid4: it asks the kernel each time, which releases the interpreter lock and then waits for busy threads.
     return f"req-{getrandbits(128):032x}"
 
 
 def _endpoint(scope: Scope) -> str:
-    """The template of the route that matched: bounded, whatever paths people try."""
+    """Return the template of the route that matched: bounded, also when clients try many paths."""
     template = getattr(scope.get("route"), "path", None)
     return template if isinstance(template, str) and template else UNMATCHED
 

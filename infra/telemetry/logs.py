@@ -1,4 +1,4 @@
-"""Logs on stderr: one JSON object (or one line of text) per event, with bound ids, and never a secret."""
+"""Writes logs to stderr: one JSON object or one line of text per event, with ids, and with secrets masked."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from infra.telemetry.settings import TelemetrySettings
 from schemas.timestamps import format_utc
 
 MASK = "**********"
-# A shorter "secret" would mask half of every line, and protects nothing.
+# A shorter "secret" would mask half of every line, and would protect nothing.
 _SHORTEST_SECRET = 4
 _LONGEST_TEXT = 16_384
 _DEPTH = 6
 _REPEAT_EVERY_S = 10.0
-# Some messages are put together before they are logged, so that each is a kind of its own.
+# Some messages are formatted before they are logged, so that each text counts as another kind.
 _MOST_KINDS = 1000
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
@@ -40,17 +40,17 @@ class _Redactor:
         self._pattern: re.Pattern[str] | None = None
         self._secrets: frozenset[str] = frozenset()
 
-    def know(self, secrets: Iterable[str]) -> None:
-        """Mask these values, and no others, from now on."""
+    def set_secrets(self, secrets: Iterable[str]) -> None:
+        """Mask these values from now on, and no others."""
         self._secrets = frozenset(secrets)
         values = sorted({secret for secret in self._secrets if len(secret) >= _SHORTEST_SECRET}, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, values))) if values else None
 
-    def know_too(self, secrets: Iterable[str]) -> None:
-        """Mask these values besides the others from now on."""
+    def add_secrets(self, secrets: Iterable[str]) -> None:
+        """Mask these values too from now on."""
         both = self._secrets.union(secrets)
         if both != self._secrets:
-            self.know(both)
+            self.set_secrets(both)
 
     def __call__(self, text: str) -> str:
         return text if self._pattern is None else self._pattern.sub(MASK, text)
@@ -60,13 +60,13 @@ _redactor = _Redactor()
 
 
 def redact(text: str) -> str:
-    """``text`` with every known secret value masked (see :func:`configure_logging`)."""
+    """Return ``text`` with every known secret value masked (see :func:`configure_logging`)."""
     return _redactor(text)
 
 
-def mask_too(secrets: Iterable[str]) -> None:
-    """Mask ``secrets``, which became known after the start, besides those of :func:`configure_logging`."""
-    _redactor.know_too(secrets)
+def add_secrets_to_mask(secrets: Iterable[str]) -> None:
+    """Mask ``secrets`` that became known after the start, in addition to those of :func:`configure_logging`."""
+    _redactor.add_secrets(secrets)
 
 
 @contextmanager
@@ -80,12 +80,14 @@ def bind(**ids: object) -> Iterator[None]:
         _context.reset(token)
 
 
-def bound() -> Mapping[str, str]:
-    """The ids bound here and now."""
+def current_ids() -> Mapping[str, str]:
+    """Return the ids that logs carry here and now."""
     return _context.get()
 
 
 class _JsonFormatter(logging.Formatter):
+    """Writes one JSON object per event, for log collectors."""
+
     def __init__(self, service: str) -> None:
         super().__init__()
         self._service = service
@@ -106,7 +108,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _TextFormatter(logging.Formatter):
-    """For people at a terminal: local clock, level, message, then the fields."""
+    """Writes one line per event for people at a terminal: local time, level, message, then the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         clock = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
@@ -119,12 +121,12 @@ class _TextFormatter(logging.Formatter):
 
 
 def _logger_name(record: logging.LogRecord) -> str:
-    # uvicorn writes everything that is no access line to "uvicorn.error", error or not.
+    # uvicorn writes all but access lines to "uvicorn.error", errors or not.
     return "uvicorn" if record.name == "uvicorn.error" else record.name
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    """The bound ids, the trace, and what the caller gave as ``extra``, clean for JSON."""
+    """Return the ids, the trace, and the ``extra`` of the caller, made ready for JSON."""
     fields: dict[str, object] = {name: _text(value) for name, value in _context.get().items()}
     span = trace.get_current_span().get_span_context()
     if span.is_valid:
@@ -136,7 +138,7 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _clean(value: object, depth: int) -> object:
-    """``value`` as JSON can hold it, secrets masked at every depth."""
+    """Return ``value`` as types that JSON has, with secrets masked at every depth."""
     if value is None or isinstance(value, bool | int | float):
         # orjson refuses integers beyond 64 bits; a log must not fail for one.
         return str(value) if isinstance(value, int) and abs(value) >= 1 << 63 else value
@@ -154,42 +156,42 @@ def _clean(value: object, depth: int) -> object:
 
 
 def _text(text: str) -> str:
-    """``text`` without secrets, and without lone surrogates (odd file names), which are no UTF-8."""
+    """Return ``text`` without secrets, and without lone surrogates (from odd file names), which UTF-8 does not have."""
     return redact(text).encode(errors="backslashreplace").decode()
 
 
-class _FewRepeats(logging.Filter):
-    """Lets each message of aiokafka through once in ``every_s``, and says how many like it were left out.
+class _RepeatFilter(logging.Filter):
+    """Lets each message of aiokafka through once in ``every_s``, with the number of those that were left out.
 
-    While brokers are away each of its clients tells each try, megabytes a minute.
+    While brokers are unavailable, each of its clients logs each attempt: megabytes a minute.
     """
 
     def __init__(self, every_s: float = _REPEAT_EVERY_S) -> None:
         super().__init__()
         self._every_s = every_s
-        self._told: dict[tuple[str, int, str], tuple[float, int]] = {}
+        self._shown: dict[tuple[str, int, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.partition(".")[0] != "aiokafka":
             return True
         kind = record.name, record.levelno, str(record.msg)
-        until, left_out = self._told.get(kind, (0.0, 0))
+        until, left_out = self._shown.get(kind, (0.0, 0))
         now = time.monotonic()
         if now < until:
-            self._told[kind] = until, left_out + 1
+            self._shown[kind] = until, left_out + 1
             return False
-        if len(self._told) >= _MOST_KINDS:
-            self._told.clear()
-        self._told[kind] = now + self._every_s, 0
+        if len(self._shown) >= _MOST_KINDS:
+            self._shown.clear()
+        self._shown[kind] = now + self._every_s, 0
         if left_out:
             record.msg = f"{record.msg} (and {left_out} more like this)"
         return True
 
 
-def _no_request_cut_off_at_the_end(record: logging.LogRecord) -> bool:
-    """Leave out uvicorn's traceback of each request that it cut off because its time to drain was over.
+def _is_not_cut_off_request(record: logging.LogRecord) -> bool:
+    """Return False for uvicorn's traceback of a request that it cancelled because the time to drain was over.
 
-    One line before it says how many there were.
+    uvicorn logs in one line before how many there were.
     """
     cut_off = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
     return not (record.name == "uvicorn.error" and cut_off)
@@ -198,14 +200,14 @@ def _no_request_cut_off_at_the_end(record: logging.LogRecord) -> bool:
 def configure_logging(
     settings: TelemetrySettings, *, service: str, secrets: Iterable[str] = (), stream: TextIO | None = None
 ) -> None:
-    """Send all logs of this process, uvicorn's and warnings too, to stderr in the chosen format; may be called again.
+    """Write all logs of this process, with uvicorn's and warnings, to stderr in the chosen format; may be called again.
 
-    ``secrets`` are values that must never appear (:func:`infra.secrets.secrets_of`).
+    ``secrets`` are values that no log may show (:func:`infra.secrets.secrets_of`).
     """
-    _redactor.know(secrets)
+    _redactor.set_secrets(secrets)
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.addFilter(_FewRepeats())
-    handler.addFilter(_no_request_cut_off_at_the_end)
+    handler.addFilter(_RepeatFilter())
+    handler.addFilter(_is_not_cut_off_request)
     handler.setFormatter(_JsonFormatter(service) if settings.log_format == "json" else _TextFormatter())
     root = logging.getLogger()
     for former in list(root.handlers):
@@ -218,8 +220,8 @@ def configure_logging(
         logger.handlers.clear()
         logger.setLevel(logging.NOTSET)
         logger.propagate = True
-    # These tell about each start, request and reconnect at INFO; what matters of it is told by our own logs.
+    # These log each start, request and reconnect at INFO; our logs already have what matters of it.
     for name in ("uvicorn", "aiokafka"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    # The pool logs each failed try to have a spare connection with a traceback; the code that needs one logs why.
+    # The pool logs a traceback for each spare connection that fails; the code that needs one logs the reason.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)

@@ -14,13 +14,17 @@ class TelemetrySettings(Section):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"
-    otlp_endpoint: str | None = Field(default=None, description="for example http://tempo:4318; none: no traces leave")
-    trace_sample_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
-        default=1.0, description="the share of new traces that are kept; a caller's own decision is followed"
+    otlp_endpoint: str | None = Field(
+        default=None, description="for example http://tempo:4318; none: no traces are sent"
     )
-    health_host: str = "127.0.0.1"
+    trace_sample_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        default=1.0, description="the share of new traces that are kept; for a caller's trace the caller decides"
+    )
+    health_host: str = Field(default="127.0.0.1", description="the address to listen on; 0.0.0.0 for all")
     health_port: Port = Field(default=9090, description="/health/live, /health/ready, /metrics; 0 takes a free port")
-    drain_timeout_s: PositiveSeconds = 25.0
+    drain_timeout_s: PositiveSeconds = Field(
+        default=25.0, description="how long a process that is stopped may finish what is in progress"
+    )
     silence_s: PositiveSeconds = Field(
-        default=120.0, description="a working part that gives no sign of life for so long makes the process not live"
+        default=120.0, description="a working part that reports nothing for so long makes the process not live"
     )

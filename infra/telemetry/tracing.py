@@ -1,6 +1,6 @@
-"""Traces: W3C context through HTTP and broker, spans by OpenTelemetry when an endpoint is set.
+"""Carries W3C trace context through HTTP and the broker, and makes OpenTelemetry spans when an endpoint is set.
 
-Without an endpoint no span is made, but a caller's ``traceparent`` still travels on to every event that follows.
+Without an endpoint no span is made, but the ``traceparent`` of a caller is still passed on to every event that follows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from schemas.cloudevents import Headers
 
 
 class Trace(NamedTuple):
-    """The two W3C headers of a trace; None where there is none."""
+    """Holds the two W3C headers of a trace; None where there is none."""
 
     traceparent: str | None
     tracestate: str | None
@@ -59,19 +59,19 @@ class TracedRecord(Protocol):
 NO_TRACE = Trace(None, None)
 _MOST_LINKS = 128
 _W3C = TraceContextTextMapPropagator()
-# What travels on while no spans are made.
+# The trace that is passed on while no spans are made.
 _passing: ContextVar[Trace] = ContextVar("passing_trace", default=NO_TRACE)
 
 
 class _State:
-    """The process's tracer; None while tracing is off."""
+    """Holds the tracer of the process; None while tracing is off."""
 
     provider: TracerProvider | None = None
     tracer: Tracer | None = None
 
 
 def setup_tracing(settings: TelemetrySettings, service: str, *, exporter: SpanExporter | None = None) -> None:
-    """Make spans from now on when ``otlp_endpoint`` is set (or an ``exporter`` is given); else none is made."""
+    """Start to make spans when ``otlp_endpoint`` is set or an ``exporter`` is given; else make none."""
     shutdown_tracing()
     if exporter is None and settings.otlp_endpoint is None:
         return
@@ -90,21 +90,21 @@ def setup_tracing(settings: TelemetrySettings, service: str, *, exporter: SpanEx
 
 
 def shutdown_tracing() -> None:
-    """Send the spans still waiting and stop making any; may be called twice."""
+    """Send the spans that wait, and make no more; may be called twice."""
     if _State.provider is not None:
         _State.provider.shutdown()
     _State.provider = _State.tracer = None
 
 
 def current_trace() -> Trace:
-    """The trace of what is happening here and now, for the headers of a record or a request."""
+    """Return the current trace, for the headers of a record or a request."""
     if _State.tracer is None:
         return _passing.get()
     return _of_span(trace.get_current_span())
 
 
 def trace_of(headers: Headers) -> Trace:
-    """The trace that a record's ``headers`` carry; a malformed one counts as none."""
+    """Return the trace in the ``headers`` of a record; a malformed one counts as none."""
     parent = state = None
     for name, value in headers:
         if name == "traceparent":
@@ -116,21 +116,21 @@ def trace_of(headers: Headers) -> Trace:
 
 @contextmanager
 def http_span(name: str, caller: Trace, attributes: Mapping[str, AttributeValue]) -> Iterator[Span | None]:
-    """The server side of one HTTP request under the ``caller``'s trace."""
+    """Make the span of one HTTP request on the server, under the trace of the ``caller``."""
     with _span(name, SpanKind.SERVER, caller, attributes) as span:
         yield span
 
 
 @contextmanager
 def consumer_span(record: TracedRecord, *, group: str) -> Iterator[Span | None]:
-    """The processing of one ``record`` by ``group``, under the trace its headers carry."""
+    """Make the span of processing one ``record`` in ``group``, under the trace in its headers."""
     with _span(f"process {record.topic}", SpanKind.CONSUMER, trace_of(record.headers), _of(record, group)) as span:
         yield span
 
 
 @contextmanager
 def batch_span(records: Sequence[TracedRecord], *, group: str) -> Iterator[Span | None]:
-    """The processing of a batch by ``group``: a span of its own, linked to the traces of the (first 128) records."""
+    """Make the span of processing a batch in ``group``: a new trace, linked to those of the first 128 records."""
     if _State.tracer is None or not records:
         yield None
         return
@@ -173,7 +173,7 @@ def mark_failed(span: Span | None, code: str) -> None:
 
 
 def _context(caller: Trace) -> Context:
-    """A context under ``caller``; without a valid one, the root of a new trace."""
+    """Return a context under ``caller``; without a valid one, the root of a new trace."""
     carrier = {name: value for name, value in caller._asdict().items() if value is not None}
     return _W3C.extract(carrier, context=Context())
 

@@ -48,7 +48,7 @@ async def test_a_token_lets_its_device_in_and_is_kept_as_a_hash_only(
     assert await device_of(verifier, token) == "drone-7"
     (entry,) = await tokens.list()
     assert (entry.device_id, entry.name, entry.valid) == ("drone-7", "The red one", True)
-    assert token.startswith(f"whd_{entry.token_id}_")
+    assert token.startswith(f"stg_{entry.token_id}_")
     async with database.acquire() as connection:
         row = await connection.fetchrow("SELECT * FROM device_tokens")
     assert row is not None
@@ -58,7 +58,7 @@ async def test_a_token_lets_its_device_in_and_is_kept_as_a_hash_only(
     assert secret not in repr(row) + repr(entry)
 
 
-@pytest.mark.parametrize("change", ["", "x", " ", "{token}x", "{short}", "whd_{id}_", "whd_0000000000000000_{secret}"])
+@pytest.mark.parametrize("change", ["", "x", " ", "{token}x", "{short}", "stg_{id}_", "stg_0000000000000000_{secret}"])
 async def test_what_is_no_valid_token_lets_nobody_in(
     tokens: DeviceTokens, verifier: TokenVerifier, change: str
 ) -> None:
@@ -202,7 +202,7 @@ async def test_a_gateway_that_starts_with_a_wrong_password_waits_for_the_right_o
         running = asyncio.create_task(verifier.run(stop, health.part(verifier.name)))
         await until(lambda: "password" in (health.report().parts["tokens"].reason or ""))
         with pytest.raises(DatabaseUnavailableError):
-            verifier.verify("whd_x_y")
+            verifier.verify("stg_x_y")
         await gateway.rotate("second")
         await until(lambda: health.report().ready)
         stop.set()

@@ -19,8 +19,8 @@ from tests.support_gateway import FRAME, PATH, TOKEN, WHEN, Gateway, Tokens, jpe
 async def test_without_a_good_token_nothing_goes_in(gateway: Gateway) -> None:
     cases: list[tuple[dict[str, str], str]] = [
         ({}, "no device token"),
-        ({"X-API-Token": "whd_wrong_0123456789"}, "not valid"),
-        ({"Authorization": "Bearer whd_wrong_0123456789"}, "not valid"),
+        ({"X-API-Token": "stg_wrong_0123456789"}, "not valid"),
+        ({"Authorization": "Bearer stg_wrong_0123456789"}, "not valid"),
         ({"Authorization": f"Basic {TOKEN}"}, "no device token"),
         ({"X-API-Token": " "}, "no device token"),
     ]
@@ -103,9 +103,9 @@ async def test_tokens_not_known_yet_is_503_not_401(gateway: Gateway) -> None:
 async def test_tokens_never_reach_a_log(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     await gateway.send()
-    await gateway.send(token="whd_wrong_0123456789")
+    await gateway.send(token="stg_wrong_0123456789")
     gateway.publisher.fault = RuntimeError("broken")
     await gateway.send(headers={"Authorization": f"Bearer {TOKEN}"}, token=None)
     assert caplog.text
     assert TOKEN not in caplog.text
-    assert "whd_wrong" not in caplog.text
+    assert "stg_wrong" not in caplog.text

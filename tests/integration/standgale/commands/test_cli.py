@@ -131,7 +131,7 @@ def test_devices_from_the_first_token_to_the_last(standgale: Standgale, migrated
     environment = {"STANDGALE_DATABASE__URL": migrated_dsn}
     first = standgale("device", "add", "drone-7", **environment).stdout.strip()
     second = standgale("device", "rotate", "drone-7", **environment).stdout.strip()
-    assert first.startswith("whd_")
+    assert first.startswith("stg_")
     assert first != second
     listed = standgale.json("device", "list", **environment)
     assert isinstance(listed, list)

@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from infra.process.health import Health
 from infra.process.http_server import HttpComponent
 from infra.telemetry.http import HttpTelemetry
-from infra.telemetry.logs import bound
+from infra.telemetry.logs import current_ids
 from infra.telemetry.tracing import current_trace
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -29,7 +29,7 @@ def build() -> HttpTelemetry:
     async def thing(request: Request, thing: str) -> dict[str, str | None]:
         return {
             "state": request.state.request_id,
-            "bound": bound()["request_id"],
+            "current_ids": current_ids()["request_id"],
             "traceparent": current_trace().traceparent,
         }
 
@@ -70,8 +70,8 @@ def value(name: str, **labels: str) -> float:
 async def test_a_given_request_id_is_kept_and_everywhere(client: ClientSession) -> None:
     answer = await client.get("/api/v1/things/7", headers={"X-Request-ID": "abc-1", "traceparent": PARENT})
     assert answer.headers["x-request-id"] == "abc-1"
-    assert await answer.json() == {"state": "abc-1", "bound": "abc-1", "traceparent": PARENT}
-    assert "request_id" not in bound()
+    assert await answer.json() == {"state": "abc-1", "current_ids": "abc-1", "traceparent": PARENT}
+    assert "request_id" not in current_ids()
 
 
 @pytest.mark.parametrize("odd", ["", "a b", "x" * 129, 'a"b', "a/b"])

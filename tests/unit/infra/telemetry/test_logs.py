@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from infra.secrets import secrets_of
 from infra.telemetry import logs
-from infra.telemetry.logs import MASK, bind, bound, configure_logging, redact
+from infra.telemetry.logs import MASK, bind, configure_logging, current_ids, redact
 from infra.telemetry.settings import TelemetrySettings
 from standgale.settings import Settings, load_settings
 
@@ -66,7 +66,7 @@ async def test_bound_ids_belong_to_their_task(stream: io.StringIO) -> None:
             logger.info("after")
 
     await asyncio.gather(handle("r1"), handle("r2"))
-    assert bound() == {}
+    assert current_ids() == {}
     assert [(line["request_id"], "frame_id" in line) for line in lines(stream)] == [
         ("r1", True),
         ("r1", False),
