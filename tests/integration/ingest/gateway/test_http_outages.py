@@ -103,7 +103,7 @@ async def test_a_full_store_is_503_with_the_reason_and_not_ready(
     """C-S1-112: the store is full, here by a setting that is larger than any disk."""
     assert (await gateway.send()).status == 202
     full = FolderFrameStore(gateway.frames, min_free_bytes=2**62)
-    monkeypatch.setattr(gateway.store, "_room", full._space)
+    monkeypatch.setattr(gateway.store, "_space", full._space)
     body = assert_error(await gateway.send(jpeg(seed=2)), 503, "STORAGE_FULL")
     assert "full" in body["message"]
     assert gateway.health.report().parts["store"].reason == "STORAGE_FULL"
