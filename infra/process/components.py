@@ -23,15 +23,15 @@ _END_TIMEOUT_S = 15.0
 
 
 class Component(Protocol):
-    """Something that works until it is told to stop."""
+    """Is a part of a process that runs until it is asked to stop."""
 
     @property
     def name(self) -> str:
-        """Its name in health reports and logs."""
+        """The name in health reports and logs."""
         ...
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
-        """Work until ``stop`` is set, then finish what is under way and return. Returning earlier is a failure."""
+        """Work until ``stop`` is set, then finish the work in progress and return; returning earlier is a failure."""
 
 
 _Tasks = dict[asyncio.Task[None], Component]
@@ -47,9 +47,9 @@ async def run_components(
 ) -> int:
     """Run all ``components`` until SIGTERM, SIGINT, ``stop``, or the end of one of them; return the exit status.
 
-    On a stop all drain side by side, for at most ``drain_timeout_s``, then they are cancelled (a second signal cancels
-    at once). Those in ``last`` (the health server) are told to stop when the others are done. 0: told to stop and
-    drained; 1: a component raised, returned by itself, or had to be cancelled.
+    At a stop all components drain in parallel, for at most ``drain_timeout_s``, and are then cancelled (a second signal
+    cancels at once). Those in ``last`` (the health server) stop after the others. The status is 0 after a stop in which
+    all drained, and 1 when a component raised, returned too early, or had to be cancelled.
     """
     stopping = stop or asyncio.Event()
     hurry = asyncio.Event()
@@ -86,18 +86,18 @@ def _start(component: Component, stop: asyncio.Event, health: Health) -> asyncio
 
 
 def _report_failure(task: asyncio.Task[None], component: Component, health: Health) -> None:
-    """Say in log and health that ``component`` ended though nobody told it to, and why."""
+    """Report in log and health that ``component`` ended without a stop, and why."""
     error = None if task.cancelled() else task.exception()
     if error is None:
-        reason = "it returned though nobody told it to stop"
+        reason = "it returned although no stop was requested"
         logger.error("component %s stopped: %s; stopping the process", component.name, reason)
     else:
-        # Health is open to the network: of errors that are not ours it tells the type only.
+        # Health is open to the network, so of errors that Standgale does not define it shows the type only.
         reason = "; ".join(
             f"{type(cause).__name__}: {cause}" if isinstance(cause, StandgaleError) else type(cause).__name__
             for cause in _causes(error)
         )
-        # For what a person has to correct, the sentence is enough; a traceback would not help.
+        # For a wrong setting the sentence is enough; a traceback would not help.
         trace = None if all(isinstance(cause, SettingsError) for cause in _causes(error)) else error
         logger.error(
             "component %s failed: %s; stopping the process", component.name, _describe_errors(error), exc_info=trace
@@ -106,7 +106,7 @@ def _report_failure(task: asyncio.Task[None], component: Component, health: Heal
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """What went wrong: a group of errors, as a task group raises it, says nothing by itself."""
+    """Yield the errors inside ``error``; the text of an error group does not contain theirs."""
     if isinstance(error, BaseExceptionGroup):
         for each in error.exceptions:
             yield from _causes(each)
@@ -119,7 +119,7 @@ def _describe_errors(error: BaseException) -> str:
 
 
 async def _drain(tasks: _Tasks, health: Health, timeout_s: float, hurry: asyncio.Event) -> bool:
-    """Wait for ``tasks`` that were told to stop, then cancel; whether all ended by themselves and well."""
+    """Wait for ``tasks`` to drain, then cancel them; return whether all ended in time and without an error."""
     if not tasks:
         return True
     for task, component in tasks.items():
@@ -136,7 +136,7 @@ async def _drain(tasks: _Tasks, health: Health, timeout_s: float, hurry: asyncio
     clean = not late
     for task, component in tasks.items():
         if not task.done():
-            logger.error("component %s does not end though it was cancelled; it is left behind", component.name)
+            logger.error("component %s has not ended after its cancellation; the process ends anyway", component.name)
             continue
         error = None if task.cancelled() else task.exception()
         if error is None:

@@ -1,4 +1,4 @@
-"""What is well and what is not: parts report, probes ask (`/health/live`, `/health/ready`), Prometheus scrapes."""
+"""Keeps the health of each part of a process, and serves `/health/live`, `/health/ready` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ STARTING = "starting"
 
 @dataclass(frozen=True, slots=True)
 class PartReport:
-    """One part now: ``reason`` says why it is not ready, ``fault`` why it is not live; None means all is well.
-
-    ``note``: what else there is to say about it.
-    """
+    """Describes one part as it is now."""
 
     reason: str | None
+    """Why it is not ready; None when it is"""
     fault: str | None
+    """Why it is not live; None when it is"""
     note: str | None = None
+    """Other information; it changes nothing about being ready"""
 
     @property
     def ready(self) -> bool:
-        """It is live and can do its work."""
+        """Whether it is live and can do its work."""
         return self.fault is None and self.reason is None
 
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """The process now: live while no part is dead, ready while all parts are."""
+    """Describes the process as it is now."""
 
     parts: Mapping[str, PartReport]
 
     @property
     def live(self) -> bool:
-        """No part is dead."""
+        """Whether no part is dead."""
         return all(part.fault is None for part in self.parts.values())
 
     @property
     def ready(self) -> bool:
-        """All parts are live and ready."""
+        """Whether all parts are live and ready."""
         return all(part.ready for part in self.parts.values())
 
 
 class HealthPart:
-    """One part of a process, reported on by whoever runs it. Not ready ("starting") until it says so."""
+    """Collects the reports of one part of a process; it is not ready ("starting") until ``set_ready`` is called."""
 
     def __init__(self, name: str, *, silence_s: float, clock: Callable[[], float]) -> None:
         self.name = name
@@ -64,49 +64,49 @@ class HealthPart:
         self._hanging: dict[str, str] = {}
         self._dead: str | None = None
         self._last_sign: float | None = None
-        # Asked at each scrape: a part that hangs can't report that it does.
+        # Computed at each scrape, because a part that hangs cannot report it.
         READY.labels(name).set_function(lambda: 1.0 if self.report().ready else 0.0)
 
     @property
     def silence_s(self) -> float:
-        """For how long it may give no sign of life."""
+        """How long the part may be silent before it counts as hanging."""
         return self._silence_s
 
     @property
     def reason(self) -> str | None:
-        """Why it is not ready, all reasons one after the other; None when it is."""
+        """All reasons why it is not ready, in one text; None when it is ready."""
         reasons = list(self._waiting.values())
-        # What it waits for says more than that it is starting.
+        # The reason of a wait is more useful than "starting".
         if self._reason is not None and not (reasons and self._reason == STARTING):
             reasons.append(self._reason)
         return "; ".join(reasons) or None
 
     def set_ready(self) -> None:
-        """It can do its work."""
+        """Report that the part can do its work."""
         self._reason = None
 
     def set_not_ready(self, reason: str) -> None:
-        """It can't do its work just now, because of ``reason`` (no secrets: probes show it)."""
+        """Report that the part cannot do its work, because of ``reason`` (without secrets, because probes show it)."""
         self._reason = reason
 
     def set_waiting(self, what: str, reason: str) -> None:
-        """``what`` it does ("fetching frames") has to wait, because of ``reason``; several things may, side by side."""
+        """Report that ``what`` ("fetching frames") waits because of ``reason``; several may wait at a time."""
         self._waiting[what] = reason
 
     def set_hanging(self, what: str, reason: str) -> None:
-        """``what`` it does has not come back for too long, and only a restart may help: neither ready nor live."""
+        """Report that ``what`` has not returned for too long, so that a restart is needed: neither ready nor live."""
         self._hanging[what] = reason
         self.set_waiting(what, reason)
 
     def clear_waiting(self, what: str) -> None:
-        """``what`` it does works again; the part is what it would be had that never waited."""
+        """Report that ``what`` works again; this removes its reason."""
         self._waiting.pop(what, None)
         self._hanging.pop(what, None)
 
     def set_note(self, what: str, text: str | None) -> None:
-        """Show ``text`` about ``what`` beside "ready" (no secrets), until None; it changes nothing about being ready.
+        """Show ``text`` about ``what`` next to "ready" (without secrets), or remove it when ``text`` is None.
 
-        Several notes are shown side by side, one per ``what`` (a word or two, bounded).
+        Each ``what`` (one or two words) has its own note; a note changes nothing about being ready.
         """
         if text is None:
             self._notes.pop(what, None)
@@ -114,28 +114,28 @@ class HealthPart:
             self._notes[what] = text
 
     def beat(self) -> None:
-        """It gives a sign of life. From the first one on, silence for longer than ``silence_s`` means that it hangs."""
+        """Give a sign of life; after the first one, silence for longer than ``silence_s`` means that the part hangs."""
         self._last_sign = self._clock()
 
     def beat_if_expected(self) -> None:
-        """A sign of life, if signs are expected of it: for helpers that don't know whether their caller gives any."""
+        """Give a sign of life if the part gave one before; for helpers that do not know whether their caller does."""
         if self._last_sign is not None:
             self.beat()
 
     def set_dead(self, reason: str) -> None:
-        """It ended though it should not have; the process must be restarted."""
+        """Report that the part ended unexpectedly, so that the process must be restarted."""
         self._dead = reason
         self._reason = reason
 
     def set_done(self) -> None:
-        """It ended as it should: nothing is expected of it any more."""
+        """Report that the part ended as intended; no more signs of life are expected."""
         self._last_sign = None
         self._waiting.clear()
         self._hanging.clear()
         self._reason = "stopped"
 
     def report(self) -> PartReport:
-        """What is so now."""
+        """Return the part's present state."""
         fault = self._dead or next(iter(self._hanging.values()), None)
         if fault is None and self._last_sign is not None:
             silent = self._clock() - self._last_sign
@@ -145,7 +145,7 @@ class HealthPart:
 
 
 class Health:
-    """All parts of one process."""
+    """Holds all parts of one process."""
 
     def __init__(self, *, silence_s: float = 120.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._silence_s = silence_s
@@ -153,18 +153,18 @@ class Health:
         self._parts: dict[str, HealthPart] = {}
 
     def part(self, name: str) -> HealthPart:
-        """The part called ``name``; asking again gives the same one."""
+        """Return the part called ``name``; it is made at the first call."""
         if name not in self._parts:
             self._parts[name] = HealthPart(name, silence_s=self._silence_s, clock=self._clock)
         return self._parts[name]
 
     def report(self) -> HealthReport:
-        """What is so now, of every part."""
+        """Return the present state of every part."""
         return HealthReport({name: part.report() for name, part in self._parts.items()})
 
 
 def health_app(health: Health) -> Starlette:
-    """The ASGI app for probes and Prometheus. That it answers at all shows that the event loop turns."""
+    """Return the ASGI app for probes and Prometheus; a response also shows that the event loop runs."""
 
     async def live(_: Request) -> JSONResponse:
         report = health.report()

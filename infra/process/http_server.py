@@ -1,4 +1,4 @@
-"""Serves an ASGI app as a component of the process, and the health pages with it."""
+"""Serves an ASGI app, or the health pages, as a component of the process."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ class StartError(StandgaleError):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the process has one place for signals, and it is not this one."""
+    """Runs uvicorn without its signal handlers, because :mod:`infra.process.components` handles the signals."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and tell that it is done. Raises StartError, where uvicorn itself would end the whole process."""
+        """Start, then set ``listening``. Raises StartError where uvicorn would end the whole process."""
         try:
             await super().startup(sockets)
         except SystemExit as error:
-            raise StartError("the HTTP app did not start; its own error stands in the log above") from error
+            raise StartError("the HTTP app did not start; its error is in the log above") from error
         self.listening.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the process's signal handlers alone."""
+        """Keep the signal handlers of the process."""
         yield
 
 
 class HttpComponent:
-    """An ASGI app under uvicorn. Several may run in one event loop.
+    """Serves an ASGI app with uvicorn; several may run in one event loop.
 
-    ``setting`` is the section whose ``host`` and ``port`` these are, for the error text. ``on_stop`` is called when the
-    stop is told, before connections are closed: streams end themselves there.
+    ``setting`` is the section of the settings with ``host`` and ``port``, for the error text. ``on_stop`` is called at
+    a stop, before connections are closed, so that streams can end.
     """
 
     def __init__(
@@ -86,9 +86,9 @@ class HttpComponent:
         )
 
     def bind(self) -> int:
-        """Take the port (``run`` does it too) and return its number, which port 0 leaves open until now.
+        """Take the port (``run`` does it too) and return its number, also when the setting is port 0.
 
-        Raises SettingsError when the port is taken or the host is none of this machine's.
+        Raises SettingsError when the port is used or the host is not an address of this machine.
         """
         if self._socket is None:
             try:
@@ -96,8 +96,8 @@ class HttpComponent:
                 self._socket = socket.create_server((self._host, self._port), family=family, backlog=2048)
             except OSError as error:
                 raise SettingsError(
-                    f"{self.name} can't listen on {self._host}:{self._port} ({error.strerror}); "
-                    f"change {self._setting}.host or {self._setting}.port, or stop what uses it"
+                    f"{self.name} cannot listen on {self._host}:{self._port} ({error.strerror}); "
+                    f"change {self._setting}.host or {self._setting}.port, or stop the process that uses it"
                 ) from error
             self._socket.setblocking(False)
         return self.port
@@ -133,7 +133,7 @@ class HttpComponent:
 
 
 def health_component(settings: TelemetrySettings, health: Health) -> HttpComponent:
-    """The server of `/health/live`, `/health/ready` and `/metrics`."""
+    """Return the component that serves `/health/live`, `/health/ready` and `/metrics`."""
     return HttpComponent(
         "health",
         health_app(health),

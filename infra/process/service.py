@@ -16,15 +16,15 @@ from schemas.errors import StandgaleError
 logger = logging.getLogger(__name__)
 
 EXIT_INTERRUPTED = 130
-# New objects before the youngest are looked at, and how many such looks before the next older ones are.
+# How many new objects start a collection of the youngest, and how many collections one of the next older ones.
 _COLLECT_AFTER = (10_000, 20, 50)
 
 
 def _configure_gc() -> None:
-    """Let Python's cyclic garbage collector look at new objects only, and seldom.
+    """Make Python's garbage collector check new objects only, and less often.
 
-    What is imported by now lives as long as the process, yet each full collection would walk all of it, and stop every
-    request for as long: a fifth of the gateway's Python time under load.
+    All imported objects live as long as the process. Each full collection would check all of them and stop every
+    request during that time: a fifth of the gateway's Python time under load.
     """
     gc.collect()
     gc.freeze()
@@ -32,9 +32,9 @@ def _configure_gc() -> None:
 
 
 def run_service(main: Callable[[], Coroutine[None, None, int]]) -> int:
-    """Run ``main`` under uvloop to its exit status; an error Standgale can name becomes a log line and status 1.
+    """Run ``main`` under uvloop and return its exit status; a StandgaleError becomes a log line and status 1.
 
-    A process whose threads do not end (an engine that hangs) is ended all the same, within seconds.
+    A process whose threads do not end (an engine that hangs) is ended anyway, within seconds.
     """
     _configure_gc()
     with forced_exit() as ending:

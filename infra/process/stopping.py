@@ -1,4 +1,4 @@
-"""Turns SIGTERM and SIGINT into events, and waits for events as tasks."""
+"""Sets events at SIGTERM and SIGINT, and makes tasks that wait for an event."""
 
 from __future__ import annotations
 

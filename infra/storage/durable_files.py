@@ -1,4 +1,4 @@
-"""Files that are on disk before their name is: what every folder that survives a power cut is written with."""
+"""Writes files and folders so that they survive a power cut, and locks folders."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 def sync_file(descriptor: int) -> None:
-    """Bring what was written to the open file or folder to disk.
+    """Write the content of the open file or folder to disk.
 
-    On macOS ``fsync`` leaves it in the disk's own cache; only ``F_FULLFSYNC`` does not, and not every file system takes
-    it.
+    On macOS ``fsync`` may leave it in the disk's cache. ``F_FULLFSYNC`` does not, but not every file system has it.
     """
     full = getattr(fcntl, "F_FULLFSYNC", None)
     if full is not None:
@@ -28,7 +27,7 @@ def sync_file(descriptor: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in ``folder`` to disk."""
+    """Write the names in ``folder`` to disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         sync_file(descriptor)
@@ -38,9 +37,9 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def locked_folder(folder: Path, *, exclusive: bool) -> Iterator[int]:
-    """Hold a lock on ``folder`` against other threads and processes; gives its open descriptor.
+    """Hold a lock on ``folder`` against other threads and processes; yield its open descriptor.
 
-    Any number may hold it together unless one is ``exclusive``. Where the file system knows no locks, nothing is held.
+    Several may hold it at a time unless one is ``exclusive``. On a file system without locks, nothing is held.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -55,7 +54,7 @@ def locked_folder(folder: Path, *, exclusive: bool) -> Iterator[int]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make ``folder`` and what is missing above it, each name on disk."""
+    """Create ``folder`` and its missing parents, and write each name to disk."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -64,9 +63,9 @@ def make_folder(folder: Path) -> None:
 
 
 def sweep_files(folder: Path, max_age_s: float) -> None:
-    """Remove the files in ``folder`` that nobody wrote to for ``max_age_s``: what writers that were killed left."""
+    """Remove the files in ``folder`` that were not written to for ``max_age_s``: those of writers that were killed."""
     oldest = time.time() - max_age_s
     for path in folder.iterdir():
-        with suppress(FileNotFoundError):  # its writer finished, or another sweep was faster
+        with suppress(FileNotFoundError):  # its writer finished, or another process removed it
             if path.stat().st_mtime < oldest:
                 path.unlink()

@@ -1,4 +1,4 @@
-"""One client for an S3 bucket, made at the first call, and what its faults mean."""
+"""Makes the client for an S3 bucket at the first call, and explains the errors of the server."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from infra.storage.settings import ObjectStoreSettings
 _CONNECTIONS = 32
 
 FAULTS = (BotoCoreError, HttpError, OSError, TimeoutError)
-"""What the client raises when the network or the library is at fault; ClientError is what the server answered."""
+"""The client's errors when network or library fail; ClientError is an error that the server responded with."""
 
 
 class S3Connection:
-    """Nothing is connected before the first call, so a service can start while the store is away."""
+    """Holds one client; it connects at the first call, so that a service can start while the store is unavailable."""
 
     def __init__(self, access: ObjectStoreSettings) -> None:
         self._access = access
@@ -32,7 +32,7 @@ class S3Connection:
         self._client: Any = None
 
     async def client(self) -> Any:  # see __init__: a class made at run time
-        """The client, connected when it is used."""
+        """Return the client; it connects when it is used."""
         async with self._opening:
             if self._client is None:
                 access = self._access
@@ -46,12 +46,12 @@ class S3Connection:
                         config=_config(access),
                     )
                 )
-                # Asking before each upload whether it is welcome costs a round trip, which is worth it for large ones.
+                # "Expect: 100-continue" before each upload costs a round trip, which pays for large uploads only.
                 self._client.meta.events.unregister("before-call.s3", add_expect_header)
             return self._client
 
     async def close(self) -> None:
-        """Close all connections; may be repeated."""
+        """Close all connections; may be called again."""
         async with self._opening:
             self._client = None
             await self._resources.aclose()
@@ -63,10 +63,10 @@ def _config(access: ObjectStoreSettings) -> AioConfig:
         connect_timeout=access.timeout_s,
         read_timeout=access.timeout_s,
         max_pool_connections=_CONNECTIONS,
-        # One try here: how often and how long to try again is the caller's policy.
+        # One attempt here: the caller decides about retries.
         retries={"total_max_attempts": 1, "mode": "standard"},
         s3={"addressing_style": "path" if own_endpoint else "auto"},
-        # Servers other than AWS often do not know the newer checksum trailers.
+        # Many servers other than AWS do not support the newer checksum trailers.
         request_checksum_calculation="when_required" if own_endpoint else "when_supported",
         response_checksum_validation="when_required",
     )
@@ -74,15 +74,15 @@ def _config(access: ObjectStoreSettings) -> AioConfig:
 
 def hints(settings: type[ObjectStoreSettings]) -> Mapping[str, str]:
     """Return what to do about faults that a setting causes, by the server's code."""
-    may_not = "the keys may not do this; allow them to get, put, delete and list in the bucket"
+    may_not = "the keys have no right to do this; allow them to get, put, delete and list in the bucket"
     damaged = (
-        "the bytes were damaged on the way and not stored; it is tried again. Where it happens often, see the network"
+        "the bytes were damaged in transfer and not stored; it is tried again. If it happens often, check the network"
     )
     return {
         "NoSuchBucket": f"the bucket does not exist; create it or correct {settings.variable('bucket')}",
         "InvalidAccessKeyId": f"the store does not know the access key; correct {settings.variable('access_key')}",
         "SignatureDoesNotMatch": (
-            f"the secret key does not fit the access key; correct {settings.variable('secret_key')}"
+            f"the secret key does not belong to the access key; correct {settings.variable('secret_key')}"
         ),
         "BadDigest": damaged,
         "InvalidDigest": damaged,
@@ -94,10 +94,10 @@ def hints(settings: type[ObjectStoreSettings]) -> Mapping[str, str]:
 
 
 def code_of(error: ClientError) -> str:
-    """The server's code for what went wrong."""
+    """Return the server's code of the error."""
     return str(error.response.get("Error", {}).get("Code", "unknown fault"))
 
 
 def status_of(error: ClientError) -> int:
-    """The HTTP status it came with."""
+    """Return the HTTP status of the error."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

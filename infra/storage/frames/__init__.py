@@ -1,1 +1,1 @@
-"""The frame store port and its adapters: a folder, or an S3 bucket; bytes live under their own hash."""
+"""Defines the port of a frame store and its adapters: a folder, or an S3 bucket; images are stored by their hash."""

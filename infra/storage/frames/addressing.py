@@ -1,4 +1,4 @@
-"""Where a frame lies: the content address ``ab/<sha256>.<ext>``, made and read in one place."""
+"""Makes and reads the content address of a frame, ``ab/<sha256>.<ext>``, and checks content against it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _ADDRESS = re.compile(r"(?:^|/)(?P<ab>[0-9a-f]{2})/(?P<sha256>[0-9a-f]{64})\.(?P
 
 @dataclass(frozen=True, slots=True)
 class ContentAddress:
-    """An object's place below the root of a store; one level of 256 folders keeps each one small.
+    """Locates an object below the root of a store; one level of 256 folders keeps each folder small.
 
-    A second level would cost every new frame the making and syncing of a folder of its own.
+    With a second level, a new folder would have to be created and synced for nearly every new frame.
     """
 
     sha256: str
@@ -26,14 +26,14 @@ class ContentAddress:
 
     @property
     def relative(self) -> str:
-        """``ab/<sha256>.<ext>``; by construction it cannot climb out of a root."""
+        """``ab/<sha256>.<ext>``; it cannot lead out of the root."""
         return f"{self.sha256[:2]}/{self.sha256}.{self.extension}"
 
     @classmethod
     def of(cls, sha256: str, media_type: str) -> ContentAddress:
-        """The address of new content. Raises ValueError for what is no hash or no media type of an image."""
+        """Return the address of new content. Raises ValueError for a wrong hash or media type."""
         if not _SHA256.fullmatch(sha256):
-            raise ValueError(f"{sha256!r} is no SHA-256: it takes 64 lower-case hexadecimal digits")
+            raise ValueError(f"{sha256!r} is not a SHA-256, which has 64 lower-case hexadecimal digits")
         try:
             return cls(sha256, _EXTENSIONS[media_type])
         except KeyError:
@@ -41,7 +41,7 @@ class ContentAddress:
 
     @classmethod
     def in_path(cls, path: str) -> ContentAddress | None:
-        """The content address that ``path`` ends with, or None when it ends with something else."""
+        """Return the content address at the end of ``path``, or None when there is none."""
         match = _ADDRESS.search(path)
         if match is None or match["sha256"][:2] != match["ab"]:
             return None
@@ -51,7 +51,7 @@ class ContentAddress:
 
 
 def verify(image: ImageRef, data: bytes) -> bytes:
-    """``data`` when it has the size and hash that ``image`` names; raises ImageCorruptError otherwise."""
+    """Return ``data`` if it has the size and hash that ``image`` names; raise ImageCorruptError otherwise."""
     if len(data) != image.size_bytes:
         raise wrong_size_error(image, len(data))
     found = hashlib.sha256(data).hexdigest()
@@ -64,7 +64,7 @@ def verify(image: ImageRef, data: bytes) -> bytes:
 
 
 def wrong_size_error(image: ImageRef, size_bytes: int) -> ImageCorruptError:
-    """The error for an object of ``size_bytes`` where ``image`` names another size."""
+    """Return the error for an object of ``size_bytes`` when ``image`` names a different size."""
     return ImageCorruptError(
         f"the object at {image.uri} has {size_bytes} bytes, the event names {image.size_bytes}: the stored object was "
         "changed or damaged; send the frame again after deleting the object"
@@ -72,8 +72,8 @@ def wrong_size_error(image: ImageRef, size_bytes: int) -> ImageCorruptError:
 
 
 def outside_error(uri: str, store: str) -> ImageMissingError:
-    """The error for an address that ``store`` (its own address) does not serve."""
+    """Return the error for an address outside of ``store`` (the address of the store)."""
     return ImageMissingError(
-        f"the address {uri!r} is not one of the frame store at {store}: it takes addresses it made itself, ending in "
+        f"the address {uri!r} is not in the frame store at {store}, whose addresses end in "
         "ab/<sha256>.<ext>; check that STANDGALE_FRAMES__* is the same for every service"
     )

@@ -1,4 +1,4 @@
-"""Whether a folder takes more frames: what is free on its disk, and how much the frames may be together."""
+"""Limits a folder of frames by the free space on its disk and by the size of all its frames."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from infra.storage.metrics import FRAME_STORE
 
 _SCAN_EVERY_S = 600.0
 _SCAN_WHEN_FULL_S = 30.0
-# So a scan of a slow disk takes a twentieth of the time at most.
+# So a slow disk is scanned for a twentieth of the time at most.
 _PAUSE_PER_SCAN = 20.0
 _WHAT_TO_DO = "remove old frames (docs/operations.md: when the frame store is full), give it a larger disk, or"
 
 
 class DiskSpace:
-    """Asked before each write, from any thread.
+    """Checks before each write, from any thread, whether the folder has enough space.
 
-    Free space is asked for each time. What the frames are together is counted by a scan in a thread of its own, now and
-    then, and what this process adds in between is added to it; so it follows other writers and deletions with a delay,
-    and before the first scan is done only free space counts.
+    Free space is read each time. The size of all frames is counted by a scan in a separate thread from time to time,
+    and what this process writes between two scans is added to it. So it follows other writers and deletions with a
+    delay, and until the first scan has ended only free space counts.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class DiskSpace:
         self._free = FRAME_STORE.labels("free")
 
     def require_space(self, size_bytes: int) -> None:
-        """Return when ``size_bytes`` more may be written. Raises StoreFullError, or OSError of the disk."""
+        """Raise StoreFullError unless ``size_bytes`` more may be written; raise OSError when the disk fails."""
         found = os.statvfs(self._root)
-        # Some network file systems do not tell.
+        # Some network file systems do not report it.
         if found.f_blocks:
             free_bytes = found.f_bavail * found.f_frsize
             self._free.set(free_bytes)
@@ -63,7 +63,7 @@ class DiskSpace:
             self._require_below(self._max_bytes, size_bytes)
 
     def add_used(self, size_bytes: int) -> None:
-        """``size_bytes`` more were written."""
+        """Count ``size_bytes`` that were written."""
         with self._lock:
             self._added_bytes += size_bytes
             if self._used_bytes is not None:
@@ -94,11 +94,11 @@ class DiskSpace:
         try:
             used_bytes = sum(_sizes(self._root))
         except OSError:
-            # Away, or it changes too fast: the former count stays until the next scan.
+            # Unavailable, or changing too fast: the former count is kept until the next scan.
             used_bytes = None
         with self._lock:
             if used_bytes is not None:
-                # Some of what was added meanwhile was counted, too: rather too full than too late.
+                # Some files written during the scan count twice: full too early is better than full too late.
                 self._used_bytes = used_bytes + self._added_bytes
                 FRAME_STORE.labels("used").set(self._used_bytes)
             self._scanned_at = self._clock()
@@ -107,7 +107,7 @@ class DiskSpace:
 
 
 def _sizes(root: Path) -> Iterator[int]:
-    """The size of each frame; unfinished ones are in another folder, which does not count."""
+    """Yield the size of each frame; the folder of unfinished ones does not count."""
     with os.scandir(root) as folders:
         for folder in folders:
             if len(folder.name) == 2 and folder.is_dir(follow_symlinks=False):
@@ -119,5 +119,5 @@ def _sizes_in(folder: os.DirEntry[str]) -> Iterator[int]:
         for file in files:
             try:
                 yield file.stat(follow_symlinks=False).st_size
-            except FileNotFoundError:  # removed, or moved into place, meanwhile
+            except FileNotFoundError:  # removed or renamed during the scan
                 continue

@@ -1,4 +1,4 @@
-"""The frame store in a folder: for a laptop, a ground station, and tests."""
+"""Stores frames in a folder: for a laptop, a ground station, and tests."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from schemas.events import ImageRef
 
 T = TypeVar("T")
 
-# Each thread mostly waits for the disk; concurrent fsyncs share one journal commit, so more of them cost less each.
+# Threads mostly wait for the disk; parallel fsyncs share one journal commit, so each costs less.
 _THREADS = 16
 UNFINISHED = ".unfinished"
-"""The folder of unfinished writes in each store that is a folder; without it the disk may not be mounted."""
+"""The folder of unfinished writes in each store of frames; without it the disk may not be mounted."""
 _UNFINISHED_MAX_AGE_S = 3600.0
 _LISTING_CHUNK = 256
-# More than a file system keeps inside its own records, where even a full disk has room for a few bytes.
+# More than a file system keeps in its own records, where even a full disk has space for a few bytes.
 _PROBE_BYTES = 16_384
 
 _ADVICE = {
@@ -47,37 +47,37 @@ _ADVICE = {
 
 
 class FolderFrameStore:
-    """Frames as files ``<root>/ab/<sha256>.<ext>``; the port's contract is on :class:`FrameStore`.
+    """Stores frames as files ``<root>/ab/<sha256>.<ext>``; :class:`FrameStore` has the contract.
 
-    The folder may be moved: of an address only the content address at its end counts, looked up below the present
-    root. So nothing outside the root can be named, and what lies inside is checked against its hash.
+    The folder may be moved, because only the content address at the end of an address counts, below the present root.
+    So an address cannot name a file outside the root, and the content is checked against its hash.
     """
 
     def __init__(self, root: Path, *, max_bytes: int | None = None, min_free_bytes: int = 0) -> None:
-        """Create ``root`` now or, while its disk is unavailable, at the first call that can.
+        """Create ``root`` now or, while its disk is unavailable, at the first call that can do it.
 
         For the limits see :class:`DiskSpace`.
         """
         self._root = root.absolute()
         self._space = DiskSpace(self._root, max_bytes=max_bytes, min_free_bytes=min_free_bytes)
         self._root_uri = self._root.as_uri()
-        # The folder of unfinished writes doubles as the mark of a store that is there: without it (an unmounted disk) a
-        # missing file says nothing, and writing would fill the mount point.
+        # The folder of unfinished writes also marks a store. Without it (an unmounted disk) a missing file proves
+        # nothing, and writing would fill the mount point.
         self._unfinished = self._root / UNFINISHED
         self._prepared = False
-        # A service starts also while the disk is away; what it asks of the store then says why that fails.
+        # A service starts also while the disk is unavailable; its calls to the store then fail with the reason.
         with suppress(OSError):
             self._prepare()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="frames")
 
     async def put(self, data: bytes, *, sha256: str, media_type: str) -> str:
-        """Store ``data`` durably (file and folder entry are on disk) and return its ``file:`` uri."""
+        """Store ``data`` durably (file and name are on disk) and return its ``file:`` uri."""
         address = ContentAddress.of(sha256, media_type)
         await self._run("write", partial(self._write, address, data))
         return f"{self._root_uri}/{address.relative}"
 
     async def get(self, image: ImageRef) -> bytes:
-        """The bytes of ``image``, hash checked."""
+        """Return the bytes of ``image`` after checking their hash."""
         address = self._address(image.uri)
         if address.sha256 != image.sha256:
             raise outside_error(image.uri, self._root_uri)
@@ -94,18 +94,18 @@ class FolderFrameStore:
         return await self._run("delete", partial(_delete_older, path, cutoff.timestamp()))
 
     async def objects(self) -> AsyncIterator[StoredObject]:
-        """Every object, in the order of the hashes; what changes meanwhile may or may not appear."""
+        """Yield every object in the order of the hashes; one that changes at that time may or may not appear."""
         walk = self._walk()
         while chunk := await self._run("list", partial(_take, walk, _LISTING_CHUNK)):
             for stored in chunk:
                 yield stored
 
     async def check(self) -> None:
-        """Write a small file durably as frames are, read it back, and remove it. Raises StoreFullError, too."""
+        """Write a small file as durably as a frame, read it back, and remove it."""
         await self._run("write to", self._probe)
 
     async def close(self) -> None:
-        """Wait for the writes under way and end the threads."""
+        """Wait for the writes in progress and end the threads."""
         await asyncio.to_thread(self._threads.shutdown)
 
     async def _run(self, verb: str, work: Callable[[], T]) -> T:
@@ -121,7 +121,7 @@ class FolderFrameStore:
 
     def _prepare(self) -> None:
         self._unfinished.mkdir(parents=True, exist_ok=True)
-        # A young file may belong to a living writer.
+        # A new file may belong to a writer that still runs.
         sweep_files(self._unfinished, _UNFINISHED_MAX_AGE_S)
         self._prepared = True
 
@@ -201,7 +201,7 @@ class FolderFrameStore:
         try:
             _write_synced(probe, data)
             if probe.read_bytes() != data:
-                raise OSError("a file that was written just now has other content")
+                raise OSError("a file that was just written has different content")
         finally:
             probe.unlink(missing_ok=True)
 
@@ -215,9 +215,9 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def _refresh(target: Path, size_bytes: int) -> bool:
-    """Make the file at ``target`` as young as if it were written now, durably; False when there is none of that size.
+    """Give the file at ``target`` the present time, durably; return False when there is none of that size.
 
-    So a sweep of old files, which looks at their age under the same lock, does not take it.
+    So the removal of old files, which reads their time under the same lock, does not remove it.
     """
     try:
         # Most frames are new; for them nothing is locked or opened.

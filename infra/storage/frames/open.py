@@ -11,16 +11,16 @@ from infra.storage.settings import FrameSettings
 
 
 def open_frame_store(settings: FrameSettings, data_dir: Path) -> FrameStore:
-    """The frame store for ``settings``; without a folder named, frames lie in ``data_dir``/frames.
+    """Return the frame store for ``settings``; without a folder in them, it is ``data_dir``/frames.
 
-    Waits for no server and no disk: ask :meth:`FrameStore.check`. Raises SettingsError when the library for S3 is not
-    installed.
+    No server or disk is contacted; call :meth:`FrameStore.check` for that. Raises SettingsError when the library for S3
+    is not installed.
     """
     if settings.kind == "folder":
         folder = settings.folder or data_dir / "frames"
         return FolderFrameStore(folder, max_bytes=settings.max_bytes, min_free_bytes=settings.min_free_bytes)
     try:
-        # Only here: the library is an extra, and costs a third of a second to import.
+        # Imported here, because the library is an extra and takes a third of a second to import.
         from infra.storage.frames.s3 import S3FrameStore  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise SettingsError(

@@ -1,4 +1,4 @@
-"""The frame store port: bytes go in under their SHA-256 and come out checked against it (the claim check)."""
+"""Defines the port of a frame store, which keeps encoded images under their SHA-256."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Protocol
 from schemas.events import ImageRef
 
 REFRESH_AFTER_S = 3600.0
-"""Content put again is made young again when it is older than this; a store may do so sooner."""
+"""Content that is put again gets a new time when its time is older than this, or sooner."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object of the store, as a sweep sees it."""
+    """Describes one object of the store, for retention."""
 
     uri: str
     size_bytes: int
@@ -23,44 +23,44 @@ class StoredObject:
 
 
 class FrameStore(Protocol):
-    """Content-addressed storage of encoded images; storing the same bytes twice stores them once."""
+    """Stores encoded images by content: the same bytes are stored once."""
 
     async def put(self, data: bytes, *, sha256: str, media_type: str) -> str:
-        """Store ``data`` durably and return its uri; never visible half-written.
+        """Store ``data`` durably and return its uri; a part of it is never visible.
 
-        Content that is there already becomes young again: when this returns, the object is not older than this call by
-        more than REFRESH_AFTER_S, so that :meth:`delete_older` does not take it.
+        Content that is stored already gets a new time: when this returns, the object's time is at most REFRESH_AFTER_S
+        before this call, so that :meth:`delete_older` does not remove it.
 
-        Raises StoreUnavailableError, and StoreFullError (a StoreUnavailableError) when there is no room for more.
+        Raises StoreUnavailableError, and StoreFullError (a StoreUnavailableError) when there is no free space.
         """
         ...
 
     async def get(self, image: ImageRef) -> bytes:
-        """The bytes of ``image``, hash checked.
+        """Return the bytes of ``image`` after checking their hash.
 
-        Raises ImageMissingError (no such object, or an address outside this store), ImageCorruptError (another hash or
-        size), StoreUnavailableError (try again).
+        Raises ImageMissingError (no such object, or an address outside this store), ImageCorruptError (a different hash
+        or size), StoreUnavailableError (try again).
         """
         ...
 
     async def delete(self, uri: str) -> None:
-        """Remove an object of this store; one that is gone already is no error."""
+        """Remove an object of this store; it is no error when it does not exist."""
 
     async def delete_older(self, uri: str, cutoff: datetime) -> bool:
-        """Remove an object unless it was put, or put again, after ``cutoff``; whether it was removed. For retention.
+        """Remove an object unless it was put, or put again, after ``cutoff``; return whether it was removed.
 
-        It never takes an object from a put that returned, or returns later: the age is looked at anew, and a put of the
-        same content at that moment either makes it young before, or finds it gone and stores it again. ``cutoff`` must
-        be more than REFRESH_AFTER_S ago, and only one sweep may be under way.
+        For retention. It never removes an object that a put has stored or is storing: the time is read again, and
+        a put of the same content either renews the time before that, or finds no object and stores it again. ``cutoff``
+        must be more than REFRESH_AFTER_S ago, and only one process may do this at a time.
         """
         ...
 
     def objects(self) -> AsyncIterator[StoredObject]:
-        """Every object of the store."""
+        """Yield every object of the store."""
         ...
 
     async def check(self) -> None:
-        """Return when a small object could be written and read just now; errors as for :meth:`put`."""
+        """Write and read a small object; raises the errors of :meth:`put`."""
 
     async def close(self) -> None:
-        """Let go of all resources; may be called twice."""
+        """Release all resources; may be called twice."""

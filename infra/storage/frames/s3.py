@@ -1,4 +1,4 @@
-"""The frame store in an S3 bucket: for production, shared by every machine."""
+"""Stores frames in an S3 bucket: for production, shared by all machines."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from schemas.events import ImageRef
 
 _PROBE = ".probe"
 _SWEPT = ".sweep"
-"""The folder of marks: one for each object that retention may remove at any moment."""
+"""The folder of marks, one for each object that retention may remove at any moment."""
 _MARK_LASTS_S = 600.0
 _HTTP_MISSING = 404
 _HTTP_EXISTS = 412
-# Hashing lets go of the interpreter but not of the event loop; above this size it is worth the hop to a thread.
+# Hashing releases the interpreter lock but blocks the event loop; above this size a thread is worth its cost.
 _HASH_IN_THREAD_BYTES = 1_000_000
 
 _HINTS = hints(FrameSettings)
@@ -36,10 +36,10 @@ _FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded",
 
 
 class S3FrameStore:
-    """Frames as objects ``s3://bucket/prefix/ab/<sha256>.<ext>``; the port's contract is on :class:`FrameStore`."""
+    """Stores frames as objects ``s3://bucket/prefix/ab/<sha256>.<ext>``; :class:`FrameStore` has the contract."""
 
     def __init__(self, settings: FrameSettings) -> None:
-        """Nothing is connected before the first call, so a service can start while the store is away."""
+        """Connect nothing before the first call, so that a service can start while the store is unavailable."""
         self._settings = settings
         self._prefix = f"{settings.prefix.strip('/')}/".lstrip("/")
         self._uri = f"s3://{settings.bucket}/{self._prefix}"
@@ -48,9 +48,9 @@ class S3FrameStore:
         self._finding_out = asyncio.Lock()
 
     async def put(self, data: bytes, *, sha256: str, media_type: str) -> str:
-        """Store ``data``, or make what is there of it young again, and return its ``s3:`` uri.
+        """Store ``data``, or renew the time of the object that has it already, and return its ``s3:`` uri.
 
-        The server is given the hash, and refuses bytes that were damaged on the way.
+        The server gets the hash, and refuses bytes that were damaged in transfer.
         """
         address = ContentAddress.of(sha256, media_type)
         upload = await self._parameters(address, data, media_type)
@@ -65,7 +65,7 @@ class S3FrameStore:
         return f"{self._uri}{address.relative}"
 
     async def get(self, image: ImageRef) -> bytes:
-        """The bytes of ``image``, hash checked."""
+        """Return the bytes of ``image`` after checking their hash."""
         key = self._key(image.uri)
         if key.sha256 != image.sha256:
             raise outside_error(image.uri, self._uri)
@@ -78,10 +78,10 @@ class S3FrameStore:
                     raise
                 raise ImageMissingError(
                     f"the frame store has no object {image.uri}: it was removed (retention), or the gateway writes to "
-                    "another bucket; compare STANDGALE_FRAMES__BUCKET and __ENDPOINT_URL of both services"
+                    "a different bucket; compare STANDGALE_FRAMES__BUCKET and __ENDPOINT_URL of both services"
                 ) from error
             async with answer["Body"] as body:
-                # Before reading: a damaged object must not take more memory than the event promised.
+                # Before reading: a damaged object must not take more memory than the event says.
                 if answer["ContentLength"] != image.size_bytes:
                     raise wrong_size_error(image, answer["ContentLength"])
                 data: bytes = await body.read()
@@ -99,8 +99,8 @@ class S3FrameStore:
     async def delete_older(self, uri: str, cutoff: datetime) -> bool:
         """Remove the object at ``uri`` unless it is younger than ``cutoff``; see the port.
 
-        A mark beside it says that it may go at any moment: a put of the same content looks for the mark after its
-        upload. So either the put sees the mark, or this sees the object young.
+        A mark says that it may be removed at any moment; a put of the same content looks for the mark after its upload.
+        So either the put sees the mark, or this call sees the new time of the object.
         """
         address = self._key(uri)
         client = await self._connection.client()
@@ -110,17 +110,17 @@ class S3FrameStore:
         async with self._translated("delete in"):
             await client.put_object(**mark, Body=b"")
         found = await self._head(where["Key"])
-        # A mark that is old is taken for that of a sweep that died: then it is too late to remove anything.
+        # An old mark counts as that of a process that was killed: then it is too late to remove the object.
         old = found is not None and found["LastModified"] < cutoff and monotonic_s() - began_s < _MARK_LASTS_S / 2
         async with self._translated("delete in"):
             if old:
                 await client.delete_object(**where)
-            # Not reached when it is unknown whether the object is gone: then a put has to see the mark.
+            # Not reached when it is unknown whether the object was deleted: then a put has to see the mark.
             await client.delete_object(**mark)
         return old
 
     async def objects(self) -> AsyncIterator[StoredObject]:
-        """Every object, in the order of the hashes; what changes meanwhile may or may not appear."""
+        """Yield every object in the order of the hashes; one that changes at that time may or may not appear."""
         client = await self._connection.client()
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._settings.bucket, Prefix=self._prefix)
         async with self._translated("list", deadline=False):
@@ -132,7 +132,7 @@ class S3FrameStore:
                         yield StoredObject(f"{self._uri}{address.relative}", entry["Size"], modified_at)
 
     async def check(self) -> None:
-        """Write a small object and read it back; the error says whether bucket, keys or network are at fault."""
+        """Write a small object and read it back; an error says whether bucket, keys or network are the cause."""
         client = await self._connection.client()
         key = self._prefix + _PROBE
         async with self._translated("write to"):
@@ -153,13 +153,13 @@ class S3FrameStore:
             "Key": self._prefix + address.relative,
             "Body": data,
             "ContentType": media_type,
-            # Some servers look at the one, some at the other.
+            # Some servers check the first, some the second.
             "ContentMD5": await asyncio.to_thread(_md5, data) if large else _md5(data),
             "ChecksumSHA256": b64encode(bytes.fromhex(address.sha256)).decode(),
         }
 
     async def _upload(self, parameters: Mapping[str, Any]) -> bool:
-        """Upload; False when that was to create an object which is there already."""
+        """Upload; return False when the upload may only create an object, and it exists already."""
         client = await self._connection.client()
         async with self._translated("write"):
             try:
@@ -171,7 +171,7 @@ class S3FrameStore:
         return True
 
     async def _supports_conditions(self) -> bool:
-        """Whether the server refuses to replace an object when asked to; found out once."""
+        """Whether the server supports "If-None-Match"; it is tried once."""
         async with self._finding_out:
             if self._conditional is None:
                 probe = {"Bucket": self._settings.bucket, "Key": self._prefix + _PROBE, "Body": b"standgale"}
@@ -180,19 +180,19 @@ class S3FrameStore:
             return self._conditional
 
     async def _is_old(self, address: ContentAddress) -> bool:
-        """Whether the object must be made young again."""
+        """Whether the object needs a new time."""
         found = await self._head(self._prefix + address.relative)
         return found is None or _age_s(found) > REFRESH_AFTER_S
 
     async def _await_sweep(self, address: ContentAddress) -> None:
-        """Return when the object just uploaded is safe from a sweep that saw its former age.
+        """Check that retention, which may have seen the former time of the uploaded object, does not remove it.
 
-        Raises StoreUnavailableError when such a sweep is under way, or has taken it: the put is then tried again.
+        Raises StoreUnavailableError when it is about to remove it, or has removed it: the put is then tried again.
         """
         mark = await self._head(self._mark(address))
         marked = mark is not None and _age_s(mark) < _MARK_LASTS_S
         if marked or await self._head(self._prefix + address.relative) is None:
-            raise self._unavailable("write", f"retention is removing {address.relative} just now; it is tried again")
+            raise self._unavailable("write", f"retention is removing {address.relative} now; it is tried again")
 
     async def _head(self, key: str) -> Mapping[str, Any] | None:
         client = await self._connection.client()
@@ -216,10 +216,10 @@ class S3FrameStore:
 
     @asynccontextmanager
     async def _translated(self, verb: str, *, deadline: bool = True) -> AsyncIterator[None]:
-        """Turn the faults of client and server into StoreUnavailableError that says what to look at.
+        """Turn the errors of client and server into StoreUnavailableError with a hint.
 
-        The deadline is for the whole call: the client's own time-outs are for one read each, so a server that sends a
-        byte now and then would never meet them.
+        The deadline is for the whole call: the client's own time limits are for one read each, so a server that sends
+        a byte from time to time would never reach them.
         """
         try:
             async with asyncio.timeout(self._settings.timeout_s if deadline else None):
@@ -228,10 +228,10 @@ class S3FrameStore:
             code = code_of(error)
             if status_of(error) == _HTTP_FULL or code in _FULL:
                 raise self._full(verb, code) from error
-            hint = _HINTS.get(code, "the store answered with a fault of its own; it is tried again")
+            hint = _HINTS.get(code, "the store responded with a fault; it is tried again")
             raise self._unavailable(verb, f"{code} (HTTP {status_of(error)}): {hint}") from error
         except FAULTS as error:
-            why = str(error) or f"no answer within {self._settings.timeout_s} s (STANDGALE_FRAMES__TIMEOUT_S)"
+            why = str(error) or f"no response within {self._settings.timeout_s} s (STANDGALE_FRAMES__TIMEOUT_S)"
             raise self._unavailable(verb, f"{why}; is the store up and reachable?") from error
 
     def _unavailable(self, verb: str, why: str) -> StoreUnavailableError:
@@ -252,7 +252,7 @@ def _md5(data: bytes) -> str:
 
 
 def _age_s(found: Mapping[str, Any]) -> float:
-    """How old an object is that the server was asked about, by the server's clock alone."""
+    """Return the age of the object in the response, by the server's clock alone."""
     now = parsedate_to_datetime(found["ResponseMetadata"]["HTTPHeaders"]["date"])
     age: timedelta = now - found["LastModified"]
     return age.total_seconds()

@@ -102,7 +102,7 @@ async def test_a_taken_port_names_the_setting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         component = HttpComponent("gateway", Starlette(), host="127.0.0.1", port=taken.getsockname()[1])
         with pytest.raises(
-            SettingsError, match=r"gateway can't listen on 127.0.0.1:\d+ .*change gateway.host or gatew"
+            SettingsError, match=r"gateway cannot listen on 127.0.0.1:\d+ .*change gateway.host or gatew"
         ):
             component.bind()
 

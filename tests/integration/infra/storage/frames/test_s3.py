@@ -86,7 +86,7 @@ async def test_bytes_damaged_on_the_way_are_refused_and_not_stored(s3_server: S3
     async with damaging_way(s3_server, b"pylon", b"pilon") as endpoint:
         # The signature is made for another host, so it is that host's name which the server is told.
         store = open_frame_store(s3_server.settings(endpoint_url=endpoint, prefix="damaged"), tmp_path)
-        with pytest.raises(StoreUnavailableError, match="damaged on the way"):
+        with pytest.raises(StoreUnavailableError, match="damaged in transfer"):
             await store.put(data, sha256=sha256, media_type="image/png")
         assert [found async for found in store.objects()] == []
         await store.close()
