@@ -18,7 +18,7 @@ from bench.measure import percentile
 from bench.processes import BenchError, Home, Server, home, measured
 from bench.result import Figure, Goal, Result
 from schemas.timestamps import format_utc
-from standgale.demo.watcher import Watcher
+from standgale.demo.watcher import StreamWatcher
 
 GOAL_MS = 500.0
 _FRAMES_PER_S = 5.0
@@ -149,9 +149,9 @@ def _scenes() -> list[bytes]:
 
 
 @asynccontextmanager
-async def _watched(url: str, stream_url: str, tokens: Sequence[str]) -> AsyncIterator[tuple[_Flight, Watcher]]:
+async def _watched(url: str, stream_url: str, tokens: Sequence[str]) -> AsyncIterator[tuple[_Flight, StreamWatcher]]:
     """A sender, and a client of the live stream that is connected before the first frame leaves."""
-    watcher = Watcher(f"{stream_url}/api/v1/detections/stream", lambda _: None)
+    watcher = StreamWatcher(f"{stream_url}/api/v1/detections/stream", lambda _: None)
     async with aiohttp.ClientSession() as session:
         watching = asyncio.create_task(watcher.watch(session))
         try:
@@ -163,7 +163,7 @@ async def _watched(url: str, stream_url: str, tokens: Sequence[str]) -> AsyncIte
                 await watching
 
 
-async def _settle(flight: _Flight, watcher: Watcher) -> None:
+async def _settle(flight: _Flight, watcher: StreamWatcher) -> None:
     """Wait until every accepted frame was seen. Raises BenchError when one is missing for too long."""
     deadline = time.perf_counter() + _SETTLE_S
     while len(watcher.seen) < len(flight.started):

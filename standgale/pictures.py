@@ -58,7 +58,7 @@ class Picture:
 
 
 @contextmanager
-def opened(path: Path, max_pixels: int) -> Iterator[Picture]:
+def open_picture(path: Path, max_pixels: int) -> Iterator[Picture]:
     """The picture at ``path``; one that is decoded in memory may have ``max_pixels``.
 
     A TIFF is read by window when it is large, lies on a map, or has more than 8 bits. Raises SettingsError when it

@@ -43,7 +43,7 @@ class ModelFile:
     input_px: int
 
 
-def write_card(path: Path, model: ModelFile, thresholds: Thresholds, recipe: Recipe) -> Path:
+def write_training_card(path: Path, model: ModelFile, thresholds: Thresholds, recipe: Recipe) -> Path:
     """Write the card of a freshly exported model, not yet evaluated; returns its path."""
     classes: list[CardValue] = [
         {"name": label, "color": _COLOURS[label], "max_size_m": _MAX_SIZES_M[label]} for label in CLASS_NAMES

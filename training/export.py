@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from schemas.errors import StandgaleError
-from training.card import ModelFile, Thresholds, write_card
+from training.card import ModelFile, Thresholds, write_training_card
 from training.net import ConvBlock, ExportNet, Net
 from training.scenes.spec import CLASS_NAMES
 from training.train import load_average, read_recipe
@@ -59,13 +59,13 @@ class _FusedBlock(nn.Module):
         return torch.relu(self.conv(x))
 
 
-def fuse(module: nn.Module) -> None:
+def fold_batch_norm(module: nn.Module) -> None:
     """Replace every ConvBlock below `module`, in place, by its fused form."""
     for name, child in list(module.named_children()):
         if isinstance(child, ConvBlock):
             setattr(module, name, _FusedBlock(child))
         else:
-            fuse(child)
+            fold_batch_norm(child)
 
 
 def write_onnx(net: Net, path: Path, input_px: int) -> None:
@@ -136,7 +136,7 @@ def export(settings: ExportSettings, thresholds: Thresholds) -> Exported:
     """Write model.onnx and model.yaml; raises ExportError when the file differs from the net by more than 0.002."""
     original = load_average(settings.checkpoint)
     fused = load_average(settings.checkpoint)
-    fuse(fused)
+    fold_batch_norm(fused)
     folder = settings.models / settings.name / settings.version
     path = folder / "model.onnx"
     write_onnx(fused, path, settings.input_px)
@@ -145,7 +145,7 @@ def export(settings: ExportSettings, thresholds: Thresholds) -> Exported:
         raise ExportError(f"{path} differs from the net by {difference:.2g}, more than {_TOLERANCE}: do not ship it")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     model = ModelFile(settings.name, settings.version, digest, settings.input_px)
-    written = write_card(folder / "model.yaml", model, thresholds, read_recipe(settings.checkpoint))
+    written = write_training_card(folder / "model.yaml", model, thresholds, read_recipe(settings.checkpoint))
     return Exported(path, written, path.stat().st_size, difference)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.net import STRIDES, cell_centres, decode
+from training.net import STRIDES, cell_centres, decode_raw
 from training.pool import IGNORED
 
 # Objects up to the first length answer at stride 4, from the second on at stride 8; between them at both.
@@ -69,7 +69,7 @@ def complete_iou(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True, eq=False)
-class Loss:
+class TrainingLoss:
     """The sum to minimise and its parts, for the log."""
 
     total: Tensor
@@ -78,12 +78,12 @@ class Loss:
     mean_iou: float
 
 
-def detection_loss(raw: list[Tensor], targets: Targets, image_size: tuple[int, int]) -> Loss:
+def detection_loss(raw: list[Tensor], targets: Targets, image_size: tuple[int, int]) -> TrainingLoss:
     """Box and class loss of a batch; image_size is (height, width) in pixels.
 
     A positive cell's class target is how well its box fits, so that the score predicts the quality of the box.
     """
-    boxes, logits = decode(raw)
+    boxes, logits = decode_raw(raw)
     assignment = assign(targets, *image_size)
     rows, cells = torch.nonzero(assignment.owner >= 0, as_tuple=True)
     owners = assignment.owner[rows, cells]
@@ -99,4 +99,4 @@ def detection_loss(raw: list[Tensor], targets: Targets, image_size: tuple[int, i
     class_loss = (per_class * weight).sum() / count
     box_loss = ((1 - ciou) * quality).sum() / count
     mean_iou = float(iou.detach().mean()) if len(iou) else 0.0
-    return Loss(class_loss + 2.0 * box_loss, float(box_loss.detach()), float(class_loss.detach()), mean_iou)
+    return TrainingLoss(class_loss + 2.0 * box_loss, float(box_loss.detach()), float(class_loss.detach()), mean_iou)

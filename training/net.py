@@ -115,7 +115,7 @@ def cell_centres(rows: int, cols: int, stride: int, device: torch.device) -> Ten
     return grid.reshape(-1, 2)
 
 
-def decode(raw: list[Tensor]) -> tuple[Tensor, Tensor]:
+def decode_raw(raw: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Raw outputs to boxes (N, A, 4) xyxy in input pixels and class logits (N, A, classes), finest stride first."""
     boxes, logits = [], []
     for level, stride in zip(raw, STRIDES, strict=True):
@@ -138,6 +138,6 @@ class ExportNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) RGB 0 to 1 to (N, 4 + classes, A)."""
-        boxes, logits = decode(self.net(images))
+        boxes, logits = decode_raw(self.net(images))
         low, high = boxes[..., :2], boxes[..., 2:]
         return torch.cat([(low + high) / 2, high - low, logits.sigmoid()], dim=-1).transpose(1, 2)

@@ -65,7 +65,7 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """What a run reports after each step; losses are running means."""
 
     step: int
@@ -230,7 +230,7 @@ def _renderers(settings: TrainSettings, pool_folder: Path) -> Iterator[Callable[
             job.join()
 
 
-def train(settings: TrainSettings, progress: Callable[[Progress], None]) -> Path:
+def train(settings: TrainSettings, progress: Callable[[TrainingProgress], None]) -> Path:
     """Train to the last step, from the checkpoint if there is one; returns the checkpoint's path.
 
     Raises TrainingError when the checkpoint is of another run, when rendering fails or when the loss is not finite.
@@ -256,7 +256,9 @@ def train(settings: TrainSettings, progress: Callable[[Progress], None]) -> Path
             images, targets = coming.result()
             coming = side.submit(batch, trainer.step + 1)
             trainer.advance(images, targets)
-            progress(Progress(trainer.step, settings.steps, elapsed_s=time.monotonic() - started, **trainer.means))
+            progress(
+                TrainingProgress(trainer.step, settings.steps, elapsed_s=time.monotonic() - started, **trainer.means)
+            )
             if trainer.step % settings.checkpoint_every == 0:
                 trainer.save(settings.checkpoint)
     trainer.save(settings.checkpoint)
@@ -308,7 +310,7 @@ def main() -> None:
     settings = TrainSettings(**vars(parser.parse_args()))
     with tqdm(total=settings.steps, unit="step", mininterval=5.0) as bar:
 
-        def show(state: Progress) -> None:
+        def show(state: TrainingProgress) -> None:
             bar.update(state.step - bar.n)
             bar.set_postfix(
                 box=f"{state.box_loss:.3f}", cls=f"{state.class_loss:.3f}", iou=f"{state.mean_iou:.3f}", refresh=False

@@ -69,7 +69,7 @@ def show(context: typer.Context, id: IdArgument) -> None:  # noqa: A002 (the nam
 
     async def work() -> DeadLetter:
         async with _broker(context) as broker:
-            return await _found(broker, id)
+            return await _find_letter(broker, id)
 
     print_json(run_async(work()).model_dump(mode="json"))
 
@@ -107,13 +107,13 @@ def redrive_(  # noqa: PLR0913, PLR0917 (one per option of the verb)
         counts = asdict(result)
         print_json({"redriven": counts.pop("sent"), **counts, "dry_run": dry_run})
     else:
-        for line in _in_words(result, rules):
+        for line in _describe(result, rules):
             context_of(context).out.print(line)
     if id is not None and not result.sent:
         raise typer.Exit(1)
 
 
-def _in_words(result: RedriveResult, rules: RedriveRules) -> Iterator[str]:
+def _describe(result: RedriveResult, rules: RedriveRules) -> Iterator[str]:
     yield f"{counted(result.sent, 'record')} {'would be sent' if rules.dry_run else 'sent'} again"
     for left, why in (
         (result.already, "were sent again before (--again sends them once more)"),
@@ -164,10 +164,10 @@ async def _letters(
 
 
 async def _one(broker: Broker, id: UUID) -> AsyncIterator[DeadLetter]:  # noqa: A002
-    yield await _found(broker, id)
+    yield await _find_letter(broker, id)
 
 
-async def _found(broker: Broker, id: UUID) -> DeadLetter:  # noqa: A002
+async def _find_letter(broker: Broker, id: UUID) -> DeadLetter:  # noqa: A002
     reader = await broker.reader()
     try:
         letter = await find_dead_letter(reader, (FRAMES_DEAD, SINKS_DEAD), id)

@@ -80,7 +80,7 @@ def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)
 ) -> None:
     """Find things in a picture: tiled, merged, listed, drawn with --out, mapped with --geojson."""
     from detectors.model.predict import Predictor
-    from standgale.pictures import opened
+    from standgale.pictures import open_picture
 
     here = context_of(context)
     settings = here.settings(detector__model=model)
@@ -88,7 +88,7 @@ def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)
     files.check()
     _check_metres(gsd, tile_metres)
     method = _method(merging)
-    with opened(picture, settings.detector.max_pixels) as shown:
+    with open_picture(picture, settings.detector.max_pixels) as shown:
         gsd_m = shown.gsd_m if gsd is None else gsd
         _check_ground(shown, picture, gsd_m, files, tile_metres)
         limit = _MOST_IN_A_RASTER if shown.raster is not None else None
@@ -102,7 +102,7 @@ def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)
         with Predictor(_model(settings)) as predictor:
             found = _find(here, predictor, shown, options, gsd_m)
             card, reason = predictor.model.card, predictor.model.engine.reason
-        places = _written(files, shown, found, card)
+        places = _write_files(files, shown, found, card)
     rows = _rows(found, card, places)
     if as_json:
         print_json({"image": str(picture), "model": card.name, **_about(shown, found), "detections": rows})
@@ -159,7 +159,7 @@ def _find(
         )
 
 
-def _written(files: _Files, shown: Picture, found: PictureResult, card: ModelCard) -> GroundPositions | None:
+def _write_files(files: _Files, shown: Picture, found: PictureResult, card: ModelCard) -> GroundPositions | None:
     """Writes what is to be written; where the detections lie, for a picture that lies on a map."""
     from detectors.rasters.ground_positions import feature_collection, ground_positions
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from standgale.commands.context import Context, JsonOption, context_of, print_json, run_async, table
 
 if TYPE_CHECKING:
-    from standgale.doctor.examine import Report
+    from standgale.doctor.examine import DoctorReport
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -59,7 +59,7 @@ def doctor(
     raise typer.Exit(run_async(work()))
 
 
-def _show(here: Context, report: Report, as_json: bool) -> None:
+def _show(here: Context, report: DoctorReport, as_json: bool) -> None:
     if as_json:
         findings = [{"subject": subject, **asdict(finding)} for subject, finding in report.findings]
         print_json({"status": report.level, "findings": findings})

@@ -23,7 +23,7 @@ _MAX_DELAY_S = 5.0
 
 
 @dataclass(slots=True)
-class Sent:
+class SentFrame:
     """One frame as it left its drone; ``accepted`` says whether the gateway answered 202."""
 
     frame: DemoFrame
@@ -41,7 +41,7 @@ class Drone:
     token: str = field(repr=False)
     frames: Iterator[DemoFrame]
     interval_s: float
-    on_sent: Callable[[Sent], None]
+    on_sent: Callable[[SentFrame], None]
 
     async def fly(self, session: aiohttp.ClientSession) -> None:
         """Send all frames; returns when each was accepted or refused for good."""
@@ -49,11 +49,11 @@ class Drone:
         while (frame := await asyncio.to_thread(next, self.frames, None)) is not None:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             due = max(due + self.interval_s, time.monotonic())
-            sent = Sent(frame, utc_now(), time.perf_counter())
+            sent = SentFrame(frame, utc_now(), time.perf_counter())
             await self._send(session, sent)
             self.on_sent(sent)
 
-    async def _send(self, session: aiohttp.ClientSession, sent: Sent) -> None:
+    async def _send(self, session: aiohttp.ClientSession, sent: SentFrame) -> None:
         delay_s = _FIRST_DELAY_S
         for _ in range(_ATTEMPTS):
             try:
@@ -65,7 +65,7 @@ class Drone:
             delay_s = min(delay_s * 2, _MAX_DELAY_S)
         sent.refusal = f"not accepted after {_ATTEMPTS} attempts"
 
-    async def _post(self, session: aiohttp.ClientSession, sent: Sent) -> bool:
+    async def _post(self, session: aiohttp.ClientSession, sent: SentFrame) -> bool:
         """Send once; True when the answer is final."""
         parameters = {"captured_at": format_utc(sent.captured_at), "original_filename": sent.frame.name}
         headers = {"X-API-Token": self.token, "Content-Type": sent.frame.media_type}

@@ -12,7 +12,7 @@ from rich.table import Table
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class OutputLocations:
     """Where to look next."""
 
     data_dir: Path
@@ -38,7 +38,7 @@ class DemoReport:
     p95_ms: float | None
     recall: float | None
     precision: float | None
-    places: Places
+    places: OutputLocations
 
     @property
     def complete(self) -> bool:

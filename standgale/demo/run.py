@@ -28,11 +28,11 @@ from schemas import topics
 from schemas.cloudevents import decode
 from schemas.events import DetectionsMade
 from standgale.children import run_child, standgale_command
-from standgale.demo.drones import Drone, Sent
+from standgale.demo.drones import Drone, SentFrame
 from standgale.demo.frames import DemoFrame, flight_frames, source_frames
-from standgale.demo.report import DemoReport, Places, percentiles_ms
+from standgale.demo.report import DemoReport, OutputLocations, percentiles_ms
 from standgale.demo.scoring import Score
-from standgale.demo.watcher import Seen, Watcher
+from standgale.demo.watcher import SeenEvent, StreamWatcher
 from standgale.opening import open_command_broker
 from standgale.settings import Settings
 
@@ -65,20 +65,20 @@ class DemoPlan:
 
 
 @dataclass(slots=True)
-class _Course:
+class _DemoState:
     """What has happened so far, shown while it happens."""
 
     console: Console
     progress: Progress
     bars: dict[str, TaskID]
-    sent: list[Sent] = field(default_factory=list)
+    sent: list[SentFrame] = field(default_factory=list)
 
-    def on_sent(self, sent: Sent) -> None:
+    def on_sent(self, sent: SentFrame) -> None:
         self.sent.append(sent)
         self.progress.update(self.bars["sent"], completed=len(self.sent))
         self.progress.update(self.bars["accepted"], completed=len(self.accepted))
 
-    def on_seen(self, seen: Seen) -> None:
+    def on_seen(self, seen: SeenEvent) -> None:
         event = seen.event
         labels = [each.label for each in event.detections]
         counts = ", ".join(f"{labels.count(label)} {label}" for label in dict.fromkeys(labels)) or "nothing"
@@ -86,7 +86,7 @@ class _Course:
         self.progress.advance(self.bars["seen"])
 
     @property
-    def accepted(self) -> dict[UUID, Sent]:
+    def accepted(self) -> dict[UUID, SentFrame]:
         return {sent.frame_id: sent for sent in self.sent if sent.frame_id is not None}
 
 
@@ -112,7 +112,7 @@ async def run_demo(settings: Settings, plan: DemoPlan, console: Console) -> Demo
             for name, frames in flights.items()
         ]
         await asyncio.gather(*(drone.fly(session) for drone in drones))
-        in_postgres = await _settle(course, watcher, database)
+        in_postgres = await _wait_for_results(course, watcher, database)
         detected, repeated = await _in_topic(settings, set(course.accepted))
     return _report(course, watcher, in_postgres, detected, repeated, _places(settings, dsn, log))
 
@@ -143,14 +143,14 @@ async def _pipeline(settings: Settings, dsn: str, log: Path) -> AsyncIterator[st
 @asynccontextmanager
 async def _watching(
     session: aiohttp.ClientSession, url: str, plan: DemoPlan, devices: int, console: Console
-) -> AsyncIterator[tuple[_Course, Watcher]]:
+) -> AsyncIterator[tuple[_DemoState, StreamWatcher]]:
     """Progress bars on the terminal and a client on the live stream, connected before the first frame leaves."""
     total = devices * plan.frames_per_drone if plan.source is None else None
     columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         bars = {name: progress.add_task(name, total=total) for name in ("sent", "accepted", "seen")}
-        course = _Course(console, progress, bars)
-        watcher = Watcher(f"{url}/api/v1/detections/stream", course.on_seen)
+        course = _DemoState(console, progress, bars)
+        watcher = StreamWatcher(f"{url}/api/v1/detections/stream", course.on_seen)
         watching = asyncio.create_task(watcher.watch(session))
         try:
             await asyncio.wait_for(watcher.connected.wait(), _START_TIMEOUT_S)
@@ -161,7 +161,7 @@ async def _watching(
                 await watching
 
 
-async def _settle(course: _Course, watcher: Watcher, database: Database) -> int:
+async def _wait_for_results(course: _DemoState, watcher: StreamWatcher, database: Database) -> int:
     """Wait until every accepted frame is in PostgreSQL and was seen, or nothing moves any more; returns the rows."""
     wanted = list(course.accepted)
     deadline = time.monotonic() + _SETTLE_TIMEOUT_S
@@ -198,7 +198,7 @@ async def _in_topic(settings: Settings, wanted: set[UUID]) -> tuple[int, int]:
 
 
 def _report(
-    course: _Course, watcher: Watcher, in_postgres: int, detected: int, repeated: int, places: Places
+    course: _DemoState, watcher: StreamWatcher, in_postgres: int, detected: int, repeated: int, places: OutputLocations
 ) -> DemoReport:
     accepted = course.accepted
     by_frame = {seen.event.frame_id: seen for seen in watcher.seen.values() if seen.event.frame_id in accepted}
@@ -225,8 +225,8 @@ def _report(
     )
 
 
-def _places(settings: Settings, dsn: str, log: Path) -> Places:
-    return Places(
+def _places(settings: Settings, dsn: str, log: Path) -> OutputLocations:
+    return OutputLocations(
         data_dir=settings.data_dir,
         frames=settings.frames_folder,
         postgres_url=dsn,

@@ -17,7 +17,7 @@ _RECONNECT_DELAY_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenEvent:
     """An event and when it arrived (time.perf_counter)."""
 
     event: DetectionsMade
@@ -25,7 +25,7 @@ class Seen:
 
 
 @dataclass(slots=True)
-class Watcher:
+class StreamWatcher:
     """``seen`` grows as events arrive; ``repeats`` counts events that came twice, which must not happen.
 
     ``last_id`` is where it goes on, also when ``watch`` is cancelled and called again; ``notices`` counts what the
@@ -33,8 +33,8 @@ class Watcher:
     """
 
     url: str
-    on_event: Callable[[Seen], None]
-    seen: dict[UUID, Seen] = field(default_factory=dict)
+    on_event: Callable[[SeenEvent], None]
+    seen: dict[UUID, SeenEvent] = field(default_factory=dict)
     repeats: int = 0
     connected: asyncio.Event = field(default_factory=asyncio.Event)
     last_id: str | None = None
@@ -63,7 +63,7 @@ class Watcher:
         if event.id in self.seen:
             self.repeats += 1
             return
-        self.seen[event.id] = Seen(event, time.perf_counter())
+        self.seen[event.id] = SeenEvent(event, time.perf_counter())
         self.on_event(self.seen[event.id])
 
 

@@ -15,13 +15,13 @@ from infra.database.pool import Database
 from infra.errors import SettingsError
 from schemas.topics import TopicSpec
 from standgale.doctor.examine import in_thread
-from standgale.doctor.port import NothingThereError
+from standgale.doctor.port import DoesNotExistError
 from standgale.settings import Settings
 
 _SHARE = 0.6
 
 
-def hurried(settings: Settings, timeout_s: float) -> Settings:
+def with_short_timeouts(settings: Settings, timeout_s: float) -> Settings:
     """``settings`` with time limits below ``timeout_s``, so that a check can still say what did not answer."""
     most_s = _SHARE * timeout_s
     broker = settings.broker.model_copy(update={"request_timeout_s": min(settings.broker.request_timeout_s, most_s)})
@@ -33,12 +33,12 @@ def hurried(settings: Settings, timeout_s: float) -> Settings:
 
 
 @asynccontextmanager
-async def looking_at_broker(settings: Settings, topics: dict[str, TopicSpec]) -> AsyncIterator[Broker]:
+async def open_existing_broker(settings: Settings, topics: dict[str, TopicSpec]) -> AsyncIterator[Broker]:
     """The broker as it is. Raises NothingThereError when the embedded one has no file yet."""
     if settings.broker.kind == "embedded":
         file = embedded_file(settings.data_dir)
         if not await in_thread(file.is_file):
-            raise NothingThereError(f"the embedded broker has no file {file} yet: no service has run there")
+            raise DoesNotExistError(f"the embedded broker has no file {file} yet: no service has run there")
         # Without declarations it brings nothing in line.
         topics = {}
     broker = open_broker(settings.broker, settings.data_dir, topics)
@@ -49,7 +49,7 @@ async def looking_at_broker(settings: Settings, topics: dict[str, TopicSpec]) ->
 
 
 @asynccontextmanager
-async def looking_at_database(settings: Settings) -> AsyncIterator[Database]:
+async def open_existing_database(settings: Settings) -> AsyncIterator[Database]:
     """The database as it is. Raises NothingThereError when the embedded one does not run."""
     chosen = settings.database
     if chosen.url is None:
@@ -66,7 +66,7 @@ def _running(data_dir: Path) -> str:
     """Where the embedded server listens. Nobody becomes its owner by asking."""
     home = data_dir.absolute() / "postgres"
     if not home.is_dir():
-        raise NothingThereError(f"the embedded database has no folder {home} yet: no service has run there")
+        raise DoesNotExistError(f"the embedded database has no folder {home} yet: no service has run there")
     try:
         # Only here: what it needs comes with the extra "embedded".
         from infra.database.cluster import PostgresCluster, dsn_at  # noqa: PLC0415
@@ -76,5 +76,5 @@ def _running(data_dir: Path) -> str:
         ) from error
     found = PostgresCluster(home).postmaster()
     if found is None or not found.ready:
-        raise NothingThereError(f"the embedded database in {home} does not run; it starts with the services")
+        raise DoesNotExistError(f"the embedded database in {home} does not run; it starts with the services")
     return dsn_at(found.socket_dir)

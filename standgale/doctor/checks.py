@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schemas.topics import load_topics
-from standgale.doctor.access import hurried
+from standgale.doctor.access import with_short_timeouts
 from standgale.doctor.clocks import BrokerClockCheck, DatabaseClockCheck, FileClockCheck
 from standgale.doctor.database import DatabaseCheck
 from standgale.doctor.dead_letters import DeadLettersCheck
@@ -23,7 +23,7 @@ from standgale.settings import Settings
 def all_checks(settings: Settings, *, timeout_s: float, health: Sequence[str] = ()) -> list[Check]:
     """Every check, for ``settings``; ``health``: further health ports to ask. Raises TopicsError."""
     topics = load_topics(settings.topics_file)
-    soon = hurried(settings, timeout_s)
+    soon = with_short_timeouts(settings, timeout_s)
     return [
         SettingsCheck(settings),
         TopicsCheck(soon, topics),

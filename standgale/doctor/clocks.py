@@ -11,9 +11,9 @@ from pathlib import Path
 from ingest.gateway.readiness.broker_probe import BrokerProbe
 from ingest.gateway.readiness.clock import GatewayClock
 from schemas.topics import TopicSpec
-from standgale.doctor.access import looking_at_broker, looking_at_database
+from standgale.doctor.access import open_existing_broker, open_existing_database
 from standgale.doctor.examine import in_thread
-from standgale.doctor.port import Finding, NothingThereError, ok, problem, warning
+from standgale.doctor.port import DoesNotExistError, Finding, ok, problem, warning
 from standgale.settings import Settings
 
 _SUBJECT = "clocks"
@@ -40,7 +40,7 @@ class BrokerClockCheck:
     async def look(self) -> Sequence[Finding]:
         """See the port."""
         clock = GatewayClock.without_broker()
-        async with looking_at_broker(self._settings, self._topics) as broker:
+        async with open_existing_broker(self._settings, self._topics) as broker:
             probe = BrokerProbe(broker, clock)
             try:
                 await probe.check()
@@ -68,7 +68,7 @@ class DatabaseClockCheck:
 
     async def look(self) -> Sequence[Finding]:
         """See the port."""
-        async with looking_at_database(self._settings) as database, database.acquire() as connection:
+        async with open_existing_database(self._settings) as database, database.acquire() as connection:
             before_s = time.time()
             there_s = float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())"))
             ahead_s = there_s - (before_s + time.time()) / 2
@@ -87,7 +87,7 @@ class FileClockCheck:
         """See the port."""
         folder = self._settings.data_dir
         if not await in_thread(folder.is_dir):
-            raise NothingThereError(f"there is no data directory {folder.absolute()} yet")
+            raise DoesNotExistError(f"there is no data directory {folder.absolute()} yet")
         ahead_s = await in_thread(lambda: _file_ahead_s(folder))
         return [_compared("file system", ahead_s, self._settings.gateway.clock_tolerance_s)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from infra.database.pool import Connection
-from standgale.doctor.access import looking_at_database
+from standgale.doctor.access import open_existing_database
 from standgale.doctor.examine import in_thread
 from standgale.doctor.port import Finding, ok, problem
 from standgale.settings import Settings
@@ -32,7 +32,7 @@ class DatabaseCheck:
     async def look(self) -> Sequence[Finding]:
         """See the port."""
         newest = await in_thread(_head)
-        async with looking_at_database(self._settings) as database, database.acquire() as connection:
+        async with open_existing_database(self._settings) as database, database.acquire() as connection:
             findings = [await _about(connection)]
             findings += [finding async for finding in _schema(connection, newest)]
             findings += [finding async for finding in _privileges(connection)]

@@ -11,7 +11,7 @@ from schemas.cloudevents import decode
 from schemas.errors import EventError, EventVersionError
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, SINKS_DEAD, TopicSpec
-from standgale.doctor.access import looking_at_broker
+from standgale.doctor.access import open_existing_broker
 from standgale.doctor.port import Finding, ok, problem, warning
 from standgale.settings import Settings
 
@@ -30,7 +30,7 @@ class DeadLettersCheck:
 
     async def look(self) -> Sequence[Finding]:
         """See the port."""
-        async with looking_at_broker(self._settings, self._topics) as broker:
+        async with open_existing_broker(self._settings, self._topics) as broker:
             reader = await broker.reader()
             try:
                 return [await _judge(reader, topic) for topic in (FRAMES_DEAD, SINKS_DEAD)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from infra.failure.error_texts import error_code, error_text
-from standgale.doctor.port import LEVELS, Check, Finding, Level, NothingThereError, problem, warning
+from standgale.doctor.port import LEVELS, Check, DoesNotExistError, Finding, Level, problem, warning
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ _CANCEL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DoctorReport:
     """What all checks found, by subject in the order of the checks; ``hung``: some did not even end when cancelled."""
 
     findings: Sequence[tuple[str, Finding]]
@@ -30,7 +30,7 @@ class Report:
         return max((finding.level for _, finding in self.findings), key=LEVELS.index, default="ok")
 
 
-async def examine(checks: Sequence[Check], timeout_s: float) -> Report:
+async def examine(checks: Sequence[Check], timeout_s: float) -> DoctorReport:
     """What ``checks`` find, each within ``timeout_s``."""
     tasks = [asyncio.create_task(check.look(), name=check.subject) for check in checks]
     if tasks:
@@ -43,7 +43,7 @@ async def examine(checks: Sequence[Check], timeout_s: float) -> Report:
     for check, task in zip(checks, tasks, strict=True):
         found = [_too_late(timeout_s)] if task in late else _found(task)
         findings.extend((check.subject, finding) for finding in found)
-    return Report(findings, bool(stuck))
+    return DoctorReport(findings, bool(stuck))
 
 
 def _too_late(timeout_s: float) -> Finding:
@@ -57,7 +57,7 @@ def _found(task: asyncio.Task[Sequence[Finding]]) -> Sequence[Finding]:
     error = task.exception()
     if error is None:
         return task.result()
-    if isinstance(error, NothingThereError):
+    if isinstance(error, DoesNotExistError):
         return [warning(str(error), "start the services, unless nothing should run here yet")]
     return [problem(f"{error_code(error)}: {error_text(error)}", "mend what the text names")]
 

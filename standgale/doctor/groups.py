@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from infra.broker.port import GroupState
 from schemas.topics import TopicSpec
-from standgale.doctor.access import looking_at_broker
+from standgale.doctor.access import open_existing_broker
 from standgale.doctor.port import Finding, ok, problem, warning
 from standgale.settings import Settings
 
@@ -31,7 +31,7 @@ class GroupsCheck:
 
     async def look(self) -> Sequence[Finding]:
         """See the port."""
-        async with looking_at_broker(self._settings, self._topics) as broker:
+        async with open_existing_broker(self._settings, self._topics) as broker:
             admin = await broker.admin()
             try:
                 groups = await admin.groups()

@@ -41,7 +41,7 @@ def problem(what: str, remedy: str) -> Finding:
     return Finding("problem", what, remedy)
 
 
-class NothingThereError(StandgaleError):
+class DoesNotExistError(StandgaleError):
     """What a check is about does not exist yet, which is no fault by itself: it becomes a warning."""
 
     code = "NOTHING_THERE"

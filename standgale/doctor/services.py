@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import aiohttp
 
 from infra.telemetry.settings import TelemetrySettings
-from standgale.doctor.port import Finding, NothingThereError, ok, problem
+from standgale.doctor.port import DoesNotExistError, Finding, ok, problem
 
 _PATH = "/health/ready"
 
@@ -27,7 +27,7 @@ class ServiceCheck:
             async with aiohttp.ClientSession() as client, client.get(self._address + _PATH) as answer:
                 body = await answer.json()
         except (aiohttp.ClientConnectionError, OSError) as error:
-            raise NothingThereError(
+            raise DoesNotExistError(
                 f"no service answers at {self._address} (telemetry.health_port, or --health)"
             ) from error
         except (aiohttp.ClientError, ValueError) as error:

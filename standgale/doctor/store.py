@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from infra.storage.frames.folder import UNFINISHED
 from infra.storage.frames.open import open_frame_store
 from standgale.doctor.examine import in_thread
-from standgale.doctor.port import Finding, NothingThereError, ok
+from standgale.doctor.port import DoesNotExistError, Finding, ok
 from standgale.settings import Settings
 
 
@@ -24,7 +24,7 @@ class StoreCheck:
         settings, folder = self._settings, self._settings.frames_folder.absolute()
         # Opening would make it.
         if settings.frames.kind == "folder" and not await in_thread((folder / UNFINISHED).is_dir):
-            raise NothingThereError(
+            raise DoesNotExistError(
                 f"{folder} is no frame store (yet): no gateway has run, or the disk is not mounted there"
             )
         where = f"s3://{settings.frames.bucket}/{settings.frames.prefix}" if settings.frames.kind == "s3" else folder

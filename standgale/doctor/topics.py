@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schemas.topics import TopicSpec
-from standgale.doctor.access import looking_at_broker
+from standgale.doctor.access import open_existing_broker
 from standgale.doctor.port import Finding, ok, problem
 from standgale.settings import Settings
 
@@ -21,7 +21,7 @@ class TopicsCheck:
 
     async def look(self) -> Sequence[Finding]:
         """See the port."""
-        async with looking_at_broker(self._settings, self._topics) as broker:
+        async with open_existing_broker(self._settings, self._topics) as broker:
             admin = await broker.admin()
             try:
                 found = await admin.check(self._topics.values())

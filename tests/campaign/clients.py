@@ -8,7 +8,7 @@ from uuid import UUID
 
 import aiohttp
 
-from standgale.demo.watcher import Watcher
+from standgale.demo.watcher import StreamWatcher
 
 _CONNECT_TIMEOUT_S = 180.0
 
@@ -19,7 +19,7 @@ class LiveClient:
     def __init__(self, name: str, session: aiohttp.ClientSession) -> None:
         self.name = name
         self._session = session
-        self._watcher = Watcher(url="", on_event=lambda seen: None)
+        self._watcher = StreamWatcher(url="", on_event=lambda seen: None)
         self._task: asyncio.Task[None] | None = None
 
     @property

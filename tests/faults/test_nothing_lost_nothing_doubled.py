@@ -33,7 +33,7 @@ from schemas import topics
 from schemas.cloudevents import decode
 from schemas.events import DetectionsMade
 from schemas.topics import load_topics
-from standgale.demo.watcher import Watcher
+from standgale.demo.watcher import StreamWatcher
 from tests.faults.fleet import Device, Fleet
 from tests.support_graphs import GraphSpec, write_model
 from tests.support_kafka import kafka_settings, require_kafka_tools
@@ -164,10 +164,10 @@ async def test_each_frame_once_whatever_is_killed(site: Site) -> None:
 
 
 @asynccontextmanager
-async def _watching(site: Site, session: aiohttp.ClientSession) -> AsyncIterator[Watcher]:
+async def _watching(site: Site, session: aiohttp.ClientSession) -> AsyncIterator[StreamWatcher]:
     """A live client that is there before the first frame, and resumes by itself when its server is killed."""
     url = f"http://127.0.0.1:{site.sse_port}/api/v1/detections/stream"
-    watcher = Watcher(url, on_event=lambda seen: None)
+    watcher = StreamWatcher(url, on_event=lambda seen: None)
     task = asyncio.create_task(watcher.watch(session))
     try:
         await asyncio.wait_for(watcher.connected.wait(), TIMEOUT_S)
@@ -265,7 +265,7 @@ async def _reader(site: Site) -> AsyncIterator[Reader]:
         await broker.close()
 
 
-async def _all_answers(site: Site, watcher: Watcher, wanted: int) -> list[DetectionsMade]:
+async def _all_answers(site: Site, watcher: StreamWatcher, wanted: int) -> list[DetectionsMade]:
     """Every event of the detections topic, committed ones only, once there are ``wanted`` and no more come."""
     deadline = asyncio.get_running_loop().time() + TIMEOUT_S
     async with _reader(site) as reader:

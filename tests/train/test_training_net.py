@@ -10,9 +10,9 @@ import torch
 from training.card import Thresholds
 from training.export import ExportSettings, export
 from training.loss import Targets, assign, complete_iou, detection_loss
-from training.net import STRIDES, ExportNet, Net, NetSettings, decode
+from training.net import STRIDES, ExportNet, Net, NetSettings, decode_raw
 from training.pool import IGNORED, Crop, ScenePool, augment, cut_boxes, fill_pool
-from training.train import Progress, TrainingError, TrainSettings, learning_rate, load_average, pool_size, train
+from training.train import TrainingError, TrainingProgress, TrainSettings, learning_rate, load_average, pool_size, train
 
 SMALL = NetSettings(channels=(8, 8, 16, 16))
 
@@ -52,7 +52,7 @@ def tiny(folder: Path, steps: int) -> TrainSettings:
     )
 
 
-def quiet(_: Progress) -> None:
+def quiet(_: TrainingProgress) -> None:
     """Nobody watches."""
 
 
@@ -114,7 +114,7 @@ def test_the_loss_falls_when_the_net_is_fitted_to_one_picture() -> None:
         optimiser.step()
         losses.append(float(loss.total.detach()))
     assert losses[-1] < 0.3 * losses[0]
-    boxes, logits = decode(net(image))
+    boxes, logits = decode_raw(net(image))
     best = int(logits[0].amax(dim=1).argmax())
     assert int(logits[0, best].argmax()) == 3
     assert complete_iou(boxes[0, best : best + 1], truth.boxes[0])[0].item() > 0.6
@@ -168,7 +168,7 @@ def test_training_is_reproducible_and_resumes_where_it_stopped(folder: Path) -> 
     whole = load_average(train(tiny(folder, 4), quiet)).state_dict()
     (folder / "checkpoint.pt").unlink()
 
-    def stop_after_two(state: Progress) -> None:
+    def stop_after_two(state: TrainingProgress) -> None:
         if state.step == 3:
             raise KeyboardInterrupt
 

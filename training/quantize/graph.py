@@ -45,7 +45,7 @@ _WORDS = (
 )
 
 
-def prepared(source: Path, out: Path) -> onnx.ModelProto:
+def prepare_graph(source: Path, out: Path) -> onnx.ModelProto:
     """The model at ``source`` with all its weights inside and every node named, also written to ``out``.
 
     Raises QuantizeError when it is quantized already, in half precision, too old, or cannot be read.
@@ -124,7 +124,7 @@ def _depths(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def write_quantized(source: Path, out: Path, feeds: Iterator[Feed], target: Target, kept: Collection[str]) -> None:
-    """Quantize the model at ``source`` (see :func:`prepared`) but its nodes ``kept``, and write it to ``out``.
+    """Quantize the model at ``source`` (see :func:`prepare_graph`) but its nodes ``kept``, and write it to ``out``.
 
     ``feeds``: all inputs of the model, again and again, from which the ranges of its numbers are taken. A file
     ``source``-inferred may lie beside it for a while. Raises QuantizeError when ONNX Runtime cannot do it.

@@ -40,7 +40,7 @@ class EngineFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PlanResult:
     """What one way to quantize gave: its largest loss over the engines, or why it gave nothing (then loss is 1)."""
 
     words: str
@@ -61,8 +61,8 @@ class Quantized:
     frames: int
     calibration_tiles: int
     held_out_tiles: int
-    outcomes: tuple[Outcome, ...]
-    best: Outcome
+    outcomes: tuple[PlanResult, ...]
+    best: PlanResult
     card: Path | None = field(default=None)
 
     @property

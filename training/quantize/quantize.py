@@ -28,8 +28,8 @@ from detectors.model.predict import Model
 from detectors.settings import EngineKind
 from training.quantize.comparing import agreement, boxes_of, tiles_per_second
 from training.quantize.errors import QuantizeError
-from training.quantize.graph import Feed, Plan, outside_weights, plans, prepared, write_quantized
-from training.quantize.plan_result import EngineFigures, Outcome, Quantized, QuantizeRequest
+from training.quantize.graph import Feed, Plan, outside_weights, plans, prepare_graph, write_quantized
+from training.quantize.plan_result import EngineFigures, PlanResult, Quantized, QuantizeRequest
 from training.quantize.tiles import Samples, read_samples
 
 LEAST_BOXES = 20
@@ -56,7 +56,7 @@ def quantize(wanted: QuantizeRequest, note: Callable[[str], None] = lambda text:
     except OSError as error:
         raise QuantizeError(f"{output.parent} cannot be written ({error.strerror}); give another --output") from error
     with work as folder:
-        return _Work(wanted, card, version, output, Path(folder), note).run()
+        return _Quantization(wanted, card, version, output, Path(folder), note).run()
 
 
 def _version(version: str) -> str:
@@ -64,7 +64,7 @@ def _version(version: str) -> str:
     return f"{version}{'.' if '+' in version else '+'}int8"
 
 
-class _Work:
+class _Quantization:
     """One quantization, in a folder of its own."""
 
     def __init__(
@@ -90,7 +90,7 @@ class _Work:
         if not self._engines:
             raise QuantizeError(f"none of {', '.join(_ENGINES)} is installed to measure with; install standgale[cpu]")
         source, original = self._folder / _SOURCE, verified_model_file(self._card, self._wanted.card)
-        proto = prepared(original, source)
+        proto = prepare_graph(original, source)
         self._outside = outside_weights(original)
         with closing(self._load(self._wanted.card, self._engines[-1])) as model:
             samples = read_samples(self._wanted.frames, model, self._wanted.max_pixels)
@@ -98,7 +98,7 @@ class _Work:
             f"{len(samples.calibration)} tiles to calibrate and {len(samples.held_out)} others to measure with, "
             f"from {samples.frames} frames"
         )
-        exact = {engine: self._exact(engine, samples.held_out) for engine in self._engines}
+        exact = {engine: self._run_f32(engine, samples.held_out) for engine in self._engines}
         tried = []
         for number, plan in enumerate(plans(proto, self._wanted.target)):
             version = self._folder / str(number)
@@ -108,7 +108,7 @@ class _Work:
         outcomes = tuple(outcome for outcome, _ in tried)
         best, version = min(tried, key=lambda each: each[0].loss)
         if best.failed is None:
-            best = self._timed(best, version, samples.held_out)
+            best = self._measure_speed(best, version, samples.held_out)
         result = Quantized(
             name=self._card.name,
             version=self._version,
@@ -127,11 +127,11 @@ class _Work:
     def _load(self, card: Path, engine: EngineKind) -> Model:
         return load_model(LoadRequest(card, engine, self._wanted.threads, precision="f32", fallback=False))
 
-    def _exact(self, engine: EngineKind, tiles: ImageArray) -> Candidates:
+    def _run_f32(self, engine: EngineKind, tiles: ImageArray) -> Candidates:
         """What the f32 model finds. Raises QuantizeError when that is too little to measure a loss by."""
         with closing(self._load(self._wanted.card, engine)) as model:
             found = boxes_of(model, tiles)
-        if (count := self._counted(found)) < LEAST_BOXES:
+        if (count := self._count_boxes(found)) < LEAST_BOXES:
             raise QuantizeError(
                 f"the f32 model finds {count} things on the {len(tiles)} tiles it is measured with, {LEAST_BOXES} "
                 "are the least to measure a loss by; give more frames, ones that show what the model is for"
@@ -140,7 +140,7 @@ class _Work:
 
     def _try(
         self, plan: Plan, source: Path, version: Path, samples: Samples, exact: dict[EngineKind, Candidates]
-    ) -> Outcome:
+    ) -> PlanResult:
         """Quantize as ``plan`` says into the folder ``version``, and measure."""
         version.mkdir()
         try:
@@ -150,8 +150,8 @@ class _Work:
             card = self._write_card(version, {})
             figures = tuple(self._figures(card, engine, samples.held_out, exact[engine]) for engine in self._engines)
         except (QuantizeError, ModelLoadError, InferenceError) as error:
-            return Outcome(plan.words, 1.0, failed=str(error))
-        return Outcome(plan.words, max(each.loss for each in figures), figures)
+            return PlanResult(plan.words, 1.0, failed=str(error))
+        return PlanResult(plan.words, max(each.loss for each in figures), figures)
 
     def _feeds(self, source: Path, tiles: ImageArray) -> Iterator[Feed]:
         """The model's inputs for all ``tiles``, a batch at a time."""
@@ -172,13 +172,13 @@ class _Work:
         with closing(self._load(card, engine)) as model:
             found = boxes_of(model, tiles)
         loss = 1.0 - agreement(exact, found, self._card.thresholds.confidence)
-        return EngineFigures(engine, self._counted(exact), self._counted(found), loss)
+        return EngineFigures(engine, self._count_boxes(exact), self._count_boxes(found), loss)
 
-    def _counted(self, found: Candidates) -> int:
+    def _count_boxes(self, found: Candidates) -> int:
         """How many boxes have the card's confidence."""
         return int((found.scores >= self._card.thresholds.confidence).sum())
 
-    def _timed(self, best: Outcome, version: Path, tiles: ImageArray) -> Outcome:
+    def _measure_speed(self, best: PlanResult, version: Path, tiles: ImageArray) -> PlanResult:
         """``best`` with the speed of both models in each engine."""
         timed = []
         for figures, engine in zip(best.engines, self._engines, strict=True):

@@ -41,7 +41,7 @@ def read_samples(folder: Path, model: Model, max_pixels: int) -> Samples:
     files = _pictures(folder)
     card = model.card.input
     most = min(MOST_TILES, max(LEAST_TILES, _MOST_BYTES // (3 * card.width * card.height)))
-    parts = [spread(files[part::2], most) for part in (0, 1)]
+    parts = [spread_evenly(files[part::2], most) for part in (0, 1)]
     calibration, held_out = (_tiles(each, model, most, max_pixels) for each in parts)
     if min(len(calibration), len(held_out)) < LEAST_TILES:
         raise QuantizeError(
@@ -51,7 +51,7 @@ def read_samples(folder: Path, model: Model, max_pixels: int) -> Samples:
     return Samples(np.stack(calibration), np.stack(held_out), sum(map(len, parts)))
 
 
-def spread(items: Sequence[Path], count: int) -> list[Path]:
+def spread_evenly(items: Sequence[Path], count: int) -> list[Path]:
     """At most ``count`` of ``items``, evenly spaced, the first and the last among them."""
     return [items[at] for at in _places(len(items), count)]
 
@@ -83,14 +83,14 @@ def _tiles(files: Sequence[Path], model: Model, most: int, max_pixels: int) -> l
     for done, file in enumerate(files):
         # What small frames before this one did not need, larger ones may have.
         share = -(-(most - len(tiles)) // (len(files) - done))
-        image = _decoded(file, max_pixels)
+        image = _decode_picture(file, max_pixels)
         view = FrameView(image.shape[1], image.shape[0])
         plan = model.plan(view, model.resolved(DetectOptions(), view))
         tiles += [model.cut(image, plan, at, 1)[0] for at in _places(len(plan), share)]
     return tiles
 
 
-def _decoded(file: Path, max_pixels: int) -> ImageArray:
+def _decode_picture(file: Path, max_pixels: int) -> ImageArray:
     try:
         return decode_image(file.read_bytes(), max_pixels=max_pixels)
     except (OSError, ImageCorruptError) as error:

@@ -97,7 +97,9 @@ def paint_polygon(
     mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
     cv2.fillPoly(mask, [np.round(corners - low).astype(np.int32)], 255)
     zoom = float(ground.rng.uniform(0.8, 1.5))
-    grey = textures.Lay.at_random(texture, ground.rng, angle_rad=angle, zoom=zoom).cut(mask.shape[0], mask.shape[1])
+    grey = textures.TexturePlacement.at_random(texture, ground.rng, angle_rad=angle, zoom=zoom).cut(
+        mask.shape[0], mask.shape[1]
+    )
     textures.blend_mask(ground.image[window], textures.colour(grey, base, amplitude), mask)
     if kind is not None:
         ground.kind[window][mask > 0] = kind
@@ -122,7 +124,7 @@ def paint_mask(
     kind: int | None = None,
 ) -> None:
     """Fill a full-size mask with a texture around `base`, and mark its kind if given."""
-    lay = textures.Lay.at_random(texture, ground.rng, zoom=zoom)
+    lay = textures.TexturePlacement.at_random(texture, ground.rng, zoom=zoom)
     for window in blocks(ground):
         part = mask[window]
         if not part.any():

@@ -16,7 +16,7 @@ _LAND_KINDS = (OPEN, ROAD)
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedObject:
     """A labelled object in the picture: exact box xyxy in pixels, and class index."""
 
     box: tuple[float, float, float, float]
@@ -30,7 +30,7 @@ class Seats:
         self._cell = cell
         self._taken = np.zeros((height // cell + 1, width // cell + 1), np.bool_)
 
-    def take(self, box: tuple[float, float, float, float], gap: float = 2.0) -> bool:
+    def reserve(self, box: tuple[float, float, float, float], gap: float = 2.0) -> bool:
         """Reserve a box with a gap around it; False when any of it is taken."""
         left, top = max(0, int((box[0] - gap) // self._cell)), max(0, int((box[1] - gap) // self._cell))
         window = self._taken[top : int((box[3] + gap) // self._cell) + 1, left : int((box[2] + gap) // self._cell) + 1]
@@ -87,7 +87,7 @@ def _kind_at(ground: Ground, x: float, y: float) -> int:
     return int(ground.kind[int(y), int(x)])
 
 
-def _stands_on(ground: Ground, sprite: Sprite, allowed: tuple[int, ...]) -> bool:
+def _is_on(ground: Ground, sprite: Sprite, allowed: tuple[int, ...]) -> bool:
     x0, y0, x1, y1 = sprite.box
     spots = [(x0, y0), (x1, y0), (x0, y1), (x1, y1), ((x0 + x1) / 2, (y0 + y1) / 2)]
     return all(_kind_at(ground, min(x, ground.width - 1), min(y, ground.height - 1)) in allowed for x, y in spots)
@@ -120,7 +120,7 @@ def _slot_for(ground: Ground, label: int) -> Slot:
     return Slot(slot.x, slot.y, slot.heading + float(rng.normal(0, 0.05)))
 
 
-def _fitting(ground: Ground, label: int, slot: Slot, size: float) -> Sprite:
+def _sprite_for(ground: Ground, label: int, slot: Slot, size: float) -> Sprite:
     """Draw the object; once more, corrected, when its outline left the promised range of sizes."""
     x, y = min(max(slot.x, 0.0), ground.width - 1.0), min(max(slot.y, 0.0), ground.height - 1.0)
     patch = ground.image[max(0, int(y - size)) : int(y + size) + 1, max(0, int(x - size)) : int(x + size) + 1]
@@ -157,7 +157,7 @@ def _wake(ground: Ground, slot: Slot, size: float) -> None:
             )
 
 
-def place_object(ground: Ground, seats: Seats, label: int) -> Placed | None:
+def place_object(ground: Ground, seats: Seats, label: int) -> PlacedObject | None:
     """Find a fitting free place for one object and draw it there; None when none was found."""
     rng = ground.rng
     allowed = {VEHICLE: _LAND_KINDS, BOAT: (WATER,), PERSON: _LAND_KINDS, BIRD: (OPEN, WATER, ROAD, TREE, 3)}[label]
@@ -166,8 +166,8 @@ def place_object(ground: Ground, seats: Seats, label: int) -> Placed | None:
         if _kind_at(ground, slot.x, slot.y) not in allowed:
             continue
         size = size_for(ground, label)
-        sprite = _fitting(ground, label, slot, size)
-        if not inside(ground, sprite.box) or not _stands_on(ground, sprite, allowed) or not seats.take(sprite.box):
+        sprite = _sprite_for(ground, label, slot, size)
+        if not inside(ground, sprite.box) or not _is_on(ground, sprite, allowed) or not seats.reserve(sprite.box):
             continue
         if label == BIRD:
             lift = float(rng.uniform(0.8, 5.0)) * size
@@ -179,7 +179,7 @@ def place_object(ground: Ground, seats: Seats, label: int) -> Placed | None:
         else:
             shade(ground, sprite, 0.0, {VEHICLE: 0.3, PERSON: 1.3}[label] * size)
         paste(ground, sprite)
-        return Placed(sprite.box, label)
+        return PlacedObject(sprite.box, label)
     return None
 
 
@@ -195,7 +195,7 @@ def place_clutter(ground: Ground, seats: Seats, count: int) -> None:
         size = float(np.clip(4.5 * ground.metre * np.exp(rng.uniform(np.log(0.2), np.log(1.1))), 4, 70))
         name = options[int(rng.integers(len(options)))]
         sprite = draw_clutter(rng, name, x, y, size)
-        if not seats.take(sprite.box):
+        if not seats.reserve(sprite.box):
             continue
         if name not in ("puddle", "foam", "weed"):
             shade(ground, sprite, 0.0, (1.5 if name == "sign" else 0.35) * size)

@@ -55,7 +55,7 @@ def _build(ground: Ground, theme: str, area_m2: float) -> None:
     built.plant_trees(ground, int(area_m2 / 1_000 * rng.uniform(0.1, 0.9 if theme != "arid" else 0.2)))
 
 
-def _populate(ground: Ground, spec: SceneSpec) -> list[placement.Placed]:
+def _populate(ground: Ground, spec: SceneSpec) -> list[placement.PlacedObject]:
     rng = ground.rng
     megapixels = spec.width * spec.height / 1e6
     wet = float((ground.kind[::8, ::8] == WATER).mean())
@@ -88,7 +88,7 @@ def render_scene(spec: SceneSpec) -> Scene:
     _lay_land(ground, theme)
     _build(ground, theme, spec.width * spec.height / metre**2)
     if rng.random() < 0.6:
-        terrain.strew_litter(ground)
+        terrain.paint_litter(ground)
     objects = _populate(ground, spec)
     soft = optics.blur(ground.image, rng)
     optics.expose(soft, rng)

@@ -110,7 +110,7 @@ def paint_forest(ground: Ground, cover: float) -> None:
     darken_where = cv2.bitwise_and(shade, cv2.bitwise_not(mask)).astype(np.uint8)
     if rng.random() < 0.5:
         # Light falls through the leaves.
-        leaves = textures.Lay.at_random("foliage", rng, zoom=2.0).cut(ground.height, ground.width)
+        leaves = textures.TexturePlacement.at_random("foliage", rng, zoom=2.0).cut(ground.height, ground.width)
         darken_where[leaves > int(rng.integers(120, 190))] = 0
     for window in blocks(ground):
         darken(ground.image[window], darken_where[window], ground.sun.strength)
@@ -168,10 +168,12 @@ def paint_water(ground: Ground, theme: str) -> None:
     _foam_and_glitter(ground, coarse, field)
 
 
-def strew_litter(ground: Ground) -> None:
+def paint_litter(ground: Ground) -> None:
     """Specks of a pixel or two on dry land: stones, flowers, rubbish, dead leaves."""
     rng = ground.rng
-    grey = textures.Lay.at_random("sensor", rng, zoom=float(rng.uniform(0.9, 1.8))).cut(ground.height, ground.width)
+    grey = textures.TexturePlacement.at_random("sensor", rng, zoom=float(rng.uniform(0.9, 1.8))).cut(
+        ground.height, ground.width
+    )
     patches = textures.fractal_noise(rng, ground.height // 16 + 1, ground.width // 16 + 1, 40, 4)
     where = cv2.resize(patches, (ground.width, ground.height), interpolation=cv2.INTER_LINEAR) * 20 + grey
     dry = (ground.kind == OPEN) | (ground.kind == ROAD)
@@ -200,6 +202,6 @@ def _foam_and_glitter(ground: Ground, coarse: Field, field: Field) -> None:
         paint_mask(ground, (foam & (field > 0)).astype(np.uint8), "gravel", (232, 236, 232), amplitude=0.25)
     if rng.random() < 0.5:
         lit = textures.fractal_noise(rng, rows, cols, max(rows, cols) * 0.3, 3)
-        grey = textures.Lay.at_random("sensor", rng, zoom=1.3).cut(ground.height, ground.width)
+        grey = textures.TexturePlacement.at_random("sensor", rng, zoom=1.3).cut(ground.height, ground.width)
         sparkle = (_enlarge(ground, lit) * 22 + grey > rng.uniform(215, 245)) & (ground.kind == WATER)
         ground.image[sparkle] = 240

@@ -124,7 +124,7 @@ def tile(name: str) -> Image:
 
 
 @dataclass(frozen=True)
-class Lay:
+class TexturePlacement:
     """How a texture lies over a picture: turned, zoomed, shifted; mirrored outwards without end."""
 
     name: str
@@ -135,7 +135,7 @@ class Lay:
     @classmethod
     def at_random(
         cls, name: str, rng: np.random.Generator, *, angle_rad: float | None = None, zoom: float = 1.0
-    ) -> "Lay":
+    ) -> "TexturePlacement":
         """The named texture at a random place, at a random angle unless one is given."""
         angle = float(rng.uniform(0, 2 * np.pi)) if angle_rad is None else angle_rad
         return cls(name, angle, zoom, (float(rng.uniform(0, TILE)), float(rng.uniform(0, TILE))))

@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Desk:
+class _RolloutCommand:
     """What a verb works with: the topic as it stands, and the ways to read on and to write."""
 
     here: Context
@@ -81,11 +81,11 @@ def activate(  # noqa: PLR0913, PLR0917 (what people may say on the command line
         from detectors.worker.rollout.activation import activate_model as activation_of
         from detectors.worker.rollout.activation import start_canary
 
-        async with _desk(context_of(context)) as desk:
+        async with _open_command(context_of(context)) as desk:
             sha256 = None if force else await _sha256_in_store(desk, model)
             order = _order(desk, lane, comment)
             current = desk.state.activations.get(order.lane)
-            with _said_in_words():
+            with _translate_errors():
                 if canary_share is None and not canary_device:
                     wanted = activation_of(order, current, model, sha256)
                 else:
@@ -108,9 +108,9 @@ def rollback(
     async def work() -> int:
         from detectors.worker.rollout.activation import roll_back_activation
 
-        async with _desk(context_of(context)) as desk:
+        async with _open_command(context_of(context)) as desk:
             order = _order(desk, lane, comment)
-            with _said_in_words():
+            with _translate_errors():
                 wanted = roll_back_activation(order, desk.state.activations.get(order.lane))
             return await _publish(desk, wanted, timeout if wait else None)
 
@@ -126,7 +126,7 @@ def status(
     here = context_of(context)
 
     async def work() -> ModelsState:
-        async with _desk(here) as desk:
+        async with _open_command(here) as desk:
             return desk.state
 
     state = run_async(work())
@@ -143,7 +143,7 @@ def status(
 
 
 @asynccontextmanager
-async def _desk(here: Context) -> AsyncIterator[_Desk]:
+async def _open_command(here: Context) -> AsyncIterator[_RolloutCommand]:
     from detectors.worker.rollout.models_topic import read_models
     from standgale.opening import open_command_broker
 
@@ -151,13 +151,13 @@ async def _desk(here: Context) -> AsyncIterator[_Desk]:
     async with open_command_broker(settings) as broker:
         reader, publisher = await broker.reader(), await broker.publisher()
         try:
-            yield _Desk(here, settings, reader, publisher, await read_models(reader))
+            yield _RolloutCommand(here, settings, reader, publisher, await read_models(reader))
         finally:
             await publisher.close()
             await reader.close()
 
 
-def _order(desk: _Desk, lane: str | None, comment: str | None) -> ActivationRequest:
+def _order(desk: _RolloutCommand, lane: str | None, comment: str | None) -> ActivationRequest:
     from detectors.worker.rollout.activation import ActivationRequest
 
     try:
@@ -169,7 +169,7 @@ def _order(desk: _Desk, lane: str | None, comment: str | None) -> ActivationRequ
 
 
 @contextmanager
-def _said_in_words() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Make of what an activation cannot hold (a lane, a device or a comment that is none) an error that names it."""
     try:
         yield
@@ -178,7 +178,7 @@ def _said_in_words() -> Iterator[None]:
         raise SettingsError(f"not activated: {faults}") from error
 
 
-async def _sha256_in_store(desk: _Desk, model: ModelRef) -> str:
+async def _sha256_in_store(desk: _RolloutCommand, model: ModelRef) -> str:
     """The checksum of ``model`` in the model store, whole and as its card says. Raises SettingsError when it is not."""
     from detectors.card.card import read_card
     from detectors.errors import ModelLoadError
@@ -198,7 +198,7 @@ async def _sha256_in_store(desk: _Desk, model: ModelRef) -> str:
     return card.sha256
 
 
-async def _publish(desk: _Desk, wanted: ModelActivated, wait_s: float | None) -> int:
+async def _publish(desk: _RolloutCommand, wanted: ModelActivated, wait_s: float | None) -> int:
     from detectors.worker.rollout.activation import describe_activation
     from detectors.worker.rollout.models_topic import activation_record
 
@@ -210,10 +210,10 @@ async def _publish(desk: _Desk, wanted: ModelActivated, wait_s: float | None) ->
     if not desk.state.live_workers(wanted.lane, utc_now()):
         say(f"no worker runs in lane {wanted.lane}; those that start will take it", highlight=False)
         return 0
-    return 0 if wait_s is None else await _waited(desk, wanted, wait_s)
+    return 0 if wait_s is None else await _wait_for_workers(desk, wanted, wait_s)
 
 
-async def _waited(desk: _Desk, wanted: ModelActivated, wait_s: float) -> int:
+async def _wait_for_workers(desk: _RolloutCommand, wanted: ModelActivated, wait_s: float) -> int:
     """0 when every live worker serves ``wanted``, 1 when one refuses it, it took too long, or another one came."""
     from detectors.worker.rollout.activation import rollout_progress
     from detectors.worker.rollout.models_topic import read_new_records

@@ -19,7 +19,7 @@ from detectors.rasters.ground import Georeference, metres_between
 from detectors.rasters.ground_positions import feature_collection, ground_positions
 from infra.errors import ImageCorruptError, SettingsError
 from standgale import pictures
-from standgale.pictures import opened
+from standgale.pictures import open_picture
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -49,7 +49,7 @@ def tiff(path: Path, dtype: str = "uint8", count: int = 3, **profile: object) ->
 def test_a_tiff_is_read_by_window_when_it_has_to_be(
     tmp_path: Path, profile: dict[str, object], by_window: bool
 ) -> None:
-    with opened(tiff(tmp_path / "a.tif", **profile), MANY) as found:  # type: ignore[arg-type]  # a test's keywords
+    with open_picture(tiff(tmp_path / "a.tif", **profile), MANY) as found:  # type: ignore[arg-type]  # a test's keywords
         assert (found.raster is not None, found.image is None) == (by_window, by_window)
         assert (found.width, found.height) == (120, 90)
         assert (found.gsd_m is None) == ("crs" not in profile)
@@ -60,19 +60,19 @@ def test_a_large_tiff_is_read_by_window(tmp_path: Path, monkeypatch: pytest.Monk
     for name, limit in (("WINDOW_PIXELS", 120 * 90 - 1), ("WINDOW_BYTES", 1_000)):
         with monkeypatch.context() as patched:
             patched.setattr(pictures, name, limit)
-            with opened(path, MANY) as found:
+            with open_picture(path, MANY) as found:
                 assert found.raster is not None
-    with opened(path, 120 * 90 - 1) as found:
+    with open_picture(path, 120 * 90 - 1) as found:
         assert found.raster is not None
     png = tmp_path / "a.png"
     cv2.imwrite(str(png), np.zeros((90, 120, 3), np.uint8))
-    with pytest.raises(ImageCorruptError, match=r"detector\.max_pixels"), opened(png, 120 * 90 - 1):
+    with pytest.raises(ImageCorruptError, match=r"detector\.max_pixels"), open_picture(png, 120 * 90 - 1):
         pass
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "gone.tif", tmp_path):
-        with pytest.raises(SettingsError, match="give the path of a picture"), opened(path, MANY):
+        with pytest.raises(SettingsError, match="give the path of a picture"), open_picture(path, MANY):
             pass
 
 
@@ -90,11 +90,11 @@ def test_a_photographs_own_metadata_tell_its_scale(tmp_path: Path) -> None:
     Image.new("RGB", (400, 300)).save(out, "JPEG", exif=tags, xmp=xmp.encode())
     path = tmp_path / "a.jpg"
     path.write_bytes(out.getvalue())
-    with opened(path, MANY) as found:
+    with open_picture(path, MANY) as found:
         # The diagonal of the sensor is 4.5 / 26 of full frame's, its width 4/5 of that.
         assert found.gsd_m == pytest.approx(40 * (43.267 * 4.5 / 26 * 0.8) / (4.5 * 400), rel=1e-3)
     Image.new("RGB", (400, 300)).save(path)
-    with opened(path, MANY) as found:
+    with open_picture(path, MANY) as found:
         assert found.gsd_m is None
 
 
@@ -103,7 +103,7 @@ def test_boxes_over_a_raster_are_drawn_on_a_reduced_picture(tmp_path: Path, monk
     box = np.array([[20, 10, 60, 40]], np.float32)
     quad = box[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
     found = Detections(box, np.array([0.9], np.float32), np.array([0], np.int32), quad)
-    with opened(tiff(tmp_path / "a.tif", "uint16"), MANY) as picture:
+    with open_picture(tiff(tmp_path / "a.tif", "uint16"), MANY) as picture:
         image, scaled = picture.shown_with(found)
     assert image.shape == (45, 60, 3)
     assert scaled.boxes.tolist() == (box / 2).tolist()

@@ -31,7 +31,7 @@ from infra.storage.settings import FrameSettings
 from infra.telemetry.settings import TelemetrySettings
 from schemas.topics import FRAME_TOPICS, FRAMES_DEAD, FRAMES_LIVE, default_path, load_topics
 from standgale.doctor.checks import all_checks
-from standgale.doctor.examine import Report, examine
+from standgale.doctor.examine import DoctorReport, examine
 from standgale.settings import Settings
 from tests.support_graphs import write_model
 from tests.support_kafka import kafka_settings
@@ -59,16 +59,16 @@ async def installed(folder: Path, dsn: str) -> Settings:
     return settings
 
 
-async def examined(settings: Settings, *health: str) -> Report:
+async def examined(settings: Settings, *health: str) -> DoctorReport:
     return await examine(all_checks(settings, timeout_s=TIMEOUT_S, health=health), TIMEOUT_S)
 
 
-def told(report: Report, subject: str) -> Sequence[tuple[str, str]]:
+def told(report: DoctorReport, subject: str) -> Sequence[tuple[str, str]]:
     """Level and text (with the remedy) of each finding about ``subject``."""
     return [(one.level, f"{one.what} → {one.remedy}") for name, one in report.findings if name == subject]
 
 
-def problems(report: Report) -> str:
+def problems(report: DoctorReport) -> str:
     return "\n".join(f"{name}: {one.what}" for name, one in report.findings if one.level == "problem")
 
 

@@ -30,7 +30,7 @@ from standgale.doctor.dead_letters import DeadLettersCheck
 from standgale.doctor.disks import DisksCheck
 from standgale.doctor.examine import examine, in_thread
 from standgale.doctor.groups import judge
-from standgale.doctor.port import Finding, NothingThereError, ok, problem, warning
+from standgale.doctor.port import DoesNotExistError, Finding, ok, problem, warning
 from standgale.doctor.services import ServiceCheck, own_address
 from standgale.doctor.settings import SettingsCheck
 from standgale.settings import Settings
@@ -58,7 +58,7 @@ async def test_a_check_that_fails_or_hangs_never_stops_the_others() -> None:
         Canned("broker", BrokerUnavailableError("kafka-7 refused")),
         Canned("bug", RuntimeError("a bug")),
         Canned("hanging", None),
-        Canned("absent", NothingThereError("no file yet")),
+        Canned("absent", DoesNotExistError("no file yet")),
         Canned("fine", ok("all is well")),
     ]
     report = await asyncio.wait_for(examine(checks, 0.2), 20)
