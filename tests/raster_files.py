@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from detectors.geometry.arrays import ImageArray
 from detectors.rasters.areas import PixelArea
 from detectors.rasters.file import RasterFile
-from tests.support_graphs import COLOURS_BGR
+from standgale.testing.graphs import COLOURS_BGR
 
 
 def write(path: Path, values: NDArray[np.generic], **profile: object) -> Path:

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
-from tests.support_graphs import write_model
+from standgale.testing.graphs import write_model
 
 Trouble = Literal["onnxruntime", "both"]
 
@@ -44,7 +44,7 @@ def broken_while(card: Path, broken: threading.Event) -> Model:
 
 
 def write_failing_model(folder: Path, trouble: Trouble) -> Path:
-    """The card of a model that answers as that of support_graphs, but fails on tiles that are nearly white.
+    """The card of a model that answers as that of standgale.testing.graphs, but fails on tiles that are nearly white.
 
     onnxruntime: it takes a value from beyond the end of a list, which ONNX Runtime refuses while OpenVINO gives 0;
     both: it asks for the best 3 of a list of 2, which both refuse.

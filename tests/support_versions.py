@@ -17,7 +17,7 @@ from detectors.card.card import read_card, verified_model_file
 from detectors.errors import ModelLoadError
 from infra.errors import TransientError
 from schemas.events import ModelRef
-from tests.support_graphs import SCORES, GraphSpec, write_model
+from standgale.testing.graphs import SCORES, GraphSpec, write_model
 
 NAME = "rectangles"
 

@@ -27,8 +27,8 @@ from schemas import ids, topics
 from schemas.cloudevents import decode
 from schemas.events import DeadLetter, DetectionsMade, FrameCaptured, ImageRef
 from schemas.topics import TopicSpec, load_topics
+from standgale.testing.graphs import write_model
 from tests.support_consuming import publish, records_of
-from tests.support_graphs import write_model
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 TIMEOUT_S = 30.0

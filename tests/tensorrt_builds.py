@@ -11,7 +11,7 @@ from detectors.engines.artefact import EngineArtefact, artefact_for
 from detectors.engines.gpu import cuda
 from detectors.engines.port import EngineRequest
 from schemas.events import ModelRef
-from tests.support_graphs import GraphSpec, write_model
+from standgale.testing.graphs import GraphSpec, write_model
 
 REF = ModelRef(name="rectangles", version="1.0.0")
 

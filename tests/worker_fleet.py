@@ -29,7 +29,7 @@ from detectors.worker.rollout.models_topic import ModelsState, activation_record
 from detectors.worker.worker import WorkerParts
 from schemas.events import Canary, DetectionsMade, FrameCaptured, ModelActivated, ModelRef, WorkerAvailability
 from schemas.timestamps import utc_now
-from tests.support_graphs import GraphSpec, write_model
+from standgale.testing.graphs import GraphSpec, write_model
 from tests.support_versions import NAME, ShelfStore, write_version
 from tests.support_worker import WorkerWorld
 

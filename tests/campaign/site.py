@@ -17,12 +17,12 @@ from infra.deploy.ports import reserved_ports
 from infra.deploy.s3 import S3Server
 from schemas import topics
 from schemas.topics import default_path
+from standgale.testing.graphs import GraphSpec, write_model
 from tests.campaign.brokers import BrokerName, CampaignBroker
 from tests.campaign.control import VARIABLE, Control, build_disturb
 from tests.campaign.database import CampaignDatabase
 from tests.campaign.disk import SmallDisk, mounted
 from tests.faults.fleet import Fleet
-from tests.support_graphs import GraphSpec, write_model
 
 FIRST_PARTITIONS = 4
 GROUPS = {"detector": topics.FRAME_TOPICS, "sink.postgres": (topics.DETECTIONS,)}

@@ -19,7 +19,7 @@ from detectors.engines.gpu.torch import TorchEngine, preparation
 from detectors.engines.gpu.torch_module import Precision, TorchModule, Weights
 from detectors.engines.port import EngineRequest
 from detectors.errors import InferenceError, ModelLoadError
-from tests.support_graphs import GraphSpec, tiles_that_differ, write_model
+from standgale.testing.graphs import GraphSpec, tiles_that_differ, write_model
 
 
 def shipped(precision: str = "f32", batch: int = 0) -> EngineRequest:

@@ -19,7 +19,7 @@ from detectors.geometry.arrays import Candidates
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Predictor
 from standgale.cli import app
-from tests.support_graphs import COLOURS_BGR, GraphSpec, build, write_asked_model, write_model
+from standgale.testing.graphs import COLOURS_BGR, GraphSpec, build, write_asked_model, write_model
 from training.quantize import quantize as quantizing
 from training.quantize.comparing import agreement
 from training.quantize.errors import QuantizeError

@@ -18,7 +18,7 @@ from detectors.model.loading import LoadRequest, load_model
 from detectors.model.options import FrameView
 from detectors.model.predict import Model, Predictor
 from schemas.events import DetectOptions
-from tests.support_graphs import CLASS_NAMES, COLOURS_BGR, SCORES, GraphSpec, write_model
+from standgale.testing.graphs import CLASS_NAMES, COLOURS_BGR, SCORES, GraphSpec, write_model
 
 EngineName = Literal["openvino", "onnxruntime"]
 ENGINES: tuple[EngineName, ...] = ("openvino", "onnxruntime")

@@ -23,7 +23,7 @@ from detectors.worker.pipeline.pipeline import InferencePipeline
 from schemas.events import DetectionsMade, DetectOptions, FrameCaptured, ImageRef
 from schemas.ids import frame_id
 from standgale.cli import app
-from tests.support_graphs import CLASS_NAMES, COLOURS_BGR, SCORES, GraphSpec, build, write_model
+from standgale.testing.graphs import CLASS_NAMES, COLOURS_BGR, SCORES, GraphSpec, build, write_model
 from tests.support_rotated import Rectangle, apart, paint, quad_of
 
 EngineName = Literal["openvino", "onnxruntime"]

@@ -17,7 +17,7 @@ from infra.storage.frames.folder import FolderFrameStore
 from schemas import topics
 from schemas.events import ImageRef
 from schemas.geometry import CameraGeometry
-from tests.support_graphs import write_model
+from standgale.testing.graphs import write_model
 from tests.support_worker import TIMEOUT_S, WorkerWorld, picture
 
 pytestmark = pytest.mark.integration

@@ -13,8 +13,8 @@ import orjson
 import pytest
 import yaml
 
+from standgale.testing.graphs import write_model
 from tests.paths import ROOT
-from tests.support_graphs import write_model
 
 pytestmark = pytest.mark.integration
 

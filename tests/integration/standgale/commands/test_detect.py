@@ -13,7 +13,7 @@ import orjson
 import pytest
 import rasterio
 
-from tests.support_graphs import COLOURS_BGR, write_model
+from standgale.testing.graphs import COLOURS_BGR, write_model
 
 pytestmark = [
     pytest.mark.integration,

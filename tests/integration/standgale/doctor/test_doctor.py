@@ -33,7 +33,7 @@ from schemas.topics import FRAME_TOPICS, FRAMES_DEAD, FRAMES_LIVE, default_path,
 from standgale.doctor.checks import all_checks
 from standgale.doctor.examine import DoctorReport, examine
 from standgale.settings import Settings
-from tests.support_graphs import write_model
+from standgale.testing.graphs import write_model
 from tests.support_kafka import kafka_settings
 from tests.support_roles import role
 

@@ -18,9 +18,9 @@ from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Predictor
 from infra.errors import SettingsError
 from standgale.cli import app
+from standgale.testing.graphs import CLASS_NAMES, COLOURS_BGR, RFDETR_COLUMNS, GraphSpec, build
 from tests.graphs.yolox_net import build_yolox
 from tests.paths import real_file
-from tests.support_graphs import CLASS_NAMES, COLOURS_BGR, RFDETR_COLUMNS, GraphSpec, build
 
 NAMES = {"names": "{0: 'red', 1: 'green', 2: 'blue'}", "task": "detect", "stride": "32"}
 

@@ -18,7 +18,7 @@ from detectors.engines.port import Engine, EngineRequest
 from detectors.engines.registry import ENGINES
 from detectors.errors import ModelLoadError
 from detectors.model.loading import LoadRequest, load_model
-from tests.support_graphs import write_model
+from standgale.testing.graphs import write_model
 
 GIB = 1 << 30
 

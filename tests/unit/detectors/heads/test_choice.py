@@ -18,7 +18,7 @@ from detectors.heads.objectness import ObjectnessHead
 from detectors.heads.port import HeadRequest
 from detectors.heads.yolox import YoloXHead
 from detectors.model.loading import LoadRequest, load_model
-from tests.support_graphs import GraphSpec, write_model
+from standgale.testing.graphs import GraphSpec, write_model
 
 NAMES = {"names": "{0: 'red', 1: 'green', 2: 'blue'}", "task": "detect", "stride": "32"}
 ONE_CLASS = HeadRequest(64, 64, ClassNumbers(1), ("output0",))

@@ -26,7 +26,7 @@ from detectors.model.inspect import inspect_model, write_card
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Predictor
 from schemas.events import DetectOptions
-from tests.support_graphs import (
+from standgale.testing.graphs import (
     ASKED_NAMES,
     COLOURS_BGR,
     SCORES,

@@ -13,7 +13,7 @@ from detectors.model.predict import Predictor
 from detectors.rasters.file import RasterFile
 from detectors.rasters.source import RasterSource
 from tests.raster_files import UTM, ground_file, noise, write
-from tests.support_graphs import COLOURS_BGR, write_model
+from standgale.testing.graphs import COLOURS_BGR, write_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

@@ -21,7 +21,7 @@ from detectors.rasters.source import RasterSource, bands
 from detectors.tiling.sources import TileBatch
 from detectors.tiling.tiles import TilePlan, TileSpec, cut, plan_tiles
 from tests.raster_files import WAYS, bgr, everything, noise, rectangles, write
-from tests.support_graphs import write_model
+from standgale.testing.graphs import write_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

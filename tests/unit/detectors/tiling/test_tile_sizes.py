@@ -21,7 +21,7 @@ from detectors.model.predict import Predictor
 from detectors.tiling.tile_sides import TileSides, chosen_sides, sides_of_metres
 from schemas.events import DetectOptions
 from schemas.geometry import CameraGeometry
-from tests.support_graphs import COLOURS_BGR, anchors, write_model
+from standgale.testing.graphs import COLOURS_BGR, anchors, write_model
 
 DRONE = CameraGeometry(altitude_m=60, focal_length_mm=4.5, sensor_width_mm=6.3)
 NATIVE = (640, 640)

@@ -15,7 +15,7 @@ from detectors.engines.cpu.onnxruntime import OnnxRuntimeEngine
 from detectors.engines.gpu.tensorrt_job import engine_name
 from detectors.engines.registry import load_engine, usable_engines
 from detectors.errors import InferenceError, ModelLoadError
-from tests.support_graphs import GraphSpec, tiles_that_differ
+from standgale.testing.graphs import GraphSpec, tiles_that_differ
 from tests.tensorrt_builds import ADA, REF, SPEC, builds, request, upgrade
 
 

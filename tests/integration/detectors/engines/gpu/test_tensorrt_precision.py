@@ -17,7 +17,7 @@ from detectors.engines.registry import ENGINES
 from detectors.errors import ModelLoadError
 from detectors.model.artefact_model import load_artefact_model
 from detectors.model.loading import LoadRequest, load_model
-from tests.support_graphs import tiles_that_differ, write_model
+from standgale.testing.graphs import tiles_that_differ, write_model
 from tests.tensorrt_builds import SPEC, request, upgrade
 
 

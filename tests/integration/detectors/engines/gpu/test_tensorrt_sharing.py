@@ -18,7 +18,7 @@ from detectors.store.folder import FolderBlobs
 from detectors.store.versions import VersionStore
 from infra.errors import TransientError
 from schemas.events import ModelRef
-from tests.support_graphs import write_model
+from standgale.testing.graphs import write_model
 from tests.tensorrt_builds import SPEC, builds, request, upgrade
 
 

@@ -22,7 +22,7 @@ from detectors.errors import ModelLoadError
 from detectors.model.loading import LoadRequest, load_model, measure_model
 from infra.errors import SettingsError
 from standgale.cli import app
-from tests.support_graphs import GraphSpec, write_model
+from standgale.testing.graphs import GraphSpec, write_model
 
 
 def test_sample_tiles_show_the_shipped_model_something() -> None:

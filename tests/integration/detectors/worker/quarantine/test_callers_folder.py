@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.paths import ROOT
-from tests.support_graphs import write_model
+from standgale.testing.graphs import write_model
 
 TIMEOUT_S = 120
 _PROGRAM = """

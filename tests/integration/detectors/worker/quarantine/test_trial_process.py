@@ -19,7 +19,7 @@ from detectors.worker.quarantine.trial_child import FrameTrial
 from detectors.worker.quarantine.trial_process import TrialProcess, is_crash
 from infra.failure.verdicts import fails_by_type
 from schemas.events import DetectOptions
-from tests.support_graphs import write_model
+from standgale.testing.graphs import write_model
 from tests.support_worker import picture
 
 

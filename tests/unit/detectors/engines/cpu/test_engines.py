@@ -17,7 +17,7 @@ from detectors.engines.cpu.onnxruntime import to_input
 from detectors.engines.port import Engine, EngineRequest
 from detectors.engines.registry import load_engine
 from detectors.errors import InferenceError, ModelLoadError
-from tests.support_graphs import GraphSpec, write_model
+from standgale.testing.graphs import GraphSpec, write_model
 
 EngineName = Literal["openvino", "onnxruntime"]
 ENGINES: tuple[EngineName, ...] = ("openvino", "onnxruntime")

@@ -17,7 +17,7 @@ from detectors.engines.cpu.onnxruntime import to_input
 from detectors.engines.gpu.float16 import convert_to_float16
 from detectors.engines.gpu.graph_input import PictureModel, with_picture_input
 from detectors.errors import ModelLoadError
-from tests.support_graphs import GraphSpec, write_model
+from standgale.testing.graphs import GraphSpec, write_model
 
 CARD = InputCard(width=64, height=32)
 

@@ -22,7 +22,7 @@ from detectors.engines.gpu.onnxruntime_gpu import (
 from detectors.engines.port import EngineRequest
 from detectors.engines.registry import ENGINES, load_engine, usable_engines
 from detectors.errors import InferenceError, ModelLoadError
-from tests.support_graphs import GraphSpec, tiles_that_differ, write_model
+from standgale.testing.graphs import GraphSpec, tiles_that_differ, write_model
 
 ON_CPU = Provider("CPUExecutionProvider", "cpu")
 

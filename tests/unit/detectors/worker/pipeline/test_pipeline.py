@@ -16,8 +16,8 @@ from detectors.errors import InferenceError
 from detectors.model.loading import LoadRequest, load_model
 from detectors.worker.pipeline.pipeline import InferencePipeline
 from schemas.events import DetectOptions
+from standgale.testing.graphs import write_model
 from tests.faults.fleet import jpeg
-from tests.support_graphs import write_model
 
 TIMEOUT_S = 30.0
 

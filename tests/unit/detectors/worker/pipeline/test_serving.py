@@ -13,7 +13,7 @@ from detectors.model.loading import LoadRequest, load_model
 from detectors.worker.pipeline.pipeline import InferencePipeline
 from detectors.worker.pipeline.serving import LoadedModel, Roster, frame_fraction, is_canary_frame
 from schemas.events import Canary, FrameCaptured, ImageRef, ModelRef
-from tests.support_graphs import write_model
+from standgale.testing.graphs import write_model
 
 V1, V2 = ModelRef(name="rectangles", version="1.0.0"), ModelRef(name="rectangles", version="2.0.0")
 NOW = datetime(2026, 5, 1, tzinfo=UTC)

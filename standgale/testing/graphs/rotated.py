@@ -1,4 +1,4 @@
-"""The part of the tests' small ONNX detectors that looks for rotated rectangles: the one of least area in a mask."""
+"""Builds the part of a small detector that looks for rotated rectangles: the one of least area in a mask."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 from onnx import TensorProto
 
 if TYPE_CHECKING:
-    from tests.support_graphs import GraphSpec, _Builder
+    from standgale.testing.graphs.builder import GraphBuilder
+    from standgale.testing.graphs.spec import GraphSpec
 
 # Directions a rotated box is looked for in, every half degree of a quarter turn.
 DIRECTIONS = np.radians(np.arange(-45, 45, 0.5))
@@ -16,7 +17,7 @@ DIRECTIONS = np.radians(np.arange(-45, 45, 0.5))
 PIXELS_MISSING = 0.3
 
 
-def rotated_columns(graph: _Builder, spec: GraphSpec, mask: str, found: str) -> list[str]:
+def rotated_columns(graph: GraphBuilder, spec: GraphSpec, mask: str, found: str) -> list[str]:
     """cx, cy, w, h and angle, (N, 3) each: the rectangle of least area; where nothing was found an empty one.
 
     The longer side is the width, so that angles are from -pi/4 to 3/4 pi as Ultralytics' are.
@@ -56,7 +57,7 @@ def rotated_columns(graph: _Builder, spec: GraphSpec, mask: str, found: str) -> 
     return [graph.op("Mul", half, cx), graph.op("Mul", half, cy), *sizes, turned]
 
 
-def _outline(graph: _Builder, spec: GraphSpec, mask: str) -> tuple[str, str, str]:
+def _outline(graph: GraphBuilder, spec: GraphSpec, mask: str) -> tuple[str, str, str]:
     """The first and the last pixel of each row of ``mask``: x and y of their centres, and 1 where the row has any.
 
     x and the last are (N, 3, 2 H, 1), y is (2 H, 1).
@@ -75,6 +76,6 @@ def _outline(graph: _Builder, spec: GraphSpec, mask: str) -> tuple[str, str, str
     return x, graph.constant(y), twice
 
 
-def _only(graph: _Builder, value: str) -> str:
+def _only(graph: GraphBuilder, value: str) -> str:
     """(N, 3, 1) → (N, 3)."""
     return graph.op("Squeeze", value, graph.constant([2], np.int64))
