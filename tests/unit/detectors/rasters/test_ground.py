@@ -12,8 +12,8 @@ from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Predictor
 from detectors.rasters.file import RasterFile
 from detectors.rasters.source import RasterSource
-from tests.raster_files import UTM, ground_file, noise, write
 from standgale.testing.graphs import COLOURS_BGR, write_model
+from tests.raster_files import UTM, ground_file, noise, write
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

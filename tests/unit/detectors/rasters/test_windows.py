@@ -20,8 +20,8 @@ from detectors.rasters.file import RasterFile
 from detectors.rasters.source import RasterSource, bands
 from detectors.tiling.sources import TileBatch
 from detectors.tiling.tiles import TilePlan, TileSpec, cut, plan_tiles
-from tests.raster_files import WAYS, bgr, everything, noise, rectangles, write
 from standgale.testing.graphs import write_model
+from tests.raster_files import WAYS, bgr, everything, noise, rectangles, write
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.paths import ROOT
 from standgale.testing.graphs import write_model
+from tests.paths import ROOT
 
 TIMEOUT_S = 120
 _PROGRAM = """
