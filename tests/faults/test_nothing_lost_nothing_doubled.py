@@ -34,8 +34,8 @@ from schemas.cloudevents import decode
 from schemas.events import DetectionsMade
 from schemas.topics import load_topics
 from standgale.demo.watcher import StreamWatcher
-from tests.faults.fleet import Device, Fleet
 from standgale.testing.graphs import GraphSpec, write_model
+from tests.faults.fleet import Device, Fleet
 from tests.support_kafka import kafka_settings, require_kafka_tools
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(420)]
