@@ -74,6 +74,6 @@ def wrong_size_error(image: ImageRef, size_bytes: int) -> ImageCorruptError:
 def outside_error(uri: str, store: str) -> ImageMissingError:
     """Return the error for an address outside of ``store`` (the address of the store)."""
     return ImageMissingError(
-        f"the address {uri!r} is not in the frame store at {store}, whose addresses end in "
+        f"the address {uri!r} is not one of the frame store at {store}, whose addresses end in "
         "ab/<sha256>.<ext>; check that STANDGALE_FRAMES__* is the same for every service"
     )
