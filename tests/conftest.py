@@ -11,8 +11,8 @@ from hypothesis import settings as hypothesis_settings
 
 from infra.broker.settings import BrokerSettings
 from infra.deploy.kafka import KafkaCluster, KafkaServer, Security
-from tests.support_kafka import SECURED_USERS, kafka_settings, require_kafka_tools
-from tests.support_worker import WorkerWorld
+from tests.benches.worker_site import WorkerWorld
+from tests.servers.kafka import SECURED_USERS, kafka_settings, require_kafka_tools
 
 # A deadline per example says how busy the machine is, not whether the code is right.
 hypothesis_settings.register_profile("tests", deadline=None, print_blob=True)

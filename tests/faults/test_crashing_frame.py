@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.benches.worker_site import WorkerWorld, picture
 from tests.faults.crashing_worker import MAGENTA_BGR
 from tests.paths import ROOT
-from tests.support_worker import WorkerWorld, picture
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
 

@@ -17,9 +17,9 @@ from detectors.store.open import open_model_store
 from detectors.worker.rollout.activation import ActivationRequest, activate_model
 from detectors.worker.rollout.models_topic import activation_record, read_models
 from schemas.events import ModelRef, WorkerAvailability
+from tests.benches.model_versions import NAME, write_version
+from tests.benches.worker_site import WorkerWorld
 from tests.paths import ROOT
-from tests.support_versions import NAME, write_version
-from tests.support_worker import WorkerWorld
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientConnectionError, ClientSession
 
+from tests.benches.model_versions import write_version
+from tests.benches.worker_site import WorkerWorld
 from tests.paths import ROOT
-from tests.support_versions import write_version
-from tests.support_worker import WorkerWorld
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
 

@@ -36,7 +36,7 @@ from schemas.topics import load_topics
 from standgale.demo.watcher import StreamWatcher
 from standgale.testing.graphs import GraphSpec, write_model
 from tests.faults.fleet import Device, Fleet
-from tests.support_kafka import kafka_settings, require_kafka_tools
+from tests.servers.kafka import kafka_settings, require_kafka_tools
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(420)]
 

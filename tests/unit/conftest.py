@@ -9,7 +9,7 @@ import pytest
 
 from infra.broker.port import Reader
 from schemas.topics import load_topics
-from tests.support_consuming import MeddlingBroker
+from tests.benches.sink_runs import MeddlingBroker
 
 
 @pytest.fixture

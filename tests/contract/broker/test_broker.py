@@ -9,7 +9,7 @@ import pytest
 
 from infra.broker.settings import BrokerSettings
 from standgale.testing.broker import BrokerBench, BrokerContract
-from tests.broker_benches import bench_of
+from tests.benches.brokers import bench_of
 
 
 class TestBroker(BrokerContract):

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from detectors.errors import ModelLoadError, ModelStoreUnavailableError
-from tests.support_model_store import MEGABYTE, World, files_below, kinds, make_model, model_world, ref
-from tests.support_servers import TIMEOUT_S
+from tests.benches.model_stores import MEGABYTE, World, files_below, kinds, make_model, model_world, ref
+from tests.servers.threads import TIMEOUT_S
 
 LARGE = 24 * MEGABYTE
 

@@ -14,7 +14,7 @@ from detectors.errors import ModelLoadError, ModelStoreError, ModelStoreUnavaila
 from detectors.store.open import open_blobs
 from infra.errors import TransientError
 from schemas.events import ModelRef
-from tests.support_model_store import MEGABYTE, World, digest, files_below, kinds, make_model, model_world, ref
+from tests.benches.model_stores import MEGABYTE, World, digest, files_below, kinds, make_model, model_world, ref
 
 KEY = "finder/1.0.0/"
 

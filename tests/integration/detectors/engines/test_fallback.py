@@ -14,7 +14,7 @@ from detectors.engines.fallback import FAILURES_IN_A_ROW, FallbackEngine
 from detectors.errors import InferenceError
 from detectors.geometry.arrays import ImageArray, Outputs
 from detectors.model.loading import LoadRequest, load_model
-from tests.support_failing import write_failing_model
+from tests.graphs.failing import write_failing_model
 
 
 def failures(engine: str) -> float:

@@ -24,7 +24,7 @@ from schemas.events import DetectionsMade, DetectOptions, FrameCaptured, ImageRe
 from schemas.ids import frame_id
 from standgale.cli import app
 from standgale.testing.graphs import CLASS_NAMES, COLOURS_BGR, SCORES, GraphSpec, build, write_model
-from tests.support_rotated import Rectangle, apart, paint, quad_of
+from tests.pictures import Rectangle, apart, paint, quad_of
 
 EngineName = Literal["openvino", "onnxruntime"]
 ENGINES: tuple[EngineName, ...] = ("openvino", "onnxruntime")

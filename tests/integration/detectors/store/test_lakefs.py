@@ -10,8 +10,8 @@ import pytest
 from detectors.errors import ModelLoadError, ModelStoreError, ModelStoreUnavailableError
 from detectors.settings import ModelStoreSettings
 from detectors.store.open import open_model_store
-from tests.support_lakefs import ACCESS_KEY, SECRET_KEY, LakeFsServer
-from tests.support_model_store import make_model, ref
+from tests.benches.model_stores import make_model, ref
+from tests.servers.lakefs import ACCESS_KEY, SECRET_KEY, LakeFsServer
 
 pytestmark = pytest.mark.integration
 

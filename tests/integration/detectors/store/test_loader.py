@@ -14,8 +14,8 @@ from detectors.settings import ModelStoreSettings
 from detectors.store.open import open_model_store
 from detectors.store.versions import VersionStore
 from infra.errors import TransientError
-from tests.support_loader import LoaderServer
-from tests.support_model_store import make_model, ref
+from tests.benches.model_stores import make_model, ref
+from tests.servers.loader_service import LoaderServer
 
 pytestmark = pytest.mark.integration
 

@@ -12,8 +12,8 @@ from prometheus_client import REGISTRY
 
 from detectors.model.loading import LoadRequest, load_model
 from detectors.worker.worker import WorkerParts
-from tests.support_failing import Trouble, write_failing_model
-from tests.support_worker import WorkerWorld
+from tests.benches.worker_site import WorkerWorld
+from tests.graphs.failing import Trouble, write_failing_model
 
 pytestmark = pytest.mark.integration
 

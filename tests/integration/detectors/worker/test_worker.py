@@ -18,7 +18,7 @@ from schemas import topics
 from schemas.events import ImageRef
 from schemas.geometry import CameraGeometry
 from standgale.testing.graphs import write_model
-from tests.support_worker import TIMEOUT_S, WorkerWorld, picture
+from tests.benches.worker_site import TIMEOUT_S, WorkerWorld, picture
 
 pytestmark = pytest.mark.integration
 

@@ -20,7 +20,7 @@ from infra.errors import DatabaseUnavailableError
 from infra.failure.settings import RetrySettings
 from infra.process.health import Health
 from standgale.testing.waiting import until
-from tests.support_roles import role
+from tests.servers.postgres_roles import role
 
 pytestmark = pytest.mark.integration
 

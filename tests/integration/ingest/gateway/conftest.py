@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support_gateway import Gateway, running
+from tests.servers.gateway import Gateway, running
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from fastapi.openapi.models import OpenAPI
 from infra.storage.frames.folder import FolderFrameStore
 from ingest.gateway import GatewayParts, create_gateway
 from ingest.settings import GatewaySettings
-from tests.support_gateway import PATH, Gateway, running
+from tests.servers.gateway import PATH, Gateway, running
 
 
 async def test_health_and_metrics(gateway: Gateway) -> None:

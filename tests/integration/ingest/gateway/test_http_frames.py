@@ -12,7 +12,7 @@ from PIL import Image
 from schemas.cloudevents import decode, header
 from schemas.events import FrameCaptured
 from schemas.ids import frame_id
-from tests.support_gateway import FRAME, TOKEN, WHEN, Gateway, jpeg
+from tests.servers.gateway import FRAME, TOKEN, WHEN, Gateway, jpeg
 
 
 async def test_a_frame_is_stored_announced_and_accepted(gateway: Gateway) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ingest.settings import GatewaySettings
-from tests.gateway_checks import assert_error
-from tests.support_gateway import FRAME, TOKEN, Gateway, jpeg, running
+from tests.servers.gateway import FRAME, TOKEN, Gateway, jpeg, running
+from tests.servers.gateway_checks import assert_error
 
 
 async def test_uploads_beyond_the_bound_wait_outside(tmp_path: Path) -> None:

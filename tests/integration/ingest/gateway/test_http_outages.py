@@ -20,8 +20,8 @@ from infra.errors import (
 )
 from infra.storage.frames.folder import FolderFrameStore
 from ingest.settings import GatewaySettings
-from tests.gateway_checks import assert_error
-from tests.support_gateway import WHEN, Gateway, jpeg, running
+from tests.servers.gateway import WHEN, Gateway, jpeg, running
+from tests.servers.gateway_checks import assert_error
 
 
 async def test_the_broker_away_is_503_and_nothing_is_announced(gateway: Gateway) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.gateway_checks import HUGE, assert_error, assert_nothing_came_of_it
-from tests.support_gateway import FRAME, TOKEN, WHEN, Gateway, jpeg, running
+from tests.servers.gateway import FRAME, TOKEN, WHEN, Gateway, jpeg, running
+from tests.servers.gateway_checks import HUGE, assert_error, assert_nothing_came_of_it
 
 
 async def test_content_that_is_no_frame_is_refused(gateway: Gateway) -> None:

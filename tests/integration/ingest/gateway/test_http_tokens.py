@@ -12,8 +12,8 @@ import pytest
 from infra.storage.frames.folder import FolderFrameStore
 from ingest.gateway import GatewayParts, create_gateway
 from ingest.settings import GatewaySettings
-from tests.gateway_checks import assert_error, assert_nothing_came_of_it
-from tests.support_gateway import FRAME, PATH, TOKEN, WHEN, Gateway, Tokens, jpeg
+from tests.servers.gateway import FRAME, PATH, TOKEN, WHEN, Gateway, Tokens, jpeg
+from tests.servers.gateway_checks import assert_error, assert_nothing_came_of_it
 
 
 async def test_without_a_good_token_nothing_goes_in(gateway: Gateway) -> None:

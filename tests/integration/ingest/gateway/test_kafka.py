@@ -14,8 +14,8 @@ from infra.deploy.kafka.acls import Acls, Operation, Resource
 from ingest.settings import GatewaySettings
 from schemas.topics import FRAMES_LIVE, PROBES, load_topics
 from standgale.testing.waiting import until
-from tests.support_gateway import Answer, Gateway, jpeg, running
-from tests.support_kafka import kafka_settings, scram
+from tests.servers.gateway import Answer, Gateway, jpeg, running
+from tests.servers.kafka import kafka_settings, scram
 
 pytestmark = pytest.mark.integration
 

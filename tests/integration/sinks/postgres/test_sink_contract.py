@@ -13,7 +13,7 @@ from infra.database.settings import DatabaseSettings
 from schemas.events import Event
 from sinks.postgres.sink import PostgresSink
 from standgale.testing.sink import SinkBench, SinkContract
-from tests.support_roles import Role, role
+from tests.servers.postgres_roles import Role, role
 
 pytestmark = pytest.mark.integration
 

@@ -21,9 +21,9 @@ from sinks.sse import topic_follower
 from sinks.sse.hub import DetectionHub
 from standgale.testing.broker import BrokerBench
 from standgale.testing.waiting import until
-from tests.broker_benches import KafkaBench, bench_of
-from tests.sse_topic import Page, connected, made, settings
-from tests.support_kafka import kafka_settings
+from tests.benches.brokers import KafkaBench, bench_of
+from tests.benches.sse_topic import Page, connected, made, settings
+from tests.servers.kafka import kafka_settings
 
 pytestmark = pytest.mark.integration
 

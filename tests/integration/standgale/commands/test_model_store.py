@@ -10,8 +10,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.support_loader import LoaderServer
-from tests.support_model_store import make_model
+from tests.benches.model_stores import make_model
+from tests.servers.loader_service import LoaderServer
 
 pytestmark = pytest.mark.integration
 

@@ -23,8 +23,8 @@ from detectors.store.open import open_model_store
 from detectors.store.versions import VersionStore
 from detectors.worker.rollout.model_loader import ModelSource
 from standgale.cli import main
-from tests.support_versions import NAME, write_version
-from tests.support_worker import WorkerWorld
+from tests.benches.model_versions import NAME, write_version
+from tests.benches.worker_site import WorkerWorld
 
 pytestmark = pytest.mark.integration
 

@@ -34,8 +34,8 @@ from standgale.doctor.checks import all_checks
 from standgale.doctor.examine import DoctorReport, examine
 from standgale.settings import Settings
 from standgale.testing.graphs import write_model
-from tests.support_kafka import kafka_settings
-from tests.support_roles import role
+from tests.servers.kafka import kafka_settings
+from tests.servers.postgres_roles import role
 
 pytestmark = pytest.mark.integration
 

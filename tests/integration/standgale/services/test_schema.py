@@ -15,8 +15,8 @@ from infra.database.settings import DatabaseSettings
 from infra.failure.settings import RetrySettings
 from infra.process.health import Health
 from standgale.services.schema import SchemaMigrator
+from tests.benches.sink_runs import until
 from tests.integration.conftest import Postgres
-from tests.support_consuming import until
 
 pytestmark = pytest.mark.integration
 

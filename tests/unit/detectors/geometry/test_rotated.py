@@ -13,7 +13,7 @@ from detectors.geometry.quads import common_areas
 from detectors.geometry.rotated_boxes import enclosing, smallest_around
 from detectors.merging.rotated_union import box_around
 from detectors.tiling.tiles import TileSpec, plan_tiles, quads_to_frame
-from tests.support_rotated import Rectangle, apart, quad_of
+from tests.pictures import Rectangle, apart, quad_of
 
 FAR = 20_000.0
 rectangles = st.tuples(st.floats(38, 62), st.floats(38, 62), st.floats(10, 60), st.floats(4, 30), st.floats(-45, 134.9))

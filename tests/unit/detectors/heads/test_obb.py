@@ -12,7 +12,7 @@ from detectors.geometry.arrays import FloatArray
 from detectors.heads.classes import ClassNumbers
 from detectors.heads.first_run import why_implausible
 from detectors.heads.obb import NmsInsideObbHead, YoloV8ObbHead
-from tests.support_rotated import quad_of
+from tests.pictures import quad_of
 
 ANCHORS = 42
 SIZE = (64, 32)

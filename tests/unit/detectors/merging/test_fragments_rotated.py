@@ -13,7 +13,7 @@ from detectors.geometry.rotated_boxes import enclosing, smallest_around
 from detectors.merging.fragments import resolve_fragments
 from detectors.merging.merge import merge
 from detectors.tiling.tiles import TilePlan, TileSpec, plan_tiles, touches_inner_edge
-from tests.support_rotated import apart, quad_of
+from tests.pictures import apart, quad_of
 
 TILE = 100
 Row = tuple[FloatArray, float, int]

@@ -23,7 +23,7 @@ from detectors.store.versions import VersionStore
 from infra.errors import SettingsError
 from infra.secrets import secrets_of
 from standgale.settings import Settings
-from tests.support_model_store import files_below, make_model, ref
+from tests.benches.model_stores import files_below, make_model, ref
 
 
 def test_numbers_in_versions_count_as_numbers() -> None:

@@ -21,7 +21,7 @@ from infra.process.health import Health
 from schemas.events import FrameCaptured, LostRange
 from schemas.topics import FRAMES_LIVE, load_topics
 from standgale.testing import waiting
-from tests.support_consuming import (
+from tests.benches.sink_runs import (
     RETRY,
     SINKS,
     ListSink,

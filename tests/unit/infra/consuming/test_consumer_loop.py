@@ -22,7 +22,7 @@ from infra.failure.settings import RetrySettings
 from infra.process.health import Health
 from schemas.events import FrameCaptured
 from schemas.topics import FRAMES_LIVE, SINKS_DEAD, load_topics
-from tests.support_consuming import (
+from tests.benches.sink_runs import (
     RETRY,
     SINKS,
     ListSink,

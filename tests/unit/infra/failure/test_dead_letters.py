@@ -12,8 +12,8 @@ from infra.broker.port import OutRecord, Reader
 from infra.errors import ImageCorruptError
 from infra.failure.dead_letters import DeadLetterFilter, find_dead_letter, list_dead
 from schemas.topics import FRAMES_DEAD, SINKS_DEAD
-from tests.support_consuming import MeddlingBroker, publish
-from tests.support_dead_letters import letter, opened, original
+from tests.benches.sink_runs import MeddlingBroker, publish
+from tests.factories import letter, opened, original
 
 
 async def offsets(reader: Reader, topic: str = FRAMES_DEAD, **how: object) -> list[int]:

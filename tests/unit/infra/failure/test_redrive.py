@@ -18,7 +18,7 @@ from infra.failure.redrive import RedriveResult, RedriveRules, original_record, 
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, FRAMES_LIVE, REDRIVE, SINKS_DEAD
 from standgale.testing import waiting
-from tests.support_consuming import (
+from tests.benches.sink_runs import (
     RETRY,
     ListSink,
     MeddlingBroker,
@@ -31,7 +31,7 @@ from tests.support_consuming import (
     running,
     until,
 )
-from tests.support_dead_letters import HEADERS, letter, opened, original
+from tests.factories import HEADERS, letter, opened, original
 
 
 @pytest.fixture

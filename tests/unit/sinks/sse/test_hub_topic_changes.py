@@ -11,7 +11,7 @@ from infra.failure.settings import RetrySettings
 from infra.process.health import Health
 from sinks.sse import history, topic_follower
 from sinks.sse.hub import DetectionHub
-from tests.sse_topic import PARTITIONS, Page, Topic, connected, out_of_reach, running, settings, started, until
+from tests.benches.sse_topic import PARTITIONS, Page, Topic, connected, out_of_reach, running, settings, started, until
 
 
 async def test_streams_outlive_the_broker() -> None:

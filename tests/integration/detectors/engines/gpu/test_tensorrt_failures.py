@@ -17,7 +17,7 @@ from detectors.card.card import InputCard
 from detectors.engines.artefact import obtain_artefact
 from detectors.engines.port import EngineRequest
 from detectors.errors import ModelLoadError
-from tests.tensorrt_builds import builds, limited, request, upgrade
+from tests.benches.tensorrt import builds, limited, request, upgrade
 
 
 @pytest.mark.parametrize(("behaviour", "said"), [("crash", "status -6"), ("nothing", "out of memory")])

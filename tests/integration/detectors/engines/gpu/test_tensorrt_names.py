@@ -16,7 +16,7 @@ from detectors.engines.gpu.tensorrt_job import engine_name
 from detectors.engines.registry import load_engine, usable_engines
 from detectors.errors import InferenceError, ModelLoadError
 from standgale.testing.graphs import GraphSpec, tiles_that_differ
-from tests.tensorrt_builds import ADA, REF, SPEC, builds, request, upgrade
+from tests.benches.tensorrt import ADA, REF, SPEC, builds, request, upgrade
 
 
 @pytest.mark.parametrize("layout", ["yolov8", "rtdetr"])

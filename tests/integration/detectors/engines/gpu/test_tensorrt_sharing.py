@@ -19,7 +19,7 @@ from detectors.store.versions import VersionStore
 from infra.errors import TransientError
 from schemas.events import ModelRef
 from standgale.testing.graphs import write_model
-from tests.tensorrt_builds import SPEC, builds, request, upgrade
+from tests.benches.tensorrt import SPEC, builds, request, upgrade
 
 
 async def test_what_one_machine_builds_the_next_one_fetches(tmp_path: Path) -> None:

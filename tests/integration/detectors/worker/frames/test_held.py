@@ -22,8 +22,8 @@ from schemas import topics
 from schemas.events import ImageRef
 from schemas.topics import TopicSpec
 from standgale.testing.waiting import until
-from tests.support_failing import broken_while, model_with
-from tests.support_worker import TIMEOUT_S, WorkerWorld, picture
+from tests.benches.worker_site import TIMEOUT_S, WorkerWorld, picture
+from tests.graphs.failing import broken_while, model_with
 
 pytestmark = pytest.mark.integration
 

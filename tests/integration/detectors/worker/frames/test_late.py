@@ -17,8 +17,8 @@ from infra.broker.embedded.publisher import EmbeddedPublisher
 from schemas import topics
 from schemas.events import FrameCaptured
 from schemas.timestamps import utc_now
-from tests.support_versions import ShelfStore
-from tests.support_worker import WorkerWorld
+from tests.benches.model_versions import ShelfStore
+from tests.benches.worker_site import WorkerWorld
 
 pytestmark = pytest.mark.integration
 

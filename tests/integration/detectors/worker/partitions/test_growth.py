@@ -13,8 +13,8 @@ from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import Broker
 from infra.broker.settings import BrokerSettings
 from schemas.topics import TopicSpec, load_topics
-from tests.broker_benches import KafkaBench
-from tests.support_worker import WorkerWorld
+from tests.benches.brokers import KafkaBench
+from tests.benches.worker_site import WorkerWorld
 
 pytestmark = pytest.mark.integration
 

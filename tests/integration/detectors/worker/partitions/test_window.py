@@ -17,8 +17,8 @@ from infra.broker.port import InRecord, Reader, TopicPartition
 from infra.deploy.kafka import KafkaServer
 from schemas import topics
 from schemas.topics import TopicSpec
-from tests.support_kafka import kafka_settings
-from tests.support_worker import TIMEOUT_S, WorkerWorld
+from tests.benches.worker_site import TIMEOUT_S, WorkerWorld
+from tests.servers.kafka import kafka_settings
 
 pytestmark = pytest.mark.integration
 

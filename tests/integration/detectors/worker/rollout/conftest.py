@@ -12,9 +12,9 @@ from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import Broker
 from infra.deploy.kafka import KafkaServer
 from schemas.topics import TopicSpec
-from tests.support_kafka import kafka_settings, require_kafka_tools
-from tests.support_worker import WorkerWorld
-from tests.worker_fleet import Fleet, fleet_in
+from tests.benches.worker_fleet import Fleet, fleet_in
+from tests.benches.worker_site import WorkerWorld
+from tests.servers.kafka import kafka_settings, require_kafka_tools
 
 
 @pytest.fixture

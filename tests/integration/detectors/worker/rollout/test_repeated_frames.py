@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from detectors.worker.frames.lateness import backfill_copy
 from schemas import topics
-from tests.worker_fleet import Fleet
+from tests.benches.worker_fleet import Fleet
 
 
 async def test_a_frame_that_stands_twice_is_answered_once_across_a_swap(fleet: Fleet) -> None:

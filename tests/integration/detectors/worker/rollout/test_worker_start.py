@@ -9,8 +9,8 @@ from detectors.worker.rollout.activation import (
 )
 from infra.broker.port import OutRecord
 from schemas import topics
-from tests.support_versions import NAME
-from tests.worker_fleet import ORDER, TIMEOUT_S, Fleet, break_version, ref, versions
+from tests.benches.model_versions import NAME
+from tests.benches.worker_fleet import ORDER, TIMEOUT_S, Fleet, break_version, ref, versions
 
 
 async def test_a_worker_starts_with_what_is_activated_and_falls_back_when_that_is_broken(fleet: Fleet) -> None:

@@ -19,9 +19,9 @@ from infra.deploy.kafka.acls import Acls, Operation, Pattern, Resource
 from infra.errors import BrokerUnavailableError, PartitionLostError, RefusedError, TransientError
 from schemas import topics
 from schemas.topics import load_topics
+from tests.benches.topic_pair import TIMEOUT_S, TopicPair
 from tests.paths import ROOT
-from tests.support_kafka import scram
-from tests.support_topic_pair import TIMEOUT_S, TopicPair
+from tests.servers.kafka import scram
 
 pytestmark = pytest.mark.integration
 

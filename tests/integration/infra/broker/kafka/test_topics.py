@@ -11,8 +11,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.errors import TopicMismatchError
-from tests.support_kafka import kafka_settings
-from tests.support_topic_pair import TIMEOUT_S, TopicPair
+from tests.benches.topic_pair import TIMEOUT_S, TopicPair
+from tests.servers.kafka import kafka_settings
 
 pytestmark = pytest.mark.integration
 

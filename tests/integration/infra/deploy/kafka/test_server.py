@@ -20,7 +20,7 @@ from infra.deploy.kafka.acls import Acls, Operation, Resource
 from infra.deploy.kafka.config import write_configs
 from infra.deploy.kafka.jars import ensure_jars, kafka_version, missing_tools
 from infra.deploy.kafka.probing import nodes_seen
-from tests.support_kafka import SECURED_USERS
+from tests.servers.kafka import SECURED_USERS
 
 TIMEOUT_S = 60.0
 

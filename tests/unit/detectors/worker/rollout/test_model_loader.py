@@ -14,7 +14,7 @@ from detectors.model.predict import Model
 from detectors.worker.pipeline.pipeline import InferencePipeline
 from detectors.worker.quarantine.quarantine import NoQuarantine
 from detectors.worker.rollout.model_loader import ModelLoader, ModelSource
-from tests.support_versions import ShelfStore, write_version
+from tests.benches.model_versions import ShelfStore, write_version
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from tests.support_servers import AppServer
+from tests.servers.threads import AppServer
 
 ACCESS_KEY, SECRET_KEY = "AKIAEXAMPLE", "hush-hush-lakefs"
 Objects = dict[str, Path]

@@ -25,9 +25,9 @@ from detectors.store.open import open_blobs, open_model_store
 from detectors.store.versions import VersionStore
 from infra.deploy.s3 import S3Server
 from schemas.events import ModelRef
-from tests.support_lakefs import ACCESS_KEY, SECRET_KEY, LakeFsServer
-from tests.support_loader import LoaderServer
-from tests.support_servers import Gate
+from tests.servers.lakefs import ACCESS_KEY, SECRET_KEY, LakeFsServer
+from tests.servers.loader_service import LoaderServer
+from tests.servers.threads import Gate
 
 KINDS = ("folder", "s3", "http", "lakefs")
 MEGABYTE = 1_048_576

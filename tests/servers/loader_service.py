@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from tests.support_servers import AppServer
+from tests.servers.threads import AppServer
 
 
 class LoaderServer(AppServer):

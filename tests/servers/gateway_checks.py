@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tests.support_gateway import Answer, Gateway
+from tests.servers.gateway import Answer, Gateway
 
 HUGE = b"\xff\xd8\xff\xc0\x00\x11\x08\xc3\x50\xc3\x50\x03\x01\x11\x00\x02\x11\x00\x03\x11\x00"
 

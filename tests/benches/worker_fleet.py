@@ -30,8 +30,8 @@ from detectors.worker.worker import WorkerParts
 from schemas.events import Canary, DetectionsMade, FrameCaptured, ModelActivated, ModelRef, WorkerAvailability
 from schemas.timestamps import utc_now
 from standgale.testing.graphs import GraphSpec, write_model
-from tests.support_versions import NAME, ShelfStore, write_version
-from tests.support_worker import WorkerWorld
+from tests.benches.model_versions import NAME, ShelfStore, write_version
+from tests.benches.worker_site import WorkerWorld
 
 SCORES = {"1.0.0": 1.0, "2.0.0": 0.8, "3.0.0": 0.6}
 

@@ -16,7 +16,7 @@ from infra.deploy.kafka import KafkaCluster, KafkaServer
 from infra.errors import BrokerUnavailableError, PartitionLostError
 from schemas.topics import TopicSpec
 from standgale.testing.waiting import until
-from tests.support_kafka import kafka_settings
+from tests.servers.kafka import kafka_settings
 
 TIMEOUT_S = 40.0
 """How long a test waits for what must happen."""

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from detectors.engines.gpu import cuda
+from tests.paths import ROOT
 
-FAKES = Path(__file__).parent / "fakes"
+FAKES = ROOT / "tests" / "fakes"
 
 
 def compiled_driver(folder: Path) -> Path:
