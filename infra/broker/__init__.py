@@ -1,1 +1,1 @@
-"""The broker port and its two adapters: ``kafka`` for production, ``embedded`` for one machine."""
+"""Defines the broker port and its two adapters: ``kafka`` for production, ``embedded`` for one machine."""

@@ -1,7 +1,7 @@
-"""Which partition counts may be raised: those of a topic group with ``grown_from``, once all its topics were read.
+"""Decides which partition counts may be raised: those of a topic group with ``grown_from``, once all topics are read.
 
-The same rules for every broker. A key moves to another partition when the count changes. Its order survives only when
-everything in its former partition was read before anything is written to its new one.
+The rules are the same for every broker. A key moves to another partition when the count changes. Its order survives
+only when everything in its former partition was read before anything is written to its new one.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from schemas.topics import TopicSpec
 
 
 def topics_to_grow(specs: Collection[TopicSpec], counts: Mapping[str, int]) -> list[TopicSpec]:
-    """The topics whose count is still the one they are declared to grow from.
+    """Return the topics whose count is still the one they are declared to grow from.
 
-    None of a group in which any topic has a third count: its topics would not be co-partitioned afterwards.
+    A group in which any topic has a third count is left out: its topics would not be co-partitioned afterwards.
     """
     wrong = {
         spec.group for spec in specs if counts.get(spec.name, spec.partitions) not in (spec.partitions, spec.grown_from)
@@ -31,10 +31,10 @@ def topics_to_grow(specs: Collection[TopicSpec], counts: Mapping[str, int]) -> l
 def count_differences(
     specs: Collection[TopicSpec], counts: Mapping[str, int], lags: Mapping[str, Mapping[str, int]]
 ) -> list[TopicDifference]:
-    """Which topics have another partition count than declared.
+    """Return a difference for each topic whose partition count is not the declared one.
 
-    ``lags``: for each topic that is to grow the consumer groups that have not read all of it, and how many records.
-    While there are any, nothing of its group grows.
+    ``lags`` has, for each topic that is to grow, the consumer groups that have not read all of it, and how many records
+    each has left. While there are any, no topic of its group grows.
     """
     growing = {spec.name: spec for spec in topics_to_grow(specs, counts)}
     held = {spec.group for name, spec in growing.items() if lags.get(name)}
@@ -53,7 +53,7 @@ def count_differences(
 
 
 def raise_for_differences(differences: Collection[TopicDifference], where: str) -> None:
-    """Raise TopicMismatchError when there are differences that apply can neither mend nor ignore, and name them all."""
+    """Raise TopicMismatchError, naming all of them, when apply can neither correct nor ignore some ``differences``."""
     rest = [one for one in differences if not one.fixable and one.advice is None]
     if rest:
         faults = "; ".join(f"{one.topic}: {one.what} {one.declared} declared, {one.found} found" for one in rest)
@@ -63,6 +63,6 @@ def raise_for_differences(differences: Collection[TopicDifference], where: str) 
         )
         raise TopicMismatchError(
             f"{where} cannot be brought in line without losing order or data, so nothing was changed: {faults}. "
-            "Declare what is there, or move to new topics; to add partitions follow `More partitions` in "
+            "Declare what exists, or move to new topics; to add partitions follow `More partitions` in "
             f"docs/operations.md{fewer_nodes}"
         )

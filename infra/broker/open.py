@@ -1,4 +1,4 @@
-"""Opens the broker that the settings name; the other's libraries need not be installed."""
+"""Opens the broker that the settings name; the libraries of the other one need not be installed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from schemas.topics import TopicSpec
 
 
 def embedded_file(data_dir: Path) -> Path:
-    """Where the embedded broker keeps everything."""
+    """Return the file in which the embedded broker keeps everything."""
     return data_dir / "broker.sqlite"
 
 
 def open_broker(
     settings: BrokerSettings, data_dir: Path, topics: Mapping[str, TopicSpec], password_file: Path | None = None
 ) -> Broker:
-    """The broker of ``settings.kind``, not connected yet; the embedded one keeps its file in ``data_dir``.
+    """Return the broker of ``settings.kind``, not connected yet; the embedded one keeps its file in ``data_dir``.
 
-    ``password_file``: where Kafka's password was read from; it is read again for each new connection. Raises
-    SettingsError when the library that it needs is not installed, or a certificate file cannot be used.
+    ``password_file`` is the file with Kafka's password; it is read again for each new connection. Raises SettingsError
+    when a required library is not installed, or a certificate file cannot be used.
     """
     if settings.kind == "embedded":
         from infra.broker.embedded.adapter import EmbeddedBroker  # noqa: PLC0415 (a Kafka process needs none of it)

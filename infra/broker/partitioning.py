@@ -1,7 +1,7 @@
-"""Which partition a key belongs to: murmur2, as Kafka's own default partitioner has it, for every adapter.
+"""Computes the partition of a key with murmur2, as Kafka's default partitioner does, for every adapter.
 
-Both adapters use this function, so a device's frames and answers meet in one partition number everywhere, and records
-written by other Kafka clients with default settings land where ours do.
+Because both adapters use this function, a device's frames and detections events have the same partition number
+everywhere, and other Kafka clients with default settings write a key's records to the same partition.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MASK = 0xFFFFFFFF
 
 
 def _murmur2(data: bytes) -> int:
-    """The 32-bit murmur2 hash of ``data`` with Kafka's seed (Austin Appleby, public domain algorithm)."""
+    """Return the 32-bit murmur2 hash of ``data`` with Kafka's seed (Austin Appleby, public domain algorithm)."""
     length = len(data)
     state = (_SEED ^ length) & _MASK
     whole = length - length % 4
@@ -30,5 +30,5 @@ def _murmur2(data: bytes) -> int:
 
 @lru_cache(maxsize=65_536)
 def partition_for(key: str, partitions: int) -> int:
-    """The partition number, 0 to ``partitions`` - 1, of ``key``."""
+    """Return the partition number, 0 to ``partitions`` - 1, of ``key``."""
     return (_murmur2(key.encode()) & 0x7FFFFFFF) % partitions

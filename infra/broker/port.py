@@ -1,13 +1,13 @@
-"""The broker port: publish durably, consume in batches, and commit offsets together with output records, atomically.
+"""Defines the broker port: publish durably, consume in batches, and commit offsets and output records in one step.
 
-What every adapter guarantees (tests/contract/ states it once and runs it against both):
+Every adapter guarantees (:mod:`standgale.testing` has the contract tests, which run against both):
 
-- Records of one key stand in one partition, in the order they were published (:mod:`infra.broker.partitioning`).
+- Records of one key are in one partition, in the order they were published (:mod:`infra.broker.partitioning`).
 - ``publish`` returns only when every record is durable; after an error the caller may publish again.
 - Members of one group share the partitions by range: a member owns the same partition numbers of all topics it
-  subscribes to, as far as those have equal partition counts. Joining, leaving and dying moves partitions to the others.
+  subscribes to, if those have equal partition counts. When a member joins, leaves or crashes, partitions move.
 - ``commit`` makes outputs visible and offsets committed in one step, or neither. It succeeds only while the caller
-  still owns each partition in the epoch it polled from; otherwise PartitionLostError, and nothing happened.
+  still owns each partition in the epoch it polled from; otherwise it raises PartitionLostError and changes nothing.
 - Readers and consumers see committed records only.
 """
 
@@ -22,7 +22,7 @@ from schemas.topics import TopicSpec
 
 
 class TopicPartition(NamedTuple):
-    """One partition of one topic."""
+    """Names one partition of one topic."""
 
     topic: str
     partition: int
@@ -30,7 +30,7 @@ class TopicPartition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OutRecord:
-    """A record to publish. The key decides the partition; ``value`` None is a tombstone (compacted topics)."""
+    """Holds a record to publish. The key decides the partition; ``value`` None is a tombstone (compacted topics)."""
 
     topic: str
     key: str
@@ -40,7 +40,7 @@ class OutRecord:
 
 @dataclass(frozen=True, slots=True)
 class InRecord:
-    """A record as it stands in a partition. ``epoch`` tells one ownership from the next (0 for readers)."""
+    """Holds a record as it is stored in a partition. ``epoch`` is that of the owner who polled it (0 for readers)."""
 
     topic: str
     partition: int
@@ -53,50 +53,56 @@ class InRecord:
 
     @property
     def source(self) -> TopicPartition:
-        """Where the record stands."""
+        """The partition of the record."""
         return TopicPartition(self.topic, self.partition)
 
 
 @dataclass(frozen=True, slots=True)
 class CommitPoint:
-    """Up to where a partition is done: the first offset that is not, and the epoch of the records before it."""
+    """Says up to which offset a partition is finished, and for which owner."""
 
     next_offset: int
+    """The first offset that is not finished."""
     epoch: int
+    """The epoch of the records before it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Records that were gone before the group read them (retention): the offsets ``first`` up to, without, ``end``.
+    """Names records that retention deleted before the group read them.
 
-    ``epoch`` is that of the present ownership; committing ``Progress(end, epoch)`` settles the loss.
+    Committing ``CommitPoint(end, epoch)`` removes the loss from :meth:`Consumer.losses`.
     """
 
     source: TopicPartition
     first: int
+    """The first lost offset."""
     end: int
+    """The offset after the last lost one."""
     epoch: int
+    """The epoch of the present ownership."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupSpec:
-    """How a consumer joins a group.
-
-    ``instance_id`` makes the membership static: a restarted process takes its partitions back without a rebalance, and
-    fences a former process of the same name. ``outputs`` tells whether ``commit`` will carry records (this costs a
-    transactional producer per partition on Kafka, started on assignment, so that it fences the former owner).
-    """
+    """Describes how a consumer joins a group."""
 
     group: str
     topics: tuple[str, ...]
     instance_id: str | None = None
+    """Makes the membership static: a restarted process takes its partitions back without a rebalance, and fences a
+    former process of the same name."""
     start: Literal["earliest", "latest"] = "earliest"
+    """Where the group starts in a partition on which it never committed."""
     outputs: bool = False
+    """Whether ``commit`` will have output records. On Kafka this costs a transactional producer per partition, which is
+    started on assignment, so that it fences the former owner."""
     session_timeout_s: float = 10.0
+    """How long a member may give no sign of life before its partitions move to others."""
 
 
 class Publisher(Protocol):
-    """Publishes records; safe to use from many tasks at once, which share batches."""
+    """Publishes records; many tasks may use it at once, and share batches."""
 
     async def publish(self, records: Sequence[OutRecord]) -> None:
         """Return when all ``records`` are durable.
@@ -105,18 +111,18 @@ class Publisher(Protocol):
         """
 
     def clock_ahead_s(self) -> float | None:
-        """How far the broker's clock is ahead of this machine's (negative: behind), as the last publish showed.
+        """Return how far the broker's clock is ahead of this machine's at the last publish (negative: behind).
 
-        At least so far: the time a record was under way counts for neither side. None: nothing has shown it yet.
+        It is a lower bound: the time that a record was in transfer counts for neither side. None: not measured yet.
         """
         ...
 
     async def close(self) -> None:
-        """Flush what is under way and let go of all resources; may be called twice."""
+        """Deliver what is pending and release all resources; may be called twice."""
 
 
 class Consumer(Protocol):
-    """A member of a group."""
+    """Polls and commits as a member of a group."""
 
     async def poll(
         self,
@@ -126,14 +132,16 @@ class Consumer(Protocol):
         topics: Collection[str] | None = None,
         without: Collection[int] = (),
     ) -> list[InRecord]:
-        """Up to ``max_records`` further records, in offset order per partition; empty after ``timeout_s`` without any.
+        """Return up to ``max_records`` further records, in offset order per partition; none after ``timeout_s``.
 
-        ``topics`` narrows this call to some of the subscribed topics (priorities), ``without`` leaves out partition
-        numbers of all topics (whose work is held up); what is left out keeps its place. A first record with a new epoch
-        means that the partition was (re)assigned and starts at its committed offset. Joining, rebalancing and
-        recovering the connection happen inside. Raises BrokerUnavailableError when the broker is away, RefusedError and
-        TopicMismatchError while a person has to do something; each goes away by itself. Raises SettingsError when
-        another process has taken over this one's ``instance_id``, which does not pass.
+        ``topics`` limits this call to some of the subscribed topics (priorities). ``without`` leaves out partition
+        numbers of all topics (whose work is held). What is left out is returned by a later call. A first record with a
+        new epoch means that the partition was (re)assigned and starts at its committed offset. Joining, rebalancing
+        and reconnecting happen inside.
+
+        Raises BrokerUnavailableError while the broker is unavailable, and RefusedError or TopicMismatchError until a
+        person has changed something; polling then continues without a restart. Raises SettingsError when another
+        process has taken over this one's ``instance_id``, which is permanent.
         """
         ...
 
@@ -142,20 +150,20 @@ class Consumer(Protocol):
 
         With outputs, all partitions must have one number (co-partitioned topics), because one transaction covers one.
         Raises PartitionLostError (drop the work; of several partitions without outputs some may have been committed),
-        BrokerUnavailableError, RefusedError or TopicMismatchError (nothing visible happened, the same commit may be
-        tried again), RecordTooLargeError.
+        RecordTooLargeError, or BrokerUnavailableError, RefusedError or TopicMismatchError (nothing visible happened;
+        the same commit may be tried again).
         """
 
     def assignment(self) -> Mapping[TopicPartition, int]:
-        """The partitions owned now, with their epochs."""
+        """Return the partitions owned now, with their epochs."""
         ...
 
     def losses(self) -> Sequence[Loss]:
-        """What retention took from owned partitions before it was read; each is told until its ``end`` is committed."""
+        """Return what retention deleted from owned partitions before it was read, until each ``end`` is committed."""
         ...
 
     async def lag(self) -> Mapping[TopicPartition, int]:
-        """Records not yet committed, per owned partition."""
+        """Return the number of records not committed yet, per owned partition."""
         ...
 
     async def close(self) -> None:
@@ -164,121 +172,121 @@ class Consumer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic as it is now. ``incarnation`` is another one after the topic was deleted and made again ("": unknown)."""
+    """Describes a topic as it is now."""
 
     partitions: int
     incarnation: str
+    """Changes when the topic is deleted and created again ("": unknown)."""
 
 
 class Reader(Protocol):
-    """Reads partitions at any offset, without a group: for tails, resumes, and looking.
+    """Reads partitions at any offset, without a group.
 
     Every call raises TopicMismatchError when the topic is missing or has another partition count than declared.
     """
 
     async def state(self, topic: str) -> TopicState:
-        """How many partitions ``topic`` has and which incarnation it is; answered also when leaders are away."""
+        """Return the partition count and the incarnation of ``topic``; works also while leaders are unavailable."""
         ...
 
     async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> Mapping[int, tuple[int, int]]:
-        """Per partition the first offset there is and the one the next committed record will have.
+        """Return per partition the first offset there is and the one that the next committed record will have.
 
-        ``partitions`` narrows the question, so that it is answered while the leader of another one is away.
+        ``partitions`` limits the call to some of them, so that it works while the leader of another is unavailable.
         """
         ...
 
     async def read(self, source: TopicPartition, offset: int, *, max_records: int, timeout_s: float) -> list[InRecord]:
-        """Up to ``max_records`` committed records from ``offset`` on; waits for a first one at most ``timeout_s``.
+        """Return up to ``max_records`` committed records from ``offset`` on; wait at most ``timeout_s`` for the first.
 
-        Raises TopicMismatchError when the partition ends before ``offset`` and stays so for some seconds: the topic was
-        made again, or was cut off. Begin anew from its ``bounds``.
+        Raises TopicMismatchError when the partition ends before ``offset`` for some seconds: the topic was created
+        again, or lost its end. Start again from its ``bounds``.
         """
         ...
 
     async def close(self) -> None:
-        """Let go of all resources; may be called twice."""
+        """Release all resources; may be called twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicDifference:
-    """One way in which a topic, or a setting of the cluster that touches it, differs from what is declared.
-
-    ``fixable``: apply can mend it losing no data. ``advice``: what to do about it; apply cannot, and does not mind.
-    """
+    """Describes one difference of a topic, or of a cluster setting that affects it, from its declaration."""
 
     topic: str
     what: str
     declared: str
     found: str
     fixable: bool
+    """Whether apply can correct it without losing data."""
     advice: str | None = None
+    """What a person can do about it; apply cannot correct such a difference, and does not fail because of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """A consumer group as it is now.
-
-    ``members``: how many processes are in it. ``lag``: records not committed, of all topics it has committed on.
-    ``seen_ms``: when it last gave a sign of life (None: not known). ``oldest_unread_ms``: the time of the oldest record
-    it has not committed (None: it has read everything).
-    """
+    """Describes a consumer group as it is now."""
 
     name: str
     members: int
+    """How many processes are in it."""
     topics: tuple[str, ...]
+    """The topics on which it has committed."""
     lag: int
+    """Records that it has not committed, of these topics."""
     seen_ms: int | None
+    """When it last gave a sign of life; None: not known."""
     oldest_unread_ms: int | None
+    """The time of the oldest record that it has not committed; None: it has read everything."""
 
 
 class Admin(Protocol):
-    """Looks after topics and tells about groups."""
+    """Creates and changes topics, and lists and deletes groups."""
 
     async def check(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
-        """What differs from ``specs``; empty when all is as declared."""
+        """Return what differs from ``specs``; empty when everything is as declared."""
         ...
 
     async def apply(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
-        """Create, alter and grow topics as declared; return what was mended.
+        """Create, alter and grow topics as declared; return what was corrected.
 
-        Raises TopicMismatchError, and changes nothing at all, when anything cannot be mended without losing order or
+        Raises TopicMismatchError, and changes nothing at all, when anything cannot be corrected without losing order or
         data. The topics of a group with ``grown_from`` are grown together, once no consumer group lags on them.
         """
         ...
 
     async def group_lag(self, group: str, topics: Collection[str]) -> Mapping[TopicPartition, int]:
-        """Records the group has not committed yet, per partition (all of them where it never committed)."""
+        """Return how many records the group has not committed, per partition (all of them where it never committed)."""
         ...
 
     async def groups(self) -> Sequence[GroupState]:
-        """All consumer groups that have committed or have members, by name."""
+        """Return all consumer groups that have committed or have members, by name."""
         ...
 
     async def forget_group(self, name: str) -> None:
         """Delete the group and what it has committed. Raises GroupError while it has members."""
 
     async def close(self) -> None:
-        """Let go of all resources; may be called twice."""
+        """Release all resources; may be called twice."""
 
 
 class Broker(Protocol):
-    """Opens the four ways to talk to one broker. Each opened thing is closed by whoever opened it."""
+    """Opens the four clients of one broker. The caller closes each client that it opened."""
 
     async def publisher(self) -> Publisher:
-        """A publisher, connected."""
+        """Open a publisher and connect it."""
         ...
 
     async def consumer(self, spec: GroupSpec) -> Consumer:
-        """A member of ``spec.group``; it joins in the background and ``poll`` waits for the join."""
+        """Open a member of ``spec.group``; it joins in the background and ``poll`` waits for the join."""
         ...
 
     async def reader(self) -> Reader:
-        """A reader, connected."""
+        """Open a reader and connect it."""
         ...
 
     async def admin(self) -> Admin:
-        """An admin, connected."""
+        """Open an admin client and connect it."""
         ...
 
     async def close(self) -> None:
-        """Let go of what the opened things share; may be called twice."""
+        """Release what the opened clients share; may be called twice."""

@@ -1,4 +1,4 @@
-"""Reading what stands in a partition already, from one offset to another, without a group."""
+"""Reads the records that are already in a partition, from one offset to another, without a group."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from infra.broker.port import InRecord, Reader, TopicPartition
 async def read_between(
     reader: Reader, source: TopicPartition, first: int, end: int, *, batch: int = 500
 ) -> AsyncIterator[InRecord]:
-    """The committed records of ``source`` at offsets ``first`` up to, without, ``end``; ``batch`` at a time in memory.
+    """Yield the committed records of ``source`` from ``first`` up to but without ``end``; ``batch`` at once in memory.
 
     Raises BrokerUnavailableError.
     """
     offset = first
     while offset < end:
-        # All that is wanted is there already, so there is nothing to wait for.
+        # All wanted records exist already, so there is nothing to wait for.
         records = await reader.read(source, offset, max_records=batch, timeout_s=0)
         if not records:
-            # What lies before the end may be expired, or markers of transactions, which are no records.
+            # The offsets before the end may be expired records, or markers of transactions, which are no records.
             return
         for record in records:
             if record.offset >= end:

@@ -1,4 +1,4 @@
-"""Counts how large a record is for its topic, for the code that makes it and for the broker that may refuse it."""
+"""Computes how large a record is for its topic, for the code that makes it and for the broker that may refuse it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ _HEADER_BYTES = 8
 
 
 def record_bytes(record: OutRecord) -> int:
-    """What ``record`` counts for against its topic's ``max_message_bytes``: key, value, headers, and what frames them.
+    """Return the bytes of ``record`` that count against its topic's ``max_message_bytes``.
 
-    The frame is Kafka's, counted from above: a batch of 61 bytes around one record, and the lengths of all its fields.
+    These are key, value, headers, and at most what Kafka's format adds: 61 bytes for a batch of one record, and the
+    lengths of all fields.
     """
     headers = sum(len(name.encode()) + len(value) + _HEADER_BYTES for name, value in record.headers)
     return _BATCH_BYTES + len(record.key.encode()) + len(record.value or b"") + headers
