@@ -1,1 +1,1 @@
-"""The embedded broker: topics, groups and transactions in one SQLite file, for the processes of one machine."""
+"""Keeps topics, groups and transactions in one SQLite file, as the broker for the processes of one machine."""

@@ -1,4 +1,4 @@
-"""The embedded broker as an adapter of the broker port."""
+"""Implements the broker port on one SQLite file: opens its clients and applies the declared topics."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from schemas.topics import TopicSpec
 class EmbeddedBroker(Broker):
     """Implements :class:`infra.broker.port.Broker` on the file ``path``, for all processes of this machine.
 
-    The file is made, and ``topics`` are applied to it, when the first part is opened. When a topic cannot be brought in
-    line, only the admin opens; the others raise TopicMismatchError. All raise BrokerUnavailableError when the file
-    cannot be used.
+    The file is created, and ``topics`` are applied to it, when the first client is opened. When a topic cannot be
+    corrected, only the admin opens; the other clients raise TopicMismatchError. All raise BrokerUnavailableError when
+    the file cannot be used.
 
-    Standgale creates and alters topics here, and never deletes one. When another process gives a topic another number
-    of partitions than ``topics`` declares, everything opened here raises TopicMismatchError from then on, and consumers
-    leave their group.
+    Standgale creates and alters topics here, and never deletes one. When another process gives a topic a partition
+    count that ``topics`` does not declare, every client raises TopicMismatchError from then on, and consumers leave
+    their group.
 
     When the file is removed, moved away or replaced while in use, all raise BrokerUnavailableError until it is back
-    under its name; no new one is made before the process is started anew.
+    under its name; no new one is created before the process is restarted.
 
-    Processes take turns at writing. One that is stopped (not killed) in the middle of a write keeps all others waiting
-    until it goes on or ends; they raise BrokerUnavailableError meanwhile.
+    Processes take turns at writing. A process that is stopped (not killed) in the middle of a write blocks all others
+    until it continues or ends; they raise BrokerUnavailableError during that time.
     """
 
     def __init__(self, path: Path, topics: Mapping[str, TopicSpec]) -> None:
@@ -71,7 +71,7 @@ class EmbeddedBroker(Broker):
     async def _open_checked(self) -> Store:
         store = await self._open()
         if self._differences:
-            # Somebody may have mended it since, or read topics empty that are to grow.
+            # The topics may have been corrected since, or topics that are to grow may have been read completely.
             self._differences = await store.writer.run(self._apply_topics)
         growth.raise_for_differences(self._differences, catalog.WHERE)
         return store

@@ -1,4 +1,4 @@
-"""The embedded broker's admin: topics, lag, and groups."""
+"""Checks and applies topics of the embedded broker, and lists and deletes its groups."""
 
 from __future__ import annotations
 
@@ -42,4 +42,4 @@ class EmbeddedAdmin:
         await self._store.writer.run(partial(known_groups.delete_group, name=name))
 
     async def close(self) -> None:
-        """See the port; an admin holds nothing of its own."""
+        """See the port; an admin holds no resources."""

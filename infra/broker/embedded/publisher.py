@@ -1,4 +1,4 @@
-"""The embedded broker's publisher."""
+"""Publishes records to the embedded broker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class EmbeddedPublisher:
     async def publish(self, records: Sequence[OutRecord]) -> None:
         """See the port. Raises TopicMismatchError, too, for a topic that does not exist."""
         if records:
-            # A list of its own: the caller may go on filling its own while this one waits for its turn.
+            # A copy, because the caller may change its list while this call waits for its turn.
             await self._store.writer.run(partial(append, records=tuple(records)), size_of(records))
 
     def clock_ahead_s(self) -> float | None:
@@ -27,4 +27,4 @@ class EmbeddedPublisher:
         return 0.0
 
     async def close(self) -> None:
-        """See the port; nothing is under way, as ``publish`` returns only when all is durable."""
+        """See the port; nothing is pending, as ``publish`` returns only when all is durable."""

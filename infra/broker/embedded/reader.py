@@ -1,4 +1,4 @@
-"""The embedded broker's reader, for tails, resumes, and looking."""
+"""Reads partitions of the embedded broker at any offset, without a group."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EmbeddedReader:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        # The slot each partition had when it was read before.
+        # The slot that each partition had at its last read.
         self._slots: dict[TopicPartition, int] = {}
 
     async def state(self, topic: str) -> TopicState:
@@ -38,29 +38,29 @@ class EmbeddedReader:
 
     async def read(self, source: TopicPartition, offset: int, *, max_records: int, timeout_s: float) -> list[InRecord]:
         """See the port. Raises TopicMismatchError for an unknown partition too."""
-        slot, got = await self._store.read(
+        slot, result = await self._store.read(
             partial(_begin, source=source, offset=offset, max_records=max_records, declared=self._store.declared)
         )
         if self._slots.setdefault(source, slot) != slot:
             del self._slots[source]
             raise TopicMismatchError(
-                f"topic {source.topic} was deleted and made again since it was read last; begin anew from its bounds"
+                f"topic {source.topic} was deleted and created again since the last read; start again from its bounds"
             )
         deadline = asyncio.get_running_loop().time() + timeout_s
 
         def has_more(ends: Ends) -> bool:
             return ends.offsets.get(slot, 0) > offset
 
-        while not got.records and max_records > 0:
-            offset = got.read_on.get(source, offset)
+        while not result.records and max_records > 0:
+            offset = result.read_on.get(source, offset)
             if not await self._store.watcher.wait(has_more, deadline - asyncio.get_running_loop().time()):
                 return []
-            wants = (ReadRequest(source, slot, offset),)
-            got = await self._store.read(partial(log.read, wants=wants, max_records=max_records))
-        return got.records
+            requests = (ReadRequest(source, slot, offset),)
+            result = await self._store.read(partial(log.read, requests=requests, max_records=max_records))
+        return result.records
 
     async def close(self) -> None:
-        """See the port; a reader holds nothing of its own."""
+        """See the port; a reader holds no resources."""
 
 
 def _begin(
@@ -70,7 +70,7 @@ def _begin(
     max_records: int,
     declared: Mapping[str, TopicSpec],
 ) -> tuple[int, ReadResult]:
-    """The slot of ``source``, and its first records from ``offset`` on."""
+    """Return the slot of ``source``, and its first records from ``offset`` on."""
     slots = catalog.find_topic(catalog.load_topics(connection), source.topic, declared).slots
     check_partition(source, len(slots))
     slot = slots[source.partition]
@@ -78,6 +78,6 @@ def _begin(
     if offset > end:
         raise TopicMismatchError(
             f"{source.topic}/{source.partition} ends at offset {end}, before the next one to read ({offset}): the "
-            "topic was deleted and made again; begin anew from its bounds"
+            "topic was deleted and created again; start again from its bounds"
         )
     return slot, log.read(connection, (ReadRequest(source, slot, offset),), max_records)

@@ -1,4 +1,4 @@
-"""What all parts of one process share of the embedded broker: its writer, its readers, and its watcher."""
+"""Opens the broker file once per process, and shares its writer, reader threads and change watcher with all clients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _READ_THREADS = 2
 
 
 class Store:
-    """The file, as seen by one process. Nothing of SQLite ever runs on the event loop."""
+    """Gives one process access to the file. SQLite never runs on the event loop."""
 
     def __init__(self, path: Path, declared: Mapping[str, TopicSpec]) -> None:
         self.path = path
@@ -39,7 +39,10 @@ class Store:
         self._closed = False
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """The result of ``work`` on a connection that only reads. Raises BrokerUnavailableError and what it raises."""
+        """Run ``work`` on a read-only connection and return its result.
+
+        Raises BrokerUnavailableError, and what ``work`` raises.
+        """
         if self._closed:
             raise BrokerUnavailableError(f"embedded broker {self.path}: closed by this process")
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
@@ -54,7 +57,7 @@ class Store:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """This thread's connection, in a transaction, so that all reads of one piece of work see one state."""
+        """Yield this thread's connection in a transaction, so that all reads of one call see the same state."""
         connection: sqlite3.Connection | None = getattr(self._mine, "connection", None)
         if connection is None:
             connection = open_reader(self.path)
@@ -67,7 +70,7 @@ class Store:
             connection.execute("ROLLBACK")
 
     async def close(self) -> None:
-        """End all threads after what they have under way; may be called twice."""
+        """End all threads after their current work; may be called twice."""
         self._closed = True
         await asyncio.to_thread(self._close)
 
@@ -76,10 +79,10 @@ class Store:
         self.watcher.close()
         while self._connections:
             close(self._connections.pop(), self._identity)
-        # The last connection to close folds the log back into the file, and only the writer's may write.
+        # The last connection that closes copies the log into the file, and only the writer's may write.
         self.writer.close()
 
 
 def size_of(records: Sequence[OutRecord]) -> int:
-    """About how many bytes ``records`` are."""
+    """Return about how many bytes ``records`` have."""
     return sum(len(record.value or b"") for record in records)

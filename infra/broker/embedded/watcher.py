@@ -1,4 +1,4 @@
-"""Wakes whoever waits for records: at once for this process' commits, within milliseconds for other processes'."""
+"""Wakes tasks that wait for records: at once for commits of this process, within milliseconds for other processes'."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _JOIN_WAIT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Where every partition ends, by slot, and the generation of every group."""
+    """Holds the end of every partition, by slot, and the generation of every group."""
 
     offsets: Mapping[int, int] = field(default_factory=dict)
     generations: Mapping[str, int] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class _Waiter:
 
 
 class ChangeWatcher:
-    """Looks at the file's change counter while somebody waits, and sleeps otherwise."""
+    """Reads the file's change counter while a task waits, and sleeps otherwise."""
 
     def __init__(self, identity: FileIdentity) -> None:
         self._identity = identity
@@ -47,14 +47,14 @@ class ChangeWatcher:
         self._thread.start()
 
     def poke(self) -> None:
-        """Look now: this process has committed."""
+        """Read the counter now, because this process has committed."""
         with self._wake:
             self._wake.notify()
 
     async def wait(self, wanted: Callable[[Ends], bool], timeout_s: float) -> bool:
-        """Wait until ``wanted`` holds, False after ``timeout_s``. What held before the call may be seen late.
+        """Wait until ``wanted`` is true; return False after ``timeout_s``. Older changes may be noticed late.
 
-        Returns True, too, when the file cannot be looked at: the caller then reads for itself, and gets the error.
+        Returns True also when the file cannot be read: the caller then reads it and gets the error.
         """
         troubles = self._failures
         waiter = _Waiter(asyncio.get_running_loop(), asyncio.Event())
@@ -112,14 +112,14 @@ class ChangeWatcher:
             return not self._closed
 
     def _report_failure(self) -> None:
-        """Wake all that wait, so that they read for themselves."""
+        """Wake all waiting tasks, so that they read the file and get the error."""
         self._failures += 1
         self._wake_all()
 
     def _wake_all(self) -> None:
         with self._wake:
             for waiter in self._waiters:
-                # A loop that was closed with this task still waiting wants no news.
+                # The loop may have been closed while this task was waiting.
                 with contextlib.suppress(RuntimeError):
                     waiter.loop.call_soon_threadsafe(waiter.event.set)
 

@@ -1,4 +1,4 @@
-"""The one thread of a process that writes the broker's file: everybody waiting shares one transaction and one fsync."""
+"""Writes the broker file in one thread per process: all waiting callers share one transaction and one fsync."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CLEANING_INTERVAL_S = 30.0
 _CLEANING_PAUSE_S = 0.2
 """Between two rounds of cleaning while there is more to do."""
 _LOOK_INTERVAL_S = 0.1
-"""Between two looks whether a file that was taken away is back."""
+"""Between two checks whether a file that was moved away is back."""
 _JOIN_WAIT_S = 15.0
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class _AnyJob(Protocol):
 
 @dataclass(slots=True)
 class _Job(Generic[T]):
-    """Work waiting for a transaction. An error of its own leaves the other jobs of the transaction alone."""
+    """Holds work that waits for a transaction. An error that it raises does not affect the other jobs."""
 
     work: Callable[[Transaction], T]
     size: int
@@ -61,11 +61,11 @@ class _Job(Generic[T]):
             self._result.append(self.work(transaction))
         except sqlite3.Error:
             raise
-        except Exception as error:  # noqa: BLE001 (it belongs to whoever waits for this job, and must not end the thread)
+        except Exception as error:  # noqa: BLE001 (it is raised to the job's caller, and must not end the thread)
             self._error = error
 
     def finish(self, failure: BrokerUnavailableError | None) -> None:
-        """Give the caller the result, or the error; on its event loop."""
+        """Give the caller the result or the error; runs on the caller's event loop."""
         if self.future.done():
             return
         error = failure or self._error
@@ -76,10 +76,10 @@ class _Job(Generic[T]):
 
 
 def _finish(jobs: list[_AnyJob], failure: BrokerUnavailableError | None) -> None:
-    """Give the callers of ``jobs`` their results."""
+    """Give the callers of ``jobs`` their results or ``failure``."""
     for loop in {job.future.get_loop() for job in jobs}:
         mine = [job for job in jobs if job.future.get_loop() is loop]
-        # One call for all: waking a loop costs more than telling a hundred tasks. A closed loop has none left.
+        # One call for all: waking a loop costs more than finishing a hundred jobs. A closed loop has no callers.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_finish_all, mine, failure)
 
@@ -90,16 +90,16 @@ def _finish_all(jobs: list[_AnyJob], failure: BrokerUnavailableError | None) -> 
 
 
 class TransactionWriter:
-    """Runs work in write transactions. Work raises errors of its own before it writes anything, or not at all.
+    """Runs work in write transactions. Work raises its errors before it writes anything, or not at all.
 
-    When the file is taken away while a transaction is being committed, its work is neither done nor refused until the
-    file is back, since both answers could be wrong.
+    When the file is moved away while a transaction is being committed, the callers wait until it is back, because
+    neither success nor failure is known before.
     """
 
     def __init__(
         self, identity: FileIdentity, declared: Mapping[str, TopicSpec], committed: Callable[[], None]
     ) -> None:
-        """``declared`` has the topics that this process works by; ``committed`` is called after each commit."""
+        """Start the thread; ``declared`` are this process' topics, and ``committed`` is called after each commit."""
         self._path = identity.path
         self._identity = identity
         self._declared = declared
@@ -117,11 +117,11 @@ class TransactionWriter:
         self._thread.start()
 
     async def run(self, work: Callable[[Transaction], T], size: int = 0, *, urgent: bool = False) -> T:
-        """The result of ``work`` when it is durable; ``size`` in bytes keeps transactions small.
+        """Run ``work`` in a transaction and return its result when it is durable.
 
-        ``urgent`` work goes into the next transaction, before what is waiting. Raises what ``work`` raises, and
-        BrokerUnavailableError when nothing was written. Cancelled before its turn, it is never run; cancelled later, it
-        is all done or not at all.
+        ``size`` in bytes keeps transactions small. ``urgent`` work goes into the next transaction, before waiting work.
+        Raises what ``work`` raises, and BrokerUnavailableError when nothing was written. When the caller is cancelled
+        before the transaction, ``work`` never runs; when it is cancelled later, ``work`` is done completely or not.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         job = _Job(work, size, future)
@@ -136,7 +136,7 @@ class TransactionWriter:
         return await future
 
     def close(self) -> None:
-        """Do what is waiting, then end the thread; may be called twice."""
+        """Do the waiting work, then end the thread; may be called twice."""
         with self._wake:
             self._closed = True
             self._wake.notify()
@@ -154,7 +154,7 @@ class TransactionWriter:
             close(self._connection, self._identity)
 
     def _take_jobs(self) -> list[_AnyJob] | None:
-        """The jobs for the next transaction; empty when something else is due, None at the end."""
+        """Wait for the jobs of the next transaction; empty when something else is due, None at the end."""
         due = self._clean_at
         if self._undecided:
             due = min(due, time.monotonic() + _LOOK_INTERVAL_S)
@@ -186,11 +186,11 @@ class TransactionWriter:
             return
         self._undecided += jobs
         if not self._begun:
-            # The first round comes at once: what the clock does from now on is then noticed.
+            # The first round follows at once, so that clock changes are noticed from now on.
             self._begun, self._clean_at = True, time.monotonic()
 
     def _finish_undecided(self, *, last: bool = False) -> None:
-        """Finish the jobs whose transaction was committed, if the file it is in is in its place."""
+        """Finish the jobs whose transaction was committed, if the file is still in its place."""
         if not self._undecided:
             return
         failure = None
@@ -199,14 +199,14 @@ class TransactionWriter:
         except BrokerUnavailableError as error:
             if not last:
                 return
-            failure = BrokerUnavailableError(f"{error} (whether this write is in the file is not known)")
-        # Before a caller hears of its commit, waiting readers have been woken.
+            failure = BrokerUnavailableError(f"{error} (it is not known whether this write is in the file)")
+        # Waiting readers are woken before the caller of the commit.
         self._committed()
         jobs, self._undecided = self._undecided, []
         _finish(jobs, failure)
 
     def _try_transaction(self, work: Callable[[Transaction], None]) -> BrokerUnavailableError | None:
-        """Run ``work`` in one transaction; the error when nothing of it was written."""
+        """Run ``work`` in one transaction; return the error when nothing of it was written."""
         try:
             connection = self._open()
             begin_write(connection)
@@ -222,7 +222,7 @@ class TransactionWriter:
             self._roll_back()
             return error
         except Exception as error:
-            # A mistake of ours. It must not end the thread: all callers would wait for it for ever.
+            # A fault in this code. It must not end the thread, because all callers would wait forever.
             logger.exception("the embedded broker %s could not be written", self._path)
             self._roll_back()
             return BrokerUnavailableError(f"embedded broker {self._path}: unexpected error {error!r}; see the log")
@@ -241,14 +241,14 @@ class TransactionWriter:
         return self._connection
 
     def _drop_connection(self, error: sqlite3.Error) -> None:
-        """Undo what was begun. A fresh connection, next time, knows best what state the file is in."""
+        """Undo the transaction and close the connection: a new one, next time, reads the state of the file again."""
         if self._connection is not None and (self._connection.in_transaction or not is_busy(error)):
             close(self._connection, self._identity)
             self._connection = None
             self._identity.drop_companions()
 
     def _roll_back(self) -> None:
-        """Undo what was begun, and keep the connection: the file may come back."""
+        """Undo the transaction, and keep the connection: the file may return to its place."""
         if self._connection is None:
             return
         with contextlib.suppress(sqlite3.Error):
@@ -275,7 +275,7 @@ class TransactionWriter:
         if failure is None:
             self._retention.report()
         else:
-            # What failed would fail again at once, as on a full disk.
+            # The same fault, such as a full disk, would be met again at once.
             more = False
-            logger.warning("retention and compaction wait for the next round: %s", failure)
+            logger.warning("retention and compaction failed and are tried in the next round: %s", failure)
         self._clean_at = time.monotonic() + (_CLEANING_PAUSE_S if more else _CLEANING_INTERVAL_S)

@@ -115,7 +115,7 @@ class KafkaReader:
         elif now - self._beyond_end[1] > _BEYOND_END_S:
             raise TopicMismatchError(
                 f"{self._link.where}: {source.topic}/{source.partition} ends at offset {end}, before the next one to "
-                f"read ({offset}): the topic was deleted and made again, or lost its end; begin anew from its bounds"
+                f"read ({offset}): the topic was deleted and made again, or lost its end; start again from its bounds"
             )
 
     async def _step(

@@ -1,1 +1,1 @@
-"""Deletes what the embedded broker need not keep: retention and compaction."""
+"""Deletes records that the embedded broker need not keep: retention and compaction."""

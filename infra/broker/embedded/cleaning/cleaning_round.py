@@ -1,8 +1,8 @@
-"""Retention and compaction: drops what has served its time, a bounded piece of work per round.
+"""Deletes expired and compacted records, a limited number per round.
 
-How old a record is, is known from *marks*: a round notes where each partition ends at that moment of the file's own
-time (:mod:`.clock`). All before a mark is at least as old as the mark, whatever the timestamps of the records say. What
-a group has yet to commit stays, however old it is.
+The age of a record is known from *marks*: a round stores where each partition ends at that moment of the file's own
+time (:mod:`.clock`). All records before a mark are at least as old as the mark, whatever their timestamps are. Records
+that a group has not committed stay, however old they are.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from infra.broker.embedded.file.sql import READ_PARTITIONS, offset_of, row_id
 
 ROUND_RECORDS = 2_000
-"""Records one round looks at, at most; publishing waits for no more than that."""
+"""The most records that one round reads; publishing waits no longer than that takes."""
 _MARKS_PER_RETENTION = 50
-"""How finely ages are known: a record stays at most a fiftieth of the retention time too long."""
+"""How exact ages are: a record stays at most a fiftieth of the retention time too long."""
 _SAMPLE_RECORDS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class RetainedForGroup:
-    """What one group keeps from being deleted: records past their retention that it has not committed."""
+    """Counts the records past their retention that stay because one group has not committed them."""
 
     records: int
     size_bytes: int
@@ -31,11 +31,11 @@ class RetainedForGroup:
 
 @dataclass(frozen=True, slots=True)
 class CleaningResult:
-    """What a round of cleaning found."""
+    """Holds the result of one round."""
 
     more: bool
-    """There is more to do."""
-    held: Mapping[str, RetainedForGroup] = field(default_factory=dict)
+    """Whether there is more to do."""
+    retained: Mapping[str, RetainedForGroup] = field(default_factory=dict)
     """By group; known when there is no more to do."""
 
 
@@ -51,7 +51,7 @@ class _Partition:
 
 
 def clean(connection: sqlite3.Connection, elapsed_ms: int, most: int = ROUND_RECORDS) -> CleaningResult:
-    """Clean for one round at ``elapsed_ms`` of the file's own time; in a write transaction."""
+    """Clean for one round at ``elapsed_ms`` of the file's own time; call it in a write transaction."""
     _mark(connection, elapsed_ms)
     partitions = _partitions(connection, elapsed_ms)
     cursors = _cursors(connection)
@@ -61,17 +61,17 @@ def clean(connection: sqlite3.Connection, elapsed_ms: int, most: int = ROUND_REC
             left -= _compact(connection, one, left)
             left -= _drop_tombstones(connection, one, left)
         else:
-            # A group without a cursor here has read nothing of it, but one with a cursor holds what it has not read.
+            # A group without a cursor here has read nothing of it, but one with a cursor retains what it has not read.
             kept = min([one.expired, *cursors.get(one.slot, {}).values()])
             left -= _drop_old(connection, one, kept, left)
         if left <= 0:
             return CleaningResult(more=True)
     _drop_old_marks(connection, partitions)
-    return CleaningResult(more=False, held=_retained_for_groups(connection, partitions, cursors))
+    return CleaningResult(more=False, retained=_retained_for_groups(connection, partitions, cursors))
 
 
 def _mark(connection: sqlite3.Connection, elapsed_ms: int) -> None:
-    """Note where the partitions end now, as far as they grew since a mark that is old enough."""
+    """Store where the partitions end now, if they grew and their last mark is old enough."""
     connection.execute(
         "INSERT OR REPLACE INTO marks SELECT p.slot, :now, p.next_offset FROM partitions p "
         "JOIN topics t ON t.name = p.topic LEFT JOIN "
@@ -93,7 +93,7 @@ def _partitions(connection: sqlite3.Connection, elapsed_ms: int) -> list[_Partit
 
 
 def _cursors(connection: sqlite3.Connection) -> dict[int, dict[str, int]]:
-    """Up to where each group has committed, by slot, for all partitions of the topics that it reads."""
+    """Return the next offset of each group, by slot, for all partitions of the topics that it reads."""
     rows = connection.execute(f"SELECT p.slot, g.group_name, coalesce(c.next_offset, 0) {READ_PARTITIONS}")
     found: dict[int, dict[str, int]] = {}
     for slot, group, offset in rows:
@@ -102,7 +102,7 @@ def _cursors(connection: sqlite3.Connection) -> dict[int, dict[str, int]]:
 
 
 def _drop_old(connection: sqlite3.Connection, one: _Partition, until: int, most: int) -> int:
-    """Drop at most ``most`` records from the start of the partition, up to, without, the offset ``until``."""
+    """Delete at most ``most`` records from the start of the partition, up to but without the offset ``until``."""
     until = min(until, one.first + most)
     if until <= one.first:
         return 0
@@ -114,7 +114,7 @@ def _drop_old(connection: sqlite3.Connection, one: _Partition, until: int, most:
 
 
 def _drop_old_marks(connection: sqlite3.Connection, partitions: list[_Partition]) -> None:
-    """Drop the marks that a later one, of a time long enough ago, makes useless."""
+    """Delete marks that are not needed because a later one is old enough."""
     connection.executemany(
         "DELETE FROM marks WHERE slot = ? AND end_offset < ?", [(one.slot, one.expired) for one in partitions]
     )
@@ -146,7 +146,7 @@ def _size(connection: sqlite3.Connection, slot: int, first: int, end: int) -> in
 
 
 def _compact(connection: sqlite3.Connection, one: _Partition, most: int) -> int:
-    """Look at the next ``most`` records after the ones looked at before, and drop the older ones of their keys."""
+    """Read the next ``most`` records after those of the last round, and delete the older records of their keys."""
     if one.compacted == one.end:
         return 0
     found = connection.execute(
@@ -164,7 +164,7 @@ def _compact(connection: sqlite3.Connection, one: _Partition, most: int) -> int:
 
 
 def _drop_tombstones(connection: sqlite3.Connection, one: _Partition, most: int) -> int:
-    """Drop tombstones that stood for the retention time, so that every consumer had the time to see them."""
+    """Delete tombstones older than the retention time, so that every consumer had the time to read them."""
     served = connection.execute(
         "SELECT r.id, r.key FROM records r JOIN latest l ON l.slot = ? AND l.key = r.key AND l.id = r.id "
         "WHERE r.value IS NULL AND r.id >= ? AND r.id < ? LIMIT ?",

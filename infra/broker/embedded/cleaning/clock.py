@@ -1,8 +1,8 @@
-"""The time that retention goes by: how long the machine has been running, which setting its clock does not change.
+"""Counts the time that retention uses: how long the machine has been running, which setting its clock does not change.
 
-A record's own timestamp is the wall clock's, and a wall clock may be years wrong until somebody sets it. So the file
-counts the time itself: every round of cleaning adds what the machine has run since the round before. Time in which the
-machine was off is not counted, since after a start nothing tells it from a clock that was wrong; records then stay
+A record's timestamp is from the wall clock, which may be years wrong until a person sets it. So the file counts the
+time itself: every round of cleaning adds the time that the machine has run since the round before. Time in which the
+machine was off is not counted, because after a start it cannot be distinguished from a wrong clock. Records then stay
 longer, never shorter.
 """
 
@@ -18,23 +18,23 @@ from infra.process.monotonic import monotonic_s
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _JUMP_MS = 60_000
-"""A clock that is off by more than this between two rounds was set, not merely corrected."""
+"""A clock that moves by more than this between two rounds was set, not only corrected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """The machine's clocks at one moment."""
+    """Holds the machine's clocks at one moment."""
 
     boot: str
-    """Which start of the machine this is; empty where the system does not say."""
+    """The id of the machine's last start; empty where the system has none."""
     running_ms: int
-    """Since that start."""
+    """The time since that start."""
     wall_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Elapsed:
-    """The file's own count of time, after a round."""
+    """Holds the file's own count of time, after a round."""
 
     elapsed_ms: int
     jump_ms: int = 0
@@ -51,7 +51,7 @@ def read_clocks() -> Clocks:
 
 
 def advance(connection: sqlite3.Connection, now: Clocks) -> Elapsed:
-    """Add the time since the last call, by whichever process, to the file's count; in a write transaction."""
+    """Add the time since the last call, by any process, to the file's count; call it in a write transaction."""
     row = connection.execute("SELECT boot, running_ms, wall_ms, elapsed_ms FROM clock").fetchone()
     found = Elapsed(0) if row is None else _since(Clocks(*row[:3]), row[3], now)
     connection.execute(
@@ -70,10 +70,10 @@ def _since(before: Clocks, elapsed_ms: int, now: Clocks) -> Elapsed:
 
 
 def describe_jump(jump_ms: int) -> str:
-    """Say what was done to the clock, and what that means."""
+    """Return a log text about a clock that was set."""
     way = "forward" if jump_ms > 0 else "back"
     return (
         f"the machine's clock was set {way} by {timedelta(seconds=abs(jump_ms) // 1000)}; retention deletes nothing "
-        "for that, as it goes by the time the machine has been running, but the timestamps of records published before "
-        "and after do not compare"
+        "because of it, as it uses the time the machine has been running, but the timestamps of records published "
+        "before and after cannot be compared"
     )

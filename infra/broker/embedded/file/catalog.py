@@ -1,4 +1,4 @@
-"""Topics as they stand in the file: reading, comparing with their declarations, and bringing them in line."""
+"""Reads the topics of the file, compares them with their declarations, and changes them to match."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from infra.errors import TopicMismatchError
 from schemas.topics import TopicSpec
 
 WHERE = "the embedded broker"
-"""Its name in messages."""
+"""The broker's name in messages."""
 _SETTINGS = ("retention_s", "max_message_bytes", "cleanup")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTopic:
-    """One topic of the file; ``slots`` has the row of each partition, in their order."""
+    """Describes one topic of the file."""
 
     name: str
     slots: tuple[int, ...]
+    """The row of each partition, in their order."""
     retention_s: int
     max_message_bytes: int
     cleanup: str
 
 
 def load_topics(connection: sqlite3.Connection) -> dict[str, StoredTopic]:
-    """All topics of the file by name."""
+    """Return all topics of the file by name."""
     slots: dict[str, list[int]] = {}
     for name, slot in connection.execute("SELECT topic, slot FROM partitions ORDER BY topic, partition"):
         slots.setdefault(name, []).append(slot)
@@ -38,9 +39,9 @@ def load_topics(connection: sqlite3.Connection) -> dict[str, StoredTopic]:
 
 
 def find_topic(topics: Mapping[str, StoredTopic], name: str, declared: Mapping[str, TopicSpec]) -> StoredTopic:
-    """The topic called ``name``; raises TopicMismatchError when there is none, or with other partitions than declared.
+    """Return the topic called ``name``. Raises TopicMismatchError when it is missing or its count is not the declared.
 
-    Another process, started with another topics.yaml, may have changed the file meanwhile.
+    Another process, started with a different topics.yaml, may have changed the file.
     """
     topic = topics.get(name)
     if topic is None:
@@ -53,22 +54,22 @@ def find_topic(topics: Mapping[str, StoredTopic], name: str, declared: Mapping[s
 
 
 def check_topics(connection: sqlite3.Connection, names: Collection[str], declared: Mapping[str, TopicSpec]) -> None:
-    """Return when the file has all topics called ``names``; raises TopicMismatchError as :func:`find_topic` does."""
+    """Raise TopicMismatchError, as :func:`find_topic` does, unless the file has all topics called ``names``."""
     topics = load_topics(connection)
     for name in names:
         find_topic(topics, name, declared)
 
 
 def topic_state(connection: sqlite3.Connection, name: str, declared: Mapping[str, TopicSpec]) -> TopicState:
-    """How many partitions the topic has, and which incarnation of it this is. Raises TopicMismatchError."""
+    """Return the partition count and the incarnation of the topic. Raises TopicMismatchError."""
     slots = find_topic(load_topics(connection), name, declared).slots
-    # Slots are never given out twice in one file, and each file has a number of its own.
+    # A slot is never used twice in one file, and each file has its own number.
     (file,) = connection.execute("PRAGMA application_id").fetchone()
     return TopicState(len(slots), f"{file:08x}-{slots[0]:x}")
 
 
 def compare_topics(connection: sqlite3.Connection, specs: Collection[TopicSpec]) -> list[TopicDifference]:
-    """What of the file's topics differs from ``specs``. Replication has no meaning in one file and is left out."""
+    """Return how the file's topics differ from ``specs``. Replication has no meaning in one file and is left out."""
     topics = load_topics(connection)
     counts = {name: len(topic.slots) for name, topic in topics.items()}
     lags = {spec.name: _lags(connection, topics[spec.name]) for spec in growth.topics_to_grow(specs, counts)}
@@ -86,7 +87,7 @@ def compare_topics(connection: sqlite3.Connection, specs: Collection[TopicSpec])
 
 
 def _lags(connection: sqlite3.Connection, topic: StoredTopic) -> dict[str, int]:
-    """The groups that have not read all of ``topic``, and how many records."""
+    """Return the groups that have not read all of ``topic``, and how many records each has left."""
     rows = connection.execute(
         "SELECT group_name, sum(p.next_offset - max(first_offset, coalesce(c.next_offset, 0))) FROM cursors c "
         "JOIN partitions p USING (slot) WHERE topic = ? GROUP BY group_name",
@@ -96,9 +97,9 @@ def _lags(connection: sqlite3.Connection, topic: StoredTopic) -> dict[str, int]:
 
 
 def apply_topics(connection: sqlite3.Connection, specs: Collection[TopicSpec]) -> list[TopicDifference]:
-    """Create, alter and grow topics; all differences there were. Must run in a write transaction.
+    """Create, alter and grow topics, and return all differences there were. Call it in a write transaction.
 
-    Nothing is changed when any of them cannot be mended; see :func:`infra.broker.growth.raise_for_differences`.
+    Nothing is changed when any of them cannot be corrected; see :func:`infra.broker.growth.raise_for_differences`.
     """
     differences = compare_topics(connection, specs)
     if not all(found.fixable for found in differences):
@@ -121,7 +122,7 @@ def apply_topics(connection: sqlite3.Connection, specs: Collection[TopicSpec]) -
         if spec.name in growing:
             _add_partitions(connection, spec, spec.grown_from or 0)
     if growing:
-        # Each member looks at its topics again; one that declares another count waits from now on.
+        # Each member reads its topics again; one that declares a different count waits from now on.
         connection.execute("UPDATE groups SET generation = generation + 1")
     return differences
 

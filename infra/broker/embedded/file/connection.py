@@ -1,4 +1,4 @@
-"""Opens connections to the broker's file, with its schema, and turns SQLite's errors into the broker's."""
+"""Opens connections to the broker's file, creates its tables, and converts SQLite's errors to the broker's."""
 
 from __future__ import annotations
 
@@ -22,42 +22,42 @@ _LONGEST_PAUSE_S = 0.02
 
 _ADVICE = {
     sqlite3.SQLITE_LOCKED: "another connection has it locked; try again",
-    sqlite3.SQLITE_FULL: "the disk is full; free some space, the broker goes on by itself",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space, the broker then continues without a restart",
     sqlite3.SQLITE_CORRUPT: "the file is damaged; stop all processes, restore a copy or move the file away",
-    sqlite3.SQLITE_NOTADB: "the file is no broker file; name another data_dir or move the file away",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; see that its folder exists and may be written to",
+    sqlite3.SQLITE_NOTADB: "the file is no broker file; choose another data_dir or move the file away",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that its folder exists and may be written to",
     sqlite3.SQLITE_READONLY: "it may not be written to; change the permissions of the file and its folder",
     sqlite3.SQLITE_IOERR: "the disk reported an error; see the system's log and the disk's health",
 }
 
 
 def _primary_code(error: sqlite3.Error) -> int | None:
-    # Errors that Python's module raises by itself (a closed connection) carry no code.
+    # Errors of Python's own module (such as a closed connection) have no code.
     code = getattr(error, "sqlite_errorcode", None)
     return code & 0xFF if isinstance(code, int) else None
 
 
 def unavailable(path: Path, error: sqlite3.Error) -> BrokerUnavailableError:
-    """The broker's error for one of SQLite's, naming the file and what to do."""
+    """Return the broker's error for one of SQLite's; it names the file and what to do."""
     code = _primary_code(error)
     advice = _ADVICE.get(code) if code is not None else None
     if code == sqlite3.SQLITE_BUSY:
         holder = describe_holder(path)
-        held = f"now by {holder}" if holder else "see whether one of them is stopped"
+        held = f"now by {holder}" if holder else "check whether one of them is stopped"
         advice = f"other processes kept it locked for {BUSY_WAIT_S:g} s, {held}"
     return BrokerUnavailableError(f"embedded broker {path}: {error}" + (f" ({advice})" if advice else ""))
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether another connection was in the way and waiting helps."""
+    """Return whether another connection held the lock, so that waiting helps."""
     return _primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def begin_write(connection: sqlite3.Connection) -> None:
-    """Start a write transaction, waiting at most BUSY_WAIT_S for those of other processes.
+    """Start a write transaction, and wait at most BUSY_WAIT_S for those of other processes.
 
-    SQLite's own waiting sleeps ever longer, up to 0.1 s, so a process that asks rarely would lose against one that
-    writes all the time. Short pauses with jitter give each a fair chance.
+    SQLite's own waiting sleeps longer each time, up to 0.1 s, so a process that writes rarely would lose against one
+    that writes all the time. Short pauses with jitter give each a fair chance.
     """
     deadline = time.monotonic() + BUSY_WAIT_S
     pause = _FIRST_PAUSE_S
@@ -79,11 +79,10 @@ def commit(connection: sqlite3.Connection) -> None:
 
 
 def open_writer(path: Path, *, create: bool = True) -> sqlite3.Connection:
-    """The connection for writing, with the schema; makes folder and file if there are none and ``create`` is set.
+    """Open the connection for writing; with ``create``, create folder, file and tables that do not exist.
 
-    A mark beside the file remembers that it was made. Where there is only the mark, the file was moved away, and an
-    empty one in its place would take what the former one must answer for. Raises sqlite3.Error or
-    BrokerUnavailableError.
+    A mark next to the file records that it was created. When only the mark exists, the file was moved away, and records
+    in a new file would be missing from the old one. Raises sqlite3.Error or BrokerUnavailableError.
     """
     if create:
         _make_folder(path)
@@ -96,7 +95,7 @@ def open_writer(path: Path, *, create: bool = True) -> sqlite3.Connection:
             _mark_made(path)
         except (sqlite3.Error, BrokerUnavailableError) as error:
             connection.close()
-            # Switching a new file to WAL does not wait for others who are doing the same.
+            # Switching a new file to WAL does not wait for other processes that do the same.
             if not isinstance(error, sqlite3.Error) or not is_busy(error) or time.monotonic() > deadline:
                 raise
             time.sleep(random.uniform(_FIRST_PAUSE_S, _LONGEST_PAUSE_S))  # noqa: S311 (jitter, not a secret)
@@ -109,12 +108,12 @@ def _mark(path: Path) -> Path:
 
 
 def _refuse_second(path: Path) -> None:
-    # The mark is looked for first: another process makes the file before the mark.
+    # The mark is checked first: another process creates the file before the mark.
     if _mark(path).exists() and not path.exists():
         raise BrokerUnavailableError(
-            f"embedded broker {path}: the file was made here before ({_mark(path).name} is there) and is gone; nothing "
-            "is accepted or delivered. Put it back, with its -wal file, and all goes on with nothing lost; only when "
-            f"it is gone for good, remove {_mark(path)} to begin with an empty file"
+            f"embedded broker {path}: the file was created here before ({_mark(path).name} exists) and is missing; "
+            "nothing is accepted or delivered. Put it back, with its -wal file, and everything continues with nothing "
+            f"lost; only when it is lost permanently, remove {_mark(path)} to begin with an empty file"
         )
 
 
@@ -127,8 +126,8 @@ def _mark_made(path: Path) -> None:
         sync_folder(mark.parent)
     except OSError as error:
         raise BrokerUnavailableError(
-            f"embedded broker {path}: {mark.name} cannot be written beside it ({error.strerror}); make room, or "
-            "correct the rights of the folder"
+            f"embedded broker {path}: {mark.name} cannot be written next to it ({error.strerror}); free disk space, "
+            "or correct the rights of the folder"
         ) from error
 
 
@@ -137,7 +136,7 @@ def _make_folder(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BrokerUnavailableError(
-            f"embedded broker {path}: its folder cannot be made ({error.strerror}); name another data_dir"
+            f"embedded broker {path}: its folder cannot be created ({error.strerror}); choose another data_dir"
         ) from error
 
 
@@ -159,12 +158,12 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
     if found not in (0, SCHEMA_VERSION):
         raise BrokerUnavailableError(
             f"embedded broker {path}: written by another version of Standgale (schema {found}, this one knows "
-            f"{SCHEMA_VERSION}); run that version or name another data_dir"
+            f"{SCHEMA_VERSION}); run that version or choose another data_dir"
         )
     if found == 0:
         for statement in SCHEMA:
             connection.execute(statement)
-        # Tells this file from one that is made later under its name.
+        # Distinguishes this file from one that is created later under the same name.
         connection.execute(f"PRAGMA application_id = {secrets.randbits(31)}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     for statement in ADDED:
@@ -173,20 +172,20 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that only reads, of a file that :func:`open_writer` has made. Raises sqlite3.Error."""
-    # A plain connect would make an empty file where the broker's has been taken away.
+    """Open a read-only connection to a file that :func:`open_writer` has created. Raises sqlite3.Error."""
+    # A plain connect would create an empty file where the broker's was moved away.
     connection = _connect(path, "rw", BUSY_WAIT_S)
     connection.execute("PRAGMA query_only = ON")
     return connection
 
 
 def close(connection: sqlite3.Connection, identity: FileIdentity) -> None:
-    """Close, unless another file is in the place of the connection's one.
+    """Close ``connection``, unless a different file is in the place of its file.
 
-    The last connection to a file removes its log by name, and the log of that name is then the other file's.
+    The last connection to a file removes its log by name, and the log of that name then belongs to the other file.
     """
     if identity.is_replaced():
-        # Also the interpreter's end must not close it.
+        # The end of the interpreter must not close it either.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
     else:
         connection.close()

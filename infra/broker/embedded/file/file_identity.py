@@ -1,8 +1,9 @@
-"""Notices that the broker's file was removed, moved away or replaced while this process uses it.
+"""Detects that the broker's file was removed, moved away or replaced while this process uses it.
 
-An open file goes on working after its name is gone: commits would succeed, and vanish with the last process. So every
-transaction compares what is at the path with what was opened. A file that comes back under its name is used on, with
-nothing lost. Another file in its place is not: offsets, ownership and what consumers remember belong to the former one.
+An open file still works after its name was deleted: commits would succeed, and be lost when the last process ends. So
+every transaction compares the file at the path with the file that was opened. A file that returns under its name is
+used again, with nothing lost. A different file in its place is not used: offsets, ownership and the state of consumers
+belong to the former one.
 """
 
 from __future__ import annotations
@@ -25,22 +26,22 @@ class FileIdentity:
 
     @property
     def is_known(self) -> bool:
-        """Whether this process has opened the file before, so that no other may be made in its place."""
+        """Whether this process has opened the file before, so that no other may be created in its place."""
         return bool(self._taken)
 
     def record(self) -> None:
-        """Note the identity of what was just opened. Raises BrokerUnavailableError when it is not the former file."""
+        """Store the identity of the file just opened. Raises BrokerUnavailableError when it is not the former file."""
         if self.is_known:
             self._check_file()
         taken = {path: _inode_of(path) for path in (self.path, self._log, self._index)}
         self._taken = {path: identity for path, identity in taken.items() if identity is not None}
 
     def drop_companions(self) -> None:
-        """Compare the file alone from now on: its companions may go when its last connection is closed."""
+        """Compare only the file from now on: its companions may be deleted when its last connection is closed."""
         self._taken = {path: identity for path, identity in self._taken.items() if path == self.path}
 
     def check(self) -> None:
-        """Return when everything is in its place; raises BrokerUnavailableError with what to do."""
+        """Raise BrokerUnavailableError, with what to do, unless the file and its companions are in their places."""
         if not self.is_known:
             return
         self._check_file()
@@ -48,17 +49,17 @@ class FileIdentity:
             if self._lacks(path):
                 raise BrokerUnavailableError(
                     f"embedded broker {self.path}: {path.name}, which belongs to it, was removed or replaced while in "
-                    "use; nothing is accepted or delivered any more. Stop all processes that use it in order (SIGTERM, "
-                    "not SIGKILL), so that what they have of the removed file gets into the broker's file; then start "
+                    "use; nothing is accepted or delivered any more. Stop all processes that use it with SIGTERM, not "
+                    "SIGKILL, so that they save what they have of the removed file in the broker's file; then start "
                     "them"
                 )
 
     def is_replaced(self) -> bool:
-        """Whether another file is in the place of the one that this process has open."""
+        """Return whether a different file is in the place of the one that this process has open."""
         return self._lacks(self.path) and self.path.exists()
 
     def is_log_lost(self) -> bool:
-        """Whether the file is in its place but its write-ahead log is not."""
+        """Return whether the file is in its place but its write-ahead log is not."""
         return not self._lacks(self.path) and self._lacks(self._log)
 
     def _lacks(self, path: Path) -> bool:
@@ -71,20 +72,20 @@ class FileIdentity:
             raise BrokerUnavailableError(
                 f"embedded broker {self.path}: the file was removed, or it or its folder was moved away, while this "
                 "process uses it; nothing is accepted or delivered. Put it back under its name, with its -wal file, "
-                "and all goes on with nothing lost; only when it is gone for good, remove "
+                "and everything continues with nothing lost; only when it is lost permanently, remove "
                 f"{self.path.name}.made and restart all processes, which begin with an empty file"
             )
         if found != self._taken[self.path]:
             raise BrokerUnavailableError(
                 f"embedded broker {self.path}: another file was put in its place while this process uses the former "
-                "one; nothing is accepted or delivered. Put the former file back, or restart all processes to go on "
+                "one; nothing is accepted or delivered. Put the former file back, or restart all processes to continue "
                 "with the new one"
             )
 
 
 def _inode_of(path: Path) -> _Inode | None:
     try:
-        # Six of these are made for every transaction, and Path.stat costs twice as much.
+        # Every transaction makes six of these calls, and Path.stat costs twice as much.
         found = os.stat(path)  # noqa: PTH116
     except OSError:
         return None

@@ -1,4 +1,4 @@
-"""Names the process that holds the broker's file locked for writing, where the system tells."""
+"""Finds the process that has the broker's file locked for writing, on systems that report it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _LINE = re.compile(r"POSIX +ADVISORY +WRITE (?P<pid>\d+) \S+:(?P<inode>\d+) (?P<
 
 
 def describe_holder(path: Path) -> str | None:
-    """Name the process that is writing to the broker file ``path`` now; None where that is not to be found out.
+    """Return a text about the process that is writing to the broker file ``path`` now; None where it is not known.
 
-    Reads the kernel's list. Asking for the lock itself would take a file descriptor, and closing that one would drop
-    this process' own locks.
+    Reads the kernel's list. Testing the lock would take a file descriptor, and closing it would release this process'
+    own locks.
     """
     try:
         inode = path.with_name(f"{path.name}-shm").stat().st_ino
@@ -26,7 +26,7 @@ def describe_holder(path: Path) -> str | None:
 
 
 def _holder(line: str, inode: int) -> int | None:
-    """The process of one line, when that is the wanted lock and it is held, not waited for."""
+    """Return the process id of one line when it is the wanted lock, and held rather than waited for."""
     found = _LINE.search(line)
     if found is None or int(found["inode"]) != inode or "->" in line:
         return None
@@ -41,4 +41,4 @@ def _describe(pid: int) -> str:
     except OSError:
         return f"process {pid}"
     stopped = rest.split()[0] in {"T", "t"}
-    return f"process {pid}" + (f", which is stopped: let it go on (kill -CONT {pid}) or end it" if stopped else "")
+    return f"process {pid}" + (f", which is stopped: let it continue (kill -CONT {pid}) or end it" if stopped else "")

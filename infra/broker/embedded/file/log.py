@@ -1,4 +1,4 @@
-"""The log itself: appending records to partitions inside a write transaction, and reading them back."""
+"""Appends records to partitions inside a write transaction, and reads them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from schemas.cloudevents import Headers
 from schemas.topics import TopicSpec
 
 MAX_READ_BYTES = 32 * 1024 * 1024
-"""One read stops after the record that passes this, so that a large ``max_records`` cannot fill the memory."""
+"""One read stops after the record that exceeds this, so that a large ``max_records`` cannot fill the memory."""
 
 _Row = tuple[int, int, str, bytes | None, bytes | None]
 
 
 @dataclass(slots=True)
 class Transaction:
-    """A write transaction under way. Rows and partition ends are gathered, and written together by ``flush``."""
+    """Collects rows and partition ends of an open write transaction; ``flush`` writes them together."""
 
     connection: sqlite3.Connection
     declared: Mapping[str, TopicSpec] = field(default_factory=dict)
@@ -36,18 +36,18 @@ class Transaction:
     _rows: list[_Row] = field(default_factory=list)
 
     def topic(self, name: str) -> StoredTopic:
-        """The topic called ``name``; raises TopicMismatchError."""
+        """Return the topic called ``name``. Raises TopicMismatchError."""
         topic = self._found.get(name)
         if topic is None:
             topic = self._found[name] = catalog.find_topic(self._loaded(name), name, self.declared)
         return topic
 
     def slots(self, name: str) -> tuple[int, ...]:
-        """The slots of the topic, also when it has another number of partitions than declared."""
+        """Return the slots of the topic, also when its partition count is not the declared one."""
         return catalog.find_topic(self._loaded(name), name, {}).slots
 
-    def forget_topics(self) -> None:
-        """Load the topics again when next asked: they were changed in this transaction."""
+    def reload_topics(self) -> None:
+        """Read the topics again at the next use, because this transaction changed them."""
         self._topics, self._found = {}, {}
 
     def _loaded(self, name: str) -> Mapping[str, StoredTopic]:
@@ -56,7 +56,7 @@ class Transaction:
         return self._topics
 
     def end(self, slot: int) -> int:
-        """The offset the next record of ``slot`` will have."""
+        """Return the offset that the next record of ``slot`` will have."""
         end = self._ends.get(slot)
         if end is None:
             query = "SELECT next_offset FROM partitions WHERE slot = ?"
@@ -65,13 +65,13 @@ class Transaction:
         return end
 
     def add(self, slot: int, row: tuple[int, str, bytes | None, bytes | None]) -> None:
-        """Gather one record, given as timestamp, key, headers and value, for the end of ``slot``."""
+        """Collect one record, given as timestamp, key, headers and value, for the end of ``slot``."""
         end = self.end(slot)
         self._rows.append((row_id(slot, end), *row))
         self._ends[slot] = end + 1
 
     def flush(self) -> None:
-        """Write what was gathered."""
+        """Write the collected rows."""
         if not self._rows:
             return
         self.connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", self._rows)
@@ -81,11 +81,11 @@ class Transaction:
 
 
 def apply_topics_in(transaction: Transaction, specs: Collection[TopicSpec]) -> list[TopicDifference]:
-    """:func:`catalog.mend` among the other work of a transaction."""
+    """Apply ``specs`` as :func:`catalog.apply_topics` does, after the earlier work of the transaction."""
     # What was published in this transaction counts as unread.
     transaction.flush()
     differences = catalog.apply_topics(transaction.connection, specs)
-    transaction.forget_topics()
+    transaction.reload_topics()
     return differences
 
 
@@ -104,7 +104,7 @@ def append(transaction: Transaction, records: Sequence[OutRecord]) -> None:
 
 
 def _encode_headers(headers: Headers) -> bytes | None:
-    # Latin-1 gives each of the 256 bytes a character of its own, so any bytes survive JSON.
+    # Latin-1 has one character for each of the 256 bytes, so JSON keeps any bytes.
     return orjson.dumps([(name, value.decode("latin-1")) for name, value in headers]) if headers else None
 
 
@@ -117,7 +117,7 @@ def _decode_headers(stored: bytes | None) -> Headers:
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """From where on a partition is wanted."""
+    """Names a partition to read, and the first offset."""
 
     source: TopicPartition
     slot: int
@@ -127,64 +127,65 @@ class ReadRequest:
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """What was there: the records, and per partition the offset to read on from."""
+    """Holds the records of one read, and where to continue."""
 
     records: list[InRecord]
     read_on: dict[TopicPartition, int]
+    """Per partition the offset of the next read."""
 
 
-def read(connection: sqlite3.Connection, wants: Sequence[ReadRequest], max_records: int) -> ReadResult:
-    """Up to ``max_records`` records, partition after partition in the order of ``wants``."""
-    # The ends are read first: a gap that compaction left before them is then known to be one, and is skipped.
+def read(connection: sqlite3.Connection, requests: Sequence[ReadRequest], max_records: int) -> ReadResult:
+    """Return up to ``max_records`` records, partition after partition in the order of ``requests``."""
+    # The ends are read first, so that a gap before them is known to be left by compaction, and is skipped.
     ends = load_ends(connection)
-    got = ReadResult([], {})
+    result = ReadResult([], {})
     budget = MAX_READ_BYTES
-    for want in wants:
-        end = ends.get(want.slot, 0)
-        limit = max_records - len(got.records)
+    for request in requests:
+        end = ends.get(request.slot, 0)
+        limit = max_records - len(result.records)
         if limit <= 0 or budget <= 0:
             break
-        if want.offset >= end:
+        if request.offset >= end:
             continue
         rows = connection.execute(
             "SELECT id, timestamp_ms, key, headers, value FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
-            (row_id(want.slot, want.offset), row_id(want.slot, end), limit),
+            (row_id(request.slot, request.offset), row_id(request.slot, end), limit),
         )
         read_on = end
         for taken, row in enumerate(rows, start=1):
-            record = _in_record(want, row)
-            got.records.append(record)
+            record = _in_record(request, row)
+            result.records.append(record)
             budget -= len(record.value or b"")
             if taken == limit or budget <= 0:
                 read_on = record.offset + 1
                 break
-        got.read_on[want.source] = read_on
-    return got
+        result.read_on[request.source] = read_on
+    return result
 
 
-def _in_record(want: ReadRequest, row: _Row) -> InRecord:
+def _in_record(request: ReadRequest, row: _Row) -> InRecord:
     row_number, timestamp_ms, key, headers, value = row
     return InRecord(
-        topic=want.source.topic,
-        partition=want.source.partition,
+        topic=request.source.topic,
+        partition=request.source.partition,
         offset=offset_of(row_number),
         timestamp_ms=timestamp_ms,
         key=key,
         value=value,
         headers=_decode_headers(headers),
-        epoch=want.epoch,
+        epoch=request.epoch,
     )
 
 
 def load_ends(connection: sqlite3.Connection) -> dict[int, int]:
-    """The offset the next record will have, of every slot."""
+    """Return the offset that the next record will have, for every slot."""
     return dict(connection.execute("SELECT slot, next_offset FROM partitions").fetchall())
 
 
 def bounds(
     connection: sqlite3.Connection, name: str, declared: Mapping[str, TopicSpec] | None = None
 ) -> dict[int, tuple[int, int]]:
-    """Per partition of the topic the first offset there is and the next one. Raises TopicMismatchError."""
+    """Return per partition of the topic the first offset there is and the next one. Raises TopicMismatchError."""
     catalog.check_topics(connection, (name,), declared or {})
     rows = connection.execute(
         "SELECT partition, first_offset, next_offset FROM partitions WHERE topic = ? ORDER BY partition", (name,)
@@ -193,7 +194,7 @@ def bounds(
 
 
 def lag(connection: sqlite3.Connection, group: str, topics: Collection[str]) -> dict[TopicPartition, int]:
-    """Records of ``topics`` that ``group`` has not committed yet, per partition. Raises TopicMismatchError."""
+    """Return how many records of ``topics`` ``group`` has not committed, per partition. Raises TopicMismatchError."""
     catalog.check_topics(connection, topics, {})
     rows = connection.execute(
         "SELECT topic, partition, p.next_offset - max(first_offset, coalesce(c.next_offset, 0)) FROM partitions p "

@@ -1,7 +1,7 @@
-"""The tables of the embedded broker's file, and how a record's place becomes its row number.
+"""Defines the tables of the embedded broker's file, and computes row numbers from partition and offset.
 
-A record's row number is its partition's slot and its offset in one integer, so a partition is one contiguous range of
-one b-tree: no further index, and reading on is a range scan.
+A record's row number is its partition's slot and its offset in one integer. So a partition is one contiguous range of
+one b-tree: it needs no further index, and reading it is a range scan.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ SCHEMA = (
     """,
     """
     CREATE TABLE partitions (
-        slot INTEGER PRIMARY KEY AUTOINCREMENT, -- never given out twice
+        slot INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice
         topic TEXT NOT NULL REFERENCES topics (name),
         partition INTEGER NOT NULL,
         first_offset INTEGER NOT NULL DEFAULT 0,
         next_offset INTEGER NOT NULL DEFAULT 0,
-        compacted_offset INTEGER NOT NULL DEFAULT 0, -- compaction has looked at every record before this one
+        compacted_offset INTEGER NOT NULL DEFAULT 0, -- compaction has read every record before this one
         UNIQUE (topic, partition)
     ) STRICT
     """,
@@ -40,7 +40,7 @@ SCHEMA = (
         value BLOB
     ) STRICT
     """,
-    # Tombstones are few; this finds those that have served their time.
+    # Tombstones are few; this finds the expired ones.
     "CREATE INDEX tombstones ON records (id, timestamp_ms) WHERE value IS NULL",
     """
     CREATE TABLE latest ( -- compacted topics: the newest record compaction has seen of each key
@@ -60,7 +60,7 @@ SCHEMA = (
     CREATE TABLE members (
         group_name TEXT NOT NULL,
         member TEXT NOT NULL,
-        incarnation TEXT NOT NULL, -- tells a static member's process from the one before it
+        incarnation TEXT NOT NULL, -- distinguishes a static member's process from the one before it
         topics TEXT NOT NULL, -- a JSON list
         start TEXT NOT NULL,
         beat_ms INTEGER NOT NULL, -- monotonic clock of the machine
@@ -72,7 +72,7 @@ SCHEMA = (
     CREATE TABLE cursors (
         group_name TEXT NOT NULL,
         slot INTEGER NOT NULL,
-        member TEXT, -- NULL: nobody owns it now
+        member TEXT, -- NULL: no member owns it now
         epoch INTEGER NOT NULL, -- grows with every change of the owner
         next_offset INTEGER, -- NULL: never committed
         PRIMARY KEY (group_name, slot)
@@ -91,7 +91,7 @@ ADDED = (
     ) STRICT
     """,
     """
-    CREATE TABLE IF NOT EXISTS marks ( -- where a partition ended at a moment of the file's own time, see cleaning.py
+    CREATE TABLE IF NOT EXISTS marks ( -- a partition's end at a moment of the file's own time, see cleaning_round.py
         slot INTEGER NOT NULL,
         elapsed_ms INTEGER NOT NULL,
         end_offset INTEGER NOT NULL,
@@ -105,21 +105,21 @@ ADDED = (
     ) STRICT, WITHOUT ROWID
     """,
 )
-"""Tables that files of earlier releases lack, and that those releases do not miss: no reason for another version."""
+"""Tables that files of earlier releases lack and those releases do not need, so the schema version stays the same."""
 
 READ_PARTITIONS = """
     FROM partitions p
     JOIN (SELECT DISTINCT topic, group_name FROM cursors JOIN partitions USING (slot)) g USING (topic)
     LEFT JOIN cursors c ON c.slot = p.slot AND c.group_name = g.group_name
 """
-"""Every partition (p) of the topics that each group (g) reads, with the group's cursor there (c) if it has one."""
+"""Selects every partition (p) of the topics that each group (g) reads, with the group's cursor (c) if it has one."""
 
 
 def row_id(slot: int, offset: int) -> int:
-    """The row number of the record at ``offset`` of the partition ``slot``."""
+    """Return the row number of the record at ``offset`` of the partition ``slot``."""
     return slot << OFFSET_BITS | offset
 
 
 def offset_of(row: int) -> int:
-    """The offset in a row number."""
+    """Return the offset in a row number."""
     return row & _OFFSET_MASK

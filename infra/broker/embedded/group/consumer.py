@@ -1,4 +1,4 @@
-"""The embedded broker's consumer: a member of a group, with its heartbeat and its places in the partitions it owns."""
+"""Polls and commits as a member of a group of the embedded broker; sends heartbeats and keeps the read positions."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _OwnedPartition:
-    """Where this member stands in a partition it owns."""
+    """Keeps this member's position in a partition that it owns."""
 
     slot: int
     epoch: int
     offset: int
+    """The next offset to read."""
     lost: tuple[int, int] | None = None
-    """The offsets, from and up to, that were gone when this ownership began."""
+    """The offsets, from and up to, that were deleted before this ownership began."""
 
 
 class EmbeddedConsumer:
-    """Implements :class:`infra.broker.port.Consumer`. Must be made on a running event loop."""
+    """Implements :class:`infra.broker.port.Consumer`. Needs a running event loop."""
 
     def __init__(self, store: Store, spec: GroupSpec) -> None:
         self._me = _new_member(spec)
@@ -47,7 +48,7 @@ class EmbeddedConsumer:
         self._joined = False
         self._closed = False
         self._turn = 0
-        # Guards membership and places against the heartbeat and against a second poll, but never while waiting.
+        # Protects membership and positions from the heartbeat and from a second poll, but is never held while waiting.
         self._lock = asyncio.Lock()
         self._heart = asyncio.create_task(self._keep_alive(), name=f"embedded-broker-member-{spec.group}")
 
@@ -82,7 +83,7 @@ class EmbeddedConsumer:
         places = {source: self._places.get(source) for source in points}
         by_slot = {place.slot: (source, points[source]) for source, place in places.items() if place is not None}
         if len(by_slot) < len(points):
-            # Not this member's at all: an epoch that nobody has makes the commit fail in the one place that decides.
+            # Not owned at all: a slot that no member has makes the commit fail where all commits are checked.
             unowned = [source for source, place in places.items() if place is None]
             by_slot |= {-1 - index: (source, points[source]) for index, source in enumerate(unowned)}
         work = partial(membership.commit, me=self._me, points=by_slot, outputs=tuple(outputs))
@@ -100,7 +101,7 @@ class EmbeddedConsumer:
         return {source: place.epoch for source, place in self._places.items()}
 
     def losses(self) -> Sequence[Loss]:
-        """See the port. Cleaning keeps what a group has not read; that of earlier releases did not."""
+        """See the port. Cleaning keeps what a group has not read; earlier releases did not."""
         return tuple(
             Loss(source, *place.lost, place.epoch) for source, place in self._places.items() if place.lost is not None
         )
@@ -116,14 +117,14 @@ class EmbeddedConsumer:
             return
         self._closed = True
         self._heart.cancel()
-        # Its error, if it ended with one, was the last poll's to raise.
+        # If it ended with an error, the last poll has raised it.
         await asyncio.gather(self._heart, return_exceptions=True)
         try:
             async with self._lock:
                 self._places = {}
                 await self._store.writer.run(partial(membership.leave, me=self._me))
         except TransientError as error:
-            logger.warning("left group %s without a word; its session will time out: %s", self._me.spec.group, error)
+            logger.warning("leaving group %s failed; its session will time out: %s", self._me.spec.group, error)
 
     async def _keep_alive(self) -> None:
         pause = membership.heartbeat_interval_s(self._me.spec)
@@ -131,14 +132,14 @@ class EmbeddedConsumer:
         while True:
             try:
                 if due and self._joined:
-                    # Without the lock: a poll need not wait for a slow disk.
+                    # Without the lock, so that a poll does not wait for a slow disk.
                     await self._store.writer.run(partial(membership.send_heartbeat, me=self._me), urgent=True)
                 async with self._lock:
-                    # Joins where that is needed, and takes note of what is owned now.
+                    # Joins if necessary, and reads what is owned now.
                     await self._fetch(0, _is_chosen)
             except TransientError as error:
-                logger.warning("no heartbeat for group %s: %s", self._me.spec.group, error)
-            # Joining, which a poll may have done meanwhile, counts as the first beat.
+                logger.warning("the heartbeat of group %s failed: %s", self._me.spec.group, error)
+            # Joining, which a poll may have done, counts as the first heartbeat.
             due = True
             await asyncio.sleep(pause)
 
@@ -150,25 +151,25 @@ class EmbeddedConsumer:
                 await self._store.writer.run(partial(membership.join, me=self._me))
                 self._joined, self._generation = True, _UNKNOWN
             try:
-                view, got = await self._store.read(partial(self._read, max_records=max_records, chosen=chosen))
+                owned, result = await self._store.read(partial(self._read, max_records=max_records, chosen=chosen))
             except PartitionLostError as error:
-                logger.warning("%s; joining anew", error)
+                logger.warning("%s; joining again", error)
                 self._me, self._joined = _new_member(self._me.spec), False
                 continue
             except TopicMismatchError:
                 await self._leave_group()
                 raise
             break
-        if view is not None:
-            self._places = _merge(self._places, view)
-            self._generation = view.generation
-        for source, offset in got.read_on.items():
+        if owned is not None:
+            self._places = _merge(self._places, owned)
+            self._generation = owned.generation
+        for source, offset in result.read_on.items():
             self._places[source].offset = offset
         self._turn += 1
-        return got.records
+        return result.records
 
     async def _leave_group(self) -> None:
-        """Own nothing, by leaving the group, while the topics are not as this process knows them."""
+        """Leave the group, so that this member owns nothing while the topics are not as this process declares them."""
         former, self._me = self._me, _new_member(self._me.spec)
         self._places, self._joined = {}, False
         await self._store.writer.run(partial(membership.leave, me=former))
@@ -176,20 +177,20 @@ class EmbeddedConsumer:
     def _read(
         self, connection: sqlite3.Connection, max_records: int, chosen: Callable[[TopicPartition], bool]
     ) -> tuple[OwnedPartitions | None, ReadResult]:
-        """In a reader's thread, changing nothing: what is owned, if that is news, and the next records of it."""
-        view = membership.read_owned(connection, self._me, self._generation)
-        if view is not None:
-            # Adding partitions gives each group a new generation. This raises until the counts agree.
+        """Return what is owned, if that changed, and the next records of it; runs in a reader's thread."""
+        owned = membership.read_owned(connection, self._me, self._generation)
+        if owned is not None:
+            # Adding partitions gives each group a new generation. This call raises until the counts agree.
             catalog.check_topics(connection, self._me.spec.topics, self._store.declared)
-        places = self._places if view is None else _merge(self._places, view)
-        wants = [
+        places = self._places if owned is None else _merge(self._places, owned)
+        requests = [
             ReadRequest(source, place.slot, place.offset, place.epoch)
             for source, place in places.items()
             if chosen(source)
         ]
-        # Each poll starts with another partition, so that none waits behind a long one for ever.
-        turn = self._turn % len(wants) if wants else 0
-        return view, log.read(connection, wants[turn:] + wants[:turn], max_records)
+        # Each poll starts with a different partition, so that none waits forever behind a long one.
+        turn = self._turn % len(requests) if requests else 0
+        return owned, log.read(connection, requests[turn:] + requests[:turn], max_records)
 
     def _has_news(self, ends: Ends, chosen: Callable[[TopicPartition], bool]) -> bool:
         return (
@@ -209,20 +210,20 @@ def _is_chosen(source: TopicPartition, topics: Collection[str] | None = None, wi
 
 
 def _new_member(spec: GroupSpec) -> GroupMember:
-    # Members that come later sort behind those there are, so that a join moves as few partitions as it can.
+    # A new member sorts behind the present ones, so that a join moves as few partitions as possible.
     name = spec.instance_id or f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
     return GroupMember(spec, name, uuid.uuid4().hex)
 
 
 def _merge(
-    places: Mapping[TopicPartition, _OwnedPartition], view: OwnedPartitions
+    places: Mapping[TopicPartition, _OwnedPartition], owned: OwnedPartitions
 ) -> dict[TopicPartition, _OwnedPartition]:
-    """The places as of ``view``: where the epoch is the same the member goes on, elsewhere it starts anew."""
+    """Return the positions in ``owned``: the present one where the epoch is the same, elsewhere the group's start."""
     merged = {}
-    for owned in view.owned:
-        place = places.get(owned.source)
-        if place is None or place.epoch != owned.epoch:
-            lost = (owned.start, owned.first) if owned.start < owned.first else None
-            place = _OwnedPartition(owned.slot, owned.epoch, owned.start, lost)
-        merged[owned.source] = place
+    for each in owned.partitions:
+        place = places.get(each.source)
+        if place is None or place.epoch != each.epoch:
+            lost = (each.start, each.first) if each.start < each.first else None
+            place = _OwnedPartition(each.slot, each.epoch, each.start, lost)
+        merged[each.source] = place
     return merged

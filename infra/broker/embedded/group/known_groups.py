@@ -1,4 +1,4 @@
-"""All groups of the file: who has not read what, since when a group is silent, and forgetting one."""
+"""Lists all groups of the file, with lag, members and last sign of life, and deletes a group."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from infra.broker.port import GroupState
 
 
 def now_ms() -> int:
-    """The time by which members live: one clock for all processes of the machine, which nobody sets.
+    """Return the time that heartbeats use: one clock for all processes of the machine, which cannot be set.
 
-    It begins again with the machine: beats from before a reboot are in its future.
+    It starts at zero with the machine: heartbeats from before a reboot are in its future.
     """
     return int(time.monotonic() * 1000)
 
 
 def record_sign_of_life(connection: sqlite3.Connection, group: str) -> None:
-    """Note that a member of ``group`` gave a sign of life now."""
+    """Store that a member of ``group`` gave a sign of life now."""
     connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?)", (group, time.time_ns() // 1_000_000))
 
 
 def group_states(connection: sqlite3.Connection) -> list[GroupState]:
-    """Every group, by name."""
+    """Return every group, by name."""
     topics: dict[str, set[str]] = defaultdict(set)
     lags: dict[str, int] = defaultdict(int)
     oldest: dict[str, int] = {}
@@ -72,7 +72,7 @@ def delete_group(transaction: Transaction, name: str) -> None:
 
 
 def _members(connection: sqlite3.Connection, group: str) -> int:
-    """How many processes are in the group now; those whose session is over, or that a reboot has ended, are not."""
+    """Count the processes in the group now, without those whose session is over or that a reboot has ended."""
     at_ms = now_ms()
     (count,) = connection.execute(
         "SELECT count(*) FROM members WHERE group_name = ? AND beat_ms + session_ms >= ? AND beat_ms <= ?",

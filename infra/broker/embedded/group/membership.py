@@ -1,7 +1,7 @@
-"""Groups: who is a member, who owns which partition in which epoch, and the fenced commit. All of it in transactions.
+"""Keeps the members of groups and the owners of partitions in the file, and commits only for the present owner.
 
-Ownership lives in the file and changes in the same transactions as commits, so there is no moment in which two members
-can commit the same partition: a commit names the epoch it polled in, and the epoch grows whenever the owner changes.
+Ownership is stored in the file and changes in the same transactions as commits, so two members can never commit the
+same partition: a commit names the epoch of its records, and the epoch grows whenever the owner changes.
 """
 
 from __future__ import annotations
@@ -21,37 +21,41 @@ from infra.errors import PartitionLostError, SettingsError
 
 _BEATS_PER_SESSION = 4
 _PAUSES_IN_TIME = 1.5
-"""A beat that comes within so many pauses of the one before it is not late."""
-_NEWCOMERS_TIMEOUT = 3
-"""How many sessions a newcomer waits beyond the end of another member's session."""
+"""A heartbeat within this many pauses after the one before it is not late."""
+_NEW_MEMBER_GRACE = 3
+"""How many sessions a new member waits after the end of another member's session."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupMember:
-    """One process' place in a group. ``member`` is its name there, ``incarnation`` the process itself."""
+    """Identifies one process in a group."""
 
     spec: GroupSpec
     member: str
+    """Its name in the group."""
     incarnation: str
+    """Changes with each process that uses the name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """A partition the member owns, where the group's work on it starts, and the first offset that is there."""
+    """Describes a partition that the member owns."""
 
     source: TopicPartition
     slot: int
     epoch: int
     start: int
+    """The offset where the group continues."""
     first: int
+    """The first offset that the partition still has."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnedPartitions:
-    """What a member owns as of one generation of its group."""
+    """Lists what a member owns in one generation of its group."""
 
     generation: int
-    owned: tuple[Ownership, ...]
+    partitions: tuple[Ownership, ...]
 
 
 def join(transaction: Transaction, me: GroupMember) -> None:
@@ -80,8 +84,8 @@ def join(transaction: Transaction, me: GroupMember) -> None:
             "UPDATE cursors SET epoch = epoch + 1 WHERE group_name = ? AND member = ?", (group, me.member)
         )
         _start_generation(connection, group)
-    # A newcomer has not seen yet how slow the disk is: only who has been silent for very long is surely gone.
-    _remove_expired(connection, group, patience_ms=_NEWCOMERS_TIMEOUT * int(me.spec.session_timeout_s * 1000))
+    # A new member does not know yet how slow the disk is, so it removes only members that are silent for very long.
+    _remove_expired(connection, group, grace_ms=_NEW_MEMBER_GRACE * int(me.spec.session_timeout_s * 1000))
     _assign_partitions(transaction, group)
 
 
@@ -96,10 +100,10 @@ def leave(transaction: Transaction, me: GroupMember) -> None:
 
 
 def send_heartbeat(transaction: Transaction, me: GroupMember) -> None:
-    """Say that ``me``, if still a member, is alive, and remove the members that are not.
+    """Record that ``me``, if still a member, is alive, and remove members whose session has ended.
 
-    On a slow disk the beats of all members come late, and a late one says nothing about its member. So the others are
-    given as much more time as this beat is late itself, twice over since two beats can be on their way.
+    On a slow disk the heartbeats of all members are late. So the others get more time: as much as this heartbeat is
+    late, twice, because two heartbeats can be pending.
     """
     connection = transaction.connection
     place = (me.spec.group, me.member, me.incarnation)
@@ -114,12 +118,12 @@ def send_heartbeat(transaction: Transaction, me: GroupMember) -> None:
     )
     record_sign_of_life(connection, me.spec.group)
     late_ms = now_ms - row[0] - int(_PAUSES_IN_TIME * heartbeat_interval_s(me.spec) * 1000)
-    if _remove_expired(connection, me.spec.group, patience_ms=2 * max(0, late_ms)):
+    if _remove_expired(connection, me.spec.group, grace_ms=2 * max(0, late_ms)):
         _assign_partitions(transaction, me.spec.group)
 
 
 def heartbeat_interval_s(spec: GroupSpec) -> float:
-    """How long a member waits after one beat before it asks for the next."""
+    """Return how long a member waits between two heartbeats."""
     return spec.session_timeout_s / _BEATS_PER_SESSION
 
 
@@ -129,13 +133,13 @@ def _incarnation(connection: sqlite3.Connection, me: GroupMember) -> str | None:
     return None if row is None else str(row[0])
 
 
-def _remove_expired(connection: sqlite3.Connection, group: str, patience_ms: int) -> bool:
-    """Remove members whose session ended more than ``patience_ms`` ago; whether there were any."""
-    # A beat from the future was given before the machine started anew; its member died with it.
+def _remove_expired(connection: sqlite3.Connection, group: str, grace_ms: int) -> bool:
+    """Remove members whose session ended more than ``grace_ms`` ago; return whether there were any."""
+    # A heartbeat in the future is from before the machine's last start, which ended its member.
     now_ms = _now_ms()
     gone = connection.execute(
         "DELETE FROM members WHERE group_name = ? AND (beat_ms + session_ms < ? OR beat_ms > ?)",
-        (group, now_ms - patience_ms, now_ms),
+        (group, now_ms - grace_ms, now_ms),
     )
     return gone.rowcount > 0
 
@@ -145,7 +149,7 @@ def _start_generation(connection: sqlite3.Connection, group: str) -> None:
 
 
 def _assign_partitions(transaction: Transaction, group: str) -> None:
-    """Give every partition to the member that the range puts it to, with a new epoch where that is a change."""
+    """Give every partition to the member of its range, with a new epoch where the owner changes."""
     connection = transaction.connection
     members = connection.execute(
         "SELECT member, topics, start FROM members WHERE group_name = ? ORDER BY member", (group,)
@@ -158,7 +162,7 @@ def _assign_partitions(transaction: Transaction, group: str) -> None:
     changed = [slot for slot in wanted.keys() | owners.keys() if wanted.get(slot) != owners.get(slot)]
     for slot in changed:
         member = wanted.get(slot)
-        # "latest" is made a committed offset at once: whoever takes over from this member starts there too.
+        # "latest" becomes a committed offset at once, so that the next owner starts there too.
         start = transaction.end(slot) if member is not None and starts[member] == "latest" else None
         connection.execute(
             "INSERT INTO cursors VALUES (?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET member = excluded.member, "
@@ -170,7 +174,7 @@ def _assign_partitions(transaction: Transaction, group: str) -> None:
 
 
 def _owner_by_slot(transaction: Transaction, members: Sequence[tuple[str, list[str]]]) -> dict[int, str]:
-    """The member for each slot: per topic, contiguous ranges over its subscribers in the order of their names."""
+    """Return the member for each slot: per topic, contiguous ranges over its subscribers, ordered by name."""
     wanted: dict[int, str] = {}
     for name in sorted(set(chain.from_iterable(topics for _, topics in members))):
         subscribers = [member for member, topics in members if name in topics]
@@ -183,9 +187,9 @@ def _owner_by_slot(transaction: Transaction, members: Sequence[tuple[str, list[s
 
 
 def read_owned(connection: sqlite3.Connection, me: GroupMember, known: int) -> OwnedPartitions | None:
-    """What ``me`` owns when the group has changed since generation ``known``; else None.
+    """Return what ``me`` owns when the group has changed since generation ``known``; else None.
 
-    Raises PartitionLostError when ``me`` is no member any more (join again), SettingsError when another process has
+    Raises PartitionLostError when ``me`` is no longer a member (join again), SettingsError when another process has
     taken its static membership over.
     """
     group = me.spec.group
@@ -195,7 +199,7 @@ def read_owned(connection: sqlite3.Connection, me: GroupMember, known: int) -> O
     if incarnation != me.incarnation:
         raise SettingsError(
             f"instance_id {me.spec.instance_id!r} of group {group}: another process has joined under this name after "
-            "this one and has taken its partitions; give each process a name of its own, or stop one"
+            "this one and has taken its partitions; give each process its own name, or stop one"
         )
     (generation,) = connection.execute("SELECT generation FROM groups WHERE name = ?", (group,)).fetchone()
     if generation == known:
@@ -214,10 +218,10 @@ def commit(
     points: Mapping[int, tuple[TopicPartition, CommitPoint]],
     outputs: Sequence[OutRecord],
 ) -> PartitionLostError | None:
-    """Append ``outputs`` and commit ``points`` (by slot), or commit nothing and return what is in the way.
+    """Append ``outputs`` and commit ``points`` (by slot), or commit nothing and return the reason.
 
-    When some partitions of ``points`` are lost, those that are not get a new epoch. Their records were polled for a
-    commit that never happens; in the new epoch they come again, and nothing of the old one can be committed any more.
+    When some partitions of ``points`` are lost, the others get a new epoch. Their records were polled for a commit that
+    never happens; in the new epoch they are polled again, and nothing of the old epoch can be committed any more.
     """
     group = me.spec.group
     connection = transaction.connection
@@ -231,8 +235,8 @@ def commit(
             _start_generation(connection, group)
         names = ", ".join(f"{topic}/{partition}" for topic, partition in lost)
         return PartitionLostError(
-            f"group {group}: {names} went to another member, or to this one anew; nothing was committed, the records "
-            "will be worked on by their owner"
+            f"group {group}: {names} moved to another member, or to this one again; nothing was committed, their "
+            "owner will process the records"
         )
     append(transaction, outputs)
     connection.executemany(

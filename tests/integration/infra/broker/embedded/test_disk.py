@@ -144,7 +144,7 @@ async def test_cleaning_that_cannot_be_written_waits_for_the_next_round(
     # Long enough for hundreds of further tries.
     await asyncio.sleep(0.3)
     await publisher.publish([OutRecord(LIVE, "key", b"there is room for this")])
-    assert caplog.text.count("wait for the next round: ") == 1
+    assert caplog.text.count("failed and are tried in the next round: ") == 1
 
 
 @pytest.fixture

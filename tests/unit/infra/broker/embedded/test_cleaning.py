@@ -110,15 +110,15 @@ def test_what_a_group_has_not_committed_stays_and_is_counted(file: sqlite3.Conne
     clean(file, 0)
     cleaned = clean(file, 30 * HOUR_MS)
     assert log.bounds(file, "events") == {0: (4, 10)}
-    assert cleaned.held["slow"].records == 6
-    assert 6_000 <= cleaned.held["slow"].size_bytes <= 6_100
-    assert "fast" not in cleaned.held
+    assert cleaned.retained["slow"].records == 6
+    assert 6_000 <= cleaned.retained["slow"].size_bytes <= 6_100
+    assert "fast" not in cleaned.retained
 
     commit_as(file, "new", None)
-    assert clean(file, 31 * HOUR_MS).held["new"].records == 6
+    assert clean(file, 31 * HOUR_MS).retained["new"].records == 6
     file.execute("DELETE FROM cursors WHERE group_name = 'new'")
     commit_as(file, "slow", 10)
-    assert clean(file, 32 * HOUR_MS).held == {}
+    assert clean(file, 32 * HOUR_MS).retained == {}
     assert log.bounds(file, "events") == {0: (10, 10)}
 
 
