@@ -1,1 +1,1 @@
-"""The broker port on Apache Kafka, by aiokafka: for production, and wherever one machine is not enough."""
+"""Implements the broker port on Apache Kafka with aiokafka: for production, and where one machine is not enough."""

@@ -1,4 +1,4 @@
-"""Apache Kafka as an adapter of the broker port."""
+"""Implements the broker port on Apache Kafka: opens its clients and closes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from schemas.topics import TopicSpec
 class KafkaBroker(Broker):
     """Implements :class:`infra.broker.port.Broker` on the cluster that ``settings`` name.
 
-    ``topics`` tell how large records may be, and how many partitions the topics must have on the cluster. Raises
+    ``topics`` declare how large records may be, and how many partitions the topics must have on the cluster. Raises
     SettingsError for certificate files that cannot be used.
     """
 
@@ -29,13 +29,13 @@ class KafkaBroker(Broker):
         self, settings: BrokerSettings, topics: Mapping[str, TopicSpec], password_file: Path | None = None
     ) -> None:
         self._link = Link(settings, topics, password_file)
-        # A certificate that cannot be read is found now, not when something connects.
+        # A certificate that cannot be read is reported now, not at the first connection.
         self._link.client_options()
         self._offsets = Offsets(self._link)
         self._opened: WeakSet[Admin | Consumer | Publisher | Reader] = WeakSet()
 
     async def publisher(self) -> Publisher:
-        """See the port. Raises BrokerUnavailableError when the cluster does not answer."""
+        """See the port. Raises BrokerUnavailableError when the cluster does not respond."""
         publisher = KafkaPublisher(self._link, self._offsets)
         self._opened.add(publisher)
         await publisher.connect()
@@ -49,21 +49,21 @@ class KafkaBroker(Broker):
         return consumer
 
     async def reader(self) -> Reader:
-        """See the port. Raises BrokerUnavailableError when the cluster does not answer."""
+        """See the port. Raises BrokerUnavailableError when the cluster does not respond."""
         reader = KafkaReader(self._link)
         self._opened.add(reader)
         await reader.connect()
         return reader
 
     async def admin(self) -> Admin:
-        """See the port. Raises BrokerUnavailableError when the cluster does not answer."""
+        """See the port. Raises BrokerUnavailableError when the cluster does not respond."""
         admin = KafkaAdmin(self._link)
         self._opened.add(admin)
         await admin.connect()
         return admin
 
     async def close(self) -> None:
-        """See the port. What was opened here and never closed is closed too: its tasks would live on."""
+        """See the port. Closes also the clients that are still open, because their tasks would keep running."""
         await asyncio.gather(*(each.close() for each in set(self._opened)))
         await self._offsets.close()
         await self._link.close()

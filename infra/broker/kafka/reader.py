@@ -1,4 +1,4 @@
-"""The Kafka reader: any partition at any offset, without a group."""
+"""Reads partitions of Kafka at any offset, without a group."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from infra.errors import BrokerUnavailableError, TopicMismatchError
 from schemas.topics import TopicSpec
 
 _STEP_S = 0.25
-# A leader that has just taken over may tell an end that is a little too low, for a moment.
+# A leader that has just taken over may report an end that is a little too low, for a moment.
 _BEYOND_END_S = 5.0
 
 
@@ -37,7 +37,7 @@ class KafkaReader:
         self._consumer: AIOKafkaConsumer | None = None
         self._source: KafkaPartition | None = None
         self._turn = asyncio.Lock()
-        # The partition that was found to end before the offset to read, and since when.
+        # The partition that ends before the offset to read, and since when.
         self._beyond_end: tuple[TopicPartition, float] | None = None
 
     async def connect(self) -> None:
@@ -58,9 +58,9 @@ class KafkaReader:
     async def read(self, source: TopicPartition, offset: int, *, max_records: int, timeout_s: float) -> list[InRecord]:
         """See the port. Raises TopicMismatchError for an unknown partition too.
 
-        Only the wait for a record that is not there yet is bounded by ``timeout_s``: an empty answer means that no
-        committed record stood at ``offset`` or behind it when the call was made. (Offsets alone do not tell: the marks
-        that end transactions take some.)
+        ``timeout_s`` limits only the wait for a record that does not exist yet: an empty result means that there was no
+        committed record at ``offset`` or after it at the time of the call. (The offsets alone do not show this, because
+        the markers that end transactions have offsets too.)
         """
         if max_records <= 0:
             return []
@@ -90,10 +90,10 @@ class KafkaReader:
         if offset < first:
             offset = first
             consumer.seek(at, offset)
-        patience = clock() + self._link.timeout_s
+        delivery_deadline = clock() + self._link.timeout_s
         while not records:
             present = offset < end and await consumer.position(at) < end
-            if present and clock() > patience:
+            if present and clock() > delivery_deadline:
                 raise BrokerUnavailableError(
                     f"{self._link.where} did not deliver {source.topic}/{source.partition} from offset {offset} within "
                     f"{self._link.timeout_s:g} s (broker.request_timeout_s); check that the broker runs, then try again"
@@ -115,7 +115,8 @@ class KafkaReader:
         elif now - self._beyond_end[1] > _BEYOND_END_S:
             raise TopicMismatchError(
                 f"{self._link.where}: {source.topic}/{source.partition} ends at offset {end}, before the next one to "
-                f"read ({offset}): the topic was deleted and made again, or lost its end; start again from its bounds"
+                f"read ({offset}): the topic was deleted and created again, or lost its end; start again from its "
+                "bounds"
             )
 
     async def _step(
@@ -124,14 +125,14 @@ class KafkaReader:
         try:
             batches = await consumer.getmany(at, timeout_ms=int(1000 * wait_s), max_records=max_records)
         except OffsetOutOfRangeError:
-            # Nothing there yet (or no more, which the caller has looked after): stay, and ask again.
+            # Nothing is there yet (or no longer, which the caller has checked): keep the position and ask again.
             consumer.seek(at, offset)
             await asyncio.sleep(wait_s)
             return []
         return list(batches.get(at, ()))
 
     async def _seek(self, source: TopicPartition, offset: int) -> tuple[AIOKafkaConsumer, KafkaPartition]:
-        """The consumer, standing at ``offset``; what it fetched ahead is kept when it stands there already."""
+        """Return the consumer at position ``offset``; if it is there already, it keeps what it fetched ahead."""
         at = KafkaPartition(*source)
         if self._consumer is None:
             self._consumer = AIOKafkaConsumer(

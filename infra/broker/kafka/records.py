@@ -17,7 +17,7 @@ from infra.errors import TopicMismatchError
 
 
 def to_record(record: ConsumerRecord, epoch: int) -> InRecord:
-    """aiokafka's record as the port's."""
+    """Convert aiokafka's record to the port's."""
     return InRecord(
         topic=record.topic,
         partition=record.partition,
@@ -33,15 +33,15 @@ def to_record(record: ConsumerRecord, epoch: int) -> InRecord:
 async def count_partitions(
     producer: AIOKafkaProducer, records: Sequence[OutRecord], link: Link, offsets: Offsets
 ) -> Mapping[str, int]:
-    """How many partitions the topics of ``records`` have, as ``producer`` knows it.
+    """Return how many partitions the topics of ``records`` have, as ``producer`` knows it.
 
-    Raises TopicMismatchError for a topic that does not exist, or has other partitions than are declared.
+    Raises TopicMismatchError for a topic that does not exist, or whose count is not the declared one.
     """
     counts = {}
     for topic in {record.topic for record in records}:
         known = producer.client.cluster.partitions_for_topic(topic)
         if known is None:
-            # Asked first, because aiokafka waits a whole time-out for a topic that does not exist.
+            # This query comes first, because aiokafka waits a whole time-out for a topic that does not exist.
             await offsets.partition_counts([topic])
             known = await producer.partitions_for(topic)
         check_count(link.topics, topic, len(known), link.where)
@@ -52,7 +52,7 @@ async def count_partitions(
 async def add_to_batches(
     producer: AIOKafkaProducer, records: Sequence[OutRecord], counts: Mapping[str, int]
 ) -> asyncio.Future[list[RecordMetadata]]:
-    """Put ``records`` into the producer's batches; the future is done when all are acknowledged, or one failed."""
+    """Add ``records`` to the producer's batches; the future is done when all are acknowledged, or one failed."""
     sent = []
     try:
         for record in records:
@@ -60,7 +60,7 @@ async def add_to_batches(
             known = producer.client.cluster.partitions_for_topic(record.topic)
             if known is None or partition not in known:
                 raise TopicMismatchError(
-                    f"topic {record.topic} has no partition {partition} just now; run `standgale topics check`"
+                    f"topic {record.topic} has no partition {partition} at present; run `standgale topics check`"
                 )
             sent.append(
                 await producer.send(
@@ -72,7 +72,7 @@ async def add_to_batches(
                 )
             )
     except BaseException:
-        # Nobody waits for these any more; the gathering looks at their errors, which asyncio would report otherwise.
+        # No task waits for these any more; gathering them retrieves their errors, which asyncio would report otherwise.
         asyncio.gather(*sent, return_exceptions=True)
         raise
     return asyncio.gather(*sent)

@@ -1,4 +1,4 @@
-"""The Kafka admin: brings topics in line with their declarations, and tells about groups."""
+"""Checks topics on Kafka against their declarations, creates and changes them, and lists and deletes groups."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class KafkaAdmin:
         return await self._compare(specs) + await check_offset_retention(self._link, self._offsets, specs)
 
     async def apply(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
-        """See the port. Kafka is asked whether it would accept each change before the first one is made."""
+        """See the port. Kafka validates all changes before the first one is made."""
         differences = await self._compare(specs)
         growth.raise_for_differences(differences, self._link.where)
         absent = {found.topic for found in differences if found.what == "topic"}
@@ -68,13 +68,13 @@ class KafkaAdmin:
         return await group_lag(self._offsets, group, all_partitions(counts))
 
     async def groups(self) -> Sequence[GroupState]:
-        """See the port. Kafka does not tell when a group without members was last there."""
+        """See the port. For a group without members Kafka does not report when it was last active."""
         layouts, _ = await self._link.ask("listing topics", self._layouts)
         return await self._groups.states({topic: count for topic, (count, _) in layouts.items()})
 
     async def forget_group(self, name: str) -> None:
         """See the port."""
-        await self._groups.forget(name)
+        await self._groups.delete(name)
 
     async def close(self) -> None:
         """See the port."""
@@ -107,7 +107,7 @@ class KafkaAdmin:
         return declared_settings(spec, self._replication(spec))
 
     async def _layouts(self) -> tuple[Mapping[str, tuple[int, int]], int]:
-        """Per topic its partition count and the replicas of its first partition; and how many nodes there are."""
+        """Return per topic its partition count and its first partition's replicas, and the number of nodes."""
         admin = await self._offsets.admin()
         listed = await admin.describe_topics()
         layouts = {
@@ -118,14 +118,14 @@ class KafkaAdmin:
         return layouts, len((await admin.describe_cluster())["brokers"])
 
     async def _configs(self, topics: Collection[str]) -> Mapping[str, tuple[dict[str, str], dict[str, str]]]:
-        """Per topic the settings in effect, and those of them that were set on the topic itself."""
+        """Return per topic the settings in effect, and those of them that were set on the topic itself."""
 
         async def call() -> Mapping[str, tuple[dict[str, str], dict[str, str]]]:
             admin = await self._offsets.admin()
-            answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in topics])
+            resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in topics]
             found = {}
-            for answer in answers:
-                for error_code, message, _, topic, entries in answer.resources:
+            for response in await admin.describe_configs(resources):
+                for error_code, message, _, topic, entries in response.resources:
                     raise_for(error_code, f"{topic}: {message}")
                     effective = {entry[0]: entry[1] for entry in entries}
                     own = {entry[0]: entry[1] for entry in entries if entry[3] == _SET_ON_TOPIC}
@@ -147,8 +147,8 @@ class KafkaAdmin:
             wanted = [
                 NewTopic(s.name, s.partitions, self._replication(s), topic_configs=self._declared(s)) for s in specs
             ]
-            answer = await (await self._offsets.admin()).create_topics(wanted, validate_only=validate_only)
-            for topic, error_code, message in answer.topic_errors:
+            response = await (await self._offsets.admin()).create_topics(wanted, validate_only=validate_only)
+            for topic, error_code, message in response.topic_errors:
                 if error_code != _ALREADY_EXISTS:
                     raise_for(error_code, f"{topic}: {message}")
 
@@ -156,7 +156,7 @@ class KafkaAdmin:
             await self._link.ask(f"creating {', '.join(spec.name for spec in specs)}", call)
 
     async def _await_partitions(self, specs: Collection[TopicSpec]) -> None:
-        """Kafka acknowledges topics and partitions a moment before its nodes know them."""
+        """Wait until the nodes know the new partitions, a moment after Kafka has acknowledged them."""
         admin = await self._offsets.admin()
         for _ in pauses():
             listed = {topic["topic"]: topic for topic in await admin.describe_topics()}
@@ -171,7 +171,7 @@ class KafkaAdmin:
         current: Mapping[str, tuple[dict[str, str], dict[str, str]]],
         validate_only: bool,
     ) -> None:
-        """Set what is declared. AlterConfigs replaces a topic's settings as a whole, so its other ones go along."""
+        """Set the declared settings. AlterConfigs replaces all settings of a topic, so the others are sent too."""
 
         async def call() -> None:
             resources = [
@@ -183,8 +183,8 @@ class KafkaAdmin:
                 for spec in specs
             ]
             request = AlterConfigsRequest(resources, validate_only)
-            answer = await (await self._offsets.admin())._send_request(request)
-            for error_code, message, _, topic in answer.resources:
+            response = await (await self._offsets.admin())._send_request(request)
+            for error_code, message, _, topic in response.resources:
                 raise_for(error_code, f"{topic}: {message}")
 
         if specs:

@@ -1,4 +1,4 @@
-"""All consumer groups of a Kafka cluster: how far each is behind, and deleting one that is no longer needed."""
+"""Lists all consumer groups of a Kafka cluster with their lag, and deletes groups."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _ABSENT = kafka.GroupIdNotFound.errno
 
 
 class Groups:
-    """Looks at all groups of the cluster. ``counts``: its topics and how many partitions each has there."""
+    """Reads all groups of the cluster. ``counts`` has the cluster's topics and their partition counts."""
 
     def __init__(self, link: Link, offsets: Offsets) -> None:
         self._link = link
         self._offsets = offsets
-        # An administrator needs the topics as they are, also where they are not as declared.
+        # An administrator needs the topics as they are, also when they are not as declared.
         self._reader = KafkaReader(link, declared={})
 
     async def lags(self, counts: Mapping[str, int]) -> Mapping[str, Mapping[str, int]]:
-        """Per topic the groups that have committed on it and not read all of it, and how far each is behind."""
+        """Return per topic the groups that committed on it and have not read all of it, with the lag of each."""
         found: dict[str, dict[str, int]] = {}
         for group in await self._names() if counts else ():
             for source, (lag, _) in (await self._unread(group, counts)).items():
@@ -40,29 +40,29 @@ class Groups:
         return found
 
     async def states(self, counts: Mapping[str, int]) -> list[GroupState]:
-        """Every group, by name."""
+        """Return every group, by name."""
         return [await self._state(name, counts) for name in await self._names()]
 
-    async def forget(self, name: str) -> None:
+    async def delete(self, name: str) -> None:
         """Delete the group ``name``. Raises GroupError when it has members or does not exist."""
 
         async def call() -> int:
             admin = await self._offsets.admin()
             coordinator = await admin.find_coordinator(name)
-            answer = await admin._send_request(DeleteGroupsRequest([name]), coordinator)
-            code = int(answer.results[0][1])
+            response = await admin._send_request(DeleteGroupsRequest([name]), coordinator)
+            code = int(response.results[0][1])
             if code not in (_HAS_MEMBERS, _ABSENT):
                 raise_for(code, name)
             return code
 
-        code = await self._link.ask(f"forgetting group {name}", call)
+        code = await self._link.ask(f"deleting group {name}", call)
         if code == _HAS_MEMBERS:
             raise group_in_use(name)
         if code == _ABSENT:
             raise group_not_found(name, self._link.where)
 
     async def close(self) -> None:
-        """Let go of all resources."""
+        """Release all resources."""
         await self._reader.close()
 
     async def _names(self) -> list[str]:
@@ -86,15 +86,15 @@ class Groups:
 
     async def _members(self, name: str) -> int:
         async def call() -> int:
-            answers = await (await self._offsets.admin()).describe_consumer_groups([name])
-            return sum(len(group[5]) for answer in answers for group in answer.groups)
+            responses = await (await self._offsets.admin()).describe_consumer_groups([name])
+            return sum(len(group[5]) for response in responses for group in response.groups)
 
         return await self._link.ask(f"asking for the members of group {name}", call)
 
     async def _unread(self, group: str, counts: Mapping[str, int]) -> Mapping[TopicPartition, tuple[int, int | None]]:
-        """How far ``group`` is behind, and the time of the first record it has not read.
+        """Return the lag of ``group`` and the time of the first record it has not read.
 
-        Per partition of the topics on which it has committed.
+        Both are per partition of the topics on which it has committed.
         """
         committed = await self._offsets.committed(group, all_partitions(counts))
         topics = {source.topic for source, at in committed.items() if at is not None}
@@ -103,6 +103,6 @@ class Groups:
         for source, (first, end) in bounds.items():
             place = next_to_read(committed[source], first)
             records = await self._reader.read(source, place, max_records=1, timeout_s=0) if place < end else []
-            # What lies before the end may be marks of transactions, which are nothing to read.
+            # The offsets before the end may be markers of transactions, which are not records.
             unread[source] = (end - place, records[0].timestamp_ms) if records else (0, None)
         return unread

@@ -1,4 +1,4 @@
-"""The settings of a topic on Kafka, as topics.yaml declares them, and in which of them a topic differs."""
+"""Converts topic declarations to Kafka's topic settings, and compares them with the settings in effect."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _IN_TOPICS_YAML = {
     "segment.ms": ("segment_s", 1000),
     "message.timestamp.type": ("message.timestamp.type", 0),
 }
-"""Kafka's settings of a topic by their name in topics.yaml, and how many of Kafka's units make one of ours."""
+"""Kafka's topic settings with their name in topics.yaml, and how many of Kafka's units are one of topics.yaml's."""
 
 
 def declared_settings(spec: TopicSpec, replication: int) -> dict[str, str]:
-    """``spec`` in Kafka's settings; fewer replicas than declared cannot be asked to be more in sync."""
+    """Return Kafka's settings for ``spec``; at most ``replication`` replicas can be required to be in sync."""
     declared = {
         "cleanup.policy": spec.cleanup,
         "retention.ms": str(1000 * spec.retention_s),
         "max.message.bytes": str(spec.max_message_bytes),
         "min.insync.replicas": str(min(spec.min_insync_replicas, replication)),
-        # The broker's clock counts. By the sender's, records of one that is days behind would be deleted unread, and
-        # those of one that is hours ahead refused.
+        # The broker's clock counts. With the sender's clock, records of a sender that is days behind would be deleted
+        # unread, and those of a sender that is hours ahead refused.
         "message.timestamp.type": "LogAppendTime",
     }
     if spec.segment_s is not None:
@@ -35,7 +35,7 @@ def declared_settings(spec: TopicSpec, replication: int) -> dict[str, str]:
 
 
 def differing_settings(spec: TopicSpec, replication: int, effective: Mapping[str, str]) -> list[TopicDifference]:
-    """Which of the settings in effect differ, in the words and units of topics.yaml."""
+    """Return the settings in effect that differ, in the names and units of topics.yaml."""
     differences = []
     for setting, declared in declared_settings(spec, replication).items():
         what, scale = _IN_TOPICS_YAML[setting]

@@ -33,7 +33,7 @@ class TopicWatch:
         Raises TopicMismatchError for topics that are missing or have other partitions than they must,
         RefusedError or BrokerUnavailableError where Kafka does not tell.
         """
-        found = await self._offsets.states(self._spec.topics, beside=self._partners(), timeout_s=timeout_s)
+        found = await self._offsets.states(self._spec.topics, optional=self._partners(), timeout_s=timeout_s)
         self._link.check_present(self._spec.topics, found)
         for topic, state in found.items():
             self._check_count(topic, state)

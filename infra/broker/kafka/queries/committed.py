@@ -13,24 +13,24 @@ Committed = Mapping[TopicPartition, OffsetAndMetadata | None]
 
 
 def all_partitions(counts: Mapping[str, int]) -> list[TopicPartition]:
-    """Every partition of topics with these partition counts."""
+    """Return every partition of topics with these partition counts."""
     return [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
 
 
 def next_to_read(at: OffsetAndMetadata | None, first: int) -> int:
-    """Where a group that has committed ``at`` goes on, in a log that retention left to begin at ``first``."""
+    """Return where a group that has committed ``at`` continues, in a log that now begins at ``first``."""
     return first if at is None else max(first, at.offset)
 
 
 def metadata_of(mark: str, topic_id: str | None) -> str:
-    """What is written beside a committed offset: the commit's own ``mark``, and the topic that the offset is of."""
+    """Return the metadata of a committed offset: the commit's ``mark``, and the id of the offset's topic."""
     return mark if topic_id is None else f"{mark}@{topic_id}"
 
 
 def to_commit(
     offsets: Mapping[TopicPartition, int], topic_ids: Mapping[str, str], mark: str = ""
 ) -> Mapping[KafkaPartition, OffsetAndMetadata]:
-    """``offsets`` as aiokafka commits them, each with the id of the topic that it is of."""
+    """Convert ``offsets`` to what aiokafka commits, each with the id of its topic."""
     return {
         KafkaPartition(*source): OffsetAndMetadata(offset, metadata_of(mark, topic_ids.get(source.topic)))
         for source, offset in offsets.items()
@@ -38,7 +38,7 @@ def to_commit(
 
 
 def offset_in(at: OffsetAndMetadata | None, topic_id: str | None) -> int | None:
-    """The offset that is committed for the topic of this id; None: none, or one of a former topic of this name."""
+    """Return the offset committed for the topic with this id; None if there is none, or only for a former topic."""
     if at is None:
         return None
     _, _, former = at.metadata.partition("@")

@@ -1,4 +1,4 @@
-"""Asks Kafka where partitions begin and end, what topics there are, what a group has committed, and who is in it."""
+"""Asks Kafka about partition bounds, topics, committed offsets and members of groups."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ from infra.broker.port import TopicPartition, TopicState
 from infra.errors import RefusedError
 from schemas.topics import TopicSpec
 
-# A node that is frozen must not use up the whole time in which another one could have answered.
+# A frozen node must not use the whole time in which another node could respond.
 _ATTEMPTS = 3
 _SHORTEST_ATTEMPT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class StaticMember:
-    """Who holds the place of a static member: the id that Kafka gave it, and what it told about itself on joining.
-
-    Kafka tells ``told`` only between rebalances; None while there is one.
-    """
+    """Describes the present holder of a static member's name."""
 
     member_id: str
+    """The id that Kafka gave it."""
     member_note: bytes | None
+    """What it sent about itself when it joined. Kafka reports this only between rebalances; None during one."""
 
 
 class Offsets:
-    """Answers questions about partitions and groups, over connections of its own, made on first use.
+    """Queries partitions and groups over separate connections, opened on first use.
 
-    A consumer's own connection would not do: while it joins its group, Kafka answers nothing else on it.
+    A consumer's connection cannot be used: while the consumer joins its group, Kafka does not respond to anything else
+    on it.
     """
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._admin: AIOKafkaAdminClient | None = None
-        self._looker: AIOKafkaConsumer | None = None
+        self._offsets_client: AIOKafkaConsumer | None = None
         self._connecting = asyncio.Lock()
         self._attempt_s = max(_SHORTEST_ATTEMPT_S, link.timeout_s / _ATTEMPTS)
 
     async def admin(self) -> AIOKafkaAdminClient:
-        """The admin client, connected. Raises aiokafka's errors, so call it inside :meth:`Link.ask`."""
+        """Return the admin client, connected. Raises aiokafka's errors, so call it inside :meth:`Link.ask`."""
         async with self._connecting:
             if self._admin is None:
                 admin = AIOKafkaAdminClient(**self._link.client_options())
@@ -71,7 +71,7 @@ class Offsets:
             return self._admin
 
     async def committed(self, group: str, sources: Collection[TopicPartition], *, stable: bool = False) -> Committed:
-        """What ``group`` has committed per partition; None where it never did. Raises BrokerUnavailableError.
+        """Return what ``group`` has committed per partition; None where it never did. Raises BrokerUnavailableError.
 
         With ``stable`` it waits for the end of transactions that are about to change it.
         """
@@ -80,15 +80,15 @@ class Offsets:
             async with asyncio.timeout(self._attempt_s):
                 node = await (await self.admin()).find_coordinator(group)
                 found = await self._ask_coordinator(node, group, sources, stable=stable)
-            return {source: _settled(group, source.topic, *answer) for source, answer in found.items()}
+            return {source: _to_offset(group, source.topic, *response) for source, response in found.items()}
 
         return await self._ask(f"asking for the offsets of group {group}", call)
 
     async def committed_with_pending(self, group: str, sources: Collection[TopicPartition]) -> Committed:
-        """What ``group`` has committed, while an open transaction of the caller is about to change all ``sources``.
+        """Return what ``group`` has committed, while an open transaction of the caller is about to change ``sources``.
 
-        Only a coordinator that knows of that transaction is believed. One that lost the group to another node, but
-        has not heard of it yet, does not know it, and would tell old offsets. Raises BrokerUnavailableError.
+        The response counts only when the coordinator knows that transaction. A coordinator that lost the group to
+        another node, and does not know it yet, would return old offsets. Raises BrokerUnavailableError.
         """
 
         async def call() -> Committed:
@@ -98,39 +98,39 @@ class Offsets:
                 if any(code != UNSTABLE_OFFSET_COMMIT for _, _, code in pending.values()):
                     raise kafka.NotCoordinatorForGroupError(f"node {node} does not know the last commit of {group}")
                 found = await self._ask_coordinator(node, group, sources, stable=False)
-            return {source: _settled(group, source.topic, *answer) for source, answer in found.items()}
+            return {source: _to_offset(group, source.topic, *response) for source, response in found.items()}
 
         return await self._ask(f"asking for the offsets of group {group}", call)
 
     async def bounds(self, sources: Collection[TopicPartition]) -> Mapping[TopicPartition, tuple[int, int]]:
-        """Per partition its first offset and its last stable one. The partitions must exist.
+        """Return per partition its first offset and its last stable one. The partitions must exist.
 
-        Raises BrokerUnavailableError; for no ``sources`` Kafka is not asked.
+        Raises BrokerUnavailableError. Without ``sources`` no request is sent.
         """
 
         async def call() -> Mapping[TopicPartition, tuple[int, int]]:
-            looker = await self._connected_looker()
+            client = await self._connect_offsets_client()
             wanted = [KafkaPartition(*source) for source in sources]
-            firsts, ends = await asyncio.gather(looker.beginning_offsets(wanted), looker.end_offsets(wanted))
+            firsts, ends = await asyncio.gather(client.beginning_offsets(wanted), client.end_offsets(wanted))
             return {source: (firsts[KafkaPartition(*source)], ends[KafkaPartition(*source)]) for source in sources}
 
         return await self._ask("asking where partitions end", call) if sources else {}
 
     async def states(
-        self, topics: Collection[str], *, beside: Collection[str] = (), timeout_s: float | None = None
+        self, topics: Collection[str], *, optional: Collection[str] = (), timeout_s: float | None = None
     ) -> Mapping[str, TopicState]:
-        """Those of ``topics`` that exist, as they are now, and those ``beside`` them that may be seen.
+        """Return the state of those of ``topics`` that exist, and of those ``optional`` ones that this user may see.
 
-        Raises RefusedError where one of ``topics`` may not be seen, or BrokerUnavailableError.
+        Raises RefusedError when this user may not see one of ``topics``, or BrokerUnavailableError.
         """
 
         attempt_s = self._attempt_s if timeout_s is None else timeout_s / _ATTEMPTS
 
         async def call() -> Mapping[str, TopicState]:
             async with asyncio.timeout(attempt_s):
-                answer = await (await self.admin())._send_request(TopicMetadata([*topics, *beside]))
+                response = await (await self.admin())._send_request(TopicMetadata([*topics, *optional]))
             found = {}
-            for code, topic, topic_id, _, partitions, *_ in answer.topics:
+            for code, topic, topic_id, _, partitions, *_ in response.topics:
                 if code == 0:
                     found[topic] = TopicState(len(partitions), topic_id.hex())
                 elif topic in topics and code != kafka.UnknownTopicOrPartitionError.errno:
@@ -140,9 +140,9 @@ class Offsets:
         return await self._ask("asking for its topics", call, timeout_s)
 
     async def state(self, topic: str, declared: Mapping[str, TopicSpec]) -> TopicState:
-        """``topic`` as it is now; any node answers.
+        """Return the state of ``topic``; any node can respond.
 
-        Raises TopicMismatchError when it is missing, or has other partitions than ``declared``.
+        Raises TopicMismatchError when it is missing, or its partition count is not the ``declared`` one.
         """
         found = await self.states([topic])
         self._link.check_present([topic], found)
@@ -150,75 +150,75 @@ class Offsets:
         return found[topic]
 
     async def partition_counts(self, topics: Collection[str]) -> Mapping[str, int]:
-        """How many partitions each of ``topics`` has. Raises TopicMismatchError for one that does not exist."""
+        """Return how many partitions each of ``topics`` has. Raises TopicMismatchError for one that does not exist."""
         found = await self.states(topics)
         self._link.check_present(topics, found)
         return {topic: found[topic].partitions for topic in topics}
 
     async def static_member(self, group: str, instance_id: str) -> StaticMember | None:
-        """Who has joined ``group`` as ``instance_id``; None: nobody. Raises BrokerUnavailableError."""
-        # The id that Kafka gives a static member begins with its name; the answer holds the name nowhere else.
+        """Return the member that joined ``group`` as ``instance_id``, or None. Raises BrokerUnavailableError."""
+        # The id that Kafka gives a static member begins with its name; the response has the name nowhere else.
         pattern = re.compile(re.escape(instance_id) + "-[0-9A-Za-z_-]{22,36}")
 
         async def call() -> StaticMember | None:
             async with asyncio.timeout(self._attempt_s):
-                (answer,) = await (await self.admin()).describe_consumer_groups([group])
-            code, _, state, _, _, members, *_ = answer.groups[0]
+                (response,) = await (await self.admin()).describe_consumer_groups([group])
+            code, _, state, _, _, members, *_ = response.groups[0]
             raise_for(code, group)
             member = next((member for member in members if pattern.fullmatch(member[0])), None)
             if member is None:
                 return None
-            told = ConsumerProtocol.METADATA.decode(member[3]).user_data or b"" if state == "Stable" else None
-            return StaticMember(member[0], told)
+            note = ConsumerProtocol.METADATA.decode(member[3]).user_data or b"" if state == "Stable" else None
+            return StaticMember(member[0], note)
 
         return await self._ask(f"asking for the members of group {group}", call)
 
     async def close(self) -> None:
-        """Let go of the connections; may be called twice."""
+        """Close the connections; may be called twice."""
         admin, self._admin = self._admin, None
         if admin is not None:
             await admin.close()
-        looker, self._looker = self._looker, None
-        if looker is not None:
-            self._link.client_shutdown.stop(looker)
+        client, self._offsets_client = self._offsets_client, None
+        if client is not None:
+            self._link.client_shutdown.stop(client)
 
     async def _ask(self, doing: str, call: Callable[[], Awaitable[Result]], timeout_s: float | None = None) -> Result:
         try:
             return await self._link.ask(doing, call, timeout_s)
         except RefusedError:
-            # The next clients take a new password; these would keep the old one.
+            # New clients read the password again; these would keep the old one.
             await self.close()
             raise
 
     async def _ask_coordinator(
         self, node: int, group: str, sources: Collection[TopicPartition], *, stable: bool
     ) -> Mapping[TopicPartition, tuple[int, str, int]]:
-        """What ``node`` answers per partition. Raises aiokafka's error where it refuses to answer for the group."""
+        """Return what ``node`` reports per partition. Raises aiokafka's error when it refuses to."""
         admin = await self.admin()
         response = await admin._send_request(OffsetFetch(group, sources, stable=stable), node)
         raise_for(response.error_code, group)
-        answers = codes_by_partition(response)
-        if set(answers) != set(sources):
+        found = codes_by_partition(response)
+        if set(found) != set(sources):
             raise kafka.NotCoordinatorForGroupError(f"node {node} left out partitions of group {group}")
-        return answers
+        return found
 
-    async def _connected_looker(self) -> AIOKafkaConsumer:
+    async def _connect_offsets_client(self) -> AIOKafkaConsumer:
         async with self._connecting:
-            if self._looker is None:
-                looker = AIOKafkaConsumer(**self._link.client_options(), **self._link.fetch_options(()))
+            if self._offsets_client is None:
+                client = AIOKafkaConsumer(**self._link.client_options(), **self._link.fetch_options(()))
                 try:
-                    await looker.start()
+                    await client.start()
                 except BaseException:
-                    self._link.client_shutdown.stop(looker)
+                    self._link.client_shutdown.stop(client)
                     raise
-                self._looker = looker
-            return self._looker
+                self._offsets_client = client
+            return self._offsets_client
 
 
-def _settled(group: str, topic: str, offset: int, metadata: str, code: int) -> OffsetAndMetadata | None:
-    """The answer for one partition. Raises aiokafka's error for its code, one to be asked again while unstable."""
+def _to_offset(group: str, topic: str, offset: int, metadata: str, code: int) -> OffsetAndMetadata | None:
+    """Convert the response for one partition. Raises aiokafka's error for its code; a retriable one while unstable."""
     if code == UNSTABLE_OFFSET_COMMIT:
-        raise kafka.CoordinatorLoadInProgressError(f"a transaction of group {group} is under way")
+        raise kafka.CoordinatorLoadInProgressError(f"a transaction of group {group} is in progress")
     if code:
         error = kafka.for_code(code)
         raise error(topic if error is kafka.TopicAuthorizationFailedError else group)
@@ -226,7 +226,7 @@ def _settled(group: str, topic: str, offset: int, metadata: str, code: int) -> O
 
 
 async def group_lag(offsets: Offsets, group: str, sources: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-    """Per partition how many offsets lie between what ``group`` has committed and the last stable one."""
+    """Return per partition how many offsets are between what ``group`` has committed and the last stable one."""
     if not sources:
         return {}
     committed = await offsets.committed(group, sources)

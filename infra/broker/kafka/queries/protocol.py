@@ -1,6 +1,6 @@
-"""Two requests of Kafka's protocol in versions that aiokafka lacks, with all that their answers tell.
+"""Defines two requests of Kafka's protocol, and their responses, in versions that aiokafka lacks.
 
-Kafka 2.8 and newer know them.
+They need Kafka 2.8 or newer.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _NO_TAGS: Mapping[int, bytes] = {}
 
 
 class _Uuid:
-    """Sixteen bytes."""
+    """Encodes and decodes sixteen bytes."""
 
     @classmethod
     def encode(cls, value: bytes) -> bytes:
-        """``value`` as it is."""
+        """Return ``value`` unchanged."""
         return value
 
     @classmethod
     def decode(cls, data: BytesIO) -> bytes:
-        """The next sixteen bytes."""
+        """Read the next sixteen bytes."""
         return data.read(16)
 
     @classmethod
     def repr(cls, value: bytes) -> str:
-        """``value`` in hexadecimal digits."""
+        """Return ``value`` in hexadecimal digits."""
         return value.hex()
 
 
@@ -90,7 +90,7 @@ class _OffsetFetchStruct(RequestStruct):
 
 
 class OffsetFetch(Request[_OffsetFetchStruct]):
-    """Asks what a group has committed; ``stable`` refuses partitions that an open transaction is about to move."""
+    """Asks what a group has committed; with ``stable``, a partition that an open transaction is about to move fails."""
 
     API_KEY = 9
 
@@ -102,7 +102,7 @@ class OffsetFetch(Request[_OffsetFetchStruct]):
             self._topics.setdefault(topic, []).append(partition)
 
     def build(self, request_struct_class: type[_OffsetFetchStruct]) -> _OffsetFetchStruct:
-        """The request in the one version there is here."""
+        """Build the request in its only version here."""
         topics = [(topic, partitions, _NO_TAGS) for topic, partitions in self._topics.items()]
         return request_struct_class(self._group, topics, self._stable, _NO_TAGS)
 
@@ -176,13 +176,13 @@ class TopicMetadata(Request[_MetadataStruct]):
         self._topics = topics
 
     def build(self, request_struct_class: type[_MetadataStruct]) -> _MetadataStruct:
-        """The request in the one version there is here."""
+        """Build the request in its only version here."""
         topics = [(_NO_ID, topic, _NO_TAGS) for topic in self._topics]
         return request_struct_class(topics, False, False, False, _NO_TAGS)
 
 
 def codes_by_partition(response: Response) -> Mapping[TopicPartition, tuple[int, str, int]]:
-    """Per partition of an :class:`OffsetFetch` answer its offset (-1: none), its metadata and its error code."""
+    """Return per partition of an :class:`OffsetFetch` response its offset (-1: none), metadata and error code."""
     return {
         TopicPartition(topic, partition): (offset, metadata or "", code)
         for topic, partitions, _ in response.topics
