@@ -116,6 +116,11 @@ def test_frames_folder_follows_the_data_folder() -> None:
     assert load_settings(None, {"data_dir": "/d", "frames.folder": "/f"}).frames_folder == Path("/f")
 
 
+def test_fetched_models_are_kept_in_the_data_folder_unless_another_is_named() -> None:
+    assert load_settings(None, {"data_dir": "/d"}).model_cache == Path("/d/model-cache")
+    assert load_settings(None, {"data_dir": "/d", "models.cache": "/elsewhere"}).model_cache == Path("/elsewhere")
+
+
 def test_every_setting_can_be_given_by_its_variable_name() -> None:
     reference = settings_reference()
     assert len({setting.variable for setting in reference}) == len(reference)

@@ -22,7 +22,6 @@ from detectors.store.open import open_model_store
 from detectors.store.versions import VersionStore
 from infra.errors import SettingsError
 from infra.secrets import secrets_of
-from standgale.settings import Settings
 from tests.benches.model_stores import files_below, make_model, ref
 
 
@@ -114,14 +113,8 @@ def test_settings_that_cannot_work_are_refused(fields: dict[str, object], words:
 
 def test_keys_are_secrets() -> None:
     models = ModelStoreSettings(access_key=SecretStr("hush-key"), secret_key=SecretStr("hush-secret"))
-    settings = Settings(models=models)
-    assert {"hush-key", "hush-secret"} <= secrets_of(settings)
-    assert "hush" not in repr(settings)
-
-
-def test_fetched_models_lie_in_the_data_directory_unless_said_otherwise() -> None:
-    assert Settings(data_dir=Path("d")).model_cache == Path("d/model-cache")
-    assert Settings(models=ModelStoreSettings(cache=Path("elsewhere"))).model_cache == Path("elsewhere")
+    assert {"hush-key", "hush-secret"} <= secrets_of(models)
+    assert "hush" not in repr(models)
 
 
 @pytest.mark.parametrize(("kind", "library"), [("s3", "aiobotocore"), ("lakefs", "lakefs_sdk")])
