@@ -1,1 +1,1 @@
-"""Runs frames through decoding, tiling, engine and merging in threads, side by side."""
+"""Runs frames through decoding, tiling, engine and merging in threads, and knows which model takes which frame."""

@@ -1,4 +1,4 @@
-"""The memory that frames under way take together: bounded, and given in the order in which it was asked for."""
+"""Limits the memory that all running attempts use together, and gives it out in the order of the requests."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections import deque
 
 
 class MemoryBudget:
-    """Counts bytes. All calls from the event loop."""
+    """Counts the bytes that are in use. Use it from the event loop."""
 
-    def __init__(self, most: int) -> None:
-        """``most``: what may be taken in all; more than that only for one who is alone."""
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        """``limit``: how many bytes may be in use; a single request may be larger when no other bytes are in use."""
+        self._limit = limit
         self._taken = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def take(self, size: int) -> None:
-        """Take ``size`` bytes; wait until they fit beside the rest, and until all earlier requests were served."""
+        """Take ``size`` bytes; wait until they fit, and until all earlier requests have got theirs."""
         if not self._waiting and self._fits(size):
             self._taken += size
             return
@@ -32,12 +32,12 @@ class MemoryBudget:
             raise
 
     def give(self, size: int) -> None:
-        """Give back what was taken."""
+        """Return ``size`` bytes that were taken."""
         self._taken -= size
         self._grant()
 
     def _fits(self, size: int) -> bool:
-        return self._taken == 0 or self._taken + size <= self._most
+        return self._taken == 0 or self._taken + size <= self._limit
 
     def _grant(self) -> None:
         while self._waiting:

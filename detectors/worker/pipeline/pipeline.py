@@ -1,9 +1,9 @@
-"""Host work and engine work side by side: decode, cut, infer, merge, in threads, tiles of several frames in one batch.
+"""Runs the host work and the engine work of many frames in parallel, with tiles of several frames in one engine batch.
 
     detect() ─▶ host pool: decode ─▶ packer: cut tiles into batches ─▶ engine threads: infer ─▶ host pool: heads, merge
 
-The packer stays a few batches ahead, so the engine never waits for host work while there is any; it cuts tiles only
-as they are needed, so memory is bounded by the frames under way, not by their tiles.
+The packer stays a few batches ahead, so the engine never waits while there is host work to do. It cuts tiles only when
+they are needed, so memory is bounded by the frames in progress, not by their tiles.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _BATCHES_AHEAD_PER_ENGINE_CALL = 2
 # Some large frames, or many small ones.
 _IDLE_PIXEL_BYTES = 128 << 20
 _CLOSE_TIMEOUT_S = 5.0
-_TELL_EVERY_S = 10.0
+_LOG_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class FrameResult:
-    """What one frame shows, what it was detected with, and how long each step took (milliseconds of wall time)."""
+    """Holds a frame's detections, the options used, and how long each step took (milliseconds of wall time)."""
 
     detections: Detections
     view: FrameView
@@ -56,7 +56,7 @@ class FrameResult:
 
 @dataclass(slots=True, eq=False)
 class _FrameTask:
-    """A decoded frame on its way through the engine; ``memory``: the buffer its pixels lie in, if it is of the pool."""
+    """A decoded frame and what is known of its tiles."""
 
     image: NDArray[np.uint8]
     view: FrameView
@@ -65,13 +65,15 @@ class _FrameTask:
     decode_ms: float
     done: Future[FrameResult]
     memory: ImageArray | None
+    """The buffer of its pixels, if it belongs to the pool."""
     started: float = field(default_factory=time.perf_counter)
     missing: int = 0
+    """How many tiles have no candidates yet."""
     candidates: dict[int, Candidates] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fail(self, error: BaseException) -> None:
-        """Report ``error`` unless the frame is answered, or has failed, already."""
+        """Report ``error``, unless the frame is finished already."""
         with self.lock:
             if not self.done.done():
                 self.done.set_exception(error)
@@ -79,7 +81,7 @@ class _FrameTask:
 
 @dataclass(frozen=True, slots=True)
 class _TileRun:
-    """Consecutive tiles of one frame inside a batch: tiles ``first`` to ``first + count`` of its plan."""
+    """Consecutive tiles of one frame in a batch: tiles ``first`` to ``first + count`` of its plan."""
 
     frame: _FrameTask
     first: int
@@ -88,14 +90,14 @@ class _TileRun:
 
 @dataclass(slots=True)
 class _Batch:
-    """Tiles on their way to the engine, uint8 (count, H, W, 3), and whose they are."""
+    """Tiles for one engine run, uint8 (count, H, W, 3), and the frames they belong to."""
 
-    pieces: list[_TileRun] = field(default_factory=list)
+    runs: list[_TileRun] = field(default_factory=list)
     tiles: list[NDArray[np.uint8]] = field(default_factory=list)
     count: int = 0
 
     def add(self, frame: _FrameTask, first: int, tiles: NDArray[np.uint8]) -> None:
-        self.pieces.append(_TileRun(frame, first, len(tiles)))
+        self.runs.append(_TileRun(frame, first, len(tiles)))
         self.tiles.append(tiles)
         self.count += len(tiles)
 
@@ -104,7 +106,7 @@ class _Batch:
 
 
 class InferencePipeline:
-    """Runs frames through one model. ``detect`` may be called by many tasks; how many bounds the memory."""
+    """Runs frames through one model; many tasks may call ``detect``, and their number bounds the memory."""
 
     def __init__(self, model: Model, *, host_threads: int, max_pixels: int, batch_wait_s: float = 0.004) -> None:
         self.model = model
@@ -115,10 +117,10 @@ class InferencePipeline:
         engine_calls = model.engine.parallel
         self._batches: queue.Queue[_Batch | None] = queue.Queue(engine_calls * _BATCHES_AHEAD_PER_ENGINE_CALL)
         self._host = DaemonPool(host_threads, "host")
-        self._under_way = 0
+        self._in_progress = 0
         self._failures = 0
-        self._untold = 0
-        self._tell_at = 0.0
+        self._unlogged = 0
+        self._log_at = 0.0
         self._moved_at = time.monotonic()
         self._threads = [threading.Thread(target=self._pack, name="packer", daemon=True)]
         self._threads += [
@@ -128,29 +130,29 @@ class InferencePipeline:
             thread.start()
 
     async def detect(self, data: bytes, asked: DetectOptions, camera: CameraGeometry | None = None) -> FrameResult:
-        """What the encoded image ``data``, taken by ``camera``, shows.
+        """Detect on the encoded image ``data``, which ``camera`` took.
 
         Raises ImageCorruptError, or InferenceError when the engine fails.
         """
         done: Future[FrameResult] = Future()
-        if not self._under_way:
+        if not self._in_progress:
             self._moved_at = time.monotonic()
-        self._under_way += 1
+        self._in_progress += 1
         try:
             self._host.submit(partial(self._decode, data, asked, camera, done))
             return await asyncio.wrap_future(done)
         finally:
-            self._under_way -= 1
+            self._in_progress -= 1
 
     @property
     def stalled_s(self) -> float:
-        """For how long frames have been under way without any batch having come back from the engine."""
-        return time.monotonic() - self._moved_at if self._under_way else 0.0
+        """For how many seconds frames have been in progress without a finished engine batch."""
+        return time.monotonic() - self._moved_at if self._in_progress else 0.0
 
     def close(self, timeout_s: float = _CLOSE_TIMEOUT_S) -> bool:
-        """Stop all threads; the caller has awaited, or cancelled, every ``detect`` before.
+        """Stop all threads; every ``detect`` must have returned, or been cancelled, before.
 
-        Returns whether all have ended within ``timeout_s``; a thread inside an engine that hangs can't be ended.
+        Returns whether all have ended within ``timeout_s``; a thread inside an engine that hangs cannot be ended.
         """
         self._frames.put(None)
         return all_ended(self._threads, timeout_s) and self._host.close(timeout_s)
@@ -158,7 +160,7 @@ class InferencePipeline:
     def _decode(
         self, data: bytes, asked: DetectOptions, camera: CameraGeometry | None, done: Future[FrameResult]
     ) -> None:
-        """Host thread: encoded bytes to a frame with a plan, handed to the packer."""
+        """Decode ``data``, plan its tiles, and pass the frame to the packer; runs in a host thread."""
         if not done.set_running_or_notify_cancel():
             return
         start = time.perf_counter()
@@ -173,7 +175,7 @@ class InferencePipeline:
             view = FrameView.of(image.shape[1], image.shape[0], camera)
             options = self.model.resolved(asked, view)
             plan = self.model.plan(view, options)
-        except Exception as error:  # noqa: BLE001 - whatever it is belongs to this frame's caller
+        except Exception as error:  # noqa: BLE001 - every error is reported to this frame's caller
             done.set_exception(error)
             return
         self._frames.put(
@@ -181,12 +183,12 @@ class InferencePipeline:
         )
 
     def _pack(self) -> None:
-        """Packer thread: cut the tiles of frames, in their order of arrival, into batches of the engine's size."""
+        """Cut the tiles of frames, in order of arrival, into batches of the engine's size; runs in a packer thread."""
         room = self.model.engine.batch_size
         batch = _Batch()
         while True:
             try:
-                frame = self._frames.get(timeout=self._batch_wait_s) if batch.pieces else self._frames.get()
+                frame = self._frames.get(timeout=self._batch_wait_s) if batch.runs else self._frames.get()
             except queue.Empty:
                 batch = self._emit(batch)
                 continue
@@ -208,13 +210,13 @@ class InferencePipeline:
                     batch = self._emit(batch)
 
     def _emit(self, batch: _Batch) -> _Batch:
-        """Hand ``batch`` to the engine, waiting for room, and begin the next one."""
-        if batch.pieces:
+        """Pass ``batch`` to the engine threads, wait while their queue is full, and return a new batch."""
+        if batch.runs:
             self._batches.put(batch)
         return _Batch()
 
     def _infer(self) -> None:
-        """Engine thread: run batches; what comes out is decoded and merged by the host pool."""
+        """Run batches, and pass their outputs to the host threads; runs in an engine thread."""
         while (batch := self._batches.get()) is not None:
             try:
                 outputs = self.model.infer(batch.joined())
@@ -222,39 +224,39 @@ class InferencePipeline:
             except BaseException as error:  # noqa: BLE001 (it fails these frames, never the thread)
                 self._moved_at = time.monotonic()
                 self._log_failure(batch)
-                for piece in batch.pieces:
-                    piece.frame.fail(InferenceError(f"engine {self.model.engine.name}: {error_text(error)}"))
+                for run in batch.runs:
+                    run.frame.fail(InferenceError(f"engine {self.model.engine.name}: {error_text(error)}"))
                 continue
             self._host.submit(partial(self._finish, batch, outputs))
 
     def _log_failure(self, batch: _Batch) -> None:
-        """Log one failure in some seconds: all frames are tried again while an engine is broken, or fails on some."""
+        """Log one failure per ``_LOG_EVERY_S``: frames are tried again all the time while an engine does not work."""
         self._failures += 1
-        self._untold += 1
+        self._unlogged += 1
         now = time.monotonic()
-        if now < self._tell_at:
+        if now < self._log_at:
             return
-        about = {"tiles": batch.count, "failures_in_a_row": self._failures, "failures": self._untold}
+        about = {"tiles": batch.count, "failures_in_a_row": self._failures, "failures": self._unlogged}
         logger.error("the engine failed on a batch", exc_info=True, extra=about)
-        self._tell_at, self._untold = now + _TELL_EVERY_S, 0
+        self._log_at, self._unlogged = now + _LOG_EVERY_S, 0
 
     def _finish(self, batch: _Batch, outputs: tuple[NDArray[np.float32], ...]) -> None:
-        """Host thread: heads of a batch's pieces; merges each frame whose last tiles these were."""
+        """Read the candidates of a batch, and merge each frame whose last tiles are in it; runs in a host thread."""
         start = 0
-        for piece in batch.pieces:
-            end = start + piece.count
+        for run in batch.runs:
+            end = start + run.count
             try:
-                self._take(piece, tuple(output[start:end] for output in outputs))
+                self._add_candidates(run, tuple(output[start:end] for output in outputs))
             except Exception as error:  # noqa: BLE001 - it fails this frame only
-                piece.frame.fail(error)
+                run.frame.fail(error)
             start = end
 
-    def _take(self, piece: _TileRun, outputs: tuple[NDArray[np.float32], ...]) -> None:
-        frame = piece.frame
-        candidates = self.model.candidates(outputs, frame.plan, piece.first, frame.options)
+    def _add_candidates(self, run: _TileRun, outputs: tuple[NDArray[np.float32], ...]) -> None:
+        frame = run.frame
+        candidates = self.model.candidates(outputs, frame.plan, run.first, frame.options)
         with frame.lock:
-            frame.candidates[piece.first] = candidates
-            frame.missing -= piece.count
+            frame.candidates[run.first] = candidates
+            frame.missing -= run.count
             if frame.missing or frame.done.done():
                 return
         inference_ms = _ms_since(frame.started)

@@ -1,4 +1,4 @@
-"""Memory for decoded frames, used again and again: fresh pages from the kernel cost half as much as the decoding."""
+"""Reuses the memory of decoded frames: new pages from the kernel cost half as much time as the decoding."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ _LEAST_USED = 0.5
 
 
 class PixelPool:
-    """Buffers that frames are decoded into. May be used from several threads at once."""
+    """Keeps buffers that frames are decoded into. Several threads may use it at the same time."""
 
     def __init__(self, keep_bytes: int) -> None:
-        """``keep_bytes``: how much may lie idle; what is given back beyond that is let go."""
+        """``keep_bytes``: how many unused bytes are kept; buffers beyond that are released."""
         self._keep_bytes = keep_bytes
         self._idle: list[ImageArray] = []
         self._lock = threading.Lock()
 
     def take(self, size: int) -> ImageArray:
-        """A buffer, uint8 (n,) with n >= ``size`` bytes, whose content is whatever was there."""
+        """Return a buffer, uint8 (n,) with n >= ``size`` bytes, with any content."""
         with self._lock:
-            for place, buffer in enumerate(self._idle):
+            for index, buffer in enumerate(self._idle):
                 if size <= buffer.size <= size / _LEAST_USED:
-                    return self._idle.pop(place)
+                    return self._idle.pop(index)
         return np.empty(size, np.uint8)
 
     def give(self, buffer: ImageArray) -> None:
-        """``buffer`` is needed no more; nobody may look into it after this."""
+        """Take back ``buffer``; the caller must not read or write it after this."""
         with self._lock:
             self._idle.append(buffer)
-            # The oldest go first: sizes that no longer come would stay for ever.
+            # The oldest are released first: sizes that no longer occur would stay for ever.
             while sum(each.size for each in self._idle) > self._keep_bytes:
                 del self._idle[0]

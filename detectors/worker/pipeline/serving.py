@@ -1,7 +1,7 @@
-"""The models a worker answers with: the stable one, perhaps one on trial, and which of them takes a frame.
+"""Keeps the models that a worker uses (a stable one, maybe a canary), and chooses the model of each frame.
 
-A frame is given to a model when it is accepted, and stays with it: the answer carries that model's version, whatever is
-rolled out meanwhile. A model that is no longer given frames is closed when its last one is answered.
+A frame is given to a model when it is accepted, and stays with it: its detections event has that model's version, also
+when another version is rolled out before it is finished. A model that gets no more frames is closed after its last one.
 """
 
 from __future__ import annotations
@@ -28,53 +28,53 @@ _FLOAT_BITS = 53
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class LoadedModel:
-    """A loaded model, its pipeline, and how many frames it was given and has not answered yet.
-
-    ``card``: where its card lies; None for the model that the worker's own setting names. ``upgraded``: it has the
-    fastest engine there is for it; ``complaint``: why that is not the one that was to be made.
-    """
+    """Holds a loaded model and its pipeline, and counts its frames in progress."""
 
     model: Model
     pipeline: InferencePipeline
     card: Path | None = None
+    """The path of its card; None for the model that the worker's own setting names."""
     faster_engine_tried: bool = False
+    """It runs on the fastest engine that could be made for it."""
     complaint: str | None = None
+    """Why a faster engine could not be made."""
     loaded_at: datetime = field(default_factory=utc_now)
     frames: int = 0
+    """How many frames it was given that are not finished."""
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def ref(self) -> ModelRef:
-        """Name and version."""
+        """The model's name and version."""
         return ModelRef(name=self.model.card.name, version=self.model.card.version)
 
     def is_version(self, wanted: ModelRef | None, sha256: str | None) -> bool:
-        """Whether it is ``wanted`` (None: what the setting names) with the file ``sha256`` (None: any)."""
+        """Return whether it is ``wanted`` (None: the setting's model) with the file ``sha256`` (None: any file)."""
         if wanted is None:
             return self.card is None
         return wanted == self.ref and sha256 in (None, self.model.card.sha256)
 
     def close(self) -> None:
-        """Give threads and memory back; it blocks, and all frames must be answered."""
+        """Close the threads and the engine; blocks. All frames must be finished before."""
         if self.pipeline.close():
             self.model.close()
             return
-        # What a thread is inside of must not be taken away from under it.
+        # An engine must not be closed while one of its threads is inside it.
         logger.error(
-            "the engine does not come back: its thread and its memory are left until the process ends",
+            "an engine does not return: its thread and its memory stay until the process ends",
             extra={"model": self.ref.name, "version": self.ref.version, "engine": self.model.engine.name},
         )
 
 
 def is_canary_frame(canary: Canary, frame: FrameCaptured) -> bool:
-    """Whether ``frame`` is one for ``canary``: always the same answer for the same frame and version."""
+    """Return whether ``frame`` goes to ``canary``: always the same for the same frame and version."""
     return frame.device_id in canary.devices or frame_fraction(frame.frame_id, canary.model) < canary.share
 
 
 def frame_fraction(frame_id: UUID, model: ModelRef) -> float:
-    """Where a frame stands between 0 and 1 (without) for the trial of ``model``; evenly spread over frames.
+    """Return a number from 0 to below 1 for a frame and the canary ``model``, evenly spread over frames.
 
-    A larger share takes in all frames of a smaller one; another version draws other frames.
+    A larger share includes all frames of a smaller share; another version gets other frames.
     """
     text = f"{model.name} {model.version}".encode()
     digest = blake2b(frame_id.bytes + text, digest_size=_HASH_BYTES).digest()
@@ -83,7 +83,7 @@ def frame_fraction(frame_id: UUID, model: ModelRef) -> float:
 
 
 class Roster:
-    """Which model takes which frame. All calls from the event loop."""
+    """Chooses the model of each frame, and closes models that are replaced. Use it from the event loop."""
 
     def __init__(self, stable: LoadedModel) -> None:
         self.stable = stable
@@ -94,21 +94,21 @@ class Roster:
 
     @property
     def all_models(self) -> list[LoadedModel]:
-        """All models that may have frames under way."""
-        loaded = (self.stable, self.canary, *self._draining)
-        return list({id(served): served for served in loaded if served is not None}.values())
+        """All models that may have frames in progress."""
+        models = (self.stable, self.canary, *self._draining)
+        return list({id(loaded): loaded for loaded in models if loaded is not None}.values())
 
     @property
     def draining(self) -> list[LoadedModel]:
-        """Models that take no more frames and have some to answer."""
+        """The models that get no more frames and have some to finish."""
         return list(self._draining)
 
-    def call_when_drained(self, tell: Callable[[], None]) -> None:
-        """``tell`` is called whenever a model was closed."""
-        self._drained = tell
+    def call_when_drained(self, call: Callable[[], None]) -> None:
+        """Call ``call`` whenever a model was closed."""
+        self._drained = call
 
     def choose(self, frame: FrameCaptured) -> LoadedModel:
-        """Say which model answers ``frame``, if it is to be answered; changes nothing."""
+        """Return the model for ``frame``; changes nothing."""
         canary = self.canary
         return (
             canary
@@ -117,18 +117,18 @@ class Roster:
         )
 
     def acquire(self, loaded: LoadedModel) -> None:
-        """Keep ``loaded`` loaded for one more frame, until that is given back with ``release``."""
+        """Keep ``loaded`` open for one more frame, until ``release``."""
         loaded.frames += 1
         loaded.idle.clear()
 
     def release(self, loaded: LoadedModel) -> None:
-        """A frame of ``loaded`` needs it no longer."""
+        """Count one frame of ``loaded`` as finished."""
         loaded.frames -= 1
         if loaded.frames == 0:
             loaded.idle.set()
 
     def set_models(self, stable: LoadedModel, canary: LoadedModel | None, rule: Canary | None) -> None:
-        """From the next frame on these are used; what is not among them drains and is closed."""
+        """Use these models from the next frame on; drain and close those that are not used any more."""
         former = [self.stable, self.canary]
         self.stable, self.canary, self._rule = stable, canary, rule
         for loaded in former:
@@ -144,9 +144,9 @@ class Roster:
         self._drained()
 
     async def close(self) -> None:
-        """Close all models; no frame may be under way or follow."""
+        """Close all models; no frame may be in progress or follow."""
         for loaded in self._draining:
-            # After a crash nobody gives frames back any more.
+            # After a crash no task releases frames any more.
             loaded.idle.set()
         await asyncio.gather(*self._draining.values())
         for loaded in {id(one): one for one in (self.stable, self.canary) if one is not None}.values():

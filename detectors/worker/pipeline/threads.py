@@ -1,4 +1,4 @@
-"""Threads that do not keep a process from ending: an engine that hangs would hold on to the pools of the library."""
+"""Runs work in daemon threads, so that an engine that hangs cannot keep the process from ending."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 class DaemonPool:
-    """Runs what it is given, in the order given, in some daemon threads."""
+    """Runs functions in daemon threads, in the order in which they were submitted."""
 
     def __init__(self, count: int, name: str) -> None:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -23,11 +23,11 @@ class DaemonPool:
             thread.start()
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Have ``work`` done; it tells by itself what came of it."""
+        """Run ``work`` in a thread; it must report its result itself."""
         self._work.put(work)
 
     def close(self, timeout_s: float) -> bool:
-        """Take no more, do what there is; return whether all threads have ended within ``timeout_s``."""
+        """Finish the submitted work and end the threads; return whether all have ended within ``timeout_s``."""
         for _ in self._threads:
             self._work.put(None)
         return all_ended(self._threads, timeout_s)
@@ -37,11 +37,11 @@ class DaemonPool:
             try:
                 work()
             except Exception:
-                logger.exception("work in a thread failed, and its caller was not informed")
+                logger.exception("work in a thread failed without reporting the error to its caller")
 
 
 def all_ended(threads: Sequence[threading.Thread], timeout_s: float) -> bool:
-    """Wait for ``threads``, at most ``timeout_s`` for all of them together; return whether none is left."""
+    """Wait for ``threads``, at most ``timeout_s`` for all together; return whether all have ended."""
     deadline = time.monotonic() + timeout_s
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
