@@ -1,1 +1,1 @@
-"""Brings model versions into service on a running worker, and reports which ones it has."""
+"""Switches a running worker to the model versions that are activated, and reports which versions it has."""

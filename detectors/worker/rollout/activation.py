@@ -1,4 +1,4 @@
-"""What an operator chooses: the activation that follows from the one before, and how far the workers are with it."""
+"""Makes the next activation from an operator's request and the present one, and checks how far the workers are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OWN_MODEL = "the model of each worker's own setting (detector.model)"
 
 @dataclass(frozen=True, slots=True)
 class ActivationRequest:
-    """Who wants something in which lane, and why."""
+    """Says who asks for an activation, for which roll-out lane, and why."""
 
     lane: str
     by: str | None = None
@@ -26,42 +26,48 @@ class ActivationRequest:
 
 
 def activate_model(
-    order: ActivationRequest, current: ModelActivated | None, model: ModelRef, sha256: str | None
+    request: ActivationRequest, current: ModelActivated | None, model: ModelRef, sha256: str | None
 ) -> ModelActivated:
-    """``model`` for all frames. What was stable can be returned to; activating the same again changes none of that."""
+    """Return the activation of ``model`` for all frames; the version that was stable becomes the previous one.
+
+    Activating the stable version again keeps the previous one.
+    """
     again = current is not None and current.stable == model
     before = (current.previous, current.previous_sha256) if again and current is not None else _stable(current)
-    return _new(order, (model, sha256), before, None)
+    return _new(request, (model, sha256), before, None)
 
 
-def start_canary(order: ActivationRequest, current: ModelActivated | None, canary: Canary) -> ModelActivated:
-    """``canary`` on trial beside what is stable now. Raises SettingsError when it could answer no frame, or all do."""
+def start_canary(request: ActivationRequest, current: ModelActivated | None, canary: Canary) -> ModelActivated:
+    """Return the activation with ``canary`` next to the stable version.
+
+    Raises SettingsError when no frame would go to it, or when it is the stable version.
+    """
     if current is not None and current.stable == canary.model:
         raise SettingsError(
-            f"{canary.model.name} {canary.model.version} answers all frames of lane {order.lane} already; "
-            "leave out --canary-share and --canary-device, or try out another version"
+            f"{canary.model.name} {canary.model.version} gets all frames of lane {request.lane} already; "
+            "leave out --canary-share and --canary-device, or choose another version as canary"
         )
     if not canary.share and not canary.devices:
-        raise SettingsError("--canary-share 0 without --canary-device tries nothing out; give more than 0")
+        raise SettingsError("--canary-share 0 without --canary-device gives no frame to the canary; give more than 0")
     before = (current.previous, current.previous_sha256) if current is not None else (None, None)
-    return _new(order, _stable(current), before, canary)
+    return _new(request, _stable(current), before, canary)
 
 
-def roll_back_activation(order: ActivationRequest, current: ModelActivated | None) -> ModelActivated:
-    """Back to what was before: the trial ends, or without one the previous version becomes the stable one.
+def roll_back_activation(request: ActivationRequest, current: ModelActivated | None) -> ModelActivated:
+    """Return the activation that ends the canary, or without one makes the previous version stable.
 
-    Raises SettingsError when nothing was activated yet, or there is nothing before it.
+    Raises SettingsError when nothing was activated yet, or there is no other previous version.
     """
     if current is None:
-        raise SettingsError(f"nothing was activated in lane {order.lane} yet, so there is nothing to roll back")
+        raise SettingsError(f"nothing was activated in lane {request.lane} yet, so there is nothing to roll back")
     before = (current.previous, current.previous_sha256)
     if current.canary is not None:
-        return _new(order, _stable(current), before, None)
+        return _new(request, _stable(current), before, None)
     if current.stable == current.previous:
         raise SettingsError(
-            f"lane {order.lane} has nothing to return to; activate the version you want with `standgale model activate`"
+            f"lane {request.lane} has nothing to return to; activate the version you want: `standgale model activate`"
         )
-    return _new(order, before, _stable(current), None)
+    return _new(request, before, _stable(current), None)
 
 
 def _stable(current: ModelActivated | None) -> tuple[ModelRef | None, str | None]:
@@ -69,36 +75,36 @@ def _stable(current: ModelActivated | None) -> tuple[ModelRef | None, str | None
 
 
 def _new(
-    order: ActivationRequest,
+    request: ActivationRequest,
     stable: tuple[ModelRef | None, str | None],
     previous: tuple[ModelRef | None, str | None],
     canary: Canary | None,
 ) -> ModelActivated:
     return ModelActivated(
         id=uuid4(),
-        lane=order.lane,
+        lane=request.lane,
         stable=stable[0],
         sha256=stable[1],
         canary=canary,
         previous=previous[0],
         previous_sha256=previous[1],
         activated_at=utc_now(),
-        by=order.by,
-        comment=order.comment,
+        by=request.by,
+        comment=request.comment,
     )
 
 
 def describe_activation(activation: ModelActivated | None) -> str:
-    """What ``activation`` asks for, in one sentence."""
+    """Return what ``activation`` asks for, as text for people."""
     if activation is None:
         return OWN_MODEL
     stable = _name(activation.stable)
     canary = activation.canary
     if canary is None:
         return stable
-    whose = [f"{canary.share:.3%} of all frames"] if canary.share else []
-    whose += [f"the frames of {', '.join(canary.devices)}"] if canary.devices else []
-    return f"{stable}; on trial {_name(canary.model)} with {' and '.join(whose)}"
+    frames = [f"{canary.share:.3%} of all frames"] if canary.share else []
+    frames += [f"the frames of {', '.join(canary.devices)}"] if canary.devices else []
+    return f"{stable}; canary {_name(canary.model)} with {' and '.join(frames)}"
 
 
 def _name(model: ModelRef | None) -> str:
@@ -107,25 +113,25 @@ def _name(model: ModelRef | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RolloutProgress:
-    """How far the live workers of a lane are with an activation.
-
-    ready: they serve all of it; refused: what they refused of it, by worker; waiting: they are not through yet.
-    """
+    """Says how far the live workers of a roll-out lane are with an activation."""
 
     ready: Sequence[str]
+    """Workers that use all versions of the activation."""
     refused: dict[str, Sequence[ModelAvailability]]
+    """The versions that workers refused, by worker."""
     waiting: Sequence[str]
+    """Workers that have not finished."""
 
     @property
     def outcome(self) -> Literal["done", "refused", "waiting"]:
-        """refused as soon as one has refused anything; done when all are ready, also when there are none."""
+        """``refused`` when any worker refused a version; ``done`` when all are ready, also without any worker."""
         if self.refused:
             return "refused"
         return "waiting" if self.waiting else "done"
 
 
 def rollout_progress(state: ModelsState, activation: ModelActivated, now: datetime) -> RolloutProgress:
-    """How far those are that live at ``now``; who knows only an older activation is waited for."""
+    """Return how far the workers are that are live at ``now``; one that knows only an older activation is waiting."""
     ready: list[str] = []
     refused: dict[str, Sequence[ModelAvailability]] = {}
     waiting: list[str] = []

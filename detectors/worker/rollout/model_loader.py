@@ -1,4 +1,4 @@
-"""Getting a model version ready to serve: fetch it from the model store, load it in a thread, check it, warm it up."""
+"""Makes a model version ready for frames: fetches it from the model store, loads it in a thread, and warms it up."""
 
 from __future__ import annotations
 
@@ -29,42 +29,44 @@ _WARM_UP_ROUNDS = 3
 _CLOSE_TIMEOUT_S = 5.0
 
 OnState = Callable[[AvailabilityState, str | None], None]
-"""Is told the state a model came into, and what there is to say about it."""
+"""Called with the new state of a model, and a detail for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where versions come from. ``folder``: where they are kept on this machine.
-
-    ``load`` loads the model of a card, and is told whether another model serves meanwhile.
-    ``upgrade``: obtains a faster engine for the model of a card (None: the worker's own) while another one serves, and
-    gives the model on it, or None when there is none for this machine; it takes minutes.
-    """
+    """Says where model versions come from and how they are loaded."""
 
     store: ModelStore
     model_cache: Path
+    """The folder of fetched versions on this machine."""
     load: Callable[[Path, bool], Model]
+    """Loads the model of a card; the second argument says whether another model is used at the same time."""
     load_faster: Callable[[Path | None, OnState], Awaitable[Model | None]] | None = None
+    """Makes a faster engine for the model of a card (None: the worker's own), which takes minutes, and loads the model
+    on it; returns None when there is none for this machine.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version to obtain: ``ref`` None is the one that the worker's own setting names; ``sha256`` None takes any."""
+    """Names a version to load."""
 
     ref: ModelRef | None
+    """None: the model that the worker's own setting names."""
     sha256: str | None = None
+    """The checksum that its file must have; None: any."""
 
     def __str__(self) -> str:
         return "the model of detector.model" if self.ref is None else f"{self.ref.name} {self.ref.version}"
 
 
 def stable_of(activation: ModelActivated | None) -> Version:
-    """What ``activation`` wants for all frames that no trial takes."""
+    """Return the version that ``activation`` asks for, for all frames that do not go to the canary."""
     return Version(None) if activation is None else Version(activation.stable, activation.sha256)
 
 
 def chain_of(activation: ModelActivated | None) -> list[Version]:
-    """What may serve, best first; no version twice."""
+    """Return the versions that a worker may start with, best first, none twice."""
     chain = [stable_of(activation)]
     if activation is not None:
         chain += [Version(activation.previous, activation.previous_sha256), Version(None)]
@@ -72,38 +74,37 @@ def chain_of(activation: ModelActivated | None) -> list[Version]:
 
 
 class ModelLoader:
-    """Makes models ready, one at a time: a load that nobody waits for any more ends before the next begins."""
+    """Loads models one at a time: a cancelled load ends before the next begins."""
 
     def __init__(
         self,
         load_own: Callable[[], Model],
         source: ModelSource | None,
         pipeline: Callable[[Model], InferencePipeline],
-        guard: QuarantinePort,
+        quarantine: QuarantinePort,
     ) -> None:
-        """``guard``: finds models that crash the engine."""
         self._load_own = load_own
         self._source = source
         self._pipeline = pipeline
-        self._guard = guard
+        self._quarantine = quarantine
         self._loads: set[asyncio.Task[Model]] = set()
 
     async def fetch(self, version: Version, *, busy: bool) -> Path | None:
-        """Fetch ``version`` and return its card on this machine; None for the worker's own, which is there already.
+        """Fetch ``version`` and return its card on this machine; None for the worker's own, which needs no fetching.
 
-        One that was being loaded when a worker crashed is tried apart; ``busy``: another model serves meanwhile.
-
-        Raises TransientError (try again), or ModelLoadError when there is no such version or it is another one.
+        A version that was being loaded when a worker crashed is first tried in a separate process. ``busy``: another
+        model is used at the same time. Raises TransientError (try again), or ModelLoadError when there is no such
+        version, or its files differ from what was activated.
         """
         card = await self._card(version)
-        await self._guard.try_suspect_load(card, busy=busy)
+        await self._quarantine.try_suspect_load(card, busy=busy)
         return card
 
     async def _card(self, version: Version) -> Path | None:
         if version.ref is None:
             return None
         if self._source is None:
-            raise ModelLoadError(f"{version} cannot be fetched: this worker was given no model store")
+            raise ModelLoadError(f"{version} cannot be fetched: this worker has no model store")
         path = await self._source.store.fetch(version.ref, self._source.model_cache)
         card = await asyncio.to_thread(read_card, path)
         if (card.name, card.version) != (version.ref.name, version.ref.version):
@@ -118,20 +119,19 @@ class ModelLoader:
         return path
 
     async def load(self, card: Path | None, *, busy: bool) -> LoadedModel:
-        """The model of ``card`` (None: the worker's own), ready to serve.
+        """Load the model of ``card`` (None: the worker's own).
 
-        ``busy``: another model serves meanwhile; then there is time to run this one some times before it has to.
-
-        Raises ModelLoadError, or whatever an engine raises, when it cannot be used.
+        ``busy``: another model is used at the same time; then there is time to warm this one up. Raises ModelLoadError,
+        or any error of an engine, when it cannot be used.
         """
         if card is None:
             return await self._load_and_wrap(partial(_load_timed, self._load_own, busy), None)
         if self._source is None:
-            raise ModelLoadError(f"{card} cannot be loaded: this worker was given no model store")
+            raise ModelLoadError(f"{card} cannot be loaded: this worker has no model store")
         return await self._load_and_wrap(partial(_load_timed, partial(self._source.load, card, busy), busy), card)
 
     async def load_faster(self, loaded: LoadedModel, on_state: OnState) -> LoadedModel | None:
-        """``loaded`` on a faster engine, warmed up, or None when there is none. Raises as ``load`` does."""
+        """Load the model of ``loaded`` on a faster engine, warmed up; None when there is none. Raises as ``load``."""
         if self._source is None or self._source.load_faster is None:
             return None
         model = await self._source.load_faster(loaded.card, on_state)
@@ -145,20 +145,20 @@ class ModelLoader:
         return await self._load_and_wrap(partial(_warm_up, model), loaded.card)
 
     async def _wait_for_turn(self) -> None:
-        """Two models being loaded side by side would take twice the memory and the cores of what serves."""
+        """Wait until no load runs: two at a time would need twice the memory, and take cores from the frames."""
         while self._loads:
             await asyncio.wait(self._loads)
 
     async def _load_and_wrap(self, load: Callable[[], Model], card: Path | None) -> LoadedModel:
         await self._wait_for_turn()
-        noted = self._guard.record_load(card)
+        remove_note = self._quarantine.record_load(card)
         task = asyncio.create_task(asyncio.to_thread(load))
-        task.add_done_callback(lambda _task: noted())
+        task.add_done_callback(lambda _task: remove_note())
         self._loads.add(task)
         try:
             model = await asyncio.shield(task)
         except asyncio.CancelledError:
-            # A thread can't be stopped: what it loads is closed when it is there.
+            # A thread cannot be stopped: its model is closed when it is loaded.
             task.add_done_callback(self._close_unused)
             raise
         except BaseException:
@@ -173,7 +173,7 @@ class ModelLoader:
             task.result().close()
 
     async def close(self) -> None:
-        """Wait for loads that nobody waits for, but not for one that does not come back."""
+        """Wait for cancelled loads, but with a time limit for one that does not return."""
         if self._loads:
             await asyncio.wait(self._loads, timeout=_CLOSE_TIMEOUT_S)
 
@@ -190,7 +190,7 @@ def _load_timed(load: Callable[[], Model], warm: bool) -> Model:
 
 
 def _warm_up(model: Model) -> Model:
-    """``model`` after some batches of the size and number that the pipeline will give it, which are the slow ones."""
+    """Run batches of the pipeline's size and number on ``model``, because the first runs are slow, and return it."""
     card, engine = model.card.input, model.engine
     tiles = np.full((engine.batch_size, card.height, card.width, 3), card.pad, np.uint8)
     try:

@@ -1,4 +1,4 @@
-"""The ``models`` topic: what was activated in each lane, and which models each worker says it has."""
+"""Reads and writes the ``models`` topic: each roll-out lane's activation, and each worker's report of its models."""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ from schemas.topics import MODELS
 logger = logging.getLogger(__name__)
 
 SOURCE = TopicPartition(MODELS, 0)
-"""All there is: the topic has one partition (:func:`schemas.topics.load_topics` sees to it)."""
+"""The topic's only partition (:func:`schemas.topics.load_topics` checks that there is one)."""
 _READ_RECORDS = 500
 
 
 @dataclass(slots=True)
 class ModelsState:
-    """What this ``incarnation`` of the topic says up to ``offset``: activations by lane, reports by lane/worker."""
+    """Holds what the topic contains up to ``offset``."""
 
     activations: dict[str, ModelActivated] = field(default_factory=dict)
+    """The newest activation of each roll-out lane."""
     workers: dict[str, WorkerAvailability] = field(default_factory=dict)
+    """The newest report of each worker, by lane/worker."""
     offset: int = 0
     incarnation: str = ""
+    """Changes when the topic is deleted and created again."""
 
     def apply_record(self, record: InRecord) -> None:
-        """Learn from the next record. One that is no event is told and left: it must not stop a fleet."""
+        """Add the next record. One that is no event is logged and skipped: it must not stop all workers."""
         self.offset = record.offset + 1
         key = record.key or ""
         if record.value is None:
@@ -47,34 +50,34 @@ class ModelsState:
             else:
                 self.workers[key] = decode(record.headers, record.value, WorkerAvailability)
         except (EventError, EventVersionError) as error:
-            logger.warning("a record of topic %s is left out: %s", MODELS, error, extra={"offset": record.offset})
+            logger.warning("a record of topic %s is skipped: %s", MODELS, error, extra={"offset": record.offset})
 
     def live_workers(self, lane: str, now: datetime) -> list[WorkerAvailability]:
-        """The reports of those in ``lane`` that are not gone at ``now``, by name."""
+        """Return the reports of the workers of ``lane`` that are live at ``now``, sorted by name."""
         found = [report for report in self.workers.values() if report.lane == lane and is_report_fresh(report, now)]
         return sorted(found, key=lambda report: report.worker)
 
 
 def is_report_fresh(report: WorkerAvailability, now: datetime) -> bool:
-    """Whether whoever wrote ``report`` may be expected to run still."""
+    """Return whether the worker of ``report`` is still expected to run at ``now``."""
     return now - report.reported_at <= timedelta(seconds=report.valid_s)
 
 
 async def read_models(reader: Reader) -> ModelsState:
-    """What the topic says now. Raises BrokerUnavailableError, or TopicMismatchError when there is no such topic."""
+    """Read the whole topic. Raises BrokerUnavailableError, or TopicMismatchError when there is no such topic."""
     state = ModelsState(incarnation=(await reader.state(MODELS)).incarnation)
     first, end = (await reader.bounds(MODELS))[SOURCE.partition]
     async for record in read_between(reader, SOURCE, first, end, batch=_READ_RECORDS):
         state.apply_record(record)
-    # The last records before the end may be compacted away, or marks of transactions.
+    # The last records before the end may be compacted away, or be marks of transactions.
     state.offset = max(state.offset, end)
     return state
 
 
 async def read_new_records(reader: Reader, state: ModelsState, wait_s: float) -> None:
-    """Take in what is new in the topic; waits for it at most ``wait_s``. Raises TransientError.
+    """Add the new records of the topic to ``state``; wait for them at most ``wait_s``. Raises TransientError.
 
-    A topic that was made again is read from its start. What the former one said holds until the new one says otherwise.
+    A topic that was created again is read from its start. The state of the former topic is kept until then.
     """
     try:
         records = await reader.read(SOURCE, state.offset, max_records=_READ_RECORDS, timeout_s=wait_s)
@@ -84,7 +87,7 @@ async def read_new_records(reader: Reader, state: ModelsState, wait_s: float) ->
         if state.offset <= end and state.incarnation == incarnation:
             raise
         state.incarnation = incarnation
-        logger.warning("topic %s was made again; it is read from its start", MODELS)
+        logger.warning("topic %s was created again; it is read from its start", MODELS)
         state.offset = first
         return
     for record in records:
@@ -92,7 +95,7 @@ async def read_new_records(reader: Reader, state: ModelsState, wait_s: float) ->
 
 
 def activation_record(activation: ModelActivated) -> OutRecord:
-    """``activation`` as a record; the newest one of a lane is what counts."""
+    """Return ``activation`` as a record; only the newest record of a roll-out lane counts."""
     return event_record(
         MODELS,
         activation,
@@ -105,7 +108,7 @@ def activation_record(activation: ModelActivated) -> OutRecord:
 
 
 def availability_record(report: WorkerAvailability) -> OutRecord:
-    """``report`` as a record, in place of the worker's former one."""
+    """Return ``report`` as a record that replaces the worker's former report."""
     return event_record(
         MODELS,
         report,
@@ -118,10 +121,10 @@ def availability_record(report: WorkerAvailability) -> OutRecord:
 
 
 def deletion_record(key: str) -> OutRecord:
-    """The record that takes the reports with ``key`` away."""
+    """Return the record that deletes the reports with ``key``."""
     return OutRecord(MODELS, key, None)
 
 
 def availability_key(lane: str, worker: str) -> str:
-    """The key of a worker's reports."""
+    """Return the key of a worker's reports."""
     return f"{lane}/{worker}"

@@ -1,4 +1,4 @@
-"""What a worker says about its models: the report others read, the metrics, and the words in its health."""
+"""Publishes the worker's model report to the ``models`` topic, the metrics and the health page."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from schemas.events import AvailabilityState, ModelAvailability, WorkerAvailabil
 logger = logging.getLogger(__name__)
 
 VALID_INTERVALS = 3
-"""A worker that has missed so many of its reports is taken for gone."""
-_FAREWELL_S = 2.0
-_TELL = "tell which models it has"
+"""A worker that has missed so many reports counts as gone."""
+_DELETE_TIMEOUT_S = 2.0
+_PUBLISH = "publish its model report"
 _FOR_A_PERSON = (RefusedError, TopicMismatchError)
 _URGENT_FIRST: tuple[AvailabilityState, ...] = (
     "error",
@@ -35,28 +35,28 @@ _URGENT_FIRST: tuple[AvailabilityState, ...] = (
 
 
 def most_urgent_state(models: Sequence[ModelAvailability]) -> AvailabilityState:
-    """The state of ``models`` that asks most for attention; none without any."""
+    """Return the most urgent state of ``models``; ``none`` when there are none."""
     states = {one.state for one in models}
     return next((state for state in _URGENT_FIRST if state in states), "none")
 
 
 def describe_models(models: Sequence[ModelAvailability]) -> str:
-    """``models`` for people: `m 1.0 serves; m 1.1 downloading`."""
+    """Return ``models`` as text for people: `m 1.0 serves; m 1.1 downloading`."""
     return "; ".join(_describe_model(one) for one in models)
 
 
 def _describe_model(one: ModelAvailability) -> str:
     name = f"{one.model.name} {one.model.version}"
     if one.state == "enabled":
-        role = " on trial" if one.role == "canary" else ""
+        role = " as canary" if one.role == "canary" else ""
         return f"{name} {'serves' if one.serving else 'finishes'}{role}"
     return f"{name} {one.state}" + (f": {one.detail}" if one.detail else "")
 
 
 def raise_if_cancelled() -> None:
-    """Raise CancelledError when the running task was cancelled before, but what it waited for swallowed that.
+    """Raise CancelledError when the running task was cancelled, but the call it waited for suppressed that.
 
-    Before Python 3.12 wait_for, on which the Kafka client stands, does so when its result comes at the same moment.
+    Before Python 3.12 ``wait_for``, which the Kafka client uses, does so when its result comes at the same moment.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
@@ -64,14 +64,14 @@ def raise_if_cancelled() -> None:
 
 
 class StateMetric:
-    """``standgale_model_state`` of one lane; labels of models that are gone are taken away."""
+    """Sets the metric ``standgale_model_state`` of one roll-out lane; removes the labels of models that are gone."""
 
     def __init__(self, lane: str) -> None:
         self._lane = lane
         self._shown: set[tuple[str, str, str]] = set()
 
     def set_states(self, models: Sequence[ModelAvailability]) -> None:
-        """Exactly these."""
+        """Show exactly ``models``."""
         wanted: set[tuple[str, str, str]] = {(one.model.name, one.model.version, one.state) for one in models}
         for labels in self._shown - wanted:
             with contextlib.suppress(KeyError):
@@ -82,65 +82,65 @@ class StateMetric:
 
 
 class ReportPublisher:
-    """Tells what ``report`` says, in health and metrics at once, in the topic soon after and again and again."""
+    """Publishes ``report``: in health and metrics at once, in the topic on each change and every ``interval_s``."""
 
     def __init__(self, lane: str, health: HealthPart, report: Callable[[], WorkerAvailability]) -> None:
         self._health = health
         self._report = report
         self._metric = StateMetric(lane)
         self._changed = asyncio.Event()
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def report_changed(self) -> None:
-        """What ``report`` says is another now."""
+        """Refresh metrics, health and topic, because the report changed."""
         models = self._report().models
         self._metric.set_states(models)
         self._health.set_note("models", describe_models(models))
         self._changed.set()
 
     async def publish_reports(self, publisher: Publisher, interval_s: float) -> None:
-        """Publish each change, and the same again every ``interval_s``; until cancelled."""
+        """Publish the report on each change and every ``interval_s``, until cancelled."""
         while True:
             raise_if_cancelled()
             self._changed.clear()
             try:
                 await publisher.publish([availability_record(self._report())])
             except StandgaleError as error:
-                # Others take a worker that cannot tell for gone; it answers frames all the same.
-                self.set_waiting_for_person(_TELL, error)
+                # A worker that cannot publish counts as gone, but it continues to process frames.
+                self.set_waiting_for_person(_PUBLISH, error)
                 await asyncio.sleep(interval_s / VALID_INTERVALS)
                 continue
-            self.set_waiting_for_person(_TELL, None)
+            self.set_waiting_for_person(_PUBLISH, None)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(interval_s):
                     await self._changed.wait()
 
     def set_waiting_for_person(self, what: str, error: StandgaleError | None) -> None:
-        """Say in health, and once in the log, that ``what`` waits because of ``error``, if a person has to mend that.
+        """Report in health, and once in the log, that ``what`` waits because of ``error``, if a person must act.
 
-        With None, or while the broker is away, which the poll loop reports: nothing is said any more.
+        None ends that; so does an unavailable broker, which the poll loop reports.
         """
         if error is None or (isinstance(error, TransientError) and not isinstance(error, _FOR_A_PERSON)):
             self._health.clear_waiting(what)
-            self._told.discard(what)
+            self._logged.discard(what)
             return
         reason = f"{what}: {error_text(error)}"
         self._health.set_waiting(what, reason)
-        if what not in self._told:
-            self._told.add(what)
-            logger.warning("waiting: %s", reason)
+        if what not in self._logged:
+            self._logged.add(what)
+            logger.warning("the worker is waiting for a person: %s", reason)
 
     def close(self) -> None:
-        """Nothing is said any more."""
-        self.set_waiting_for_person(_TELL, None)
+        """Remove the report from metrics and health."""
+        self.set_waiting_for_person(_PUBLISH, None)
         self._metric.set_states(())
         self._health.set_note("models", None)
 
 
 async def delete_reports(publisher: Publisher, records: Sequence[OutRecord]) -> None:
-    """Take reports away; a courtesy, for a report that is not taken away grows old and counts no longer."""
+    """Publish ``records`` that delete reports; a failure is harmless, because reports become invalid with time."""
     try:
-        async with asyncio.timeout(_FAREWELL_S):
+        async with asyncio.timeout(_DELETE_TIMEOUT_S):
             await publisher.publish(records)
     except (StandgaleError, TimeoutError) as error:
-        logger.debug("reports could not be taken away: %s", error)
+        logger.debug("reports could not be deleted: %s", error)

@@ -1,4 +1,4 @@
-"""A worker's report: every model it has or was told to have, its state, and what it is to the newest activation."""
+"""Builds a worker's report: each model it has or should have, with its state and its role in the activation."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from schemas.timestamps import utc_now
 Role = Literal["stable", "canary"]
 
 OWN = ModelRef(name="detector.model", version="setting")
-"""Stands in reports for the model of the worker's own setting while it is not loaded, so that nobody knows its name."""
+"""Used in reports for the model of the worker's own setting until it is loaded: its name is not known before."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerIdentity:
-    """Who the worker is in the models topic: its lane, its name, and how often it tells its state."""
+    """Says who the worker is in the models topic: its roll-out lane, its name, and how often it reports."""
 
     lane: str
     worker: str
@@ -30,7 +30,7 @@ class WorkerIdentity:
 
 @dataclass(frozen=True, slots=True)
 class PendingVersion:
-    """A version on its way to ``role``, or refused."""
+    """Describes a version that is being loaded for ``role``, or was refused."""
 
     version: Version
     role: Role
@@ -41,21 +41,20 @@ class PendingVersion:
 
 @dataclass(slots=True)
 class WorkerReport:
-    """What there is to tell.
-
-    targets: versions that were activated and do not serve, yet or at all; upgrades: how far the faster engine of a
-    model is; settled: see the event.
-    """
+    """Collects what a report contains."""
 
     identity: WorkerIdentity
     roster: Roster | None = None
     activation: ModelActivated | None = None
     settled: bool = False
+    """The activation is carried out, or refused (see the event)."""
     pending: dict[Role, PendingVersion] = field(default_factory=dict)
+    """Versions that are activated and not in use: being loaded, or refused."""
     artefact_states: dict[LoadedModel, PendingVersion] = field(default_factory=dict)
+    """How far the faster engine of each model is."""
 
     def event(self) -> WorkerAvailability:
-        """The report as it is now."""
+        """Return the report of this moment."""
         models = list(self._models())
         return WorkerAvailability(
             lane=self.identity.lane,
@@ -76,14 +75,14 @@ class WorkerReport:
                 yield self._availability(roster.canary, "canary", serving=True)
             for loaded in roster.draining:
                 yield self._availability(loaded, "former", serving=False)
-        for target in self.pending.values():
+        for pending in self.pending.values():
             yield ModelAvailability(
-                model=target.version.ref or OWN,
-                role=target.role,
-                state=target.state,
+                model=pending.version.ref or OWN,
+                role=pending.role,
+                state=pending.state,
                 serving=False,
-                detail=target.detail,
-                since=target.since,
+                detail=pending.detail,
+                since=pending.since,
             )
 
     def _role(self, stable: LoadedModel) -> Literal["stable", "former"]:
@@ -94,15 +93,15 @@ class WorkerReport:
     def _availability(
         self, loaded: LoadedModel, role: Literal["stable", "canary", "former"], *, serving: bool
     ) -> ModelAvailability:
-        upgrade, engine = self.artefact_states.get(loaded), loaded.model.engine
+        artefact, engine = self.artefact_states.get(loaded), loaded.model.engine
         return ModelAvailability(
             model=loaded.ref,
             role=role,
-            state=upgrade.state if upgrade is not None else "enabled",
+            state=artefact.state if artefact is not None else "enabled",
             serving=serving,
             engine=engine.name,
             engine_reason=engine.reason,
-            detail=upgrade.detail if upgrade is not None else loaded.complaint,
-            since=upgrade.since if upgrade is not None else loaded.loaded_at,
+            detail=artefact.detail if artefact is not None else loaded.complaint,
+            since=artefact.since if artefact is not None else loaded.loaded_at,
             loaded_at=loaded.loaded_at,
         )

@@ -1,8 +1,8 @@
-"""Rolling models out: follows what is activated for the worker's lane, and puts it into service between two frames.
+"""Follows the activations of the worker's roll-out lane, and switches to the activated version between two frames.
 
-While a version is fetched, loaded and checked, the one before serves. One that is refused changes nothing but the
-worker's report: what serves goes on, and the next activation is a new chance. A newer activation takes the place of
-one that is under way.
+While a version is fetched, loaded and checked, the version before is used. A version that is refused changes only the
+worker's report: the version in use stays, and the next activation is a new chance. A newer activation replaces one that
+is being carried out.
 """
 
 from __future__ import annotations
@@ -39,33 +39,33 @@ logger = logging.getLogger(__name__)
 
 _FOLLOW = "follow which models are activated"
 _FOLLOW_WAIT_S = 5.0
-_FORGOTTEN_AFTER = timedelta(days=1)
+_REPORTS_KEPT = timedelta(days=1)
 
 
 class _NewerActivationError(Exception):
-    """Something else was activated before a first model was there."""
+    """Another version was activated before the first model was loaded."""
 
 
 class Rollout:
-    """Decides what the worker's roster has: ``begin``, then ``run`` beside the work, then ``close``."""
+    """Decides which models the roster has: call ``load_first_model``, then ``run``, then ``close``."""
 
-    def __init__(self, place: WorkerIdentity, obtainer: ModelLoader, context: ConsumerContext) -> None:
-        self._identity = place
-        self._loader = obtainer
+    def __init__(self, identity: WorkerIdentity, loader: ModelLoader, context: ConsumerContext) -> None:
+        self._identity = identity
+        self._loader = loader
         self._context = context
         self._state = ModelsState()
-        self._report = WorkerReport(place)
-        self._reports = ReportPublisher(place.lane, context.health, self._report.event)
+        self._report = WorkerReport(identity)
+        self._reports = ReportPublisher(identity.lane, context.health, self._report.event)
         self._publisher: Publisher | None = None
 
     @property
     def roster(self) -> Roster:
-        """Which model takes which frame; there is one once ``begin`` is through."""
+        """The roster of the worker's models; exists after ``load_first_model``."""
         assert self._report.roster is not None
         return self._report.roster
 
     def now(self) -> datetime:
-        """This moment by the broker's clock, as the last report showed it: this machine's own may be wrong by days."""
+        """Return the time by the broker's clock, as the last report showed it: this machine's may be wrong by days."""
         ahead_s = self._publisher.clock_ahead_s() if self._publisher is not None else None
         return utc_now() + timedelta(seconds=ahead_s or 0.0)
 
@@ -75,76 +75,77 @@ class Rollout:
 
     @asynccontextmanager
     async def publishing_reports(self, publisher: Publisher) -> AsyncIterator[None]:
-        """Inside the block others are told which models the worker has; at its end that it has left.
+        """Publish the worker's report while the block runs, and delete it at the end.
 
-        After an error the last report stands until it is old, for whoever wants to know why the worker is gone.
+        After an error the last report is kept until it becomes invalid, so that an operator can see why the worker
+        ended.
         """
         self._publisher = publisher
         key = availability_key(self._identity.lane, self._identity.worker)
-        telling = self._reports.publish_reports(publisher, self._identity.interval_s)
-        task = asyncio.create_task(telling, name="models-report")
-        well = False
+        publishing = self._reports.publish_reports(publisher, self._identity.interval_s)
+        task = asyncio.create_task(publishing, name="models-report")
+        succeeded = False
         try:
             yield
-            well = True
+            succeeded = True
         finally:
-            last = deletion_record(key) if well else availability_record(self._report.event())
+            last = deletion_record(key) if succeeded else availability_record(self._report.event())
             task.cancel()
             await asyncio.wait({task})
             self._reports.close()
             await delete_reports(publisher, [last])
 
     async def read_state(self, reader: Reader, publisher: Publisher) -> None:
-        """Learn what is activated, and take away the reports of workers that went without a word long ago."""
+        """Read what is activated, and delete old reports of workers that ended without deleting theirs."""
         self._state = await self._context.retry(lambda: read_models(reader), "read the models topic")
-        forgotten = utc_now() - _FORGOTTEN_AFTER
-        old = [key for key, report in self._state.workers.items() if report.reported_at < forgotten]
+        oldest = utc_now() - _REPORTS_KEPT
+        old = [key for key, report in self._state.workers.items() if report.reported_at < oldest]
         if old:
             await delete_reports(publisher, [deletion_record(key) for key in old])
 
-    async def load_first_model(self, news: Reader | None = None) -> None:
-        """Have a first model: the one activated, else the one before it, else the one of the setting.
+    async def load_first_model(self, reader: Reader | None = None) -> None:
+        """Load a first model: the activated version, else the version before it, else the model of the setting.
 
-        Waits while the model store is away, or until ``news`` tells that another one was activated meanwhile. Raises
-        the last refusal when all of them are refused.
+        Waits while the model store is unavailable, or until ``reader`` shows that another version is activated. Raises
+        the last error when all of them are refused.
         """
         while True:
             self._report.activation = self._activation
             self._report.pending.clear()
             try:
-                await self._load_first_of(chain_of(self._activation), news)
+                await self._load_first_of(chain_of(self._activation), reader)
             except _NewerActivationError:
-                logger.info("another model was activated while this one was waited for")
+                logger.info("another model was activated during the wait for this one")
             else:
                 return
 
-    async def _load_first_of(self, chain: Sequence[Version], news: Reader | None) -> None:
-        look = partial(self._raise_if_newer, news) if news is not None else None
-        for place, version in enumerate(chain):
-            if place == 0:
+    async def _load_first_of(self, chain: Sequence[Version], reader: Reader | None) -> None:
+        check = partial(self._raise_if_newer, reader) if reader is not None else None
+        for index, version in enumerate(chain):
+            if index == 0:
                 self._set_target("stable", version, "downloading")
             try:
                 fetch = partial(self._loader.fetch, version, busy=False)
-                card = await self._context.retry(fetch, f"fetch {version}", look)
+                card = await self._context.retry(fetch, f"fetch {version}", check)
                 loaded = await self._loader.load(card, busy=False)
             except (StoppedError, _NewerActivationError):
                 raise
             except Exception as error:
-                logger.exception("%s cannot serve", version)
-                last = place == len(chain) - 1
-                if place == 0 or last:
+                logger.exception("%s cannot be used", version)
+                last = index == len(chain) - 1
+                if index == 0 or last:
                     self._set_target("stable", chain[0], "error" if last else "warning", error_text(error))
                 if last:
                     raise
                 continue
-            self._serve_first(loaded, fallback=place > 0)
+            self._serve_first(loaded, fallback=index > 0)
             return
 
-    async def _raise_if_newer(self, news: Reader) -> None:
-        """Raise when something else is activated by now."""
+    async def _raise_if_newer(self, reader: Reader) -> None:
+        """Raise _NewerActivationError when another version is activated now."""
         before = self._activation
         with suppress(TransientError):
-            await read_new_records(news, self._state, 0)
+            await read_new_records(reader, self._state, 0)
         if self._activation != before:
             raise _NewerActivationError
 
@@ -157,18 +158,18 @@ class Rollout:
         self._reports.report_changed()
 
     async def run(self, reader: Reader) -> None:
-        """Follow the topic and do what it says, until cancelled."""
+        """Follow the topic and carry out each activation, until cancelled."""
         done = self._activation
         async with asyncio.TaskGroup() as group:
-            reaching = group.create_task(self._apply_activation(done, at_start=True), name="rollout")
+            applying = group.create_task(self._apply_activation(done, at_start=True), name="rollout")
             async for _ in self._wait_for_changes(reader):
                 if self._activation != done:
                     done = self._activation
-                    reaching.cancel()
-                    reaching = group.create_task(self._apply_activation(done), name="rollout")
+                    applying.cancel()
+                    applying = group.create_task(self._apply_activation(done), name="rollout")
 
     async def _wait_for_changes(self, reader: Reader) -> AsyncIterator[None]:
-        """Yields when something may be new. While the broker is away there is no news; the poll loop tells of that."""
+        """Yield when there may be a change; none while the broker is unavailable, which the poll loop reports."""
         backoff = Backoff(self._context.policy)
         while True:
             try:
@@ -182,23 +183,27 @@ class Rollout:
             yield
 
     async def _apply_activation(self, activation: ModelActivated | None, *, at_start: bool = False) -> None:
-        """Have what ``activation`` asks for; ``at_start``: its stable version was tried already."""
+        """Load and use the versions of ``activation``; ``at_start``: its stable version was tried already."""
         report, roster = self._report, self.roster
         stable = stable_of(activation)
         canary = activation.canary if activation is not None else None
-        trial = Version(canary.model, canary.sha256) if canary is not None else None
-        logger.info("rolling out", extra={"stable": str(stable), "canary": str(trial) if trial else None})
+        canary_version = Version(canary.model, canary.sha256) if canary is not None else None
+        logger.info(
+            "rolling out", extra={"stable": str(stable), "canary": str(canary_version) if canary_version else None}
+        )
         report.activation, report.settled = activation, False
         if not at_start:
             report.pending.clear()
-        # What is loaded serves at once, and a trial that is over takes no further frame.
-        self._set_models(self._find_loaded(stable) or roster.stable, self._find_loaded(trial) if trial else None)
+        # A version that is loaded is used at once, and a canary that was ended gets no more frames.
+        self._set_models(
+            self._find_loaded(stable) or roster.stable, self._find_loaded(canary_version) if canary_version else None
+        )
         if "stable" not in report.pending and self._find_loaded(stable) is None:
             loaded = await self._load_version("stable", stable)
             if loaded is not None:
                 self._set_models(loaded, roster.canary)
-        if trial is not None and roster.canary is None:
-            loaded = await self._load_version("canary", trial)
+        if canary_version is not None and roster.canary is None:
+            loaded = await self._load_version("canary", canary_version)
             if loaded is not None:
                 self._set_models(roster.stable, loaded)
         report.settled = True
@@ -208,7 +213,7 @@ class Rollout:
             await self._switch_to_faster_engine(roster.canary)
 
     def _find_loaded(self, version: Version) -> LoadedModel | None:
-        """The model that is loaded and takes frames and is ``version``."""
+        """Return the model that is loaded, gets frames and is ``version``."""
         for loaded in (self.roster.stable, self.roster.canary):
             if loaded is not None and loaded.is_version(version.ref, version.sha256):
                 return loaded
@@ -220,13 +225,13 @@ class Rollout:
         self._reports.report_changed()
 
     async def _load_version(self, role: Role, version: Version) -> LoadedModel | None:
-        """``version``, ready to serve, or None when it is refused; the report says why."""
+        """Fetch and load ``version``; return None when it is refused, and put the reason into the report."""
         try:
             card = await self._fetch_with_retries(role, version)
             self._set_target(role, version, "downloading", "loading and checking it")
             loaded = await self._loader.load(card, busy=True)
         except Exception as error:
-            logger.exception("%s is refused, what serves goes on", version)
+            logger.exception("%s is refused; the version in use stays", version)
             self._set_target(role, version, "warning", error_text(error))
             MODEL_SWAPS.labels(self._identity.lane, "refused").inc()
             return None
@@ -235,7 +240,7 @@ class Rollout:
         return loaded
 
     async def _fetch_with_retries(self, role: Role, version: Version) -> Path | None:
-        """Where ``version`` lies; waits while the model store is away, for another model serves meanwhile."""
+        """Fetch ``version`` and return its card; waits as long as the store is unavailable: another model is in use."""
         backoff = Backoff(self._context.policy)
         detail: str | None = None
         while True:
@@ -257,7 +262,7 @@ class Rollout:
         self._reports.report_changed()
 
     async def _switch_to_faster_engine(self, loaded: LoadedModel) -> None:
-        """Put ``loaded`` onto a faster engine, where there is one; without it things stay as they are."""
+        """Replace ``loaded`` by the same model on a faster engine, if one can be made."""
         if loaded.faster_engine_tried:
             return
 
@@ -285,7 +290,7 @@ class Rollout:
             self._set_models(better, better if loaded is roster.canary else roster.canary)
 
     async def close(self) -> None:
-        """Close all models; no frame may be under way."""
+        """Close all models; no frame may be in progress."""
         await self._loader.close()
         if self._report.roster is not None:
             await self._report.roster.close()

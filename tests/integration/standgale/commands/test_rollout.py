@@ -97,7 +97,7 @@ async def test_a_version_is_tried_out_promoted_and_taken_back(site: Site) -> Non
     async with site.world.working(parts):
         await site.until_told()
         tried = await site.standgale("activate", NAME, "2.0.0", "--canary-share", "0.1", "--wait")
-        assert "on trial rectangles 2.0.0 with 10.000% of all frames" in tried
+        assert "canary rectangles 2.0.0 with 10.000% of all frames" in tried
         assert "1 of 1 workers are ready" in tried
         told = orjson.loads(await site.standgale("status", "--json"))
         assert [(one["role"], one["state"]) for one in told[0]["workers"][0]["models"]] == [
