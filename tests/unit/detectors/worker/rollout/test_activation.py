@@ -64,9 +64,9 @@ def test_a_trial_changes_nothing_but_itself_and_is_promoted_or_ended() -> None:
 
 def test_what_makes_no_sense_is_refused() -> None:
     first = activate_model(ORDER, None, V1, None)
-    with pytest.raises(SettingsError, match="answers all frames of lane default already"):
+    with pytest.raises(SettingsError, match="gets all frames of lane default already"):
         start_canary(ORDER, first, Canary(model=V1, share=0.1))
-    with pytest.raises(SettingsError, match="tries nothing out"):
+    with pytest.raises(SettingsError, match="gives no frame"):
         start_canary(ORDER, first, Canary(model=V2))
     with pytest.raises(SettingsError, match="nothing was activated"):
         roll_back_activation(ORDER, None)
