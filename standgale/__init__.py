@@ -1,1 +1,1 @@
-"""The command line and the one-process embedded run: the only place that knows all other packages."""
+"""Composes all other packages into services and a command line; the only package that knows all of them."""

@@ -28,7 +28,7 @@ app = typer.Typer(
 def _common(
     context: typer.Context,
     config: Annotated[
-        Path | None, typer.Option(help="A YAML file with settings; STANDGALE_… variables win over it.")
+        Path | None, typer.Option(help="A YAML file with settings; STANDGALE_… variables override it.")
     ] = None,
 ) -> None:
     context.obj = Context(config)
@@ -48,7 +48,7 @@ app.add_typer(model.app, name="model")
 
 
 def main() -> None:
-    """Run the command line; the exit status is 0, 2 for an error Standgale can name, 130 after Ctrl-C."""
+    """Run the command line. Exits with 0, with 2 after an error that Standgale names, with 130 after Ctrl-C."""
     try:
         app()
     except StandgaleError as error:

@@ -1,1 +1,1 @@
-"""The verbs of the command line, one module each; heavy imports happen inside the verb that needs them."""
+"""Defines the verbs of the command line, one module each; a verb imports what it needs when it runs."""

@@ -1,4 +1,4 @@
-"""What every verb has at hand: the settings, a console for people, and JSON for scripts."""
+"""Gives each command its settings, a console for people and JSON output for scripts."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts
 
 @dataclass(slots=True)
 class Context:
-    """Hangs on typer's context as ``obj``. People read stderr; stdout carries results only."""
+    """Holds what the command line was started with, as typer's ``obj``. Notes go to stderr, results to stdout."""
 
     config: Path | None
     notes: Console = field(default_factory=lambda: Console(stderr=True))
     out: Console = field(default_factory=Console)
 
     def settings(self, **overrides: object) -> Settings:
-        """The settings of this process. ``overrides`` are by path with ``__`` for the dot; None means not given."""
+        """Read the settings. ``overrides`` replace them by path, with ``__`` for the dot; None means not given."""
         given = {name.replace("__", "."): value for name, value in overrides.items() if value is not None}
         return load_settings(self.config, given)
 
 
 def context_of(context: typer.Context) -> Context:
-    """The Context of the running verb."""
+    """Return the Context of the running verb."""
     found = context.obj
     assert isinstance(found, Context)
     return found
 
 
 def table(*headers: str, whole: Collection[str] = ()) -> Table:
-    """An empty table that cuts no text off but folds it; columns in ``whole`` (what people copy) stay one line."""
+    """Make an empty table that folds long text; columns in ``whole``, which people copy, stay on one line."""
     return Table(*(Column(header, overflow="fold", no_wrap=header in whole) for header in headers))
 
 
 def counted(count: int, noun: str) -> str:
-    """``count`` and ``noun`` in the right number, as "1 record" and "2 records"."""
+    """Return ``count`` with ``noun`` in singular or plural, as "1 record" and "2 records"."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def print_json(value: object) -> None:
-    """``value`` on stdout as one line of JSON."""
+    """Print ``value`` on stdout as one line of JSON."""
     typer.echo(orjson.dumps(value, default=str).decode())
 
 
 def run_async(work: Coroutine[None, None, ResultT]) -> ResultT:
-    """Run ``work`` to its end in an event loop of its own."""
+    """Run ``work`` to its end in a new event loop."""
     return asyncio.run(work)

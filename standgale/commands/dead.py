@@ -1,4 +1,4 @@
-"""`standgale dead list | show | redrive`: what no consumer could process, why, and its second chance."""
+"""Defines `standgale dead list | show | redrive`: lists dead letters and sends their originals again."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ from standgale.commands.context import JsonOption, context_of, counted, print_js
 if TYPE_CHECKING:
     from infra.broker.port import Broker
 
-app = typer.Typer(no_args_is_help=True, help="Dead letters: what no consumer could process, and its second chance.")
+app = typer.Typer(
+    no_args_is_help=True, help="Dead letters: list records that no consumer could process, and send them again."
+)
 
 Source = Literal["frames", "sinks", "all"]
 SourceOption = Annotated[Source, typer.Option("--from", help="Which dead-letter topic.")]
 ReasonOption = Annotated[str | None, typer.Option(help="Only with this code, for example IMAGE_MISSING.")]
 DeviceOption = Annotated[str | None, typer.Option(help="Only of this device.")]
 GroupOption = Annotated[str | None, typer.Option(help="Only from this consumer group, for example sink.postgres.")]
-SinceOption = Annotated[datetime | None, typer.Option(help="Only from this moment on (UTC).")]
+SinceOption = Annotated[datetime | None, typer.Option(help="Only from this time on (UTC).")]
 IdArgument = Annotated[UUID, typer.Argument(help="The dead letter's id, from `standgale dead list`.")]
 
 
@@ -42,7 +44,7 @@ def list_(
     device: DeviceOption = None,
     group: GroupOption = None,
     since: SinceOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="The largest number to list.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
     """List dead letters, the oldest of each topic first."""
@@ -65,7 +67,7 @@ def list_(
 
 @app.command()
 def show(context: typer.Context, id: IdArgument) -> None:  # noqa: A002 (the name people see)
-    """Show one dead letter whole, its original included, as JSON."""
+    """Print one dead letter with its original, as JSON."""
 
     async def work() -> DeadLetter:
         async with _broker(context) as broker:
@@ -83,17 +85,15 @@ def redrive_(  # noqa: PLR0913, PLR0917 (one per option of the verb)
     reason: ReasonOption = None,
     device: DeviceOption = None,
     group: GroupOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many would be sent.")] = False,
-    rate: Annotated[float | None, typer.Option(min=0.001, help="At most so many records a second.")] = None,
-    max_tries: Annotated[
-        int, typer.Option(min=1, help="Leave out records that were sent again so many times already.")
-    ] = 3,
-    again: Annotated[bool, typer.Option("--again", help="Send also letters that were sent again before.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print how many would be sent.")] = False,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="The largest number of records per second.")] = None,
+    max_tries: Annotated[int, typer.Option(min=1, help="Leave out records that were sent again this many times.")] = 3,
+    again: Annotated[bool, typer.Option("--again", help="Also send letters that were sent again before.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Send originals again, each to the group that failed on it and no other; a second run sends none twice."""
+    """Send originals again, each only to the group that failed on it; a second run sends none twice."""
     if (id is None) != everything:
-        raise SettingsError("give either the id of one dead letter, or --all with the options that narrow it")
+        raise SettingsError("give either the id of one dead letter, or --all with options that select some")
     wanted = _filter(reason, device, group, None)
     rules = RedriveRules(max_tries=max_tries, rate=rate, dry_run=dry_run, again=again)
 
@@ -116,10 +116,10 @@ def redrive_(  # noqa: PLR0913, PLR0917 (one per option of the verb)
 def _describe(result: RedriveResult, rules: RedriveRules) -> Iterator[str]:
     yield f"{counted(result.sent, 'record')} {'would be sent' if rules.dry_run else 'sent'} again"
     for left, why in (
-        (result.already, "were sent again before (--again sends them once more)"),
+        (result.already, "were sent again before (--again sends them another time)"),
         (result.exhausted, f"were sent again {rules.max_tries} times already (--max-tries)"),
-        (result.gone, "were too large to keep and are gone from their topic"),
-        (result.lost, "name records that retention deleted: there is nothing to send"),
+        (result.gone, "were too large for the dead letter and are no longer in their topic"),
+        (result.lost, "are about records that retention deleted: there is nothing to send"),
     ):
         if left:
             yield f"{left} left: they {why}"
@@ -128,7 +128,6 @@ def _describe(result: RedriveResult, rules: RedriveRules) -> Iterator[str]:
 async def _redrive(
     context: typer.Context, broker: Broker, letters: AsyncIterator[DeadLetter], rules: RedriveRules
 ) -> RedriveResult:
-
     reader, publisher = await broker.reader(), await broker.publisher()
     columns = (SpinnerColumn(), TextColumn("{task.completed} sent again"))
     try:
@@ -174,7 +173,7 @@ async def _find_letter(broker: Broker, id: UUID) -> DeadLetter:  # noqa: A002
     finally:
         await reader.close()
     if letter is None:
-        raise SettingsError(f"there is no dead letter {id}; `standgale dead list` shows those there are")
+        raise SettingsError(f"there is no dead letter {id}; `standgale dead list` shows all")
     return letter
 
 

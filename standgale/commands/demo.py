@@ -1,4 +1,4 @@
-"""`standgale demo`: the whole pipeline on this machine, with simulated drones or the user's own pictures."""
+"""Defines `standgale demo`: runs the whole pipeline on this machine, with simulated drones or own pictures."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ def demo(
     ] = None,
     drones: Annotated[int, typer.Option(min=1, max=16)] = 4,
     frames: Annotated[int, typer.Option(min=1, max=10_000, help="Frames of each drone.")] = 30,
-    data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".standgale/demo"),
+    data_dir: Annotated[Path, typer.Option(help="The folder of broker, frames and database.")] = Path(
+        ".standgale/demo"
+    ),
     as_json: JsonOption = False,
 ) -> None:
-    """Run the pipeline, send frames, watch the detections live, and show what came of it.
+    """Run the pipeline, send frames, follow the detections live, and print a report.
 
     Exits with 1 when the counts of frames sent, accepted, detected, stored and seen are not all equal.
     """

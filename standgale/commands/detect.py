@@ -1,4 +1,4 @@
-"""`standgale detect PICTURE…`: what is in one picture, however large, without any service."""
+"""Defines `standgale detect PICTURE`: finds objects in one picture of any size, without any service."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from standgale.pictures import Picture
     from standgale.settings import Settings
 
-# A raster holds as many things as a thousand frames: the most that can be asked for.
+# A raster may have as many objects as a thousand frames, so it gets the largest limit.
 _MOST_IN_A_RASTER = 100_000
 _MOST_LISTED = 500
 
 _GsdOption = Annotated[
-    float | None, typer.Option(help="Metres on the ground per pixel, where the picture does not tell.")
+    float | None, typer.Option(help="Metres on the ground per pixel, if the picture does not state it.")
 ]
-_TileMetresOption = Annotated[float | None, typer.Option(help="Ground that a tile shows from left to right, metres.")]
+_TileMetresOption = Annotated[float | None, typer.Option(help="Metres of ground that a tile shows from left to right.")]
 _MergingOption = Annotated[
-    str | None, typer.Option(help="How boxes of one thing become one: nms, nmm, greedy_nmm or wbf.")
+    str | None, typer.Option(help="How boxes of one object are merged: nms, nmm, greedy_nmm or wbf.")
 ]
 
 
@@ -43,13 +43,13 @@ def register(app: typer.Typer) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """What is written beside what is printed; None: not."""
+    """Names the files that are written besides the output; None: not written."""
 
     drawn: Path | None
     map: Path | None
 
     def check(self) -> None:
-        """Raises SettingsError before minutes are spent on what could not be written then."""
+        """Raise SettingsError if a file cannot be written, before minutes are spent on detection."""
         import cv2
 
         if self.drawn is not None and not cv2.haveImageWriter(f"a{self.drawn.suffix or '.jpg'}"):
@@ -64,21 +64,24 @@ def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)
     context: typer.Context,
     picture: Annotated[Path, typer.Argument(help="A JPEG, PNG, TIFF, GeoTIFF or WebP file.")],
     out: Annotated[
-        Path | None, typer.Option(help="Write the picture with boxes here (.jpg or .png); a very large one reduced.")
+        Path | None,
+        typer.Option(help="Write the picture with boxes to this file (.jpg or .png); a very large one is reduced."),
     ] = None,
     geojson: Annotated[
-        Path | None, typer.Option(help="Write the detections as a map here (GeoJSON); needs a GeoTIFF.")
+        Path | None, typer.Option(help="Write the detections as a map to this file (GeoJSON); needs a GeoTIFF.")
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="A model.yaml; default is the model that ships.")] = None,
+    model: Annotated[Path | None, typer.Option(help="A model.yaml; the default is the model that ships.")] = None,
     confidence: Annotated[float | None, typer.Option(min=0.0, max=1.0)] = None,
-    whole: Annotated[bool, typer.Option("--whole", help="Look at the whole frame too, not only at its tiles.")] = False,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Also run the model on the whole picture, not only on its tiles.")
+    ] = False,
     gsd: _GsdOption = None,
     tile_metres: _TileMetresOption = None,
     merging: _MergingOption = None,
     max_detections: Annotated[int | None, typer.Option(min=1, max=_MOST_IN_A_RASTER)] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find things in a picture: tiled, merged, listed, drawn with --out, mapped with --geojson."""
+    """Find things in a picture and list them; --out draws them, --geojson maps them."""
     from detectors.model.predict import Predictor
     from standgale.pictures import open_picture
 
@@ -128,14 +131,14 @@ def _check_metres(gsd: float | None, tile_metres: float | None) -> None:
 
 
 def _check_ground(shown: Picture, path: Path, gsd_m: float | None, files: _Files, tile_metres: float | None) -> None:
-    """Raises SettingsError when what is asked for needs to know where the picture lies, or how large a pixel is."""
+    """Raise SettingsError if an option needs a position or a scale that the picture does not have."""
     if files.map is not None and shown.ground is None:
         raise SettingsError(
             f"--geojson {files.map}: {path} has no place on a map; give a GeoTIFF with a coordinate system"
         )
     if tile_metres is not None and gsd_m is None:
         raise SettingsError(
-            f"--tile-metres {tile_metres:g}: {path} does not tell its scale; add --gsd, metres per pixel"
+            f"--tile-metres {tile_metres:g}: {path} does not state its scale; add --gsd, metres per pixel"
         )
 
 
@@ -160,7 +163,7 @@ def _find(
 
 
 def _write_files(files: _Files, shown: Picture, found: PictureResult, card: ModelCard) -> GroundPositions | None:
-    """Writes what is to be written; where the detections lie, for a picture that lies on a map."""
+    """Write the files; return the positions of the detections on the ground if the picture has one."""
     from detectors.rasters.ground_positions import feature_collection, ground_positions
 
     places = None if shown.ground is None else ground_positions(found.detections, shown.ground)
@@ -232,7 +235,7 @@ def _print(here: Context, found: PictureResult, rows: list[dict[str, object]], f
     if found.detections.too_large:
         here.notes.print(
             f"{found.detections.too_large} boxes left out: larger than their class can be at {options.gsd_m:.3g} m per "
-            "pixel; where that is wrong, say it with --gsd",
+            "pixel; if that is wrong, give --gsd",
             highlight=False,
         )
     if len(rows) > _MOST_LISTED:

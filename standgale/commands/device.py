@@ -1,4 +1,4 @@
-"""`standgale device add | rotate | revoke | list`: who may send frames."""
+"""Defines `standgale device add | rotate | revoke | list`: manages the devices that may send frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from standgale.commands.context import JsonOption, context_of, print_json, run_a
 if TYPE_CHECKING:
     from infra.auth.tokens import DeviceTokens, TokenInfo
 
-app = typer.Typer(no_args_is_help=True, help="Who may send frames: devices and their tokens.")
+app = typer.Typer(no_args_is_help=True, help="Manage the devices that may send frames, and their tokens.")
 
 _DeviceArgument = Annotated[str, typer.Argument(help="The device id, for example drone-7.")]
 
@@ -36,7 +36,7 @@ def add(
     name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Register a device and print its token, once: only a hash of it is kept."""
+    """Register a device and print its token once; only a hash of it is kept."""
 
     async def work() -> str:
         async with _tokens(context) as tokens:
@@ -62,7 +62,7 @@ def revoke(
     device_id: _DeviceArgument,
     token_id: Annotated[str | None, typer.Option("--token", help="Only this token, by its public id.")] = None,
 ) -> None:
-    """Make a device's tokens worthless; running gateways follow within seconds."""
+    """Make a device's tokens invalid; running gateways follow within seconds."""
 
     async def work() -> int:
         async with _tokens(context) as tokens:
@@ -73,7 +73,7 @@ def revoke(
 
 @app.command(name="list")
 def list_(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List devices and their tokens; the tokens themselves are not known to anybody but the device."""
+    """List devices and the public ids of their tokens; only the device has the token itself."""
 
     async def work() -> list[TokenInfo]:
         async with _tokens(context) as tokens:

@@ -1,4 +1,4 @@
-"""`standgale doctor`: checks every part of an installation, and prints what is wrong and what to do."""
+"""Defines `standgale doctor`: checks every part of an installation and prints what to do."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def doctor(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each check may take.")] = 10.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at settings, topics, groups, dead letters, clocks, database, store, model, disks and services; mend nothing.
+    """Check settings, topics, groups, dead letters, clocks, database, store, model, disks, services; change nothing.
 
-    Exits with 0 when all is well, 1 with warnings, 2 with problems.
+    Exits with 0 when all is ok, 1 with warnings, 2 with problems.
     """
     from standgale.doctor.checks import all_checks
     from standgale.doctor.examine import examine
@@ -43,7 +43,7 @@ def doctor(
 
     here = context_of(context)
     checks = all_checks(here.settings(), timeout_s=timeout, health=health or ())
-    # The findings say it; clients that try again and again would say it many times more.
+    # The findings report it; clients that try repeatedly would log it many times.
     logging.getLogger().addHandler(logging.NullHandler())
 
     async def work() -> int:
@@ -51,7 +51,7 @@ def doctor(
         _show(here, report, as_json)
         status = LEVELS.index(report.level)
         if report.hung:
-            # What hangs in a thread (a disk, a driver) would keep the process from ending.
+            # A thread that hangs (a disk, a driver) would keep the process from ending.
             sys.stdout.flush()
             os._exit(status)
         return status

@@ -1,4 +1,4 @@
-"""`standgale settings` and `standgale schemas`: what may be set, and the contracts of the topics."""
+"""Defines `standgale settings` and `standgale schemas`: print all settings, write the event schemas."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 
 def settings() -> None:
-    """Print every setting: variable, path in the file, what it takes, default."""
+    """Print every setting: its variable, path in the file, allowed values and default."""
     from standgale.settings import settings_markdown
 
     typer.echo(settings_markdown(), nl=False)
@@ -26,7 +26,7 @@ def settings() -> None:
 
 def schemas(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="Where to write them.")],
+    folder: Annotated[Path, typer.Argument(help="The folder to write to.")],
 ) -> None:
     """Write the JSON Schemas of all events and the AsyncAPI document of the topics."""
     from schemas.documents import documents

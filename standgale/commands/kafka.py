@@ -1,4 +1,4 @@
-"""`standgale kafka start | stop | status`: a Kafka broker on this machine, for people without Docker."""
+"""Defines `standgale kafka start | stop | status`: runs Kafka on this machine without Docker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`standgale migrate up | down`: brings the database schema to a revision, or back."""
+"""Defines `standgale migrate up | down`: migrates the database schema to a revision."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ import typer
 
 from standgale.commands.context import context_of, run_async
 
-app = typer.Typer(no_args_is_help=True, help="Bring the database schema to a revision, or back.")
+app = typer.Typer(no_args_is_help=True, help="Migrate the database schema to a revision.")
 
 
 @app.command()
 def up(
-    context: typer.Context, revision: Annotated[str, typer.Argument(help="Where to; head is the newest.")] = "head"
+    context: typer.Context,
+    revision: Annotated[str, typer.Argument(help="The target revision; head is the newest.")] = "head",
 ) -> None:
-    """Migrate up."""
+    """Migrate up to a revision."""
     run_async(_migrate(context, revision, down=False))
 
 
 @app.command()
 def down(
-    context: typer.Context, revision: Annotated[str, typer.Argument(help="Where to; base is empty, -1 is one step.")]
+    context: typer.Context,
+    revision: Annotated[str, typer.Argument(help="The target revision; base is empty, -1 is one step down.")],
 ) -> None:
-    """Migrate down. Data in tables and columns that go away is lost."""
+    """Migrate down to a revision. Data in tables and columns that are removed is lost."""
     run_async(_migrate(context, revision, down=True))
 
 

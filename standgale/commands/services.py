@@ -1,4 +1,4 @@
-"""`standgale up | gateway | detector | sink NAME`: the services, one by one or all in one process."""
+"""Defines `standgale up | gateway | detector | sink NAME`: runs services, alone or all in one process."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ def register(app: typer.Typer) -> None:
 
 def up(
     context: typer.Context,
-    data_dir: Annotated[str | None, typer.Option(help="Where broker, frames and database keep their files.")] = None,
-    port: Annotated[int | None, typer.Option(help="The gateway's port; the live stream is there, too.")] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(help="The folder where broker, frames and database keep their files.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="The port of the gateway and of the live stream.")] = None,
 ) -> None:
-    """Run everything in one process: gateway, detector, PostgreSQL, live stream; embedded unless settings differ."""
+    """Run gateway, detector, PostgreSQL and live stream in one process; embedded unless settings differ."""
     from standgale.services.run import run_up
 
     settings = context_of(context).settings(data_dir=data_dir, gateway__port=port)
@@ -33,7 +35,7 @@ def up(
 
 
 def gateway(context: typer.Context) -> None:
-    """Run the HTTP edge where devices send frames."""
+    """Run the HTTP service that receives frames from devices."""
     from standgale.services.run import run_gateway
 
     settings = context_of(context).settings()
@@ -46,7 +48,7 @@ def detector(
         str | None, typer.Option(help="A stable name: after a restart this worker takes its partitions back at once.")
     ] = None,
 ) -> None:
-    """Run a detector worker; start as many as there are partitions at most."""
+    """Run a detector worker; more workers than partitions do not help."""
     from standgale.services.run import run_detector
 
     settings: Settings = context_of(context).settings()
@@ -58,7 +60,7 @@ def sink(
     name: Annotated[str, typer.Argument(help="postgres, sse, or the name of an installed plug-in")],
     instance_id: Annotated[str | None, typer.Option(help="A stable name for quick restarts.")] = None,
 ) -> None:
-    """Run one sink; each is its own consumer group."""
+    """Run one sink; each sink is a separate consumer group."""
     from standgale.services.run import run_sink
     from standgale.services.sinks import sink_names
 

@@ -1,4 +1,4 @@
-"""`standgale topics apply | check | groups | forget-group`: the broker's topics, and the groups that read them."""
+"""Defines `standgale topics apply | check | groups | forget-group`: manages topics and consumer groups."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 _GROUP_HEADERS = ("group", "members", "not read", "oldest\nnot read", "last sign\nof life", "topics")
 
-app = typer.Typer(no_args_is_help=True, help="Topics of the broker beside topics.yaml, and the groups that read them.")
+app = typer.Typer(
+    no_args_is_help=True, help="Compare the broker's topics with topics.yaml, change them, and manage consumer groups."
+)
 
 
 @app.command()
 def apply(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Create, alter and grow topics as declared; changes nothing when anything would lose data or order."""
+    """Create, alter and grow topics as declared; change nothing when any change would lose data or order."""
     _show(context, run_async(_differences(context, mend=True)), as_json, "mended")
 
 
@@ -37,7 +39,7 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
 
 @app.command()
 def groups(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the consumer groups: how far each is behind, and how many members it has."""
+    """List the consumer groups with their lag and their number of members."""
 
     async def work() -> list[GroupState]:
         async with _admin(context_of(context).settings()) as admin:
@@ -61,14 +63,16 @@ def groups(context: typer.Context, as_json: JsonOption = False) -> None:
 def forget_group(
     context: typer.Context, name: Annotated[str, typer.Argument(help="The group, from `standgale topics groups`.")]
 ) -> None:
-    """Delete a group that will not come back, and what it has committed; refused while it has members."""
+    """Delete a group that is no longer used, and its offsets; refused while it has members."""
 
     async def work() -> None:
         async with _admin(context_of(context).settings()) as admin:
             await admin.forget_group(name)
 
     run_async(work())
-    context_of(context).notes.print(f"group {name} is forgotten; under this name a new one begins at the start")
+    context_of(context).notes.print(
+        f"group {name} is deleted; a new group of this name begins at the start of its topics"
+    )
 
 
 async def _differences(context: typer.Context, *, mend: bool) -> list[TopicDifference]:

@@ -1,1 +1,1 @@
-"""The verbs of `standgale model`."""
+"""Defines the verbs of `standgale model`, one module each."""

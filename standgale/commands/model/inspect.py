@@ -1,4 +1,4 @@
-"""`standgale model inspect FILE`: what an ONNX file is, and the card that follows from it."""
+"""Defines `standgale model inspect`: reads what an ONNX file is, and writes a card for it."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ def register(app: typer.Typer) -> None:
 def inspect(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="An ONNX file.")],
-    layout: Annotated[str | None, typer.Option(help="How its outputs are read, where the file does not tell.")] = None,
+    layout: Annotated[str | None, typer.Option(help="The layout of its outputs, if the file does not show it.")] = None,
     classes: Annotated[str | None, typer.Option(help="Its classes in order, separated by commas.")] = None,
-    size: Annotated[str | None, typer.Option(help="Its input, 640x640 say, where the file leaves it open.")] = None,
-    write: Annotated[bool, typer.Option("--write", help="Write model.yaml beside the file.")] = False,
+    size: Annotated[
+        str | None, typer.Option(help="Its input, for example 640x640, if the file leaves it open.")
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write model.yaml next to the file.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a model file is, what had to be assumed, and with --write write its card."""
+    """Print what a model file is and what had to be assumed; --write writes its card."""
     from detectors.model.inspect import inspect_model, write_card
 
     here = context_of(context)
@@ -99,7 +101,7 @@ def _print(here: Context, found: Inspection, card: Path | None) -> None:
     for name, value in rows.items():
         table.add_row(name, escape(value))
     here.out.print(table)
-    here.out.print("assumed, because the file does not say it:")
+    here.out.print("assumed, because the file does not state it:")
     for each in assumed:
         here.out.print(f"  {each}", markup=False, highlight=False, soft_wrap=True)
     if card is None:

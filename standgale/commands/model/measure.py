@@ -1,4 +1,4 @@
-"""`standgale model measure`: how fast each engine runs a model on this machine, measured now and remembered."""
+"""Defines `standgale model measure`: measures how fast each engine runs a model here, and saves it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ def register(app: typer.Typer) -> None:
 def measure(
     context: typer.Context,
     card: Annotated[Path | None, typer.Argument(help="A model.yaml; default is the one of detector.model.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.5, help="About how long it may take; longer is surer.")] = 10.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.5, help="About how long it may take; longer is more accurate.")
+    ] = 10.0,
     engine: Annotated[
         str | None, typer.Option(help="Only this engine; default is the setting detector.engine.")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="auto, f32, bf16 or f16; default is what settings or card say.")
+        str | None, typer.Option(help="auto, f32, bf16 or f16; default is the value of the settings or the card.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how a model runs fastest here, on a machine that does nothing else, and remember it for its next load."""
+    """Measure which engine runs a model fastest here, and save it for the next load; the machine should be idle."""
     from detectors.model.loading import LoadRequest, measure_model
 
     here = context_of(context)
@@ -66,4 +68,4 @@ def _print(here: Context, found: EngineMeasurements, folder: Path) -> None:
         table.add_row(str(one.way), rate, "chosen" if one.way == found.way else escape(one.note))
     here.out.print(table)
     here.notes.print(found.sentence(), markup=False, highlight=False)
-    here.notes.print(f"remembered in {folder}", markup=False, highlight=False, soft_wrap=True)
+    here.notes.print(f"saved in {folder}", markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`standgale model quantize CARD`: an INT8 version of a model, kept only when it finds what the f32 model finds."""
+"""Defines `standgale model quantize`: makes an INT8 version of a model if it finds what the f32 model finds."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def register(app: typer.Typer) -> None:
 def quantize(
     context: typer.Context,
     card: Annotated[Path, typer.Argument(help="The model.yaml of an f32 model.")],
-    frames: Annotated[Path, typer.Option(help="A folder of pictures of what the model is for.")],
+    frames: Annotated[Path, typer.Option(help="A folder of typical pictures for the model.")],
     max_loss: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="The share of boxes that INT8 and f32 may not have in common.")
+        float, typer.Option(min=0.0, max=1.0, help="The largest share of boxes that only one of INT8 and f32 finds.")
     ] = 0.02,
     output: Annotated[
-        Path | None, typer.Option(help="The new version's folder; default beside the model's own.")
+        Path | None, typer.Option(help="The new version's folder; default is next to the model's folder.")
     ] = None,
     target: Annotated[
         str,
@@ -38,7 +38,7 @@ def quantize(
     ] = "cpu",
     as_json: JsonOption = False,
 ) -> None:
-    """Calibrate an INT8 version on your frames; exit status 1 when it loses more than --max-loss, and nothing stays."""
+    """Calibrate an INT8 version on your frames; if it loses more than --max-loss, keep nothing and exit with 1."""
     from training.quantize.plan_result import QuantizeRequest
     from training.quantize.quantize import quantize as make
 
@@ -75,7 +75,7 @@ def _print(here: Context, made: Quantized) -> None:
 
 
 def _verdict(made: Quantized) -> list[str]:
-    """What became of it, and what to do next, in sentences."""
+    """Return the result, and what to do next, as sentences."""
     best = made.best
     slower = [
         each.engine
@@ -85,13 +85,13 @@ def _verdict(made: Quantized) -> list[str]:
     advice = [f"slower than f32 in {', '.join(slower)}"] if slower else []
     if made.accepted:
         if slower and made.target == "every":
-            advice.append("where no TensorRT is meant, --target cpu may be faster")
+            advice.append("if TensorRT is not used, --target cpu may be faster")
         return [f"accepted ({best.words}): {made.name} {made.version} is {made.card}", *advice]
     if best.failed is not None:
         return [f"refused, nothing was written: {best.failed}"]
     other = "cpu" if made.target == "every" else "every"
     return [
         f"refused, nothing was written: at best ({best.words}) the loss is {best.loss:.4f}, the limit {made.max_loss}",
-        f"try more frames that show what the model is for, --target {other}, or a higher --max-loss",
+        f"try more frames that are typical for the model, --target {other}, or a higher --max-loss",
         *advice,
     ]

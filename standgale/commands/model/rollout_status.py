@@ -1,4 +1,4 @@
-"""What `standgale model status` prints: what was activated in a lane, and which models its workers have."""
+"""Formats the output of `standgale model status`: the activation of a lane, and the models of its workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from standgale.commands.context import Context
 
 
 def fields_of(lane: str, activation: ModelActivated | None, workers: list[WorkerAvailability]) -> dict[str, object]:
-    """What stands about ``lane`` in JSON."""
+    """Return the state of ``lane`` as JSON values."""
     from detectors.worker.rollout.models_topic import is_report_fresh
 
     now = utc_now()
@@ -23,7 +23,7 @@ def fields_of(lane: str, activation: ModelActivated | None, workers: list[Worker
 
 
 def show(here: Context, lane: str, activation: ModelActivated | None, workers: list[WorkerAvailability]) -> None:
-    """What stands about ``lane`` as a sentence and a table."""
+    """Print the state of ``lane`` as a sentence and a table."""
     from detectors.worker.rollout.activation import describe_activation
     from detectors.worker.rollout.models_topic import is_report_fresh
 
@@ -36,7 +36,7 @@ def show(here: Context, lane: str, activation: ModelActivated | None, workers: l
         f"lane {lane}: {describe_activation(activation)}{about}", markup=False, highlight=False, soft_wrap=True
     )
     if not workers:
-        here.out.print("  no worker has told anything in the last hour", highlight=False)
+        here.out.print("  no worker has reported in the last hour", highlight=False)
         return
     table = Table("worker", "model", "role", "state", "engine", "since", "about")
     for report in sorted(workers, key=lambda one: one.worker):
@@ -54,11 +54,11 @@ def show(here: Context, lane: str, activation: ModelActivated | None, workers: l
 
 
 def _engines(workers: list[WorkerAvailability]) -> list[str]:
-    """Why each model is computed as it is, told once for the workers that say the same."""
+    """Return why each model runs on its engine, one line for all workers with the same reason."""
     named: dict[str, list[str]] = {}
     for report in sorted(workers, key=lambda one: one.worker):
         for one in report.models:
             if one.engine_reason is not None:
-                said = f"{one.model.name} {one.model.version} on {one.engine}: {one.engine_reason}"
-                named.setdefault(said, []).append(report.worker)
-    return [f"{', '.join(dict.fromkeys(names))}: {said}" for said, names in named.items()]
+                reason_line = f"{one.model.name} {one.model.version} on {one.engine}: {one.engine_reason}"
+                named.setdefault(reason_line, []).append(report.worker)
+    return [f"{', '.join(dict.fromkeys(names))}: {reason_line}" for reason_line, names in named.items()]

@@ -1,4 +1,4 @@
-"""`standgale model push | pull | list`: models on their way into the model store and out of it."""
+"""Defines `standgale model push | pull | list`: moves model versions into and out of the model store."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def register(app: typer.Typer) -> None:
 
 def push(
     context: typer.Context,
-    card: Annotated[Path, typer.Argument(help="A model.yaml; the files it names lie beside it.")],
+    card: Annotated[Path, typer.Argument(help="A model.yaml, next to the files that it names.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Put a model into the model store. The same again changes nothing; a version never changes."""
+    """Publish a model version in the model store. A version never changes; the same one again changes nothing."""
     here = context_of(context)
     model = _with_store(here, lambda store: store.publish(card))
     if as_json:
@@ -46,11 +46,12 @@ def pull(
     name: Annotated[str, typer.Argument(help="The model's name.")],
     version: Annotated[str, typer.Argument(help="Its version.")],
     into: Annotated[
-        Path | None, typer.Option(help="A folder; the model comes into NAME/VERSION below it. Default models.cache.")
+        Path | None,
+        typer.Option(help="A folder; the model is put into NAME/VERSION below it. Default is models.cache."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring a model from the model store, its checksums compared, and print where its card is."""
+    """Fetch a model version from the model store, check its checksums, and print the path of its card."""
     from detectors.store.names import ref_of
 
     here = context_of(context)
@@ -73,11 +74,11 @@ def list_models(context: typer.Context, as_json: JsonOption = False) -> None:
     for model in models:
         typer.echo(f"{model.name} {model.version}")
     if not models:
-        here.notes.print("the model store is empty; put a model into it with: standgale model push CARD")
+        here.notes.print("the model store is empty; publish a model with: standgale model push CARD")
 
 
 def _with_store(here: Context, work: Callable[[ModelStore], Coroutine[None, None, T]]) -> T:
-    """What ``work`` makes of the model store of the settings, with a progress bar for each large file."""
+    """Run ``work`` on the model store of the settings, with a progress bar for each large file."""
     from detectors.store.open import open_model_store
 
     settings = here.settings()
@@ -95,14 +96,14 @@ def _with_store(here: Context, work: Callable[[ModelStore], Coroutine[None, None
 
 @contextmanager
 def _bars() -> Iterator[OnTransfer]:
-    """A bar per file on stderr, where that is a terminal."""
+    """Show a progress bar per file on stderr, if that is a terminal."""
     from tqdm import tqdm
 
     bars: dict[str, tqdm[Never]] = {}
 
     def show(key: str, moved: int, total: int | None) -> None:
         if key not in bars:
-            # disable=None: only where somebody watches.
+            # disable=None: only on a terminal.
             name = key.rpartition("/")[2]
             bars[key] = tqdm(None, desc=name, total=total, unit="B", unit_scale=True, disable=None)
         bars[key].update(moved - bars[key].n)
