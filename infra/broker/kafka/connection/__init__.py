@@ -1,1 +1,1 @@
-"""Connects to Kafka: client options, certificates, and plain errors when that fails."""
+"""Connects to Kafka: builds client options, loads certificates, and explains failures."""

@@ -11,7 +11,10 @@ from infra.errors import SettingsError
 
 
 def load_certificates(settings: BrokerSettings) -> ssl.SSLContext:
-    """What this client trusts and shows to the broker. Raises SettingsError for files that cannot be used."""
+    """Return the TLS context with this client's authorities and certificate.
+
+    Raises SettingsError for files that cannot be used.
+    """
     password = settings.ssl_keyfile_password
     try:
         context: ssl.SSLContext = create_ssl_context(cafile=settings.ssl_cafile)

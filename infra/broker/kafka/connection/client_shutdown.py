@@ -1,4 +1,4 @@
-"""Lets go of aiokafka clients whose broker is away: stopping them politely would wait for it without end."""
+"""Closes aiokafka clients in the background with a time limit, for brokers that do not respond."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ logger = logging.getLogger(__name__)
 
 
 class ClientShutdown:
-    """Clients on their way out. They leave in the background, because whoever dropped one has something to answer."""
+    """Closes clients in background tasks, so that the caller that dropped one does not wait."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def discard(self, producer: AIOKafkaProducer) -> None:
-        """Drop ``producer`` with all it has not delivered; an open transaction is left to be fenced or to time out."""
+        """Close ``producer`` without delivering its pending records; an open transaction is fenced or times out."""
         self._start(_discard(producer), "discard-producer")
 
     def stop(self, consumer: AIOKafkaConsumer, timeout_s: float = 3 * _TIMEOUT_S) -> None:
-        """Stop ``consumer``, leaving its group, or drop it when that takes longer than ``timeout_s``."""
+        """Stop ``consumer`` so that it leaves its group, or drop it when that takes longer than ``timeout_s``."""
         self._start(stop_consumer(consumer, timeout_s), "stop-consumer")
 
     async def wait_closed(self) -> None:
-        """Return when all have left."""
+        """Wait until all clients are closed."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -39,10 +39,10 @@ class ClientShutdown:
 
 
 async def _discard(producer: AIOKafkaProducer) -> None:
-    """End ``producer`` without the flush that its ``stop`` begins with.
+    """End ``producer`` without the flush at the start of its ``stop``.
 
-    aiokafka offers no such way out, so this reaches for its sender task; the first cancel lets the requests under way
-    end, the second gives them up.
+    aiokafka has no function for this, so this one cancels its sender task: the first cancel lets the current requests
+    end, the second drops them.
     """
     producer._closed = True
     sender = producer._sender.sender_task
@@ -51,7 +51,7 @@ async def _discard(producer: AIOKafkaProducer) -> None:
             sender.cancel()
             await asyncio.wait({sender}, timeout=_TIMEOUT_S)
     await producer.client.close()
-    # Look at what nobody waits for any more, or the event loop reports it as an error nobody looked at.
+    # Retrieve the errors of tasks that no caller waits for, or the event loop would report them.
     ended = None if producer._txn_manager is None else producer._txn_manager.wait_for_transaction_end()
     for outcome in (sender, ended):
         if outcome is not None and outcome.done() and not outcome.cancelled():
@@ -59,12 +59,12 @@ async def _discard(producer: AIOKafkaProducer) -> None:
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer, timeout_s: float) -> None:
-    """Stop ``consumer``; when its broker does not let it within ``timeout_s``, end its tasks and connections."""
+    """Stop ``consumer``; when that takes longer than ``timeout_s``, end its tasks and close its connections."""
     try:
         async with asyncio.timeout(timeout_s):
             await consumer.stop()
     except (KafkaError, OSError, TimeoutError) as error:
-        logger.info("consumer dropped without a word to Kafka: %r", error)
+        logger.info("a consumer was closed without leaving its group: %r", error)
     else:
         return
     coordinator = consumer._coordinator

@@ -1,4 +1,4 @@
-"""aiokafka's errors in Standgale's words: what was refused or failed, why, and what to do about it."""
+"""Translates aiokafka's errors to Standgale's, with what was refused or failed, why, and what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infra.errors import BrokerUnavailableError, RecordTooLargeError, RefusedErr
 from schemas.errors import StandgaleError
 
 FAULTS = (kafka.KafkaError, OSError, TimeoutError)
-"""What a call of aiokafka raises when Kafka, or the way to it, is at fault."""
+"""What a call of aiokafka raises because of Kafka or the network."""
 
 UNREACHED = (
     kafka.KafkaConnectionError,
@@ -21,7 +21,7 @@ UNREACHED = (
     OSError,
     TimeoutError,
 )
-"""Faults whose reason aiokafka keeps to its log."""
+"""Faults whose reason aiokafka writes to its log only."""
 _TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
 _NO_RIGHT = (
     kafka.TopicAuthorizationFailedError,
@@ -36,14 +36,14 @@ _NO_ENTRY = (
     kafka.UnsupportedSaslMechanismError,
     kafka.IllegalSaslStateError,
 )
-_TELLING: tuple[type[BaseException], ...] = (*_TOO_LARGE, *_NO_RIGHT, *_NO_ENTRY, kafka.InvalidTimestampError)
-"""Faults that say what to do; they can be the cause of others, which do not."""
+_SPECIFIC: tuple[type[BaseException], ...] = (*_TOO_LARGE, *_NO_RIGHT, *_NO_ENTRY, kafka.InvalidTimestampError)
+"""Faults that show what to do; they can be the cause of others, which do not."""
 _LIST_OF_ADDRESSES = "Unable to bootstrap"
-"""How aiokafka's error begins that goes on with a list of Python's address constants."""
+"""The start of aiokafka's error that continues with a list of Python's address constants."""
 
 
 class ErrorTranslator:
-    """Makes errors for one broker and the user that the settings name."""
+    """Translates errors for one broker and the user in the settings."""
 
     def __init__(self, where: str, settings: BrokerSettings) -> None:
         self._where = where
@@ -53,13 +53,13 @@ class ErrorTranslator:
             self._user = "the anonymous user" if settings.ssl_certfile is None else "the name in broker.ssl_certfile"
 
     def fault(self, error: BaseException, doing: str, right: str = "DESCRIBE") -> StandgaleError:
-        """``error`` of aiokafka, met while ``doing`` something, as an error of ours; the text holds no secret.
+        """Return Standgale's error for aiokafka's ``error``, raised while ``doing`` something; the text has no secret.
 
-        ``right`` is what that takes on a topic.
+        ``right`` is the right on a topic that is needed for it.
         """
         if isinstance(error, StandgaleError):
             return error
-        root = _telling(error)
+        root = _most_specific(error)
         what = f"{type(root).__name__}: {root}".rstrip(": ")
         if isinstance(root, _TOO_LARGE):
             return RecordTooLargeError(
@@ -78,8 +78,8 @@ class ErrorTranslator:
             )
         if isinstance(root, kafka.InvalidTimestampError):
             return RefusedError(
-                f"{self._where} refused {doing}: this machine's clock is too far from the broker's ({what}); set the "
-                "clocks right, and run `standgale topics apply`, so that the topics take the broker's time"
+                f"{self._where} refused {doing}: this machine's clock is too far from the broker's ({what}); correct "
+                "the clocks, and run `standgale topics apply`, so that the topics use the broker's time"
             )
         if isinstance(error, kafka.KafkaConnectionError) and _LIST_OF_ADDRESSES in what:
             what = "no broker could be reached"
@@ -90,29 +90,31 @@ class ErrorTranslator:
 
 
 def raise_for(code: int, text: str) -> None:
-    """Raise aiokafka's error for a ``code`` in an answer of Kafka; 0 is none."""
+    """Raise aiokafka's error for a ``code`` in a response of Kafka; 0 is none."""
     if code:
         raise kafka.for_code(code)(text)
 
 
 def is_final(error: BaseException) -> bool:
-    """Whether a transaction's ``error`` says that its producer may never write again (fenced, or out of step)."""
-    passing = (*_TELLING, kafka.KafkaTimeoutError)
-    return isinstance(error, kafka.KafkaError) and not error.retriable and not isinstance(_telling(error), passing)
+    """Return whether a transaction's ``error`` means that its producer can never write again."""
+    passing = (*_SPECIFIC, kafka.KafkaTimeoutError)
+    return (
+        isinstance(error, kafka.KafkaError) and not error.retriable and not isinstance(_most_specific(error), passing)
+    )
 
 
-def _telling(error: BaseException) -> BaseException:
-    """The error among ``error`` and its causes that says what to do; ``error`` itself where none does."""
+def _most_specific(error: BaseException) -> BaseException:
+    """Return the error among ``error`` and its causes that shows what to do; ``error`` itself when none does."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, _TELLING):
+        if isinstance(seen, _SPECIFIC):
             return seen
         seen = seen.__cause__
     return error
 
 
 def _right(error: BaseException, on_topic: str) -> str:
-    """Which right Kafka's ``error`` says is missing."""
+    """Return the right that is missing according to Kafka's ``error``."""
     named = ", ".join(sorted(_names(error.args)))
     if isinstance(error, kafka.TopicAuthorizationFailedError):
         return f"{on_topic} on topic {named}".rstrip()
@@ -123,8 +125,8 @@ def _right(error: BaseException, on_topic: str) -> str:
     return "WRITE on any topic, or IDEMPOTENT_WRITE on the cluster, or (to change topics) CREATE and ALTER"
 
 
-def _names(told: object) -> set[str]:
-    """All texts in ``told``: aiokafka tells of a topic by its name, a set of names, or a partition with its number."""
-    if isinstance(told, str):
-        return {told}
-    return {name for each in told for name in _names(each)} if isinstance(told, Iterable) else set()
+def _names(argument: object) -> set[str]:
+    """Return all texts in ``argument``: aiokafka names a topic by its name, a set of names, or a partition."""
+    if isinstance(argument, str):
+        return {argument}
+    return {name for each in argument for name in _names(each)} if isinstance(argument, Iterable) else set()

@@ -1,4 +1,4 @@
-"""How the adapter reaches Kafka: client options from the settings, patience, and checks that all its parts share."""
+"""Builds client options from the settings, retries calls, and translates errors for all parts of the adapter."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from schemas.topics import TopicSpec
 Options = dict[str, object]
 Result = TypeVar("Result")
 
-# Never: aiokafka counts the time between polls, and a slow caller must not lose its partitions. A dead process or a
-# blocked event loop still does, because its heartbeats stop and the session runs out.
+# Practically never: aiokafka counts the time between polls, and a slow caller must not lose its partitions. A dead
+# process or a blocked event loop still loses them, because its heartbeats stop and the session ends.
 _MAX_POLL_INTERVAL_MS = 2**31 - 1
 _HEARTBEATS_PER_SESSION = 4
 _MIN_REBALANCE_S = 10.0
 _DEFAULT_MESSAGE_BYTES = 1_048_576
-# Compressing what can't be compressed adds less than this; a record so much below the limit is never too large.
+# Compression adds less than this to incompressible data; a record that much below the limit is never too large.
 _SURELY_TAKEN = 0.98
 _RECORD_OVERHEAD_BYTES = 128
 _PRODUCER_METADATA_AGE_S = 2.0
-"""How often a producer looks whether its topics still have the partitions they had."""
+"""How often a producer checks whether its topics still have the same partitions."""
 _DIAGNOSIS_S = 2.0
 _BATCH_BYTES = 262_144
 _FIRST_PAUSE_S = 0.05
@@ -44,7 +44,7 @@ _LONGEST_PAUSE_S = 2.0
 
 
 def pauses(first_s: float = _FIRST_PAUSE_S, longest_s: float = _LONGEST_PAUSE_S) -> Iterator[float]:
-    """Seconds to wait before each further try: they double up to ``longest_s``, and jitter by a half."""
+    """Yield the seconds to wait before each further attempt: they double up to ``longest_s``, with 50 % jitter."""
     pause = first_s
     while True:
         yield pause * random.uniform(0.5, 1.5)  # noqa: S311 (jitter needs no secrecy)
@@ -52,7 +52,7 @@ def pauses(first_s: float = _FIRST_PAUSE_S, longest_s: float = _LONGEST_PAUSE_S)
 
 
 class Link:
-    """What every part of the adapter shares: settings, topic limits, words for errors, and clients on their way out."""
+    """Shares settings, topic limits, error translation and client shutdown between all parts of the adapter."""
 
     def __init__(
         self, settings: BrokerSettings, topics: Mapping[str, TopicSpec], password_file: Path | None = None
@@ -62,10 +62,10 @@ class Link:
         self.timeout_s = settings.request_timeout_s
         self.client_shutdown = ClientShutdown()
         self._password_file = password_file
-        self._words = ErrorTranslator(self.where, settings)
+        self._translator = ErrorTranslator(self.where, settings)
         patch_lost_writes()
         self._ssl: ssl.SSLContext | None = None
-        self._look: asyncio.Task[Diagnosis | None] | None = None
+        self._diagnosis: asyncio.Task[Diagnosis | None] | None = None
 
     @property
     def where(self) -> str:
@@ -73,7 +73,7 @@ class Link:
         return f"Kafka at {self.settings.bootstrap_servers}"
 
     def client_options(self, request_timeout_s: float | None = None) -> Options:
-        """What every aiokafka client is made with. Raises SettingsError for a certificate file that cannot be used."""
+        """Return the options of every aiokafka client. Raises SettingsError for an unusable certificate file."""
         settings = self.settings
         return {
             "bootstrap_servers": settings.bootstrap_servers,
@@ -86,7 +86,7 @@ class Link:
         }
 
     def producer_options(self) -> Options:
-        """What every producer is made with: durable, idempotent, batches as large as the smallest topic takes."""
+        """Return the options of every producer: durable, idempotent, batches as large as the smallest topic takes."""
         smallest = min((spec.max_message_bytes for spec in self.topics.values()), default=_DEFAULT_MESSAGE_BYTES)
         compression = self.settings.compression
         return {
@@ -100,29 +100,29 @@ class Link:
         }
 
     def fetch_options(self, topics: Collection[str]) -> Options:
-        """What every consumer of ``topics`` is made with."""
+        """Return the options of every consumer of ``topics``."""
         return {
             "isolation_level": "read_committed",
             "enable_auto_commit": False,
-            # A short wait: a partition that gets its place while a fetch is out joins only the next one.
+            # A short wait: a partition that gets its start point during a fetch is read only by the next one.
             "fetch_max_wait_ms": 100,
-            # How often aiokafka asks a broker that is away, and writes an error to its log each time.
+            # How often aiokafka tries a broker that is unavailable, and logs an error each time.
             "retry_backoff_ms": 300,
             "max_partition_fetch_bytes": self.largest_message_bytes(topics) + _RECORD_OVERHEAD_BYTES,
         }
 
     def member_options(self, spec: GroupSpec, assignor: object) -> Options:
-        """What the consumer of a group member is made with."""
+        """Return the options of a group member's consumer."""
         session_s = spec.session_timeout_s
         rebalance_s = max(session_s, _MIN_REBALANCE_S)
         return {
-            # Kafka answers a join only when the rebalance ends, so the request must be allowed to take longer.
+            # Kafka responds to a join only when the rebalance ends, so the request may take longer.
             **self.client_options(max(self.timeout_s, rebalance_s + 5.0)),
             **self.fetch_options(spec.topics),
             "group_id": spec.group,
             "group_instance_id": spec.instance_id,
             "partition_assignment_strategy": (assignor,),
-            # The membership sets each partition's place itself: aiokafka would step over lost records in silence.
+            # The membership sets each partition's start itself: aiokafka would skip lost records silently.
             "auto_offset_reset": "none",
             "session_timeout_ms": int(1000 * session_s),
             "heartbeat_interval_ms": int(1000 * session_s / _HEARTBEATS_PER_SESSION),
@@ -131,7 +131,7 @@ class Link:
         }
 
     def largest_message_bytes(self, topics: Collection[str]) -> int:
-        """The largest record any of ``topics`` takes."""
+        """Return the size of the largest record that any of ``topics`` takes."""
         return max(
             [_DEFAULT_MESSAGE_BYTES, *(self.topics[name].max_message_bytes for name in topics if name in self.topics)]
         )
@@ -142,9 +142,9 @@ class Link:
             check_size(record, self._limit(record.topic))
 
     def size_fault(self, fault: StandgaleError, records: Collection[OutRecord]) -> StandgaleError:
-        """``fault``, or a TopicMismatchError where Kafka refuses records of a size that topics.yaml declares.
+        """Return ``fault``, or a TopicMismatchError when Kafka refuses records of a size that topics.yaml allows.
 
-        Somebody gave a topic a smaller limit then, which is no fault of a record: it is waited for, not given up.
+        In this case a topic has a smaller limit than declared, which is no fault of the record: the caller waits.
         """
         limits = {record.topic: self._limit(record.topic) for record in records}
         if (
@@ -169,11 +169,11 @@ class Link:
             )
 
     def fault(self, error: BaseException, doing: str, right: str = "DESCRIBE") -> StandgaleError:
-        """``error`` of aiokafka, met while ``doing`` something, as an error of ours; ``right`` is what that takes."""
-        return self._words.fault(error, doing, right)
+        """Return Standgale's error for aiokafka's ``error``, raised while ``doing`` what needs ``right``."""
+        return self._translator.fault(error, doing, right)
 
     async def explain(self, error: BaseException, doing: str, right: str = "DESCRIBE") -> StandgaleError:
-        """As :meth:`fault`; where aiokafka does not tell why Kafka cannot be reached, find it out."""
+        """Return what :meth:`fault` does; when Kafka cannot be reached, find out why and put it in the text."""
         fault = self.fault(error, doing, right)
         if not isinstance(error, UNREACHED) or not isinstance(fault, BrokerUnavailableError):
             return fault
@@ -184,9 +184,10 @@ class Link:
         return RefusedError(text) if found.refused else BrokerUnavailableError(f"{text}; check that the broker runs")
 
     async def ask(self, doing: str, call: Callable[[], Awaitable[Result]], timeout_s: float | None = None) -> Result:
-        """What ``call`` answers. Passing faults are tried again until ``timeout_s`` is over, then raised.
+        """Return the result of ``call``; after a transient fault, call again until ``timeout_s`` is over.
 
-        By default that is ``request_timeout_s``. What a person must mend is raised at once.
+        Then the fault is raised. The default is ``request_timeout_s``. A fault that a person must correct is raised at
+        once.
         """
         deadline = asyncio.get_running_loop().time() + (timeout_s or self.timeout_s)
         explained = False
@@ -206,29 +207,29 @@ class Link:
         raise AssertionError("pauses never end")
 
     async def close(self) -> None:
-        """End the look at the brokers that is under way, and return when all clients have left."""
-        if self._look is not None:
-            self._look.cancel()
-            await asyncio.wait({self._look})
+        """End the running diagnosis, and wait until all clients are closed."""
+        if self._diagnosis is not None:
+            self._diagnosis.cancel()
+            await asyncio.wait({self._diagnosis})
         await self.client_shutdown.wait_closed()
 
     async def _diagnose(self) -> Diagnosis | None:
-        """What is wrong with the brokers; None: nothing that was found. Calls at the same time share one look."""
-        if self._look is None or self._look.done():
+        """Return what is wrong with the brokers, or None. Calls at the same time share one diagnosis."""
+        if self._diagnosis is None or self._diagnosis.done():
             work = diagnose(self.settings, self.client_options(), min(self.timeout_s, _DIAGNOSIS_S))
-            self._look = asyncio.create_task(work, name="kafka-diagnosis")
-        look = self._look
-        # Not awaited itself: a caller that is cancelled must not end it for the others, nor its end cancel a caller.
-        await asyncio.wait({look})
-        return None if look.cancelled() else look.result()
+            self._diagnosis = asyncio.create_task(work, name="kafka-diagnosis")
+        diagnosis = self._diagnosis
+        # Not awaited itself: a cancelled caller must not end it for the others, and its end must not cancel a caller.
+        await asyncio.wait({diagnosis})
+        return None if diagnosis.cancelled() else diagnosis.result()
 
     def _limit(self, topic: str) -> int:
-        """How many bytes a record of ``topic`` may have, as it is declared."""
+        """Return how many bytes a record of ``topic`` may have according to its declaration."""
         spec = self.topics.get(topic)
         return _DEFAULT_MESSAGE_BYTES if spec is None else spec.max_message_bytes
 
     def _password(self) -> str | None:
-        """The password as it is now: a file is read again, so that a rotation needs no restart."""
+        """Return the present password: a file is read again, so that a rotation needs no restart."""
         current = None if self._password_file is None else read_secret(self._password_file)
         given = self.settings.sasl_password
         return current or (None if given is None else given.get_secret_value())

@@ -1,7 +1,7 @@
-"""Makes a write to a connection that is closed already a lost connection to aiokafka, also where uvloop runs.
+"""Patches aiokafka so that, with uvloop, a write to a closed connection is reported as a lost connection.
 
-asyncio's own transports drop such a write. uvloop's raise RuntimeError, which aiokafka does not expect: it passes
-through its background tasks and ends them, and in the end the process, although the broker only went away.
+asyncio's transports drop such a write. uvloop's raise RuntimeError, which aiokafka does not expect: it would end
+aiokafka's background tasks, and then the process, although only the broker became unavailable.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _Send = Callable[..., Any]
 
 
 def patch_lost_writes() -> None:
-    """Change aiokafka's connections, of which nothing else sends anything. May be called again."""
+    """Replace the two methods of aiokafka's connections that send anything. May be called again."""
     for name in ("send", "_send_sasl_token"):
         send = getattr(AIOKafkaConnection, name)
         if not hasattr(send, "__wrapped__"):
-            setattr(AIOKafkaConnection, name, _telling(send))
+            setattr(AIOKafkaConnection, name, _report_closed(send))
 
 
-def _telling(send: _Send) -> _Send:
+def _report_closed(send: _Send) -> _Send:
     @wraps(send)
-    def telling(connection: AIOKafkaConnection, *arguments: Any, **named: Any) -> Any:
+    def reporting(connection: AIOKafkaConnection, *arguments: Any, **named: Any) -> Any:
         try:
             return send(connection, *arguments, **named)
         except RuntimeError as error:
@@ -36,4 +36,4 @@ def _telling(send: _Send) -> _Send:
             connection.close(reason=CloseReason.CONNECTION_BROKEN)
             raise KafkaConnectionError(f"Connection at {connection.host}:{connection.port} broken: {error}") from error
 
-    return telling
+    return reporting

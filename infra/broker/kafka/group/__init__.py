@@ -1,1 +1,1 @@
-"""Consumes from Kafka as a member of a group: membership, start, losses, transactions."""
+"""Consumes from Kafka as a member of a group, and commits plainly or in transactions."""

@@ -1,4 +1,4 @@
-"""The Kafka consumer: polls what its membership owns, commits plainly or in transactions."""
+"""Polls the partitions that a Kafka group member owns, and commits plainly or in transactions."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ Batches = Mapping[KafkaPartition, Sequence[ConsumerRecord]]
 
 
 class KafkaConsumer:
-    """Implements :class:`infra.broker.port.Consumer`; made by :meth:`join`."""
+    """Implements :class:`infra.broker.port.Consumer`; call :meth:`join` first."""
 
     def __init__(self, link: Link, spec: GroupSpec) -> None:
         self._link = link
         self._spec = spec
         self._offsets = Offsets(link)
         self._membership = KafkaMembership(link, spec, self._offsets)
-        # Per partition the offset after the last record handed out, and the place of the reader then: what lies between
-        # are the marks that end transactions, which would count as lag for ever if commits stopped before them.
+        # Per partition the offset after the last polled record, and the position of aiokafka's consumer then. Between
+        # them are markers that end transactions, which would always count as lag if commits stopped before them.
         self._after: dict[TopicPartition, tuple[int, int]] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._closed = False
@@ -68,7 +68,7 @@ class KafkaConsumer:
             self._membership.changed.clear()
             records = await self._take(max_records, topics, without, wait_s)
             if not records:
-                await self._catch_up()
+                await self._commit_markers()
             left_s = deadline - clock()
             if records or (left_s <= 0 and self._membership.fault is None):
                 return records
@@ -116,7 +116,7 @@ class KafkaConsumer:
     async def _take(
         self, max_records: int, topics: Collection[str] | None, without: Collection[int], wait_s: float
     ) -> list[InRecord]:
-        """Up to ``max_records`` records; waits at most ``wait_s`` for the first, or for a change of the membership."""
+        """Return up to ``max_records`` records; wait at most ``wait_s`` for the first or for a membership change."""
         epochs = {
             source: epoch
             for source, epoch in self._membership.owned.items()
@@ -132,7 +132,7 @@ class KafkaConsumer:
             await self._membership.skip_lost({TopicPartition(*source): at for source, at in places.items()})
             return []
         except NoOffsetForPartitionError:
-            # aiokafka found no committed offset before the membership had set the place.
+            # aiokafka found no committed offset before the membership had set the start.
             return []
         except TopicAuthorizationFailedError as error:
             raise self._link.fault(error, f"consuming as group {self._spec.group}", "READ") from error
@@ -143,7 +143,7 @@ class KafkaConsumer:
         for source, batch in batches.items():
             place = TopicPartition(*source)
             epoch = epochs[place]
-            # A rebalance may have begun while the fetch was waiting; then the records are another owner's to handle.
+            # A rebalance may have begun while the fetch was waiting; then another owner processes the records.
             if batch and self._membership.owned.get(place) == epoch:
                 self._after[place] = (batch[-1].offset + 1, await self._membership.member().position(source))
                 records.extend(to_record(record, epoch) for record in batch)
@@ -154,8 +154,8 @@ class KafkaConsumer:
         if wait_s <= 0:
             found: Batches = await consumer.getmany(*sources, max_records=max_records)
             return found
-        # In a task, because aiokafka does not come back from a rebalance before its end, whatever the time-out. Records
-        # leave aiokafka's buffer in the step that ends the task, so a cancelled one has taken none.
+        # In a task, because during a rebalance aiokafka returns only at its end, with any time-out. Records leave
+        # aiokafka's buffer in the step that ends the task, so a cancelled task has taken none.
         fetch = asyncio.create_task(consumer.getmany(*sources, timeout_ms=int(1000 * wait_s), max_records=max_records))
         change = asyncio.create_task(self._membership.changed.wait())
         try:
@@ -186,7 +186,7 @@ class KafkaConsumer:
     async def _commit_in_transactions(
         self, offsets: Mapping[TopicPartition, int], outputs: Sequence[OutRecord]
     ) -> None:
-        """One transaction per partition number; those that were made before another one failed stay made."""
+        """Commit in one transaction per partition number; those that succeed before a failure remain."""
         by_number: dict[int, dict[TopicPartition, int]] = {}
         for source, offset in offsets.items():
             by_number.setdefault(source.partition, {})[source] = offset
@@ -204,7 +204,7 @@ class KafkaConsumer:
     ) -> None:
         transactions = self._membership.transactions.get(number)
         if transactions is None:
-            # A rebalance has begun while another partition of this commit was under way.
+            # A rebalance has begun while another partition of this commit was in progress.
             raise self._lost(own)
         try:
             await transactions.commit(own, outputs)
@@ -220,12 +220,12 @@ class KafkaConsumer:
     def _lost(self, sources: Collection[TopicPartition]) -> PartitionLostError:
         named = ", ".join(f"{topic}/{number}" for topic, number in sorted(sources))
         return PartitionLostError(
-            f"group {self._spec.group}: {named} moved on since these records were polled; nothing was committed for "
-            "that, drop this work and poll on"
+            f"group {self._spec.group}: {named} got a new owner or epoch since these records were polled; nothing was "
+            "committed for that, drop this work and continue to poll"
         )
 
     async def _commit_plainly(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """One request for all partitions; Kafka takes it from a member of the current generation only."""
+        """Commit all partitions in one request, which Kafka accepts from a member of the current generation only."""
         try:
             async with asyncio.timeout(self._link.timeout_s):
                 await self._membership.member().commit(to_commit(offsets, self._membership.topics.ids))
@@ -233,17 +233,17 @@ class KafkaConsumer:
             self._membership.mark_lost(rejoin=False)
             raise PartitionLostError(
                 f"group {self._spec.group} was rebalanced before this commit; nothing was committed, drop this work "
-                "and poll on"
+                "and continue to poll"
             ) from error
         except FAULTS as error:
             raise await self._link.explain(error, f"committing as group {self._spec.group}", "READ") from error
         self._committed.update(offsets)
         self._remove_committed_losses(offsets)
 
-    async def _catch_up(self) -> None:
-        """With all that was handed out committed, commit also what the reader has passed since: marks, no records."""
+    async def _commit_markers(self) -> None:
+        """When all polled records are committed, commit also the transaction markers that were passed since."""
         passed = {}
-        # A commit past a loss would settle it before anybody has told of it.
+        # A commit past a loss would remove the loss before the caller has reported it.
         lossy = {loss.source for loss in self.losses()}
         for source in (self._membership.owned.keys() & self._committed.keys()) - lossy:
             position = await self._membership.member().position(KafkaPartition(*source))
@@ -253,4 +253,4 @@ class KafkaConsumer:
             try:
                 await self._commit_plainly(passed)
             except (BrokerUnavailableError, PartitionLostError) as error:
-                logger.debug("marks stay uncommitted for now: %s", error)
+                logger.debug("transaction markers stay uncommitted for now: %s", error)

@@ -1,4 +1,4 @@
-"""One membership of a group: joins, joins again after failures, and offers partitions when they are safe to use."""
+"""Joins a Kafka group, joins again after failures, and offers partitions when they are safe to use."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ logger = logging.getLogger(__name__)
 class KafkaMembership:
     """Keeps a consumer in its group.
 
-    ``owned`` holds the partitions that may be worked on, with their epochs: a partition appears when it was assigned,
-    its producer (where the group has outputs) has fenced the former owner, and its place was set to the committed
-    offset. It is empty from the moment a rebalance begins. ``changed`` is set whenever it or ``trouble`` changes.
+    ``owned`` has the partitions that may be processed, with their epochs: a partition is added after it was assigned,
+    its producer (if the group has outputs) has fenced the former owner, and its position was set to the committed
+    offset. It becomes empty when a rebalance begins. ``changed`` is set whenever it or ``fault`` changes.
     """
 
     def __init__(self, link: Link, spec: GroupSpec, offsets: Offsets) -> None:
@@ -62,7 +62,7 @@ class KafkaMembership:
         self._keeper: asyncio.Task[None] | None = None
 
     async def join(self) -> None:
-        """Connect and ask to join; what fails for now is tried again in the background.
+        """Connect and ask to join; after a failure, try again in the background.
 
         Raises TopicMismatchError when the topics are missing or not as declared.
         """
@@ -75,35 +75,35 @@ class KafkaMembership:
 
     @property
     def fault(self) -> StandgaleError | None:
-        """What keeps records from coming; None when all is well. The one that lasts longest comes first."""
+        """Why there are no records; None: no fault. The fault that lasts longest comes first."""
         return self._faults.worst
 
     def member(self) -> AIOKafkaConsumer:
-        """aiokafka's consumer. Raises BrokerUnavailableError while there is none."""
+        """Return aiokafka's consumer. Raises BrokerUnavailableError while there is none."""
         if self.consumer is None:
             raise BrokerUnavailableError(f"group {self._spec.group} is being joined again; try again")
         return self.consumer
 
     def check(self) -> None:
-        """Raise what ended the task that keeps this membership, if anything unforeseen did."""
+        """Raise the error that ended the task of this membership, if an unexpected one did."""
         if self._keeper is not None and self._keeper.done():
             self._keeper.result()
 
     def mark_lost(self, *, rejoin: bool) -> None:
-        """Own nothing until the next assignment; with ``rejoin`` ask for one, because aiokafka would not."""
+        """Own nothing until the next assignment; with ``rejoin``, request one, because aiokafka does not."""
         had_any = bool(self.owned)
         self._clear_owned()
         if rejoin and had_any and self.consumer is not None:
             self.consumer.subscribe(list(self._spec.topics), listener=_Listener(self))
 
     def fail(self, error: BaseException) -> None:
-        """Own nothing and replace aiokafka's consumer, which does not recover from ``error``."""
+        """Own nothing, and have aiokafka's consumer replaced, because it does not recover from ``error``."""
         self._faults.record("group", self._link.fault(error, f"consuming as group {self._spec.group}", "READ"))
         self._clear_owned()
         self._broken.set()
 
     async def skip_lost(self, places: Mapping[TopicPartition, int]) -> None:
-        """Move on where the log no longer holds what stood at ``places``, and record what was lost by that."""
+        """Continue after records at ``places`` that the log no longer has, and record them as lost."""
         owned = [source for source in places if source in self.owned]
         for source, (first, end) in (await self._offsets.bounds(owned)).items():
             epoch, at = self.owned.get(source), places[source]
@@ -111,7 +111,7 @@ class KafkaMembership:
                 continue
             if at > end:
                 logger.warning(
-                    "%s/%d ends at offset %d, before %d, the next to be read: it was made again", *source, end, at
+                    "%s/%d ends at offset %d, before %d, the next to read: it was created again", *source, end, at
                 )
                 self._clear_owned()
                 self._broken.set()
@@ -121,7 +121,7 @@ class KafkaMembership:
             self.member().seek(KafkaPartition(*source), max(at, first))
 
     async def close(self) -> None:
-        """Leave the group, after the commit under way; may be called twice."""
+        """Leave the group after the current commit; may be called twice."""
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
@@ -130,23 +130,23 @@ class KafkaMembership:
         await self._link.client_shutdown.wait_closed()
 
     async def revoke(self) -> None:
-        """A rebalance begins: own nothing, let commits under way end, stop the producers.
+        """Own nothing when a rebalance begins, let current commits end, and stop the producers.
 
-        Does not return to aiokafka, which would join again, when another process has taken over this one's name.
+        When another process has taken over this one's name, this never returns, so that aiokafka does not join again.
         """
         self._clear_owned()
         await self._release(_COMMIT_TIMEOUT_S)
-        # aiokafka forgets its id in the group when Kafka no longer knows it.
+        # aiokafka clears its id in the group when Kafka no longer knows it.
         if self._was_member and not self.member()._coordinator.member_id and await self._is_replaced():
             self._broken.set()
             await asyncio.get_running_loop().create_future()
 
     def assign(self, assigned: Iterable[KafkaPartition]) -> None:
-        """A rebalance has ended: make the ``assigned`` partitions ready, each number by itself.
+        """Prepare the ``assigned`` partitions after a rebalance, each number in a separate task.
 
-        This happens beside the rebalance, which sends no heartbeats while it waits for its listener.
+        The tasks do not delay the rebalance, which sends no heartbeats while it waits for its listener.
         """
-        # Microseconds, so that epochs grow from one owner to the next as well, as far as their clocks agree.
+        # Microseconds, so that epochs also grow from one owner to the next, if their clocks agree.
         self._epoch = epoch = max(self._epoch + 1, time.time_ns() // 1000)
         self._was_member = True
         self._static.add_member_id(self.member()._coordinator.member_id)
@@ -172,7 +172,7 @@ class KafkaMembership:
             self.fail(error)
 
     async def _try_to_connect(self) -> None:
-        """Connect and ask to join; a failure is noted, and marks the membership as broken."""
+        """Connect and ask to join; a failure is recorded, and the membership becomes broken."""
         doing = f"joining group {self._spec.group}"
         try:
             await self.topics.check()
@@ -189,7 +189,7 @@ class KafkaMembership:
             self._broken.set()
 
     async def _keep(self) -> None:
-        """Watch the membership, and make a new one whenever it broke."""
+        """Watch the membership, and join again each time it is broken."""
         waits = pauses()
         while True:
             if self.consumer is not None and not self._broken.is_set():
@@ -203,8 +203,10 @@ class KafkaMembership:
             await self._try_to_connect()
 
     async def _watch(self) -> None:
-        """Until the membership breaks, ask the broker something small again and again: aiokafka itself does not tell
-        that it is away, refuses this member, or has other topics now."""
+        """Query the broker regularly until the membership is broken.
+
+        aiokafka does not report that the broker is unavailable, refuses this member, or has different topics.
+        """
         while not self._broken.is_set():
             try:
                 self.member()._coordinator.check_errors()
@@ -220,7 +222,7 @@ class KafkaMembership:
                 continue
 
     async def _prepare(self, number: int, sources: Collection[TopicPartition], epoch: int) -> None:
-        """Make the partitions of one number ready, however often Kafka has to be asked for it."""
+        """Prepare the partitions of one number; try again until Kafka responds."""
         generation = self._generation
         for pause in pauses():
             try:
@@ -243,7 +245,7 @@ class KafkaMembership:
     async def _replace_transactions(
         self, number: int, sources: Collection[TopicPartition]
     ) -> PartitionTransactions | None:
-        """The transactions of a partition number, not started yet; None for a group without outputs."""
+        """Return new transactions of a partition number, not started yet; None for a group without outputs."""
         if not self._spec.outputs:
             return None
         former = self.transactions.pop(number, None)
@@ -277,19 +279,19 @@ class KafkaMembership:
 
 
 class _Listener:
-    """Passes aiokafka's rebalance calls on."""
+    """Passes aiokafka's rebalance calls to the membership."""
 
     def __init__(self, membership: KafkaMembership) -> None:
         self._membership = membership
 
     async def on_partitions_revoked(self, revoked: Collection[KafkaPartition]) -> None:
-        """Called when a rebalance begins, before this member joins again."""
+        """Revoke all partitions when a rebalance begins, before this member joins again."""
         await self._membership.revoke()
 
     async def on_partitions_assigned(self, assigned: Collection[KafkaPartition]) -> None:
-        """Called when a rebalance has ended."""
+        """Assign partitions when a rebalance has ended."""
         self._membership.assign(assigned)
 
 
-# aiokafka asks for an instance of this class; registering spares a base class without types.
+# aiokafka requires an instance of this class; registering avoids a base class without types.
 ConsumerRebalanceListener.register(_Listener)

@@ -1,4 +1,4 @@
-"""What keeps a group member from its records, by kind; the worst is what its caller is told."""
+"""Keeps the present faults of a group member by kind, and selects the one to raise to its caller."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class MembershipFaults:
-    """The present troubles of one membership; sets ``changed`` with each note."""
+    """Holds the present faults of one membership; each :meth:`record` sets ``changed``."""
 
     def __init__(self, changed: asyncio.Event) -> None:
         self._changed = changed
@@ -23,19 +23,19 @@ class MembershipFaults:
 
     @property
     def worst(self) -> StandgaleError | None:
-        """The one that lasts longest; None when all is well."""
+        """The fault that lasts longest; None when there is none."""
         return next((self._present[what] for what in _WORST_FIRST if what in self._present), None)
 
     def get(self, what: What) -> StandgaleError | None:
-        """The trouble of this kind, if there is one."""
+        """Return the fault of this kind, if there is one."""
         return self._present.get(what)
 
-    def record(self, what: What, trouble: StandgaleError | None) -> None:
-        """Replace the trouble of this kind; None: it is over."""
-        if trouble is None:
+    def record(self, what: What, fault: StandgaleError | None) -> None:
+        """Replace the fault of this kind; None: it is over."""
+        if fault is None:
             self._present.pop(what, None)
         else:
             if what not in self._present:
-                logger.warning("%s", trouble)
-            self._present[what] = trouble
+                logger.warning("%s", fault)
+            self._present[what] = fault
         self._changed.set()

@@ -1,4 +1,4 @@
-"""Finds the place where a member starts to read its partitions, and what retention took before it could."""
+"""Finds the offsets where a member starts to read its partitions, and what retention has deleted before them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StartPoint:
-    """Where to start; ``lost_from`` is the committed offset where the log no longer holds it."""
+    """Says where to start to read a partition."""
 
     offset: int
     lost_from: int | None = None
+    """The committed offset, when the log no longer has it."""
 
 
 class StartPointFinder:
-    """The start of one member's partitions, which aiokafka is not left to choose: it tells of no gap."""
+    """Finds the start of one member's partitions, because aiokafka, which could, does not report gaps."""
 
     def __init__(self, link: Link, offsets: Offsets, spec: GroupSpec, topics: TopicWatch) -> None:
         self._link = link
@@ -44,19 +45,19 @@ class StartPointFinder:
         transactions: PartitionTransactions | None,
         sources: Collection[TopicPartition],
     ) -> Mapping[TopicPartition, StartPoint]:
-        """Where to start reading ``sources``. ``transactions``, not opened yet, are those of a group with outputs.
+        """Return where to start reading ``sources``. ``transactions`` of a group with outputs are not opened yet.
 
-        Raises BrokerUnavailableError or RefusedError, and may be called again with others.
+        Raises BrokerUnavailableError or RefusedError, and may be called again with new ``transactions``.
         """
         committed = await self._committed(transactions, sources)
         bounds = await self._offsets.bounds(sources)
         if any(at is not None and at > bounds[source][1] for source, at in committed.items()):
-            # A node that has just become the leader may need a moment to know how far its log goes.
+            # A node that has just become the leader may need a moment to know where its log ends.
             await asyncio.sleep(_SECOND_LOOK_S)
             bounds = await self._offsets.bounds(sources)
         fresh = {source: end for source, (_, end) in bounds.items() if committed[source] is None}
         if fresh and self._spec.start == "latest":
-            # Committed at once: the next owner must not skip what arrives before the first commit.
+            # Committed at once, so that the next owner does not skip records that arrive before the first commit.
             await self._commit_start(member, transactions, fresh)
             committed = {**committed, **fresh}
         return {source: _start_point(source, committed[source], *bounds[source]) for source in sources}
@@ -86,11 +87,16 @@ class StartPointFinder:
 
 
 def _start_point(source: TopicPartition, committed: int | None, first: int, end: int) -> StartPoint:
-    """Where to start in a log that goes from ``first`` to ``end``."""
+    """Return where to start in a log from ``first`` to ``end``."""
     if committed is None:
         return StartPoint(first)
     if committed > end:
-        # The log lost its end, or another topic has taken this name: what it holds may never have been read.
-        logger.warning("%s/%d ends at offset %d, before the committed %d: starting over", *source, end, committed)
+        # The log lost its end, or a new topic has this name: its records may never have been read.
+        logger.warning(
+            "%s/%d ends at offset %d, before the committed %d: reading starts at its first record",
+            *source,
+            end,
+            committed,
+        )
         return StartPoint(first)
     return StartPoint(first, lost_from=committed) if committed < first else StartPoint(committed)

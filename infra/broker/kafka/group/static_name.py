@@ -1,4 +1,4 @@
-"""The name of a static member: says which process goes by it, and finds out when another one has taken it."""
+"""Marks the present holder of a static member's name, and detects that another process has taken the name."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from infra.errors import SettingsError, TransientError
 
 
 class NamedAssignor:
-    """aiokafka's range assignor, which sends ``told`` to the group beside the topics of this member."""
+    """Assigns as aiokafka's range assignor does, and sends ``member_note`` to the group with this member's topics."""
 
     name = RangePartitionAssignor.name
     version = RangePartitionAssignor.version
     assign = staticmethod(RangePartitionAssignor.assign)
     on_assignment = staticmethod(RangePartitionAssignor.on_assignment)
 
-    def __init__(self, told: bytes) -> None:
-        self._told = told
+    def __init__(self, member_note: bytes) -> None:
+        self._member_note = member_note
 
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
-        """What this member sends on joining."""
-        return ConsumerProtocolMemberMetadata(self.version, list(topics), self._told)
+        """Return what this member sends when it joins."""
+        return ConsumerProtocolMemberMetadata(self.version, list(topics), self._member_note)
 
 
 class StaticName:
-    """Tells this process from another one of the same ``instance_id``.
+    """Distinguishes this process from another one with the same ``instance_id``.
 
-    Kafka does not tell why it knows a static member no longer: its session may have run out, its coordinator may have
-    been frozen and have answered a join that nobody waited for any more, or another process may have joined under the
-    name. Only what the present holder of the name sent on joining tells these apart.
+    Kafka does not report why it no longer knows a static member: its session may have ended, a frozen coordinator may
+    have responded to a join that no client waited for any more, or another process may have joined with the name. Only
+    the note that the present holder of the name sent when it joined distinguishes these cases.
     """
 
     def __init__(self, offsets: Offsets, spec: GroupSpec) -> None:
         self._offsets = offsets
         self._spec = spec
-        self._told = uuid.uuid4().bytes
+        self._note = uuid.uuid4().bytes
         self._ids: set[str] = set()
-        self.assignor = NamedAssignor(self._told)
+        self.assignor = NamedAssignor(self._note)
 
     def add_member_id(self, member_id: str) -> None:
-        """Take note of an id that Kafka gave this process."""
+        """Store an id that Kafka gave this process."""
         self._ids.add(member_id)
 
-    async def find_successor(self, note: Callable[[TransientError], None]) -> SettingsError | None:
-        """The error that says that another process has taken the name over; None: nobody has.
+    async def find_successor(self, report: Callable[[TransientError], None]) -> SettingsError | None:
+        """Return the error for a name that another process has taken over; None when none has.
 
-        Asks until Kafka answers, and hands ``note`` what keeps it from answering.
+        Asks until Kafka responds, and calls ``report`` with the errors until then.
         """
         name, group = self._spec.instance_id, self._spec.group
         if name is None:
@@ -62,14 +62,14 @@ class StaticName:
             try:
                 holder = await self._offsets.static_member(group, name)
             except TransientError as error:
-                note(error)
+                report(error)
             else:
-                if holder is None or holder.member_id in self._ids or holder.member_note == self._told:
+                if holder is None or holder.member_id in self._ids or holder.member_note == self._note:
                     return None
                 if holder.member_note is not None:
                     break
             await asyncio.sleep(pause)
         return SettingsError(
             f"group {group}: another process has joined as instance_id {name!r} and took this one's place; give each "
-            "process an instance_id of its own, or end this one"
+            "process a different instance_id, or end this one"
         )

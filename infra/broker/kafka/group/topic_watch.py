@@ -12,11 +12,11 @@ from infra.errors import TopicMismatchError
 
 
 class TopicWatch:
-    """Looks at the topics that one member subscribes to, and at those that go with them.
+    """Checks the topics that one member subscribes to, and those of the same topic group.
 
-    Topics of one group in topics.yaml are co-partitioned: a member that commits outputs answers in the partition it
-    reads from, so all of them must have the declared partitions. Topics that are not declared keep the partitions they
-    had at the first look.
+    Topics of one group in topics.yaml are co-partitioned: a member that commits outputs writes them to the partition
+    number that it reads, so all of them must have the declared partition count. Topics that are not declared must keep
+    the count of the first check.
     """
 
     def __init__(self, link: Link, offsets: Offsets, spec: GroupSpec) -> None:
@@ -25,13 +25,13 @@ class TopicWatch:
         self._spec = spec
         self._first_counts: dict[str, int] = {}
         self.ids: Mapping[str, str] = {}
-        """The id of each subscribed topic at the last look."""
+        """The id of each subscribed topic at the last check."""
 
     async def check(self, timeout_s: float | None = None) -> Collection[str]:
-        """The subscribed topics that were deleted and made again since the last look.
+        """Return the subscribed topics that were deleted and created again since the last check.
 
-        Raises TopicMismatchError for topics that are missing or have other partitions than they must,
-        RefusedError or BrokerUnavailableError where Kafka does not tell.
+        Raises TopicMismatchError for topics that are missing or have a wrong partition count, and RefusedError or
+        BrokerUnavailableError when Kafka gives no information.
         """
         found = await self._offsets.states(self._spec.topics, optional=self._partners(), timeout_s=timeout_s)
         self._link.check_present(self._spec.topics, found)
@@ -55,11 +55,11 @@ class TopicWatch:
         elif state.partitions != first:
             raise TopicMismatchError(
                 f"topic {topic} of {self._link.where} has {state.partitions} partitions, and had {first} when group "
-                f"{self._spec.group} joined; nothing is read until that is so again, or this process is restarted"
+                f"{self._spec.group} joined; nothing is read until it has {first} again, or this process is restarted"
             )
 
     def _partners(self) -> Collection[str]:
-        """The other topics that must have as many partitions as those this member reads."""
+        """Return the other topics that must have as many partitions as those that this member reads."""
         if not self._spec.outputs:
             return ()
         groups = {self._link.topics[topic].group for topic in self._spec.topics if topic in self._link.topics}

@@ -1,15 +1,16 @@
-"""The transactions of one owned partition number: its producer fences former owners, and no commit happens twice.
+"""Commits for one owned partition number in transactions: fences former owners, and never commits twice.
 
-Kafka fences by transactional id, not by group membership (aiokafka's TxnOffsetCommit names no generation), so safety
-rests on two rules kept here:
+Kafka fences by transactional id, not by group membership (aiokafka's TxnOffsetCommit names no generation). So this
+module keeps two rules:
 
-1. A producer is started first and the group's offsets are read after that. Starting it ends what any former owner had
-   open, and from then on only this producer can move the offsets. They are read while this producer has a transaction
-   open that would change them, which it aborts afterwards: a coordinator that does not know of it is outdated (another
-   node has taken the group over), and could tell offsets from before the last commit.
-2. When it is not known whether a transaction happened (its answer was lost), a new producer is started, which makes
-   Kafka finish the old one, and the group's offsets are read again. Each transaction writes a mark of its own beside
-   its offsets, so the mark found there tells whether this very one happened. A caller's retry can never double it.
+1. A producer is started first, and the group's offsets are read after that. Starting it ends any open transaction of a
+   former owner, and from then on only this producer can move the offsets. They are read while this producer has a
+   transaction open that would change them, which it aborts afterwards: a coordinator that does not know the transaction
+   is outdated (another node has taken the group over), and could return offsets from before the last commit.
+2. When it is not known whether a transaction happened (its response was lost), a new producer is started, which makes
+   Kafka finish the old transaction, and the group's offsets are read again. Each transaction writes a unique mark with
+   its offsets, so the mark that is found shows whether this transaction happened. So a caller's retry never commits
+   twice.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from infra.broker.kafka.records import add_to_batches, count_partitions
 from infra.broker.port import OutRecord, TopicPartition
 from infra.errors import PartitionLostError
 
-# The broker ends a transaction that its producer left open for so long after our own time-out.
+# The broker ends a transaction that its producer leaves open this long after the request time-out.
 _SPARE_S = 10.0
-# An ended producer refuses by assertion or IllegalOperation what it is asked next.
+# An ended producer raises AssertionError or IllegalOperation at the next call.
 _UNUSABLE = (IllegalOperation, AssertionError)
 
 
 class PartitionTransactions:
-    """Commits for the partitions of one number, over all co-partitioned topics of one group."""
+    """Commits for the partitions of one number, of all co-partitioned topics of one group."""
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class PartitionTransactions:
         self._closed = False
 
     async def open(self) -> Mapping[TopicPartition, int | None]:
-        """Fence former owners; the offsets the group has committed (None: never). Raises BrokerUnavailableError."""
+        """Fence former owners and return the group's committed offsets (None: never). Raises BrokerUnavailableError."""
         async with self._lock:
             self._base = dict(await self._start())
             return self._offsets_in(self._base)
@@ -87,19 +88,19 @@ class PartitionTransactions:
                     fault = await self._link.explain(error, f"committing with {self._what}", "WRITE")
                     raise self._link.size_fault(fault, outputs) from error
 
-    async def close(self, patience_s: float = 0.0) -> None:
-        """Stop the producer, after the commit under way or after ``patience_s``; an open transaction is aborted."""
+    async def close(self, timeout_s: float = 0.0) -> None:
+        """Stop the producer after the current commit, or after ``timeout_s``; an open transaction is aborted."""
         self._closed = True
         try:
-            async with asyncio.timeout(patience_s), self._lock:
+            async with asyncio.timeout(timeout_s), self._lock:
                 pass
         except TimeoutError:
-            # The commit under way goes on without its producer, and fails; the next owner reads what became of it.
+            # The current commit continues without its producer, and fails; the next owner reads the result.
             pass
         self._drop_producer()
 
     async def _start(self) -> Committed:
-        """A new producer, and the offsets as they stand after it ended all earlier transactions of this id."""
+        """Start a new producer, which ends all earlier transactions of this id, and return the offsets after that."""
         self._drop_producer()
         self._check_open()
         producer = AIOKafkaProducer(
@@ -121,7 +122,7 @@ class PartitionTransactions:
         return found
 
     async def _read_committed(self, producer: AIOKafkaProducer) -> Committed:
-        """The group's offsets, told by a coordinator that knows of the transaction which is open meanwhile."""
+        """Return the group's offsets from a coordinator that knows a transaction opened for this query."""
         never = {KafkaPartition(*source): OffsetAndMetadata(0, "aborted") for source in self._sources}
         async with asyncio.timeout(self._link.timeout_s):
             await producer.begin_transaction()
@@ -132,10 +133,10 @@ class PartitionTransactions:
         return found
 
     async def _resolve_doubt(self, offsets: Mapping[TopicPartition, int]) -> bool:
-        """Start anew after a failure; True when the transaction in doubt did happen and was this commit.
+        """Start a new producer after a failure; return whether the doubtful transaction happened and was this commit.
 
-        Raises PartitionLostError when the offsets are not where this owner left them, and BrokerUnavailableError, with
-        the doubt kept for the next try, when Kafka does not tell.
+        Raises PartitionLostError when the offsets are not those that this owner committed, and BrokerUnavailableError,
+        with the doubt kept for the next attempt, when Kafka gives no information.
         """
         found = await self._start()
         doubt, self._doubt = self._doubt, None
@@ -143,13 +144,13 @@ class PartitionTransactions:
             self._base = dict(found)
             if {source: at.offset for source, at in doubt.items()} == offsets:
                 return True
-            raise self._lost("an earlier commit, whose answer was lost, did happen, and this one is not the same")
+            raise self._lost("an earlier commit, whose response was lost, did happen, and this one is not the same")
         if found != self._base:
             raise self._lost("another owner has committed in the meantime")
         return False
 
     async def _transact(self, offsets: Mapping[TopicPartition, int], outputs: Sequence[OutRecord]) -> None:
-        """One transaction; after any failure the producer is gone, and ``_doubt`` is set when it may have happened."""
+        """Do one transaction; a failure drops the producer, and sets ``_doubt`` if the commit may have happened."""
         producer = self._producer
         if producer is None:
             raise self._lost("it has no producer")
@@ -160,7 +161,7 @@ class PartitionTransactions:
                 counts = await count_partitions(producer, outputs, self._link, self._offsets)
                 await producer.begin_transaction()
                 delivered = await add_to_batches(producer, outputs, counts)
-                # aiokafka commits also when a record failed, so each record's own outcome is waited for first.
+                # aiokafka would commit even when a record failed, so the result of each record is awaited first.
                 await asyncio.gather(producer.send_offsets_to_transaction(moved, self._group), delivered)
                 self._doubt = target
                 await producer.commit_transaction()
@@ -174,7 +175,7 @@ class PartitionTransactions:
         self._base.update(target)
 
     def _has_committed(self, offsets: Mapping[TopicPartition, int]) -> bool:
-        """Whether this very commit has been made: the caller tries again one of which only another part failed."""
+        """Return whether this commit was done before: the caller repeats a commit of which only another part failed."""
         return self._offsets_in({source: self._base.get(source) for source in offsets}) == offsets
 
     def _offsets_in(self, committed: Committed) -> Mapping[TopicPartition, int | None]:
@@ -183,7 +184,7 @@ class PartitionTransactions:
     def _check_open(self) -> None:
         # A new producer of a former owner would fence the present one.
         if self._closed:
-            raise self._lost("the partition was given up")
+            raise self._lost("the partition was released")
 
     def _drop_producer(self) -> None:
         producer, self._producer = self._producer, None
@@ -192,13 +193,13 @@ class PartitionTransactions:
 
     def _lost(self, why: str) -> PartitionLostError:
         return PartitionLostError(
-            f"commit refused for {self._id}: {why}; nothing more was committed, drop this work and poll on, its "
-            "records come again from the committed offset"
+            f"commit refused for {self._id}: {why}; nothing more was committed, drop this work and continue to poll, "
+            "its records are polled again from the committed offset"
         )
 
 
 def _cause(producer: AIOKafkaProducer, error: BaseException) -> BaseException:
-    """What made ``producer`` unusable, where ``error`` only says that it is."""
+    """Return what made ``producer`` unusable, when ``error`` only says that it is."""
     if not isinstance(error, (*_UNUSABLE, TimeoutError)) or producer._txn_manager is None:
         return error
     ended = producer._txn_manager.wait_for_transaction_end()

@@ -41,7 +41,7 @@ class Members:
         self.transactions.clear()
         self.owned.clear()
 
-    def lose(self, *, rejoin: bool) -> None:
+    def mark_lost(self, *, rejoin: bool) -> None:
         self.lost = True
 
 
@@ -49,7 +49,7 @@ async def test_a_revocation_between_two_partitions_of_one_commit_loses_the_secon
     consumer = KafkaConsumer(Link(BrokerSettings(kind="kafka"), {}), GroupSpec("group", ("in",), outputs=True))
     members = Members()
     consumer._membership = members
-    with pytest.raises(PartitionLostError, match="in/5 moved on") as caught:
+    with pytest.raises(PartitionLostError, match="in/5 got a new owner") as caught:
         await consumer.commit({FIRST: CommitPoint(10, 1), SECOND: CommitPoint(20, 1)})
     assert "in/3" not in str(caught.value)
     assert members.committed == {FIRST: 10}
