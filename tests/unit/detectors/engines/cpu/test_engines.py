@@ -1,4 +1,4 @@
-"""The input of ONNX Runtime, and the engine that is taken when another is missing; tests/contract/engines has the rest."""
+"""The input of ONNX Runtime, and the choice when an engine is missing; tests/contract/engines has the rest."""
 
 from __future__ import annotations
 
