@@ -88,7 +88,7 @@ eval: $(VENV)/.demo
 	$(BIN)/python -m training.evaluate
 
 train-test: $(VENV)/.train
-	$(PIP_INSTALL) pytest pytest-asyncio pytest-timeout
+	$(PIP_INSTALL) hypothesis pytest pytest-asyncio pytest-timeout
 	$(BIN)/pytest tests/train
 
 train: $(VENV)/.train

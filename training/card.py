@@ -1,5 +1,6 @@
 """The model card beside an exported model: what it is, how to feed it, how it was made and measured."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,12 +36,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """An exported file: the model's name and version, its checksum and the side of its square input in pixels."""
+    """Describes an exported model: the ONNX file's checksum, and the side of its square input in pixels."""
 
     name: str
     version: str
     sha256: str
     input_px: int
+    files: Mapping[str, str]
+    """Further files of the version, with their SHA-256."""
 
 
 def write_training_card(path: Path, model: ModelFile, thresholds: Thresholds, recipe: Recipe) -> Path:
@@ -53,6 +56,7 @@ def write_training_card(path: Path, model: ModelFile, thresholds: Thresholds, re
         "version": model.version,
         "file": "model.onnx",
         "sha256": model.sha256,
+        "files": dict(model.files),
         "layout": "yolov8",
         "input": {
             "width": model.input_px,

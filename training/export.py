@@ -1,11 +1,13 @@
-"""Turns a checkpoint into an ONNX file in the YOLOv8 layout, checked against the original, with its model card."""
+"""Exports a checkpoint as ONNX and as a torch program, both checked against the original, with its model card."""
 
 import argparse
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 import torch
@@ -21,6 +23,10 @@ from training.train import load_average, read_recipe
 # Boxes are hundreds of pixels and scores at most one: this is well below what moves a decision.
 _TOLERANCE = 2e-3
 _OPSET = 18
+
+
+Runner = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+"""Runs an exported file: images (N, 3, H, W) to its one output."""
 
 
 class ExportError(StandgaleError):
@@ -40,9 +46,10 @@ class ExportSettings:
 
 @dataclass(frozen=True)
 class Exported:
-    """The written file, its size, and the largest difference from the original over all checks."""
+    """The written files, the ONNX file's size, and the largest difference of both from the net over all checks."""
 
     model: Path
+    program: Path
     card: Path
     size_bytes: int
     largest_difference: float
@@ -68,21 +75,37 @@ def fold_batch_norm(module: nn.Module) -> None:
             fold_batch_norm(child)
 
 
-def write_onnx(net: Net, path: Path, input_px: int) -> None:
-    """Export with dynamic batch, height and width, and the metadata that readers of the layout expect."""
-    names = dict(enumerate(CLASS_NAMES))
+def write_program(net: Net, path: Path, input_px: int) -> None:
+    """Export for the torch engine: an ExportedProgram with dynamic batch, height and width."""
     example = torch.zeros(2, 3, input_px, input_px)
-    free = {
+    program = torch.export.export(ExportNet(net).eval(), (example,), dynamic_shapes={"images": _free_axes()})
+    program.example_inputs = None
+    for node in program.graph.nodes:
+        # Source lines of the machine that exported it: no one needs them in the file.
+        node.meta.pop("stack_trace", None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.export.save(program, path)
+
+
+def _free_axes() -> dict[int, object]:
+    """Return the input's axes that stay open: tiles, and rows and columns in steps of the coarsest stride."""
+    return {
         0: torch.export.Dim("batch"),
         2: 16 * torch.export.Dim("rows", min=2, max=512),
         3: 16 * torch.export.Dim("cols", min=2, max=512),
     }
+
+
+def write_onnx(net: Net, path: Path, input_px: int) -> None:
+    """Export with dynamic batch, height and width, and the metadata that readers of the layout expect."""
+    names = dict(enumerate(CLASS_NAMES))
+    example = torch.zeros(2, 3, input_px, input_px)
     program = torch.onnx.export(
         ExportNet(net).eval(),
         (example,),
         input_names=["images"],
         output_names=["output0"],
-        dynamic_shapes={"images": free},
+        dynamic_shapes={"images": _free_axes()},
         opset_version=_OPSET,
         dynamo=True,
         verbose=False,
@@ -115,15 +138,35 @@ def write_onnx(net: Net, path: Path, input_px: int) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def largest_difference(net: Net, path: Path, input_px: int) -> float:
-    """The largest absolute difference between file and net, over several shapes and batches of random pictures."""
+def onnx_runner(path: Path) -> Runner:
+    """Return what runs the ONNX file at `path`."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda images: session.run(["output0"], {"images": images})[0]
+
+
+def program_runner(path: Path) -> Runner:
+    """Return what runs the torch program at `path`."""
+    module = torch.export.load(path).module()
+
+    def run(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        with torch.no_grad():
+            made: npt.NDArray[np.float32] = module(torch.from_numpy(images)).numpy()
+        return made
+
+    return run
+
+
+def largest_difference(net: Net, path: Path, run: Runner, input_px: int) -> float:
+    """Return the largest absolute difference between `run`, which runs the file at `path`, and the net.
+
+    Over several shapes and batches of random pictures. Raises ExportError when the shapes differ.
+    """
     reference = ExportNet(net).eval()
     rng = np.random.default_rng(5)
     worst = 0.0
     for batch, rows, cols in ((1, input_px, input_px), (3, 256, 320), (2, 480, 640)):
         images = rng.random((batch, 3, rows, cols), dtype=np.float32)
-        (ours,) = session.run(["output0"], {"images": images})
+        ours = run(images)
         with torch.no_grad():
             theirs = reference(torch.from_numpy(images)).numpy()
         if ours.shape != theirs.shape:
@@ -133,20 +176,34 @@ def largest_difference(net: Net, path: Path, input_px: int) -> float:
 
 
 def export(settings: ExportSettings, thresholds: Thresholds) -> Exported:
-    """Write model.onnx and model.yaml; raises ExportError when the file differs from the net by more than 0.002."""
+    """Write model.onnx, model.pt2 and model.yaml.
+
+    Raises ExportError when a file's output differs from the net's by more than 0.002.
+    """
     original = load_average(settings.checkpoint)
     fused = load_average(settings.checkpoint)
     fold_batch_norm(fused)
     folder = settings.models / settings.name / settings.version
-    path = folder / "model.onnx"
+    path, program = folder / "model.onnx", folder / "model.pt2"
     write_onnx(fused, path, settings.input_px)
-    difference = largest_difference(original, path, settings.input_px)
-    if not difference <= _TOLERANCE:
-        raise ExportError(f"{path} differs from the net by {difference:.2g}, more than {_TOLERANCE}: do not ship it")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    model = ModelFile(settings.name, settings.version, digest, settings.input_px)
+    write_program(fused, program, settings.input_px)
+    worst = 0.0
+    for file, run in ((path, onnx_runner(path)), (program, program_runner(program))):
+        difference = largest_difference(original, file, run, settings.input_px)
+        if not difference <= _TOLERANCE:
+            raise ExportError(
+                f"{file} differs from the net by {difference:.2g}, more than {_TOLERANCE}: do not ship it"
+            )
+        worst = max(worst, difference)
+    model = ModelFile(
+        settings.name, settings.version, _sha256(path), settings.input_px, {program.name: _sha256(program)}
+    )
     written = write_training_card(folder / "model.yaml", model, thresholds, read_recipe(settings.checkpoint))
-    return Exported(path, written, path.stat().st_size, difference)
+    return Exported(path, program, written, path.stat().st_size, worst)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def main() -> None:

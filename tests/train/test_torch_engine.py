@@ -1,31 +1,62 @@
-"""The torch engine answers as ONNX Runtime does: on the CPU, so without what it does with CUDA."""
+"""The torch engine computes what ONNX Runtime computes: on the CPU, so without what it does with CUDA."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 import torch
+import yaml
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
+from torch import Tensor, nn
 
-from detectors.card.card import InputCard, default_card_path, read_card
+from detectors.card.card import InputCard, default_card_path, exported_program, read_card
 from detectors.engines.cpu.onnxruntime import OnnxRuntimeEngine, to_input
-from detectors.engines.gpu.torch import TorchEngine, preparation
-from detectors.engines.gpu.torch_module import Precision, TorchModule, Weights
+from detectors.engines.gpu.torch import TorchEngine, to_model_input
 from detectors.engines.port import EngineRequest
 from detectors.errors import InferenceError, ModelLoadError
-from standgale.testing.graphs import GraphSpec, tiles_that_differ, write_model
+from detectors.model.loading import LoadRequest, load_model
+from detectors.model.options import FrameView
+from schemas.events import DetectOptions
+from training.export import fold_batch_norm, write_program
+from training.net import Net, NetSettings
+
+SMALL = InputCard(width=64, height=32)
 
 
-def shipped(precision: str = "f32", batch: int = 0) -> EngineRequest:
-    path = default_card_path()
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The card of the model that ships, with the program that training exports from the same weights."""
+    folder = tmp_path_factory.mktemp("shipped")
+    given = default_card_path()
+    card = read_card(given)
+    net = Net(NetSettings()).eval()
+    fold_batch_norm(net)
+    weights = {one.name: torch.from_numpy(numpy_helper.to_array(one).copy()) for one in _initializers(given, card.file)}
+    net.load_state_dict({name: weights[f"net.{name}"] for name in net.state_dict()})
+    write_program(net, folder / "model.pt2", card.input.width)
+    (folder / card.file).symlink_to(given.parent / card.file)
+    fields = yaml.safe_load(given.read_text())
+    fields["files"] = {"model.pt2": sha256((folder / "model.pt2").read_bytes()).hexdigest()}
+    (folder / "model.yaml").write_text(yaml.safe_dump(fields))
+    return folder / "model.yaml"
+
+
+def _initializers(path: Path, name: str) -> list[onnx.TensorProto]:
+    return list(onnx.load(path.parent / name).graph.initializer)
+
+
+def request_for(path: Path, precision: str = "f32", batch: int = 0) -> EngineRequest:
     card = read_card(path)
-    return EngineRequest(path.parent / card.file, card.input, 2, precision, batch=batch)  # type: ignore[arg-type]
+    program = exported_program(card, path)
+    return EngineRequest(path.parent / card.file, card.input, 2, precision, batch=batch, exported=program)  # type: ignore[arg-type]
 
 
 def scene(count: int, card: InputCard) -> NDArray[np.uint8]:
@@ -39,9 +70,10 @@ def scene(count: int, card: InputCard) -> NDArray[np.uint8]:
     return made
 
 
-def test_the_model_that_ships_answers_as_in_onnx_runtime() -> None:
-    wanted = shipped(batch=2)
+def test_shipped_model_has_the_outputs_of_onnx_runtime(shipped: Path) -> None:
+    wanted = request_for(shipped, batch=2)
     engine = TorchEngine(wanted)
+    assert engine.batch_size == 2
     for count in (1, 2, 3):
         made = scene(count, wanted.input)
         (expected,), (found,) = OnnxRuntimeEngine(wanted).run(made), engine.run(made)
@@ -54,9 +86,9 @@ def test_the_model_that_ships_answers_as_in_onnx_runtime() -> None:
 
 
 @pytest.mark.parametrize("precision", ["f16", "bf16"])
-def test_half_precision_stays_close(precision: str) -> None:
-    made = scene(1, shipped().input)
-    (exact,), (found,) = TorchEngine(shipped()).run(made), TorchEngine(shipped(precision)).run(made)
+def test_half_precision_stays_close(shipped: Path, precision: str) -> None:
+    made = scene(1, read_card(shipped).input)
+    (exact,), (found,) = (TorchEngine(request_for(shipped, kind)).run(made) for kind in ("f32", precision))
     scores = np.abs(exact - found)[:, 4:]
     assert 0 < scores.max() < (0.02 if precision == "f16" else 0.2)
     seen = exact[0, 4:].max(axis=0) > 0.25
@@ -64,121 +96,113 @@ def test_half_precision_stays_close(precision: str) -> None:
     assert np.abs(exact - found)[0, :4, seen].max() < (0.5 if precision == "f16" else 4.0)
 
 
-@pytest.mark.parametrize("layout", ["yolov8", "yolov5", "nms_inside", "yolox", "rtdetr", "rfdetr"])
-@pytest.mark.parametrize("batch", [None, 1, 3])
-def test_every_layout_answers_as_in_onnx_runtime(tmp_path: Path, layout: str, batch: int | None) -> None:
-    spec = GraphSpec(layout=layout, width=64, height=32, batch=batch, mean=0.4, std=0.3)  # type: ignore[arg-type]
-    card = read_card(write_model(tmp_path, spec))
-    constants = {"orig_target_sizes": np.array([64, 32], np.int64)} if layout == "rtdetr" else {}
-    wanted = EngineRequest(tmp_path / card.file, card.input, 1, "f32", constants=constants, batch=4)
-    made = tiles_that_differ(11)
-    expected, engine = OnnxRuntimeEngine(wanted).run(made), TorchEngine(wanted)
-    for one, other in zip(expected, engine.run(made), strict=True):
-        assert np.abs(one - other).max() < 1e-4
+def test_a_model_is_loaded_on_torch_by_its_card_and_finds_what_onnx_runtime_finds(shipped: Path) -> None:
+    (picture,) = scene(1, read_card(shipped).input)
+    found = []
+    for engine in ("torch", "onnxruntime"):
+        model = load_model(LoadRequest(shipped, engine, threads=2, precision="f32", fallback=False))  # type: ignore[arg-type]
+        assert model.engine.name == engine
+        with_defaults = model.resolved(DetectOptions(confidence=0.1), FrameView(picture.shape[1], picture.shape[0]))
+        plan = model.plan(FrameView(picture.shape[1], picture.shape[0]), with_defaults)
+        candidates = model.candidates(model.infer(model.cut(picture, plan)), plan, 0, with_defaults)
+        found.append(model.merge(candidates, plan, with_defaults))
+        model.close()
+    one, other = found
+    assert len(one.boxes) == len(other.boxes) > 0
+    assert np.abs(one.boxes - other.boxes).max() < 1e-2
+    assert one.classes.tolist() == other.classes.tolist()
+
+
+class Squares(nn.Module):
+    """Means of each tile's channels and their squares, with or without the sizes that some transformers take."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        means = images.mean(dim=(2, 3))
+        return means, means * means
+
+
+class Scaled(nn.Module):
+    def forward(self, images: Tensor, orig_target_sizes: Tensor) -> Tensor:
+        return images.mean(dim=(2, 3)) * orig_target_sizes[:, :1].float()
+
+
+def exported(path: Path, module: nn.Module, batch: int | None, *others: Tensor) -> EngineRequest:
+    """``module``'s program for 64 × 32 pixels, for ``batch`` tiles or any number of them."""
+    examples = (torch.zeros(batch or 2, 3, 32, 64), *others)
+    dims = None if batch else tuple({0: torch.export.Dim("batch")} for _ in examples)
+    torch.export.save(torch.export.export(module.eval(), examples, dynamic_shapes=dims), path)
+    return EngineRequest(path.with_suffix(".onnx"), SMALL, 1, "f32", batch=4, exported=path)
+
+
+def tiles(count: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(count).integers(0, 256, (count, 32, 64, 3), np.uint8)
+
+
+@pytest.mark.parametrize(("batch", "size"), [(None, 4), (1, 1), (3, 3)])
+def test_any_number_of_tiles_runs_on_open_and_fixed_batches(tmp_path: Path, batch: int | None, size: int) -> None:
+    engine = TorchEngine(exported(tmp_path / "model.pt2", Squares(), batch))
+    assert (engine.batch_size, engine.parallel) == (size, 1)
+    made = tiles(11)
+    expected = to_input(made, SMALL).mean(axis=(2, 3))
+    means, squares = engine.run(made)
+    assert np.abs(means - expected).max() < 1e-5
+    assert np.abs(squares - expected**2).max() < 1e-5
     with ThreadPoolExecutor(4) as pool:
-        for answers in pool.map(lambda at: engine.run(made[at : at + 3]), range(8)):
-            assert len(answers) == len(expected)
+        for at, (part, _) in enumerate(pool.map(lambda at: engine.run(made[at : at + 3]), range(8))):
+            assert np.abs(part - expected[at : at + 3]).max() < 1e-5
+
+
+def test_inputs_beside_the_picture_are_given_by_name(tmp_path: Path) -> None:
+    wanted = exported(tmp_path / "model.pt2", Scaled(), None, torch.zeros(2, 2, dtype=torch.int64))
+    engine = TorchEngine(replace(wanted, constants={"orig_target_sizes": np.array([64, 32], np.int64)}))
+    (found,) = engine.run(tiles(5))
+    assert np.abs(found - 64 * to_input(tiles(5), SMALL).mean(axis=(2, 3))).max() < 1e-3
 
 
 @pytest.mark.parametrize("channels", ["rgb", "bgr"])
-def test_preprocessing_on_the_device_is_that_of_other_engines(channels: str) -> None:
+def test_preprocessing_in_torch_is_that_of_other_engines(channels: str) -> None:
     card = InputCard(width=64, height=32, channels=channels, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))  # type: ignore[arg-type]
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 64, 3), np.uint8)
-    made = preparation(card, torch.device("cpu"))(torch.from_numpy(pixels))
-    assert made.is_contiguous(memory_format=torch.channels_last)
-    assert np.abs(made.numpy() - to_input(pixels, card)).max() < 1e-6
+    made = to_model_input(torch.from_numpy(tiles(3)), card)
+    assert np.abs(made.numpy() - to_input(tiles(3), card)).max() < 1e-6
 
 
 def test_a_failing_run_is_an_inference_error_and_the_engine_lives_on(tmp_path: Path) -> None:
-    card = read_card(write_model(tmp_path, GraphSpec(width=64, height=32)))
-    engine = TorchEngine(EngineRequest(tmp_path / card.file, card.input, 1, "f32"))
+    engine = TorchEngine(exported(tmp_path / "model.pt2", Squares(), None))
     for _ in range(3):
         with pytest.raises(InferenceError, match=r"tiles are \(16, 16, 3\)"):
             engine.run(np.zeros((1, 16, 16, 3), np.uint8))
-    assert engine.run(tiles_that_differ(2))[0].shape[0] == 2
+    assert engine.run(tiles(2))[0].shape[0] == 2
 
 
-def test_sizes_share_their_weights() -> None:
-    wanted = shipped()
-    weights = Weights()
-    precision = Precision("cpu")
-    for size in (1, 2):
-        TorchModule(wanted.path, {"images": (size, 3, 640, 640)}, precision, weights)
-    held = sum(one.numel() for module in weights.modules.values() for one in module.parameters())
-    stored = sum(int(np.prod(one.dims)) for one in onnx.load(wanted.path).graph.initializer)
-    assert held <= 1.05 * stored
+def _other_size(path: Path) -> EngineRequest:
+    return replace(exported(path, Squares(), None), input=InputCard(width=32, height=32))
 
 
-def test_what_torch_is_not_taught_is_named(tmp_path: Path) -> None:
-    picture = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 32, 64])
-    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    graph = helper.make_graph([helper.make_node("Hardmax", ["images"], ["y"])], "odd", [picture], [answer])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
-    with pytest.raises(ModelLoadError, match=r"torch cannot run .*Hardmax.*choose another engine"):
-        TorchModule(tmp_path / "m.onnx", {"images": (1, 3, 32, 64)}, Precision("cpu"), Weights())
+def _no_program(path: Path) -> EngineRequest:
+    return EngineRequest(path.with_suffix(".onnx"), SMALL, 1, "f32")
 
 
-SHAPE = (2, 3, 8, 8)
-CASES: dict[str, tuple[dict[str, object], list[NDArray[np.generic]]]] = {
-    "Slice": ({}, [np.array([6, -1]), np.array([1, -(2**31)]), np.array([2, 3]), np.array([-2, -1])]),
-    "Split": ({"axis": 2, "num_outputs": 3}, []),
-    "Resize/linear": ({"mode": "linear"}, [np.array([], np.float32), np.array([1, 1, 2, 1.5], np.float32)]),
-    "Resize/cubic": (
-        {"mode": "cubic", "coordinate_transformation_mode": "align_corners"},
-        [np.array([], np.float32), np.array([1, 1, 2, 2], np.float32)],
-    ),
-    "Resize/nearest": (
-        {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
-        [np.array([], np.float32), np.array([1, 1, 2, 3], np.float32)],
-    ),
-    "Pad/constant": ({}, [np.array([0, 0, 1, 2, 0, 0, 3, 0]), np.array(0.5, np.float32)]),
-    "Pad/reflect": ({"mode": "reflect"}, [np.array([0, 0, 1, 2, 0, 0, 3, 0])]),
-    "Pad/edge": ({"mode": "edge"}, [np.array([0, 0, 0, 2, 0, 0, 3, 0])]),
-    "ReduceSum": ({"keepdims": 0}, [np.array([2, 3])]),
-    "ReduceMax": ({}, [np.array([1])]),
-    "ReduceMean": ({"keepdims": 0}, [np.array([2, 3])]),
-    "Clip": ({}, [np.array(0.2, np.float32), np.array(0.7, np.float32)]),
-    "TopK": ({"axis": 3}, [np.array([3])]),
-    "GridSample": (
-        {"mode": "linear", "padding_mode": "zeros"},
-        [np.random.default_rng(1).uniform(-1.2, 1.2, (2, 5, 4, 2)).astype(np.float32)],
-    ),
-    "ScatterND": (
-        {},
-        [np.array([[0, 1], [1, 2]]), np.arange(2 * 8 * 8, dtype=np.float32).reshape(2, 8, 8)],
-    ),
-    "Mish": ({}, []),
-    "Gelu": ({}, []),
-    "Tile": ({}, [np.array([1, 2, 1, 3])]),
-    "Expand": ({}, [np.array([4, 2, 3, 8, 8])]),
-    "Squeeze": ({}, []),
-}
+def _damaged(path: Path) -> EngineRequest:
+    wanted = exported(path, Squares(), None)
+    path.write_bytes(path.read_bytes()[:200])
+    return wanted
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_operations_with_known_sizes_do_what_onnx_runtime_does(tmp_path: Path, case: str) -> None:
-    kind = case.partition("/")[0]
-    attributes, others = CASES[case]
-    names = [f"k{index}" for index in range(len(others))]
-    outputs = [f"y{index}" for index in range({"Split": 3, "TopK": 2}.get(kind, 1))]
-    node = helper.make_node(kind, ["images", *names], outputs, **attributes)
-    graph = helper.make_graph(
-        [node],
-        "one",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 8, 8])],
-        [helper.make_value_info(name, onnx.TypeProto()) for name in outputs],
-        [numpy_helper.from_array(value, name) for name, value in zip(names, others, strict=True)],
-    )
-    for index, output in enumerate(graph.output):
-        integer = kind == "TopK" and index == 1
-        output.type.tensor_type.elem_type = TensorProto.INT64 if integer else TensorProto.FLOAT
-    path = tmp_path / "one.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
-    picture = np.random.default_rng(0).permutation(int(np.prod(SHAPE))).reshape(SHAPE).astype(np.float32) / 400
-    expected = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"images": picture})
-    module = TorchModule(path, {"images": SHAPE}, Precision("cpu"), Weights())
-    found = module(torch.from_numpy(picture))
-    assert len(found) == len(expected)
-    for one, other in zip(expected, found, strict=True):
-        assert tuple(other.shape) == one.shape
-        assert np.abs(one - other.numpy()).max() < 1e-5
+def _unknown_input(path: Path) -> EngineRequest:
+    return exported(path, Scaled(), None, torch.zeros(2, 2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (_no_program, r"the card of .*model\.onnx names no \.pt2 file: write one with torch\.export\.save"),
+        (_damaged, r"torch .* cannot load .*model\.pt2"),
+        (_other_size, r"takes input \[None, 3, 32, 64\], the card says \(N, 3, 32, 32\)"),
+        (_unknown_input, r"takes 2 inputs \(images, orig_target_sizes\)"),
+    ],
+)
+def test_what_torch_cannot_run_is_refused_with_the_reason(
+    tmp_path: Path, make: Callable[[Path], EngineRequest], why: str
+) -> None:
+    with pytest.raises(ModelLoadError, match=why):
+        TorchEngine(make(tmp_path / "model.pt2"))

@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import torch
 
+from detectors.card.card import exported_program, read_card, verified_model_file
+from tests.paths import ROOT
 from training.card import Thresholds
 from training.export import ExportSettings, export
 from training.loss import Targets, assign, complete_iou, detection_loss
@@ -192,6 +195,11 @@ def test_export_equals_the_net_and_writes_the_card(folder: Path) -> None:
     assert done.largest_difference < 2e-3
     assert done.size_bytes == done.model.stat().st_size < 8_000_000
     assert str(folder).encode() not in done.model.read_bytes()
+    with ZipFile(done.program) as archive:
+        assert not any(str(ROOT).encode() in archive.read(name) for name in archive.namelist())
+    card = read_card(done.card)
+    assert verified_model_file(card, done.card) == done.model
+    assert exported_program(card, done.card) == done.program
     assert done.card.read_text().startswith("name: standgale-small\nversion: 1.0.0\nfile: model.onnx\nsha256: ")
     assert "confidence: 0.4" in done.card.read_text()
     assert "seeds: 1000000 to 1000001" in done.card.read_text()

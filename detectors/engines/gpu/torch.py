@@ -45,7 +45,7 @@ class TorchEngine:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = request.precision != "f32"
         try:
             program = _on_device(torch.export.load(self._path), self._device)
-            self._module = program.module()
+            self._module = program.module() if self._float16 is None else _without_type_checks(program.module())
             shapes = _input_shapes(program)
         except Exception as error:  # torch's errors share no base class below Exception
             raise ModelLoadError(f"torch {torch.__version__} cannot load {self._path}: {error}") from error
@@ -116,6 +116,15 @@ def _on_device(program: Any, device: Any) -> Any:
     from torch.export.passes import move_to_device_pass  # noqa: PLC0415 - only with a GPU
 
     return move_to_device_pass(program, device)
+
+
+def _without_type_checks(module: Any) -> Any:
+    """Return ``module`` without the checks that its values have the types of the export: autocast changes them."""
+    for node in list(module.graph.nodes):
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:
+            module.graph.erase_node(node)
+    module.recompile()
+    return module
 
 
 def _input_shapes(program: Any) -> dict[str, list[int | None]]:
