@@ -1,1 +1,1 @@
-"""What `standgale doctor` looks at: one subject per module, each a check that changes nothing and stops no other."""
+"""Checks an installation for `standgale doctor`: one subject per module; no check changes anything."""

@@ -1,4 +1,4 @@
-"""Opens broker and database for looking: nothing is created, started, migrated or brought in line."""
+"""Opens the existing broker and database for checks, without creating, starting, migrating or altering anything."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHARE = 0.6
 
 
 def with_short_timeouts(settings: Settings, timeout_s: float) -> Settings:
-    """``settings`` with time limits below ``timeout_s``, so that a check can still say what did not answer."""
+    """Return ``settings`` with time limits below ``timeout_s``, so that a check can still name what did not respond."""
     most_s = _SHARE * timeout_s
     broker = settings.broker.model_copy(update={"request_timeout_s": min(settings.broker.request_timeout_s, most_s)})
     database = settings.database.model_copy(
@@ -34,12 +34,12 @@ def with_short_timeouts(settings: Settings, timeout_s: float) -> Settings:
 
 @asynccontextmanager
 async def open_existing_broker(settings: Settings, topics: dict[str, TopicSpec]) -> AsyncIterator[Broker]:
-    """The broker as it is. Raises NothingThereError when the embedded one has no file yet."""
+    """Open the broker without changing topics. Raises DoesNotExistError if the embedded one has no file yet."""
     if settings.broker.kind == "embedded":
         file = embedded_file(settings.data_dir)
         if not await in_thread(file.is_file):
             raise DoesNotExistError(f"the embedded broker has no file {file} yet: no service has run there")
-        # Without declarations it brings nothing in line.
+        # Without declarations it alters no topic.
         topics = {}
     broker = open_broker(settings.broker, settings.data_dir, topics)
     try:
@@ -50,7 +50,7 @@ async def open_existing_broker(settings: Settings, topics: dict[str, TopicSpec])
 
 @asynccontextmanager
 async def open_existing_database(settings: Settings) -> AsyncIterator[Database]:
-    """The database as it is. Raises NothingThereError when the embedded one does not run."""
+    """Open the database without migrating it. Raises DoesNotExistError if the embedded one does not run."""
     chosen = settings.database
     if chosen.url is None:
         url = await in_thread(partial(_running, settings.data_dir))
@@ -63,12 +63,12 @@ async def open_existing_database(settings: Settings) -> AsyncIterator[Database]:
 
 
 def _running(data_dir: Path) -> str:
-    """Where the embedded server listens. Nobody becomes its owner by asking."""
+    """Return the address of the running embedded server, without becoming its owner."""
     home = data_dir.absolute() / "postgres"
     if not home.is_dir():
         raise DoesNotExistError(f"the embedded database has no folder {home} yet: no service has run there")
     try:
-        # Only here: what it needs comes with the extra "embedded".
+        # Imported here: it needs the extra "embedded".
         from infra.database.cluster import PostgresCluster, dsn_at  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise SettingsError(

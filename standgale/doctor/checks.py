@@ -1,4 +1,4 @@
-"""Which checks there are."""
+"""Lists all checks of the doctor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from standgale.settings import Settings
 
 
 def all_checks(settings: Settings, *, timeout_s: float, health: Sequence[str] = ()) -> list[Check]:
-    """Every check, for ``settings``; ``health``: further health ports to ask. Raises TopicsError."""
+    """Make every check for ``settings`` and for the further health ports ``health``. Raises TopicsError."""
     topics = load_topics(settings.topics_file)
     soon = with_short_timeouts(settings, timeout_s)
     return [

@@ -1,4 +1,4 @@
-"""Clocks: this machine's beside the broker's, the database's and the file system's."""
+"""Checks the clocks of broker, database and file system against the clock of this machine."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ _SUBJECT = "clocks"
 
 
 def _compared(name: str, ahead_s: float, tolerance_s: float) -> Finding:
-    """``ahead_s``: how far the clock called ``name`` is ahead of this machine's."""
+    """Judge the clock ``name``, which is ``ahead_s`` ahead of this machine's."""
     direction = "ahead of" if ahead_s > 0 else "behind"
     what = f"the {name}'s clock is {abs(ahead_s):.1f} s {direction} this machine's"
     if abs(ahead_s) <= tolerance_s:
         return ok(what)
-    return problem(what, "set the wrong one, and let NTP keep both (gateway.clock_tolerance_s is what may differ)")
+    return problem(
+        what, "correct the wrong one, and let NTP keep both right (gateway.clock_tolerance_s is the allowed difference)"
+    )
 
 
 class BrokerClockCheck:
-    """Publishes one record to the topic of probes, which also shows that the broker takes records."""
+    """Publishes one record to the topic of probes, which also shows that the broker accepts records."""
 
     subject = _SUBJECT
 
@@ -38,7 +40,7 @@ class BrokerClockCheck:
         self._topics = topics
 
     async def look(self) -> Sequence[Finding]:
-        """See the port."""
+        """See :class:`.port.Check`."""
         clock = GatewayClock.without_broker()
         async with open_existing_broker(self._settings, self._topics) as broker:
             probe = BrokerProbe(broker, clock)
@@ -59,7 +61,7 @@ class BrokerClockCheck:
 
 
 class DatabaseClockCheck:
-    """Asks the database for its time."""
+    """Compares the time of the database."""
 
     subject = _SUBJECT
 
@@ -67,7 +69,7 @@ class DatabaseClockCheck:
         self._settings = settings
 
     async def look(self) -> Sequence[Finding]:
-        """See the port."""
+        """See :class:`.port.Check`."""
         async with open_existing_database(self._settings) as database, database.acquire() as connection:
             before_s = time.time()
             there_s = float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())"))
@@ -84,7 +86,7 @@ class FileClockCheck:
         self._settings = settings
 
     async def look(self) -> Sequence[Finding]:
-        """See the port."""
+        """See :class:`.port.Check`."""
         folder = self._settings.data_dir
         if not await in_thread(folder.is_dir):
             raise DoesNotExistError(f"there is no data directory {folder.absolute()} yet")

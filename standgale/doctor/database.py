@@ -1,4 +1,4 @@
-"""The database: whether it answers, has the newest schema, lets our user do what services do, and how large it is."""
+"""Checks that the database responds, has the newest schema and grants the needed privileges; reports its size."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "detections": ("SELECT", "INSERT"),
     "device_tokens": ("SELECT",),
 }
-"""What gateway and PostgreSQL sink do with each table."""
-_MIGRATE = "standgale migrate up (standgale up does it by itself)"
+"""The privileges on each table that gateway and PostgreSQL sink need."""
+_MIGRATE = "standgale migrate up (standgale up does it when it starts)"
 
 
 class DatabaseCheck:
-    """Asks as the user that the services log in as."""
+    """Checks the database as the user that the services log in as."""
 
     subject = "database"
 
@@ -30,7 +30,7 @@ class DatabaseCheck:
         self._settings = settings
 
     async def look(self) -> Sequence[Finding]:
-        """See the port."""
+        """See :class:`.port.Check`."""
         newest = await in_thread(_head)
         async with open_existing_database(self._settings) as database, database.acquire() as connection:
             findings = [await _about(connection)]
@@ -40,7 +40,7 @@ class DatabaseCheck:
 
 
 def _head() -> str | None:
-    # Slow to import, and needed for this one question.
+    # Slow to import, and needed only here.
     from infra.database.migrate import newest_revision  # noqa: PLC0415
 
     return newest_revision()
@@ -49,8 +49,8 @@ def _head() -> str | None:
 async def _about(connection: Connection) -> Finding:
     size_bytes = int(await connection.fetchval("SELECT pg_database_size(current_database())"))
     if await connection.fetchval("SELECT current_setting('transaction_read_only')") == "on":
-        return problem("it is read-only, as after a fail-over", "let database.url name the server that takes writes")
-    return ok(f"it answers; its size is {size_bytes / 1e6:.1f} MB")
+        return problem("it is read-only, as after a fail-over", "set database.url to the server that accepts writes")
+    return ok(f"it responds; its size is {size_bytes / 1e6:.1f} MB")
 
 
 async def _schema(connection: Connection, newest: str | None) -> AsyncIterator[Finding]:
@@ -58,13 +58,13 @@ async def _schema(connection: Connection, newest: str | None) -> AsyncIterator[F
         yield problem("it has no schema", _MIGRATE)
         return
     if not await connection.fetchval("SELECT has_table_privilege('alembic_version', 'SELECT')"):
-        yield ok("its revision is not for this user to see")
+        yield ok("its revision is not visible to this user")
         return
     revision = await connection.fetchval("SELECT version_num FROM alembic_version")
     if revision == newest:
         yield ok(f"its schema is the newest ({revision})")
     else:
-        remedy = f"{_MIGRATE}; if the schema is the newer one, update this program"
+        remedy = f"{_MIGRATE}; if the schema is newer, update this program"
         yield problem(f"its schema is at {revision or 'base'}, this program needs {newest}", remedy)
 
 
@@ -86,7 +86,7 @@ async def _privileges(connection: Connection) -> AsyncIterator[Finding]:
     if not await connection.fetchval("SELECT has_database_privilege(current_database(), 'TEMP')"):
         missing += 1
         yield problem(
-            f"user {user} may not make temporary tables, which the PostgreSQL sink writes through",
+            f"user {user} may not make temporary tables, which the PostgreSQL sink needs",
             f'GRANT TEMPORARY ON DATABASE … TO "{user}"',
         )
     if not missing:

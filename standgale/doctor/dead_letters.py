@@ -1,4 +1,4 @@
-"""Dead letters: how many there are, and why the newest ones died."""
+"""Checks how many dead letters there are, and counts the reasons of the newest ones."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from standgale.doctor.port import Finding, ok, problem, warning
 from standgale.settings import Settings
 
 _LOOKED_AT = 20
-"""Of each partition, from its end: a dead letter may be as large as its topic takes."""
+"""How many records of each partition are read, from its end; a dead letter may be as large as its topic allows."""
 
 
 class DeadLettersCheck:
-    """Looks at the ends of both topics."""
+    """Reads the ends of both topics of dead letters."""
 
     subject = "dead letters"
 
@@ -29,7 +29,7 @@ class DeadLettersCheck:
         self._topics = topics
 
     async def look(self) -> Sequence[Finding]:
-        """See the port."""
+        """See :class:`.port.Check`."""
         async with open_existing_broker(self._settings, self._topics) as broker:
             reader = await broker.reader()
             try:
@@ -60,7 +60,7 @@ async def _judge(reader: Reader, topic: str) -> Finding:
     if any(letter.lost is not None for letter in letters):
         return problem(
             what,
-            "retention took records before they were read: raise retention_s, or mend what is slow, then see "
-            "standgale dead list",
+            "retention deleted records before they were read: raise retention_s, or make the slow group faster; "
+            "see standgale dead list",
         )
-    return warning(what, "standgale dead list; mend the cause, then standgale dead redrive")
+    return warning(what, "standgale dead list; remove the cause, then standgale dead redrive")

@@ -1,4 +1,4 @@
-"""Disks: how much is free where files are kept."""
+"""Checks the free space and the permissions of the folders where files are kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WARN_SHARE = 0.1
 
 
 class DisksCheck:
-    """Each disk once."""
+    """Checks each disk once."""
 
     subject = "disks"
 
@@ -23,7 +23,7 @@ class DisksCheck:
         self._settings = settings
 
     async def look(self) -> Sequence[Finding]:
-        """See the port."""
+        """See :class:`.port.Check`."""
         return await in_thread(lambda: list(_disks(self._settings)))
 
 
@@ -48,13 +48,13 @@ def _judge(name: str, folder: Path, min_free_bytes: int) -> Finding:
     if disk.free < min_free_bytes:
         return problem(
             f"{what}, less than frames.min_free_bytes ({min_free_bytes / 1e9:.1f} GB)",
-            "make room: frames are refused (docs/operations.md: when the frame store is full)",
+            "free some space: frames are refused (docs/operations.md: when the frame store is full)",
         )
     if disk.total and disk.free < _WARN_SHARE * disk.total:
-        return warning(what, "make room before it is full: broker, frames and database stop then")
+        return warning(what, "free some space before it is full: broker, frame store and database stop then")
     return ok(what)
 
 
 def _existing(folder: Path) -> Path:
-    """``folder``, or the nearest one above it that exists."""
+    """Return ``folder``, or the nearest parent that exists."""
     return folder if folder.is_dir() or folder == folder.parent else _existing(folder.parent)

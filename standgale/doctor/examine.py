@@ -1,4 +1,4 @@
-"""Runs all checks side by side, each within its time: one that fails or hangs never stops the others."""
+"""Runs all checks in parallel, each with a time limit; one that fails or hangs does not stop the others."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _CANCEL_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class DoctorReport:
-    """What all checks found, by subject in the order of the checks; ``hung``: some did not even end when cancelled."""
+    """Holds the findings by subject, in the order of the checks; ``hung``: some check did not end when cancelled."""
 
     findings: Sequence[tuple[str, Finding]]
     hung: bool
 
     @property
     def level(self) -> Level:
-        """The worst that was found."""
+        """The worst level of the findings."""
         return max((finding.level for _, finding in self.findings), key=LEVELS.index, default="ok")
 
 
 async def examine(checks: Sequence[Check], timeout_s: float) -> DoctorReport:
-    """What ``checks`` find, each within ``timeout_s``."""
+    """Run ``checks``, each within ``timeout_s``, and return their findings."""
     tasks = [asyncio.create_task(check.look(), name=check.subject) for check in checks]
     if tasks:
         await asyncio.wait(tasks, timeout=timeout_s)
@@ -48,8 +48,8 @@ async def examine(checks: Sequence[Check], timeout_s: float) -> DoctorReport:
 
 def _too_late(timeout_s: float) -> Finding:
     return problem(
-        f"no answer within {timeout_s:g} s",
-        "see whether what it asks is overloaded or cut off; --timeout gives it longer",
+        f"no response within {timeout_s:g} s",
+        "check whether the server is overloaded or unreachable; --timeout gives it longer",
     )
 
 
@@ -59,13 +59,13 @@ def _found(task: asyncio.Task[Sequence[Finding]]) -> Sequence[Finding]:
         return task.result()
     if isinstance(error, DoesNotExistError):
         return [warning(str(error), "start the services, unless nothing should run here yet")]
-    return [problem(f"{error_code(error)}: {error_text(error)}", "mend what the text names")]
+    return [problem(f"{error_code(error)}: {error_text(error)}", "correct what the text names")]
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """What ``work`` returns, from a thread that does not keep the process from ending when it hangs."""
+    """Run ``work`` in a daemon thread and return its result; the process can end even if ``work`` hangs."""
     done: Future[T] = Future()
-    # So that it cannot be cancelled: the thread sets it also when nobody waits any more.
+    # So that it cannot be cancelled: the thread sets it also after the waiting task was cancelled.
     done.set_running_or_notify_cancel()
 
     def run() -> None:

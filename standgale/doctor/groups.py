@@ -1,4 +1,4 @@
-"""Consumer groups: who is there, how far behind, and whether retention will take records before they are read."""
+"""Checks the members and the lag of consumer groups, and whether retention will delete records before they are read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from standgale.doctor.port import Finding, ok, problem, warning
 from standgale.settings import Settings
 
 EXPECTED = ("detector", "sink.postgres")
-# Of a topic's retention, at which an unread record is too old to leave it at that.
+# Ages of the oldest unread record, as shares of the topic's retention, that give a warning and a problem.
 _WARN_AT = 0.5
 _ALARM_AT = 0.8
 
@@ -30,7 +30,7 @@ class GroupsCheck:
         self._clock = clock
 
     async def look(self) -> Sequence[Finding]:
-        """See the port."""
+        """See :class:`.port.Check`."""
         async with open_existing_broker(self._settings, self._topics) as broker:
             admin = await broker.admin()
             try:
@@ -41,7 +41,7 @@ class GroupsCheck:
 
 
 def judge(groups: Sequence[GroupState], topics: Mapping[str, TopicSpec], now_s: float) -> Iterator[Finding]:
-    """What ``groups`` show at ``now_s``."""
+    """Judge ``groups`` at the time ``now_s``."""
     ours = [one for one in groups if one.name in EXPECTED or not topics.keys().isdisjoint(one.topics)]
     for group in sorted(ours, key=lambda one: one.name):
         yield from _judge(group, topics, now_s)
@@ -64,16 +64,16 @@ def _judge(group: GroupState, topics: Mapping[str, TopicSpec], now_s: float) -> 
         if age_s > _ALARM_AT * retention_s:
             yield problem(
                 about,
-                "records will be deleted unread: start more of it or mend it now, or raise retention_s in topics.yaml "
+                "records will be deleted unread: start more members now, or raise retention_s in topics.yaml "
                 "and run standgale topics apply",
             )
             return
         if age_s > _WARN_AT * retention_s:
-            yield warning(about, "it reads too slowly, or not at all: see its /health/ready and log")
+            yield warning(about, "it reads too slowly or not at all; see its /health/ready and log")
             return
     if group.lag and not group.members:
         start = f"start it (standgale {_verb(group.name)})" if group.name in EXPECTED else "start its members"
-        yield warning(about, f"nobody reads: {start}, or standgale topics forget-group {group.name}")
+        yield warning(about, f"no member reads: {start}, or standgale topics forget-group {group.name}")
         return
     yield ok(about)
 

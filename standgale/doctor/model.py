@@ -1,4 +1,4 @@
-"""The model: whether its card and files fit together, and an engine of this machine runs it."""
+"""Checks that the model's card fits its files, and that an engine of this machine runs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from standgale.doctor.port import Finding, ok
 
 
 class ModelCheck:
-    """Loads the model that the settings name, unless a GPU would have to be shared with a detector at work."""
+    """Loads the model of the settings, unless that would take GPU memory from running detectors."""
 
     subject = "model"
 
@@ -21,12 +21,12 @@ class ModelCheck:
         self._settings = settings
 
     async def look(self) -> Sequence[Finding]:
-        """See the port."""
+        """See :class:`.port.Check`."""
         return await in_thread(self._look)
 
     def _look(self) -> Sequence[Finding]:
         settings = self._settings
-        # One thread, nothing measured, nothing remembered: detectors at work keep theirs.
+        # One thread, and nothing is measured or saved, so that running detectors are not disturbed.
         wanted = replace(LoadRequest.of(settings), threads=1, measure_s=0.0, fallback=False)
         card, _ = read_request(wanted)
         engines = usable_engines(settings.engine)

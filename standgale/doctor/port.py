@@ -1,6 +1,6 @@
-"""What a check is, and what it finds.
+"""Defines what a check is, and what it finds.
 
-To add one, write a class with ``subject`` and ``look`` in a module of its own, and name it in :mod:`.checks`.
+To add a check, write a class with ``subject`` and ``look`` in a new module, and add it to :mod:`.checks`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from schemas.errors import StandgaleError
 
 Level = Literal["ok", "warning", "problem"]
 LEVELS: tuple[Level, ...] = ("ok", "warning", "problem")
-"""From good to bad; the place is the exit status."""
+"""From good to bad; the index is the exit status."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found. No secrets: it is printed."""
+    """Describes one result of a check. It is printed, so it has no secrets."""
 
     level: Level
     what: str
@@ -27,34 +27,34 @@ class Finding:
 
 
 def ok(what: str) -> Finding:
-    """``what`` is as it should be."""
+    """Make a finding that ``what`` is as it should be."""
     return Finding("ok", what)
 
 
 def warning(what: str, remedy: str) -> Finding:
-    """``what`` works, but may be wrong, or will be."""
+    """Make a finding that ``what`` works, but may be or become wrong."""
     return Finding("warning", what, remedy)
 
 
 def problem(what: str, remedy: str) -> Finding:
-    """``what`` does not work, or loses something."""
+    """Make a finding that ``what`` does not work, or loses data."""
     return Finding("problem", what, remedy)
 
 
 class DoesNotExistError(StandgaleError):
-    """What a check is about does not exist yet, which is no fault by itself: it becomes a warning."""
+    """Says that the subject of a check does not exist yet; it becomes a warning."""
 
     code = "NOTHING_THERE"
 
 
 class Check(Protocol):
-    """Looks at one subject."""
+    """Checks one subject."""
 
     @property
     def subject(self) -> str:
-        """A word or two, for the table and for scripts."""
+        """One or two words, for the table and for scripts."""
         ...
 
     async def look(self) -> Sequence[Finding]:
-        """Look and tell. Changes nothing that lasts; what it raises becomes a finding; it is cancelled when late."""
+        """Check and return findings. It changes nothing; an error becomes a finding; it is cancelled when late."""
         ...

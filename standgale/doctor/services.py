@@ -1,4 +1,4 @@
-"""Running services: what their health says, where they answer."""
+"""Checks the health of running services by their health ports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PATH = "/health/ready"
 
 
 class ServiceCheck:
-    """Asks one health port."""
+    """Requests the readiness of one service from its health port."""
 
     subject = "services"
 
@@ -22,24 +22,26 @@ class ServiceCheck:
         self._address = (address if "://" in address else f"http://{address}").rstrip("/")
 
     async def look(self) -> Sequence[Finding]:
-        """See the port."""
+        """See :class:`.port.Check`."""
         try:
             async with aiohttp.ClientSession() as client, client.get(self._address + _PATH) as answer:
                 body = await answer.json()
         except (aiohttp.ClientConnectionError, OSError) as error:
             raise DoesNotExistError(
-                f"no service answers at {self._address} (telemetry.health_port, or --health)"
+                f"no service responds at {self._address} (telemetry.health_port, or --health)"
             ) from error
         except (aiohttp.ClientError, ValueError) as error:
             return [
-                problem(f"what answers at {self._address} is no service of Standgale: {error}", "see what runs there")
+                problem(f"the server at {self._address} is no service of Standgale: {error}", "check what runs there")
             ]
         parts: dict[str, str] = body.get("parts", {}) if isinstance(body, dict) else {}
         ill = {name: text for name, text in parts.items() if not str(text).startswith("ready")}
         if not ill:
             return [ok(f"{self._address} is ready: {', '.join(parts)}")]
         return [
-            problem(f"{self._address}: {name} is not ready: {text}", "it goes on by itself once that is mended")
+            problem(
+                f"{self._address}: {name} is not ready: {text}", "it continues without a restart once that is corrected"
+            )
             for name, text in ill.items()
         ]
 

@@ -1,4 +1,4 @@
-"""Settings: what differs from the defaults, and what does not go together."""
+"""Checks which settings differ from the defaults, and which do not fit together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOOPBACK = ("127.", "localhost", "[::1]", "::1")
 
 
 class SettingsCheck:
-    """Needs nothing but the settings."""
+    """Checks the settings alone, without any server."""
 
     subject = "settings"
 
@@ -23,7 +23,7 @@ class SettingsCheck:
         self._settings = settings
 
     async def look(self) -> Sequence[Finding]:
-        """See the port."""
+        """See :class:`.port.Check`."""
         changed = list(_changed(self._settings))
         what = f"{len(changed)} differ from the defaults: {', '.join(changed)}" if changed else "all are the defaults"
         return [ok(what), *_memory(self._settings), *_ports(self._settings), *_production(self._settings)]
@@ -57,12 +57,13 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         same = [other for other, number in ports.items() if other > name and number == port != 0]
         if same:
             yield problem(
-                f"{name} and {', '.join(same)} are all {port}", "give each a port of its own; one of them can't listen"
+                f"{name} and {', '.join(same)} are all {port}",
+                "give each a different port; only one of them can listen",
             )
 
 
 def _production(settings: Settings) -> Iterator[Finding]:
-    """What is right on a laptop, and seldom beside a cluster."""
+    """Warn about settings that are right on a laptop, and seldom with a cluster."""
     if settings.broker.kind == "kafka":
         servers = [server.strip() for server in settings.broker.bootstrap_servers.split(",")]
         remote = [server for server in servers if not server.startswith(_LOOPBACK)]
@@ -79,13 +80,13 @@ def _production(settings: Settings) -> Iterator[Finding]:
             )
         if remote and settings.frames.kind == "folder":
             yield warning(
-                f"frames lie in a folder ({settings.frames_folder}), which every gateway and detector must see",
+                f"frames are stored in a folder ({settings.frames_folder}), which every gateway and detector must see",
                 "share the folder between the machines, or set frames.kind to s3",
             )
         if remote and settings.database.url is None:
             yield warning(
                 "the database is the embedded one, which only processes of this machine can reach",
-                "set database.url to a PostgreSQL server of your own",
+                "set database.url to your PostgreSQL server",
             )
     if not settings.sse.host.startswith(_LOOPBACK) and not settings.sse.tokens:
-        yield warning(f"the live stream listens on {settings.sse.host} and asks for no token", "set sse.tokens")
+        yield warning(f"the live stream listens on {settings.sse.host} and needs no token", "set sse.tokens")

@@ -1,4 +1,4 @@
-"""The frame store: whether an object can be put, read and removed."""
+"""Checks that the frame store can store, read and remove an object."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from standgale.settings import Settings
 
 
 class StoreCheck:
-    """Does with a small object what gateways do with frames."""
+    """Stores, reads and removes a small object, as services do with frames."""
 
     subject = "frame store"
 
@@ -20,9 +20,9 @@ class StoreCheck:
         self._settings = settings
 
     async def look(self) -> Sequence[Finding]:
-        """See the port."""
+        """See :class:`.port.Check`."""
         settings, folder = self._settings, self._settings.frames_folder.absolute()
-        # Opening would make it.
+        # Opening it would create it.
         if settings.frames.kind == "folder" and not await in_thread((folder / UNFINISHED).is_dir):
             raise DoesNotExistError(
                 f"{folder} is no frame store (yet): no gateway has run, or the disk is not mounted there"

@@ -1,4 +1,4 @@
-"""Topics: what on the broker differs from topics.yaml, and what of the broker's own settings would lose something."""
+"""Checks the broker's topics against topics.yaml, and broker settings that would lose data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from standgale.settings import Settings
 
 
 class TopicsCheck:
-    """What `standgale topics check` tells."""
+    """Reports the differences that `standgale topics check` lists."""
 
     subject = "topics"
 
@@ -20,7 +20,7 @@ class TopicsCheck:
         self._topics = topics
 
     async def look(self) -> Sequence[Finding]:
-        """See the port."""
+        """See :class:`.port.Check`."""
         async with open_existing_broker(self._settings, self._topics) as broker:
             admin = await broker.admin()
             try:
@@ -32,7 +32,7 @@ class TopicsCheck:
         return [
             problem(
                 f"{one.topic}: {one.what} is {one.found}, declared is {one.declared}",
-                one.advice or ("standgale topics apply" if one.fixable else "declare what is there, or use new topics"),
+                one.advice or ("standgale topics apply" if one.fixable else "declare what exists, or use new topics"),
             )
             for one in found
         ]

@@ -194,7 +194,7 @@ async def test_a_group_that_stands_still_is_told(migrated_dsn: str, tmp_path: Pa
     level, text = told(await examined(settings), "groups")[0]
     assert level == "warning"
     assert "detector: 0 members, 2 records behind on" in text
-    assert "nobody reads: start it (standgale detector)" in text
+    assert "no member reads: start it (standgale detector)" in text
 
 
 def test_the_command_prints_a_table_for_people_and_json_for_scripts(migrated_dsn: str, tmp_path: Path) -> None:

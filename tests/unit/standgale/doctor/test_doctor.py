@@ -70,7 +70,7 @@ async def test_a_check_that_fails_or_hangs_never_stops_the_others() -> None:
         ("fine", "ok"),
     ]
     assert "BROKER_UNAVAILABLE: kafka-7 refused" in report.findings[0][1].what
-    assert "no answer within 0.2 s" in report.findings[2][1].what
+    assert "no response within 0.2 s" in report.findings[2][1].what
     assert all(finding.remedy for _, finding in report.findings if finding.level != "ok")
     assert (report.level, report.hung) == ("problem", False)
 
@@ -142,7 +142,7 @@ async def test_settings_that_do_not_go_together_are_named() -> None:
     assert "max_in_flight_bytes" in text
     assert "gateway.port and sse.port, telemetry.health_port are all 8001" in text
     warned = "\n".join(finding.what for finding in findings if finding.level == "warning")
-    for words in ("unencrypted", "one copy", "lie in a folder", "embedded one", "asks for no token"):
+    for words in ("unencrypted", "one copy", "are stored in a folder", "embedded one", "needs no token"):
         assert words in warned
     assert all(finding.remedy for finding in findings if finding.level != "ok")
 
@@ -157,7 +157,7 @@ def group(name: str, *, members: int = 1, lag: int = 0, oldest_h: float | None =
     [
         (group("detector"), "ok", "1 member, 0 records behind"),
         (group("detector", lag=5, oldest_h=1), "ok", "the oldest is 1.0 h old, they are kept 168.0 h"),
-        (group("detector", lag=5, oldest_h=100), "warning", "reads too slowly, or not at all"),
+        (group("detector", lag=5, oldest_h=100), "warning", "reads too slowly or not at all"),
         (group("detector", lag=5, oldest_h=140), "problem", "deleted unread"),
         (
             group("detector", members=0, lag=5, oldest_h=1),
