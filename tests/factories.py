@@ -1,6 +1,8 @@
-"""Dead letters of records whose values are no events, for tests of what becomes of them."""
+"""Makes what only our own tests need: dead letters, and a clock that a test moves."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from infra.broker.port import InRecord, OutRecord
 from infra.errors import ImageMissingError
@@ -30,3 +32,13 @@ def letter(
 
 def opened(record: OutRecord) -> DeadLetter:
     return decode(record.headers, record.value, DeadLetter)
+
+
+@dataclass
+class ManualClock:
+    """A clock that shows ``now`` until a test moves it, in seconds."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now

@@ -12,7 +12,6 @@ from typing import Any
 from uuid import UUID
 
 from infra.broker.embedded.adapter import EmbeddedBroker
-from infra.broker.event_records import event_record
 from infra.broker.port import (
     Broker,
     CommitPoint,
@@ -31,8 +30,9 @@ from infra.errors import PartitionLostError
 from infra.failure.dead_letters import list_dead
 from infra.failure.settings import RetrySettings
 from infra.process.health import Health, HealthPart
-from schemas.events import DeadLetter, FrameCaptured, ImageRef
+from schemas.events import DeadLetter, FrameCaptured
 from schemas.topics import FRAMES_LIVE, SINKS_DEAD, TopicSpec
+from standgale.testing.factories import frame_captured
 from standgale.testing.sink_site import ForwardingConsumer
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -41,14 +41,7 @@ SINKS = BatchSettings(batch_wait_s=0.0)
 
 
 def frame(number: int, device: str = "cam-1") -> FrameCaptured:
-    image = ImageRef(uri="file:x", sha256="0" * 64, size_bytes=1, media_type="image/png", width=1, height=1)
-    return FrameCaptured(frame_id=UUID(int=number), device_id=device, captured_at=NOW, received_at=NOW, image=image)
-
-
-def record(event: FrameCaptured) -> OutRecord:
-    return event_record(
-        FRAMES_LIVE, event, id=event.frame_id, source="test", subject=None, time=NOW, key=event.device_id
-    )
+    return frame_captured(number, device=device, frame_id=UUID(int=number))
 
 
 @dataclass

@@ -9,7 +9,6 @@ import asyncio
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,35 +19,13 @@ from aiohttp import web
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.event_records import event_record
 from schemas.events import DetectionsMade
-from schemas.ids import device_uuid
 from schemas.topics import DETECTIONS, load_topics
+from sinks.settings import SseSettings
 from sinks.sse import STREAM_PATH
-from tests.paths import ROOT
+from tests.servers.stream import numbered, start_stream
 
 pytestmark = pytest.mark.integration
 
-SERVER = """
-import asyncio, sys
-from pathlib import Path
-from infra.broker.embedded.adapter import EmbeddedBroker
-from infra.process.health import Health
-from infra.process.components import run_components
-from infra.process.http_server import HttpComponent
-from sinks.settings import SseSettings
-from schemas.topics import load_topics
-from sinks.sse import DetectionHub, create_sse_app
-
-async def main():
-    broker = EmbeddedBroker(Path(sys.argv[1]), load_topics())
-    settings = SseSettings(port=int(sys.argv[2]), cors_origins=(sys.argv[3],), heartbeat_s=1.0)
-    hub = DetectionHub(broker, settings)
-    http = HttpComponent("http", create_sse_app(hub, settings), host=settings.host, port=settings.port)
-    print(http.bind(), flush=True)
-    await run_components([hub, http], health=Health(), drain_timeout_s=5)
-    await broker.close()
-
-asyncio.run(main())
-"""
 PAGE = """<!doctype html><meta charset="utf-8"><title>stream</title><script>
 const tell = what => fetch("/told", {method: "POST", body: JSON.stringify(what)});
 const source = new EventSource("%s");
@@ -69,29 +46,6 @@ FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
 )
-
-
-def made(number: int, label: str = "car") -> DetectionsMade:
-    frame = device_uuid(f"frame {number}")
-    image = {"uri": "file:///a", "sha256": "a" * 64, "size_bytes": 1, "media_type": "image/jpeg"}
-    box = {"x1": 0.1, "y1": 0.1, "x2": 0.2, "y2": 0.2}
-    steps = ("queued_ms", "fetch_ms", "decode_ms", "inference_ms", "merge_ms", "total_ms")
-    return DetectionsMade.model_validate(
-        {
-            "id": frame,
-            "frame_id": frame,
-            "device_id": f"drone-{number % 5}",
-            "captured_at": "2026-11-20T12:00:00Z",
-            "received_at": "2026-11-20T12:00:01Z",
-            "detected_at": "2026-11-20T12:00:02Z",
-            "image": {**image, "width": 640, "height": 480},
-            "metadata": {"number": number},
-            "model": {"name": "m", "version": "1"},
-            "options": {},
-            "timings": dict.fromkeys(steps, 1.0),
-            "detections": [{"id": frame, "label": label, "class_id": 0, "confidence": 0.9, "box": box}],
-        }
-    )
 
 
 class Desk:
@@ -164,11 +118,9 @@ async def test_a_page_sees_detections_and_comes_back_after_a_restart(
     publisher = await broker.publisher()
 
     def start(port: int, origin: str) -> int:
-        command = [sys.executable, "-c", SERVER, str(path), str(port), origin]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        server, port = start_stream(path, SseSettings(port=port, cors_origins=(origin,), heartbeat_s=1.0))
         processes.append(server)
-        assert server.stdout is not None
-        return int(server.stdout.readline())
+        return port
 
     def browse(profile: Path, address: str) -> None:
         command = [chromium, *FLAGS, f"--user-data-dir={profile}", address]
@@ -192,14 +144,14 @@ async def test_a_page_sees_detections_and_comes_back_after_a_restart(
             desk.page = PAGE % f"http://127.0.0.1:{port}{STREAM_PATH}?{query}"
             await asyncio.to_thread(browse, tmp_path / "profile", f"{origin}/")
             await desk.until(opened=1)
-            await publish(*[made(number) for number in range(10)], made(100, "boat"))
+            await publish(*[numbered(number, ["car"]) for number in range(10)], numbered(100, ["boat"]))
             await desk.until(seen=10)
             processes[0].kill()
             await asyncio.to_thread(processes[0].wait, 10)
-            await publish(*[made(number) for number in range(10, 20)], made(101, "boat"))
+            await publish(*[numbered(number, ["car"]) for number in range(10, 20)], numbered(101, ["boat"]))
             assert await asyncio.to_thread(start, port, origin) == port
             await desk.until(opened=2, seen=20)
-            await publish(*[made(number) for number in range(20, 30)])
+            await publish(*[numbered(number, ["car"]) for number in range(20, 30)])
             await desk.until(seen=30)
             assert sorted(desk.seen) == [(number, "car") for number in range(30)]
     finally:

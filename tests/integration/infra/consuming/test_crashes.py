@@ -21,8 +21,9 @@ from infra.broker.open import open_broker
 from infra.broker.port import Broker
 from infra.broker.settings import BrokerSettings
 from infra.failure.dead_letters import list_dead, redrive
-from schemas.events import DeadLetter, FrameCaptured, ImageRef
+from schemas.events import DeadLetter, FrameCaptured
 from schemas.topics import FRAMES_LIVE, REDRIVE, SINKS_DEAD, TopicSpec, load_topics
+from standgale.testing.factories import frame_captured
 
 MEMBER = Path(__file__).with_name("consuming_member.py")
 MOMENTS = ("in write", "after write", "before dead letter", "after commit")
@@ -69,9 +70,7 @@ class World:
 
 
 def frame(number: int) -> FrameCaptured:
-    image = ImageRef(uri="file:x", sha256="0" * 64, size_bytes=1, media_type="image/png", width=1, height=1)
-    device = f"cam-{number % DEVICES}"
-    return FrameCaptured(frame_id=UUID(int=number), device_id=device, captured_at=NOW, received_at=NOW, image=image)
+    return frame_captured(number, device=f"cam-{number % DEVICES}", frame_id=UUID(int=number))
 
 
 async def until_done(broker: Broker, world: World, member: subprocess.Popen[bytes]) -> None:

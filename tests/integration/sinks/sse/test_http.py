@@ -6,7 +6,6 @@ import asyncio
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,92 +16,22 @@ import orjson
 import pytest
 
 from infra.broker.embedded.adapter import EmbeddedBroker
-from infra.broker.event_records import event_record
 from infra.broker.port import OutRecord, Publisher
 from infra.process.health import Health
 from infra.process.http_server import HttpComponent
 from schemas.events import DetectionsMade
-from schemas.ids import detection_id, device_uuid
 from schemas.topics import DETECTIONS, load_topics
 from sinks.settings import SseSettings
 from sinks.sse import STREAM_PATH, DetectionHub, create_sse_app
-from tests.paths import ROOT
+from standgale.testing.factories import out_record
+from tests.servers.stream import numbered, start_stream
 
 pytestmark = pytest.mark.integration
-
-SERVER = """
-import asyncio, sys
-from pathlib import Path
-from infra.broker.embedded.adapter import EmbeddedBroker
-from infra.process.health import Health
-from infra.process.components import run_components
-from infra.process.http_server import HttpComponent
-from sinks.settings import SseSettings
-from schemas.topics import load_topics
-from sinks.sse import DetectionHub, create_sse_app
-
-async def main():
-    broker = EmbeddedBroker(Path(sys.argv[1]), load_topics())
-    settings = SseSettings(port=int(sys.argv[2]), heartbeat_s=0.5, replay_events=int(sys.argv[3]))
-    hub = DetectionHub(broker, settings)
-    http = HttpComponent("http", create_sse_app(hub, settings), host=settings.host, port=settings.port)
-    print(http.bind(), flush=True)
-    status = await run_components([hub, http], health=Health(), drain_timeout_s=5)
-    await broker.close()
-    return status
-
-sys.exit(asyncio.run(main()))
-"""
-
-
-def made(number: int, *labels: str, device: str | None = None) -> DetectionsMade:
-    """The ``number``-th frame; its detections have confidence 0.1, 0.2, 0.3 … in order."""
-    frame = device_uuid(f"frame {number}")
-    found = [
-        {
-            "id": detection_id(frame, index),
-            "label": label,
-            "class_id": index,
-            "confidence": (index + 1) / 10,
-            "box": {"x1": 0.1, "y1": 0.1, "x2": 0.2, "y2": 0.2},
-        }
-        for index, label in enumerate(labels)
-    ]
-    image = {"uri": "file:///a", "sha256": "a" * 64, "size_bytes": 1, "media_type": "image/jpeg"}
-    steps = ("queued_ms", "fetch_ms", "decode_ms", "inference_ms", "merge_ms", "total_ms")
-    return DetectionsMade.model_validate(
-        {
-            "id": frame,
-            "frame_id": frame,
-            "device_id": device or f"drone-{number % 5}",
-            "captured_at": "2026-11-20T12:00:00Z",
-            "received_at": "2026-11-20T12:00:01Z",
-            "detected_at": "2026-11-20T12:00:02Z",
-            "image": {**image, "width": 640, "height": 480},
-            "metadata": {"number": number},
-            "model": {"name": "m", "version": "1"},
-            "options": {},
-            "timings": dict.fromkeys(steps, 1.0),
-            "detections": found,
-        }
-    )
 
 
 def padded(number: int) -> DetectionsMade:
     """A frame of one device with much metadata."""
-    return made(number, device="a").model_copy(update={"metadata": {"number": number, "padding": "x" * 5_000}})
-
-
-def as_record(event: DetectionsMade) -> OutRecord:
-    return event_record(
-        DETECTIONS,
-        event,
-        id=event.id,
-        source="test",
-        subject=None,
-        time=event.detected_at,
-        key=event.device_id,
-    )
+    return numbered(number, device="a").model_copy(update={"metadata": {"number": number, "padding": "x" * 5_000}})
 
 
 @dataclass
@@ -158,7 +87,7 @@ class Stream:
     http: aiohttp.ClientSession
 
     async def publish(self, *events: DetectionsMade) -> None:
-        await self.publisher.publish([as_record(event) for event in events])
+        await self.publisher.publish([out_record(event) for event in events])
 
 
 @asynccontextmanager
@@ -215,10 +144,10 @@ async def test_live_filtered_and_empty_frames(tmp_path: Path) -> None:
         listening(stream, one, 2, ("device", "a"), ("device", "b")),
     ):
         await stream.publish(
-            made(0, "car", device="a"),
-            made(1, device="b"),
-            made(2, "car", "boat", device="c"),
-            made(3, "car", "car", "car", device="c"),
+            numbered(0, ["car"], device="a"),
+            numbered(1, device="b"),
+            numbered(2, ["car", "boat"], device="c"),
+            numbered(3, ["car", "car", "car"], device="c"),
         )
     assert sorted(everything.numbers) == [0, 1, 2, 3]
     assert [[found.label for found in event.detections] for _, event in boats.events] == [["boat"]]
@@ -246,7 +175,7 @@ async def test_two_hundred_clients_get_everything(tmp_path: Path) -> None:
         tasks = [asyncio.create_task(page.listen(stream.http, stream.url, enough=100)) for page in pages]
         await asyncio.wait_for(asyncio.gather(*[page.live.wait() for page in pages]), 20)
         for start in range(0, 100, 20):
-            await stream.publish(*[made(number, "car") for number in range(start, start + 20)])
+            await stream.publish(*[numbered(number, ["car"]) for number in range(start, start + 20)])
         await asyncio.wait_for(asyncio.gather(*tasks), 30)
     for page in pages:
         assert sorted(page.numbers) == list(range(100))
@@ -256,9 +185,9 @@ async def test_two_hundred_clients_get_everything(tmp_path: Path) -> None:
 async def test_poison_is_skipped(tmp_path: Path) -> None:
     page = Page()
     async with serving(tmp_path) as stream, listening(stream, page, 2):
-        good = as_record(made(0, device="a"))
+        good = out_record(numbered(0, device="a"))
         await stream.publisher.publish([good, OutRecord(DETECTIONS, "a", b"\x00\xff", good.headers)])
-        await stream.publisher.publish([OutRecord(DETECTIONS, "a", None), as_record(made(1, device="a"))])
+        await stream.publisher.publish([OutRecord(DETECTIONS, "a", None), out_record(numbered(1, device="a"))])
     assert page.numbers == [0, 1]
 
 
@@ -359,15 +288,9 @@ def servers() -> Iterator[list[subprocess.Popen[str]]]:
 
 
 def start_server(servers: list[subprocess.Popen[str]], broker: Path, port: int, replay: int) -> int:
-    server = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(broker), str(port), str(replay)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
+    server, port = start_stream(broker, SseSettings(port=port, heartbeat_s=0.5, replay_events=replay))
     servers.append(server)
-    assert server.stdout is not None
-    return int(server.stdout.readline())
+    return port
 
 
 @pytest.mark.parametrize("replay", [20, 10_000], ids=["history from the broker", "history in the ring"])
@@ -385,7 +308,7 @@ async def test_nothing_missed_or_repeated_when_the_process_is_killed(
     async def publish() -> None:
         await page.live.wait()
         for start in range(0, total, 10):
-            await publisher.publish([as_record(made(number, "car")) for number in range(start, start + 10)])
+            await publisher.publish([out_record(numbered(number, ["car"])) for number in range(start, start + 10)])
             await asyncio.sleep(0.03)
 
     async def kill() -> None:

@@ -18,6 +18,7 @@ from infra.process.health import Health
 from schemas.cloudevents import decode
 from schemas.errors import EventVersionError
 from schemas.events import DeadLetter
+from tests.factories import ManualClock
 
 RETRY = RetrySettings(first_delay_s=1.0, max_delay_s=4.0)
 TOPIC = "detections"
@@ -58,25 +59,18 @@ class FakeConsumer:
         return self.told
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def consumer() -> FakeConsumer:
     return FakeConsumer()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock(100.0)
 
 
 @pytest.fixture
-def committer(consumer: FakeConsumer, clock: Clock) -> BatchCommitter:
+def committer(consumer: FakeConsumer, clock: ManualClock) -> BatchCommitter:
     work = ConsumerContext(RETRY, asyncio.Event(), Health().part("sink.commit"), "sink.commit")
     work.health.set_ready()
     return BatchCommitter(cast(Consumer, consumer), work, "sinks.dead", clock)
@@ -148,7 +142,7 @@ async def test_a_loss_behind_a_record_that_waits_for_an_update_is_not_passed(
 
 
 async def test_a_partition_held_for_a_loss_is_offered_with_what_died_behind_it(
-    committer: BatchCommitter, consumer: FakeConsumer, clock: Clock
+    committer: BatchCommitter, consumer: FakeConsumer, clock: ManualClock
 ) -> None:
     consumer.told = [loss(0, 3, 20)]
     consumer.refuses = RefusedError("no right to write")
@@ -165,7 +159,7 @@ async def test_a_partition_held_for_a_loss_is_offered_with_what_died_behind_it(
 
 @pytest.mark.parametrize("error", [TopicMismatchError("sinks.dead is missing"), RefusedError("no right to write")])
 async def test_a_partition_whose_letters_are_refused_is_held_and_tried_with_pauses(
-    committer: BatchCommitter, consumer: FakeConsumer, clock: Clock, error: Exception
+    committer: BatchCommitter, consumer: FakeConsumer, clock: ManualClock, error: Exception
 ) -> None:
     health = committer.context.health
     consumer.refuses = error

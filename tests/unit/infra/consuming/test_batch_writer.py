@@ -21,19 +21,8 @@ from infra.process.health import Health
 from schemas.events import FrameCaptured, LostRange
 from schemas.topics import FRAMES_LIVE, load_topics
 from standgale.testing import waiting
-from tests.benches.sink_runs import (
-    RETRY,
-    SINKS,
-    ListSink,
-    MeddlingBroker,
-    dead,
-    frame,
-    lag,
-    publish,
-    record,
-    running,
-    until,
-)
+from standgale.testing.factories import out_record
+from tests.benches.sink_runs import RETRY, SINKS, ListSink, MeddlingBroker, dead, frame, lag, publish, running, until
 
 
 def in_order(numbers: list[int], devices: int) -> bool:
@@ -66,7 +55,7 @@ def fails(error: Exception, *bad: int) -> Callable[[list[int]], None]:
 async def test_when_every_record_fails_alike_all_are_held_and_go_on_by_themselves(broker: MeddlingBroker) -> None:
     switch = Switch(fails(KeyError("trigger")))
     sink = ListSink(name="alike", faults=switch)
-    await publish(broker, *[record(frame(number, f"cam-{number % 3}")) for number in range(12)])
+    await publish(broker, *[out_record(frame(number, f"cam-{number % 3}")) for number in range(12)])
     async with running(broker, sink) as run:
         await until(lambda: len(sink.batches) > 40, run)
         assert "no other record succeeds" in (run.part.reason or "")
@@ -83,7 +72,7 @@ async def test_when_every_record_fails_alike_all_are_held_and_go_on_by_themselve
 
 async def test_a_record_that_fails_alone_is_dead_and_every_device_keeps_its_order(broker: MeddlingBroker) -> None:
     sink = ListSink(name="alone", faults=fails(KeyError("odd"), 4, 5, 9))
-    await publish(broker, *[record(frame(number, f"cam-{number % 3}")) for number in range(15)])
+    await publish(broker, *[out_record(frame(number, f"cam-{number % 3}")) for number in range(15)])
     async with running(broker, sink) as run:
         await until(lambda: len(sink.written) == 12, run)
     assert in_order(sink.written, 3)
@@ -95,12 +84,12 @@ async def test_a_record_that_fails_alone_is_dead_and_every_device_keeps_its_orde
 
 async def test_a_failing_record_without_any_other_is_held_until_one_comes(broker: MeddlingBroker) -> None:
     sink = ListSink(name="lonely", faults=fails(ValueError("odd"), 1))
-    await publish(broker, record(frame(1)))
+    await publish(broker, out_record(frame(1)))
     async with running(broker, sink) as run:
         await until(lambda: sink.batches.count([1]) > 8, run)
         assert await dead(broker) == []
         assert "no other record succeeds" in (run.part.reason or "")
-        await publish(broker, record(frame(2)))
+        await publish(broker, out_record(frame(2)))
         await until(lambda: sink.written == [2], run)
         await until(lambda: run.part.reason is None, run)
     (letter,) = await dead(broker)
@@ -112,7 +101,7 @@ async def test_a_failing_record_without_any_other_is_held_until_one_comes(broker
 async def test_too_many_dead_letters_stop_the_sink_and_it_says_which_setting(broker: MeddlingBroker) -> None:
     switch = Switch(fails(RecordError("the column is too short")))
     sink = ListSink(name="flood", faults=switch)
-    await publish(broker, *[record(frame(number)) for number in range(60)])
+    await publish(broker, *[out_record(frame(number)) for number in range(60)])
     retry = RETRY.model_copy(update={"min_dead": 10})
     async with running(broker, sink, retry=retry) as run:
         await until(lambda: "STANDGALE_RETRY__MAX_DEAD_SHARE" in (run.part.reason or ""), run)
@@ -127,14 +116,14 @@ async def test_too_many_dead_letters_stop_the_sink_and_it_says_which_setting(bro
 
 async def test_a_flood_of_what_is_no_event_stops_the_sink_too(broker: MeddlingBroker) -> None:
     sink = ListSink(name="garbage")
-    junk = [OutRecord(FRAMES_LIVE, "cam-1", b"junk", record(frame(0)).headers) for _ in range(30)]
+    junk = [OutRecord(FRAMES_LIVE, "cam-1", b"junk", out_record(frame(0)).headers) for _ in range(30)]
     await publish(broker, *junk)
     async with running(broker, sink) as run:
         await until(lambda: "too many dead letters" in (run.part.reason or ""), run)
         assert await lag(broker, sink) == 30
     allowed = RETRY.model_copy(update={"max_dead_share": 1.0})
     async with running(broker, sink, retry=allowed) as run:
-        await publish(broker, record(frame(1)))
+        await publish(broker, out_record(frame(1)))
         await until(lambda: sink.written == [1], run)
     assert len(await dead(broker)) == 30
 
@@ -148,7 +137,7 @@ async def test_a_batch_that_takes_too_long_is_halved_until_it_is_written(broker:
             raise TooSlowError("took longer than 3 s")
 
     sink = ListSink(name="slow", faults=slow)
-    await publish(broker, *[record(frame(number, f"cam-{number % 4}")) for number in range(200)])
+    await publish(broker, *[out_record(frame(number, f"cam-{number % 4}")) for number in range(200)])
     async with running(broker, sink, sinks=BatchSettings(batch_records=100, batch_wait_s=0.0)) as run:
         await until(lambda: len(sink.written) == 200, run)
         # 12, or another size where the machine was busy: a larger one is tried when a write was quick for its size.
@@ -161,7 +150,7 @@ async def test_a_batch_that_takes_too_long_is_halved_until_it_is_written(broker:
 async def test_a_single_record_that_takes_too_long_is_held(broker: MeddlingBroker) -> None:
     switch = Switch(fails(TooSlowError("took longer than 3 s")))
     sink = ListSink(name="slowest", faults=switch)
-    await publish(broker, *[record(frame(number)) for number in range(4)])
+    await publish(broker, *[out_record(frame(number)) for number in range(4)])
     async with running(broker, sink) as run:
         await until(lambda: sink.batches.count([0]) > 3, run)
         assert run.part.reason == "writing to slowest: took longer than 3 s"
@@ -193,10 +182,10 @@ async def test_without_its_dead_letter_topic_only_that_partition_is_held(broker:
     broker.faults["letters"] = [
         TopicMismatchError("topic sinks.dead does not exist; run: standgale topics apply")
     ] * 500
-    await publish(broker, *[record(frame(number, f"cam-{number}")) for number in range(16)])
+    await publish(broker, *[out_record(frame(number, f"cam-{number}")) for number in range(16)])
     async with running(broker, sink) as run:
         await until(lambda: bool(run.part.reason) and "sinks.dead does not exist" in (run.part.reason or ""), run)
-        await publish(broker, *[record(frame(number, f"cam-{number % 16}")) for number in range(16, 64)])
+        await publish(broker, *[out_record(frame(number, f"cam-{number % 16}")) for number in range(16, 64)])
         devices = together(1)
         mine = {number for number in range(64) if number % 16 in devices}
         await until(lambda: set(sink.written) >= set(range(64)) - mine, run)
@@ -224,7 +213,7 @@ async def until_lag(broker: MeddlingBroker, sink: ListSink, wanted: int) -> None
 
 
 def too_new(event: FrameCaptured) -> OutRecord:
-    new = record(event)
+    new = out_record(event)
     headers = tuple(
         (name, b"standgale.frame.captured.v2" if name == "ce_type" else value) for name, value in new.headers
     )
@@ -235,12 +224,12 @@ async def test_an_event_of_a_newer_version_holds_its_partition_and_is_no_dead_le
     broker: MeddlingBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = ListSink(name="older")
-    await publish(broker, record(frame(0)), too_new(frame(1)), record(frame(2)))
-    await publish(broker, record(frame(3, "cam-2")))
+    await publish(broker, out_record(frame(0)), too_new(frame(1)), out_record(frame(2)))
+    await publish(broker, out_record(frame(3, "cam-2")))
     async with running(broker, sink) as run:
         await until(lambda: set(sink.written) == {0, 3}, run)
         await until(lambda: "update this program" in (run.part.reason or ""), run)
-        await publish(broker, record(frame(4)), record(frame(5, "cam-2")))
+        await publish(broker, out_record(frame(4)), out_record(frame(5, "cam-2")))
         await until(lambda: 5 in sink.written, run)
         await until_lag(broker, sink, 3)
         assert "update this program" in (run.part.reason or "")
@@ -252,12 +241,12 @@ async def test_an_event_of_a_newer_version_holds_its_partition_and_is_no_dead_le
 async def test_what_retention_took_behind_an_event_of_a_newer_version_is_not_committed(broker: MeddlingBroker) -> None:
     sink = ListSink(name="waiting")
     place = TopicPartition(FRAMES_LIVE, partition_for("cam-1", load_topics()[FRAMES_LIVE].partitions))
-    await publish(broker, record(frame(0)), too_new(frame(1)))
+    await publish(broker, out_record(frame(0)), too_new(frame(1)))
     async with running(broker, sink) as run:
         await until(lambda: "update this program" in (run.part.reason or ""), run)
         broker.losses = [Loss(place, first=2, end=15, epoch=broker.assigned[place])]
         for number in (3, 4):
-            await publish(broker, record(frame(number, "cam-2")))
+            await publish(broker, out_record(frame(number, "cam-2")))
             await until(lambda: number in sink.written, run)  # noqa: B023 (awaited at once)
         await until_lag(broker, sink, 1)
     assert [commit[place].next_offset for commit in broker.commits if place in commit] == [1]
@@ -287,7 +276,7 @@ async def test_a_lag_that_is_never_answered_stops_nothing(broker: MeddlingBroker
     sink = ListSink(name="lagless")
     async with running(broker, sink) as run:
         for number in range(5):
-            await publish(broker, record(frame(number)))
+            await publish(broker, out_record(frame(number)))
             await until(lambda: len(sink.written) == number + 1, run)  # noqa: B023 (awaited at once)
 
 
@@ -301,7 +290,7 @@ async def test_what_is_refused_at_the_start_is_waited_for_and_a_bug_ends_the_pro
 
     sink = Opening(name="refused")
     sink.errors = [RefusedError("password"), TopicMismatchError("topic"), OSError("gone")]
-    await publish(broker, record(frame(1)))
+    await publish(broker, out_record(frame(1)))
     async with running(broker, sink) as run:
         await until(lambda: sink.written == [1], run)
     sink.errors = [TypeError("a bug")]
@@ -311,7 +300,7 @@ async def test_what_is_refused_at_the_start_is_waited_for_and_a_bug_ends_the_pro
 
 async def test_a_long_hold_does_not_flood_the_log(broker: MeddlingBroker, caplog: pytest.LogCaptureFixture) -> None:
     sink = ListSink(name="quiet", faults=fails(ValueError("odd")))
-    await publish(broker, record(frame(1)))
+    await publish(broker, out_record(frame(1)))
     quick = RetrySettings(first_delay_s=0.001, max_delay_s=0.001)
     with caplog.at_level(logging.WARNING):
         async with running(broker, sink, retry=quick) as run:

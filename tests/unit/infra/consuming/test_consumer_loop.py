@@ -22,25 +22,14 @@ from infra.failure.settings import RetrySettings
 from infra.process.health import Health
 from schemas.events import FrameCaptured
 from schemas.topics import FRAMES_LIVE, SINKS_DEAD, load_topics
-from tests.benches.sink_runs import (
-    RETRY,
-    SINKS,
-    ListSink,
-    MeddlingBroker,
-    dead,
-    frame,
-    lag,
-    publish,
-    record,
-    running,
-    until,
-)
+from standgale.testing.factories import out_record
+from tests.benches.sink_runs import RETRY, SINKS, ListSink, MeddlingBroker, dead, frame, lag, publish, running, until
 
 
 async def test_every_event_is_written_in_order_and_committed(broker: MeddlingBroker) -> None:
     sink = ListSink()
     events = [frame(number, f"cam-{number % 5}") for number in range(60)]
-    await publish(broker, *map(record, events))
+    await publish(broker, *map(out_record, events))
     async with running(broker, sink, sinks=BatchSettings(batch_records=7, batch_wait_s=0.0)) as run:
         await until(lambda: len(sink.written) == 60, run)
         assert run.part.reason is None
@@ -56,10 +45,10 @@ async def test_every_event_is_written_in_order_and_committed(broker: MeddlingBro
 
 async def test_a_restart_goes_on_where_the_last_run_ended(broker: MeddlingBroker) -> None:
     first, second = ListSink(), ListSink()
-    await publish(broker, record(frame(1)))
+    await publish(broker, out_record(frame(1)))
     async with running(broker, first) as run:
         await until(lambda: first.written == [1], run)
-    await publish(broker, record(frame(2)))
+    await publish(broker, out_record(frame(2)))
     async with running(broker, second) as run:
         await until(lambda: second.written == [2], run)
     assert (first.written, second.written) == ([1], [2])
@@ -73,7 +62,7 @@ async def test_while_the_database_is_away_the_batch_waits_and_health_says_so(bro
             raise DatabaseUnavailableError("the database is starting up")
 
     sink = ListSink(name="waits", faults=faults)
-    await publish(broker, *[record(frame(number)) for number in range(3)])
+    await publish(broker, *[out_record(frame(number)) for number in range(3)])
     async with running(broker, sink) as run:
         await until(lambda: len(sink.batches) >= 5, run)
         assert run.part.reason == "writing to waits: the database is starting up"
@@ -92,7 +81,7 @@ async def test_a_stop_while_the_database_is_away_commits_nothing(broker: Meddlin
         raise ConnectionRefusedError("nobody there")
 
     sink = ListSink(name="stopped", faults=faults)
-    await publish(broker, record(frame(1)))
+    await publish(broker, out_record(frame(1)))
     slow = RetrySettings(first_delay_s=3600, max_delay_s=3600)
     async with running(broker, sink, retry=slow) as run:
         await until(lambda: len(sink.batches) == 1, run)
@@ -115,7 +104,7 @@ async def test_a_write_that_hangs_keeps_no_process_from_ending(
 
     monkeypatch.setattr(run_until_stop, "__defaults__", (0.1,))
     sink = Hanging(name="hangs")
-    await publish(broker, record(frame(1)))
+    await publish(broker, out_record(frame(1)))
     async with running(broker, sink) as run:
         await until(hung.is_set, run)
     assert await lag(broker, sink) == 1
@@ -129,7 +118,7 @@ async def test_a_poison_record_is_found_and_the_others_are_written(broker: Meddl
             raise RecordError("number 11 can't be written")
 
     sink = ListSink(name="poison", faults=faults)
-    records = [record(frame(number)) for number in range(20)]
+    records = [out_record(frame(number)) for number in range(20)]
     await publish(broker, *records)
     async with running(broker, sink) as run:
         await until(lambda: len(sink.written) == 19, run)
@@ -151,7 +140,7 @@ async def test_a_bug_in_the_sink_costs_the_record_its_tries_and_is_logged(
             raise KeyError("label")
 
     sink = ListSink(name="bug", faults=faults)
-    await publish(broker, *[record(frame(number)) for number in range(3)])
+    await publish(broker, *[out_record(frame(number)) for number in range(3)])
     with caplog.at_level(logging.WARNING):
         async with running(broker, sink) as run:
             await until(lambda: sink.written == [0, 2], run)
@@ -177,7 +166,7 @@ async def test_a_record_that_fails_once_by_chance_is_written(broker: MeddlingBro
             raise ValueError("by chance")
 
     sink = ListSink(name="chance", faults=faults)
-    await publish(broker, record(frame(1)))
+    await publish(broker, out_record(frame(1)))
     async with running(broker, sink) as run:
         await until(lambda: sink.written == [1], run)
     assert await dead(broker) == []
@@ -192,7 +181,7 @@ async def test_the_world_failing_for_a_single_record_is_still_the_world(broker: 
             raise outcome
 
     sink = ListSink(name="mixed", faults=faults)
-    await publish(broker, record(frame(1)))
+    await publish(broker, out_record(frame(1)))
     async with running(broker, sink) as run:
         await until(lambda: sink.written == [1], run)
     assert await dead(broker) == []
@@ -200,7 +189,7 @@ async def test_the_world_failing_for_a_single_record_is_still_the_world(broker: 
 
 async def test_what_is_no_event_is_dead_at_once(broker: MeddlingBroker) -> None:
     sink = ListSink(name="decode")
-    good = record(frame(1))
+    good = out_record(frame(1))
     await publish(
         broker,
         OutRecord(FRAMES_LIVE, "cam-1", b"not json", good.headers),
@@ -219,7 +208,7 @@ async def test_what_is_no_event_is_dead_at_once(broker: MeddlingBroker) -> None:
 async def test_a_lost_partition_keeps_the_others_committed(broker: MeddlingBroker) -> None:
     sink = ListSink(name="lost")
     events = [frame(number, f"cam-{number}") for number in range(16)]
-    await publish(broker, *map(record, events))
+    await publish(broker, *map(out_record, events))
     reader = await broker.reader()
     sizes = {partition: end for partition, (_, end) in (await reader.bounds(FRAMES_LIVE)).items() if end}
     lost = next(iter(sizes))
@@ -237,7 +226,7 @@ async def test_a_batch_is_abandoned_when_its_partition_goes_while_it_waits(broke
             raise DatabaseUnavailableError("away")
 
     sink = ListSink(name="gone", faults=faults)
-    await publish(broker, record(frame(1)))
+    await publish(broker, out_record(frame(1)))
     async with running(broker, sink) as run:
         await until(lambda: len(sink.batches) >= 2, run)
         broker.hidden = set(range(8))
@@ -252,7 +241,7 @@ async def test_the_broker_going_away_is_waited_out(broker: MeddlingBroker) -> No
 
     broker.faults = {"consumer": [away()] * 2, "poll": [away()] * 3, "commit": [away()] * 3, "lag": [away()]}
     sink = ListSink(name="away")
-    await publish(broker, record(frame(1)))
+    await publish(broker, out_record(frame(1)))
     async with running(broker, sink) as run:
         await until(lambda: bool(broker.commits), run)
         await until(lambda: run.part.reason is None, run)
@@ -274,7 +263,7 @@ async def test_opening_waits_for_the_world_and_refuses_what_is_wrong(broker: Med
                 raise DatabaseUnavailableError("starting up")
 
     sink = Opening(name="opening")
-    await publish(broker, record(frame(1)))
+    await publish(broker, out_record(frame(1)))
     async with running(broker, sink) as run:
         await until(lambda: sink.written == [1], run)
     assert (sink.opened, sink.closed) == (3, 1)
@@ -291,7 +280,7 @@ async def test_an_original_too_large_for_the_dead_letters_is_left_out(tmp_path: 
     topics = load_topics()
     topics[SINKS_DEAD] = topics[SINKS_DEAD].model_copy(update={"max_message_bytes": 20_000})
     broker = MeddlingBroker(tmp_path / "small.sqlite", topics)
-    good = record(frame(1))
+    good = out_record(frame(1))
     await publish(
         broker,
         OutRecord(FRAMES_LIVE, "cam-1", b"x" * 1_000, good.headers),
@@ -314,7 +303,7 @@ async def test_a_batch_gathers_until_it_is_full_or_its_time_is_up(broker: Meddli
     settings = BatchSettings(batch_records=10, batch_wait_s=60.0)
     async with running(broker, sink, sinks=settings) as run:
         for number in range(10):
-            await publish(broker, record(frame(number)))
+            await publish(broker, out_record(frame(number)))
         await until(lambda: len(sink.written) == 10, run)
     assert sink.batches == [list(range(10))]
 
@@ -322,7 +311,7 @@ async def test_a_batch_gathers_until_it_is_full_or_its_time_is_up(broker: Meddli
 async def test_large_records_make_small_batches(broker: MeddlingBroker) -> None:
     sink = ListSink(name="bytes")
     event = frame(1).model_copy(update={"metadata": {"note": "z" * 50_000}})
-    records = [record(event.model_copy(update={"frame_id": UUID(int=number)})) for number in range(40)]
+    records = [out_record(event.model_copy(update={"frame_id": UUID(int=number)})) for number in range(40)]
     settings = BatchSettings(batch_records=500, batch_bytes=500_000, batch_wait_s=0.0)
     await publish(broker, *records)
     async with running(broker, sink, sinks=settings) as run:
@@ -338,7 +327,7 @@ async def test_two_members_share_the_work(broker: MeddlingBroker) -> None:
         number = 0
         async with asyncio.timeout(20):
             while not (one.written and two.written):
-                await publish(broker, *[record(frame(number + index, f"cam-{index}")) for index in range(16)])
+                await publish(broker, *[out_record(frame(number + index, f"cam-{index}")) for index in range(16)])
                 number += 16
                 await asyncio.sleep(0.1)
         await until(lambda: len(set(one.written + two.written)) == number)

@@ -18,6 +18,7 @@ from infra.failure.redrive import RedriveResult, RedriveRules, original_record, 
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, FRAMES_LIVE, REDRIVE, SINKS_DEAD
 from standgale.testing import waiting
+from standgale.testing.factories import out_record
 from tests.benches.sink_runs import (
     RETRY,
     ListSink,
@@ -26,7 +27,6 @@ from tests.benches.sink_runs import (
     frame,
     lag,
     publish,
-    record,
     records_of,
     running,
     until,
@@ -126,7 +126,7 @@ async def test_an_original_that_is_gone_is_told_and_the_others_are_sent(
 async def test_another_record_at_the_place_of_an_original_is_not_sent_for_it(
     broker: MeddlingBroker, reader: Reader, publisher: Publisher, other: dict[str, object]
 ) -> None:
-    await publish(broker, record(frame(1)))
+    await publish(broker, out_record(frame(1)))
     (found,) = await records_of(reader, FRAMES_LIVE)
     former = replace(found, **other)  # type: ignore[arg-type]  # fields by name
     assert await redrive(reader, publisher, each(opened(letter(former, whole=False)))) == RedriveResult(gone=1)
@@ -147,7 +147,7 @@ async def test_only_the_failing_sink_gets_them_once_and_nobody_else_sees_them(
 
     refusing = True
     picky, other = ListSink(name="picky", faults=refuse), ListSink(name="other")
-    await publish(broker, *[record(frame(number, f"cam-{number}")) for number in range(6)])
+    await publish(broker, *[out_record(frame(number, f"cam-{number}")) for number in range(6)])
     async with AsyncExitStack() as stack:
         for sink in (picky, other):
             await stack.enter_async_context(running(broker, sink))
@@ -160,7 +160,7 @@ async def test_only_the_failing_sink_gets_them_once_and_nobody_else_sees_them(
         assert await redrive(reader, publisher, list_dead(reader, SINKS_DEAD)) == RedriveResult(sent=2, already=2)
         await until(lambda: len(picky.written) == 6)
         assert await redrive(reader, publisher, list_dead(reader, SINKS_DEAD)) == RedriveResult(already=4)
-        await publish(broker, record(frame(6)))
+        await publish(broker, out_record(frame(6)))
         await until(lambda: 6 in picky.written and 6 in other.written)
     assert Counter(picky.written) == Counter(range(7))
     assert Counter(other.written) == Counter(range(7))
@@ -210,7 +210,7 @@ async def test_two_runs_at_once_do_not_double_what_fails_again(
 
 
 def as_read(number: int) -> InRecord:
-    out = record(frame(number))
+    out = out_record(frame(number))
     return InRecord(out.topic, 0, number, 0, out.key, out.value, out.headers)
 
 

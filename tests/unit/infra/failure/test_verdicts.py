@@ -8,26 +8,20 @@ from infra.errors import RecordError
 from infra.failure.settings import RetrySettings
 from infra.failure.verdicts import WINDOW_S, FailureHistory, Verdict, Verdicts
 from schemas.errors import EventError
+from tests.factories import ManualClock
 
 POLICY = RetrySettings(record_attempts=3, max_dead_share=0.5, min_dead=20)
 ODD = ValueError("odd")
 RETRY, DEAD, HOLD = Verdict.RETRY, Verdict.DEAD, Verdict.HOLD
 
 
-class Clock:
-    now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(1_000.0)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def verdicts(clock: Clock) -> Verdicts:
+def verdicts(clock: ManualClock) -> Verdicts:
     return Verdicts(POLICY, clock)
 
 
@@ -92,13 +86,13 @@ def test_few_dead_letters_never_open_the_breaker(verdicts: Verdicts) -> None:
     assert verdicts.record_failure(FailureHistory(), RecordError("bad")) is HOLD
 
 
-def test_dead_letters_of_more_than_a_minute_ago_do_not_count(verdicts: Verdicts, clock: Clock) -> None:
+def test_dead_letters_of_more_than_a_minute_ago_do_not_count(verdicts: Verdicts, clock: ManualClock) -> None:
     for _ in range(100):
         assert verdicts.record_failure(FailureHistory(), RecordError("bad")) is DEAD
         clock.now += WINDOW_S / 10
 
 
-def test_an_open_breaker_stays_open_until_a_held_record_passes(verdicts: Verdicts, clock: Clock) -> None:
+def test_an_open_breaker_stays_open_until_a_held_record_passes(verdicts: Verdicts, clock: ManualClock) -> None:
     trouble = FailureHistory()
     while verdicts.record_failure(trouble, RecordError("bad")) is DEAD:
         trouble = FailureHistory()
@@ -110,7 +104,7 @@ def test_an_open_breaker_stays_open_until_a_held_record_passes(verdicts: Verdict
     assert verdicts.record_failure(FailureHistory(), RecordError("bad")) is DEAD
 
 
-def test_a_held_record_that_goes_elsewhere_closes_the_breaker(verdicts: Verdicts, clock: Clock) -> None:
+def test_a_held_record_that_goes_elsewhere_closes_the_breaker(verdicts: Verdicts, clock: ManualClock) -> None:
     trouble = FailureHistory()
     while verdicts.record_failure(trouble, RecordError("bad")) is DEAD:
         trouble = FailureHistory()

@@ -27,7 +27,8 @@ from infra.telemetry.tracing import (
     trace_of,
 )
 from schemas.cloudevents import decode, header
-from schemas.events import FrameCaptured, ImageRef
+from schemas.events import FrameCaptured
+from standgale.testing.factories import frame_captured
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
@@ -41,11 +42,6 @@ def spans() -> Iterator[InMemorySpanExporter]:
     setup_tracing(TelemetrySettings(), "test", exporter=exporter)
     yield exporter
     shutdown_tracing()
-
-
-def frame() -> FrameCaptured:
-    image = ImageRef(uri="file:x", sha256="0" * 64, size_bytes=1, media_type="image/png", width=1, height=1)
-    return FrameCaptured(frame_id=UUID(int=1), device_id="d", captured_at=NOW, received_at=NOW, image=image)
 
 
 def test_without_an_endpoint_nothing_is_made_but_context_travels() -> None:
@@ -62,7 +58,7 @@ def test_without_an_endpoint_nothing_is_made_but_context_travels() -> None:
 
 def test_an_event_carries_cloudevents_attributes_and_the_trace() -> None:
     setup_tracing(TelemetrySettings(), "test")
-    event = frame()
+    event = frame_captured(device="d", frame_id=UUID(int=1))
     with http_span("POST", Trace(PARENT, None), {}):
         record = event_record(
             "frames.live", event, id=event.frame_id, source="/standgale/gateway", subject="d", time=NOW, key="d"
@@ -77,7 +73,7 @@ def test_an_event_carries_cloudevents_attributes_and_the_trace() -> None:
 
 
 def test_the_same_event_makes_the_same_record() -> None:
-    make = lambda: event_record("t", frame(), id=UUID(int=1), source="s", subject=None, time=NOW, key="d")  # noqa: E731
+    make = lambda: event_record("t", frame_captured(), id=UUID(int=1), source="s", subject=None, time=NOW, key="d")  # noqa: E731
     assert make() == make()
 
 

@@ -13,6 +13,7 @@ from detectors.engines.measuring.sample_tiles import sample_tiles
 from detectors.engines.port import Engine, Way
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
+from tests.factories import ManualClock
 
 TILES = sample_tiles(64, 64, 3)
 
@@ -26,16 +27,6 @@ PREFERRED, FAST, WRONG, BROKEN = (
 
 
 RELATIVE = Way("one", "bf16", 1)
-
-
-@dataclass
-class Clock:
-    """Time that passes only when something says that it takes some: these tests are about decisions, not machines."""
-
-    now: float = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
@@ -55,7 +46,7 @@ class Paced:
     closed: bool = False
     noise: list[float] = field(default_factory=list)
     works: int | None = None
-    clock: Clock = field(default_factory=Clock)
+    clock: ManualClock = field(default_factory=ManualClock)
     runs: int = 0
 
     def run(self, tiles: ImageArray) -> Outputs:
@@ -78,7 +69,7 @@ def tuned_over(
     engines: dict[Way, Paced], seconds: float = 1.0, load_s: float = 0.0
 ) -> tuple[Engine, EngineMeasurements]:
     """``load_s``: how long each engine takes to be loaded."""
-    clock = Clock()
+    clock = ManualClock()
 
     def load(way: Way) -> Engine:
         clock.now += load_s

@@ -13,6 +13,7 @@ from detectors.model.loading import LoadRequest, load_model
 from detectors.worker.pipeline.pipeline import InferencePipeline
 from detectors.worker.pipeline.serving import LoadedModel, Roster, frame_fraction, is_canary_frame
 from schemas.events import Canary, FrameCaptured, ImageRef, ModelRef
+from standgale.testing.factories import frame_captured
 from standgale.testing.graphs import write_model
 
 V1, V2 = ModelRef(name="rectangles", version="1.0.0"), ModelRef(name="rectangles", version="2.0.0")
@@ -21,7 +22,7 @@ IMAGE = ImageRef(uri="file:///x", sha256="a" * 64, size_bytes=1, media_type="ima
 
 
 def frame(device: str = "drone") -> FrameCaptured:
-    return FrameCaptured(frame_id=uuid4(), device_id=device, captured_at=NOW, received_at=NOW, image=IMAGE)
+    return frame_captured(device=device, frame_id=uuid4())
 
 
 class Closing:
