@@ -1,1 +1,1 @@
-"""Servers and manifests: what the services run on, on one machine and in a cluster."""
+"""Starts servers that the services need on this machine, and has the manifests for a cluster."""

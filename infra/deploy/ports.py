@@ -1,4 +1,4 @@
-"""Free ports for servers and processes of this machine."""
+"""Chooses free ports for servers and processes of this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TRIES = 1_000
 
 
 def free_ports(count: int) -> list[int]:
-    """Choose ``count`` different TCP ports on 127.0.0.1 that nobody listens on now."""
+    """Choose ``count`` different TCP ports on 127.0.0.1 on which no server listens now."""
     sockets: list[socket.socket] = []
     try:
         while len(sockets) < count:
@@ -27,9 +27,9 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def reserved_ports(count: int) -> Iterator[list[int]]:
-    """Choose ports as :func:`free_ports` does, which nobody else is given inside the block.
+    """Choose ports as :func:`free_ports` does, and keep other programs from getting them inside the block.
 
-    A server can listen there that reuses addresses, as asyncio's, uvicorn's and Java's do; also after a restart.
+    A server that reuses addresses, as asyncio's, uvicorn's and Java's do, can listen there, also after a restart.
     """
     with ExitStack() as stack:
         ports = free_ports(count)
@@ -54,4 +54,4 @@ def _bound() -> socket.socket:
             candidate.close()
         else:
             return candidate
-    raise OSError(f"no free TCP port on 127.0.0.1 among {_RANGE.start} to {_RANGE.stop - 1}; end what occupies them")
+    raise OSError(f"no free TCP port on 127.0.0.1 from {_RANGE.start} to {_RANGE.stop - 1}; end programs that use them")

@@ -1,4 +1,4 @@
-"""A real S3 server on this machine (rclone over a folder), for tests and for people without an object store."""
+"""Runs a real S3 server on this machine (rclone over a folder), for tests and for people without an object store."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _STOP_TIMEOUT_S = 10.0
 class S3Server:
     """Serves ``data_dir`` as S3 on a loopback port: every folder in it is a bucket.
 
-    All methods block (a start takes about a quarter of a second); call them through ``asyncio.to_thread`` where a loop
-    runs. The port is chosen at the first start and kept, so a client finds the server again after a restart.
+    All methods block (a start takes about a quarter of a second); in a coroutine, call them through
+    ``asyncio.to_thread``. The port is chosen at the first start and kept, so clients still work after a restart.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class S3Server:
         return f"http://127.0.0.1:{self.port}"
 
     def settings(self, **changes: object) -> FrameSettings:
-        """Frame store settings for this server; ``changes`` replaces single fields."""
+        """Return frame store settings for this server; ``changes`` replaces single fields."""
         fields: dict[str, object] = {
             "kind": "s3",
             "bucket": self.bucket,
@@ -60,13 +60,13 @@ class S3Server:
         return FrameSettings.model_validate(fields | changes)
 
     def start(self) -> Self:
-        """Start and return when requests are answered. Raises SettingsError without rclone, StoreUnavailableError."""
+        """Start and wait until requests are served. Raises SettingsError without rclone, StoreUnavailableError."""
         if self._process is not None:
             return self
         (self.data_dir / self.bucket).mkdir(parents=True, exist_ok=True)
         self.port = self.port or free_port()
         command = [_rclone(), "serve", "s3", "--addr", f"127.0.0.1:{self.port}", "--config", os.devnull]
-        # The keys travel in the environment: a command line is visible to everybody on the machine.
+        # The keys are passed in the environment: every user of the machine can see a command line.
         environment = os.environ | {"RCLONE_AUTH_KEY": f'"{self.access_key},{self.secret_key}"'}
         log_path = self.data_dir.with_name(f"{self.data_dir.name}.log")
         with log_path.open("ab") as log:
@@ -81,7 +81,7 @@ class S3Server:
         return self
 
     def stop(self) -> None:
-        """End the server in order; what was acknowledged stays in the folder."""
+        """End the server normally; what was acknowledged stays in the folder."""
         if self._process is not None:
             self._process.terminate()
             try:
@@ -116,13 +116,13 @@ class S3Server:
             except OSError:
                 time.sleep(0.02)
         raise StoreUnavailableError(
-            f"the S3 server for {self.data_dir} did not come up on {self.endpoint_url} within "
-            f"{_START_TIMEOUT_S:.0f} s; its log {log_path} says why"
+            f"the S3 server for {self.data_dir} did not start on {self.endpoint_url} within "
+            f"{_START_TIMEOUT_S:.0f} s; its log {log_path} has the reason"
         )
 
 
 def _rclone() -> str:
-    # The wheel puts the program beside the interpreter, which need not be on PATH when no environment is activated.
+    # The wheel installs the program next to the interpreter, which may not be on PATH without an active environment.
     beside = Path(sysconfig.get_path("scripts")) / "rclone"
     found = str(beside) if beside.exists() else shutil.which("rclone")
     if found is None:

@@ -1,4 +1,4 @@
-"""A real Apache Kafka broker without Docker: Maven brings the jars, Java runs them; for tests and small machines."""
+"""Runs a real Apache Kafka without Docker, with jars from Maven; for tests and small machines."""
 
 from __future__ import annotations
 

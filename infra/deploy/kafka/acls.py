@@ -1,4 +1,4 @@
-"""Gives users of a test broker rights and takes them away; needs the packages of the extra "kafka"."""
+"""Grants rights to users of a test broker and revokes them; needs the packages of the extra "kafka"."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ANY_HOST = "*"
 
 
 class Resource(IntEnum):
-    """What a right is about, by Kafka's numbers."""
+    """Lists the kinds of resources that a right can be for, by Kafka's numbers."""
 
     TOPIC = 2
     GROUP = 3
@@ -24,7 +24,7 @@ class Resource(IntEnum):
 
 
 class Operation(IntEnum):
-    """What a right allows, by Kafka's numbers."""
+    """Lists the operations that a right allows, by Kafka's numbers."""
 
     ALL = 2
     READ = 3
@@ -39,18 +39,18 @@ class Operation(IntEnum):
 
 
 class Pattern(IntEnum):
-    """How a resource's name is read."""
+    """Says how a resource's name is compared."""
 
     LITERAL = 3
-    """As it is; ``*`` alone means every name."""
+    """The whole name; ``*`` alone means every name."""
     PREFIXED = 4
-    """As the beginning of names."""
+    """The start of names."""
 
 
 class Acls:
-    """The access list of the broker at ``bootstrap_servers``, as its super user. An async context manager.
+    """Changes the access list of the broker at ``bootstrap_servers`` as its super user. An async context manager.
 
-    The broker's own copy follows a change within milliseconds, not at once: tests wait for the effect.
+    The broker applies a change within milliseconds, not at once: tests wait for the effect.
     """
 
     def __init__(self, bootstrap_servers: str) -> None:
@@ -59,7 +59,7 @@ class Acls:
     async def allow(
         self, user: str, operation: Operation, resource: Resource, name: str, pattern: Pattern = Pattern.LITERAL
     ) -> None:
-        """Give ``user`` the right to do ``operation``."""
+        """Grant ``user`` the right to do ``operation``."""
         request = CreateAclsRequest(resource, name, pattern, f"User:{user}", _ANY_HOST, operation, _ALLOW)
         reply = await self._client._send_request(request)
         _check(reply.creation_responses)
@@ -67,7 +67,7 @@ class Acls:
     async def revoke(
         self, user: str, operation: Operation, resource: Resource, name: str, pattern: Pattern = Pattern.LITERAL
     ) -> int:
-        """Take a right away, as it was given; the number of rights that were taken."""
+        """Revoke a right that was granted with the same arguments; return the number of revoked rights."""
         request = DeleteAclsRequest(resource, name, pattern, f"User:{user}", _ANY_HOST, operation, _ALLOW)
         reply = await self._client._send_request(request)
         _check([(code, text) for code, text, _ in reply.filter_responses])
@@ -83,7 +83,7 @@ class Acls:
         await self._client.close()
 
 
-def _check(answers: list[tuple[int, str | None]]) -> None:
-    for code, text in answers:
+def _check(responses: list[tuple[int, str | None]]) -> None:
+    for code, text in responses:
         if code:
             raise for_code(code)(text)

@@ -1,4 +1,4 @@
-"""Certificates for tests: an authority that is made, used and thrown away with its folder; by the program openssl."""
+"""Creates an authority and certificates for tests in a folder, with the program openssl."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from infra.deploy.kafka.errors import KafkaServerError
 from infra.deploy.kafka.programs import run_to_end
 
 BROKER_HOST = "localhost"
-"""The only host name that brokers' certificates are made out to."""
+"""The only host name in brokers' certificates."""
 _CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 _DAYS = ("-days", "2")
 _TIMEOUT_S = 30
@@ -18,25 +18,25 @@ _TIMEOUT_S = 30
 
 @dataclass(frozen=True)
 class KeyPair:
-    """The files of one certificate."""
+    """Names the files of one certificate."""
 
     authority: Path
     """The certificate of the authority that signed it (PEM)."""
     certificate: Path
     key: Path
     store: Path
-    """Key and certificate in one file (PEM), as Kafka takes them."""
+    """Key and certificate in one file (PEM), as Kafka reads them."""
 
 
 class Certificates:
-    """An authority in ``folder`` and what it signs; the files stay, so a restarted broker keeps its certificate."""
+    """Creates an authority and certificates in ``folder``; they stay, so a restarted broker keeps its certificate."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @property
     def authority(self) -> Path:
-        """The certificate to trust (PEM); made when first asked for."""
+        """The certificate to trust (PEM); created on first use."""
         path = self.folder / "authority.pem"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -45,11 +45,11 @@ class Certificates:
         return path
 
     def broker(self) -> KeyPair:
-        """The pair brokers show, made out to :data:`BROKER_HOST`."""
+        """Return the pair of brokers, for the host :data:`BROKER_HOST`; create it on first use."""
         return self._pair("broker", BROKER_HOST, f"subjectAltName=DNS:{BROKER_HOST}")
 
     def client(self, name: str) -> KeyPair:
-        """The pair of the client ``name``, who is the user of that name to the broker."""
+        """Return the pair of a client, who is the user ``name`` to the broker; create it on first use."""
         return self._pair(f"client-{name}", name, "extendedKeyUsage=clientAuth")
 
     def _pair(self, stem: str, common_name: str, extension: str) -> KeyPair:
@@ -68,5 +68,5 @@ class Certificates:
     def _openssl(self, *arguments: str) -> None:
         program = shutil.which("openssl")
         if program is None:
-            raise KafkaServerError("openssl: not found on the PATH; a broker with TLS needs it to make certificates")
+            raise KafkaServerError("openssl: not found on the PATH; a broker with TLS needs it to create certificates")
         run_to_end([program, *arguments], f"{self.folder}: openssl {arguments[0]}", _TIMEOUT_S, cwd=self.folder)

@@ -19,10 +19,10 @@ _HEAP_MB = 256
 
 
 class KafkaCluster:
-    """``nodes`` brokers whose files lie in ``home``/node-1, node-2 and so on; every node is a controller too.
+    """Runs ``nodes`` brokers with their files in ``home``/node-1, node-2 and so on; every node is also a controller.
 
-    Topics are replicated to every node and writes need all but one of them, unless a topic says otherwise. Nodes are
-    numbered from 1. A second start on the same home keeps data and ports. As a context manager it starts and stops.
+    Topics are replicated to every node and writes need all but one of them, unless a topic declares otherwise. Nodes
+    are numbered from 1. A second start on the same home keeps data and ports. The context manager starts and stops it.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class KafkaCluster:
 
     @classmethod
     def found_at(cls, home: Path, cache: Path | None = None) -> Self | None:
-        """The cluster that was set up in ``home``, or None when there is none."""
+        """Return the cluster that was set up in ``home``, or None when there is none."""
         nodes = len(list(home.glob(f"node-*/{PROPERTIES}")))
         return cls(home, cache, nodes=nodes) if nodes else None
 
@@ -52,17 +52,17 @@ class KafkaCluster:
         return list(self._nodes)
 
     def node(self, number: int) -> KafkaServer:
-        """One node, to be killed, frozen or restarted; ``start`` waits until this node answers."""
+        """Return one node, to be killed, frozen or restarted; its ``start`` waits until this node responds."""
         return self._nodes[number]
 
     def start(self, timeout_s: float = 120.0) -> None:
-        """Start what does not run, side by side, and wait until every node answers and sees all the others."""
+        """Start the nodes that do not run, in parallel, and wait until every node responds and sees all others."""
         write_configs([node.home for node in self._nodes.values()], self._security)
         self._each(KafkaServer.launch)
         self.wait_until_whole(timeout_s)
 
     def wait_until_whole(self, timeout_s: float = 120.0) -> None:
-        """Return when every node answers and sees all the others. Raises KafkaServerError when that takes too long."""
+        """Wait until every node responds and sees all others. Raises KafkaServerError when that takes too long."""
         deadline = time.monotonic() + timeout_s
         for number, node in self._nodes.items():
             while nodes_seen(node.bootstrap_servers) < len(self._nodes):
@@ -72,7 +72,7 @@ class KafkaCluster:
                 time.sleep(0.05)
 
     def stop(self) -> None:
-        """Ask all nodes to end and wait for them; kill those that do not."""
+        """Ask all nodes to end and wait for them; kill those that do not end."""
         self._each(KafkaServer.stop)
 
     def kill(self) -> None:

@@ -60,7 +60,7 @@ broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 """
 # The session is a little longer than for one node: three of them share the processors, and a late heartbeat moves every
-# leader. A request to a node that was frozen is given up after seconds instead of 30: meanwhile no leader would move.
+# leader. A request to a frozen node times out after seconds instead of 30: until then no leader would move.
 _CLUSTER = """\
 controller.quorum.voters={voters}
 broker.session.timeout.ms=4000
@@ -81,9 +81,9 @@ rootLogger.appenderRef.console.ref=console
 
 
 def write_configs(homes: Sequence[Path], security: Security | None = None) -> None:
-    """Write settings with free ports for the nodes of one cluster, one per home, unless they have them already.
+    """Write settings with free ports for the nodes of one cluster, one per home, unless they have settings already.
 
-    Ports chosen once stay, so a restarted broker is found where it was.
+    Ports are chosen once, so a restarted broker keeps its address.
     """
     if all((home / PROPERTIES).exists() for home in homes):
         return
@@ -118,19 +118,19 @@ def _common(number: int, home: Path, listeners: Mapping[str, str], ports: Mappin
 
 
 def _host(protocol: str) -> str:
-    # Certificates are made out to this name, so that a test can connect by the address and see the name refused.
+    # Certificates have this name, so that a test can connect to the address and see the name refused.
     return "localhost" if "SSL" in protocol else "127.0.0.1"
 
 
 def format_options(home: Path) -> list[str]:
-    """Options of ``StorageTool format`` besides the settings: the cluster's identity, and that one node is alone."""
+    """Return options of ``StorageTool format``: the cluster's identity, and ``--standalone`` for a single node."""
     identity = (home / _IDENTITY).read_text(encoding="ascii")
     alone = "controller.quorum.voters=" not in (home / PROPERTIES).read_text(encoding="utf-8")
     return [*(["--standalone"] if alone else []), "--cluster-id", identity]
 
 
 def client_address(home: Path, listener: str = _PLAIN) -> str:
-    """``host:port`` where clients find ``listener``. Raises KafkaServerError for a home never set up, or damaged."""
+    """Return ``host:port`` of ``listener``. Raises KafkaServerError for a home never set up, or damaged."""
     path = home / PROPERTIES
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -142,4 +142,4 @@ def client_address(home: Path, listener: str = _PLAIN) -> str:
                 name, _, address = each.partition("://")
                 if name == listener:
                     return address
-    raise KafkaServerError(f"{path}: has no listener {listener}; restore the file, or take another --home")
+    raise KafkaServerError(f"{path}: has no listener {listener}; restore the file, or choose a different --home")

@@ -1,4 +1,4 @@
-"""What can go wrong with a broker of our own."""
+"""Defines the error of a local Kafka broker."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from schemas.errors import StandgaleError
 
 
 class KafkaServerError(StandgaleError):
-    """The broker could not be fetched, started or stopped; the text says what is missing."""
+    """Is raised when the broker could not be fetched, started or stopped; the text says what to do."""
 
     code: ClassVar[str] = "KAFKA_SERVER"

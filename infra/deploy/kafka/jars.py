@@ -1,4 +1,4 @@
-"""The broker's jars: copied by Maven, as ``pom.xml`` names them, into a folder that is kept from run to run."""
+"""Fetches the broker's jars with Maven, as ``pom.xml`` names them, into a folder that is kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FETCH_TIMEOUT_S = 600
 
 
 def kafka_version() -> str:
-    """The version of Kafka that ``pom.xml`` asks for."""
+    """Return the version of Kafka in ``pom.xml``."""
     project = ElementTree.parse(_POM).getroot()
     found = None if project is None else project.findtext(_VERSION)
     if not found:
@@ -26,12 +26,12 @@ def kafka_version() -> str:
 
 
 def missing_tools() -> list[str]:
-    """Which of the programs a broker of our own needs are not on the PATH."""
+    """Return which of the programs that a local broker needs are not on the PATH."""
     return [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
 
 
 def java() -> str:
-    """Where Java is. Raises KafkaServerError when it is not installed."""
+    """Return the path of Java. Raises KafkaServerError when it is not installed."""
     found = shutil.which("java")
     if found is None:
         raise KafkaServerError("java: not found on the PATH; Kafka needs a Java runtime, version 17 or newer")
@@ -39,10 +39,10 @@ def java() -> str:
 
 
 def ensure_jars(cache: Path | None = None) -> Path:
-    """The folder with the broker's jars, fetched on first use.
+    """Return the folder with the broker's jars; fetch them on first use.
 
-    ``cache`` is the folder itself; by default ``~/.cache/standgale/kafka-<version>``. It appears complete or not at
-    all, so two processes may fetch at once. Raises KafkaServerError when Maven is missing or fails.
+    ``cache`` is the folder; by default ``~/.cache/standgale/kafka-<version>``. It is created complete or not at all, so
+    two processes may fetch at once. Raises KafkaServerError when Maven is missing or fails.
     """
     target = cache or Path.home() / ".cache" / "standgale" / f"kafka-{kafka_version()}"
     if any(target.glob("kafka_2.13-*.jar")):
@@ -50,7 +50,7 @@ def ensure_jars(cache: Path | None = None) -> Path:
     maven = shutil.which("mvn")
     if maven is None:
         raise KafkaServerError(
-            f"mvn: not found on the PATH, and {target} holds no broker yet; install Apache Maven (it is needed once)"
+            f"mvn: not found on the PATH, and {target} has no broker yet; install Apache Maven (it is needed once)"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}-") as scratch:
@@ -59,14 +59,14 @@ def ensure_jars(cache: Path | None = None) -> Path:
         try:
             fetched.rename(target)
         except OSError as error:
-            # Another process was faster; its folder is as good as ours, and anything else is a real fault.
+            # If another process was faster, its folder is used; anything else is a fault.
             if not any(target.glob("kafka_2.13-*.jar")):
-                raise KafkaServerError(f"{target}: cannot be put in place ({error}); empty or remove it") from error
+                raise KafkaServerError(f"{target}: cannot be created ({error}); empty or remove it") from error
     return target
 
 
 def _copy_jars(maven: str, folder: Path) -> None:
-    """Let Maven resolve ``pom.xml`` and copy every jar into ``folder``."""
+    """Run Maven, which resolves ``pom.xml`` and copies every jar into ``folder``."""
     command = [maven, "-B", "-q", "-f", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={folder}"]
     advice = "check the network and Maven's settings.xml"
     run_to_end(command, "mvn: fetching Kafka's jars", _FETCH_TIMEOUT_S, advice=advice)

@@ -1,4 +1,4 @@
-"""Asks a broker in Kafka's own protocol, without a client, whether it answers and which nodes it sees."""
+"""Sends requests to a broker without a Kafka client, to find out whether it responds and which nodes it sees."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _TIMEOUT_S = 1.0
 
 
 def serves(address: str) -> bool:
-    """Whether a broker at ``address`` answers an ApiVersions request, the first of Kafka's protocol."""
+    """Return whether a broker at ``address`` responds to ApiVersions, the first request of Kafka's protocol."""
     reply = _ask(address, _API_VERSIONS_KEY, b"")
     return reply is not None and len(reply) >= 2 and struct.unpack_from(">h", reply)[0] == 0
 
 
 def nodes_seen(address: str) -> int:
-    """How many working nodes the broker at ``address`` tells clients of; 0 when it does not answer."""
+    """Return how many working nodes the broker at ``address`` reports to clients; 0 when it does not respond."""
     no_topics = struct.pack(">i?", 0, False)
     reply = _ask(address, _METADATA_KEY, no_topics, version=4)
     # Version 4 begins with the throttle time; the nodes follow.
@@ -27,7 +27,7 @@ def nodes_seen(address: str) -> int:
 
 
 def _ask(address: str, key: int, body: bytes, version: int = 0) -> bytes | None:
-    """The reply without its correlation id; None when there is none in time."""
+    """Return the reply without its correlation id; None when there is none in time."""
     host, _, port = address.rpartition(":")
     request = struct.pack(">hhih", key, version, _CORRELATION, len(_CLIENT)) + _CLIENT + body
     try:

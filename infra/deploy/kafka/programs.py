@@ -1,4 +1,4 @@
-"""Runs the programs that a broker of our own needs besides Java's server: Maven, openssl and Kafka's own commands."""
+"""Runs programs that a local broker needs besides the server: Maven, openssl and Kafka's commands."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _TAIL_LINES = 4
 def run_to_end(
     command: Sequence[str], what: str, timeout_s: float, *, cwd: Path | None = None, advice: str = "try again"
 ) -> None:
-    """Run ``command``. Raises KafkaServerError when it fails, or does not end in time: then ``advice`` is given.
+    """Run ``command``. Raises KafkaServerError when it fails, or, with ``advice``, when it does not end in time.
 
-    ``what`` it does is how the error's text begins.
+    The error's text begins with ``what`` the command does.
     """
     try:
         done = subprocess.run(  # noqa: S603 (commands of our own; nothing in them comes from outside)

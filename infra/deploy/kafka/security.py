@@ -1,4 +1,4 @@
-"""Listeners that ask who connects: SASL with SCRAM, TLS with and without client certificates, and access lists."""
+"""Configures listeners of a test broker that authenticate clients: SASL with SCRAM, TLS, and access lists."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from infra.deploy.kafka.certificates import Certificates
 
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 MTLS = "MTLS"
-"""The name of the listener that takes TLS with a client certificate only; the others are named by their protocol."""
+"""The name of the listener that requires a client certificate; the others are named by their protocol."""
 _SCRAM_MODULE = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 
 
 @dataclass(frozen=True)
 class Security:
-    """What a test broker asks of clients, besides the listener PLAINTEXT, whose clients may do everything."""
+    """Says how a test broker authenticates clients; those of its listener PLAINTEXT may do everything."""
 
     users: Mapping[str, str] = field(default_factory=dict)
-    """SCRAM users and their passwords, made when the storage is formatted."""
+    """SCRAM users and their passwords, created when the storage is formatted."""
     acls: bool = True
     """Whether a user needs a right for what it does (see :mod:`infra.deploy.kafka.acls`)."""
 
     def listeners(self) -> dict[str, str]:
-        """The further listeners, by name, and their protocols."""
+        """Return the additional listeners, by name, and their protocols."""
         return {"SASL_PLAINTEXT": "SASL_PLAINTEXT", "SSL": "SSL", "SASL_SSL": "SASL_SSL", MTLS: "SSL"}
 
     def certificates(self, home: Path) -> Certificates:
-        """The certificates below the (first node's) ``home``; made when first asked for."""
+        """Return the certificates in the (first node's) ``home``; they are created on first use."""
         return Certificates(home / "certificates")
 
     def properties(self, home: Path) -> str:
-        """The lines of ``server.properties``; makes the broker's certificate."""
+        """Return the lines for ``server.properties``; create the broker's certificate."""
         pair = self.certificates(home).broker()
         lines = [f"sasl.enabled.mechanisms={','.join(SCRAM)}"]
         lines += [
@@ -59,7 +59,7 @@ class Security:
         return "".join(f"{line}\n" for line in lines)
 
     def format_options(self) -> list[str]:
-        """Options of ``StorageTool format`` that make the users."""
+        """Return options of ``StorageTool format`` that create the users."""
         return [
             option
             for name, password in self.users.items()

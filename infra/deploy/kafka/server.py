@@ -1,4 +1,4 @@
-"""Runs one Apache Kafka node (KRaft) as a process of this machine: format once, start, stop, kill, freeze, restart."""
+"""Runs one Apache Kafka node (KRaft) as a process of this machine: starts, stops, kills and freezes it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _TAIL_LINES = 8
 
 
 class KafkaServer:
-    """One broker whose files all lie in ``home``; a second start on the same home keeps data and ports.
+    """Runs one broker with all its files in ``home``; a second start on the same home keeps data and ports.
 
     ``cache`` is the folder of the broker's jars (see :func:`infra.deploy.kafka.jars.ensure_jars`). With ``security`` it
-    has further listeners, for tests; it counts at the first start only. As a context manager it starts and stops. The
-    process outlives this object unless ``stop`` or ``kill`` is called, so that the command line can start a broker in
-    one call and stop it in another.
+    has more listeners, for tests; it counts at the first start only. The context manager starts and stops it. The
+    process lives longer than this object unless ``stop`` or ``kill`` is called, so that one command can start a broker
+    and another can stop it.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class KafkaServer:
         return client_address(self.home)
 
     def address(self, listener: str) -> str:
-        """``host:port`` of ``listener`` (SASL_PLAINTEXT, SSL, SASL_SSL or MTLS); for a server with security."""
+        """Return ``host:port`` of ``listener`` (SASL_PLAINTEXT, SSL, SASL_SSL or MTLS) of a server with security."""
         return client_address(self.home, listener)
 
     @property
@@ -61,22 +61,22 @@ class KafkaServer:
         return pid if self._is_ours(pid) else None
 
     def answers(self) -> bool:
-        """Whether the broker serves requests now."""
+        """Return whether the broker serves requests now."""
         try:
             return serves(client_address(self.home))
         except KafkaServerError:
             return False
 
     def start(self, timeout_s: float = 60.0) -> None:
-        """Format the storage on first use, start the broker, and wait until it answers.
+        """Format the storage on first use, start the broker, and wait until it responds.
 
-        Does nothing when it runs already. Raises KafkaServerError, with the end of the log, when it does not come up.
+        Does nothing when it runs already. Raises KafkaServerError, with the end of the log, when it does not start.
         """
         self.launch()
         self.wait_until_answers(timeout_s)
 
     def launch(self) -> None:
-        """Format the storage on first use and start the process; it does not answer yet. Nothing when it runs."""
+        """Format the storage on first use and start the process, without waiting; do nothing when it runs."""
         if self.pid is not None:
             return
         runtime, jars = java(), ensure_jars(self._cache)
@@ -88,12 +88,12 @@ class KafkaServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # an interrupt from the keyboard is for us, not for the broker
+                start_new_session=True,  # an interrupt from the keyboard must not reach the broker
             )
         (self.home / "kafka.pid").write_text(str(self._child.pid), encoding="ascii")
 
     def wait_until_answers(self, timeout_s: float = 60.0) -> None:
-        """Return when requests are served. Kills the process and raises KafkaServerError when that takes too long."""
+        """Wait until requests are served. Kills the process and raises KafkaServerError when that takes too long."""
         deadline = time.monotonic() + timeout_s
         while not self.answers():
             if self.pid is None:
@@ -101,17 +101,17 @@ class KafkaServer:
             if time.monotonic() > deadline:
                 self.kill()
                 raise KafkaServerError(
-                    f"Kafka did not answer within {timeout_s:g} s and was killed; "
+                    f"Kafka did not respond within {timeout_s:g} s and was killed; "
                     f"the end of {self._log}: {self.log_tail()}"
                 )
             time.sleep(0.05)
 
     def stop(self, timeout_s: float = 30.0) -> None:
-        """Ask the broker to end (SIGTERM) and wait for it; kill it when it does not."""
+        """Ask the broker to end (SIGTERM) and wait for it; kill it when it does not end."""
         pid = self.pid
         if pid is None:
             return
-        for how in (signal.SIGTERM, signal.SIGCONT):  # a frozen process ends only when it goes on
+        for how in (signal.SIGTERM, signal.SIGCONT):  # a frozen process ends only when it continues
             self._signal(pid, how)
         if not self._wait_gone(timeout_s):
             self.kill()
@@ -123,27 +123,25 @@ class KafkaServer:
             return
         self._signal(pid, signal.SIGKILL)
         if not self._wait_gone(10.0):
-            raise KafkaServerError(
-                f"Kafka (process {pid}) did not end although it was killed; look at the system's log"
-            )
+            raise KafkaServerError(f"Kafka (process {pid}) did not end although it was killed; check the system's log")
 
     def freeze(self) -> None:
-        """Stop the process where it is (SIGSTOP): connections stay open and nothing is answered."""
+        """Freeze the process (SIGSTOP): connections stay open and get no response."""
         self._signal(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let a frozen process go on (SIGCONT)."""
+        """Let a frozen process continue (SIGCONT)."""
         self._signal(self.pid, signal.SIGCONT)
 
     def set_password(self, user: str, password: str) -> None:
         """Change the password of a SCRAM user, or add the user, while the broker runs."""
         target = ("--bootstrap-server", self.bootstrap_servers, "--entity-type", "users", "--entity-name", user)
-        for mechanism in SCRAM:  # Kafka takes one change of a user at a time
+        for mechanism in SCRAM:  # Kafka accepts one change of a user at a time
             change = ("--alter", "--add-config", f"{mechanism}=[password={password}]")
             self._tool("kafka.admin.ConfigCommand", *target, *change)
 
     def log_tail(self) -> str:
-        """The last lines of the broker's log, for an error text."""
+        """Return the last lines of the broker's log, for an error text."""
         try:
             lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         except OSError as error:
@@ -164,7 +162,7 @@ class KafkaServer:
         return self.home / "kafka.log"
 
     def _format(self) -> None:
-        """Write the cluster's identity into an empty data folder, as KRaft wants before the first start."""
+        """Write the cluster's identity into an empty data folder, which KRaft needs before the first start."""
         if (self.home / "data" / "meta.properties").exists():
             return
         options = format_options(self.home)
@@ -173,7 +171,7 @@ class KafkaServer:
         self._tool("kafka.tools.StorageTool", "format", "--config", str(self._properties), *options)
 
     def _tool(self, main: str, *arguments: str) -> None:
-        """Run one of Kafka's own commands to its end. Raises KafkaServerError when it fails."""
+        """Run one of Kafka's commands to its end. Raises KafkaServerError when it fails."""
         command = [*self._command(java(), ensure_jars(self._cache), main), *arguments]
         run_to_end(command, f"{self.home}: {main}", _TOOL_TIMEOUT_S)
 
@@ -186,7 +184,7 @@ class KafkaServer:
         return [runtime, f"-Xmx{self._heap_mb}m", *_JVM, logging, "-cp", f"{jars.resolve()}/*", main]
 
     def _is_ours(self, pid: int) -> bool:
-        """Whether ``pid`` is this home's broker: process ids are reused, so the command line decides."""
+        """Return whether ``pid`` is this home's broker: process ids are reused, so the command line decides."""
         if self._child is not None and self._child.pid == pid and self._child.poll() is not None:
             return False
         seen = subprocess.run(  # noqa: S603 (the one argument is a number)
