@@ -60,7 +60,7 @@ class KafkaServer:
             return None
         return pid if self._is_ours(pid) else None
 
-    def answers(self) -> bool:
+    def is_serving(self) -> bool:
         """Return whether the broker serves requests now."""
         try:
             return serves(client_address(self.home))
@@ -73,7 +73,7 @@ class KafkaServer:
         Does nothing when it runs already. Raises KafkaServerError, with the end of the log, when it does not start.
         """
         self.launch()
-        self.wait_until_answers(timeout_s)
+        self.wait_until_serving(timeout_s)
 
     def launch(self) -> None:
         """Format the storage on first use and start the process, without waiting; do nothing when it runs."""
@@ -92,10 +92,10 @@ class KafkaServer:
             )
         (self.home / "kafka.pid").write_text(str(self._child.pid), encoding="ascii")
 
-    def wait_until_answers(self, timeout_s: float = 60.0) -> None:
+    def wait_until_serving(self, timeout_s: float = 60.0) -> None:
         """Wait until requests are served. Kills the process and raises KafkaServerError when that takes too long."""
         deadline = time.monotonic() + timeout_s
-        while not self.answers():
+        while not self.is_serving():
             if self.pid is None:
                 raise KafkaServerError(f"Kafka ended while starting; the end of {self._log}: {self.log_tail()}")
             if time.monotonic() > deadline:
@@ -113,7 +113,7 @@ class KafkaServer:
             return
         for how in (signal.SIGTERM, signal.SIGCONT):  # a frozen process ends only when it continues
             self._signal(pid, how)
-        if not self._wait_gone(timeout_s):
+        if not self._wait_until_ended(timeout_s):
             self.kill()
 
     def kill(self) -> None:
@@ -122,7 +122,7 @@ class KafkaServer:
         if pid is None:
             return
         self._signal(pid, signal.SIGKILL)
-        if not self._wait_gone(10.0):
+        if not self._wait_until_ended(10.0):
             raise KafkaServerError(f"Kafka (process {pid}) did not end although it was killed; check the system's log")
 
     def freeze(self) -> None:
@@ -195,7 +195,7 @@ class KafkaServer:
         )
         return "kafka.Kafka" in seen.stdout and str(self._properties) in seen.stdout
 
-    def _wait_gone(self, timeout_s: float) -> bool:
+    def _wait_until_ended(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
         while self.pid is not None:
             if time.monotonic() > deadline:

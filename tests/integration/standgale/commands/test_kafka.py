@@ -57,7 +57,7 @@ def test_start_and_stop_a_broker_of_a_new_home(
         assert run("start", "--home", home) == 0
         assert f"clients connect to {KafkaServer(home).bootstrap_servers}" in capsys.readouterr().out
         assert KafkaServer(home).bootstrap_servers != kafka_server.bootstrap_servers
-        assert KafkaServer(home).answers()
+        assert KafkaServer(home).is_serving()
     finally:
         assert run("stop", "--home", home) == 0
     assert "Kafka does not run" in capsys.readouterr().out

@@ -31,7 +31,7 @@ def test_a_running_broker_is_found_by_its_home(kafka_server: KafkaServer) -> Non
     other = KafkaServer(home)
     pid = kafka_server.pid
     assert pid is not None
-    assert (other.pid, other.bootstrap_servers, other.answers()) == (pid, kafka_server.bootstrap_servers, True)
+    assert (other.pid, other.bootstrap_servers, other.is_serving()) == (pid, kafka_server.bootstrap_servers, True)
     other.start()
     assert other.pid == pid
 
@@ -43,7 +43,7 @@ def test_the_pid_of_another_process_is_not_taken_for_the_broker(kafka_server: Ka
     stranger.stop()
     stranger.kill()
     assert stranger.pid is None
-    assert kafka_server.answers()
+    assert kafka_server.is_serving()
 
 
 def test_a_home_without_a_broker_has_no_address(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ async def test_cluster_takes_writes_while_a_node_is_killed_or_frozen(kafka_clust
     await asyncio.to_thread(kafka_cluster.wait_until_whole, TIMEOUT_S)
     frozen.freeze()
     try:
-        assert not await asyncio.to_thread(frozen.answers)
+        assert not await asyncio.to_thread(frozen.is_serving)
         await write_one(kafka_cluster.bootstrap_servers, topic)
     finally:
         frozen.thaw()
