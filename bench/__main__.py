@@ -36,7 +36,7 @@ _QUIET_LOAD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What the command line asks for."""
+    """Holds the options of the command line."""
 
     names: tuple[str, ...]
     quick: bool
@@ -60,7 +60,7 @@ def _wanted(arguments: Sequence[str] | None) -> _Wanted:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what is wanted; 1 when a goal was missed or a benchmark could not run."""
+    """Run the benchmarks; return 1 when a goal was missed or a benchmark could not run."""
     wanted, console = _wanted(arguments), Console()
     machine = Machine.now()
     if machine.load > _QUIET_LOAD:

@@ -24,7 +24,7 @@ _THREADS = 16
 
 
 class BareHandler:
-    """Answers a POST with 202 when the file is written; ``durable`` adds the two fsyncs of the folder store."""
+    """Responds to a POST with 202 when the file is written; ``durable`` adds the two fsyncs of the folder store."""
 
     def __init__(self, folder: Path, durable: bool) -> None:
         self._folder = folder
@@ -72,7 +72,7 @@ async def _serve(port: int, folder: Path, durable: bool) -> int:
 
 
 def main() -> int:
-    """Serve until told to stop."""
+    """Serve until the process is asked to stop."""
     port, folder, kind = sys.argv[1:]
     return run_service(lambda: _serve(int(port), Path(folder), kind == "durable"))
 

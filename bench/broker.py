@@ -24,7 +24,7 @@ _NOTE = (
 
 
 def run(quick: bool) -> Result:
-    """Fill and carry, several times over."""
+    """Measure filling and copying topics, several times."""
     return measured(lambda folder: _run(folder, quick))
 
 
@@ -55,7 +55,7 @@ async def _run(folder: Path, quick: bool) -> Result:
 
 
 async def _single(broker: EmbeddedBroker, name: str, key: str) -> float:
-    """Events per second when every caller waits for each single event, as the gateway's requests do."""
+    """Return events per second when every caller waits for each single event, as the gateway's requests do."""
     publisher = await broker.publisher()
     waiting = iter(events(name, key, _SINGLE_EVENTS))
 

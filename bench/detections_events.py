@@ -17,7 +17,7 @@ _LABELS = ("vehicle", "boat", "person", "bird")
 
 
 def detections_event(number: int, detections: int, detected_at: datetime | None = None) -> DetectionsMade:
-    """Answer ``number``, of a frame of its own; the same number gives the same answer."""
+    """Return event ``number``, of a separate frame; the same number gives the same event."""
     device = f"drone-{number % _DEVICES}"
     captured_at = _START + timedelta(milliseconds=number)
     digest = sha256(number.to_bytes(8, "big")).hexdigest()

@@ -48,14 +48,14 @@ _TIMEOUT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """How long one run takes, about, and how many of them there are."""
+    """Says about how long one run takes, and how many runs there are."""
 
     run_s: float
     rounds: int
 
 
 def run(quick: bool) -> Result:
-    """Each model with each engine; quick: only two of the four, one round."""
+    """Measure each model with each engine; quick: only two of the four, one round."""
     return measured(lambda folder: _run(folder, quick))
 
 
@@ -118,14 +118,14 @@ def _batches(tiles: NDArray[np.uint8], size: int) -> list[NDArray[np.uint8]]:
 
 
 def _mixes(model: Model, batches: list[NDArray[np.uint8]], run_s: float) -> int:
-    """How many times the bare engine goes through ``batches`` in ``run_s``, at least once."""
+    """Return how many times the bare engine runs ``batches`` in ``run_s``, at least 1."""
     start = time.perf_counter()
     run_engine(model, batches)
     return max(1, round(run_s / (time.perf_counter() - start)))
 
 
 def run_engine(model: Model, batches: list[NDArray[np.uint8]]) -> None:
-    """All ``batches`` through the engine, from as many threads as it wants."""
+    """Run all ``batches`` through the engine, from as many threads as it uses."""
     waiting, lock, done = iter(batches), threading.Lock(), 0
 
     def work() -> None:
@@ -150,19 +150,19 @@ def run_engine(model: Model, batches: list[NDArray[np.uint8]]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _World:
-    """A broker and a store with a worker on them."""
+    """Holds a broker and a frame store with a worker on them."""
 
     broker: EmbeddedBroker
     store: FolderFrameStore
 
     async def frame(self, picture: pictures.Picture, number: int) -> OutRecord:
-        """The event of a new frame that shows ``picture``, stored, not yet published."""
+        """Store a new frame that shows ``picture``, and return its event, which is not published yet."""
         return live_record(await captured(self.store, picture, number))
 
     async def answered(self, records: Sequence[OutRecord]) -> float:
-        """Publish ``records``; the seconds until the worker has committed all of them.
+        """Publish ``records``, and return the seconds until the worker has committed all of them.
 
-        Its own count of commits tells when: asking the broker again and again would cost what is being measured.
+        The worker's count of commits shows when: queries to the broker would slow down what is measured.
         """
         publisher = await self.broker.publisher()
         try:
@@ -178,14 +178,14 @@ class _World:
 
 
 def _committed() -> int:
-    """How many frames the workers of this process have committed so far."""
+    """Return how many frames the workers of this process have committed so far."""
     (family,) = RECORDS_CONSUMED.collect()
     return int(sum(sample.value for sample in family.samples if sample.name.endswith("_total")))
 
 
 @asynccontextmanager
 async def _working(folder: Path, model: Model) -> AsyncIterator[_World]:
-    """A worker with ``model``, which it closes at the end."""
+    """Start a worker with ``model``, and close it at the end."""
     declared = load_topics()
     async with AsyncExitStack() as stack:
         broker = EmbeddedBroker(folder / "broker.sqlite", declared)

@@ -18,9 +18,9 @@ _START = datetime(2026, 5, 1, tzinfo=UTC)
 async def captured(
     store: FrameStore, picture: Picture, number: int, *, devices: int = 8, received_at: datetime | None = None
 ) -> FrameCaptured:
-    """Frame ``number``, of one of so many ``devices``, which shows ``picture``; its bytes are in ``store``.
+    """Store frame ``number`` of one of ``devices``, which shows ``picture``, and return its event.
 
-    ``received_at``: default when it was taken, which the number tells.
+    ``received_at``: default is the capture time, which follows from the number.
     """
     sha256 = hashlib.sha256(picture.data).hexdigest()
     uri = await store.put(picture.data, sha256=sha256, media_type="image/jpeg")
@@ -43,7 +43,7 @@ async def captured(
 
 
 def live_record(frame: FrameCaptured) -> OutRecord:
-    """``frame`` as it stands in the live topic."""
+    """Return ``frame`` as a record of the live topic."""
     return event_record(
         topics.FRAMES_LIVE,
         frame,

@@ -30,7 +30,7 @@ _NOTE = (
 
 
 def run(quick: bool) -> Result:
-    """Both comparisons, taking turns."""
+    """Measure both comparisons, in turns."""
     return measured(lambda folder: _run(folder, quick))
 
 

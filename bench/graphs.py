@@ -56,7 +56,7 @@ class _Builder:
 
 
 def write_heavy_model(folder: Path, tile: NDArray[np.uint8]) -> Path:
-    """The model and its card in ``folder``; returns the card's path.
+    """Write the model and its card into ``folder``, and return the card's path.
 
     ``tile`` (uint8 (640, 640, 3) BGR) is a typical one: the confidence threshold is set so that it shows a dozen boxes.
     """
@@ -106,7 +106,7 @@ def _build() -> bytes:
 
 
 def _boxes() -> NDArray[np.float32]:
-    """float32 (1, 4, anchors): each anchor's box lies around its own place."""
+    """Return float32 (1, 4, anchors): the box of each anchor is around the anchor's place."""
     places = grid(SIDE, SIDE)
     centres = (places[:, :2] + 0.5) * places[:, 2:]
     sizes = np.full_like(centres, _BOX_PX)
@@ -114,7 +114,7 @@ def _boxes() -> NDArray[np.float32]:
 
 
 def _threshold(data: bytes, tile: NDArray[np.uint8]) -> float:
-    """The confidence that only the best boxes of ``tile`` reach."""
+    """Return the confidence that only the best boxes of ``tile`` reach."""
     session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
     values = np.ascontiguousarray(tile[None, :, :, ::-1].transpose(0, 3, 1, 2)).astype(np.float32) / 255
     (output,) = session.run(None, {"images": values})

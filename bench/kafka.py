@@ -31,7 +31,7 @@ _NOTE = (
 
 
 def run(quick: bool) -> Result:
-    """Both loops over the same topic, taking turns, each as a new group."""
+    """Measure both loops on the same topic, in turns, each as a new group."""
     return measured(lambda folder: _run(folder, quick))
 
 
@@ -79,7 +79,7 @@ async def _compare(servers: str, quick: bool) -> Result:
 
 
 async def _bare(servers: str, group: str, size: int) -> float:
-    """The same work with nothing but aiokafka; events per second from the first records in hand."""
+    """Do the same work with aiokafka alone; return events per second from the first records on."""
     consumer = AIOKafkaConsumer(
         _SOURCE,
         bootstrap_servers=servers,

@@ -15,29 +15,29 @@ Run = Callable[[], Awaitable[float]]
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The rates of two runs that took turns, round by round."""
+    """Holds the rates of two runs that took turns, round by round."""
 
     ours: tuple[float, ...]
     bare: tuple[float, ...]
 
     @property
     def ratio(self) -> float:
-        """The median over the rounds of ours / bare: what slows the machine for a while slows both of a round."""
+        """Return the median over the rounds of ours / bare: a pause of the machine slows both of a round."""
         return median(one / other for one, other in zip(self.ours, self.bare, strict=True))
 
     @property
     def our_rate(self) -> float:
-        """The median rate of ours."""
+        """Return the median rate of ours."""
         return median(self.ours)
 
     @property
     def bare_rate(self) -> float:
-        """The median rate of what ours is compared with."""
+        """Return the median rate of what ours is compared with."""
         return median(self.bare)
 
 
 async def take_turns(ours: Run, bare: Run, rounds: int) -> Compared:
-    """Run both ``rounds`` times, who goes first alternating, after one round of each that does not count."""
+    """Run both ``rounds`` times, the first one alternating, after one round of each that does not count."""
     await bare()
     await ours()
     found: tuple[list[float], list[float]] = ([], [])
@@ -52,12 +52,12 @@ async def take_turns(ours: Run, bare: Run, rounds: int) -> Compared:
 
 
 def rate(count: int, start: float) -> float:
-    """Things per second since ``start`` (time.perf_counter)."""
+    """Return ``count`` per second since ``start`` (time.perf_counter)."""
     return count / (time.perf_counter() - start)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that ``share`` (0 to 100) percent of ``values`` do not exceed. Raises ValueError without values."""
+    """Return the value that ``share`` (0 to 100) percent of ``values`` do not exceed. ValueError without values."""
     if not values:
         raise ValueError("nothing was measured, so there is no percentile")
     return float(np.percentile(np.asarray(values), share))

@@ -37,7 +37,7 @@ _NOTE = (
 
 
 def run(quick: bool) -> Result:
-    """All of it; quick: fewer rounds."""
+    """Measure all methods; quick: fewer rounds."""
     rounds = 2 if quick else 7
     full, matrix = crowded(_NMS), crowded(_MATRIX)
     loop = _compared(full, _plain_loop, rounds)
@@ -57,7 +57,7 @@ def run(quick: bool) -> Result:
 
 
 def _growth(full: Candidates, rounds: int) -> list[Figure]:
-    """Four times as many boxes: how much more time and memory."""
+    """Measure how much more time and memory four times as many boxes take."""
     more = crowded(4 * len(full))
     times = median(_seconds(more, "nms") / _seconds(full, "nms") for _ in range(rounds))
     peak, peak_of_more = _peak_mb(full, "nms"), _peak_mb(more, "nms")
@@ -71,7 +71,7 @@ def _growth(full: Candidates, rounds: int) -> list[Figure]:
 
 
 def crowded(count: int) -> Candidates:
-    """``count`` boxes, most of them about the same few things."""
+    """Return ``count`` boxes, most of them around the same few objects."""
     rng = np.random.default_rng(count)
     frame = _FRAME * np.sqrt(count / _FULL)
     things = max(1, count // _PER_THING)
@@ -92,21 +92,21 @@ def crowded(count: int) -> Candidates:
 
 
 def sparse(count: int) -> Candidates:
-    """``count`` small boxes all over the frame."""
+    """Return ``count`` small boxes all over the frame."""
     rng = np.random.default_rng(count)
     centres = rng.uniform(0, _FRAME * np.sqrt(count / _FULL), (count, 2))
     return _candidates(centres, rng.uniform(8, 20, (count, 2)), rng.random(count), rng.integers(0, 3, count))
 
 
 def on_one_spot(count: int) -> Candidates:
-    """``count`` times the same box: no method may list all pairs."""
+    """Return the same box ``count`` times: no method may list all pairs."""
     return _candidates(
         np.full((count, 2), 100.0), np.full((count, 2), 30.0), np.linspace(1, 0.1, count), np.zeros(count, np.int64)
     )
 
 
 def turned(count: int) -> Candidates:
-    """The crowd, each thing and its answers turned."""
+    """Return the crowd of boxes, each object and its boxes turned."""
     upright = crowded(count)
     boxes = upright.boxes
     centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
@@ -149,7 +149,7 @@ def _peak_mb(candidates: Candidates, method: MergeMethod) -> float:
 
 
 def _compared(candidates: Candidates, plain: Callable[[Candidates], IndexArray], rounds: int) -> Compared:
-    """Ours and a plain way, in turns; both must keep the same boxes."""
+    """Run ours and a plain method in turns; both must keep the same boxes."""
     if _merge(candidates, "nms").boxes.tolist() != candidates.boxes[plain(candidates)].tolist():
         raise BenchError(f"{plain.__name__} keeps other boxes than merge does; one of them is wrong")
     ours: list[float] = []
@@ -163,7 +163,7 @@ def _compared(candidates: Candidates, plain: Callable[[Candidates], IndexArray],
 
 
 def _plain_loop(candidates: Candidates) -> IndexArray:
-    """NMS as it is mostly written: the best box against all that are left, then the next."""
+    """Suppress as most programs do: the best box against all that are left, then the next."""
     boxes, classes = candidates.boxes.astype(np.float64), candidates.classes
     left = ranking(candidates)
     kept: list[int] = []
@@ -176,7 +176,7 @@ def _plain_loop(candidates: Candidates) -> IndexArray:
 
 
 def _plain_matrix(candidates: Candidates) -> IndexArray:
-    """NMS from the table of all pairs."""
+    """Suppress with the table of all pairs."""
     order = ranking(candidates)
     boxes, classes = candidates.boxes[order].astype(np.float64), candidates.classes[order]
     match: BoolArray = (iou_matrix(boxes, boxes) > _THRESHOLD) & (classes[:, None] == classes)

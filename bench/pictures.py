@@ -19,7 +19,7 @@ _COMMENT_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An encoded picture and its size in pixels."""
+    """Holds an encoded picture and its size in pixels."""
 
     data: bytes
     width: int
@@ -28,13 +28,13 @@ class Picture:
 
 @cache
 def scene(width: int, height: int, number: int) -> Picture:
-    """Scene ``number`` of this size, one the shipped model never saw; the same each time."""
+    """Return scene ``number`` of this size, not one that the shipped model was trained with; the same each time."""
     return Picture(jpeg(render_scene(SceneSpec(width, height, _SEED + number)).image), width, height)
 
 
 @cache
 def of_size(size_bytes: int) -> Picture:
-    """A JPEG of ``size_bytes``, within a few percent: noise of the right strength on 1280×960 pixels."""
+    """Return a JPEG of ``size_bytes``, within a few percent: noise of the right strength on 1280×960 pixels."""
     rng = np.random.default_rng(1)
     noise = rng.normal(0, 1, (960, 1280, 3)).astype(np.float32)
     low, high = 0.0, 64.0
@@ -47,7 +47,7 @@ def of_size(size_bytes: int) -> Picture:
 
 
 def jpeg(image: NDArray[np.uint8]) -> bytes:
-    """``image`` (uint8 (h, w, 3) BGR) as JPEG."""
+    """Return ``image`` (uint8 (h, w, 3) BGR) as JPEG."""
     encoded, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     if not encoded:
         raise ValueError(f"OpenCV could not encode an image of shape {image.shape}")
@@ -55,9 +55,9 @@ def jpeg(image: NDArray[np.uint8]) -> bytes:
 
 
 def numbered(data: bytes, number: int) -> tuple[bytes, bytes, bytes]:
-    """The JPEG ``data`` with ``number`` in a comment of its own, in three parts to be joined or sent one by one.
+    """Return the JPEG ``data`` with ``number`` in an added comment, in three parts to be joined or sent in turn.
 
-    The pixels are the same, the bytes and so the hash are not: a content-addressed store has to write it.
+    The pixels are the same, but the bytes and so the hash differ: a content-addressed store has to write it.
     """
     comment = number.to_bytes(_COMMENT_BYTES, "big")
     segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment

@@ -40,7 +40,7 @@ _NOTES = (
 
 
 def run(quick: bool) -> Result:
-    """Latency in one process, then memory in four."""
+    """Measure latency in one process, then memory in four."""
     return measured(lambda folder: _run(folder, quick))
 
 
@@ -63,7 +63,7 @@ async def _run(folder: Path, quick: bool) -> Result:
 
 @dataclass(slots=True)
 class _Flight:
-    """Sends frames and knows when each upload began (time.perf_counter)."""
+    """Sends frames and keeps when each upload began (time.perf_counter)."""
 
     session: aiohttp.ClientSession
     url: str
@@ -72,7 +72,7 @@ class _Flight:
     _sent: int = 0
 
     async def steady(self, images: Sequence[bytes], frames: int) -> None:
-        """``frames`` frames, one every 1 / _FRAMES_PER_S seconds; returns when all are accepted."""
+        """Send ``frames`` frames, one every 1 / _FRAMES_PER_S seconds; returns when all are accepted."""
         due = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for number in range(frames):
@@ -81,7 +81,7 @@ class _Flight:
                 group.create_task(self.send(images[number % len(images)]))
 
     async def send(self, image: bytes) -> None:
-        """One frame, new in time and content. Raises BenchError when it is not accepted."""
+        """Send one frame, new in time and content. Raises BenchError when it is not accepted."""
         number, self._sent = self._sent, self._sent + 1
         data = b"".join(pictures.numbered(image, number))
         moment = format_utc(_START + timedelta(milliseconds=number))
@@ -97,7 +97,7 @@ class _Flight:
 
 
 async def _latencies(folder: Path, frames: int) -> list[float]:
-    """Milliseconds from upload to arrival, of ``frames`` frames after some that warm up."""
+    """Return milliseconds from upload to arrival of ``frames`` frames, after some for warm-up."""
     images = _scenes()
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(home(folder))
@@ -116,7 +116,7 @@ async def _latencies(folder: Path, frames: int) -> list[float]:
 
 
 async def _memory(folder: Path, frames: int, large: int) -> dict[str, float]:
-    """The peak memory in MB of each process of a pipeline that runs as four."""
+    """Return the peak memory in MB of each process of a pipeline that runs as four."""
     images = _scenes()
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(home(folder))
@@ -150,7 +150,7 @@ def _scenes() -> list[bytes]:
 
 @asynccontextmanager
 async def _watched(url: str, stream_url: str, tokens: Sequence[str]) -> AsyncIterator[tuple[_Flight, StreamWatcher]]:
-    """A sender, and a client of the live stream that is connected before the first frame leaves."""
+    """Open a sender, and a client of the live stream that is connected before the first frame is sent."""
     watcher = StreamWatcher(f"{stream_url}/api/v1/detections/stream", lambda _: None)
     async with aiohttp.ClientSession() as session:
         watching = asyncio.create_task(watcher.watch(session))

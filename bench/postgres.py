@@ -27,7 +27,7 @@ _NOTE = (
 
 
 def run(quick: bool) -> Result:
-    """Both, taking turns; every batch is new to its tables."""
+    """Measure both, in turns; every batch is new to its tables."""
     return measured(lambda folder: _run(folder, quick))
 
 

@@ -23,13 +23,13 @@ from standgale.children import run_child, standgale_command
 
 
 class BenchError(StandgaleError):
-    """A benchmark cannot go on."""
+    """A benchmark cannot continue."""
 
     code = "BENCH_FAILED"
 
 
 def measured(main: Callable[[Path], Coroutine[None, None, Result]]) -> Result:
-    """What ``main`` finds, given an empty folder; on the event loop that the services run on, too."""
+    """Return what ``main`` finds in an empty folder, run on the event loop that the services use."""
     loop = uvloop.new_event_loop
     with tempfile.TemporaryDirectory(prefix="standgale-bench-") as folder, asyncio.Runner(loop_factory=loop) as runner:
         return runner.run(main(Path(folder)))
@@ -37,18 +37,18 @@ def measured(main: Callable[[Path], Coroutine[None, None, Result]]) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running process and the port it answers on."""
+    """Holds a running process and its port."""
 
     pid: int
     port: int
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """Return the address of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     def peak_memory_mb(self) -> float:
-        """The most memory the process has held so far (VmHWM), in megabytes. Linux only."""
+        """Return the peak memory of the process so far (VmHWM), in megabytes. Linux only."""
         for line in Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024 / 1e6
@@ -57,21 +57,21 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A data folder and a migrated database that the processes of one benchmark share."""
+    """Holds a data folder and a migrated database that the processes of one benchmark share."""
 
     folder: Path
     database: Database
     dsn: str
 
     async def token(self, device_id: str) -> str:
-        """A token of a new device."""
+        """Return a token of a new device."""
         return await DeviceTokens(self.database).add(device_id)
 
     @asynccontextmanager
     async def standgale(
         self, *arguments: str, port_setting: str | None = None, **settings: object
     ) -> AsyncIterator[Server]:
-        """`standgale` with ``arguments``, ready to work; ``port_setting`` is the variable that takes its port.
+        """Start `standgale` with ``arguments`` until it is ready; ``port_setting`` is the variable that takes its port.
 
         ``settings`` are environment variables without their prefix. Raises ChildError when it does not get ready.
         """
@@ -95,7 +95,7 @@ class Home:
 
 @asynccontextmanager
 async def home(folder: Path) -> AsyncIterator[Home]:
-    """A data folder with a PostgreSQL server of its own, migrated."""
+    """Make a data folder with a separate PostgreSQL server, migrated."""
     database = Database.open(DatabaseSettings(), folder)
     try:
         dsn = await database.dsn()

@@ -64,7 +64,7 @@ _PROFILE = {
 
 
 def run(quick: bool) -> Result:
-    """One run through the file, with the bare engine before and after; quick: a sixteenth of the file."""
+    """Run once through the file, with the bare engine before and after; quick: a sixteenth of the file."""
     configure_process()
     side = _QUICK_SIDE if quick else _SIDE
     scenes = [render_scene(SceneSpec(_SCENE_PX, _SCENE_PX, _SEED + number)).image for number in range(_SCENES)]
@@ -102,7 +102,7 @@ def run(quick: bool) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One `standgale detect`."""
+    """Holds what one run of `standgale detect` took."""
 
     wall_s: float
     peak_mb: float
@@ -111,7 +111,7 @@ class _Run:
 
 
 def _detect(path: Path) -> _Run:
-    """`standgale detect PATH` in a process of its own. Raises BenchError when it fails."""
+    """Run `standgale detect PATH` in a separate process. Raises BenchError when it fails."""
     command = [sys.executable, "-P", "-c", _WATCH, *standgale_command("detect", str(path), "--json")]
     # A data folder of its own, where nothing is remembered that the bare engine does not know.
     environment = {**os.environ, "STANDGALE_DATA_DIR": str(path.parent / "data")}
@@ -124,7 +124,7 @@ def _detect(path: Path) -> _Run:
 
 
 def _write(path: Path, scenes: Sequence[NDArray[np.uint8]], side: int) -> None:
-    """A picture of ``side`` × ``side`` pixels made of ``scenes``, each turned another way wherever it stands again."""
+    """Write a picture of ``side`` × ``side`` pixels from ``scenes``, turned differently each time one is used."""
     with rasterio.open(path, "w", width=side, height=side, **_PROFILE) as file:
         for row in range(0, side, _SCENE_PX):
             for column in range(0, side, _SCENE_PX):
@@ -141,7 +141,7 @@ def _tiles(model: Model, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _bare(model: Model, tiles: NDArray[np.uint8]) -> float:
-    """Tiles per second of the engine alone."""
+    """Return the tiles per second of the engine alone."""
     step = model.engine.batch_size
     batches = [tiles[first : first + step] for first in range(0, len(tiles), step)]
     run_engine(model, batches)

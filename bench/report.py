@@ -32,7 +32,7 @@ class MarkersError(StandgaleError):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where and when something was measured."""
+    """Says where and when something was measured."""
 
     measured_at: str
     processor: str
@@ -45,7 +45,7 @@ class Machine:
 
     @classmethod
     def now(cls) -> Self:
-        """This machine; ``load`` is its load average over the last minute, which benchmarks should find near 0."""
+        """Return this machine; ``load`` is its load average over the last minute, which should be near 0."""
         return cls(
             measured_at=format_utc(datetime.now(UTC)),
             processor=_processor(),
@@ -58,7 +58,7 @@ class Machine:
         )
 
     def as_markdown(self) -> str:
-        """One paragraph."""
+        """Return one paragraph."""
         packages = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         return (
             f"Measured {self.measured_at[:16].replace('T', ' ')} UTC on {self.cores} cores of {self.processor}, "
@@ -68,7 +68,7 @@ class Machine:
 
 
 def _processor() -> str:
-    """The processor's name; platform.processor() is empty or vague on Linux."""
+    """Return the processor's name; platform.processor() is empty or vague on Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -78,7 +78,7 @@ def _processor() -> str:
 
 
 def print_result(console: Console, result: Result) -> None:
-    """One table."""
+    """Print one table."""
     table = Table(title=result.title, title_justify="left")
     table.add_column("")
     table.add_column("measured", justify="right")
@@ -94,14 +94,14 @@ def print_result(console: Console, result: Result) -> None:
 
 
 def write_json(path: Path, machine: Machine, results: Sequence[Result]) -> None:
-    """``results`` with the machine they come from."""
+    """Write ``results`` and their machine as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     found = {"machine": machine, "results": [result.as_json() for result in results]}
     path.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
 
 
 def write_document(path: Path, machine: Machine, results: Sequence[Result]) -> None:
-    """Put each result's table between its markers in ``path``. Raises MarkersError when there are none."""
+    """Write each result's table between its markers in ``path``. Raises MarkersError when there are none."""
     text = path.read_text(encoding="utf-8")
     for result in results:
         text = between_markers(text, result.name, markdown(result, machine))
@@ -109,7 +109,7 @@ def write_document(path: Path, machine: Machine, results: Sequence[Result]) -> N
 
 
 def between_markers(text: str, name: str, content: str) -> str:
-    """``text`` with ``content`` between ``<!-- bench:name -->`` and ``<!-- /bench:name -->``."""
+    """Return ``text`` with ``content`` between ``<!-- bench:name -->`` and ``<!-- /bench:name -->``."""
     first, last = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
     before, found, rest = text.partition(first)
     _, closed, after = rest.partition(last)
@@ -119,7 +119,7 @@ def between_markers(text: str, name: str, content: str) -> str:
 
 
 def markdown(result: Result, machine: Machine) -> str:
-    """The table of ``result``, its notes, and how to measure it again."""
+    """Return the table of ``result``, its notes, and the command that measures it again."""
     lines = ["| figure | measured | goal |", "| --- | ---: | ---: |"]
     for figure in result.figures:
         mark = {True: " ✓", False: " ✗", None: ""}[figure.passed]
@@ -129,14 +129,14 @@ def markdown(result: Result, machine: Machine) -> str:
 
 
 def show(figure: Figure) -> str:
-    """The value with its unit: ratios with two decimals, large numbers without; or that there is none."""
+    """Return the value with its unit: ratios with two decimals, large numbers without; or that there is none."""
     if figure.value is None:
         return "not measured"
     return f"{_number(figure.value, figure.unit)} {figure.unit}"
 
 
 def show_goal(figure: Figure) -> str:
-    """The goal in words, or nothing."""
+    """Return the goal as text, or nothing."""
     if figure.goal is None:
         return ""
     sign = "≥" if figure.goal.kind == "at least" else "<"

@@ -12,19 +12,19 @@ RATIO = "×"
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a figure should reach, or stay below."""
+    """Says what a figure should reach, or stay below."""
 
     bound: float
     kind: Literal["at least", "below"] = "at least"
 
     def met_by(self, value: float) -> bool:
-        """Whether ``value`` is good enough."""
+        """Return whether ``value`` meets the goal."""
         return value >= self.bound if self.kind == "at least" else value < self.bound
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number: what it is, its unit, and the goal when there is one. ``value`` None: could not be measured here."""
+    """Holds one number, its name and unit, and its goal if it has one. ``value`` None: it cannot be measured here."""
 
     name: str
     value: float | None
@@ -33,13 +33,13 @@ class Figure:
 
     @property
     def passed(self) -> bool | None:
-        """Whether the goal is met; None without a goal, or without a measurement."""
+        """Return whether the goal is met; None without a goal, or without a measurement."""
         return None if self.goal is None or self.value is None else self.goal.met_by(self.value)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All figures of one benchmark. ``notes`` say what a reader must know to judge them."""
+    """Holds all figures of one benchmark. ``notes`` say what a reader must know to judge them."""
 
     name: str
     title: str
@@ -48,21 +48,21 @@ class Result:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """The figures that compare, by name."""
+        """Return the figures that compare, by name."""
         return {one.name: one.value for one in self.figures if one.unit == RATIO and one.value is not None}
 
     @property
     def passed(self) -> bool:
-        """Whether every goal is met."""
+        """Return whether every goal is met."""
         return all(figure.passed is not False for figure in self.figures)
 
     @property
     def command(self) -> str:
-        """How to measure it again."""
+        """Return the command that measures it again."""
         return f"python -m bench {self.name}"
 
     def as_json(self) -> dict[str, object]:
-        """The result for scripts."""
+        """Return the result for scripts."""
         figures = [{**asdict(figure), "passed": figure.passed} for figure in self.figures]
         return {
             "name": self.name,

@@ -59,7 +59,7 @@ _NOTES = (
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """Frames in the burst that finds the rate, and seconds of steady load before and after the activation."""
+    """Says how many frames find the rate, and how many seconds of steady load surround the activation."""
 
     burst: int
     before_s: float
@@ -67,7 +67,7 @@ class _Load:
 
 
 def run(quick: bool) -> Result:
-    """One roll-out; quick: a shorter load around it."""
+    """Measure one roll-out; quick: a shorter load around it."""
     load = _Load(60, 4.0, 6.0) if quick else _Load(120, 10.0, 12.0)
     return measured(lambda folder: _run(folder, load))
 
@@ -115,7 +115,7 @@ def _figures(seen: _Seen, started: float, activated: float, done: float) -> tupl
 
 
 class _Seen:
-    """What the answers show; times are seconds of the wall clock."""
+    """Evaluates the detections events; times are seconds of the wall clock."""
 
     def __init__(
         self, published: Mapping[UUID, float], records: Sequence[InRecord], old: ModelRef, new: ModelRef
@@ -137,7 +137,7 @@ class _Seen:
         self.doubled = sum(count - 1 for count in counts.values())
 
     def rates(self, first: float, end: float) -> list[float]:
-        """Answers per second in each whole window between two moments. Raises BenchError when there is none."""
+        """Return events per second in each whole window between two moments. Raises BenchError when there is none."""
         windows = int((end - first) / _WINDOW_S)
         if not windows:
             raise BenchError(f"{end - first:.2f} s are too short for a window of {_WINDOW_S:g} s")
@@ -149,7 +149,7 @@ class _Seen:
         return [count / _WINDOW_S for count in counts]
 
     def p95_ms(self, first: float, end: float) -> float:
-        """Of the frames that were published between two moments."""
+        """Return the 95th percentile for the frames that were published between two moments."""
         times = [
             (moment - self.published[frame]) * 1_000
             for moment, frame in self._frames
@@ -159,7 +159,7 @@ class _Seen:
 
 
 async def _versions(folder: Path) -> tuple[Path, Path]:
-    """The cards of the model that ships and of a second version of it, which are both in the model store."""
+    """Publish the shipped model and a second version of it to the model store, and return their cards."""
     old, new = default_card_path(), folder / "made" / "model.yaml"
     copytree(old.parent, new.parent)
     fields = yaml.safe_load(new.read_text(encoding="utf-8"))
@@ -173,7 +173,7 @@ async def _versions(folder: Path) -> tuple[Path, Path]:
 
 @dataclass(slots=True)
 class _Fleet:
-    """Running detectors, when each frame was published for them, and the ways to publish and read."""
+    """Runs detectors, publishes and reads, and keeps when each frame was published."""
 
     store: FolderFrameStore
     publisher: Publisher
@@ -181,7 +181,7 @@ class _Fleet:
     published: dict[UUID, float] = field(default_factory=dict)
 
     async def burst(self, frames: int) -> float:
-        """Frames per second when ``frames`` are published at once."""
+        """Publish ``frames`` at once, and return the frames per second."""
         records = [await self._frame() for _ in range(frames)]
         start = time.perf_counter()
         await self.publisher.publish(records)
@@ -189,7 +189,7 @@ class _Fleet:
         return frames / (time.perf_counter() - start)
 
     async def steady(self, rate: float, seconds: float) -> None:
-        """Publish ``rate`` frames per second, on time whatever the answers do."""
+        """Publish ``rate`` frames per second, on time whatever the detectors do."""
         due = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for _ in range(int(rate * seconds)):
@@ -212,7 +212,7 @@ class _Fleet:
                 raise BenchError(f"the roll-out was not done within {_TIMEOUT_S:g} s: {found}")
 
     async def answers(self) -> list[InRecord]:
-        """Every answer, once there are as many as frames. Raises BenchError when they do not come."""
+        """Return all detections events when there are as many as frames. Raises BenchError when they do not come."""
         deadline = time.monotonic() + _TIMEOUT_S
         while True:
             bounds = await self.reader.bounds(topics.DETECTIONS)
@@ -228,7 +228,7 @@ class _Fleet:
         ]
 
     async def _frame(self) -> OutRecord:
-        """A new frame, stored; its bytes are those of one of a few scenes."""
+        """Store a new frame; its bytes are those of one of a few scenes."""
         number = len(self.published)
         picture = pictures.scene(*_SIZE, number % _SCENES)
         frame = await captured(self.store, picture, number, devices=_DEVICES, received_at=utc_now())
@@ -238,7 +238,7 @@ class _Fleet:
 
 @asynccontextmanager
 async def _fleet(folder: Path, own: Path) -> AsyncIterator[_Fleet]:
-    """Detectors that are ready, with the model of the card ``own``."""
+    """Start detectors with the model of the card ``own``, until they are ready."""
     async with AsyncExitStack() as stack:
         broker = EmbeddedBroker(folder / "broker.sqlite", load_topics())
         stack.push_async_callback(broker.close)

@@ -49,12 +49,12 @@ class SahiMissingError(StandgaleError):
 
 @dataclass(frozen=True, slots=True)
 class _Peer:
-    """SAHI in a process of its own."""
+    """Runs SAHI in a separate process."""
 
     process: subprocess.Popen[str]
 
     def detect(self, picture: Path) -> tuple[float, _Boxes]:
-        """Seconds, and boxes (K, 6) x1, y1, x2, y2, score, class."""
+        """Return seconds, and boxes (K, 6) x1, y1, x2, y2, score, class."""
         given, taken = self.process.stdin, self.process.stdout
         assert given is not None and taken is not None, "the process was started with pipes"
         print(picture, file=given, flush=True)
@@ -66,7 +66,7 @@ class _Peer:
 
 
 def run(quick: bool) -> Result:
-    """The engine chosen by default, and the same engine as SAHI's at f32."""
+    """Measure the default engine, and the same engine as SAHI's at f32."""
     configure_process()
     rounds, count = (1, 1) if quick else (4, 4)
     plans = [
@@ -130,7 +130,7 @@ def _tiles(predictor: Predictor) -> int:
 
 
 def _share(pairs: Sequence[tuple[_Boxes, _Boxes]]) -> float:
-    """The share of the boxes in the first of each pair that the second has, of the same class, with IoU >= 0.9."""
+    """Return the share of the first's boxes that the second has too, of the same class, with IoU >= 0.9."""
     same = total = 0
     for first, second in pairs:
         total += len(first)
@@ -149,7 +149,7 @@ def _written(folder: Path, number: int) -> Path:
 
 @contextmanager
 def _sahi() -> Iterator[_Peer]:
-    """SAHI, ready for pictures. Raises SahiMissingError when there is none."""
+    """Start SAHI, ready for pictures. Raises SahiMissingError when there is none."""
     python = os.environ.get(INTERPRETER)
     if not python:
         raise SahiMissingError(f"{INTERPRETER} is not set; `make bench` installs SAHI apart and sets it")

@@ -24,7 +24,7 @@ OVERLAP = 0.2
 
 
 class OnnxYolo(DetectionModel):
-    """A YOLOv8 layout in ONNX Runtime for SAHI: what its own adapters do around a model, for a file it has none for."""
+    """Runs a YOLOv8 layout in ONNX Runtime for SAHI, as SAHI's adapters run other models."""
 
     def __init__(self, model: str, confidence: float, iou: float, classes: list[str]) -> None:
         self._iou = iou
@@ -32,15 +32,15 @@ class OnnxYolo(DetectionModel):
         super().__init__(model_path=model, confidence_threshold=confidence, category_mapping=self._names)
 
     def set_device(self, device: str | None = None) -> None:
-        """Asks torch for a device in SAHI; ONNX Runtime is on the CPU."""
+        """Do nothing: SAHI's method asks torch for a device, and ONNX Runtime is on the CPU."""
         self.device = "cpu"
 
     def load_model(self) -> None:
-        """One session with ONNX Runtime's own defaults: all cores."""
+        """Load one session with ONNX Runtime's defaults: all cores."""
         self.model = ort.InferenceSession(self.model_path, providers=["CPUExecutionProvider"])
 
     def perform_inference(self, image: np.ndarray) -> None:
-        """The boxes of one slice (uint8 (h, w, 3) RGB), duplicates within it removed."""
+        """Compute the boxes of one slice (uint8 (h, w, 3) RGB), without duplicates."""
         height, width = image.shape[:2]
         padded = np.full((SIDE, SIDE, 3), 114, np.uint8)
         padded[:height, :width] = image
@@ -78,7 +78,7 @@ class OnnxYolo(DetectionModel):
 
 
 def answer(model: OnnxYolo, path: str, iou: float) -> dict[str, Any]:
-    """What SAHI finds in the picture at ``path``: seconds, boxes as x1, y1, x2, y2, score, class."""
+    """Return what SAHI finds in the picture at ``path``: seconds, boxes as x1, y1, x2, y2, score, class."""
     start = time.perf_counter()
     result = get_sliced_prediction(
         path,
@@ -99,7 +99,7 @@ def answer(model: OnnxYolo, path: str, iou: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer one picture after the other until standard input ends."""
+    """Process one picture after the other until standard input ends."""
     file, confidence, iou, classes = sys.argv[1:5]
     model = OnnxYolo(str(Path(file)), float(confidence), float(iou), classes.split(","))
     for line in sys.stdin:

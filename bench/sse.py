@@ -34,13 +34,13 @@ _NOTE = (
 
 
 def run(quick: bool) -> Result:
-    """A paced stretch, then a burst."""
+    """Measure a paced run, then a burst."""
     _raise_file_limit()
     return measured(lambda folder: _run(folder, quick))
 
 
 def _raise_file_limit() -> None:
-    """Let this process and its children hold a socket per client. Raises BenchError where that is not allowed."""
+    """Let this process and its children have a socket per client. Raises BenchError where that is not allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < _FILES_NEEDED:
         raise BenchError(f"at most {hard} files may be open; {_FILES_NEEDED} are needed (ulimit -n)")
@@ -74,7 +74,7 @@ async def _run(folder: Path, quick: bool) -> Result:
 
 
 async def _stretch(server: Server, publisher: Publisher, numbers: range, interval_s: float) -> dict[str, float]:
-    """Publish answers ``numbers`` while new clients listen; what the clients tell about it."""
+    """Publish events ``numbers`` while new clients listen; return what the clients report."""
     clients = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "bench.sse_clients", str(server.port), str(_CLIENTS), str(len(numbers))),
@@ -102,7 +102,7 @@ async def _stretch(server: Server, publisher: Publisher, numbers: range, interva
 
 
 def _record(number: int) -> OutRecord:
-    """An answer detected just now: the clients take its ``detected_at`` for the start."""
+    """Return an event detected now: the clients measure from its ``detected_at``."""
     event = detections_event(number, _DETECTIONS, datetime.now(UTC))
     return event_record(
         topics.DETECTIONS,

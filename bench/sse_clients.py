@@ -27,7 +27,7 @@ _CONNECTING = 100
 
 
 class _Tally:
-    """What all clients together have received."""
+    """Counts what all clients together have received."""
 
     def __init__(self, wanted: int) -> None:
         self.wanted = wanted
@@ -69,7 +69,7 @@ class _Client(asyncio.Protocol):
 
 @lru_cache(maxsize=10_000)
 def _seconds(moment: bytes) -> float:
-    """Seconds since the epoch; every client receives the same moments, so each is parsed once."""
+    """Return seconds since the epoch; all clients receive the same times, so each is parsed once."""
     return datetime.fromisoformat(moment.decode()).timestamp()
 
 

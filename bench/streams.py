@@ -19,7 +19,7 @@ _TIMEOUT_S = 60.0
 
 
 def topic(name: str, partitions: int) -> TopicSpec:
-    """A topic for a benchmark."""
+    """Return a topic for a benchmark."""
     return TopicSpec(
         name=name,
         group="device",
@@ -36,7 +36,7 @@ def topic(name: str, partitions: int) -> TopicSpec:
 
 
 def keys(partitions: int) -> list[str]:
-    """One key for each partition, in the order of the partitions."""
+    """Return one key for each partition, in the order of the partitions."""
     found: dict[int, str] = {}
     number = 0
     while len(found) < partitions:
@@ -46,12 +46,12 @@ def keys(partitions: int) -> list[str]:
 
 
 def events(name: str, key: str, count: int) -> list[OutRecord]:
-    """``count`` records with values that compress as badly as they can."""
+    """Return ``count`` records with values that do not compress."""
     return [OutRecord(name, key, os.urandom(VALUE_BYTES), _HEADERS) for _ in range(count)]
 
 
 async def fill(broker: Broker, records: Sequence[OutRecord], callers: int) -> float:
-    """Publish ``records`` in batches from ``callers`` tasks at once; events per second, all durable."""
+    """Publish ``records`` in batches from ``callers`` tasks at once; return events per second, all durable."""
     publisher = await broker.publisher()
     waiting = iter([records[first : first + BATCH] for first in range(0, len(records), BATCH)])
 
@@ -70,10 +70,10 @@ async def fill(broker: Broker, records: Sequence[OutRecord], callers: int) -> fl
 
 
 async def carry(broker: Broker, group: str, source: str, target: str, count: int) -> float:
-    """Consume ``count`` events as a new ``group`` and commit each with its output; events per second.
+    """Consume ``count`` events as a new ``group`` and commit each with its output; return events per second.
 
-    A transaction carries what one poll brought of one partition, BATCH records where there are as many. Joining is not
-    counted: the time starts with the first records in hand.
+    A transaction has what one poll returned of one partition, BATCH records where there are as many. Joining is not
+    counted: the time starts with the first records.
     """
     consumer = await broker.consumer(GroupSpec(group, (source,), outputs=True))
     try:
@@ -108,6 +108,6 @@ async def _commit(consumer: Consumer, records: Sequence[InRecord], target: str) 
 
 
 def _answer(record: InRecord, target: str) -> OutRecord:
-    """The transformation: another value of the same size."""
+    """Return the output of a record: a different value of the same size."""
     value = record.value or b""
     return OutRecord(target, record.key or "", value[::-1], record.headers)

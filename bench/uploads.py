@@ -25,7 +25,7 @@ _START = datetime(2026, 5, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Uploads:
-    """Frames for one address; every one is new by time and by content."""
+    """Makes frames for one address, each new in time and content."""
 
     port: int
     path: str
@@ -34,7 +34,7 @@ class Uploads:
     numbers: Iterator[int]
 
     def request(self) -> list[bytes]:
-        """The next request, in parts."""
+        """Return the next request, in parts."""
         number = next(self.numbers)
         parts = numbered(self.picture, number)
         moment = format_utc(_START + timedelta(milliseconds=number))
@@ -46,7 +46,7 @@ class Uploads:
 
 
 class _Client(asyncio.Protocol):
-    """One connection: sends, waits for the whole answer, sends again, until ``left`` is used up."""
+    """Uses one connection: sends, waits for the whole response, sends again, until ``left`` is used up."""
 
     def __init__(self, uploads: Uploads, left: Iterator[object]) -> None:
         self._uploads = uploads
@@ -92,12 +92,12 @@ class _Client(asyncio.Protocol):
 
 
 def new_uploads(port: int, path: str, token: str, picture: bytes, start: int) -> Uploads:
-    """Uploads whose frames are numbered from ``start`` on; two with overlapping numbers would send the same frames."""
+    """Return uploads whose frames are numbered from ``start`` on; overlapping numbers give the same frames."""
     return Uploads(port, path, token, picture, count(start))
 
 
 async def send(uploads: Uploads, frames: int, connections: int) -> float:
-    """Send ``frames`` over ``connections``; accepted frames per second. Raises BenchError for any other answer."""
+    """Send ``frames`` over ``connections``; return accepted frames per second. Raises BenchError for other responses."""
     loop = asyncio.get_running_loop()
     left: Iterator[object] = iter(range(frames))
     start = time.perf_counter()

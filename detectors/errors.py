@@ -15,51 +15,51 @@ class ModelLoadError(StandgaleError):
 
 
 class InferenceError(StandgaleError):
-    """The engine failed on tiles, or answered with something that is no answer (NaN, another shape).
+    """The engine failed on tiles, or its outputs are unusable (NaN, a wrong shape).
 
-    Whether the tiles are at fault or the engine, one failure does not tell.
+    One failure does not show whether the tiles or the engine are the cause.
     """
 
     code: ClassVar[str] = "INFERENCE_ERROR"
 
 
 class EngineCrashError(InferenceError, RecordError):
-    """A frame crashed a worker, and another engine in a process of its own as well: trying again is no use."""
+    """A frame crashed a worker, and a different engine in a separate process too; a retry does not help."""
 
     code: ClassVar[str] = "ENGINE_CRASHED"
 
 
 class EngineKilledError(InferenceError):
-    """The process in which a frame was tried was ended from outside: for want of memory, or for no fault of it."""
+    """The process of a frame's trial was ended from outside: no memory was left, or the reason is not the frame."""
 
     code: ClassVar[str] = "ENGINE_OUT_OF_MEMORY"
 
 
 class EngineHangError(InferenceError):
-    """A suspect frame was tried in a process of its own, which did not come back and was ended."""
+    """A suspect frame did not finish its trial in a separate process, which was ended."""
 
     code: ClassVar[str] = "ENGINE_HANGS"
 
 
 class TrialKilledError(TransientError):
-    """The process in which a suspect model is loaded was ended from outside, so nothing was found out about it."""
+    """The process of a suspect model's trial was ended from outside, so the trial has no result."""
 
     code: ClassVar[str] = "TRIAL_KILLED"
 
 
 class ModelStoreError(ModelLoadError):
-    """The model store cannot do what was asked (list, take a version), or a setting of it is wrong."""
+    """The model store cannot do what was requested (list, accept a version), or one of its settings is wrong."""
 
     code: ClassVar[str] = "MODEL_STORE_ERROR"
 
 
 class ModelStoreUnavailableError(TransientError):
-    """The model store, or the folder fetched models lie in, did not answer in time or is at fault itself."""
+    """The model store, or the folder of fetched models, did not respond in time or failed."""
 
     code: ClassVar[str] = "MODEL_STORE_UNAVAILABLE"
 
 
 class TooManyTilesError(RecordError):
-    """A frame would be cut into more tiles than can be worked off in any time; its sizes or options are at fault."""
+    """A frame would be cut into more tiles than can be processed; its sizes or options are wrong."""
 
     code: ClassVar[str] = "TOO_MANY_TILES"

@@ -42,7 +42,7 @@ class _CardModel(BaseModel):
 
 
 class InputCard(_CardModel):
-    """How a tile becomes the model's input: value = (pixel * scale - mean) / std, per channel."""
+    """Says how a tile becomes the model's input: value = (pixel * scale - mean) / std, per channel."""
 
     width: _Side
     height: _Side
@@ -61,7 +61,7 @@ class InputCard(_CardModel):
 
 
 class ClassCard(_CardModel):
-    """One thing the model knows, at the place its number has in the model's output, or with that number as id."""
+    """Describes one class of the model; its number in the model's output is its place in the list, or its id."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     id: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
@@ -74,14 +74,14 @@ class ClassCard(_CardModel):
 
 
 class ThresholdCard(_CardModel):
-    """What counts as a detection within one tile."""
+    """Says what counts as a detection within one tile."""
 
     confidence: Unit = 0.25
     iou: Unit = Field(default=0.5, description="boxes of one tile that overlap by more are one thing")
 
 
 class TilingCard(_CardModel):
-    """How frames are cut when nobody asks for anything else."""
+    """Says how frames are cut when the frame's options do not."""
 
     mode: Literal["fixed", "gsd", "auto", "whole"] = Field(
         default="fixed",
@@ -104,7 +104,7 @@ class TilingCard(_CardModel):
 
 
 class MergeCard(_CardModel):
-    """How boxes of different tiles that show the same thing become one."""
+    """Says how boxes of different tiles that show the same object are merged into one."""
 
     method: MergeMethod = "nms"
     metric: Literal["iou", "ios"] = "iou"
@@ -113,14 +113,14 @@ class MergeCard(_CardModel):
 
 
 class TextCard(_CardModel):
-    """What a model that is asked in words (Grounding DINO) looks for; each class's prompt is its name."""
+    """Says how a model that is asked with text (Grounding DINO) is asked; the prompt of a class is its name."""
 
     tokenizer: Annotated[str, Field(min_length=1)] = Field(description="a tokenizer.json, relative to the card")
     threshold: Unit = Field(default=0.25, description="a word belongs to a box from this score on")
 
 
 class ModelCard(_CardModel):
-    """Everything Standgale needs to know about a model."""
+    """Holds everything that Standgale needs to know about a model."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,49}$")]
@@ -178,20 +178,20 @@ class ModelCard(_CardModel):
 
     @property
     def class_ids(self) -> tuple[int, ...] | None:
-        """The numbers of the classes in the model's output, or None when their places in the list are meant."""
+        """Return the numbers of the classes in the model's output, or None when they are the places in the list."""
         ids = tuple(one.id for one in self.classes if one.id is not None)
         return ids or None
 
 
 def default_card_path() -> Path:
-    """The card of the model that ships: under ``models/`` in a checkout, inside ``detectors`` in an installed wheel."""
+    """Return the shipped model's card: ``models/`` in a checkout, inside ``detectors`` in an installed wheel."""
     here = Path(__file__).resolve().parents[1]
     checkout = here.parent / "models" / DEFAULT_MODEL
     return checkout if checkout.is_file() else here / "models" / DEFAULT_MODEL
 
 
 def read_card(path: Path) -> ModelCard:
-    """The card at ``path``. Raises ModelLoadError that names the field when the file is missing or wrong."""
+    """Return the card at ``path``. Raises ModelLoadError that names the field when the file is missing or wrong."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -203,7 +203,7 @@ def read_card(path: Path) -> ModelCard:
 
 
 def parse_card(content: bytes, where: str) -> ModelCard:
-    """The card in ``content``, which came from ``where``. Raises ModelLoadError that names the field at fault."""
+    """Return the card in ``content``, which is from ``where``. Raises ModelLoadError that names the wrong field."""
     try:
         return ModelCard.model_validate(yaml.safe_load(content.decode()))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -213,7 +213,7 @@ def parse_card(content: bytes, where: str) -> ModelCard:
 
 
 def _faults(error: ValidationError) -> str:
-    """The first faults in ``error``, each with its field and the value received."""
+    """Return the first faults in ``error``, each with its field and the value received."""
     texts = []
     for fault in error.errors()[:5]:
         field = ".".join(map(str, fault["loc"])) or "the card"
@@ -225,9 +225,9 @@ def _faults(error: ValidationError) -> str:
 
 
 def verified_model_file(card: ModelCard, card_path: Path) -> Path:
-    """Where the card's ONNX file lies, all the card's checksums compared.
+    """Check all checksums of the card, and return the path of its ONNX file.
 
-    Raises ModelLoadError when a file is missing or another.
+    Raises ModelLoadError when a file is missing or has a different checksum.
     """
     folder = card_path.parent
     for name, sha256 in card.files.items():

@@ -22,27 +22,29 @@ Field = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """An input or output as declared. shape: None for an axis that is not fixed; no shape at all is empty."""
+    """Describes an input or output as declared."""
 
     name: str
     type: str
     shape: tuple[int | None, ...]
+    """None for an axis that is not fixed; empty when no shape is declared"""
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxFile:
-    """The head of an ONNX file. opset: of the standard operators, 0 when not stated; external_data: the files beside it
-    in which weights lie."""
+    """Holds what an ONNX file states about itself."""
 
     opset: int
+    """Of the standard operators, 0 when not stated"""
     metadata: Mapping[str, str]
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     external_data: tuple[str, ...] = ()
+    """The files next to it that have weights"""
 
 
 def read_onnx_file(path: Path) -> OnnxFile:
-    """What the file at ``path`` says of itself. Raises ModelLoadError when it cannot be read or is not ONNX."""
+    """Read what the file at ``path`` states about itself. Raises ModelLoadError when it is not readable ONNX."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _model(data)
@@ -86,13 +88,13 @@ def _model(data: mmap.mmap) -> OnnxFile:
 
 
 def _locations(data: mmap.mmap, start: int, end: int) -> list[str]:
-    """The file a TensorProto says its values lie in, as a list of one; empty when they lie in the message."""
+    """Return the file that has the values of a TensorProto, as a list of one; empty when the message has them."""
     entries = _messages(data, start, end, _INITIALIZER_EXTERNAL)
     return [_text(data, *entry, 2) for entry in entries if _text(data, *entry, 1) == "location"]
 
 
 def _tensor(data: mmap.mmap, start: int, end: int) -> TensorInfo:
-    """A ValueInfoProto: name, and a type that holds an element type and a shape of dimensions."""
+    """Read a ValueInfoProto: name, and a type that has an element type and a shape of dimensions."""
     name = _text(data, start, end, 1)
     kind, shape = 0, []
     for type_at in _messages(data, start, end, 2):
@@ -117,7 +119,7 @@ def _number(data: mmap.mmap, start: int, end: int, wanted: int) -> int:
 
 
 def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[Field]:
-    """The fields of the protobuf message in ``data[start:end]``; raises ValueError or IndexError when it is none."""
+    """Yield the fields of the protobuf message ``data[start:end]``; raises ValueError or IndexError for other data."""
     at = start
     while at < end:
         tag, at = _varint(data, at)
@@ -138,7 +140,7 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[Field]:
 
 
 def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
-    """The number that starts at ``at``, 7 bits a byte, and where the next thing starts."""
+    """Return the number that starts at ``at``, 7 bits a byte, and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         byte = data[at]

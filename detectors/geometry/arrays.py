@@ -20,44 +20,48 @@ Outputs = tuple[FloatArray, ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawBoxes:
-    """What a head reads from a batch of tiles, in the order tile, then place in the model's output.
-
-    boxes: float32 (K, 4) xyxy in pixels of the model's input; scores: float32 (K,) in 0..1; classes: int32 (K,);
-    tiles: int32 (K,), the index within the batch; quads: of a layout with rotated boxes float32 (K, 4, 2), the corners
-    x, y in pixels of the model's input, clockwise as seen, and boxes are what encloses them; else None. K may be 0.
-    """
+    """Holds what a head read from a batch of tiles, in the order of tiles, then of the model's output. K may be 0."""
 
     boxes: FloatArray
+    """float32 (K, 4) xyxy in pixels of the model's input; of rotated boxes what encloses them"""
     scores: FloatArray
+    """float32 (K,) in 0..1"""
     classes: IntArray
+    """int32 (K,)"""
     tiles: IntArray
+    """int32 (K,), the index within the batch"""
     quads: FloatArray | None = None
+    """Of a layout with rotated boxes: float32 (K, 4, 2), the corners x, y in pixels of the model's input, clockwise as
+    seen
+    """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """Boxes of some tiles of one frame before tiles are merged, in the order tile, then place in the model's output.
-
-    boxes: float32 (K, 4) xyxy in frame pixels, inside their tile; scores: float32 (K,) in 0..1; classes: int32 (K,);
-    tiles: int32 (K,), the index within the frame's plan; cut: bool (K,), true where the box touches an inner edge of
-    its tile, so that it may be a fragment of something larger; quads: of a model with rotated boxes float32 (K, 4, 2),
-    the corners x, y in frame pixels, clockwise as seen, which may leave tile and frame; else None. K may be 0.
-    too_large: how many more there were, left out for being larger than their class can be.
-    """
+    """Holds the boxes of some tiles of one frame before merging, in the order of tiles, then of outputs. K may be 0."""
 
     boxes: FloatArray
+    """float32 (K, 4) xyxy in frame pixels, inside their tile"""
     scores: FloatArray
+    """float32 (K,) in 0..1"""
     classes: IntArray
+    """int32 (K,)"""
     tiles: IntArray
+    """int32 (K,), the index within the frame's plan"""
     cut: BoolArray
+    """bool (K,), true where the box touches an inner edge of its tile, so that it may be a piece of a larger object"""
     quads: FloatArray | None = None
+    """Of a model with rotated boxes: float32 (K, 4, 2), the corners x, y in frame pixels, clockwise as seen, clipped to
+    neither tile nor frame
+    """
     too_large: int = 0
+    """How many further boxes were left out because they are larger than their class can be"""
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def take(self, rows: IndexArray | BoolArray) -> Candidates:
-        """The candidates at ``rows`` (indices or a mask), in that order; what was left out is none of theirs."""
+        """Return the candidates at ``rows`` (indices or a mask), in that order, with ``too_large`` 0."""
         quads = None if self.quads is None else self.quads[rows]
         return Candidates(
             self.boxes[rows], self.scores[rows], self.classes[rows], self.tiles[rows], self.cut[rows], quads
@@ -65,7 +69,7 @@ class Candidates:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Candidates]) -> Candidates:
-        """The candidates of all ``parts`` (any number, also none) of one frame, one after the other.
+        """Return the candidates of all ``parts`` (any number, also none) of one frame, in order.
 
         They are of one model, so either all have quads or none has.
         """
@@ -90,20 +94,22 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """What was found in a frame, best score first.
-
-    boxes: float32 (N, 4) xyxy in frame pixels, inside the frame; scores: float32 (N,) in 0..1; classes: int32 (N,);
-    quads: of a model with rotated boxes float32 (N, 4, 2), the corners x, y in frame pixels, clockwise as seen, which
-    may leave the frame; else None. N may be 0. too_large: how many boxes, those of each tile by itself, were left out
-    for being larger than their class can be; many of them where little was found mean that the frame's ground sampling
-    distance is wrong.
-    """
+    """Holds what was found in a frame, best score first. N may be 0."""
 
     boxes: FloatArray
+    """float32 (N, 4) xyxy in frame pixels, inside the frame"""
     scores: FloatArray
+    """float32 (N,) in 0..1"""
     classes: IntArray
+    """int32 (N,)"""
     quads: FloatArray | None = None
+    """Of a model with rotated boxes: float32 (N, 4, 2), the corners x, y in frame pixels, clockwise as seen; they may
+    be outside the frame
+    """
     too_large: int = 0
+    """How many boxes, counted in each tile, were left out because they are larger than their class can be. Many of them
+    and few detections mean that the frame's ground sampling distance is wrong.
+    """
 
     def __len__(self) -> int:
         return len(self.scores)

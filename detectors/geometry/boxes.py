@@ -16,16 +16,16 @@ _Boxes = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
 def areas(boxes: _Boxes) -> DoubleArray:
-    """float64 (...,): the areas of ``boxes`` (float (..., 4) xyxy); 0 for a box whose corners are swapped."""
+    """Return float64 (...,): the areas of ``boxes`` (float (..., 4) xyxy); 0 for a box whose corners are swapped."""
     sides = np.maximum(boxes[..., 2:].astype(np.float64) - boxes[..., :2], 0.0)
     area: DoubleArray = sides[..., 0] * sides[..., 1]
     return area
 
 
 def overlaps(first: _Boxes, second: _Boxes, metric: Metric) -> DoubleArray:
-    """How much ``first`` and ``second`` (float (..., 4) xyxy, shapes that broadcast) overlap, element by element.
+    """Return how much ``first`` and ``second`` (float (..., 4) xyxy, shapes that broadcast) overlap, per element.
 
-    Returns float64 (...,) in 0..1; 0 where a box has no area.
+    The result is float64 (...,) in 0..1; 0 where a box has no area.
     """
     one, two = first.astype(np.float64), second.astype(np.float64)
     width = np.minimum(one[..., 2], two[..., 2]) - np.maximum(one[..., 0], two[..., 0])
@@ -38,5 +38,5 @@ def overlaps(first: _Boxes, second: _Boxes, metric: Metric) -> DoubleArray:
 
 
 def iou_matrix(first: _Boxes, second: _Boxes) -> DoubleArray:
-    """float64 (N, M): intersection over union of each of ``first`` (N, 4) with each of ``second`` (M, 4), xyxy."""
+    """Return float64 (N, M): the IoU of each of ``first`` (N, 4) with each of ``second`` (M, 4), all xyxy."""
     return overlaps(first[:, None], second[None], "iou")

@@ -20,11 +20,11 @@ STRIP_OF_MEAN = 1.5
 def overlapping_pairs(
     first: DoubleArray, second: DoubleArray, first_groups: IndexArray, second_groups: IndexArray
 ) -> Iterator[tuple[IndexArray, IndexArray]]:
-    """All pairs of one box of ``first`` and one of ``second`` that share area and belong to the same group.
+    """Yield all pairs of a box of ``first`` and one of ``second`` that share area and are in the same group.
 
-    first: float64 (N, 4) xyxy; second: float64 (M, 4); every box with positive width and height; groups: int64 (N,)
-    and (M,), not negative. Yields chunks of (indices into first, indices into second); each pair comes exactly once,
-    in no promised order. Memory is linear in N + M plus the chunk.
+    first: float64 (N, 4) xyxy; second: float64 (M, 4); all boxes with positive width and height; groups: int64 (N,) and
+    (M,), not negative. Yields chunks of (indices into first, indices into second); each pair comes exactly once, in no
+    defined order. Memory is linear in N + M plus the chunk.
     """
     if not len(first) or not len(second):
         return
@@ -40,7 +40,7 @@ def overlapping_pairs(
 
 
 def pairs_within(boxes: DoubleArray, groups: IndexArray) -> Iterator[tuple[IndexArray, IndexArray]]:
-    """All pairs of two of ``boxes`` that share area and belong to the same group, the lower index first.
+    """Yield all pairs of two of ``boxes`` that share area and are in the same group, the lower index first.
 
     boxes: float64 (N, 4) xyxy with positive sides; groups: int64 (N,), not negative. Yields chunks; each pair once.
     """
@@ -70,7 +70,7 @@ def _dense(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _BoxesInStrips:
-    """Boxes written once into each strip they cross, sorted by group, strip and left edge.
+    """Holds each box once for each strip that it crosses, sorted by group, strip and left edge.
 
     All arrays are int64 (E,), one element for each box in each of its strips.
     """
@@ -88,7 +88,7 @@ class _BoxesInStrips:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Grid:
-    """Horizontal strips over all boxes, and the order of all left edges (ranks are exact where floats would round)."""
+    """Divides the plane into horizontal strips, and ranks all left edges (ranks are exact where floats would round)."""
 
     top: float
     strip_height: float
@@ -123,7 +123,7 @@ class _Grid:
 
 
 def _spread(counts: IndexArray) -> tuple[IndexArray, IndexArray]:
-    """For counts [2, 0, 3]: the owners [0, 0, 2, 2, 2] and the steps [0, 1, 0, 1, 2]."""
+    """Return for counts [2, 0, 3] the owners [0, 0, 2, 2, 2] and the steps [0, 1, 0, 1, 2]."""
     owners = np.repeat(np.arange(len(counts)), counts)
     before = np.cumsum(counts) - counts
     return owners, np.arange(len(owners)) - before[owners]
@@ -138,7 +138,7 @@ def _swept(
     *,
     inclusive: bool,
 ) -> Iterator[tuple[IndexArray, IndexArray]]:
-    """Pairs (of ours, of theirs) where theirs starts within ours; at exactly its left edge only if ``inclusive``."""
+    """Yield the pairs (ours, theirs) where theirs starts within ours; at its left edge only if ``inclusive``."""
     start = np.searchsorted(found.keys, asking.keys if inclusive else asking.keys + 1)
     counts = np.maximum(np.searchsorted(found.keys, grid.key(asking.group_strip, asking.right)) - start, 0)
     for begin, end in _chunks(counts):
@@ -154,7 +154,7 @@ def _swept(
 
 
 def _chunks(counts: IndexArray) -> Iterator[tuple[int, int]]:
-    """Consecutive ranges of ``counts`` whose sums stay near CHUNK_PAIRS (at least one element each)."""
+    """Yield consecutive ranges of ``counts`` whose sums are near CHUNK_PAIRS (at least one element each)."""
     done = np.cumsum(counts)
     begin, spent = 0, 0
     while begin < len(counts):

@@ -11,7 +11,7 @@ from detectors.geometry.arrays import DoubleArray
 
 
 def polygon_areas(polygons: DoubleArray) -> DoubleArray:
-    """float64 (K,): the areas of ``polygons`` (float64 (K, M, 2))."""
+    """Return float64 (K,): the areas of ``polygons`` (float64 (K, M, 2))."""
     x, y = polygons[..., 0], polygons[..., 1]
     # Around a corner of the polygon itself, or large coordinates would cost digits.
     x, y = x - x[:, :1], y - y[:, :1]
@@ -21,10 +21,10 @@ def polygon_areas(polygons: DoubleArray) -> DoubleArray:
 
 
 def cut_along(polygons: DoubleArray, through: DoubleArray, along: DoubleArray) -> DoubleArray:
-    """What of ``polygons`` (float64 (K, M, 2)) lies to the right of lines ``through`` a point, ``along`` a direction.
+    """Return the parts of ``polygons`` (float64 (K, M, 2)) to the right of lines.
 
-    Both float64 (K, 2); to the right as seen by who walks along. Returns float64 (K, M + 1, 2). After Sutherland and
-    Hodgman, "Reentrant polygon clipping", 1974.
+    A line goes ``through`` a point, ``along`` a direction (both float64 (K, 2)); right is meant as seen in that
+    direction. Returns float64 (K, M + 1, 2). After Sutherland and Hodgman, "Reentrant polygon clipping", 1974.
     """
     ends = np.roll(polygons, -1, axis=1)
     side = _cross(along[:, None], polygons - through[:, None])
@@ -44,9 +44,9 @@ def cut_along(polygons: DoubleArray, through: DoubleArray, along: DoubleArray) -
 
 
 def within_boxes(polygons: DoubleArray, boxes: DoubleArray) -> DoubleArray:
-    """What of each of ``polygons`` (float64 (K, M, 2)) lies in its box of ``boxes`` (float64 (K, 4) xyxy).
+    """Return the part of each of ``polygons`` (float64 (K, M, 2)) in its box of ``boxes`` (float64 (K, 4) xyxy).
 
-    Returns float64 (K, M + 4, 2).
+    The result is float64 (K, M + 4, 2).
     """
     corners = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
     for start, end in zip(corners.swapaxes(0, 1), np.roll(corners, -1, axis=1).swapaxes(0, 1), strict=True):
@@ -55,6 +55,6 @@ def within_boxes(polygons: DoubleArray, boxes: DoubleArray) -> DoubleArray:
 
 
 def _cross(one: DoubleArray, two: DoubleArray) -> DoubleArray:
-    """The cross product of vectors (float64 (..., 2)); positive where ``two`` points to the right of ``one``."""
+    """Return the cross product of vectors (float64 (..., 2)); positive where ``two`` points to the right of ``one``."""
     product: DoubleArray = one[..., 0] * two[..., 1] - one[..., 1] * two[..., 0]
     return product

@@ -19,7 +19,7 @@ _Quads = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
 def quad_areas(quads: _Quads) -> DoubleArray:
-    """float64 (K,): the areas of ``quads`` (float (K, 4, 2), corners in order, clockwise or not)."""
+    """Return float64 (K,): the areas of ``quads`` (float (K, 4, 2), corners in order, clockwise or not)."""
     # Half the cross product of the diagonals, which is what the shoelace formula comes to with four corners.
     corners = quads.astype(np.float64)
     one, two = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
@@ -28,10 +28,10 @@ def quad_areas(quads: _Quads) -> DoubleArray:
 
 
 def quad_overlaps(first: _Quads, second: _Quads, metric: Metric) -> DoubleArray:
-    """How much each of ``first`` and its partner of ``second`` (float (K, 4, 2), convex, corners in order) overlap.
+    """Return how much each of ``first`` overlaps its partner of ``second`` (float (K, 4, 2), convex, corners in order).
 
-    Either may run clockwise or not. Returns float64 (K,) in 0..1; 0 where a quadrilateral has no area. Exact but for
-    rounding of float64: sides in common, corners that touch, and one within the other are no special cases.
+    The corners may be clockwise or not. Returns float64 (K,) in 0..1; 0 where a quadrilateral has no area. Exact except
+    for rounding of float64: common sides, corners that touch, and a figure inside the other are not special cases.
     """
     shares = np.empty(len(first))
     for begin in range(0, len(first), CHUNK_PAIRS):
@@ -50,14 +50,14 @@ def _overlaps(first: _Quads, second: _Quads, metric: Metric) -> DoubleArray:
 
 
 def common_areas(first: _Quads, second: _Quads) -> DoubleArray:
-    """float64 (K,): the areas that ``first`` (float (K, M, 2)) and ``second`` (float (K, L, 2)) have in common.
+    """Return float64 (K,): the areas that ``first`` (float (K, M, 2)) and ``second`` (float (K, L, 2)) share.
 
-    Both are convex, their corners in order, clockwise or not; a corner may repeat. All pairs are measured in one go.
+    Both are convex, their corners in order, clockwise or not; a corner may repeat. All pairs are computed together.
 
-    A figure is the sum over its sides of what lies between the side and the x axis, negative where the side runs the
-    other way round. So what two figures share is the sum over all pairs of their sides of what lies below both: the
-    integral of the lower of two straight lines over the stretch of x that both sides span. It has a closed form and,
-    unlike the points where lines cross, changes by little when a corner moves by little.
+    The area of a figure is the sum over its sides of the area between the side and the x axis, negative where the side
+    runs in the other direction. So the area that two figures share is the sum over all pairs of their sides of the area
+    below both: the integral of the lower of two straight lines over the range of x that both sides cover. It has a
+    closed form and, unlike the points where lines cross, changes only a little when a corner moves a little.
     """
     # Around a corner of the first, or large coordinates would cost digits. Pairs run fastest: (x or y, corner, pair).
     origin = first[:, :1].astype(np.float64)
@@ -76,22 +76,22 @@ def common_areas(first: _Quads, second: _Quads) -> DoubleArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sides:
-    """The sides of figures with M corners, each float64 (M, K) or, of one side only, (K,).
-
-    x, y: where a side begins; low, high: the stretch of x it spans; slope: of y along x (of an upright side, which
-    spans nothing, 0); sign: 1 where it runs to the right, -1 to the left.
-    """
+    """Holds the sides of figures with M corners, each array float64 (M, K) or, of one side only, (K,)."""
 
     x: DoubleArray
+    """Where a side begins"""
     y: DoubleArray
     low: DoubleArray
+    """The range of x that a side covers, ``low`` to ``high``"""
     high: DoubleArray
     slope: DoubleArray
+    """Of y along x; 0 for an upright side, which covers no range"""
     sign: DoubleArray
+    """1 where the side goes to the right, -1 to the left"""
 
     @classmethod
     def of(cls, corners: DoubleArray) -> _Sides:
-        """The sides between ``corners`` (float64 (2, M, K))."""
+        """Return the sides between ``corners`` (float64 (2, M, K))."""
         x, y = corners
         end_x, end_y = np.roll(corners, -1, axis=1)
         run = end_x - x
@@ -99,18 +99,18 @@ class _Sides:
         return cls(x, y, np.minimum(x, end_x), np.maximum(x, end_x), slope, np.sign(run))
 
     def only(self, side: int) -> _Sides:
-        """One of them."""
+        """Return one of the sides."""
         parts = (self.x, self.y, self.low, self.high, self.slope, self.sign)
         return _Sides(*(part[side] for part in parts))
 
     def height_at(self, x: DoubleArray) -> DoubleArray:
-        """y of the sides, or of the lines they lie on, at ``x``."""
+        """Return y at ``x`` on the sides, or on their lines."""
         height: DoubleArray = self.y + self.slope * (x - self.x)
         return height
 
 
 def _below_both(one: _Sides, two: _Sides) -> DoubleArray:
-    """float64 (L, K): the signed area between the x axis and the lower of side ``one`` ((K,)) and sides ``two``."""
+    """Return float64 (L, K): the signed area from the x axis to the lower of side ``one`` ((K,)) and sides ``two``."""
     left, right = np.maximum(one.low, two.low), np.minimum(one.high, two.high)
     at_left, at_right = one.height_at(left), one.height_at(right)
     gap_left, gap_right = two.height_at(left) - at_left, two.height_at(right) - at_right

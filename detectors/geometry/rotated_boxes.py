@@ -12,12 +12,12 @@ _UNIT = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)], np.float3
 
 
 def corners_of(centres: FloatArray, sizes: FloatArray, angles: FloatArray) -> FloatArray:
-    """float32 (K, 4, 2): the corners of boxes of ``centres`` and ``sizes`` (both (K, 2)) turned by ``angles`` ((K,)).
+    """Return float32 (K, 4, 2): the corners of boxes of ``centres``, ``sizes`` (both (K, 2)) and ``angles`` ((K,)).
 
-    An angle is in radians and is the one between the x axis and the axis along the box's width; as y points down, a
-    positive angle turns clockwise as seen. Ultralytics' models give -pi/4 to 3/4 pi, YOLO26 whatever it learnt; any
-    angle will do. The corners run clockwise as seen and begin with the one that is the upper left of the box before
-    it is turned. What is not finite gives corners that are not.
+    An angle is in radians, from the x axis to the axis along the box's width; as y points down, a positive angle turns
+    clockwise as seen. Ultralytics' models give -pi/4 to 3/4 pi, YOLO26 what it learnt; any angle works. The corners are
+    clockwise as seen and begin with the one that is upper left before the box is turned. Input that is not finite gives
+    corners that are not finite.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         cos, sin = np.cos(angles), np.sin(angles)
@@ -27,16 +27,16 @@ def corners_of(centres: FloatArray, sizes: FloatArray, angles: FloatArray) -> Fl
 
 
 def enclosing(quads: FloatArray) -> FloatArray:
-    """float32 (K, 4) xyxy: the upright boxes that enclose ``quads`` (float32 (K, 4, 2))."""
+    """Return float32 (K, 4) xyxy: the upright boxes that enclose ``quads`` (float32 (K, 4, 2))."""
     boxes: FloatArray = np.concatenate((quads.min(axis=1), quads.max(axis=1)), axis=1)
     return boxes
 
 
 def smallest_around(points: DoubleArray, like: FloatArray) -> FloatArray:
-    """float32 (4, 2): the corners of the rotated box of least area around ``points`` (float64 (P, 2), P >= 3).
+    """Return float32 (4, 2): the rotated box of least area around ``points`` (float64 (P, 2), P >= 3).
 
-    They run clockwise as seen. The first side is the one that points most nearly where that of ``like`` ((4, 2))
-    does, so that a thing keeps its front when its box grows.
+    Its corners are clockwise as seen. Its first side is the one whose direction is nearest to that of the first side of
+    ``like`` ((4, 2)), so that an object keeps its front when its box grows.
     """
     # Far from the origin single precision, all that OpenCV takes, would lose fractions of a pixel.
     origin = points.mean(axis=0)
@@ -48,8 +48,10 @@ def smallest_around(points: DoubleArray, like: FloatArray) -> FloatArray:
 
 
 def pointing_like(quad: FloatArray, like: FloatArray) -> FloatArray:
-    """``quad`` (float32 (4, 2)) beginning with the corner whose side points most nearly where the first of ``like``
-    ((4, 2)) does."""
+    """Return ``quad`` (float32 (4, 2)) from the corner whose side points most like the first side of ``like``.
+
+    ``like`` is (4, 2) too.
+    """
     front = like[1] - like[0]
     sides = np.roll(quad, -1, axis=0) - quad
     # A side of no length points nowhere.

@@ -53,9 +53,9 @@ _ROTATED: frozenset[Layout] = frozenset({"yolov8_obb", "nms_inside_obb"})
 
 
 def layouts_to_try(metadata: Metadata) -> list[Layout]:
-    """The layouts a file with this metadata may be of when nobody names one.
+    """Return the layouts that a file with this metadata may have when the card names none.
 
-    Rotated boxes only where it says task obb: one class score more looks like an angle, so shapes do not tell.
+    Rotated boxes only where the metadata says task obb: an angle has the shape of one more class score.
     """
     rotated = metadata.get("task") == "obb"
     return [layout for layout in HEADS if (layout in _ROTATED) == rotated]
@@ -64,9 +64,9 @@ def layouts_to_try(metadata: Metadata) -> list[Layout]:
 def fitting_heads(
     layouts: Sequence[Layout], request: HeadRequest, shapes: Sequence[Shape], metadata: Metadata
 ) -> tuple[dict[Layout, Head], list[str]]:
-    """The heads among ``layouts`` that outputs of ``shapes`` fit, and of the others what they would have.
+    """Return the heads among ``layouts`` that fit outputs of ``shapes``, and what the other layouts would have.
 
-    Raises ModelLoadError when the metadata says that the model does something else than to find boxes.
+    Raises ModelLoadError when the metadata says that the model does not detect objects.
     """
     foreign = foreign_task(metadata)
     if foreign is not None:
@@ -98,10 +98,10 @@ def _reason_against(
 
 
 def choose_head(layout: Layout | None, request: HeadRequest, shapes: Sequence[Shape], metadata: Metadata) -> Head:
-    """The head for a model whose outputs have ``shapes`` and whose file carries ``metadata``.
+    """Return the head for a model whose outputs have ``shapes`` and whose file has ``metadata``.
 
-    With a ``layout`` the model has to be of it; without one the only layout that fits by shapes and metadata is
-    taken. Raises ModelLoadError that says what was expected, what the model has, and what to write into the card.
+    With a ``layout`` the model has to be of it; without one the only layout that fits shapes and metadata is taken.
+    Raises ModelLoadError that says what was expected, what the model has, and what to write into the card.
     """
     fitting, reasons = fitting_heads([layout] if layout else layouts_to_try(metadata), request, shapes, metadata)
     if len(fitting) > 1:
@@ -119,19 +119,19 @@ def choose_head(layout: Layout | None, request: HeadRequest, shapes: Sequence[Sh
 
 
 def _hint(layout: Layout | None, request: HeadRequest, shapes: Sequence[Shape]) -> str:
-    """What else to write into a card without ``layout`` when the outputs could be those of rotated boxes."""
+    """Return what else to write into a card without ``layout`` when the outputs may be those of rotated boxes."""
     could = [name for name in _ROTATED if layout is None and HEADS[name](request).mismatch(shapes) is None]
     return f"; if its boxes are rotated, write layout: {could[0]} into the card" if could else ""
 
 
 def narrow_by_metadata(fitting: Mapping[Layout, Head], metadata: Metadata) -> dict[Layout, Head]:
-    """Those of the ``fitting`` heads that the metadata means; all of them when it says nothing."""
+    """Return those of the ``fitting`` heads that the metadata names; all of them when it names none."""
     meant = layouts_meant(metadata)
     return {name: head for name, head in fitting.items() if meant is None or name in meant} or dict(fitting)
 
 
 def describe_outputs(names: Sequence[str], shapes: Sequence[Shape]) -> str:
-    """The outputs for people; the first axis is the tile."""
+    """Return the outputs as text for people; the first axis is the tile."""
     parts = [
         f"{name} (N, {', '.join(map(str, shape[1:]))})"
         for name, shape in zip(names or ["output"] * len(shapes), shapes, strict=True)

@@ -9,7 +9,7 @@ from detectors.geometry.arrays import FloatArray, IndexArray, IntArray
 
 
 class ClassNumbers:
-    """The numbers of a card's classes in the model's output: their places in the card, or ids the card states."""
+    """Holds the numbers of a card's classes in the model's output: their places in the card, or the card's ids."""
 
     def __init__(self, count: int, ids: tuple[int, ...] | None = None) -> None:
         """``count`` classes at least 1; ``ids``: one per class, all different, or None when the places are meant."""
@@ -20,10 +20,10 @@ class ClassNumbers:
         self._sorted = self.numbers[self._order]
 
     def places(self, values: FloatArray) -> IntArray:
-        """int32 (K,): the places in the card of the model's class numbers ``values`` (float32 (K,), no NaN).
+        """Return int32 (K,): the places in the card of the model's class numbers ``values`` (float32 (K,), no NaN).
 
-        -1 is a class the card leaves out on purpose: only a card that states ids can. Without ids such a number
-        means that the card lacks classes, or that the output is read wrongly: InferenceError.
+        -1 is a class that the card leaves out on purpose, which only a card with ids can. Without ids such a number
+        means that the card lacks classes, or that the output is read in the wrong way: InferenceError.
         """
         at = np.minimum(np.searchsorted(self._sorted, values), self.count - 1)
         known = self._sorted[at] == values

@@ -16,14 +16,14 @@ _Indices = dict[str, int]
 
 
 def output_indices(outputs: tuple[str, ...], wanted: tuple[str, ...]) -> _Indices | None:
-    """Where the ``wanted`` outputs stand among ``outputs``, or None when one is missing or another is there."""
+    """Return the index of each ``wanted`` output in ``outputs``, or None when the two do not have the same names."""
     return {name: outputs.index(name) for name in wanted} if sorted(outputs) == sorted(wanted) else None
 
 
 class RtDetrHead:
-    """``labels`` (N, K), ``boxes`` (N, K, 4) xyxy and ``scores`` (N, K), found by name.
+    """Reads ``labels`` (N, K), ``boxes`` (N, K, 4) xyxy and ``scores`` (N, K), found by name.
 
-    The engine states the input's own size as ``orig_target_sizes``, so boxes are in pixels of the input.
+    The engine gives the input's size as ``orig_target_sizes``, so boxes are in pixels of the input.
     """
 
     def __init__(self, request: HeadRequest) -> None:
@@ -58,10 +58,10 @@ class RtDetrHead:
 
 
 class RfDetrHead:
-    """``dets`` (N, Q, 4), centre and size as shares of the input, and ``labels`` (N, Q, C), logits; found by name.
+    """Reads ``dets`` (N, Q, 4), centre and size as shares of the input, and ``labels`` (N, Q, C), logits, by name.
 
-    A class stands in the column of its number. Weights trained on COCO have 91 columns, by category id: then the
-    card's classes state their ids, and columns that no class names are left out.
+    The column of a class is its number. Weights trained on COCO have 91 columns, by category id: then the card's
+    classes have ids, and columns that no class names are left out.
     """
 
     def __init__(self, request: HeadRequest) -> None:

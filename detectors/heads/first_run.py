@@ -25,17 +25,17 @@ _NO_ANGLE = 0.01
 
 
 def first_tiles(width: int, height: int, pad: int) -> ImageArray:
-    """uint8 (2, height, width, 3): a tile all of ``pad``, and one of noise, the same in every process."""
+    """Return uint8 (2, height, width, 3): a tile all of ``pad``, and one of noise, the same in every process."""
     shape = (height, width, 3)
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     return np.stack((np.full(shape, pad, np.uint8), noise))
 
 
 def why_implausible(head: Head, outputs: Outputs, size: tuple[int, int]) -> str | None:
-    """Why ``outputs`` (of :func:`first_tiles`) cannot be what ``head`` reads, or None when nothing speaks against it.
+    """Return why ``outputs`` (of :func:`first_tiles`) cannot be what ``head`` reads, or None without a reason.
 
-    ``size``: width and height of the input in pixels. Of an empty answer nothing can be said: a model with NMS inside
-    may rightly find nothing on both tiles.
+    ``size``: width and height of the input in pixels. No boxes are no reason: a model with NMS inside may rightly find
+    nothing on both tiles.
     """
     try:
         found = head.decode(outputs, -np.inf)

@@ -18,11 +18,11 @@ _BOXES = ("pred_boxes", "boxes")
 
 
 class GroundingDinoHead:
-    """``logits`` (N, Q, T), token by token, and ``pred_boxes`` (N, Q, 4), centre and size as shares of the input.
+    """Reads ``logits`` (N, Q, T), one per token, and ``pred_boxes`` (N, Q, 4), centre and size as shares of the input.
 
-    A class scores as its best token does; a box is of the class that scores best, the first of equal ones, and has its
-    score. It counts from the confidence on, and when that token belongs to it by the text threshold: in the reference a
-    box without such a word has an empty label. Tokens of no class ([CLS], full stops, padding) never count.
+    The score of a class is that of its best token; a box is of the class with the best score, the first of equal ones,
+    and has its score. It counts when its score reaches the confidence and the text threshold: in the reference a box
+    without a token above the threshold has an empty label. Tokens of no class ([CLS], full stops, padding) never count.
     """
 
     def __init__(self, request: HeadRequest) -> None:

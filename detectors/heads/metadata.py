@@ -17,7 +17,7 @@ _LARGEST_ID = 100_000
 
 
 def _literal(metadata: Metadata, key: str) -> object:
-    """The Python literal under ``key``, or None when there is none that can be read."""
+    """Return the Python literal under ``key``, or None when there is none that can be read."""
     text = metadata.get(key, "")
     if not text or len(text) > _LONGEST_LITERAL:
         return None
@@ -29,7 +29,7 @@ def _literal(metadata: Metadata, key: str) -> object:
 
 
 def class_names(metadata: Metadata) -> dict[int, str] | None:
-    """The names of the classes by their number, where the file states them (``names``)."""
+    """Return the names of the classes by their number, where the file states them (``names``)."""
     found = _literal(metadata, "names")
     if isinstance(found, list | tuple):
         found = dict(enumerate(found))
@@ -42,7 +42,7 @@ def class_names(metadata: Metadata) -> dict[int, str] | None:
 
 
 def input_size(metadata: Metadata) -> tuple[int, int] | None:
-    """Width and height in pixels the model was exported for (``imgsz``, written as height and width)."""
+    """Return the width and height in pixels the model was exported for (``imgsz``, written as height and width)."""
     found = _literal(metadata, "imgsz")
     if isinstance(found, int):
         return found, found
@@ -52,7 +52,7 @@ def input_size(metadata: Metadata) -> tuple[int, int] | None:
 
 
 def layouts_meant(metadata: Metadata) -> frozenset[Layout] | None:
-    """The layouts an exporter that left this metadata writes, or None when the metadata says nothing of it."""
+    """Return the layouts of exporters that write this metadata, or None when it does not show the layout."""
     arguments = _literal(metadata, "args")
     nms = isinstance(arguments, dict) and arguments.get("nms") is True
     finished = nms or metadata.get("end2end") == "True"
@@ -66,14 +66,14 @@ def layouts_meant(metadata: Metadata) -> frozenset[Layout] | None:
 
 
 def foreign_task(metadata: Metadata) -> str | None:
-    """Why a model of the task the metadata states cannot be read, or None."""
+    """Return why a model of the task in the metadata cannot be read, or None."""
     task = metadata.get("task", "detect")
     known = task in ("detect", "obb")
     return None if known else f"its metadata says task {task!r}; export the model for task detect or obb"
 
 
 def task_against(metadata: Metadata, rotated: bool) -> str | None:
-    """Why the task the metadata states speaks against a layout with ``rotated`` or with upright boxes, or None."""
+    """Return why the task in the metadata excludes a layout with ``rotated`` or with upright boxes, or None."""
     task = metadata.get("task")
     if task == "obb" and not rotated:
         return (
@@ -89,7 +89,7 @@ def task_against(metadata: Metadata, rotated: bool) -> str | None:
 
 
 def names_against(metadata: Metadata, classes: ClassNumbers) -> str | None:
-    """What the names in the metadata say against the card's ``classes``, or None."""
+    """Return why the names in the metadata contradict the card's ``classes``, or None."""
     names = class_names(metadata)
     if names is None:
         return None

@@ -15,17 +15,20 @@ from detectors.heads.port import Shape
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FinishedRows:
-    """The rows that count. rows: float32 (K, C); classes, tiles: as in RawBoxes."""
+    """Holds the rows that are boxes of a class of the card."""
 
     rows: FloatArray
+    """float32 (K, C)"""
     classes: IntArray
+    """As in RawBoxes"""
     tiles: IntArray
+    """As in RawBoxes"""
 
 
 def finished_rows(outputs: Outputs, confidence: float, classes: ClassNumbers, what: str) -> FinishedRows:
-    """Of one output (N, K, C), whose columns 4 and 5 are score and class number, the rows that are a box of a class.
+    """Return the rows of one output (N, K, C) that are boxes of a class; columns 4 and 5 are score and class number.
 
-    Rows of zeros fill what NMS left empty. ``what`` names the other columns where they are no numbers: InferenceError.
+    Rows of zeros fill what NMS left empty. Raises InferenceError when other columns, called ``what``, are not numbers.
     """
     (output,) = outputs
     scores = output[:, :, 4]
@@ -40,7 +43,7 @@ def finished_rows(outputs: Outputs, confidence: float, classes: ClassNumbers, wh
 
 
 class NmsInsideHead:
-    """Rows x1, y1, x2, y2 in pixels of the input, score, class number. Rows of zeros fill what NMS left empty."""
+    """Reads rows x1, y1, x2, y2 in pixels of the input, score, class number. Rows of zeros are empty."""
 
     def __init__(self, classes: ClassNumbers) -> None:
         self._classes = classes

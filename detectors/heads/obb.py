@@ -20,8 +20,10 @@ from detectors.heads.rectangles import Rectangles, raw_boxes
 
 
 class YoloV8ObbHead:
-    """One output (N, 4 + classes + 1, anchors): cx, cy, w, h in pixels of the input, one sigmoided score per class,
-    and last the angle."""
+    """Reads one output (N, 4 + classes + 1, anchors): cx, cy, w, h, one score per class, and last the angle.
+
+    Centre and size are in pixels of the input; scores have gone through a sigmoid.
+    """
 
     def __init__(self, width: int, height: int, classes: int) -> None:
         """``width`` and ``height`` of the input in pixels, and the number of ``classes``."""
@@ -59,9 +61,9 @@ class YoloV8ObbHead:
 
 
 class NmsInsideObbHead:
-    """One output (N, boxes, 7): cx, cy, w, h in pixels of the input, score, class number, angle.
+    """Reads one output (N, boxes, 7): cx, cy, w, h in pixels of the input, score, class number, angle.
 
-    Rows of zeros fill what NMS left empty. A card that states class ids leaves out the classes it does not name.
+    Rows of zeros fill what NMS left empty. A card with class ids leaves out the classes that it does not name.
     """
 
     def __init__(self, classes: ClassNumbers) -> None:

@@ -18,17 +18,20 @@ _YOLOV5_ANCHORS_PER_CELL = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """The anchors that count. rows: float32 (K, 5 + classes); the others as in RawBoxes; anchors: int64 (K,)."""
+    """Holds the anchors with a score above the confidence."""
 
     rows: FloatArray
+    """float32 (K, 5 + classes)"""
     scores: FloatArray
+    """Scores, classes and tiles are as in RawBoxes"""
     classes: IndexArray
     tiles: IndexArray
     anchors: IndexArray
+    """int64 (K,)"""
 
 
 def rows_above(output: FloatArray, confidence: float) -> Rows:
-    """The anchors of ``output`` (float32 (N, A, 5 + classes)) whose objectness × best class is ``confidence`` or more.
+    """Return the anchors of ``output`` (float32 (N, A, 5 + classes)) with objectness × best class >= ``confidence``.
 
     Raises InferenceError when one of them is not numbers.
     """
@@ -48,7 +51,7 @@ def rows_above(output: FloatArray, confidence: float) -> Rows:
 
 
 class ObjectnessHead:
-    """Columns cx, cy, w, h in pixels of the input, then objectness and one score per class."""
+    """Reads columns cx, cy, w, h in pixels of the input, then objectness and one score per class."""
 
     def __init__(self, layout: str, anchors: tuple[int, ...], classes: int) -> None:
         """``anchors``: how many the model may have, the usual number first; ``layout`` names it in errors."""
@@ -58,13 +61,13 @@ class ObjectnessHead:
 
     @classmethod
     def yolov5(cls, width: int, height: int, classes: int) -> ObjectnessHead:
-        """For YOLOv5 with an input of ``width`` × ``height`` pixels."""
+        """Return the head for YOLOv5 with an input of ``width`` × ``height`` pixels."""
         anchors = tuple(_YOLOV5_ANCHORS_PER_CELL * count for count in pyramid_counts(width, height))
         return cls("yolov5", anchors, classes)
 
     @classmethod
     def yolox(cls, width: int, height: int, classes: int) -> ObjectnessHead:
-        """For YOLOX exported with its decoding, with an input of ``width`` × ``height`` pixels."""
+        """Return the head for YOLOX exported with decoding, with an input of ``width`` × ``height`` pixels."""
         return cls("yolox_decoded", (anchor_count(width, height),), classes)
 
     def mismatch(self, shapes: Sequence[Shape]) -> str | None:

@@ -14,43 +14,42 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class PromptTokens:
-    """What a model asked in words was asked.
-
-    spans: for each class the place of its first token and the one after its last; length: tokens in all; threshold: a
-    word belongs to a box from this score on (0..1).
-    """
+    """Says which tokens of a prompt belong to which class."""
 
     spans: tuple[tuple[int, int], ...]
+    """For each class the place of its first token, and the place after its last"""
     length: int
+    """The number of all tokens"""
     threshold: float
+    """A token belongs to a box from this score on (0..1)"""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadRequest:
-    """What a head is built for.
-
-    width, height: of the model's input in pixels; classes: the card's classes and their numbers in the model's output;
-    outputs: the names of the model's outputs, in their order; words: of a model that is asked in words.
-    """
+    """Says what a head is built for."""
 
     width: int
+    """Of the model's input in pixels"""
     height: int
+    """Of the model's input in pixels"""
     classes: ClassNumbers
+    """The card's classes and their numbers in the model's output"""
     outputs: tuple[str, ...] = ()
+    """The names of the model's outputs, in their order"""
     prompt: PromptTokens | None = None
+    """Of a model that is asked with text"""
 
 
 class Head(Protocol):
     """Reads one export layout. Built for an input size and classes; keeps no state between calls."""
 
     def mismatch(self, shapes: Sequence[Shape]) -> str | None:
-        """What this layout's outputs look like when those of ``shapes`` (the first axis is the tile) are not of it,
-        or None when they are."""
+        """Return what this layout's outputs look like when ``shapes`` (first axis: the tile) do not fit, else None."""
         ...
 
     def decode(self, outputs: Outputs, confidence: float) -> RawBoxes:
-        """All boxes with a score of at least ``confidence`` (0..1), before any suppression.
+        """Return all boxes with a score of at least ``confidence`` (0..1), before any suppression.
 
-        Raises InferenceError when scores or boxes are not numbers, or a class is none of the card's.
+        Raises InferenceError when scores or boxes are not numbers, or a class is not in the card.
         """
         ...

@@ -14,16 +14,17 @@ from detectors.geometry.rotated_boxes import corners_of, enclosing
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rectangles:
-    """Rotated boxes as a model gives them.
+    """Holds rotated boxes as a model gives them.
 
-    centres, sizes: float32 (K, 2), x, y and width, height in pixels of the model's input; angles: float32 (K,),
-    radians, as :func:`detectors.geometry.rotated_boxes.corners_of` says; scores, classes, tiles: as in
-    :class:`detectors.geometry.arrays.RawBoxes`.
+    scores, classes, tiles: as in :class:`detectors.geometry.arrays.RawBoxes`.
     """
 
     centres: FloatArray
+    """float32 (K, 2): x, y in pixels of the model's input"""
     sizes: FloatArray
+    """float32 (K, 2): width, height in pixels of the model's input"""
     angles: FloatArray
+    """float32 (K,), radians, as :func:`detectors.geometry.rotated_boxes.corners_of` defines them"""
     scores: FloatArray
     classes: IntArray
     tiles: IntArray
@@ -31,17 +32,17 @@ class Rectangles:
 
 @runtime_checkable
 class RotatedHead(Protocol):
-    """A head whose boxes are rotated: what it reads can be looked at before it becomes corners."""
+    """Reads rotated boxes, and can give them before they become corners."""
 
     def rectangles(self, outputs: Outputs, confidence: float) -> Rectangles:
-        """What ``decode`` makes its boxes of; the same errors."""
+        """Return the boxes that ``decode`` converts; raises the same errors."""
         ...
 
 
 def raw_boxes(found: Rectangles) -> RawBoxes:
-    """``found`` as corners and what encloses them, without those that have no area.
+    """Return ``found`` as corners and enclosing boxes, without those that have no area.
 
-    Raises InferenceError when one is not made of finite numbers: its corners would reach people as they are.
+    Raises InferenceError when a number is not finite, because its corners would reach people.
     """
     solid = (found.sizes > 0).all(axis=1)
     quads = corners_of(found.centres[solid], found.sizes[solid], found.angles[solid])

@@ -29,41 +29,41 @@ _ENDS = (".", "?")
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a model is asked, as tokens: ``[CLS] drone . small boat . [SEP]``.
-
-    text: the prompt; ids: the L tokens, L at most MOST_TOKENS; spans: for each class the place of its first token and
-    the one after its last, where the token that ends it stands; threshold: see TextCard; pad: the token that fills up
-    a longer text.
-    """
+    """Holds a prompt as tokens, for example ``[CLS] drone . small boat . [SEP]``."""
 
     text: str
+    """The prompt"""
     ids: tuple[int, ...]
+    """The L tokens; L is at most MOST_TOKENS"""
     spans: tuple[tuple[int, int], ...]
+    """For each class the place of its first token, and the place after its last, which has the token that ends it"""
     threshold: float
+    """See TextCard"""
     pad: int = 0
+    """The token that fills up a longer text"""
 
     @property
     def tokens(self) -> PromptTokens:
-        """What the head has to know of it."""
+        """Return what the head needs to know about the prompt."""
         return PromptTokens(self.spans, len(self.ids), self.threshold)
 
     def padded(self, length: int) -> IndexArray:
-        """int64 (length,): the tokens, then padding."""
+        """Return int64 (length,): the tokens, then padding."""
         return np.array(self.ids + (self.pad,) * (length - len(self.ids)), np.int64)
 
     def mask(self, length: int) -> BoolArray:
-        """bool (length,): which places hold a token of the prompt."""
+        """Return bool (length,): which places have a token of the prompt."""
         return np.arange(length) < len(self.ids)
 
     def positions(self, length: int) -> IndexArray:
-        """int64 (length,): the place of each token within what is asked for; each class begins anew at 0."""
+        """Return int64 (length,): the place of each token within its class; each class begins at 0 again."""
         places = np.zeros(length, np.int64)
         for start, end in self.spans:
             places[start : end + 1] = np.arange(end + 1 - start)
         return places
 
     def attention(self, length: int) -> BoolArray:
-        """bool (length, length): which tokens see each other: those of one class and its end; all others themselves."""
+        """Return bool (length, length): which tokens see each other: those of a class; others only themselves."""
         seen = np.eye(length, dtype=np.bool_)
         for start, end in self.spans:
             seen[start : end + 1, start : end + 1] = True
@@ -71,10 +71,10 @@ class Prompt:
 
 
 def read_prompt(card: ModelCard, card_path: Path) -> Prompt | None:
-    """What the card's classes ask the model, or None for a card of a model that is not asked in words.
+    """Return the prompt of the card's classes, or None for a model that is not asked with text.
 
-    Its checksum is compared with those of all of the card's files. Raises ModelLoadError when the tokenizer is missing
-    or damaged, or a name cannot be asked for.
+    Its tokenizer's checksum is compared with all other files of the card. Raises ModelLoadError when the tokenizer is
+    missing or damaged, or a class name cannot be a prompt.
     """
     if card.text is None:
         return None
@@ -85,7 +85,7 @@ def read_prompt(card: ModelCard, card_path: Path) -> Prompt | None:
 
 @dataclass(frozen=True, slots=True)
 class PromptForFile:
-    """How a model without a card is asked: what its card says of it, the files it names, and the prompt."""
+    """Holds the text section of a card to be written for a model file, the files it names, and the prompt."""
 
     text: TextCard
     files: Mapping[str, str]
@@ -93,7 +93,7 @@ class PromptForFile:
 
 
 def text_beside(model: Path, names: Sequence[str]) -> PromptForFile:
-    """For a model file without a card: asks for ``names`` with the tokenizer that lies beside it.
+    """Return the prompt for ``names`` and a model file without a card, with the tokenizer next to the file.
 
     Raises ModelLoadError as :func:`read_prompt` does.
     """
@@ -137,7 +137,7 @@ def _prompt(data: bytes, path: Path, names: Sequence[str], threshold: float) -> 
 
 
 def _asked(name: str) -> str:
-    """``name`` as the model was trained to see it: lower case, single spaces, nothing in it that ends a prompt."""
+    """Return ``name`` as the model was trained to see it: lower case, single spaces, nothing that ends a prompt."""
     if any(each in name for each in _ENDS):
         raise ModelLoadError(f"classes: {name!r} has a full stop or question mark, which ends a prompt; leave it out")
     return " ".join(name.lower().split())
@@ -168,7 +168,7 @@ def _unknown(tokenizer: Tokenizer) -> int | None:
 
 
 def _spans(encoded: Encoding, asked: Sequence[str], path: Path) -> tuple[tuple[int, int], ...]:
-    """Where the tokens of each name in ``asked`` stand. Raises ModelLoadError when they are not those of BERT."""
+    """Return where the tokens of each name in ``asked`` are. Raises ModelLoadError when they are not those of BERT."""
     special, offsets = encoded.special_tokens_mask, encoded.offsets
     bracketed = len(special) > 2 and special[0] == special[-1] == 1 and sum(special) == 2
     spans: list[tuple[int, int]] = []

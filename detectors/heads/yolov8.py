@@ -13,7 +13,7 @@ from detectors.heads.port import Shape
 
 
 class YoloV8Head:
-    """Rows cx, cy, w, h in pixels of the input, then one sigmoided score per class."""
+    """Reads rows cx, cy, w, h in pixels of the input, then one score per class, after a sigmoid."""
 
     def __init__(self, width: int, height: int, classes: int) -> None:
         """``width`` and ``height`` of the input in pixels, and the number of ``classes``."""

@@ -16,7 +16,7 @@ _LARGEST_LOG_SIZE = 20.0
 
 
 class YoloXHead:
-    """Columns cx, cy, w, h as (xy + grid) * stride and exp(wh) * stride, then objectness and one score per class."""
+    """Reads columns cx, cy, w, h as (xy + grid) * stride and exp(wh) * stride, then objectness and class scores."""
 
     def __init__(self, width: int, height: int, classes: int) -> None:
         """``width`` and ``height`` of the input in pixels, and the number of ``classes``."""

@@ -25,9 +25,9 @@ _TIFF_INTEGERS = {3: "H", 4: "I"}
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels from the header of ``data`` alone, nothing is decoded.
+    """Return width and height in pixels from the header of ``data``, without decoding it.
 
-    Raises ImageCorruptError when ``data`` is none of JPEG, PNG, TIFF and WebP or its header is broken.
+    Raises ImageCorruptError when ``data`` is not JPEG, PNG, TIFF or WebP, or its header is broken.
     """
     try:
         if data[:3] == b"\xff\xd8\xff":
@@ -63,7 +63,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _tiff_tags(data: bytes) -> dict[int, int]:
-    """The whole-number tags of the first directory (only their first value)."""
+    """Return the integer tags of the first directory (only their first value)."""
     order = "<" if data[:2] == b"II" else ">"
     (start,) = struct.unpack_from(f"{order}I", data, 4)
     (count,) = struct.unpack_from(f"{order}H", data, start)
@@ -76,10 +76,11 @@ def _tiff_tags(data: bytes) -> dict[int, int]:
 
 
 def decode_image(data: bytes, *, max_pixels: int, memory: Callable[[int], ImageArray] | None = None) -> ImageArray:
-    """``data`` as uint8 (height, width, 3) BGR: grey is spread, transparency dropped, 16 bits cut to their upper 8.
+    """Decode ``data`` into uint8 (height, width, 3) BGR: grey in all channels, no transparency, 16 bits cut to 8.
 
-    ``memory`` gives a buffer (uint8, one axis) of at least so many bytes for the pixels; without it, and for what is
-    no JPEG, memory of its own is taken.
+    ``memory`` gives a buffer (uint8, one axis) of at least so many bytes for the pixels; without it, and for images
+    that are not JPEG, new memory is allocated.
+
     Raises ImageCorruptError when the image is broken, cut short, or has more than ``max_pixels`` pixels (which is
     checked before anything is decoded).
     """
@@ -124,7 +125,7 @@ def _decode_other(data: bytes) -> ImageArray:
 
 
 def _as_stored(image: ImageArray, orientation: int) -> ImageArray:
-    """``image``, turned upright from EXIF ``orientation`` (1 to 8), turned back."""
+    """Return ``image``, which was turned upright from EXIF ``orientation`` (1 to 8), turned back."""
     if orientation in (5, 7):
         image = image.transpose(1, 0, 2)
     elif orientation in (6, 8):

@@ -16,7 +16,7 @@ _HUE_STEP = 68.75
 
 
 def class_colour(index: int, card: ClassCard) -> tuple[int, int, int]:
-    """The BGR colour (0..255) of class ``index``: the card's, or one from a fixed wheel."""
+    """Return the BGR colour (0..255) of class ``index``: the card's, or one from a fixed colour wheel."""
     if card.color is not None:
         red, green, blue = bytes.fromhex(card.color[1:])
         return blue, green, red
@@ -26,7 +26,7 @@ def class_colour(index: int, card: ClassCard) -> tuple[int, int, int]:
 
 
 def draw_detections(image: ImageArray, detections: Detections, classes: Sequence[ClassCard]) -> ImageArray:
-    """A copy of ``image`` (uint8 (h, w, 3) BGR) with ``detections`` (frame pixels) drawn; the best one lies on top.
+    """Return a copy of ``image`` (uint8 (h, w, 3) BGR) with ``detections`` (frame pixels) drawn, the best one last.
 
     Lines and text grow with the picture. ``classes`` are the card's, by class number.
     """

@@ -17,14 +17,14 @@ SAME_EXTENT = 0.5
 
 
 def resolve_fragments(candidates: Candidates, plan: TilePlan, class_aware: bool) -> Candidates:
-    """``candidates`` with fragments (``cut``) explained or joined; what is left is whole, as far as any tile saw it.
+    """Return ``candidates`` with pieces (``cut``) dropped or joined; what is left is whole, as far as a tile saw it.
 
-    1. A fragment that lies mostly inside a whole box of the same class from another tile is dropped.
-    2. Fragments of different tiles that agree about the region both tiles see are parts of one thing: the best of
-       them gets the union of their boxes. A fragment without partner stays as it is.
+    1. A piece that is mostly inside a whole box of the same class from a different tile is dropped.
+    2. Pieces of different tiles that agree about the region both tiles see are parts of one object: the best of them
+       gets the union of their boxes. A piece without partner stays as it is.
 
     Of rotated boxes the part inside their tile counts, and the union is the smallest rotated box around these parts.
-    The order is that of ``candidates``. With ``class_aware`` false, boxes of any class explain and join each other.
+    The order is that of ``candidates``. With ``class_aware`` false, boxes of all classes are compared.
     """
     if not candidates.cut.any():
         return candidates
@@ -50,7 +50,7 @@ def resolve_fragments(candidates: Candidates, plan: TilePlan, class_aware: bool)
 def _seen_whole(
     candidates: Candidates, groups: IndexArray, pieces: IndexArray, wholes: IndexArray, turned: Pieces | None
 ) -> BoolArray:
-    """bool (len(pieces),): which pieces lie mostly inside a whole box of another tile."""
+    """Return bool (len(pieces),): which pieces are mostly inside a whole box of a different tile."""
     boxes = candidates.boxes.astype(np.float64)
     found = np.zeros(len(pieces), np.bool_)
     size = areas(boxes)
@@ -68,7 +68,7 @@ def _seen_whole(
 def _parts_of_one(
     candidates: Candidates, plan: TilePlan, groups: IndexArray, pieces: IndexArray, turned: Pieces | None
 ) -> list[tuple[int, int]]:
-    """Pairs of positions in ``pieces`` that show parts of one thing."""
+    """Return pairs of positions in ``pieces`` that show parts of one object."""
     boxes = candidates.boxes[pieces].astype(np.float64)
     tiles = candidates.tiles[pieces]
     margins = edge_margins(plan, candidates.boxes[pieces], tiles).astype(np.float64)
@@ -94,10 +94,10 @@ def _parts_of_one(
 def _agree(
     first: DoubleArray, second: DoubleArray, low: DoubleArray, high: DoubleArray, margin: DoubleArray
 ) -> BoolArray:
-    """Whether two extents along an axis (float64 (K, 2): from, to) agree within what both tiles see.
+    """Return whether two extents along an axis (float64 (K, 2): from, to) agree within what both tiles see.
 
-    That is ``low`` to ``high`` (each (K,)). Where it is no wider than ends are uncertain by ``margin`` ((K,)), it
-    shows nothing of the extents, so both only have to reach it.
+    Both tiles see ``low`` to ``high`` (each (K,)). Where that is not wider than the uncertainty of the ends
+    (``margin``, (K,)), it shows nothing of the extents, so both only have to reach it.
     """
     one = np.clip(first, low[:, None], np.maximum(low, high)[:, None])
     two = np.clip(second, low[:, None], np.maximum(low, high)[:, None])
@@ -112,7 +112,7 @@ def _agree(
 
 
 def _components(count: int, pairs: list[tuple[int, int]]) -> IndexArray:
-    """int64 (count,): for each element the smallest element that ``pairs`` connect it with, itself if none."""
+    """Return int64 (count,): for each element the smallest element that ``pairs`` connect it with, or itself."""
     parents = list(range(count))
 
     def root(element: int) -> int:
@@ -128,7 +128,7 @@ def _components(count: int, pairs: list[tuple[int, int]]) -> IndexArray:
 
 
 def _union(candidates: Candidates, pieces: IndexArray, parents: IndexArray) -> tuple[FloatArray, IndexArray]:
-    """The union box of each component, and the place in ``pieces`` of its best one (score, then order)."""
+    """Return the union box of each component, and the place in ``pieces`` of its best one (score, then order)."""
     boxes = candidates.boxes[pieces]
     low, high = boxes[:, :2].copy(), boxes[:, 2:].copy()
     np.minimum.at(low, parents, boxes[:, :2])

@@ -21,15 +21,15 @@ _Cell = tuple[int, int]
 
 
 def fuse_boxes(ranked: Candidates, shapes: Shapes) -> Candidates:
-    """The fused boxes of ``ranked`` (best first, all with area; ``shapes`` are theirs), oldest group first.
+    """Return the fused boxes of ``ranked`` (best first, all with area; ``shapes`` are theirs), oldest group first.
 
     Each box, best first, joins the group whose fused box it overlaps most, if by more than the threshold (of equals the
-    oldest), or begins one. A fused box is the mean of its group's boxes weighted by their scores, so it moves with each
-    box that joins, and later boxes are compared with what it is then. After Solovyev, Wang and Gabruseva, "Weighted
-    boxes fusion", 2019; but the score is the plain mean of the group's scores. The paper goes on to lower it where few
-    of several models agree, while here all boxes are one model's, and most places are seen by one tile only.
+    oldest), or begins a group. A fused box is the mean of its group's boxes weighted by their scores, so it moves with
+    each box that joins, and later boxes are compared with its new place. After Solovyev, Wang and Gabruseva, "Weighted
+    boxes fusion", 2019; but the score is the plain mean of the group's scores. The paper lowers it where few of several
+    models agree; here all boxes are from one model, and most places are seen by one tile only.
 
-    Of rotated boxes the means of centre, width, height and direction make the fused box, after the corners of each
+    The fused box of rotated boxes has the means of centre, width, height and direction, after the corners of each box
     were numbered so that they are nearest to those of the group's best; ``boxes`` are the mean of the boxes. A group of
     one keeps its box as it is. Class and tile are those of the group's best box.
     """
@@ -52,7 +52,7 @@ def fuse_boxes(ranked: Candidates, shapes: Shapes) -> Candidates:
 
 
 class BoxCluster(Protocol):
-    """Boxes that show one thing, and what they are fused to."""
+    """Holds boxes that show one object, and the box that they are fused into."""
 
     number: int
     """0, 1, 2, … in the order in which clusters began"""
@@ -62,25 +62,25 @@ class BoxCluster(Protocol):
     """the corners of the fused box where boxes are rotated; else none"""
 
     def overlap(self, place: int) -> float:
-        """How much the fused box overlaps the box at ``place``, 0..1; 0 also where it is less than the threshold."""
+        """Return how much the fused box overlaps the box at ``place``, 0..1; may be 0 below the threshold."""
 
     def add(self, place: int) -> None:
-        """Take the box at ``place`` in."""
+        """Add the box at ``place``."""
 
 
 class _Members(Protocol):
-    """All boxes, by place; begins clusters of them."""
+    """Holds all boxes by their place, and begins clusters of them."""
 
     @property
     def boxes(self) -> Sequence[_Box]:
-        """What encloses each."""
+        """Return the enclosing box of each."""
 
     def begin(self, number: int, place: int) -> BoxCluster:
-        """A cluster of the box at ``place``."""
+        """Return a new cluster with the box at ``place``."""
 
 
 def _clustered(shapes: Shapes, weights: DoubleArray) -> tuple[IndexArray, list[BoxCluster]]:
-    """The number of the cluster of each box (int64 (N,)), and all clusters."""
+    """Return the number of the cluster of each box (int64 (N,)), and all clusters."""
     members: _Members = UprightMembers(shapes, weights) if shapes.quads is None else TurnedMembers(shapes, weights)
     least = _least_ratio(shapes)
     near: dict[int, _Near] = {}
@@ -104,10 +104,10 @@ def _clustered(shapes: Shapes, weights: DoubleArray) -> tuple[IndexArray, list[B
 
 
 def _least_ratio(shapes: Shapes) -> float:
-    """The smaller of the longer sides of two enclosing boxes over the larger is more than this where they match.
+    """Return a lower bound of the ratio of the longer sides of two enclosing boxes that match.
 
-    An IoU of t takes more than the share t of each side of upright boxes. Of a convex figure a strip of the share s of
-    its width has at most 2 s of its area, so of quads it takes t / 2. A box may have any size within another one.
+    An IoU of t needs more than the share t of each side of upright boxes. Of a convex figure a strip of the share s of
+    its width has at most 2 s of its area, so quads need t / 2. With IoS a box inside a different one may have any size.
     """
     if shapes.metric == "ios":
         return 0.0
@@ -121,7 +121,7 @@ def _fused_quads(best: FloatArray | None, clusters: list[BoxCluster]) -> FloatAr
 
 
 class UprightMembers:
-    """Boxes that are not rotated."""
+    """Holds boxes that are not rotated, by their place."""
 
     def __init__(self, shapes: Shapes, weights: DoubleArray) -> None:
         self.boxes: list[_Box] = [tuple(box) for box in shapes.boxes.tolist()]
@@ -130,12 +130,12 @@ class UprightMembers:
         self.metric: Metric = shapes.metric
 
     def begin(self, number: int, place: int) -> BoxCluster:
-        """A cluster of the box at ``place``."""
+        """Return a new cluster with the box at ``place``."""
         return UprightCluster(self, number, place)
 
 
 class UprightCluster:
-    """See :class:`BoxCluster`. Keeps the weighted sums of the sides, and what they come to."""
+    """Implements :class:`BoxCluster` for upright boxes. Keeps the weighted sums of the sides, and their mean."""
 
     __slots__ = ("_members", "_size", "_sums", "_weight", "box", "number", "quad")
 
@@ -174,7 +174,7 @@ class UprightCluster:
 
 
 class _Near:
-    """Which clusters are near a box: found by size (powers of two) and by the cell of that size their centre is in."""
+    """Finds clusters near a box, by size (powers of two) and by the cell of that size that has their centre."""
 
     def __init__(self, least_ratio: float) -> None:
         self._least_ratio = least_ratio
@@ -182,7 +182,7 @@ class _Near:
         self._places: dict[int, tuple[int, _Cell]] = {}
 
     def put(self, cluster: BoxCluster) -> None:
-        """Note where ``cluster`` is; it may be new, or have moved."""
+        """Record where ``cluster`` is; it may be new, or have moved."""
         left, top, right, bottom = cluster.box
         level = frexp(max(right - left, bottom - top))[1]
         reach = 2.0 ** (level + 1)
@@ -196,7 +196,7 @@ class _Near:
         self._levels.setdefault(level, {}).setdefault(place[1], []).append(cluster)
 
     def around(self, box: _Box) -> Iterator[BoxCluster]:
-        """All clusters that may match ``box``, and some more."""
+        """Yield all clusters that may match ``box``, and some that do not."""
         left, top, right, bottom = box
         side = max(right - left, bottom - top)
         for level, cells in self._levels.items():

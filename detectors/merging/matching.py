@@ -28,23 +28,22 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shapes:
-    """Boxes, best first, and when two of them match: within a group, with an overlap of more than ``threshold``.
-
-    boxes: float64 (N, 4) xyxy with positive sides; sizes: float64 (N,), areas in px²; groups: int64 (N,), not
-    negative; quads: float64 (N, 4, 2), convex and with area, where boxes are rotated: then it is them that overlap,
-    sizes are theirs, and boxes are what encloses them.
-    """
+    """Holds boxes, best first; two boxes match when they are in one group and overlap by more than ``threshold``."""
 
     boxes: DoubleArray
+    """float64 (N, 4) xyxy with positive sides; of rotated boxes what encloses them"""
     sizes: DoubleArray
+    """float64 (N,), areas in px²; of rotated boxes their own"""
     groups: IndexArray
+    """int64 (N,), not negative"""
     quads: DoubleArray | None
+    """Of rotated boxes: float64 (N, 4, 2), convex and with area; overlaps are then those of quads"""
     metric: Metric
     threshold: float
 
     @classmethod
     def of(cls, candidates: Candidates, groups: IndexArray, metric: Metric, threshold: float) -> Shapes:
-        """The shapes of ``candidates``, in their order. Tiles clip boxes but not quads, whose own extent counts."""
+        """Return the shapes of ``candidates``, in their order. Tiles clip boxes but not quads, which count in full."""
         if candidates.quads is None:
             boxes = candidates.boxes.astype(np.float64)
             return cls(boxes, areas(boxes), groups, None, metric, threshold)
@@ -56,7 +55,7 @@ class Shapes:
         return len(self.groups)
 
     def match(self, better: IndexArray, worse: IndexArray) -> BoolArray:
-        """bool (K,): which pairs (indices (K,) each, of the same group) match."""
+        """Return bool (K,): which pairs (indices (K,) each, of the same group) match."""
         one, two = self.boxes.take(better, axis=0), self.boxes.take(worse, axis=0)
         found: BoolArray = self._shares(better, worse, one, two) > self.threshold
         if self.quads is not None:
@@ -67,7 +66,7 @@ class Shapes:
         return found
 
     def table(self) -> BoolArray:
-        """bool (N, N): which box (row) matches which worse one (column)."""
+        """Return bool (N, N): which box (row) matches which worse one (column)."""
         everyone = np.arange(len(self))
         shares = self._shares(everyone[:, None], everyone, self.boxes[:, None], self.boxes[None])
         table: BoolArray = np.triu((shares > self.threshold) & (self.groups[:, None] == self.groups), 1)
@@ -77,7 +76,7 @@ class Shapes:
         return table
 
     def _shares(self, better: IndexArray, worse: IndexArray, one: DoubleArray, two: DoubleArray) -> DoubleArray:
-        """How much pairs overlap, of ``one`` and ``two`` as their boxes; of quads at least as much as they do."""
+        """Return how much ``one`` and ``two`` overlap as boxes; quads overlap at most so much."""
         width = np.minimum(one[..., 2], two[..., 2]) - np.maximum(one[..., 0], two[..., 0])
         height = np.minimum(one[..., 3], two[..., 3]) - np.maximum(one[..., 1], two[..., 1])
         inside = np.maximum(width, 0.0) * np.maximum(height, 0.0)
@@ -92,10 +91,10 @@ class Shapes:
 
 
 def greedy_owners(shapes: Shapes) -> IndexArray:
-    """Who absorbs whom when the best box takes all that match it, then the best of what is left, and so on.
+    """Return which box absorbs each: the best box takes all that match it, then the best of the rest, and so on.
 
-    Returns int64 (N,): the index of the box that absorbs each box; a survivor owns itself. A box is compared with the
-    survivors as they are, not as they grow.
+    Returns int64 (N,): the index of the box that absorbs each box; a survivor has its own index. A box is compared with
+    the survivors as they are, not with their unions.
     """
     if len(shapes) <= FEW:
         return _owners_of_few(shapes)
@@ -120,10 +119,10 @@ def greedy_owners(shapes: Shapes) -> IndexArray:
 
 
 def chained_owners(shapes: Shapes) -> IndexArray:
-    """Who absorbs whom when each box, best first, joins the group of the best box before it that matches it.
+    """Return which box absorbs each: each box, best first, joins the group of the best earlier box that matches it.
 
-    Returns int64 (N,): the index of the best box of each box's group; it owns itself. Groups are chains: a member
-    need not match the best, only some member that is better than itself.
+    Returns int64 (N,): the index of the best box of each box's group, which has its own index. Groups are chains: a
+    member need not match the best box, only some better member.
     """
     owners = np.arange(len(shapes))
     single = owners.copy()
@@ -144,7 +143,7 @@ def chained_owners(shapes: Shapes) -> IndexArray:
 
 
 def _first_match(shapes: Shapes, better: IndexArray, worse: IndexArray) -> IndexArray:
-    """int64 (len(worse),): the best of ``better`` (indices) that matches each of ``worse`` and comes before it.
+    """Return int64 (len(worse),): the best of ``better`` (indices) that matches each of ``worse`` and precedes it.
 
     N where there is none.
     """
@@ -159,7 +158,7 @@ def _first_match(shapes: Shapes, better: IndexArray, worse: IndexArray) -> Index
 
 
 def _matches_within(shapes: Shapes, head: IndexArray) -> tuple[IndexArray, IndexArray] | None:
-    """All pairs of places in ``head`` (indices, best first) that match: the better ones, in order, and the worse.
+    """Return all matching pairs of places in ``head`` (indices, best first): the better ones, in order, and the worse.
 
     None when there are too many of them.
     """
@@ -180,7 +179,7 @@ def _matches_within(shapes: Shapes, head: IndexArray) -> tuple[IndexArray, Index
 
 
 def _decide(better: IndexArray, worse: IndexArray, head: IndexArray, owners: IndexArray) -> BoolArray:
-    """Settle ``head`` (indices, best first) by its matches: writes its ``owners``, returns who survives."""
+    """Write the ``owners`` of ``head`` (indices, best first) from its matches, and return the survivors."""
     taken = np.full(len(head), -1, np.int64)
     for place, end in pairwise([*np.flatnonzero(np.diff(better, prepend=-1)).tolist(), len(better)]):
         leader = better[place]
@@ -193,7 +192,7 @@ def _decide(better: IndexArray, worse: IndexArray, head: IndexArray, owners: Ind
 
 
 def _owners_of_few(shapes: Shapes) -> IndexArray:
-    """What ``greedy_owners`` returns, of at most FEW boxes: each row of a table becomes a number, each box a bit."""
+    """Return what ``greedy_owners`` returns, for at most FEW boxes: a table row becomes a number, a box a bit."""
     table = shapes.table()
     rows = [int.from_bytes(row.tobytes(), "little") for row in np.packbits(table, axis=1, bitorder="little")]
     gone = 0

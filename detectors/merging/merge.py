@@ -17,10 +17,10 @@ from schemas.events import MergeMethod
 
 
 def ranking(candidates: Candidates) -> IndexArray:
-    """int64 (K,): the order of ``candidates`` by score, best first; equal scores by tile, then by place in the frame.
+    """Return int64 (K,): the order of ``candidates`` by score, best first; ties by tile, then by place in the frame.
 
     The place is that of the upper edge, then left, lower and right edge, then the class, then the corners of quads: all
-    there is to tell boxes apart, so that the order in which candidates come never counts.
+    that distinguishes boxes, so that the order of the candidates has no effect.
     """
     order = np.lexsort((candidates.tiles, -candidates.scores))
     scores, tiles = candidates.scores[order], candidates.tiles[order]
@@ -42,22 +42,22 @@ def merge(
     class_aware: bool,
     largest: DoubleArray | None = None,
 ) -> Candidates:
-    """One box for each group of boxes that show the same thing, best score first, ties as in :func:`ranking`.
+    """Return one box for each group of boxes that show the same object, best first, ties as in :func:`ranking`.
 
     Two boxes match when they overlap by more than ``threshold``; of rotated boxes their quads overlap. With
-    ``class_aware`` boxes of different classes never meet. Boxes without area are dropped. The best box of a group gives
-    it its class and tile, and unless fused its score. What comes out does not depend on the order of ``candidates``.
+    ``class_aware`` boxes of different classes never match. Boxes without area are dropped. The best box of a group
+    gives it its class and tile, and unless fused its score. The result does not depend on the order of ``candidates``.
 
-    ``nms``: the best box takes all that match it, then the best of what is left, and so on; it stays as it is.
+    ``nms``: the best box absorbs all that match it, then the best of the rest, and so on; it stays as it is.
     ``greedy_nmm``: the same groups, but a group's box is the union of its boxes (non-maximum merging).
-    ``nmm``: each box, best first, joins the group of the best box before it that matches it, whether or not that is the
-    best of its group; a box that none before it matches begins a group. The union again. So a group may be a chain, but
-    a later box that matches members of two groups does not join these two.
+    ``nmm``: each box, best first, joins the group of the best box before it that matches it, also when that is not the
+    best of its group; a box that none before it matches begins a group. The result is the union too. So a group may be
+    a chain, but a later box that matches members of two groups does not join these two.
     ``wbf``: see :func:`detectors.merging.fusion.fuse_boxes`.
 
-    The union of rotated boxes is the rotated box of least area around all their corners, its front where the best
-    box's is; ``boxes`` are then the union of the boxes, each clipped to its tile. A union larger than its class can be
-    (``largest``, float64 (classes,), see :func:`detectors.merging.sizes.largest_px`) leaves the best box as it is.
+    The union of rotated boxes is the rotated box of least area around all their corners, with the front of the best
+    box; ``boxes`` are then the union of the boxes, each clipped to its tile. Where a union is larger than its class can
+    be (``largest``, float64 (classes,), see :func:`detectors.merging.sizes.largest_px`), the best box stays as it is.
     """
     ranked = _ranked(candidates)
     shapes = Shapes.of(ranked, _classes(ranked, class_aware), metric, threshold)
@@ -73,10 +73,10 @@ def merge(
 
 
 def suppress_within_tiles(candidates: Candidates, iou: float, class_aware: bool) -> Candidates:
-    """NMS (IoU) of each tile by itself: a model's many answers to one thing become one. In the order tile, then score.
+    """Suppress by NMS (IoU) the duplicates within each tile. Returns boxes in the order of tiles, then of scores.
 
     ``iou`` in 0..1: boxes (of rotated ones the quads) of one tile (and class, if ``class_aware``) that overlap by more
-    are one thing.
+    are one object.
     """
     if not len(candidates):
         return candidates
@@ -91,14 +91,14 @@ def suppress_within_tiles(candidates: Candidates, iou: float, class_aware: bool)
 
 
 def _ranked(candidates: Candidates) -> Candidates:
-    """``candidates`` with area, best first."""
+    """Return ``candidates`` with area, best first."""
     solid = _solid(candidates)
     order = ranking(candidates)
     return candidates.take(order if solid.all() else order[solid[order]])
 
 
 def _solid(candidates: Candidates) -> BoolArray:
-    """bool (K,): which boxes have an area, within their tile, and quads, too."""
+    """Return bool (K,): which boxes have an area, within their tile, and quads, too."""
     boxes = candidates.boxes
     solid: BoolArray = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     if candidates.quads is not None:
@@ -107,7 +107,7 @@ def _solid(candidates: Candidates) -> BoolArray:
 
 
 def _places(candidates: Candidates) -> tuple[FloatArray | IndexArray, ...]:
-    """Keys for lexsort, the last counts most: score, tile, place, class, corners, and whether a tile's edge cut it."""
+    """Return keys for lexsort, the last counts most: score, tile, place, class, corners, and ``cut``."""
     left, top, right, bottom = candidates.boxes.T
     corners = () if candidates.quads is None else tuple(candidates.quads.reshape(len(candidates), 8).T)
     keys = (candidates.classes, right, bottom, left, top, candidates.tiles, -candidates.scores)
@@ -119,7 +119,7 @@ def _classes(candidates: Candidates, class_aware: bool) -> IndexArray:
 
 
 def _grown(ranked: Candidates, kept: Candidates, owners: IndexArray, survivors: IndexArray) -> Candidates:
-    """``kept`` (of ``ranked`` the ``survivors``) with the union of all that each of them owns."""
+    """Return ``kept`` (of ``ranked`` the ``survivors``) with the union of all boxes that each of them owns."""
     boxes = ranked.boxes.copy()
     np.minimum.at(boxes[:, :2], owners, ranked.boxes[:, :2])
     np.maximum.at(boxes[:, 2:], owners, ranked.boxes[:, 2:])
@@ -128,7 +128,7 @@ def _grown(ranked: Candidates, kept: Candidates, owners: IndexArray, survivors: 
 
 
 def _where(chosen: BoolArray, grown: Candidates, kept: Candidates) -> Candidates:
-    """``grown`` where ``chosen``, else ``kept``: the same but for boxes and quads."""
+    """Return ``grown`` where ``chosen``, else ``kept``; they differ in boxes and quads only."""
     boxes = np.where(chosen[:, None], grown.boxes, kept.boxes)
     if grown.quads is None or kept.quads is None:
         return replace(kept, boxes=boxes)
@@ -136,7 +136,7 @@ def _where(chosen: BoolArray, grown: Candidates, kept: Candidates) -> Candidates
 
 
 def _around(quads: FloatArray, owners: IndexArray) -> FloatArray:
-    """``quads`` (float32 (N, 4, 2)), where one owns others replaced by the smallest rotated box around all of them."""
+    """Return ``quads`` (float32 (N, 4, 2)), each with the quads it owns replaced by the smallest box around them."""
     around = quads.copy()
     order = np.argsort(owners, kind="stable")
     leaders, begins, counts = np.unique(owners[order], return_index=True, return_counts=True)

@@ -30,16 +30,18 @@ END_SHARE_OF_TWO, END_SHARE = 0.5, 0.75
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pieces:
-    """Fragments: the rotated boxes as they are, float32 (K, 4, 2), and as far as they lie in their tiles, float64
-    (K, 8, 2); regions: float64 (K, 4), their tiles, at the frame's edge with what lies beyond; all in frame pixels."""
+    """Holds pieces of rotated boxes, and their tiles; all in frame pixels."""
 
     quads: FloatArray
+    """float32 (K, 4, 2): the rotated boxes as they are"""
     seen: DoubleArray
+    """float64 (K, 8, 2): the part of each box inside its tile"""
     regions: DoubleArray
+    """float64 (K, 4): the tiles, extended beyond the frame at the frame's edge"""
 
     @classmethod
     def of(cls, candidates: Candidates, plan: TilePlan, rows: IndexArray) -> Pieces:
-        """The candidates at ``rows``, which have rotated boxes."""
+        """Return the candidates at ``rows``, which have rotated boxes."""
         assert candidates.quads is not None, "pieces are of rotated boxes"
         tiles, quads = candidates.tiles[rows], candidates.quads[rows]
         # The frame's own edge cuts nothing off: of things that leave the frame a model may guess the rest.
@@ -48,17 +50,17 @@ class Pieces:
         return cls(quads, within_boxes(quads.astype(np.float64), regions), regions)
 
     def take(self, rows: BoolArray) -> Pieces:
-        """The pieces of the mask ``rows``."""
+        """Return the pieces of the mask ``rows``."""
         return Pieces(self.quads[rows], self.seen[rows], self.regions[rows])
 
     def covered(self, one: IndexArray, wholes: FloatArray) -> BoolArray:
-        """Whether each of the pieces at ``one`` (int64 (P,)) lies under its partner of ``wholes`` ((P, 4, 2))."""
+        """Return bool (P,): whether the pieces ``one`` (int64 (P,)) are under their partners ``wholes`` ((P, 4, 2))."""
         seen = self.seen[one]
         covered: BoolArray = common_areas(seen, wholes.astype(np.float64)) > COVERED_SHARE * polygon_areas(seen)
         return covered
 
     def agree(self, one: IndexArray, two: IndexArray, margins: DoubleArray) -> BoolArray:
-        """bool (P,): whether the pieces at ``one`` and ``two`` (int64 (P,), of different tiles) are parts of one thing.
+        """Return bool (P,): whether the pieces ``one`` and ``two`` (int64 (P,), of different tiles) are of one object.
 
         ``margins``: float64 (P, 2), how uncertain an end is, in x and y, frame pixels.
         """
@@ -86,10 +88,10 @@ class Pieces:
         return fit > FILLED and bool((inside > COVERED_SHARE * polygon_areas(both)).all())
 
     def joined(self, parents: IndexArray, best: IndexArray) -> FloatArray:
-        """float32 (C, 4, 2): the rotated box around what each component shows, in the order of ``best``.
+        """Return float32 (C, 4, 2): the rotated box around what each component shows, in the order of ``best``.
 
-        parents: int64, the component of each piece; best: int64 (C,), the best piece of each, which says where the box
-        points. A piece alone keeps its box.
+        parents: int64, the component of each piece; best: int64 (C,), the best piece of each, which gives the direction
+        of the box. A single piece keeps its box.
         """
         quads = self.quads[best]
         counts = np.bincount(parents, minlength=len(parents))

@@ -13,7 +13,7 @@ Corner = tuple[float, float]
 
 
 class TurnedMembers:
-    """Rotated boxes by place: corners clockwise as seen, what encloses them, areas in px², weights."""
+    """Holds rotated boxes by place: corners clockwise as seen, enclosing boxes, areas in px², weights."""
 
     def __init__(self, shapes: Shapes, weights: DoubleArray) -> None:
         assert shapes.quads is not None, "rotated boxes have quads"
@@ -25,12 +25,12 @@ class TurnedMembers:
         self.threshold = shapes.threshold
 
     def begin(self, number: int, place: int) -> TurnedCluster:
-        """A cluster of the box at ``place``."""
+        """Return a new cluster with the box at ``place``."""
         return TurnedCluster(self, number, place)
 
 
 class TurnedCluster:
-    """Boxes that show one thing, and what they are fused to; see :class:`detectors.merging.fusion.BoxCluster`."""
+    """Implements :class:`detectors.merging.fusion.BoxCluster` for rotated boxes."""
 
     __slots__ = ("_first", "_members", "_size", "_sums", "box", "number", "quad")
 
@@ -43,7 +43,7 @@ class TurnedCluster:
         self._sums = _weighted(self.quad, members.weights[place])
 
     def overlap(self, place: int) -> float:
-        """How much the fused box overlaps the box at ``place``, 0..1; 0 also where that is below the threshold."""
+        """Return how much the fused box overlaps the box at ``place``, 0..1; 0 also where it is below the threshold."""
         members, box, other = self._members, self.box, self._members.boxes[place]
         width = min(box[2], other[2]) - max(box[0], other[0])
         height = min(box[3], other[3]) - max(box[1], other[1])
@@ -59,7 +59,7 @@ class TurnedCluster:
         return self._share(min(inside, self._size, members.sizes[place]), place)
 
     def add(self, place: int) -> None:
-        """Take the box at ``place`` in."""
+        """Add the box at ``place``."""
         aligned = _nearest_numbering(self._members.quads[place], self._first)
         more = _weighted(aligned, self._members.weights[place])
         self._sums = [before + new for before, new in zip(self._sums, more, strict=True)]
@@ -75,7 +75,7 @@ class TurnedCluster:
 
 
 def area(polygon: list[Corner]) -> float:
-    """The area of ``polygon`` (px²), positive where its corners run clockwise as seen (y points down)."""
+    """Return the area of ``polygon`` (px²), positive where its corners are clockwise as seen (y points down)."""
     origin_x, origin_y = polygon[0]
     turned = 0.0
     for (x, y), (next_x, next_y) in pairwise(polygon[1:]):
@@ -84,9 +84,9 @@ def area(polygon: list[Corner]) -> float:
 
 
 def common_area(first: list[Corner], second: list[Corner]) -> float:
-    """The area (px²) that two convex polygons share, both clockwise: one is cut along each side of the other.
+    """Return the area (px²) that two convex polygons share, both clockwise: one is cut along each side of the other.
 
-    After Sutherland and Hodgman, "Reentrant polygon clipping", 1974. For one pair at a time, where arrays cost more.
+    After Sutherland and Hodgman, "Reentrant polygon clipping", 1974. For one pair, where arrays would take longer.
     """
     left = first
     start_x, start_y = second[-1]
@@ -101,7 +101,7 @@ def common_area(first: list[Corner], second: list[Corner]) -> float:
 
 
 def _cut(polygon: list[Corner], sides: list[float]) -> list[Corner]:
-    """What of ``polygon`` lies on or to the right of a line: where ``sides``, one per corner, are not negative."""
+    """Return the part of ``polygon`` on or to the right of a line: where ``sides``, one per corner, are >= 0."""
     if min(sides) >= 0:
         return polygon
     left: list[Corner] = []
@@ -117,7 +117,7 @@ def _cut(polygon: list[Corner], sides: list[float]) -> list[Corner]:
 
 
 def rotated_corners(centre: Corner, size: tuple[float, float], angle: float) -> list[Corner]:
-    """The corners, clockwise as seen, of the box of width and height ``size``; its width runs along ``angle`` (rad)."""
+    """Return the corners, clockwise as seen, of a box of ``size`` whose width is along ``angle`` (rad)."""
     wide_x, wide_y = size[0] / 2 * cos(angle), size[0] / 2 * sin(angle)
     high_x, high_y = -size[1] / 2 * sin(angle), size[1] / 2 * cos(angle)
     x, y = centre
@@ -130,7 +130,7 @@ def rotated_corners(centre: Corner, size: tuple[float, float], angle: float) -> 
 
 
 def _weighted(quad: list[Corner], weight: float) -> list[float]:
-    """What is summed up to a mean: weight, centre x and y, width, height, direction x and y, times the weight."""
+    """Return the summands of a mean: weight, centre x and y, width, height, direction x and y, times the weight."""
     (ax, ay), (bx, by), (cx, cy), (dx, dy) = quad
     # The mean of two opposite sides each, for what is not quite a rectangle.
     wide_x, wide_y = (bx - ax + cx - dx) / 2, (by - ay + cy - dy) / 2
@@ -142,7 +142,7 @@ def _weighted(quad: list[Corner], weight: float) -> list[float]:
 
 
 def _nearest_numbering(quad: list[Corner], like: list[Corner]) -> list[Corner]:
-    """``quad`` from that corner on for which its corners are nearest to those of ``like`` (sum of squares)."""
+    """Return ``quad`` from the corner on with which its corners are nearest to those of ``like`` (squares)."""
 
     def away(first: int) -> float:
         numbered = quad[first:] + quad[:first]
@@ -153,5 +153,5 @@ def _nearest_numbering(quad: list[Corner], like: list[Corner]) -> list[Corner]:
 
 
 def _clockwise(quad: list[Corner]) -> list[Corner]:
-    """``quad`` with its corners clockwise as seen, its first corner first."""
+    """Return ``quad`` with its corners clockwise as seen, its first corner first."""
     return quad if area(quad) > 0 else [quad[0], *quad[:0:-1]]

@@ -14,14 +14,14 @@ _LINES = 96
 
 
 def box_around(parts: DoubleArray, quads: FloatArray, like: FloatArray, end_share: float) -> tuple[FloatArray, float]:
-    """The rotated box of ``parts`` (float64 (P, M, 2), convex), and how well it fits.
+    """Return the rotated box of ``parts`` (float64 (P, M, 2), convex), and how well it fits.
 
     quads: float32 (P, 4, 2), the boxes of the parts, whose directions are tried; like: (4, 2), the box whose first side
-    that of the answer points along; end_share: the box ends where the union has this share (0..1) of its greatest
-    length or width. A box around a corner of the thing, all that some tile may see of it, sticks out at its side, but
-    not along all of it: the larger the share, the less it counts.
+    gives the direction of the result's; end_share: the box ends where the union has this share (0..1) of its greatest
+    length or width. A box around a corner of the object, which may be all that a tile sees of it, sticks out at its
+    side, but not along all of it: the larger the share, the less it counts.
 
-    Returns float32 (4, 2), clockwise as seen, and its IoU with the parts' union.
+    Returns float32 (4, 2), clockwise as seen, and its IoU with the union of the parts.
     """
     # Near the origin, where no digits are lost.
     origin = parts.mean(axis=(0, 1))
@@ -33,7 +33,7 @@ def box_around(parts: DoubleArray, quads: FloatArray, like: FloatArray, end_shar
 
 
 def _directions(near: DoubleArray, quads: FloatArray, smallest: FloatArray) -> DoubleArray:
-    """Radians: those of the largest part and of the smallest box around all, and some around them."""
+    """Return radians: those of the largest part and of the smallest box around all, and some around them."""
     sides = (near.max(axis=1) - near.min(axis=1)).prod(axis=1)
     firsts = np.stack([quad[1] - quad[0] for quad in (quads[int(np.argmax(sides))], smallest)])
     angles = np.arctan2(firsts[:, 1], firsts[:, 0]).astype(np.float64)
@@ -42,9 +42,9 @@ def _directions(near: DoubleArray, quads: FloatArray, smallest: FloatArray) -> D
 
 
 def _fitted(near: DoubleArray, direction: float, end_share: float, *, fine: bool) -> tuple[FloatArray, float]:
-    """The rectangle of ``direction`` that fits the union of ``near`` (float64 (P, M, 2)), and its IoU with it.
+    """Return the rectangle of ``direction`` that fits the union of ``near`` (float64 (P, M, 2)), and its IoU with it.
 
-    With ``fine`` its ends lie where ``end_share`` says to a fraction of a pixel.
+    With ``fine`` its ends are where ``end_share`` puts them, to a fraction of a pixel.
     """
     cos, sin = np.cos(direction), np.sin(direction)
     lengthwise = near @ np.array([[cos, -sin], [sin, cos]])
@@ -58,7 +58,7 @@ def _fitted(near: DoubleArray, direction: float, end_share: float, *, fine: bool
 
 
 def _ends(polygons: DoubleArray, band: tuple[float, float], end_share: float, *, fine: bool) -> tuple[float, float]:
-    """Where along x the union of ``polygons`` (float64 (P, M, 2)) within ``band`` of y begins and ends."""
+    """Return where along x the union of ``polygons`` (float64 (P, M, 2)) within ``band`` of y begins and ends."""
     low, high = float(polygons[..., 0].min()), float(polygons[..., 0].max())
     step = (high - low) / _LINES
     places = np.linspace(low + step / 2, high - step / 2, _LINES)
@@ -77,7 +77,7 @@ def _ends(polygons: DoubleArray, band: tuple[float, float], end_share: float, *,
 
 
 def _area(polygons: DoubleArray, across: tuple[float, float], band: tuple[float, float]) -> float:
-    """The area of the union of ``polygons`` (float64 (P, M, 2)), between ``across`` in x and ``band`` in y."""
+    """Return the area of the union of ``polygons`` (float64 (P, M, 2)), between ``across`` in x and ``band`` in y."""
     low = max(across[0], float(polygons[..., 0].min()))
     high = min(across[1], float(polygons[..., 0].max()))
     half = (high - low) / _LINES / 2
@@ -86,7 +86,7 @@ def _area(polygons: DoubleArray, across: tuple[float, float], band: tuple[float,
 
 
 def _lengths(polygons: DoubleArray, places: DoubleArray, band: tuple[float, float]) -> DoubleArray:
-    """float64 (J,): how much of each line x = ``places`` (float64 (J,)), within ``band`` of y, ``polygons`` cover."""
+    """Return float64 (J,): how much of each line x = ``places`` (float64 (J,)) in ``band`` of y ``polygons`` cover."""
     starts, ends = polygons[:, :, None], np.roll(polygons, -1, axis=1)[:, :, None]
     crossing = (starts[..., 0] <= places) != (ends[..., 0] <= places)
     run = np.where(crossing, ends[..., 0] - starts[..., 0], 1.0)

@@ -15,10 +15,10 @@ TOLERANCE_PX = 2.0
 
 
 def largest_px(classes: Sequence[ClassCard], gsd_m: float | None) -> DoubleArray | None:
-    """float64 (classes,): the longest side of each class in pixels of a frame with ``gsd_m`` metres per pixel.
+    """Return float64 (classes,): the longest side of each class in pixels of a frame with ``gsd_m`` metres per pixel.
 
-    With the tolerance: a quarter and two pixels; infinite for a class without ``max_size_m``. None where the ground
-    sampling distance is unknown, or no class has a largest size: then nothing is too large.
+    A tolerance of a quarter and two pixels is included; infinite for a class without ``max_size_m``. None where the
+    ground sampling distance is unknown, or no class has a largest size: then no box is too large.
     """
     if gsd_m is None or all(one.max_size_m is None for one in classes):
         return None
@@ -28,7 +28,7 @@ def largest_px(classes: Sequence[ClassCard], gsd_m: float | None) -> DoubleArray
 
 
 def longer_sides(candidates: Candidates) -> DoubleArray:
-    """float64 (K,): the longer side of each of ``candidates``, pixels of the frame; of the rotated box where it is."""
+    """Return float64 (K,): the longer side of each of ``candidates`` in frame pixels; of rotated boxes their own."""
     if candidates.quads is None:
         sides = candidates.boxes[:, 2:].astype(np.float64) - candidates.boxes[:, :2]
     else:
@@ -39,13 +39,13 @@ def longer_sides(candidates: Candidates) -> DoubleArray:
 
 
 def fits_size(candidates: Candidates, limits: DoubleArray) -> BoolArray:
-    """bool (K,): whose longer side is at most their class's in ``limits`` (from ``largest_px``)."""
+    """Return bool (K,): whose longer side is at most their class's in ``limits`` (from ``largest_px``)."""
     fits: BoolArray = longer_sides(candidates) <= limits[candidates.classes]
     return fits
 
 
 def sorted_by_size(candidates: Candidates, limits: DoubleArray | None) -> tuple[Candidates, Candidates | None]:
-    """Those of ``candidates`` that fit ``limits`` (see ``fits_size``), and those that do not, None when all do."""
+    """Return those of ``candidates`` that fit ``limits`` (see ``fits_size``), and the others, None when all fit."""
     if limits is None:
         return candidates, None
     fits = fits_size(candidates, limits)

@@ -13,7 +13,7 @@ _SAMPLES, _SAMPLE_PX = 12, 64
 
 @dataclass(frozen=True, slots=True)
 class PixelArea:
-    """A part of a picture in whole pixels; right and bottom are not in it any more."""
+    """Describes a part of a picture in whole pixels; right and bottom are outside it."""
 
     left: int
     top: int
@@ -22,20 +22,20 @@ class PixelArea:
 
     @property
     def width(self) -> int:
-        """Pixels."""
+        """Return the width in pixels."""
         return self.right - self.left
 
     @property
     def height(self) -> int:
-        """Pixels."""
+        """Return the height in pixels."""
         return self.bottom - self.top
 
 
 def parts(area: PixelArea, block: tuple[int, int], most_pixels: int) -> Iterator[PixelArea]:
-    """``area`` in parts of about ``most_pixels``, row by row; edges inside it lie on those of the file's blocks.
+    """Yield ``area`` in parts of about ``most_pixels``, row by row, with inner edges on edges of the file's blocks.
 
-    ``block``: height and width of what the file decodes in one go. So each block is decoded once, unless it is larger
-    than a part by itself.
+    ``block``: height and width of what the file decodes at once. So each block is decoded once, unless one block is
+    larger than a part.
     """
     block_height, block_width = block
     rows = _fitting(block_height, most_pixels // max(1, min(area.width, block_width)))
@@ -46,12 +46,12 @@ def parts(area: PixelArea, block: tuple[int, int], most_pixels: int) -> Iterator
 
 
 def _fitting(block: int, most: int) -> int:
-    """The most that is at most ``most`` and whole blocks; less than a block where one is larger than that."""
+    """Return the largest number of whole blocks up to ``most``; ``most`` itself where a block is larger."""
     return max(1, most // block * block if most >= block else most)
 
 
 def _steps(start: int, end: int, step: int, block: int) -> Iterator[tuple[int, int]]:
-    """``start`` to ``end`` in steps; inner edges lie on multiples of ``block`` where steps are whole blocks."""
+    """Yield ``start`` to ``end`` in steps; inner edges are multiples of ``block`` where steps are whole blocks."""
     at = start
     while at < end:
         following = at + step
@@ -62,7 +62,7 @@ def _steps(start: int, end: int, step: int, block: int) -> Iterator[tuple[int, i
 
 
 def sample_places(width: int, height: int) -> Iterator[PixelArea]:
-    """Small areas spread evenly over the picture, row by row."""
+    """Yield small areas that are evenly spread over the picture, row by row."""
     wide, high = min(_SAMPLE_PX, width), min(_SAMPLE_PX, height)
     for top in sorted({round(each) for each in np.linspace(0, height - high, _SAMPLES)}):
         for left in sorted({round(each) for each in np.linspace(0, width - wide, _SAMPLES)}):

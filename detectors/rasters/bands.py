@@ -13,7 +13,7 @@ from infra.errors import ImageCorruptError
 
 
 def rule_of(data: Any, path: Path) -> PixelRule:
-    """How ``data``'s bands are seen. Raises ImageCorruptError when they cannot be."""
+    """Return how the bands of ``data`` become pixels. Raises ImageCorruptError when they cannot."""
     names = [interpretation.name for interpretation in data.colorinterp]
     dtype = np.dtype(data.dtypes[0])
     if not readable(dtype):
@@ -42,6 +42,6 @@ def _palette(data: Any) -> ImageArray:
 
 
 def has_mask_of_its_own(data: Any) -> bool:
-    """Whether the file says by a mask, not by an alpha band or a value, which pixels have content."""
+    """Return whether a mask, and not an alpha band or a value, shows which pixels have content."""
     flags = {flag.name for flag in data.mask_flag_enums[0]}
     return "per_dataset" in flags and "alpha" not in flags

@@ -30,24 +30,26 @@ LARGEST_BLOCK_BYTES = 256 << 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pixels:
-    """What was read. image: uint8 (h, w, 3) BGR; content: bool (h, w), the pixels that have any, None when all have."""
+    """Holds pixels that were read."""
 
     image: ImageArray
+    """uint8 (h, w, 3) BGR"""
     content: BoolArray | None
+    """bool (h, w), the pixels that have content; None when all have"""
 
 
 def is_tiff(path: Path) -> bool:
-    """Whether the file at ``path`` begins as a TIFF does. Raises OSError when it cannot be read."""
+    """Return whether the file at ``path`` begins as a TIFF does. Raises OSError when it cannot be read."""
     with path.open("rb") as file:
         return file.read(4) in TIFF_MAGIC
 
 
 class RasterFile:
-    """An open TIFF. Reading is safe from any thread; one read waits for the other.
+    """Reads an open TIFF. All threads may call it; one read waits for the other.
 
-    width, height: pixels; ground: where it lies, None without a georeference; gsd_m: metres on the ground per pixel in
-    the picture's middle, None where unknown; where rows and columns differ (degrees far from the equator do) the finer
-    of the two.
+    width, height: pixels; ground: its georeference, or None; gsd_m: metres on the ground per pixel in the picture's
+    middle, None where unknown; where rows and columns differ (as with degrees far from the equator) the finer of the
+    two.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,19 +72,19 @@ class RasterFile:
 
     @property
     def plain(self) -> bool:
-        """Whether it is a classic TIFF of 8 bits in 1, 3 or 4 bands, which every decoder of pictures reads."""
+        """Return whether it is a classic TIFF of 8 bits in 1, 3 or 4 bands, which every image decoder reads."""
         with self.path.open("rb") as file:
             classic = file.read(4) in TIFF_MAGIC[:2]
         return classic and self._data.dtypes[0] == "uint8" and self._data.count in (1, 3, 4)
 
     @property
     def scaled_from(self) -> tuple[float, float] | None:
-        """The values that become 0 and 255; None where they are that already."""
+        """Return the values that become 0 and 255; None where values are 0 to 255 already."""
         low, high = self._rule.low, self._rule.high
         return None if low is None or high is None else (low, high)
 
     def read(self, area: PixelArea) -> Pixels:
-        """``area`` as it is. Raises ImageCorruptError when the file is broken there."""
+        """Read ``area`` as it is. Raises ImageCorruptError when the file is broken there."""
         image = np.empty((area.height, area.width, 3), np.uint8)
         content: BoolArray | None = None
         for part in parts(area, self._block, PART_BYTES // self._pixel_bytes()):
@@ -96,11 +98,11 @@ class RasterFile:
         return Pixels(image, content)
 
     def reduced(self, area: PixelArea, width: int, height: int) -> Pixels:
-        """``area`` at ``width`` × ``height`` pixels, averaged; from the file's overviews where it has them."""
+        """Read ``area`` at ``width`` × ``height`` pixels, averaged; from the file's overviews where it has them."""
         return self._pixels(area, (height, width))
 
     def close(self) -> None:
-        """No read may be under way or follow."""
+        """Close the file. No read may be in progress or follow."""
         self._data.close()
 
     def __enter__(self) -> Self:
@@ -128,7 +130,7 @@ class RasterFile:
                 raise ImageCorruptError(f"{self.path}: {_reason(error)}; the file is damaged or cut short") from error
 
     def _guarded(self) -> Any:
-        """GDAL's options while it is at work: no files beside the picture, no network, a bounded cache."""
+        """Return GDAL's options during a call: no files next to the picture, no network, a bounded cache."""
         return self._rasterio.Env(
             GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
             GDAL_PAM_ENABLED="NO",
@@ -137,7 +139,7 @@ class RasterFile:
         )
 
     def _checked_block(self) -> tuple[int, int]:
-        """Height and width of what the file can decode by itself. Raises ImageCorruptError when that is too much."""
+        """Return height and width of the smallest decodable part. Raises ImageCorruptError when it is too large."""
         height, width = (int(side) for side in self._data.block_shapes[0])
         together = self._data.count if str(self._data.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE")) == "PIXEL" else 1
         self._block_bytes = height * width * together * np.dtype(self._data.dtypes[0]).itemsize
@@ -153,7 +155,7 @@ class RasterFile:
         return len(self._rule.bands) * int(np.dtype(self._data.dtypes[0]).itemsize)
 
     def _scaled(self, rule: PixelRule) -> PixelRule:
-        """``rule``, with the range of what the file holds where its values are not 0 to 255 already."""
+        """Return ``rule`` with the range of the file's values where they are not 0 to 255 already."""
         if rule.palette is not None or rule.low is not None or self._data.dtypes[0] == "uint8":
             return rule
         samples = [self._raw(place, rule.bands, None) for place in sample_places(self.width, self.height)]
@@ -180,7 +182,7 @@ class RasterFile:
         return Pixels(image, None if content is None or bool(content.all()) else content)
 
     def _raw(self, area: PixelArea, bands: tuple[int, ...], size: tuple[int, int] | None) -> Bands:
-        """(bands, h, w) of ``area``; ``size``: height and width to reduce it to."""
+        """Return (bands, h, w) of ``area``; ``size``: height and width to reduce it to."""
         shape = None if size is None else (len(bands), *size)
         found: Bands = self._guarded_read(area, shape, lambda **how: self._data.read(list(bands), **how))
         return found
@@ -203,12 +205,12 @@ class RasterFile:
                 ) from error
 
     def _reducing(self) -> Any:
-        """How a picture is made smaller: averaged, but numbers of a palette mean nothing between."""
+        """Return how a picture is reduced: averaged, but not the numbers of a palette, which have no mean."""
         return self._resampling.average if self._rule.palette is None else self._resampling.nearest
 
 
 def _reason(error: Exception) -> str:
-    """What GDAL says, which stands in the error's cause when rasterio only points to it."""
+    """Return what GDAL reports, which is in the error's cause when rasterio only refers to it."""
     cause = error.__cause__
     return str(getattr(cause, "errmsg", None) or cause or error)
 

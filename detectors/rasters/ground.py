@@ -20,14 +20,17 @@ _WGS_84 = "EPSG:4326"
 
 @dataclass(frozen=True, slots=True)
 class Georeference:
-    """crs: a coordinate system (rasterio's); affine: (a, b, c, d, e, f), its x = a · column + b · row + c and
-    y = d · column + e · row + f, with columns and rows counted from the picture's upper left corner."""
+    """Holds a coordinate system, and the transformation of pixels into it.
+
+    crs: a coordinate system (rasterio's); affine: (a, b, c, d, e, f), its x = a · column + b · row + c and y = d ·
+    column + e · row + f, with columns and rows counted from the picture's upper left corner.
+    """
 
     crs: Any
     affine: tuple[float, float, float, float, float, float]
 
     def lonlat(self, points: npt.NDArray[np.floating[Any]]) -> DoubleArray:
-        """float64 (..., 2): longitude and latitude (WGS 84, degrees) of ``points`` (float (..., 2), x and y in pixels).
+        """Return float64 (..., 2): longitude and latitude (WGS 84, degrees) of ``points`` (float (..., 2), pixels).
 
         Not a number where the coordinate system has no such place on earth.
         """
@@ -44,7 +47,7 @@ class Georeference:
         return found.reshape(points.shape)
 
     def _converted(self, places: DoubleArray) -> DoubleArray | None:
-        """float64 (N, 2): longitude and latitude of ``places`` (float64 (N, 2)); None when one has none."""
+        """Return float64 (N, 2): longitude and latitude of ``places`` (float64 (N, 2)); None when one has none."""
         from rasterio._err import CPLE_BaseError  # noqa: PLC0415 (an extra)
         from rasterio.errors import RasterioError  # noqa: PLC0415
         from rasterio.warp import transform  # noqa: PLC0415
@@ -56,9 +59,9 @@ class Georeference:
         return np.stack([np.asarray(longitudes, np.float64), np.asarray(latitudes, np.float64)], axis=1)
 
     def pixel_sides_m(self, x: float, y: float) -> tuple[float, float]:
-        """How many metres a pixel at ``x``, ``y`` shows along the row and along the column, on the ellipsoid.
+        """Return how many metres a pixel at ``x``, ``y`` shows along the row and along the column, on the ellipsoid.
 
-        Not a number where that is nowhere on earth.
+        Not a number where the pixel is nowhere on earth.
         """
         half = _SPAN_PX / 2
         ends = np.array([[[x - half, y], [x + half, y]], [[x, y - half], [x, y + half]]])
@@ -67,9 +70,9 @@ class Georeference:
 
 
 def metres_between(one: DoubleArray, other: DoubleArray) -> DoubleArray:
-    """float64 (...,): metres from ``one`` to ``other`` (float64 (..., 2), longitude and latitude in degrees).
+    """Return float64 (...,): metres from ``one`` to ``other`` (float64 (..., 2), longitude and latitude in degrees).
 
-    For distances within a picture: the ellipsoid's two radii of curvature in the middle stand for all between.
+    For distances within a picture: the ellipsoid's two radii of curvature in the middle are used for all of it.
     """
     turn = (other[..., 0] - one[..., 0] + 180.0) % 360.0 - 180.0
     middle = np.radians((one[..., 1] + other[..., 1]) / 2)

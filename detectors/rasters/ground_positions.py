@@ -18,18 +18,17 @@ _CENTIMETRES = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroundPositions:
-    """Where N detections lie. Longitude and latitude in degrees (WGS 84), not a number where there is no such place.
-
-    centres: float64 (N, 2); corners: float64 (N, 4, 2), in the order of ``corners_px``; sides_m: float64 (N, 2), the
-    longer and the shorter side in metres.
-    """
+    """Holds where N detections are, in degrees (WGS 84); not a number where there is no such place."""
 
     centres: DoubleArray
+    """float64 (N, 2): longitude and latitude"""
     corners: DoubleArray
+    """float64 (N, 4, 2), in the order of ``corners_px``"""
     sides_m: DoubleArray
+    """float64 (N, 2), the longer and the shorter side in metres"""
 
     def row(self, index: int) -> dict[str, object] | None:
-        """Detection ``index`` for JSON; None where it has no place on earth."""
+        """Return detection ``index`` for JSON; None where it has no place on earth."""
         if not np.isfinite(self.corners[index]).all() or not np.isfinite(self.centres[index]).all():
             return None
         lon, lat = self.centres[index].round(_DECIMALS).tolist()
@@ -39,7 +38,7 @@ class GroundPositions:
 
 
 def corners_px(found: Detections) -> FloatArray:
-    """float32 (N, 4, 2): the corners of ``found`` in pixels, clockwise as seen; of rotated boxes their own."""
+    """Return float32 (N, 4, 2): the corners of ``found`` in pixels, clockwise as seen; of rotated boxes their own."""
     if found.quads is not None:
         return found.quads
     corners: FloatArray = found.boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
@@ -47,7 +46,7 @@ def corners_px(found: Detections) -> FloatArray:
 
 
 def ground_positions(found: Detections, ground: Georeference) -> GroundPositions:
-    """Where ``found`` (pixels of the picture that ``ground`` belongs to) lie."""
+    """Return where ``found`` (pixels of the picture that ``ground`` belongs to) are."""
     pixels = corners_px(found)
     corners, centres = ground.lonlat(pixels), ground.lonlat(pixels.mean(axis=1))
     sides = metres_between(corners[:, :2], corners[:, 1:3])
@@ -55,9 +54,9 @@ def ground_positions(found: Detections, ground: Georeference) -> GroundPositions
 
 
 def feature_collection(found: Detections, places: GroundPositions, classes: Sequence[ClassCard]) -> dict[str, object]:
-    """``found`` as a GeoJSON FeatureCollection: a polygon each, with label, confidence and size in metres.
+    """Return ``found`` as a GeoJSON FeatureCollection: a polygon each, with label, confidence and size in metres.
 
-    A detection without a place on earth has no geometry, as the format has it for what is not located.
+    A detection without a place on earth has no geometry, as the format requires.
     """
     features = []
     for index, (score, number) in enumerate(zip(found.scores.tolist(), found.classes.tolist(), strict=True)):
@@ -71,7 +70,7 @@ def feature_collection(found: Detections, places: GroundPositions, classes: Sequ
 
 
 def _ring(corners: DoubleArray) -> list[list[float]]:
-    """``corners`` (float64 (4, 2)) as a closed ring, counterclockwise as the format wants outer rings."""
+    """Return ``corners`` (float64 (4, 2)) as a closed ring, counterclockwise as the format requires outer rings."""
     x, y = (corners - corners.mean(axis=0)).T
     area = float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())
     turned = corners if area >= 0 else corners[::-1]

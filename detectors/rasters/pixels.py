@@ -23,30 +23,33 @@ _ALL = 255
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PixelRule:
-    """How the bands of a file become uint8 BGR.
-
-    colours: numbers (from 1) of the bands that are red, green and blue, or of the one that is grey or an index into
-    palette; alpha: that of the transparency, or None; nodata: the value of pixels without content, or None; palette:
-    uint8 (entries, 3) BGR, or None; low, high: the values that become 0 and 255; None: values are 0 to 255 already.
-    """
+    """Says how the bands of a file become uint8 BGR."""
 
     colours: tuple[int, ...]
+    """The numbers (from 1) of the bands that are red, green and blue, or of the one that is grey or an index into
+    ``palette``
+    """
     alpha: int | None = None
+    """The number of the band with the transparency, or None"""
     nodata: float | None = None
+    """The value of pixels without content, or None"""
     palette: ImageArray | None = None
+    """uint8 (entries, 3) BGR, or None"""
     low: float | None = None
+    """The value that becomes 0; None: values are 0 to 255 already"""
     high: float | None = None
+    """The value that becomes 255"""
 
     @property
     def bands(self) -> tuple[int, ...]:
-        """The bands to read, in the order ``apply`` takes them."""
+        """Return the bands to read, in the order ``apply`` takes them."""
         return self.colours if self.alpha is None else (*self.colours, self.alpha)
 
     def apply(self, raw: Bands) -> tuple[ImageArray, BoolArray | None]:
-        """``raw`` ((len(bands), h, w)) as uint8 (h, w, 3) BGR, and bool (h, w) of the pixels that have content.
+        """Return ``raw`` ((len(bands), h, w)) as uint8 (h, w, 3) BGR, and bool (h, w) of the pixels with content.
 
-        The second is None when all have. Pixels without content keep what the file holds there, as far as it is a
-        number, so that a picture looks the same whether it is read in one piece or in many.
+        The second is None when all have content. Pixels without content keep the file's value, as far as it is a
+        number, so that a picture is the same whether it is read at once or in parts.
         """
         colours = raw[: len(self.colours)]
         seen = self.content(raw)
@@ -59,7 +62,7 @@ class PixelRule:
         return cv2.merge(planes).astype(np.uint8, copy=False), seen
 
     def content(self, raw: Bands) -> BoolArray | None:
-        """bool (h, w): the pixels of ``raw`` that have content; None when all have."""
+        """Return bool (h, w): the pixels of ``raw`` that have content; None when all have."""
         found: BoolArray | None = None
         colours = raw[: len(self.colours)]
         if raw.dtype.kind == "f":
@@ -73,8 +76,10 @@ class PixelRule:
         return None if found is None or bool(found.all()) else found
 
     def scaled_to(self, samples: Sequence[Bands]) -> PixelRule:
-        """The same with ``low`` and ``high`` taken from ``samples`` of the file, alike for all bands, so that colours
-        stay. Without any content in them there is nothing to see, and it is 0 to 255."""
+        """Return the same rule with ``low`` and ``high`` taken from ``samples`` of the file.
+
+        They are the same for all bands, so that colours stay. Samples without any content give 0 to 255.
+        """
         values = [self._values(raw) for raw in samples]
         found = np.concatenate(values) if values else np.empty(0)
         if not found.size:
@@ -100,5 +105,5 @@ class PixelRule:
 
 
 def readable(dtype: np.dtype[Any]) -> bool:
-    """Whether values of ``dtype`` can become pixels: whole and real numbers of up to 8 bytes."""
+    """Return whether values of ``dtype`` can become pixels: integers and real numbers of up to 8 bytes."""
     return dtype.kind in _KINDS and dtype.itemsize <= 8

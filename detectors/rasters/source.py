@@ -23,13 +23,13 @@ _Writer = Callable[[ImageArray], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Band:
-    """The tiles ``first`` to ``first + count - 1`` of a plan, and the area that holds all of them; ``size``: width and
-    height to read it in, None for as it is."""
+    """Holds the tiles ``first`` to ``first + count - 1`` of a plan, and the area that has all of them."""
 
     first: int
     count: int
     area: PixelArea
     size: tuple[int, int] | None = None
+    """Width and height to read the area in; None: as it is"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +39,7 @@ class _Loaded:
 
 
 class RasterSource:
-    """The tiles of a raster, for one run through it. ``empty``: tiles left out so far because they show nothing."""
+    """Gives the tiles of a raster once. ``empty``: the number of tiles left out so far because they show nothing."""
 
     def __init__(self, file: RasterFile, band_bytes: int = BAND_BYTES) -> None:
         self.file = file
@@ -66,7 +66,7 @@ class RasterSource:
             yield TileBatch(tuple(numbers), _cutter(plan, writers))
 
     def _loaded(self, wanted: Sequence[_Band]) -> Iterator[_Loaded]:
-        """``wanted`` in order, each read while the one before is worked on."""
+        """Yield ``wanted`` in order; each is read while the one before is processed."""
         with ThreadPoolExecutor(1, thread_name_prefix="raster") as reader:
             pending = reader.submit(self._load, wanted[0], None)
             for following in wanted[1:]:
@@ -77,8 +77,10 @@ class RasterSource:
             yield pending.result()
 
     def _load(self, band: _Band, before: _Loaded | None) -> _Loaded:
-        """``band``'s pixels; the rows it shares with the one ``before`` are taken from there, so that a file without
-        tiles is read from top to bottom, each row once."""
+        """Read the pixels of ``band``; the rows that it shares with the one ``before`` are copied from there.
+
+        So a file without tiles is read from top to bottom, each row once.
+        """
         if band.size is not None:
             return _Loaded(band, self.file.reduced(band.area, *band.size))
         shared = 0 if before is None else _shared_rows(before.band, band)
@@ -97,7 +99,7 @@ class RasterSource:
         return _Loaded(band, Pixels(image, content))
 
     def _writer(self, plan: TilePlan, number: int, loaded: _Loaded) -> _Writer | None:
-        """What writes tile ``number`` into a (H, W, 3) array; None for a tile without content."""
+        """Return what writes tile ``number`` into a (H, W, 3) array; None for a tile without content."""
         left, top, right, bottom = plan.boxes[number].tolist()
         at = Placement(*plan.placed[number].tolist())
         rows, columns = slice(None), slice(None)
@@ -112,10 +114,9 @@ class RasterSource:
 
 
 def bands(plan: TilePlan, most_pixels: int) -> list[_Band]:
-    """The tiles of ``plan`` in groups that are read together: neighbours in a row, as many as ``most_pixels`` allow.
+    """Return the tiles of ``plan`` in groups that are read together: neighbours in a row, up to ``most_pixels``.
 
-    A tile that is larger than that by itself (as a rule the whole-frame tile) is read at the size it has in the model's
-    input.
+    A single tile that is larger (usually the whole-frame tile) is read at the size that it has in the model's input.
     """
     found: list[_Band] = []
     boxes, placed = plan.boxes.tolist(), plan.placed.tolist()
@@ -135,7 +136,7 @@ def bands(plan: TilePlan, most_pixels: int) -> list[_Band]:
 
 
 def _shared_rows(above: _Band, below: _Band) -> int:
-    """How many rows at the end of ``above`` are the first ones of ``below``; 0 unless both span the same columns."""
+    """Return how many last rows of ``above`` are the first ones of ``below``; 0 unless their columns are the same."""
     same = (above.area.left, above.area.right) == (below.area.left, below.area.right)
     overlapping = above.area.top <= below.area.top < above.area.bottom <= below.area.bottom
     return above.area.bottom - below.area.top if above.size is None and same and overlapping else 0

@@ -16,7 +16,7 @@ and RF-DETR stretch it over all of the input, so that its shape changes."""
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a picture lies in the model's input, in whole pixels of the input: its corner and its size."""
+    """Says where a picture is in the model's input: its corner and its size in whole pixels of the input."""
 
     left: int
     top: int
@@ -25,11 +25,11 @@ class Placement:
 
 
 def place(size: tuple[int, int], within: tuple[int, int], scale: float, anchor: Anchor) -> Placement:
-    """Where a picture of ``size`` (width, height) lies in an input of size ``within`` after scaling by ``scale``.
+    """Return where a picture of ``size`` (width, height) is in an input of size ``within`` after scaling by ``scale``.
 
     The size is rounded to whole pixels per axis (at least 1, at most the input), so the true scale of an axis is
-    ``placement.width / width``: whoever maps boxes back has to use that, not ``scale``. When the padding is odd, the
-    larger half is on the right and at the bottom. ``stretch`` fills the input, whatever ``scale`` says.
+    ``placement.width / width``: to map boxes back, use that, not ``scale``. When the padding is odd, the larger half is
+    on the right and at the bottom. ``stretch`` fills the input, with any ``scale``.
     """
     if anchor == "stretch":
         return Placement(0, 0, *within)

@@ -13,17 +13,15 @@ from detectors.tiling.tiles import TilePlan
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TileBatch:
-    """Some tiles of a plan, not yet cut.
-
-    numbers: which ones, ascending, at least one; cut: makes them, uint8 (N, input height, input width, 3) BGR; it may
-    be called from any thread.
-    """
+    """Holds some tiles of a plan, which are not cut yet."""
 
     numbers: tuple[int, ...]
+    """The numbers of the tiles, ascending, at least one"""
     cut: Callable[[], ImageArray]
+    """Makes the tiles, uint8 (N, input height, input width, 3) BGR; may be called from any thread"""
 
     def runs(self) -> Iterator[tuple[int, int, int]]:
-        """The stretches of consecutive tiles in it: where in the batch one begins, its first tile, how many tiles."""
+        """Yield the runs of consecutive tiles: where in the batch one begins, its first tile, and its tile count."""
         begin = 0
         for place, number in enumerate(self.numbers[1:], 1):
             if number != self.numbers[place - 1] + 1:
@@ -33,28 +31,28 @@ class TileBatch:
 
 
 class TileSource(Protocol):
-    """A picture that gives its tiles."""
+    """Gives the tiles of one picture."""
 
     @property
     def width(self) -> int:
-        """Pixels."""
+        """Return the width in pixels."""
         ...
 
     @property
     def height(self) -> int:
-        """Pixels."""
+        """Return the height in pixels."""
         ...
 
     def batches(self, plan: TilePlan, size: int) -> Generator[TileBatch, None, None]:
-        """The tiles of ``plan`` in its order, in batches of at most ``size``; tiles that show nothing may be missing.
+        """Yield the tiles of ``plan`` in its order, in batches of at most ``size``; empty tiles may be missing.
 
-        What a batch refers to is freed with it, so memory is bounded by how many are kept.
+        The memory of a batch is freed with it, so the caller bounds memory by the number of batches that it keeps.
         """
         ...
 
 
 class ArraySource:
-    """A picture in memory."""
+    """Gives the tiles of a picture in memory."""
 
     def __init__(self, image: ImageArray) -> None:
         """``image``: uint8 (h, w, 3) BGR."""

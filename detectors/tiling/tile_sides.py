@@ -25,7 +25,7 @@ LEAST_OVERLAP, MOST_OVERLAP = 0.2, 0.5
 
 @dataclass(frozen=True, slots=True)
 class TileSides:
-    """What ``chosen_sides`` chose. sides None: the frame is looked at whole, and only so."""
+    """Holds what ``chosen_sides`` chose. sides None: only the frame as a whole is processed."""
 
     sides: Sides | None
     overlap: float
@@ -33,10 +33,10 @@ class TileSides:
 
 
 def sides_of_metres(metres: float, gsd_m: float, input_size: Sides) -> tuple[Sides, float]:
-    """The sides of tiles that show ``metres`` of ground from left to right, and the metres they really show.
+    """Return the sides of tiles that show ``metres`` of ground from left to right, and the metres they really show.
 
     Width = metres / ground sampling distance (``gsd_m``, metres per pixel of the frame); the height follows from the
-    shape of ``input_size``. Sides stay within 64 to 8192 pixels, in the input's shape as long as that goes; then the
+    shape of ``input_size``. Sides are bounded to 64 to 8192 pixels, in the input's shape where possible; then the
     second value is what the bounded width shows, else ``metres``.
     """
     shape = input_size[1] / input_size[0]
@@ -48,18 +48,20 @@ def sides_of_metres(metres: float, gsd_m: float, input_size: Sides) -> tuple[Sid
 
 
 def chosen_sides(frame: Sides, fixed: Sides, input_size: Sides, things: Sequence[float], overlap: float) -> TileSides:
-    """The sides of tiles for a frame when nobody says what they should be.
+    """Return the sides of tiles for a frame when neither the frame nor the card gives them.
 
-    frame: pixels; fixed: the sides tiles have where nothing else is known (the model's native resolution); things: per
-    class the largest one's longer side in pixels of the frame, empty where unknown; overlap: the card's, 0 to 0.9.
+    frame: pixels; fixed: the sides that tiles have without further knowledge (the model's native resolution); things:
+    per class the longer side of its largest object in pixels of the frame, empty where unknown; overlap: the card's, 0
+    to 0.9.
 
     1. Tiles begin with the fixed sides, and keep their shape.
-    2. Where a common thing of the smallest class (half its largest) has less than 10 pixels in the model's input, tiles
-       are smaller, so that it is magnified to that, at most twice. Classes that would not reach it even so don't count.
-    3. Where the largest thing does not fit into the overlap (a fifth at least), so that some tile shows it whole, tiles
-       are larger, up to where the smallest class would fall below 10 pixels, or to the whole frame. What is then
-       missing the overlap gives, up to 0.5. What does not fit even so is left to a whole-frame pass, which is added.
-    4. A frame that exceeds such a tile by at most a quarter on either axis is looked at whole.
+    2. Where a common object of the smallest class (half its largest) has less than 10 pixels in the model's input,
+       tiles are smaller, so that it is magnified to that, at most twice. Classes that would not reach it even then do
+       not count.
+    3. Where the largest object does not fit into the overlap (a fifth at least), so that some tile shows it whole,
+       tiles are larger, up to where the smallest class would fall below 10 pixels, or to the whole frame. Then the
+       overlap grows, up to 0.5. For what does not fit even then, a whole-frame pass is added.
+    4. A frame that exceeds such a tile by at most a quarter on either axis is processed as a whole.
     """
     shrunk = max(fixed[0] / input_size[0], fixed[1] / input_size[1])
     visible = [each for each in things if each * COMMON_OF_LARGEST * MOST_MAGNIFIED / shrunk >= VISIBLE_INPUT_PX]
@@ -79,6 +81,6 @@ def chosen_sides(frame: Sides, fixed: Sides, input_size: Sides, things: Sequence
 
 
 def _bounded(width: float, height: float) -> Sides:
-    """Whole pixels within what a side may have."""
+    """Return whole pixels within the limits of a side."""
     one, two = (max(SHORTEST_SIDE, min(LONGEST_SIDE, round(side))) for side in (width, height))
     return one, two

@@ -19,30 +19,27 @@ MOST_TILES = 300_000
 
 @dataclass(frozen=True, slots=True)
 class TileSpec:
-    """How frames are cut for one model.
-
-    input_width, input_height: pixels of the model's input; tile_width, tile_height: pixels of the frame, or None for
-    the frame as a whole only; overlap: share of a tile that the next one sees again, 0 <= overlap < 1; whole_frame:
-    one more tile with the whole frame in it, scaled down; anchor and pad: how the letterbox is made.
-    """
+    """Says how frames are cut for one model."""
 
     input_width: int
+    """Pixels of the model's input"""
     input_height: int
+    """Pixels of the model's input"""
     tile_width: int | None
+    """Pixels of the frame; None for the frame as a whole only"""
     tile_height: int | None
+    """Pixels of the frame; None for the frame as a whole only"""
     overlap: float
+    """The share of a tile that the next one shows again, 0 <= overlap < 1"""
     whole_frame: bool
+    """Whether one more tile shows the whole frame, scaled down"""
     anchor: Anchor = "center"
     pad: int = 114
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TilePlan:
-    """Where one frame is cut and how each tile lies in the model's input. N >= 1 tiles, row by row, whole frame last.
-
-    boxes: int32 (N, 4) xyxy in frame pixels; placed: int32 (N, 4) left, top, width, height of the tile in the model's
-    input (pixels of the input); frame and input sizes in pixels.
-    """
+    """Says where one frame is cut and where each tile is in the model's input; N >= 1 tiles, whole frame last."""
 
     frame_width: int
     frame_height: int
@@ -50,25 +47,27 @@ class TilePlan:
     input_height: int
     pad: int
     boxes: IntArray
+    """int32 (N, 4) xyxy in frame pixels, row by row"""
     placed: IntArray
+    """int32 (N, 4): left, top, width, height of the tile in pixels of the model's input"""
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def scales(self) -> FloatArray:
-        """float32 (N, 2): pixels of the input per pixel of the frame, in x and in y (they differ by rounding)."""
+        """Return float32 (N, 2): pixels of the input per pixel of the frame, in x and y (which differ by rounding)."""
         sides = self.boxes[:, 2:] - self.boxes[:, :2]
         return (self.placed[:, 2:] / sides).astype(np.float32)
 
     def inner_edges(self) -> BoolArray:
-        """bool (N, 4): whether the left, top, right and bottom edge of each tile lies inside the frame."""
+        """Return bool (N, 4): whether the left, top, right and bottom edge of each tile is inside the frame."""
         frame = np.array([0, 0, self.frame_width, self.frame_height])
         inside: BoolArray = self.boxes != frame
         return inside
 
 
 def axis_starts(length: int, tile: int, overlap: float) -> list[int]:
-    """Where tiles of ``tile`` pixels start along an axis of ``length`` pixels; the last one ends exactly at the end.
+    """Return where tiles of ``tile`` pixels start on an axis of ``length`` pixels; the last one ends at the end.
 
     An axis that is not longer than a tile has one tile. No two starts are equal.
     """
@@ -80,14 +79,14 @@ def axis_starts(length: int, tile: int, overlap: float) -> list[int]:
 
 
 def _axis_count(length: int, tile: int, overlap: float) -> int:
-    """How many starts ``axis_starts`` finds."""
+    """Return how many starts ``axis_starts`` finds."""
     return 1 if length <= tile else 1 - (tile - length) // max(1, round(tile * (1.0 - overlap)))
 
 
 def plan_tiles(frame_width: int, frame_height: int, spec: TileSpec) -> TilePlan:
-    """The plan for a frame of ``frame_width`` × ``frame_height`` pixels (both > 0).
+    """Return the plan for a frame of ``frame_width`` × ``frame_height`` pixels (both > 0).
 
-    All tiles of the grid are magnified alike, also those of a frame smaller than a tile, because the model knows
+    All tiles of the grid are magnified equally, also those of a frame smaller than a tile, because the model knows
     objects by their size in pixels; only where the card stretches, each fills the input. The whole-frame tile is left
     out when one tile of the grid is the frame already. Raises TooManyTilesError beyond MOST_TILES.
     """
@@ -126,10 +125,10 @@ def plan_tiles(frame_width: int, frame_height: int, spec: TileSpec) -> TilePlan:
 
 
 def cut(image: ImageArray, plan: TilePlan, first: int = 0, count: int | None = None) -> ImageArray:
-    """``count`` tiles from ``first`` on (all by default) of ``image`` (uint8 (h, w, 3)), letterboxed.
+    """Return ``count`` tiles from ``first`` on (all by default) of ``image`` (uint8 (h, w, 3)), letterboxed.
 
-    Returns uint8 (n, input_height, input_width, 3), contiguous, channels as in ``image``. Raises ValueError when the
-    image has another size than the plan.
+    The result is uint8 (n, input_height, input_width, 3), contiguous, channels as in ``image``. Raises ValueError when
+    the size of the image is not that of the plan.
     """
     if image.shape != (plan.frame_height, plan.frame_width, 3):
         raise ValueError(f"the plan is for {plan.frame_width}×{plan.frame_height} pixels, the image is {image.shape}")
@@ -142,8 +141,10 @@ def cut(image: ImageArray, plan: TilePlan, first: int = 0, count: int | None = N
 
 
 def to_frame(plan: TilePlan, boxes: FloatArray, tiles: IntArray) -> FloatArray:
-    """``boxes`` (float32 (K, 4) xyxy, pixels of the model's input) of the tiles at index ``tiles`` ((K,)) as boxes in
-    frame pixels, clipped to their tile: what a model guesses beyond its tile it has not seen."""
+    """Return ``boxes`` (float32 (K, 4) xyxy, pixels of the model's input) of ``tiles`` ((K,)) in frame pixels.
+
+    They are clipped to their tile: outside it a model only guesses.
+    """
     offsets = plan.placed[:, :2].astype(np.float32)[tiles]
     scales = plan.scales()[tiles]
     origins = plan.boxes[tiles]
@@ -154,10 +155,10 @@ def to_frame(plan: TilePlan, boxes: FloatArray, tiles: IntArray) -> FloatArray:
 
 
 def quads_to_frame(plan: TilePlan, quads: FloatArray, tiles: IntArray) -> FloatArray:
-    """``quads`` (float32 (K, 4, 2), pixels of the model's input) of the tiles ``tiles`` ((K,)) in frame pixels.
+    """Return ``quads`` (float32 (K, 4, 2), pixels of the model's input) of ``tiles`` ((K,)) in frame pixels.
 
-    They are not clipped, a clipped one would not be a rotated box any more. Where the letterbox stretches, what is a
-    rectangle in the input is a parallelogram in the frame; its corners are where they belong.
+    They are not clipped, because a clipped one is not a rotated box. Where the letterbox stretches, a rectangle in the
+    input is a parallelogram in the frame, with its corners in the right places.
     """
     offsets = plan.placed[:, :2].astype(np.float32)[tiles]
     moved: FloatArray = (
@@ -167,16 +168,16 @@ def quads_to_frame(plan: TilePlan, quads: FloatArray, tiles: IntArray) -> FloatA
 
 
 def edge_margins(plan: TilePlan, boxes: FloatArray, tiles: IntArray) -> FloatArray:
-    """float32 (K, 2): how near in frame pixels, in x and y, a box (frame pixels) has to end to touch an edge."""
+    """Return float32 (K, 2): how near to an edge, in x and y, a box touches it; all in frame pixels."""
     sides = boxes[:, 2:] - boxes[:, :2]
     margins: FloatArray = np.maximum(EDGE_MARGIN_INPUT_PX / plan.scales()[tiles], EDGE_MARGIN_OF_SIDE * sides)
     return margins
 
 
 def touches_inner_edge(plan: TilePlan, boxes: FloatArray, tiles: IntArray) -> BoolArray:
-    """bool (K,): which ``boxes`` (float32 (K, 4) xyxy, frame pixels, of tiles ``tiles``) end at an inner tile edge.
+    """Return bool (K,): which ``boxes`` (float32 (K, 4) xyxy, frame pixels, of ``tiles``) end at an inner tile edge.
 
-    Of a rotated box what encloses it counts: cut off or not, the visible part of a thing that an edge cuts reaches it.
+    Of a rotated box the enclosing box counts: the visible part of an object that an edge cuts reaches the edge.
     """
     margins = edge_margins(plan, boxes, tiles)
     distance = np.abs(boxes - plan.boxes[tiles])
