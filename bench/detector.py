@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import pictures
-from bench.frames import captured, live_record
+from bench.frames import live_record, store_frame
 from bench.graphs import SIDE, write_heavy_model
 from bench.measure import Compared, rate, take_turns
 from bench.processes import measured
@@ -92,12 +92,12 @@ async def _compare(folder: Path, model: Model, mix: Sequence[pictures.Picture], 
     batches = [each for one in tiles for each in _batches(one, model.engine.batch_size)]
     mixes = await asyncio.to_thread(_mixes, model, batches, load.run_s)
     count = sum(map(len, tiles)) * mixes
-    async with _working(folder, model) as world:
+    async with _working(folder, model) as setup:
         numbers = itertools.count()
 
         async def worker() -> float:
-            records = [await world.frame(mix[n % len(mix)], next(numbers)) for n in range(mixes * len(mix))]
-            return count / await world.answered(records)
+            records = [await setup.frame(mix[n % len(mix)], next(numbers)) for n in range(mixes * len(mix))]
+            return count / await setup.seconds_to_commit(records)
 
         async def bare() -> float:
             start = time.perf_counter()
@@ -149,7 +149,7 @@ def run_engine(model: Model, batches: list[NDArray[np.uint8]]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _World:
+class _Setup:
     """Holds a broker and a frame store with a worker on them."""
 
     broker: EmbeddedBroker
@@ -157,9 +157,9 @@ class _World:
 
     async def frame(self, picture: pictures.Picture, number: int) -> OutRecord:
         """Store a new frame that shows ``picture``, and return its event, which is not published yet."""
-        return live_record(await captured(self.store, picture, number))
+        return live_record(await store_frame(self.store, picture, number))
 
-    async def answered(self, records: Sequence[OutRecord]) -> float:
+    async def seconds_to_commit(self, records: Sequence[OutRecord]) -> float:
         """Publish ``records``, and return the seconds until the worker has committed all of them.
 
         The worker's count of commits shows when: queries to the broker would slow down what is measured.
@@ -184,7 +184,7 @@ def _committed() -> int:
 
 
 @asynccontextmanager
-async def _working(folder: Path, model: Model) -> AsyncIterator[_World]:
+async def _working(folder: Path, model: Model) -> AsyncIterator[_Setup]:
     """Start a worker with ``model``, and close it at the end."""
     declared = load_topics()
     async with AsyncExitStack() as stack:
@@ -203,7 +203,7 @@ async def _working(folder: Path, model: Model) -> AsyncIterator[_World]:
         stop = asyncio.Event()
         working = asyncio.create_task(DetectorWorker(parts).run(stop, Health().part("detector")))
         try:
-            yield _World(broker, store)
+            yield _Setup(broker, store)
         finally:
             stop.set()
             await working

@@ -15,7 +15,7 @@ from schemas.events import FrameCaptured, ImageRef
 _START = datetime(2026, 5, 1, tzinfo=UTC)
 
 
-async def captured(
+async def store_frame(
     store: FrameStore, picture: Picture, number: int, *, devices: int = 8, received_at: datetime | None = None
 ) -> FrameCaptured:
     """Store frame ``number`` of one of ``devices``, which shows ``picture``, and return its event.

@@ -27,7 +27,7 @@ _WARM_UP = 10
 _SIDE = 1024
 _SCENES = 4
 _LARGE = (4000, 3000)
-_SETTLE_S = 60.0
+_TIMEOUT_S = 60.0
 _LOOK_AGAIN_S = 0.05
 _START = datetime(2026, 5, 1, tzinfo=UTC)
 _NOTES = (
@@ -107,7 +107,7 @@ async def _latencies(folder: Path, frames: int) -> list[float]:
         await flight.steady(images, _WARM_UP)
         warm = set(flight.started)
         await flight.steady(images, frames)
-        await _settle(flight, watcher)
+        await _wait_for_results(flight, watcher)
         return [
             (seen.at - flight.started[frame]) * 1_000
             for frame, seen in ((seen.event.frame_id, seen) for seen in watcher.seen.values())
@@ -127,7 +127,7 @@ async def _memory(folder: Path, frames: int, large: int) -> dict[str, float]:
         await flight.steady(images, frames)
         big = pictures.scene(*_LARGE, 0).data
         await asyncio.gather(*(flight.send(big) for _ in range(large)))
-        await _settle(flight, watcher)
+        await _wait_for_results(flight, watcher)
         return {name: server.peak_memory_mb() for name, server in servers.items()}
 
 
@@ -155,7 +155,7 @@ async def _watched(url: str, stream_url: str, tokens: Sequence[str]) -> AsyncIte
     async with aiohttp.ClientSession() as session:
         watching = asyncio.create_task(watcher.watch(session))
         try:
-            await asyncio.wait_for(watcher.connected.wait(), _SETTLE_S)
+            await asyncio.wait_for(watcher.connected.wait(), _TIMEOUT_S)
             yield _Flight(session, url, tokens), watcher
         finally:
             watching.cancel()
@@ -163,10 +163,10 @@ async def _watched(url: str, stream_url: str, tokens: Sequence[str]) -> AsyncIte
                 await watching
 
 
-async def _settle(flight: _Flight, watcher: StreamWatcher) -> None:
+async def _wait_for_results(flight: _Flight, watcher: StreamWatcher) -> None:
     """Wait until every accepted frame was seen. Raises BenchError when one is missing for too long."""
-    deadline = time.perf_counter() + _SETTLE_S
+    deadline = time.perf_counter() + _TIMEOUT_S
     while len(watcher.seen) < len(flight.started):
         if time.perf_counter() > deadline:
-            raise BenchError(f"{len(watcher.seen)} of {len(flight.started)} frames were seen within {_SETTLE_S:g} s")
+            raise BenchError(f"{len(watcher.seen)} of {len(flight.started)} frames were seen within {_TIMEOUT_S:g} s")
         await asyncio.sleep(_LOOK_AGAIN_S)

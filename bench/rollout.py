@@ -16,7 +16,7 @@ from uuid import UUID
 import yaml
 
 from bench import pictures
-from bench.frames import captured, live_record
+from bench.frames import live_record, store_frame
 from bench.measure import percentile
 from bench.processes import BenchError, measured
 from bench.result import RATIO, Figure, Goal, Result
@@ -42,7 +42,7 @@ _SIZE = (640, 640)
 _SCENES = 4
 _SHARE = 0.7
 _WINDOW_S = 0.5
-_SETTLE_S = 1.0
+_MARGIN_S = 1.0
 _TIMEOUT_S = 120.0
 _LOOK_S = 0.05
 _NOTES = (
@@ -84,7 +84,7 @@ async def _run(folder: Path, load: _Load) -> Result:
         await fleet.roll_out(new)
         done = time.time()
         await steady
-        records = await fleet.answers()
+        records = await fleet.detections_events()
     seen = _Seen(fleet.published, records, _version(old), _version(new))
     return Result("rollout", "Roll-out under load", _figures(seen, started, activated, done), _NOTES)
 
@@ -96,7 +96,7 @@ def _version(card: Path) -> ModelRef:
 
 def _figures(seen: _Seen, started: float, activated: float, done: float) -> tuple[Figure, ...]:
     none = Goal(1, "below")
-    before, during = (started + _SETTLE_S, activated), (activated, done + _SETTLE_S)
+    before, during = (started + _MARGIN_S, activated), (activated, done + _MARGIN_S)
     steady = seen.rates(*before)
     mean = sum(steady) / len(steady)
     return (
@@ -185,7 +185,7 @@ class _Fleet:
         records = [await self._frame() for _ in range(frames)]
         start = time.perf_counter()
         await self.publisher.publish(records)
-        await self.answers()
+        await self.detections_events()
         return frames / (time.perf_counter() - start)
 
     async def steady(self, rate: float, seconds: float) -> None:
@@ -211,7 +211,7 @@ class _Fleet:
             if found.refused or time.monotonic() > deadline:
                 raise BenchError(f"the roll-out was not done within {_TIMEOUT_S:g} s: {found}")
 
-    async def answers(self) -> list[InRecord]:
+    async def detections_events(self) -> list[InRecord]:
         """Return all detections events when there are as many as frames. Raises BenchError when they do not come."""
         deadline = time.monotonic() + _TIMEOUT_S
         while True:
@@ -231,7 +231,7 @@ class _Fleet:
         """Store a new frame; its bytes are those of one of a few scenes."""
         number = len(self.published)
         picture = pictures.scene(*_SIZE, number % _SCENES)
-        frame = await captured(self.store, picture, number, devices=_DEVICES, received_at=utc_now())
+        frame = await store_frame(self.store, picture, number, devices=_DEVICES, received_at=utc_now())
         self.published[frame.frame_id] = time.time()
         return live_record(frame)
 

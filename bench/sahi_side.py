@@ -77,7 +77,7 @@ class OnnxYolo(DetectionModel):
         self._object_prediction_list_per_image = [found]
 
 
-def answer(model: OnnxYolo, path: str, iou: float) -> dict[str, Any]:
+def detect_picture(model: OnnxYolo, path: str, iou: float) -> dict[str, Any]:
     """Return what SAHI finds in the picture at ``path``: seconds, boxes as x1, y1, x2, y2, score, class."""
     start = time.perf_counter()
     result = get_sliced_prediction(
@@ -103,7 +103,7 @@ def main() -> None:
     file, confidence, iou, classes = sys.argv[1:5]
     model = OnnxYolo(str(Path(file)), float(confidence), float(iou), classes.split(","))
     for line in sys.stdin:
-        print(json.dumps(answer(model, line.strip(), float(iou)), default=float), flush=True)
+        print(json.dumps(detect_picture(model, line.strip(), float(iou)), default=float), flush=True)
 
 
 if __name__ == "__main__":

@@ -103,11 +103,11 @@ async def _commit(consumer: Consumer, records: Sequence[InRecord], target: str) 
     for own in by_partition.values():
         last = own[-1]
         await consumer.commit(
-            {last.source: CommitPoint(last.offset + 1, last.epoch)}, [_answer(one, target) for one in own]
+            {last.source: CommitPoint(last.offset + 1, last.epoch)}, [_output_record(one, target) for one in own]
         )
 
 
-def _answer(record: InRecord, target: str) -> OutRecord:
+def _output_record(record: InRecord, target: str) -> OutRecord:
     """Return the output of a record: a different value of the same size."""
     value = record.value or b""
     return OutRecord(target, record.key or "", value[::-1], record.headers)

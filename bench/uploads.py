@@ -97,7 +97,7 @@ def new_uploads(port: int, path: str, token: str, picture: bytes, start: int) ->
 
 
 async def send(uploads: Uploads, frames: int, connections: int) -> float:
-    """Send ``frames`` over ``connections``; return accepted frames per second. Raises BenchError for other responses."""
+    """Send ``frames`` over ``connections``; return accepted frames per second. Raises BenchError otherwise."""
     loop = asyncio.get_running_loop()
     left: Iterator[object] = iter(range(frames))
     start = time.perf_counter()
