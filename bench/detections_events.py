@@ -8,7 +8,8 @@ from hashlib import sha256
 from uuid import UUID
 
 from schemas import ids
-from schemas.events import Detection, DetectionsMade, DetectOptions, ImageRef, ModelRef, Timings
+from schemas.event_base import ModelRef
+from schemas.events import Detection, DetectionsMade, DetectOptions, ImageRef, Timings
 from schemas.geometry import Box
 
 _DEVICES = 8

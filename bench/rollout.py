@@ -32,7 +32,8 @@ from infra.deploy.ports import free_port
 from infra.storage.frames.folder import FolderFrameStore
 from schemas import topics
 from schemas.cloudevents import decode
-from schemas.events import DetectionsMade, ModelRef
+from schemas.event_base import ModelRef
+from schemas.events import DetectionsMade
 from schemas.timestamps import utc_now
 from schemas.topics import load_topics
 from standgale.children import run_child, standgale_command

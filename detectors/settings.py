@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, model_validator
 from infra.plugin_names import NameOrPlugin
 from infra.sections import PositiveInt, PositiveSeconds, Section
 from infra.storage.settings import ObjectStoreSettings
-from schemas.events import LANE_PATTERN
+from schemas.model_events import LANE_PATTERN
 
 Precision = Literal["auto", "f32", "bf16", "f16"]
 """Names what an engine computes in; auto: the fastest that gives the results of f32; f32 while nothing is measured."""

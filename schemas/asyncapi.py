@@ -8,7 +8,8 @@ from typing import Literal, TypeAlias
 
 from pydantic.json_schema import JsonSchemaValue
 
-from schemas.events import EVENTS, Event
+from schemas.event_base import Event
+from schemas.events import EVENTS
 from schemas.topics import (
     DETECTIONS,
     FRAME_TOPICS,

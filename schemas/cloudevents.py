@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import TypeVar
 
 from schemas.errors import EventError, EventVersionError
-from schemas.events import EVENTS, Event
+from schemas.event_base import Event
+from schemas.events import EVENTS
 from schemas.timestamps import format_utc
 
 Headers = tuple[tuple[str, bytes], ...]

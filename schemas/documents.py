@@ -19,7 +19,8 @@ from pydantic import JsonValue
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 
 from schemas.asyncapi import asyncapi_document
-from schemas.events import EVENTS, Event
+from schemas.event_base import Event
+from schemas.events import EVENTS
 from schemas.topics import TopicSpec, load_topics
 
 GENERATED = Path(__file__).resolve().parent / "generated"

@@ -1,4 +1,4 @@
-"""Defines the events that services exchange: frames, detections, dead letters, activations and worker reports.
+"""Defines the events of frames, detections, dead letters and probes, and lists all events.
 
 The JSON Schemas and the AsyncAPI document are generated from these models. Readers ignore fields they do not know, so
 a field can be added without a new version. Any other change needs a new event version.
@@ -6,75 +6,20 @@ a field can be added without a new version. Any other change needs a new event v
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
-from datetime import UTC, datetime
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    PlainSerializer,
-    ValidationError,
-    WithJsonSchema,
-)
+from pydantic import Field, JsonValue
 
-from schemas.errors import EventError
+from schemas.event_base import Base64, DeviceId, Event, EventPart, ModelRef, Sha256, UtcDatetime
 from schemas.geometry import Box, CameraGeometry, Point, Unit
-from schemas.timestamps import format_utc
+from schemas.model_events import ModelActivated, WorkerAvailability
 
-DEVICE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
-
-LANE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,99}$"
-# A roll-out lane, or a roll-out lane and a worker in it.
-MODELS_KEY_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,99}(/.{1,255})?$"
-
-DeviceId = Annotated[str, Field(pattern=DEVICE_ID_PATTERN)]
-LaneName = Annotated[str, Field(pattern=LANE_PATTERN)]
-WorkerName = Annotated[str, Field(min_length=1, max_length=255)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-def _in_utc(moment: datetime) -> datetime:
-    """Return ``moment`` in UTC; raise ValueError for the first and last hours of the calendar."""
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError(f"{moment.isoformat()} cannot be written in UTC") from error
-
-
-UtcDatetime = Annotated[
-    AwareDatetime, AfterValidator(_in_utc), PlainSerializer(format_utc, return_type=str, when_used="json")
-]
 MediaType = Literal["image/jpeg", "image/png", "image/tiff", "image/webp"]
-
-
-def _decode_base64(value: object) -> object:
-    """Return the bytes of base64 text, as JSON has them; other values are returned as they are."""
-    return b64decode(value, validate=True) if isinstance(value, str) else value
-
-
-Base64 = Annotated[
-    bytes,
-    BeforeValidator(_decode_base64),
-    PlainSerializer(lambda value: b64encode(value).decode(), return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
-]
 Milliseconds = Annotated[float, Field(ge=0)]
 
 
-class _EventPart(BaseModel):
-    """Is the base of all events and their parts: they never change, and readers ignore fields they do not know."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
-
-
-class ImageRef(_EventPart):
+class ImageRef(EventPart):
     """Says where the bytes of a frame are, and how to check them."""
 
     uri: Annotated[str, Field(min_length=1, max_length=2048)]
@@ -93,7 +38,7 @@ MergeMethod = Literal["nms", "nmm", "greedy_nmm", "wbf"]
 """How boxes that show the same object are merged into one; wbf: weighted box fusion."""
 
 
-class DetectOptions(_EventPart):
+class DetectOptions(EventPart):
     """Holds the options that a frame requests or was processed with; None means the value of the model card."""
 
     confidence: Unit | None = None
@@ -109,14 +54,7 @@ class DetectOptions(_EventPart):
     max_detections: Annotated[int, Field(gt=0, le=100_000)] | None = None
 
 
-class ModelRef(_EventPart):
-    """Names a model version."""
-
-    name: Annotated[str, Field(min_length=1, max_length=100)]
-    version: Annotated[str, Field(min_length=1, max_length=50)]
-
-
-class Detection(_EventPart):
+class Detection(EventPart):
     """Describes one object that was found."""
 
     id: UUID
@@ -130,7 +68,7 @@ class Detection(_EventPart):
     """The corners of a rotated box, clockwise as seen; then box is what encloses it within the frame"""
 
 
-class Timings(_EventPart):
+class Timings(EventPart):
     """Holds how long each step took for one frame, in milliseconds of wall time."""
 
     queued_ms: Milliseconds
@@ -139,35 +77,6 @@ class Timings(_EventPart):
     inference_ms: Milliseconds
     merge_ms: Milliseconds
     total_ms: Milliseconds
-
-
-class Event(_EventPart):
-    """Is the base of all events: knows its type, and converts itself to bytes and back."""
-
-    event_name: ClassVar[str]
-    event_version: ClassVar[int] = 1
-    key_pattern: ClassVar[str] = DEVICE_ID_PATTERN
-    key_about: ClassVar[str] = "The device id: one device's events are in order."
-
-    @classmethod
-    def event_type(cls) -> str:
-        """Return the CloudEvents ``type``, for example ``standgale.frame.captured.v1``."""
-        return f"standgale.{cls.event_name}.v{cls.event_version}"
-
-    def to_bytes(self) -> bytes:
-        """Return the event's data as JSON."""
-        return self.model_dump_json().encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes | None) -> Self:
-        """Return the event in ``data``. Raises EventError that names the wrong fields when it is not such an event."""
-        if data is None:
-            raise EventError(f"{cls.event_type()}: the record has no value; a tombstone has no meaning on this topic")
-        try:
-            return cls.model_validate_json(data)
-        except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'event'}: {e['msg']}" for e in error.errors()[:5])
-            raise EventError(f"{cls.event_type()}: {error.error_count()} fields are wrong: {faults}") from error
 
 
 class FrameCaptured(Event):
@@ -230,7 +139,7 @@ class DetectionsMade(Event):
     """The number of boxes left out as too large for their class, where gsd_m is known; many mean that gsd_m is wrong"""
 
 
-class OriginalRecord(_EventPart):
+class OriginalRecord(EventPart):
     """Holds a record as it was in its topic, byte for byte."""
 
     topic: Annotated[str, Field(min_length=1)]
@@ -245,7 +154,7 @@ class OriginalRecord(_EventPart):
     )
 
 
-class LostRange(_EventPart):
+class LostRange(EventPart):
     """Names records that were deleted before a consumer group read them: offsets ``first`` up to, without, ``end``."""
 
     first: Annotated[int, Field(ge=0)]
@@ -274,90 +183,6 @@ class DeadLetter(Event):
         description="Set when this letter reports records that retention deleted before they were read; they cannot be "
         "re-driven. ``original`` then names the place of the first one",
     )
-
-
-class Canary(_EventPart):
-    """Describes a canary: a second version that gets the frames of some devices, and a share of all other frames."""
-
-    model: ModelRef
-    sha256: Sha256 | None = None
-    """SHA-256 of its ONNX file; a version with a different file is refused"""
-    share: Unit = 0.0
-    """The share of the frames of all other devices, decided by the frame's id: the same for a frame each time"""
-    devices: Annotated[list[DeviceId], Field(max_length=1_000)] = Field(default_factory=list)
-    """The devices whose frames all go to the canary"""
-
-
-class ModelActivated(Event):
-    """Reports the model version that the workers of a roll-out lane must use; the newest activation counts."""
-
-    event_name: ClassVar[str] = "model.activated"
-    key_pattern: ClassVar[str] = MODELS_KEY_PATTERN
-    key_about: ClassVar[str] = "The roll-out lane: the newest record of a lane counts."
-
-    id: UUID
-    """New for each activation, also for one of the same version"""
-    lane: LaneName
-    """The roll-out lane: the workers whose setting detector.lane has this value"""
-    stable: ModelRef | None
-    """The version that processes frames; none: what each worker's setting detector.model names"""
-    sha256: Sha256 | None = None
-    """SHA-256 of its ONNX file; a version with a different file is refused"""
-    canary: Canary | None = None
-    previous: ModelRef | None = None
-    """What a roll-back returns to; none: what each worker's setting names"""
-    previous_sha256: Sha256 | None = None
-    activated_at: UtcDatetime
-    by: Annotated[str, Field(max_length=255)] | None = None
-    """Who activated it"""
-    comment: Annotated[str, Field(max_length=1_000)] | None = None
-    """Why"""
-
-
-AvailabilityState = Literal["none", "downloading", "converting", "uploading", "enabled", "warning", "error"]
-"""converting: a faster engine is being built while this version serves; uploading: that engine is being stored for
-other machines; warning: the version was refused and a different one serves; error: no version serves."""
-
-
-class ModelAvailability(_EventPart):
-    """Describes one model version in one worker."""
-
-    model: ModelRef
-    role: Literal["stable", "canary", "former"]
-    """Its role in the newest activation; former: it serves until the activated version is ready, or instead of it"""
-    state: AvailabilityState
-    serving: bool
-    """Whether new frames are processed with it"""
-    engine: str | None = None
-    """The engine that computes it, for example openvino"""
-    engine_reason: str | None = None
-    detail: Annotated[str, Field(max_length=4_000)] | None = None
-    """What the version waits for, or why it was refused"""
-    since: UtcDatetime
-    """When this state began, UTC"""
-    loaded_at: UtcDatetime | None = None
-
-
-class WorkerAvailability(Event):
-    """Reports which models a worker has; sent on each change, and at an interval while the worker runs."""
-
-    event_name: ClassVar[str] = "model.availability"
-    key_pattern: ClassVar[str] = MODELS_KEY_PATTERN
-    key_about: ClassVar[str] = "Roll-out lane and worker, with a slash between; a tombstone when the worker has ended."
-
-    lane: LaneName
-    worker: WorkerName
-    """Its instance id, or a name that it chose when it started"""
-    activation: UUID | None
-    """The newest activation that it has read"""
-    settled: bool
-    """Whether it has applied that activation: each of its models serves or is refused"""
-    state: AvailabilityState
-    """The most urgent state of all its models"""
-    models: list[ModelAvailability]
-    reported_at: UtcDatetime
-    valid_s: Annotated[float, Field(gt=0)]
-    """Seconds after which a worker without a newer report counts as ended"""
 
 
 class ProbeSent(Event):

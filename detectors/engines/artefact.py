@@ -14,7 +14,7 @@ from detectors.engines.port import Engine, EngineRequest
 from detectors.errors import ModelLoadError
 from detectors.store.port import ModelStore
 from infra.errors import TransientError
-from schemas.events import ModelRef
+from schemas.event_base import ModelRef
 
 ArtefactState = Literal["downloading", "converting", "uploading"]
 """What a worker reports while it obtains an engine; it serves with another one meanwhile."""

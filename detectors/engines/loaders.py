@@ -13,7 +13,7 @@ from detectors.engines.installed import why_no_tensorrt
 from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.errors import ModelLoadError
 from detectors.settings import Precision
-from schemas.events import ModelRef
+from schemas.event_base import ModelRef
 
 _BATCHES = (8, 1, 16, 32)
 """Tiles per run worth measuring on a GPU, the usual one first."""

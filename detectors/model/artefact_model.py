@@ -12,7 +12,7 @@ from detectors.engines.artefact import ArtefactState, artefact_for, obtain_artef
 from detectors.model.loading import LoadRequest, load_on_engine, read_request
 from detectors.model.predict import Model
 from detectors.store.port import ModelStore
-from schemas.events import ModelRef
+from schemas.event_base import ModelRef
 
 logger = logging.getLogger(__name__)
 

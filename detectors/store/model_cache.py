@@ -16,7 +16,7 @@ from detectors.card.card import read_card, verified_model_file
 from detectors.errors import ModelLoadError, ModelStoreUnavailableError
 from detectors.store.names import CARD, files_of
 from infra.storage.durable_files import make_folder, sync_file, sync_folder
-from schemas.events import ModelRef
+from schemas.event_base import ModelRef
 
 _STAGING = ".fetching"
 _STAGING_MAX_AGE_S = 3600.0

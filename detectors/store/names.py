@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from detectors.card.card import ModelCard
 from detectors.errors import ModelLoadError
-from schemas.events import ModelRef
+from schemas.event_base import ModelRef
 
 CARD = "model.yaml"
 CHECKSUM = ".sha256"

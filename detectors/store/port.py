@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from schemas.events import ModelRef
+from schemas.event_base import ModelRef
 
 
 class ModelStore(Protocol):

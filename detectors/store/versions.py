@@ -15,7 +15,7 @@ from detectors.errors import ModelLoadError, ModelStoreError, ModelStoreUnavaila
 from detectors.store.blobs import BlobMissingError, Blobs, Download, OnTransfer, ignore_transfer
 from detectors.store.model_cache import ModelCache, StagedFile
 from detectors.store.names import CARD, CHECKSUM, card_refs, checked_file, checked_ref, files_of, key_of
-from schemas.events import ModelRef
+from schemas.event_base import ModelRef
 
 _CARD_BYTES = 1_000_000
 _CHECKSUM_BYTES = 1_000

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from infra.database.pool import Connection, Database
 from schemas.errors import StandgaleError
-from schemas.events import DEVICE_ID_PATTERN
+from schemas.event_base import DEVICE_ID_PATTERN
 from schemas.ids import device_uuid
 
 MAX_VALID = 2

@@ -8,7 +8,7 @@ from uuid import UUID
 from infra.broker.port import OutRecord
 from infra.telemetry.tracing import Trace, current_trace
 from schemas.cloudevents import Attributes, to_headers
-from schemas.events import Event
+from schemas.event_base import Event
 
 
 def event_record(

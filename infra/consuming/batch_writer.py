@@ -17,7 +17,7 @@ from infra.failure.metrics import RECORDS_FAILED, RETRIES
 from infra.failure.retry import Backoff, ConsumerContext, StoppedError, run_until_stop
 from infra.failure.verdicts import FailureHistory, Verdict, Verdicts, fails_by_type, history_of
 from schemas.errors import EventError, StandgaleError
-from schemas.events import Event
+from schemas.event_base import Event
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from schemas.events import Event
+from schemas.event_base import Event
 
 EventT = TypeVar("EventT", bound=Event)
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from schemas.errors import StandgaleError
-from schemas.events import DEVICE_ID_PATTERN, DetectionsMade
+from schemas.event_base import DEVICE_ID_PATTERN
+from schemas.events import DetectionsMade
 
 _MAX_VALUES = 100
 _MAX_LABEL = 100

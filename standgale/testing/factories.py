@@ -14,16 +14,8 @@ from typing import Any
 from infra.broker.event_records import event_record
 from infra.broker.port import InRecord, OutRecord
 from schemas.cloudevents import Headers
-from schemas.events import (
-    Detection,
-    DetectionsMade,
-    DetectOptions,
-    Event,
-    FrameCaptured,
-    ImageRef,
-    ModelRef,
-    Timings,
-)
+from schemas.event_base import Event, ModelRef
+from schemas.events import Detection, DetectionsMade, DetectOptions, FrameCaptured, ImageRef, Timings
 from schemas.geometry import Box, CameraGeometry
 from schemas.ids import detection_id, detections_event_id, frame_id
 from schemas.topics import DETECTIONS, FRAMES_LIVE, TopicSpec

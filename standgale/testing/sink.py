@@ -24,7 +24,8 @@ import pytest
 
 from infra.consuming.port import Sink
 from infra.errors import TransientError
-from schemas.events import DetectionsMade, Event, FrameCaptured
+from schemas.event_base import Event
+from schemas.events import DetectionsMade, FrameCaptured
 from standgale.testing.factories import detections_made, frame_captured
 from standgale.testing.sink_site import SinkSite
 from standgale.testing.waiting import until

@@ -17,7 +17,8 @@ from infra.consuming.settings import BatchSettings
 from infra.failure.dead_letters import list_dead
 from infra.failure.settings import RetrySettings
 from infra.process.health import Health
-from schemas.events import DeadLetter, Event
+from schemas.event_base import Event
+from schemas.events import DeadLetter
 from schemas.topics import SINKS_DEAD, TopicSpec, load_topics
 from standgale.testing.factories import out_record
 

@@ -24,7 +24,7 @@ from detectors.store.blobs import OnTransfer, ignore_transfer
 from detectors.store.open import open_blobs, open_model_store
 from detectors.store.versions import VersionStore
 from infra.deploy.s3 import S3Server
-from schemas.events import ModelRef
+from schemas.event_base import ModelRef
 from tests.servers.lakefs import ACCESS_KEY, SECRET_KEY, LakeFsServer
 from tests.servers.loader_service import LoaderServer
 from tests.servers.threads import Gate

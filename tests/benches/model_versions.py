@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from detectors.card.card import read_card, verified_model_file
 from detectors.errors import ModelLoadError
 from infra.errors import TransientError
-from schemas.events import ModelRef
+from schemas.event_base import ModelRef
 from standgale.testing.graphs import SCORES, GraphSpec, write_model
 
 NAME = "rectangles"

@@ -10,7 +10,7 @@ from detectors.card.card import read_card
 from detectors.engines.artefact import EngineArtefact, artefact_for
 from detectors.engines.gpu import cuda
 from detectors.engines.port import EngineRequest
-from schemas.events import ModelRef
+from schemas.event_base import ModelRef
 from standgale.testing.graphs import GraphSpec, write_model
 
 REF = ModelRef(name="rectangles", version="1.0.0")

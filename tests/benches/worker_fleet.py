@@ -27,7 +27,9 @@ from detectors.worker.rollout.activation import (
 from detectors.worker.rollout.model_loader import ModelSource
 from detectors.worker.rollout.models_topic import ModelsState, activation_record, availability_key, read_models
 from detectors.worker.worker import WorkerParts
-from schemas.events import Canary, DetectionsMade, FrameCaptured, ModelActivated, ModelRef, WorkerAvailability
+from schemas.event_base import ModelRef
+from schemas.events import DetectionsMade, FrameCaptured
+from schemas.model_events import Canary, ModelActivated, WorkerAvailability
 from schemas.timestamps import utc_now
 from standgale.testing.graphs import GraphSpec, write_model
 from tests.benches.model_versions import NAME, ShelfStore, write_version

@@ -16,7 +16,8 @@ from detectors.settings import ModelStoreSettings
 from detectors.store.open import open_model_store
 from detectors.worker.rollout.activation import ActivationRequest, activate_model
 from detectors.worker.rollout.models_topic import activation_record, read_models
-from schemas.events import ModelRef, WorkerAvailability
+from schemas.event_base import ModelRef
+from schemas.model_events import WorkerAvailability
 from tests.benches.model_versions import NAME, write_version
 from tests.benches.worker_site import WorkerWorld
 from tests.paths import ROOT

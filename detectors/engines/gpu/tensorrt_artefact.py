@@ -23,7 +23,7 @@ from detectors.engines.gpu.tensorrt_job import REFUSED, BuildJob, batch_of, engi
 from detectors.engines.port import Engine, EngineRequest
 from detectors.errors import ModelLoadError
 from infra.storage.durable_files import sync_file
-from schemas.events import ModelRef
+from schemas.event_base import ModelRef
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from detectors.worker.pipeline.pipeline import FrameResult
 from infra.broker.event_records import event_record
 from infra.broker.port import OutRecord
 from schemas import topics
-from schemas.events import Detection, DetectionsMade, FrameCaptured, ModelRef, Timings
+from schemas.event_base import ModelRef
+from schemas.events import Detection, DetectionsMade, FrameCaptured, Timings
 from schemas.geometry import Box, Point
 from schemas.ids import detection_id, detections_event_id
 

@@ -17,7 +17,9 @@ from uuid import UUID
 
 from detectors.model.predict import Model
 from detectors.worker.pipeline.pipeline import InferencePipeline
-from schemas.events import Canary, FrameCaptured, ModelRef
+from schemas.event_base import ModelRef
+from schemas.events import FrameCaptured
+from schemas.model_events import Canary
 from schemas.timestamps import utc_now
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 from detectors.worker.rollout.models_topic import ModelsState
 from infra.errors import SettingsError
-from schemas.events import Canary, ModelActivated, ModelAvailability, ModelRef
+from schemas.event_base import ModelRef
+from schemas.model_events import Canary, ModelActivated, ModelAvailability
 from schemas.timestamps import utc_now
 
 OWN_MODEL = "the model of each worker's own setting (detector.model)"

@@ -21,7 +21,8 @@ from detectors.store.port import ModelStore
 from detectors.worker.pipeline.pipeline import InferencePipeline
 from detectors.worker.pipeline.serving import LoadedModel
 from detectors.worker.quarantine.quarantine import QuarantinePort
-from schemas.events import AvailabilityState, ModelActivated, ModelRef
+from schemas.event_base import ModelRef
+from schemas.model_events import AvailabilityState, ModelActivated
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from infra.broker.reading import read_between
 from infra.errors import TopicMismatchError
 from schemas.cloudevents import decode, header
 from schemas.errors import EventError, EventVersionError
-from schemas.events import ModelActivated, WorkerAvailability
+from schemas.model_events import ModelActivated, WorkerAvailability
 from schemas.topics import MODELS
 
 logger = logging.getLogger(__name__)

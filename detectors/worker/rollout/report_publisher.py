@@ -14,7 +14,7 @@ from infra.errors import RefusedError, TopicMismatchError, TransientError
 from infra.failure.error_texts import error_text
 from infra.process.health import HealthPart
 from schemas.errors import StandgaleError
-from schemas.events import AvailabilityState, ModelAvailability, WorkerAvailability
+from schemas.model_events import AvailabilityState, ModelAvailability, WorkerAvailability
 
 logger = logging.getLogger(__name__)
 

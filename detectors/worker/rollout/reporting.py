@@ -10,7 +10,8 @@ from typing import Literal
 from detectors.worker.pipeline.serving import LoadedModel, Roster
 from detectors.worker.rollout.model_loader import Version
 from detectors.worker.rollout.report_publisher import VALID_INTERVALS, most_urgent_state
-from schemas.events import AvailabilityState, ModelActivated, ModelAvailability, ModelRef, WorkerAvailability
+from schemas.event_base import ModelRef
+from schemas.model_events import AvailabilityState, ModelActivated, ModelAvailability, WorkerAvailability
 from schemas.timestamps import utc_now
 
 Role = Literal["stable", "canary"]

@@ -32,7 +32,7 @@ from infra.broker.port import Publisher, Reader
 from infra.errors import TransientError
 from infra.failure.error_texts import error_text, is_transient
 from infra.failure.retry import Backoff, ConsumerContext, StoppedError
-from schemas.events import AvailabilityState, ModelActivated
+from schemas.model_events import AvailabilityState, ModelActivated
 from schemas.timestamps import utc_now
 
 logger = logging.getLogger(__name__)

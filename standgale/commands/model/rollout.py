@@ -14,7 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from infra.errors import SettingsError, TransientError
-from schemas.events import Canary, ModelActivated
+from schemas.model_events import Canary, ModelActivated
 from schemas.timestamps import utc_now
 from standgale.commands.context import Context, JsonOption, context_of, print_json, run_async
 from standgale.commands.model.rollout_status import fields_of, show
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from detectors.worker.rollout.activation import ActivationRequest, RolloutProgress
     from detectors.worker.rollout.models_topic import ModelsState
     from infra.broker.port import Publisher, Reader
-    from schemas.events import ModelRef
+    from schemas.event_base import ModelRef
     from standgale.settings import Settings
 
 _LOOK_S = 1.0

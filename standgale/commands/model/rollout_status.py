@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table
 
-from schemas.events import ModelActivated, WorkerAvailability
+from schemas.model_events import ModelActivated, WorkerAvailability
 from schemas.timestamps import utc_now
 from standgale.commands.context import Context
 

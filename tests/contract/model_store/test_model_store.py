@@ -13,7 +13,7 @@ from detectors.card.card import read_card, verified_model_file
 from detectors.errors import ModelLoadError, ModelStoreError, ModelStoreUnavailableError
 from detectors.store.open import open_blobs
 from infra.errors import TransientError
-from schemas.events import ModelRef
+from schemas.event_base import ModelRef
 from tests.benches.model_stores import MEGABYTE, World, digest, files_below, kinds, make_model, model_world, ref
 
 KEY = "finder/1.0.0/"

@@ -9,7 +9,8 @@ from uuid import UUID
 import pytest
 
 from infra.errors import RecordError, TransientError
-from schemas.events import Event, FrameCaptured
+from schemas.event_base import Event
+from schemas.events import FrameCaptured
 from schemas.topics import FRAMES_LIVE
 from standgale.testing.sink import SinkBench, SinkContract
 

@@ -15,16 +15,9 @@ from jsonschema.exceptions import ValidationError
 
 from schemas.cloudevents import Attributes, to_headers
 from schemas.documents import ASYNCAPI_FILE, GENERATED, check, documents, json_schema, main, schema_file, write
-from schemas.events import (
-    EVENTS,
-    DeadLetter,
-    DetectionsMade,
-    Event,
-    FrameCaptured,
-    ModelActivated,
-    ProbeSent,
-    WorkerAvailability,
-)
+from schemas.event_base import Event
+from schemas.events import EVENTS, DeadLetter, DetectionsMade, FrameCaptured, ProbeSent
+from schemas.model_events import ModelActivated, WorkerAvailability
 from schemas.topics import load_topics
 
 FRAME = {

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas.errors import EventError
-from schemas.events import EVENTS, DeadLetter, DetectionsMade, Event, FrameCaptured, OriginalRecord
+from schemas.event_base import Event
+from schemas.events import EVENTS, DeadLetter, DetectionsMade, FrameCaptured, OriginalRecord
 from schemas.geometry import Box, CameraGeometry
 from schemas.timestamps import format_utc, utc_now
 

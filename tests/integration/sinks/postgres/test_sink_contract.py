@@ -10,7 +10,7 @@ import pytest
 
 from infra.database.pool import Database
 from infra.database.settings import DatabaseSettings
-from schemas.events import Event
+from schemas.event_base import Event
 from sinks.postgres.sink import PostgresSink
 from standgale.testing.sink import SinkBench, SinkContract
 from tests.servers.postgres_roles import Role, role

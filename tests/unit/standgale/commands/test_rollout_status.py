@@ -11,7 +11,8 @@ from rich.console import Console
 from detectors.engines.fallback import FAILURES_IN_A_ROW, FallbackEngine
 from detectors.errors import InferenceError
 from detectors.geometry.arrays import ImageArray, Outputs
-from schemas.events import ModelAvailability, ModelRef, WorkerAvailability
+from schemas.event_base import ModelRef
+from schemas.model_events import ModelAvailability, WorkerAvailability
 from schemas.timestamps import utc_now
 from standgale.commands.context import Context
 from standgale.commands.model.rollout_status import show

@@ -17,7 +17,7 @@ from detectors.engines.gpu.tensorrt_job import BuildJob
 from detectors.store.folder import FolderBlobs
 from detectors.store.versions import VersionStore
 from infra.errors import TransientError
-from schemas.events import ModelRef
+from schemas.event_base import ModelRef
 from standgale.testing.graphs import write_model
 from tests.benches.tensorrt import SPEC, builds, request, upgrade
 

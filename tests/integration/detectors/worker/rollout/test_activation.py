@@ -14,7 +14,7 @@ from detectors.worker.rollout.activation import (
     roll_back_activation,
 )
 from detectors.worker.rollout.model_loader import ModelSource
-from schemas.events import ModelActivated
+from schemas.model_events import ModelActivated
 from tests.benches.worker_fleet import ORDER, TIMEOUT_S, Fleet, SlowLoads, ref, swaps, versions
 
 pytestmark = pytest.mark.integration

@@ -29,7 +29,8 @@ from infra.failure.retry import ConsumerContext
 from infra.failure.settings import RetrySettings
 from infra.process.health import Health
 from schemas.errors import EventError
-from schemas.events import FrameCaptured, ModelRef
+from schemas.event_base import ModelRef
+from schemas.events import FrameCaptured
 from schemas.topics import FRAMES_LIVE
 from standgale.testing.waiting import until
 

@@ -12,7 +12,9 @@ import pytest
 from detectors.model.loading import LoadRequest, load_model
 from detectors.worker.pipeline.pipeline import InferencePipeline
 from detectors.worker.pipeline.serving import LoadedModel, Roster, frame_fraction, is_canary_frame
-from schemas.events import Canary, FrameCaptured, ImageRef, ModelRef
+from schemas.event_base import ModelRef
+from schemas.events import FrameCaptured, ImageRef
+from schemas.model_events import Canary
 from standgale.testing.factories import frame_captured
 from standgale.testing.graphs import write_model
 

@@ -18,7 +18,8 @@ from detectors.worker.rollout.activation import (
 from detectors.worker.rollout.models_topic import ModelsState, activation_record, availability_record, deletion_record
 from infra.broker.port import InRecord, OutRecord
 from infra.errors import SettingsError
-from schemas.events import AvailabilityState, Canary, ModelActivated, ModelAvailability, ModelRef, WorkerAvailability
+from schemas.event_base import ModelRef
+from schemas.model_events import AvailabilityState, Canary, ModelActivated, ModelAvailability, WorkerAvailability
 from schemas.timestamps import utc_now
 
 ORDER = ActivationRequest("default", "ana", "why")

@@ -14,7 +14,8 @@ from detectors.worker.rollout.models_topic import activation_record, read_models
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import Broker
 from infra.errors import TopicMismatchError
-from schemas.events import ModelActivated, ModelRef
+from schemas.event_base import ModelRef
+from schemas.model_events import ModelActivated
 from schemas.timestamps import utc_now
 from schemas.topics import MODELS, load_topics
 
