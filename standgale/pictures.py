@@ -1,4 +1,4 @@
-"""What `standgale detect` looks at: a picture in memory, or a TIFF that is too large for it or lies on a map."""
+"""Opens a picture for `standgale detect`: in memory, or by window for a TIFF that is large or has a position."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from ingest.images.exif import read_capture
 if TYPE_CHECKING:
     from detectors.rasters.ground import Georeference
 
-# From here on a TIFF is read by window: it is not decoded in memory, however much of that there is.
+# A TIFF above either size is read by window and never decoded in memory.
 WINDOW_PIXELS = 40_000_000
 WINDOW_BYTES = 100_000_000
-# The longer side of the picture of boxes over a raster.
+# The longer side of the picture that boxes of a raster are drawn on.
 DRAWN_PX = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An open picture: width and height in pixels; gsd_m: metres on the ground per pixel, None where unknown."""
+    """Holds an open picture: width and height in pixels, gsd_m in metres on the ground per pixel (None: unknown)."""
 
     width: int
     height: int
@@ -42,11 +42,11 @@ class Picture:
 
     @property
     def ground(self) -> Georeference | None:
-        """Where its pixels lie on earth; None where it does not say."""
+        """The position of its pixels on earth; None if it has none."""
         return None if self.raster is None else self.raster.ground
 
     def shown_with(self, found: Detections) -> tuple[ImageArray, Detections]:
-        """The picture to draw on, uint8 (h, w, 3) BGR, and ``found`` in its pixels: a raster is reduced to 4096."""
+        """Return the picture to draw on, uint8 (h, w, 3) BGR, and ``found`` in its pixels; rasters are reduced to 4096."""
         if self.image is not None:
             return self.image, found
         assert self.raster is not None
@@ -59,10 +59,10 @@ class Picture:
 
 @contextmanager
 def open_picture(path: Path, max_pixels: int) -> Iterator[Picture]:
-    """The picture at ``path``; one that is decoded in memory may have ``max_pixels``.
+    """Open the picture at ``path``; one that is decoded in memory may have at most ``max_pixels``.
 
-    A TIFF is read by window when it is large, lies on a map, or has more than 8 bits. Raises SettingsError when it
-    cannot be read at all, or only with a library that is missing; ImageCorruptError when it is no picture.
+    A TIFF is read by window if it is large, has a position on earth, or has more than 8 bits. Raises SettingsError if
+    the file cannot be read, or needs a missing library; ImageCorruptError if it is no picture.
     """
     raster = _raster(path, max_pixels)
     if raster is None:
@@ -73,7 +73,7 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[Picture]:
 
 
 def _raster(path: Path, max_pixels: int) -> RasterFile | None:
-    """``path`` as a file to be read by window; None when it is to be decoded in memory."""
+    """Open ``path`` to be read by window; None if it is decoded in memory."""
     try:
         if not is_tiff(path):
             return None
@@ -101,11 +101,11 @@ def _decoded(path: Path, max_pixels: int) -> Picture:
 
 
 def _gsd_of(data: bytes, width: int, max_pixels: int) -> float | None:
-    """Metres per pixel as the picture's own metadata tell them; None where they do not."""
+    """Return metres per pixel by the picture's metadata; None if they do not have it."""
     try:
         info = inspect_image(data, ImageLimits(len(data), 1, max_pixels, max_pixels))
     except ImageError:
-        # The decoder took what the gateway would not: then there is nothing known about it.
+        # The decoder accepts pictures that the gateway refuses; nothing is known about their scale.
         return None
     camera = read_capture(data, info).camera
     return None if camera is None else camera.ground_sampling_distance_m(width)

@@ -1,1 +1,1 @@
-"""The demonstration: simulated drones, or the user's own pictures, through the whole pipeline, and what came of it."""
+"""Runs the demonstration: sends frames of simulated drones or own pictures through the pipeline, and reports."""

@@ -1,4 +1,4 @@
-"""The simulated drones: each sends its frames over HTTP at its own pace, and sends again what was not accepted."""
+"""Simulates drones: each sends its frames over HTTP in its interval, and repeats frames that were not accepted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _MAX_DELAY_S = 5.0
 
 @dataclass(slots=True)
 class SentFrame:
-    """One frame as it left its drone; ``accepted`` says whether the gateway answered 202."""
+    """Holds one frame that a drone sent, and what the gateway made of it.
+
+    ``frame_id`` is set when the gateway accepted it (202), ``refusal`` when it was refused.
+    """
 
     frame: DemoFrame
     captured_at: datetime
@@ -44,7 +47,7 @@ class Drone:
     on_sent: Callable[[SentFrame], None]
 
     async def fly(self, session: aiohttp.ClientSession) -> None:
-        """Send all frames; returns when each was accepted or refused for good."""
+        """Send all frames; returns when each was accepted or finally refused."""
         due = time.monotonic()
         while (frame := await asyncio.to_thread(next, self.frames, None)) is not None:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
@@ -60,13 +63,13 @@ class Drone:
                 if await self._post(session, sent):
                     return
             except (aiohttp.ClientError, TimeoutError) as error:
-                logger.info("the gateway did not answer, sending again", extra={"error": str(error)})
+                logger.info("the gateway did not respond; the frame is sent again", extra={"error": str(error)})
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _MAX_DELAY_S)
         sent.refusal = f"not accepted after {_ATTEMPTS} attempts"
 
     async def _post(self, session: aiohttp.ClientSession, sent: SentFrame) -> bool:
-        """Send once; True when the answer is final."""
+        """Send once; returns whether the response is final."""
         parameters = {"captured_at": format_utc(sent.captured_at), "original_filename": sent.frame.name}
         headers = {"X-API-Token": self.token, "Content-Type": sent.frame.media_type}
         async with session.post(self.url, data=sent.frame.data, params=parameters, headers=headers) as response:

@@ -1,4 +1,4 @@
-"""Where the demonstration's frames come from: simulated flights with ground truth, a folder of pictures, or a video."""
+"""Makes the demonstration's frames: from simulated flights with ground truth, a folder of pictures, or a video."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VIDEO_FRAMES_PER_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class TruthBox:
-    """One thing that really is in a frame."""
+    """Describes one object that really is in a frame."""
 
     label: str
     box: Box
@@ -30,7 +30,7 @@ class TruthBox:
 
 @dataclass(frozen=True, slots=True)
 class DemoFrame:
-    """An encoded frame on its way to the gateway; ``truth`` is None when nobody knows what is in it."""
+    """Holds an encoded frame for the gateway; ``truth`` is None when its objects are unknown."""
 
     device_id: str
     data: bytes
@@ -40,7 +40,7 @@ class DemoFrame:
 
 
 def flight_frames(device_id: str, seed: int, frames: int, size: tuple[int, int]) -> Iterator[DemoFrame]:
-    """The frames of one simulated drone, ``size`` (width, height) in pixels, rendered as they are asked for."""
+    """Yield the frames of one simulated drone, ``size`` (width, height) in pixels; each is rendered when needed."""
     for number, scene in enumerate(Flight(seed=seed, frame_size=size, frames=frames)):
         truth = tuple(
             TruthBox(CLASS_NAMES[label], _normalised(box, size))
@@ -50,7 +50,7 @@ def flight_frames(device_id: str, seed: int, frames: int, size: tuple[int, int])
 
 
 def source_frames(source: Path, device_id: str, most: int) -> Iterator[DemoFrame]:
-    """Up to ``most`` frames of a folder of pictures (as they are) or a video (two per second of play time)."""
+    """Yield up to ``most`` frames of a folder of pictures (unchanged) or a video (two per second of play time)."""
     if source.is_dir():
         pictures = sorted(path for path in source.iterdir() if path.suffix.lower() in PICTURES)
         if not pictures:

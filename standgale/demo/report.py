@@ -1,4 +1,4 @@
-"""What the demonstration tells at the end: counts that must be equal, latencies, quality, and where everything lies."""
+"""Prints the result of a demonstration: counts that must be equal, latencies, quality, and where files are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class OutputLocations:
-    """Where to look next."""
+    """Names the folders, files and addresses of a demonstration."""
 
     data_dir: Path
     frames: Path
@@ -24,7 +24,7 @@ class OutputLocations:
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """The outcome of one demonstration. Latencies are from the start of the upload to the event's arrival over SSE."""
+    """Holds the result of one demonstration. Latencies are from the start of an upload to the event over SSE."""
 
     sent: int
     accepted: int
@@ -42,18 +42,18 @@ class DemoReport:
 
     @property
     def complete(self) -> bool:
-        """Every frame that was sent is accepted, detected, in PostgreSQL and was seen, once."""
+        """Whether every frame that was sent was accepted, detected, stored in PostgreSQL and seen, once."""
         counts = {self.sent, self.accepted, self.detected, self.in_postgres, self.seen}
         return len(counts) == 1 and not self.repeated and not self.refused and self.sent > 0
 
     def as_json(self) -> dict[str, object]:
-        """The report for scripts."""
+        """Return the report for scripts."""
         places = {name: str(value) for name, value in asdict(self.places).items()}
         return {**asdict(self), "places": places, "complete": self.complete}
 
 
 def percentiles_ms(latencies_s: Sequence[float]) -> tuple[float | None, float | None]:
-    """The median and the 95th percentile in milliseconds; None without any."""
+    """Return the median and the 95th percentile in milliseconds; None if there is no latency."""
     if not latencies_s:
         return None, None
     p50, p95 = np.percentile(np.asarray(latencies_s) * 1_000, [50, 95])
@@ -61,7 +61,7 @@ def percentiles_ms(latencies_s: Sequence[float]) -> tuple[float | None, float | 
 
 
 def print_report(console: Console, report: DemoReport) -> None:
-    """The table at the end of `standgale demo`."""
+    """Print the table at the end of `standgale demo`."""
     table = Table(title="Standgale demo", show_header=False, title_justify="left")
     table.add_column()
     table.add_column(justify="right")

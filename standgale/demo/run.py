@@ -1,4 +1,4 @@
-"""Runs the demonstration: starts the pipeline as its own process, lets drones fly, watches, counts, reports."""
+"""Runs the demonstration: starts the pipeline in a child process, sends frames, counts results and reports."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _FIRST_SEED = 910_000
 
 @dataclass(frozen=True, slots=True)
 class DemoPlan:
-    """What the demonstration does. With a ``source`` its pictures are sent by one device, else drones fly."""
+    """Holds the options of a demonstration. With a ``source`` one device sends its pictures, else drones fly."""
 
     data_dir: Path
     drones: int = 4
@@ -54,7 +54,7 @@ class DemoPlan:
     source: Path | None = None
 
     def flights(self) -> dict[str, Iterator[DemoFrame]]:
-        """The frames of each device. Simulated flights are over scenes the shipped model never saw."""
+        """Return the frames of each device; simulated flights show scenes that the shipped model was not trained on."""
         if self.source is not None:
             return {"demo-source": source_frames(self.source, "demo-source", self.drones * self.frames_per_drone)}
         names = [f"drone-{number}" for number in range(1, self.drones + 1)]
@@ -66,7 +66,7 @@ class DemoPlan:
 
 @dataclass(slots=True)
 class _DemoState:
-    """What has happened so far, shown while it happens."""
+    """Keeps what was sent and seen so far, and shows it on the terminal."""
 
     console: Console
     progress: Progress
@@ -91,7 +91,7 @@ class _DemoState:
 
 
 async def run_demo(settings: Settings, plan: DemoPlan, console: Console) -> DemoReport:
-    """The whole demonstration. Raises ChildError when the pipeline does not start, SettingsError for a wrong source."""
+    """Run the demonstration. Raises ChildError if the pipeline does not start, SettingsError for a wrong source."""
     flights = plan.flights()
     settings = settings.model_copy(update={"data_dir": plan.data_dir.absolute()})
     settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ async def run_demo(settings: Settings, plan: DemoPlan, console: Console) -> Demo
 
 
 async def _fresh_token(tokens: DeviceTokens, device_id: str) -> str:
-    """A token for a device that may be left from an earlier demonstration; the earlier tokens are revoked."""
+    """Make a token for a device; its tokens of an earlier demonstration are revoked."""
     if any(device.device_id == device_id for device in await tokens.list()):
         await tokens.revoke(device_id)
     return await tokens.add(device_id)
@@ -126,7 +126,7 @@ async def _fresh_token(tokens: DeviceTokens, device_id: str) -> str:
 
 @asynccontextmanager
 async def _pipeline(settings: Settings, dsn: str, log: Path) -> AsyncIterator[str]:
-    """`standgale up` as a process of its own; yields the gateway's address once it is ready, stops it at the end."""
+    """Run `standgale up` in a child process; yields the gateway's address once it is ready."""
     port, health_port = free_port(), free_port()
     environment = {
         **os.environ,
@@ -144,7 +144,7 @@ async def _pipeline(settings: Settings, dsn: str, log: Path) -> AsyncIterator[st
 async def _watching(
     session: aiohttp.ClientSession, url: str, plan: DemoPlan, devices: int, console: Console
 ) -> AsyncIterator[tuple[_DemoState, StreamWatcher]]:
-    """Progress bars on the terminal and a client on the live stream, connected before the first frame leaves."""
+    """Show progress bars, and connect a client to the live stream before the first frame is sent."""
     total = devices * plan.frames_per_drone if plan.source is None else None
     columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
@@ -162,7 +162,7 @@ async def _watching(
 
 
 async def _wait_for_results(course: _DemoState, watcher: StreamWatcher, database: Database) -> int:
-    """Wait until every accepted frame is in PostgreSQL and was seen, or nothing moves any more; returns the rows."""
+    """Wait until every accepted frame is in PostgreSQL and was seen, or progress stops; returns the number of rows."""
     wanted = list(course.accepted)
     deadline = time.monotonic() + _SETTLE_TIMEOUT_S
     rows, moved = -1, 0
@@ -171,7 +171,7 @@ async def _wait_for_results(course: _DemoState, watcher: StreamWatcher, database
             async with database.acquire() as connection:
                 rows = await connection.fetchval("SELECT count(*) FROM images WHERE id = ANY($1::uuid[])", wanted)
         except TransientError as error:
-            course.console.print(f"PostgreSQL does not answer, asking again: {error}")
+            course.console.print(f"PostgreSQL does not respond; the query is repeated: {error}")
         if rows == len(wanted) and len(watcher.seen) >= len(wanted):
             break
         if rows + len(watcher.seen) > moved:
@@ -182,7 +182,7 @@ async def _wait_for_results(course: _DemoState, watcher: StreamWatcher, database
 
 
 async def _in_topic(settings: Settings, wanted: set[UUID]) -> tuple[int, int]:
-    """How many of the ``wanted`` frames have an answer in the topic, and how many answers stand there twice."""
+    """Return how many ``wanted`` frames have a detections event in the topic, and how many events are repeated."""
     counts: Counter[UUID] = Counter()
     async with open_command_broker(settings) as broker:
         reader = await broker.reader()

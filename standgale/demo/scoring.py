@@ -1,4 +1,4 @@
-"""How well detections agree with the ground truth: recall and precision at IoU 0.5."""
+"""Computes recall and precision of detections against the ground truth, at IoU 0.5."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MATCH_IOU = 0.5
 
 @dataclass(slots=True)
 class Score:
-    """Counts over many frames."""
+    """Counts found, right and true boxes over many frames."""
 
     found: int = 0
     right: int = 0
@@ -22,16 +22,16 @@ class Score:
 
     @property
     def recall(self) -> float | None:
-        """Share of the true things that were found; None when there are none."""
+        """The share of the true objects that were found; None if there are none."""
         return self.right / self.true if self.true else None
 
     @property
     def precision(self) -> float | None:
-        """Share of the detections that are right; None when there are none."""
+        """The share of the detections that are right; None if there are none."""
         return self.right / self.found if self.found else None
 
     def add(self, detections: Sequence[Detection], truth: Sequence[TruthBox]) -> None:
-        """Count one frame: each true box is matched at most once, the most confident detection first."""
+        """Count one frame; each true box is matched at most once, by the most confident detection first."""
         open_truth = list(truth)
         self.found += len(detections)
         self.true += len(truth)
@@ -47,7 +47,7 @@ def _same_label(detection: Detection, truth: Iterable[TruthBox]) -> list[TruthBo
 
 
 def iou(one: Box, other: Box) -> float:
-    """Intersection over union of two boxes; 0 when both are empty."""
+    """Return the intersection over union of two boxes; 0 if both are empty."""
     width = min(one.x2, other.x2) - max(one.x1, other.x1)
     height = min(one.y2, other.y2) - max(one.y1, other.y1)
     if width <= 0 or height <= 0:

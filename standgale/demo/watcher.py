@@ -1,4 +1,4 @@
-"""A live client: follows the detections over server-sent events, reconnects with Last-Event-ID, keeps what it saw."""
+"""Follows the detections as a client of the live stream, and reconnects with Last-Event-ID."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RECONNECT_DELAY_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class SeenEvent:
-    """An event and when it arrived (time.perf_counter)."""
+    """Holds an event and the time of its arrival (time.perf_counter)."""
 
     event: DetectionsMade
     at: float
@@ -26,10 +26,10 @@ class SeenEvent:
 
 @dataclass(slots=True)
 class StreamWatcher:
-    """``seen`` grows as events arrive; ``repeats`` counts events that came twice, which must not happen.
+    """Collects the events of a live stream in ``seen``; ``repeats`` counts events that arrived twice.
 
-    ``last_id`` is where it goes on, also when ``watch`` is cancelled and called again; ``notices`` counts what the
-    server says about the stream (gap, overflow).
+    ``last_id`` is the position where it continues, also when ``watch`` is cancelled and called again; ``notices``
+    counts the server's messages about the stream (gap, overflow).
     """
 
     url: str
@@ -56,7 +56,7 @@ class StreamWatcher:
                             self.notices[name] += 1
                         self.last_id = event_id or self.last_id
             except (aiohttp.ClientError, TimeoutError):
-                # The server went away; the browser's EventSource does the same: wait, and resume after the last id.
+                # The connection ended. As the EventSource of a browser: wait, and continue after the last id.
                 await asyncio.sleep(_RECONNECT_DELAY_S)
 
     def _take(self, event: DetectionsMade) -> None:
@@ -68,7 +68,7 @@ class StreamWatcher:
 
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str | None, str, str]]:
-    """The (id, event, data) of each server-sent event, as the HTML standard's event stream format has them."""
+    """Yield (id, event, data) of each server-sent event, by the event stream format of the HTML standard."""
     last_id: str | None = None
     name, data = "message", list[str]()
     async for raw in _lines(response):
@@ -89,7 +89,7 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str |
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Lines of any length; aiohttp's own line iterator refuses long ones."""
+    """Yield lines of any length; the line iterator of aiohttp refuses long ones."""
     rest = b""
     async for chunk in response.content.iter_any():
         *lines, rest = (rest + chunk).split(b"\n")
