@@ -46,7 +46,7 @@ class Picture:
         return None if self.raster is None else self.raster.ground
 
     def shown_with(self, found: Detections) -> tuple[ImageArray, Detections]:
-        """Return the picture to draw on, uint8 (h, w, 3) BGR, and ``found`` in its pixels; rasters are reduced to 4096."""
+        """Return the picture to draw on, uint8 (h, w, 3) BGR, and ``found`` in its pixels; rasters are reduced."""
         if self.image is not None:
             return self.image, found
         assert self.raster is not None
