@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PACKAGES := schemas infra ingest detectors sinks training standgale
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format unit integration faults campaign bench eval train train-test house lock documents clean
+.PHONY: help demo test lint format unit integration faults coverage campaign bench eval train train-test house lock documents clean
 
 help:
 	@echo "make demo    run the whole pipeline on this machine, with simulated drones"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint    style, types, import rules, generated documents"
 	@echo "make format  bring the code into the project's style"
 	@echo "make unit | integration | faults   one tier of the tests"
+	@echo "make coverage  branch coverage of all tests but the faults"
 	@echo "make campaign EVENTS=1000 BROKER=embedded SEED=7   that many random faults on a running fleet; BROKER: embedded, kafka, kafka3"
 	@echo "make bench   measure; prints tables, writes bench/results/*.json"
 	@echo "make eval    mAP of the shipped model on unseen scenes, tiled and whole"
@@ -58,8 +59,11 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Tests that share a server stay in one process, see tests/conftest.py.
+WORKERS ?= 2
+PARALLEL = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 unit: $(VENV)/.dev
 	$(BIN)/pytest tests/unit
@@ -69,6 +73,12 @@ integration: $(VENV)/.dev
 
 faults: $(VENV)/.dev
 	$(BIN)/pytest tests/faults
+
+coverage: $(VENV)/.dev
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PARALLEL) tests/unit tests/contract tests/integration tests/browser
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 EVENTS ?= 100
 BROKER ?= embedded

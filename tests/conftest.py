@@ -12,11 +12,32 @@ from hypothesis import settings as hypothesis_settings
 from infra.broker.settings import BrokerSettings
 from infra.deploy.kafka import KafkaCluster, KafkaServer, Security
 from tests.benches.worker_site import WorkerWorld
+from tests.paths import ROOT
 from tests.servers.kafka import SECURED_USERS, kafka_settings, require_kafka_tools
 
 # A deadline per example says how busy the machine is, not whether the code is right.
 hypothesis_settings.register_profile("tests", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("tests")
+
+_KAFKA = {"kafka_server", "kafka_cluster", "secured_kafka"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes: all tests of Kafka run in one, because they share its servers, else those of a file do.
+
+    The longest come first, so that no process is left with them at the end.
+    """
+    for item in items:
+        file = item.path.relative_to(ROOT)
+        kafka = "kafka" in item.nodeid or not _KAFKA.isdisjoint(getattr(item, "fixturenames", ()))
+        item.add_marker(pytest.mark.xdist_group("kafka" if kafka else str(file)))
+    items.sort(
+        key=lambda item: (not _is_in(item, "faults"), not _is_in(item, "integration"), not _is_in(item, "contract"))
+    )
+
+
+def _is_in(item: pytest.Item, tier: str) -> bool:
+    return item.path.is_relative_to(ROOT / "tests" / tier)
 
 
 @pytest.fixture(scope="session")
