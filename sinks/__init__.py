@@ -1,1 +1,1 @@
-"""Detections go out: PostgreSQL and server-sent events; one small class per sink."""
+"""Writes detections to places outside: PostgreSQL and server-sent events."""

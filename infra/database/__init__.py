@@ -1,1 +1,1 @@
-"""PostgreSQL: the embedded server, the connection pool, what its faults mean, and the migrations."""
+"""Connects to PostgreSQL, runs an embedded server, explains its errors, and migrates the schema."""

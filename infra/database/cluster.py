@@ -1,4 +1,4 @@
-"""The files and the process of one PostgreSQL cluster: create it, run it, and find out how it is doing."""
+"""Creates the files of one PostgreSQL cluster, starts its server, and finds a server that runs."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ logger = logging.getLogger(__name__)
 _VERSION = 18
 _LOG_MAX_BYTES = 10_000_000
 _LOG_TAIL_BYTES = 1_500
-# The longest socket path the kernel takes is 107 bytes (103 on macOS), with /.s.PGSQL.5432 at its end.
+# The kernel accepts socket paths of up to 107 bytes (103 on macOS), with /.s.PGSQL.5432 at the end.
 _SOCKET_DIR_MAX = 85
 _UNPRIVILEGED = ("postgres", "nobody")
 
 
 @dataclass(frozen=True, slots=True)
 class Postmaster:
-    """What a running server says about itself in ``postmaster.pid``."""
+    """Holds what a running server writes about itself into ``postmaster.pid``."""
 
     pid: int
     socket_dir: Path
@@ -44,34 +44,34 @@ class Postmaster:
 
 
 def dsn_at(socket_dir: Path) -> str:
-    """Where to connect to the server that listens in ``socket_dir``."""
+    """Return the url of the server that listens in ``socket_dir``."""
     return f"postgresql://{USER}@/{DATABASE}?host={quote(str(socket_dir))}"
 
 
 class PostgresCluster:
-    """The cluster below ``home``; all methods block."""
+    """Manages the cluster below ``home``; all methods block."""
 
     def __init__(self, home: Path) -> None:
-        """Raises SettingsError without the server's programs, or when the files belong to another user."""
+        """Raise SettingsError without the server's programs, or when the files belong to another user."""
         self.home = home
         self.data = home / "cluster"
         self.log_path = home / "server.log"
         self._programs = _find_programs()
         self.home.mkdir(parents=True, exist_ok=True)
         self._account = self._choose_account()
-        # None leaves a process as whom we are.
+        # None: child processes run as the same user.
         self._uid = None if self._account is None else self._account.pw_uid
         self._gid = None if self._account is None else self._account.pw_gid
         self._no_groups: list[int] | None = None if self._account is None else []
 
     def postmaster(self) -> Postmaster | None:
-        """The server that answers for this cluster now, or None. Anyone may ask, also who did not start it."""
+        """Return the server that runs for this cluster now, or None; also when another process started it."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
             pid, socket_dir = int(lines[0]), Path(lines[4].strip())
-        except (FileNotFoundError, IndexError, ValueError):  # none, or one that is being written just now
+        except (FileNotFoundError, IndexError, ValueError):  # no file, or one that is being written
             return None
-        # After a crash the children of the dead server accept connections for one more moment.
+        # After a crash the children of the dead server still accept connections for a moment.
         if not is_alive(pid):
             return None
         with socket.socket(socket.AF_UNIX) as probe:
@@ -83,7 +83,7 @@ class PostgresCluster:
         return Postmaster(pid, socket_dir, ready=len(lines) > 7 and lines[7].strip() == "ready")
 
     def ensure_created(self) -> None:
-        """Create the cluster with its database, wholly or not at all."""
+        """Create the cluster with its database, completely or not at all."""
         if self.data.exists():
             return
         unfinished = self.home / "cluster.unfinished"
@@ -95,23 +95,23 @@ class PostgresCluster:
         self._change_owner(unfinished)
         options = ["--auth=trust", f"--username={USER}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"]
         if sys.platform == "linux":
-            # One call for the file system instead of one for each of a thousand files: seconds on a slow disk.
+            # One sync of the file system instead of one for each of a thousand files saves seconds on a slow disk.
             options.append("--sync-method=syncfs")
         self._run("initdb", *options, "-D", str(unfinished))
         self._run("postgres", "--single", "-D", str(unfinished), "postgres", script=f"CREATE DATABASE {DATABASE};\n")
         unfinished.rename(self.data)
 
     def spawn(self) -> subprocess.Popen[bytes]:
-        """Start the server process; it is not ready yet. The caller holds the cluster's lock."""
+        """Start the server process, which is not ready at once; the caller holds the cluster's lock."""
         self._drop_stale_pid_file()
         for path in (self._programs, self.data):
             self._allow_traversal(path)
         options = {
-            # Only a socket in a folder of ours: nobody else on the machine or the network can connect.
+            # Only a socket in a private folder: no other user and no other machine can connect.
             "listen_addresses": "",
             "unix_socket_directories": str(self._socket_dir()),
             "max_connections": "200",
-            # Statements carry users' metadata; the log gets the error only.
+            # Statements contain users' metadata, so the log gets only the error.
             "log_min_error_statement": "panic",
         }
         if self.log_path.exists() and self.log_path.stat().st_size > _LOG_MAX_BYTES:
@@ -125,7 +125,7 @@ class PostgresCluster:
                 stderr=log,
                 cwd=self.data,
                 env=_environment(),
-                # Ctrl-C in a terminal goes to the whole group; the server must outlive it until it is stopped.
+                # Ctrl-C in a terminal goes to the whole process group; the server must run until it is stopped.
                 start_new_session=True,
                 user=self._uid,
                 group=self._gid,
@@ -133,18 +133,18 @@ class PostgresCluster:
             )
 
     def log_tail(self) -> str:
-        """The last lines of the server's log, for an error text."""
+        """Return the last lines of the server's log, for an error text."""
         if not self.log_path.exists():
             return "(no log)"
         return self.log_path.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
 
     def _choose_account(self) -> pwd.struct_passwd | None:
-        """Whom the server runs as: None is ourselves; PostgreSQL refuses to run as root."""
+        """Return the user that the server runs as, which must not be root; None is the user of this process."""
         owner = self.data.stat().st_uid if self.data.exists() else None
         if os.geteuid() != 0:
             if owner is not None and owner != os.geteuid():
                 raise SettingsError(
-                    f"the embedded database {self.data} belongs to user id {owner}, this process runs as "
+                    f"the embedded database {self.data} belongs to user id {owner}, but this process runs as "
                     f"{os.geteuid()}: run it as the same user (or root) as before, or set another STANDGALE_DATA_DIR"
                 )
             return None
@@ -155,7 +155,7 @@ class PostgresCluster:
                 return pwd.getpwnam(name)
         raise SettingsError(
             f"the embedded database cannot run as root and this machine has none of the users {_UNPRIVILEGED}: "
-            "run Standgale as an ordinary user, or set STANDGALE_DATABASE__URL to a server of your own"
+            "run Standgale as an ordinary user, or set STANDGALE_DATABASE__URL to a server of yours"
         )
 
     def _change_owner(self, path: Path) -> None:
@@ -163,7 +163,7 @@ class PostgresCluster:
             os.chown(path, self._account.pw_uid, self._account.pw_gid)
 
     def _allow_traversal(self, path: Path) -> None:
-        """As root only: let the server's user pass through (not list) the folders that lead to ``path``."""
+        """As root only: allow the server's user to pass through, but not list, the folders above ``path``."""
         if self._account is None:
             return
         for folder in path.absolute().parents:
@@ -187,9 +187,9 @@ class PostgresCluster:
         return folder.absolute()
 
     def _drop_stale_pid_file(self) -> None:
-        """Remove a pid file whose number now belongs to something else, as after a container's restart.
+        """Remove a pid file whose number now belongs to a different process, as after a restart of a container.
 
-        PostgreSQL does this by itself unless a process with that number lives under the same user.
+        PostgreSQL does this too, unless the same user has a process with that number.
         """
         path = self.data / "postmaster.pid"
         try:
@@ -221,7 +221,7 @@ class PostgresCluster:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether process ``pid`` runs; a dead one that its parent did not ask about yet (a zombie) does not."""
+    """Whether process ``pid`` runs; a zombie, whose parent has not read its exit status, does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -229,7 +229,7 @@ def is_alive(pid: int) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    # Nothing of ours: PG* variables of the user would change what the programs do.
+    # No variables of this process: PG* variables of the user would change what the programs do.
     return {"LC_ALL": "C", "PATH": os.defpath}
 
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server of our own, for a laptop, a ground station, and tests."""
+"""Runs an embedded PostgreSQL server, for a laptop, a ground station, and tests."""
 
 from __future__ import annotations
 
@@ -26,48 +26,48 @@ _SPAWN_ATTEMPTS = 10
 
 
 class EmbeddedPostgres:
-    """The server under ``data_dir``/postgres, shared by all processes of this machine.
+    """Runs the server in ``data_dir``/postgres, which all processes of this machine share.
 
     The first to start it owns it and alone stops it; the others attach. Ownership is a lock on a file, so it ends with
-    the owner's life: whoever calls :meth:`start` next adopts the server that is still running, or starts it again.
+    the owner's process: the next process that calls :meth:`start` adopts the running server, or starts it again.
     """
 
     def __init__(self, data_dir: Path) -> None:
-        """Raises SettingsError when the server's programs are not installed, or the files are another user's."""
+        """Raise SettingsError when the server's programs are not installed, or the files are another user's."""
         self._cluster = PostgresCluster(data_dir.absolute() / "postgres")
         self._lock_path = self._cluster.home / "owner.lock"
         self._lock: int | None = None
-        # Calls run in threads: two of one process must not both start a server.
+        # Calls run in threads; two of one process must not both start a server.
         self._busy = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket_dir: Path | None = None
 
     @property
     def is_owner(self) -> bool:
-        """Whether stopping is up to this object."""
+        """Whether this object stops the server."""
         return self._lock is not None
 
     @property
     def dsn(self) -> str:
-        """Where to connect; the same after every restart. Raises DatabaseUnavailableError before the first start."""
+        """The url, which stays the same after a restart. Raises DatabaseUnavailableError before the first start."""
         if self._socket_dir is None:
             raise DatabaseUnavailableError("the embedded database has not been started yet; call start() first")
         return dsn_at(self._socket_dir)
 
     async def start(self) -> str:
-        """Return the DSN when the server, started or found running, answers; repeating it is cheap.
+        """Start the server unless it runs, and return the DSN when it accepts connections; repeating it is cheap.
 
-        Raises DatabaseUnavailableError, with the end of the server's log, when it does not come up.
+        Raises DatabaseUnavailableError, with the end of the server's log, when it does not start.
         """
         await self._run_alone(self._start)
         return self.dsn
 
     async def stop(self) -> None:
-        """Stop the server in order, if this object owns it; connections are cut, nothing committed is lost."""
+        """Stop the server if this object owns it; connections are closed, and nothing committed is lost."""
         await self._run_alone(self._stop)
 
     async def kill(self) -> None:
-        """End the server as a crash would (SIGKILL); it stays ours, and :meth:`start` recovers it."""
+        """Kill the server (SIGKILL) as in a crash; this object still owns it, and :meth:`start` recovers it."""
         await self._run_alone(self._kill)
 
     async def __aenter__(self) -> Self:
@@ -91,7 +91,7 @@ class EmbeddedPostgres:
         while time.monotonic() < deadline:
             found = self._cluster.postmaster()
             if self._take_ownership():
-                # Asked again under the lock: the former owner may have stopped the server since.
+                # Read again under the lock: the former owner may have stopped the server.
                 found = self._cluster.postmaster() or self._spawn_and_wait(deadline)
             if found is not None and found.ready:
                 self._socket_dir = found.socket_dir
@@ -108,7 +108,7 @@ class EmbeddedPostgres:
                 if found is not None and found.ready:
                     return found
                 time.sleep(_POLL_S)
-            # After a crash the children of the former server hold its memory for a moment, and a new one refuses.
+            # After a crash the former server's children keep its memory for a moment; a new server refuses to start.
             time.sleep(_SPAWN_PAUSE_S)
         raise self._start_error(f"in {_SPAWN_ATTEMPTS} attempts")
 
@@ -128,7 +128,7 @@ class EmbeddedPostgres:
             self._end(signal.SIGKILL, _STOP_TIMEOUT_S)
 
     def _end(self, how: signal.Signals, timeout_s: float) -> bool:
-        """Send ``how`` to the server and return whether it is gone within ``timeout_s``."""
+        """Send ``how`` to the server and return whether it ended within ``timeout_s``."""
         found = self._cluster.postmaster()
         pid = found.pid if found is not None else self._process.pid if self._process is not None else None
         if pid is None:
@@ -141,13 +141,13 @@ class EmbeddedPostgres:
                 return False
             time.sleep(_POLL_S)
         if self._process is not None and self._process.pid == pid:
-            # Nobody else can ask about a child of ours; unasked it stays in the process table.
+            # Only the parent can read the exit status of a child, which stays in the process table until then.
             self._process.wait()
         self._process = None
         return True
 
     def _take_ownership(self) -> bool:
-        """Take the lock if it is free; it is freed by the system when its holder ends, however it ends."""
+        """Take the lock if it is free; return whether this object has it. It becomes free when its holder ends."""
         if self._lock is None:
             descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -160,6 +160,6 @@ class EmbeddedPostgres:
 
     def _start_error(self, when: str) -> DatabaseUnavailableError:
         return DatabaseUnavailableError(
-            f"the embedded database in {self._cluster.home} did not come up {when}; its log "
+            f"the embedded database in {self._cluster.home} did not start {when}; its log "
             f"{self._cluster.log_path} ends: {self._cluster.log_tail()}"
         )

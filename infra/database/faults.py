@@ -1,4 +1,4 @@
-"""Says what a fault of PostgreSQL means: try again, somebody must act, this row is at fault, or nobody can tell."""
+"""Translates errors of PostgreSQL: try again, a person must act, this row is wrong, or the cause is unknown."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from schemas.errors import StandgaleError
 
 
 class RowRefusedError(RecordError):
-    """The database can't store a value, now and always; the text names table and field where it tells."""
+    """The database cannot store a value, now and always; the text names table and field if they are known."""
 
     code: ClassVar[str] = "ROW_REFUSED"
 
 
 class WriteRefusedError(StandgaleError):
-    """The database refuses to write (a constraint, a trigger): because of the row, or of what was changed there.
+    """A constraint or trigger of the database refuses to write, because of the row or of a change in the database.
 
-    Which of them it is shows only when another row is written.
+    Only writing another row shows which of them is the cause.
     """
 
     code: ClassVar[str] = "WRITE_REFUSED"
 
 
 class DatabaseTooSlowError(DatabaseUnavailableError, TooSlowError):
-    """The database did not finish a statement in time; fewer rows at once may be in time."""
+    """The database did not finish a statement in time; with fewer rows at once it may."""
 
     code: ClassVar[str] = "DATABASE_TOO_SLOW"
 
@@ -37,8 +37,8 @@ _UNAVAILABLE_CLASSES = {
     "08": "the connection was lost",
     "53": "it is out of resources (connections, memory or disk)",
     "57": "it is shutting down or starting up",
-    "58": "it had a fault of its own",
-    "40": "other work was in the way",
+    "58": "it had a system error",
+    "40": "other transactions conflicted with this one",
 }
 _UNAVAILABLE_STATES = {
     "25006": "it is read-only, as after a fail-over",
@@ -50,7 +50,7 @@ _CREDENTIALS = (
     "correct user and password in STANDGALE_DATABASE__URL and restart (a file in STANDGALE_DATABASE__URL_FILE is read "
     "again without a restart), or set them back on the server"
 )
-# What a person must do about it, after what is refused.
+# What is refused, and what a person must do about it.
 _REFUSED_STATES = {
     "42501": ("the user lacks a privilege", "grant it again"),
     "42P01": ("a table is missing", _MIGRATE),
@@ -63,37 +63,37 @@ _REFUSED_CLASSES = {
     "28": ("it refuses user or password", _CREDENTIALS),
     "42": ("its tables are not as this version of Standgale needs them", _MIGRATE),
 }
-# A statement that is no SQL is a fault of the program that sent it.
+# A statement that is not SQL is a fault of the program that sent it.
 _SYNTAX_ERROR = "42601"
 _TIMED_OUT = "57014"
 _ROW_CLASSES = {"22", "54"}
 
-# PostgreSQL tells the field of a bad COPY only in the context: COPY new_images, line 3, column metadata: "..."
+# PostgreSQL names the field of a failed COPY only in the context: COPY new_images, line 3, column metadata: "..."
 _COPY_CONTEXT = re.compile(r"COPY (?P<table>\w+), line (?P<line>\d+), column (?P<column>\w+)")
 _COPY_LINE = re.compile(r"^COPY ", re.MULTILINE)
 _VALUE_MAX = 200
 
 
 def translate(error: BaseException, where: str) -> StandgaleError | None:
-    """What ``error``, raised by asyncpg or the system while using the database at ``where``, means; None: no fault.
+    """Return the meaning of ``error`` from asyncpg or the system while using the database at ``where``, or None.
 
-    ``where`` must hold no secret.
+    ``where`` must not contain a secret.
     """
     if isinstance(error, asyncpg.InvalidCachedStatementError):
-        return _unavailable(where, f"its tables were changed meanwhile: {error}")
+        return _unavailable(where, f"its tables were changed during the statement: {error}")
     if isinstance(error, asyncpg.InternalClientError):
-        return _unavailable(where, f"the connection is in a state that the client does not know: {error}")
+        return _unavailable(where, f"the connection is in a state that is unknown to the client: {error}")
     if isinstance(error, asyncpg.PostgresError):
         return _by_state(error, where)
     if isinstance(error, asyncpg.DataError | OverflowError):
         return RowRefusedError(f"a value cannot be written to the database: {str(error)[:_VALUE_MAX]}")
     if isinstance(error, OSError | TimeoutError):
-        return _unavailable(where, f"{error}" or "it did not answer in time")
+        return _unavailable(where, f"{error}" or "it did not respond in time")
     return None
 
 
 def too_slow_error(where: str, limit_s: float) -> DatabaseTooSlowError:
-    """The error for a statement that did not end within ``limit_s`` on a connection that was there."""
+    """Return the error for a statement that did not end within ``limit_s`` on an open connection."""
     return DatabaseTooSlowError(
         f"the database at {where} did not finish within database.command_timeout_s ({limit_s:g} s); it is tried again, "
         "with fewer records at once where there are several"
@@ -101,7 +101,7 @@ def too_slow_error(where: str, limit_s: float) -> DatabaseTooSlowError:
 
 
 def refused_login_error(where: str, error: BaseException) -> RefusedError:
-    """The error for a server that wants another way of logging in than the url has."""
+    """Return the error for a server that requires a different login method than the url has."""
     return _refused(where, ("it refuses the login", _CREDENTIALS), f"{error}")
 
 
@@ -126,7 +126,7 @@ def _by_state(error: asyncpg.PostgresError, where: str) -> StandgaleError | None
 
 def _refused(where: str, refused: tuple[str, str], said: str) -> RefusedError:
     why, remedy = refused
-    return RefusedError(f"the database at {where}: {why} ({said}); {remedy}; it is tried again by itself")
+    return RefusedError(f"the database at {where}: {why} ({said}); {remedy}; it is tried again without a restart")
 
 
 def _unavailable(where: str, why: str) -> DatabaseUnavailableError:
@@ -134,16 +134,16 @@ def _unavailable(where: str, why: str) -> DatabaseUnavailableError:
 
 
 def _from_function(error: asyncpg.PostgresError) -> bool:
-    """Whether a function on the server raised it, as a trigger's does: then the value that is wrong may be its own.
+    """Whether a function on the server, as of a trigger, raised ``error``: then the wrong value may be the function's.
 
-    The context names the function, in the language of the server. That of a bad value in a COPY has a line of COPY.
+    The context names the function, in the language of the server. That of a wrong value in a COPY names a line of COPY.
     """
     context = getattr(error, "context", None)
     return bool(context) and _COPY_LINE.search(str(context)) is None
 
 
 def _field(error: asyncpg.PostgresError) -> str:
-    # The stubs do not know these attributes; the server fills them in for constraints only.
+    # The stubs lack these attributes; the server sets them for constraints only.
     table, column, constraint = (getattr(error, f"{part}_name", None) for part in ("table", "column", "constraint"))
     context = _COPY_CONTEXT.search(getattr(error, "context", None) or "")
     if context is not None:

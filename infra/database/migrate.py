@@ -1,4 +1,4 @@
-"""Brings a database's schema to a revision, up or down; safe when several processes do it at once.
+"""Migrates a database's schema up or down to a revision; several processes may do it at once.
 
 The functions block and need a thread without a running event loop: from one, call them by ``asyncio.to_thread``.
 """
@@ -29,13 +29,13 @@ from infra.errors import SettingsError
 T = TypeVar("T")
 
 _CONNECT_TIMEOUT_S = 30.0
-# Alembic keeps what it is doing in module globals: one migration at a time in a process. Between processes the
-# advisory lock in migrations/env.py does the same.
+# Alembic keeps its state in module globals, so a process runs one migration at a time. Between processes the advisory
+# lock in migrations/env.py does the same.
 _ALEMBIC = threading.Lock()
 
 
 def migrate_up(dsn: str, revision: str = "head") -> None:
-    """Bring the schema up to ``revision``, all steps in one transaction; nothing happens when it is there already.
+    """Migrate the schema up to ``revision``, all steps in one transaction; do nothing when it has that revision.
 
     Raises DatabaseUnavailableError, RefusedError (credentials, privileges), SettingsError (an unknown revision).
     """
@@ -43,7 +43,7 @@ def migrate_up(dsn: str, revision: str = "head") -> None:
 
 
 def migrate_down(dsn: str, revision: str) -> None:
-    """Bring the schema down to ``revision`` (``base``: to nothing), and lose what the removed tables hold.
+    """Migrate the schema down to ``revision`` (``base``: to nothing); the content of removed tables is lost.
 
     Errors as for :func:`migrate_up`.
     """
@@ -51,12 +51,12 @@ def migrate_down(dsn: str, revision: str) -> None:
 
 
 def current_revision(dsn: str) -> str | None:
-    """The schema's revision, or None when there is no schema yet."""
+    """Return the schema's revision, or None when there is no schema yet."""
     return _run(dsn, lambda connection: MigrationContext.configure(connection).get_current_revision())
 
 
 def newest_revision() -> str | None:
-    """The newest revision that this version of Standgale knows."""
+    """Return the newest revision that this version of Standgale has."""
     return ScriptDirectory.from_config(_config(None)).get_current_head()
 
 
@@ -77,7 +77,7 @@ def _run(dsn: str, work: Callable[[Connection], T]) -> T:
 async def _run_connected(dsn: str, where: str, work: Callable[[Connection], T]) -> T:
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        # asyncpg reads the DSN itself: SQLAlchemy's own form of it does not know all of its options.
+        # asyncpg reads the DSN itself, because SQLAlchemy's form of it lacks some of its options.
         async_creator=lambda: asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_S),
         poolclass=NullPool,
     )
@@ -101,7 +101,7 @@ async def _run_connected(dsn: str, where: str, work: Callable[[Connection], T]) 
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What the driver raised, below the layers that SQLAlchemy puts around it."""
+    """Return the driver's error, without the layers that SQLAlchemy puts around it."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         return error.orig.__cause__ or error.orig
     return error

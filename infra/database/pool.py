@@ -1,4 +1,4 @@
-"""The connection pool: opened when first needed, and its faults told in Standgale's own errors."""
+"""Opens the connection pool when it is first needed, and translates its errors into Standgale's."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 # As text: the class takes type arguments in its stubs only.
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 _CLOSE_TIMEOUT_S = 4.0
-"""How long connections may take to close: a frozen server never answers."""
+"""How long connections may take to close; a frozen server never responds."""
 
 
 class Database:
-    """PostgreSQL as services use it. It may come and go: each call connects anew when it must.
+    """Gives services connections to PostgreSQL; when the server was restarted, the next call connects again.
 
-    Without a url in the settings it is the embedded server below the data directory, which is started when nobody has
-    started it, and stopped by :meth:`close` when this process was the one (see :class:`EmbeddedPostgres`).
+    Without a url in the settings it is the embedded server below the data directory. It is started unless it runs, and
+    stopped by :meth:`close` if this process started it (see :class:`EmbeddedPostgres`).
     """
 
     def __init__(
@@ -47,15 +47,15 @@ class Database:
 
     @classmethod
     def open(cls, settings: DatabaseSettings, data_dir: Path, url_file: Path | None = None) -> Self:
-        """The database of ``settings``; nothing is connected yet, so a service can start while it is away.
+        """Return the database of ``settings``; it connects at the first use, so a service can start without it.
 
-        ``url_file``: where the url was read from; it is read again for each new connection. Raises SettingsError for a
-        url that is none, or without the embedded server's programs.
+        ``url_file`` is the file of the url; it is read again for each new connection. Raises SettingsError for a wrong
+        url, or without the embedded server's programs.
         """
         if settings.url is not None:
             return cls(settings, None, url_file)
         try:
-            # Only here: what it needs comes with the extra "embedded".
+            # Imported here, because it needs the extra "embedded".
             from infra.database.embedded import EmbeddedPostgres  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise SettingsError(
@@ -65,7 +65,7 @@ class Database:
         return cls(settings, EmbeddedPostgres(data_dir))
 
     async def dsn(self) -> str:
-        """Where to connect, password included; the embedded server is running when this returns."""
+        """Return the url with its password; the embedded server is started before."""
         if self._embedded is not None:
             return await self._embedded.start()
         assert self._settings.url is not None
@@ -73,12 +73,15 @@ class Database:
 
     @asynccontextmanager
     async def acquire(self, *, writing: bool = False) -> AsyncIterator[Connection]:
-        """A connection, given back at the end of the block. Faults inside the block are translated on the way out:
+        """Give a connection for the block; errors inside the block are translated at its end.
 
-        DatabaseUnavailableError (try again; a transaction under way was not committed, or nobody knows),
-        DatabaseTooSlowError (the same; fewer rows may be in time), RefusedError (login, privilege, a missing table),
-        RowRefusedError (a value), and when ``writing`` rows WriteRefusedError (a constraint, a trigger), which is a
-        RefusedError otherwise. Catch asyncpg's own errors inside the block.
+        - DatabaseUnavailableError: try again; it is unknown whether a transaction in progress was committed
+        - DatabaseTooSlowError: the same, and fewer rows may be in time
+        - RefusedError: login, privilege, or a missing table
+        - RowRefusedError: a value
+        - WriteRefusedError: a constraint or a trigger, when ``writing`` rows; otherwise that is a RefusedError
+
+        Catch asyncpg's errors inside the block.
         """
         with self._translated(writing):
             pool = await self._connect_pool()
@@ -89,22 +92,22 @@ class Database:
                     raise too_slow_error(self._where, self._settings.command_timeout_s) from error
                 except asyncpg.PostgresError as error:
                     if isinstance(translate(error, self._where), TransientError):
-                        # It may be in what the server gave this session when it began: read-only, a timeout, a schema.
+                        # The cause may be a value of this session since its start: read-only, a time limit, a schema.
                         await pool.expire_connections()
                     raise
                 except asyncpg.InterfaceError as error:
-                    # The same type tells misuse, which trying again cannot help.
+                    # The same type is raised for misuse, where a retry does not help.
                     if not _is_lost(connection):
                         raise
                     raise ConnectionResetError(str(error)) from error
 
     async def check(self) -> None:
-        """Return when a query is answered; errors as for :meth:`acquire`."""
+        """Run a query; raises the errors of :meth:`acquire`."""
         async with self.acquire() as connection:
             await connection.fetchval("SELECT 1")
 
     async def close(self) -> None:
-        """Close all connections, and stop the embedded server if it is ours; may be called twice."""
+        """Close all connections, and stop the embedded server if this process owns it; may be called twice."""
         async with self._connecting:
             pool, self._pool = self._pool, None
         if pool is not None:
@@ -117,7 +120,7 @@ class Database:
 
     async def _connect_pool(self) -> asyncpg.Pool[asyncpg.Record]:
         if self._embedded is not None:
-            # Cheap while it runs; starts it again when its owner has gone.
+            # Cheap while it runs; starts it again when its owner has ended.
             await self._embedded.start()
         async with self._connecting:
             if self._pool is None:
@@ -133,14 +136,14 @@ class Database:
             return self._pool
 
     async def _connect(self, *_: object, **how: Any) -> asyncpg.Connection[asyncpg.Record]:
-        """A new connection of the pool, with the url as it is now: it may have changed since the pool was made."""
+        """Open a connection of the pool with the present url, which may have changed since the pool was made."""
         try:
             return await asyncpg.connect(await self.dsn(), **how)
         except asyncpg.InterfaceError as error:
             raise refused_login_error(self._where, error) from error
 
     def _url_in_file(self) -> str | None:
-        """The url that is in its file now; None without such a file, or while there is no valid url in it."""
+        """Return the url that is now in its file; None without such a file, or while it has no valid url."""
         url = None if self._url_file is None else read_secret(self._url_file)
         if not url:
             return None
@@ -160,8 +163,8 @@ class Database:
             if meaning is None:
                 raise
             if isinstance(meaning, WriteRefusedError) and not writing:
-                # No row can be at fault, so it is the server, until a person acts.
-                raise RefusedError(f"{meaning}; it is tried again by itself") from error
+                # No row is written, so the server is the cause, until a person acts.
+                raise RefusedError(f"{meaning}; it is tried again without a restart") from error
             raise meaning from error
 
 
@@ -169,12 +172,12 @@ def _is_lost(connection: Connection) -> bool:
     try:
         return connection.is_closed()
     except asyncpg.InterfaceError:
-        # The pool took it away from under us, which it does when the server closes it.
+        # The pool has taken the connection back, as it does when the server closes it.
         return True
 
 
 def address(dsn: str) -> str:
-    """``host:port/database`` of ``dsn``, for texts: without user and password. Raises SettingsError for a wrong dsn."""
+    """Return ``host:port/database`` of ``dsn``, without user and password. Raises SettingsError for a wrong dsn."""
     try:
         parts = urlsplit(dsn)
         host, port = parts.hostname, parts.port

@@ -1,1 +1,1 @@
-"""Detections go into PostgreSQL, each frame and each detection once."""
+"""Writes detections into PostgreSQL, each frame and each detection once."""

@@ -1,4 +1,4 @@
-"""From events to rows: pure, in the column order of :mod:`sinks.postgres.statements`."""
+"""Converts events to table rows, in the column order of :mod:`sinks.postgres.statements`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class DeviceRow:
-    """What a batch tells about one device; ``location`` is JSON text."""
+    """Holds what a batch says about one device; ``location`` is JSON text."""
 
     id: UUID
     device_id: str
@@ -26,7 +26,7 @@ class DeviceRow:
 
 
 def device_rows(events: Sequence[DetectionsMade]) -> list[DeviceRow]:
-    """One row per device, as of its latest frame; sorted, so that two writers lock rows in one order."""
+    """Return one row per device, from its latest frame; sorted, so that two writers lock rows in the same order."""
     latest: dict[str, DetectionsMade] = {}
     for event in events:
         known = latest.get(event.device_id)
@@ -39,7 +39,7 @@ def device_rows(events: Sequence[DetectionsMade]) -> list[DeviceRow]:
 
 
 def image_rows(events: Sequence[DetectionsMade], devices: Mapping[str, UUID]) -> list[Row]:
-    """One row per frame, also when a batch answers it several times; ``devices`` maps device ids to row ids."""
+    """Return one row per frame, also when a batch has several events of it; ``devices`` maps device ids to row ids."""
     first: dict[UUID, DetectionsMade] = {}
     found: set[UUID] = set()
     for event in events:
@@ -65,7 +65,7 @@ def image_rows(events: Sequence[DetectionsMade], devices: Mapping[str, UUID]) ->
             frame_id in found,
             False,
             None if event.camera is None else event.camera.model_dump_json(exclude_none=True),
-            # ASCII only: what JSON can escape but PostgreSQL cannot store is then refused there, by column.
+            # ASCII only: PostgreSQL then refuses characters that it cannot store, and names the column.
             json.dumps(event.metadata) if event.metadata else None,
         )
         for frame_id, event in sorted(first.items())
@@ -73,7 +73,7 @@ def image_rows(events: Sequence[DetectionsMade], devices: Mapping[str, UUID]) ->
 
 
 def session_rows(events: Sequence[DetectionsMade]) -> list[Row]:
-    """One row per answer."""
+    """Return one row per event."""
     return [
         (
             event.id,
@@ -95,9 +95,9 @@ def session_rows(events: Sequence[DetectionsMade]) -> list[Row]:
 
 
 def detection_rows(events: Sequence[DetectionsMade]) -> Iterator[Row]:
-    """One row per detection."""
+    """Yield one row per detection."""
     for event in events:
-        answer = (event.model.name, event.model.version, event.detected_at)
+        model = (event.model.name, event.model.version, event.detected_at)
         for detection in event.detections:
             box = detection.box
             yield (
@@ -112,12 +112,12 @@ def detection_rows(events: Sequence[DetectionsMade]) -> Iterator[Row]:
                 detection.confidence,
                 detection.label,
                 detection.class_id,
-                *answer,
+                *model,
             )
 
 
 def _corners(detection: Detection) -> list[float] | None:
-    """x1, y1 … x4, y4 of a rotated box, None of an upright one."""
+    """Return x1, y1 … x4, y4 of a rotated box, None of an upright one."""
     if detection.corners is None:
         return None
     return [side for corner in detection.corners for side in (corner.x, corner.y)]

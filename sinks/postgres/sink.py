@@ -1,4 +1,4 @@
-"""The PostgreSQL sink: a batch goes in by COPY, and what is there already stays as it is."""
+"""Writes detections events to PostgreSQL with COPY; rows that exist already stay as they are."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sinks.postgres.statements import (
 class PostgresSink:
     """Writes devices, images, inference sessions and detections, one transaction per batch.
 
-    Every row's id is computed from its content, so a batch written again meets its own rows and changes nothing.
+    Every row's id is computed from its content, so a batch that is written again finds its rows and changes nothing.
     """
 
     name: str = "postgres"
@@ -34,12 +34,12 @@ class PostgresSink:
         self._database = database
 
     async def open(self) -> None:
-        """Return when the tables are there.
+        """Check that the tables exist.
 
         Raises DatabaseUnavailableError, and RefusedError (also before the migrations ran).
         """
         async with self._database.acquire() as connection:
-            # First, or the staging tables would lack for good what a table does not have yet.
+            # First, or the staging tables would never get the columns that a table does not have yet.
             await connection.execute(CHECK_TABLES)
             await connection.execute(CREATE_STAGING)
 
@@ -47,10 +47,10 @@ class PostgresSink:
         """Make ``events`` durable, all or none.
 
         Raises DatabaseUnavailableError and RefusedError (write them again), RowRefusedError naming the field that the
-        database cannot take, WriteRefusedError (a constraint or trigger refuses one of them, or all).
+        database cannot store, and WriteRefusedError (a constraint or trigger refuses one of them, or all).
         """
         async with self._database.acquire(writing=True) as connection, connection.transaction():
-            # Nothing is done where they exist; a connection that is new, or was reset by a pooler, has none.
+            # It does nothing where they exist; a connection that is new, or was reset by a pooler, has none.
             await connection.execute(CREATE_STAGING)
             devices = device_rows(events)
             names = [device.device_id for device in devices]
@@ -67,7 +67,7 @@ class PostgresSink:
             await _copy(connection, DETECTIONS, detection_rows(events))
 
     async def close(self) -> None:
-        """Nothing to let go of: the connections belong to the database, and that to whoever opened it."""
+        """Do nothing: the connections belong to the database, and the process that opened it closes it."""
 
 
 async def _copy(connection: Connection, target: TargetTable, rows: Iterable[Row]) -> None:

@@ -1,4 +1,4 @@
-"""The statements of the PostgreSQL sink, and the tables as it fills them."""
+"""Defines the SQL statements of the PostgreSQL sink and the tables that it fills."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TargetTable:
-    """A table, the columns the sink fills in (in the order of its rows), and what to do with a row that exists."""
+    """Describes a table as the sink fills it."""
 
     table: str
     columns: tuple[str, ...]
+    """In the order of the sink's rows"""
     on_conflict: str = "DO NOTHING"
+    """What to do with a row that exists"""
 
     @property
     def staging(self) -> str:
@@ -20,17 +22,17 @@ class TargetTable:
 
     @property
     def check(self) -> str:
-        """Fails where the table, or one of the columns, is missing: before the migrations ran."""
+        """A statement that fails when the table or one of the columns is missing."""
         return f"SELECT {', '.join(self.columns)} FROM {self.table} LIMIT 0"  # noqa: S608 - constants
 
     @property
     def create_staging(self) -> str:
-        """Creates :attr:`staging` with the types and lengths of the table, but without its indexes and checks."""
+        """A statement that creates :attr:`staging` with the types of the table, without its indexes and checks."""
         return f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.staging} (LIKE {self.table}) ON COMMIT DELETE ROWS"
 
     @property
     def merge(self) -> str:
-        """Moves what is new from :attr:`staging` into the table."""
+        """A statement that inserts the new rows of :attr:`staging` into the table."""
         columns = ", ".join(self.columns)
         return (
             f"INSERT INTO {self.table} ({columns}) SELECT {columns} FROM {self.staging} "  # noqa: S608 - constants
@@ -60,8 +62,8 @@ IMAGES = TargetTable(
         "camera",
         "metadata",
     ),
-    # A frame may be answered again by another model or job: the row stays, but it counts as having detections when any
-    # answer has some, and a row that somebody prepared becomes complete.
+    # A frame may get another event from a different model or job: the row stays, but it counts as having detections
+    # when any event has some, and a row that a person prepared becomes complete.
     """DO UPDATE SET
         has_detections = images.has_detections OR EXCLUDED.has_detections,
         processing_status = 'completed',
@@ -109,7 +111,7 @@ DETECTIONS = TargetTable(
 )
 
 TARGETS = (IMAGES, SESSIONS, DETECTIONS)
-"""In the order of their foreign keys."""
+"""All tables, in the order of their foreign keys."""
 
 CHECK_TABLES = ";\n".join(target.check for target in TARGETS)
 CREATE_STAGING = ";\n".join(target.create_staging for target in TARGETS)
@@ -123,5 +125,5 @@ ON CONFLICT (device_id) DO UPDATE SET
 WHERE devices.last_seen IS NULL OR devices.last_seen < EXCLUDED.last_seen
 """
 
-# A device that somebody entered by hand has an id of its own.
+# A device that a person entered has an id that is not computed.
 DEVICE_IDS = "SELECT device_id, id FROM devices WHERE device_id = ANY($1)"

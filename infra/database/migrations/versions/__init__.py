@@ -1,1 +1,1 @@
-"""The steps, oldest first by file name."""
+"""Holds the migrations, oldest first by file name."""

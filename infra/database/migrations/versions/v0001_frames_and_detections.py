@@ -1,4 +1,4 @@
-"""The tables of frames: devices, images, detections, inference sessions, metrics and annotations."""
+"""Creates the tables of devices, images, detections, inference sessions, metrics and annotations."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# Ids come from schemas.ids, so that writing the same event again meets its own row. Defaults are for rows that people
-# add by hand.
+# Ids come from schemas.ids, so that the same event written again finds its row. Defaults are for rows that people add.
 _CREATE = (
     """
     CREATE TABLE devices (
@@ -53,7 +52,7 @@ _CREATE = (
     "CREATE INDEX images_sha256 ON images (sha256)",
     "CREATE INDEX images_lakefs_path ON images (lakefs_path) WHERE lakefs_path IS NOT NULL",
     "CREATE INDEX images_job ON images (job_id) WHERE job_id IS NOT NULL",
-    # Partial: nearly every row is completed, and an index on a value that nearly all rows share is never read.
+    # Partial, because nearly every row is completed, and an index on a value of nearly all rows is never used.
     "CREATE INDEX images_not_completed ON images (processing_status) WHERE processing_status <> 'completed'",
     "CREATE INDEX images_without_detections ON images (captured_at) WHERE NOT has_detections",
     """
@@ -139,6 +138,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables, and with them what they hold."""
+    """Drop the tables with their content."""
     for table in _TABLES:
         op.execute(f"DROP TABLE {table}")

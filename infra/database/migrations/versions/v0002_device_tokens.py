@@ -1,4 +1,4 @@
-"""The tokens devices authenticate with; only their hashes."""
+"""Creates the table of device tokens, which holds only their hashes."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the table: no device can authenticate until it has a new token."""
+    """Drop the table; no device can authenticate until it has a new token."""
     op.execute("DROP TABLE device_tokens")

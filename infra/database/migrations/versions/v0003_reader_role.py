@@ -1,4 +1,4 @@
-"""A role for people and tools that only read: everything but the tokens."""
+"""Creates a role that may read all tables but the tokens."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _TABLES = "devices, images, detections, inference_sessions, system_metrics, data
 _GRANT = f"GRANT SELECT ON {_TABLES} TO standgale_reader"
 _REVOKE = f"REVOKE SELECT ON {_TABLES} FROM standgale_reader"  # noqa: S608 - a constant
 
-# Roles belong to the whole server: another database may have made this one already, or be making it just now. Managed
-# servers often do not let us make one; an administrator can, before this migration.
+# Roles belong to the whole server, so another database may have created this one, or may be creating it now. Managed
+# servers often do not allow it; then an administrator creates it before this migration.
 _CREATE = """
 DO $$
 BEGIN
@@ -40,13 +40,13 @@ $$
 
 
 def upgrade() -> None:
-    """Create the role where that is allowed, and let it read."""
+    """Create the role if that is allowed, and give it the right to read."""
     op.execute(_CREATE)
     op.execute(_IF_EXISTS.format(statement="GRANT USAGE ON SCHEMA public TO standgale_reader"))
     op.execute(_IF_EXISTS.format(statement=_GRANT))
 
 
 def downgrade() -> None:
-    """Take the privileges back; the role stays, since other databases of the server may use it."""
+    """Revoke the privileges; the role stays, because other databases of the server may use it."""
     op.execute(_IF_EXISTS.format(statement=_REVOKE))
     op.execute(_IF_EXISTS.format(statement="REVOKE USAGE ON SCHEMA public FROM standgale_reader"))

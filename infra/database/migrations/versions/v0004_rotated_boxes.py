@@ -1,4 +1,4 @@
-"""The corners of rotated boxes."""
+"""Adds the corners of rotated boxes to detections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Add the column: x1, y1 … x4, y4, normalised to the frame, clockwise as seen; NULL for upright boxes."""
-    # Every row that is there has none, so there is nothing to check, and the table is locked for a moment only.
+    # Existing rows have no corners, so they need no check, and the table is locked for a moment only.
     op.execute("ALTER TABLE detections ADD COLUMN corners DOUBLE PRECISION[]")
     op.execute(
         "ALTER TABLE detections ADD CONSTRAINT detections_corners_check "
@@ -21,5 +21,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the column: rotated boxes keep the upright ones that enclose them."""
+    """Drop the column; rotated boxes keep the upright boxes that enclose them."""
     op.execute("ALTER TABLE detections DROP COLUMN corners")

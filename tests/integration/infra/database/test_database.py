@@ -149,7 +149,7 @@ async def test_without_a_row_to_blame_whatever_the_server_refuses_is_waited_for(
     shared_dsn: str, tmp_path: Path
 ) -> None:
     async with opened(shared_dsn, tmp_path) as database:
-        with pytest.raises(RefusedError, match="tried again by itself"):
+        with pytest.raises(RefusedError, match="tried again without a restart"):
             async with database.acquire() as connection:
                 await connection.execute("DO $$ BEGIN RAISE EXCEPTION 'closed'; END $$")
 
