@@ -1,1 +1,1 @@
-"""Models are made here: synthetic scenes, training, evaluation and export."""
+"""Makes models: synthetic scenes, training, evaluation, export and quantization."""

@@ -1,4 +1,4 @@
-"""The model card beside an exported model: what it is, how to feed it, how it was made and measured."""
+"""Writes the card of an exported model: what it is, how to feed it, how it was made and measured."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Card = dict[str, CardValue]
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From which score on a box counts, and from which overlap on two boxes of a class are one thing."""
+    """Holds the lowest score of a box that counts, and the overlap from which two boxes of a class are one object."""
 
     confidence: float = 0.5
     iou: float = 0.5
@@ -26,7 +26,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model was made, for whoever wants to make it again."""
+    """Records how a model was made, so that it can be made again."""
 
     command: str
     seeds: str

@@ -1,4 +1,4 @@
-"""Measures a model on scenes it never saw, cut into tiles and as whole frames, with the production code."""
+"""Measures a model on scenes that it was not trained on, tiled and as whole frames, with the production code."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ from training.pool import EVALUATION_SEEDS, VALIDATION_SEEDS
 from training.scenes import CLASS_NAMES, Scene, SceneSpec, render_scene
 from training.scenes.spec import Image
 
-# Average precision needs the unsure predictions too; below this they are too many and change nothing.
+# Average precision needs predictions of low score too; below this they are too many and change nothing.
 SCORE_FLOOR = 0.01
 MOST_DETECTIONS = 20_000
 
@@ -33,12 +33,12 @@ Detect = Callable[[Image, bool], Predictions]
 
 
 class EvaluationError(StandgaleError):
-    """An evaluation was asked for that cannot be made."""
+    """Says that an evaluation cannot be made as requested."""
 
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """What to measure: how many scenes of which size, from the evaluation seeds or, to tune, the validation seeds."""
+    """Says what to measure: scenes of which size, with evaluation seeds or (to choose settings) validation seeds."""
 
     card: Path
     scenes: int = 200
@@ -48,7 +48,7 @@ class EvaluateSettings:
     engine: EngineKind = "auto"
 
     def specs(self) -> list[SceneSpec]:
-        """The scenes to draw; none of them is ever trained on."""
+        """Return the scenes to draw; none of them is used in training."""
         seeds = VALIDATION_SEEDS if self.validation else EVALUATION_SEEDS
         if not 1 <= self.scenes <= len(seeds):
             raise EvaluationError(f"scenes is {self.scenes}: give 1 to {len(seeds)}")
@@ -57,7 +57,7 @@ class EvaluateSettings:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Both measurements, at the card's confidence, and the confidence that balances precision and recall best."""
+    """Holds both measurements at the card's confidence, and the confidence that balances precision and recall best."""
 
     scenes: int
     width: int
@@ -68,7 +68,7 @@ class Evaluation:
 
 
 def detect_with(predictor: Predictor) -> Detect:
-    """The predictor as the worker runs it, but reporting every score above the floor."""
+    """Return a predictor as in the worker, which reports every score above the floor."""
 
     def detect(image: Image, tiled: bool) -> Predictions:
         # A frame as a whole is one tile of its own size, which the model gets scaled down.
@@ -80,7 +80,7 @@ def detect_with(predictor: Predictor) -> Detect:
 
 
 def _scenes(specs: list[SceneSpec]) -> Iterator[Scene]:
-    """Scenes in order, the next one drawn while the last is measured."""
+    """Yield scenes in order; the next one is drawn while the last one is measured."""
     with ThreadPoolExecutor(1) as side:
         coming = side.submit(render_scene, specs[0])
         for spec in specs[1:]:
@@ -123,7 +123,7 @@ def measure_scenes(
 
 
 def table(evaluation: Evaluation) -> str:
-    """The evaluation as text for people."""
+    """Return the evaluation as text for people."""
     lines = [
         f"{evaluation.scenes} scenes of {evaluation.width}x{evaluation.height}, "
         f"precision and recall at confidence {evaluation.tiled.confidence}"
@@ -154,12 +154,12 @@ def _without_nan(value: JsonValue) -> JsonValue:
 
 
 def as_json(evaluation: Evaluation) -> str:
-    """The evaluation as JSON for scripts; what a class that never occurs would have scored is null."""
+    """Return the evaluation as JSON for scripts; the figures of a class that never occurs are null."""
     return json.dumps(_without_nan(asdict(evaluation)), allow_nan=False)
 
 
 def main() -> None:
-    """Command line: python -m training.evaluate --scenes 20."""
+    """Run the command line: python -m training.evaluate --scenes 20."""
     parser = argparse.ArgumentParser(description="Measure a model on unseen scenes, tiled and as whole frames.")
     default = EvaluateSettings(default_card_path())
     parser.add_argument("--card", type=Path, default=default.card)

@@ -30,12 +30,12 @@ Runner = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 
 class ExportError(StandgaleError):
-    """The exported file does not do what the net does."""
+    """Says that the exported file computes other outputs than the net."""
 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What to export and where to: models/<name>/<version>/ under `models`."""
+    """Says what to export, into models/<name>/<version>/ below `models`."""
 
     checkpoint: Path
     models: Path = Path("models")
@@ -56,7 +56,7 @@ class Exported:
 
 
 class _FusedBlock(nn.Module):
-    """A ConvBlock whose normalisation is folded into its weights."""
+    """Computes a ConvBlock whose normalisation is folded into its weights."""
 
     def __init__(self, block: ConvBlock) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def write_program(net: Net, path: Path, input_px: int) -> None:
     program = torch.export.export(ExportNet(net).eval(), (example,), dynamic_shapes={"images": _free_axes()})
     program.example_inputs = None
     for node in program.graph.nodes:
-        # Source lines of the machine that exported it: no one needs them in the file.
+        # Source lines of the machine that exported it: no reader of the file needs them.
         node.meta.pop("stack_trace", None)
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.export.save(program, path)
@@ -127,7 +127,7 @@ def write_onnx(net: Net, path: Path, input_px: int) -> None:
     onnx.helper.set_model_props(model, metadata)
     model.producer_name = "standgale"
     for node in model.graph.node:
-        # The exporter notes source lines of the machine it ran on: nobody needs them in the file.
+        # The exporter notes source lines of its machine, which no reader of the file needs.
         del node.metadata_props[:]
         node.doc_string = ""
     del model.graph.metadata_props[:]
@@ -207,7 +207,7 @@ def _sha256(path: Path) -> str:
 
 
 def main() -> None:
-    """Command line: python -m training.export --checkpoint runs/small/checkpoint.pt."""
+    """Run the command line: python -m training.export --checkpoint runs/small/checkpoint.pt."""
     parser = argparse.ArgumentParser(description="Export a checkpoint to ONNX with its model card.")
     default = ExportSettings(Path("runs/small/checkpoint.pt"))
     parser.add_argument("--checkpoint", type=Path, default=default.checkpoint)

@@ -1,4 +1,4 @@
-"""What the net is told: which cells answer for which object, and how wrong they are."""
+"""Assigns grid cells to objects and computes the training loss."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from torch.nn import functional
 from training.net import STRIDES, cell_centres, decode_raw
 from training.pool import IGNORED
 
-# Objects up to the first length answer at stride 4, from the second on at stride 8; between them at both.
+# Objects up to the first length are assigned to stride 4, from the second length to stride 8, between them to both.
 _FINE_UP_TO_PX = 30.0
 _MIDDLE_FROM_PX = 22.0
 _CENTRE_RADIUS_CELLS = 1.5
@@ -17,7 +17,7 @@ _CENTRE_RADIUS_CELLS = 1.5
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """Ground truth of a batch, padded: boxes (N, M, 4) xyxy pixels, labels (N, M), IGNORED or -2 where empty."""
+    """Holds the padded ground truth of a batch: boxes (N, M, 4) xyxy pixels, labels (N, M), IGNORED, -2 where empty."""
 
     boxes: Tensor
     labels: Tensor
@@ -25,14 +25,14 @@ class Targets:
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
-    """Per cell: the index of its object or -1, (N, A), and whether the cell is left out of the loss, (N, A)."""
+    """Holds per cell the index of its object or -1, (N, A), and whether the cell is left out of the loss, (N, A)."""
 
     owner: Tensor
     ignored: Tensor
 
 
 def assign(targets: Targets, height: int, width: int) -> Assignment:
-    """Give each object the cells around its centre at the stride that suits it; the smaller object wins a cell."""
+    """Assign to each object the cells around its centre at the stride for its size; the smaller object gets a cell."""
     boxes, labels = targets.boxes[:, :, None, :], targets.labels
     size = (targets.boxes[..., 2:] - targets.boxes[..., :2]).clamp(min=1e-3)
     longest, area = size.amax(dim=-1), size.prod(dim=-1)
@@ -43,7 +43,7 @@ def assign(targets: Targets, height: int, width: int) -> Assignment:
         offset = (centres - (boxes[..., :2] + boxes[..., 2:]) / 2).abs().amax(dim=-1)
         suits = longest <= _FINE_UP_TO_PX if level == 0 else longest >= _MIDDLE_FROM_PX
         near = (offset < _CENTRE_RADIUS_CELLS * stride) & inside
-        # Thin objects can miss every cell centre: the nearest cell is always theirs.
+        # Thin objects can miss every cell centre, so the nearest cell is always assigned to them.
         nearest = offset <= offset.amin(dim=-1, keepdim=True) + 1e-4
         positive = (near | nearest) & (suits & (labels >= 0))[..., None]
         cost = torch.where(positive, area[..., None], torch.inf)
@@ -54,7 +54,7 @@ def assign(targets: Targets, height: int, width: int) -> Assignment:
 
 
 def complete_iou(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU and complete IoU of pairs of xyxy boxes, each (K,)."""
+    """Return IoU and complete IoU of pairs of xyxy boxes, each (K,)."""
     low, high = torch.maximum(first[:, :2], second[:, :2]), torch.minimum(first[:, 2:], second[:, 2:])
     shared = (high - low).clamp(min=0).prod(dim=1)
     sides_a, sides_b = first[:, 2:] - first[:, :2], second[:, 2:] - second[:, :2]
@@ -70,7 +70,7 @@ def complete_iou(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class TrainingLoss:
-    """The sum to minimise and its parts, for the log."""
+    """Holds the sum to minimise, and its parts for the log."""
 
     total: Tensor
     boxes: float
@@ -79,7 +79,7 @@ class TrainingLoss:
 
 
 def detection_loss(raw: list[Tensor], targets: Targets, image_size: tuple[int, int]) -> TrainingLoss:
-    """Box and class loss of a batch; image_size is (height, width) in pixels.
+    """Compute box and class loss of a batch; image_size is (height, width) in pixels.
 
     A positive cell's class target is how well its box fits, so that the score predicts the quality of the box.
     """
@@ -92,7 +92,7 @@ def detection_loss(raw: list[Tensor], targets: Targets, image_size: tuple[int, i
     quality = (0.2 + 0.8 * iou.detach()).clamp(0, 1)
     goal[rows, cells, targets.labels[rows, owners]] = quality
     scores = logits.detach().sigmoid()
-    # Easy background counts next to nothing, or its sheer number would drown the objects.
+    # Easy background has a very small weight, because there is so much more of it than of objects.
     weight = torch.where(goal > 0, goal, 0.75 * scores.square()) * (~assignment.ignored)[..., None]
     per_class = functional.binary_cross_entropy_with_logits(logits, goal, reduction="none")
     count = max(1.0, float(quality.sum()))

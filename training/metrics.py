@@ -1,4 +1,4 @@
-"""Average precision, precision and recall of detections against ground truth."""
+"""Computes average precision, precision and recall of detections against ground truth."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ _RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a detector said of one image: boxes (N, 4) xyxy pixels, scores (N,), classes (N,)."""
+    """Holds the predictions for one image: boxes (N, 4) xyxy pixels, scores (N,), classes (N,)."""
 
     boxes: Floats
     scores: Floats
@@ -25,7 +25,7 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What is in one image: boxes (M, 4) xyxy pixels, classes (M,)."""
+    """Holds the objects of one image: boxes (M, 4) xyxy pixels, classes (M,)."""
 
     boxes: Floats
     classes: Ints
@@ -33,7 +33,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One class: AP at IoU 0.5, mean AP of 0.5 to 0.95, precision and recall at the chosen score, and its count."""
+    """Holds the figures of one class: AP at IoU 0.5, mean AP of 0.5 to 0.95, precision, recall, number of objects."""
 
     name: str
     ap50: float
@@ -45,7 +45,7 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class Metrics:
-    """All classes; means are over those that occur. Precision and recall are read at the score `confidence`."""
+    """Holds the figures of all classes and their means over those that occur; precision and recall at `confidence`."""
 
     classes: tuple[ClassMetrics, ...]
     map50: float
@@ -56,7 +56,7 @@ class Metrics:
 
 
 def match(iou: NDArray[np.floating], scores: Floats, thresholds: tuple[float, ...]) -> NDArray[np.bool_]:
-    """Which predictions are right at each threshold, (T, N), for the (N, M) overlaps of one image and class.
+    """Return which predictions are right at each threshold, (T, N), from the (N, M) overlaps of one image and class.
 
     In order of score, each prediction takes the free object it overlaps most; equal scores keep their order.
     """
@@ -65,7 +65,7 @@ def match(iou: NDArray[np.floating], scores: Floats, thresholds: tuple[float, ..
     reach = iou.max(axis=1, initial=0.0)
     for row, threshold in enumerate(thresholds):
         free = iou.copy()
-        # Most predictions of a low score overlap nothing: they can be neither right nor in another's way.
+        # Most predictions of a low score overlap nothing: they are not right, and take no object from others.
         for index in order[reach[order] >= threshold]:
             best = int(free[index].argmax())
             if free[index, best] >= threshold:
@@ -75,7 +75,7 @@ def match(iou: NDArray[np.floating], scores: Floats, thresholds: tuple[float, ..
 
 
 def average_precision(right: NDArray[np.bool_], objects: int) -> float:
-    """AP of predictions in falling order of score: precision, made monotone, at 101 recalls from 0 to 1."""
+    """Return the AP of predictions in falling order of score: monotone precision at 101 recalls from 0 to 1."""
     if objects == 0:
         return float("nan")
     if len(right) == 0:
@@ -90,7 +90,7 @@ def average_precision(right: NDArray[np.bool_], objects: int) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Ranked:
-    """One class over all images, in falling order of score: right (T, N), scores (N,), and the number of objects."""
+    """Holds one class over all images in falling order of score: right (T, N), scores (N,), number of objects."""
 
     right: NDArray[np.bool_]
     scores: Floats
@@ -113,14 +113,14 @@ def _rank(images: list[tuple[Predictions, Truth]], label: int) -> _Ranked:
 
 
 def precision_recall(right: NDArray[np.bool_], scores: Floats, objects: int, confidence: float) -> tuple[float, float]:
-    """Precision and recall when only scores of at least `confidence` count."""
+    """Return precision and recall of scores of at least `confidence`."""
     kept = scores >= confidence
     hits = int(right[kept].sum())
     return hits / max(1, int(kept.sum())), hits / max(1, objects)
 
 
 def best_confidence(images: list[tuple[Predictions, Truth]], classes: int) -> float:
-    """The score, in steps of 0.01, whose mean F1 at IoU 0.5 over classes that occur is highest; the lowest such."""
+    """Return the lowest score, in steps of 0.01, with the highest mean F1 at IoU 0.5 over classes that occur."""
     ranked = [_rank(images, label) for label in range(classes)]
     grid = [round(0.01 * step, 2) for step in range(1, 100)]
     totals = []
@@ -131,7 +131,7 @@ def best_confidence(images: list[tuple[Predictions, Truth]], classes: int) -> fl
 
 
 def measure(images: list[tuple[Predictions, Truth]], names: tuple[str, ...], confidence: float) -> Metrics:
-    """Metrics over images; precision and recall are read at IoU 0.5 and the given confidence."""
+    """Compute the metrics over images; precision and recall at IoU 0.5 and the given confidence."""
     rows = []
     for label, name in enumerate(names):
         ranked = _rank(images, label)

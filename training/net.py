@@ -1,4 +1,4 @@
-"""The detector: a small anchor-free convolutional net for objects of 8 to 80 pixels."""
+"""Defines the net: small, anchor-free, convolutional, for objects of 8 to 80 pixels."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,14 @@ STRIDES = (4, 8)
 
 @dataclass(frozen=True)
 class NetSettings:
-    """Size of the net: channels at strides 2, 4, 8 and 16, and the number of classes."""
+    """Holds the size of the net: channels at strides 2, 4, 8 and 16, and the number of classes."""
 
     classes: int = 4
     channels: tuple[int, int, int, int] = (16, 32, 64, 128)
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch normalisation, ReLU; fused into one convolution for export."""
+    """Applies convolution, batch normalisation and ReLU; becomes one convolution for export."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
         super().__init__()
@@ -26,13 +26,13 @@ class ConvBlock(nn.Module):
         self.norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.03)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
+        """Map (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
         out: Tensor = functional.relu(self.norm(self.conv(x)), inplace=True)
         return out
 
 
 class SplitStage(nn.Module):
-    """Half the channels go through a residual pair of convolutions; all steps are kept and mixed."""
+    """Sends half the channels through residual pairs of convolutions, keeps all steps and mixes them."""
 
     def __init__(self, channels: int, repeats: int = 1) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class SplitStage(nn.Module):
         self.leave = ConvBlock(channels + repeats * self.half, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape."""
+        """Map (N, C, H, W) to the same shape."""
         kept = list(self.enter(x).split((self.half, self.half), dim=1))
         for step in self.steps:
             kept.append(kept[-1] + step(kept[-1]))
@@ -61,7 +61,7 @@ class PoolContext(nn.Module):
         self.leave = ConvBlock(channels * 2, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape."""
+        """Map (N, C, H, W) to the same shape."""
         kept = [self.enter(x)]
         for _ in range(3):
             kept.append(functional.max_pool2d(kept[-1], 5, 1, 2))
@@ -70,7 +70,7 @@ class PoolContext(nn.Module):
 
 
 class Net(nn.Module):
-    """Backbone to stride 16, features carried back to strides 8 and 4, one output layer at each of these two."""
+    """Computes features to stride 16, carries them back to strides 8 and 4, and has an output layer at these two."""
 
     def __init__(self, settings: NetSettings) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class Net(nn.Module):
         self._start_rare()
 
     def _start_rare(self) -> None:
-        """Objects are rare: begin with low class scores, and boxes of a few cells."""
+        """Begin with low class scores, because objects are rare, and with boxes of a few cells."""
         for head in self.heads:
             assert isinstance(head, nn.Conv2d) and head.bias is not None
             nn.init.normal_(head.weight, std=0.01)
@@ -98,7 +98,7 @@ class Net(nn.Module):
             nn.init.constant_(head.bias[4:], -4.6)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) RGB 0 to 1, H and W multiples of 16, to one raw (N, 4 + classes, H / s, W / s) per stride."""
+        """Map (N, 3, H, W) RGB 0 to 1, H and W multiples of 16, to a raw (N, 4 + classes, H / s, W / s) per stride."""
         fine = self.fine(self.stem(images))
         middle = self.middle(fine)
         coarse = self.coarse(middle)
@@ -108,7 +108,7 @@ class Net(nn.Module):
 
 
 def cell_centres(rows: int, cols: int, stride: int, device: torch.device) -> Tensor:
-    """Centres of a grid's cells in input pixels, (rows · cols, 2), row by row."""
+    """Return the centres of a grid's cells in input pixels, (rows · cols, 2), row by row."""
     ys = (torch.arange(rows, device=device, dtype=torch.float32) + 0.5) * stride
     xs = (torch.arange(cols, device=device, dtype=torch.float32) + 0.5) * stride
     grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)
@@ -116,7 +116,7 @@ def cell_centres(rows: int, cols: int, stride: int, device: torch.device) -> Ten
 
 
 def decode_raw(raw: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Raw outputs to boxes (N, A, 4) xyxy in input pixels and class logits (N, A, classes), finest stride first."""
+    """Decode raw outputs to boxes (N, A, 4) xyxy in pixels and class logits (N, A, classes), finest stride first."""
     boxes, logits = [], []
     for level, stride in zip(raw, STRIDES, strict=True):
         rows, cols = level.shape[2:]
@@ -130,14 +130,14 @@ def decode_raw(raw: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 class ExportNet(nn.Module):
-    """The net with its outputs in the YOLOv8 export layout: (N, 4 + classes, A), cxcywh pixels, classes sigmoided."""
+    """Wraps the net to have the YOLOv8 export layout: (N, 4 + classes, A), cxcywh pixels, classes sigmoided."""
 
     def __init__(self, net: Net) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) RGB 0 to 1 to (N, 4 + classes, A)."""
+        """Map (N, 3, H, W) RGB 0 to 1 to (N, 4 + classes, A)."""
         boxes, logits = decode_raw(self.net(images))
         low, high = boxes[..., :2], boxes[..., 2:]
         return torch.cat([(low + high) / 2, high - low, logits.sigmoid()], dim=-1).transpose(1, 2)

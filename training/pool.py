@@ -1,4 +1,4 @@
-"""A pool of rendered scenes on disk, and training crops cut from it."""
+"""Keeps a pool of rendered scenes on disk, and cuts training crops from it."""
 
 import os
 from collections.abc import Callable
@@ -27,12 +27,12 @@ IGNORED = -1
 
 
 class PoolError(StandgaleError):
-    """The scene pool holds nothing to train on."""
+    """Says that the scene pool has nothing to train on."""
 
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """A training crop: image (S, S, 3) uint8 BGR, boxes (N, 4) xyxy pixels, labels (N,), IGNORED where cut too far."""
+    """Holds a crop: image (S, S, 3) uint8 BGR, boxes (N, 4) xyxy pixels, labels (N,), IGNORED where cut too far."""
 
     image: Image
     boxes: Boxes
@@ -40,7 +40,7 @@ class Crop:
 
 
 def pool_spec(index: int) -> SceneSpec:
-    """The spec of the pool's scene number `index`: sizes and densities take turns."""
+    """Return the spec of scene number `index` of the pool; sizes and densities alternate."""
     width, height = _SIZES[index % len(_SIZES)]
     return SceneSpec(width, height, TRAIN_SEEDS[index], _DENSITIES[index % len(_DENSITIES)])
 
@@ -52,7 +52,7 @@ def fill_pool(folder: Path, count: int, progress: Callable[[int], None], *, firs
         target = folder / f"{TRAIN_SEEDS[index]}.npz"
         if not target.exists():
             scene = render_scene(pool_spec(index))
-            # Each file by rename, the labels last: a scene that is listed is complete, whoever else renders it too.
+            # Each file by rename, the labels last, so that a listed scene is complete even if two processes render it.
             image, truth = (folder / f"{target.stem}-{os.getpid()}.{kind}" for kind in ("npy", "npz"))
             np.save(image, scene.image)
             np.savez(truth, boxes=scene.boxes, labels=scene.labels)
@@ -62,7 +62,7 @@ def fill_pool(folder: Path, count: int, progress: Callable[[int], None], *, firs
 
 
 class ScenePool:
-    """The first scenes of a pool on disk, memory mapped. It grows on demand while others still render its scenes."""
+    """Reads the first scenes of a pool on disk, memory mapped; it grows while other processes render more scenes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -72,7 +72,7 @@ class ScenePool:
         return len(self._scenes)
 
     def grow_to(self, count: int, wait: Callable[[], None]) -> None:
-        """Take up scenes 0 to count - 1 in order; `wait` is called again and again while the next one is not there."""
+        """Add scenes 0 to count - 1 in order; `wait` is called repeatedly until the next one exists."""
         while len(self._scenes) < count:
             path = self.folder / f"{TRAIN_SEEDS[len(self._scenes)]}.npz"
             while not path.exists():
@@ -82,7 +82,7 @@ class ScenePool:
                 self._scenes.append(Scene(image, truth["boxes"], truth["labels"], pool_spec(len(self._scenes))))
 
     def crop(self, rng: np.random.Generator, size: int, near_object: float = 0.4) -> Crop:
-        """A random square crop; with probability `near_object` it is chosen to show some object."""
+        """Cut a random square crop; with probability `near_object` it shows some object."""
         if not self._scenes:
             raise PoolError(f"the scene pool {self.folder} is empty: render scenes into it first")
         scene = self._scenes[int(rng.integers(len(self._scenes)))]
@@ -97,7 +97,7 @@ class ScenePool:
 
 
 def cut_boxes(boxes: Boxes, labels: Labels, left: int, top: int, size: int) -> tuple[Boxes, Labels]:
-    """Boxes as a square crop shows them; those cut too far are labelled IGNORED or dropped."""
+    """Return the boxes as a square crop shows them; those cut too far are labelled IGNORED or dropped."""
     moved = boxes - np.array([left, top, left, top], np.float32)
     clipped = moved.clip(0, size).astype(np.float32)
     shown = np.prod(clipped[:, 2:] - clipped[:, :2], axis=1) / np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
@@ -106,7 +106,7 @@ def cut_boxes(boxes: Boxes, labels: Labels, left: int, top: int, size: int) -> t
 
 
 def augment(crop: Crop, rng: np.random.Generator) -> Crop:
-    """Mirror, quarter turns, light and colour balance at random."""
+    """Mirror and turn a crop, and change its light and colour balance, at random."""
     image, boxes, size = crop.image, crop.boxes, crop.image.shape[0]
     if rng.random() < 0.5:
         image = image[:, ::-1]

@@ -28,15 +28,15 @@ _EMPTY = -2
 
 
 class TrainingError(StandgaleError):
-    """Training cannot start or go on."""
+    """Says that training cannot start or continue."""
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """One training run; the same settings on the same machine give the same net.
+    """Holds the settings of one training run; the same settings on the same machine give the same net.
 
     folder holds the scene pool and the checkpoint. The pool begins with `first_scenes` and grows by one every
-    `steps_per_scene` steps up to `scenes`, rendered by `renderers` processes at the side. The learning rate warms up,
+    `steps_per_scene` steps up to `scenes`, rendered by `renderers` processes. The learning rate warms up,
     stays, and falls over the last `cool_down_steps`: until these begin, a run may be resumed with other `steps`.
     """
 
@@ -60,13 +60,13 @@ class TrainSettings:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the state of this run is kept."""
+        """The file of this run's state."""
         return self.folder / "checkpoint.pt"
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """What a run reports after each step; losses are running means."""
+    """Reports a run after each step; losses are running means."""
 
     step: int
     steps: int
@@ -77,19 +77,19 @@ class TrainingProgress:
 
 
 def learning_rate(settings: TrainSettings, step: int) -> float:
-    """Warm-up, then constant, then a straight fall to a hundredth."""
+    """Return the learning rate of a step: warm-up, constant, then a linear fall to a hundredth."""
     rising = (step + 1) / settings.warm_up_steps
     falling = 0.01 + 0.99 * (settings.steps - step) / settings.cool_down_steps
     return settings.learning_rate * min(1.0, rising, falling)
 
 
 def pool_size(settings: TrainSettings, step: int) -> int:
-    """How many scenes the crops of a step come from: fixed by the step, however fast the rendering is."""
+    """Return from how many scenes the crops of a step come; it depends on the step only, not on the rendering."""
     return min(settings.scenes, settings.first_scenes + step // settings.steps_per_scene)
 
 
 def collate(crops: list[Crop]) -> tuple[Tensor, Targets]:
-    """Crops to images (N, 3, S, S) RGB 0 to 1 and padded targets."""
+    """Join crops to images (N, 3, S, S) RGB 0 to 1 and padded targets."""
     images = torch.from_numpy(np.stack([crop.image[:, :, ::-1] for crop in crops]))
     most = max(1, *(len(crop.labels) for crop in crops))
     boxes = torch.zeros(len(crops), most, 4)
@@ -102,7 +102,7 @@ def collate(crops: list[Crop]) -> tuple[Tensor, Targets]:
 
 
 class Trainer:
-    """A run's state: the net, its running average, the optimiser and the step."""
+    """Holds a run's state: the net, its running average, the optimiser and the step."""
 
     def __init__(self, settings: TrainSettings) -> None:
         torch.manual_seed(settings.seed)
@@ -117,7 +117,7 @@ class Trainer:
         self.means = {"box_loss": 1.0, "class_loss": 1.0, "mean_iou": 0.0}
 
     def advance(self, images: Tensor, targets: Targets) -> None:
-        """One optimiser step on a batch."""
+        """Make one optimiser step on a batch."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.settings, self.step)
         with torch.autocast("cpu", torch.bfloat16):
@@ -137,7 +137,7 @@ class Trainer:
         self.means = {name: mean + 0.02 * (now[name] - mean) for name, mean in self.means.items()}
 
     def _follow(self) -> None:
-        """Move the running average towards the net; fast at first, or it would remember the random start."""
+        """Move the running average towards the net; fast at first, so that it does not keep the random start."""
         decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for kept, new in zip(self.average.state_dict().values(), self.net.state_dict().values(), strict=True):
@@ -163,7 +163,7 @@ class Trainer:
         partial.rename(path)
 
     def resume(self, path: Path) -> None:
-        """Take up a saved state of the same settings."""
+        """Load a saved state of the same settings."""
         state = torch.load(path, weights_only=True)
         if state["settings"] != _settings_text(self.settings):
             raise TrainingError(f"{path} belongs to a run with other settings: remove it or choose another folder")
@@ -186,7 +186,7 @@ def _settings_text(settings: TrainSettings) -> str:
 
 
 def _render(pool_folder: Path, count: int, first: int, step: int) -> None:
-    """Fill a share of the pool, politely: one thread, behind the training itself."""
+    """Fill a share of the pool with one thread, at a lower priority than the training."""
     os.nice(3)
     cv2.setNumThreads(1)
 
@@ -200,7 +200,7 @@ def _render(pool_folder: Path, count: int, first: int, step: int) -> None:
 
 @contextmanager
 def _renderers(settings: TrainSettings, pool_folder: Path) -> Iterator[Callable[[], None]]:
-    """Processes that fill the pool; yields a function that waits a moment for them."""
+    """Start processes that fill the pool; yields a function that waits for them for a short time."""
     context = multiprocessing.get_context("spawn")
     jobs = [
         context.Process(
@@ -233,7 +233,7 @@ def _renderers(settings: TrainSettings, pool_folder: Path) -> Iterator[Callable[
 def train(settings: TrainSettings, progress: Callable[[TrainingProgress], None]) -> Path:
     """Train to the last step, from the checkpoint if there is one; returns the checkpoint's path.
 
-    Raises TrainingError when the checkpoint is of another run, when rendering fails or when the loss is not finite.
+    Raises TrainingError when the checkpoint is of a different run, when rendering fails or when the loss is not finite.
     """
     torch.set_num_threads(settings.threads)
     settings.folder.mkdir(parents=True, exist_ok=True)
@@ -266,7 +266,7 @@ def train(settings: TrainSettings, progress: Callable[[TrainingProgress], None])
 
 
 def load_average(checkpoint: Path) -> Net:
-    """The averaged net of a checkpoint, ready for use."""
+    """Load the averaged net of a checkpoint, ready for use."""
     if not checkpoint.is_file():
         raise TrainingError(f"there is no checkpoint {checkpoint}: train first, or give the right folder")
     state = torch.load(checkpoint, weights_only=True)
@@ -278,7 +278,7 @@ def load_average(checkpoint: Path) -> Net:
 
 
 def read_recipe(checkpoint: Path) -> Recipe:
-    """How the net of a checkpoint was trained; the command holds what differs from run to run."""
+    """Read how the net of a checkpoint was trained; the command has the settings that differ between runs."""
     state = torch.load(checkpoint, weights_only=True)
     kept = json.loads(state["settings"])
     command = (
@@ -290,7 +290,7 @@ def read_recipe(checkpoint: Path) -> Recipe:
 
 
 def main() -> None:
-    """Command line: python -m training.train --folder runs/small."""
+    """Run the command line: python -m training.train --folder runs/small."""
     parser = argparse.ArgumentParser(description="Train the detector on rendered scenes.")
     default = TrainSettings(Path("runs/small"))
     parser.add_argument("--folder", type=Path, default=default.folder)

@@ -1,1 +1,1 @@
-"""INT8 models calibrated on a user's frames, and accepted only when they find what the f32 model finds."""
+"""Quantizes models to INT8 with a user's frames, and accepts them only if they find what the f32 model finds."""

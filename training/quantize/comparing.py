@@ -1,4 +1,4 @@
-"""How much an INT8 model differs from the f32 model it was made from, and how much faster it is."""
+"""Compares an INT8 model with its f32 model: how much their boxes differ, and how fast both are."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _TURNS = 2
 
 
 def boxes_of(model: Model, tiles: ImageArray) -> Candidates:
-    """What ``model`` finds on ``tiles`` (uint8 (N, height, width, 3) BGR), down to SCORE_TOLERANCE below its card's
-    confidence.
+    """Return the boxes of ``model`` on ``tiles``, uint8 (N, height, width, 3) BGR.
 
-    Boxes are in pixels of the tile, duplicates within a tile removed. Raises InferenceError when the model fails.
+    Scores go down to SCORE_TOLERANCE below the card's confidence. Boxes are in pixels of the tile, duplicates within a
+    tile removed. Raises InferenceError when the model fails.
     """
     card, count = model.card.input, len(tiles)
     whole = np.array([0, 0, card.width, card.height], np.int32)
@@ -50,11 +50,11 @@ def boxes_of(model: Model, tiles: ImageArray) -> Candidates:
 
 
 def agreement(one: Candidates, other: Candidates, confidence: float) -> float:
-    """The share of boxes of both (of the same tiles) that the other has too, 0..1; 1 where neither has any.
+    """Return the share of boxes of both (of the same tiles) that the other has too, 0..1; 1 if neither has any.
 
     Counted are boxes with a score of at least ``confidence``; the other has one when it has a box of the same tile and
     class that overlaps by SAME_IOU, with a score not more than SCORE_TOLERANCE below. Each box is matched once, the
-    surest first. But for the tolerance this is the F1 score of either with the other as truth.
+    most confident first. But for the tolerance this is the F1 score of either with the other as truth.
     """
     counted = [each.take(each.scores >= confidence) for each in (one, other)]
     total = sum(map(len, counted))
@@ -63,7 +63,7 @@ def agreement(one: Candidates, other: Candidates, confidence: float) -> float:
 
 
 def _shared(counted: Candidates, known: Candidates) -> int:
-    """How many of ``counted`` are among ``known``."""
+    """Return how many of ``counted`` are among ``known``."""
     shared = 0
     for tile, label in sorted(set(zip(counted.tiles.tolist(), counted.classes.tolist(), strict=True))):
         ours, theirs = (each.take((each.tiles == tile) & (each.classes == label)) for each in (counted, known))
@@ -72,7 +72,7 @@ def _shared(counted: Candidates, known: Candidates) -> int:
 
 
 def tiles_per_second(models: tuple[Model, Model], tiles: ImageArray, seconds: float) -> tuple[float, float]:
-    """How many ``tiles`` each of two models computes in a second, the better of two turns of about ``seconds`` each."""
+    """Measure how many ``tiles`` each of two models computes per second: the better of two turns."""
     best = [0.0, 0.0]
     for _ in range(_TURNS):
         for place, model in enumerate(models):

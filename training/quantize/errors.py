@@ -1,4 +1,4 @@
-"""What stops a model from being quantized at all."""
+"""Defines the error of a quantization that cannot be made."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from schemas.errors import StandgaleError
 
 
 class QuantizeError(StandgaleError):
-    """A model cannot be quantized with what was given; nothing was written."""
+    """Says that a model cannot be quantized as requested; nothing was written."""
 
     code: ClassVar[str] = "QUANTIZE_ERROR"

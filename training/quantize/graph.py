@@ -1,4 +1,4 @@
-"""The INT8 graph: which layers are quantized, and for whom."""
+"""Writes the INT8 graph of a model: chooses which layers are quantized, and the form that each engine needs."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ these waste a bit, and ONNX Runtime computes most of them in floating point."""
 Feed = Mapping[str, npt.NDArray[np.generic]]
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# Before this one a scale per channel cannot be written down.
+# Older ones have no scale per channel.
 _LEAST_OPSET = 13
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which part of a model stays in floating point: the names of its nodes, and the same in words."""
+    """Says which part of a model stays in floating point: the names of its nodes, and a description."""
 
     words: str
     kept: frozenset[str]
@@ -46,7 +46,7 @@ _WORDS = (
 
 
 def prepare_graph(source: Path, out: Path) -> onnx.ModelProto:
-    """The model at ``source`` with all its weights inside and every node named, also written to ``out``.
+    """Return the model at ``source`` with all weights inside and every node named; it is also written to ``out``.
 
     Raises QuantizeError when it is quantized already, in half precision, too old, or cannot be read.
     """
@@ -77,8 +77,8 @@ def prepare_graph(source: Path, out: Path) -> onnx.ModelProto:
 
 
 def outside_weights(source: Path) -> set[str]:
-    """The names of the files in which the model at ``source`` keeps weights, beside itself."""
-    import onnx  # noqa: PLC0415 - an extra, and prepared() was here before
+    """Return the names of further files in which the model at ``source`` keeps weights."""
+    import onnx  # noqa: PLC0415 - an extra, and prepare_graph() has imported it
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data  # noqa: PLC0415
 
     weights = onnx.load(source, load_external_data=False).graph.initializer
@@ -86,7 +86,7 @@ def outside_weights(source: Path) -> set[str]:
 
 
 def plans(model: onnx.ModelProto, target: Target) -> list[Plan]:
-    """The ways to quantize ``model``, the one that quantizes most first; none of them quantizes the same.
+    """Return the different ways to quantize ``model``, the one that quantizes most first.
 
     Detection heads mix numbers of unlike ranges (pixels and scores in one tensor), which one scale cannot serve.
     """
@@ -101,7 +101,7 @@ def plans(model: onnx.ModelProto, target: Target) -> list[Plan]:
 
 
 def _depths(model: onnx.ModelProto) -> dict[str, int]:
-    """For each node that leads to an output the least number of layers with weights on the way, itself included."""
+    """Return for each node the least number of layers with weights from it to an output, itself included."""
     producers = {output: node for node in model.graph.node for output in node.output}
     found: dict[str, int] = {}
     waiting: deque[tuple[int, onnx.NodeProto]] = deque()
@@ -126,8 +126,8 @@ def _depths(model: onnx.ModelProto) -> dict[str, int]:
 def write_quantized(source: Path, out: Path, feeds: Iterator[Feed], target: Target, kept: Collection[str]) -> None:
     """Quantize the model at ``source`` (see :func:`prepare_graph`) but its nodes ``kept``, and write it to ``out``.
 
-    ``feeds``: all inputs of the model, again and again, from which the ranges of its numbers are taken. A file
-    ``source``-inferred may lie beside it for a while. Raises QuantizeError when ONNX Runtime cannot do it.
+    ``feeds``: all inputs of the model, batch by batch, from which the ranges of its numbers are taken. A file
+    ``source``-inferred may exist for some time. Raises QuantizeError when ONNX Runtime cannot do it.
     """
     try:
         from onnxruntime import quantization  # noqa: PLC0415 - only where it is installed
@@ -137,7 +137,7 @@ def write_quantized(source: Path, out: Path, feeds: Iterator[Feed], target: Targ
         ) from error
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # the library publishes no types
-        """Hands out ``feeds``, as the library wants to be given them."""
+        """Returns ``feeds`` one by one, in the form that the library needs."""
 
         def get_next(self) -> dict[str, npt.NDArray[np.generic]] | None:
             feed = next(feeds, None)
@@ -160,7 +160,7 @@ def write_quantized(source: Path, out: Path, feeds: Iterator[Feed], target: Targ
 
 
 def _options(target: Target, types: Any) -> dict[str, Any]:
-    """What ``target`` needs beyond scales per channel.
+    """Return the options that ``target`` needs besides scales per channel.
 
     TensorRT takes signed numbers around zero, before a layer rather than behind it, and no quantized bias; ONNX
     Runtime, which does want one, makes it when it loads the model.
@@ -182,7 +182,7 @@ def _options(target: Target, types: Any) -> dict[str, Any]:
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """The library logs, to the root logger, that its own pre-processing should be run; nothing depends on it here."""
+    """Suppress the advice of the library, in the root logger, to run its pre-processing, which is not needed here."""
 
     def passes(record: logging.LogRecord) -> bool:
         return "pre-processing" not in record.getMessage()

@@ -1,4 +1,4 @@
-"""What is asked of a quantization, and what came of it."""
+"""Defines the request and the result of a quantization."""
 
 from __future__ import annotations
 
@@ -10,49 +10,54 @@ from training.quantize.graph import Target
 
 @dataclass(frozen=True, slots=True)
 class QuantizeRequest:
-    """What to quantize, with what, and what it may cost.
-
-    card: of the f32 model; frames: a folder of pictures; max_loss: see Outcome.loss; output: the folder of the new
-    version, None puts it beside the model's own; target: see Target; threads: of each engine, 0 takes all; max_pixels:
-    of one picture.
-    """
+    """Says what to quantize, with which pictures, and how much may be lost."""
 
     card: Path
+    """The card of the f32 model"""
     frames: Path
+    """A folder of pictures"""
     max_loss: float = 0.02
+    """The largest :attr:`PlanResult.loss` that is accepted"""
     output: Path | None = None
+    """The folder of the new version; None: next to the model's folder"""
     target: Target = "cpu"
     threads: int = 0
+    """Threads of each engine; 0: all"""
     max_pixels: int = 200_000_000
+    """The largest number of pixels of one picture"""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFigures:
-    """One engine's: boxes found in f32 and INT8, loss = 1 - agreement of these; tiles per second in both, where they
-    were measured."""
+    """Compares f32 and INT8 in one engine."""
 
     engine: str
     boxes_f32: int
     boxes_int8: int
     loss: float
+    """1 - agreement of the boxes of both"""
     tiles_per_s_f32: float | None = None
+    """None: not measured"""
     tiles_per_s_int8: float | None = None
+    """None: not measured"""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanResult:
-    """What one way to quantize gave: its largest loss over the engines, or why it gave nothing (then loss is 1)."""
+    """Holds the result of one plan to quantize."""
 
     words: str
+    """The plan as text"""
     loss: float
+    """The largest loss over the engines; 1 if it failed"""
     engines: tuple[EngineFigures, ...] = ()
     failed: str | None = None
+    """Why it failed; None: it did not"""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """What was made: outcomes in the order they were tried, best: the one with the least loss, the first of equal ones;
-    card: of the new version, None when the loss is above the limit."""
+    """Holds the result of a quantization."""
 
     name: str
     version: str
@@ -62,8 +67,11 @@ class Quantized:
     calibration_tiles: int
     held_out_tiles: int
     outcomes: tuple[PlanResult, ...]
+    """Results in the order in which plans were tried"""
     best: PlanResult
+    """The result with the least loss, the first of equal ones"""
     card: Path | None = field(default=None)
+    """The card of the new version; None: the loss is above the limit"""
 
     @property
     def accepted(self) -> bool:

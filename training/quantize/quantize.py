@@ -1,4 +1,4 @@
-"""Makes an INT8 version of a model, and keeps it only when it finds what the f32 model finds."""
+"""Makes an INT8 version of a model, and keeps it only if it finds what the f32 model finds."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _CARD, _FILE, _SOURCE = "model.yaml", "model.onnx", "f32.onnx"
 
 
 def quantize(wanted: QuantizeRequest, note: Callable[[str], None] = lambda text: None) -> Quantized:
-    """Calibrate, measure, and where the loss is within the limit write the new version; ``note`` hears of each step.
+    """Calibrate, measure, and write the new version if the loss is within the limit; ``note`` is called at each step.
 
     Raises QuantizeError or ModelLoadError when model, frames or output folder cannot be used; nothing is left behind
     then, nor when the loss is too large.
@@ -60,12 +60,12 @@ def quantize(wanted: QuantizeRequest, note: Callable[[str], None] = lambda text:
 
 
 def _version(version: str) -> str:
-    """The INT8 version of ``version``: what is behind a plus sign does not order versions."""
+    """Return the INT8 version of ``version``: text after a plus sign does not order versions."""
     return f"{version}{'.' if '+' in version else '+'}int8"
 
 
 class _Quantization:
-    """One quantization, in a folder of its own."""
+    """Runs one quantization in a temporary folder."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class _Quantization:
         self._engines = [each for each in _ENGINES if any(one.name == each for one in usable_engines("auto"))]
 
     def run(self) -> Quantized:
-        """All of it, from frames to the new version."""
+        """Run all steps, from frames to the new version."""
         if not self._engines:
             raise QuantizeError(f"none of {', '.join(_ENGINES)} is installed to measure with; install standgale[cpu]")
         source, original = self._folder / _SOURCE, verified_model_file(self._card, self._wanted.card)
@@ -128,7 +128,7 @@ class _Quantization:
         return load_model(LoadRequest(card, engine, self._wanted.threads, precision="f32", fallback=False))
 
     def _run_f32(self, engine: EngineKind, tiles: ImageArray) -> Candidates:
-        """What the f32 model finds. Raises QuantizeError when that is too little to measure a loss by."""
+        """Return the boxes of the f32 model. Raises QuantizeError if they are too few to measure a loss."""
         with closing(self._load(self._wanted.card, engine)) as model:
             found = boxes_of(model, tiles)
         if (count := self._count_boxes(found)) < LEAST_BOXES:
@@ -141,7 +141,7 @@ class _Quantization:
     def _try(
         self, plan: Plan, source: Path, version: Path, samples: Samples, exact: dict[EngineKind, Candidates]
     ) -> PlanResult:
-        """Quantize as ``plan`` says into the folder ``version``, and measure."""
+        """Quantize by ``plan`` into the folder ``version``, and measure."""
         version.mkdir()
         try:
             write_quantized(
@@ -154,7 +154,7 @@ class _Quantization:
         return PlanResult(plan.words, max(each.loss for each in figures), figures)
 
     def _feeds(self, source: Path, tiles: ImageArray) -> Iterator[Feed]:
-        """The model's inputs for all ``tiles``, a batch at a time."""
+        """Yield the model's inputs for all ``tiles``, a batch at a time."""
         about = read_onnx_file(source)
         picture = picture_of(about.inputs, source)
         batch = picture.shape[0] or 1
@@ -175,11 +175,11 @@ class _Quantization:
         return EngineFigures(engine, self._count_boxes(exact), self._count_boxes(found), loss)
 
     def _count_boxes(self, found: Candidates) -> int:
-        """How many boxes have the card's confidence."""
+        """Return how many boxes reach the card's confidence."""
         return int((found.scores >= self._card.thresholds.confidence).sum())
 
     def _measure_speed(self, best: PlanResult, version: Path, tiles: ImageArray) -> PlanResult:
-        """``best`` with the speed of both models in each engine."""
+        """Return ``best`` with the speed of both models in each engine."""
         timed = []
         for figures, engine in zip(best.engines, self._engines, strict=True):
             with (
@@ -191,7 +191,7 @@ class _Quantization:
         return replace(best, engines=tuple(timed))
 
     def _write_card(self, version: Path, measured: dict[str, object]) -> Path:
-        """The card of the model in folder ``version``, which gets the other files the card names, too."""
+        """Write the card of the model into the folder ``version``, with the other files that the card names."""
         fields = yaml.safe_load(self._wanted.card.read_text(encoding="utf-8"))
         # The new file has all weights inside.
         files = {name: sha256 for name, sha256 in self._card.files.items() if name not in self._outside}
@@ -211,7 +211,7 @@ class _Quantization:
         return path
 
     def _keep(self, version: Path, result: Quantized) -> Path:
-        """Make the folder ``version`` the new version, with what was measured in its card; returns the card's path."""
+        """Make the folder ``version`` the new version, with the measurements in its card; returns the card's path."""
         best = result.best
         self._write_card(
             version,

@@ -1,4 +1,4 @@
-"""The tiles a model is calibrated on, and others it is measured on: cut from a user's frames as the card says."""
+"""Cuts tiles from a user's frames as the card says: some to calibrate a model, others to measure it."""
 
 from __future__ import annotations
 
@@ -25,18 +25,22 @@ _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """calibration, held_out: uint8 (N, height, width, 3) BGR, of different frames; frames: how many were read."""
+    """Holds tiles of different frames, uint8 (N, height, width, 3) BGR."""
 
     calibration: ImageArray
+    """Tiles to calibrate with"""
     held_out: ImageArray
+    """Tiles to measure with"""
     frames: int
+    """How many frames were read"""
 
 
 def read_samples(folder: Path, model: Model, max_pixels: int) -> Samples:
-    """Tiles of the pictures in ``folder``, cut as ``model``'s card says, spread evenly over frames and tiles.
+    """Read tiles of the pictures in ``folder``, cut as ``model``'s card says, spread evenly over frames and tiles.
 
-    In the order of their names every other frame is held out, so that no tile shows what another part has seen. The
-    same folder gives the same tiles. Raises QuantizeError when it holds too few pictures, or one that cannot be read.
+    In the order of their names every other frame is held out, so that no tile shows a scene that the calibration
+    used. The same folder gives the same tiles. Raises QuantizeError when it has too few pictures, or one that cannot
+    be read.
     """
     files = _pictures(folder)
     card = model.card.input
@@ -52,12 +56,12 @@ def read_samples(folder: Path, model: Model, max_pixels: int) -> Samples:
 
 
 def spread_evenly(items: Sequence[Path], count: int) -> list[Path]:
-    """At most ``count`` of ``items``, evenly spaced, the first and the last among them."""
+    """Return at most ``count`` of ``items``, evenly spaced, with the first and the last."""
     return [items[at] for at in _places(len(items), count)]
 
 
 def _places(length: int, count: int) -> list[int]:
-    """At most ``count`` places in a list of ``length``, evenly spaced."""
+    """Return at most ``count`` positions in a list of ``length``, evenly spaced."""
     found: list[int] = np.unique(np.linspace(0, length - 1, min(length, count)).round().astype(int)).tolist()
     return found if length else []
 
@@ -78,10 +82,10 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _tiles(files: Sequence[Path], model: Model, most: int, max_pixels: int) -> list[ImageArray]:
-    """At most ``most`` tiles of ``files``, about as many of each."""
+    """Return at most ``most`` tiles of ``files``, about as many of each."""
     tiles: list[ImageArray] = []
     for done, file in enumerate(files):
-        # What small frames before this one did not need, larger ones may have.
+        # Frames before this one may have fewer tiles than their share; larger frames get the rest.
         share = -(-(most - len(tiles)) // (len(files) - done))
         image = _decode_picture(file, max_pixels)
         view = FrameView(image.shape[1], image.shape[0])

@@ -1,4 +1,4 @@
-"""Aerial scenes with exact ground truth, drawn from a seed with numpy and OpenCV only."""
+"""Draws aerial scenes with exact ground truth from a seed, with numpy and OpenCV only."""
 
 from training.scenes.flight import Flight
 from training.scenes.render import render_scene

@@ -1,4 +1,4 @@
-"""What people built: roads, car parks, houses, piers."""
+"""Paints roads, car parks, houses and piers into a scene."""
 
 import cv2
 import numpy as np
@@ -36,7 +36,7 @@ _ROOFS: tuple[Colour, ...] = (
 
 
 def curve(ground: Ground) -> Points:
-    """A road's centre line across the picture, points about 2 m apart, (N, 2)."""
+    """Return a road's centre line across the picture, points about 2 m apart, (N, 2)."""
     rng = ground.rng
     angle = float(rng.uniform(0, 2 * np.pi))
     reach = 0.8 * float(np.hypot(ground.width, ground.height))
@@ -51,14 +51,14 @@ def curve(ground: Ground) -> Points:
 
 
 def straight(ground: Ground, x: float, y: float, angle: float) -> Points:
-    """A straight centre line through (x, y), (N, 2)."""
+    """Return a straight centre line through (x, y), (N, 2)."""
     reach = float(np.hypot(ground.width, ground.height))
     steps = np.linspace(-reach, reach, max(8, int(reach / ground.metre)))
     return np.asarray(np.stack([x + steps * np.cos(angle), y + steps * np.sin(angle)], axis=1), np.float64)
 
 
 def paint_road(ground: Ground, line: Points, lanes: int, *, paved: bool) -> None:
-    """A road along `line` with verge, markings and the places where vehicles drive."""
+    """Paint a road along `line` with verge, markings and the places where vehicles drive."""
     rng = ground.rng
     breadth = max(3, round(lanes * LANE_M * ground.metre))
     mask: Mask = np.zeros(ground.kind.shape, np.uint8)
@@ -107,7 +107,7 @@ def _mark_lanes(ground: Ground, line: Points, headings: Points, lanes: int) -> N
 
 
 def is_free(ground: Ground, corners: Points, allowed: tuple[int, ...] = (OPEN,)) -> bool:
-    """Whether a polygon lies in the picture and touches only the allowed kinds."""
+    """Return whether a polygon is inside the picture and touches only the allowed kinds."""
     low, high = corners.min(axis=0), corners.max(axis=0)
     if low.min() < 0 or high[0] >= ground.width or high[1] >= ground.height:
         return False
@@ -116,7 +116,7 @@ def is_free(ground: Ground, corners: Points, allowed: tuple[int, ...] = (OPEN,))
 
 
 def paint_car_park(ground: Ground, x: float, y: float, angle: float) -> None:
-    """Asphalt with rows of marked bays, if there is room at (x, y)."""
+    """Paint asphalt with rows of marked bays, if there is free space at (x, y)."""
     rng, m = ground.rng, ground.metre
     bays, rows = int(rng.integers(6, 18)), int(rng.integers(1, 4)) * 2
     length, breadth = bays * 2.7 * m + 4 * m, rows * 5.2 * m + rows // 2 * 6.5 * m
@@ -152,7 +152,7 @@ def paint_car_park(ground: Ground, x: float, y: float, angle: float) -> None:
 
 
 def paint_house(ground: Ground, x: float, y: float, angle: float) -> None:
-    """A house with its roof and shadow, if there is room at (x, y)."""
+    """Paint a house with roof and shadow, if there is free space at (x, y)."""
     rng, m = ground.rng, ground.metre
     length, breadth = float(rng.uniform(8, 30)) * m, float(rng.uniform(7, 15)) * m
     corners = rectangle(x, y, length, breadth, angle)
@@ -197,7 +197,7 @@ def _roof_fitting(ground: Ground, spot: tuple[float, float], angle: float) -> No
 
 
 def paint_town(ground: Ground) -> None:
-    """A turned street grid whose blocks hold houses, lawns and car parks."""
+    """Paint a turned street grid whose blocks hold houses, lawns and car parks."""
     rng, m = ground.rng, ground.metre
     angle = float(rng.uniform(0, np.pi))
     reach = float(np.hypot(ground.width, ground.height)) / 2
@@ -225,7 +225,7 @@ def paint_town(ground: Ground) -> None:
 
 
 def paint_pier(ground: Ground) -> None:
-    """A pier from the shore into the water, with moorings beside it."""
+    """Paint a pier from the shore into the water, with moorings next to it."""
     rng, m = ground.rng, ground.metre
     rows, cols = np.nonzero(ground.kind[::16, ::16] == WATER)
     if len(rows) < 50:
@@ -248,7 +248,7 @@ def paint_pier(ground: Ground) -> None:
 
 
 def plant_trees(ground: Ground, count: int) -> None:
-    """Single trees with crowns and shadows on open ground."""
+    """Paint single trees with crowns and shadows on open ground."""
     rng, m = ground.rng, ground.metre
     for _ in range(count):
         x, y = rng.uniform(0, ground.width), rng.uniform(0, ground.height)

@@ -1,4 +1,4 @@
-"""Things that look like objects and are not labelled: rocks, bushes, bales, tyres, crates, foam."""
+"""Draws distractors that look like objects and are not labelled: rocks, bushes, bales, tyres, crates, foam."""
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def _buoy(rng: np.random.Generator, x: float, y: float, size: float) -> Sprite:
 
 
 def draw_clutter(rng: np.random.Generator, kind: str, x: float, y: float, size: float) -> Sprite:
-    """One distractor named in LAND or SEA, of about `size` pixels at (x, y)."""
+    """Draw one distractor named in LAND or SEA, of about `size` pixels at (x, y)."""
     plain = {"bale": _bale, "tyre": _tyre, "crate": _crate, "sign": _sign, "log": _log, "buoy": _buoy}
     if kind in plain:
         return plain[kind](rng, x, y, size)

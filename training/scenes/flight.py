@@ -1,4 +1,4 @@
-"""A simulated drone flight: one large scene, seen through a window that moves."""
+"""Simulates a drone flight: a window that moves over one large scene."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ MIN_VISIBLE = 0.5
 
 
 def crop_boxes(boxes: Boxes, labels: Labels, window: tuple[int, int, int, int]) -> tuple[Boxes, Labels]:
-    """Boxes as seen in a window (left, top, right, bottom): clipped, moved; mostly hidden ones dropped."""
+    """Return boxes as seen in a window (left, top, right, bottom): clipped, moved; mostly hidden ones dropped."""
     left, top, right, bottom = window
     clipped = np.stack(
         [
@@ -31,7 +31,7 @@ def crop_boxes(boxes: Boxes, labels: Labels, window: tuple[int, int, int, int]) 
 
 
 class Flight:
-    """Frames along a smooth closed path over one scene; iterate for Scene after Scene.
+    """Yields frames along a smooth closed path over one scene, as Scene after Scene.
 
     frame_size and scene_size are (width, height) in pixels. The same seed gives the same frames. Raises SceneSpecError
     when a frame does not fit into the scene or there are no frames.
@@ -59,7 +59,7 @@ class Flight:
         return self.frames
 
     def windows(self) -> Iterator[tuple[int, int, int, int]]:
-        """The path: (left, top, right, bottom) of each frame in the scene."""
+        """Return the path: (left, top, right, bottom) of each frame in the scene."""
         rng = np.random.default_rng([self.scene.spec.seed, 41])
         turns, phases = rng.integers(1, 4, 2), rng.uniform(0, 2 * np.pi, 2)
         room = (self.scene.spec.width - self.frame_size[0], self.scene.spec.height - self.frame_size[1])

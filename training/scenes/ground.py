@@ -1,4 +1,4 @@
-"""The ground of a scene: what lies where, and the tools that paint it."""
+"""Holds the ground of a scene, and the tools that paint it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ _BLOCK = 256
 
 @dataclass(frozen=True)
 class Sun:
-    """Where shadows fall: unit vector in the picture, and shadow length per height."""
+    """Says where shadows fall: unit vector in the picture, and shadow length per height."""
 
     dx: float
     dy: float
@@ -30,7 +30,7 @@ class Sun:
 
 @dataclass(frozen=True)
 class Slot:
-    """A place that invites an object: position in pixels, heading in radians."""
+    """Marks a place that suits an object: position in pixels, heading in radians."""
 
     x: float
     y: float
@@ -39,7 +39,7 @@ class Slot:
 
 @dataclass
 class Ground:
-    """A scene while it is drawn.
+    """Holds a scene while it is drawn.
 
     image is (H, W, 3) uint8 BGR, kind (H, W) uint8 of the constants above, metre the pixels per metre.
     """
@@ -65,14 +65,14 @@ class Ground:
 
 
 def vary(rng: np.random.Generator, base: Colour, spread: float = 0.12) -> Colour:
-    """A colour near `base`: common brightness and a little hue change."""
+    """Return a colour near `base`: common brightness and a little hue change."""
     light = float(rng.uniform(1 - spread, 1 + spread))
     b, g, r = (float(np.clip(c * light * rng.uniform(1 - spread / 6, 1 + spread / 6), 0, 255)) for c in base)
     return b, g, r
 
 
 def rectangle(x: float, y: float, length: float, breadth: float, angle: float) -> Points:
-    """Corners (4, 2) of a turned rectangle about its centre."""
+    """Return the corners (4, 2) of a turned rectangle about its centre."""
     cos, sin = np.cos(angle), np.sin(angle)
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float64) * (length / 2, breadth / 2)
     return np.asarray(corners @ np.array([[cos, sin], [-sin, cos]]) + (x, y), np.float64)
@@ -106,7 +106,7 @@ def paint_polygon(
 
 
 def blocks(ground: Ground) -> Iterator[tuple[slice, slice]]:
-    """Windows that cover the picture: most masks are empty in most of them, which saves most of the work."""
+    """Yield windows that cover the picture; work is saved because most masks are empty in most windows."""
     for top in range(0, ground.height, _BLOCK):
         for left in range(0, ground.width, _BLOCK):
             yield slice(top, min(top + _BLOCK, ground.height)), slice(left, min(left + _BLOCK, ground.width))
@@ -136,14 +136,14 @@ def paint_mask(
 
 
 def darken(image: Image, mask: Mask, strength: float) -> None:
-    """Shade image, (H, W, 3), by up to strength (0 to 1) where mask (0 to 255) says."""
+    """Shade image, (H, W, 3), by up to strength (0 to 1) as mask (0 to 255) gives."""
     if mask.any():
         keep = 1.0 - strength * (mask.astype(np.float32) / 255.0)
         image[:] = (image * keep[:, :, None]).astype(np.uint8)
 
 
 def cast_shadow(ground: Ground, corners: Points, height_px: float) -> None:
-    """Shade the ground beside an upright block whose outline is `corners`; water and ground alike."""
+    """Shade the ground next to an upright block whose outline is `corners`; water and ground alike."""
     shift = np.array([ground.sun.dx, ground.sun.dy]) * ground.sun.reach * height_px
     outline = cv2.convexHull(np.concatenate([corners, corners + shift]).astype(np.float32)).reshape(-1, 2)
     low = np.floor(outline.min(axis=0)).astype(int).clip(0)

@@ -1,4 +1,4 @@
-"""What air and camera do to a scene: cloud shadow, light, haze, blur, noise, JPEG."""
+"""Applies the effects of air and camera to a scene: cloud shadow, light, haze, blur, noise, JPEG."""
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ _BAND = 256
 
 
 def _shade_field(rng: np.random.Generator, height: int, width: int) -> textures.Field:
-    """Relative brightness, a sixteenth of the size: uneven light and, at times, cloud shadows."""
+    """Return relative brightness, a sixteenth of the size: uneven light and, at times, cloud shadows."""
     rows, cols = height // 16 + 2, width // 16 + 2
     span = max(rows, cols)
     field = 1.0 + 0.05 * textures.fractal_noise(rng, rows, cols, span * 0.5, 4)
@@ -21,7 +21,7 @@ def _shade_field(rng: np.random.Generator, height: int, width: int) -> textures.
 
 
 def expose(image: Image, rng: np.random.Generator) -> None:
-    """Light, white balance, haze and sensor noise, in place, on (H, W, 3) BGR."""
+    """Apply light, white balance, haze and sensor noise, in place, to (H, W, 3) BGR."""
     height, width = image.shape[:2]
     light = cv2.resize(_shade_field(rng, height, width), (width, height), interpolation=cv2.INTER_LINEAR)
     haze = float(rng.uniform(0.02, 0.35)) if rng.random() < 0.35 else 0.0
@@ -43,7 +43,7 @@ def expose(image: Image, rng: np.random.Generator) -> None:
 
 
 def blur(image: Image, rng: np.random.Generator) -> Image:
-    """Lens softness or a little motion; at most about two pixels, so that boxes stay true."""
+    """Apply lens softness or a little motion; at most about two pixels, so that boxes stay true."""
     choice = rng.random()
     if choice < 0.35:
         return cv2.GaussianBlur(image, (5, 5), float(rng.uniform(0.4, 1.0))).astype(np.uint8, copy=False)
@@ -58,7 +58,7 @@ def blur(image: Image, rng: np.random.Generator) -> Image:
 
 
 def compress(image: Image, rng: np.random.Generator) -> Image:
-    """Through JPEG and back, at a camera's quality."""
+    """Encode as JPEG at a camera's quality, and decode."""
     ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 97))])
     if not ok:
         raise ValueError(

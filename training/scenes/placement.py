@@ -1,4 +1,4 @@
-"""Where objects and clutter go, and how they are set into the ground with their shadows."""
+"""Places objects and clutter on the ground, with their shadows."""
 
 from dataclasses import dataclass
 
@@ -10,28 +10,28 @@ from training.scenes.ground import OPEN, ROAD, TREE, WATER, Ground, Slot, darken
 from training.scenes.spec import BIRD, BOAT, MAX_OBJECT_PX, MIN_OBJECT_PX, PERSON, VEHICLE
 from training.scenes.sprites import Sprite, draw_object, tone_against
 
-# Each try to seat an object is cheap; a scene without room simply ends up with fewer objects.
+# Each try to seat an object is cheap; a scene without free places gets fewer objects.
 _TRIES = 12
 _LAND_KINDS = (OPEN, ROAD)
 
 
 @dataclass(frozen=True)
 class PlacedObject:
-    """A labelled object in the picture: exact box xyxy in pixels, and class index."""
+    """Holds a labelled object: exact box xyxy in pixels, and class index."""
 
     box: tuple[float, float, float, float]
     label: int
 
 
 class Seats:
-    """Remembers which boxes are taken, on a coarse grid, so that objects do not cover one another."""
+    """Keeps which boxes are taken, on a coarse grid, so that objects do not cover one another."""
 
     def __init__(self, width: int, height: int, cell: int = 4) -> None:
         self._cell = cell
         self._taken = np.zeros((height // cell + 1, width // cell + 1), np.bool_)
 
     def reserve(self, box: tuple[float, float, float, float], gap: float = 2.0) -> bool:
-        """Reserve a box with a gap around it; False when any of it is taken."""
+        """Reserve a box with a gap around it; False if any of it is taken."""
         left, top = max(0, int((box[0] - gap) // self._cell)), max(0, int((box[1] - gap) // self._cell))
         window = self._taken[top : int((box[3] + gap) // self._cell) + 1, left : int((box[2] + gap) // self._cell) + 1]
         if window.any():
@@ -41,7 +41,7 @@ class Seats:
 
 
 def inside(ground: Ground, box: tuple[float, float, float, float]) -> bool:
-    """Whether a box lies wholly in the picture."""
+    """Return whether a box is wholly inside the picture."""
     return box[0] >= 0 and box[1] >= 0 and box[2] <= ground.width and box[3] <= ground.height
 
 
@@ -59,7 +59,7 @@ def paste(ground: Ground, sprite: Sprite) -> None:
 
 
 def shade(ground: Ground, sprite: Sprite, near: float, far: float, soft: float = 0.0) -> None:
-    """Throw the sprite's shadow: its outline swept from `near` to `far` pixels of height, blurred by `soft` pixels."""
+    """Paint the sprite's shadow: its outline swept from `near` to `far` pixels of height, blurred by `soft` pixels."""
     reach = ground.sun.reach
     pad = int(np.ceil(far * reach)) + 2
     mask = np.pad(sprite.alpha, pad)
@@ -94,7 +94,7 @@ def _is_on(ground: Ground, sprite: Sprite, allowed: tuple[int, ...]) -> bool:
 
 
 def size_for(ground: Ground, label: int) -> float:
-    """A size in pixels for the class at this scene's scale."""
+    """Return a size in pixels for the class at this scene's scale."""
     rng, car = ground.rng, 4.5 * ground.metre
     if label == VEHICLE:
         wanted = car * (rng.uniform(0.85, 1.2) if rng.random() < 0.85 else rng.uniform(1.4, 2.2))
@@ -121,7 +121,7 @@ def _slot_for(ground: Ground, label: int) -> Slot:
 
 
 def _sprite_for(ground: Ground, label: int, slot: Slot, size: float) -> Sprite:
-    """Draw the object; once more, corrected, when its outline left the promised range of sizes."""
+    """Draw the object; draw it again, corrected, if its outline is outside the promised range of sizes."""
     x, y = min(max(slot.x, 0.0), ground.width - 1.0), min(max(slot.y, 0.0), ground.height - 1.0)
     patch = ground.image[max(0, int(y - size)) : int(y + size) + 1, max(0, int(x - size)) : int(x + size) + 1]
     # The smaller an object, the more it must stand out to be visible at all.
@@ -158,7 +158,7 @@ def _wake(ground: Ground, slot: Slot, size: float) -> None:
 
 
 def place_object(ground: Ground, seats: Seats, label: int) -> PlacedObject | None:
-    """Find a fitting free place for one object and draw it there; None when none was found."""
+    """Find a suitable free place for one object and draw it there; None if there is none."""
     rng = ground.rng
     allowed = {VEHICLE: _LAND_KINDS, BOAT: (WATER,), PERSON: _LAND_KINDS, BIRD: (OPEN, WATER, ROAD, TREE, 3)}[label]
     for _ in range(_TRIES):
@@ -184,7 +184,7 @@ def place_object(ground: Ground, seats: Seats, label: int) -> PlacedObject | Non
 
 
 def place_clutter(ground: Ground, seats: Seats, count: int) -> None:
-    """Scatter unlabelled things over land and water."""
+    """Scatter unlabelled objects over land and water."""
     rng = ground.rng
     for _ in range(count):
         x, y = float(rng.uniform(0, ground.width)), float(rng.uniform(0, ground.height))

@@ -11,7 +11,7 @@ _THEME_WEIGHTS = (0.22, 0.12, 0.22, 0.14, 0.18, 0.12)
 
 
 def _scale(rng: np.random.Generator, spec: SceneSpec) -> float:
-    """Pixels per metre: a 4.5 m car is 16 to 34 px in large frames, up to 46 px in small ones."""
+    """Return the pixels per metre: a 4.5 m car is 16 to 34 px in large frames, up to 46 px in small ones."""
     megapixels = spec.width * spec.height / 1e6
     largest = float(np.interp(megapixels, (1.0, 8.0), (46.0, 34.0)))
     return float(np.exp(rng.uniform(np.log(16.0), np.log(largest)))) / 4.5
@@ -78,7 +78,7 @@ def _populate(ground: Ground, spec: SceneSpec) -> list[placement.PlacedObject]:
 def render_scene(spec: SceneSpec) -> Scene:
     """Draw the scene; the same spec always gives the same picture and boxes.
 
-    Every box lies wholly inside the picture, its longest side between 8 and 80 pixels.
+    Every box is wholly inside the picture, its longest side between 8 and 80 pixels.
     """
     rng = np.random.default_rng([spec.seed, 77_003])
     theme = str(rng.choice(_THEMES, p=_THEME_WEIGHTS))

@@ -1,4 +1,4 @@
-"""What a scene is: its request, its picture and its ground truth."""
+"""Defines the request of a scene, and the scene with its picture and ground truth."""
 
 from dataclasses import dataclass
 
@@ -20,12 +20,12 @@ Labels = NDArray[np.int64]
 
 
 class SceneSpecError(StandgaleError):
-    """A scene was asked for that cannot be drawn."""
+    """Says that a requested scene cannot be drawn."""
 
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """One scene to draw; the same spec gives the same bytes.
+    """Requests one scene; the same spec gives the same bytes.
 
     width and height are pixels (at least 64), seed is not negative, density multiplies the usual number of objects.
     Raises SceneSpecError when a value is out of range.
@@ -49,7 +49,7 @@ class SceneSpec:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A drawn scene.
+    """Holds a drawn scene.
 
     image is (H, W, 3) uint8 BGR, boxes (N, 4) float32 xyxy in pixels, labels (N,) int64 indices into CLASS_NAMES.
     """

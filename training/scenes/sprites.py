@@ -1,4 +1,4 @@
-"""Objects seen from above, drawn several times too large and shrunk, with their exact outlines."""
+"""Draws objects seen from above, several times too large and then shrunk, with their exact outlines."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ CLOTHES: tuple[Colour, ...] = (
 
 @dataclass(frozen=True, eq=False)
 class Sprite:
-    """A shrunk drawing.
+    """Holds a shrunk drawing.
 
     colour is (h, w, 3) uint8 BGR, alpha (h, w) uint8, (x, y) the picture position of its first pixel, box the exact
     outline xyxy in picture pixels, found before shrinking.
@@ -58,7 +58,7 @@ class Sprite:
 
 
 class Drawing:
-    """A canvas around (x, y) in object coordinates: x forward, y to the left hand, in pixels of the picture."""
+    """Draws on a canvas around (x, y) in object coordinates: x forward, y to the left, in pixels of the picture."""
 
     def __init__(self, x: float, y: float, heading: float, reach: float, fill: Colour) -> None:
         self.oversample = 8 if reach < 14 else 4
@@ -243,7 +243,7 @@ _DRAW = {VEHICLE: _vehicle, BOAT: _boat, PERSON: _person, BIRD: _bird}
 
 
 def tone_against(rng: np.random.Generator, label: int, background: NDArray[np.float64], contrast: float) -> Colour:
-    """A colour for the class that differs from the background, (3,) BGR, by `contrast` in some channel if any does."""
+    """Return a colour of the class that differs from the background, (3,) BGR, by `contrast` in a channel, if one does."""
     best: Colour = (0.0, 0.0, 0.0)
     best_distance = -1.0
     for _ in range(6):
@@ -259,5 +259,5 @@ def tone_against(rng: np.random.Generator, label: int, background: NDArray[np.fl
 def draw_object(
     rng: np.random.Generator, label: int, x: float, y: float, heading: float, size: float, tone: Colour
 ) -> Sprite:
-    """One labelled object of about `size` pixels at (x, y)."""
+    """Draw one labelled object of about `size` pixels at (x, y)."""
     return _DRAW[label](rng, x, y, heading, size, tone)

@@ -1,4 +1,4 @@
-"""Open country: fields, forest, water and their edges."""
+"""Paints open country: fields, forest, water and their edges."""
 
 from collections.abc import Callable
 
@@ -75,7 +75,7 @@ def paint_base(ground: Ground, theme: str) -> None:
 
 
 def paint_fields(ground: Ground) -> None:
-    """A turned, uneven grid of crops and bare soil."""
+    """Paint a turned, uneven grid of crops and bare soil."""
     rng = ground.rng
     angle = float(rng.uniform(0, np.pi))
     reach = float(np.hypot(ground.width, ground.height)) / 2
@@ -99,7 +99,7 @@ def paint_fields(ground: Ground) -> None:
 
 
 def paint_forest(ground: Ground, cover: float) -> None:
-    """Woods over about `cover` of the picture, with the shade they throw."""
+    """Paint woods over about `cover` of the picture, with their shade."""
     rng = ground.rng
     noise = _quarter(ground, lambda rows, cols: textures.fractal_noise(rng, rows, cols, 45 * ground.metre / SHRINK, 5))
     field = _enlarge(ground, noise)
@@ -128,7 +128,7 @@ def paint_forest(ground: Ground, cover: float) -> None:
 
 
 def water_field(ground: Ground, theme: str) -> Field:
-    """A field that is positive on water: sea on one side, a river band, or lakes; a quarter of the size."""
+    """Return a field that is positive on water: sea on one side, a river band, or lakes; a quarter of the size."""
     rng = ground.rng
     rows, cols = ground.height // SHRINK + 1, ground.width // SHRINK + 1
     ys, xs = np.mgrid[0:rows, 0:cols].astype(np.float32)
@@ -145,7 +145,7 @@ def water_field(ground: Ground, theme: str) -> Field:
 
 
 def paint_water(ground: Ground, theme: str) -> None:
-    """Water with a wet shore, shallows, foam and glitter."""
+    """Paint water with a wet shore, shallows, foam and glitter."""
     rng = ground.rng
     coarse = water_field(ground, theme)
     field = _enlarge(ground, coarse)
@@ -169,7 +169,7 @@ def paint_water(ground: Ground, theme: str) -> None:
 
 
 def paint_litter(ground: Ground) -> None:
-    """Specks of a pixel or two on dry land: stones, flowers, rubbish, dead leaves."""
+    """Paint specks of a pixel or two on dry land: stones, flowers, rubbish, dead leaves."""
     rng = ground.rng
     grey = textures.TexturePlacement.at_random("sensor", rng, zoom=float(rng.uniform(0.9, 1.8))).cut(
         ground.height, ground.width

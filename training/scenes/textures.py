@@ -1,4 +1,4 @@
-"""Grey texture tiles and smooth noise from which terrain is painted."""
+"""Makes the grey texture tiles and smooth noise that terrain is painted with."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Field = NDArray[np.float32]
 
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float) -> Field:
-    """Noise of about unit deviation whose features are `cell` pixels large; (height, width) float32."""
+    """Make noise of about unit deviation whose features are `cell` pixels large; (height, width) float32."""
     rows, cols = int(height / cell) + 3, int(width / cell) + 3
     coarse = rng.standard_normal((rows, cols), dtype=np.float32)
     size = (max(width, int(cols * cell)), max(height, int(rows * cell)))
@@ -25,7 +25,7 @@ def smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float)
 
 
 def fractal_noise(rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 4) -> Field:
-    """Octaves of smooth noise from `cell` pixels downwards, unit deviation; (height, width) float32."""
+    """Make octaves of smooth noise from `cell` pixels downwards, unit deviation; (height, width) float32."""
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
         total += smooth_noise(rng, height, width, max(1.0, cell / 2**octave)) * np.float32(0.55**octave)
@@ -119,13 +119,13 @@ _MAKERS: dict[str, Callable[[np.random.Generator], Field]] = {
 
 @cache
 def tile(name: str) -> Image:
-    """The named texture as (TILE, TILE) uint8 around 128; always the same, so scenes vary by how it is laid."""
+    """Return the named texture, (TILE, TILE) uint8 around 128; always the same, so scenes vary by its placement."""
     return _to_tile(_MAKERS[name](np.random.default_rng([20_011, sorted(_MAKERS).index(name)])))
 
 
 @dataclass(frozen=True)
 class TexturePlacement:
-    """How a texture lies over a picture: turned, zoomed, shifted; mirrored outwards without end."""
+    """Places a texture over a picture: turned, zoomed, shifted, and repeated by mirroring."""
 
     name: str
     angle_rad: float
@@ -136,12 +136,12 @@ class TexturePlacement:
     def at_random(
         cls, name: str, rng: np.random.Generator, *, angle_rad: float | None = None, zoom: float = 1.0
     ) -> "TexturePlacement":
-        """The named texture at a random place, at a random angle unless one is given."""
+        """Place the named texture at a random position, and at a random angle unless one is given."""
         angle = float(rng.uniform(0, 2 * np.pi)) if angle_rad is None else angle_rad
         return cls(name, angle, zoom, (float(rng.uniform(0, TILE)), float(rng.uniform(0, TILE))))
 
     def cut(self, height: int, width: int, left: int = 0, top: int = 0) -> Image:
-        """The part of size (height, width) whose upper left pixel is (left, top)."""
+        """Return the part of size (height, width) whose upper left pixel is (left, top)."""
         cos, sin = np.cos(self.angle_rad) / self.zoom, np.sin(self.angle_rad) / self.zoom
         x, y = self.shift[0] + cos * left - sin * top, self.shift[1] + sin * left + cos * top
         matrix = np.array([[cos, -sin, x], [sin, cos, y]], np.float64)
