@@ -243,7 +243,7 @@ _DRAW = {VEHICLE: _vehicle, BOAT: _boat, PERSON: _person, BIRD: _bird}
 
 
 def tone_against(rng: np.random.Generator, label: int, background: NDArray[np.float64], contrast: float) -> Colour:
-    """Return a colour of the class that differs from the background, (3,) BGR, by `contrast` in a channel, if one does."""
+    """Return a colour of the class that differs from the background, (3,) BGR, by `contrast` in a channel, if any."""
     best: Colour = (0.0, 0.0, 0.0)
     best_distance = -1.0
     for _ in range(6):
