@@ -1,4 +1,4 @@
-"""The SSE sink: detections as they happen, for browsers and scripts, resumable with nothing missed or repeated."""
+"""Streams detections to browsers and scripts as server-sent events, and resumes without a loss or a repetition."""
 
 from sinks.sse.http import STREAM_PATH, create_sse_app, sse_routes
 from sinks.sse.hub import DetectionHub

@@ -1,4 +1,4 @@
-"""What a client wants to see: the query parameters of the stream, and which detections of an event they keep."""
+"""Parses the query parameters of the stream into a filter, and applies it to events and their detections."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _MAX_LABEL = 100
 
 
 class FilterError(StandgaleError):
-    """A query parameter of the stream is unknown or has a value it cannot have."""
+    """A query parameter of the stream is unknown or has a wrong value."""
 
     code = "INVALID_FILTER"
 
 
 @dataclass(frozen=True, slots=True)
 class GeoArea:
-    """A box on the earth, degrees; ``west`` > ``east`` means that it crosses the date line."""
+    """Is a box on the earth in degrees; with ``west`` > ``east`` it crosses the date line."""
 
     west: float
     south: float
@@ -32,7 +32,7 @@ class GeoArea:
     north: float
 
     def holds(self, longitude: float, latitude: float) -> bool:
-        """Whether the point lies in the box, its edges included."""
+        """Whether the point is in the box or on its edge."""
         if not self.south <= latitude <= self.north:
             return False
         if self.west <= self.east:
@@ -42,34 +42,33 @@ class GeoArea:
 
 @dataclass(frozen=True, slots=True)
 class FilterFields:
-    """What filters ask of an event. Kept for thousands of recent events, so it holds nothing else.
-
-    ``camera`` is longitude and latitude, degrees; ``found`` label and confidence of each detection, in their order.
-    """
+    """Holds the fields of an event that filters need, and no others, because thousands of them are kept."""
 
     device_id: str
     job_id: UUID | None
     camera: tuple[float, float] | None
+    """Longitude and latitude in degrees"""
     found: tuple[tuple[str, float], ...]
+    """Label and confidence of each detection, in their order"""
 
     @classmethod
     def of(cls, event: DetectionsMade) -> FilterFields:
-        """The facts of ``event``."""
+        """Return the fields of ``event``."""
         camera = event.camera
         if camera is None or camera.longitude is None or camera.latitude is None:
             place = None
         else:
             place = (camera.longitude, camera.latitude)
-        # Few labels stand in millions of detections: interned, they cost a pointer.
+        # Millions of detections share few labels: an interned one costs a pointer.
         found = tuple((sys.intern(one.label), one.confidence) for one in event.detections)
         return cls(event.device_id, event.job_id, place, found)
 
 
 @dataclass(frozen=True, slots=True)
 class StreamFilter:
-    """Frames of ``devices``, ``jobs`` and ``area``; of these the detections of ``labels`` from ``confidence`` upwards.
+    """Selects frames by device, job and area, and their detections by label and confidence.
 
-    An empty set and None do not filter. Equal filters are equal keys, so that what one client made others can use.
+    An empty set or None does not filter. Equal filters are equal keys, so that clients share filtered batches.
     """
 
     devices: frozenset[str] = frozenset()
@@ -80,11 +79,11 @@ class StreamFilter:
 
     @property
     def of_detections(self) -> bool:
-        """Whether single detections are dropped, and with them frames that have none left."""
+        """Whether it drops detections, and with them frames that have none left."""
         return bool(self.labels) or self.confidence is not None
 
     def takes_frame(self, facts: FilterFields) -> bool:
-        """Whether the frame itself is wanted; with an area, a frame of unknown place is not."""
+        """Whether the frame is wanted; with an area, a frame of unknown position is not."""
         if self.devices and facts.device_id not in self.devices:
             return False
         if self.jobs and facts.job_id not in self.jobs:
@@ -103,14 +102,14 @@ PARAMETERS = ("device", "job", "area", "label", "confidence")
 
 
 def parse_filter(parameters: Iterable[tuple[str, str]]) -> StreamFilter:
-    """The filter in query ``parameters`` (name and value; ``device``, ``label`` and ``job`` may come several times).
+    """Return the filter of query ``parameters``; ``device``, ``label`` and ``job`` may be given several times.
 
-    Raises FilterError naming the parameter at fault.
+    Raises FilterError that names the wrong parameter.
     """
     values: dict[str, list[str]] = {name: [] for name in PARAMETERS}
     for name, value in parameters:
         if name not in values:
-            raise FilterError(f"{name[:60]!r} is no parameter of this stream; there are {', '.join(PARAMETERS)}")
+            raise FilterError(f"{name[:60]!r} is not a parameter of this stream; they are {', '.join(PARAMETERS)}")
         values[name].append(value)
     for name, given in values.items():
         if len(given) > (1 if name in {"area", "confidence"} else _MAX_VALUES):
@@ -126,7 +125,7 @@ def parse_filter(parameters: Iterable[tuple[str, str]]) -> StreamFilter:
 
 def _device(value: str) -> str:
     if re.fullmatch(DEVICE_ID_PATTERN, value) is None:
-        raise FilterError(f"device: {value[:60]!r} is no device id")
+        raise FilterError(f"device: {value[:60]!r} is not a device id")
     return value
 
 
@@ -134,12 +133,12 @@ def _job(value: str) -> UUID:
     try:
         return UUID(value)
     except ValueError as error:
-        raise FilterError(f"job: {value[:60]!r} is no UUID") from error
+        raise FilterError(f"job: {value[:60]!r} is not a UUID") from error
 
 
 def _label(value: str) -> str:
     if not 0 < len(value) <= _MAX_LABEL:
-        raise FilterError(f"label: {value[:60]!r} has {len(value)} characters; 1 to {_MAX_LABEL} are possible")
+        raise FilterError(f"label: {value[:60]!r} has {len(value)} characters; it must have 1 to {_MAX_LABEL}")
     return value
 
 
@@ -147,7 +146,7 @@ def _number(name: str, value: str, low: float, high: float) -> float:
     try:
         number = float(value)
     except ValueError as error:
-        raise FilterError(f"{name}: {value[:60]!r} is no number") from error
+        raise FilterError(f"{name}: {value[:60]!r} is not a number") from error
     if not low <= number <= high:
         raise FilterError(f"{name}: {value[:60]!r} is not between {low:g} and {high:g}")
     return number

@@ -1,4 +1,4 @@
-"""Reads what a resuming client missed and the ring no longer holds, from the broker, up to where the ring begins."""
+"""Reads from the broker the events that a reconnecting client missed and the ring no longer has."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from sinks.sse.wire import Gap
 logger = logging.getLogger(__name__)
 
 GROUP = "sse"
-"""What stands in metrics where other sinks have the name of their consumer group; this one reads without a group."""
+"""The value of the metric label ``group``; this sink reads without a consumer group."""
 _CHUNK_RECORDS = 128
 _READ_TIMEOUT_S = 1.0
 _LOW_END_S = 5.0
 _LOW_END_PAUSE_S = 0.25
-# Kafka's transaction markers take offsets but are no records, so a stretch may hold nothing to read. One silent read
-# could also be a slow broker; after a second one, with the broker answering in between, there is nothing there.
+# Kafka's transaction markers have offsets but are not records, so a range of offsets may have no record. One read
+# without records could also be a slow broker; after a second one, with a response in between, there are none.
 _SILENT_READS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryPart:
-    """Some records of one partition, and the position after them; ``losses`` instead where records are gone."""
+    """Holds some events of one partition, or the gaps where events no longer exist."""
 
     position: Position
+    """The position after them"""
     events: tuple[StreamEvent, ...] = ()
     gaps: tuple[Gap, ...] = ()
 
@@ -40,30 +41,30 @@ class HistoryPart:
 def move_into_bounds(
     position: Position, bounds: Mapping[int, tuple[int, int]], origin: Origin
 ) -> tuple[Position, tuple[Gap, ...]]:
-    """``position`` moved into ``bounds`` (first and next offset of some partitions), and what that skips."""
+    """Move ``position`` into ``bounds`` (first and next offset of some partitions); return it and the gaps."""
     settled = list(position)
-    losses: list[Gap] = []
+    gaps: list[Gap] = []
     for partition, (first, following) in bounds.items():
         offset = position[partition]
         if origin == "former" or (offset > following and origin == "unknown"):
             settled[partition] = first
             if offset:
-                losses.append(Gap(partition, offset, None, "recreated"))
+                gaps.append(Gap(partition, offset, None, "recreated"))
         elif offset > following:
             settled[partition] = following
-            losses.append(Gap(partition, following, offset - 1, "truncated"))
+            gaps.append(Gap(partition, following, offset - 1, "truncated"))
         elif offset < first:
             settled[partition] = first
-            losses.append(Gap(partition, offset, first - 1, "retention"))
-    return tuple(settled), tuple(losses)
+            gaps.append(Gap(partition, offset, first - 1, "retention"))
+    return tuple(settled), tuple(gaps)
 
 
 async def steady_bounds(
     reader: Reader, position: Position, origin: Origin, partitions: Collection[int] | None = None
 ) -> Mapping[int, tuple[int, int]]:
-    """The bounds of the topic (of ``partitions``), asked for again while it seems to end before ``position``.
+    """Return the bounds of the topic's ``partitions``; read them again while the end is before ``position``.
 
-    A leader that has just taken over may tell too low an end for a moment; only one that stays is believed.
+    A new leader may report too low an end for a moment; only an end that stays low is used.
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + _LOW_END_S
@@ -76,9 +77,9 @@ async def steady_bounds(
 
 
 def read_stream_event(record: InRecord, newer: Callable[[EventVersionError], None] | None = None) -> StreamEvent | None:
-    """The entry of ``record``; None, counted and logged, when it is no detection event: the stream goes on.
+    """Return the event of ``record``; count and log one that is not a detections event, and return None.
 
-    ``newer`` is called for an event of a newer version than this program knows, which clients do not get either.
+    ``newer`` is called for an event of a newer version than this program can read; clients do not get it either.
     """
     try:
         return StreamEvent.read(record)
@@ -86,7 +87,7 @@ def read_stream_event(record: InRecord, newer: Callable[[EventVersionError], Non
         RECORDS_FAILED.labels(GROUP, record.topic, error.code).inc()
         logger.log(
             logging.ERROR if isinstance(error, EventVersionError) else logging.WARNING,
-            "record skipped: %s",
+            "a record was skipped: %s",
             error,
             extra={"topic": record.topic, "partition": record.partition, "offset": record.offset},
         )
@@ -98,13 +99,13 @@ def read_stream_event(record: InRecord, newer: Callable[[EventVersionError], Non
 async def read_history(
     reader: Reader, position: Position, until: Callable[[], Position], origin: Origin
 ) -> AsyncGenerator[HistoryPart, None]:
-    """What stands between ``position`` and ``until()``, partition after partition, each in order.
+    """Yield the events from ``position`` to ``until()``, partition after partition, each in order.
 
-    ``until`` may move on while this reads. Raises TransientError; the caller goes on from the last piece. The first
-    piece tells what is lost, and where a position of another topic goes on in this one.
+    ``until`` may move while this reads. The first part has the gaps, and the position in this topic for a position of
+    a former one. Raises TransientError; the caller continues from the last part.
     """
-    position, losses = move_into_bounds(position, await steady_bounds(reader, position, origin), origin)
-    yield HistoryPart(position, gaps=losses)
+    position, gaps = move_into_bounds(position, await steady_bounds(reader, position, origin), origin)
+    yield HistoryPart(position, gaps=gaps)
     for partition in range(len(position)):
         silent = 0
         while position[partition] < (end := until()[partition]):
@@ -114,7 +115,7 @@ async def read_history(
             )
             if not records:
                 silent += 1
-                # Raises when the broker is away: silence then proves nothing.
+                # Raises when the broker is unavailable, because then a read without records proves nothing.
                 await reader.bounds(DETECTIONS, [partition])
             if silent == _SILENT_READS or (records and records[-1].offset >= end):
                 following = end
@@ -122,4 +123,4 @@ async def read_history(
                 following = records[-1].offset + 1 if records else position[partition]
             wanted = [read_stream_event(record) for record in records if record.offset < end]
             position = (*position[:partition], following, *position[partition + 1 :])
-            yield HistoryPart(position, tuple(entry for entry in wanted if entry is not None))
+            yield HistoryPart(position, tuple(event for event in wanted if event is not None))

@@ -1,7 +1,7 @@
-"""The stream's HTTP edge: `GET /api/v1/detections/stream`, its checks, and a response that writes shared bytes.
+"""Serves `GET /api/v1/detections/stream`: checks the request, then writes the shared bytes of the stream.
 
-The response is plain ASGI: handing the same bytes to a thousand clients is all this process does, and a plain send
-costs less than half of what a generator behind a task group per client does.
+The response is plain ASGI: sending the same bytes to a thousand clients is the main work of this process, and a plain
+send costs less than half of a generator with a task group per client.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ _RETRY_AFTER_S = 5
 _HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
-    # Proxies that buffer would turn a live stream into one that arrives in lumps.
+    # A proxy that buffers would delay events and send several at once.
     (b"x-accel-buffering", b"no"),
 )
 
 
 def sse_routes(hub: DetectionHub) -> list[Route]:
-    """The routes to mount where other routes are; the hub must run beside them."""
+    """Return the routes for an app; the hub must run in the same process."""
     return [Route(STREAM_PATH, _Stream(hub), methods=["GET"], name="detections-stream")]
 
 
 def create_sse_app(hub: DetectionHub, settings: SseSettings) -> Starlette:
-    """The routes as an app of their own, with CORS as set and the telemetry every service has."""
+    """Return an app with the routes, CORS from the settings, and the telemetry of every service."""
     middleware = [Middleware(HttpTelemetry)]
     if settings.cors_origins:
         middleware.append(
@@ -63,13 +63,13 @@ def create_sse_app(hub: DetectionHub, settings: SseSettings) -> Starlette:
 
 
 class _Stream:
-    """The endpoint, as an ASGI app."""
+    """Is the endpoint as an ASGI app."""
 
     def __init__(self, hub: DetectionHub) -> None:
         self._hub = hub
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse, or stream until either side ends it."""
+        """Refuse the request, or stream until one side ends it."""
         request = Request(scope)
         refusal = self._refusal(request)
         if refusal is not None:
@@ -87,20 +87,20 @@ class _Stream:
     def _refusal(self, request: Request) -> JSONResponse | None:
         hub = self._hub
         if hub.settings.tokens and not _shows_token(request.headers, hub.settings):
-            text = "a token is needed: send it as X-API-Token or as Authorization: Bearer"
+            text = "a token is required: send it as X-API-Token or as Authorization: Bearer"
             return _error(request, 401, "UNAUTHORIZED", text, {"WWW-Authenticate": "Bearer"})
         if hub.closing:
             text = "the stream is shutting down; connect again"
             return _error(request, 503, "SHUTTING_DOWN", text, {"Retry-After": str(_RETRY_AFTER_S)})
         if hub.full:
-            text = f"{hub.settings.max_clients} clients are connected, the most there may be (sse.max_clients)"
+            text = f"{hub.settings.max_clients} clients are connected, which is the limit (sse.max_clients)"
             return _error(request, 503, "TOO_MANY_CLIENTS", text, {"Retry-After": str(_RETRY_AFTER_S)})
         return None
 
     def _session(self, request: Request) -> Session:
         parameters = request.query_params.multi_items()
         wanted = parse_filter((name, value) for name, value in parameters if name != _LAST_EVENT_ID)
-        # A browser that reconnects sends the header; the address still has the id the page was opened with.
+        # A reconnecting browser sends the header, while the address still has the id from when the page was opened.
         last = request.headers.get("last-event-id") or request.query_params.get(_LAST_EVENT_ID) or None
         if last is not None:
             decode_position(last, self._hub.partitions or MAX_PARTITIONS, self._hub.ring.mark)
@@ -108,14 +108,14 @@ class _Stream:
 
 
 async def _write(client: Client, send: Send) -> None:
-    """The whole response."""
+    """Write the whole response."""
 
     async def write(data: bytes) -> None:
         client.writing_since = time.monotonic()
         await send({"type": "http.response.body", "body": data, "more_body": True})
         client.writing_since = None
 
-    # A list of this response's own: middleware adds to it.
+    # A new list, because middleware adds headers to it.
     await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
     try:
         await client.session.run(write)
@@ -125,7 +125,7 @@ async def _write(client: Client, send: Send) -> None:
 
 
 async def _run_until_gone(writer: asyncio.Task[None], receive: Receive) -> None:
-    """Wait for the stream to end by itself, or end it when the client is gone."""
+    """Wait until the stream ends, or end it when the client has disconnected."""
     gone = asyncio.create_task(_disconnected(receive))
     try:
         await asyncio.wait({writer, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -138,13 +138,13 @@ async def _run_until_gone(writer: asyncio.Task[None], receive: Receive) -> None:
 
 
 async def _disconnected(receive: Receive) -> None:
-    """Return when the client is gone."""
+    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 def _shows_token(headers: Headers, settings: SseSettings) -> bool:
-    """Whether the request carries one of the tokens; takes the same time for every wrong one."""
+    """Whether the request has one of the tokens; this takes the same time for every wrong token."""
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     shown = headers.get("x-api-token") or (bearer.strip() if scheme.lower() == "bearer" else "")
     matches = [hmac.compare_digest(shown.encode(), token.get_secret_value().encode()) for token in settings.tokens]

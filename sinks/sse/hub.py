@@ -1,8 +1,8 @@
-"""Follows the topic ``detections`` from its end and hands every event to all clients of this process.
+"""Follows the topic ``detections`` from its end and gives every event to all clients of this process.
 
-It reads without a consumer group: each SSE process sees everything, nothing is committed, and a process may come and go
-without anybody noticing. On start it reads the newest events first, so that clients of a process that was
-restarted find what they missed in the ring instead of all asking the broker at once.
+It reads without a consumer group: each SSE process reads all events, commits nothing, and may start or stop without an
+effect on others. At its start it reads the newest events first, so that the ring has the events that clients missed
+during a restart, and not all of them make the process read from the broker.
 """
 
 from __future__ import annotations
@@ -29,28 +29,29 @@ logger = logging.getLogger(__name__)
 
 _HISTORY_READERS = 8
 _CLOSE_TIMEOUT_S = 5.0
-# A client that takes nothing for this many heartbeats is gone, though its connection has not noticed yet.
+# A client that reads nothing for this many heartbeats counts as disconnected.
 _STALLED_HEARTBEATS = 3
 
 
 @dataclass(eq=False, slots=True)
 class Client:
-    """One connected client: its session, since when a write has been waiting (monotonic), and how to cut it off."""
+    """Holds one connected client."""
 
     session: Session
     writing_since: float | None = None
+    """Since when a write has been waiting (monotonic)"""
     writer: asyncio.Task[None] | None = None
 
     def cut_off(self) -> None:
-        """End its stream in the middle of a write."""
+        """End its stream, also in the middle of a write."""
         if self.writer is not None:
             self.writer.cancel()
 
 
 class DetectionHub:
-    """The component that feeds all sessions. ``ring`` and ``partitions`` are valid once ``started``.
+    """Gives all sessions new events; it is a component. ``ring`` and ``partitions`` are valid once ``started``.
 
-    ``grown_from``: how many partitions the topic had before it was given more (see :class:`TopicSpec`).
+    ``grown_from`` is how many partitions the topic had before it got more (see :class:`TopicSpec`).
     """
 
     def __init__(
@@ -80,16 +81,16 @@ class DetectionHub:
 
     @property
     def started(self) -> bool:
-        """Whether clients can join: the newest events were read."""
+        """Whether the newest events were read, so that clients can start."""
         return self._intake.started
 
     @property
     def ring(self) -> Ring:
-        """The recent past of the topic."""
+        """The newest events of the topic."""
         return self._intake.ring
 
     def backoff(self) -> Backoff:
-        """Delays between tries to read from the broker."""
+        """Return new delays for reads from the broker."""
         return Backoff(self._retry)
 
     @property
@@ -98,7 +99,7 @@ class DetectionHub:
         return len(self._clients) >= self.settings.max_clients
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
-        """Follow the topic until ``stop``; then send what is pending and end all streams."""
+        """Follow the topic until ``stop``, then send the pending events and end all streams."""
         follower = TopicFollower(self._broker, self._intake, health, self.settings, self._retry)
         tasks = [
             asyncio.create_task(follower.run(), name="sse-follow"),
@@ -117,7 +118,7 @@ class DetectionHub:
             await self.close()
 
     async def close(self) -> None:
-        """End all streams; returns when they are ended, or were cut off after some seconds."""
+        """End all streams, and cut off those that have not ended after some seconds."""
         self._intake.close_batch()
         self.closing = True
         self._wake()
@@ -125,13 +126,14 @@ class DetectionHub:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._nobody.wait()
         except TimeoutError:
-            logger.warning("%d clients did not take the end of their stream in time", len(self._clients))
+            count = len(self._clients)
+            logger.warning("%d clients did not read the end of their stream in time and are cut off", count)
             for client in self._clients:
                 client.cut_off()
 
     @asynccontextmanager
     async def history_reader(self) -> AsyncIterator[Reader]:
-        """A reader for one resuming client; a few at a time, so that a crowd coming back does not swamp the broker."""
+        """Open a reader for one resuming client; a few at a time, so that many do not overload the broker."""
         async with self._history:
             reader = await self._broker.reader()
             try:
@@ -141,7 +143,7 @@ class DetectionHub:
 
     @contextmanager
     def client(self, session: Session) -> Iterator[Client]:
-        """Count the session and wake it as long as the context lasts."""
+        """Count the session and wake it for new events during the block."""
         client = Client(session)
         self._clients.add(client)
         self._nobody.clear()
@@ -159,7 +161,7 @@ class DetectionHub:
             client.session.wake()
 
     async def _heartbeat(self) -> None:
-        """Let silent clients hear something, and let go of those that take nothing any more."""
+        """Make sessions send a heartbeat, and cut off clients that no longer read."""
         while True:
             await asyncio.sleep(self.settings.heartbeat_s)
             stalled = time.monotonic() - _STALLED_HEARTBEATS * self.settings.heartbeat_s

@@ -1,4 +1,4 @@
-"""Where the hub is in the topic: takes what was read and fills the ring, batch by batch."""
+"""Adds the records that were read to the ring, batch by batch, and keeps the hub's positions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 
 
 class StreamIntake:
-    """Takes the records of all partitions and closes a batch of the ring from time to time.
+    """Collects the records of all partitions and adds a batch to the ring from time to time.
 
-    ``ring`` is valid once ``started``: every partition was read up to where its end was at the start. ``wake`` is
-    called whenever sessions have something new to look at. In a group that has grown, the partitions that were there
-    before (``grown_from`` of them) are read first: what they hold was published before anything in the new ones.
-    ``note`` is what there is to say in health, None when nothing.
+    ``ring`` is valid once ``started``: every partition was read up to the end that it had at the start. ``wake`` is
+    called when sessions have something new to send. In a topic that got more partitions, the former ones
+    (``grown_from`` of them) are read first, because their events were published before those of the new ones.
+    ``note`` is for health; None when there is none.
     """
 
     def __init__(self, settings: SseSettings, wake: Callable[[], None], grown_from: int | None) -> None:
@@ -41,17 +41,17 @@ class StreamIntake:
         self._pending: list[StreamEvent] = []
         self._unfilled: set[int] = set()
         self._former_read = asyncio.Event()
-        # A fraction of a client's queue per flush: a burst on the topic never makes a client that reads look slow.
+        # A fraction of a client's limit per flush, so that many events at once do not make a reading client too slow.
         self._max_pending = max(1, settings.client_queue_events // 4)
         self._free = asyncio.Event()
         self._free.set()
         self._news = asyncio.Event()
 
     def begin(self, state: TopicState, bounds: Mapping[int, tuple[int, int]]) -> None:
-        """Go on in the topic as it is now.
+        """Continue in the topic as it is now.
 
-        The first time: some way before its end, to fill the ring. Later: where the position is, or from its start when
-        the topic was made again.
+        The first time it begins some events before the end, to fill the ring. Later it continues at the position, or at
+        the start when the topic was deleted and created again.
         """
         if not self.position:
             self._begin_first(mark_of(state.incarnation), bounds)
@@ -60,11 +60,11 @@ class StreamIntake:
         self.apply_bounds(mark_of(state.incarnation), bounds)
 
     def require_partitions(self, count: int) -> None:
-        """Raise TopicMismatchError when ``count``, the topic's partitions now, is not what it was."""
+        """Raise TopicMismatchError when the number of the topic's partitions changed to ``count``."""
         if count != len(self.position):
             raise TopicMismatchError(
                 f"topic {DETECTIONS} had {len(self.position)} partitions and now has {count}; restart this process, "
-                "its clients go on where they are"
+                "its clients then continue at their positions"
             )
 
     def _begin_first(self, mark: str, bounds: Mapping[int, tuple[int, int]]) -> None:
@@ -75,40 +75,40 @@ class StreamIntake:
         self.ring = Ring(self.position, self._settings.replay_events, mark=mark)
 
     def apply_bounds(self, mark: str, bounds: Mapping[int, tuple[int, int]]) -> None:
-        """Move the position into ``bounds``, of some or all partitions, and tell all clients what that skips."""
+        """Move the position into ``bounds`` of some or all partitions, and send the gaps to all clients."""
         origin = origin_of(self.ring.mark, mark)
-        settled, losses = move_into_bounds(self.position, bounds, origin)
-        if origin != "former" and not losses:
+        settled, gaps = move_into_bounds(self.position, bounds, origin)
+        if origin != "former" and not gaps:
             return
         self.close_batch()
-        restarts = origin == "former" or any(loss.reason != "retention" for loss in losses)
+        restarts = origin == "former" or any(gap.reason != "retention" for gap in gaps)
         self.position = settled
         if restarts:
             self.ring.restart(settled, mark)
-        if losses:
-            self._send_gaps(losses, restarts)
+        if gaps:
+            self._send_gaps(gaps, restarts)
 
-    def _send_gaps(self, losses: Sequence[Gap], restarts: bool) -> None:
-        logger.error("the topic no longer holds what was not yet sent to clients: %s", losses)
-        notice = gap_bytes(losses, encode_position(self.position, self.ring.mark))
+    def _send_gaps(self, gaps: Sequence[Gap], restarts: bool) -> None:
+        logger.error("the topic no longer has events that were not sent to clients: %s", gaps)
+        notice = gap_bytes(gaps, encode_position(self.position, self.ring.mark))
         self.ring.add((), self.position, notice, restarts=restarts)
         self._wake()
 
     async def wait_until_readable(self, partition: int) -> None:
-        """Wait until ``partition`` may be read: at once, but for new partitions of a group that has grown."""
+        """Wait until ``partition`` may be read; only partitions that were added to the topic have to wait."""
         self._mark_filled(partition, silent=False)
         if self._grown_from is not None and partition >= self._grown_from:
             await self._former_read.wait()
 
     async def add_records(self, partition: int, records: Sequence[InRecord]) -> None:
-        """Take what was read next of ``partition`` (nothing: there was no more), as soon as there is room."""
-        # Others may have used up the room while this one was woken.
+        """Add the next records of ``partition`` (none: its end was reached), as soon as there is space."""
+        # Other tasks may have used the space before this one continued.
         while not self._free.is_set():
             await self._free.wait()
         for record in records:
-            entry = read_stream_event(record, self._count_skipped)
-            if entry is not None:
-                self._pending.append(entry)
+            event = read_stream_event(record, self._count_skipped)
+            if event is not None:
+                self._pending.append(event)
             self.position = advanced(self.position, partition, record.offset)
         if records:
             self._news.set()
@@ -119,12 +119,12 @@ class StreamIntake:
 
     def _count_skipped(self, error: EventVersionError) -> None:
         self._too_new += 1
-        self.note = f"{self._too_new} events were passed over, being too new for this program; the last: {error}"
+        self.note = f"{self._too_new} events were skipped, which only a newer program can read; the last: {error}"
 
     def _mark_filled(self, partition: int, *, silent: bool) -> None:
-        """Note that ``partition`` is read up to where its end was at the start; with the last one clients may join.
+        """Note that ``partition`` was read up to its end at the start; after the last one clients can start.
 
-        ``silent``: nothing came. What ends in transaction markers is never read up to its end.
+        ``silent``: a read had no records. A partition that ends in transaction markers is never read to its end.
         """
         if partition in self._unfilled and (silent or self.position[partition] >= self._targets[partition]):
             self._unfilled.discard(partition)
@@ -136,7 +136,7 @@ class StreamIntake:
             self._wake()
 
     async def flush(self) -> None:
-        """Hand out what has arrived: the first event at once, further ones together, once per interval."""
+        """Add pending events to the ring: the first one at once, further ones together, once per interval."""
         while True:
             await self._news.wait()
             self._news.clear()
@@ -144,7 +144,7 @@ class StreamIntake:
             await asyncio.sleep(self._settings.flush_interval_s)
 
     def close_batch(self) -> None:
-        """Hand out what has arrived so far."""
+        """Add the pending events to the ring."""
         if self.position != self.ring.end:
             self.ring.add(tuple(self._pending), self.position)
             self._pending.clear()

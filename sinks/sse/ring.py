@@ -1,7 +1,7 @@
-"""The recent past of the topic, shared by all clients: encoded batches, numbered, bounded in events and bytes.
+"""Keeps the newest events for all clients as encoded, numbered batches, within a limit of events and bytes.
 
-A client is a cursor into the ring instead of a queue of its own: nothing is done per client when an event arrives, and
-clients at the same place are handed the very same bytes.
+A client has a position in the ring instead of a queue, so that a new event needs no work per client, and clients at
+the same position are sent the same bytes object.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from sinks.sse.positions import Position, advanced, encode_position
 from sinks.sse.wire import DETECTIONS_EVENT, event_bytes, one_line
 
 MAX_RING_BYTES = 128 * 1024 * 1024
-# Filtered views are cached for batches that live clients are still reading, and dropped behind them: with a view per
-# distinct filter the whole ring would be many times its size.
+# Filtered batches are cached while live clients read them, and dropped afterwards: with one per filter for all batches
+# the ring would have many times its size.
 _CACHED_BATCHES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """One record on its way to the clients: its place, its JSON on one line, and what filters ask of it."""
+    """Holds one record for the clients: its position, its JSON in one line, and the fields that filters need."""
 
     partition: int
     offset: int
@@ -35,17 +35,17 @@ class StreamEvent:
 
     @classmethod
     def read(cls, record: InRecord) -> StreamEvent:
-        """The entry of a ``detections`` record.
+        """Read a record of the topic ``detections``.
 
-        Raises EventError when the record is no such event, EventVersionError when it is one of a newer version.
+        Raises EventError when it is not such an event, EventVersionError when it is of a newer version.
         """
         event = decode(record.headers, record.value, DetectionsMade)
         return cls(record.partition, record.offset, one_line(record.value or b""), FilterFields.of(event))
 
     def view(self, wanted: StreamFilter) -> bytes | None:
-        """The JSON that ``wanted`` lets through, or None for a frame it skips.
+        """Return the JSON after ``wanted`` is applied, or None for a frame that it drops.
 
-        Fields this version does not know stay in, since only the list of detections is cut.
+        Fields that this version does not know are kept, because only the list of detections is changed.
         """
         if not wanted.takes_frame(self.facts):
             return None
@@ -63,7 +63,7 @@ class StreamEvent:
 
 @dataclass(frozen=True, slots=True)
 class FilteredBatch:
-    """A batch as one filter sees it: bytes ready to send, and how many events they hold."""
+    """Holds a batch after a filter: bytes ready to send, and the number of events in them."""
 
     data: bytes
     event_count: int
@@ -71,25 +71,26 @@ class FilteredBatch:
 
 @dataclass(slots=True)
 class RingBatch:
-    """What arrived within one flush interval. ``start`` and ``end`` are the hub's positions before and after it.
-
-    ``first_index`` numbers its first event among all events of this process. A ``notice`` stands for itself: it is
-    sent to everybody, whatever they filter. ``restarts``: offsets before and after it cannot be compared. ``mark`` is
-    the topic's, for the ids.
-    """
+    """Holds the events of one flush interval."""
 
     number: int
     first_index: int
+    """The number of its first event among all events of this process"""
     start: Position
+    """The hub's position before it"""
     end: Position
+    """The hub's position after it"""
     events: tuple[StreamEvent, ...]
     mark: str = ""
+    """The topic's mark, for the ids"""
     notice: bytes = b""
+    """Bytes for all clients, with any filter"""
     restarts: bool = False
+    """Whether offsets before and after it cannot be compared"""
     _views: dict[StreamFilter, FilteredBatch] = field(default_factory=dict)
 
     def view(self, wanted: StreamFilter, *, keep: bool) -> FilteredBatch:
-        """All that ``wanted`` lets through, ready to send; with ``keep`` made once per distinct filter."""
+        """Return the batch after ``wanted`` is applied, ready to send; with ``keep`` it is made once per filter."""
         view = self._views.get(wanted)
         if view is None:
             events = self._events(wanted)
@@ -101,25 +102,25 @@ class RingBatch:
     def _events(self, wanted: StreamFilter) -> list[bytes]:
         position = self.start
         events = []
-        for entry in self.events:
-            position = advanced(position, entry.partition, entry.offset)
-            data = entry.view(wanted)
+        for event in self.events:
+            position = advanced(position, event.partition, event.offset)
+            data = event.view(wanted)
             if data is not None:
                 events.append(event_bytes(DETECTIONS_EVENT, data, encode_position(position, self.mark)))
         return events
 
     def drop_views(self) -> None:
-        """Give the cached bytes back; they are made again when somebody asks."""
+        """Drop the cached bytes; they are made again when a client needs them."""
         self._views.clear()
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of event data, without cached views."""
-        return sum(len(entry.data) for entry in self.events)
+        """Bytes of event data, without cached filtered batches."""
+        return sum(len(event.data) for event in self.events)
 
 
 class Ring:
-    """The last batches, oldest first. ``base`` is the position before the oldest, ``end`` the one after the newest."""
+    """Keeps the last batches; ``base`` is the position before the oldest, ``end`` the one after the newest."""
 
     def __init__(self, base: Position, max_events: int, max_bytes: int = MAX_RING_BYTES, mark: str = "") -> None:
         self.mark = mark
@@ -136,23 +137,23 @@ class Ring:
 
     @property
     def first_number(self) -> int:
-        """The number of the oldest batch still held (``next_number`` when there is none)."""
+        """The number of the oldest batch (``next_number`` when there is none)."""
         return self._first
 
     @property
     def is_restart(self) -> bool:
-        """Whether the oldest batch is the notice that offsets begin anew."""
+        """Whether the oldest batch is the notice that offsets begin again."""
         return self._first in self._batches and self._batches[self._first].restarts
 
     def add(
-        self, entries: tuple[StreamEvent, ...], end: Position, notice: bytes = b"", *, restarts: bool = False
+        self, events: tuple[StreamEvent, ...], end: Position, notice: bytes = b"", *, restarts: bool = False
     ) -> RingBatch:
-        """Append a batch that ends at ``end`` and drop the oldest ones beyond the bounds."""
-        batch = RingBatch(self.next_number, self.total_events, self.end, end, entries, self.mark, notice, restarts)
+        """Append a batch that ends at ``end``, and drop the oldest ones beyond the limits."""
+        batch = RingBatch(self.next_number, self.total_events, self.end, end, events, self.mark, notice, restarts)
         self._batches[batch.number] = batch
         self.next_number += 1
-        self.total_events += len(entries)
-        self._events += len(entries)
+        self.total_events += len(events)
+        self._events += len(events)
         self._bytes += batch.size_bytes
         self.end = end
         old = self._batches.get(batch.number - _CACHED_BATCHES)
@@ -163,22 +164,22 @@ class Ring:
         return batch
 
     def restart(self, position: Position, mark: str) -> None:
-        """Forget everything and go on at ``position``: offsets before and after it cannot be compared."""
+        """Drop all batches and continue at ``position``; offsets before and after it cannot be compared."""
         self.mark = mark
         while self._batches:
             self._drop_oldest()
         self.base = self.end = position
 
     def batch(self, number: int) -> RingBatch:
-        """The batch ``number``, which must lie between ``first_number`` and ``next_number``."""
+        """Return the batch ``number``, from ``first_number`` up to ``next_number`` - 1."""
         return self._batches[number]
 
     def view(self, number: int, wanted: StreamFilter) -> FilteredBatch:
-        """Batch ``number`` as ``wanted`` sees it, the same object for all who follow live."""
+        """Return batch ``number`` after ``wanted`` is applied; all live clients get the same object."""
         return self._batches[number].view(wanted, keep=number >= self.next_number - _CACHED_BATCHES)
 
     def lag(self, number: int) -> int:
-        """How many events there are from batch ``number`` on."""
+        """Return how many events there are from batch ``number`` on."""
         return 0 if number >= self.next_number else self.total_events - self._batches[number].first_index
 
     def _drop_oldest(self) -> None:

@@ -1,8 +1,8 @@
-"""One client's way through the stream: from its position through the broker's past and the ring into the present.
+"""Sends one client its stream: from its position through the broker's history and the ring to new events.
 
-Whatever it is sent carries the position after it, so it can be cut off anywhere and go on in any other process. The
-policy for slow clients: one that falls ``client_queue_events`` behind is sent ``overflow`` and closed; its browser
-connects again with its last id and catches up at its own pace. Nothing is dropped silently.
+Each event has the position after it as its id, so that a client can be cut off at any point and continue in any
+process. A slow client that is ``client_queue_events`` behind is sent ``overflow`` and closed; its browser connects
+again with its last id and reads on as fast as it can. No event is dropped without a message.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ STREAM = "detections"
 Write = Callable[[bytes], Awaitable[None]]
 
 _MAX_CHUNK_BYTES = 256 * 1024
-# Filtering takes time on the loop that serves everybody; this much at once is a few milliseconds.
+# Filtering blocks the event loop of all clients; this many events take a few milliseconds.
 _MAX_CHUNK_EVENTS = 256
 
 
@@ -94,26 +94,26 @@ class SessionHub(Protocol):
 
 
 class Session:
-    """Follows the hub for one client. ``run`` ends when the hub closes or the client was too slow."""
+    """Follows the hub for one client; ``run`` ends when the hub closes or the client is too slow."""
 
     def __init__(self, hub: SessionHub, wanted: StreamFilter, last_event_id: str | None) -> None:
         self._hub = hub
         self._wanted = wanted
         self._last_event_id = last_event_id
         self._position: Position = ()
-        # The mark of the topic that the position is of.
+        # The mark of the topic that the position belongs to.
         self._mark = ""
-        # The next batch to send; below the ring's first number it means: read history before.
+        # The next batch to send; below the ring's first number, history must be read before.
         self._cursor = -1
-        # Aligned: the client is exactly where the ring is before the cursor, so shared bytes and ids fit. A client that
-        # comes from another process may be ahead in some partitions, and gets ids of its own until the ring is there.
+        # Aligned: the client is exactly at the ring's position before the cursor, so shared bytes and ids are right. A
+        # client from a different process may be ahead in some partitions, and gets its own ids until the ring is there.
         self._aligned = False
         self._live = False
         self._woken = asyncio.Event()
         self._heartbeat_due = False
 
     def wake(self, *, heartbeat: bool = False) -> None:
-        """There is something to do: a batch, the end of the hub, or (``heartbeat``) a silence to break."""
+        """Continue: there is a batch, the hub closes, or a heartbeat is due (``heartbeat``)."""
         self._heartbeat_due = self._heartbeat_due or heartbeat
         self._woken.set()
 
@@ -138,7 +138,7 @@ class Session:
                 await write(chunk.data)
                 SSE_EVENTS.labels(STREAM).inc(chunk.event_count)
             elif self._cursor < self._ring.next_number:
-                # All filtered out so far: let others run before looking at more.
+                # All events were filtered out: let other tasks run before the next ones.
                 await asyncio.sleep(0)
             elif self._closing():
                 await write(position_bytes(self._event_id(), "closing, connect again"))
@@ -155,7 +155,7 @@ class Session:
         return self._hub.ring
 
     async def _heartbeat_pause(self, write: Write) -> None:
-        """Break a silence with a comment that carries the position, or wait for the next thing to do."""
+        """Send a heartbeat with the position if one is due; otherwise wait until there is something to do."""
         if self._heartbeat_due:
             self._heartbeat_due = False
             known = bool(self._position)
@@ -165,7 +165,7 @@ class Session:
             self._woken.clear()
 
     async def _enter_ring(self, write: Write) -> bool:
-        """Find the first place in the ring; False when the hub closed before it ever saw the topic."""
+        """Find the first batch to send; return False when the hub closed before it read the topic."""
         while not self._hub.started:
             if self._closing():
                 return False
@@ -178,7 +178,7 @@ class Session:
             await write(position_bytes(self._event_id(), "live"))
             return True
         self._position, self._mark = decode_position(self._last_event_id, self._hub.partitions, self._ring.mark)
-        # A position ahead of this process may be another process's, or of a topic that is gone: the broker knows.
+        # A position ahead of this process may be from a faster process or a deleted topic: the broker decides.
         inside = reaches(self._position, self._ring.base) and reaches(self._ring.end, self._position)
         if inside and self._origin() != "former":
             self._cursor = self._ring.first_number
@@ -186,7 +186,7 @@ class Session:
         return await self._catch_up(write)
 
     async def _catch_up(self, write: Write) -> bool:
-        """Send what the ring no longer holds, until it holds the rest; False when the hub closed meanwhile."""
+        """Send events that the ring no longer has, up to those it has; return False when the hub closed."""
         self._live = self._aligned = False
         backoff = self._hub.backoff()
         told = False
@@ -195,19 +195,19 @@ class Session:
             told = told or self._origin() == "former"
             try:
                 async with self._hub.history_reader() as reader:
-                    pieces = read_history(reader, self._position, self._history_end(), self._origin())
-                    async with aclosing(pieces):
-                        async for piece in pieces:
+                    parts = read_history(reader, self._position, self._history_end(), self._origin())
+                    async with aclosing(parts):
+                        async for part in parts:
                             self._mark = mark
-                            await self._send_history(piece, write)
+                            await self._send_history(part, write)
                             if self._closing():
                                 return False
                 if self._origin() != "former" and reaches(self._position, self._ring.base):
-                    # That the topic was made again is told once: where the ring tells it, it is passed over.
+                    # The gap of a topic that was created again is sent once, so the ring's notice of it is skipped.
                     self._cursor = self._ring.first_number + (told and self._ring.is_restart)
                     return True
             except TransientError:
-                # The hub's own readers report this outage; here a client only waits, and keeps its place.
+                # The hub's readers report this outage; the client only waits and keeps its position.
                 await write(comment_bytes("waiting for the broker"))
                 await asyncio.sleep(backoff.next_delay_s())
         return False
@@ -219,10 +219,10 @@ class Session:
         return origin_of(self._mark, self._ring.mark)
 
     def _history_end(self) -> Callable[[], Position]:
-        """Up to where history is to be read: to where the ring begins.
+        """Return the function for the position up to which history is read: the beginning of the ring.
 
-        In a group that has grown, what devices sent before stands in the partitions that were there already. It has to
-        come before anything of the new ones, so the former partitions are read on to where they end now.
+        In a topic that got more partitions, earlier events of a device are in the former partitions. They must come
+        before all events of the new ones, so the former partitions are read up to their present end.
         """
         former = self._ring.end[: self._hub.grown_from or 0]
 
@@ -231,26 +231,26 @@ class Session:
 
         return end
 
-    async def _send_history(self, piece: HistoryPart, write: Write) -> None:
-        out = [text for entry in piece.events if (text := self._own_bytes(entry)) is not None]
-        if piece.gaps:
-            logger.info("client resumed beyond what the topic holds: %s", piece.gaps)
-            out.append(gap_bytes(piece.gaps, encode_position(piece.position, self._mark)))
-        self._position = piece.position
+    async def _send_history(self, part: HistoryPart, write: Write) -> None:
+        out = [text for event in part.events if (text := self._own_bytes(event)) is not None]
+        if part.gaps:
+            logger.info("a client resumed at events that the topic no longer has: %s", part.gaps)
+            out.append(gap_bytes(part.gaps, encode_position(part.position, self._mark)))
+        self._position = part.position
         if out:
             await write(b"".join(out))
-            SSE_EVENTS.labels(STREAM).inc(len(out) - bool(piece.gaps))
+            SSE_EVENTS.labels(STREAM).inc(len(out) - bool(part.gaps))
 
-    def _own_bytes(self, entry: StreamEvent) -> bytes | None:
-        """``entry`` under an id of this client's own, or None when it has it already or does not want it."""
-        if entry.offset < self._position[entry.partition]:
+    def _own_bytes(self, event: StreamEvent) -> bytes | None:
+        """Return ``event`` with an id for this client only, or None when the client has it or its filter drops it."""
+        if event.offset < self._position[event.partition]:
             return None
-        self._position = advanced(self._position, entry.partition, entry.offset)
-        data = entry.view(self._wanted)
+        self._position = advanced(self._position, event.partition, event.offset)
+        data = event.view(self._wanted)
         return None if data is None else event_bytes(DETECTIONS_EVENT, data, self._event_id())
 
     def _take_batch_bytes(self) -> FilteredBatch:
-        """Move the cursor over pending batches and return what they hold; a single batch's shared bytes as they are."""
+        """Move the cursor over pending batches and return their events; of a single batch the shared bytes."""
         parts: list[FilteredBatch] = []
         size = seen = 0
         while self._cursor < self._ring.next_number and size < _MAX_CHUNK_BYTES and seen < _MAX_CHUNK_EVENTS:
@@ -271,7 +271,7 @@ class Session:
             return self._ring.view(self._cursor, self._wanted)
         out: list[bytes] = []
         if not reaches(self._position, batch.end):
-            out = [text for entry in batch.events if (text := self._own_bytes(entry)) is not None]
+            out = [text for event in batch.events if (text := self._own_bytes(event)) is not None]
         self._position = batch.end if batch.restarts else merged(self._position, batch.end)
         self._mark = batch.mark
         self._aligned = self._position == batch.end

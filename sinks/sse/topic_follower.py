@@ -1,7 +1,7 @@
-"""Reads the topic ``detections``, each partition by itself, and sees to it that it is still the same topic.
+"""Reads each partition of the topic ``detections``, and checks that it is still the same topic.
 
-A partition that cannot be read (its leader is away, or hangs) is named in health and tried again; the others go on. A
-look at the topic every few seconds notices that it was deleted, made again, or given other partitions.
+A partition that cannot be read (its leader is unavailable, or hangs) is named in health and tried again; the others
+continue. A check every few seconds notices that the topic was deleted, created again, or got more partitions.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ ResultT = TypeVar("ResultT")
 _MAX_READ_RECORDS = 128
 _READ_TIMEOUT_S = 1.0
 _HANG_S = 10.0
-"""A question to the broker that takes longer is given up, and asked again over a new connection."""
+"""A call to the broker that takes longer is given up and repeated with a new connection."""
 _LOOK_EVERY_S = 2.0
 _LOOK_TIMEOUT_S = 3.0
 _LOOKS_FAIL_S = 10.0
-"""One node of many may be frozen: what counts is that no look at the topic works for so long."""
+"""Checks must fail for so long before it is reported, because only one of many nodes may be frozen."""
 _SILENCE_S = 30.0
-"""After so long without a read (a process that was stopped) retention may have taken what comes next."""
+"""After so long without a read (a paused process) retention may have deleted the next records."""
 _CLOSE_TIMEOUT_S = 5.0
 _TOPIC = f"topic {DETECTIONS}"
 
 
 class _MadeAgainError(StandgaleError):
-    """The topic was deleted and made again: all positions are void."""
+    """The topic was deleted and created again, so no position is valid."""
 
 
 class TopicFollower:
-    """Keeps ``intake`` fed. ``run`` returns only by being cancelled."""
+    """Reads records into ``intake``; ``run`` ends only when it is cancelled."""
 
     def __init__(
         self, broker: Broker, intake: StreamIntake, health: HealthPart, settings: SseSettings, retry: RetrySettings
@@ -62,18 +62,18 @@ class TopicFollower:
         self._max_read = min(_MAX_READ_RECORDS, max(1, settings.client_queue_events // 8))
 
     async def run(self) -> None:
-        """Follow the topic, and begin anew with it when it was made again."""
-        trouble = _RetriedStep(self._health, "reading detections", self._retry)
+        """Follow the topic, from its start when it was created again."""
+        step = _RetriedStep(self._health, "reading detections", self._retry)
         while True:
             try:
                 await self._begin()
-                trouble.succeeded()
+                step.succeeded()
                 self._health.set_ready()
                 await self._follow_all()
             except _MadeAgainError as error:
                 logger.error("%s", error)
             except TransientError as error:
-                await trouble.wait(error)
+                await step.wait(error)
 
     async def _begin(self) -> None:
         async with self._reader() as reader:
@@ -96,32 +96,32 @@ class TopicFollower:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self, partition: int) -> None:
-        """Read one partition; begin anew, with growing pauses, whenever that fails or hangs."""
-        with _RetriedStep(self._health, f"partition {partition}", self._retry) as trouble:
+        """Read one partition; begin again after growing pauses when that fails or hangs."""
+        with _RetriedStep(self._health, f"partition {partition}", self._retry) as step:
             while True:
                 try:
                     async with self._reader() as reader:
                         await self._check_position(reader, partition)
-                        await self._read_on(reader, partition, trouble)
+                        await self._read_on(reader, partition, step)
                 except TransientError as error:
-                    await trouble.wait(error)
+                    await step.wait(error)
 
     async def _check_position(self, reader: Reader, partition: int) -> None:
-        """Look whether the topic still holds what is to be read next of ``partition``."""
+        """Check that the topic still has the next record of ``partition``, and move the position if not."""
         what = f"{DETECTIONS}/{partition}"
         mark = await self._same_topic(reader, _HANG_S)
         origin = origin_of(self._intake.ring.mark, mark)
         asked = steady_bounds(reader, self._intake.position, origin, [partition])
         self._intake.apply_bounds(mark, await _within(asked, _HANG_S, what))
 
-    async def _read_on(self, reader: Reader, partition: int, trouble: _RetriedStep) -> None:
-        """Read on and on; return when so much time passed between two reads that the next records may be gone."""
+    async def _read_on(self, reader: Reader, partition: int, step: _RetriedStep) -> None:
+        """Read records; return when the time between two reads was so long that the next ones may be deleted."""
         read_at = time.monotonic()
         while True:
             await self._intake.wait_until_readable(partition)
             self._health.beat()
             records = await self._read(reader, partition)
-            trouble.succeeded()
+            step.succeeded()
             before, read_at = read_at, time.monotonic()
             if read_at - before > _SILENCE_S:
                 return
@@ -135,20 +135,20 @@ class TopicFollower:
         return await _within(read, _HANG_S, f"{DETECTIONS}/{partition}")
 
     async def _watch(self) -> None:
-        """Look at the topic again and again.
+        """Check the topic every few seconds.
 
-        Raises _MadeAgainError when it is another one, and TopicMismatchError when it is missing or has other
-        partitions: reading stops then, so that nothing of a new topic is taken for the old one's.
+        Raises _MadeAgainError when it was created again, and TopicMismatchError when it is missing or has a different
+        number of partitions. Reading then stops, so that no event of a new topic counts as one of the former topic.
         """
         failing_since: float | None = None
-        with _RetriedStep(self._health, _TOPIC, self._retry) as trouble:
+        with _RetriedStep(self._health, _TOPIC, self._retry) as step:
             while True:
                 try:
                     async with self._reader() as reader:
                         while True:
                             await self._same_topic(reader, _LOOK_TIMEOUT_S)
                             failing_since = None
-                            trouble.succeeded()
+                            step.succeeded()
                             await asyncio.sleep(_LOOK_EVERY_S)
                 except TopicMismatchError:
                     raise
@@ -156,15 +156,15 @@ class TopicFollower:
                     now = time.monotonic()
                     failing_since = now if failing_since is None else failing_since
                     if now - failing_since > _LOOKS_FAIL_S:
-                        trouble.report(error)
+                        step.report(error)
                     await asyncio.sleep(min(_LOOK_EVERY_S, self._retry.max_delay_s))
 
     async def _same_topic(self, reader: Reader, timeout_s: float) -> str:
-        """The topic's mark, when it is the topic that is followed."""
+        """Return the topic's mark; raise when it is not the topic that is followed."""
         state = await _within(reader.state(DETECTIONS), timeout_s, _TOPIC)
         mark = mark_of(state.incarnation)
         if origin_of(self._intake.ring.mark, mark) == "former":
-            raise _MadeAgainError(f"topic {DETECTIONS} was deleted and made again; it is sent from its start")
+            raise _MadeAgainError(f"topic {DETECTIONS} was deleted and created again; it is sent from its start")
         self._intake.require_partitions(state.partitions)
         return mark
 
@@ -180,7 +180,7 @@ class TopicFollower:
 
 
 class _RetriedStep:
-    """One step that fails: shown in health and metrics, tried again after growing pauses, until it works."""
+    """Reports one step that fails in health and metrics, and waits before each new attempt."""
 
     def __init__(self, health: HealthPart, what: str, retry: RetrySettings) -> None:
         self._health = health
@@ -192,26 +192,27 @@ class _RetriedStep:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """The step is not taken any more, so it is nothing to wait for."""
+        """Remove the step from health, because it is no longer tried."""
         self._health.clear_waiting(self._what)
 
     async def wait(self, error: TransientError) -> None:
-        """Tell of ``error`` and wait for the next try."""
+        """Report ``error`` and wait until the next attempt."""
         self.report(error)
         await asyncio.sleep(self._backoff.next_delay_s())
 
     def report(self, error: TransientError) -> None:
-        """Turn not ready because of ``error``; streams stay open."""
+        """Report in health that the step waits because of ``error``; streams stay open."""
         self._tries += 1
         self._health.beat()
         self._health.set_waiting(self._what, f"{self._what}: {error_text(error)} (streams stay open)")
         RETRIES.labels(GROUP, error.code).inc()
         # The first failure and then each tenth: a long outage must not fill the disk with logs.
         level = logging.WARNING if self._tries % 10 == 1 else logging.DEBUG
-        logger.log(level, "following %s was interrupted: %s", self._what, error, extra={"tries": self._tries})
+        text = "following %s was interrupted and is tried again: %s"
+        logger.log(level, text, self._what, error, extra={"tries": self._tries})
 
     def succeeded(self) -> None:
-        """It works."""
+        """Report that the step works."""
         if self._tries:
             self._tries = 0
             self._backoff.reset()
@@ -220,11 +221,11 @@ class _RetriedStep:
 
 
 async def _within(asked: Awaitable[ResultT], seconds: float, what: str) -> ResultT:
-    """The answer, or BrokerUnavailableError after ``seconds`` without one."""
+    """Return the result of ``asked``, or raise BrokerUnavailableError after ``seconds``."""
     try:
         async with asyncio.timeout(seconds):
             return await asked
     except TimeoutError as error:
         raise BrokerUnavailableError(
-            f"{what}: the broker gave no answer within {seconds:g} s; see whether the node that leads it runs"
+            f"{what}: the broker did not respond within {seconds:g} s; check that the node that leads it runs"
         ) from error
