@@ -33,8 +33,12 @@ class MembershipWatch:
 
     async def check(self, member: AIOKafkaConsumer, owned: Collection[TopicPartition]) -> bool:
         """Query topics and broker once; return whether ``member`` can continue, or has to join again."""
-        fits = await self._topics_fit()
-        return await self._broker_serves(member, owned) and fits
+        if not await self._topics_fit():
+            # Returned at once, so that the member owns nothing from the moment in which ``poll`` raises the fault. The
+            # broker has responded about the topics.
+            self._faults.record("broker", None)
+            return False
+        return await self._broker_serves(member, owned)
 
     async def _topics_fit(self) -> bool:
         try:
