@@ -26,13 +26,13 @@ app = typer.Typer(
 @app.command()
 def apply(context: typer.Context, as_json: JsonOption = False) -> None:
     """Create, alter and grow topics as declared; change nothing when any change would lose data or order."""
-    _show(context, run_async(_differences(context, mend=True)), as_json, "mended")
+    _show(context, run_async(_differences(context, apply=True)), as_json, "changed")
 
 
 @app.command()
 def check(context: typer.Context, as_json: JsonOption = False) -> None:
     """Compare the broker with topics.yaml; exits with 1 when anything differs."""
-    found = run_async(_differences(context, mend=False))
+    found = run_async(_differences(context, apply=False))
     _show(context, found, as_json, "differs")
     raise typer.Exit(1 if found else 0)
 
@@ -75,13 +75,13 @@ def forget_group(
     )
 
 
-async def _differences(context: typer.Context, *, mend: bool) -> list[TopicDifference]:
+async def _differences(context: typer.Context, *, apply: bool) -> list[TopicDifference]:
     from schemas.topics import load_topics
 
     settings = context_of(context).settings()
     specs = load_topics(settings.topics_file)
-    async with _admin(settings, make=mend) as admin:
-        return await (admin.apply(specs.values()) if mend else admin.check(specs.values()))
+    async with _admin(settings, make=apply) as admin:
+        return await (admin.apply(specs.values()) if apply else admin.check(specs.values()))
 
 
 @asynccontextmanager
