@@ -9,7 +9,14 @@ offset or head shows as a wrong box. It finds one rectangle per colour and tile.
 from __future__ import annotations
 
 from standgale.testing.graphs.builder import anchors
-from standgale.testing.graphs.models import ASKED_NAMES, build, tiles_that_differ, write_asked_model, write_model
+from standgale.testing.graphs.models import (
+    ASKED_NAMES,
+    build,
+    change_graph,
+    tiles_that_differ,
+    write_asked_model,
+    write_model,
+)
 from standgale.testing.graphs.spec import CLASS_NAMES, COLOURS_BGR, RFDETR_COLUMNS, SCORES, VOCABULARY, GraphSpec
 from standgale.testing.graphs.text import write_tokenizer
 
@@ -23,6 +30,7 @@ __all__ = [
     "GraphSpec",
     "anchors",
     "build",
+    "change_graph",
     "tiles_that_differ",
     "write_asked_model",
     "write_model",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -140,3 +140,16 @@ def write_asked_model(folder: Path, spec: GraphSpec, names: tuple[str, ...] = AS
     write_tokenizer(folder)
     fields = {"classes": [{"name": name} for name in names], "text": {"tokenizer": "tokenizer.json"}}
     return write_model(folder, spec, **{**fields, **card})
+
+
+def change_graph(card: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
+    """Change the ONNX file of ``card`` in place by ``change``; write its new checksum into the card."""
+    fields = yaml.safe_load(card.read_text(encoding="utf-8"))
+    file = card.parent / fields["file"]
+    model = onnx.load_model_from_string(file.read_bytes())
+    change(model)
+    onnx.checker.check_model(model)
+    file.write_bytes(model.SerializeToString())
+    fields["sha256"] = sha256(file.read_bytes()).hexdigest()
+    card.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    return card
