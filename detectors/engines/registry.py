@@ -31,26 +31,30 @@ def _three_copies(request: EngineRequest) -> float:
 
 @dataclass(frozen=True, slots=True)
 class EngineEntry:
-    """What is known of an engine without loading it; everything that imports its library happens in a function.
+    """Describes an engine without loading it; everything that imports its library happens in a function.
 
-    name: as in detector.engine; extra: of standgale, which installs what it needs; why_not: why it cannot be used here
-    (not installed, no GPU …) in words that end in what to do, None when it can; identity: library version and device,
-    for a machine's fingerprint; ways: how a request can be run on it, the preferred way first, each in a precision the
-    request allows (auto allows all), given whether the graph leaves the number of tiles open; load: see EngineRequest;
-    copies: about how many times the weights it holds in the host's memory; gpu: it computes on a GPU, so where it can
-    be used, engines on the CPU are not measured; passed_over: why auto leaves it out although it can be asked for by
-    name, None when it does not. ``why_not``, ``passed_over`` and ``identity`` are quick and do not raise.
+    ``why_not``, ``passed_over`` and ``identity`` are quick and do not raise.
     """
 
     name: EngineKind
-    extra: str
+    """Its name in ``detector.engine``."""
     why_not: Callable[[], str | None]
+    """Says why it cannot be used here (not installed, no GPU …), ending in what to do; None when it can."""
     identity: Callable[[], str]
+    """Gives the version of its library, and the device: a part of the key under which measurements are kept."""
     ways: Callable[[EngineRequest, bool], Sequence[Way]]
+    """Gives the ways to run a request, the preferred one first, each in a precision that the request allows.
+
+    Precision auto allows all. The second argument says whether the graph leaves the number of tiles open.
+    """
     load: Callable[[EngineRequest], Engine]
+    """Loads a model. Raises ModelLoadError."""
     copies: Callable[[EngineRequest], float] = _three_copies
+    """Says about how many times it holds the weights in the host's memory."""
     gpu: bool = False
+    """Whether it computes on a GPU; where it can be used, engines on the CPU are not measured."""
     passed_over: Callable[[], str | None] = lambda: None
+    """Says why ``auto`` leaves it out although it can be named; None when ``auto`` takes it."""
 
     def open(self, request: EngineRequest) -> Engine:
         """Load ``request`` with as many streams as memory has room for. Raises ModelLoadError, also without room."""
@@ -75,7 +79,6 @@ ENGINES: Mapping[str, EngineEntry] = {
     for entry in (
         EngineEntry(
             name="onnxruntime_cuda",
-            extra="cuda",
             why_not=installed.why_no_onnxruntime_cuda,
             identity=lambda: installed.gpu_identity("onnxruntime-gpu", "onnxruntime"),
             ways=lambda request, dynamic: loaders.gpu_ways("onnxruntime_cuda", ("f32", "f16"), request, dynamic),
@@ -84,7 +87,6 @@ ENGINES: Mapping[str, EngineEntry] = {
         ),
         EngineEntry(
             name="torch",
-            extra="torch",
             why_not=installed.why_no_torch,
             identity=lambda: installed.gpu_identity("torch"),
             ways=loaders.torch_ways,
@@ -94,7 +96,6 @@ ENGINES: Mapping[str, EngineEntry] = {
         ),
         EngineEntry(
             name="tensorrt",
-            extra="cuda",
             why_not=installed.why_no_tensorrt,
             identity=lambda: installed.gpu_identity("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
             ways=lambda request, dynamic: loaders.gpu_ways("tensorrt", ("f32", "f16"), request, False),
@@ -104,7 +105,6 @@ ENGINES: Mapping[str, EngineEntry] = {
         ),
         EngineEntry(
             name="onnxruntime_tensorrt",
-            extra="cuda",
             why_not=installed.why_no_onnxruntime_tensorrt,
             identity=lambda: installed.gpu_identity("onnxruntime-gpu", "onnxruntime"),
             ways=lambda request, dynamic: loaders.gpu_ways("onnxruntime_tensorrt", ("f32", "f16"), request, False),
@@ -114,7 +114,6 @@ ENGINES: Mapping[str, EngineEntry] = {
         ),
         EngineEntry(
             name="openvino",
-            extra="cpu",
             why_not=lambda: installed.why_not_installed("cpu", "openvino"),
             identity=lambda: installed.package_version("openvino"),
             ways=loaders.openvino_ways,
@@ -124,7 +123,6 @@ ENGINES: Mapping[str, EngineEntry] = {
         ),
         EngineEntry(
             name="onnxruntime",
-            extra="cpu",
             why_not=lambda: installed.why_not_installed("cpu", "onnxruntime"),
             identity=lambda: installed.package_version("onnxruntime", "onnxruntime-gpu"),
             ways=loaders.onnxruntime_ways,
