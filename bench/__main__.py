@@ -45,7 +45,9 @@ class _Wanted:
 
 
 def _wanted(arguments: Sequence[str] | None) -> _Wanted:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Standgale beside what it stands on.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Measure Standgale and what it is compared with."
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)}; default all")
     parser.add_argument("--quick", action="store_true", help="smaller and less exact, about a minute for all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to FILE as well")

@@ -1,6 +1,6 @@
 """Serves a handler that only reads, hashes and writes a body: what the gateway is compared with.
 
-Run as a process of its own: ``python -m bench.bare_gateway PORT FOLDER durable|plain``.
+Run as a separate process: ``python -m bench.bare_gateway PORT FOLDER durable|plain``.
 """
 
 from __future__ import annotations

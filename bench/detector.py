@@ -145,7 +145,7 @@ def run_engine(model: Model, batches: list[NDArray[np.uint8]]) -> None:
     for thread in threads:
         thread.join()
     if done != len(batches):
-        raise InferenceError(f"the bare engine ran {done} of {len(batches)} batches; its error stands above")
+        raise InferenceError(f"the bare engine ran {done} of {len(batches)} batches; its error is above")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ class _Setup:
             start = time.perf_counter()
             await publisher.publish(records)
             async with asyncio.timeout(_TIMEOUT_S):
-                while _committed() < wanted:  # noqa: ASYNC110 (the worker tells nobody but its metrics)
+                while _committed() < wanted:  # noqa: ASYNC110 (only the metrics of the worker show it)
                     await asyncio.sleep(_LOOK_S)
             return time.perf_counter() - start
         finally:

@@ -10,7 +10,7 @@ from statistics import median
 import numpy as np
 
 Run = Callable[[], Awaitable[float]]
-"""One run; returns its rate (things per second)."""
+"""One run; returns its rate (units per second)."""
 
 
 @dataclass(frozen=True, slots=True)

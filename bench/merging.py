@@ -23,11 +23,11 @@ _THRESHOLD = 0.5
 _FRAME = np.array([4000.0, 3000.0])
 _FULL = 33_000
 """How many boxes the frame above has; with more or fewer it is as much larger or smaller, so that it is as crowded."""
-_PER_THING = 40
+_PER_OBJECT = 40
 _CLUTTER = 0.2
 _NOTE = (
     f"Crowded: what a detector says about a 4000×3000 frame at a confidence near 0, {_FULL:,} boxes: about "
-    f"{_FULL // _PER_THING} things of 16 to 128 pixels with some {_PER_THING} answers each (off by 8 % of the size, "
+    f"{_FULL // _PER_OBJECT} objects of 16 to 128 pixels with some {_PER_OBJECT} boxes each (off by 8 % of the size, "
     f"12 % in size, the further off the lower the score), and {_CLUTTER:.0%} clutter of 8 to 200 pixels with scores "
     "below 0.05. Sparse: boxes of 8 to 20 pixels all over the frame, few of which overlap. Other numbers of boxes have "
     f"a frame in proportion. IoU above {_THRESHOLD} merges, three classes that never meet. One thread; medians. "
@@ -74,21 +74,21 @@ def crowded(count: int) -> Candidates:
     """Return ``count`` boxes, most of them around the same few objects."""
     rng = np.random.default_rng(count)
     frame = _FRAME * np.sqrt(count / _FULL)
-    things = max(1, count // _PER_THING)
-    which = rng.integers(0, things, count)
-    ratio = np.exp(rng.uniform(-0.7, 0.7, things))
-    size = np.exp(rng.uniform(np.log(16), np.log(128), things))
+    objects = max(1, count // _PER_OBJECT)
+    which = rng.integers(0, objects, count)
+    ratio = np.exp(rng.uniform(-0.7, 0.7, objects))
+    size = np.exp(rng.uniform(np.log(16), np.log(128), objects))
     sides = np.stack((size * np.sqrt(ratio), size / np.sqrt(ratio)), axis=1)[which]
     off = rng.normal(size=(count, 4))
-    centres = rng.uniform(0, frame, (things, 2))[which] + 0.08 * off[:, :2] * sides
+    centres = rng.uniform(0, frame, (objects, 2))[which] + 0.08 * off[:, :2] * sides
     sides = sides * np.exp(0.12 * off[:, 2:])
-    scores = rng.uniform(0.1, 0.95, things)[which] * np.exp(-(off**2).sum(axis=1) / 4)
+    scores = rng.uniform(0.1, 0.95, objects)[which] * np.exp(-(off**2).sum(axis=1) / 4)
     clutter = rng.random(count) < _CLUTTER
     noise = int(clutter.sum())
     centres[clutter] = rng.uniform(0, frame, (noise, 2))
     sides[clutter] = np.exp(rng.uniform(np.log(8), np.log(200), (noise, 2)))
     scores[clutter] = rng.uniform(0, 0.05, noise)
-    return _candidates(centres, sides, scores, rng.integers(0, 3, things)[which])
+    return _candidates(centres, sides, scores, rng.integers(0, 3, objects)[which])
 
 
 def sparse(count: int) -> Candidates:
@@ -110,7 +110,7 @@ def turned(count: int) -> Candidates:
     upright = crowded(count)
     boxes = upright.boxes
     centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-    # Direction goes by place, so that the answers to one thing point about the same way.
+    # The direction follows from the place, so that the boxes around one object have about the same direction.
     around = np.random.default_rng(count).normal(0, 0.05, count)
     angles = np.sin(centres[:, 0] / 300) + np.cos(centres[:, 1] / 200) + around
     quads = corners_of(centres.astype(np.float32), sides, angles.astype(np.float32))

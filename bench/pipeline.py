@@ -92,7 +92,7 @@ class _Flight:
         ) as response:
             body = await response.json()
         if response.status != 202:
-            raise BenchError(f"a frame was answered with {response.status}: {body}")
+            raise BenchError(f"the response to a frame was {response.status}: {body}")
         self.started[UUID(body["frame_id"])] = start
 
 

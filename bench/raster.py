@@ -36,7 +36,7 @@ MOST_MB = 1_500
 _SIDE, _QUICK_SIDE = 20_000, 5_000
 _SCENE_PX, _SCENES, _SEED = 2_000, 4, 940_000
 _BARE_S = 8.0
-# Starts a command and says on stderr how long it took and how much it held. A process of its own, because the kernel
+# Starts a command and prints on stderr how long it took and its peak memory. In a separate process, because the kernel
 # counts for a child what its parent held when it was started.
 _WATCH = """
 import os, subprocess, sys, time
@@ -94,7 +94,7 @@ def run(quick: bool) -> Result:
     )
     note = (
         f"{side}×{side} pixels, {found.tiles} tiles, {found.detections} detections, a JPEG-compressed tiled GeoTIFF of "
-        f"{megabytes:,.0f} MB made of {_SCENES} rendered scenes; standgale-small on {engine}. The bare engine runs the "
+        f"{megabytes:,.0f} MB from {_SCENES} rendered scenes; standgale-small on {engine}. The bare engine runs the "
         "same kind of tiles cut beforehand, before and after. Start and loading: the same command on one tile."
     )
     return Result("raster", "A very large GeoTIFF", figures, (note,))
@@ -113,14 +113,14 @@ class _Run:
 def _detect(path: Path) -> _Run:
     """Run `standgale detect PATH` in a separate process. Raises BenchError when it fails."""
     command = [sys.executable, "-P", "-c", _WATCH, *standgale_command("detect", str(path), "--json")]
-    # A data folder of its own, where nothing is remembered that the bare engine does not know.
+    # A separate data folder, without measurements that the bare engine does not have.
     environment = {**os.environ, "STANDGALE_DATA_DIR": str(path.parent / "data")}
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
     if done.returncode:
         raise BenchError(f"standgale detect ended with {done.returncode}: {done.stderr.decode()[-500:]}")
     wall_s, peak_kb = map(float, done.stderr.splitlines()[-1].split())
-    answer = orjson.loads(done.stdout)
-    return _Run(wall_s, peak_kb * 1024 / 1e6, answer["tiles"], len(answer["detections"]))
+    printed = orjson.loads(done.stdout)
+    return _Run(wall_s, peak_kb * 1024 / 1e6, printed["tiles"], len(printed["detections"]))
 
 
 def _write(path: Path, scenes: Sequence[NDArray[np.uint8]], side: int) -> None:

@@ -126,12 +126,12 @@ class _Seen:
         self.wrong = self.by_new = 0
         changed: set[int] = set()
         for record in records:
-            answer = decode(record.headers, record.value, DetectionsMade)
-            self._frames.append((record.timestamp_ms / 1_000, answer.frame_id))
-            if answer.model == new:
+            event = decode(record.headers, record.value, DetectionsMade)
+            self._frames.append((record.timestamp_ms / 1_000, event.frame_id))
+            if event.model == new:
                 self.by_new += 1
                 changed.add(record.partition)
-            elif answer.model != old or record.partition in changed:
+            elif event.model != old or record.partition in changed:
                 self.wrong += 1
         counts = Counter(frame for _, frame in self._frames)
         self.lost = len(published.keys() - counts.keys())
@@ -220,7 +220,7 @@ class _Fleet:
             if sum(end - first for first, end in bounds.values()) >= len(self.published):
                 break
             if time.monotonic() > deadline:
-                raise BenchError(f"not all of {len(self.published)} frames were answered within {_TIMEOUT_S:g} s")
+                raise BenchError(f"not all of {len(self.published)} frames were processed within {_TIMEOUT_S:g} s")
             await asyncio.sleep(_LOOK_S)
         return [
             record

@@ -60,9 +60,9 @@ class _Peer:
         print(picture, file=given, flush=True)
         line = taken.readline()
         if not line:
-            raise SahiMissingError(f"SAHI's process ended with status {self.process.wait()}; its error stands above")
-        answer = json.loads(line)
-        return float(answer["seconds"]), np.array(answer["boxes"], np.float64).reshape(-1, 6)
+            raise SahiMissingError(f"SAHI's process ended with status {self.process.wait()}; its error is above")
+        found = json.loads(line)
+        return float(found["seconds"]), np.array(found["boxes"], np.float64).reshape(-1, 6)
 
 
 def run(quick: bool) -> Result:
@@ -152,7 +152,7 @@ def _sahi() -> Iterator[_Peer]:
     """Start SAHI, ready for pictures. Raises SahiMissingError when there is none."""
     python = os.environ.get(INTERPRETER)
     if not python:
-        raise SahiMissingError(f"{INTERPRETER} is not set; `make bench` installs SAHI apart and sets it")
+        raise SahiMissingError(f"{INTERPRETER} is not set; `make bench` installs SAHI separately and sets it")
     path = default_card_path()
     card = read_card(path)
     names = ",".join(one.name for one in card.classes)

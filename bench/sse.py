@@ -85,19 +85,19 @@ async def _stretch(server: Server, publisher: Publisher, numbers: range, interva
         async with asyncio.timeout(_START_TIMEOUT_S):
             ready = await clients.stdout.readline()
         if ready != b"ready\n":
-            raise BenchError("the clients of the live stream could not connect; their error stands above")
+            raise BenchError("the clients of the live stream could not connect; their error is above")
         if interval_s:
             for number in numbers:
                 await publisher.publish([_record(number)])
                 await asyncio.sleep(interval_s)
         else:
             await publisher.publish([_record(number) for number in numbers])
-        told, _ = await asyncio.wait_for(clients.communicate(), _START_TIMEOUT_S)
+        printed, _ = await asyncio.wait_for(clients.communicate(), _START_TIMEOUT_S)
     finally:
         if clients.returncode is None:
             clients.kill()
             await clients.wait()
-    found: dict[str, float] = orjson.loads(told)
+    found: dict[str, float] = orjson.loads(printed)
     return found
 
 

@@ -87,12 +87,12 @@ async def _main(port: int, clients: int, events: int) -> None:
     print("ready", flush=True)
     await asyncio.wait_for(tally.done.wait(), _TIMEOUT_S)
     assert tally.first is not None
-    told = {
+    found = {
         "p50_ms": percentile(tally.latencies_ms, 50),
         "p99_ms": percentile(tally.latencies_ms, 99),
         "deliveries_per_s": len(tally.latencies_ms) / (tally.last - tally.first),
     }
-    print(orjson.dumps(told).decode(), flush=True)
+    print(orjson.dumps(found).decode(), flush=True)
 
 
 if __name__ == "__main__":

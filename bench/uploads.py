@@ -51,7 +51,7 @@ class _Client(asyncio.Protocol):
     def __init__(self, uploads: Uploads, left: Iterator[object]) -> None:
         self._uploads = uploads
         self._left = left
-        self._answer = b""
+        self._response = b""
         self._transport: asyncio.Transport | None = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -60,15 +60,15 @@ class _Client(asyncio.Protocol):
         self._next()
 
     def data_received(self, data: bytes) -> None:
-        self._answer += data
-        head, separator, body = self._answer.partition(b"\r\n\r\n")
+        self._response += data
+        head, separator, body = self._response.partition(b"\r\n\r\n")
         length = _LENGTH.search(head)
         if not separator or (length is not None and len(body) < int(length[1])):
             return
         if length is None or not head.startswith(b"HTTP/1.1 202"):
-            self._end(BenchError(f"an upload was answered with {self._answer[:500]!r}"))
+            self._end(BenchError(f"the response to an upload was {self._response[:500]!r}"))
             return
-        self._answer = b""
+        self._response = b""
         self._next()
 
     def connection_lost(self, exc: Exception | None) -> None:

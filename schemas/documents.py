@@ -94,7 +94,7 @@ def check(folder: Path = GENERATED) -> list[str]:
         if not path.is_file():
             differences.append(f"{name}: missing")
         elif path.read_text(encoding="utf-8") != text:
-            differences.append(f"{name}: differs from what the events and topics.yaml say")
+            differences.append(f"{name}: differs from the events and topics.yaml")
     return differences
 
 

@@ -55,7 +55,7 @@ class InputCard(_CardModel):
         default=(1.0, 1.0, 1.0), description="after scaling, in channel order"
     )
     letterbox: Literal["center", "top_left", "stretch"] = Field(
-        default="center", description="where a tile of another shape lies in the input; stretch changes its shape"
+        default="center", description="where a tile of a different shape is in the input; stretch changes its shape"
     )
     pad: Annotated[int, Field(ge=0, le=255)] = 114
 
@@ -77,7 +77,7 @@ class ThresholdCard(_CardModel):
     """Says what counts as a detection within one tile."""
 
     confidence: Unit = 0.25
-    iou: Unit = Field(default=0.5, description="boxes of one tile that overlap by more are one thing")
+    iou: Unit = Field(default=0.5, description="boxes of one tile that overlap by more are one object")
 
 
 class TilingCard(_CardModel):
@@ -86,7 +86,7 @@ class TilingCard(_CardModel):
     mode: Literal["fixed", "gsd", "auto", "whole"] = Field(
         default="fixed",
         description="fixed: width and height; gsd: tiles of metres a side, where the camera's geometry is known, else "
-        "fixed; auto: by the size of frame and things; whole: the frame as it is, scaled down",
+        "fixed; auto: by the size of frame and objects; whole: the frame as it is, scaled down",
     )
     metres: Annotated[float, Field(gt=0, le=100_000)] | None = Field(
         default=None, description="gsd: how much ground a tile shows from side to side"
@@ -128,7 +128,7 @@ class ModelCard(_CardModel):
     sha256: _Sha256
     files: dict[str, _Sha256] = Field(
         default_factory=dict,
-        description="further files beside the card (weights outside the ONNX file, a tokenizer, what torch exported)",
+        description="further files next to the card (weights outside the ONNX file, a tokenizer, what torch exported)",
     )
     layout: Layout | None = Field(default=None, description="without it the layout is recognised by the output's shape")
     input: InputCard
@@ -136,10 +136,10 @@ class ModelCard(_CardModel):
     thresholds: ThresholdCard = ThresholdCard()
     tiling: TilingCard = TilingCard()
     merge: MergeCard = MergeCard()
-    text: TextCard | None = Field(default=None, description="for layouts that are asked in words")
+    text: TextCard | None = Field(default=None, description="for layouts that are asked with text")
     max_detections: Annotated[int, Field(gt=0, le=100_000)] = 1000
     precision: Precision = Field(
-        default="auto", description="what the engine computes in; auto: the fastest that answers as f32 does"
+        default="auto", description="what the engine computes in; auto: the fastest with outputs close to those of f32"
     )
     licence: Annotated[str, Field(min_length=1)]
     training: dict[str, JsonValue] = Field(default_factory=dict, description="where the model comes from")
@@ -149,25 +149,25 @@ class ModelCard(_CardModel):
         names = [one.name for one in self.classes]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"classes: {', '.join(twice)} stands there twice; every class needs its own name")
+            raise ValueError(f"classes: {', '.join(twice)} is there twice; every class needs a different name")
         return self
 
     @model_validator(mode="after")
     def _ids_are_complete(self) -> Self:
         ids = [one.id for one in self.classes if one.id is not None]
         if ids and len(set(ids)) < len(self.classes):
-            raise ValueError("classes: either no class has an id, or every class has one of its own")
+            raise ValueError("classes: either no class has an id, or every class has a different one")
         return self
 
     @model_validator(mode="after")
     def _only_words_need_a_tokenizer(self) -> Self:
         if self.layout == "grounding_dino" and self.text is None:
             raise ValueError(
-                "text: layout grounding_dino is asked in words; write text: {tokenizer: tokenizer.json} and put the "
-                "tokenizer.json published with the model beside the card"
+                "text: layout grounding_dino is asked with text; write text: {tokenizer: tokenizer.json} and put the "
+                "tokenizer.json published with the model next to the card"
             )
         if self.text is not None and self.layout not in (None, "grounding_dino"):
-            raise ValueError(f"text: layout {self.layout} is not asked in words; leave text out")
+            raise ValueError(f"text: layout {self.layout} is not asked with text; leave text out")
         return self
 
     @model_validator(mode="after")
@@ -253,6 +253,6 @@ def _verify(path: Path, sha256: str, field: str, card_path: Path) -> None:
         ) from error
     if found != sha256:
         raise ModelLoadError(
-            f"model file {path} has SHA-256 {found}, the card {card_path} says {sha256}: the file is damaged or not "
-            f"the one meant; fetch it again, or correct {field} if you replaced it on purpose"
+            f"model file {path} has SHA-256 {found}, the card {card_path} says {sha256}: the file is damaged or "
+            f"a different one; fetch it again, or correct {field} if you replaced it on purpose"
         )

@@ -15,7 +15,7 @@ IndexArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 ImageArray = npt.NDArray[np.uint8]
 Outputs = tuple[FloatArray, ...]
-"""What an engine answers: float32 arrays, the first axis of each is the tile."""
+"""The outputs of an engine: float32 arrays, the first axis of each is the tile."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

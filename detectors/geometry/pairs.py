@@ -9,11 +9,11 @@ import numpy as np
 
 from detectors.geometry.arrays import DoubleArray, IndexArray
 
-# Pairs looked at in one go: a few megabytes of temporary arrays, which mostly stay in the processor's cache.
+# Pairs compared at a time: a few megabytes of temporary arrays, which mostly stay in the processor's cache.
 CHUNK_PAIRS = 1 << 16
 # Below this many combinations comparing all with all is faster than sorting.
 DENSE_PAIRS = 1 << 14
-# A strip is this much taller than the mean box, so that a box lies in about two strips.
+# A strip is this much taller than the mean box, so that a box is in about two strips.
 STRIP_OF_MEAN = 1.5
 
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from detectors.geometry.arrays import DoubleArray
 from detectors.geometry.boxes import Metric
 
-# Pairs measured in one go: few enough that the arrays between the steps stay in the processor's cache.
+# Pairs measured at a time: few enough that the arrays between the steps stay in the processor's cache.
 CHUNK_PAIRS = 4096
-# In common no more than this share of the box around both: that is rounding, where sides only touch.
+# A common area up to this share of the box around both is rounding, where sides only touch.
 NOTHING = 1e-12
 
 _Quads = npt.NDArray[np.float32] | npt.NDArray[np.float64]

@@ -54,7 +54,7 @@ def pointing_like(quad: FloatArray, like: FloatArray) -> FloatArray:
     """
     front = like[1] - like[0]
     sides = np.roll(quad, -1, axis=0) - quad
-    # A side of no length points nowhere.
+    # A side without length has no direction.
     lengths = np.maximum(np.linalg.norm(sides, axis=1), 1e-6)
     placed: FloatArray = np.roll(quad, -int(np.argmax((sides @ front) / lengths)), axis=0)
     return placed

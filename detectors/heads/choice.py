@@ -41,11 +41,11 @@ LAYOUTS: Mapping[Layout, str] = {
     "rfdetr": "RF-DETR",
     "yolov8_obb": "YOLOv8-OBB and YOLO11-OBB",
     "nms_inside_obb": "YOLO26-OBB, or an OBB export with NMS inside",
-    "grounding_dino": "Grounding DINO, asked in words",
+    "grounding_dino": "Grounding DINO, asked with text",
 }
 """Layout → the models that have it, for people."""
 
-# These give each box its class's number, so that only the metadata tells how many classes there are.
+# These give each box its class's number, so only the metadata shows how many classes there are.
 _NUMBERED: frozenset[Layout] = frozenset({"nms_inside", "rtdetr", "nms_inside_obb"})
 # In these a class may have any number or column; all others have one column per class, in the card's order.
 _WITH_IDS = _NUMBERED | {"rfdetr"}

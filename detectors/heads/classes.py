@@ -29,7 +29,7 @@ class ClassNumbers:
         known = self._sorted[at] == values
         if not (self.stated or known.all()):
             raise InferenceError(
-                f"the model answered class {values[~known][0]:g}, the card has {self.count} classes (0 to "
+                f"the model found class {values[~known][0]:g}, the card has {self.count} classes (0 to "
                 f"{self.count - 1}): list all of the model's classes in the card, or give each its id"
             )
         found: IntArray = np.where(known, self._order[at], -1).astype(np.int32)

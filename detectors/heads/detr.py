@@ -31,7 +31,7 @@ class RtDetrHead:
         self._at = output_indices(request.outputs, ("labels", "boxes", "scores"))
 
     def mismatch(self, shapes: Sequence[Shape]) -> str | None:
-        """See :class:`detectors.heads.port.Head`. The number of classes cannot be told from the shapes."""
+        """See :class:`detectors.heads.port.Head`. The number of classes does not follow from the shapes."""
         if self._at is not None:
             labels, boxes, scores = (shapes[self._at[name]] for name in ("labels", "boxes", "scores"))
             if len(labels) == 2 and labels == scores and boxes == (*labels, 4):

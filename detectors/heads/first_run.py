@@ -9,18 +9,18 @@ from detectors.geometry.arrays import ImageArray, Outputs, RawBoxes
 from detectors.heads.port import Head
 from detectors.heads.rectangles import Rectangles, RotatedHead
 
-# Rounding in half precision may give a hair more than 1.
+# Rounding in float16 may give a little more than 1.
 _HIGHEST_SCORE = 1.001
 # Boxes that reach beyond the input are guesses about what is outside; ones of many times its size are misread.
 _LARGEST_SIDE_OF_INPUT = 16.0
-# What no box in pixels stays below on a tile of noise, and every one given as a share of the input does.
+# On a tile of noise some box in pixels exceeds this, and no box given as shares of the input does.
 _LARGEST_SHARE = 2.0
-# Many boxes that all lie within this share of the input, at its top left, are offsets from grids read as pixels.
+# Many boxes that are all within this share of the input, at its top left, are offsets from grids read as pixels.
 _CORNER_OF_INPUT = 0.05
 _MANY_BOXES = 20
 # Angles are learnt modulo pi; ones beyond a full turn are degrees, or another number.
 _LARGEST_ANGLE = 2 * np.pi
-# The angles of an untrained place are anywhere; class scores are all a hair above 0 where there is nothing to find.
+# The angles of an untrained place have any value; class scores are just above 0 where there is no object.
 _NO_ANGLE = 0.01
 
 
@@ -64,7 +64,7 @@ def _of_scores(found: RawBoxes) -> str | None:
 
 def _of_sameness(outputs: Outputs) -> str | None:
     if all(np.array_equal(output[0], output[1]) for output in outputs):
-        return "a blank and a noise tile get the very same answer, a broken export: export it again"
+        return "a blank and a noise tile give the same outputs, a broken export: export it again"
     return None
 
 
@@ -98,9 +98,9 @@ def _of_boxes(found: RawBoxes, size: tuple[int, int]) -> str | None:
         return "most boxes are many times larger than the input: the layout in its card reads other numbers as sizes"
     farthest = float(np.abs(boxes).max())
     if farthest <= _LARGEST_SHARE:
-        return "all boxes lie within the first two pixels: they are shares of the input, the layout has pixels"
+        return "all boxes are within the first two pixels: they are shares of the input, the layout has pixels"
     if len(boxes) >= _MANY_BOXES and farthest <= _CORNER_OF_INPUT * min(size):
         return (
-            "all boxes lie in the top left corner: they are offsets from a grid (layout: yolox), the layout has pixels"
+            "all boxes are in the top left corner: they are offsets from a grid (layout: yolox), the layout has pixels"
         )
     return None

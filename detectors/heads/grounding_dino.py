@@ -39,7 +39,7 @@ class GroundingDinoHead:
         """See :class:`detectors.heads.port.Head`."""
         if self._prompt is None:
             return (
-                "grounding_dino is asked in words: write layout: grounding_dino and text: {tokenizer: tokenizer.json}"
+                "grounding_dino is asked with text: write layout: grounding_dino and text: {tokenizer: tokenizer.json}"
             )
         least = self._prompt.length
         if self._at is not None:
@@ -58,7 +58,7 @@ class GroundingDinoHead:
         best = logits.max(axis=2)
         require_numbers(best, "scores")
         scores = sigmoid(best)
-        # Below 0 all boxes are asked for, as the first run does: then words are no reason to leave any out.
+        # A confidence below 0 requests all boxes, as the first run does: then the text threshold does not apply.
         least = max(confidence, self._prompt.threshold) if confidence >= 0 else confidence
         tiles, queries = np.nonzero(scores >= least)
         found = outputs[self._at[1]][tiles, queries] * self._size

@@ -70,7 +70,7 @@ class NmsInsideObbHead:
         self._classes = classes
 
     def mismatch(self, shapes: Sequence[Shape]) -> str | None:
-        """See :class:`detectors.heads.port.Head`. The number of classes cannot be told from the shape."""
+        """See :class:`detectors.heads.port.Head`. The number of classes does not follow from the shape."""
         if len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][2] == 7:
             return None
         return "nms_inside_obb has one output (N, boxes, 7)"

@@ -42,7 +42,7 @@ def rows_above(output: FloatArray, confidence: float) -> Rows:
     rows = output[tiles, anchors]
     require_numbers(rows, "boxes or scores")
     classes = rows[:, 5:].argmax(axis=1)
-    # What overflowed in half precision is infinite, and infinite times 0 is no number.
+    # What overflowed in float16 is infinite, and infinite times 0 is not a number.
     with np.errstate(invalid="ignore", over="ignore"):
         scores = rows[:, 4] * rows[np.arange(len(rows)), 5 + classes]
     require_numbers(scores, "scores")

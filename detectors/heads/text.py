@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 MOST_TOKENS = 256
-"""The models were trained with prompts of up to so many tokens; each has a place of its own in their answer."""
+"""The models were trained with prompts of up to so many tokens; each has a separate place in their outputs."""
 
 TOKENIZER_FILE = "tokenizer.json"
 _SEPARATOR = " . "
-# The models treat these as the end of one thing asked for.
+# The models treat these as the end of one class.
 _ENDS = (".", "?")
 
 
@@ -98,7 +98,7 @@ def text_beside(model: Path, names: Sequence[str]) -> PromptForFile:
     Raises ModelLoadError as :func:`read_prompt` does.
     """
     path = model.parent / TOKENIZER_FILE
-    data = _read(path, "the place of the tokenizer, beside the model")
+    data = _read(path, "the place of the tokenizer, next to the model")
     text = TextCard(tokenizer=path.name)
     return PromptForFile(text, {path.name: sha256(data).hexdigest()}, _prompt(data, path, names, text.threshold))
 
@@ -123,8 +123,8 @@ def _prompt(data: bytes, path: Path, names: Sequence[str], threshold: float) -> 
     encoded = tokenizer.encode(text)
     if len(encoded.ids) > MOST_TOKENS:
         raise ModelLoadError(
-            f"classes: {len(names)} names are {len(encoded.ids)} tokens in words, the model reads {MOST_TOKENS}; "
-            "leave classes out, or use a model of its own for them"
+            f"classes: {len(names)} names are {len(encoded.ids)} tokens of text, the model reads {MOST_TOKENS}; "
+            "leave classes out, or use a second model for them"
         )
     spans = _spans(encoded, asked, path)
     for name, (start, end) in zip(names, spans, strict=True):
@@ -145,10 +145,10 @@ def _asked(name: str) -> str:
 
 def _tokenizer(data: bytes, path: Path) -> Tokenizer:
     try:
-        from tokenizers import Tokenizer  # noqa: PLC0415 - only for models that are asked in words
+        from tokenizers import Tokenizer  # noqa: PLC0415 - only for models that are asked with text
     except ImportError as error:
         raise ModelLoadError(
-            f"a model asked in words needs the library that reads {path}; install standgale[text]"
+            f"a model that is asked with text needs the library that reads {path}; install standgale[text]"
         ) from error
     try:
         tokenizer = Tokenizer.from_buffer(data)
@@ -156,7 +156,7 @@ def _tokenizer(data: bytes, path: Path) -> Tokenizer:
         raise ModelLoadError(
             f"tokenizer {path} is damaged or no tokenizer ({error}); fetch {TOKENIZER_FILE} again"
         ) from error
-    # What the publisher cut or filled texts to is none of this prompt's business.
+    # The length to which the publisher cut or filled texts does not apply to this prompt.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

@@ -11,7 +11,7 @@ from detectors.heads.grids import anchor_count, boxes_from_centres, grid
 from detectors.heads.objectness import rows_above
 from detectors.heads.port import Shape
 
-# exp() of more than this is wider than any input; the cap keeps a wild answer a number.
+# exp() of more than this is wider than any input; the limit keeps wrong outputs finite.
 _LARGEST_LOG_SIZE = 20.0
 
 

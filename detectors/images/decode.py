@@ -94,7 +94,7 @@ def decode_image(data: bytes, *, max_pixels: int, memory: Callable[[int], ImageA
         )
     image = _decode_jpeg(data, width, height, memory) if data[:2] == b"\xff\xd8" else _decode_other(data)
     if data[:2] in (b"II", b"MM"):
-        # OpenCV turns TIFF whatever the flag says.
+        # OpenCV turns TIFF in spite of the flag.
         image = _as_stored(image, _tiff_tags(data).get(_TIFF_ORIENTATION, 1))
     if image.shape != (height, width, 3):
         raise ImageCorruptError(f"the image's header says {width}×{height} pixels, its content is {image.shape}")
@@ -118,7 +118,7 @@ def _decode_other(data: bytes) -> ImageArray:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
     except cv2.error as error:
         raise ImageCorruptError(f"the image cannot be decoded ({error.err}); the file is damaged") from error
-    # imdecode answers None for what it cannot read, though its signature does not say so.
+    # imdecode returns None for what it cannot read, although its signature has no None.
     if image is None or image.dtype != np.uint8:
         raise ImageCorruptError("the image cannot be decoded; the file is damaged, cut short, or of an unusual kind")
     return image.astype(np.uint8, copy=False)

@@ -10,9 +10,9 @@ from detectors.geometry.pairs import overlapping_pairs, pairs_within
 from detectors.merging.rotated_fragments import Pieces
 from detectors.tiling.tiles import TilePlan, edge_margins
 
-# A fragment is explained by a whole box of another tile that covers this share of it.
+# A piece is dropped when a whole box of a different tile covers this share of it.
 INSIDE_SHARE = 0.6
-# Two fragments are parts of one thing when, in the region both tiles see, their extents agree this well (1-D IoU).
+# Two pieces are parts of one object when, in the region both tiles see, their extents agree this well (1-D IoU).
 SAME_EXTENT = 0.5
 
 

@@ -13,7 +13,7 @@ from detectors.geometry.boxes import Metric
 from detectors.merging.matching import Shapes
 from detectors.merging.rotated_fusion import TurnedMembers
 
-# A score below this weighs as much, so that boxes without any have a mean, too.
+# Lower scores weigh as much as this, so that boxes without a score have a mean, too.
 LEAST_WEIGHT = 1e-6
 
 _Box = tuple[float, float, float, float]

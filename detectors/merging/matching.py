@@ -12,9 +12,9 @@ from detectors.geometry.arrays import BoolArray, Candidates, DoubleArray, IndexA
 from detectors.geometry.boxes import Metric, areas
 from detectors.geometry.pairs import overlapping_pairs, pairs_within
 
-# The best boxes are decided first and in small numbers, so that a crowd of duplicates is gone before it costs pairs.
+# The best boxes are decided first and in small numbers, so that duplicates are removed before their pairs are compared.
 FIRST_BLOCK = 1024
-# The same, where no list of pairs is kept and everyone may absorb.
+# The same, where no list of pairs is kept and every box may absorb others.
 FIRST_SOURCES = 256
 # More pairs that match are not listed at once, unless they are of the smallest block: that is some tens of megabytes.
 MOST_PAIRS = 1 << 20

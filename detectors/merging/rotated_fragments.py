@@ -1,7 +1,7 @@
 """Finds which pieces of rotated boxes are inside whole boxes, and which are parts of one object.
 
 The counterpart of what :mod:`detectors.merging.fragments` does with upright boxes. Of a fragment the part of its
-rotated box that lies in its tile counts: what a model guesses beyond the tile it has not seen.
+rotated box that is in its tile counts: outside the tile a model only guesses.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ COVERED_SHARE = 0.3
 # Two fragments are parts of one thing when what they cover of the region both tiles see is the same to this share of
 # both together. Neighbours share nothing, while an error of a pixel or two costs a thin box half.
 SAME_PLACE = 0.3
-# Where both tiles see hardly anything together, the box around two fragments has to fit them this well (IoU).
+# Where both tiles see almost nothing in common, the box around two fragments has to fit them this well (IoU).
 FILLED = 0.75
-# Where the box around parts ends, see box_around: to see whether two may be parts, and to measure the thing.
+# Where the box around parts ends, see box_around: to see whether two may be parts, and to measure the object.
 END_SHARE_OF_TWO, END_SHARE = 0.5, 0.75
 
 
@@ -44,7 +44,7 @@ class Pieces:
         """Return the candidates at ``rows``, which have rotated boxes."""
         assert candidates.quads is not None, "pieces are of rotated boxes"
         tiles, quads = candidates.tiles[rows], candidates.quads[rows]
-        # The frame's own edge cuts nothing off: of things that leave the frame a model may guess the rest.
+        # The frame's own edge cuts nothing off: of objects that leave the frame a model may guess the rest.
         beyond = np.array((-plan.frame_width, -plan.frame_height, plan.frame_width, plan.frame_height))
         regions = (plan.boxes[tiles] + np.where(plan.inner_edges()[tiles], 0, beyond)).astype(np.float64)
         return cls(quads, within_boxes(quads.astype(np.float64), regions), regions)

@@ -7,7 +7,7 @@ import numpy as np
 from detectors.geometry.arrays import DoubleArray, FloatArray
 from detectors.geometry.rotated_boxes import corners_of, pointing_like, smallest_around
 
-# Directions tried around a first guess, in degrees: parts give the direction of a thing to a few degrees.
+# Directions tried around a first guess, in degrees: parts give the direction of an object to a few degrees.
 _AROUND_DEGREES = np.arange(-6.0, 6.5, 1.0)
 # How many lines across the parts are looked at; their ends are known to a fraction of the distance of two lines.
 _LINES = 96

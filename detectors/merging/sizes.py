@@ -9,7 +9,7 @@ import numpy as np
 from detectors.card.card import ClassCard
 from detectors.geometry.arrays import BoolArray, Candidates, DoubleArray
 
-# Boxes are not exact, ground is not flat, and a box around a turned thing is longer than the thing.
+# Boxes are not exact, ground is not flat, and a box around a turned object is longer than the object.
 TOLERANCE = 1.25
 TOLERANCE_PX = 2.0
 

@@ -120,12 +120,12 @@ def _cut(card: ModelCard, asked: DetectOptions, view: FrameView) -> _Cut:
 def _automatic(card: ModelCard, asked: DetectOptions, view: FrameView, fixed: Sides) -> _Cut:
     """What ``mode: auto`` comes to; an overlap or a whole-frame pass that is asked for stays as asked."""
     largest_m = [one.max_size_m for one in card.classes if one.max_size_m is not None]
-    things = () if view.gsd_m is None else tuple(metres / view.gsd_m for metres in largest_m)
+    objects = () if view.gsd_m is None else tuple(metres / view.gsd_m for metres in largest_m)
     chosen = chosen_sides(
         (view.width, view.height),
         fixed,
         (card.input.width, card.input.height),
-        things,
+        objects,
         _first(asked.overlap, card.tiling.overlap),
     )
     if chosen.sides is None:

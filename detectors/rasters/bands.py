@@ -18,7 +18,7 @@ def rule_of(data: Any, path: Path) -> PixelRule:
     dtype = np.dtype(data.dtypes[0])
     if not readable(dtype):
         raise ImageCorruptError(f"{path}: its values are {data.dtypes[0]}; whole and real numbers can be shown")
-    # A file that calls its only band transparency shows something by it all the same.
+    # A file whose only band is called transparency has its picture in that band.
     alpha = names.index("alpha") + 1 if "alpha" in names and len(names) > 1 else None
     if names[0] == "palette":
         return PixelRule((1,), alpha, data.nodata, _palette(data))

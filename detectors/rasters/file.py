@@ -122,7 +122,7 @@ class RasterFile:
         if not genuine:
             raise ImageCorruptError(f"{self.path}: no TIFF file on this machine; only those are read by window")
         with self._guarded(), warnings.catch_warnings():
-            # A raster without a georeference is as good as any.
+            # A raster may have no georeference.
             warnings.simplefilter("ignore", self._rasterio.errors.NotGeoreferencedWarning)
             try:
                 return self._rasterio.open(path, driver="GTiff", sharing=False)

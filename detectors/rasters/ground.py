@@ -39,7 +39,7 @@ class Georeference:
         places = np.stack([a * flat[:, 0] + b * flat[:, 1] + c, d * flat[:, 0] + e * flat[:, 1] + f], axis=1)
         found = self._converted(places)
         if found is None:
-            # One place that is nowhere fails all of them.
+            # One place that does not exist makes the call fail for all of them.
             nowhere = np.full((1, 2), np.nan)
             each = [self._converted(place[None]) for place in places]
             found = np.concatenate([nowhere if one is None else one for one in each])

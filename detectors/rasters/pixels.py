@@ -13,9 +13,9 @@ import numpy.typing as npt
 from detectors.geometry.arrays import BoolArray, ImageArray
 
 Bands = npt.NDArray[Any]
-"""(bands, h, w) of whatever type the file has."""
+"""(bands, h, w) of any type that files have."""
 
-# The darkest and the brightest pixels are outliers (water, roofs in the sun); what lies between gets all of 0 to 255.
+# The darkest and the brightest pixels are outliers (water, roofs in the sun); the values between get all of 0 to 255.
 DARKEST_PERCENT, BRIGHTEST_PERCENT = 0.5, 99.5
 _KINDS = "uif"
 _ALL = 255

@@ -10,7 +10,7 @@ import cv2
 from detectors.geometry.arrays import ImageArray
 
 Anchor = Literal["center", "top_left", "stretch"]
-"""Where the picture lies in the model's input: Ultralytics centres it, YOLOX puts it into the top left corner, RT-DETR
+"""Where the picture is in the model's input: Ultralytics centres it, YOLOX puts it into the top left corner, RT-DETR
 and RF-DETR stretch it over all of the input, so that its shape changes."""
 
 

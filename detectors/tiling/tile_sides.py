@@ -11,15 +11,15 @@ Sides = tuple[int, int]
 """Width and height, pixels of the frame."""
 
 SHORTEST_SIDE, LONGEST_SIDE = 64, 8192
-# A frame that is larger than a tile by no more than this is looked at whole: one tile instead of four.
+# A frame that is larger than a tile by no more than this is processed as a whole: one tile instead of four.
 WHOLE_UP_TO = 1.25
-# What a thing must measure in the model's input, pixels, so that small-object detectors find it reliably.
+# The size of an object in the model's input, in pixels, from which small-object detectors find it reliably.
 VISIBLE_INPUT_PX = 10.0
-# Classes say how large their largest thing is; a common one is taken to be so much of it.
+# Classes state the size of their largest object; a common object is assumed to have this share of it.
 COMMON_OF_LARGEST = 0.5
-# Pixels that are not there do not come from magnifying: further than this it only costs tiles.
+# Magnifying adds no information: beyond this it only costs tiles.
 MOST_MAGNIFIED = 2.0
-# What the largest thing should fit into. More than the second costs more than four times the tiles of none.
+# The overlaps that the largest object should fit into. More than the second costs over four times the tiles of none.
 LEAST_OVERLAP, MOST_OVERLAP = 0.2, 0.5
 
 
@@ -47,10 +47,10 @@ def sides_of_metres(metres: float, gsd_m: float, input_size: Sides) -> tuple[Sid
     return sides, metres if round(wanted) == sides[0] else sides[0] * gsd_m
 
 
-def chosen_sides(frame: Sides, fixed: Sides, input_size: Sides, things: Sequence[float], overlap: float) -> TileSides:
+def chosen_sides(frame: Sides, fixed: Sides, input_size: Sides, objects: Sequence[float], overlap: float) -> TileSides:
     """Return the sides of tiles for a frame when neither the frame nor the card gives them.
 
-    frame: pixels; fixed: the sides that tiles have without further knowledge (the model's native resolution); things:
+    frame: pixels; fixed: the sides that tiles have without further knowledge (the model's native resolution); objects:
     per class the longer side of its largest object in pixels of the frame, empty where unknown; overlap: the card's, 0
     to 0.9.
 
@@ -64,8 +64,8 @@ def chosen_sides(frame: Sides, fixed: Sides, input_size: Sides, things: Sequence
     4. A frame that exceeds such a tile by at most a quarter on either axis is processed as a whole.
     """
     shrunk = max(fixed[0] / input_size[0], fixed[1] / input_size[1])
-    visible = [each for each in things if each * COMMON_OF_LARGEST * MOST_MAGNIFIED / shrunk >= VISIBLE_INPUT_PX]
-    largest = max(things, default=0.0) * (1 + 2 * EDGE_MARGIN_OF_SIDE)
+    visible = [each for each in objects if each * COMMON_OF_LARGEST * MOST_MAGNIFIED / shrunk >= VISIBLE_INPUT_PX]
+    largest = max(objects, default=0.0) * (1 + 2 * EDGE_MARGIN_OF_SIDE)
     everything = max(frame[0] / fixed[0], frame[1] / fixed[1])
     grown = max(1.0, min(everything, largest / (max(overlap, LEAST_OVERLAP) * min(fixed))))
     if visible:

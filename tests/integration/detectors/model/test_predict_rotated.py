@@ -153,7 +153,7 @@ def test_nothing_found_is_an_answer_with_the_right_types(tmp_path: Path) -> None
         (GraphSpec("yolov8_obb"), {"classes": [{"name": "one"}]}, "yolov8_obb with 1 classes has one output"),
         (GraphSpec("yolov8_obb"), {"classes": [{"name": "one", "id": 4}]}, "without ids"),
         (GraphSpec("nms_inside_obb", metadata=OBB), {"classes": [{"name": "one"}]}, r"names 3 classes \(red, green"),
-        (GraphSpec("nms_inside_obb", fault="extra_class"), {}, "answered class 7, the card has 3 classes"),
+        (GraphSpec("nms_inside_obb", fault="extra_class"), {}, "found class 7, the card has 3 classes"),
         (GraphSpec("yolov8_obb", fault="degrees"), {}, "not within a full turn in radians"),
         (GraphSpec("yolov8_obb", fault="nan"), {}, "not numbers"),
         (GraphSpec("nms_inside_obb", fault="nan"), {}, "not numbers"),

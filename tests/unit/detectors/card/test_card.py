@@ -48,7 +48,7 @@ def test_a_short_card_is_enough(tmp_path: Path) -> None:
         ({"input": {"width": 640, "height": 480, "std": [1, 0, 1]}}, "input.std.1"),
         ({"input": {"width": 16, "height": 480}}, "input.width: .*greater than or equal to 32"),
         ({"classes": []}, "classes: "),
-        ({"classes": [{"name": "a"}, {"name": "a"}]}, "a stands there twice"),
+        ({"classes": [{"name": "a"}, {"name": "a"}]}, "a is there twice"),
         ({"classes": [{"name": "a", "color": "red"}]}, r"classes.0.color: .*got 'red'"),
         ({"version": 1.0}, "version: Input should be a valid string"),
         ({"thresholds": {"confidence": 30}}, "thresholds.confidence"),
@@ -83,7 +83,7 @@ def test_the_file_has_to_be_there_and_to_be_the_one_meant(tmp_path: Path) -> Non
     with pytest.raises(ModelLoadError, match=r"kites\.onnx cannot be read"):
         verified_model_file(card, path)
     (tmp_path / "kites.onnx").write_bytes(b"another")
-    with pytest.raises(ModelLoadError, match="the file is damaged or not the one meant") as caught:
+    with pytest.raises(ModelLoadError, match="the file is damaged or a different one") as caught:
         verified_model_file(card, path)
     assert card.sha256 in str(caught.value)
 

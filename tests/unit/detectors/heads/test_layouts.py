@@ -98,11 +98,11 @@ def test_rfdetr_scales_shares_reads_logits_and_only_the_stated_columns() -> None
 
 def test_a_class_the_card_lacks_is_an_error_unless_the_card_states_ids() -> None:
     values = np.array([0, 7, 2], np.float32)
-    with pytest.raises(InferenceError, match=r"answered class 7, the card has 3 classes \(0 to 2\)"):
+    with pytest.raises(InferenceError, match=r"found class 7, the card has 3 classes \(0 to 2\)"):
         ClassNumbers(3).places(values)
     assert ClassNumbers(2, (7, 0)).places(values).tolist() == [1, 0, -1]
     assert ClassNumbers(3).places(np.empty(0, np.float32)).shape == (0,)
-    with pytest.raises(InferenceError, match=r"answered class 0\.5"):
+    with pytest.raises(InferenceError, match=r"found class 0\.5"):
         ClassNumbers(3).places(np.array([0.5], np.float32))
 
 

@@ -69,7 +69,7 @@ def test_finished_boxes_are_read_without_filling_rows_and_only_of_the_classes_me
     some = NmsInsideObbHead(ClassNumbers(2, (2, 7))).decode((output,), 0.0)
     assert (some.classes.tolist(), some.scores.tolist()) == ([0], pytest.approx([0.9]))
     assert NmsInsideObbHead(ClassNumbers(3)).decode((output,), 0.5).classes.tolist() == [2]
-    with pytest.raises(InferenceError, match=r"answered class 2, the card has 2 classes"):
+    with pytest.raises(InferenceError, match=r"found class 2, the card has 2 classes"):
         NmsInsideObbHead(ClassNumbers(2)).decode((output,), 0.5)
 
 
@@ -108,7 +108,7 @@ def test_answers_that_are_no_finite_numbers_fail_the_frame(place: int, value: fl
         with pytest.raises(InferenceError, match=r"not numbers|infinite"):
             YoloV8ObbHead(*SIZE, 2).decode((first,), 0.5)
     if np.isnan(value) or classes or not (scores or (sizes and value < 0)):
-        with pytest.raises(InferenceError, match=r"not numbers|infinite|answered class"):
+        with pytest.raises(InferenceError, match=r"not numbers|infinite|found class"):
             NmsInsideObbHead(ClassNumbers(1)).decode((second,), 0.5)
 
 

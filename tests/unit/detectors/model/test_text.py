@@ -202,7 +202,7 @@ def test_a_head_needs_its_outputs_and_room_for_every_token() -> None:
         (("blue. boat",), "has a full stop or question mark"),
         (("what?",), "has a full stop or question mark"),
         (("Blue", "blue "), "'blue' is asked for twice"),
-        (SEVENTY, "70 names are 282 tokens in words, the model reads 256"),
+        (SEVENTY, "70 names are 282 tokens of text, the model reads 256"),
     ],
 )
 def test_names_that_cannot_be_asked_for_are_refused(tmp_path: Path, names: tuple[str, ...], text: str) -> None:
@@ -272,7 +272,7 @@ def test_cards_and_files_that_do_not_agree_on_words_are_refused(tmp_path: Path) 
     other = write_model(tmp_path / "other")
     write_tokenizer(other.parent)
     text = {"tokenizer": "tokenizer.json"}
-    assert "layout yolov8 is not asked in words; leave text out" in refused(changed(other, text=text))
+    assert "layout yolov8 is not asked with text; leave text out" in refused(changed(other, text=text))
     unnamed = changed(other, layout=None, classes=[{"name": "blue"}, {"name": "red"}, {"name": "boat"}])
     assert "is not asked in words (it takes no input_ids)" in refused(unnamed)
 
@@ -329,5 +329,5 @@ def test_inspect_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="say what for, with --classes"):
         inspect_model(file, engine="onnxruntime")
     (tmp_path / "tokenizer.json").unlink()
-    with pytest.raises(ModelLoadError, match=r"beside the model\) cannot be read \(No such file"):
+    with pytest.raises(ModelLoadError, match=r"next to the model\) cannot be read \(No such file"):
         inspect_model(file, names=ASKED_NAMES, engine="onnxruntime")
