@@ -1,1 +1,1 @@
-"""Where models lie, and how a version gets from there to a machine."""
+"""Publishes model versions to a store (folder, S3, LakeFS, loader service), and fetches them, checked, to a cache."""

@@ -1,4 +1,4 @@
-"""What a model store is built on: a place that keeps bytes under keys, in a folder or behind a network."""
+"""Defines the port that a model store is built on: bytes under keys, in a folder or on a server."""
 
 from __future__ import annotations
 
@@ -12,72 +12,76 @@ from typing import Protocol
 CHUNK_BYTES = 1_048_576
 
 OnTransfer = Callable[[str, int, int | None], None]
-"""Told of each transfer's key, how many bytes of it have moved, and how many there are (None: nobody knows)."""
+"""Called with a transfer's key, the bytes that were moved, and the bytes in all (None: not known)."""
 
 
 def ignore_transfer(_key: str, _moved: int, _total: int | None) -> None:
-    """For those who do not watch."""
+    """Do nothing with a transfer's progress."""
 
 
 class BlobMissingError(Exception):
-    """There is nothing under the key; stays inside this package."""
+    """There is nothing under the key; never leaves this package."""
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """Bytes on their way here. size: what was promised, None where nothing was. chunks: raises as the blobs do."""
+    """Holds the bytes of one download."""
 
     size: int | None
+    """The size that the place announced, or None."""
     chunks: AsyncIterator[bytes]
+    """Raises the same errors as the methods of :class:`Blobs`."""
 
 
 class Blobs(Protocol):
-    """Bytes under keys ``name/version/file``. Every method raises ModelStoreUnavailableError when the place is away,
-    and ModelStoreError when somebody must change a setting first.
+    """Keeps bytes under keys ``name/version/file``.
+
+    Every method raises ModelStoreUnavailableError when the place is unavailable, and ModelStoreError when a person must
+    change a setting first.
     """
 
     @property
     def where(self) -> str:
-        """The place, for people."""
+        """The place, as text for people."""
         ...
 
     async def keys(self) -> Sequence[str]:
-        """The keys there are. Raises ModelStoreError where the place cannot tell."""
+        """Return all keys. Raises ModelStoreError where the place cannot list them."""
         ...
 
     def read(self, key: str) -> AbstractAsyncContextManager[Download]:
-        """What lies under ``key``. Raises BlobMissingError when nothing does."""
+        """Read the bytes under ``key``. Raises BlobMissingError when there are none."""
         ...
 
-    async def write(self, key: str, file: Path, progress: OnTransfer) -> None:
-        """Put a file under ``key``, in place of what is there; never visible half-written."""
+    async def write(self, key: str, file: Path, on_transfer: OnTransfer) -> None:
+        """Store a file under ``key``, in place of an older one; it is never visible half-written."""
         ...
 
     async def put(self, key: str, data: bytes, *, new: bool) -> bool:
-        """Put a few bytes under ``key``; with ``new`` only where nothing is, and False when something is.
+        """Store a few bytes under ``key``; with ``new`` only when the key does not exist, else return False.
 
-        Where the place has no way to refuse, ``new`` changes nothing.
+        Where the place cannot refuse an existing key, ``new`` changes nothing.
         """
         ...
 
     async def commit_changes(self, message: str) -> None:
-        """Make what was put last, where that takes a step of its own (a commit); may be repeated."""
+        """Commit what was stored, where the place needs that; may be repeated."""
         ...
 
     async def close(self) -> None:
-        """Give connections back; may be repeated."""
+        """Close all connections; may be repeated."""
         ...
 
 
 class CountingReader(BufferedReader):
-    """A file that tells how far it has been read; of this type, because HTTP clients ask such files for their size."""
+    """Reports how far a file was read; a BufferedReader, because HTTP clients ask such files for their size."""
 
     def __init__(self, path: Path, moved: Callable[[int], None]) -> None:
         super().__init__(FileIO(path), CHUNK_BYTES)
         self._moved = moved
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As any file; then tells."""
+        """Read as any file does, then report the position."""
         data = super().read(size)
         self._moved(self.tell())
         return data

@@ -1,4 +1,4 @@
-"""Blobs in a folder: a disk of this machine, or one that many machines mount."""
+"""Keeps blobs in a folder: on a disk of this machine, or on one that many machines mount."""
 
 from __future__ import annotations
 
@@ -25,60 +25,60 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
 class FolderBlobs:
-    """Files ``<root>/name/version/file``; the contract is on :class:`detectors.store.blobs.Blobs`."""
+    """Keeps files ``<root>/name/version/file``; see :class:`detectors.store.blobs.Blobs`."""
 
     def __init__(self, root: Path) -> None:
-        """Raises ModelStoreUnavailableError when ``root`` is not there and cannot be made."""
+        """Raises ModelStoreUnavailableError when ``root`` does not exist and cannot be created."""
         self._root = root.absolute()
         self._unfinished = self._root / _UNFINISHED
-        with self._translated("make"):
+        with self._translate_errors("make"):
             # Only the root: a store that is read-only can still be read.
             make_folder(self._root)
 
     @property
     def where(self) -> str:
-        """The folder."""
+        """The folder's path."""
         return str(self._root)
 
     async def keys(self) -> Sequence[str]:
-        """All files two folders below the root."""
+        """Return all files two folders below the root."""
         return await self._run("list", self._keys)
 
     @asynccontextmanager
     async def read(self, key: str) -> AsyncIterator[Download]:
-        """The file's content as it was when it was opened."""
+        """Read the file as it was when it was opened."""
         file = await self._run("read", lambda: self._open(key))
         try:
             yield Download(os.fstat(file.fileno()).st_size, self._chunks(file))
         finally:
             file.close()
 
-    async def write(self, key: str, file: Path, progress: OnTransfer) -> None:
-        """Copied aside, brought to disk, and put in place."""
+    async def write(self, key: str, file: Path, on_transfer: OnTransfer) -> None:
+        """Copy the file to a temporary one, sync it to disk, and rename it."""
         total = file.stat().st_size
 
         def copy(target: BinaryIO) -> None:
-            with CountingReader(file, lambda moved: progress(key, moved, total)) as source:
+            with CountingReader(file, lambda moved: on_transfer(key, moved, total)) as source:
                 shutil.copyfileobj(source, target, CHUNK_BYTES)
 
         await self._run("write to", lambda: self._put(key, copy, new=False))
 
     async def put(self, key: str, data: bytes, *, new: bool) -> bool:
-        """The same for bytes; with ``new`` the file system says whether somebody was faster."""
+        """Write the bytes in the same way; with ``new`` the file system refuses an existing file."""
         return await self._run("write to", lambda: self._put(key, lambda target: _write(target, data), new=new))
 
     async def commit_changes(self, message: str) -> None:
-        """Nothing to do: each file was on disk before it had its name."""
+        """Do nothing: each file was synced to disk before it got its name."""
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there are no connections."""
 
     async def _run(self, verb: str, work: Callable[[], T]) -> T:
-        with self._translated(verb):
+        with self._translate_errors(verb):
             return await asyncio.to_thread(work)
 
     @contextmanager
-    def _translated(self, verb: str) -> Iterator[None]:
+    def _translate_errors(self, verb: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -88,7 +88,7 @@ class FolderBlobs:
             ) from error
 
     def _keys(self) -> list[str]:
-        # A folder that is gone would look like an empty one.
+        # Raises when the folder no longer exists: it would look like an empty one.
         self._root.stat()
         return sorted(path.relative_to(self._root).as_posix() for path in self._root.glob("[!.]*/[!.]*/[!.]*"))
 
@@ -133,7 +133,7 @@ def _link(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        # A file system without links (FAT, some network ones): here two publishers at the same moment are not told.
+        # A file system without links (FAT, some network ones): here two publishers at the same moment are not noticed.
         if target.exists():
             raise FileExistsError(target) from error
         source.rename(target)

@@ -1,4 +1,4 @@
-"""Blobs in a LakeFS repository: objects over its REST API, commits over its client library off the event loop."""
+"""Keeps blobs in a LakeFS repository: objects over its REST API, commits over its client library in threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 from detectors.errors import ModelStoreError, ModelStoreUnavailableError
 from detectors.settings import ModelStoreSettings
 from detectors.store.blobs import Download, OnTransfer
-from detectors.store.web import Web, key_progress
+from detectors.store.web import Web, transfer_of_key
 
 _API = "/api/v1"
 _PAGE = 1000
@@ -25,13 +25,13 @@ _BINARY = {"Content-Type": "application/octet-stream"}
 
 
 class LakeFsBlobs:
-    """Objects ``<prefix>/name/version/file`` of one ref; the contract is on :class:`detectors.store.blobs.Blobs`.
+    """Keeps objects ``<prefix>/name/version/file`` of one ref; see :class:`detectors.store.blobs.Blobs`.
 
-    A branch is read with what is on it uncommitted; a tag or a commit can be read, not written.
+    Reading a branch includes its uncommitted objects. A tag or a commit can be read, but not written.
     """
 
     def __init__(self, settings: ModelStoreSettings) -> None:
-        """Nothing is connected before the first call."""
+        """Connects at the first call."""
         # Checked when settings are read: LakeFS has no default address and no anonymous access.
         if settings.endpoint_url is None or settings.access_key is None or settings.secret_key is None:
             raise ModelStoreError("models.endpoint_url, access_key and secret_key are all needed for LakeFS")
@@ -41,7 +41,7 @@ class LakeFsBlobs:
         self._prefix = f"{settings.prefix.strip('/')}/".lstrip("/")
         self._web = Web(self._base, settings, key, secret)
         configuration = Configuration(host=self._base + _API, username=key, password=secret)
-        # No second try and no redirect: the first is the caller's policy, the second nobody's.
+        # No retries and no redirects: the caller retries, and redirects are not wanted.
         configuration.retries = False
         self._client = ApiClient(configuration)
         self._branch_checked = False
@@ -52,27 +52,29 @@ class LakeFsBlobs:
         return f"lakefs://{self._settings.repository}/{self._settings.ref}/{self._prefix}".rstrip("/")
 
     async def keys(self) -> Sequence[str]:
-        """All objects below the prefix."""
+        """Return all objects below the prefix."""
         return [key async for key in self._listing()]
 
     def read(self, key: str) -> AbstractAsyncContextManager[Download]:
-        """The object's bytes, through the server."""
+        """Read the object's bytes through the server."""
         return self._web.download("GET", self._objects("refs", key))
 
-    async def write(self, key: str, file: Path, progress: OnTransfer) -> None:
-        """The object appears on the branch when all of it is there."""
+    async def write(self, key: str, file: Path, on_transfer: OnTransfer) -> None:
+        """Upload the file; the object appears on the branch when it is complete."""
         await self._check_branch()
         path = self._objects("branches", key)
-        await self._web.upload(path, file, lambda data: {"data": data, "headers": _BINARY}, key_progress(key, progress))
+        await self._web.upload(
+            path, file, lambda data: {"data": data, "headers": _BINARY}, transfer_of_key(key, on_transfer)
+        )
 
     async def put(self, key: str, data: bytes, *, new: bool) -> bool:
-        """With ``new`` the server refuses where something is."""
+        """Upload the bytes; with ``new`` the server refuses an existing object."""
         await self._check_branch()
         headers = {**_BINARY, "If-None-Match": "*"} if new else _BINARY
         return await self._web.post(self._objects("branches", key), data=data, headers=headers) != 412
 
     async def commit_changes(self, message: str) -> None:
-        """Commit what is on the branch; that there is nothing new is fine."""
+        """Commit what is on the branch; a branch without changes is fine."""
         commit = CommitCreation(message=message, metadata={"source": "standgale"})
         await self._call("commit", CommitsApi(self._client).commit, commit)
 
@@ -99,27 +101,27 @@ class LakeFsBlobs:
             after = page.pagination.next_offset
 
     async def _check_branch(self) -> None:
-        """Raise ModelStoreError, before a long upload, when the ref is nothing one can write to."""
+        """Raise ModelStoreError, before a long upload, when the ref cannot be written to."""
         if not self._branch_checked:
             await self._call("find the branch", BranchesApi(self._client).get_branch)
             self._branch_checked = True
 
     async def _call(self, verb: str, method: Callable[..., Any], *more: object, **options: object) -> Any:
-        """What ``method`` answers for this repository and ref; None when it commits and there is nothing to commit."""
+        """Call ``method`` for this repository and ref; return None when there is nothing to commit."""
         settings = self._settings
         options["_request_timeout"] = settings.timeout_s
         try:
             return await asyncio.to_thread(method, settings.repository, settings.ref, *more, **options)
         except ApiException as error:
-            answer = str(error.body or error.reason or "")
-            if error.status == 400 and _NOTHING_NEW in answer:
+            response = str(error.body or error.reason or "")
+            if error.status == 400 and _NOTHING_NEW in response:
                 return None
             if error.status == 404:
                 raise ModelStoreError(
-                    f"cannot {verb} at {self._base}: {self.where} is not there; correct STANDGALE_MODELS__REPOSITORY "
+                    f"cannot {verb} at {self._base}: {self.where} does not exist; correct STANDGALE_MODELS__REPOSITORY "
                     "and __REF (to publish, a branch)"
                 ) from error
-            raise self._web.refusal(verb, error.status, answer) from error
+            raise self._web.error_for_status(verb, error.status, response) from error
         except (HTTPError, OSError) as error:
             raise ModelStoreUnavailableError(
                 f"cannot {verb} in {self.where} at {self._base}: {error}; is it up and reachable?"

@@ -1,4 +1,4 @@
-"""Blobs behind a loader service: files come and go by POST, one by one; it cannot say which there are."""
+"""Keeps blobs behind a loader service, which takes and returns single files by POST and cannot list them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from aiohttp import FormData
 from detectors.errors import ModelStoreError
 from detectors.settings import ModelStoreSettings
 from detectors.store.blobs import Download, OnTransfer
-from detectors.store.web import Web, key_progress
+from detectors.store.web import Web, transfer_of_key
 
 DEFAULT_URL = "http://loader:8080"
 
 
 class LoaderBlobs:
-    """Files of folder ``<prefix>/name/version``; the contract is on :class:`detectors.store.blobs.Blobs`.
+    """Keeps files of folder ``<prefix>/name/version``; see :class:`detectors.store.blobs.Blobs`.
 
-    ``POST load_path`` with JSON ``{"filename", "folder"}`` answers a file's bytes, or 404. ``POST upload_path`` takes
-    it back as a form with the fields ``folder`` and ``data``. There is no authentication.
+    ``POST load_path`` with JSON ``{"filename", "folder"}`` returns a file's bytes, or 404. ``POST upload_path`` takes
+    a file as a form with the fields ``folder`` and ``data``. There is no authentication.
     """
 
     def __init__(self, settings: ModelStoreSettings) -> None:
@@ -31,37 +31,37 @@ class LoaderBlobs:
 
     @property
     def where(self) -> str:
-        """The service and its folder."""
+        """The service's address and its folder."""
         return f"{self._base}/{self._settings.prefix.strip('/')}".rstrip("/")
 
     async def keys(self) -> Sequence[str]:
-        """A loader service has no way to ask."""
+        """Raise ModelStoreError: a loader service cannot list its files."""
         raise ModelStoreError(
-            f"the loader service at {self._base} cannot say which models it has; ask for one by name and version"
+            f"the loader service at {self._base} cannot list its models; ask for one by name and version"
         )
 
     def read(self, key: str) -> AbstractAsyncContextManager[Download]:
-        """What the service has under this folder and file name."""
+        """Read the file with this folder and name from the service."""
         folder, name = self._split(key)
         path = _path(self._settings.load_path, name)
         return self._web.download("POST", path, json={"filename": name, "folder": folder})
 
-    async def write(self, key: str, file: Path, progress: OnTransfer) -> None:
-        """Whether a half-sent file is visible is up to the service; its checksum tells."""
+    async def write(self, key: str, file: Path, on_transfer: OnTransfer) -> None:
+        """Upload the file; a service may show a half-sent file, which its checksum reveals."""
         folder, name = self._split(key)
         path = _path(self._settings.upload_path, name)
         await self._web.upload(
-            path, file, lambda data: {"data": _form(folder, name, data)}, key_progress(key, progress)
+            path, file, lambda data: {"data": _form(folder, name, data)}, transfer_of_key(key, on_transfer)
         )
 
     async def put(self, key: str, data: bytes, *, new: bool) -> bool:
-        """There is no way to put only what is new."""
+        """Upload the bytes; the service cannot refuse an existing file."""
         folder, name = self._split(key)
         await self._web.post(_path(self._settings.upload_path, name), data=_form(folder, name, data))
         return True
 
     async def commit_changes(self, message: str) -> None:
-        """Nothing to do."""
+        """Do nothing: the service has no commits."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -77,7 +77,7 @@ def _path(template: str, name: str) -> str:
 
 
 def _form(folder: str, name: str, data: object) -> FormData:
-    # Plain, as servers expect it; a checked name holds nothing that would have to be quoted.
+    # Not quoted, as servers expect it; a safe name has no characters that need quoting.
     form = FormData(quote_fields=False)
     form.add_field("folder", folder)
     form.add_field("data", data, filename=name, content_type="application/octet-stream")

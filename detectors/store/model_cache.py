@@ -1,4 +1,4 @@
-"""Where fetched models lie on this machine: files are gathered aside, checked, and put in place whole."""
+"""Keeps fetched models on this machine: files are staged, checked, and moved into place when they are complete."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ logger = logging.getLogger(__name__)
 
 
 class ModelCache:
-    """The folder ``into / name / version``; several processes may fill it at once, with the same."""
+    """Manages the folder ``model_cache / name / version``; several processes may put the same files into it at once."""
 
-    def __init__(self, into: Path, model: ModelRef) -> None:
-        self._into = into
+    def __init__(self, model_cache: Path, model: ModelRef) -> None:
+        self._root = model_cache
         self._model = model
-        self._home = into / model.name / model.version
+        self._folder = model_cache / model.name / model.version
 
     def path(self, name: str) -> Path:
-        """Where file ``name`` lies, or will lie."""
-        return self._home / name
+        """Return the path of file ``name``, which may not exist yet."""
+        return self._folder / name
 
-    def complete(self) -> Path | None:
-        """The card, when all its files are there with the right checksums; else None. Reads them all."""
+    def find_card(self) -> Path | None:
+        """Return the card if all its files exist with the right checksums, else None. Reads all files."""
         path = self.path(CARD)
         if not path.is_file():
             return None
@@ -51,66 +51,68 @@ class ModelCache:
         return path if whole and (card.name, card.version) == (self._model.name, self._model.version) else None
 
     def has(self, name: str, expected: str | None) -> bool:
-        """Whether ``name`` is there with the SHA-256 ``expected``, or just there when none is known."""
+        """Return whether file ``name`` exists with the SHA-256 ``expected``; None: with any content."""
         path = self.path(name)
         if not path.is_file():
             return False
-        with _disk(self._into), path.open("rb") as file:
+        with _translate_errors(self._root), path.open("rb") as file:
             return expected is None or file_digest(file, "sha256").hexdigest() == expected
 
     @asynccontextmanager
     async def open_stage(self) -> AsyncIterator[StagedVersion]:
-        """A folder aside for files on their way, gone at the end with all that was not put in place."""
-        with _disk(self._into):
-            stage = await asyncio.to_thread(self._make_stage)
+        """Make a folder for files in transfer; it is deleted at the end, with all files that were not moved."""
+        with _translate_errors(self._root):
+            staged = await asyncio.to_thread(self._make_stage)
         try:
-            yield stage
+            yield staged
         finally:
-            stage.close()
+            staged.close()
 
     def _make_stage(self) -> StagedVersion:
-        aside = self._into / _STAGING
-        make_folder(aside)
-        _remove_old(aside)
-        folder = aside / uuid4().hex
+        staging = self._root / _STAGING
+        make_folder(staging)
+        _remove_old(staging)
+        folder = staging / uuid4().hex
         folder.mkdir()
-        return StagedVersion(folder, self._home)
+        return StagedVersion(folder, self._folder)
 
 
 class StagedVersion:
-    """Files on their way into one version's folder."""
+    """Collects the files of one version until they are complete."""
 
-    def __init__(self, folder: Path, home: Path) -> None:
+    def __init__(self, folder: Path, target: Path) -> None:
         self._folder = folder
-        self._home = home
+        self._target = target
         self._files: dict[str, StagedFile] = {}
 
     def file(self, name: str) -> StagedFile:
-        """A new, empty file."""
-        with _disk(self._folder):
+        """Create a new, empty file."""
+        with _translate_errors(self._folder):
             self._files[name] = StagedFile(self._folder / name)
         return self._files[name]
 
-    def place(self, *, last: str) -> None:
-        """Move all files, which must be finished, to where they belong, ``last`` after all others are on disk."""
-        with _disk(self._home):
-            make_folder(self._home)
+    def move_into_place(self, *, last: str) -> None:
+        """Move all files, which must be finished, into the version's folder; ``last`` after the others are on disk."""
+        with _translate_errors(self._target):
+            make_folder(self._target)
             for name in sorted(self._files, key=lambda name: name == last):
                 if name == last:
-                    sync_folder(self._home)
-                (self._folder / name).rename(self._home / name)
-            sync_folder(self._home)
+                    sync_folder(self._target)
+                (self._folder / name).rename(self._target / name)
+            sync_folder(self._target)
 
     def close(self) -> None:
-        """Remove what is left."""
+        """Delete the files that were not moved."""
         for file in self._files.values():
             file.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class StagedFile:
-    """A file being written, and its checksum. Its methods block; a cancelled caller may leave one running in a thread,
-    which the file's own lock keeps from writing after :meth:`close`.
+    """Writes a file and computes its checksum.
+
+    Its methods block. A cancelled caller may leave one running in a thread; the file's lock keeps it from writing after
+    :meth:`close`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -120,17 +122,17 @@ class StagedFile:
         self.size = 0
 
     def write(self, chunk: bytes) -> None:
-        """Add ``chunk``."""
-        with _disk(self._path):
+        """Append ``chunk``."""
+        with _translate_errors(self._path):
             self._file.write(chunk)
         self._digest.update(chunk)
         self.size += len(chunk)
 
     def finish(self) -> str:
-        """Bring it to disk and return its SHA-256."""
-        with _disk(self._path):
+        """Sync the file to disk and return its SHA-256."""
+        with _translate_errors(self._path):
             self._file.flush()
-            # Before the name is where it is looked for: after a power cut it never names half a file.
+            # Before the file gets its final name: after a power cut that name never shows half a file.
             sync_file(self._file.fileno())
             self._file.close()
         return self._digest.hexdigest()
@@ -141,13 +143,13 @@ class StagedFile:
         self.finish()
 
     def close(self) -> None:
-        """Give the file back, finished or not."""
-        with suppress(OSError):  # a full disk; what was written is removed anyway
+        """Close the file, finished or not."""
+        with suppress(OSError):  # a full disk; the file is deleted anyway
             self._file.close()
 
 
 @contextmanager
-def _disk(folder: Path) -> Iterator[None]:
+def _translate_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -157,10 +159,10 @@ def _disk(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _remove_old(aside: Path) -> None:
-    """Remove what fetches that were killed left behind; a folder that was written to lately has a living owner."""
+def _remove_old(staging: Path) -> None:
+    """Delete the folders of fetches that were killed; a folder that was written to lately may still be in use."""
     oldest = time.time() - _STAGING_MAX_AGE_S
-    for folder in aside.iterdir():
-        with suppress(FileNotFoundError):  # its owner finished, or another sweep was faster
+    for folder in staging.iterdir():
+        with suppress(FileNotFoundError):  # its fetch finished, or another process was faster
             if max(path.stat().st_mtime for path in (folder, *folder.iterdir())) < oldest:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -12,21 +12,21 @@ from infra.errors import SettingsError
 
 
 def open_model_store(
-    settings: ModelStoreSettings, data_dir: Path, progress: OnTransfer = ignore_transfer
+    settings: ModelStoreSettings, data_dir: Path, on_transfer: OnTransfer = ignore_transfer
 ) -> VersionStore:
-    """The model store for ``settings``; without a folder named, models lie in ``data_dir``/models.
+    """Open the model store of ``settings``; its default folder is ``data_dir``/models.
 
-    ``progress`` is told of every transfer. Does not wait for a server. Raises SettingsError when a library is not
-    installed, ModelStoreUnavailableError when the folder cannot be made.
+    ``on_transfer`` is called during each transfer. Does not wait for a server. Raises SettingsError when a library is
+    not installed, ModelStoreUnavailableError when the folder cannot be created.
     """
-    return VersionStore(open_blobs(settings, data_dir), settings.max_file_bytes, progress)
+    return VersionStore(open_blobs(settings, data_dir), settings.max_file_bytes, on_transfer)
 
 
 def open_blobs(settings: ModelStoreSettings, data_dir: Path) -> Blobs:
-    """What the store is built on. Raises as :func:`open_model_store`."""
+    """Open the blobs that the store is built on. Raises as :func:`open_model_store`."""
     if settings.kind == "folder":
         return FolderBlobs(settings.folder or data_dir / "models")
-    # Only where they are used: two of the libraries are extras, and all cost time to import.
+    # Imported only when used: two of the libraries are extras, and all take time to import.
     try:
         if settings.kind == "s3":
             from detectors.store.s3 import S3Blobs  # noqa: PLC0415

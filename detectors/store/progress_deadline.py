@@ -1,4 +1,4 @@
-"""A deadline that every sign of progress moves on: for transfers that may take hours, but not stand still."""
+"""Limits how long a transfer may make no progress; the transfer itself may take hours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from contextlib import asynccontextmanager, suppress
 
 @asynccontextmanager
 async def progress_deadline(seconds: float) -> AsyncIterator[Callable[[], None]]:
-    """Raise TimeoutError when nothing moves for ``seconds``. Call what this yields, from any thread, when it does."""
+    """Raise TimeoutError after ``seconds`` without progress; each call of the yielded function is progress.
+
+    Any thread may call it.
+    """
     loop = asyncio.get_running_loop()
 
     def on_progress() -> None:
@@ -17,9 +20,9 @@ async def progress_deadline(seconds: float) -> AsyncIterator[Callable[[], None]]
             deadline.reschedule(loop.time() + seconds)
 
     async with asyncio.timeout(seconds) as deadline:
-        yield lambda: _soon(loop, on_progress)
+        yield lambda: _call_soon(loop, on_progress)
 
 
-def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    with suppress(RuntimeError):  # a thread that was left behind, after the loop was closed
+def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # a thread that still runs after the loop was closed
         loop.call_soon_threadsafe(call)

@@ -1,4 +1,4 @@
-"""Blobs in an S3 bucket: large files go in parts, one at a time."""
+"""Keeps blobs in an S3 bucket; large files are sent in parts, one at a time."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _PART_BYTES = 8 * CHUNK_BYTES
 _MAX_PARTS = 10_000
 
 
-class _Sent(BytesIO):
-    """Bytes on their way; tells when the client takes some of them."""
+class _CountedBytes(BytesIO):
+    """Calls ``moved`` whenever the client reads some of the bytes."""
 
     def __init__(self, data: bytes, moved: Callable[[], None]) -> None:
         super().__init__(data)
@@ -36,10 +36,10 @@ class _Sent(BytesIO):
 
 
 class S3Blobs:
-    """Objects ``s3://bucket/prefix/name/version/file``; the contract is on :class:`detectors.store.blobs.Blobs`."""
+    """Keeps objects ``s3://bucket/prefix/name/version/file``; see :class:`detectors.store.blobs.Blobs`."""
 
     def __init__(self, settings: ModelStoreSettings) -> None:
-        """Nothing is connected before the first call."""
+        """Connects at the first call."""
         self._settings = settings
         self._bucket = settings.bucket
         self._prefix = f"{settings.prefix.strip('/')}/".lstrip("/")
@@ -47,49 +47,49 @@ class S3Blobs:
 
     @property
     def where(self) -> str:
-        """Bucket and prefix."""
+        """The bucket and the prefix."""
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
     async def keys(self) -> Sequence[str]:
-        """All objects below the prefix."""
+        """Return all objects below the prefix."""
         client = await self._connection.client()
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
-        with self._translated("list"):
+        with self._translate_errors("list"):
             return [
                 entry["Key"].removeprefix(self._prefix) async for page in pages for entry in page.get("Contents", ())
             ]
 
     @asynccontextmanager
     async def read(self, key: str) -> AsyncIterator[Download]:
-        """The object's bytes as they arrive."""
+        """Read the object's bytes as they arrive."""
         client = await self._connection.client()
-        with self._translated("read"):
+        with self._translate_errors("read"):
             try:
-                answer = await client.get_object(Bucket=self._bucket, Key=self._prefix + key)
+                response = await client.get_object(Bucket=self._bucket, Key=self._prefix + key)
             except ClientError as error:
                 if code_of(error) not in {"NoSuchKey", "404"}:
                     raise
                 raise BlobMissingError(key) from error
-        async with answer["Body"] as body:
-            yield Download(answer["ContentLength"], self._chunks(body))
+        async with response["Body"] as body:
+            yield Download(response["ContentLength"], self._chunks(body))
 
-    async def write(self, key: str, file: Path, progress: OnTransfer) -> None:
-        """In one piece when it is small, else in parts, which become an object when all are there."""
+    async def write(self, key: str, file: Path, on_transfer: OnTransfer) -> None:
+        """Send a small file in one request, a large one in parts, which become an object when all are complete."""
         total = file.stat().st_size
         with FileIO(file) as source:
             if total <= _PART_BYTES:
                 await self.put(key, await asyncio.to_thread(source.readall), new=False)
-                progress(key, total, total)
+                on_transfer(key, total, total)
             else:
-                await self._write_parts(key, source, total, progress)
+                await self._write_parts(key, source, total, on_transfer)
 
     async def put(self, key: str, data: bytes, *, new: bool) -> bool:
-        """With ``new`` the server refuses where something is, if it knows how."""
+        """Send the bytes; with ``new`` the server refuses an existing object, if it can."""
         client = await self._connection.client()
         condition = {"IfNoneMatch": "*"} if new else {}
-        with self._translated("write"):
+        with self._translate_errors("write"):
             try:
-                async with self._sent(data) as body:
+                async with self._request_body(data) as body:
                     await client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=body, **condition)
             except ClientError as error:
                 if status_of(error) != 412:
@@ -98,53 +98,53 @@ class S3Blobs:
         return True
 
     async def commit_changes(self, message: str) -> None:
-        """Nothing to do."""
+        """Do nothing: S3 has no commits."""
 
     async def close(self) -> None:
         """Close all connections."""
         await self._connection.close()
 
-    async def _write_parts(self, key: str, source: FileIO, total: int, progress: OnTransfer) -> None:
+    async def _write_parts(self, key: str, source: FileIO, total: int, on_transfer: OnTransfer) -> None:
         client = await self._connection.client()
         place = {"Bucket": self._bucket, "Key": self._prefix + key}
-        with self._translated("write"):
+        with self._translate_errors("write"):
             upload = await client.create_multipart_upload(**place)
             place["UploadId"] = upload["UploadId"]
             try:
                 parts: list[dict[str, object]] = []
                 while data := await asyncio.to_thread(source.read, max(_PART_BYTES, -(-total // _MAX_PARTS))):
                     parts.append(await self._write_part(client, place, len(parts) + 1, data))
-                    progress(key, source.tell(), total)
+                    on_transfer(key, source.tell(), total)
                 await client.complete_multipart_upload(**place, MultipartUpload={"Parts": parts})
             except BaseException:
-                # Parts nobody completes are paid for until somebody removes them.
+                # Parts that are not completed cost money until they are deleted.
                 await asyncio.shield(asyncio.gather(client.abort_multipart_upload(**place), return_exceptions=True))
                 raise
 
     async def _write_part(self, client: Any, place: dict[str, str], number: int, data: bytes) -> dict[str, object]:
-        async with self._sent(data) as body:
-            answer = await client.upload_part(**place, PartNumber=number, Body=body)
-        return {"PartNumber": number, "ETag": answer["ETag"]}
+        async with self._request_body(data) as body:
+            response = await client.upload_part(**place, PartNumber=number, Body=body)
+        return {"PartNumber": number, "ETag": response["ETag"]}
 
     @asynccontextmanager
-    async def _sent(self, data: bytes) -> AsyncIterator[_Sent]:
-        """``data`` for one request, which is given up when nothing of it moves."""
+    async def _request_body(self, data: bytes) -> AsyncIterator[_CountedBytes]:
+        """Return ``data`` as the body of one request, which is given up when it makes no progress."""
         async with progress_deadline(self._settings.timeout_s) as moved:
-            # Closed, it holds no bytes: the client keeps what it was given until the garbage collector comes.
-            with _Sent(data, moved) as body:
+            # Closed, it holds no bytes: the client keeps the body until the garbage collector runs.
+            with _CountedBytes(data, moved) as body:
                 yield body
 
     async def _chunks(self, body: Any) -> AsyncIterator[bytes]:  # the library's class is made at run time
         while True:
-            with self._translated("read"):
+            with self._translate_errors("read"):
                 chunk: bytes = await body.read(CHUNK_BYTES)
             if not chunk:
                 return
             yield chunk
 
     @contextmanager
-    def _translated(self, verb: str) -> Iterator[None]:
-        """Turn the faults of client and server into errors that say what to look at."""
+    def _translate_errors(self, verb: str) -> Iterator[None]:
+        """Turn the errors of client and server into errors that say what to check."""
         at = f"the model store {self.where} at {self._settings.endpoint_url or f'AWS {self._settings.region}'}"
         try:
             yield
@@ -153,8 +153,8 @@ class S3Blobs:
             if code in _HINTS:
                 raise ModelStoreError(f"cannot {verb} {at}: {code} (HTTP {status}): {_HINTS[code]}") from error
             raise ModelStoreUnavailableError(
-                f"cannot {verb} {at}: {code} (HTTP {status}), a fault of its own; it is worth trying again"
+                f"cannot {verb} {at}: {code} (HTTP {status}), an error of the server; try again"
             ) from error
         except FAULTS as error:
-            why = str(error) or f"it stood still for {self._settings.timeout_s} s (STANDGALE_MODELS__TIMEOUT_S)"
+            why = str(error) or f"no progress for {self._settings.timeout_s} s (STANDGALE_MODELS__TIMEOUT_S)"
             raise ModelStoreUnavailableError(f"cannot {verb} {at}: {why}; is it up and reachable?") from error

@@ -1,4 +1,4 @@
-"""HTTP for model stores: one address, no redirects, bounded answers, and faults told apart."""
+"""Sends HTTP requests to a model store: one address, no redirects, bounded responses, errors by their cause."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from detectors.store.progress_deadline import progress_deadline
 from schemas.errors import StandgaleError
 
 _QUOTED_CHARACTERS = 200
-_ANSWER_BYTES = 10_000
+_RESPONSE_BYTES = 10_000
 _MISSING = (404, 410)
 _TRANSIENT = (408, 423, 425, 429)
 
 Body = Callable[[CountingReader], dict[str, Any]]
-"""Makes of a file what the client sends: arguments of a request."""
+"""Converts a file to the arguments of a request."""
 
 
 class Web:
-    """Requests to one server, and nowhere else. Use it from one event loop."""
+    """Sends requests to one server only. Use it from one event loop."""
 
     def __init__(self, base: str, settings: ModelStoreSettings, user: str | None = None, secret: str = "") -> None:
-        """``user`` and ``secret``: shown to the server in every request. Nothing is connected before the first."""
+        """``user`` and ``secret`` are sent with every request. Connects at the first request."""
         self._base = base.rstrip("/")
         self._timeout_s = settings.timeout_s
-        # Sizes are those of the files themselves; and nothing small can unpack into something large.
+        # Without compression, sizes are those of the files, and a small response cannot unpack into a large one.
         self._headers = {"Accept-Encoding": "identity"}
         if user is not None:
             self._headers["Authorization"] = f"Basic {b64encode(f'{user}:{secret}'.encode()).decode()}"
@@ -42,30 +42,30 @@ class Web:
 
     @asynccontextmanager
     async def download(self, method: str, path: str, **request: Any) -> AsyncIterator[Download]:
-        """The body of the answer. Raises BlobMissingError when the server says it has none (404, 410)."""
-        with self.translated(f"read {path}"):
-            response = await self._opened().request(method, self._url(path), allow_redirects=False, **request)
+        """Read the body of a response. Raises BlobMissingError when the server has none (404, 410)."""
+        with self.translate_errors(f"read {path}"):
+            response = await self._open_session().request(method, self._url(path), allow_redirects=False, **request)
         async with response:
             if response.status in _MISSING:
                 raise BlobMissingError(path)
-            with self.translated(f"read {path}"):
-                await self._refuse(path, response)
+            with self.translate_errors(f"read {path}"):
+                await self._raise_for_status(path, response)
             yield Download(response.content_length, self._chunks(path, response))
 
     async def post(self, path: str, **request: Any) -> int:
-        """Send little and return the status: of a success, or 412 where a condition of the request does not hold."""
-        with self.translated(f"write {path}"):
+        """Send a small request and return the status: of a success, or 412 when a condition of the request fails."""
+        with self.translate_errors(f"write {path}"):
             async with asyncio.timeout(self._timeout_s):
                 return await self._post(path, request)
 
     async def upload(self, path: str, file: Path, body: Body, moved: Callable[[int, int], None]) -> None:
-        """Send ``file``; ``moved`` is told how many bytes of how many went. Given up when it stands still."""
+        """Send ``file``; ``moved`` is called with the bytes sent and the bytes in all. Gives up without progress."""
         total = file.stat().st_size
-        with self.translated(f"write {path}"):
-            async with progress_deadline(self._timeout_s) as still_moving:
+        with self.translate_errors(f"write {path}"):
+            async with progress_deadline(self._timeout_s) as on_progress:
 
                 def on_read(count: int) -> None:
-                    still_moving()
+                    on_progress()
                     moved(count, total)
 
                 with CountingReader(file, on_read) as reader:
@@ -78,22 +78,22 @@ class Web:
             self._session = None
 
     @contextmanager
-    def translated(self, verb: str) -> Iterator[None]:
-        """Turn the faults of client and network into ModelStoreUnavailableError that says what to look at."""
+    def translate_errors(self, verb: str) -> Iterator[None]:
+        """Turn errors of client and network into ModelStoreUnavailableError that says what to check."""
         try:
             yield
         except (ClientError, OSError, TimeoutError) as error:
-            why = str(error) or f"it stood still for {self._timeout_s} s (STANDGALE_MODELS__TIMEOUT_S)"
+            why = str(error) or f"no progress for {self._timeout_s} s (STANDGALE_MODELS__TIMEOUT_S)"
             raise ModelStoreUnavailableError(
                 f"cannot {verb} in the model store at {self._base}: {why}; is it up and reachable?"
             ) from error
 
-    def refusal(self, verb: str, status: int, answer: str) -> StandgaleError:
-        """The error for an answer with ``status``: one to try again, or one for whoever runs the store."""
-        quoted = " ".join(answer.split())[:_QUOTED_CHARACTERS]
+    def error_for_status(self, verb: str, status: int, body: str) -> StandgaleError:
+        """Return the error for a response with ``status``: a transient one, or one that a person must solve."""
+        quoted = " ".join(body.split())[:_QUOTED_CHARACTERS]
         text = f"the model store at {self._base} does not {verb}: HTTP {status} {quoted}".rstrip()
         if status >= 500 or status in _TRANSIENT:
-            return ModelStoreUnavailableError(f"{text}; it is worth trying again")
+            return ModelStoreUnavailableError(f"{text}; try again")
         if status in (401, 403):
             return ModelStoreError(f"{text}; check STANDGALE_MODELS__ACCESS_KEY and __SECRET_KEY, and what they may do")
         if 300 <= status < 400:
@@ -102,20 +102,20 @@ class Web:
 
     async def _post(self, path: str, request: dict[str, Any]) -> int:
         url = self._url(path)
-        async with self._opened().post(url, allow_redirects=False, **request) as response:
+        async with self._open_session().post(url, allow_redirects=False, **request) as response:
             if response.status != 412:
-                await self._refuse(path, response, "take")
+                await self._raise_for_status(path, response, "take")
             return response.status
 
-    async def _refuse(self, path: str, response: ClientResponse, verb: str = "give") -> None:
+    async def _raise_for_status(self, path: str, response: ClientResponse, verb: str = "give") -> None:
         if not 200 <= response.status < 300:
-            answer = (await response.content.read(_ANSWER_BYTES)).decode(errors="replace")
-            raise self.refusal(f"{verb} {path}", response.status, answer)
+            body = (await response.content.read(_RESPONSE_BYTES)).decode(errors="replace")
+            raise self.error_for_status(f"{verb} {path}", response.status, body)
 
     async def _chunks(self, path: str, response: ClientResponse) -> AsyncIterator[bytes]:
         chunks = response.content.iter_chunked(CHUNK_BYTES)
         while True:
-            with self.translated(f"read {path}"):
+            with self.translate_errors(f"read {path}"):
                 chunk = await anext(chunks, b"")
             if not chunk:
                 return
@@ -124,7 +124,7 @@ class Web:
     def _url(self, path: str) -> URL:
         return URL(self._base + path, encoded=True)
 
-    def _opened(self) -> ClientSession:
+    def _open_session(self) -> ClientSession:
         if self._session is None:
             self._session = ClientSession(
                 cookie_jar=DummyCookieJar(),
@@ -135,6 +135,6 @@ class Web:
         return self._session
 
 
-def key_progress(key: str, progress: OnTransfer) -> Callable[[int, int], None]:
-    """``progress`` of one key."""
-    return lambda moved, total: progress(key, moved, total)
+def transfer_of_key(key: str, on_transfer: OnTransfer) -> Callable[[int, int], None]:
+    """Return ``on_transfer`` for one key."""
+    return lambda moved, total: on_transfer(key, moved, total)

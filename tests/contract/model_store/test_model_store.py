@@ -72,7 +72,7 @@ async def test_versions_are_listed_by_name_and_number(world: World, tmp_path: Pa
         await world.store().publish(make_model(tmp_path / name / version, name=name, version=version))
     await world.store().publish_artefact(ref("1.9.0"), tmp_path / "boats" / "2" / "model.onnx")
     if world.settings.kind == "http":
-        with pytest.raises(ModelStoreError, match="cannot say which models"):
+        with pytest.raises(ModelStoreError, match="cannot list its models"):
             await listed(world)
         return
     expected = [("boats", "2"), ("finder", "1.9.0"), ("finder", "1.9.0-rc1"), ("finder", "1.10.0")]
@@ -87,7 +87,7 @@ async def test_an_empty_store_has_no_versions(world: World) -> None:
 async def test_an_unknown_version_names_the_known_ones(world: World, tmp_path: Path, into: Path) -> None:
     for version in ("1.0.0", "2.0.0"):
         await world.store().publish(make_model(tmp_path / version, version=version))
-    expected = "cannot say which" if world.settings.kind == "http" else r"there are 1\.0\.0, 2\.0\.0"
+    expected = "cannot list its models" if world.settings.kind == "http" else r"there are 1\.0\.0, 2\.0\.0"
     with pytest.raises(ModelLoadError, match=rf"no finder 3\.0\.0: .*{expected}"):
         await world.store().fetch(ref("3.0.0"), into)
     assert files_below(into) == {}
@@ -176,10 +176,10 @@ async def test_a_card_cannot_name_files_outside_its_folder(
 ) -> None:
     card = with_field(make_model(tmp_path / "mine"), **field)
     (tmp_path / "model.onnx").write_bytes((tmp_path / "mine" / "model.onnx").read_bytes())
-    with pytest.raises(ModelLoadError, match="cannot lie in a model store"):
+    with pytest.raises(ModelLoadError, match="cannot be in a model store"):
         await world.store().publish(card)
     await world.alter(KEY + "model.yaml", card.read_bytes())
-    with pytest.raises(ModelLoadError, match="cannot lie in a model store"):
+    with pytest.raises(ModelLoadError, match="cannot be in a model store"):
         await world.store().fetch(ref(), into)
     assert files_below(into) == {}
 
@@ -202,7 +202,7 @@ async def test_names_that_could_leave_the_store_are_refused(
         with pytest.raises(ModelLoadError, match=r"is no (name|version) of a model"):
             await work
     for artefact in ("../engine", "a/b", "model.yaml", "x.sha256", ".x", ""):
-        with pytest.raises(ModelLoadError, match="cannot lie in a model store"):
+        with pytest.raises(ModelLoadError, match="cannot be in a model store"):
             await store.fetch_artefact(ref(), artefact, into)
 
 

@@ -67,4 +67,4 @@ def test_a_wrong_or_absent_store_is_answered_in_words(tmp_path: Path) -> None:
     assert "hush" not in secret.stderr
     with LoaderServer(tmp_path / "loader") as loader:
         listed = run(tmp_path, "list", status=2, **http, STANDGALE_MODELS__ENDPOINT_URL=loader.url)
-        assert "cannot say which models it has" in listed.stderr
+        assert "cannot list its models" in listed.stderr

@@ -17,7 +17,7 @@ from detectors.errors import ModelLoadError, ModelStoreUnavailableError
 from detectors.settings import ModelStoreSettings
 from detectors.store.blobs import Download
 from detectors.store.folder import FolderBlobs
-from detectors.store.names import card_refs, checked_file, key_of, ref_of, version_order
+from detectors.store.names import card_refs, key_of, ref_of, require_safe_file, version_order
 from detectors.store.open import open_model_store
 from detectors.store.versions import VersionStore
 from infra.errors import SettingsError
@@ -51,7 +51,7 @@ def test_only_cards_in_their_place_make_versions() -> None:
     "name", ["model.onnx", "model.onnx.data", "finder+cc 9.0_sm_132.engine", "a", "encoder (1).onnx"]
 )
 def test_plain_file_names_are_taken(name: str) -> None:
-    assert checked_file(name, "the card") == name
+    assert require_safe_file(name, "the card") == name
     assert key_of(ref(), name) == f"finder/1.0.0/{name}"
 
 
@@ -79,7 +79,7 @@ def test_plain_file_names_are_taken(name: str) -> None:
 )
 def test_other_file_names_are_refused(name: str) -> None:
     with pytest.raises(ModelLoadError, match="the card names the file"):
-        checked_file(name, "the card")
+        require_safe_file(name, "the card")
 
 
 def test_a_model_that_is_none_is_refused() -> None:
