@@ -24,8 +24,8 @@ def require_safe_ref(model: ModelRef) -> ModelRef:
     for what, value, pattern in (("name", model.name, _NAME), ("version", model.version, _VERSION)):
         if not pattern.fullmatch(value):
             raise ModelLoadError(
-                f"{value!r} is no {what} of a model: it may have letters, digits, dot, hyphen and underscore, beginning "
-                "with a letter or digit"
+                f"{value!r} is no {what} of a model: it may have letters, digits, dot, hyphen and underscore, and "
+                "begins with a letter or digit"
             )
     return model
 
