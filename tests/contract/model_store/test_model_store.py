@@ -148,7 +148,7 @@ async def test_a_version_never_changes(world: World, tmp_path: Path, into: Path)
     first = make_model(tmp_path / "first")
     await world.store().publish(first)
     for other in (make_model(tmp_path / "other"), with_field(make_model(tmp_path / "third"), licence="MIT")):
-        with pytest.raises(ModelLoadError, match=r"finder 1\.0\.0 is there with other content .* another version"):
+        with pytest.raises(ModelLoadError, match=r"finder 1\.0\.0 exists with other content .* another version"):
             await world.store().publish(other)
     await world.store().fetch(ref(), into)
     assert digest(into / KEY / "model.onnx") == digest(first.parent / "model.onnx")
