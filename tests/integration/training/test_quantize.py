@@ -90,7 +90,7 @@ def frames_of(folder: Path, count: int = 4, things: bool = True) -> Path:
 
 
 @pytest.mark.parametrize("target", ["cpu", "every"])
-def test_what_finds_the_same_boxes_becomes_a_new_version(tmp_path: Path, target: str) -> None:
+def test_int8_with_the_same_boxes_becomes_a_new_version(tmp_path: Path, target: str) -> None:
     card = model_of(tmp_path / "rectangles", KEEPS)
     frames = frames_of(tmp_path / "frames")
     arguments = ["model", "quantize", str(card), "--frames", str(frames), "--target", target, "--json"]
@@ -123,7 +123,7 @@ def test_what_finds_the_same_boxes_becomes_a_new_version(tmp_path: Path, target:
     assert sorted(each.name for each in written.parent.parent.iterdir()) == ["1.0.0", "1.0.0+int8"]
 
 
-def test_layers_that_whole_numbers_cannot_serve_stay_in_float(tmp_path: Path) -> None:
+def test_layers_that_lose_too_much_in_int8_stay_in_float(tmp_path: Path) -> None:
     card = model_of(tmp_path / "model", LOSES_BEFORE_THE_LAST)
     made = quantize(QuantizeRequest(card, frames_of(tmp_path / "frames"), target="every", threads=1))
     assert [(each.words, each.loss) for each in made.outcomes] == [
@@ -134,7 +134,7 @@ def test_layers_that_whole_numbers_cannot_serve_stay_in_float(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("target", ["cpu", "every"])
-def test_what_loses_boxes_is_refused_and_leaves_nothing(tmp_path: Path, target: str) -> None:
+def test_int8_that_loses_boxes_is_refused_and_leaves_no_files(tmp_path: Path, target: str) -> None:
     card = model_of(tmp_path / "model", LOSES_EARLY)
     frames = frames_of(tmp_path / "frames")
     arguments = ["model", "quantize", str(card), "--frames", str(frames), "--target", target, "--max-loss", "0.5"]
@@ -146,14 +146,14 @@ def test_what_loses_boxes_is_refused_and_leaves_nothing(tmp_path: Path, target: 
     assert (fields["accepted"], fields["card"], fields["best"]["loss"]) == (False, None, 1.0)
 
 
-def test_a_model_asked_in_words_is_calibrated_with_its_prompt(tmp_path: Path) -> None:
+def test_text_prompted_model_is_calibrated_with_its_prompt(tmp_path: Path) -> None:
     card = model_of(tmp_path / "model", KEEPS, GraphSpec("grounding_dino", batch=4))
     made = quantize(QuantizeRequest(card, frames_of(tmp_path / "frames"), output=tmp_path / "new", target="every"))
     assert made.card == tmp_path / "new" / "model.yaml" and made.best.loss == 0
     assert (tmp_path / "new" / "tokenizer.json").is_file()
 
 
-def test_the_model_that_ships_keeps_what_it_finds(tmp_path: Path) -> None:
+def test_shipped_model_finds_the_same_in_int8(tmp_path: Path) -> None:
     frames = tmp_path / "frames"
     frames.mkdir()
     for number in range(4):
@@ -182,7 +182,7 @@ def test_the_model_that_ships_keeps_what_it_finds(tmp_path: Path) -> None:
         ({"layers": []}, "has no layer that could be quantized"),
     ],
 )
-def test_what_cannot_be_quantized_is_refused(tmp_path: Path, change: dict[str, object], text: str) -> None:
+def test_unsuitable_model_or_frames_are_refused(tmp_path: Path, change: dict[str, object], text: str) -> None:
     layers = KEEPS if "layers" not in change else []
     card = model_of(tmp_path / "model", layers)  # type: ignore[arg-type]
     if "opset" in change:
@@ -201,7 +201,7 @@ def test_what_cannot_be_quantized_is_refused(tmp_path: Path, change: dict[str, o
     assert [each.name for each in card.parent.parent.iterdir()] == ["1.0.0"]
 
 
-def test_what_is_quantized_already_or_half_is_refused(tmp_path: Path) -> None:
+def test_int8_or_float16_model_is_refused(tmp_path: Path) -> None:
     card = model_of(tmp_path / "model", KEEPS)
     frames = frames_of(tmp_path / "frames")
     made = quantize(QuantizeRequest(card, frames))
@@ -226,7 +226,7 @@ def test_tiles_are_the_same_each_time_and_frames_are_in_one_part_only(tmp_path: 
     model.close()
 
 
-def test_the_same_boxes_agree_wherever_they_stand_and_others_do_not() -> None:
+def test_agreement_ignores_order_and_counts_other_boxes() -> None:
     def found(*rows: tuple[float, float, int, int]) -> Candidates:
         boxes = np.array([[left, 0, left + 10, 10] for left, _, _, _ in rows], np.float32).reshape(-1, 4)
         scores, classes, tiles = (np.array([row[at] for row in rows]) for at in (1, 2, 3))
@@ -252,7 +252,7 @@ def test_the_same_boxes_agree_wherever_they_stand_and_others_do_not() -> None:
     assert agreement(found(), found(), 0.5) == 1
 
 
-def test_plans_keep_more_and_more_from_the_outputs_back(tmp_path: Path) -> None:
+def test_plans_keep_more_layers_in_float_from_the_outputs_on(tmp_path: Path) -> None:
     model = onnx.load(model_of(tmp_path, [(1.0, 0.0)] * 4).parent / "model.onnx")
     for number, node in enumerate(model.graph.node):
         node.name = str(number)

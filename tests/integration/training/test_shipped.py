@@ -27,7 +27,7 @@ def test_card_and_file_belong_together_and_are_small() -> None:
     assert props["task"] == "detect"
 
 
-def test_card_tells_how_the_model_was_made_and_measured() -> None:
+def test_card_records_how_the_model_was_made_and_measured() -> None:
     training = read_card(default_card_path()).training
     assert {"command", "seeds", "scenes", "steps", "evaluated"} <= set(training)
     evaluated = training["evaluated"]
@@ -40,7 +40,7 @@ def test_card_tells_how_the_model_was_made_and_measured() -> None:
     assert evaluated["scenes"] == 200
 
 
-def test_seeds_of_training_validation_and_evaluation_are_apart() -> None:
+def test_seeds_of_training_validation_and_evaluation_are_disjoint() -> None:
     ranges = sorted((TRAIN_SEEDS, VALIDATION_SEEDS, EVALUATION_SEEDS), key=lambda seeds: seeds.start)
     assert all(first.stop <= second.start for first, second in pairwise(ranges))
 
@@ -63,7 +63,7 @@ def test_an_evaluation_without_objects_is_valid_json_with_nulls() -> None:
     assert "bird" in table(empty)
 
 
-def test_an_evaluation_draws_from_the_seeds_it_says_and_refuses_none() -> None:
+def test_evaluation_uses_its_seeds_and_refuses_zero_scenes() -> None:
     card = default_card_path()
     assert [spec.seed for spec in EvaluateSettings(card, scenes=2).specs()] == list(EVALUATION_SEEDS[:2])
     assert EvaluateSettings(card, scenes=1, validation=True).specs()[0].seed == VALIDATION_SEEDS[0]

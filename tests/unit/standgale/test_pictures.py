@@ -46,7 +46,7 @@ def tiff(path: Path, dtype: str = "uint8", count: int = 3, **profile: object) ->
         ({"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)}, True),
     ],
 )
-def test_a_tiff_is_read_by_window_when_it_has_to_be(
+def test_tiff_is_read_by_window_when_large_georeferenced_or_deep(
     tmp_path: Path, profile: dict[str, object], by_window: bool
 ) -> None:
     with open_picture(tiff(tmp_path / "a.tif", **profile), MANY) as found:  # type: ignore[arg-type]  # a test's keywords
@@ -70,13 +70,13 @@ def test_a_large_tiff_is_read_by_window(tmp_path: Path, monkeypatch: pytest.Monk
         pass
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_picture_raises_settings_error_with_its_path(tmp_path: Path) -> None:
     for path in (tmp_path / "gone.tif", tmp_path):
         with pytest.raises(SettingsError, match="give the path of a picture"), open_picture(path, MANY):
             pass
 
 
-def test_a_photographs_own_metadata_tell_its_scale(tmp_path: Path) -> None:
+def test_scale_of_a_photograph_is_read_from_its_metadata(tmp_path: Path) -> None:
     tags = Image.Exif()
     tags[271] = "test"
     # A focal length of 4.5 mm that would be 26 mm on 36 × 24 mm.
@@ -111,7 +111,7 @@ def test_boxes_over_a_raster_are_drawn_on_a_reduced_picture(tmp_path: Path, monk
     assert scaled.quads.tolist() == (quad / 2).tolist()
 
 
-def test_places_sizes_and_rings_on_earth() -> None:
+def test_ground_positions_sizes_and_rings_on_earth() -> None:
     ground = Georeference(CRS.from_epsg(32633), (0.5, 0, 500_000, 0, -0.5, 5_000_000))
     boxes = np.array([[0, 0, 40, 10], [100, 100, 104, 130]], np.float32)
     found = Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([1, 0], np.int32))
@@ -131,7 +131,7 @@ def test_places_sizes_and_rings_on_earth() -> None:
             assert (x * np.roll(y, -1) - np.roll(x, -1) * y).sum() > 0
 
 
-def test_a_rotated_box_is_measured_along_itself() -> None:
+def test_rotated_box_is_measured_along_its_sides() -> None:
     ground = Georeference(CRS.from_epsg(32633), (0.5, 0, 500_000, 0, -0.5, 5_000_000))
     quad = np.array([[[10, 10], [40, 40], [34, 46], [4, 16]]], np.float32)
     found = Detections(
@@ -140,7 +140,7 @@ def test_a_rotated_box_is_measured_along_itself() -> None:
     assert ground_positions(found, ground).sides_m == pytest.approx(np.hypot([[15, 3]], [[15, 3]]), rel=1e-3)
 
 
-def test_what_lies_nowhere_on_earth_has_no_shape() -> None:
+def test_detection_outside_the_earth_has_no_ground_shape() -> None:
     seen_from_space = Georeference(
         CRS.from_string("+proj=geos +h=35785831 +lon_0=0 +sweep=y"), (1e5, 0, -5e6, 0, -1e5, 4e6)
     )

@@ -27,7 +27,7 @@ def there(*rows: tuple[tuple[float, ...], int]) -> Truth:
     return Truth(boxes, np.array([row[1] for row in rows], np.int64))
 
 
-def test_an_object_is_found_once_by_the_surest_prediction() -> None:
+def test_object_is_matched_once_by_the_most_confident_prediction() -> None:
     overlap = np.array([[0.8], [0.9]], np.float32)
     right = match(overlap, np.array([0.7, 0.6], np.float32), (0.5, 0.85))
     assert right.tolist() == [[True, False], [False, True]]
@@ -47,11 +47,11 @@ def test_an_object_is_found_once_by_the_surest_prediction() -> None:
         ([True, False, True], 2, (51 + 50 * 2 / 3) / 101),
     ],
 )
-def test_average_precision_by_hand(right: list[bool], objects: int, expected: float) -> None:
+def test_average_precision_of_known_cases(right: list[bool], objects: int, expected: float) -> None:
     assert average_precision(np.array(right, np.bool_), objects) == pytest.approx(expected)
 
 
-def test_precision_and_recall_count_only_sure_predictions() -> None:
+def test_precision_and_recall_count_only_scores_above_confidence() -> None:
     right, scores = np.array([True, False, True]), np.array([0.9, 0.8, 0.3], np.float32)
     assert precision_recall(right, scores, 4, 0.5) == (0.5, 0.25)
     assert precision_recall(right, scores, 4, 0.95) == (0.0, 0.0)

@@ -23,7 +23,7 @@ def test_same_spec_same_scene_and_another_seed_another() -> None:
     assert not np.array_equal(first.image, other.image)
 
 
-def test_boxes_lie_inside_keep_their_sizes_and_all_classes_occur() -> None:
+def test_boxes_are_inside_in_the_size_range_and_all_classes_occur() -> None:
     seen: set[int] = set()
     for seed in range(6):
         scene = render_scene(SceneSpec(720, 540, seed, 8.0))
@@ -72,7 +72,7 @@ def test_a_colour_is_chosen_that_stands_out() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(set(LAND + SEA)))
-def test_clutter_is_about_as_large_as_asked(kind: str) -> None:
+def test_clutter_has_about_the_requested_size(kind: str) -> None:
     sprite = draw_clutter(np.random.default_rng(2), kind, 50.0, 50.0, 24.0)
     assert 8.0 <= sprite.longest <= 30.0
 
@@ -116,7 +116,7 @@ def test_boxes_mostly_outside_a_window_are_dropped() -> None:
     assert cropped.tolist() == [[10, 10, 30, 30], [0, 10, 12, 30]]
 
 
-def test_flight_that_cannot_fit_says_so() -> None:
+def test_flight_that_does_not_fit_raises_scene_spec_error() -> None:
     with pytest.raises(SceneSpecError, match="scene_size"):
         Flight(seed=1, frame_size=(900, 300), scene_size=(800, 640))
     with pytest.raises(SceneSpecError, match="frames is 0"):

@@ -97,14 +97,14 @@ def test_a_raster_gives_what_the_same_picture_gives(tmp_path: Path, card: str) -
     assert (two["gsd_m"], two["tiles"], two["empty_tiles"]) == (None, one["tiles"], 0)
 
 
-def test_ground_can_be_told_where_the_picture_does_not(tmp_path: Path, card: str) -> None:
+def test_gsd_option_gives_the_scale_that_the_picture_lacks(tmp_path: Path, card: str) -> None:
     photo = geotiff(tmp_path / "a.tif")
     told = ("--model", card, "--gsd", "0.1", "--tile-metres", "40", "--json")
     found = orjson.loads(standgale(tmp_path, str(photo), *told).stdout)
     assert (found["options"]["tile_width"], found["options"]["tile_metres"], found["gsd_m"]) == (400, 40, 0.1)
 
 
-def test_people_are_told_about_tiles_ground_and_files(tmp_path: Path, card: str) -> None:
+def test_detect_prints_tiles_scale_and_written_files(tmp_path: Path, card: str) -> None:
     photo = geotiff(tmp_path / "a.tif", **UTM)
     done = standgale(tmp_path, str(photo), "--model", card, "--geojson", "a.geojson")
     assert "168 tiles, 20 of them without content; 128×128 px, 0.5 m per pixel" in done.stderr
@@ -112,7 +112,7 @@ def test_people_are_told_about_tiles_ground_and_files(tmp_path: Path, card: str)
     assert "red" in done.stdout
 
 
-def test_what_is_too_large_for_its_class_is_said(tmp_path: Path) -> None:
+def test_detect_reports_boxes_larger_than_their_class(tmp_path: Path) -> None:
     names = [{"name": name, "max_size_m": 10.0} for name in ("one", "two", "three")]
     model = str(write_model(tmp_path, classes=names))
     photo = geotiff(tmp_path / "a.tif")
@@ -121,7 +121,7 @@ def test_what_is_too_large_for_its_class_is_said(tmp_path: Path) -> None:
     assert "boxes left out: larger than their class can be at 2 m per pixel" in done.stderr
 
 
-def test_the_way_of_merging_can_be_chosen(tmp_path: Path, card: str) -> None:
+def test_merging_option_chooses_the_merge_method(tmp_path: Path, card: str) -> None:
     photo = geotiff(tmp_path / "a.tif")
     found = orjson.loads(standgale(tmp_path, str(photo), "--model", card, "--merging", "wbf", "--json").stdout)
     assert found["options"]["merge_method"] == "wbf"
@@ -130,7 +130,7 @@ def test_the_way_of_merging_can_be_chosen(tmp_path: Path, card: str) -> None:
     assert "--merging best: unknown; give one of nms, nmm, greedy_nmm, wbf" in refused
 
 
-def test_what_cannot_be_done_is_said_before_anything_is_run(tmp_path: Path, card: str) -> None:
+def test_impossible_options_are_refused_before_detection(tmp_path: Path, card: str) -> None:
     photo = geotiff(tmp_path / "a.tif")
 
     def refused(*arguments: str) -> str:
@@ -148,9 +148,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_run(tmp_path: Path, card
     assert "cut short" in text
 
 
-def test_without_the_library_a_large_tiff_says_what_to_install_and_a_small_one_is_read(
-    tmp_path: Path, card: str
-) -> None:
+def test_without_rasterio_a_large_tiff_names_the_extra_and_a_small_one_is_read(tmp_path: Path, card: str) -> None:
     photo = geotiff(tmp_path / "a.tif", nodata=None)
     script = "import sys; sys.modules['rasterio'] = None; sys.argv = ['standgale', *sys.argv[1:]]\n"
     script += "import standgale.pictures as p; p.WINDOW_BYTES = int(sys.argv.pop(1))\n"

@@ -72,7 +72,7 @@ def problems(report: DoctorReport) -> str:
     return "\n".join(f"{name}: {one.what}" for name, one in report.findings if one.level == "problem")
 
 
-async def test_a_good_installation_has_no_problems_and_stays_as_it_is(migrated_dsn: str, tmp_path: Path) -> None:
+async def test_good_installation_has_no_problems_and_is_not_changed(migrated_dsn: str, tmp_path: Path) -> None:
     settings = await installed(tmp_path, migrated_dsn)
     before = sorted(path for path in tmp_path.rglob("*") if ".sqlite" not in path.name)
     health, stop = Health(), asyncio.Event()
@@ -174,7 +174,7 @@ async def test_dead_letters_a_full_store_and_a_damaged_model(migrated_dsn: str, 
     assert "less than frames.min_free_bytes" in problems(report)
 
 
-async def test_a_group_that_stands_still_is_told(migrated_dsn: str, tmp_path: Path) -> None:
+async def test_group_without_members_is_reported_with_its_lag(migrated_dsn: str, tmp_path: Path) -> None:
     settings = await installed(tmp_path, migrated_dsn)
     assert [text.split(":")[0] for _, text in told(await examined(settings), "groups")] == [
         "detector has never committed → start it, if frames were sent",
@@ -229,9 +229,7 @@ def test_the_command_prints_a_table_for_people_and_json_for_scripts(migrated_dsn
     assert "what to do" in people.stdout
 
 
-async def test_a_kafka_that_is_well_and_one_that_is_away(
-    kafka_server: KafkaServer, migrated_dsn: str, tmp_path: Path
-) -> None:
+async def test_available_and_unavailable_kafka(kafka_server: KafkaServer, migrated_dsn: str, tmp_path: Path) -> None:
     settings = await installed(tmp_path, migrated_dsn)
     broker = kafka_settings(kafka_server)
     topics = load_topics()

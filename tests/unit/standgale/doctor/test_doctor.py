@@ -75,7 +75,7 @@ async def test_a_check_that_fails_or_hangs_never_stops_the_others() -> None:
     assert (report.level, report.hung) == ("problem", False)
 
 
-async def test_what_ignores_its_cancelling_is_told_too() -> None:
+async def test_check_that_ignores_cancellation_is_reported_as_late() -> None:
     free = asyncio.Event()
 
     class Stubborn:
@@ -130,7 +130,7 @@ async def test_settings_that_differ_are_listed_and_secrets_are_not_shown() -> No
     assert defaults == ok("all are the defaults")
 
 
-async def test_settings_that_do_not_go_together_are_named() -> None:
+async def test_settings_that_do_not_fit_together_are_named() -> None:
     settings = Settings(
         broker=BrokerSettings(kind="kafka", bootstrap_servers="kafka-1:9092,kafka-2:9092", replication=1),
         gateway=GatewaySettings(port=8001, max_in_flight_bytes=1_000_000),
@@ -167,7 +167,7 @@ def group(name: str, *, members: int = 1, lag: int = 0, oldest_h: float | None =
         (group("detector", members=0), "ok", "0 members"),
     ],
 )
-def test_groups_that_fall_behind_or_are_gone(state: GroupState, level: str, words: str) -> None:
+def test_groups_that_lag_or_have_no_members_are_judged(state: GroupState, level: str, words: str) -> None:
     foreign = GroupState("billing", 0, ("invoices",), 99, None, 0)
     first, *rest = judge([foreign, state], load_topics(), NOW_S)
     assert first.level == level

@@ -81,7 +81,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         yield site
 
 
-async def test_a_version_is_tried_out_promoted_and_taken_back(site: Site) -> None:
+async def test_version_is_canary_then_activated_then_rolled_back(site: Site) -> None:
     own = await site.push("1.0.0")
     await site.push("2.0.0", 0.8)
     parts = site.world.parts(
@@ -114,7 +114,7 @@ async def test_a_version_is_tried_out_promoted_and_taken_back(site: Site) -> Non
         assert "lane default: rectangles 1.0.0" in await site.standgale("status")
 
 
-async def test_what_cannot_be_activated_is_refused_with_the_reason(site: Site) -> None:
+async def test_invalid_activation_is_refused_with_the_reason(site: Site) -> None:
     own = await site.push("1.0.0")
     parts = site.world.parts(
         load_model=partial(load, own),
@@ -144,7 +144,7 @@ async def test_what_cannot_be_activated_is_refused_with_the_reason(site: Site) -
         assert told[0]["workers"][0]["state"] == "enabled"
 
 
-def test_the_verbs_are_those_of_the_program(tmp_path: Path) -> None:
+def test_rollback_without_activation_exits_with_2_as_a_process(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-P", "-m", "standgale", "model", "rollback"],
         env={**os.environ, "STANDGALE_DATA_DIR": str(tmp_path)},

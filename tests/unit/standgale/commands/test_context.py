@@ -1,4 +1,4 @@
-"""Tables of the command line stay readable on 80 columns."""
+"""Tables of the command line stay readable on 80 columns, and nouns agree with their numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from standgale.commands.context import counted, table
 
 
-def test_what_people_copy_stays_whole_and_nothing_is_cut_off() -> None:
+def test_table_keeps_whole_columns_on_one_line_and_cuts_no_text() -> None:
     shown = table("id", "about", whole=["id"])
     shown.add_row("e758fab3-1fa7-5df2-83ca-b3ff2165d02d", "/a/path/without/any/space" * 5)
     written = io.StringIO()
@@ -20,5 +20,5 @@ def test_what_people_copy_stays_whole_and_nothing_is_cut_off() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_numbers_and_nouns_agree() -> None:
+def test_counted_uses_singular_and_plural() -> None:
     assert (counted(0, "record"), counted(1, "record"), counted(2, "record")) == ("0 records", "1 record", "2 records")

@@ -31,7 +31,7 @@ def run(folder: Path, *arguments: str, status: int = 0, **environment: str) -> s
     return done
 
 
-def test_a_model_goes_in_is_listed_and_comes_out(tmp_path: Path) -> None:
+def test_model_is_pushed_listed_and_pulled(tmp_path: Path) -> None:
     card = make_model(tmp_path / "mine")
     empty = run(tmp_path, "list")
     assert empty.stdout == ""
@@ -46,7 +46,7 @@ def test_a_model_goes_in_is_listed_and_comes_out(tmp_path: Path) -> None:
     assert (tmp_path / elsewhere["card"]).read_bytes() == card.read_bytes()
 
 
-def test_bad_input_is_answered_in_words(tmp_path: Path) -> None:
+def test_bad_input_is_refused_with_a_clear_error(tmp_path: Path) -> None:
     run(tmp_path, "push", str(make_model(tmp_path / "mine")))
     for arguments, words in (
         (("push", "nowhere.yaml"), "nowhere.yaml cannot be read"),
@@ -58,7 +58,7 @@ def test_bad_input_is_answered_in_words(tmp_path: Path) -> None:
         assert words in run(tmp_path, *arguments, status=2).stderr
 
 
-def test_a_wrong_or_absent_store_is_answered_in_words(tmp_path: Path) -> None:
+def test_wrong_or_missing_model_store_is_refused_with_a_clear_error(tmp_path: Path) -> None:
     http = {"STANDGALE_MODELS__KIND": "http"}
     away = run(tmp_path, "pull", "a", "1", status=2, **http, STANDGALE_MODELS__ENDPOINT_URL="http://127.0.0.1:9")
     assert "MODEL_STORE_UNAVAILABLE" in away.stderr

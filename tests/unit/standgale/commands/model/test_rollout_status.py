@@ -62,7 +62,7 @@ def report(worker: str, engine: FallbackEngine) -> WorkerAvailability:
     )
 
 
-def test_an_engine_that_took_over_is_told_with_what_was_wrong_with_the_first() -> None:
+def test_status_shows_a_fallback_engine_with_the_failure_of_the_first() -> None:
     well, ill = (
         FallbackEngine(Named("quick", fails), lambda: Named("steady", False), "fastest of 2 measured")
         for fails in (False, True)
