@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from infra.broker.partitioning import partition_for
 from infra.broker.port import Broker, CommitPoint, Consumer, GroupSpec, InRecord, OutRecord
 from schemas.topics import TopicSpec
+from standgale.testing.factories import topic_spec
 
 VALUE_BYTES = 1_000
 BATCH = 500
@@ -20,19 +21,7 @@ _TIMEOUT_S = 60.0
 
 def topic(name: str, partitions: int) -> TopicSpec:
     """Return a topic for a benchmark."""
-    return TopicSpec(
-        name=name,
-        group="device",
-        partitions=partitions,
-        key="device_id",
-        events=("frame.captured",),
-        about="a benchmark",
-        replication=1,
-        min_insync_replicas=1,
-        retention_s=3_600,
-        max_message_bytes=1_048_576,
-        cleanup="delete",
-    )
+    return topic_spec(name, partitions=partitions, group="device", about="a benchmark")
 
 
 def keys(partitions: int) -> list[str]:

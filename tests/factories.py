@@ -11,6 +11,22 @@ from schemas.cloudevents import decode
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, FRAMES_LIVE
 
+FRAME_FIELDS: dict[str, object] = {
+    "frame_id": "0b5d7c2e-7a67-5d0e-9b52-5d6a3c1f2e4b",
+    "device_id": "drone-1",
+    "captured_at": "2026-11-20T12:00:00.000001Z",
+    "received_at": "2026-11-20T12:00:01Z",
+    "image": {
+        "uri": "s3://bucket/a",
+        "sha256": "a" * 64,
+        "size_bytes": 10,
+        "media_type": "image/png",
+        "width": 640,
+        "height": 480,
+    },
+}
+"""A frame as JSON has it."""
+
 HEADERS = (("ce_id", b"1"), ("odd", b"\xff\x00"), ("odd", b"twice"))
 
 

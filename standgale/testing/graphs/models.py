@@ -12,10 +12,11 @@ import yaml
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from detectors.card.card import Layout
 from standgale.testing.graphs.builder import GraphBuilder
 from standgale.testing.graphs.layouts import LAYOUTS, ROTATED_LAYOUTS
 from standgale.testing.graphs.rotated import rotated_columns
-from standgale.testing.graphs.spec import CLASS_NAMES, COLOURS_HEX, RFDETR_IDS, GraphSpec, Layout
+from standgale.testing.graphs.spec import CLASS_NAMES, COLOURS_HEX, RFDETR_IDS, GraphSpec
 from standgale.testing.graphs.text import text_inputs, write_tokenizer
 
 OPSET, IR_VERSION = 17, 8

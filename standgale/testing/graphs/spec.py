@@ -6,22 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from detectors.card.card import Layout
+
 COLOURS_BGR = ((0, 0, 255), (0, 255, 0), (255, 0, 0))
 COLOURS_HEX = ("#ff0000", "#00ff00", "#0000ff")
 CLASS_NAMES = ("red", "green", "blue")
 SCORES = (0.9, 0.8, 0.7)
-Layout = Literal[
-    "yolov8",
-    "yolov5",
-    "nms_inside",
-    "yolox",
-    "yolox_decoded",
-    "rtdetr",
-    "rfdetr",
-    "grounding_dino",
-    "yolov8_obb",
-    "nms_inside_obb",
-]
 Fault = Literal[
     "nan",
     "logits",

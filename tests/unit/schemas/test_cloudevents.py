@@ -11,23 +11,9 @@ from hypothesis import strategies as st
 from schemas.cloudevents import Attributes, Headers, decode, header, to_headers
 from schemas.errors import EventError, EventVersionError
 from schemas.events import DetectionsMade, FrameCaptured
+from tests.factories import FRAME_FIELDS
 
-VALUE = FrameCaptured.model_validate(
-    {
-        "frame_id": "0b5d7c2e-7a67-5d0e-9b52-5d6a3c1f2e4b",
-        "device_id": "drone-1",
-        "captured_at": "2026-11-20T12:00:00Z",
-        "received_at": "2026-11-20T12:00:01Z",
-        "image": {
-            "uri": "s3://bucket/a",
-            "sha256": "a" * 64,
-            "size_bytes": 10,
-            "media_type": "image/png",
-            "width": 640,
-            "height": 480,
-        },
-    }
-)
+VALUE = FrameCaptured.model_validate(FRAME_FIELDS)
 NAMES = ("ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "content-type", "traceparent", "x")
 
 

@@ -19,20 +19,9 @@ from schemas.event_base import Event
 from schemas.events import EVENTS, DeadLetter, DetectionsMade, FrameCaptured, ProbeSent
 from schemas.model_events import ModelActivated, WorkerAvailability
 from schemas.topics import load_topics
+from tests.factories import FRAME_FIELDS
 
-FRAME = {
-    "frame_id": "0b5d7c2e-7a67-5d0e-9b52-5d6a3c1f2e4b",
-    "device_id": "drone-1",
-    "captured_at": "2026-11-20T12:00:00.000001Z",
-    "received_at": "2026-11-20T12:00:01Z",
-    "image": {
-        "uri": "s3://bucket/a",
-        "sha256": "a" * 64,
-        "size_bytes": 10,
-        "media_type": "image/png",
-        "width": 640,
-        "height": 480,
-    },
+FRAME = FRAME_FIELDS | {
     "camera": {"altitude_m": 50, "latitude": 50.8},
     "metadata": {"battery": 0.5, "tags": ["a", None]},
 }

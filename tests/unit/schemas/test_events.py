@@ -15,21 +15,9 @@ from schemas.event_base import Event
 from schemas.events import EVENTS, DeadLetter, DetectionsMade, FrameCaptured, OriginalRecord
 from schemas.geometry import Box, CameraGeometry
 from schemas.timestamps import format_utc, utc_now
+from tests.factories import FRAME_FIELDS
 
-FRAME: dict[str, object] = {
-    "frame_id": "0b5d7c2e-7a67-5d0e-9b52-5d6a3c1f2e4b",
-    "device_id": "drone-1",
-    "captured_at": "2026-11-20T14:00:00.000001+02:00",
-    "received_at": "2026-11-20T12:00:01Z",
-    "image": {
-        "uri": "s3://bucket/a",
-        "sha256": "a" * 64,
-        "size_bytes": 10,
-        "media_type": "image/png",
-        "width": 640,
-        "height": 480,
-    },
-}
+FRAME = FRAME_FIELDS | {"captured_at": "2026-11-20T14:00:00.000001+02:00"}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
