@@ -1,4 +1,4 @@
-"""A faster engine that takes minutes to make: fetched from the model store, else built and put there for the next."""
+"""Obtains a file from which a faster engine is loaded: fetches it from the model store, or builds and publishes it."""
 
 from __future__ import annotations
 
@@ -17,64 +17,64 @@ from infra.errors import TransientError
 from schemas.event_base import ModelRef
 
 ArtefactState = Literal["downloading", "converting", "uploading"]
-"""What a worker reports while it obtains an engine; it serves with another one meanwhile."""
+"""Steps that a worker reports while it obtains the file; another engine runs the model during that time."""
 
 logger = logging.getLogger(__name__)
 
 
 class EngineArtefact(Protocol):
-    """A faster engine for a loaded model, as a file made for this model, library and GPU: its artefact."""
+    """The port of engine artefacts: a file from which a faster engine of one model, library and GPU is loaded."""
 
     @property
     def model(self) -> ModelRef:
-        """The model it is made from."""
+        """The model from which it is built."""
         ...
 
     @property
     def name(self) -> str:
-        """The artefact's file name; a file of this name fits, and no other does."""
+        """The file's name; only a file of this name fits model, library and GPU."""
         ...
 
     @property
     def model_cache(self) -> Path:
-        """The folder artefacts lie in, as ``<model>/<version>/<name>``: where a model store brings them, too."""
+        """The folder of artefacts, ``<model>/<version>/<name>`` in it; the model store fetches them into it, too."""
         ...
 
     @property
     def path(self) -> Path:
-        """Where the artefact lies, or will lie."""
+        """The file's path; the file need not exist yet."""
         ...
 
     @property
     def is_cached(self) -> bool:
-        """Whether the artefact lies there, whole."""
+        """Whether the complete file is at ``path``."""
         ...
 
     def build(self, stop: threading.Event) -> bool:
-        """Make the artefact; takes minutes, so from a thread of its own. False when another process just made it.
+        """Build the file, which takes minutes; call it from a separate thread.
 
-        It is made in a process of its own, so a crash there harms nobody here, and only one at a time per machine:
-        the others wait. Raises ModelLoadError when that fails, takes too long, or failed before and is not worth
-        trying again, and when ``stop`` is set meanwhile.
+        Returns False when another process has just built it. The build runs in a separate process, so that a crash
+        cannot end this one, and one at a time per machine: the others wait. Raises ModelLoadError when the build
+        fails, takes too long, failed too often before, or when ``stop`` is set during the build.
         """
         ...
 
     def load(self) -> Engine:
-        """The engine from the artefact.
+        """Load the engine from the file.
 
-        Raises ModelLoadError when it cannot be loaded, and drops the file unless the GPU is to blame.
+        Raises ModelLoadError when it cannot be loaded; then the file is deleted, unless the GPU is the cause.
         """
         ...
 
 
 def artefact_for(request: EngineRequest, model_cache: Path, model: ModelRef) -> EngineArtefact | None:
-    """The artefact for ``request``, whose artefacts lie in ``model_cache``; None where there is none for this machine.
+    """Return the artefact for ``request``, to be kept in ``model_cache``; None where this machine can use none.
 
-    None means: no TensorRT, or no GPU it could use; the log says which. Quick, but it reads the model file.
+    None means that TensorRT or a GPU for it is missing; the log says which. Quick, but it reads the model file.
     """
     why_not = why_no_tensorrt()
     if why_not is not None:
-        logger.info("no TensorRT engine is made for %s %s: %s", model.name, model.version, why_not)
+        logger.info("no TensorRT engine is built for %s %s: %s", model.name, model.version, why_not)
         return None
     from detectors.engines.gpu.tensorrt_artefact import TensorRtArtefact  # noqa: PLC0415 - only where it is installed
 
@@ -84,10 +84,10 @@ def artefact_for(request: EngineRequest, model_cache: Path, model: ModelRef) -> 
 async def obtain_artefact(
     artefact: EngineArtefact, store: ModelStore | None, on_state: Callable[[ArtefactState], None]
 ) -> Path:
-    """Have ``artefact``'s artefact on this machine: it is there, comes from ``store``, or is built and put into it.
+    """Return the path of the artefact's file, fetched from ``store`` or built here and published there if need be.
 
-    ``on_state`` is told what begins. A store that is away costs only its part: then it is built, or not shared. Raises
-    ModelLoadError when it cannot be had; what serves meanwhile goes on serving. Cancelling ends a build.
+    ``on_state`` is called when a step begins. When the store is unavailable, the file is built here, or not published.
+    Raises ModelLoadError when the file can neither be fetched nor built. Cancelling ends a build.
     """
     if artefact.is_cached:
         return artefact.path
@@ -107,7 +107,7 @@ async def _fetch(artefact: EngineArtefact, store: ModelStore) -> bool:
     try:
         found = await store.fetch_artefact(artefact.model, artefact.name, artefact.model_cache)
     except TransientError as error:
-        logger.warning("the model store is away, so %s is built here", artefact.name, exc_info=error)
+        logger.warning("the model store is unavailable, so %s is built here", artefact.name, exc_info=error)
         return False
     return found is not None and artefact.is_cached
 
@@ -119,7 +119,7 @@ async def _build(artefact: EngineArtefact) -> bool:
         return await asyncio.shield(building)
     except asyncio.CancelledError:
         stop.set()
-        # The builder ends within moments; what it says of that is no news.
+        # The builder ends within moments; its error says only that it was cancelled.
         await asyncio.wait([building])
         if not building.cancelled():
             building.exception()
@@ -130,4 +130,4 @@ async def _publish(artefact: EngineArtefact, store: ModelStore) -> None:
     try:
         await store.publish_artefact(artefact.model, artefact.path)
     except (TransientError, ModelLoadError) as error:
-        logger.warning("%s is used here but could not be put into the model store", artefact.name, exc_info=error)
+        logger.warning("%s is used here but could not be published to the model store", artefact.name, exc_info=error)

@@ -1,4 +1,4 @@
-"""Two engines as one: a batch the first one fails on is given to the next, which is loaded when it is first needed."""
+"""Gives a batch on which one engine fails to a second engine, which is loaded when it is first needed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from detectors.metrics import ENGINE_FAILURES
 logger = logging.getLogger(__name__)
 
 FAILURES_IN_A_ROW = 5
-"""After so many batches in a row that one engine failed on and the other did not, the other serves from then on."""
+"""After so many batches in a row on which only the first engine failed, the second runs all further ones."""
 
 
 class FallbackEngine:
-    """See :class:`detectors.engines.port.Engine`. Batch size and callers are those of the first engine for good."""
+    """Runs batches on one engine, and on a second one where that fails. See :class:`detectors.engines.port.Engine`.
+
+    Batch size and number of callers stay those of the first engine.
+    """
 
     def __init__(self, first: Engine, load_next: Callable[[], Engine], why: str | None = None) -> None:
-        """``load_next`` raises ModelLoadError when there is no other; ``why``: why ``first`` was chosen, in words."""
+        """``load_next`` raises ModelLoadError when there is no second engine; ``why``: the reason for ``first``."""
         self._serving = first
         self._other: Engine | None = None
         self._load_next = load_next
@@ -34,7 +37,7 @@ class FallbackEngine:
 
     @property
     def name(self) -> str:
-        """The engine that serves now."""
+        """The engine that runs batches now."""
         return self._serving.name
 
     @property
@@ -57,18 +60,18 @@ class FallbackEngine:
     def _run_on_other(self, failed: Engine, tiles: ImageArray, error: InferenceError) -> Outputs:
         ENGINE_FAILURES.labels(failed.name).inc()
         other = self._other_than(failed, error)
-        logger.warning("engine %s failed on %d tiles, trying %s: %s", failed.name, len(tiles), other.name, error)
+        logger.warning("engine %s failed on %d tiles, %s runs them: %s", failed.name, len(tiles), other.name, error)
         try:
             outputs = other.run(tiles)
         except InferenceError as second:
             ENGINE_FAILURES.labels(other.name).inc()
-            raise InferenceError(f"{error}; and engine {other.name} after it: {second}") from second
+            raise InferenceError(f"{error}; engine {other.name} failed after it: {second}") from second
         with self._lock:
             self._count(failed, other, error)
         return outputs
 
     def _other_than(self, failed: Engine, error: InferenceError) -> Engine:
-        """The engine that is not ``failed``, loaded now if need be. Raises InferenceError when there is none."""
+        """Return the engine that is not ``failed``, loaded now if need be. Raises InferenceError when there is none."""
         with self._lock:
             if self._no_other is not None:
                 raise InferenceError(f"{error}; no other engine can take over: {self._no_other}") from error
@@ -82,14 +85,17 @@ class FallbackEngine:
             return self._serving if failed is self._other else self._other
 
     def _count(self, failed: Engine, other: Engine, error: InferenceError) -> None:
-        """Count a batch ``other`` saved; with too many in a row it serves from now on."""
+        """Count a batch on which only ``failed`` failed; after too many in a row ``other`` runs all further ones."""
         if failed is not self._serving:
             return
         self._failed_in_a_row += 1
         if self._failed_in_a_row < FAILURES_IN_A_ROW:
             return
         logger.error(
-            "engine %s failed %d times in a row, %s serves from now on", failed.name, FAILURES_IN_A_ROW, other.name
+            "engine %s failed %d times in a row, %s runs all from now on",
+            failed.name,
+            FAILURES_IN_A_ROW,
+            other.name,
         )
         self._why = f"engine {failed.name} failed {FAILURES_IN_A_ROW} times in a row ({error})"
         self._serving, self._other = other, failed

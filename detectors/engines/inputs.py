@@ -1,4 +1,4 @@
-"""What a model takes beside the picture: the same for every tile, so it is made once, when the model is loaded."""
+"""Makes the values of a model's inputs other than the image; they are the same for every tile, so made once."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from detectors.errors import ModelLoadError
 from detectors.heads.text import Prompt
 
 ConstantInputs = Mapping[str, npt.NDArray[np.generic]]
-"""By the input's name: its value for one tile, without the axis of tiles."""
+"""Values by the input's name, each for one tile, without the axis of tiles."""
 
 SIZES_INPUT = "orig_target_sizes"
-"""Some transformers want to know the size boxes are wanted in: int64 (N, 2), width and height."""
+"""The size in which some transformers return boxes: int64 (N, 2), width and height."""
 
 TEXT_INPUT = "input_ids"
-"""The tokens a model is asked with: whole numbers (N, L)."""
+"""The tokens of a model's prompt: whole numbers (N, L)."""
 
 MASK_INPUT = "pixel_mask"
-"""Which pixels of the input are picture: (N, height, width). Padding counts as picture, as it does for every model."""
+"""Marks the pixels that are image: (N, height, width). Padding counts as image, as it does for every model."""
 
-# Of a model asked in words, beside its tokens; all of them (N, L) but those that say which tokens see each other,
-# (N, L, L), which one export calls by the name another has for which tokens are padding.
+# Further inputs of a model that takes text. All are (N, L), except the mask of which tokens see each other,
+# (N, L, L). One export uses for it the name that another export uses for the mask of padding.
 _SEES_EACH_OTHER = ("text_self_attention_masks", "text_token_mask")
 _TEXT_VALUES: Mapping[str, Callable[[Prompt, int], npt.NDArray[np.generic]]] = {
     TEXT_INPUT: Prompt.padded,
@@ -46,21 +46,21 @@ _NUMBERS: Mapping[str, type[np.generic]] = {
 
 
 def constant_inputs(about: OnnxFile, card: InputCard, path: Path, prompt: Prompt | None = None) -> ConstantInputs:
-    """The value of every input but the picture, for the model at ``path`` that is asked ``prompt``.
+    """Return the value of every input except the image, for the model at ``path`` and its ``prompt``.
 
-    ``orig_target_sizes`` is the input's own width and height, so that boxes come in pixels of the input. Where the
-    file leaves the length of text open it is that of the prompt. Raises ModelLoadError when the model takes something
-    else, of another type or shape than it can be given, or is asked in words without a prompt.
+    ``orig_target_sizes`` is the input's width and height, so that boxes are in pixels of the input. Where the file
+    leaves the length of text open, it is that of the prompt. Raises ModelLoadError when the model takes an unknown
+    input, a type or shape that does not fit, or text without a prompt.
     """
     picture_of(about.inputs, path)
     asked = takes_text(about)
     if asked and prompt is None:
         raise ModelLoadError(
-            f"{path} is asked in words (it takes {TEXT_INPUT}): write layout: grounding_dino and "
+            f"{path} takes text (input {TEXT_INPUT}): write layout: grounding_dino and "
             "text: {tokenizer: tokenizer.json} into the card, and put the tokenizer.json published with it beside it"
         )
     if prompt is not None and not asked:
-        raise ModelLoadError(f"{path} is not asked in words (it takes no {TEXT_INPUT}): leave text out of the card")
+        raise ModelLoadError(f"{path} takes no text (it has no input {TEXT_INPUT}): leave text out of the card")
     length = _text_length(about, prompt, path) if prompt else 0
     found: dict[str, npt.NDArray[np.generic]] = {}
     for one in about.inputs:
@@ -77,24 +77,24 @@ def constant_inputs(about: OnnxFile, card: InputCard, path: Path, prompt: Prompt
 
 
 def takes_text(about: OnnxFile) -> bool:
-    """Whether a model takes text beside the picture."""
+    """Return whether a model takes text besides the image."""
     return any(one.name == TEXT_INPUT for one in about.inputs)
 
 
 def picture_of(inputs: Sequence[TensorInfo], path: Path) -> TensorInfo:
-    """Which of a model's ``inputs`` takes the picture. Raises ModelLoadError when it takes what nobody can give."""
+    """Return the input that takes the image. Raises ModelLoadError when it is not exactly one of ``inputs``."""
     pictures = [one for one in inputs if one.name not in _BESIDE]
     if len(pictures) != 1:
         listed = ", ".join(one.name for one in inputs)
         raise ModelLoadError(
-            f"{path} takes {len(inputs)} inputs ({listed}); one picture is expected, beside it at most "
+            f"{path} takes {len(inputs)} inputs ({listed}); one image is expected, besides it at most "
             f"{SIZES_INPUT}, or {MASK_INPUT} and the tokens of a text ({', '.join(_TEXT_VALUES)})"
         )
     return pictures[0]
 
 
 def _text_length(about: OnnxFile, prompt: Prompt, path: Path) -> int:
-    """How many tokens the model takes: as many as it states, else as many as the prompt has."""
+    """Return how many tokens the model takes: the number in the file, else that of the prompt."""
     tokens = next(one for one in about.inputs if one.name == TEXT_INPUT)
     stated = tokens.shape[1] if len(tokens.shape) == 2 else None
     if stated is not None and stated < len(prompt.ids):
@@ -106,7 +106,7 @@ def _text_length(about: OnnxFile, prompt: Prompt, path: Path) -> int:
 
 
 def _fitted(one: TensorInfo, value: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.generic]:
-    """``value`` in the type input ``one`` takes. Raises ModelLoadError when it is of another shape, or of no number."""
+    """Return ``value`` in the type of input ``one``. Raises ModelLoadError when its shape or type does not fit."""
     if one.type not in _NUMBERS:
         raise ModelLoadError(f"{path} takes {one.name} as {one.type}; export it with {one.name} as int64")
     fits = len(one.shape) == value.ndim + 1 and all(

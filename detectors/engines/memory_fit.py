@@ -1,4 +1,4 @@
-"""Whether a model fits into memory: about what an engine needs for it, and what this process may still take."""
+"""Estimates how much memory a model needs on an engine, and reduces streams until it fits the free memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from detectors.errors import ModelLoadError
 
 logger = logging.getLogger(__name__)
 
-# The features of one tile on their way through the graph, per pixel of the input: a few layers of some tens of
-# channels at half and quarter size, in float32. A guess; large models need more, but their weights outweigh it.
+# Memory for the features of one tile, per pixel of the input: a few layers of some tens of channels at half and
+# quarter size, in float32. A guess; large models need more, but their weights need much more than that.
 ACTIVATION_BYTES_PER_PIXEL = 128
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
@@ -24,7 +24,7 @@ _MIB = 1 << 20
 
 
 def weights_bytes(path: Path) -> int:
-    """The size of the ONNX file at ``path`` together with the files its weights lie in.
+    """Return the size of the ONNX file at ``path`` together with the separate files of its weights.
 
     Raises ModelLoadError when one of them is missing.
     """
@@ -34,22 +34,22 @@ def weights_bytes(path: Path) -> int:
             total += part.stat().st_size
         except OSError as error:
             raise ModelLoadError(
-                f"{path} keeps weights in {part.name}, which cannot be read ({error.strerror}); put it beside the file"
+                f"{path} keeps weights in {part.name}, which cannot be read ({error.strerror}); put it in that folder"
             ) from error
     return total
 
 
 def needed_bytes(request: EngineRequest, copies: Callable[[EngineRequest], float], weights: int) -> int:
-    """About what ``request`` takes on an engine that holds the ``weights`` (bytes) ``copies`` times."""
+    """Return about how many bytes ``request`` needs where the ``weights`` (bytes) are in memory ``copies`` times."""
     pixels = request.input.width * request.input.height
     tiles = (request.streams or request.threads) * max(1, request.batch)
     return int(copies(request) * weights) + tiles * pixels * ACTIVATION_BYTES_PER_PIXEL
 
 
 def require_room(name: str, request: EngineRequest, copies: Callable[[EngineRequest], float]) -> None:
-    """Raises ModelLoadError when the weights do not fit into the host's memory on their way to engine ``name``'s GPU.
+    """Raise ModelLoadError when the weights do not fit into the host's memory before engine ``name`` copies them.
 
-    Tiles on their way through the graph are in the GPU's memory, of which the engine itself takes what it needs.
+    The features of tiles are in the GPU's memory, which the engine itself allocates.
     """
     needed, available = int(copies(request) * weights_bytes(request.path)), available_bytes()
     if needed > available:
@@ -57,7 +57,7 @@ def require_room(name: str, request: EngineRequest, copies: Callable[[EngineRequ
 
 
 def reduce_streams_to_fit(name: str, request: EngineRequest, copies: Callable[[EngineRequest], float]) -> EngineRequest:
-    """``request``, with as few streams as it takes to fit into memory on engine ``name``.
+    """Return ``request`` with as many streams as fit into memory on engine ``name``.
 
     Raises ModelLoadError when even one does not fit.
     """
@@ -69,7 +69,7 @@ def reduce_streams_to_fit(name: str, request: EngineRequest, copies: Callable[[E
         smaller = replace(request, streams=streams)
         if needed_bytes(smaller, copies, weights) <= available:
             logger.warning(
-                "memory is short: engine %s runs %d of %d tiles side by side",
+                "memory is short: engine %s runs %d instead of %d tiles in parallel",
                 name,
                 streams,
                 wanted,
@@ -89,9 +89,9 @@ def _too_large(name: str, request: EngineRequest, needed: int, available: int) -
 
 
 def available_bytes(root: Path = _CGROUPS, own: Path = _OWN_CGROUPS) -> int:
-    """What this process may still take: free memory of the machine, and of its control groups if they leave less.
+    """Return how many bytes this process may still use: the machine's free memory, or less in a control group.
 
-    ``root`` is where control groups are mounted, ``own`` lists those of this process.
+    ``root``: the folder where control groups are mounted; ``own``: the file that lists those of this process.
     """
     return max(0, min([psutil.virtual_memory().available, *_left_in_groups(root, own)]))
 
@@ -100,12 +100,12 @@ def _left_in_groups(root: Path, own: Path) -> Iterator[int]:
     for folder, limit, usage, inactive in _groups(root, own):
         most, used = _number(folder / limit), _number(folder / usage)
         if most is not None and used is not None:
-            # Files that were read and may be forgotten count as used, but are given up for whoever needs memory.
+            # The page cache counts as used, but the kernel releases it when memory is needed.
             yield most - used + _cache(folder / "memory.stat", inactive)
 
 
 def _groups(root: Path, own: Path) -> Iterator[tuple[Path, str, str, str]]:
-    """Every control group above this process that may limit its memory: folder, and its names of limit and usage."""
+    """Yield each control group that may limit this process: its folder, and the names of limit, usage and cache."""
     try:
         lines = own.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -125,7 +125,7 @@ def _groups(root: Path, own: Path) -> Iterator[tuple[Path, str, str, str]]:
 
 
 def _number(path: Path) -> int | None:
-    """The number in ``path``; None without one ("max" says that there is no limit)."""
+    """Return the number in ``path``; None without one ("max" means no limit)."""
     try:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):

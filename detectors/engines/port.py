@@ -1,4 +1,4 @@
-"""The port every engine implements: uint8 tiles in, float32 outputs out."""
+"""Defines the port that every engine implements: uint8 tiles in, float32 outputs out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from detectors.settings import Precision
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to run a model: on which engine, in which precision, and with what ``streams`` and ``batch``."""
+    """One way to run a model: an engine with a precision, a number of ``streams`` and a ``batch`` size."""
 
     engine: str
     precision: Precision
@@ -37,29 +37,31 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """What an engine is asked to load.
-
-    path: the ONNX file; input: how pixels become the model's input; threads: CPU threads to use, at least 1;
-    precision: what it may compute in; why: the reason for this engine, in words; constants: what the model takes
-    beside the picture; streams: runs of the graph side by side, 0 leaves it to the engine; batch: tiles per run of a
-    graph that leaves their number open, 0 leaves it to the engine; cache: the folder for what takes an engine minutes
-    to make, None for one in the user's home; exported: the program that torch exported from the same model, None where
-    the card names none.
-    """
+    """Says what an engine is to load, and how it is to run."""
 
     path: Path
+    """The ONNX file."""
     input: InputCard
+    """How pixels become the model's input."""
     threads: int
+    """CPU threads to use, at least 1."""
     precision: Precision
+    """The precision in which the engine may compute."""
     why: str = "asked for"
+    """The reason for this engine, as text."""
     constants: ConstantInputs = field(default_factory=dict)
+    """The values of the inputs other than the image."""
     streams: int = 0
+    """Number of parallel runs of the graph; 0 leaves it to the engine."""
     batch: int = 0
+    """Tiles per run of a graph that leaves their number open; 0 leaves it to the engine."""
     engines_folder: Path | None = None
+    """The folder for files that an engine needs minutes to build; None for one in the user's home."""
     exported: Path | None = None
+    """The program that torch exported from the same model; None where the card names none."""
 
     def run_as(self, way: Way, why: str) -> EngineRequest:
-        """The same request, to be run in ``way`` for the reason ``why``."""
+        """Return the same request, to be run in ``way`` for the reason ``why``."""
         return replace(self, precision=way.precision, streams=way.streams, batch=way.batch, why=why)
 
 
@@ -73,33 +75,33 @@ class Engine(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why this engine was chosen, and how it computes (precision, threads), in words."""
+        """Text that says why this engine was chosen, and how it computes (precision, threads)."""
         ...
 
     @property
     def batch_size(self) -> int:
-        """Tiles per ``run`` it is fastest with; any other number works too."""
+        """Number of tiles per ``run`` with which it is fastest; any other number works too."""
         ...
 
     @property
     def parallel(self) -> int:
-        """How many ``run`` calls at a time, from threads of their own, keep it busy."""
+        """Number of parallel ``run`` calls, from separate threads, that keep it busy."""
         ...
 
     def run(self, tiles: ImageArray) -> Outputs:
-        """The model's outputs for ``tiles``: uint8 (N, height, width, 3) BGR, contiguous, N >= 1.
+        """Return the model's outputs for ``tiles``: uint8 (N, height, width, 3) BGR, contiguous, N >= 1.
 
-        Returns float32 arrays whose first axis is N. Raises InferenceError when the engine fails.
+        They are float32 arrays whose first axis is N. Raises InferenceError when the engine fails.
         """
         ...
 
     def close(self) -> None:
-        """Give threads and memory back; no ``run`` may be under way or follow."""
+        """Release threads and memory; no ``run`` may be in progress or follow."""
         ...
 
 
 def fixed_batch(shape: list[int | None], card: InputCard, path: Path, wanted: int = 0) -> int:
-    """The batch size to run an input of ``shape`` with (None: dynamic): its own when fixed, else ``wanted`` or 1.
+    """Return the batch size for an input of ``shape`` (None: open): its fixed one, else ``wanted``, else 1.
 
     Raises ModelLoadError when the input is not (N, 3, height, width) of the card.
     """
@@ -114,17 +116,17 @@ def fixed_batch(shape: list[int | None], card: InputCard, path: Path, wanted: in
 
 
 def find_image_input(names: Sequence[Collection[str]], constants: ConstantInputs, path: Path) -> int:
-    """Which of a model's inputs takes the picture: the one that ``constants`` does not have.
+    """Return the index of the input that takes the image: the one that ``constants`` does not have.
 
-    ``names``: those each input has. Raises ModelLoadError when it is not exactly one.
+    ``names``: the names of each input. Raises ModelLoadError when it is not exactly one.
     """
     pictures = [index for index, each in enumerate(names) if not any(name in constants for name in each)]
     if len(pictures) != 1:
         listed = ", ".join("/".join(sorted(each)) for each in names)
-        raise ModelLoadError(f"{path} takes {len(names)} inputs ({listed}); exactly one must take the picture")
+        raise ModelLoadError(f"{path} takes {len(names)} inputs ({listed}); exactly one must take the image")
     return pictures[0]
 
 
 def repeat_for_batch(value: npt.NDArray[np.generic], batch: int) -> npt.NDArray[np.generic]:
-    """``value``, the same for every tile, for a ``batch`` of them: one axis more, contiguous."""
+    """Return ``value`` repeated for each tile of a ``batch``: one axis more, contiguous."""
     return np.ascontiguousarray(np.broadcast_to(value, (batch, *value.shape)))

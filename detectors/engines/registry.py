@@ -1,4 +1,4 @@
-"""The engines there are, which of them can be used here, and the choice: the one asked for, or the best usable one."""
+"""Lists all engines, finds those that can be used here, and loads the requested or the best one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PLUGINS: PluginGroup = "standgale.engines"
 
 
 def _three_copies(request: EngineRequest) -> float:
-    """The file as it is read, the graph made of it, and the weights as the engine wants them."""
+    """Return 3: the file, the graph that is read from it, and the engine's form of the weights."""
     del request
     return 3.0
 
@@ -57,21 +57,21 @@ class EngineEntry:
     """Says why ``auto`` leaves it out although it can be named; None when ``auto`` takes it."""
 
     def open(self, request: EngineRequest) -> Engine:
-        """Load ``request`` with as many streams as memory has room for. Raises ModelLoadError, also without room."""
+        """Load ``request`` with as many streams as fit into memory. Raises ModelLoadError, also when none fits."""
         if self.gpu:
             require_room(self.name, request, self.copies)
             return self.load(request)
         return self.load(reduce_streams_to_fit(self.name, request, self.copies))
 
     def preferred(self, request: EngineRequest, why: str) -> EngineRequest:
-        """``request`` in the way the engine prefers; as it stands when it has no way, for ``load`` to say why."""
+        """Return ``request`` in the engine's preferred way; unchanged without one, so that ``load`` says why."""
         way = next(iter(self.ways(request, False)), None)
         return replace(request, why=why) if way is None else request.run_as(way, why)
 
 
 def _takes_minutes() -> str | None:
     """Return why auto does not choose an engine that takes minutes to build: a worker would wait for it."""
-    return "takes minutes at the first load; ask for it by name, or let a worker make it in the background"
+    return "takes minutes at the first load; request it by name, or let a worker build it in the background"
 
 
 ENGINES: Mapping[str, EngineEntry] = {
@@ -132,16 +132,16 @@ ENGINES: Mapping[str, EngineEntry] = {
         ),
     )
 }
-"""Every engine by name, the one that is usually fastest first."""
+"""Every engine by its name; the one that is usually fastest comes first."""
 
 
 def available_threads() -> int:
-    """How many CPU threads this process may use."""
+    """Return how many CPU threads this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def usable_engines(kind: EngineKind) -> list[EngineEntry]:
-    """The engines ``kind`` allows that can be used here, the preferred one first.
+    """Return the engines that ``kind`` allows and that can be used here, the preferred one first.
 
     Raises ModelLoadError when there is none, with the reason of each.
     """
@@ -178,9 +178,9 @@ def _load_plugin_entry(name: str) -> EngineEntry | None:
 
 
 def load_engine(kind: EngineKind, request: EngineRequest, check: Callable[[Engine], object] | None = None) -> Engine:
-    """The engine ``kind``, or with ``auto`` the preferred one that can be used here and can load the model.
+    """Load the model on engine ``kind``, or with ``auto`` on the preferred one that can be used and can load it.
 
-    ``check`` raises ModelLoadError when a loaded engine will not do. Raises ModelLoadError when none can be used
+    ``check`` raises ModelLoadError when a loaded engine does not fit. Raises ModelLoadError when none can be used
     (naming the extra to install) or none can load the model.
     """
     usable = usable_engines(kind)
@@ -192,7 +192,7 @@ def load_engine(kind: EngineKind, request: EngineRequest, check: Callable[[Engin
 
 
 def load_other(name: str, request: EngineRequest, check: Callable[[Engine], object]) -> Engine:
-    """The best usable engine but ``name`` that can load ``request``. Raises ModelLoadError when there is none."""
+    """Load ``request`` on the best usable engine except ``name``. Raises ModelLoadError when there is none."""
     others = [(entry, f"engine {name} failed") for entry in usable_engines("auto") if entry.name != name]
     if not others:
         raise ModelLoadError("no other engine is installed; install standgale[cpu]")
@@ -202,7 +202,7 @@ def load_other(name: str, request: EngineRequest, check: Callable[[Engine], obje
 def _first_that_opens(
     entries: Sequence[tuple[EngineEntry, str]], request: EngineRequest, check: Callable[[Engine], object] | None
 ) -> Engine:
-    """The first of ``entries``, each with the reason to take it, that can load ``request``.
+    """Load ``request`` on the first of ``entries`` that can; each has the reason to choose it.
 
     Raises ModelLoadError with every refusal when none can.
     """
@@ -217,13 +217,13 @@ def _first_that_opens(
 
 
 def open_and_check(entry: EngineEntry, request: EngineRequest, check: Callable[[Engine], object] | None) -> Engine:
-    """``request`` on the engine of ``entry``, closed again when ``check`` raises."""
+    """Load ``request`` on the engine of ``entry``; close it when ``check`` raises."""
     engine = entry.open(request)
     return engine if check is None else check_or_close(engine, check)
 
 
 def check_or_close(engine: Engine, check: Callable[[Engine], object]) -> Engine:
-    """``engine``, closed again when ``check`` raises."""
+    """Return ``engine`` after ``check``; close it when ``check`` raises."""
     try:
         check(engine)
     except BaseException:

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: one single-thread session per core, because that is faster than one session with all."""
+"""Runs models with ONNX Runtime on the CPU: one single-thread session per core is faster than one with all cores."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INPUT_TYPES: Mapping[str, type[np.float32] | type[np.float16]] = {
 
 
 class OnnxRuntimeEngine:
-    """A pool of sessions of one thread each; a call takes one of them and runs its tiles one after the other."""
+    """Runs a pool of sessions, usually of one thread each; a call takes one and runs its tiles one after the other."""
 
     name = "onnxruntime"
 
@@ -90,7 +90,7 @@ class OnnxRuntimeEngine:
 
 
 def to_input(tiles: ImageArray, card: InputCard) -> npt.NDArray[np.float32]:
-    """``tiles`` (uint8 (N, H, W, 3) BGR) as the model's input: float32 (N, 3, H, W), (pixel * scale - mean) / std."""
+    """Return (pixel * scale - mean) / std of ``tiles`` (uint8 (N, H, W, 3) BGR) as the input: float32 (N, 3, H, W)."""
     values: npt.NDArray[np.float32] = cv2.dnn.blobFromImages(
         list(tiles), scalefactor=card.scale, swapRB=card.channels == "rgb"
     ).astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: uint8 tiles go in as they are, conversion runs in the graph, tiles run side by side."""
+"""Runs models with OpenVINO on the CPU: pixels are converted in the graph, and tiles run in parallel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from detectors.settings import Precision
 
 _Outputs = list[npt.NDArray[np.float32]]
 _PRECISIONS: Mapping[str, Precision] = {"FP32": "f32", "BF16": "bf16", "FP16": "f16"}
-"""What OpenVINO says a CPU computes well in → the precision's name here, the exact one first."""
+"""OpenVINO's names of the precisions that a CPU supports, and ours; the exact one first."""
 _DIGITS: Mapping[str, int] = {"f32": 24, "f16": 11, "bf16": 8}
 """Binary digits of a number in each precision."""
 
@@ -29,11 +29,11 @@ _cores_lock = threading.Lock()
 
 
 def _core() -> ov.Core:
-    """The one core of this process, which is never given back.
+    """Return the one core of this process, which is never released.
 
-    On CPUs with AMX its plugin gives the thread that makes it a stack for signals, and takes the former one back when
-    it goes. Several plugins that go in another order than they came leave a stack that was freed, and the next signal
-    (SIGTERM, when the process is to drain) crashes the process.
+    On CPUs with AMX its plugin sets a signal stack for the thread that creates it, and restores the former one when it
+    is deleted. When several plugins are deleted in another order than they were created, a freed stack stays set, and
+    the next signal (SIGTERM, when the process is to drain) crashes the process.
     """
     with _cores_lock:
         if not _cores:
@@ -42,7 +42,7 @@ def _core() -> ov.Core:
 
 
 class OpenVinoEngine:
-    """One compiled model in throughput mode and a pool of infer requests shared by all callers."""
+    """Runs one compiled model in throughput mode; all callers share a pool of infer requests."""
 
     name = "openvino"
 
@@ -75,7 +75,7 @@ class OpenVinoEngine:
             precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
             count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         except RuntimeError as error:
-            raise ModelLoadError(f"OpenVINO cannot load {request.path}: {_said(error)}") from error
+            raise ModelLoadError(f"OpenVINO cannot load {request.path}: {_error_text(error)}") from error
         if _DIGITS.get(precision, 24) < _DIGITS.get(request.precision, 0):
             raise ModelLoadError(
                 f"precision {request.precision}: OpenVINO computes in {precision} on this CPU, which is less exact; "
@@ -83,7 +83,7 @@ class OpenVinoEngine:
             )
         self._shapes = [_shape_of_one(output, self._batch) for output in compiled.outputs]
         self._idle: queue.SimpleQueue[ov.InferRequest] = queue.SimpleQueue()
-        # Twice as many as run at a time: the next tile waits in OpenVINO's own queue, not behind Python's lock.
+        # Twice as many as run at a time, so that the next tile waits in OpenVINO's queue and not for Python's lock.
         for _ in range(2 * count):
             infer = compiled.create_infer_request()
             for index, value in constants.items():
@@ -91,7 +91,7 @@ class OpenVinoEngine:
             self._idle.put(infer)
         self.reason = (
             f"{request.why}; OpenVINO {ov.__version__.split('-')[0]} computes in {precision} with "
-            f"{request.threads} thread(s), {count} tile(s) side by side"
+            f"{request.threads} thread(s), {count} tile(s) in parallel"
         )
         self.batch_size = count * self._batch
         # While one call collects its last tiles, the next one already has tiles in the queue.
@@ -112,29 +112,29 @@ class OpenVinoEngine:
                 rows = slice(start, start + self._batch)
                 running[-1].set_input_tensor(self._picture, ov.Tensor(tiles[rows], shared_memory=True))
                 for index, output in enumerate(outputs):
-                    # The answer is written where the caller will read it, without a copy.
+                    # The output is written to where the caller reads it, without a copy.
                     if output is not None:
                         running[-1].set_output_tensor(index, ov.Tensor(output[rows], shared_memory=True))
                 running[-1].start_async()
             while running:
                 self._idle.put(self._collect(running, parts))
         except RuntimeError as error:
-            raise InferenceError(f"OpenVINO failed on {len(tiles)} tiles: {_said(error)}") from error
+            raise InferenceError(f"OpenVINO failed on {len(tiles)} tiles: {_error_text(error)}") from error
         finally:
             for request in running:
-                self._idle.put(_stopped(request))
+                self._idle.put(_stop(request))
         copied = iter([np.concatenate(output) for output in zip(*parts, strict=True)])
         return tuple(next(copied) if output is None else output for output in outputs)
 
     def _take_idle(self, running: deque[ov.InferRequest], parts: list[_Outputs]) -> ov.InferRequest:
-        """An idle request: from the pool, else this call's own oldest one when it is done, else the next to return."""
+        """Return an idle request: from the pool, else this call's oldest one when done, else the next returned."""
         try:
             return self._idle.get_nowait()
         except queue.Empty:
             return self._collect(running, parts) if running else self._idle.get()
 
     def _collect(self, running: deque[ov.InferRequest], parts: list[_Outputs]) -> ov.InferRequest:
-        """Wait for the oldest request under way and copy what it did not write in place, so that it can be reused."""
+        """Wait for the oldest running request and copy what it did not write in place, so that it can be reused."""
         oldest = running[0]
         oldest.wait()
         parts.append(
@@ -152,8 +152,9 @@ class OpenVinoEngine:
 
 
 def _shape_of_one(output: ov.Output, batch: int) -> tuple[int, ...] | None:
-    """The shape of ``output`` for one tile where it is float32 and known beforehand, which lets it be written in place;
-    else None.
+    """Return the shape of ``output`` for one tile when it is float32 and known, so that it can be written in place.
+
+    Else None.
     """
     shape = output.partial_shape
     if not shape.is_static or output.element_type != ov.Type.f32 or not len(shape) or shape[0].get_length() != batch:
@@ -161,17 +162,17 @@ def _shape_of_one(output: ov.Output, batch: int) -> tuple[int, ...] | None:
     return tuple(dim.get_length() for dim in shape)[1:]
 
 
-def _said(error: RuntimeError) -> str:
-    """What OpenVINO says is wrong, without the places in its own source."""
+def _error_text(error: RuntimeError) -> str:
+    """Return OpenVINO's error text without the positions in its source."""
     lines = [line.strip() for line in str(error).splitlines()]
-    told = [line for line in lines if line and not line.startswith(("Exception from", "Caught exception: Exception"))]
-    return " ".join(told) or str(error)
+    kept = [line for line in lines if line and not line.startswith(("Exception from", "Caught exception: Exception"))]
+    return " ".join(kept) or str(error)
 
 
 def openvino_ways(request: EngineRequest, dynamic: bool) -> tuple[Way, ...]:
-    """How ``request`` can be run on this CPU: its precisions, each with as many streams as OpenVINO likes, or one.
+    """Return the ways to run ``request`` on this CPU: each precision with OpenVINO's choice of streams, and with one.
 
-    A ``dynamic`` graph can take more than one tile a run, too.
+    A ``dynamic`` graph is also run with several tiles per run.
     """
     capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     able = [precision for name, precision in _PRECISIONS.items() if name in capabilities]
@@ -181,17 +182,17 @@ def openvino_ways(request: EngineRequest, dynamic: bool) -> tuple[Way, ...]:
     return tuple(Way("openvino", precision, *plan) for plan in plans for precision in allowed)
 
 
-def _stopped(request: ov.InferRequest) -> ov.InferRequest:
-    """``request`` of a call that failed, no longer running: only then it can be used again."""
+def _stop(request: ov.InferRequest) -> ov.InferRequest:
+    """Stop and return ``request`` of a failed call: only a stopped request can be used again."""
     request.cancel()
-    # What a cancelled or failed request has to say was said by the call's own error.
+    # The call has already raised the error of a cancelled or failed request.
     with suppress(RuntimeError):
         request.wait()
     return request
 
 
 def _with_conversion(model: ov.Model, request: EngineRequest, index: int) -> ov.Model:
-    """``model`` whose input ``index`` is uint8 NHWC BGR: channel order, scaling and layout become part of the graph."""
+    """Return ``model`` with a uint8 NHWC BGR input ``index``: channel order, scaling and layout are in the graph."""
     card = request.input
     steps = preprocess.PrePostProcessor(model)
     picture = steps.input(index)

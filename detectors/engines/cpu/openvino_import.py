@@ -1,8 +1,8 @@
 """Imports OpenVINO without its usage statistics.
 
-At each import OpenVINO sends an event to Google Analytics and makes a folder ``intel`` in the user's home. Standgale
-sends nothing that its user did not ask for; and where packets to the outside are dropped, the sending thread would
-delay the end of each process.
+At each import OpenVINO sends an event to Google Analytics and creates a folder ``intel`` in the user's home. Standgale
+sends nothing without its user's request. Where a firewall drops packets, the sending thread would also delay the end of
+each process.
 """
 
 # ruff: noqa: E402 (what is switched off must be off before the import)
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-# OpenVINO does without this package where it can't be imported.
+# OpenVINO works without this package where it cannot be imported.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # how Python marks what must not be imported
 
 import openvino as ov

@@ -104,7 +104,9 @@ def test_tiles_both_engines_fail_on_are_the_fault_of_the_tiles(tmp_path: Path) -
     model = load_model(LoadRequest(write_failing_model(tmp_path, "both"), "onnxruntime", 1))
     before = failures("onnxruntime"), failures("openvino")
     for _ in range(FAILURES_IN_A_ROW + 1):
-        with pytest.raises(InferenceError, match=r"ONNX Runtime failed.*engine openvino after it: OpenVINO failed"):
+        with pytest.raises(
+            InferenceError, match=r"ONNX Runtime failed.*engine openvino failed after it: OpenVINO failed"
+        ):
             model.infer(tiles(255))
     assert (failures("onnxruntime"), failures("openvino")) == (
         before[0] + FAILURES_IN_A_ROW + 1,

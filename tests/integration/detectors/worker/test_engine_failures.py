@@ -52,5 +52,5 @@ async def test_a_frame_both_engines_fail_on_is_a_dead_letter_and_the_stream_goes
         await world.until(world.answers, 1)
     (letter,) = await world.letters()
     assert (letter.reason, letter.attempts, letter.frame_id) == ("INFERENCE_ERROR", 3, white.frame_id)
-    assert "engine openvino after it" in letter.message
+    assert "engine openvino failed after it" in letter.message
     assert [answer.frame_id for answer in await world.answers()] == [usual.frame_id]

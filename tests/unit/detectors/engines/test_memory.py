@@ -59,7 +59,7 @@ def test_weights_beside_the_file_count_and_must_be_there(tmp_path: Path) -> None
     path = sparse_model(tmp_path, GIB).with_name("model.onnx")
     assert weights_bytes(path) == GIB + path.stat().st_size
     (tmp_path / "model.data").unlink()
-    with pytest.raises(ModelLoadError, match=r"model\.data, which cannot be read .*put it beside"):
+    with pytest.raises(ModelLoadError, match=r"model\.data, which cannot be read .*put it in that folder"):
         weights_bytes(path)
 
 
@@ -71,7 +71,7 @@ def test_onnxruntime_runs_fewer_sessions_when_memory_is_short(
     monkeypatch.setattr("detectors.engines.memory_fit.available_bytes", lambda: 11 * GIB)
     smaller = reduce_streams_to_fit("onnxruntime", request(path), copies)
     assert smaller.streams == 3
-    assert "runs 3 of 8 tiles side by side" in caplog.text
+    assert "runs 3 instead of 8 tiles in parallel" in caplog.text
     assert reduce_streams_to_fit("onnxruntime", request(path, 2), copies).streams == 0
     monkeypatch.setattr("detectors.engines.memory_fit.available_bytes", lambda: 2 * GIB)
     with pytest.raises(ModelLoadError, match="onnxruntime needs about 3,"):

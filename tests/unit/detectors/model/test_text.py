@@ -268,13 +268,13 @@ def test_cards_and_files_that_do_not_agree_on_words_are_refused(tmp_path: Path) 
     assert "write text: {tokenizer: tokenizer.json} and put the tokenizer.json" in refused(card)
     del fields["layout"]
     card.write_text(yaml.safe_dump(fields))
-    assert "is asked in words (it takes input_ids): write layout: grounding_dino" in refused(card)
+    assert "takes text (input input_ids): write layout: grounding_dino" in refused(card)
     other = write_model(tmp_path / "other")
     write_tokenizer(other.parent)
     text = {"tokenizer": "tokenizer.json"}
     assert "layout yolov8 is not asked with text; leave text out" in refused(changed(other, text=text))
     unnamed = changed(other, layout=None, classes=[{"name": "blue"}, {"name": "red"}, {"name": "boat"}])
-    assert "is not asked in words (it takes no input_ids)" in refused(unnamed)
+    assert "takes no text (it has no input input_ids)" in refused(unnamed)
 
 
 def test_without_a_layout_it_is_recognised_by_its_names(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_without_a_layout_it_is_recognised_by_its_names(tmp_path: Path) -> None:
     [
         (GraphSpec("grounding_dino", fault="zero_scores"), "score 0 everywhere"),
         (GraphSpec("grounding_dino", fault="nan"), "not numbers"),
-        (GraphSpec("grounding_dino", fault="other_input"), "one picture is expected, beside it at most"),
+        (GraphSpec("grounding_dino", fault="other_input"), "one image is expected, besides it at most"),
         (GraphSpec("grounding_dino", fault="float_sizes"), "takes input_ids as float16"),
         (GraphSpec("grounding_dino", fault="two_outputs"), "grounding_dino asked with 10 tokens has outputs"),
     ],

@@ -60,7 +60,7 @@ async def test_a_store_that_is_away_stops_nothing(tmp_path: Path, caplog: pytest
     store = AwayStore(FolderBlobs(tmp_path / "store"), 10**9)
     assert await obtain_artefact(made, store, states.append) == made.path
     assert states == ["downloading", "converting", "uploading"]
-    assert "could not be put into the model store" in caplog.text
+    assert "could not be published to the model store" in caplog.text
     assert await obtain_artefact(upgrade(tmp_path, "other"), None, states.append)
     assert states[3:] == ["converting"]
 
