@@ -18,7 +18,7 @@ HASHES = {
 
 
 @pytest.mark.parametrize(("key", "value"), HASHES.items())
-def test_the_hash_is_kafkas(key: str, value: int) -> None:
+def test_hash_equals_that_of_kafka(key: str, value: int) -> None:
     assert partition_for(key, 1 << 31) == value & 0x7FFFFFFF
     assert partition_for(key, 8) == (value & 0x7FFFFFFF) % 8
 

@@ -42,7 +42,7 @@ async def until_shared(members: tuple[Consumer, ...]) -> None:
                 await member.poll(max_records=1, timeout_s=0.02)
 
 
-async def test_members_keep_their_partitions_and_the_loop_its_pace_while_the_disk_is_slow(
+async def test_slow_disk_moves_no_partition_and_does_not_block_the_event_loop(
     brokers: tuple[EmbeddedBroker, EmbeddedBroker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = GroupSpec("group", (LIVE,), session_timeout_s=SESSION_S)
@@ -79,7 +79,7 @@ async def test_members_keep_their_partitions_and_the_loop_its_pace_while_the_dis
         await member.close()
 
 
-async def test_a_member_that_died_is_still_noticed_when_the_others_are_in_time(
+async def test_dead_member_loses_its_partitions_while_other_heartbeats_are_punctual(
     brokers: tuple[EmbeddedBroker, EmbeddedBroker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = GroupSpec("group", (LIVE,), session_timeout_s=SESSION_S)
@@ -90,7 +90,7 @@ async def test_a_member_that_died_is_still_noticed_when_the_others_are_in_time(
     await heir.close()
 
 
-async def test_a_beat_goes_before_records_that_wait(brokers: tuple[EmbeddedBroker, EmbeddedBroker]) -> None:
+async def test_heartbeat_is_written_before_waiting_records(brokers: tuple[EmbeddedBroker, EmbeddedBroker]) -> None:
     await brokers[0].publisher()
     store = brokers[0]._store
     assert store is not None
@@ -115,7 +115,7 @@ async def test_a_beat_goes_before_records_that_wait(brokers: tuple[EmbeddedBroke
     assert order == ["beat", "record", "record"]
 
 
-async def test_cleaning_that_cannot_be_written_waits_for_the_next_round(
+async def test_failed_cleaning_is_tried_in_the_next_round(
     brokers: tuple[EmbeddedBroker, EmbeddedBroker], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     cleaning = False
@@ -160,7 +160,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-async def test_a_disk_that_fills_up_refuses_loses_nothing_and_is_used_again(small_disk: Path) -> None:
+async def test_full_disk_refuses_loses_nothing_and_is_used_again_after_it(small_disk: Path) -> None:
     broker = EmbeddedBroker(small_disk / "broker.sqlite", load_topics())
     publisher, reader = await broker.publisher(), await broker.reader()
     consumer = await broker.consumer(GroupSpec("group", (LIVE,), session_timeout_s=60))
@@ -184,7 +184,7 @@ async def test_a_disk_that_fills_up_refuses_loses_nothing_and_is_used_again(smal
     await broker.close()
 
 
-def test_a_members_own_lateness_gives_the_others_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_heartbeat_gives_other_members_more_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     connection = open_writer(tmp_path / "broker.sqlite")
     now_ms = 1_000_000
     monkeypatch.setattr(membership, "_now_ms", lambda: now_ms)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.mark.parametrize("crash", [False, True], ids=["restart", "crash"])
-async def test_all_parts_outlive_a_restart_of_the_broker(pair: TopicPair, *, crash: bool) -> None:
+async def test_all_clients_continue_after_a_broker_restart(pair: TopicPair, *, crash: bool) -> None:
     publisher = await pair.broker.publisher()
     consumer = await pair.broker.consumer(pair.member())
     values = [b"%d" % number for number in range(120)]
@@ -52,7 +52,7 @@ async def test_all_parts_outlive_a_restart_of_the_broker(pair: TopicPair, *, cra
     assert [value for value in await pair.read_outputs() if value != b"in vain"] == values
 
 
-async def test_a_commit_whose_answer_was_lost_is_known_to_have_happened(
+async def test_commit_with_a_lost_response_is_recognised_as_done(
     pair: TopicPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await pair.publish(b"1", b"2")
@@ -72,7 +72,7 @@ async def test_a_commit_whose_answer_was_lost_is_known_to_have_happened(
     await consumer.close()
 
 
-async def test_a_commit_that_never_reached_the_broker_can_be_tried_again(
+async def test_commit_that_never_reached_the_broker_can_be_repeated(
     pair: TopicPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await pair.publish(b"1")
@@ -93,7 +93,7 @@ async def test_a_commit_that_never_reached_the_broker_can_be_tried_again(
 
 
 @pytest.mark.parametrize("happened", [True, False], ids=["happened", "did-not"])
-async def test_a_doubt_outlasts_the_outage_that_made_it(
+async def test_doubtful_commit_is_decided_after_an_outage(
     pair: TopicPair, monkeypatch: pytest.MonkeyPatch, *, happened: bool
 ) -> None:
     """The broker stands still from the commit on: the first try fails, the second must not double anything."""
@@ -132,7 +132,7 @@ async def test_a_doubt_outlasts_the_outage_that_made_it(
     await consumer.close()
 
 
-async def test_another_commit_than_the_one_in_doubt_is_refused(
+async def test_commit_that_differs_from_the_doubtful_one_is_refused(
     pair: TopicPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await pair.publish(b"1", b"2")
@@ -157,7 +157,7 @@ async def test_another_commit_than_the_one_in_doubt_is_refused(
     await consumer.close()
 
 
-async def test_a_fenced_member_loses_its_partition_and_gets_it_back(pair: TopicPair) -> None:
+async def test_fenced_member_loses_its_partition_and_gets_it_again(pair: TopicPair) -> None:
     await pair.publish(b"1")
     consumer = await pair.broker.consumer(pair.member())
     records = await pair.poll_records(consumer, 1)
@@ -176,7 +176,7 @@ async def test_a_fenced_member_loses_its_partition_and_gets_it_back(pair: TopicP
     await consumer.close()
 
 
-async def test_a_slow_caller_keeps_its_partitions(pair: TopicPair) -> None:
+async def test_slow_caller_keeps_its_partitions(pair: TopicPair) -> None:
     await pair.publish(b"1")
     consumer = await pair.broker.consumer(pair.member(session_timeout_s=1.0))
     records = await pair.poll_records(consumer, 1)
@@ -186,7 +186,7 @@ async def test_a_slow_caller_keeps_its_partitions(pair: TopicPair) -> None:
     await consumer.close()
 
 
-async def test_the_marks_that_end_transactions_are_no_lag(pair: TopicPair) -> None:
+async def test_transaction_markers_are_not_lag(pair: TopicPair) -> None:
     await pair.publish(b"1", b"2")
     transformer = await pair.broker.consumer(pair.member())
     for record in await pair.poll_records(transformer, 2):
@@ -203,7 +203,7 @@ async def test_the_marks_that_end_transactions_are_no_lag(pair: TopicPair) -> No
     await asyncio.gather(sink.close(), transformer.close(), admin.close())
 
 
-async def test_a_late_group_does_not_skip_what_came_before_its_first_commit(pair: TopicPair) -> None:
+async def test_latest_group_keeps_records_before_its_first_commit(pair: TopicPair) -> None:
     await pair.publish(b"before the group")
     member = GroupSpec(pair.group, (pair.input.name,), start="latest")
     first = await pair.broker.consumer(member)
@@ -216,7 +216,7 @@ async def test_a_late_group_does_not_skip_what_came_before_its_first_commit(pair
     await second.close()
 
 
-async def test_without_a_broker_errors_come_soon_and_hold_no_password() -> None:
+async def test_errors_without_a_broker_are_fast_and_have_no_password() -> None:
     settings = BrokerSettings(
         kind="kafka",
         bootstrap_servers="127.0.0.1:1",
@@ -237,7 +237,7 @@ async def test_without_a_broker_errors_come_soon_and_hold_no_password() -> None:
     await broker.close()
 
 
-async def test_a_process_whose_name_another_took_says_so_and_stays_away(pair: TopicPair) -> None:
+async def test_replaced_static_member_raises_and_does_not_rejoin(pair: TopicPair) -> None:
     await pair.publish(b"1")
     member = GroupSpec(pair.group, (pair.input.name,), instance_id="worker-1", outputs=True, session_timeout_s=1.5)
     former = await pair.broker.consumer(member)
@@ -254,7 +254,7 @@ async def test_a_process_whose_name_another_took_says_so_and_stays_away(pair: To
     await asyncio.gather(former.close(), successor.close())
 
 
-async def test_a_group_goes_on_with_the_start_of_a_topic_made_again(pair: TopicPair) -> None:
+async def test_group_reads_a_recreated_topic_from_its_start(pair: TopicPair) -> None:
     consumer = await pair.broker.consumer(pair.member())
     await pair.publish(*(b"%d" % number for number in range(20)))
     await consumer.commit(pair.points(await pair.poll_records(consumer, 20)))
@@ -278,7 +278,7 @@ async def test_a_group_goes_on_with_the_start_of_a_topic_made_again(pair: TopicP
     await consumer.close()
 
 
-async def test_a_join_of_its_own_whose_answer_was_lost_does_not_end_a_static_member(pair: TopicPair) -> None:
+async def test_own_join_with_a_lost_response_does_not_end_a_static_member(pair: TopicPair) -> None:
     """As after a coordinator was frozen: it then answers what nobody waits for any more, and gives out a new id."""
     await pair.publish(b"1")
     member = pair.member(instance_id="worker-1", session_timeout_s=2.0)

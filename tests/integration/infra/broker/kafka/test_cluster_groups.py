@@ -37,7 +37,7 @@ async def commit_until_it_works(consumer: Consumer, pair: TopicPair, records: li
             await asyncio.sleep(0.1)
 
 
-async def test_a_lost_answer_and_an_outdated_coordinator_do_not_double_a_commit(
+async def test_lost_response_and_outdated_coordinator_do_not_commit_twice(
     three: TopicPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await three.publish(b"1", b"2")
@@ -79,7 +79,9 @@ async def _find(offsets: Offsets, group: str) -> int:
     return await (await offsets.admin()).find_coordinator(group)
 
 
-async def test_static_members_outlive_a_frozen_coordinator(three: TopicPair, kafka_cluster: KafkaCluster) -> None:
+async def test_static_members_continue_after_a_frozen_coordinator(
+    three: TopicPair, kafka_cluster: KafkaCluster
+) -> None:
     """Longer than their session: the frozen node answers afterwards what nobody waits for any more."""
     member = three.member(instance_id="worker-1", session_timeout_s=3.0)
     consumer = await three.broker.consumer(member)

@@ -60,7 +60,7 @@ def authority(secured_kafka: KafkaServer) -> Path:
 
 
 @pytest.mark.parametrize("protocol", ["SASL_PLAINTEXT", "SASL_SSL"])
-async def test_a_wrong_password(
+async def test_wrong_password_is_named(
     secured_kafka: KafkaServer, authority: Path, caplog: pytest.LogCaptureFixture, protocol: str
 ) -> None:
     wrong = {**SCRAM, "sasl_password": SecretStr("not-the-right-one")}
@@ -70,20 +70,20 @@ async def test_a_wrong_password(
     assert "not-the-right-one" not in caplog.text + reason
 
 
-async def test_a_mechanism_that_the_broker_does_not_offer(secured_kafka: KafkaServer) -> None:
+async def test_mechanism_that_the_broker_does_not_offer_is_named(secured_kafka: KafkaServer) -> None:
     plain = {**SCRAM, "sasl_mechanism": "PLAIN"}
     reason = await refusal(settings(secured_kafka.address("SASL_PLAINTEXT"), "SASL_PLAINTEXT", **plain))
     assert "broker.sasl_mechanism PLAIN" in reason
 
 
-async def test_a_certificate_that_nobody_known_signed(secured_kafka: KafkaServer, tmp_path: Path) -> None:
+async def test_certificate_of_an_unknown_authority_is_named(secured_kafka: KafkaServer, tmp_path: Path) -> None:
     stranger = Certificates(tmp_path).authority
     reason = await refusal(settings(secured_kafka.address("SSL"), "SSL", ssl_cafile=stranger))
     assert "broker.ssl_cafile" in reason
     assert str(stranger) in reason
 
 
-async def test_a_certificate_of_another_host_name(secured_kafka: KafkaServer, authority: Path) -> None:
+async def test_certificate_for_a_different_host_name_is_named(secured_kafka: KafkaServer, authority: Path) -> None:
     by_address = secured_kafka.address("SSL").replace("localhost", "127.0.0.1")
     reason = await refusal(settings(by_address, "SSL", ssl_cafile=authority))
     assert f"the certificate of {by_address} is not for this host name; in broker.bootstrap_servers" in reason
@@ -102,7 +102,7 @@ async def test_a_certificate_of_another_host_name(secured_kafka: KafkaServer, au
         ("SASL_SSL", "SSL", "without user and password"),
     ],
 )
-async def test_a_listener_of_another_protocol(
+async def test_listener_with_a_different_protocol_is_named(
     secured_kafka: KafkaServer, authority: Path, listener: str, protocol: str, does: str
 ) -> None:
     who = SCRAM if protocol.startswith("SASL") else {}
@@ -111,7 +111,7 @@ async def test_a_listener_of_another_protocol(
     assert f"broker.security_protocol is {protocol}" in reason
 
 
-async def test_a_client_certificate_is_asked_for_and_taken(
+async def test_client_certificate_is_required_and_accepted(
     secured_kafka: KafkaServer, authority: Path, tmp_path: Path
 ) -> None:
     address = secured_kafka.address(MTLS)
@@ -126,7 +126,7 @@ async def test_a_client_certificate_is_asked_for_and_taken(
     await broker.close()
 
 
-async def test_where_nothing_listens_that_is_told() -> None:
+async def test_address_without_a_listener_is_named() -> None:
     both = "127.0.0.1:1,no.such.host.invalid:9092"
     broker = KafkaBroker(BrokerSettings(kind="kafka", bootstrap_servers=both, request_timeout_s=1.0), {})
     with pytest.raises(BrokerUnavailableError, match=r"connection refused|not known") as caught:
@@ -136,7 +136,7 @@ async def test_where_nothing_listens_that_is_told() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["ssl_cafile", "ssl_certfile", "ssl_keyfile"])
-def test_certificate_files_that_cannot_be_used_are_found_at_the_start(tmp_path: Path, wrong: str) -> None:
+def test_unusable_certificate_files_raise_at_the_start(tmp_path: Path, wrong: str) -> None:
     certificates = Certificates(tmp_path)
     pair = certificates.client("worker")
     files = {"ssl_cafile": pair.authority, "ssl_certfile": pair.certificate, "ssl_keyfile": pair.key}
@@ -147,7 +147,7 @@ def test_certificate_files_that_cannot_be_used_are_found_at_the_start(tmp_path: 
             KafkaBroker(settings("127.0.0.1:1", "SSL", **{**files, wrong: path}), {})
 
 
-async def test_a_password_that_is_changed_in_its_file_is_taken_without_a_restart(
+async def test_password_changed_in_its_file_is_used_without_a_restart(
     secured_kafka: KafkaServer, tmp_path: Path
 ) -> None:
     file = tmp_path / "password"

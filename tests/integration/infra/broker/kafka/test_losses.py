@@ -39,9 +39,7 @@ def lost(consumer: Consumer) -> list[tuple[TopicPartition, int, int]]:
 
 
 @pytest.mark.parametrize("outputs", [True, False], ids=["transactions", "plain"])
-async def test_what_was_deleted_while_a_group_was_away_is_told_until_it_is_committed(
-    pair: TopicPair, *, outputs: bool
-) -> None:
+async def test_loss_while_a_group_was_stopped_is_reported_until_committed(pair: TopicPair, *, outputs: bool) -> None:
     await publish(pair, 0, 10)
     first = await pair.broker.consumer(pair.member(outputs=outputs))
     records = await pair.poll_records(first, 3)
@@ -70,7 +68,7 @@ async def test_what_was_deleted_while_a_group_was_away_is_told_until_it_is_commi
     await third.close()
 
 
-async def test_a_loss_that_nobody_committed_is_told_to_the_next_owner(pair: TopicPair) -> None:
+async def test_uncommitted_loss_is_reported_to_the_next_owner(pair: TopicPair) -> None:
     await publish(pair, 0, 5)
     first = await pair.broker.consumer(pair.member())
     await first.commit(pair.points((await pair.poll_records(first, 5))[:1]))
@@ -83,7 +81,7 @@ async def test_a_loss_that_nobody_committed_is_told_to_the_next_owner(pair: Topi
         await consumer.close()
 
 
-async def test_what_is_deleted_while_a_group_runs_is_told_and_work_in_hand_is_kept(pair: TopicPair) -> None:
+async def test_loss_while_a_group_runs_is_reported_and_pending_records_are_kept(pair: TopicPair) -> None:
     consumer = await pair.broker.consumer(pair.member())
     await publish(pair, 0, 2)
     in_hand = await pair.poll_records(consumer, 2)
@@ -108,7 +106,7 @@ async def test_what_is_deleted_while_a_group_runs_is_told_and_work_in_hand_is_ke
     await consumer.close()
 
 
-async def test_a_group_that_never_committed_has_lost_nothing(pair: TopicPair) -> None:
+async def test_group_that_never_committed_has_no_losses(pair: TopicPair) -> None:
     await publish(pair, 0, 5)
     await delete_before(pair, 3)
     consumer = await pair.broker.consumer(pair.member())

@@ -27,7 +27,7 @@ async def configure(pair: TopicPair, *, topic: str | None = None, **settings: st
 
 
 @pytest.mark.parametrize("ahead_s", [0.0, TWO_HOURS_S, -TWO_HOURS_S], ids=["equal", "ahead", "behind"])
-async def test_a_publish_shows_how_far_the_brokers_clock_is_ahead(
+async def test_publish_measures_how_far_the_broker_clock_is_ahead(
     pair: TopicPair, monkeypatch: pytest.MonkeyPatch, ahead_s: float
 ) -> None:
     await configure(pair, message_timestamp_type="LogAppendTime")
@@ -41,7 +41,7 @@ async def test_a_publish_shows_how_far_the_brokers_clock_is_ahead(
     await publisher.close()
 
 
-async def test_a_topic_that_keeps_the_publishers_time_shows_nothing_of_the_brokers_clock(pair: TopicPair) -> None:
+async def test_topic_with_publisher_time_gives_no_broker_clock(pair: TopicPair) -> None:
     await configure(pair, message_timestamp_type="CreateTime")
     publisher = await pair.broker.publisher()
     await publisher.publish([OutRecord(pair.input.name, "key", b"value")])
@@ -49,7 +49,7 @@ async def test_a_topic_that_keeps_the_publishers_time_shows_nothing_of_the_broke
     await publisher.close()
 
 
-async def test_a_topic_that_somebody_gave_a_smaller_limit_is_waited_for_and_costs_no_record(pair: TopicPair) -> None:
+async def test_topic_with_a_reduced_size_limit_raises_topic_mismatch(pair: TopicPair) -> None:
     publisher = await pair.broker.publisher()
     await publisher.publish([OutRecord(pair.input.name, "key", b"a small one")])
     consumer = await pair.broker.consumer(pair.member())

@@ -131,9 +131,7 @@ class Worker:
 
 
 @pytest.mark.parametrize("missing", ["group", "reading", "writing", "transactions"])
-async def test_each_right_of_a_member_is_named_while_it_is_missing_and_after_it_was_taken(
-    guarded: Guarded, missing: str
-) -> None:
+async def test_each_missing_or_revoked_right_of_a_member_is_named(guarded: Guarded, missing: str) -> None:
     rights = {name: getattr(guarded, name) for name in ("group", "reading", "writing", "transactions")}
     right = rights.pop(missing)
     named = {
@@ -159,7 +157,7 @@ async def test_each_right_of_a_member_is_named_while_it_is_missing_and_after_it_
     await consumer.close()
 
 
-async def test_a_publisher_names_the_right_it_lacks_and_goes_on_when_it_has_it(guarded: Guarded) -> None:
+async def test_publisher_names_its_missing_right_and_continues_when_granted(guarded: Guarded) -> None:
     record = OutRecord(guarded.pair.output.name, "key", b"1")
 
     async def publish() -> None:
@@ -186,7 +184,7 @@ async def test_a_publisher_names_the_right_it_lacks_and_goes_on_when_it_has_it(g
     await publisher.close()
 
 
-async def test_a_reader_that_may_only_look_at_a_topic_is_told_that_it_lacks_the_right_to_read(guarded: Guarded) -> None:
+async def test_reader_with_only_describe_names_the_missing_read_right(guarded: Guarded) -> None:
     output = guarded.pair.output.name
     await guarded.give(guarded.writing)  # WRITE includes DESCRIBE
     reader = await guarded.broker.reader()
@@ -269,7 +267,7 @@ SERVICES: dict[str, Callable[[KafkaBroker], Awaitable[None]]] = {
 }
 
 
-async def test_the_rights_in_the_docs_are_enough_for_each_service(guarded: Guarded) -> None:
+async def test_rights_in_the_docs_are_enough_for_each_service(guarded: Guarded) -> None:
     declared = load_topics()
     whole = KafkaBroker(guarded.pair.settings, declared)
     admin = await whole.admin()

@@ -20,7 +20,7 @@ HOUR_S = 3_600
 DAY_S = 24 * HOUR_S
 
 
-async def test_the_clock_of_a_sender_does_not_matter(pair: TopicPair) -> None:
+async def test_broker_time_replaces_the_sender_time(pair: TopicPair) -> None:
     admin = await pair.broker.admin()
     await admin.apply([pair.input])
     now_ms = time.time_ns() // 1_000_000
@@ -39,7 +39,7 @@ async def test_the_clock_of_a_sender_does_not_matter(pair: TopicPair) -> None:
     assert all(abs(record.timestamp - now_ms) < 1_000 * TIMEOUT_S for record in records)
 
 
-async def test_a_topic_of_a_former_release_is_given_the_brokers_time(pair: TopicPair) -> None:
+async def test_apply_sets_broker_time_on_topics_of_a_former_release(pair: TopicPair) -> None:
     admin = await pair.broker.admin()
     raw = AIOKafkaAdminClient(bootstrap_servers=pair.server.bootstrap_servers)
     await raw.start()
@@ -55,7 +55,7 @@ async def test_a_topic_of_a_former_release_is_given_the_brokers_time(pair: Topic
     await raw.close()
 
 
-async def test_offsets_that_are_forgotten_before_the_records_are_told(pair: TopicPair) -> None:
+async def test_check_reports_offsets_deleted_before_the_records(pair: TopicPair) -> None:
     admin = await pair.broker.admin()
     await admin.apply([pair.input])
     longer = pair.input.model_copy(update={"retention_s": 100 * DAY_S})
@@ -69,7 +69,7 @@ async def test_offsets_that_are_forgotten_before_the_records_are_told(pair: Topi
     assert [one.what for one in await admin.check([longer])] == ["offsets.retention.minutes"]
 
 
-async def test_what_does_not_fit_the_cluster_is_refused_before_anything_is_changed(pair: TopicPair) -> None:
+async def test_apply_refuses_before_any_change_what_the_cluster_cannot_do(pair: TopicPair) -> None:
     await (await pair.broker.admin()).apply([pair.input])
     wanted = pair.input.model_copy(update={"retention_s": 2 * HOUR_S, "min_insync_replicas": 2})
     new = pair.input.model_copy(update={"name": f"{pair.input.name}.new"})

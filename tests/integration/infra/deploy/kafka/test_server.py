@@ -26,7 +26,7 @@ TIMEOUT_S = 60.0
 
 
 @pytest.mark.integration
-def test_a_running_broker_is_found_by_its_home(kafka_server: KafkaServer) -> None:
+def test_running_broker_is_found_by_its_home(kafka_server: KafkaServer) -> None:
     home = kafka_server.home
     other = KafkaServer(home)
     pid = kafka_server.pid
@@ -37,7 +37,7 @@ def test_a_running_broker_is_found_by_its_home(kafka_server: KafkaServer) -> Non
 
 
 @pytest.mark.integration
-def test_the_pid_of_another_process_is_not_taken_for_the_broker(kafka_server: KafkaServer, tmp_path: Path) -> None:
+def test_pid_of_another_process_is_not_taken_for_the_broker(kafka_server: KafkaServer, tmp_path: Path) -> None:
     (tmp_path / "kafka.pid").write_text(str(kafka_server.pid))
     stranger = KafkaServer(tmp_path)
     stranger.stop()
@@ -46,13 +46,13 @@ def test_the_pid_of_another_process_is_not_taken_for_the_broker(kafka_server: Ka
     assert kafka_server.is_serving()
 
 
-def test_a_home_without_a_broker_has_no_address(tmp_path: Path) -> None:
+def test_home_without_a_broker_has_no_address(tmp_path: Path) -> None:
     with pytest.raises(KafkaServerError, match=r"server\.properties.*start the broker once"):
         _ = KafkaServer(tmp_path).bootstrap_servers
 
 
 @pytest.mark.parametrize(("present", "missing"), [("mvn", "java"), ("java", "mvn")])
-def test_a_missing_tool_is_named(present: str, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tool_is_named(present: str, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / present).write_text("#!/bin/sh\n")
@@ -63,7 +63,7 @@ def test_a_missing_tool_is_named(present: str, missing: str, tmp_path: Path, mon
         KafkaServer(tmp_path / "home", tmp_path / "jars").start()
 
 
-def test_a_failing_maven_leaves_no_half_a_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_maven_leaves_no_incomplete_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     maven = tmp_path / "mvn"
     maven.write_text("#!/bin/sh\necho 'no such artifact'\nexit 1\n")
     maven.chmod(0o755)
@@ -73,7 +73,7 @@ def test_a_failing_maven_leaves_no_half_a_broker(tmp_path: Path, monkeypatch: py
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mvn"]
 
 
-def test_the_version_is_read_from_the_pom() -> None:
+def test_version_is_read_from_the_pom() -> None:
     assert int(kafka_version().split(".")[0]) >= 4
 
 
@@ -110,7 +110,7 @@ async def write_one(bootstrap_servers: str, topic: str) -> None:
 
 
 @pytest.mark.integration
-async def test_cluster_takes_writes_while_a_node_is_killed_or_frozen(kafka_cluster: KafkaCluster) -> None:
+async def test_cluster_accepts_writes_while_a_node_is_killed_or_frozen(kafka_cluster: KafkaCluster) -> None:
     assert kafka_cluster.numbers == [1, 2, 3]
     topic = await topic_on(kafka_cluster.bootstrap_servers, 3)
     killed, frozen = kafka_cluster.node(2), kafka_cluster.node(3)

@@ -47,7 +47,7 @@ async def poll_until(consumer: Consumer, done: Callable[[], bool]) -> None:
             await consumer.poll(max_records=10, timeout_s=0.02)
 
 
-async def test_a_foreign_file_is_refused_and_left_alone(path: Path, make_broker: MakeBroker) -> None:
+async def test_foreign_file_is_refused_and_not_changed(path: Path, make_broker: MakeBroker) -> None:
     path.write_bytes(b"this is no database, " * 100)
     with pytest.raises(BrokerUnavailableError, match=rf"{path}.*no broker file"):
         await make_broker().publisher()
@@ -56,13 +56,13 @@ async def test_a_foreign_file_is_refused_and_left_alone(path: Path, make_broker:
     await make_broker().publisher()
 
 
-async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, make_broker: MakeBroker) -> None:
+async def test_folder_that_cannot_be_created_is_named(tmp_path: Path, make_broker: MakeBroker) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BrokerUnavailableError, match="another data_dir"):
         await make_broker(where=tmp_path / "file" / "broker.sqlite").admin()
 
 
-async def test_a_file_of_another_version_is_refused(path: Path, make_broker: MakeBroker) -> None:
+async def test_file_of_another_schema_version_is_refused(path: Path, make_broker: MakeBroker) -> None:
     with sqlite3.connect(path) as file:
         file.execute("PRAGMA user_version = 99")
     file.close()
@@ -70,7 +70,7 @@ async def test_a_file_of_another_version_is_refused(path: Path, make_broker: Mak
         await make_broker().admin()
 
 
-async def test_a_full_disk_loses_nothing_and_passes(make_broker: MakeBroker) -> None:
+async def test_full_disk_loses_nothing_and_is_transient(make_broker: MakeBroker) -> None:
     broker = make_broker()
     publisher, reader = await broker.publisher(), await broker.reader()
     await publisher.publish([OutRecord(LIVE, "key", b"before")])
@@ -89,7 +89,7 @@ async def test_a_full_disk_loses_nothing_and_passes(make_broker: MakeBroker) -> 
     assert sum(end for _, end in (await reader.bounds(LIVE)).values()) == 2
 
 
-async def test_a_write_waits_for_other_processes_but_not_for_ever(
+async def test_write_waits_for_other_processes_with_a_time_limit(
     path: Path, make_broker: MakeBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher = await make_broker().publisher()
@@ -109,7 +109,7 @@ async def test_a_write_waits_for_other_processes_but_not_for_ever(
     await publisher.publish([OutRecord(LIVE, "key", b"goes on")])
 
 
-async def test_another_partition_count_opens_for_the_admin_only(make_broker: MakeBroker) -> None:
+async def test_different_partition_count_opens_only_the_admin(make_broker: MakeBroker) -> None:
     topics = load_topics()
     await make_broker(topics).publisher()
     broker = make_broker(topics | {LIVE: topics[LIVE].model_copy(update={"partitions": 16})})
@@ -141,7 +141,7 @@ async def test_outputs_for_several_partition_numbers_are_refused(make_broker: Ma
     await consumer.close()
 
 
-async def test_a_static_member_replaced_by_another_process_is_told(make_broker: MakeBroker) -> None:
+async def test_replaced_static_member_raises_settings_error(make_broker: MakeBroker) -> None:
     spec = GroupSpec("g", (LIVE, JOBS), instance_id="worker-1", session_timeout_s=0.4)
     former, successor = await make_broker().consumer(spec), None
     await poll_until(former, lambda: len(former.assignment()) == 16)
@@ -159,7 +159,7 @@ async def test_a_static_member_replaced_by_another_process_is_told(make_broker: 
     await successor.close()
 
 
-async def test_a_member_whose_heartbeat_was_late_joins_anew(path: Path, make_broker: MakeBroker) -> None:
+async def test_member_with_a_late_heartbeat_joins_again(path: Path, make_broker: MakeBroker) -> None:
     broker = make_broker()
     paused = await broker.consumer(GroupSpec("g", (LIVE,), session_timeout_s=60))
     await poll_until(paused, lambda: len(paused.assignment()) == 8)
@@ -176,7 +176,7 @@ async def test_a_member_whose_heartbeat_was_late_joins_anew(path: Path, make_bro
     await other.close()
 
 
-async def test_what_is_closed_says_so(make_broker: MakeBroker) -> None:
+async def test_closed_clients_raise_broker_unavailable(make_broker: MakeBroker) -> None:
     broker = make_broker()
     publisher, reader = await broker.publisher(), await broker.reader()
     consumer = await broker.consumer(GroupSpec("g", (LIVE,)))
@@ -194,7 +194,7 @@ async def test_what_is_closed_says_so(make_broker: MakeBroker) -> None:
     await publisher.close()
 
 
-async def test_a_writer_does_not_run_what_was_cancelled_and_survives_errors(path: Path) -> None:
+async def test_writer_skips_cancelled_work_and_continues_after_errors(path: Path) -> None:
     writer = TransactionWriter(FileIdentity(path), {}, lambda: None)
     started, ran = asyncio.Event(), []
     loop = asyncio.get_running_loop()
@@ -222,7 +222,7 @@ async def test_a_writer_does_not_run_what_was_cancelled_and_survives_errors(path
     await asyncio.to_thread(writer.close)
 
 
-async def test_a_mistake_while_writing_does_not_end_the_writer(
+async def test_unexpected_error_while_writing_does_not_end_the_writer(
     make_broker: MakeBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher = await make_broker().publisher()
@@ -237,9 +237,7 @@ async def test_a_mistake_while_writing_does_not_end_the_writer(
     await publisher.publish([OutRecord(LIVE, "key", b"x")])
 
 
-async def test_records_deleted_before_the_group_read_them_are_told_until_that_is_committed(
-    path: Path, make_broker: MakeBroker
-) -> None:
+async def test_loss_is_reported_until_committed(path: Path, make_broker: MakeBroker) -> None:
     broker = make_broker()
     publisher = await broker.publisher()
     await publisher.publish([OutRecord(LIVE, "key", b"%d" % number) for number in range(6)])

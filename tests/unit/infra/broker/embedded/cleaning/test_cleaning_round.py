@@ -64,7 +64,7 @@ def commit_as(file: sqlite3.Connection, group: str, offset: int | None) -> None:
     file.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?, NULL, 1, ?)", (group, slot, offset))
 
 
-def test_records_past_retention_go_in_bounded_rounds(file: sqlite3.Connection) -> None:
+def test_expired_records_are_deleted_in_limited_rounds(file: sqlite3.Connection) -> None:
     append(file, "events", *((f"key-{number}", b"old") for number in range(25)))
     clean(file, 0)
     append(file, "events", ("key", b"young"))
@@ -81,7 +81,7 @@ def test_records_past_retention_go_in_bounded_rounds(file: sqlite3.Connection) -
     assert left(file, "events") == [(26, "key", b"next")]
 
 
-def test_a_record_stays_its_retention_whatever_its_timestamp_says(file: sqlite3.Connection) -> None:
+def test_record_stays_for_its_retention_with_any_timestamp(file: sqlite3.Connection) -> None:
     append(file, "events", ("key", b"1"), ("key", b"2"))
     # As of clocks that were years behind, and ahead: neither says how old a record is.
     file.execute("UPDATE records SET timestamp_ms = CASE value WHEN ? THEN 0 ELSE 1 << 50 END", (b"1",))
@@ -92,7 +92,7 @@ def test_a_record_stays_its_retention_whatever_its_timestamp_says(file: sqlite3.
     assert left(file, "events") == []
 
 
-def test_marks_are_few_and_ages_known_to_a_fiftieth(file: sqlite3.Connection) -> None:
+def test_marks_are_few_and_ages_exact_to_a_fiftieth(file: sqlite3.Connection) -> None:
     minute_ms = 60_000
     for minute in range(300):
         append(file, "events", ("key", b"%d" % minute))
@@ -103,7 +103,7 @@ def test_marks_are_few_and_ages_known_to_a_fiftieth(file: sqlite3.Connection) ->
     assert 300 - 60 - 3 <= oldest <= 300 - 60
 
 
-def test_what_a_group_has_not_committed_stays_and_is_counted(file: sqlite3.Connection) -> None:
+def test_uncommitted_records_of_a_group_stay_and_are_counted(file: sqlite3.Connection) -> None:
     append(file, "events", *(("key", bytes(1_000)) for _ in range(10)))
     commit_as(file, "fast", 10)
     commit_as(file, "slow", 4)
@@ -122,7 +122,7 @@ def test_what_a_group_has_not_committed_stays_and_is_counted(file: sqlite3.Conne
     assert log.bounds(file, "events") == {0: (10, 10)}
 
 
-def test_a_group_holds_the_partitions_it_does_not_know_yet(file: sqlite3.Connection) -> None:
+def test_group_retains_records_of_partitions_without_a_cursor(file: sqlite3.Connection) -> None:
     commit_as(file, "group", 0)
     file.execute("INSERT INTO partitions (topic, partition) VALUES ('events', 1)")
     append(file, "events", *((f"key-{number}", b"x") for number in range(20)))
@@ -131,7 +131,7 @@ def test_a_group_holds_the_partitions_it_does_not_know_yet(file: sqlite3.Connect
     assert sum(end - first for first, end in log.bounds(file, "events").values()) == 20
 
 
-def test_compaction_keeps_the_newest_of_each_key(file: sqlite3.Connection) -> None:
+def test_compaction_keeps_the_newest_record_of_each_key(file: sqlite3.Connection) -> None:
     append(file, "models", ("a", b"1"), ("b", b"1"), ("a", b"2"), ("c", b"1"), ("a", b"3"))
     while clean(file, 0, most=2).more:
         pass
@@ -148,7 +148,7 @@ def test_compaction_keeps_the_newest_of_each_key(file: sqlite3.Connection) -> No
     assert log.bounds(file, "models") == {0: (0, 8)}
 
 
-def test_a_lag_counts_only_what_is_still_there(file: sqlite3.Connection) -> None:
+def test_lag_counts_only_records_that_exist(file: sqlite3.Connection) -> None:
     append(file, "events", ("key", b"1"), ("key", b"2"))
     clean(file, 0)
     append(file, "events", ("key", b"3"))
@@ -156,7 +156,7 @@ def test_a_lag_counts_only_what_is_still_there(file: sqlite3.Connection) -> None
     assert log.lag(file, "group", ["events"]) == {TopicPartition("events", 0): 1}
 
 
-def test_a_read_stops_at_its_bytes_and_goes_on_from_there(
+def test_read_stops_at_its_byte_limit_and_continues_there(
     file: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "MAX_READ_BYTES", 2_500)

@@ -32,7 +32,7 @@ def file(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
-def test_a_file_of_an_earlier_release_gets_what_it_lacks(tmp_path: Path, file: sqlite3.Connection) -> None:
+def test_file_of_an_earlier_release_gets_missing_tables(tmp_path: Path, file: sqlite3.Connection) -> None:
     file.execute("DROP TABLE clock")
     file.execute("DROP TABLE marks")
     open_writer(tmp_path / "broker.sqlite").close()
@@ -40,7 +40,7 @@ def test_a_file_of_an_earlier_release_gets_what_it_lacks(tmp_path: Path, file: s
     assert retention.work(file) is False
 
 
-def test_the_files_time_goes_by_running_time_and_tells_of_jumps(file: sqlite3.Connection) -> None:
+def test_file_time_counts_running_time_and_reports_jumps(file: sqlite3.Connection) -> None:
     assert advance(file, Clocks("boot-1", 1_000, 5_000)).elapsed_ms == 0
     assert advance(file, Clocks("boot-1", 31_000, 35_100)).jump_ms == 0
     forward = advance(file, Clocks("boot-1", 32_000, 36_100 + 30 * DAY_MS))
@@ -51,7 +51,7 @@ def test_the_files_time_goes_by_running_time_and_tells_of_jumps(file: sqlite3.Co
     assert "back by 30 days" in describe_jump(back.jump_ms)
 
 
-def test_the_time_between_two_starts_of_the_machine_does_not_count(file: sqlite3.Connection) -> None:
+def test_time_between_two_starts_of_the_machine_does_not_count(file: sqlite3.Connection) -> None:
     advance(file, Clocks("boot-1", 1_000, 5_000))
     assert advance(file, Clocks("boot-1", 2_000, 6_000)).elapsed_ms == 1_000
     # A clock without a battery, set while the machine started: a year ahead of what it said before.
@@ -63,7 +63,7 @@ def test_the_time_between_two_starts_of_the_machine_does_not_count(file: sqlite3
     assert advance(file, Clocks("", 3_000, 0)).elapsed_ms == 2_000
 
 
-def test_the_clocks_of_this_machine_are_read() -> None:
+def test_clocks_of_this_machine_are_read() -> None:
     first, second = read_clocks(), read_clocks()
     assert first.boot == second.boot
     assert 0 < first.running_ms <= second.running_ms
@@ -86,7 +86,7 @@ async def count(reader: Reader) -> int:
 
 
 @pytest.mark.parametrize("days", [-30, 30])
-async def test_no_record_is_deleted_because_the_clock_was_set(
+async def test_setting_the_clock_deletes_no_record(
     days: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(writer, "_CLEANING_INTERVAL_S", 0.02)
@@ -116,7 +116,7 @@ async def test_no_record_is_deleted_because_the_clock_was_set(
     await broker.close()
 
 
-def test_a_group_that_holds_records_is_named_once_with_what_to_do(
+def test_group_that_retains_records_is_logged_once_with_advice(
     file: sqlite3.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     file.execute("INSERT INTO topics VALUES ('events', 1, 3600, 100000, 'delete')")

@@ -89,7 +89,7 @@ def after_commit(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> No
 
 
 @pytest.mark.parametrize("how", ["folder", "files", "file alone"])
-async def test_nothing_is_acknowledged_while_the_file_is_away_and_nothing_is_lost(
+async def test_missing_file_acknowledges_nothing_and_loses_nothing(
     how: str, folder: Path, broker: EmbeddedBroker
 ) -> None:
     publisher, reader = await broker.publisher(), await broker.reader()
@@ -117,7 +117,7 @@ async def test_nothing_is_acknowledged_while_the_file_is_away_and_nothing_is_los
     await consumer.close()
 
 
-async def test_a_removed_file_is_not_made_anew_before_the_process_is(folder: Path, broker: EmbeddedBroker) -> None:
+async def test_removed_file_is_not_created_again_by_the_same_process(folder: Path, broker: EmbeddedBroker) -> None:
     publisher = await broker.publisher()
     await publisher.publish([record(b"before")])
     shutil.rmtree(folder)
@@ -136,7 +136,7 @@ async def test_a_removed_file_is_not_made_anew_before_the_process_is(folder: Pat
     await successor.close()
 
 
-async def test_another_file_in_its_place_is_not_used_and_not_harmed(folder: Path, broker: EmbeddedBroker) -> None:
+async def test_different_file_in_its_place_is_not_used_and_not_changed(folder: Path, broker: EmbeddedBroker) -> None:
     publisher, reader = await broker.publisher(), await broker.reader()
     await publisher.publish([record(b"former")])
     put_back = take_away(folder, "files")
@@ -161,7 +161,7 @@ async def test_another_file_in_its_place_is_not_used_and_not_harmed(folder: Path
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm"])
-async def test_a_removed_companion_is_noticed_and_nothing_is_lost(
+async def test_removed_companion_is_detected_and_nothing_is_lost(
     suffix: str, folder: Path, broker: EmbeddedBroker
 ) -> None:
     publisher, reader = await broker.publisher(), await broker.reader()
@@ -178,7 +178,7 @@ async def test_a_removed_companion_is_noticed_and_nothing_is_lost(
     await successor.close()
 
 
-async def test_a_commit_during_which_the_file_goes_is_answered_when_it_is_back(
+async def test_commit_while_the_file_is_moved_returns_when_it_is_back(
     folder: Path, broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher, reader = await broker.publisher(), await broker.reader()
@@ -201,7 +201,7 @@ async def test_a_commit_during_which_the_file_goes_is_answered_when_it_is_back(
     assert await values(reader) == [b"committed"]
 
 
-async def test_what_cannot_be_decided_is_refused_at_the_end(
+async def test_undecided_commit_raises_at_close(
     folder: Path, broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher, gone = await broker.publisher(), asyncio.Event()
@@ -219,7 +219,7 @@ async def test_what_cannot_be_decided_is_refused_at_the_end(
         await undecided
 
 
-async def test_who_works_by_another_partition_count_publishes_nothing_and_owns_nothing(
+async def test_process_with_a_different_partition_count_publishes_and_owns_nothing(
     folder: Path, broker: EmbeddedBroker
 ) -> None:
     publisher = await broker.publisher()
@@ -253,7 +253,7 @@ async def test_who_works_by_another_partition_count_publishes_nothing_and_owns_n
     await consumer.close()
 
 
-async def test_a_broker_that_was_not_as_declared_is_used_once_it_is(folder: Path, broker: EmbeddedBroker) -> None:
+async def test_broker_is_usable_once_its_topics_are_as_declared(folder: Path, broker: EmbeddedBroker) -> None:
     topics = load_topics()
     other = EmbeddedBroker(folder / "broker.sqlite", topics | {LIVE: topics[LIVE].model_copy(update={"partitions": 9})})
     await broker.publisher()
@@ -265,9 +265,7 @@ async def test_a_broker_that_was_not_as_declared_is_used_once_it_is(folder: Path
     await other.close()
 
 
-async def test_a_process_that_starts_while_the_file_is_away_makes_no_empty_one(
-    broker: EmbeddedBroker, folder: Path
-) -> None:
+async def test_process_started_while_the_file_is_missing_creates_none(broker: EmbeddedBroker, folder: Path) -> None:
     publisher = await broker.publisher()
     await publisher.publish([record(b"before")])
     put_back = take_away(folder, "files")
@@ -281,7 +279,7 @@ async def test_a_process_that_starts_while_the_file_is_away_makes_no_empty_one(
     await starting.close()
 
 
-async def test_without_its_mark_an_empty_file_is_made_again(folder: Path) -> None:
+async def test_without_its_mark_an_empty_file_is_created(folder: Path) -> None:
     for _ in range(2):
         broker = EmbeddedBroker(folder / "broker.sqlite", load_topics())
         await (await broker.publisher()).publish([record(b"first")])

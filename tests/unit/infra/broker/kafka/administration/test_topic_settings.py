@@ -7,7 +7,7 @@ from infra.broker.port import TopicDifference
 from schemas.topics import DETECTIONS, load_topics
 
 
-def test_a_setting_that_the_broker_does_not_name_is_unset() -> None:
+def test_setting_that_the_broker_does_not_report_is_unset() -> None:
     spec = load_topics()[DETECTIONS].model_copy(update={"retention_s": 60})
     effective = declared_settings(spec, 1)
     assert differing_settings(spec, 1, effective) == []

@@ -40,7 +40,7 @@ def failed_calls(link: Link, count: int) -> list[asyncio.Task[Exception]]:
     return [asyncio.create_task(link.explain(TimeoutError(), f"publishing {number}")) for number in range(count)]
 
 
-async def test_calls_that_fail_together_share_one_look(looks: Looks) -> None:
+async def test_calls_that_fail_together_share_one_diagnosis(looks: Looks) -> None:
     link = Link(BrokerSettings(kind="kafka"), {})
     calls = failed_calls(link, 20)
     await asyncio.sleep(0)
@@ -53,7 +53,7 @@ async def test_calls_that_fail_together_share_one_look(looks: Looks) -> None:
     assert looks.begun == 2
 
 
-async def test_a_caller_that_gives_up_does_not_end_the_look_of_the_others(looks: Looks) -> None:
+async def test_cancelled_caller_does_not_end_the_diagnosis_of_others(looks: Looks) -> None:
     impatient, patient = failed_calls(Link(BrokerSettings(kind="kafka"), {}), 2)
     await asyncio.sleep(0)
     impatient.cancel()
@@ -63,7 +63,7 @@ async def test_a_caller_that_gives_up_does_not_end_the_look_of_the_others(looks:
     assert looks.begun == 1
 
 
-async def test_closing_ends_the_look_and_its_callers_go_on(looks: Looks) -> None:
+async def test_close_ends_the_diagnosis_and_its_callers_continue(looks: Looks) -> None:
     link = Link(BrokerSettings(kind="kafka"), {})
     (call,) = failed_calls(link, 1)
     await asyncio.sleep(0)

@@ -16,7 +16,7 @@ from infra.errors import BrokerUnavailableError, RecordTooLargeError, RefusedErr
 WORDS = ErrorTranslator("Kafka at host:9092", BrokerSettings(kind="kafka"))
 
 
-def test_a_record_refused_for_its_time_blames_the_clocks() -> None:
+def test_record_refused_for_its_time_names_the_clocks() -> None:
     told = WORDS.fault(kafka.InvalidTimestampError(), "publishing 1 records")
     assert isinstance(told, RefusedError)
     assert "clock" in str(told)
@@ -33,14 +33,14 @@ def test_a_record_refused_for_its_time_blames_the_clocks() -> None:
         (kafka.ClusterAuthorizationFailedError(), "WRITE on any topic"),
     ],
 )
-def test_a_missing_right_is_named_and_waited_for(error: kafka.KafkaError, right: str) -> None:
+def test_missing_right_is_named_as_refused(error: kafka.KafkaError, right: str) -> None:
     told = WORDS.fault(error, "consuming", "READ")
     assert isinstance(told, RefusedError)
     assert f"the anonymous user lacks the right {right}" in str(told)
     assert not is_final(error)
 
 
-def test_a_cause_that_says_what_to_do_is_told_instead_of_the_error_around_it() -> None:
+def test_specific_cause_replaces_the_error_around_it() -> None:
     around = kafka.KafkaError("Unexpected error during batch delivery")
     around.__cause__ = kafka.TopicAuthorizationFailedError("detections")
     assert "WRITE on topic detections" in str(WORDS.fault(around, "publishing", "WRITE"))
@@ -49,7 +49,7 @@ def test_a_cause_that_says_what_to_do_is_told_instead_of_the_error_around_it() -
     assert is_final(kafka.ProducerFenced())
 
 
-def test_addresses_are_not_told_as_python_has_them() -> None:
+def test_error_text_has_no_python_address_constants() -> None:
     error = kafka.KafkaConnectionError("Unable to bootstrap from [('127.0.0.1', 1, <AddressFamily.AF_INET: 2>)]")
     told = WORDS.fault(error, "connecting")
     assert isinstance(told, BrokerUnavailableError)
@@ -57,7 +57,7 @@ def test_addresses_are_not_told_as_python_has_them() -> None:
     assert "no broker could be reached" in str(told)
 
 
-def test_a_record_that_the_broker_finds_too_large_is_a_record_error() -> None:
+def test_record_too_large_for_the_broker_raises_record_too_large() -> None:
     assert isinstance(WORDS.fault(kafka.MessageSizeTooLargeError(), "publishing"), RecordTooLargeError)
 
 
@@ -71,13 +71,13 @@ def test_a_record_that_the_broker_finds_too_large_is_a_record_error() -> None:
         ("detections", 3),
     ],
 )
-def test_a_right_is_named_however_aiokafka_tells_the_topic(told: object) -> None:
+def test_right_is_named_for_each_form_of_aiokafka_topic_names(told: object) -> None:
     fault = WORDS.fault(kafka.TopicAuthorizationFailedError(told), "reading", "READ")
     assert isinstance(fault, RefusedError)
     assert "lacks the right READ on topic detections;" in str(fault)
 
 
-def test_a_right_that_aiokafka_tells_by_a_number_only_is_told_without_a_name() -> None:
+def test_right_without_a_topic_name_has_no_name() -> None:
     assert "lacks the right READ on topic;" in str(
         WORDS.fault(kafka.TopicAuthorizationFailedError(29), "reading", "READ")
     )

@@ -40,7 +40,7 @@ def test_write_to_a_connection_that_uvloop_closed_is_a_lost_connection() -> None
     assert connection._writer is None
 
 
-async def test_mistakes_stay_mistakes() -> None:
+async def test_other_runtime_errors_are_raised_unchanged() -> None:
     Link(BrokerSettings(kind="kafka"), {})
     Link(BrokerSettings(kind="kafka"), {})
     connection = AIOKafkaConnection("127.0.0.1", 1)

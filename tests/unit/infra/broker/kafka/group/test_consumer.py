@@ -45,7 +45,7 @@ class Members:
         self.lost = True
 
 
-async def test_a_revocation_between_two_partitions_of_one_commit_loses_the_second() -> None:
+async def test_revocation_between_two_partitions_of_a_commit_loses_the_second() -> None:
     consumer = KafkaConsumer(Link(BrokerSettings(kind="kafka"), {}), GroupSpec("group", ("in",), outputs=True))
     members = Members()
     consumer._membership = members
@@ -60,7 +60,7 @@ async def test_a_revocation_between_two_partitions_of_one_commit_loses_the_secon
     assert members.committed == {FIRST: 10}
 
 
-async def test_a_commit_that_was_made_is_not_made_again() -> None:
+async def test_repeated_commit_is_not_done_twice() -> None:
     link = Link(BrokerSettings(kind="kafka"), {})
     transactions = PartitionTransactions(link, Offsets(link), "group", 3, [FIRST], {"in": "id"})
     transactions._base = {FIRST: OffsetAndMetadata(10, "mark@id")}
@@ -75,7 +75,7 @@ async def test_a_commit_that_was_made_is_not_made_again() -> None:
     assert not transactions._has_committed({FIRST: 10})
 
 
-async def test_the_first_commit_of_a_group_that_starts_at_the_end_names_the_topic() -> None:
+async def test_first_commit_of_a_latest_group_names_the_topic_id() -> None:
     committed: dict[TopicPartition, OffsetAndMetadata] = {}
 
     async def never(group: str, sources: Sequence[TopicPartition], *, stable: bool) -> Mapping[TopicPartition, None]:

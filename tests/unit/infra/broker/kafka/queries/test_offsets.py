@@ -54,7 +54,7 @@ def offsets_over(admin: Admin) -> Offsets:
 
 
 @pytest.mark.parametrize("refusal", [answer(code=NOT_COORDINATOR), answer(code=LOADING), answer((-1, "", UNSTABLE))])
-async def test_a_refusal_does_not_mean_never_committed(refusal: Any) -> None:
+async def test_refusal_does_not_mean_never_committed(refusal: Any) -> None:
     admin = Admin(refusal, answer((7, "mark", 0)))
     found = await offsets_over(admin).committed("group", [SOURCE], stable=True)
     assert found[SOURCE] is not None
@@ -62,17 +62,17 @@ async def test_a_refusal_does_not_mean_never_committed(refusal: Any) -> None:
     assert admin.lookups == 2
 
 
-async def test_an_answer_that_leaves_a_partition_out_is_not_believed() -> None:
+async def test_response_without_a_partition_is_not_used() -> None:
     admin = Admin(answer((3, "", 0)), answer((3, "", 0), (4, "", 0)))
     found = await offsets_over(admin).committed("group", [SOURCE, TopicPartition("in", 1)])
     assert [at and at.offset for at in found.values()] == [3, 4]
 
 
-async def test_never_committed_is_told_by_the_offset() -> None:
+async def test_negative_offset_means_never_committed() -> None:
     assert await offsets_over(Admin(answer((-1, "", 0)))).committed("group", [SOURCE]) == {SOURCE: None}
 
 
-async def test_a_coordinator_that_keeps_refusing_is_away() -> None:
+async def test_coordinator_that_always_refuses_raises_broker_unavailable() -> None:
     class Refusing(Admin):
         async def _send_request(self, request: Any, node: int) -> Any:
             return answer(code=NOT_COORDINATOR)
@@ -81,7 +81,7 @@ async def test_a_coordinator_that_keeps_refusing_is_away() -> None:
         await offsets_over(Refusing()).committed("group", [SOURCE])
 
 
-async def test_a_missing_right_is_named_at_once() -> None:
+async def test_missing_right_is_raised_at_once() -> None:
     admin = Admin(answer(code=GROUP_REFUSED))
     with pytest.raises(RefusedError, match="READ on group sink"):
         await offsets_over(admin).committed("sink", [SOURCE])
@@ -91,7 +91,7 @@ async def test_a_missing_right_is_named_at_once() -> None:
 @pytest.mark.parametrize(
     "outdated", [[answer((5, "old", 0))], [answer((-1, "", 0))]], ids=["older-offset", "never-committed"]
 )
-async def test_a_coordinator_that_does_not_know_the_open_transaction_is_not_believed(outdated: Sequence[Any]) -> None:
+async def test_coordinator_without_the_open_transaction_is_not_used(outdated: Sequence[Any]) -> None:
     admin = Admin(*outdated, answer((-1, "", UNSTABLE)), answer((9, "new", 0)))
     found = await offsets_over(admin).committed_with_pending("group", [SOURCE])
     assert found[SOURCE] == (9, "new")
@@ -99,7 +99,7 @@ async def test_a_coordinator_that_does_not_know_the_open_transaction_is_not_beli
     assert admin.lookups == 2
 
 
-def test_an_offset_of_a_former_topic_does_not_count() -> None:
+def test_offset_of_a_former_topic_does_not_count() -> None:
     at = SimpleNamespace(offset=5, metadata=metadata_of("mark", "aa"))
     assert offset_in(at, "aa") == 5
     assert offset_in(at, "bb") is None
