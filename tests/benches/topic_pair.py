@@ -1,4 +1,4 @@
-"""A broker with an input and an output topic, for tests of what only Kafka can do to its adapter."""
+"""Creates a broker with an input and an output topic, for tests of Kafka's own faults."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REQUEST_TIMEOUT_S = 2.0
 
 
 class TopicPair:
-    """A broker with an input and an output topic of ``partitions`` each, and records in the input."""
+    """Holds a broker with an input and an output topic of ``partitions`` each."""
 
     def __init__(
         self, server: KafkaServer | KafkaCluster, *, partitions: int = 1, timeout_s: float = REQUEST_TIMEOUT_S
@@ -41,7 +41,7 @@ class TopicPair:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[TopicPair]:
-        """Make the topics, and close the broker at the end."""
+        """Create the topics, and close the broker at the end."""
         admin = await self.broker.admin()
         await admin.apply([self.input, self.output])
         await admin.close()
@@ -52,7 +52,7 @@ class TopicPair:
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
-        """aiokafka's own admin, for what the port does not offer."""
+        """Yield aiokafka's admin client, for what the port does not offer."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.server.bootstrap_servers)
         await admin.start()
         try:
@@ -61,7 +61,7 @@ class TopicPair:
             await admin.close()
 
     async def wait_until_deleted(self, admin: AIOKafkaAdminClient, topic: TopicSpec) -> None:
-        """Return when a topic that was deleted is no longer listed."""
+        """Wait until a deleted topic is no longer listed."""
 
         async def gone() -> bool:
             return topic.name not in await admin.list_topics()
@@ -111,7 +111,7 @@ class TopicPair:
         return {self.source: CommitPoint(records[-1].offset + 1, records[-1].epoch)}
 
     async def read_outputs(self) -> list[bytes | None]:
-        """The committed values of the output."""
+        """Return the committed values of the output."""
         reader = await self.broker.reader()
         records = await reader.read(TopicPartition(self.output.name, 0), 0, max_records=10_000, timeout_s=0)
         await reader.close()
@@ -119,7 +119,7 @@ class TopicPair:
 
 
 async def copy_records(pair: TopicPair, consumer: Consumer, count: int) -> None:
-    """Answer records, some at a time, trying again whatever may be tried again, until ``count`` are answered."""
+    """Copy records, a few at a time, and repeat what may be tried again, until ``count`` are copied."""
     done = 0
     deadline = time.monotonic() + TIMEOUT_S
     while done < count:

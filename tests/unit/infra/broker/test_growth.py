@@ -1,4 +1,4 @@
-"""What topics apply says when it refuses."""
+"""Tests the error text of refused topic changes."""
 
 from __future__ import annotations
 

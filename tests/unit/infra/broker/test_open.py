@@ -1,4 +1,4 @@
-"""Opening the broker the settings name."""
+"""Tests opening the broker of the settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys fall where Kafka's own clients put them."""
+"""Tests that keys get the same partitions as with Kafka's clients."""
 
 from __future__ import annotations
 

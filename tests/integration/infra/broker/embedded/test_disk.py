@@ -1,4 +1,4 @@
-"""The embedded broker on a disk that is slow, and on one that is full."""
+"""Tests the embedded broker on a slow disk and on a full disk."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SESSION_S = 0.6
 
 @pytest.fixture
 async def brokers(tmp_path: Path) -> AsyncIterator[tuple[EmbeddedBroker, EmbeddedBroker]]:
-    """Two brokers of one file, as two processes have them."""
+    """Open two brokers on one file, as two processes do."""
     made = tuple(EmbeddedBroker(tmp_path / "broker.sqlite", load_topics()) for _ in range(2))
     yield made[0], made[1]
     for broker in made:
@@ -141,7 +141,7 @@ async def test_failed_cleaning_is_tried_in_the_next_round(
     publisher = await brokers[0].publisher()
     async with asyncio.timeout(TIMEOUT_S):
         await failed.wait()
-    # Long enough for hundreds of further tries.
+    # Long enough for hundreds of further attempts.
     await asyncio.sleep(0.3)
     await publisher.publish([OutRecord(LIVE, "key", b"there is room for this")])
     assert caplog.text.count("failed and are tried in the next round: ") == 1
@@ -199,15 +199,15 @@ def test_late_heartbeat_gives_other_members_more_time(tmp_path: Path, monkeypatc
     def members() -> list[str]:
         return [name for (name,) in connection.execute("SELECT member FROM members ORDER BY member")]
 
-    # Both waited 15 s for the disk, and only the second one's beat has been written yet.
+    # Both waited 15 s for the disk, and only the heartbeat of the second one was written.
     now_ms += 15_000
     membership.send_heartbeat(transaction, two)
     assert members() == ["one", "two"]
-    # In time again, it goes by the session alone.
+    # When it is punctual again, only the session counts.
     now_ms += 2_500
     membership.send_heartbeat(transaction, two)
     assert members() == ["two"]
-    # Who joins knows nothing of the disk yet, and is patient.
+    # A new member does not know how slow the disk is, and waits longer.
     now_ms += 39_000
     membership.join(transaction, one)
     assert members() == ["one", "two"]

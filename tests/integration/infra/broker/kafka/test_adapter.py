@@ -1,4 +1,4 @@
-"""What only Kafka can do to its adapter: go away, crash, lose an answer, and fence a producer."""
+"""Tests faults that only Kafka has: restart, crash, lost response, fenced producer."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_commit_that_never_reached_the_broker_can_be_repeated(
 async def test_doubtful_commit_is_decided_after_an_outage(
     pair: TopicPair, monkeypatch: pytest.MonkeyPatch, *, happened: bool
 ) -> None:
-    """The broker stands still from the commit on: the first try fails, the second must not double anything."""
+    """The broker is frozen from the commit on: the first attempt fails, the second must not commit twice."""
     await pair.publish(b"1", b"2")
     consumer = await pair.broker.consumer(pair.member(session_timeout_s=30.0))
     records = await pair.poll_records(consumer, 2)
@@ -125,7 +125,7 @@ async def test_doubtful_commit_is_decided_after_an_outage(
         except BrokerUnavailableError:
             await asyncio.sleep(0.1)
         except PartitionLostError:
-            # The broker may have taken the standstill for our absence.
+            # During the freeze the broker may have removed this member.
             await copy_records(pair, consumer, 2)
             break
     assert await pair.read_outputs() == [b"1", b"2"]
@@ -194,7 +194,7 @@ async def test_transaction_markers_are_not_lag(pair: TopicPair) -> None:
     sink = await pair.broker.consumer(GroupSpec(f"{pair.group}-sink", (pair.output.name,)))
     last = (await pair.poll_records(sink, 2))[-1]
     await sink.commit({last.source: CommitPoint(last.offset + 1, last.epoch)})
-    # Between the records and the next ones the reader passes the last mark.
+    # Between these records and the next ones is the last transaction marker.
     assert await sink.poll(max_records=1, timeout_s=0.2) == []
 
     admin = await pair.broker.admin()
@@ -264,7 +264,7 @@ async def test_group_reads_a_recreated_topic_from_its_start(pair: TopicPair) -> 
     ours = await pair.broker.admin()
     await ours.apply([pair.input])
     await ours.close()
-    # More than before, so that the committed offset lies inside the new topic.
+    # More than before, so that the committed offset is inside the new topic.
     await pair.publish(*(b"again %d" % number for number in range(30)))
     values: list[bytes | None] = []
     deadline = time.monotonic() + TIMEOUT_S
@@ -279,7 +279,7 @@ async def test_group_reads_a_recreated_topic_from_its_start(pair: TopicPair) -> 
 
 
 async def test_own_join_with_a_lost_response_does_not_end_a_static_member(pair: TopicPair) -> None:
-    """As after a coordinator was frozen: it then answers what nobody waits for any more, and gives out a new id."""
+    """A frozen coordinator responds to a join for which no client waits any more, and gives out a new id."""
     await pair.publish(b"1")
     member = pair.member(instance_id="worker-1", session_timeout_s=2.0)
     consumer = await pair.broker.consumer(member)
@@ -289,7 +289,7 @@ async def test_own_join_with_a_lost_response_does_not_end_a_static_member(pair: 
         join = JoinGroupRequest(member.group, 2000, 10_000, "", "worker-1", "consumer", [("range", told)])
         answer = await admin._send_request(join, await admin.find_coordinator(member.group))
         assert answer.error_code == 0
-    # It is thrown out, and comes back: the record comes again, in another ownership.
+    # It is removed and joins again: the record is polled again, in a new epoch.
     again = await pair.poll_records(consumer, 1)
     assert again[0].epoch > records[0].epoch
     await consumer.commit(pair.points(again), pair.copies(again))

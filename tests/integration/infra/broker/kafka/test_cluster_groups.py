@@ -1,4 +1,4 @@
-"""Groups on three nodes: no commit is made twice while coordinators move, and no member ends for a frozen node."""
+"""Tests groups on three nodes while coordinators move or freeze."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_lost_response_and_outdated_coordinator_do_not_commit_twice(
         return wrong[0]
 
     monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", mute)
-    # Nothing was committed before, so an answer without offsets would look like a commit that did not happen.
+    # Nothing was committed before, so a response without offsets would look like a commit that did not happen.
     await commit_until_it_works(consumer, three, records)
     assert len(wrong) == 1
     assert await three.read_outputs() == [b"1", b"2"]
@@ -82,7 +82,7 @@ async def _find(offsets: Offsets, group: str) -> int:
 async def test_static_members_continue_after_a_frozen_coordinator(
     three: TopicPair, kafka_cluster: KafkaCluster
 ) -> None:
-    """Longer than their session: the frozen node answers afterwards what nobody waits for any more."""
+    """Freeze for longer than their session: the node then responds to requests for which no client waits any more."""
     member = three.member(instance_id="worker-1", session_timeout_s=3.0)
     consumer = await three.broker.consumer(member)
     await three.publish(b"1")
@@ -105,7 +105,7 @@ async def test_static_members_continue_after_a_frozen_coordinator(
     await until_published(publisher, three, b"2")
     end = (await read_all(three, three.input.name))[-1].offset + 1
     await copy_records(three, consumer, end)
-    # A publish whose answer was lost may have stood there twice; each record is answered once.
+    # A publish with a lost response may be stored twice; each record is copied once.
     published = [record.value for record in await read_all(three, three.input.name)]
     assert await three.read_outputs() == published
     assert set(published) == {b"1", b"2"}

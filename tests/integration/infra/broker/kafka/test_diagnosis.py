@@ -1,4 +1,4 @@
-"""Why a client does not get into Kafka is told at once and by name: password, certificates, host name, protocol."""
+"""Tests that the reason why Kafka cannot be reached is named at once: password, certificate, host name, protocol."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def settings(address: str, protocol: str, **more: object) -> BrokerSettings:
 
 
 async def refusal(settings: BrokerSettings) -> str:
-    """The one text with which every part of the broker refuses to start, at once."""
+    """Return the one error text with which all clients of the broker refuse to start, at once."""
     broker = KafkaBroker(settings, {})
     began = time.monotonic()
     consumer = await broker.consumer(GroupSpec("group", ("topic",)))
@@ -165,7 +165,7 @@ async def test_password_changed_in_its_file_is_used_without_a_restart(
         try:
             await consumer.poll(max_records=1, timeout_s=0.2)
         except RefusedError as error:
-            # Inside now, where this user has no right to the topic.
+            # Connected now, and this user has no right to the topic.
             if "lacks the right DESCRIBE on topic topic" in str(error):
                 break
     await consumer.close()

@@ -1,4 +1,4 @@
-"""Records that retention deletes before a group has read them are told, to the last one, and the group goes on."""
+"""Tests that records that retention deletes before a group has read them are reported, and the group continues."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 
 
 async def delete_before(pair: TopicPair, offset: int) -> None:
-    """Delete what lies before ``offset``, as retention does."""
+    """Delete the records before ``offset``, as retention does."""
     async with pair.admin() as admin:
         await admin.delete_records({KafkaPartition(*pair.source): RecordsToDelete(offset)})
 
@@ -25,7 +25,7 @@ async def publish(pair: TopicPair, first: int, end: int) -> None:
 
 
 async def until_lost(consumer: Consumer) -> list[InRecord]:
-    """Poll until a loss is told; the records that came."""
+    """Poll until a loss is reported; return the records."""
     records: list[InRecord] = []
     deadline = time.monotonic() + TIMEOUT_S
     while not consumer.losses():
@@ -54,7 +54,7 @@ async def test_loss_while_a_group_was_stopped_is_reported_until_committed(pair: 
     assert lost(second) == [(pair.source, 3, 7)]
     (loss,) = second.losses()
     assert loss.epoch == records[0].epoch
-    # Between the loss and what was handed out nothing is committed in silence.
+    # Nothing between the loss and the polled records is committed silently.
     assert await second.poll(max_records=1, timeout_s=0.3) == []
     assert lost(second) == [(pair.source, 3, 7)]
     await second.commit({loss.source: CommitPoint(loss.end, loss.epoch)})
@@ -85,7 +85,7 @@ async def test_loss_while_a_group_runs_is_reported_and_pending_records_are_kept(
     consumer = await pair.broker.consumer(pair.member())
     await publish(pair, 0, 2)
     in_hand = await pair.poll_records(consumer, 2)
-    # Read nothing meanwhile: what comes now is deleted before aiokafka has a place to put it.
+    # Read nothing during this time: the next records are deleted before aiokafka can fetch them.
     async with pair.admin() as admin:
         consumer._membership.member().pause(KafkaPartition(*pair.source))
         await publish(pair, 2, 50)

@@ -1,4 +1,4 @@
-"""What a publisher of Kafka tells about the broker's clock, and how it says why a record was refused."""
+"""Tests what a Kafka publisher reports about the broker's clock, and about refused records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TWO_HOURS_S = 7200.0
 
 
 async def configure(pair: TopicPair, *, topic: str | None = None, **settings: str) -> None:
-    """Set settings of ``topic`` (default: the input), as somebody else's tool would."""
+    """Change settings of ``topic`` (default: the input), as another tool would."""
     named = {name.replace("_", "."): value for name, value in settings.items()}
     async with pair.admin() as admin:
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic or pair.input.name, named)])

@@ -1,6 +1,6 @@
-"""A right that is missing at the start or taken away is named, holds what needs it, and needs no restart to be given.
+"""Tests that a missing or revoked right is named, and that granting it needs no restart.
 
-The broker has access lists; the user of these tests has no right but those that a test gives.
+The broker has access lists; the user of these tests has only the rights that a test grants.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Right = tuple[Operation, Resource, str]
 
 @dataclass
 class Guarded:
-    """A pair behind access lists: ``pair.broker`` may do everything, ``broker`` only what was given."""
+    """Holds a topic pair with access lists: ``pair.broker`` may do everything, ``broker`` only what was granted."""
 
     pair: TopicPair
     broker: KafkaBroker
@@ -81,7 +81,7 @@ async def guarded(secured_kafka: KafkaServer) -> AsyncIterator[Guarded]:
 
 
 async def until_refused(attempt: Callable[[], Awaitable[object]], right: str) -> None:
-    """Try until it is refused for want of ``right``."""
+    """Try until the call is refused because ``right`` is missing."""
     deadline = time.monotonic() + TIMEOUT_S
     last: Exception | None = None
     while time.monotonic() < deadline:
@@ -98,7 +98,7 @@ async def until_refused(attempt: Callable[[], Awaitable[object]], right: str) ->
 
 
 class Worker:
-    """Answers one record after the other, and keeps the one whose commit failed, as a real one does."""
+    """Copies one record after the other, and keeps the record whose commit failed, as a real worker does."""
 
     def __init__(self, guarded: Guarded, consumer: Consumer) -> None:
         self._stage = guarded.pair
@@ -119,7 +119,7 @@ class Worker:
             await self._stage.publish(b"more")
 
     async def answer(self, value: bytes) -> None:
-        """Publish ``value`` and answer it, through whatever passes."""
+        """Publish ``value`` and copy it, through transient errors."""
         await self._stage.publish(value)
         deadline = time.monotonic() + TIMEOUT_S
         while value not in await self._stage.read_outputs():
@@ -195,7 +195,7 @@ async def test_reader_with_only_describe_names_the_missing_read_right(guarded: G
 
 
 def rights_in_the_docs(service: str) -> list[Right]:
-    """The rights of a service as docs/operations.md lists them."""
+    """Return the rights of a service as docs/operations.md lists them."""
     lines = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").splitlines()
     (row,) = (line for line in lines if line.startswith(f"| {service} |"))
     rights = []
@@ -273,7 +273,7 @@ async def test_rights_in_the_docs_are_enough_for_each_service(guarded: Guarded) 
     admin = await whole.admin()
     await admin.apply(declared.values())
     await admin.close()
-    # Something to read in each topic, whose keys meet in one partition number.
+    # A record in each topic, with the same partition number.
     await send(whole, *declared)
     broker = KafkaBroker(guarded.broker._link.settings, declared)
     for service, work in SERVICES.items():
@@ -285,7 +285,7 @@ async def test_rights_in_the_docs_are_enough_for_each_service(guarded: Guarded) 
                 await work(broker)
                 break
             except RefusedError as error:
-                # The broker's own list follows a change within a moment.
+                # The broker applies a change of the list after a moment.
                 assert time.monotonic() < deadline, f"{service}: {error}"
         await guarded.take_away(*rights)
     await broker.close()

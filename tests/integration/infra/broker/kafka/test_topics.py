@@ -1,4 +1,4 @@
-"""What only Kafka does to topics: keep a sender's clock, forget offsets, refuse what does not fit its nodes."""
+"""Tests topics on Kafka: broker time, kept offsets, and changes that its nodes cannot do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_broker_time_replaces_the_sender_time(pair: TopicPair) -> None:
     now_ms = time.time_ns() // 1_000_000
     producer = AIOKafkaProducer(bootstrap_servers=pair.server.bootstrap_servers)
     await producer.start()
-    # 8 days behind: beyond the topic's retention. 2 hours ahead: beyond what Kafka takes by the sender's clock.
+    # 8 days behind: beyond the topic's retention. 2 hours ahead: more than Kafka accepts with the sender's clock.
     for shift_s in (-8 * DAY_S, 2 * HOUR_S):
         await producer.send_and_wait(pair.input.name, b"x", timestamp_ms=now_ms + 1_000 * shift_s)
     await producer.stop()
@@ -64,7 +64,7 @@ async def test_check_reports_offsets_deleted_before_the_records(pair: TopicPair)
     assert (told.declared, told.fixable) == (f"at least {100 * 24 * 60}", False)
     assert told.advice is not None
     assert "every broker" in told.advice
-    # It is a setting of the brokers: apply does what is its own to do.
+    # It is a setting of the brokers: apply changes only topics.
     assert [one.what for one in await admin.apply([longer])] == ["retention_s"]
     assert [one.what for one in await admin.check([longer])] == ["offsets.retention.minutes"]
 

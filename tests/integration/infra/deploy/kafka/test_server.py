@@ -1,4 +1,4 @@
-"""A broker of our own: found again by its home, driven from the command line, and clear about what it lacks."""
+"""Tests local Kafka brokers: found by their home, killed and frozen nodes, missing tools, rights and passwords."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_version_is_read_from_the_pom() -> None:
 
 
 async def topic_on(bootstrap_servers: str, copies: int = 1) -> str:
-    """A new topic of one partition."""
+    """Create a topic of one partition."""
     name = f"t-{uuid.uuid4().hex}"
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
@@ -98,7 +98,7 @@ async def producing(bootstrap_servers: str, **options: object) -> AsyncIterator[
 
 
 async def write_one(bootstrap_servers: str, topic: str) -> None:
-    """Write a record, again while a leader that does not answer is still taken for one."""
+    """Write a record; try again while a leader that does not respond is still used."""
     async with asyncio.timeout(TIMEOUT_S):
         while True:
             try:
@@ -185,7 +185,7 @@ async def test_client_certificate_names_the_user(secured_kafka: KafkaServer) -> 
 
 
 async def until_taken(producer: AIOKafkaProducer, topic: str) -> None:
-    """Write once the broker's copy of the access list has followed."""
+    """Write when the broker has applied the access list."""
     async with asyncio.timeout(TIMEOUT_S):
         while True:
             try:

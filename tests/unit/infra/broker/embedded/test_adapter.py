@@ -1,4 +1,4 @@
-"""What only the embedded broker has: its file, its faults, and its members' own clocks."""
+"""Tests what only the embedded broker has: its file, its faults, and the clock of its members."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ async def test_replaced_static_member_raises_settings_error(make_broker: MakeBro
     await poll_until(former, lambda: len(former.assignment()) == 16)
     successor = await make_broker().consumer(spec)
     await poll_until(successor, lambda: len(successor.assignment()) == 16)
-    # Also its heartbeat, which goes on for a while, must not take the membership back.
+    # Its heartbeat, which continues for a while, must not take the membership back either.
     await asyncio.sleep(0.3)
     for _ in range(2):
         with pytest.raises(SettingsError, match="instance_id 'worker-1'"):
@@ -165,7 +165,7 @@ async def test_member_with_a_late_heartbeat_joins_again(path: Path, make_broker:
     await poll_until(paused, lambda: len(paused.assignment()) == 8)
     epochs = dict(paused.assignment())
     with sqlite3.connect(path) as file:
-        # As after a long pause, or, with a beat from the future, after the machine was started anew.
+        # As after a long pause, or, with a heartbeat in the future, after a restart of the machine.
         file.execute("UPDATE members SET beat_ms = beat_ms + 10000000")
     file.close()
     other = await broker.consumer(GroupSpec("g", (LIVE,), session_timeout_s=60))

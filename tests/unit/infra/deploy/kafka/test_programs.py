@@ -1,4 +1,4 @@
-"""A program that fails or does not end is reported with what it was to do, and never with an error of Python's own."""
+"""Tests the errors of programs that fail or do not end."""
 
 from __future__ import annotations
 

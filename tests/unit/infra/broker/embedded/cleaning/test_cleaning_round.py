@@ -1,4 +1,4 @@
-"""Retention and compaction of the embedded broker, on a file without a broker around it."""
+"""Tests retention and compaction on a file without a broker."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_expired_records_are_deleted_in_limited_rounds(file: sqlite3.Connection)
 
 def test_record_stays_for_its_retention_with_any_timestamp(file: sqlite3.Connection) -> None:
     append(file, "events", ("key", b"1"), ("key", b"2"))
-    # As of clocks that were years behind, and ahead: neither says how old a record is.
+    # From clocks that were years behind and ahead: neither shows how old a record is.
     file.execute("UPDATE records SET timestamp_ms = CASE value WHEN ? THEN 0 ELSE 1 << 50 END", (b"1",))
     clean(file, 0)
     clean(file, HOUR_MS)

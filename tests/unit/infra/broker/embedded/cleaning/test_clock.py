@@ -1,4 +1,4 @@
-"""Retention of the embedded broker when the machine's clock is wrong, and what is said about groups that hold."""
+"""Tests retention while the machine's clock is wrong, and the log texts about it."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def test_file_time_counts_running_time_and_reports_jumps(file: sqlite3.Connectio
 def test_time_between_two_starts_of_the_machine_does_not_count(file: sqlite3.Connection) -> None:
     advance(file, Clocks("boot-1", 1_000, 5_000))
     assert advance(file, Clocks("boot-1", 2_000, 6_000)).elapsed_ms == 1_000
-    # A clock without a battery, set while the machine started: a year ahead of what it said before.
+    # A clock without a battery, set while the machine started: a year ahead of its time before.
     started = advance(file, Clocks("boot-2", 50_000, 365 * DAY_MS))
     assert (started.elapsed_ms, started.jump_ms) == (1_000, 0)
     assert advance(file, Clocks("boot-2", 51_000, 365 * DAY_MS)).elapsed_ms == 2_000
-    # Where the system names no starts, time that ran backwards tells of one.
+    # Where the system has no id of its start, time that runs backwards shows a start.
     advance(file, Clocks("", 51_000, 0))
     assert advance(file, Clocks("", 3_000, 0)).elapsed_ms == 2_000
 
@@ -71,7 +71,7 @@ def test_clocks_of_this_machine_are_read() -> None:
 
 
 async def until_round_is_over(path: Path) -> None:
-    """Wait until two further rounds of cleaning are committed."""
+    """Wait until two more rounds of cleaning are committed."""
     with sqlite3.connect(path) as connection:
         seen: set[tuple[int]] = set()
         async with asyncio.timeout(TIMEOUT_S):
@@ -106,7 +106,7 @@ async def test_setting_the_clock_deletes_no_record(
 
     assert "clock was set " + ("forward" if days < 0 else "back") in caplog.text
     assert await count(reader) == 51
-    # A group that joins only now is given all of them.
+    # A group that joins only now gets all of them.
     consumer = await broker.consumer(GroupSpec("detector", ("frames.live",)))
     records = 0
     async with asyncio.timeout(TIMEOUT_S):

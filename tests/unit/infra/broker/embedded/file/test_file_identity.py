@@ -1,4 +1,4 @@
-"""The embedded broker's file being removed, moved, replaced, cut off from its disk, or grown by another process."""
+"""Tests that the broker's file is removed, moved, replaced, or grown by another process while it is used."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def take(consumer: Consumer, count: int) -> list[InRecord]:
 
 
 def take_away(folder: Path, how: str) -> Callable[[], None]:
-    """Take the broker's file out of its place; the answer puts it back."""
+    """Move the broker's file away; the returned function puts it back."""
     away = folder.with_name("away")
     moves = [(folder, away)]
     if how != "folder":
@@ -74,7 +74,7 @@ def take_away(folder: Path, how: str) -> Callable[[], None]:
 
 
 def after_commit(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
-    """Have ``act`` called once, right after the commit of the first record."""
+    """Call ``act`` once, directly after the commit of the first record."""
     acted = False
 
     def commit(connection: sqlite3.Connection) -> None:
@@ -148,7 +148,7 @@ async def test_different_file_in_its_place_is_not_used_and_not_changed(folder: P
         await publisher.publish([record(b"refused")])
     with pytest.raises(BrokerUnavailableError, match="another file"):
         await values(reader)
-    # Closing what belongs to the former file must leave the other file's log alone.
+    # Closing connections to the former file must not change the other file's log.
     await broker.close()
     await (await other.publisher()).publish([record(b"and again")])
     assert (folder / "broker.sqlite-wal").exists()
@@ -194,7 +194,7 @@ async def test_commit_while_the_file_is_moved_returns_when_it_is_back(
     await asyncio.wait_for(gone.wait(), TIMEOUT_S)
     with pytest.raises(BrokerUnavailableError):
         await publisher.publish([record(b"refused")])
-    # To refuse the first one, too, would double it: its publisher would send it again.
+    # If the first one were refused too, its publisher would send it again, and it would be stored twice.
     assert not undecided.done()
     put_back[0]()
     await asyncio.wait_for(undecided, TIMEOUT_S)
@@ -227,7 +227,7 @@ async def test_process_with_a_different_partition_count_publishes_and_owns_nothi
     await publisher.publish([record(b"before")])
     (before,) = await take(consumer, 1)
     with closing(sqlite3.connect(folder / "broker.sqlite")) as file, file:
-        # As another process with a newer topics.yaml does it.
+        # As another process with a newer topics.yaml does.
         file.execute("INSERT INTO partitions (topic, partition) VALUES (?, 8)", (LIVE,))
         file.execute("UPDATE groups SET generation = generation + 1")
 

@@ -1,4 +1,4 @@
-"""A setting that differs is shown in the units of topics.yaml, also where the broker does not name it at all."""
+"""Tests that differing settings are shown in the units of topics.yaml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that fail together look once why Kafka cannot be reached, and none of them ends the look of the others."""
+"""Tests that calls that fail at the same time share one diagnosis, which no caller ends for the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from infra.errors import BrokerUnavailableError, RefusedError
 
 
 class Looks:
-    """In place of the look at the brokers: counts how often it was begun, and ends when it may."""
+    """Replaces the diagnosis: counts its starts, and ends when the test allows it."""
 
     def __init__(self) -> None:
         self.begun = 0

@@ -1,4 +1,4 @@
-"""aiokafka's errors in our words: what was refused, which right is missing, and no blame on the wrong setting."""
+"""Tests the translation of aiokafka's errors: what was refused, which right is missing, which setting is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A connection that uvloop has closed already is a lost connection to aiokafka, not a mistake that ends its tasks."""
+"""Tests that a write to a connection that uvloop has closed becomes a lost connection."""
 
 from __future__ import annotations
 

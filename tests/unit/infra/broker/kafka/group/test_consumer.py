@@ -1,4 +1,4 @@
-"""A commit of several partitions while a rebalance begins in its midst, one that is made again, and a group's first."""
+"""Tests commits of several partitions during a rebalance, repeated commits, and a group's first commit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIRST, SECOND = TopicPartition("in", 3), TopicPartition("in", 5)
 
 
 class Members:
-    """A membership that owns two partitions until the first of them has committed."""
+    """Owns two partitions until the first of them has committed."""
 
     def __init__(self) -> None:
         self.owned = {FIRST: 1, SECOND: 1}
@@ -53,7 +53,7 @@ async def test_revocation_between_two_partitions_of_a_commit_loses_the_second() 
         await consumer.commit({FIRST: CommitPoint(10, 1), SECOND: CommitPoint(20, 1)})
     assert "in/3" not in str(caught.value)
     assert members.committed == {FIRST: 10}
-    # Whoever tries the partitions one by one then finds none of them its own any more, and nothing happens twice.
+    # A caller that then commits the partitions one by one owns none of them, and nothing is committed twice.
     for source in (FIRST, SECOND):
         with pytest.raises(PartitionLostError):
             await consumer.commit({source: CommitPoint(10, 1)})

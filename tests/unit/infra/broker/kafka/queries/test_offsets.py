@@ -1,4 +1,4 @@
-"""What a group has committed is believed only when its coordinator says so, and a current one where that matters."""
+"""Tests that committed offsets are used only when the right coordinator responds."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SOURCE = TopicPartition("in", 0)
 
 
 def answer(*partitions: tuple[int, str, int], code: int = 0) -> Any:
-    """An answer to OffsetFetch: offset, metadata and error code per partition, and the code of the whole."""
+    """Return a response to OffsetFetch: offset, metadata and error code per partition, and the code of the whole."""
     told = [(number, offset, -1, metadata, error, {}) for number, (offset, metadata, error) in enumerate(partitions)]
     return SimpleNamespace(topics=[("in", told, {})] if told else [], error_code=code)
 
 
 class Admin:
-    """Answers one request after the other, and says which node was asked, and whether for stable offsets."""
+    """Gives one response after the other, and records the node and whether stable offsets were requested."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
