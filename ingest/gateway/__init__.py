@@ -1,4 +1,4 @@
-"""The HTTP edge: frames come in, are checked, stored and announced."""
+"""Receives frames over HTTP: checks them, stores them, and publishes their events."""
 
 from ingest.gateway.app import create_gateway
 from ingest.gateway.gateway_parts import GatewayParts, TokenVerifier, VerifiedDevice

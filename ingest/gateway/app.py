@@ -1,4 +1,4 @@
-"""Puts the gateway together: endpoints, middleware, and the error body for whatever the framework itself refuses."""
+"""Builds the gateway's app from endpoints, middleware, and the handlers of the framework's errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FRAMES_PATH = "/api/v1/frames"
 
 
 class _NamedRoute(Route):
-    """A plain route that tells telemetry which one it is, as FastAPI's own routes do."""
+    """Is a plain route that names itself to the telemetry, as FastAPI's routes do."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -39,7 +39,7 @@ class _NamedRoute(Route):
 
 
 class HealthAnswer(BaseModel):
-    """How the gateway is."""
+    """Describes the state of the gateway."""
 
     status: Literal["healthy", "unhealthy"]
     version: str
@@ -47,9 +47,9 @@ class HealthAnswer(BaseModel):
 
 
 def create_gateway(parts: GatewayParts) -> FastAPI:
-    """The gateway's ASGI app. Raises SettingsError when its settings contradict each other."""
+    """Return the gateway's ASGI app. Raises SettingsError when its settings contradict each other."""
     app = FastAPI(title="Standgale gateway", version=API_VERSION, description=DESCRIPTION)
-    # Starlette runs the middleware added last first: telemetry outermost, so that every answer has its request id.
+    # Starlette runs the middleware added last first: telemetry is outermost, so every response has its request id.
     app.add_middleware(ErrorMiddleware)
     if parts.settings.cors_origins:
         app.add_middleware(
@@ -68,7 +68,7 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
     app.add_middleware(HttpTelemetry)
     app.add_exception_handler(HTTPException, http_exception_response)
     app.add_exception_handler(RequestValidationError, validation_response)
-    # A plain ASGI route: FastAPI would read the body before anybody could look at the token.
+    # A plain ASGI route, because FastAPI would read the body before the token is checked.
     app.router.routes.append(_NamedRoute(FRAMES_PATH, FramesEndpoint(parts), methods=["POST"]))
     _add_operations(app, parts.health)
     _add_documents(app, parts.documents)
@@ -77,7 +77,7 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
 
 
 def _add_operations(app: FastAPI, health: Health) -> None:
-    """Health and metrics."""
+    """Add the endpoints of health and metrics."""
     release = version("standgale")
 
     @app.get(
@@ -85,33 +85,33 @@ def _add_operations(app: FastAPI, health: Health) -> None:
         tags=["operations"],
         summary="Whether frames can be taken now",
         response_model=HealthAnswer,
-        responses={503: {"model": HealthAnswer, "description": "A part is away"}},
+        responses={503: {"model": HealthAnswer, "description": "A part is unavailable"}},
     )
-    async def tell_health() -> JSONResponse:
+    async def health_state() -> JSONResponse:
         report = health.report()
         answer = HealthAnswer(
             status="healthy" if report.ready else "unhealthy",
             version=release,
-            # Reasons name hosts and folders; they stand on the health port, which is not public.
+            # Reasons name hosts and folders; they are shown on the health port, which is not public.
             parts={name: "ready" if part.ready else "not ready" for name, part in report.parts.items()},
         )
         return JSONResponse(answer.model_dump(), 200 if report.ready else 503)
 
     @app.get("/api/v1/metrics", tags=["operations"], summary="Prometheus metrics", response_class=Response)
-    async def tell_metrics() -> Response:
+    async def metrics() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_documents(app: FastAPI, documents: Mapping[str, str]) -> None:
-    """The contracts of the topics: JSON Schemas of the events and the AsyncAPI document."""
+    """Add the endpoints of the contracts: JSON Schemas of the events and the AsyncAPI document."""
 
     @app.get("/api/v1/schemas", tags=["contracts"], summary="The documents there are")
     async def list_documents() -> list[str]:
         return sorted(documents)
 
     @app.get("/api/v1/schemas/{name}", tags=["contracts"], summary="One document", response_class=Response)
-    async def tell_document(name: str) -> Response:
+    async def read_document(name: str) -> Response:
         text = documents.get(name)
         if text is None:
-            raise HTTPException(404, "there is no such document; /api/v1/schemas lists those there are")
+            raise HTTPException(404, "there is no such document; /api/v1/schemas lists all documents")
         return Response(text, media_type="application/json" if name.endswith(".json") else "application/yaml")

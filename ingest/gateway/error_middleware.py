@@ -1,4 +1,4 @@
-"""The middleware around every endpoint: errors become answers, and a body nobody read ends the connection."""
+"""Turns the errors of all endpoints into responses, and closes a connection whose body was not read."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ API_VERSION = "1.0"
 
 _ARRIVAL_S = 0.5
 _DISCARD_S = 5.0
-# Nobody known sends it, or too slowly already.
+# Clients without a valid token, and those that are too slow.
 _NOT_READ_ON = (401, 408)
 
 
 class ErrorMiddleware:
-    """Wraps an ASGI app; sits inside the telemetry middleware, which gives each request its id."""
+    """Wraps an ASGI app, inside the telemetry middleware, which gives each request its id."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request; anything but HTTP passes unchanged."""
+        """Handle one request; anything other than HTTP passes unchanged."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -42,13 +42,13 @@ class ErrorMiddleware:
             logger.info("refused %s: %s", scope["path"], error, extra={"code": error.code})
             response = error_response(error, request_id_of(scope))
         except OSError as error:
-            # Disk, connection, time-out: never the frame's fault, whatever layer let it through.
+            # Disk, connection, time limit: never caused by the frame, from any layer.
             code = error_code(error)
             FRAMES_REJECTED.labels(code).inc()
-            logger.exception("a request to %s failed by a fault of the system", scope["path"])
+            logger.exception("a request to %s failed because of the system", scope["path"])
             response = unavailable_response(code, request_id_of(scope))
         except Exception:
-            logger.exception("a request to %s failed by a fault of the gateway", scope["path"])
+            logger.exception("a request to %s failed because of an error in the gateway", scope["path"])
             response = internal_error_response(request_id_of(scope))
         else:
             return
@@ -57,11 +57,11 @@ class ErrorMiddleware:
 
 
 class _RequestState:
-    """Watches one request and its answer, and ends the connection in order when the answer came before the body's end.
+    """Follows one request and its response, and closes the connection properly when the body was not read.
 
-    Closing at once would reset the connection under a client that is still sending, and could destroy the answer on its
-    way. So the rest of the body is thrown away for a while; but that of a client without a token, or of one that is too
-    slow, is not, and the answer is only given time to arrive.
+    Closing at once would reset the connection of a client that is still sending, which could then lose the response. So
+    the rest of the body is read and discarded for some seconds. The body of a client without a token, or of one that is
+    too slow, is not read; the response only gets some time to arrive.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,14 +69,14 @@ class _RequestState:
         self._send = send
         headers: dict[bytes, bytes] = dict(scope["headers"])
         self._unread = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
-        # Such a client sends nothing until it is told to, which nobody did before the first receive.
+        # Such a client sends no body before "100 Continue", which the server sends at the first receive.
         self._waits = headers.get(b"expect", b"").lower() == b"100-continue"
         self._closing = False
         self._status = 0
 
     @property
     def response_began(self) -> bool:
-        """Whether an answer has begun."""
+        """Whether a response has begun."""
         return self._status != 0
 
     async def receive(self) -> Message:

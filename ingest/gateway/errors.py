@@ -1,4 +1,4 @@
-"""The one error body of the HTTP API, flat, with a stable code, and which error becomes which answer."""
+"""Defines the errors of the HTTP API and turns errors into responses with one flat body and a stable code."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ logger = logging.getLogger(__name__)
 DOCUMENTATION_URL = "/docs"
 
 UNAVAILABLE_CODES = {
-    "STORAGE_UNAVAILABLE": "the frame store is away just now, so nothing was stored",
-    "STORAGE_FULL": "the frame store is full until an operator makes room, so nothing was stored",
-    "BROKER_UNAVAILABLE": "the broker is away just now, so the frame was not accepted",
-    "DATABASE_UNAVAILABLE": "the device tokens can't be read just now",
-    "REFUSED": "a part behind the gateway refuses it until an operator mends that, so the frame was not accepted",
-    "TOPIC_MISMATCH": "the broker's topics are not as they should be, so the frame was not accepted",
-    "INVALID_SETTING": "the gateway is not set up as it should be, so the frame was not accepted",
+    "STORAGE_UNAVAILABLE": "the frame store is unavailable, so nothing was stored",
+    "STORAGE_FULL": "the frame store is full until an operator frees space, so nothing was stored",
+    "BROKER_UNAVAILABLE": "the broker is unavailable, so the frame was not accepted",
+    "DATABASE_UNAVAILABLE": "the device tokens cannot be read now",
+    "REFUSED": "a service behind the gateway refuses it until an operator corrects that, so the frame was not accepted",
+    "TOPIC_MISMATCH": "the broker's topics are not as declared, so the frame was not accepted",
+    "INVALID_SETTING": "the gateway has a wrong setting, so the frame was not accepted",
 }
-"""What a device is told when a part behind the gateway does not do its work; the operator's log has the whole text."""
-_UNAVAILABLE_OTHERWISE = "a part behind the gateway is away just now"
+"""The messages to a device when a service behind the gateway does not work; the log has the complete text."""
+_UNAVAILABLE_OTHERWISE = "a service behind the gateway is unavailable"
 _HTTP_CODES = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
 
 class ApiError(StandgaleError):
-    """A request that is answered with an error. ``message`` is for people, and never holds a secret."""
+    """A request gets an error response; ``message`` is for people and never contains a secret."""
 
     code = "BAD_REQUEST"
     status = 400
@@ -50,7 +50,7 @@ class ApiError(StandgaleError):
         field: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """``field`` names the parameter at fault, ``details`` says what to do."""
+        """``field`` names the wrong parameter, ``details`` says what to do."""
         super().__init__(message)
         self.details = details
         self.field = field
@@ -70,7 +70,7 @@ class InvalidCaptureTimeError(ApiError):
 
 
 class UploadIncompleteError(ApiError):
-    """The client went away before its body was complete; nobody hears this answer, but it is counted."""
+    """The client disconnected before its body was complete; it does not receive this response, but it is counted."""
 
     code = "UPLOAD_INCOMPLETE"
 
@@ -83,40 +83,40 @@ class UnauthorizedError(ApiError):
 
 
 class ForbiddenError(ApiError):
-    """The token is good, but for another device."""
+    """The token is valid, but for a different device."""
 
     code = "ACCESS_DENIED"
     status = 403
 
 
 class UploadTimeoutError(ApiError):
-    """The body came too slowly."""
+    """The body was sent too slowly."""
 
     code = "UPLOAD_TIMEOUT"
     status = 408
 
 
 class UnsupportedMediaTypeError(ApiError):
-    """The request's Content-Type is none that carries an image."""
+    """The request's Content-Type is not one for images."""
 
     code = "UNSUPPORTED_MEDIA_TYPE"
     status = 415
 
 
 class OverloadedError(ApiError):
-    """As many uploads as the gateway takes are under way; nothing was read."""
+    """The gateway has as many uploads in progress as it accepts; nothing was read."""
 
     code = "OVERLOADED"
     status = 503
 
 
 def retry_after() -> dict[str, str]:
-    """A Retry-After header of one to five seconds, drawn at random so that devices don't come back all at once."""
+    """Return a Retry-After header of one to five seconds, at random, so that devices do not all retry at once."""
     return {"Retry-After": str(round(uniform(1, 5)))}  # noqa: S311 (spreads load, guards nothing)
 
 
 def error_response(error: StandgaleError, request_id: str) -> Response:
-    """The answer to a request that failed with ``error``."""
+    """Return the response to a request that failed with ``error``."""
     if isinstance(error, ApiError):
         headers = error.headers
         if error.status == 503:
@@ -125,7 +125,7 @@ def error_response(error: StandgaleError, request_id: str) -> Response:
     if isinstance(error, ImageError):
         details = "The content decides, not the name or the Content-Type; the limits are settings of the gateway."
         return _response(400, _body(error.code, str(error), request_id, details, "image"), {})
-    # Also a wrong setting: whatever an operator can mend must not cost a device its frame.
+    # Also for a wrong setting: a device must not lose its frame because of an error that an operator can correct.
     if isinstance(error, TransientError | SettingsError):
         return unavailable_response(error.code, request_id)
     logger.error("the request failed: %s", error, extra={"code": error.code})
@@ -133,19 +133,19 @@ def error_response(error: StandgaleError, request_id: str) -> Response:
 
 
 def unavailable_response(code: str, request_id: str) -> Response:
-    """The answer while a part behind the gateway does not do its work; the operator's log has the reason."""
+    """Return the response while a service behind the gateway does not work; the log has the reason."""
     message = UNAVAILABLE_CODES.get(code, _UNAVAILABLE_OTHERWISE)
     details = "Send the same request again after Retry-After seconds; the same frame is never counted twice."
     return _response(503, _body(code, message, request_id, details), retry_after())
 
 
 def internal_error_response(request_id: str) -> Response:
-    """The answer when Standgale itself is at fault; says nothing about its inside."""
+    """Return the response to an error of the gateway itself, without internal details."""
     return _internal(request_id)
 
 
 async def http_exception_response(request: Request, error: Exception) -> Response:
-    """The framework's own refusals (404, 405, …) in the one error body."""
+    """Return the response to the framework's errors (404, 405, …)."""
     assert isinstance(error, HTTPException)
     code = _HTTP_CODES.get(error.status_code, f"HTTP_{error.status_code}")
     message = f"{request.method} {request.url.path}: {error.detail}"
@@ -153,7 +153,7 @@ async def http_exception_response(request: Request, error: Exception) -> Respons
 
 
 async def validation_response(request: Request, error: Exception) -> Response:
-    """The framework's own validation errors in the one error body, naming the first field at fault."""
+    """Return the response to the framework's validation errors; it names the first wrong field."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"][1:]) or None
@@ -162,12 +162,12 @@ async def validation_response(request: Request, error: Exception) -> Response:
 
 
 def request_id_of(scope: Scope) -> str:
-    """The id that the telemetry middleware gave to the request."""
+    """Return the id that the telemetry middleware gave to the request."""
     return str(scope.get("state", {}).get("request_id", ""))
 
 
 def _internal(request_id: str) -> Response:
-    details = f"Nothing was accepted. Tell whoever runs this gateway the request id {request_id}."
+    details = f"Nothing was accepted. Give the request id {request_id} to the operator of this gateway."
     return _response(500, _body("INTERNAL_ERROR", "the gateway failed at this request", request_id, details), {})
 
 

@@ -1,4 +1,4 @@
-"""POST /api/v1/frames: token, parameters, body, content; then stored, announced, and only then accepted."""
+"""Serves POST /api/v1/frames: checks token, parameters and content, stores the frame, then publishes its event."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="standgale"'}
 
 @dataclass(frozen=True, slots=True)
 class _Upload:
-    """A frame as it came: bytes, their hash, and what the request says about them."""
+    """Holds a received frame: its bytes with their hash, and the fields of the request."""
 
     image: Body
     fields: FrameFields
 
 
 def require_memory(settings: GatewaySettings) -> int:
-    """The most bytes that one form may have. Raises SettingsError when the allowed memory has no room for it."""
+    """Return the most bytes that one form may have. Raises SettingsError when it does not fit the allowed memory."""
     max_form_bytes = settings.max_image_bytes + settings.max_metadata_bytes + OVERHEAD_BYTES
     if settings.max_in_flight_bytes < 2 * max_form_bytes:
         raise SettingsError(
@@ -67,10 +67,10 @@ def require_memory(settings: GatewaySettings) -> int:
 
 
 class FramesEndpoint:
-    """The endpoint as a plain ASGI app: nothing stands between the socket and the hash."""
+    """Is the endpoint as a plain ASGI app, so that the body is hashed while it is read."""
 
     def __init__(self, parts: GatewayParts) -> None:
-        """Raises SettingsError when one upload of the allowed size would not fit the allowed memory."""
+        """Raise SettingsError when one upload of the allowed size does not fit the allowed memory."""
         settings = parts.settings
         self._parts = parts
         self._limits = ImageLimits(
@@ -87,7 +87,7 @@ class FramesEndpoint:
             parts.clock.set_broker_offset(ahead_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one upload; errors are raised for the edge to answer."""
+        """Handle one upload; the error middleware turns errors into responses."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         token_device = self._authenticate(headers)
         with bind(device_id=token_device):
@@ -97,7 +97,7 @@ class FramesEndpoint:
             content_type = _content_type(headers)
             is_form = content_type.lower().startswith("multipart/form-data")
             limit = self._max_form_bytes if is_form else self._limits.max_image_bytes
-            # A form's image is in memory twice while the form is taken apart.
+            # A form's image is in memory twice while the form is parsed.
             with self._slots.reserve(declared_length(headers, limit) * (2 if is_form else 1)):
                 body = await read_body(receive, limit, self._parts.settings.body_timeout_s)
                 upload = await self._open_form(body, content_type, pairs) if is_form else _Upload(body, early)
@@ -106,7 +106,7 @@ class FramesEndpoint:
         await self._accepted_response(event)(scope, receive, send)
 
     def _authenticate(self, headers: dict[bytes, bytes]) -> str:
-        """The device whose token the request shows. Raises UnauthorizedError before anything of the body is read."""
+        """Return the device of the request's token. Raises UnauthorizedError before the body is read."""
         token = headers.get(b"x-api-token", b"").decode("latin-1").strip()
         if not token:
             scheme, _, credentials = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
@@ -121,7 +121,7 @@ class FramesEndpoint:
         if device is None:
             raise UnauthorizedError(
                 "the device token is not valid",
-                details="It is unknown, was revoked, or was rotated out; ask for a new one.",
+                details="It is unknown, revoked, or replaced by a newer one; ask for a new one.",
                 headers=_CHALLENGE,
             )
         return device.device_id
@@ -139,7 +139,7 @@ class FramesEndpoint:
         return _Upload(Body(form.image, digest.hexdigest()), fields)
 
     async def _accept(self, device_id: str, upload: _Upload) -> FrameCaptured:
-        """Check the content, store it, announce it. When this returns, the frame is durable and acknowledged."""
+        """Check the content, store it, and publish its event; at the return, both are durable."""
         image, fields = upload.image, upload.fields
         info = inspect_image(image.data, self._limits)
         capture = read_capture(image.data, info)
@@ -177,11 +177,11 @@ class FramesEndpoint:
                 return await self._parts.store.put(image.data, sha256=image.sha256, media_type=media_type)
         except TimeoutError as error:
             raise StoreUnavailableError(
-                f"the frame store did not keep the frame within {timeout_s:g} s (gateway.store_timeout_s)"
+                f"the frame store did not store the frame within {timeout_s:g} s (gateway.store_timeout_s)"
             ) from error
 
     def _capture_time(self, fields: FrameFields, capture: Capture) -> datetime:
-        """The capture time, from the request or else the image; never the clock, or a retry would be another frame."""
+        """Return the capture time of request or image; never the clock's, or a retry would be a different frame."""
         moment = fields.captured_at or capture.captured_at
         if moment is None:
             raise InvalidCaptureTimeError(
@@ -192,13 +192,13 @@ class FramesEndpoint:
         now = self._parts.clock.latest()
         if moment > now + self._skew:
             if not self._parts.clock.compared:
-                # A refusal would lose the frame for good, though perhaps only our own clock is wrong.
-                raise BrokerUnavailableError("the clock has not been compared with the broker's yet")
+                # A refusal would lose the frame, although perhaps only this machine's clock is wrong.
+                raise BrokerUnavailableError("this machine's clock has not been compared with the broker's yet")
             source = "captured_at" if fields.captured_at else "the capture time in the image's EXIF"
             raise InvalidCaptureTimeError(
                 f"{source} is {format_utc(moment)}, which is in the future (now {format_utc(now)})",
-                details=f"At most {self._skew.total_seconds():g} s ahead are taken (gateway.max_clock_skew_s); set the "
-                "clock, or give captured_at with its zone.",
+                details=f"At most {self._skew.total_seconds():g} s ahead are accepted (gateway.max_clock_skew_s); set "
+                "the clock, or give captured_at with its zone.",
                 field="captured_at",
             )
         return moment
@@ -228,7 +228,7 @@ class FramesEndpoint:
         links = {}
         if self._parts.stream_url is not None:
             links["detections"] = f"{self._parts.stream_url}?device={quote(event.device_id)}"
-        answer = {
+        body = {
             "frame_id": str(event.frame_id),
             "status": "accepted",
             "device_id": event.device_id,
@@ -243,17 +243,17 @@ class FramesEndpoint:
             },
             "links": links,
         }
-        return Response(orjson.dumps(answer), 202, media_type="application/json")
+        return Response(orjson.dumps(body), 202, media_type="application/json")
 
 
 def _content_type(headers: dict[bytes, bytes]) -> str:
-    """The Content-Type when it can carry an image. Raises UnsupportedMediaTypeError otherwise."""
+    """Return the Content-Type if it is one for images. Raises UnsupportedMediaTypeError otherwise."""
     text = headers.get(b"content-type", b"application/octet-stream").decode("latin-1")
     kind = text.partition(";")[0].strip().lower()
     if kind.startswith("image/") or kind in ("application/octet-stream", "multipart/form-data"):
         return text
     raise UnsupportedMediaTypeError(
-        f"Content-Type {kind[:100]!r} carries no frame",
+        f"Content-Type {kind[:100]!r} is not for images",
         details="Send the image itself as image/* or application/octet-stream, or a multipart form with a part image.",
         field="Content-Type",
     )
@@ -262,14 +262,14 @@ def _content_type(headers: dict[bytes, bytes]) -> str:
 def _check_device(fields: FrameFields, token_device: str) -> None:
     if fields.device_id is not None and fields.device_id != token_device:
         raise ForbiddenError(
-            f"the token belongs to another device than {fields.device_id[:255]!r}",
+            f"the token belongs to a different device than {fields.device_id[:255]!r}",
             details="Leave device_id out, or send the token of that device.",
             field="device_id",
         )
 
 
 def _camera(fields: FrameFields, capture: Capture) -> CameraGeometry | None:
-    """What the image tells, with what the request says above it; both were checked before."""
+    """Return the image's camera fields, replaced by those of the request; both were checked before."""
     if not fields.camera:
         return capture.camera
     return (capture.camera or CameraGeometry()).model_copy(update=dict(fields.camera))

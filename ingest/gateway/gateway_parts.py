@@ -1,4 +1,4 @@
-"""What a gateway is made of; the start of the process builds these and closes them."""
+"""Defines the parts that a gateway needs; the process builds them at start and closes them at the end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ingest.settings import GatewaySettings
 
 
 class VerifiedDevice(Protocol):
-    """Whose token it is."""
+    """Names the device that a token belongs to."""
 
     @property
     def device_id(self) -> str:
@@ -24,34 +24,33 @@ class VerifiedDevice(Protocol):
 
 
 class TokenVerifier(Protocol):
-    """Knows the tokens of all devices; asked once per request, so it must answer from memory."""
+    """Verifies device tokens; it is called once per request, so it must not wait for a database."""
 
     def verify(self, token: str) -> VerifiedDevice | None:
-        """The device ``token`` belongs to, or None for an unknown or revoked one.
+        """Return the device that ``token`` belongs to, or None for an unknown or revoked one.
 
-        Raises a TransientError while the tokens are not known yet (the database is away).
+        Raises a TransientError while the tokens were not read yet (the database is unavailable).
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayParts:
-    """Everything a gateway uses.
-
-    ``health`` is what `/api/v1/health` tells. ``stream_url`` is the public address of `/api/v1/detections/stream`;
-    when given, every answer links to it. ``documents`` are the contracts of the topics by file name, for anybody to
-    download (:func:`schemas.documents.documents`). ``readiness`` is told how puts and publishes end;
-    ``frame_partitions`` is how many partitions frames.live has: one of them may fail while the others do not. ``clock``
-    tells when frames were received.
-    """
+    """Holds everything that a gateway uses."""
 
     settings: GatewaySettings
     verifier: TokenVerifier
     store: FrameStore
     publisher: Publisher
     health: Health = field(default_factory=Health)
+    """The health that `/api/v1/health` shows"""
     readiness: GatewayReadiness = field(default_factory=GatewayReadiness.without_probes)
+    """Gets the outcomes of puts and publishes"""
     frame_partitions: int = 1
+    """How many partitions frames.live has; one of them may fail while the others work"""
     clock: GatewayClock = field(default_factory=GatewayClock.without_broker)
+    """Gives the time when a frame was received"""
     stream_url: str | None = None
+    """The public address of `/api/v1/detections/stream`; when given, every response has a link to it"""
     documents: Mapping[str, str] = field(default_factory=dict)
+    """The contracts of the topics by file name, for download (:func:`schemas.documents.documents`)"""

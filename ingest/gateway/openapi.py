@@ -1,4 +1,4 @@
-"""Describes the frames endpoint, which FastAPI can't see, in the OpenAPI document."""
+"""Describes the frames endpoint in the OpenAPI document, because FastAPI does not know it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ingest.settings import GatewaySettings
 from schemas.geometry import CameraGeometry
 
 DESCRIPTION = """\
-Takes frames from drones and cameras. A frame that was answered with 202 is durable in the frame store and acknowledged
+Takes frames from drones and cameras. After a response 202 the frame is durable in the frame store and acknowledged
 by the broker; sending it again is harmless, because the same device, capture time and content are the same frame.
 
 Every error has one body; `error_code` is stable. 4xx: change the request. 503: send the same again after `Retry-After`
-seconds. `X-Request-ID` is taken from the request or made, and stands in every answer and log line.
+seconds. `X-Request-ID` is taken from the request or made, and is in every response and log line.
 """
 _IMAGE_TYPES = ("image/jpeg", "image/png", "image/tiff", "image/webp", "application/octet-stream")
 
@@ -24,7 +24,7 @@ Json = dict[str, JsonValue]
 
 
 class ErrorBody(BaseModel):
-    """What every error is answered with."""
+    """The body of every error response."""
 
     status: str = Field(examples=["error"])
     message: str = Field(description="for people")
@@ -32,7 +32,7 @@ class ErrorBody(BaseModel):
     details: str | None = Field(description="what to do about it")
     timestamp: str
     request_id: str
-    field: str | None = Field(default=None, description="the parameter at fault")
+    field: str | None = Field(default=None, description="the wrong parameter")
     documentation_url: str | None = None
 
 
@@ -47,7 +47,7 @@ class AcceptedImage(BaseModel):
 
 
 class AcceptedFrame(BaseModel):
-    """The answer to a frame that is durable and acknowledged."""
+    """The response to a frame that is durable and acknowledged."""
 
     frame_id: str = Field(examples=["0b9a3c1e-5f0e-5a37-9d5c-3f2f8d9a7b61"])
     status: str = Field(examples=["accepted"])
@@ -68,7 +68,7 @@ _ABOUT: dict[str, tuple[str, Json, JsonValue]] = {
     ),
     "original_filename": ("A name to show; nothing is stored under it", {"type": "string"}, "DJI_0028.JPG"),
     "metadata": (
-        "Anything, as a JSON object; it travels with the frame",
+        "Any JSON object; it is kept with the frame",
         {"type": "string", "contentMediaType": "application/json"},
         '{"mission": "north"}',
     ),
@@ -77,36 +77,36 @@ _ABOUT: dict[str, tuple[str, Json, JsonValue]] = {
 _ERRORS: dict[str, dict[str, tuple[str, str]]] = {
     "400": {
         "INVALID_FORMAT": (
-            "not an image: JPEG, PNG, TIFF and WebP are taken, but the content begins with 68 65",
+            "not an image: JPEG, PNG, TIFF and WebP are accepted, but the content begins with 68 65",
             "image",
         ),
-        "FILE_TOO_LARGE": ("the upload has 11000000 bytes; at most 10000000 are taken", "image"),
+        "FILE_TOO_LARGE": ("the upload has 11000000 bytes; at most 10000000 are accepted", "image"),
         "INVALID_DIMENSIONS": ("the image is 50000x50000 px; each side may have at most 16384", "image"),
         "CORRUPTED_FILE": ("the JPEG file has no end marker behind its scan; it was cut off", "image"),
         "INVALID_CAPTURE_TIME": ("captured_at is 2099-01-01T00:00:00.000000Z, which is in the future", "captured_at"),
         "VALIDATION_ERROR": ("unknown field 'altitude'", "altitude"),
     },
     "401": {"UNAUTHORIZED": ("the device token is not valid", "")},
-    "403": {"ACCESS_DENIED": ("the token belongs to another device than 'drone-2'", "device_id")},
+    "403": {"ACCESS_DENIED": ("the token belongs to a different device than 'drone-2'", "device_id")},
     "408": {"UPLOAD_TIMEOUT": ("only 65536 bytes came within 30 s", "")},
-    "415": {"UNSUPPORTED_MEDIA_TYPE": ("Content-Type 'application/json' carries no frame", "Content-Type")},
+    "415": {"UNSUPPORTED_MEDIA_TYPE": ("Content-Type 'application/json' is not for images", "Content-Type")},
     "503": {
-        "OVERLOADED": ("the gateway has as many uploads under way as it takes; nothing was read", ""),
+        "OVERLOADED": ("the gateway has as many uploads in progress as it accepts; nothing was read", ""),
         **{code: (text, "") for code, text in UNAVAILABLE_CODES.items()},
     },
 }
 _STATUS_TEXT = {
     "400": "The request or the image is wrong",
     "401": "No valid device token; the body was not read",
-    "403": "The token is another device's",
-    "408": "The body came too slowly",
-    "415": "The Content-Type carries no image",
-    "503": "Busy, or a part is away: send the same again after Retry-After seconds",
+    "403": "The token belongs to a different device",
+    "408": "The body was sent too slowly",
+    "415": "The Content-Type is not for images",
+    "503": "Busy, or a service is unavailable: send the same again after Retry-After seconds",
 }
 
 
 def document(app: FastAPI, frames_path: str, settings: GatewaySettings) -> None:
-    """Make ``app.openapi()`` tell about the frames endpoint too."""
+    """Add the frames endpoint to ``app.openapi()``."""
 
     def openapi() -> dict[str, object]:
         if app.openapi_schema is None:
@@ -198,10 +198,10 @@ def _error(status: str) -> Json:
         if field:
             example.update(field=field, documentation_url="/docs")
         examples[code] = {"value": example}
-    answer: Json = {
+    response: Json = {
         "description": _STATUS_TEXT[status],
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}, "examples": examples}},
     }
     if status == "503":
-        answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
-    return answer
+        response["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
+    return response

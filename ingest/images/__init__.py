@@ -1,1 +1,1 @@
-"""Tells what an encoded image is, and reads its metadata, from its bytes alone."""
+"""Recognises the format of an encoded image, checks it, and reads its metadata."""

@@ -1,4 +1,4 @@
-"""Tells what an encoded image is from its bytes alone, within limits, before anybody decodes or stores it."""
+"""Reads format, size and metadata positions from an image's header, and checks them against limits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _Scan = Callable[[bytes, Admit], Header]
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What a plane takes. The names are those of the gateway's settings, and error texts say them."""
+    """Limits the images that are accepted; the names are those of the gateway's settings, and are in error texts."""
 
     max_image_bytes: int
     min_side_px: int
@@ -46,7 +46,7 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What the header says: size in stored pixels (EXIF orientation not applied), and where metadata blocks lie."""
+    """Describes an image by its header: size in stored pixels (EXIF orientation not applied), metadata positions."""
 
     media_type: MediaType
     width: int
@@ -57,15 +57,15 @@ class ImageInfo:
 
 
 def inspect_image(data: bytes, limits: ImageLimits) -> ImageInfo:
-    """What ``data`` is, by content.
+    """Recognise and check ``data`` by its content.
 
-    Takes time linear in the size at worst, and memory independent of what the header claims. Raises FileTooLargeError,
-    InvalidFormatError (none of the four formats, or a variant no detector decodes), InvalidDimensionsError,
-    CorruptedFileError (cut off or contradicting itself); nothing else, whatever the bytes are.
+    Needs time linear in the size at worst, and memory that does not depend on the header. Raises FileTooLargeError,
+    InvalidFormatError (none of the four formats, or a variant that detectors cannot decode), InvalidDimensionsError,
+    CorruptedFileError (cut off or contradictory), and no other error for any bytes.
     """
     if len(data) > limits.max_image_bytes:
         raise FileTooLargeError(
-            f"the image has {len(data)} bytes; at most {limits.max_image_bytes} are taken (max_image_bytes)"
+            f"the image has {len(data)} bytes; at most {limits.max_image_bytes} are accepted (max_image_bytes)"
         )
     media_type, scan = _recognise(data)
     try:
@@ -87,7 +87,7 @@ def _recognise(data: bytes) -> tuple[MediaType, _Scan]:
     if not data:
         raise InvalidFormatError("the image is empty; send the bytes of a JPEG, PNG, TIFF or WebP file")
     raise InvalidFormatError(
-        f"not an image: JPEG, PNG, TIFF and WebP are taken, but the content begins with {data[:8].hex(' ')}"
+        f"not an image: JPEG, PNG, TIFF and WebP are accepted, but the content begins with {data[:8].hex(' ')}"
     )
 
 
@@ -102,6 +102,6 @@ def _require_size(width: int, height: int, limits: ImageLimits) -> None:
         )
     if width * height > limits.max_pixels:
         raise InvalidDimensionsError(
-            f"the image has {width}x{height} = {width * height} pixels; at most {limits.max_pixels} are taken "
+            f"the image has {width}x{height} = {width * height} pixels; at most {limits.max_pixels} are accepted "
             "(max_pixels)"
         )

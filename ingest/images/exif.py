@@ -1,7 +1,6 @@
-"""Camera geometry and capture time from the metadata inside an image: EXIF and XMP, bounded and tolerant.
+"""Reads camera geometry and capture time from an image's EXIF and XMP, within limits and tolerant of errors.
 
-Metadata is what a camera happened to write. Whatever is broken, missing or out of range in it reads as "not known" and
-never refuses a frame.
+A value that is damaged, missing or out of range counts as unknown and never refuses a frame.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ _QUARTER = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """What an image tells about its taking. ``captured_at`` is UTC; None where the image does not tell."""
+    """Holds an image's camera geometry and capture time (UTC); None where the image has none."""
 
     camera: CameraGeometry | None = None
     captured_at: datetime | None = None
 
 
 class _Directories:
-    """The three directories of an EXIF block, read on the tolerant side: what cannot be read is not there."""
+    """Reads the three directories of an EXIF block; one that cannot be read is empty."""
 
     def __init__(self, data: bytes, span: Span | None) -> None:
         self.block: Block | None = None
@@ -83,10 +82,10 @@ class _Directories:
 
 
 def read_capture(data: bytes, info: ImageInfo) -> Capture:
-    """Camera geometry and capture time of the image ``data`` that ``info`` describes; never raises for its content.
+    """Return camera geometry and capture time of the image ``data``; no content makes it raise.
 
-    A drone's own XMP (heights, gimbal) goes before EXIF. A capture time without zone is placed by the GPS time where
-    there is one, and otherwise read as UTC, so that the same bytes always have the same time.
+    A drone's XMP (heights, gimbal) replaces EXIF. A capture time without a zone gets the zone from the GPS time if
+    there is one, and is otherwise read as UTC, so that the same bytes always have the same time.
     """
     if info.exif is None and info.xmp is None:
         return Capture()
@@ -104,12 +103,12 @@ def read_capture(data: bytes, info: ImageInfo) -> Capture:
 
 
 def _in_range(name: str, value: float) -> bool:
-    """Whether ``value`` is one the contract takes for ``name``."""
+    """Whether the event schema accepts ``value`` for ``name``."""
     low, high = _RANGES[name]
     return math.isfinite(value) and low <= value <= high
 
 
-# Written out rather than read from the model's schema: a frame passes here and validation by trial is slow.
+# Written here and not read from the model's schema, because validation by trial is slow and runs for each frame.
 _RANGES: Mapping[str, tuple[float, float]] = {
     "altitude_m": (-500, 100_000),
     "altitude_msl_m": (-500, 100_000),
@@ -131,10 +130,10 @@ def _lens(found: _Directories, info: ImageInfo) -> dict[str, float]:
 
 
 def _sensor_width_mm(found: _Directories, info: ImageInfo, focal_mm: float) -> float | None:
-    """The sensor's width, from its pixel pitch or else from the focal length in 35 mm film.
+    """Return the sensor's width from its pixel pitch, or else from the focal length for 35 mm film.
 
-    The film value compares diagonals (CIPA DCG-001) of the whole sensor. Pictures wider than 3:2 are cuts from a 4:3
-    sensor that keep its width, so they are reckoned as 4:3.
+    The film value compares diagonals (CIPA DCG-001) of the whole sensor. Images wider than 3:2 are cut from a 4:3
+    sensor and have its width, so they count as 4:3.
     """
     resolution = found.number(found.exif, _PLANE_RESOLUTION)
     unit_mm = _UNIT_MM.get(int(found.number(found.exif, _PLANE_UNIT) or 2))
@@ -153,7 +152,7 @@ def _position(found: _Directories) -> dict[str, float]:
     fields: dict[str, float] = {}
     latitude = _degrees(found, _LAT, _LAT_REF, "S")
     longitude = _degrees(found, _LON, _LON_REF, "W")
-    # Exactly 0, 0 is how cameras write "no fix yet".
+    # Cameras write exactly 0, 0 for "no position yet".
     if latitude is not None and longitude is not None and (latitude, longitude) != (0, 0):
         fields.update(latitude=latitude, longitude=longitude)
     altitude = found.number(found.gps, _ALT)
@@ -178,7 +177,7 @@ def _drone(xmp: Mapping[str, str]) -> dict[str, float]:
 
 
 def _heading(found: _Directories, xmp: Mapping[str, str]) -> float | None:
-    """Where the top of the picture points: the gimbal, else EXIF's direction if from true north, else the aircraft."""
+    """Return the direction of the image's top: the gimbal's, else EXIF's if from true north, else the aircraft's."""
     gimbal = _float(xmp.get("GimbalYawDegree"))
     if gimbal is not None:
         return gimbal % 360
@@ -243,7 +242,7 @@ def _satellite_time(found: _Directories) -> datetime | None:
 
 
 def _zone_by_satellite(local: datetime, satellite: datetime | None) -> timezone:
-    """The zone in which ``local`` is the satellite time, if there is one (zones lie on quarter hours); else UTC."""
+    """Return the zone in which ``local`` is the satellite time (zones are in quarter hours), or UTC without one."""
     if satellite is None:
         return UTC
     difference = local.replace(tzinfo=UTC) - satellite
@@ -254,7 +253,7 @@ def _zone_by_satellite(local: datetime, satellite: datetime | None) -> timezone:
 
 
 def _plausible_time(moment: datetime) -> datetime | None:
-    """``moment`` in UTC, or None before 1970, which only a clock that was never set tells."""
+    """Return ``moment`` in UTC, or None before 1970, which only a clock that was never set gives."""
     try:
         moment = moment.astimezone(UTC)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""Reads the drone maker's values out of an XMP packet, with a bound on its size and no XML entities."""
+"""Reads the drone maker's values from an XMP packet, with a limit of its size and without XML entities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DOCUMENT = re.compile(rb"<x:xmpmeta\b.*</x:xmpmeta>|<rdf:RDF\b.*</rdf:RDF>", re
 
 
 def read_xmp(data: bytes, span: Span | None) -> Mapping[str, str]:
-    """Values of DJI's namespace by name, whether written as attributes or elements; empty when nothing can be read."""
+    """Return the values of DJI's namespace by name, from attributes and elements; empty when nothing can be read."""
     if span is None:
         return {}
     packet = data[span.start : min(span.end, span.start + MAX_XMP_BYTES)]

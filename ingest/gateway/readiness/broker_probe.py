@@ -1,4 +1,4 @@
-"""Checks that the broker takes frames: looks at their topic and publishes a record that is for no reader."""
+"""Checks that the broker accepts frames: reads the bounds of their topic and publishes a probe record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schemas.topics import FRAMES_LIVE, PROBES
 
 
 class BrokerProbe:
-    """Opens a reader and a publisher of its own when first asked: what a probe breaks must not break frames."""
+    """Opens a separate reader and publisher at the first check, so that a failed probe does not affect frames."""
 
     def __init__(self, broker: Broker, clock: GatewayClock) -> None:
         self._broker = broker
@@ -25,7 +25,7 @@ class BrokerProbe:
         self._process = f"{socket.gethostname()}-{os.getpid()}"[-255:]
 
     async def check(self) -> None:
-        """Return when the frames' topic is there and a record was acknowledged; raises the broker's errors."""
+        """Check that the frames' topic exists and that a record is acknowledged; raises the broker's errors."""
         if self._reader is None:
             self._reader = await self._broker.reader()
         await self._reader.bounds(FRAMES_LIVE)
@@ -38,7 +38,7 @@ class BrokerProbe:
         self._clock.set_broker_offset(self._publisher.clock_ahead_s())
 
     async def close(self) -> None:
-        """Let go of both; may be called twice."""
+        """Close reader and publisher; may be called twice."""
         reader, self._reader = self._reader, None
         publisher, self._publisher = self._publisher, None
         if reader is not None:

@@ -1,4 +1,4 @@
-"""The gateway's time: its own clock, corrected by the broker's where the two differ too much."""
+"""Gives the gateway's time: this machine's clock, or the broker's where the two differ too much."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _TOLERANCE_S = 5.0
 
 
 class GatewayClock:
-    """Compared with the broker's clock at each acknowledged publish, and carried on from there by a steady clock.
+    """Compares the clocks at each acknowledged publish, and continues the broker's time with a monotonic clock.
 
-    So neither a clock that is wrong nor one that is set while the gateway runs gives frames a wrong time. Up to
-    ``tolerance_s`` the own clock is taken as it is.
+    So frames get the right time also when this machine's clock is wrong or is set while the gateway runs. Up to a
+    difference of ``tolerance_s`` this machine's clock is used.
     """
 
     def __init__(
@@ -44,21 +44,21 @@ class GatewayClock:
 
     @classmethod
     def without_broker(cls) -> GatewayClock:
-        """For a gateway without health reports."""
+        """Make a clock for a gateway without health reports."""
         return cls(Health().part("broker"))
 
     @property
     def compared(self) -> bool:
-        """Whether a publish has shown, or could not show, how far apart the clocks are."""
+        """Whether a publish has compared the clocks, with or without a result."""
         return self._compared
 
     @property
     def broker_ahead_s(self) -> float | None:
-        """How far the broker's clock was ahead at the last publish that showed it."""
+        """How far the broker's clock was ahead at the last comparison with a result."""
         return self._broker_ahead_s
 
     def set_broker_offset(self, broker_ahead_s: float | None) -> None:
-        """Take over what a publish has shown just now (:meth:`Publisher.clock_ahead_s`)."""
+        """Use the result of the last publish (:meth:`Publisher.clock_ahead_s`)."""
         self._compared = True
         if broker_ahead_s is None:
             return
@@ -68,12 +68,12 @@ class GatewayClock:
         self._report(broker_ahead_s)
 
     def now(self) -> datetime:
-        """The time now, UTC: the own clock's unless it is too far from the broker's."""
+        """Return the time now, UTC: this machine's unless it is too far from the broker's."""
         own, brokers = self._wall(), self._brokers()
         return own if abs((own - brokers).total_seconds()) <= self._tolerance_s else brokers
 
     def latest(self) -> datetime:
-        """The later time of both clocks: what is after it is in the future, whichever of them is wrong."""
+        """Return the later time of both clocks; a time after it is in the future even if one clock is wrong."""
         return max(self._wall(), self._brokers())
 
     def _brokers(self) -> datetime:
@@ -83,7 +83,7 @@ class GatewayClock:
         return moment + timedelta(seconds=self._steady() - steady)
 
     def _report(self, broker_ahead_s: float) -> None:
-        """Keep the note in health up to date; the log has a line per change only."""
+        """Update the note in health; log only changes."""
         wrong = abs(broker_ahead_s) > self._tolerance_s
         if not wrong and self._direction is None:
             return

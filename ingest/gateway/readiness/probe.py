@@ -1,4 +1,4 @@
-"""Tries a part behind the gateway while no frame does, so that readiness is true when none comes."""
+"""Probes a service behind the gateway while no frames use it, so that readiness is correct without frames."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _FAILING_INTERVAL_S = 2.0
 
 
 class DependencyProbe:
-    """A component that calls ``check`` while the part fails or has had no work for a while.
+    """Calls ``check`` while the part fails or had no work for some time; it is a component.
 
-    ``check`` does real work of the part's kind, and raises while that fails. One that does not answer is not asked a
-    second time before it has ended: a disk that hangs must not collect threads.
+    ``check`` does a small amount of real work, and raises while that fails. It is not called again before it has
+    ended, because each call to a disk that hangs would block one more thread.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class DependencyProbe:
         self._timeout_s = timeout_s
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
-        """Probe when there is something to find out, until ``stop`` is set. Nothing that ``check`` raises ends it."""
-        del health  # The part is reported on by real work, too: both tell the readiness, which tells the part.
+        """Probe when the readiness needs it, until ``stop`` is set; errors of ``check`` do not end it."""
+        del health  # Real work reports on the part too: both call the readiness, which reports to the part.
         checking: asyncio.Task[object] | None = None
         began = 0.0
         try:
@@ -45,8 +45,8 @@ class DependencyProbe:
                 if checking is None and self._readiness.wants_probe():
                     began = time.monotonic()
                     checking = asyncio.create_task(self._check(), name=f"probe-{self.name}")
-                if checking is not None and await self._ended(checking, began):
-                    self._judge(checking, began)
+                if checking is not None and await self._wait_until_ended(checking, began):
+                    self._report_result(checking, began)
                     checking = None
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), self._pause_s())
@@ -55,14 +55,14 @@ class DependencyProbe:
                 checking.cancel()
                 await asyncio.wait({checking}, timeout=self._timeout_s)
 
-    async def _ended(self, checking: asyncio.Task[object], began: float) -> bool:
+    async def _wait_until_ended(self, checking: asyncio.Task[object], began: float) -> bool:
         done, _ = await asyncio.wait({checking}, timeout=self._timeout_s)
         if not done:
-            late = TimeoutError(f"no answer to a probe within {self._timeout_s:g} s")
+            late = TimeoutError(f"a probe did not end within {self._timeout_s:g} s")
             self._readiness.probe_failed(late, time.monotonic() - began)
         return bool(done)
 
-    def _judge(self, checked: asyncio.Task[object], began: float) -> None:
+    def _report_result(self, checked: asyncio.Task[object], began: float) -> None:
         error = None if checked.cancelled() else checked.exception()
         if isinstance(error, Exception):
             self._readiness.probe_failed(error, time.monotonic() - began)

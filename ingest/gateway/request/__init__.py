@@ -1,1 +1,1 @@
-"""Reads and checks an upload: its body, its form, its parameters, within limits."""
+"""Reads and checks an upload within limits: its body, its form, its parameters."""

@@ -1,4 +1,4 @@
-"""Reads a request's body: within a size, within a time, hashing as it comes."""
+"""Reads and hashes a request's body, within a limit of size and time."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ingest.images.check import FileTooLargeError
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A complete body and its SHA-256 (hex)."""
+    """Holds a complete body and its SHA-256 (hex)."""
 
     data: bytes
     sha256: str
 
 
 def declared_length(headers: dict[bytes, bytes], limit: int) -> int:
-    """How many bytes the body will have at most: what Content-Length says, else ``limit``.
+    """Return the most bytes that the body can have: its Content-Length, or ``limit`` without one.
 
-    Raises FileTooLargeError, before anything is read, when it says more than ``limit``.
+    Raises FileTooLargeError, before the body is read, when it is more than ``limit``.
     """
     text = headers.get(b"content-length")
     if text is None:
@@ -36,19 +36,19 @@ def declared_length(headers: dict[bytes, bytes], limit: int) -> int:
 
 
 def too_large(size: str, limit: int) -> FileTooLargeError:
-    """The error for a body of ``size`` bytes (a number, or words)."""
-    return FileTooLargeError(f"the upload has {size} bytes; at most {limit} are taken (gateway.max_image_bytes)")
+    """Return the error for a body of ``size`` bytes (a number, or text)."""
+    return FileTooLargeError(f"the upload has {size} bytes; at most {limit} are accepted (gateway.max_image_bytes)")
 
 
 async def read_body(receive: Receive, limit: int, timeout_s: float) -> Body:
-    """The whole body.
+    """Read the whole body.
 
-    Raises FileTooLargeError as soon as more than ``limit`` bytes came, UploadTimeoutError when it is not complete after
-    ``timeout_s`` (a slow client must not hold a slot for ever), UploadIncompleteError when the client went away.
+    Raises FileTooLargeError as soon as more than ``limit`` bytes were read, UploadTimeoutError when it is not complete
+    after ``timeout_s`` (a slow client must not keep a slot), UploadIncompleteError when the client disconnected.
     """
     chunks: list[bytes] = []
     total = 0
-    # Hashing chunk by chunk costs the loop tens of microseconds at a time; a thread per upload would cost more.
+    # Hashing a chunk blocks the event loop for tens of microseconds; a thread per upload would cost more.
     digest = sha256()
     try:
         async with asyncio.timeout(timeout_s):
@@ -56,7 +56,7 @@ async def read_body(receive: Receive, limit: int, timeout_s: float) -> Body:
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise UploadIncompleteError(f"the client went away after {total} bytes")
+                    raise UploadIncompleteError(f"the client disconnected after {total} bytes")
                 chunk: bytes = message.get("body", b"")
                 more = message.get("more_body", False)
                 total += len(chunk)
@@ -66,7 +66,7 @@ async def read_body(receive: Receive, limit: int, timeout_s: float) -> Body:
                 chunks.append(chunk)
     except TimeoutError as error:
         raise UploadTimeoutError(
-            f"only {total} bytes came within {timeout_s:g} s (gateway.body_timeout_s)",
-            details="Send the frame again, smaller or over a faster line.",
+            f"only {total} bytes were received within {timeout_s:g} s (gateway.body_timeout_s)",
+            details="Send the frame again, smaller or over a faster connection.",
         ) from error
     return Body(b"".join(chunks), digest.hexdigest())

@@ -1,4 +1,4 @@
-"""The parameters of a frame: from query, headers or form fields to checked values."""
+"""Reads the parameters of a frame from query, headers or form fields, and checks their values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NUL = "\0"
 
 @dataclass(frozen=True, slots=True)
 class FrameFields:
-    """What the request says about its frame; None or empty where it says nothing. ``captured_at`` is UTC."""
+    """Holds the parameters of a frame; None or empty where the request has none. ``captured_at`` is UTC."""
 
     device_id: str | None
     captured_at: datetime | None
@@ -40,7 +40,7 @@ class FrameFields:
 
 
 def pairs_of(query: bytes, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    """The parameters in query and ``X-Standgale-…`` headers, by field name; raises ValidationFailedError."""
+    """Return the parameters of query and ``X-Standgale-…`` headers, by field name; raises ValidationFailedError."""
     pairs: list[tuple[str, str]] = []
     try:
         if query:
@@ -52,7 +52,7 @@ def pairs_of(query: bytes, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple
                 pairs.append((name[len(HEADER_PREFIX) :].decode().replace("-", "_"), value.decode()))
     except ValueError as error:
         raise ValidationFailedError(
-            f"the query or a {HEADER_PREFIX} header can't be read",
+            f"the query or a {HEADER_PREFIX} header cannot be read",
             details=f"Both must be UTF-8 (percent-encoded in the query), with at most {_MAX_QUERY_FIELDS} parameters.",
             field="query",
         ) from error
@@ -60,7 +60,7 @@ def pairs_of(query: bytes, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple
 
 
 def parse_fields(pairs: Iterable[tuple[str, str]], max_metadata_bytes: int) -> FrameFields:
-    """Checked values. Raises ValidationFailedError or InvalidCaptureTimeError naming the field at fault."""
+    """Return checked values. Raises ValidationFailedError or InvalidCaptureTimeError that names the wrong field."""
     given: dict[str, str] = {}
     for name, text in pairs:
         if name not in KNOWN_FIELDS:
@@ -82,9 +82,9 @@ def parse_fields(pairs: Iterable[tuple[str, str]], max_metadata_bytes: int) -> F
 
 
 def sanitise_filename(name: str) -> str | None:
-    """The last component of ``name`` without what could mislead a file system, a terminal or a reader; None if empty.
+    """Return the last component of ``name`` without characters that could mislead a program or a reader, or None.
 
-    It only labels the frame: nothing is ever stored under it.
+    It only labels the frame; no file gets this name.
     """
     base = re.split(r"[/\\]", name)[-1]
     clean = "".join(
@@ -126,7 +126,7 @@ def _camera(given: Mapping[str, str]) -> Mapping[str, float]:
     if not values:
         return values
     if ("latitude" in values) != ("longitude" in values):
-        # One from the request and the other from EXIF would name a place where nobody was.
+        # One from the request and the other from EXIF would be a wrong position.
         raise ValidationFailedError("latitude and longitude must be given together", field="latitude")
     try:
         CameraGeometry.model_validate(values)
@@ -141,7 +141,8 @@ def _metadata(text: str, max_bytes: int) -> dict[str, JsonValue]:
     size = len(text.encode())
     if size > max_bytes:
         raise ValidationFailedError(
-            f"metadata has {size} bytes; at most {max_bytes} are taken (gateway.max_metadata_bytes)", field="metadata"
+            f"metadata has {size} bytes; at most {max_bytes} are accepted (gateway.max_metadata_bytes)",
+            field="metadata",
         )
     try:
         metadata = orjson.loads(text)
@@ -154,7 +155,7 @@ def _metadata(text: str, max_bytes: int) -> dict[str, JsonValue]:
 
 
 def _check_metadata(metadata: dict[str, JsonValue]) -> None:
-    """Refuse what parts downstream can't hold: deep nesting, and NUL, which no PostgreSQL text or jsonb can store."""
+    """Refuse what sinks cannot store: deep nesting, and NUL, which PostgreSQL text and jsonb cannot store."""
     level: list[JsonValue] = [metadata]
     for _ in range(_MAX_METADATA_DEPTH):
         below: list[JsonValue] = []
@@ -165,7 +166,7 @@ def _check_metadata(metadata: dict[str, JsonValue]) -> None:
             elif isinstance(value, list):
                 below.extend(value)
             elif isinstance(value, str) and _NUL in value:
-                raise ValidationFailedError("metadata holds a NUL character, which can't be stored", field="metadata")
+                raise ValidationFailedError("metadata has a NUL character, which cannot be stored", field="metadata")
         if not below:
             return
         level = below

@@ -1,4 +1,4 @@
-"""Takes a multipart/form-data body apart: one image part and a bounded number of small fields."""
+"""Parses a multipart/form-data body: one image part and a limited number of small fields."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ingest.gateway.errors import ValidationFailedError
 
 IMAGE_PART = "image"
 MAX_PARTS = 32
-# Room for boundaries and part headers beside the image and its fields.
+# Space for boundaries and part headers in addition to the image and its fields.
 OVERHEAD_BYTES = 65_536
 
 
 @dataclass(slots=True)
 class Form:
-    """What a form held: the image's bytes, the name its sender gave it, and the other fields in order."""
+    """Holds a form: the image's bytes, its file name from the sender, and the other fields in order."""
 
     image: bytes
     filename: str | None
@@ -33,12 +33,12 @@ class _FormPart:
     slices: list[memoryview] = field(default_factory=list)
 
     def data(self) -> bytes:
-        """What the part holds, copied once."""
+        """Return the content of the part, copied once."""
         return b"".join(self.slices)
 
 
 class _Collector:
-    """The parser's callbacks; keeps whole parts."""
+    """Collects whole parts from the parser's callbacks."""
 
     def __init__(self) -> None:
         self.parts: list[_FormPart] = []
@@ -70,7 +70,7 @@ class _Collector:
 
 
 def parse_form(body: bytes, content_type: str) -> Form:
-    """The form in ``body``. Raises ValidationFailedError when it is no complete form or has not exactly one image."""
+    """Parse ``body``. Raises ValidationFailedError unless it is a complete form with exactly one image."""
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise ValidationFailedError("the Content-Type multipart/form-data has no boundary", field="Content-Type")
@@ -89,7 +89,7 @@ def parse_form(body: bytes, content_type: str) -> Form:
         )
         parser.write(body)
     except FormParserError as error:
-        raise ValidationFailedError(f"the body is no multipart form: {error}", field="body") from error
+        raise ValidationFailedError(f"the body is not a multipart form: {error}", field="body") from error
     if not collector.complete:
         raise ValidationFailedError("the multipart form has no closing boundary; it was cut off", field="body")
     return _form(collector.parts)
@@ -108,7 +108,7 @@ def _form(parts: list[_FormPart]) -> Form:
             fields.append((name, _text(name, part.data())))
     if len(images) != 1:
         raise ValidationFailedError(
-            f"the form has {len(images)} parts called image; one frame has exactly one", field=IMAGE_PART
+            f"the form has {len(images)} parts called image; it must have exactly one", field=IMAGE_PART
         )
     return Form(*images[0], fields)
 

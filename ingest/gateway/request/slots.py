@@ -1,4 +1,4 @@
-"""Admission of uploads: how many, and how many bytes, may be in memory at once."""
+"""Limits how many uploads, and how many bytes of them, are in memory at the same time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ingest.gateway.errors import OverloadedError
 
 
 class UploadSlots:
-    """Counts what is under way; asked before a body is read, so that memory is bounded whatever comes."""
+    """Counts uploads in progress; a slot is reserved before a body is read, so that memory is limited."""
 
     def __init__(self, max_uploads: int, max_bytes: int) -> None:
         self._free_uploads = max_uploads
@@ -17,10 +17,10 @@ class UploadSlots:
 
     @contextmanager
     def reserve(self, size_bytes: int) -> Iterator[None]:
-        """Hold room for one upload of at most ``size_bytes``; raises OverloadedError when there is none."""
+        """Reserve a slot for one upload of at most ``size_bytes``; raises OverloadedError when there is none."""
         if self._free_uploads < 1 or self._free_bytes < size_bytes:
             raise OverloadedError(
-                "the gateway has as many uploads under way as it takes; nothing was read",
+                "the gateway has as many uploads in progress as it accepts; nothing was read",
                 details="Send the frame again after Retry-After seconds.",
             )
         self._free_uploads -= 1

@@ -1,4 +1,4 @@
-"""What every header parser shares: the errors it may raise, and what it found."""
+"""Defines the errors and the result of all header parsers."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from schemas.errors import StandgaleError
 
 
 class ImageError(StandgaleError):
-    """These bytes are not a picture Standgale takes; sending them again cannot help."""
+    """These bytes are not an image that Standgale accepts; sending them again does not help."""
 
     code = "INVALID_FORMAT"
 
 
 class InvalidFormatError(ImageError):
-    """Not JPEG, PNG, TIFF or WebP, or a variant of them that the detectors cannot decode."""
+    """It is not JPEG, PNG, TIFF or WebP, or it is a variant that detectors cannot decode."""
 
 
 class FileTooLargeError(ImageError):
-    """More bytes than the limit."""
+    """It has more bytes than the limit."""
 
     code = "FILE_TOO_LARGE"
 
 
 class InvalidDimensionsError(ImageError):
-    """Too few or too many pixels, by the header."""
+    """It has too few or too many pixels, by its header."""
 
     code = "INVALID_DIMENSIONS"
 
 
 class CorruptedFileError(ImageError):
-    """The format is known, but the file is cut off or contradicts itself."""
+    """The format is known, but the file is cut off or contradictory."""
 
     code = "CORRUPTED_FILE"
 
 
 class Span(NamedTuple):
-    """Bytes ``start`` (inclusive) to ``end`` (exclusive) of a file."""
+    """Is a range of bytes of a file, from ``start`` (inclusive) to ``end`` (exclusive)."""
 
     start: int
     end: int
@@ -46,7 +46,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a scan found: the size in stored pixels, and where the file keeps its metadata."""
+    """Holds the result of a scan: the size in stored pixels, and the positions of metadata."""
 
     width: int
     height: int
@@ -55,5 +55,5 @@ class Header:
 
 
 Admit = Callable[[int, int], None]
-"""Told width and height as soon as they are known, so that a bomb is refused before anything else is read; raises
-InvalidDimensionsError."""
+"""Is called with width and height as soon as they are known, so that a decompression bomb is refused before more is
+read; raises InvalidDimensionsError."""

@@ -1,4 +1,4 @@
-"""Reads TIFF directories, which TIFF files and EXIF blocks are made of, within bounds and without recursion."""
+"""Reads the directories of TIFF files and EXIF blocks, within limits and without recursion."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TEXT_TYPES = (2, 7)
 
 
 class IfdEntry(NamedTuple):
-    """One directory entry: ``total`` values of ``kind`` (TIFF type number) that begin at ``position`` of the data."""
+    """Is a directory entry: ``total`` values of ``kind`` (TIFF type number) from ``position`` of the data on."""
 
     kind: int
     total: int
@@ -27,10 +27,10 @@ class IfdEntry(NamedTuple):
 
 
 class Block:
-    """A TIFF structure inside ``data`` at ``span``; offsets in it count from ``span.start`` and stay inside."""
+    """Reads a TIFF structure in ``data`` at ``span``; offsets count from ``span.start`` and stay inside."""
 
     def __init__(self, data: bytes, span: Span) -> None:
-        """Raises InvalidFormatError when ``span`` does not begin with a classic TIFF header."""
+        """Raise InvalidFormatError when ``span`` does not begin with a classic TIFF header."""
         order = data[span.start : span.start + 2]
         if order not in (b"II", b"MM"):
             raise InvalidFormatError("a TIFF block must begin with II or MM")
@@ -42,9 +42,9 @@ class Block:
             raise InvalidFormatError(f"TIFF version {magic} is not supported; write classic TIFF (version 42)")
 
     def directory(self, offset: int, *, strict: bool = False) -> dict[int, IfdEntry]:
-        """The entries at ``offset``, by tag; values that reach outside are left out, or refused when ``strict``.
+        """Return the entries at ``offset``, by tag; leave out values outside of the span, or raise when ``strict``.
 
-        Raises CorruptedFileError when the directory itself lies outside or has more than MAX_ENTRIES entries.
+        Raises CorruptedFileError when the directory is outside of the span or has more than MAX_ENTRIES entries.
         """
         start = self._span.start + offset
         (count,) = self._unpack("H", start)
@@ -66,14 +66,14 @@ class Block:
         return entries
 
     def integers(self, entry: IfdEntry) -> NDArray[np.uint64]:
-        """All values of an unsigned integer entry, shape (N,); N is 0 when it is of another type."""
+        """Return all values of an unsigned integer entry, shape (N,); N is 0 when it has a different type."""
         if entry.kind not in _UNSIGNED:
             return np.empty(0, np.uint64)
         kind = np.dtype(f"{self._order}u{_SIZES[entry.kind]}")
         return np.frombuffer(self._data, kind, entry.total, entry.position).astype(np.uint64)
 
     def numbers(self, entry: IfdEntry, most: int) -> list[float]:
-        """At most ``most`` values as floats; a rational with denominator zero ends the list."""
+        """Return at most ``most`` values as floats; a rational with denominator zero ends the list."""
         count = min(entry.total, most)
         if entry.kind in _CODES:
             return [float(value) for value in self._unpack(f"{count}{_CODES[entry.kind]}", entry.position)]
@@ -88,7 +88,7 @@ class Block:
         return found
 
     def text(self, entry: IfdEntry, most: int = 64) -> str:
-        """The text of an ASCII entry up to its first NUL, at most ``most`` characters; other bytes become ``?``."""
+        """Return the text of an ASCII entry up to its first NUL, at most ``most`` characters, others as ``?``."""
         if entry.kind not in _TEXT_TYPES:
             return ""
         raw = self._data[entry.position : entry.position + min(entry.total, most)]

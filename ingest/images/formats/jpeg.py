@@ -1,4 +1,4 @@
-"""Scans JPEG files: segments up to the first scan, then whether the picture was written to its end."""
+"""Scans JPEG files: reads the segments before the first scan, and checks that the file is complete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _APP1, _SOS, _EOI, _SOI = 0xE1, 0xDA, 0xD9, 0xD8
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# What the decoders in use take: Huffman-coded baseline, extended and progressive.
+# The processes that our decoders support: Huffman-coded baseline, extended and progressive.
 _SUPPORTED = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive"}
 
 
@@ -35,7 +35,7 @@ class _JpegFrame:
 
 
 def scan(data: bytes, admit: Admit) -> Header:
-    """The header of a JPEG file. Raises ImageError for what is not supported, refused by ``admit``, or cut off."""
+    """Return the header of a JPEG file. Raises ImageError if it is unsupported, refused by ``admit``, or cut off."""
     frame: _JpegFrame | None = None
     exif = xmp = None
     position = 2
@@ -65,12 +65,12 @@ def scan(data: bytes, admit: Admit) -> Header:
 
 
 def _next_marker(data: bytes, position: int) -> tuple[int, int]:
-    """The marker at ``position`` (after any fill bytes 0xFF) and the position behind it."""
+    """Return the marker at ``position`` (after any fill bytes 0xFF) and the position after it."""
     if position >= len(data):
         raise CorruptedFileError("the JPEG file ends inside its header; it was cut off")
     if data[position] != 0xFF:
         raise CorruptedFileError(f"the JPEG file has no marker at byte {position}, where one must be")
-    # Fill bytes may be many: lstrip-like search in C, over this run only.
+    # There may be many fill bytes, so they are skipped 63 at a time.
     while data.startswith(b"\xff" * 64, position):
         position += 63
     while position < len(data) and data[position] == 0xFF:
@@ -98,7 +98,7 @@ def _read_frame(data: bytes, marker: int, span: Span, admit: Admit) -> _JpegFram
 
 
 def _count_blocks(data: bytes, span: Span, width: int, height: int) -> int:
-    """The least number of 8x8 blocks that a picture of this size and sampling is coded in."""
+    """Return the least number of 8x8 blocks of an image of this size and sampling."""
     factors = [divmod(data[at], 16) for at in range(span.start + 7, span.end, 3)][: data[span.start + 5]]
     if any(not (1 <= h <= 4 and 1 <= v <= 4) for h, v in factors):
         raise CorruptedFileError("the JPEG frame header has a sampling factor outside 1 to 4")
@@ -107,10 +107,10 @@ def _count_blocks(data: bytes, span: Span, width: int, height: int) -> int:
 
 
 def _check_end(data: bytes, scan_start: int, frame: _JpegFrame) -> None:
-    """Raise CorruptedFileError unless an end marker follows the scan, and the scan could hold the picture at all.
+    """Raise CorruptedFileError unless an end marker follows the scan, and the scan has enough bytes for the image.
 
-    In coded data 0xFF is always stuffed, so an EOI behind the scan's start is the picture's own, or that of a preview
-    which cameras put behind it. It mostly stands at the very end, so it is looked for from there.
+    In coded data 0xFF is always stuffed, so an EOI after the scan's start is that of the image, or of a preview that
+    cameras write after it. It is mostly at the end of the file, so the search begins there.
     """
     end = data.rfind(b"\xff\xd9", scan_start)
     if end < 0:

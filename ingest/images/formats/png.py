@@ -1,4 +1,4 @@
-"""Scans PNG files: the header, then every chunk up to IEND."""
+"""Scans PNG files: reads the header and every chunk up to IEND."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _MAX_CHUNKS = 65_536
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _XMP = b"XML:com.adobe.xmp\0\0\0"
-# Deflate cannot shrink further than this; less data than size/1032 cannot hold the picture.
+# The highest compression of deflate: less data than size/1032 cannot contain the image.
 _DEFLATE_MOST = 1_032
 
 
 def scan(data: bytes, admit: Admit) -> Header:
-    """The header of a PNG file. Raises ImageError for what is not PNG, refused by ``admit``, or cut off."""
+    """Return the header of a PNG file. Raises ImageError if it is not PNG, refused by ``admit``, or cut off."""
     width, height, raw_bytes = _read_header(data, admit)
     exif = xmp = None
     coded_bytes = 0
@@ -45,7 +45,7 @@ def scan(data: bytes, admit: Admit) -> Header:
 
 
 def _read_header(data: bytes, admit: Admit) -> tuple[int, int, int]:
-    """Width, height, and the bytes of the unpacked picture."""
+    """Return width, height, and the bytes of the unpacked image."""
     length, kind, width, height, depth, colour, packing, filtering, interlace = struct.unpack_from(
         ">I4sIIBBBBB", data, len(MAGIC)
     )
@@ -64,5 +64,5 @@ def _read_header(data: bytes, admit: Admit) -> tuple[int, int, int]:
 
 
 def _after_language(data: bytes, start: int, end: int) -> Span | None:
-    """The text of an iTXt chunk, when its language tag and translated keyword are empty, as XMP demands."""
+    """Return the text of an iTXt chunk if its language tag and translated keyword are empty, as XMP requires."""
     return Span(start + 2, end) if data.startswith(b"\0\0", start, end) else None

@@ -1,4 +1,4 @@
-"""Scans TIFF files: the first directory, and whether all strips or tiles lie inside the file."""
+"""Scans TIFF files: reads the first directory, and checks that all strips or tiles are inside the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_PIECES = 1_000_000
 
 
 def scan(data: bytes, admit: Admit) -> Header:
-    """The header of a TIFF file (its first page). Raises ImageError for variants nobody decodes and cut-off files."""
+    """Return the header of a TIFF file (its first page). Raises ImageError if it is unsupported or cut off."""
     block = Block(data, Span(0, len(data)))
     entries = block.directory(block.first, strict=True)
     width, height = _integer(block, entries, _WIDTH), _integer(block, entries, _HEIGHT)

@@ -1,4 +1,4 @@
-"""Scans WebP files: the RIFF container, its chunks, and the size in the coded picture."""
+"""Scans WebP files: reads the RIFF container, its chunks, and the size in the coded image."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _EXIF = b"Exif\0\0"
 
 
 def matches(data: bytes) -> bool:
-    """Whether ``data`` begins like a WebP file."""
+    """Whether ``data`` begins as a WebP file."""
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
 
 
 def scan(data: bytes, admit: Admit) -> Header:
-    """The header of a WebP file. Raises ImageError for animations, what ``admit`` refuses, and what is cut off."""
+    """Return the header of a WebP file. Raises ImageError if it is animated, refused by ``admit``, or cut off."""
     (riff_bytes,) = struct.unpack_from("<I", data, 4)
     file_end = riff_bytes + 8
     if file_end > len(data):
@@ -53,7 +53,7 @@ def _check_extended(data: bytes, start: int, end: int, admit: Admit) -> None:
         raise CorruptedFileError("the WebP header chunk VP8X is too short")
     if data[start] & _ANIMATED:
         raise InvalidFormatError("the WebP file is an animation; send one picture per frame")
-    # The canvas is what decoders allocate, so it must be admitted too.
+    # Decoders allocate the canvas, so its size must be checked too.
     admit(
         1 + int.from_bytes(data[start + 4 : start + 7], "little"),
         1 + int.from_bytes(data[start + 7 : end][:3], "little"),

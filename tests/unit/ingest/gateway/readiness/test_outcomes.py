@@ -113,7 +113,7 @@ def test_a_record_s_own_fault_says_nothing_about_the_part(bench: Bench) -> None:
         (RefusedError("no right to write"), "REFUSED"),
         (SettingsError("a password"), "INVALID_SETTING"),
         (OSError("no space left"), "UNAVAILABLE"),
-        (TimeoutError(), "no answer in time"),
+        (TimeoutError(), "no response in time"),
         (RuntimeError("a bug"), "UNEXPECTED_ERROR"),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_probe_that_fails_counts_less_than_work_that_succeeded_meanwhile(bench
     bench.probe(TimeoutError(), took_s=5)
     assert bench.reason is None
     bench.probe(TimeoutError(), took_s=1)
-    assert bench.reason == "no answer in time"
+    assert bench.reason == "no response in time"
     bench.work(lane=5)
     assert bench.reason is None
 

@@ -50,7 +50,7 @@ async def test_a_part_goes_and_comes_back() -> None:
         None,
         "STORAGE_UNAVAILABLE",
         None,
-        "no answer in time",
+        "no response in time",
     ]
 
 
@@ -73,7 +73,7 @@ async def test_a_check_that_hangs_is_not_asked_again_before_it_ended() -> None:
     probe = DependencyProbe("store", check, Readiness(part, idle_s=0.0), interval_s=0.001, timeout_s=0.02)
     running = asyncio.create_task(probe.run(stop, part))
     try:
-        await _until(part, "no answer in time")
+        await _until(part, "no response in time")
         await asyncio.sleep(0.1)
         assert calls == 1
         free.set()

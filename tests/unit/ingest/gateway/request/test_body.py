@@ -109,14 +109,14 @@ def test_a_form_is_taken_apart() -> None:
     ("body", "why"),
     [
         (b"", "cut off"),
-        (b"hello", "no multipart form"),
+        (b"hello", "not a multipart form"),
         (part("image", b"x"), "cut off"),
         (part("device_id", b"d") + END, "0 parts called image"),
         (part("image", b"x") * 2 + END, "2 parts called image"),
         (part("image", b"x") + part("device_id", b"\xff") + END, "UTF-8"),
         (part("x", b"") * (MAX_PARTS + 1) + END, "more than"),
-        (b"--edge\r\n" + b"A: b\r\n" * 50 + b"\r\nx\r\n" + END, "no multipart form"),
-        (b"--edge\r\nA: " + b"b" * 10_000 + b"\r\n\r\nx\r\n" + END, "no multipart form"),
+        (b"--edge\r\n" + b"A: b\r\n" * 50 + b"\r\nx\r\n" + END, "not a multipart form"),
+        (b"--edge\r\nA: " + b"b" * 10_000 + b"\r\n\r\nx\r\n" + END, "not a multipart form"),
     ],
 )
 def test_what_is_no_frame_form_is_refused(body: bytes, why: str) -> None:
