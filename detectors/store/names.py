@@ -86,4 +86,6 @@ def ref_of(name: str, version: str) -> ModelRef:
     try:
         return require_safe_ref(ModelRef(name=name, version=version))
     except ValidationError as error:
-        raise ModelLoadError(f"{name!r} {version!r} is no model: give a name and a version, 1.0.0 say") from error
+        raise ModelLoadError(
+            f"{name!r} {version!r} is no model: give a name and a version, for example 1.0.0"
+        ) from error

@@ -46,7 +46,7 @@ _SHORTEST_TRIAL_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class QuarantineParts:
-    """Says what a quarantine needs."""
+    """Defines what a quarantine needs."""
 
     folder: Path
     """Shared by the workers of a machine."""

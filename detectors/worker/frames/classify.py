@@ -18,35 +18,35 @@ from schemas.events import FrameCaptured
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """Says that the record holds no frame."""
+    """Means that the record holds no frame."""
 
     error: EventError
 
 
 @dataclass(frozen=True, slots=True)
 class NewerVersion:
-    """Says that the record holds an event of a newer version than this program can read."""
+    """Means that the record holds an event of a newer version than this program can read."""
 
     error: EventVersionError
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """Says that the frame has a detections event already, or is being processed."""
+    """Means that the frame has a detections event already, or is being processed."""
 
     event_key: DetectionsKey
 
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """Says that the frame's turn came ``late_s`` seconds after its deadline, so that it is not processed now."""
+    """Means that the frame's turn came ``late_s`` seconds after its deadline, so that it is not processed now."""
 
     late_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class ToProcess:
-    """Says that the frame is to be processed by ``loaded``, which produces the event of ``event_key``."""
+    """Means that the frame is to be processed by ``loaded``, which produces the event of ``event_key``."""
 
     frame: FrameCaptured
     loaded: LoadedModel

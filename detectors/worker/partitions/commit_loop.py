@@ -167,10 +167,10 @@ class CommitLoop:
     async def _drop_lost_partitions(self, queue: PartitionQueue, commit: Commit, lost: PartitionLostError) -> None:
         """Drop the records of ``commit`` that another worker owns now; nothing was committed, the rest is retried."""
         owned = self._consumer.assignment()
-        gone = [source for source, point in commit.points.items() if owned.get(source) != point.epoch]
+        lost_sources = [source for source, point in commit.points.items() if owned.get(source) != point.epoch]
         logger.info("a partition went to another worker", extra={"partition": queue.partition, "reason": str(lost)})
-        PARTITIONS_LOST.labels(self._context.group).inc(len(gone))
-        self._in_progress.drop_lost(queue, gone)
-        if not gone:
+        PARTITIONS_LOST.labels(self._context.group).inc(len(lost_sources))
+        self._in_progress.drop_lost(queue, lost_sources)
+        if not lost_sources:
             # The adapter has not learned the new assignment yet; dropping frames that are ours would lose them.
             await asyncio.sleep(_LOST_PAUSE_S)

@@ -17,7 +17,7 @@ from infra.broker.port import CommitPoint, InRecord, Loss, OutRecord, TopicParti
 
 @dataclass(frozen=True, slots=True)
 class FrameOutcome:
-    """Says what is committed for a pending record."""
+    """Holds what is committed for a pending record."""
 
     outputs: tuple[OutRecord, ...] = ()
     """Its detections event, its dead letter, or nothing."""

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WindowSource:
-    """Says where duplicate windows are read from and how large they are."""
+    """Describes where duplicate windows are read from and how large they are."""
 
     reader: Reader
     size: int

@@ -19,7 +19,7 @@ OWN_MODEL = "the model of each worker's own setting (detector.model)"
 
 @dataclass(frozen=True, slots=True)
 class ActivationRequest:
-    """Says who asks for an activation, for which roll-out lane, and why."""
+    """Describes who asks for an activation, for which roll-out lane, and why."""
 
     lane: str
     by: str | None = None
@@ -114,7 +114,7 @@ def _name(model: ModelRef | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RolloutProgress:
-    """Says how far the live workers of a roll-out lane are with an activation."""
+    """Describes how far the live workers of a roll-out lane are with an activation."""
 
     ready: Sequence[str]
     """Workers that use all versions of the activation."""

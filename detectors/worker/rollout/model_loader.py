@@ -35,7 +35,7 @@ OnState = Callable[[AvailabilityState, str | None], None]
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Says where model versions come from and how they are loaded."""
+    """Describes where model versions come from and how they are loaded."""
 
     store: ModelStore
     model_cache: Path

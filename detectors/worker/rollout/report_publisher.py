@@ -19,7 +19,7 @@ from schemas.model_events import AvailabilityState, ModelAvailability, WorkerAva
 logger = logging.getLogger(__name__)
 
 VALID_INTERVALS = 3
-"""A worker that has missed so many reports counts as gone."""
+"""A worker that has missed so many reports counts as ended."""
 _DELETE_TIMEOUT_S = 2.0
 _PUBLISH = "publish its model report"
 _FOR_A_PERSON = (RefusedError, TopicMismatchError)
@@ -64,7 +64,7 @@ def raise_if_cancelled() -> None:
 
 
 class StateMetric:
-    """Sets the metric ``standgale_model_state`` of one roll-out lane; removes the labels of models that are gone."""
+    """Sets the metric ``standgale_model_state`` of one roll-out lane; removes the labels of models that it no longer has."""
 
     def __init__(self, lane: str) -> None:
         self._lane = lane
@@ -106,7 +106,7 @@ class ReportPublisher:
             try:
                 await publisher.publish([availability_record(self._report())])
             except StandgaleError as error:
-                # A worker that cannot publish counts as gone, but it continues to process frames.
+                # A worker that cannot publish counts as ended, but it continues to process frames.
                 self.set_waiting_for_person(_PUBLISH, error)
                 await asyncio.sleep(interval_s / VALID_INTERVALS)
                 continue

@@ -22,7 +22,7 @@ OWN = ModelRef(name="detector.model", version="setting")
 
 @dataclass(frozen=True, slots=True)
 class WorkerIdentity:
-    """Says who the worker is in the models topic: its roll-out lane, its name, and how often it reports."""
+    """Identifies the worker in the models topic by its roll-out lane and its name, and sets how often it reports."""
 
     lane: str
     worker: str
