@@ -3,8 +3,8 @@
 An engine is native code, and a frame that makes it crash ends the process. The frame's offset was not committed, so the
 frame would come to the next worker and crash that one, too. Therefore each worker keeps a small file with the frames
 that its engines work on, and Python's fault handler writes a crash into a second file. A worker that starts, or gets
-partitions, looks for files whose writer no longer exists. When it finds a crash, the frames in that file are suspects. A
-worker that was killed leaves no crash, so its frames are none.
+partitions, looks for files whose writer no longer exists. When it finds a crash, the frames in that file are suspects.
+A worker that was killed leaves no crash, so its frames are none.
 
 All workers that share a folder (one machine) share their suspects. The files survive processes, not power failures:
 nothing here is synced to disk, because after a power failure no frame is suspect. A frame is noted by the id of its

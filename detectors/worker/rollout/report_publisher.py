@@ -64,7 +64,7 @@ def raise_if_cancelled() -> None:
 
 
 class StateMetric:
-    """Sets the metric ``standgale_model_state`` of one roll-out lane; removes the labels of models that it no longer has."""
+    """Sets the metric ``standgale_model_state`` of one roll-out lane, without labels of former models."""
 
     def __init__(self, lane: str) -> None:
         self._lane = lane
