@@ -86,6 +86,4 @@ def ref_of(name: str, version: str) -> ModelRef:
     try:
         return require_safe_ref(ModelRef(name=name, version=version))
     except ValidationError as error:
-        raise ModelLoadError(
-            f"{name!r} {version!r} is no model: give a name and a version like 1.0.0"
-        ) from error
+        raise ModelLoadError(f"{name!r} {version!r} is no model: give a name and a version like 1.0.0") from error
