@@ -73,7 +73,7 @@ async def test_runs_take_turns_and_the_first_of_each_does_not_count() -> None:
         (Goal(500.0, "below"), 500.0, False),
     ],
 )
-def test_goals(goal: Goal, value: float, met: bool) -> None:
+def test_goals_are_met_by_values_beyond_them(goal: Goal, value: float, met: bool) -> None:
     assert Figure("x", value, "ms", goal).passed is met
 
 
@@ -90,7 +90,7 @@ def test_a_percentile_of_nothing_is_an_error() -> None:
         percentile([], 95)
 
 
-def test_how_figures_are_shown() -> None:
+def test_figures_are_shown_with_their_unit() -> None:
     assert show(Figure("x", 0.8049, RATIO)) == "0.80 ×"
     assert show(Figure("x", 12_345.6, "rows/s")) == "12,346 rows/s"
     assert show_goal(Figure("x", 1.0, "ms", Goal(500.0, "below"))) == "< 500 ms"
@@ -132,7 +132,7 @@ def test_the_documentation_has_a_place_for_every_benchmark() -> None:
         assert between_markers(text, name, "x") != text
 
 
-def test_results_for_scripts(tmp_path: Path) -> None:
+def test_results_are_written_as_json(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "result.json"
     write_json(path, MACHINE, [result()])
     found = orjson.loads(path.read_bytes())

@@ -54,7 +54,7 @@ def test_optional_attributes_leave_no_header() -> None:
     assert not {"ce_subject", "traceparent", "tracestate"} & {name for name, _ in to_headers(attributes)}
 
 
-def test_decode() -> None:
+def test_decode_returns_the_event() -> None:
     assert decode(headers(), VALUE.to_bytes(), FrameCaptured) == VALUE
 
 
@@ -85,19 +85,19 @@ def test_the_first_of_equal_headers_counts_and_bytes_must_be_text() -> None:
     st.lists(st.tuples(st.sampled_from(NAMES) | st.text(max_size=5), st.binary(max_size=30)), max_size=10),
     st.none() | st.binary(max_size=100),
 )
-def test_only_event_error_comes_out_of_any_record(given_headers: list[tuple[str, bytes]], value: bytes | None) -> None:
+def test_any_record_raises_only_event_error(given_headers: list[tuple[str, bytes]], value: bytes | None) -> None:
     with pytest.raises(EventError):
         decode(tuple(given_headers), value, DetectionsMade)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.none() | st.binary(max_size=100))
-def test_only_event_error_comes_out_of_any_value_under_right_headers(value: bytes | None) -> None:
+def test_any_value_under_right_headers_raises_only_event_error(value: bytes | None) -> None:
     with pytest.raises(EventError):
         decode(headers(), value, FrameCaptured)
 
 
-def test_a_newer_version_of_the_expected_event_is_no_fault_of_the_record() -> None:
+def test_a_newer_version_raises_event_version_error() -> None:
     with pytest.raises(EventVersionError, match=r"frame\.captured up to version 1: update this program"):
         decode(headers(ce_type="standgale.frame.captured.v2"), b"{}", FrameCaptured)
 
@@ -112,6 +112,6 @@ def test_a_newer_version_of_the_expected_event_is_no_fault_of_the_record() -> No
         "other.frame.captured.v2",
     ],
 )
-def test_what_is_no_newer_version_is_not_taken_for_one(name: str) -> None:
+def test_other_types_do_not_raise_event_version_error(name: str) -> None:
     with pytest.raises(EventError):
         decode(headers(ce_type=name), b"{}", FrameCaptured)

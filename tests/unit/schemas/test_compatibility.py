@@ -127,7 +127,7 @@ def test_a_new_optional_field_is_compatible() -> None:
         (LongerPair, "pair", "had 2 places, has 3"),
     ],
 )
-def test_everything_else_is_not(model: type[BaseModel], place: str, words: str) -> None:
+def test_other_changes_are_incompatible(model: type[BaseModel], place: str, words: str) -> None:
     changes = incompatible_changes(schema(Base), schema(model))
     assert any(change.startswith(place) and words in change for change in changes), changes
 
@@ -157,7 +157,7 @@ def test_a_new_optional_field_of_a_part_with_a_default_is_compatible() -> None:
     assert incompatible_changes(old, new) == []
 
 
-def test_recursive_schemas_end() -> None:
+def test_recursive_schemas_are_compared_in_finite_time() -> None:
     class Node(BaseModel):
         children: list[Node] = Field(default_factory=list)
         value: int
@@ -165,13 +165,13 @@ def test_recursive_schemas_end() -> None:
     assert incompatible_changes(schema(Node), schema(Node)) == []
 
 
-def test_a_version_that_is_gone_is_told_and_a_new_one_is_welcome() -> None:
+def test_a_removed_version_is_reported_and_a_new_one_is_not() -> None:
     one = schema(Base)
     assert compare({"a.v1.json": one}, {"a.v1.json": one, "a.v2.json": one}) == []
     assert "removed" in compare({"a.v1.json": one}, {})[0]
 
 
-def test_the_events_of_today_keep_what_is_published() -> None:
+def test_events_are_compatible_with_the_published_schemas() -> None:
     assert set(published()) >= {schema_file(event) for event in EVENTS}
     assert main([]) == 0
 
@@ -191,7 +191,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_publish_then_break_then_against(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_against_finds_a_manual_edit_of_a_published_schema(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([]) == 1
     assert "not published yet" in capsys.readouterr().err
     assert main(["--publish"]) == 0
@@ -220,7 +222,7 @@ def test_publish_refuses_an_incompatible_change(repository: Path, capsys: pytest
     assert "needed_before" in path.read_text()
 
 
-def test_an_unknown_ref_and_a_broken_file_are_told(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_ref_and_a_broken_file_are_reported(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--against", "no-such-ref"]) == 1
     assert "fetch that ref" in capsys.readouterr().err
     (repository / "a.json").write_text("[")
@@ -228,6 +230,6 @@ def test_an_unknown_ref_and_a_broken_file_are_told(repository: Path, capsys: pyt
     assert "a.json: no JSON" in capsys.readouterr().err
 
 
-def test_a_reference_to_nowhere_is_told() -> None:
+def test_a_reference_to_nowhere_is_reported() -> None:
     with pytest.raises(CompatibilityError, match="points nowhere"):
         incompatible_changes({"$ref": "#/$defs/X"}, {"$ref": "#/$defs/X"})

@@ -129,7 +129,7 @@ def resolve(document: object, reference: str) -> object:
     return document
 
 
-def test_what_is_checked_in_is_what_the_events_say() -> None:
+def test_the_documents_in_the_repository_are_up_to_date() -> None:
     assert check(GENERATED) == []
 
 
@@ -138,7 +138,7 @@ def test_every_event_has_a_sample_here() -> None:
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.event_name)
-def test_schemas_are_valid_and_take_real_events(event: type[Event]) -> None:
+def test_schemas_are_valid_and_accept_real_events(event: type[Event]) -> None:
     schema = json_schema(event)
     Draft202012Validator.check_schema(schema)
     validator = Draft202012Validator(schema, format_checker=FormatChecker())
@@ -146,7 +146,7 @@ def test_schemas_are_valid_and_take_real_events(event: type[Event]) -> None:
     validator.validate({**json.loads(SAMPLES[event].to_bytes()), "a_field_of_the_future": 1})
 
 
-def test_schemas_refuse_what_the_events_refuse() -> None:
+def test_schemas_refuse_what_events_refuse() -> None:
     validator = Draft202012Validator(json_schema(DetectionsMade))
     good = json.loads(SAMPLES[DetectionsMade].to_bytes())
     for bad in (
@@ -176,7 +176,7 @@ def test_ids_and_titles() -> None:
     assert '"title": "Frame id"' in documents(load_topics())[schema_file(FrameCaptured)]
 
 
-def test_asyncapi_has_what_the_specification_asks_for() -> None:
+def test_asyncapi_has_what_the_specification_requires() -> None:
     document = asyncapi()
     assert str(document["asyncapi"]) == "3.0.0"
     assert {"title", "version"} <= document["info"].keys()
@@ -191,7 +191,7 @@ def test_asyncapi_has_what_the_specification_asks_for() -> None:
             assert message.startswith(channel["$ref"] + "/messages/")
 
 
-def test_every_reference_points_somewhere() -> None:
+def test_every_reference_resolves() -> None:
     document = asyncapi()
     found = list(references(document))
     assert len(found) > 40
@@ -212,7 +212,7 @@ def test_channels_are_the_topics_with_their_kafka_settings() -> None:
         assert kafka["topicConfiguration"]["retention.ms"] == spec.retention_s * 1000
 
 
-def test_messages_take_real_headers_and_payloads() -> None:
+def test_messages_accept_real_headers_and_payloads() -> None:
     document = asyncapi()
     for event, sample in SAMPLES.items():
         message = document["components"]["messages"][event.event_type()]
@@ -233,7 +233,7 @@ def test_messages_take_real_headers_and_payloads() -> None:
             Draft7Validator(payload).validate({})
 
 
-def test_check_tells_what_differs_and_write_mends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_lists_differences_and_write_repairs_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(write(tmp_path)) == len(EVENTS) + 1
     assert check(tmp_path) == []
     (tmp_path / ASYNCAPI_FILE).write_text("changed")

@@ -25,7 +25,7 @@ JSON = st.recursive(
 )
 
 
-def test_there_and_back_in_utc_with_microseconds() -> None:
+def test_events_survive_json_in_utc_with_microseconds() -> None:
     frame = FrameCaptured.model_validate(FRAME)
     text = frame.to_bytes()
     assert b'"captured_at":"2026-11-20T12:00:00.000001Z"' in text
@@ -68,7 +68,7 @@ def test_a_tombstone_is_no_event() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=200))
-def test_only_event_error_comes_out_of_bytes(data: bytes) -> None:
+def test_any_bytes_raise_only_event_error(data: bytes) -> None:
     for event in EVENTS:
         with pytest.raises(EventError):
             event.from_bytes(data)
@@ -76,14 +76,14 @@ def test_only_event_error_comes_out_of_bytes(data: bytes) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(JSON, st.sampled_from([FrameCaptured, DetectionsMade, DeadLetter]))
-def test_only_event_error_comes_out_of_json(value: object, event: type[Event]) -> None:
+def test_any_json_raises_only_event_error(value: object, event: type[Event]) -> None:
     with pytest.raises(EventError):
         event.from_bytes(json.dumps(value).encode())
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.sampled_from(sorted(FRAME)), JSON)
-def test_only_event_error_comes_out_of_nearly_right_events(name: str, value: object) -> None:
+def test_nearly_right_events_raise_only_event_error(name: str, value: object) -> None:
     try:
         frame = FrameCaptured.from_bytes(json.dumps({**FRAME, name: value}).encode())
     except EventError:
@@ -93,7 +93,7 @@ def test_only_event_error_comes_out_of_nearly_right_events(name: str, value: obj
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(min_value=0, max_value=199), st.binary(min_size=1, max_size=3))
-def test_only_event_error_comes_out_of_damaged_bytes(at: int, damage: bytes) -> None:
+def test_damaged_bytes_raise_only_event_error(at: int, damage: bytes) -> None:
     good = FrameCaptured.model_validate(FRAME).to_bytes()
     try:
         FrameCaptured.from_bytes(good[:at] + damage + good[at + len(damage) :])
@@ -130,7 +130,7 @@ def test_ground_sampling_distance() -> None:
 
 
 @pytest.mark.parametrize(("pitch_deg", "known"), [(-90, True), (-60, True), (-59.9, False), (0, False), (None, True)])
-def test_a_tilted_camera_has_no_one_ground_sampling_distance(pitch_deg: float | None, known: bool) -> None:
+def test_a_tilted_camera_has_no_ground_sampling_distance(pitch_deg: float | None, known: bool) -> None:
     camera = CameraGeometry(altitude_m=100, focal_length_mm=10, sensor_width_mm=10, pitch_deg=pitch_deg)
     assert camera.ground_sampling_distance_m(1_000) == (pytest.approx(0.1) if known else None)
     given = CameraGeometry(gsd_m=0.2, pitch_deg=pitch_deg)
@@ -146,7 +146,7 @@ def test_a_tilted_camera_has_no_one_ground_sampling_distance(pitch_deg: float | 
         {"altitude_m": 100_000, "focal_length_mm": 1e-3, "sensor_width_mm": 1_000},
     ],
 )
-def test_a_ground_sampling_distance_that_none_can_have_is_unknown(fields: dict[str, float]) -> None:
+def test_an_impossible_ground_sampling_distance_is_unknown(fields: dict[str, float]) -> None:
     assert CameraGeometry.model_validate(fields).ground_sampling_distance_m(1_000) is None
 
 

@@ -15,7 +15,7 @@ FRAME = frame_id("drone-1", MOMENT, HASH)
 ANSWER = detections_event_id(FRAME, None, "kestrel", "1")
 
 
-def test_golden_values() -> None:
+def test_ids_have_their_golden_values() -> None:
     assert [
         str(one)
         for one in (
@@ -35,7 +35,7 @@ def test_the_same_moment_in_another_zone_is_the_same_frame() -> None:
     assert frame_id("drone-1", elsewhere, HASH.upper()) == FRAME
 
 
-def test_every_part_counts() -> None:
+def test_ids_depend_on_every_part() -> None:
     others = {
         frame_id("drone-2", MOMENT, HASH),
         frame_id("drone-1", MOMENT + timedelta(microseconds=1), HASH),

@@ -29,20 +29,20 @@ def test_the_shipped_declarations() -> None:
     assert {event for spec in topics.values() for event in spec.events} == {event.event_name for event in EVENTS}
 
 
-def test_defaults_hold_where_a_topic_says_nothing() -> None:
+def test_defaults_apply_where_a_topic_has_no_value() -> None:
     topics = load_topics()
     assert topics["frames.live"].retention_s == 604_800
     assert topics[DETECTIONS].retention_s == 2_592_000
     assert topics[DETECTIONS].replication == 3
 
 
-def test_a_grown_group_tells_its_topics_where_their_keys_were(tmp_path: Path) -> None:
+def test_topics_of_a_grown_group_have_the_former_count(tmp_path: Path) -> None:
     topics = load_topics(changed(tmp_path, lambda d: d["groups"]["device"].update(grown_from=4)))
     assert {topics[name].grown_from for name in (*FRAME_TOPICS, DETECTIONS)} == {4}
     assert load_topics()[DETECTIONS].grown_from is None
 
 
-def test_a_group_that_grew_twice_tells_all_former_counts(tmp_path: Path) -> None:
+def test_topics_of_a_group_that_grew_twice_have_all_former_counts(tmp_path: Path) -> None:
     topics = load_topics(changed(tmp_path, lambda d: d["groups"]["device"].update(grown_from=[2, 4])))
     assert {(topics[name].grown_from, topics[name].grown_before) for name in FRAME_TOPICS} == {(4, (2,))}
     assert topics[DETECTIONS].former_counts == (4, 2)
@@ -86,7 +86,7 @@ def test_wrong_declarations_are_named(tmp_path: Path, change: Any, words: str) -
 
 
 @pytest.mark.parametrize("text", ["", "- a\n", "a: [", "\x00", "just text"])
-def test_what_is_no_declaration_at_all(tmp_path: Path, text: str) -> None:
+def test_a_file_without_declarations_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "topics.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(TopicsError, match=r"topics\.yaml"):
@@ -98,7 +98,7 @@ def test_a_missing_file_names_the_setting(tmp_path: Path) -> None:
         load_topics(tmp_path / "none.yaml")
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "topics.yaml"
     path.write_bytes(b"version: \xff")
     with pytest.raises(TopicsError, match=r"topics\.yaml"):

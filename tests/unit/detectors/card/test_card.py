@@ -65,7 +65,7 @@ def test_a_wrong_card_names_the_field(tmp_path: Path, changes: dict[str, object]
 
 
 @pytest.mark.parametrize("text", ["name: [", "just words", "", "\x00"])
-def test_what_is_no_card_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_card_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "model.yaml"
     path.write_text(text)
     with pytest.raises(ModelLoadError, match=r"model\.yaml"):
@@ -77,7 +77,7 @@ def test_a_missing_card_names_the_setting(tmp_path: Path) -> None:
         read_card(tmp_path / "model.yaml")
 
 
-def test_the_file_has_to_be_there_and_to_be_the_one_meant(tmp_path: Path) -> None:
+def test_a_missing_or_changed_model_file_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path)
     card = read_card(path)
     with pytest.raises(ModelLoadError, match=r"kites\.onnx cannot be read"):
@@ -88,7 +88,7 @@ def test_the_file_has_to_be_there_and_to_be_the_one_meant(tmp_path: Path) -> Non
     assert card.sha256 in str(caught.value)
 
 
-def test_the_right_file_is_found_beside_the_card(tmp_path: Path) -> None:
+def test_the_model_file_is_found_next_to_the_card(tmp_path: Path) -> None:
     (tmp_path / "kites.onnx").write_bytes(b"graph")
     path = write(tmp_path)
     assert verified_model_file(read_card(path), path) == tmp_path / "kites.onnx"

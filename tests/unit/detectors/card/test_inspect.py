@@ -78,7 +78,7 @@ def test_rfdetr_is_fed_as_it_was_trained_and_shows_its_columns(tmp_path: Path) -
     load_model(LoadRequest(write_card(found, tmp_path), "onnxruntime", 1)).close()
 
 
-def test_what_the_file_does_not_say_is_said_to_be_assumed(tmp_path: Path) -> None:
+def test_values_that_the_file_lacks_are_listed_as_assumed(tmp_path: Path) -> None:
     path = file_of(tmp_path, GraphSpec("nms_inside"))
     found = look(path)
     assert says(found, "classes: the file does not name them, nor how many they are; correct the 80")
@@ -92,7 +92,7 @@ def test_what_the_file_does_not_say_is_said_to_be_assumed(tmp_path: Path) -> Non
     assert "class_79" in text
 
 
-def test_what_the_file_says_is_not_assumed(tmp_path: Path) -> None:
+def test_values_that_the_file_states_are_not_assumed(tmp_path: Path) -> None:
     metadata = {**NAMES, "license": "MIT", "imgsz": "[128, 128]"}
     found = look(file_of(tmp_path, GraphSpec("yolov8", dynamic=True, metadata=metadata)))
     assert (found.card.licence, [one.name for one in found.card.classes]) == ("MIT", list(CLASS_NAMES))
@@ -147,13 +147,15 @@ def test_strange_class_names_become_a_card_that_loads(tmp_path: Path) -> None:
         (GraphSpec("yolov8", fault="other_input"), (), "takes 2 inputs (images, prompt)"),
     ],
 )
-def test_what_cannot_be_read_is_refused(tmp_path: Path, spec: GraphSpec, names: tuple[str, ...], text: str) -> None:
+def test_a_file_that_cannot_be_read_is_refused(
+    tmp_path: Path, spec: GraphSpec, names: tuple[str, ...], text: str
+) -> None:
     with pytest.raises(ModelLoadError) as caught:
         look(file_of(tmp_path, spec), None, names)
     assert text in str(caught.value)
 
 
-def test_weights_beside_the_file_are_vouched_for(tmp_path: Path) -> None:
+def test_weights_next_to_the_file_get_a_checksum(tmp_path: Path) -> None:
     model = onnx.load_from_string(build(GraphSpec("yolov8", metadata=NAMES)))
     path = tmp_path / "model.onnx"
     onnx.save_model(model, str(path), save_as_external_data=True, location="model.onnx.data", size_threshold=100)
@@ -167,7 +169,7 @@ def test_weights_beside_the_file_are_vouched_for(tmp_path: Path) -> None:
         load_model(LoadRequest(tmp_path / "model.yaml", "onnxruntime"))
 
 
-def test_a_card_that_is_there_stays(tmp_path: Path) -> None:
+def test_an_existing_card_is_not_overwritten(tmp_path: Path) -> None:
     found = look(file_of(tmp_path, GraphSpec("yolov8", metadata=NAMES)))
     (tmp_path / "model.yaml").write_text("mine")
     with pytest.raises(ModelLoadError, match="is there already and stays"):

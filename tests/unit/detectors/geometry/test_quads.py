@@ -86,7 +86,7 @@ def test_boxes_turned_by_next_to_nothing() -> None:
     assert_exact(*(corners_of(centres, sizes, angle.astype(np.float32)) for angle in (angles, nearly)))
 
 
-def test_one_within_the_other() -> None:
+def test_a_box_within_the_other() -> None:
     outer = rectangles(8, 300, thinnest=10)
     middle = outer.mean(axis=1, keepdims=True)
     inner = (middle + (rectangles(9, 300, spread=0.1) * np.float32(0.02))).astype(np.float32)
@@ -109,7 +109,7 @@ def test_sides_and_corners_that_only_touch_share_nothing() -> None:
             assert_exact(one, one + along[:, None] + across[:, None])
 
 
-def test_convex_quadrilaterals_that_are_no_rectangles() -> None:
+def test_convex_quadrilaterals_that_are_not_rectangles() -> None:
     rng = np.random.default_rng(10)
     turns = np.sort(rng.uniform(0, 2 * np.pi, (2, 1500, 4)), axis=2)
     # Corners on an ellipse are convex.
@@ -133,7 +133,7 @@ def test_corners_on_a_grid_share_sides_lines_and_corners(seed: int, step: float)
     assert_exact(one, two)
 
 
-def test_upright_ones_overlap_as_boxes_do() -> None:
+def test_upright_quads_overlap_as_boxes_do() -> None:
     rng = np.random.default_rng(11)
     corner = rng.uniform(0, 20, (2, 400, 2))
     boxes = np.concatenate((corner, corner + rng.uniform(1, 20, (2, 400, 2))), axis=2).astype(np.float32)
@@ -142,7 +142,7 @@ def test_upright_ones_overlap_as_boxes_do() -> None:
         assert quads.quad_overlaps(one, two, metric) == pytest.approx(overlaps(*boxes, metric), abs=EXACT)
 
 
-def test_without_area_nothing_overlaps() -> None:
+def test_quads_without_area_overlap_nothing() -> None:
     line = np.array([[[0, 0], [8, 8], [8, 8], [0, 0]]], np.float32)
     point = np.full((1, 4, 2), 4, np.float32)
     square = np.array([[[0, 0], [8, 0], [8, 8], [0, 8]]], np.float32)
@@ -154,7 +154,7 @@ def test_without_area_nothing_overlaps() -> None:
     assert quads.quad_areas(np.concatenate((line, point, square))).tolist() == [0, 0, 64]
 
 
-def test_more_pairs_than_fit_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_pairs_than_one_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = rectangles(12, 100), rectangles(13, 100)
     whole = quads.quad_overlaps(one, two, "iou")
     monkeypatch.setattr(quads, "CHUNK_PAIRS", 7)

@@ -34,7 +34,7 @@ def sampled(*shapes: DoubleArray) -> float:
 
 
 @given(one=rectangles, two=rectangles)
-def test_what_two_rotated_boxes_share_is_what_counting_points_gives(one: Rectangle, two: Rectangle) -> None:
+def test_common_area_equals_counted_points(one: Rectangle, two: Rectangle) -> None:
     first, second = polygon(one), polygon(two)
     shared = common_areas(first, second)[0]
     assert shared == pytest.approx(common_areas(second, first)[0], abs=1e-3)
@@ -42,9 +42,7 @@ def test_what_two_rotated_boxes_share_is_what_counting_points_gives(one: Rectang
 
 
 @given(one=rectangles, box=st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(5, 50), st.integers(5, 50)))
-def test_what_lies_in_a_tile_is_convex_inside_and_of_the_right_area(
-    one: Rectangle, box: tuple[int, int, int, int]
-) -> None:
+def test_the_part_in_a_tile_is_convex_and_has_the_right_area(one: Rectangle, box: tuple[int, int, int, int]) -> None:
     left, top, width, height = box
     tile = np.array([[left, top, left + width, top + height]], np.float64)
     part = within_boxes(polygon(one), tile)
@@ -83,7 +81,7 @@ def test_the_smallest_box_around_corners_is_the_box_itself_also_far_out(one: Rec
 
 
 @pytest.mark.parametrize("degrees", [-45, -10, 0, 30, 80, 120])
-def test_a_grown_box_keeps_its_front_and_runs_clockwise(degrees: float) -> None:
+def test_a_grown_box_keeps_its_front_and_its_corners_are_clockwise(degrees: float) -> None:
     # Longer across than along: the first side is the short one, and stays that.
     quad = quad_of((50, 50, 10, 40, degrees))
     grown = smallest_around((1.5 * (quad - 50) + 50).astype(np.float64), quad)
@@ -97,7 +95,7 @@ def test_enclosing_boxes() -> None:
 
 
 @pytest.mark.parametrize("degrees", [-40, 0, 27, 45, 90, 130])
-def test_parts_become_the_thing_although_one_is_a_poor_box_around_a_corner(degrees: float) -> None:
+def test_parts_become_the_object_although_one_is_a_poor_box(degrees: float) -> None:
     whole = (300.0, 200.0, 160.0, 24.0, degrees)
     along = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
     near = quad_of((*(np.array(whole[:2]) - 30 * along), 100, 24, degrees))
@@ -111,7 +109,7 @@ def test_parts_become_the_thing_although_one_is_a_poor_box_around_a_corner(degre
 
 
 @pytest.mark.parametrize("anchor", ["center", "top_left", "stretch"])
-def test_corners_go_into_the_tile_and_back_exactly_and_are_not_clipped(anchor: str) -> None:
+def test_corners_map_into_the_tile_and_back_exactly_and_are_not_clipped(anchor: str) -> None:
     spec = TileSpec(96, 64, 70, 50, 0.3, True, anchor)  # type: ignore[arg-type]  # a test's parameter
     plan = plan_tiles(131, 90, spec)
     index = np.arange(len(plan), dtype=np.int32)

@@ -31,14 +31,14 @@ def refused(folder: Path, spec: GraphSpec, **card: object) -> str:
 
 
 @pytest.mark.parametrize("layout", ["yolox", "yolox_decoded"])
-def test_raw_and_decoded_yolox_look_alike_and_have_to_be_named(tmp_path: Path, layout: str) -> None:
+def test_raw_and_decoded_yolox_have_equal_shapes_and_have_to_be_named(tmp_path: Path, layout: str) -> None:
     said = refused(tmp_path, GraphSpec("yolox" if layout == "yolox" else "yolox_decoded"), layout=None)
     assert "layout: yolox (YOLOX as it is exported by default" in said
     assert "or layout: yolox_decoded (" in said
     assert "write" in said
 
 
-def test_one_class_and_finished_boxes_are_told_apart_by_metadata_only() -> None:
+def test_metadata_distinguishes_one_class_from_final_boxes() -> None:
     shapes = [(1, 252, 6)]
     with pytest.raises(ModelLoadError, match=r"layout: yolov5 \(YOLOv5\) or layout: nms_inside"):
         choose_head(None, ONE_CLASS, shapes, {})
@@ -80,7 +80,7 @@ def test_one_class_and_finished_boxes_are_told_apart_by_metadata_only() -> None:
         (GraphSpec(fault="normalised"), {}, "shares of the input"),
     ],
 )
-def test_a_model_that_is_not_what_its_card_says_is_refused(
+def test_a_model_that_differs_from_its_card_is_refused(
     tmp_path: Path, spec: GraphSpec, card: dict[str, object], says: str
 ) -> None:
     said = refused(tmp_path, spec, **card)
@@ -96,12 +96,12 @@ def test_a_card_may_name_some_of_the_classes_by_their_ids(tmp_path: Path) -> Non
     model.close()
 
 
-def test_columns_count_more_than_names_that_are_out_of_date(tmp_path: Path) -> None:
+def test_columns_win_over_outdated_names(tmp_path: Path) -> None:
     stale = {**NAMES, "names": "['one', 'two']"}
     load_model(LoadRequest(write_model(tmp_path, GraphSpec(metadata=stale)), "onnxruntime", threads=1)).close()
 
 
-def test_boxes_read_with_another_meaning_are_noticed() -> None:
+def test_boxes_read_in_the_wrong_way_are_noticed() -> None:
     head, size = NmsInsideHead(ClassNumbers(1)), (640, 640)
     centres = np.zeros((2, 4, 6), np.float32)
     centres[1] = [300, 300, 20, 20, 0.9, 0]
@@ -123,7 +123,7 @@ def test_boxes_read_with_another_meaning_are_noticed() -> None:
     assert why_implausible(head, (good,), size) is None
 
 
-def test_finding_nothing_on_both_tiles_is_no_fault_of_a_model_with_nms_inside() -> None:
+def test_no_boxes_on_both_tiles_are_accepted_with_nms_inside() -> None:
     assert why_implausible(NmsInsideHead(ClassNumbers(1)), (np.zeros((2, 300, 6), np.float32),), (640, 640)) is None
 
 
@@ -149,7 +149,7 @@ def test_the_first_tiles_are_a_blank_one_and_always_the_same_noise() -> None:
         ("", None),
     ],
 )
-def test_class_names_are_read_from_metadata_or_left(text: str, names: dict[int, str] | None) -> None:
+def test_class_names_are_read_from_metadata_or_none(text: str, names: dict[int, str] | None) -> None:
     assert class_names({"names": text}) == names
     assert class_names({}) is None
 
@@ -161,7 +161,7 @@ def test_the_input_size_is_read_from_metadata() -> None:
     assert input_size({}) is None
 
 
-def test_a_file_tells_its_inputs_outputs_opset_and_metadata(tmp_path: Path) -> None:
+def test_inputs_outputs_opset_and_metadata_are_read_from_a_file(tmp_path: Path) -> None:
     write_model(tmp_path, GraphSpec("rtdetr", width=160, height=96, batch=2, turned=True, metadata=NAMES))
     about = read_onnx_file(tmp_path / "model.onnx")
     assert (about.opset, dict(about.metadata)) == (17, NAMES)

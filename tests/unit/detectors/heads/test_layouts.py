@@ -45,7 +45,7 @@ def test_decoded_yolox_has_one_anchor_per_cell_in_pixels() -> None:
     assert head.decode((output,), 0.5).boxes.tolist() == [[16, 8, 24, 12]]
 
 
-def test_finished_boxes_are_taken_as_they_are_without_filling_rows() -> None:
+def test_final_boxes_are_read_without_filling_rows() -> None:
     output = np.zeros((2, 5, 6), np.float32)
     output[0, 0] = [1, 2, 30, 20, 0.9, 2]
     output[0, 1] = [1, 2, 30, 20, 0.3, 1]
@@ -120,7 +120,7 @@ def numbers(*shape: int) -> FloatArray:
 
 
 @pytest.mark.parametrize("place", range(6))
-def test_finished_boxes_that_are_no_numbers_fail_the_frame(place: int) -> None:
+def test_final_boxes_with_nan_raise_inference_error(place: int) -> None:
     output = numbers(1, 3, 6)
     output[0, :, 5] = 0
     output[0, 1, place] = np.nan
@@ -129,7 +129,7 @@ def test_finished_boxes_that_are_no_numbers_fail_the_frame(place: int) -> None:
 
 
 @pytest.mark.parametrize("broken", range(3))
-def test_transformers_that_answer_no_numbers_fail_the_frame(broken: int) -> None:
+def test_transformer_outputs_with_nan_raise_inference_error(broken: int) -> None:
     outputs = [np.zeros((1, 3), np.float32), numbers(1, 3, 4), numbers(1, 3)]
     outputs[broken][0, 1] = np.nan
     with pytest.raises(InferenceError, match="not numbers"):
@@ -153,7 +153,7 @@ def test_nothing_above_the_threshold_is_empty_and_typed() -> None:
         assert (found.classes.dtype, found.tiles.dtype) == (np.int32, np.int32)
 
 
-def test_a_score_that_overflowed_fails_the_frame() -> None:
+def test_a_score_that_overflowed_raises_inference_error() -> None:
     head = ObjectnessHead.yolov5(64, 64, 2)
     output = np.zeros((1, 3 * (64 + 16 + 4), 7), np.float32)
     output[0, 5] = (30, 30, 10, 10, np.inf, 0, 0)

@@ -49,7 +49,7 @@ def test_the_width_is_turned_clockwise_as_seen_from_the_x_axis() -> None:
 
 
 @pytest.mark.parametrize("degrees", [-45, -20, 0, 45, 90, 134.9])
-def test_corners_run_clockwise_as_seen(degrees: float) -> None:
+def test_corners_are_clockwise_as_seen(degrees: float) -> None:
     output = finished()
     output[0, 0] = [30, 16, 20, 6, 0.9, 0, math.radians(degrees)]
     quads = NmsInsideObbHead(ClassNumbers(1)).decode((output,), 0.5).quads
@@ -59,7 +59,7 @@ def test_corners_run_clockwise_as_seen(degrees: float) -> None:
     assert np.linalg.norm(one) == pytest.approx(20, abs=1e-4)
 
 
-def test_finished_boxes_are_read_without_filling_rows_and_only_of_the_classes_meant() -> None:
+def test_final_boxes_are_read_without_filling_rows_and_only_of_named_classes() -> None:
     output = finished(2)
     output[0, 0] = [30, 16, 20, 6, 0.9, 2, 0.5]
     output[0, 1] = [30, 16, 20, 6, 0.3, 1, 0.5]
@@ -73,7 +73,7 @@ def test_finished_boxes_are_read_without_filling_rows_and_only_of_the_classes_me
         NmsInsideObbHead(ClassNumbers(2)).decode((output,), 0.5)
 
 
-def test_boxes_without_area_are_no_answer() -> None:
+def test_boxes_without_area_are_left_out() -> None:
     output = finished()
     output[0, 0] = [30, 16, -2, 6, 0.9, 0, 0.5]
     output[0, 1] = [30, 16, 20, 0, 0.9, 0, 0.5]
@@ -98,7 +98,7 @@ def test_nothing_above_the_threshold_is_empty_and_typed(fill: float) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", range(7))
-def test_answers_that_are_no_finite_numbers_fail_the_frame(place: int, value: float) -> None:
+def test_outputs_that_are_not_finite_raise_inference_error(place: int, value: float) -> None:
     first, second = raw(), finished()
     first[0, :, 3] = [30, 16, 20, 6, 0.9, 0.1, 0.5]
     second[0, 0] = [30, 16, 20, 6, 0.9, 0, 0.5]
@@ -129,7 +129,7 @@ def answers(rows: list[list[float]]) -> FloatArray:
     return output
 
 
-def test_angles_that_are_none_are_noticed_at_the_first_run() -> None:
+def test_values_that_are_not_angles_are_noticed_at_the_first_run() -> None:
     head, size = NmsInsideObbHead(ClassNumbers(2)), (640, 640)
     good = [[300, 300, 40, 20, 0.9, 0, 0.001 * row - 0.01] for row in range(25)]
     assert why_implausible(head, (answers(good),), size) is None

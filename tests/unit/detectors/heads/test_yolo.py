@@ -51,7 +51,7 @@ def test_yolox_multiplies_scores_and_undoes_the_grid() -> None:
     assert (found.classes.tolist(), found.tiles.tolist()) == ([2], [1])
 
 
-def test_a_wild_size_stays_a_number() -> None:
+def test_a_very_large_size_stays_finite() -> None:
     output = yolox(1)
     output[0, 0] = [0, 0, 500, 500, 1, 1, 0, 0]
     assert np.isfinite(YoloXHead(64, 32, 3).decode((output,), 0.5).boxes).all()
@@ -66,7 +66,7 @@ def test_nothing_above_the_threshold_is_empty_and_typed() -> None:
 
 
 @pytest.mark.parametrize("place", [0, 4])
-def test_answers_that_are_no_numbers_fail_the_frame(place: int) -> None:
+def test_outputs_with_nan_raise_inference_error(place: int) -> None:
     first, second = yolov8(1), yolox(1)
     first[0, 4:, 7] = second[0, 7, 4:] = 0.9
     first[0, place, 7] = second[0, 7, place] = np.nan

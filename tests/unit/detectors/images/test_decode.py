@@ -42,7 +42,7 @@ def assert_near(image: NDArray[np.uint8], rgb: NDArray[np.uint8], within: float)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_colour_comes_out_as_bgr(kind: str) -> None:
+def test_colour_is_decoded_as_bgr(kind: str) -> None:
     assert_near(decoded(encoded(kind)), picture(), 0 if kind in {"PNG", "TIFF"} else 4)
 
 
@@ -114,7 +114,7 @@ def test_too_many_pixels_are_refused_before_decoding(kind: str) -> None:
         decode_image(encoded(kind), max_pixels=WIDTH * HEIGHT - 1)
 
 
-def test_a_header_of_fifty_thousand_squared_costs_nothing() -> None:
+def test_a_header_of_fifty_thousand_squared_allocates_nothing() -> None:
     data = bytearray(encoded("PNG"))
     data[16:24] = (50_000).to_bytes(4, "big") * 2
     with pytest.raises(ImageCorruptError, match="50000×50000"):
@@ -135,14 +135,14 @@ def test_truncated_images_are_corrupt(kind: str, share: float) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"\xff", b"hello world, this is text", b"GIF89a" + bytes(40), b"RIFF\0\0\0\0WEBPVP9 "]
 )
-def test_what_is_no_image_is_refused(data: bytes) -> None:
+def test_bytes_that_are_no_image_are_refused(data: bytes) -> None:
     with pytest.raises(ImageCorruptError):
         decode_image(data, max_pixels=10_000)
 
 
 @settings(deadline=None)
 @given(kind=st.sampled_from(FORMATS), place=st.integers(0, 300), value=st.binary(min_size=1, max_size=6))
-def test_damaged_bytes_give_a_picture_or_the_one_error(kind: str, place: int, value: bytes) -> None:
+def test_damaged_bytes_give_a_picture_or_image_corrupt_error(kind: str, place: int, value: bytes) -> None:
     data = bytearray(encoded(kind))
     data[place : place + len(value)] = value
     try:

@@ -20,7 +20,7 @@ def detections(boxes: list[list[float]], classes: list[int]) -> Detections:
     )
 
 
-def test_the_cards_colour_is_drawn_on_the_boxs_lines() -> None:
+def test_the_cards_colour_is_drawn_on_the_lines_of_the_box() -> None:
     image = np.zeros((200, 300, 3), np.uint8)
     drawn = draw_detections(image, detections([[50, 80, 120, 150]], [0]), CLASSES)
     assert not image.any()
@@ -30,7 +30,7 @@ def test_the_cards_colour_is_drawn_on_the_boxs_lines() -> None:
     assert not drawn[90:140, 60:110].any()
 
 
-def test_a_rotated_box_is_drawn_along_its_sides_and_not_along_what_encloses_it() -> None:
+def test_a_rotated_box_is_drawn_along_its_own_sides() -> None:
     quad = np.array([[[100, 40], [160, 100], [100, 160], [40, 100]]], np.float32)
     found = Detections(
         np.array([[40, 40, 160, 160]], np.float32), np.full(1, 0.5, np.float32), np.zeros(1, np.int32), quad
@@ -44,7 +44,7 @@ def test_a_rotated_box_is_drawn_along_its_sides_and_not_along_what_encloses_it()
     assert not drawn[90:110, 90:110].any()
 
 
-def test_classes_without_colour_get_colours_of_their_own() -> None:
+def test_classes_without_colour_get_different_colours() -> None:
     colours = {class_colour(index, CLASSES[1]) for index in range(12)}
     assert len(colours) == 12
     assert class_colour(0, CLASSES[0]) == (0, 128, 255)

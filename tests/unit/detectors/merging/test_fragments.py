@@ -37,18 +37,18 @@ def resolved(plan: TilePlan, rows: list[Row], class_aware: bool = True) -> list[
 PAIR = plan_of(180, 100, 0.2)
 
 
-def test_a_surer_fragment_gives_way_to_the_whole_box() -> None:
+def test_a_piece_with_a_better_score_is_dropped_for_the_whole_box() -> None:
     rows: list[Row] = [([85, 10, 100, 30], 0.9, 0, 0), ([85, 10, 110, 30], 0.5, 0, 1)]
     assert resolved(PAIR, rows) == [([85, 10, 110, 30], 0.5)]
 
 
-def test_a_whole_box_of_another_class_explains_nothing_unless_classes_do_not_matter() -> None:
+def test_a_whole_box_of_another_class_drops_no_piece_if_class_aware() -> None:
     rows: list[Row] = [([85, 10, 100, 30], 0.9, 1, 0), ([85, 10, 110, 30], 0.5, 0, 1)]
     assert len(resolved(PAIR, rows)) == 2
     assert len(resolved(PAIR, rows, class_aware=False)) == 1
 
 
-def test_a_whole_box_of_the_same_tile_explains_nothing() -> None:
+def test_a_whole_box_of_the_same_tile_drops_no_piece() -> None:
     rows: list[Row] = [([85, 10, 100, 30], 0.9, 0, 0), ([40, 5, 96, 35], 0.5, 0, 0)]
     assert len(resolved(PAIR, rows)) == 2
 
@@ -58,12 +58,12 @@ def test_parts_without_a_whole_box_become_one() -> None:
     assert resolved(PAIR, rows) == [([30, 10, 150, 31], 0.8)]
 
 
-def test_neighbours_that_do_not_agree_stay_apart() -> None:
+def test_pieces_that_do_not_agree_are_not_joined() -> None:
     rows: list[Row] = [([30, 10, 100, 30], 0.6, 0, 0), ([80, 26, 150, 50], 0.8, 0, 1)]
     assert resolved(PAIR, rows) == [([30, 10, 100, 30], 0.6), ([80, 26, 150, 50], 0.8)]
 
 
-def test_a_lone_fragment_stays_as_it_is() -> None:
+def test_a_piece_without_partner_is_kept() -> None:
     assert resolved(PAIR, [([85, 10, 100, 30], 0.9, 0, 0)]) == [([85, 10, 100, 30], 0.9)]
 
 
@@ -84,7 +84,7 @@ def test_four_parts_around_a_corner_become_one() -> None:
     assert resolved(plan, rows) == [([40, 50, 140, 130], 0.9)]
 
 
-def test_the_whole_frame_tile_explains_all_parts() -> None:
+def test_the_whole_frame_tile_drops_all_pieces() -> None:
     plan = plan_of(180, 100, 0.2, whole_frame=True)
     rows: list[Row] = [
         ([30, 10, 100, 30], 0.9, 0, 0),

@@ -65,7 +65,7 @@ PAIR = plan_of(180, 100, 0.2)
 
 
 @pytest.mark.parametrize("degrees", [-44, -30, -10, 0, 5, 20, 30, 45])
-def test_a_thing_that_an_edge_cuts_is_put_together_within_a_pixel(degrees: float) -> None:
+def test_an_object_that_an_edge_cuts_is_joined_within_a_pixel(degrees: float) -> None:
     thing = quad_of((90, 50, 110, 14, degrees))
     found = resolved(PAIR, look(PAIR, [thing], np.random.default_rng(0)))
     assert len(found) == 1
@@ -74,7 +74,7 @@ def test_a_thing_that_an_edge_cuts_is_put_together_within_a_pixel(degrees: float
 
 @pytest.mark.parametrize("degrees", [-40, -25, 0, 10, 30, 45, 60, 80, 110, 130])
 @pytest.mark.parametrize("overlap", [0.2, 0.4])
-def test_a_thing_across_many_tiles_is_put_together_within_two_pixels(degrees: float, overlap: float) -> None:
+def test_an_object_across_many_tiles_is_joined_within_two_pixels(degrees: float, overlap: float) -> None:
     plan = plan_of(430, 430, overlap)
     thing = quad_of((215, 205, 210, 22, degrees))
     found = resolved(plan, look(plan, [thing], np.random.default_rng(1)))
@@ -83,7 +83,9 @@ def test_a_thing_across_many_tiles_is_put_together_within_two_pixels(degrees: fl
 
 
 @pytest.mark.parametrize(("overlap", "longest"), [(0.2, 60), (0.2, 240), (0.4, 150), (0.0, 60)])
-def test_things_are_found_once_wherever_tiles_cut_them_by_a_detector_that_errs(overlap: float, longest: float) -> None:
+def test_objects_are_found_once_wherever_tiles_cut_them_with_an_inexact_detector(
+    overlap: float, longest: float
+) -> None:
     plan = plan_of(430, 430, overlap)
     errors: list[float] = []
     several = 0
@@ -100,7 +102,7 @@ def test_things_are_found_once_wherever_tiles_cut_them_by_a_detector_that_errs(o
     assert np.quantile(errors, 0.9) < 4
 
 
-def test_a_fragment_gives_way_to_the_whole_box_also_when_it_is_a_poor_one() -> None:
+def test_a_poor_piece_is_dropped_for_the_whole_box() -> None:
     thing = quad_of((104, 50, 30, 20, 45))
     # The first tile sees a corner, a triangle from 87 to 100; the box around it is upright.
     corner = np.array([[87, 39], [100, 39], [100, 64], [87, 64]], np.float32)
@@ -108,7 +110,7 @@ def test_a_fragment_gives_way_to_the_whole_box_also_when_it_is_a_poor_one() -> N
     assert [apart(each, thing) for each in found] == [0]
 
 
-def test_a_fragment_is_not_explained_by_the_neighbour_beside_it() -> None:
+def test_a_piece_is_not_dropped_for_the_object_next_to_it() -> None:
     whole = quad_of((112, 50, 70, 8, 45))
     away = np.array([-np.sin(np.pi / 4), np.cos(np.pi / 4)], np.float32) * 11
     fragment = visible(PAIR, whole + away, 0)
@@ -122,7 +124,7 @@ def test_a_fragment_is_not_explained_by_the_neighbour_beside_it() -> None:
 
 
 @pytest.mark.parametrize("degrees", [0, 20, 45])
-def test_neighbours_cut_by_the_same_edge_stay_apart(degrees: float) -> None:
+def test_objects_cut_by_the_same_edge_are_not_joined(degrees: float) -> None:
     away = np.array([-np.sin(np.radians(degrees)), np.cos(np.radians(degrees))], np.float32) * 14
     things = [quad_of((90, 44, 110, 10, degrees)), quad_of((90, 44, 110, 10, degrees)) + away]
     found = resolved(PAIR, look(PAIR, things, np.random.default_rng(3)))
@@ -143,7 +145,7 @@ def test_tiles_without_overlap_join_what_meets_at_their_common_edge_in_line(degr
     assert len(resolved(plan, seen(plan, [(one, 0.9, 0), (two + np.array([0, 20], np.float32), 0.8, 1)]))) == 2
 
 
-def test_a_lone_fragment_and_frames_without_fragments_stay_as_they_are() -> None:
+def test_a_piece_without_partner_and_frames_without_pieces_are_kept() -> None:
     lone = seen(PAIR, [(quad_of((95, 50, 30, 14, 20)), 0.9, 0)])
     assert lone.cut.all()
     assert (resolved(PAIR, lone) == lone.quads).all()
@@ -154,7 +156,7 @@ def test_a_lone_fragment_and_frames_without_fragments_stay_as_they_are() -> None
     assert nothing.quads.shape == (0, 4, 2)
 
 
-def test_what_a_model_guesses_beyond_the_frame_is_kept_when_parts_are_joined() -> None:
+def test_joined_pieces_keep_their_part_outside_the_frame() -> None:
     plan = plan_of(180, 100, 0.2)
     thing = quad_of((90, 2, 110, 20, 5))
     parts = [(quad_of((67, 0, 64, 20, 5)), 0.9, 0), (quad_of((113, 4, 64, 20, 5)), 0.8, 1)]

@@ -219,7 +219,7 @@ def assert_suppressed(found: Candidates, iou: float, aware: bool) -> None:
 
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("method", METHODS)
-def test_the_order_of_candidates_does_not_count(method: MergeMethod, turned: bool) -> None:
+def test_the_order_of_candidates_has_no_effect(method: MergeMethod, turned: bool) -> None:
     for seed in range(25):
         found = (turned_crowd if turned else crowd)(seed, 40, spread=20.0)
         shuffled = found.take(np.random.default_rng(seed).permutation(len(found)))
@@ -230,7 +230,7 @@ def test_the_order_of_candidates_does_not_count(method: MergeMethod, turned: boo
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_which_way_round_corners_run_does_not_count(method: MergeMethod) -> None:
+def test_the_direction_of_corners_has_no_effect(method: MergeMethod) -> None:
     for seed in range(10):
         found = turned_crowd(seed, 40, spread=20.0)
         assert found.quads is not None

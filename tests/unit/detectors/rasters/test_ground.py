@@ -47,7 +47,7 @@ def test_metres_per_pixel_from_degrees_feet_mercator_and_turned_rows(tmp_path: P
         assert file.gsd_m == pytest.approx(0.1, rel=1e-3)
 
 
-def test_a_place_on_no_earth_is_no_georeference(tmp_path: Path) -> None:
+def test_a_place_outside_the_earth_is_no_georeference(tmp_path: Path) -> None:
     local = 'LOCAL_CS["site",UNIT["metre",1]]'
     path = ground_file(tmp_path / "a.tif", local, rasterio.Affine(0.1, 0, 0, 0, -0.1, 0))
     with RasterFile(path) as file:
@@ -64,7 +64,7 @@ def test_a_pixel_beyond_the_earths_edge_has_no_place(tmp_path: Path) -> None:
     assert found[0] == pytest.approx([0, 0], abs=1e-6)
 
 
-def test_the_grounds_resolution_sizes_tiles_and_bounds_things(tmp_path: Path) -> None:
+def test_metres_per_pixel_size_tiles_and_bound_objects(tmp_path: Path) -> None:
     image = np.zeros((600, 800, 3), np.uint8)
     image[50:90, 60:100] = COLOURS_BGR[0]
     image[300:500, 300:500] = COLOURS_BGR[1]

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreference
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_every_way_to_lay_out_a_file_gives_the_same_pixels(tmp_path: Path, way: dict[str, object]) -> None:
+def test_every_file_layout_gives_the_same_pixels(tmp_path: Path, way: dict[str, object]) -> None:
     values = noise(301, 223)
     with RasterFile(write(tmp_path / "a.tif", values, **way)) as file:
         assert (file.width, file.height, file.ground, file.gsd_m) == (223, 301, None, None)
@@ -76,7 +76,7 @@ def test_grey_palette_and_further_bands(tmp_path: Path) -> None:
         assert np.array_equal(file.read(everything(file)).image, five[1:4].transpose(1, 2, 0))
 
 
-def test_sixteen_bits_are_scaled_by_the_range_that_is_there(tmp_path: Path) -> None:
+def test_sixteen_bits_are_scaled_by_the_range_of_the_file(tmp_path: Path) -> None:
     ramp = np.linspace(300, 2300, 200 * 300).reshape(1, 200, 300)
     values = np.concatenate((ramp, ramp, ramp + 100)).astype(np.uint16)
     values[:, :10] = 0
@@ -96,7 +96,7 @@ def test_sixteen_bits_are_scaled_by_the_range_that_is_there(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("dtype", ["int16", "uint32", "float32", "float64"])
-def test_other_numbers_are_scaled_too_and_what_is_none_is_empty(tmp_path: Path, dtype: str) -> None:
+def test_other_numbers_are_scaled_too_and_nan_is_empty(tmp_path: Path, dtype: str) -> None:
     values = np.linspace(100, 1100, 100 * 80).reshape(1, 100, 80).astype(dtype)
     real = np.dtype(dtype).kind == "f"
     if real:

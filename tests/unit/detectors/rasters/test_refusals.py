@@ -27,7 +27,7 @@ def test_a_file_cut_off_in_the_middle_is_named(tmp_path: Path, profile: dict[str
         list(RasterSource(file).batches(plan_tiles(400, 400, TileSpec(64, 64, 64, 64, 0.2, whole_frame=False)), 4))
 
 
-def test_what_is_no_local_tiff_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_local_tiff_is_refused(tmp_path: Path) -> None:
     for name, data in {"text.tif": b"no picture", "stub.tif": b"II*\0\xff\xff", "short.tif": b"II"}.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ImageCorruptError, match=name):
@@ -47,7 +47,7 @@ def test_what_is_no_local_tiff_is_refused(tmp_path: Path) -> None:
             RasterFile(Path(odd))
 
 
-def test_values_that_are_no_pixels_are_refused(tmp_path: Path) -> None:
+def test_values_that_cannot_become_pixels_are_refused(tmp_path: Path) -> None:
     complex_values = np.ones((1, 20, 20), np.complex64)
     with pytest.raises(ImageCorruptError, match="complex64"):
         RasterFile(write(tmp_path / "a.tif", complex_values))

@@ -43,7 +43,7 @@ def test_tiles_equal_those_cut_from_the_whole(tmp_path: Path, tile: int, band_by
         assert reduced.all() == reduced.any() == (tile**2 > band_bytes // 3)
 
 
-def test_a_tile_too_large_to_be_read_as_it_is_is_read_reduced(tmp_path: Path) -> None:
+def test_a_very_large_tile_is_read_reduced(tmp_path: Path) -> None:
     rows = np.linspace(0, 255, 600).astype(np.uint8)
     values = np.broadcast_to(rows[None, :, None], (3, 600, 800)).copy()
     plan = plan_tiles(800, 600, TileSpec(100, 80, 200, 160, 0.1, whole_frame=True))
@@ -89,7 +89,7 @@ def test_detections_equal_those_of_the_whole_picture(tmp_path: Path, way: str) -
     assert seen == sorted(seen)
 
 
-def test_few_batches_are_alive_at_a_time(tmp_path: Path) -> None:
+def test_few_batches_are_in_memory_at_a_time(tmp_path: Path) -> None:
     alive, most = 0, 0
 
     class Source:
@@ -113,7 +113,7 @@ def test_few_batches_are_alive_at_a_time(tmp_path: Path) -> None:
         assert most <= 4 * (predictor.model.engine.parallel + 1)
 
 
-def test_reading_by_window_holds_little(tmp_path: Path) -> None:
+def test_reading_by_window_needs_little_memory(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", noise(2000, 2000), tiled=True, blockxsize=256, blockysize=256)
     plan = plan_tiles(2000, 2000, TileSpec(128, 128, 128, 128, 0.2, whole_frame=True))
     with RasterFile(path) as file:

@@ -62,7 +62,7 @@ def test_without_the_cameras_geometry_tiles_have_the_fixed_sides_and_no_metres()
     assert (sides(found), found.tile_metres) == ((800, 640), None)
 
 
-def test_what_a_frame_asks_for_comes_before_the_card_and_metres_before_sides() -> None:
+def test_options_win_over_the_card_and_metres_over_sides() -> None:
     model, view = card(mode="gsd", metres=42), FrameView(4000, 3000, 0.1)
     assert sides(resolve(model, DetectOptions(tile_metres=30), view)) == (300, 300)
     assert sides(resolve(model, DetectOptions(tile_metres=30, tile_width=700), view)) == (300, 300)
@@ -86,7 +86,7 @@ def test_tiles_keep_the_inputs_shape_and_metres_go_from_left_to_right() -> None:
         (100_000, 0.1, (640, 1280), (4096, 8192), 409.6),
     ],
 )
-def test_bounded_sides_stand_in_the_answer_with_the_metres_they_show(
+def test_bounded_sides_are_reported_with_the_metres_they_show(
     metres: float, gsd_m: float, size: tuple[int, int], expected: tuple[int, int], shown: float
 ) -> None:
     found = resolve(card(*size), DetectOptions(tile_metres=metres), FrameView(4000, 3000, gsd_m))
@@ -108,7 +108,7 @@ def test_sides_by_ground_are_always_allowed(metres: float, gsd_m: float, size: t
     assert resolve(card(*size), found.as_options(), FrameView(4000, 3000, gsd_m)) == found
 
 
-def test_a_card_by_ground_has_to_say_how_much() -> None:
+def test_a_card_with_mode_gsd_needs_metres() -> None:
     with pytest.raises(ValidationError, match="mode gsd needs metres"):
         TilingCard(mode="gsd")
 
@@ -144,7 +144,7 @@ def test_the_automatic_choice(frame: tuple[int, int], things: tuple[float, ...],
     assert found.overlap == pytest.approx(expected.overlap)
 
 
-def test_the_automatic_choice_keeps_the_shape_of_the_fixed_sides_and_knows_how_far_they_shrink() -> None:
+def test_the_automatic_choice_keeps_the_shape_of_the_fixed_sides() -> None:
     assert chosen_sides((4000, 3000), (1280, 640), (640, 320), (50, 100), 0.2).sides == (1280, 640)
     assert chosen_sides((4000, 3000), (1280, 640), (640, 320), (24, 100), 0.2).sides == (768, 384)
 
@@ -154,7 +154,7 @@ def test_the_automatic_choice_keeps_the_shape_of_the_fixed_sides_and_knows_how_f
     things=st.lists(st.floats(0.01, 1e5), max_size=4),
     overlap=st.floats(0, 0.89),
 )
-def test_in_automatic_tiles_the_largest_fits_the_overlap_or_the_whole_frame_is_seen_too(
+def test_automatic_tiles_fit_the_largest_object_or_add_the_whole_frame(
     frame: tuple[int, int], things: list[float], overlap: float
 ) -> None:
     found = chosen_sides(frame, NATIVE, NATIVE, things, overlap)
@@ -165,7 +165,7 @@ def test_in_automatic_tiles_the_largest_fits_the_overlap_or_the_whole_frame_is_s
     assert found.whole_frame or max(things, default=0) <= found.overlap * min(found.sides) + 1
 
 
-def test_the_automatic_mode_uses_the_classes_sizes_and_yields_to_what_is_asked() -> None:
+def test_the_automatic_mode_uses_class_sizes_and_options_win_over_it() -> None:
     model = card(sizes=(3.0, 30.0, None), mode="auto")
     # Common small ones have 15 px, so tiles may shrink by 1.5; the overlap takes what is left of 1.1 · 300 px.
     found = resolve(model, DetectOptions(), FrameView(4000, 3000, 0.1))
@@ -192,7 +192,7 @@ def candidates(sides: list[tuple[float, float]], classes: list[int]) -> Candidat
 CLASSES = (ClassCard(name="person", max_size_m=2.0), ClassCard(name="car", max_size_m=6.0), ClassCard(name="roof"))
 
 
-def test_what_is_larger_than_its_class_can_be_is_dropped_with_a_quarter_and_two_pixels_to_spare() -> None:
+def test_boxes_larger_than_their_class_and_tolerance_are_dropped() -> None:
     limits = largest_px(CLASSES, 0.1)
     assert limits is not None
     assert limits.tolist() == [27.0, 77.0, np.inf]
@@ -203,7 +203,7 @@ def test_what_is_larger_than_its_class_can_be_is_dropped_with_a_quarter_and_two_
     assert large.boxes.tolist() == found.boxes[[1, 3]].tolist()
 
 
-def test_of_a_rotated_box_its_own_longer_side_counts() -> None:
+def test_the_longer_side_of_a_rotated_box_counts() -> None:
     upright = candidates([(60, 60), (60, 60)], [0, 0])
     long, short = (np.array([(10, 20), (10 + d, 20 + d), (4 + d, 26 + d), (4, 26)], np.float32) for d in (30.0, 15.0))
     turned = Candidates(
@@ -214,14 +214,14 @@ def test_of_a_rotated_box_its_own_longer_side_counts() -> None:
     assert kept.quads.tolist() == [short.tolist()]
 
 
-def test_without_the_geometry_or_a_largest_size_nothing_is_too_large() -> None:
+def test_without_geometry_or_largest_size_no_box_is_too_large() -> None:
     found = candidates([(5000, 5000)], [0])
     assert largest_px(CLASSES, None) is None
     assert largest_px(CLASSES[2:], 0.1) is None
     assert sorted_by_size(found, None) == (found, None)
 
 
-def test_too_large_things_are_dropped_from_frames_whole_or_joined_from_fragments(tmp_path: Path) -> None:
+def test_too_large_boxes_are_dropped_from_frames_whole_or_joined(tmp_path: Path) -> None:
     names = [{"name": name, "max_size_m": 10.0} for name in ("one", "two", "three")]
     image = np.zeros((300, 400, 3), np.uint8)
     image[10:60, 20:70] = COLOURS_BGR[0]
@@ -239,7 +239,7 @@ def test_too_large_things_are_dropped_from_frames_whole_or_joined_from_fragments
         assert sorted(predictor.predict(image, gsd_m=0.01).classes.tolist()) == [0, 1]
 
 
-def test_what_is_too_large_takes_nothing_true_with_it(tmp_path: Path) -> None:
+def test_a_too_large_box_suppresses_no_other_box(tmp_path: Path) -> None:
     names = [{"name": name, "max_size_m": 2.0} for name in ("one", "two", "three")]
     model = load_model(LoadRequest(write_model(tmp_path, classes=names), "onnxruntime", 1))
     view = FrameView(128, 128, 0.1)
@@ -254,7 +254,7 @@ def test_what_is_too_large_takes_nothing_true_with_it(tmp_path: Path) -> None:
     model.close()
 
 
-def test_what_fragments_were_joined_to_takes_nothing_true_with_it_when_it_is_too_large(tmp_path: Path) -> None:
+def test_a_too_large_joined_box_suppresses_no_other_box(tmp_path: Path) -> None:
     names = [{"name": name, "max_size_m": 10.0} for name in ("one", "two", "three")]
     card = write_model(tmp_path, classes=names, merge={"metric": "ios", "class_aware": False})
     image = np.zeros((300, 400, 3), np.uint8)

@@ -35,14 +35,14 @@ def test_an_axis_is_covered_with_the_overlap_and_nothing_twice(length: int, tile
     assert len(starts) == 1 or len(starts) - 1 == -(-(length - tile) // max(1, round(tile * (1 - overlap))))
 
 
-def test_tiles_run_row_by_row_and_the_last_ones_move_inward() -> None:
+def test_tiles_are_row_by_row_and_the_last_ones_move_inward() -> None:
     plan = plan_tiles(150, 100, spec())
     assert plan.boxes.dtype == np.int32
     assert plan.boxes.tolist() == [[left, top, left + 64, top + 64] for top in (0, 36) for left in (0, 48, 86)]
     assert plan.inner_edges()[[0, 4]].tolist() == [[False, False, True, True], [True, True, True, False]]
 
 
-def test_the_whole_frame_comes_last_and_only_when_it_adds_something() -> None:
+def test_the_whole_frame_is_the_last_tile_and_only_when_needed() -> None:
     plan = plan_tiles(150, 100, spec(whole_frame=True))
     assert plan.boxes[-1].tolist() == [0, 0, 150, 100]
     assert not plan.inner_edges()[-1].any()
@@ -56,7 +56,7 @@ def test_a_frame_smaller_than_a_tile_is_magnified_like_any_tile() -> None:
     assert plan.placed.tolist() == [[24, 44, 80, 40]]
 
 
-def test_more_tiles_than_can_be_worked_off_are_refused_before_they_are_made() -> None:
+def test_too_many_tiles_are_refused_before_they_are_made() -> None:
     small = spec(overlap=0.89)
     with pytest.raises(TooManyTilesError, match=r"2000000000×2000000000 .* 64×64 .* 0\.89"):
         plan_tiles(2_000_000_000, 2_000_000_000, small)
@@ -72,7 +72,7 @@ def test_a_frame_without_pixels_is_refused() -> None:
 
 
 @pytest.mark.parametrize("anchor", ["center", "top_left"])
-def test_cut_equals_resize_and_padding_done_by_hand(anchor: str) -> None:
+def test_cut_equals_resize_and_padding(anchor: str) -> None:
     image = np.random.default_rng(1).integers(0, 256, (90, 131, 3), np.uint8)
     plan = plan_tiles(131, 90, spec(size=(96, 64), tile=(70, 50), anchor=anchor, pad=7, whole_frame=True))
     tiles = cut(image, plan)
@@ -95,7 +95,7 @@ def test_tiles_of_the_models_size_are_copied_untouched() -> None:
         assert (tile == image[top:bottom, left:right]).all()
 
 
-def test_an_image_of_another_size_than_the_plan_is_refused() -> None:
+def test_an_image_with_a_different_size_than_the_plan_is_refused() -> None:
     with pytest.raises(ValueError, match="150×100"):
         cut(np.zeros((150, 100, 3), np.uint8), plan_tiles(150, 100, spec()))
 
@@ -106,7 +106,7 @@ def test_an_image_of_another_size_than_the_plan_is_refused() -> None:
     tile=st.tuples(st.integers(20, 900), st.integers(20, 900)),
     anchor=st.sampled_from(["center", "top_left"]),
 )
-def test_boxes_go_into_the_tile_and_back_exactly(
+def test_boxes_map_into_the_tile_and_back_exactly(
     frame: tuple[int, int], size: tuple[int, int], tile: tuple[int, int], anchor: str
 ) -> None:
     plan = plan_tiles(*frame, spec(size=size, tile=tile, anchor=anchor, whole_frame=True))
