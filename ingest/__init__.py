@@ -1,1 +1,1 @@
-"""Frames come in: the gateway, its validation and the geometry read from pictures."""
+"""Receives frames: the gateway, and the parsers of images and their metadata."""

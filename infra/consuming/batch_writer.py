@@ -179,9 +179,9 @@ class BatchWriter(Generic[EventT]):
             item.done = True
             if item.history is not None:
                 self._verdicts.record_success(item.history)
-        well = sum(item.history is None for item in items)
-        if well:
-            self._verdicts.record_success(records=well)
+        first_time = sum(item.history is None for item in items)
+        if first_time:
+            self._verdicts.record_success(records=first_time)
 
     def _report_size(self, error: TooSlowError) -> None:
         RETRIES.labels(self._context.group, error.code).inc()
@@ -196,7 +196,7 @@ class BatchWriter(Generic[EventT]):
         try:
             while failure is not None and not self._record_failure(item, failure):
                 self._report_failure(item, failure, what)
-                # At once after the neighbour: the less time between the two, the more it says.
+                # Directly after the other record: the less time between the two, the more certain is the verdict.
                 if not await self._write_other_record(item, failure) and not await backoff.wait(self._context.stop):
                     raise StoppedError(
                         "a failing record is left for the next run, because the process stops"
@@ -259,18 +259,18 @@ class BatchWriter(Generic[EventT]):
         """
         if fails_by_type(error) or item.attempts < self._context.policy.record_attempts - 1:
             return False
-        neighbour = self._other_record(item)
-        if neighbour is None and self._more_allowed > 0:
+        other = self._other_record(item)
+        if other is None and self._more_allowed > 0:
             more = await self._more()
             self._more_allowed -= len(more)
             self._batch += more
-            neighbour = self._other_record(item)
-        if neighbour is None:
+            other = self._other_record(item)
+        if other is None:
             return False
-        failure = await self._try_once(neighbour)
+        failure = await self._try_once(other)
         if failure is not None:
-            self._record_failure(neighbour, failure)
-        return neighbour.done
+            self._record_failure(other, failure)
+        return other.done
 
     def _other_record(self, item: WriteItem[EventT]) -> WriteItem[EventT] | None:
         """Return the pending record with the fewest failures; the first one of another device is preferred."""

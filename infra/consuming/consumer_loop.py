@@ -121,12 +121,12 @@ class _Loop(Generic[EventT]):
         until = time.monotonic() + self._batches.batch_wait_s
         size = _bytes(records)
         while records and not self._context.stop.is_set():
-            room = most - len(records)
+            free = most - len(records)
             wait_s = until - time.monotonic()
-            if room <= 0 or wait_s <= 0 or size >= self._batches.batch_bytes:
+            if free <= 0 or wait_s <= 0 or size >= self._batches.batch_bytes:
                 break
             try:
-                more = await self._poll(room, wait_s)
+                more = await self._poll(free, wait_s)
             except TransientError:
                 # The pending records are written first; the next poll meets the same error and waits.
                 break

@@ -55,19 +55,23 @@ def dead_letter(
         failed_at=utc_now(),
         device_id=device_id,
         frame_id=frame_id,
-        original=OriginalRecord(
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            # Kafka gives -1 for a record without a time.
-            timestamp_ms=max(0, record.timestamp_ms),
-            key=record.key,
-            value=record.value if whole else None,
-            headers=list(record.headers) if whole else [],
-            omitted=not whole,
-        ),
+        original=_original(record, whole),
     )
     return _as_record(letter, topic, trace_of(record.headers))
+
+
+def _original(record: InRecord, whole: bool) -> OriginalRecord:
+    return OriginalRecord(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        # Kafka gives -1 for a record without a time.
+        timestamp_ms=max(0, record.timestamp_ms),
+        key=record.key,
+        value=record.value if whole else None,
+        headers=list(record.headers) if whole else [],
+        omitted=not whole,
+    )
 
 
 def _letter_id(record: InRecord, group: str) -> UUID:

@@ -59,8 +59,8 @@ async def run_components(
     everything = {**first_tasks, **last_tasks}
     try:
         with stop_signals(stopping, hurry):
-            async with waiting_for(stopping) as told:
-                await asyncio.wait({told, *everything}, return_when=asyncio.FIRST_COMPLETED)
+            async with waiting_for(stopping) as stopped:
+                await asyncio.wait({stopped, *everything}, return_when=asyncio.FIRST_COMPLETED)
             blamed = set() if stopping.is_set() else {task for task in everything if task.done()}
             for task in blamed:
                 _report_failure(task, everything[task], health)

@@ -184,12 +184,12 @@ def health_app(health: Health) -> Starlette:
 
 
 def _part_text(part: PartReport) -> str:
-    trouble = part.fault or part.reason
-    if trouble is None:
+    reason = part.fault or part.reason
+    if reason is None:
         return f"ready: {part.note}" if part.note else "ready"
-    return f"{trouble} (note: {part.note})" if part.note else trouble
+    return f"{reason} (note: {part.note})" if part.note else reason
 
 
-def _response(well: bool, word: str, parts: Mapping[str, str]) -> JSONResponse:
-    status = word if well else f"not {word}"
-    return JSONResponse({"status": status, "parts": dict(parts)}, status_code=200 if well else 503)
+def _response(good: bool, word: str, parts: Mapping[str, str]) -> JSONResponse:
+    status = word if good else f"not {word}"
+    return JSONResponse({"status": status, "parts": dict(parts)}, status_code=200 if good else 503)

@@ -119,8 +119,8 @@ class HttpComponent:
                 await serving
             logger.info("%s listens on http://%s:%d", self.name, self._host, self.port)
             health.set_ready()
-            async with waiting_for(stop) as told:
-                await asyncio.wait({told, serving}, return_when=asyncio.FIRST_COMPLETED)
+            async with waiting_for(stop) as stopped:
+                await asyncio.wait({stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set() and self._on_stop is not None:
                 self._on_stop()
             self._server.should_exit = True

@@ -89,13 +89,13 @@ def _add_operations(app: FastAPI, health: Health) -> None:
     )
     async def health_state() -> JSONResponse:
         report = health.report()
-        answer = HealthAnswer(
+        body = HealthAnswer(
             status="healthy" if report.ready else "unhealthy",
             version=release,
             # Reasons name hosts and folders; they are shown on the health port, which is not public.
             parts={name: "ready" if part.ready else "not ready" for name, part in report.parts.items()},
         )
-        return JSONResponse(answer.model_dump(), 200 if report.ready else 503)
+        return JSONResponse(body.model_dump(), 200 if report.ready else 503)
 
     @app.get("/api/v1/metrics", tags=["operations"], summary="Prometheus metrics", response_class=Response)
     async def metrics() -> Response:

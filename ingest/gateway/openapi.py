@@ -88,7 +88,7 @@ _ERRORS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "401": {"UNAUTHORIZED": ("the device token is not valid", "")},
     "403": {"ACCESS_DENIED": ("the token belongs to a different device than 'drone-2'", "device_id")},
-    "408": {"UPLOAD_TIMEOUT": ("only 65536 bytes came within 30 s", "")},
+    "408": {"UPLOAD_TIMEOUT": ("only 65536 bytes were received within 30 s", "")},
     "415": {"UNSUPPORTED_MEDIA_TYPE": ("Content-Type 'application/json' is not for images", "Content-Type")},
     "503": {
         "OVERLOADED": ("the gateway has as many uploads in progress as it accepts; nothing was read", ""),
@@ -156,7 +156,7 @@ def _operation(settings: GatewaySettings) -> Json:
             f"The image itself as the body, with parameters in the query or in `X-Standgale-…` headers "
             f"(`X-Standgale-Captured-At`), or a multipart form with a part `image` and fields. At most "
             f"{settings.max_image_bytes} bytes, sides of {settings.min_side_px} to {settings.max_side_px} px, "
-            f"{settings.max_pixels} pixels. Camera geometry comes from EXIF and XMP where the request has none."
+            f"{settings.max_pixels} pixels. Camera geometry is read from EXIF and XMP where the request has none."
         ),
         "operationId": "send_frame",
         "security": [{"DeviceToken": []}, {"Bearer": []}],

@@ -42,21 +42,21 @@ def move_into_bounds(
     position: Position, bounds: Mapping[int, tuple[int, int]], origin: Origin
 ) -> tuple[Position, tuple[Gap, ...]]:
     """Move ``position`` into ``bounds`` (first and next offset of some partitions); return it and the gaps."""
-    settled = list(position)
+    moved = list(position)
     gaps: list[Gap] = []
     for partition, (first, following) in bounds.items():
         offset = position[partition]
         if origin == "former" or (offset > following and origin == "unknown"):
-            settled[partition] = first
+            moved[partition] = first
             if offset:
                 gaps.append(Gap(partition, offset, None, "recreated"))
         elif offset > following:
-            settled[partition] = following
+            moved[partition] = following
             gaps.append(Gap(partition, following, offset - 1, "truncated"))
         elif offset < first:
-            settled[partition] = first
+            moved[partition] = first
             gaps.append(Gap(partition, offset, first - 1, "retention"))
-    return tuple(settled), tuple(gaps)
+    return tuple(moved), tuple(gaps)
 
 
 async def steady_bounds(

@@ -126,13 +126,13 @@ async def _write(client: Client, send: Send) -> None:
 
 async def _run_until_gone(writer: asyncio.Task[None], receive: Receive) -> None:
     """Wait until the stream ends, or end it when the client has disconnected."""
-    gone = asyncio.create_task(_disconnected(receive))
+    disconnected = asyncio.create_task(_disconnected(receive))
     try:
-        await asyncio.wait({writer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({writer, disconnected}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         writer.cancel()
-        gone.cancel()
-        await asyncio.gather(writer, gone, return_exceptions=True)
+        disconnected.cancel()
+        await asyncio.gather(writer, disconnected, return_exceptions=True)
     if not writer.cancelled() and (failure := writer.exception()) is not None:
         logger.error("a client's stream failed and was closed: %s", failure, exc_info=failure)
 

@@ -77,14 +77,14 @@ class StreamIntake:
     def apply_bounds(self, mark: str, bounds: Mapping[int, tuple[int, int]]) -> None:
         """Move the position into ``bounds`` of some or all partitions, and send the gaps to all clients."""
         origin = origin_of(self.ring.mark, mark)
-        settled, gaps = move_into_bounds(self.position, bounds, origin)
+        moved, gaps = move_into_bounds(self.position, bounds, origin)
         if origin != "former" and not gaps:
             return
         self.close_batch()
         restarts = origin == "former" or any(gap.reason != "retention" for gap in gaps)
-        self.position = settled
+        self.position = moved
         if restarts:
-            self.ring.restart(settled, mark)
+            self.ring.restart(moved, mark)
         if gaps:
             self._send_gaps(gaps, restarts)
 

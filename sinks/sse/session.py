@@ -189,10 +189,10 @@ class Session:
         """Send events that the ring no longer has, up to those it has; return False when the hub closed."""
         self._live = self._aligned = False
         backoff = self._hub.backoff()
-        told = False
+        sent_restart = False
         while not self._closing():
             mark = self._ring.mark
-            told = told or self._origin() == "former"
+            sent_restart = sent_restart or self._origin() == "former"
             try:
                 async with self._hub.history_reader() as reader:
                     parts = read_history(reader, self._position, self._history_end(), self._origin())
@@ -204,7 +204,7 @@ class Session:
                                 return False
                 if self._origin() != "former" and reaches(self._position, self._ring.base):
                     # The gap of a topic that was created again is sent once, so the ring's notice of it is skipped.
-                    self._cursor = self._ring.first_number + (told and self._ring.is_restart)
+                    self._cursor = self._ring.first_number + (sent_restart and self._ring.is_restart)
                     return True
             except TransientError:
                 # The hub's readers report this outage; the client only waits and keeps its position.

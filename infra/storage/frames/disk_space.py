@@ -76,7 +76,7 @@ class DiskSpace:
             full = used_bytes is not None and used_bytes + size_bytes > max_bytes
             if not self._scanning and self._scan_is_due(_SCAN_WHEN_FULL_S if full else _SCAN_EVERY_S):
                 self._scanning = True
-                threading.Thread(target=self._scan, name="frames-room", daemon=True).start()
+                threading.Thread(target=self._scan, name="frames-disk-space", daemon=True).start()
         if full:
             raise StoreFullError(
                 f"the frame store {self._root} is full: its frames are {used_bytes} bytes, and frames.max_bytes "

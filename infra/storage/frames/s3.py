@@ -72,7 +72,7 @@ class S3FrameStore:
         client = await self._connection.client()
         async with self._translated("read"):
             try:
-                answer = await client.get_object(Bucket=self._settings.bucket, Key=self._prefix + key.relative)
+                response = await client.get_object(Bucket=self._settings.bucket, Key=self._prefix + key.relative)
             except ClientError as error:
                 if code_of(error) not in {"NoSuchKey", "404"}:
                     raise
@@ -80,10 +80,10 @@ class S3FrameStore:
                     f"the frame store has no object {image.uri}: it was removed (retention), or the gateway writes to "
                     "a different bucket; compare STANDGALE_FRAMES__BUCKET and __ENDPOINT_URL of both services"
                 ) from error
-            async with answer["Body"] as body:
+            async with response["Body"] as body:
                 # Before reading: a damaged object must not take more memory than the event says.
-                if answer["ContentLength"] != image.size_bytes:
-                    raise wrong_size_error(image, answer["ContentLength"])
+                if response["ContentLength"] != image.size_bytes:
+                    raise wrong_size_error(image, response["ContentLength"])
                 data: bytes = await body.read()
         if len(data) < _HASH_IN_THREAD_BYTES:
             return verify(image, data)
@@ -138,8 +138,8 @@ class S3FrameStore:
         async with self._translated("write to"):
             await client.put_object(Bucket=self._settings.bucket, Key=key, Body=b"standgale")
         async with self._translated("read from"):
-            answer = await client.get_object(Bucket=self._settings.bucket, Key=key)
-            async with answer["Body"] as body:
+            response = await client.get_object(Bucket=self._settings.bucket, Key=key)
+            async with response["Body"] as body:
                 await body.read()
 
     async def close(self) -> None:

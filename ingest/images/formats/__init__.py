@@ -1,1 +1,1 @@
-"""Header parsers of the image formats frames come in: bounded, without decoding a pixel."""
+"""Parses the headers of image formats within limits, without decoding pixels."""

@@ -54,12 +54,12 @@ def _check_pieces(data: bytes, block: Block, entries: dict[int, IfdEntry], pixel
     tags = _TILES if _TILES[0] in entries else _STRIPS
     places = [entries.get(tag) for tag in tags]
     if places[0] is None or places[1] is None or places[0].total != places[1].total:
-        raise CorruptedFileError("the TIFF directory does not say where its picture data lies; it was cut off")
+        raise CorruptedFileError("the TIFF directory does not have the positions of its image data; it was cut off")
     if places[0].total > _MAX_PIECES:
         raise CorruptedFileError(f"the TIFF directory claims {places[0].total} strips or tiles")
     starts, sizes = (block.integers(place) for place in places if place)
     if starts.size == 0 or sizes.size != starts.size:
-        raise CorruptedFileError("the TIFF directory does not say where its picture data lies; it is damaged")
+        raise CorruptedFileError("the TIFF directory does not have the positions of its image data; it is damaged")
     if np.any(starts + sizes > len(data)):
         raise CorruptedFileError("the TIFF picture data reaches behind the end of the file; it was cut off")
     if (_integer(block, entries, _COMPRESSION) or 1) == 1:
