@@ -26,7 +26,7 @@ _FULL = 33_000
 _PER_OBJECT = 40
 _CLUTTER = 0.2
 _NOTE = (
-    f"Crowded: what a detector says about a 4000×3000 frame at a confidence near 0, {_FULL:,} boxes: about "
+    f"Crowded: what a detector finds in a 4000×3000 frame at a confidence near 0, {_FULL:,} boxes: about "
     f"{_FULL // _PER_OBJECT} objects of 16 to 128 pixels with some {_PER_OBJECT} boxes each (off by 8 % of the size, "
     f"12 % in size, the further off the lower the score), and {_CLUTTER:.0%} clutter of 8 to 200 pixels with scores "
     "below 0.05. Sparse: boxes of 8 to 20 pixels all over the frame, few of which overlap. Other numbers of boxes have "

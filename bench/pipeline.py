@@ -32,7 +32,7 @@ _LOOK_AGAIN_S = 0.05
 _START = datetime(2026, 5, 1, tzinfo=UTC)
 _NOTES = (
     f"Latency: `standgale up`, everything in one process; {_DEVICES} devices send {_SIDE}×{_SIDE} JPEG frames at "
-    f"{_FRAMES_PER_S:g} frames/s together, on time whatever the answers do; from the first byte of the upload to the "
+    f"{_FRAMES_PER_S:g} frames/s together, on time whatever the detectors do; from the first byte of the upload to the "
     "arrival of the detection at a client of the live stream.",
     "Memory: gateway, detector, sink postgres and sink sse as processes of their own (the most resident memory each "
     f"ever held, VmHWM), after the same load and some {_LARGE[0]}×{_LARGE[1]} frames sent at once.",

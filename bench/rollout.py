@@ -47,14 +47,14 @@ _MARGIN_S = 1.0
 _TIMEOUT_S = 120.0
 _LOOK_S = 0.05
 _NOTES = (
-    f"{_WORKERS} detectors as processes of their own with one engine thread each, embedded broker, folder stores, the "
+    f"{_WORKERS} detectors as separate processes with one engine thread each, embedded broker, folder stores, the "
     f"model that ships; {_SIZE[0]}×{_SIZE[1]} JPEG frames of {_DEVICES} devices at {_SHARE:.0%} of what the detectors "
-    "answered in a burst before. The second version is the same file under another number, so both cost the same.",
-    "Wrong version: neither of the two, or the old one after the new one in a partition. That answers are truly those "
+    "processed in a burst before. The second version is the same file under another number, so both cost the same.",
+    "Wrong version: neither of the two, or the old one after the new one in a partition. That events are those "
     "of the version they name is shown in "
-    "tests/integration/detectors/worker/rollout/test_activation.py, with versions that answer differently.",
-    f"Rates are those of windows of {_WINDOW_S:g} s, by the commit of the answers; lowest rates are over the mean "
-    "before the activation. Latency: from publishing a frame to the commit of its answer.",
+    "tests/integration/detectors/worker/rollout/test_activation.py, with versions that detect differently.",
+    f"Rates are those of windows of {_WINDOW_S:g} s, by the commit of the events; lowest rates are over the mean "
+    "before the activation. Latency: from publishing a frame to the commit of its event.",
 )
 
 
@@ -103,9 +103,9 @@ def _figures(seen: _Seen, started: float, activated: float, done: float) -> tupl
     return (
         Figure("frames sent", len(seen.published), "frames"),
         Figure("frames lost", seen.lost, "frames", none),
-        Figure("frames answered twice", seen.doubled, "frames", none),
-        Figure("answers under a wrong version", seen.wrong, "frames", none),
-        Figure("answers of the new version", seen.by_new, "frames"),
+        Figure("frames processed twice", seen.doubled, "frames", none),
+        Figure("events under a wrong version", seen.wrong, "frames", none),
+        Figure("events of the new version", seen.by_new, "frames"),
         Figure("from activation to the last detector serving it", done - activated, "s"),
         Figure("rate before", mean, "frames/s"),
         Figure("lowest rate before", min(steady) / mean, RATIO),

@@ -87,7 +87,7 @@ def run(quick: bool) -> Result:
 _NOTE = (
     f"{_SIZE[0]}×{_SIZE[1]} JPEG files to boxes, decoding included: {_SIDE}×{_SIDE} tiles with 0.2 overlap, "
     "the shipped model, NMS with IoU 0.5 within tiles and across. SAHI runs the same ONNX file in one ONNX Runtime "
-    "session with its defaults, on all cores, in a process of its own; one side waits while the other runs."
+    "session with its defaults, on all cores, in a separate process; one side waits while the other runs."
 )
 
 

@@ -27,7 +27,7 @@ _DETECTIONS = 5
 _EVENTS_PER_S = 20.0
 _START_TIMEOUT_S = 60.0
 _NOTE = (
-    f"`standgale sink sse` as its own process; the clients are plain sockets in a second process and parse what comes; "
+    f"`standgale sink sse` as a separate process; the clients are plain sockets in a second process and parse events; "
     f"events with {_DETECTIONS} detections. Paced: {_EVENTS_PER_S:g} events/s, latency from just before the publish to "
     "the bytes in the client. Burst: all events published at once, until the last client has the last one."
 )

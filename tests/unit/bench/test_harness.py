@@ -1,4 +1,4 @@
-"""The harness of the benchmarks: ratios, goals, tables and the places they are written to. No figure is asserted."""
+"""Checks the harness of the benchmarks: ratios, goals, tables and where they are written. No figure is asserted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CloudEvents binding: headers there and back, and a clear error for whatever is not such an event."""
+"""Checks that headers survive a round trip, and that every wrong record raises a clear error."""
 
 from __future__ import annotations
 

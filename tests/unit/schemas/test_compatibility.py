@@ -1,4 +1,4 @@
-"""What may change in a published event version (a new optional field), and what may not (all else)."""
+"""Checks which changes of a published event version are compatible: only new optional fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generated documents: valid, complete, checked in as they are made, and true for real events."""
+"""Checks that the generated documents are valid, complete, up to date, and accept real events."""
 
 from __future__ import annotations
 

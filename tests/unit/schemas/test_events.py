@@ -1,4 +1,4 @@
-"""Events: there and back, and only EventError out of whatever bytes."""
+"""Checks that events survive a round trip, and that wrong bytes raise only EventError."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Identities: golden values, because an id that changes once makes every retry a new frame."""
+"""Compares ids with golden values, because a changed id would make every retry a new frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The topic declarations: what is declared, and a clear error for each way to get it wrong."""
+"""Checks the topic declarations, and that each wrong one raises a clear error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model cards: what is filled in, and what is refused with which words."""
+"""Checks what is filled in on a model card, and which errors wrong cards give."""
 
 from __future__ import annotations
 

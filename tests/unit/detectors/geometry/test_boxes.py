@@ -1,4 +1,4 @@
-"""Overlaps of axis-aligned boxes whose values are known."""
+"""Checks overlaps of axis-aligned boxes with known values."""
 
 from __future__ import annotations
 

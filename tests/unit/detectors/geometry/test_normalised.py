@@ -1,4 +1,4 @@
-"""Boxes, points and scores as events have them: normalised, rounded, and still valid."""
+"""Checks that boxes, points and scores are rounded as events have them, and stay valid."""
 
 from __future__ import annotations
 

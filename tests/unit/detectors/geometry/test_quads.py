@@ -1,4 +1,4 @@
-"""Overlaps of quadrilaterals against exact arithmetic with fractions."""
+"""Compares overlaps of quadrilaterals with exact arithmetic in fractions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rotated boxes and convex polygons: corners, the smallest box around points, what polygons share, the way back."""
+"""Checks corners of rotated boxes, the smallest box around points, and areas that polygons share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which layout a file has: recognised by shapes, names and metadata, and refused with what to write when it is not."""
+"""Checks how a file's layout is recognised by shapes, names and metadata, and what the errors ask for."""
 
 from __future__ import annotations
 

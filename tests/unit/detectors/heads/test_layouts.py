@@ -1,4 +1,4 @@
-"""Each further layout on hand-made outputs: what is read, what is left out, and what is no answer at all."""
+"""Checks each further layout on hand-made outputs: what is read, what is left out, and what is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heads of rotated boxes on hand-made outputs: what is read, what is left out, and what is no answer at all."""
+"""Checks heads of rotated boxes on hand-made outputs: what is read, what is left out, and what is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heads on hand-made outputs: what is read, what is left out, and what is no answer at all."""
+"""Checks the YOLOv8 and YOLOX heads on hand-made outputs: what is read, left out, and an error."""
 
 from __future__ import annotations
 

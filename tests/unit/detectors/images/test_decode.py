@@ -1,4 +1,4 @@
-"""Encoded images of many kinds to BGR pixels, and broken ones to one clear error."""
+"""Checks that encoded images of many kinds become BGR pixels, and broken ones raise one clear error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Annotated pictures: colours of the card, boxes where they belong, the original untouched."""
+"""Checks annotated pictures: the card's colours, boxes in the right place, and an unchanged original."""
 
 from __future__ import annotations
 

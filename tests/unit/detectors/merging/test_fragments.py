@@ -1,4 +1,4 @@
-"""Boxes cut by inner tile edges: explained by a whole box, joined with their other parts, or left alone."""
+"""Checks which pieces at tile edges are dropped for a whole box, joined with others, or kept."""
 
 from __future__ import annotations
 

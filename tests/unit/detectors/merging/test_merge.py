@@ -1,4 +1,4 @@
-"""Merging against a reference that compares all with all, one box at a time, in plain Python."""
+"""Compares merging with a reference in plain Python that compares all boxes with all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rotated boxes cut by inner tile edges: explained, joined to what they are parts of, or left alone."""
+"""Checks which pieces of rotated boxes at tile edges are dropped, joined, or kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found out of a file nobody described, the card that follows, and that this card finds known boxes."""
+"""Checks what is found in a model file without a card, and that the written card finds known boxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metres per pixel and places on the ground come from the georeference."""
+"""Checks that metres per pixel and places on the ground follow from the georeference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pixels come out the same from every layout, band and number format."""
+"""Checks that every file layout, band and number format gives the same pixels."""
 
 from __future__ import annotations
 

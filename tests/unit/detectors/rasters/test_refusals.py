@@ -1,4 +1,4 @@
-"""Files that are no local TIFF, or are damaged, are refused by name."""
+"""Checks that files that are damaged, or are no local TIFF, are refused by name."""
 
 from __future__ import annotations
 

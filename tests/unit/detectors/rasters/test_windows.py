@@ -1,4 +1,4 @@
-"""Tiles read by window equal those cut from the whole picture, with little memory."""
+"""Checks that tiles read by window equal those cut from the whole picture, with little memory."""
 
 from __future__ import annotations
 

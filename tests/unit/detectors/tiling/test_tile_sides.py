@@ -1,4 +1,4 @@
-"""How large tiles come out: by ground, by frame and things, by what is asked; and what is too large to be true."""
+"""Checks how large tiles are, by ground, frame, objects and options, and which boxes are too large."""
 
 from __future__ import annotations
 

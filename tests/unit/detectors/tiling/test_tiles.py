@@ -1,4 +1,4 @@
-"""Where frames are cut, what the tiles hold, and the way back of boxes."""
+"""Checks where frames are cut, what the tiles show, and how boxes map back."""
 
 from __future__ import annotations
 
