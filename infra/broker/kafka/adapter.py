@@ -11,7 +11,7 @@ from infra.broker.kafka.administration.admin import KafkaAdmin
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.group.consumer import KafkaConsumer
 from infra.broker.kafka.publisher import KafkaPublisher
-from infra.broker.kafka.queries.offsets import Offsets
+from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.kafka.reader import KafkaReader
 from infra.broker.port import Admin, Broker, Consumer, GroupSpec, Publisher, Reader
 from infra.broker.settings import BrokerSettings
@@ -31,12 +31,12 @@ class KafkaBroker(Broker):
         self._link = Link(settings, topics, password_file)
         # A certificate that cannot be read is reported now, not at the first connection.
         self._link.client_options()
-        self._offsets = Offsets(self._link)
+        self._queries = ClusterQueries(self._link)
         self._opened: WeakSet[Admin | Consumer | Publisher | Reader] = WeakSet()
 
     async def publisher(self) -> Publisher:
         """See the port. Raises BrokerUnavailableError when the cluster does not respond."""
-        publisher = KafkaPublisher(self._link, self._offsets)
+        publisher = KafkaPublisher(self._link, self._queries)
         self._opened.add(publisher)
         await publisher.connect()
         return publisher
@@ -65,5 +65,5 @@ class KafkaBroker(Broker):
     async def close(self) -> None:
         """See the port. Closes also the clients that are still open, because their tasks would keep running."""
         await asyncio.gather(*(each.close() for each in set(self._opened)))
-        await self._offsets.close()
+        await self._queries.close()
         await self._link.close()

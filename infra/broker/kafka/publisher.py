@@ -13,7 +13,7 @@ from aiokafka.structs import RecordMetadata
 
 from infra.broker.kafka.connection.faults import FAULTS
 from infra.broker.kafka.connection.link import Link
-from infra.broker.kafka.queries.offsets import Offsets
+from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.kafka.records import add_to_batches, count_partitions
 from infra.broker.port import OutRecord
 from infra.errors import BrokerUnavailableError
@@ -39,9 +39,9 @@ class KafkaPublisher:
     by the ids of events.
     """
 
-    def __init__(self, link: Link, offsets: Offsets) -> None:
+    def __init__(self, link: Link, queries: ClusterQueries) -> None:
         self._link = link
-        self._offsets = offsets
+        self._queries = queries
         self._slot: _ProducerSlot | None = None
         self._clock_ahead_s: float | None = None
         self._closed = False
@@ -106,7 +106,7 @@ class KafkaPublisher:
 
     async def _deliver(self, slot: _ProducerSlot, records: Sequence[OutRecord]) -> None:
         """Add ``records`` to the producer's batches and wait until all are acknowledged."""
-        counts = await count_partitions(slot.producer, records, self._link, self._offsets)
+        counts = await count_partitions(slot.producer, records, self._link, self._queries)
         began_s = time.time()
         delivered = await add_to_batches(slot.producer, records, counts)
         try:

@@ -13,7 +13,7 @@ from aiokafka.structs import ConsumerRecord
 from infra.broker.checks import check_partition
 from infra.broker.kafka.connection.faults import FAULTS
 from infra.broker.kafka.connection.link import Link
-from infra.broker.kafka.queries.offsets import Offsets
+from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.kafka.records import to_record
 from infra.broker.port import InRecord, TopicPartition, TopicState
 from infra.errors import BrokerUnavailableError, TopicMismatchError
@@ -33,7 +33,7 @@ class KafkaReader:
     def __init__(self, link: Link, declared: Mapping[str, TopicSpec] | None = None) -> None:
         self._link = link
         self._declared = link.topics if declared is None else declared
-        self._offsets = Offsets(link)
+        self._queries = ClusterQueries(link)
         self._consumer: AIOKafkaConsumer | None = None
         self._source: KafkaPartition | None = None
         self._turn = asyncio.Lock()
@@ -42,17 +42,17 @@ class KafkaReader:
 
     async def connect(self) -> None:
         """Connect now. Raises BrokerUnavailableError or RefusedError."""
-        await self._link.ask("connecting a reader", self._offsets.admin)
+        await self._link.ask("connecting a reader", self._queries.admin)
 
     async def state(self, topic: str) -> TopicState:
         """See the port."""
-        return await self._offsets.state(topic, self._declared)
+        return await self._queries.state(topic, self._declared)
 
     async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> Mapping[int, tuple[int, int]]:
         """See the port."""
         numbers = range((await self.state(topic)).partitions)
         wanted = [TopicPartition(topic, number) for number in numbers if partitions is None or number in partitions]
-        found = await self._offsets.bounds(wanted)
+        found = await self._queries.bounds(wanted)
         return {source.partition: bounds for source, bounds in found.items()}
 
     async def read(self, source: TopicPartition, offset: int, *, max_records: int, timeout_s: float) -> list[InRecord]:
@@ -74,7 +74,7 @@ class KafkaReader:
     async def close(self) -> None:
         """See the port."""
         self._drop()
-        await self._offsets.close()
+        await self._queries.close()
 
     async def _read(
         self, source: TopicPartition, offset: int, max_records: int, timeout_s: float
@@ -85,7 +85,7 @@ class KafkaReader:
         records = await self._step(consumer, at, offset, max_records, 0.0)
         if records:
             return records
-        first, end = (await self._offsets.bounds([source]))[source]
+        first, end = (await self._queries.bounds([source]))[source]
         self._refuse_beyond(source, offset, end)
         if offset < first:
             offset = first

@@ -10,7 +10,7 @@ from aiokafka.structs import ConsumerRecord, RecordMetadata
 
 from infra.broker.checks import check_count
 from infra.broker.kafka.connection.link import Link
-from infra.broker.kafka.queries.offsets import Offsets
+from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.partitioning import partition_for
 from infra.broker.port import InRecord, OutRecord
 from infra.errors import TopicMismatchError
@@ -31,7 +31,7 @@ def to_record(record: ConsumerRecord, epoch: int) -> InRecord:
 
 
 async def count_partitions(
-    producer: AIOKafkaProducer, records: Sequence[OutRecord], link: Link, offsets: Offsets
+    producer: AIOKafkaProducer, records: Sequence[OutRecord], link: Link, queries: ClusterQueries
 ) -> Mapping[str, int]:
     """Return how many partitions the topics of ``records`` have, as ``producer`` knows it.
 
@@ -42,7 +42,7 @@ async def count_partitions(
         known = producer.client.cluster.partitions_for_topic(topic)
         if known is None:
             # This query comes first, because aiokafka waits a whole time-out for a topic that does not exist.
-            await offsets.partition_counts([topic])
+            await queries.partition_counts([topic])
             known = await producer.partitions_for(topic)
         check_count(link.topics, topic, len(known), link.where)
         counts[topic] = len(known)

@@ -40,7 +40,7 @@ class Certificates:
         path = self.folder / "authority.pem"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            subject = ("-subj", "/CN=Standgale throw-away authority")
+            subject = ("-subj", "/CN=Standgale test authority")
             self._openssl("req", "-x509", *_CURVE, *_DAYS, *subject, "-keyout", "authority.key", "-out", path.name)
         return path
 

@@ -8,6 +8,6 @@ from schemas.errors import StandgaleError
 
 
 class KafkaServerError(StandgaleError):
-    """Is raised when the broker could not be fetched, started or stopped; the text says what to do."""
+    """Reports that the broker could not be fetched, started or stopped; the text says what to do."""
 
     code: ClassVar[str] = "KAFKA_SERVER"

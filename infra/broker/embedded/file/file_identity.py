@@ -63,7 +63,7 @@ class FileIdentity:
         return not self._lacks(self.path) and self._lacks(self._log)
 
     def _lacks(self, path: Path) -> bool:
-        taken = self._taken.get(path)  # asked once: another thread may release the companions meanwhile
+        taken = self._taken.get(path)  # read once: another thread may release the companions at the same time
         return taken is not None and _inode_of(path) != taken
 
     def _check_file(self) -> None:

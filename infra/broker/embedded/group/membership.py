@@ -137,11 +137,11 @@ def _remove_expired(connection: sqlite3.Connection, group: str, grace_ms: int) -
     """Remove members whose session ended more than ``grace_ms`` ago; return whether there were any."""
     # A heartbeat in the future is from before the machine's last start, which ended its member.
     now_ms = _now_ms()
-    gone = connection.execute(
+    removed = connection.execute(
         "DELETE FROM members WHERE group_name = ? AND (beat_ms + session_ms < ? OR beat_ms > ?)",
         (group, now_ms - grace_ms, now_ms),
     )
-    return gone.rowcount > 0
+    return removed.rowcount > 0
 
 
 def _start_generation(connection: sqlite3.Connection, group: str) -> None:

@@ -16,8 +16,8 @@ from infra.broker.kafka.administration.offset_retention import check_offset_rete
 from infra.broker.kafka.administration.topic_settings import declared_settings, differing_settings
 from infra.broker.kafka.connection.faults import raise_for
 from infra.broker.kafka.connection.link import Link, pauses
+from infra.broker.kafka.queries.cluster_queries import ClusterQueries, group_lag
 from infra.broker.kafka.queries.committed import all_partitions
-from infra.broker.kafka.queries.offsets import Offsets, group_lag
 from infra.broker.port import GroupState, TopicDifference, TopicPartition
 from schemas.topics import TopicSpec
 
@@ -31,16 +31,16 @@ class KafkaAdmin:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._offsets = Offsets(link)
-        self._groups = Groups(link, self._offsets)
+        self._queries = ClusterQueries(link)
+        self._groups = Groups(link, self._queries)
 
     async def connect(self) -> None:
         """Connect now. Raises BrokerUnavailableError or RefusedError."""
-        await self._link.ask("connecting an admin", self._offsets.admin)
+        await self._link.ask("connecting an admin", self._queries.admin)
 
     async def check(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
         """See the port. Reads one setting of the brokers too: how long they keep the offsets of stopped groups."""
-        return await self._compare(specs) + await check_offset_retention(self._link, self._offsets, specs)
+        return await self._compare(specs) + await check_offset_retention(self._link, self._queries, specs)
 
     async def apply(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
         """See the port. Kafka validates all changes before the first one is made."""
@@ -64,8 +64,8 @@ class KafkaAdmin:
 
     async def group_lag(self, group: str, topics: Collection[str]) -> Mapping[TopicPartition, int]:
         """See the port. Raises TopicMismatchError for an unknown topic."""
-        counts = await self._offsets.partition_counts(topics)
-        return await group_lag(self._offsets, group, all_partitions(counts))
+        counts = await self._queries.partition_counts(topics)
+        return await group_lag(self._queries, group, all_partitions(counts))
 
     async def groups(self) -> Sequence[GroupState]:
         """See the port. For a group without members Kafka does not report when it was last active."""
@@ -79,7 +79,7 @@ class KafkaAdmin:
     async def close(self) -> None:
         """See the port."""
         await self._groups.close()
-        await self._offsets.close()
+        await self._queries.close()
 
     async def _compare(self, specs: Collection[TopicSpec]) -> list[TopicDifference]:
         layouts, nodes = await self._link.ask("listing topics", self._layouts)
@@ -108,7 +108,7 @@ class KafkaAdmin:
 
     async def _layouts(self) -> tuple[Mapping[str, tuple[int, int]], int]:
         """Return per topic its partition count and its first partition's replicas, and the number of nodes."""
-        admin = await self._offsets.admin()
+        admin = await self._queries.admin()
         listed = await admin.describe_topics()
         layouts = {
             topic["topic"]: (len(topic["partitions"]), len(topic["partitions"][0]["replicas"]))
@@ -121,7 +121,7 @@ class KafkaAdmin:
         """Return per topic the settings in effect, and those of them that were set on the topic itself."""
 
         async def call() -> Mapping[str, tuple[dict[str, str], dict[str, str]]]:
-            admin = await self._offsets.admin()
+            admin = await self._queries.admin()
             resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in topics]
             found = {}
             for response in await admin.describe_configs(resources):
@@ -137,7 +137,7 @@ class KafkaAdmin:
     async def _grow(self, specs: Collection[TopicSpec], validate_only: bool) -> None:
         async def call() -> None:
             wanted = {spec.name: NewPartitions(spec.partitions) for spec in specs}
-            await (await self._offsets.admin()).create_partitions(wanted, validate_only=validate_only)
+            await (await self._queries.admin()).create_partitions(wanted, validate_only=validate_only)
 
         if specs:
             await self._link.ask(f"adding partitions to {', '.join(spec.name for spec in specs)}", call)
@@ -147,7 +147,7 @@ class KafkaAdmin:
             wanted = [
                 NewTopic(s.name, s.partitions, self._replication(s), topic_configs=self._declared(s)) for s in specs
             ]
-            response = await (await self._offsets.admin()).create_topics(wanted, validate_only=validate_only)
+            response = await (await self._queries.admin()).create_topics(wanted, validate_only=validate_only)
             for topic, error_code, message in response.topic_errors:
                 if error_code != _ALREADY_EXISTS:
                     raise_for(error_code, f"{topic}: {message}")
@@ -157,7 +157,7 @@ class KafkaAdmin:
 
     async def _await_partitions(self, specs: Collection[TopicSpec]) -> None:
         """Wait until the nodes know the new partitions, a moment after Kafka has acknowledged them."""
-        admin = await self._offsets.admin()
+        admin = await self._queries.admin()
         for _ in pauses():
             listed = {topic["topic"]: topic for topic in await admin.describe_topics()}
             partitions = [part for spec in specs for part in listed.get(spec.name, {"partitions": ()})["partitions"]]
@@ -183,7 +183,7 @@ class KafkaAdmin:
                 for spec in specs
             ]
             request = AlterConfigsRequest(resources, validate_only)
-            response = await (await self._offsets.admin())._send_request(request)
+            response = await (await self._queries.admin())._send_request(request)
             for error_code, message, _, topic in response.resources:
                 raise_for(error_code, f"{topic}: {message}")
 

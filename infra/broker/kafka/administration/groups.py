@@ -11,8 +11,8 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 from infra.broker.checks import group_in_use, group_not_found
 from infra.broker.kafka.connection.faults import raise_for
 from infra.broker.kafka.connection.link import Link
+from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.kafka.queries.committed import all_partitions, next_to_read
-from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.kafka.reader import KafkaReader
 from infra.broker.port import GroupState, TopicPartition
 
@@ -23,9 +23,9 @@ _ABSENT = kafka.GroupIdNotFound.errno
 class Groups:
     """Reads all groups of the cluster. ``counts`` has the cluster's topics and their partition counts."""
 
-    def __init__(self, link: Link, offsets: Offsets) -> None:
+    def __init__(self, link: Link, queries: ClusterQueries) -> None:
         self._link = link
-        self._offsets = offsets
+        self._queries = queries
         # An administrator needs the topics as they are, also when they are not as declared.
         self._reader = KafkaReader(link, declared={})
 
@@ -47,7 +47,7 @@ class Groups:
         """Delete the group ``name``. Raises GroupError when it has members or does not exist."""
 
         async def call() -> int:
-            admin = await self._offsets.admin()
+            admin = await self._queries.admin()
             coordinator = await admin.find_coordinator(name)
             response = await admin._send_request(DeleteGroupsRequest([name]), coordinator)
             code = int(response.results[0][1])
@@ -67,7 +67,7 @@ class Groups:
 
     async def _names(self) -> list[str]:
         async def call() -> list[str]:
-            return sorted(group[0] for group in await (await self._offsets.admin()).list_consumer_groups())
+            return sorted(group[0] for group in await (await self._queries.admin()).list_consumer_groups())
 
         return await self._link.ask("listing groups", call)
 
@@ -86,7 +86,7 @@ class Groups:
 
     async def _members(self, name: str) -> int:
         async def call() -> int:
-            responses = await (await self._offsets.admin()).describe_consumer_groups([name])
+            responses = await (await self._queries.admin()).describe_consumer_groups([name])
             return sum(len(group[5]) for response in responses for group in response.groups)
 
         return await self._link.ask(f"asking for the members of group {name}", call)
@@ -96,10 +96,10 @@ class Groups:
 
         Both are per partition of the topics on which it has committed.
         """
-        committed = await self._offsets.committed(group, all_partitions(counts))
+        committed = await self._queries.committed(group, all_partitions(counts))
         topics = {source.topic for source, at in committed.items() if at is not None}
         unread: dict[TopicPartition, tuple[int, int | None]] = {}
-        bounds = await self._offsets.bounds([source for source in committed if source.topic in topics])
+        bounds = await self._queries.bounds([source for source in committed if source.topic in topics])
         for source, (first, end) in bounds.items():
             place = next_to_read(committed[source], first)
             records = await self._reader.read(source, place, max_records=1, timeout_s=0) if place < end else []

@@ -8,7 +8,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from infra.broker.kafka.connection.faults import raise_for
 from infra.broker.kafka.connection.link import Link
-from infra.broker.kafka.queries.offsets import Offsets
+from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.port import TopicDifference
 from infra.errors import RefusedError
 from schemas.topics import FRAMES_DEAD, SINKS_DEAD, TopicSpec
@@ -17,7 +17,9 @@ SETTING = "offsets.retention.minutes"
 _READ_WITHOUT_GROUP = (FRAMES_DEAD, SINKS_DEAD)
 
 
-async def check_offset_retention(link: Link, offsets: Offsets, specs: Collection[TopicSpec]) -> list[TopicDifference]:
+async def check_offset_retention(
+    link: Link, queries: ClusterQueries, specs: Collection[TopicSpec]
+) -> list[TopicDifference]:
     """Return a difference when a broker deletes the offsets of a group before the topics delete their records.
 
     Such a group would start at the earliest record after a long stop, and process everything a second time.
@@ -31,7 +33,7 @@ async def check_offset_retention(link: Link, offsets: Offsets, specs: Collection
         return []
     needed = -(-longest.retention_s // 60)
     try:
-        found = await _minutes(link, offsets)
+        found = await _minutes(link, queries)
     except RefusedError as error:
         advice = f"could not be read ({error}); give this user the right DescribeConfigs on the cluster"
         return [TopicDifference("(brokers)", SETTING, f"at least {needed}", "unknown", fixable=False, advice=advice)]
@@ -46,11 +48,11 @@ async def check_offset_retention(link: Link, offsets: Offsets, specs: Collection
     return [TopicDifference("(brokers)", SETTING, f"at least {needed}", str(short[0]), fixable=False, advice=advice)]
 
 
-async def _minutes(link: Link, offsets: Offsets) -> Mapping[int, int]:
+async def _minutes(link: Link, queries: ClusterQueries) -> Mapping[int, int]:
     """Return the setting of every node, by its id."""
 
     async def call() -> Mapping[int, int]:
-        admin = await offsets.admin()
+        admin = await queries.admin()
         nodes = [broker["node_id"] for broker in (await admin.describe_cluster())["brokers"]]
         wanted = [ConfigResource(ConfigResourceType.BROKER, str(node), {SETTING: None}) for node in nodes]
         found = {}

@@ -74,8 +74,8 @@ class _Prober:
                 connection = await create_conn(
                     *address, request_timeout_ms=int(1000 * self._timeout_s), **self._connection
                 )
-                answer = await connection.send(MetadataRequest([]))
-            return [(host, port) for _, host, port, *_ in answer.brokers]
+                response = await connection.send(MetadataRequest([]))
+            return [(host, port) for _, host, port, *_ in response.brokers]
         except _NO_RESPONSE as error:
             return self._known(error, _named(address)) or await self._by_protocol(error, address)
         finally:
@@ -156,8 +156,8 @@ class _Prober:
         """Return whether the broker there expects a user and a password."""
         connection = await create_conn(*address, request_timeout_ms=int(1000 * self._timeout_s), **self._connection)
         try:
-            answer = await connection.send(SaslHandShakeRequest("SCRAM-SHA-512"))
-            return bool(answer.error_code != kafka.IllegalSaslStateError.errno)
+            response = await connection.send(SaslHandShakeRequest("SCRAM-SHA-512"))
+            return bool(response.error_code != kafka.IllegalSaslStateError.errno)
         finally:
             connection.close()
 

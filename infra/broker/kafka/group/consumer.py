@@ -20,8 +20,8 @@ from aiokafka.structs import ConsumerRecord
 from infra.broker.kafka.connection.faults import FAULTS
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.group.membership import KafkaMembership
+from infra.broker.kafka.queries.cluster_queries import ClusterQueries, group_lag
 from infra.broker.kafka.queries.committed import to_commit
-from infra.broker.kafka.queries.offsets import Offsets, group_lag
 from infra.broker.kafka.records import to_record
 from infra.broker.port import CommitPoint, GroupSpec, InRecord, Loss, OutRecord, TopicPartition
 from infra.errors import BrokerUnavailableError, PartitionLostError
@@ -37,8 +37,8 @@ class KafkaConsumer:
     def __init__(self, link: Link, spec: GroupSpec) -> None:
         self._link = link
         self._spec = spec
-        self._offsets = Offsets(link)
-        self._membership = KafkaMembership(link, spec, self._offsets)
+        self._queries = ClusterQueries(link)
+        self._membership = KafkaMembership(link, spec, self._queries)
         # Per partition the offset after the last polled record, and the position of aiokafka's consumer then. Between
         # them are markers that end transactions, which would always count as lag if commits stopped before them.
         self._after: dict[TopicPartition, tuple[int, int]] = {}
@@ -103,7 +103,7 @@ class KafkaConsumer:
 
     async def lag(self) -> Mapping[TopicPartition, int]:
         """See the port."""
-        return await group_lag(self._offsets, self._spec.group, list(self._membership.owned))
+        return await group_lag(self._queries, self._spec.group, list(self._membership.owned))
 
     async def close(self) -> None:
         """See the port. A static member (``instance_id``) keeps its partitions until its session runs out."""
@@ -111,7 +111,7 @@ class KafkaConsumer:
             return
         self._closed = True
         await self._membership.close()
-        await self._offsets.close()
+        await self._queries.close()
 
     async def _take(
         self, max_records: int, topics: Collection[str] | None, without: Collection[int], wait_s: float

@@ -21,7 +21,7 @@ from infra.broker.kafka.group.start_points import StartPointFinder
 from infra.broker.kafka.group.static_name import StaticName
 from infra.broker.kafka.group.topic_watch import TopicWatch
 from infra.broker.kafka.group.transactions import PartitionTransactions
-from infra.broker.kafka.queries.offsets import Offsets
+from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.port import GroupSpec, TopicPartition
 from infra.errors import BrokerUnavailableError, TopicMismatchError
 from schemas.errors import StandgaleError
@@ -40,18 +40,18 @@ class KafkaMembership:
     offset. It becomes empty when a rebalance begins. ``changed`` is set whenever it or ``fault`` changes.
     """
 
-    def __init__(self, link: Link, spec: GroupSpec, offsets: Offsets) -> None:
+    def __init__(self, link: Link, spec: GroupSpec, queries: ClusterQueries) -> None:
         self.owned: dict[TopicPartition, int] = {}
         self.losses = Losses()
         self.transactions: dict[int, PartitionTransactions] = {}
         self.changed = asyncio.Event()
         self.consumer: AIOKafkaConsumer | None = None
-        self.topics = TopicWatch(link, offsets, spec)
+        self.topics = TopicWatch(link, queries, spec)
         self._link = link
         self._spec = spec
-        self._offsets = offsets
-        self._start_points = StartPointFinder(link, offsets, spec, self.topics)
-        self._static = StaticName(offsets, spec)
+        self._queries = queries
+        self._start_points = StartPointFinder(link, queries, spec, self.topics)
+        self._static = StaticName(queries, spec)
         self._epoch = 0
         self._generation = 0
         self._faults = MembershipFaults(self.changed)
@@ -105,7 +105,7 @@ class KafkaMembership:
     async def skip_lost(self, places: Mapping[TopicPartition, int]) -> None:
         """Continue after records at ``places`` that the log no longer has, and record them as lost."""
         owned = [source for source in places if source in self.owned]
-        for source, (first, end) in (await self._offsets.bounds(owned)).items():
+        for source, (first, end) in (await self._queries.bounds(owned)).items():
             epoch, at = self.owned.get(source), places[source]
             if epoch is None:
                 continue
@@ -251,7 +251,7 @@ class KafkaMembership:
         former = self.transactions.pop(number, None)
         if former is not None:
             await former.close()
-        own = PartitionTransactions(self._link, self._offsets, self._spec.group, number, sources, self.topics.ids)
+        own = PartitionTransactions(self._link, self._queries, self._spec.group, number, sources, self.topics.ids)
         self.transactions[number] = own
         return own
 

@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 class MembershipWatch:
     """Records ``faults`` of a membership, and decides whether its consumer can continue."""
 
-    def __init__(self, link: Link, spec: GroupSpec, topics: TopicWatch, troubles: MembershipFaults) -> None:
+    def __init__(self, link: Link, spec: GroupSpec, topics: TopicWatch, faults: MembershipFaults) -> None:
         self._link = link
         self._spec = spec
         self._topics = topics
-        self._faults = troubles
+        self._faults = faults
 
     async def check(self, member: AIOKafkaConsumer, owned: Collection[TopicPartition]) -> bool:
         """Query topics and broker once; return whether ``member`` can continue, or has to join again."""

@@ -13,8 +13,8 @@ from infra.broker.kafka.connection.faults import FAULTS
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.group.topic_watch import TopicWatch
 from infra.broker.kafka.group.transactions import PartitionTransactions
+from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.kafka.queries.committed import offset_in, to_commit
-from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.port import GroupSpec, TopicPartition
 
 _SECOND_LOOK_S = 1.0
@@ -33,9 +33,9 @@ class StartPoint:
 class StartPointFinder:
     """Finds the start of one member's partitions, because aiokafka, which could, does not report gaps."""
 
-    def __init__(self, link: Link, offsets: Offsets, spec: GroupSpec, topics: TopicWatch) -> None:
+    def __init__(self, link: Link, queries: ClusterQueries, spec: GroupSpec, topics: TopicWatch) -> None:
         self._link = link
-        self._offsets = offsets
+        self._queries = queries
         self._spec = spec
         self._topics = topics
 
@@ -50,11 +50,11 @@ class StartPointFinder:
         Raises BrokerUnavailableError or RefusedError, and may be called again with new ``transactions``.
         """
         committed = await self._committed(transactions, sources)
-        bounds = await self._offsets.bounds(sources)
+        bounds = await self._queries.bounds(sources)
         if any(at is not None and at > bounds[source][1] for source, at in committed.items()):
             # A node that has just become the leader may need a moment to know where its log ends.
             await asyncio.sleep(_SECOND_LOOK_S)
-            bounds = await self._offsets.bounds(sources)
+            bounds = await self._queries.bounds(sources)
         fresh = {source: end for source, (_, end) in bounds.items() if committed[source] is None}
         if fresh and self._spec.start == "latest":
             # Committed at once, so that the next owner does not skip records that arrive before the first commit.
@@ -67,7 +67,7 @@ class StartPointFinder:
     ) -> Mapping[TopicPartition, int | None]:
         if transactions is not None:
             return await transactions.open()
-        found = await self._offsets.committed(self._spec.group, sources, stable=True)
+        found = await self._queries.committed(self._spec.group, sources, stable=True)
         return {source: offset_in(at, self._topics.ids.get(source.topic)) for source, at in found.items()}
 
     async def _commit_start(

@@ -10,7 +10,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 
 from infra.broker.kafka.connection.link import pauses
-from infra.broker.kafka.queries.offsets import Offsets
+from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.port import GroupSpec
 from infra.errors import SettingsError, TransientError
 
@@ -39,8 +39,8 @@ class StaticName:
     the note that the present holder of the name sent when it joined distinguishes these cases.
     """
 
-    def __init__(self, offsets: Offsets, spec: GroupSpec) -> None:
-        self._offsets = offsets
+    def __init__(self, queries: ClusterQueries, spec: GroupSpec) -> None:
+        self._queries = queries
         self._spec = spec
         self._note = uuid.uuid4().bytes
         self._ids: set[str] = set()
@@ -60,7 +60,7 @@ class StaticName:
             return None
         for pause in pauses():
             try:
-                holder = await self._offsets.static_member(group, name)
+                holder = await self._queries.static_member(group, name)
             except TransientError as error:
                 report(error)
             else:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from infra.broker.checks import check_count
 from infra.broker.kafka.connection.link import Link
-from infra.broker.kafka.queries.offsets import Offsets
+from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.port import GroupSpec, TopicState
 from infra.errors import TopicMismatchError
 
@@ -19,9 +19,9 @@ class TopicWatch:
     the count of the first check.
     """
 
-    def __init__(self, link: Link, offsets: Offsets, spec: GroupSpec) -> None:
+    def __init__(self, link: Link, queries: ClusterQueries, spec: GroupSpec) -> None:
         self._link = link
-        self._offsets = offsets
+        self._queries = queries
         self._spec = spec
         self._first_counts: dict[str, int] = {}
         self.ids: Mapping[str, str] = {}
@@ -33,7 +33,7 @@ class TopicWatch:
         Raises TopicMismatchError for topics that are missing or have a wrong partition count, and RefusedError or
         BrokerUnavailableError when Kafka gives no information.
         """
-        found = await self._offsets.states(self._spec.topics, optional=self._partners(), timeout_s=timeout_s)
+        found = await self._queries.states(self._spec.topics, optional=self._partners(), timeout_s=timeout_s)
         self._link.check_present(self._spec.topics, found)
         for topic, state in found.items():
             self._check_count(topic, state)

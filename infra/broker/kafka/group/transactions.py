@@ -27,8 +27,8 @@ from aiokafka.structs import OffsetAndMetadata
 
 from infra.broker.kafka.connection.faults import FAULTS, is_final
 from infra.broker.kafka.connection.link import Link
+from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.kafka.queries.committed import Committed, offset_in, to_commit
-from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.kafka.records import add_to_batches, count_partitions
 from infra.broker.port import OutRecord, TopicPartition
 from infra.errors import PartitionLostError
@@ -45,14 +45,14 @@ class PartitionTransactions:
     def __init__(
         self,
         link: Link,
-        offsets: Offsets,
+        queries: ClusterQueries,
         group: str,
         number: int,
         sources: Collection[TopicPartition],
         topic_ids: Mapping[str, str],
     ) -> None:
         self._link = link
-        self._offsets = offsets
+        self._queries = queries
         self._group = group
         self._sources = frozenset(sources)
         self._topic_ids = topic_ids
@@ -127,7 +127,7 @@ class PartitionTransactions:
         async with asyncio.timeout(self._link.timeout_s):
             await producer.begin_transaction()
             await producer.send_offsets_to_transaction(never, self._group)
-        found = await self._offsets.committed_with_pending(self._group, self._sources)
+        found = await self._queries.committed_with_pending(self._group, self._sources)
         async with asyncio.timeout(self._link.timeout_s):
             await producer.abort_transaction()
         return found
@@ -158,7 +158,7 @@ class PartitionTransactions:
         target = {TopicPartition(*source): at for source, at in moved.items()}
         try:
             async with asyncio.timeout(self._link.timeout_s):
-                counts = await count_partitions(producer, outputs, self._link, self._offsets)
+                counts = await count_partitions(producer, outputs, self._link, self._queries)
                 await producer.begin_transaction()
                 delivered = await add_to_batches(producer, outputs, counts)
                 # aiokafka would commit even when a record failed, so the result of each record is awaited first.

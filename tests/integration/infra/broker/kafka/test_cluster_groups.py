@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
 
-from infra.broker.kafka.queries.offsets import Offsets
+from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.port import Consumer, InRecord, OutRecord, Publisher, TopicPartition
 from infra.deploy.kafka import KafkaCluster
 from infra.errors import BrokerUnavailableError
@@ -68,14 +68,14 @@ async def test_lost_response_and_outdated_coordinator_do_not_commit_twice(
 
 
 async def coordinator_of(pair: TopicPair, group: str) -> int:
-    offsets = Offsets(pair.broker._link)
+    offsets = ClusterQueries(pair.broker._link)
     try:
         return await pair.broker._link.ask("finding a coordinator", lambda: _find(offsets, group))
     finally:
         await offsets.close()
 
 
-async def _find(offsets: Offsets, group: str) -> int:
+async def _find(offsets: ClusterQueries, group: str) -> int:
     return await (await offsets.admin()).find_coordinator(group)
 
 

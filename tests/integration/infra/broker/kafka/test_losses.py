@@ -84,7 +84,7 @@ async def test_uncommitted_loss_is_reported_to_the_next_owner(pair: TopicPair) -
 async def test_loss_while_a_group_runs_is_reported_and_pending_records_are_kept(pair: TopicPair) -> None:
     consumer = await pair.broker.consumer(pair.member())
     await publish(pair, 0, 2)
-    in_hand = await pair.poll_records(consumer, 2)
+    pending = await pair.poll_records(consumer, 2)
     # Read nothing during this time: the next records are deleted before aiokafka can fetch them.
     async with pair.admin() as admin:
         consumer._membership.member().pause(KafkaPartition(*pair.source))
@@ -98,8 +98,8 @@ async def test_loss_while_a_group_runs_is_reported_and_pending_records_are_kept(
     assert loss.end == 40
     read = [record.offset for record in records]
     assert sorted([*read, *range(loss.first, loss.end)]) == list(range(2, 50))
-    assert {record.epoch for record in records} == {in_hand[0].epoch} == {loss.epoch}
-    await consumer.commit(pair.points(in_hand), pair.copies(in_hand))
+    assert {record.epoch for record in records} == {pending[0].epoch} == {loss.epoch}
+    await consumer.commit(pair.points(pending), pair.copies(pending))
     assert lost(consumer) == [(pair.source, loss.first, 40)]
     await consumer.commit(pair.points(records), pair.copies(records))
     assert consumer.losses() == ()

@@ -94,35 +94,35 @@ async def until_refused(attempt: Callable[[], Awaitable[object]], right: str) ->
             last = error
         except (BrokerUnavailableError, PartitionLostError) as error:
             last = error
-    raise AssertionError(f"not refused for want of {right!r}; last: {last!r}")
+    raise AssertionError(f"not refused because of {right!r}; last: {last!r}")
 
 
 class Worker:
     """Copies one record after the other, and keeps the record whose commit failed, as a real worker does."""
 
     def __init__(self, guarded: Guarded, consumer: Consumer) -> None:
-        self._stage = guarded.pair
+        self._pair = guarded.pair
         self._consumer = consumer
-        self._in_hand: list[InRecord] = []
+        self._pending: list[InRecord] = []
 
     async def work(self) -> None:
-        if not self._in_hand:
-            self._in_hand = await self._consumer.poll(max_records=1, timeout_s=0.3)
-        if self._in_hand:
+        if not self._pending:
+            self._pending = await self._consumer.poll(max_records=1, timeout_s=0.3)
+        if self._pending:
             try:
-                await self._consumer.commit(self._stage.points(self._in_hand), self._stage.copies(self._in_hand))
+                await self._consumer.commit(self._pair.points(self._pending), self._pair.copies(self._pending))
             except PartitionLostError:
-                self._in_hand = []
+                self._pending = []
                 raise
-            self._in_hand = []
+            self._pending = []
             # So that there is something to refuse.
-            await self._stage.publish(b"more")
+            await self._pair.publish(b"more")
 
-    async def answer(self, value: bytes) -> None:
+    async def copy(self, value: bytes) -> None:
         """Publish ``value`` and copy it, through transient errors."""
-        await self._stage.publish(value)
+        await self._pair.publish(value)
         deadline = time.monotonic() + TIMEOUT_S
-        while value not in await self._stage.read_outputs():
+        while value not in await self._pair.read_outputs():
             assert time.monotonic() < deadline
             try:
                 await self.work()
@@ -147,13 +147,13 @@ async def test_each_missing_or_revoked_right_of_a_member_is_named(guarded: Guard
 
     await until_refused(worker.work, named)
     await guarded.give(right)
-    await worker.answer(b"2")
+    await worker.copy(b"2")
     await guarded.take_away(right)
     await until_refused(worker.work, named)
     await guarded.give(right)
-    await worker.answer(b"3")
-    answered = await guarded.pair.read_outputs()
-    assert answered.count(b"1") == answered.count(b"2") == answered.count(b"3") == 1
+    await worker.copy(b"3")
+    copied = await guarded.pair.read_outputs()
+    assert copied.count(b"1") == copied.count(b"2") == copied.count(b"3") == 1
     await consumer.close()
 
 

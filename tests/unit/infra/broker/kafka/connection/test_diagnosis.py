@@ -16,7 +16,7 @@ from infra.broker.settings import BrokerSettings
 from infra.errors import BrokerUnavailableError, RefusedError
 
 
-class Looks:
+class Diagnoses:
     """Replaces the diagnosis: counts its starts, and ends when the test allows it."""
 
     def __init__(self) -> None:
@@ -30,40 +30,40 @@ class Looks:
 
 
 @pytest.fixture
-async def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
-    looks = Looks()
-    monkeypatch.setattr(link_module, "diagnose", looks.diagnose)
-    return looks
+async def diagnoses(monkeypatch: pytest.MonkeyPatch) -> Diagnoses:
+    diagnoses = Diagnoses()
+    monkeypatch.setattr(link_module, "diagnose", diagnoses.diagnose)
+    return diagnoses
 
 
 def failed_calls(link: Link, count: int) -> list[asyncio.Task[Exception]]:
     return [asyncio.create_task(link.explain(TimeoutError(), f"publishing {number}")) for number in range(count)]
 
 
-async def test_calls_that_fail_together_share_one_diagnosis(looks: Looks) -> None:
+async def test_calls_that_fail_together_share_one_diagnosis(diagnoses: Diagnoses) -> None:
     link = Link(BrokerSettings(kind="kafka"), {})
     calls = failed_calls(link, 20)
     await asyncio.sleep(0)
-    looks.may_end.set()
+    diagnoses.may_end.set()
     for number, fault in enumerate(await asyncio.gather(*calls)):
         assert isinstance(fault, RefusedError)
         assert str(fault).endswith(f": publishing {number} failed: it speaks TLS")
-    assert looks.begun == 1
+    assert diagnoses.begun == 1
     assert isinstance(await link.explain(TimeoutError(), "publishing later"), RefusedError)
-    assert looks.begun == 2
+    assert diagnoses.begun == 2
 
 
-async def test_cancelled_caller_does_not_end_the_diagnosis_of_others(looks: Looks) -> None:
+async def test_cancelled_caller_does_not_end_the_diagnosis_of_others(diagnoses: Diagnoses) -> None:
     impatient, patient = failed_calls(Link(BrokerSettings(kind="kafka"), {}), 2)
     await asyncio.sleep(0)
     impatient.cancel()
     await asyncio.wait({impatient})
-    looks.may_end.set()
+    diagnoses.may_end.set()
     assert isinstance(await patient, RefusedError)
-    assert looks.begun == 1
+    assert diagnoses.begun == 1
 
 
-async def test_close_ends_the_diagnosis_and_its_callers_continue(looks: Looks) -> None:
+async def test_close_ends_the_diagnosis_and_its_callers_continue(diagnoses: Diagnoses) -> None:
     link = Link(BrokerSettings(kind="kafka"), {})
     (call,) = failed_calls(link, 1)
     await asyncio.sleep(0)

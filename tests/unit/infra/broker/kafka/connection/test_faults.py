@@ -13,14 +13,14 @@ from infra.broker.kafka.connection.faults import ErrorTranslator, is_final
 from infra.broker.settings import BrokerSettings
 from infra.errors import BrokerUnavailableError, RecordTooLargeError, RefusedError
 
-WORDS = ErrorTranslator("Kafka at host:9092", BrokerSettings(kind="kafka"))
+TRANSLATOR = ErrorTranslator("Kafka at host:9092", BrokerSettings(kind="kafka"))
 
 
 def test_record_refused_for_its_time_names_the_clocks() -> None:
-    told = WORDS.fault(kafka.InvalidTimestampError(), "publishing 1 records")
-    assert isinstance(told, RefusedError)
-    assert "clock" in str(told)
-    assert "bootstrap_servers" not in str(told)
+    fault = TRANSLATOR.fault(kafka.InvalidTimestampError(), "publishing 1 records")
+    assert isinstance(fault, RefusedError)
+    assert "clock" in str(fault)
+    assert "bootstrap_servers" not in str(fault)
 
 
 @pytest.mark.parametrize(
@@ -34,16 +34,16 @@ def test_record_refused_for_its_time_names_the_clocks() -> None:
     ],
 )
 def test_missing_right_is_named_as_refused(error: kafka.KafkaError, right: str) -> None:
-    told = WORDS.fault(error, "consuming", "READ")
-    assert isinstance(told, RefusedError)
-    assert f"the anonymous user lacks the right {right}" in str(told)
+    fault = TRANSLATOR.fault(error, "consuming", "READ")
+    assert isinstance(fault, RefusedError)
+    assert f"the anonymous user lacks the right {right}" in str(fault)
     assert not is_final(error)
 
 
 def test_specific_cause_replaces_the_error_around_it() -> None:
     around = kafka.KafkaError("Unexpected error during batch delivery")
     around.__cause__ = kafka.TopicAuthorizationFailedError("detections")
-    assert "WRITE on topic detections" in str(WORDS.fault(around, "publishing", "WRITE"))
+    assert "WRITE on topic detections" in str(TRANSLATOR.fault(around, "publishing", "WRITE"))
     assert not is_final(around)
     assert is_final(kafka.KafkaError("Unexpected error during batch delivery"))
     assert is_final(kafka.ProducerFenced())
@@ -51,18 +51,18 @@ def test_specific_cause_replaces_the_error_around_it() -> None:
 
 def test_error_text_has_no_python_address_constants() -> None:
     error = kafka.KafkaConnectionError("Unable to bootstrap from [('127.0.0.1', 1, <AddressFamily.AF_INET: 2>)]")
-    told = WORDS.fault(error, "connecting")
-    assert isinstance(told, BrokerUnavailableError)
-    assert "AddressFamily" not in str(told)
-    assert "no broker could be reached" in str(told)
+    fault = TRANSLATOR.fault(error, "connecting")
+    assert isinstance(fault, BrokerUnavailableError)
+    assert "AddressFamily" not in str(fault)
+    assert "no broker could be reached" in str(fault)
 
 
 def test_record_too_large_for_the_broker_raises_record_too_large() -> None:
-    assert isinstance(WORDS.fault(kafka.MessageSizeTooLargeError(), "publishing"), RecordTooLargeError)
+    assert isinstance(TRANSLATOR.fault(kafka.MessageSizeTooLargeError(), "publishing"), RecordTooLargeError)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "argument",
     [
         "detections",
         {"detections"},
@@ -71,13 +71,13 @@ def test_record_too_large_for_the_broker_raises_record_too_large() -> None:
         ("detections", 3),
     ],
 )
-def test_right_is_named_for_each_form_of_aiokafka_topic_names(told: object) -> None:
-    fault = WORDS.fault(kafka.TopicAuthorizationFailedError(told), "reading", "READ")
+def test_right_is_named_for_each_form_of_aiokafka_topic_names(argument: object) -> None:
+    fault = TRANSLATOR.fault(kafka.TopicAuthorizationFailedError(argument), "reading", "READ")
     assert isinstance(fault, RefusedError)
     assert "lacks the right READ on topic detections;" in str(fault)
 
 
 def test_right_without_a_topic_name_has_no_name() -> None:
     assert "lacks the right READ on topic;" in str(
-        WORDS.fault(kafka.TopicAuthorizationFailedError(29), "reading", "READ")
+        TRANSLATOR.fault(kafka.TopicAuthorizationFailedError(29), "reading", "READ")
     )

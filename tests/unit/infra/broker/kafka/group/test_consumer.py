@@ -17,7 +17,7 @@ from infra.broker.kafka.group.consumer import KafkaConsumer
 from infra.broker.kafka.group.losses import Losses
 from infra.broker.kafka.group.start_points import StartPoint, StartPointFinder
 from infra.broker.kafka.group.transactions import PartitionTransactions
-from infra.broker.kafka.queries.offsets import Offsets
+from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.port import CommitPoint, GroupSpec, OutRecord, TopicPartition
 from infra.broker.settings import BrokerSettings
 from infra.errors import PartitionLostError
@@ -62,7 +62,7 @@ async def test_revocation_between_two_partitions_of_a_commit_loses_the_second() 
 
 async def test_repeated_commit_is_not_done_twice() -> None:
     link = Link(BrokerSettings(kind="kafka"), {})
-    transactions = PartitionTransactions(link, Offsets(link), "group", 3, [FIRST], {"in": "id"})
+    transactions = PartitionTransactions(link, ClusterQueries(link), "group", 3, [FIRST], {"in": "id"})
     transactions._base = {FIRST: OffsetAndMetadata(10, "mark@id")}
 
     async def unused() -> None:

@@ -43,7 +43,7 @@ class StaticMember:
     """What it sent about itself when it joined. Kafka reports this only between rebalances; None during one."""
 
 
-class Offsets:
+class ClusterQueries:
     """Queries partitions and groups over separate connections, opened on first use.
 
     A consumer's connection cannot be used: while the consumer joins its group, Kafka does not respond to anything else
@@ -225,10 +225,12 @@ def _to_offset(group: str, topic: str, offset: int, metadata: str, code: int) ->
     return OffsetAndMetadata(offset, metadata) if offset >= 0 else None
 
 
-async def group_lag(offsets: Offsets, group: str, sources: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+async def group_lag(
+    queries: ClusterQueries, group: str, sources: Collection[TopicPartition]
+) -> Mapping[TopicPartition, int]:
     """Return per partition how many offsets are between what ``group`` has committed and the last stable one."""
     if not sources:
         return {}
-    committed = await offsets.committed(group, sources)
-    bounds = await offsets.bounds(sources)
+    committed = await queries.committed(group, sources)
+    bounds = await queries.bounds(sources)
     return {source: max(0, end - next_to_read(committed[source], first)) for source, (first, end) in bounds.items()}

@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("aiokafka")
 
 from infra.broker.kafka.connection.link import Link
+from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.kafka.queries.committed import metadata_of, offset_in
-from infra.broker.kafka.queries.offsets import Offsets
 from infra.broker.port import TopicPartition
 from infra.broker.settings import BrokerSettings
 from infra.errors import BrokerUnavailableError, RefusedError
@@ -21,17 +21,17 @@ NOT_COORDINATOR, LOADING, GROUP_REFUSED, UNSTABLE = 16, 14, 30, 88
 SOURCE = TopicPartition("in", 0)
 
 
-def answer(*partitions: tuple[int, str, int], code: int = 0) -> Any:
+def response(*partitions: tuple[int, str, int], code: int = 0) -> Any:
     """Return a response to OffsetFetch: offset, metadata and error code per partition, and the code of the whole."""
-    told = [(number, offset, -1, metadata, error, {}) for number, (offset, metadata, error) in enumerate(partitions)]
-    return SimpleNamespace(topics=[("in", told, {})] if told else [], error_code=code)
+    rows = [(number, offset, -1, metadata, error, {}) for number, (offset, metadata, error) in enumerate(partitions)]
+    return SimpleNamespace(topics=[("in", rows, {})] if rows else [], error_code=code)
 
 
 class Admin:
     """Gives one response after the other, and records the node and whether stable offsets were requested."""
 
-    def __init__(self, *answers: Any) -> None:
-        self.answers = list(answers)
+    def __init__(self, *responses: Any) -> None:
+        self.responses = list(responses)
         self.asked: list[bool] = []
         self.lookups = 0
 
@@ -44,56 +44,58 @@ class Admin:
 
     async def _send_request(self, request: Any, node: int) -> Any:
         self.asked.append(request._stable)
-        return self.answers.pop(0)
+        return self.responses.pop(0)
 
 
-def offsets_over(admin: Admin) -> Offsets:
-    offsets = Offsets(Link(BrokerSettings(kind="kafka", request_timeout_s=0.5), {}))
-    offsets._admin = admin
-    return offsets
+def queries_with(admin: Admin) -> ClusterQueries:
+    queries = ClusterQueries(Link(BrokerSettings(kind="kafka", request_timeout_s=0.5), {}))
+    queries._admin = admin
+    return queries
 
 
-@pytest.mark.parametrize("refusal", [answer(code=NOT_COORDINATOR), answer(code=LOADING), answer((-1, "", UNSTABLE))])
+@pytest.mark.parametrize(
+    "refusal", [response(code=NOT_COORDINATOR), response(code=LOADING), response((-1, "", UNSTABLE))]
+)
 async def test_refusal_does_not_mean_never_committed(refusal: Any) -> None:
-    admin = Admin(refusal, answer((7, "mark", 0)))
-    found = await offsets_over(admin).committed("group", [SOURCE], stable=True)
+    admin = Admin(refusal, response((7, "mark", 0)))
+    found = await queries_with(admin).committed("group", [SOURCE], stable=True)
     assert found[SOURCE] is not None
     assert found[SOURCE].offset == 7
     assert admin.lookups == 2
 
 
 async def test_response_without_a_partition_is_not_used() -> None:
-    admin = Admin(answer((3, "", 0)), answer((3, "", 0), (4, "", 0)))
-    found = await offsets_over(admin).committed("group", [SOURCE, TopicPartition("in", 1)])
+    admin = Admin(response((3, "", 0)), response((3, "", 0), (4, "", 0)))
+    found = await queries_with(admin).committed("group", [SOURCE, TopicPartition("in", 1)])
     assert [at and at.offset for at in found.values()] == [3, 4]
 
 
 async def test_negative_offset_means_never_committed() -> None:
-    assert await offsets_over(Admin(answer((-1, "", 0)))).committed("group", [SOURCE]) == {SOURCE: None}
+    assert await queries_with(Admin(response((-1, "", 0)))).committed("group", [SOURCE]) == {SOURCE: None}
 
 
 async def test_coordinator_that_always_refuses_raises_broker_unavailable() -> None:
     class Refusing(Admin):
         async def _send_request(self, request: Any, node: int) -> Any:
-            return answer(code=NOT_COORDINATOR)
+            return response(code=NOT_COORDINATOR)
 
     with pytest.raises(BrokerUnavailableError, match="offsets of group group"):
-        await offsets_over(Refusing()).committed("group", [SOURCE])
+        await queries_with(Refusing()).committed("group", [SOURCE])
 
 
 async def test_missing_right_is_raised_at_once() -> None:
-    admin = Admin(answer(code=GROUP_REFUSED))
+    admin = Admin(response(code=GROUP_REFUSED))
     with pytest.raises(RefusedError, match="READ on group sink"):
-        await offsets_over(admin).committed("sink", [SOURCE])
+        await queries_with(admin).committed("sink", [SOURCE])
     assert admin.lookups == 1
 
 
 @pytest.mark.parametrize(
-    "outdated", [[answer((5, "old", 0))], [answer((-1, "", 0))]], ids=["older-offset", "never-committed"]
+    "outdated", [[response((5, "old", 0))], [response((-1, "", 0))]], ids=["older-offset", "never-committed"]
 )
 async def test_coordinator_without_the_open_transaction_is_not_used(outdated: Sequence[Any]) -> None:
-    admin = Admin(*outdated, answer((-1, "", UNSTABLE)), answer((9, "new", 0)))
-    found = await offsets_over(admin).committed_with_pending("group", [SOURCE])
+    admin = Admin(*outdated, response((-1, "", UNSTABLE)), response((9, "new", 0)))
+    found = await queries_with(admin).committed_with_pending("group", [SOURCE])
     assert found[SOURCE] == (9, "new")
     assert admin.asked == [True, True, False]
     assert admin.lookups == 2
