@@ -41,9 +41,7 @@ async def publish(world: WorkerWorld) -> list[str]:
     return [str(frame.frame_id) for frame in frames]
 
 
-async def test_a_frame_that_crashes_one_engine_is_answered_by_another_apart_from_all(
-    world: WorkerWorld, tmp_path: Path
-) -> None:
+async def test_frame_that_crashes_one_engine_is_processed_in_trial_process(world: WorkerWorld, tmp_path: Path) -> None:
     sent = await publish(world)
     assert worker(tmp_path).wait(60) == -signal.SIGSEGV
     second = worker(tmp_path)
@@ -55,7 +53,7 @@ async def test_a_frame_that_crashes_one_engine_is_answered_by_another_apart_from
     assert not list((tmp_path / "detectors").iterdir())
 
 
-async def test_a_frame_that_crashes_every_engine_becomes_a_dead_letter_and_takes_no_second_worker(
+async def test_frame_that_crashes_every_engine_becomes_dead_letter_and_ends_one_worker(
     world: WorkerWorld, tmp_path: Path
 ) -> None:
     sent = await publish(world)

@@ -75,7 +75,7 @@ async def told(world: WorkerWorld, second: subprocess.Popen[bytes]) -> WorkerAva
         await asyncio.sleep(0.1)
 
 
-async def test_a_model_that_crashes_when_it_is_loaded_is_refused_at_the_next_start(
+async def test_model_that_crashes_when_loaded_is_refused_at_next_start(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     world = WorkerWorld(tmp_path)

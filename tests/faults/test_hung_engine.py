@@ -59,7 +59,7 @@ async def health(port: int, kind: str) -> tuple[int, str]:
         return 0, "not there yet"
 
 
-async def test_a_hung_engine_is_told_and_does_not_keep_the_process(world: WorkerWorld, tmp_path: Path) -> None:
+async def test_hung_engine_is_reported_in_health_and_process_can_be_ended(world: WorkerWorld, tmp_path: Path) -> None:
     hang, patch, port = tmp_path / "hang", tmp_path / "hanging", free_port()
     patch.mkdir()
     (patch / "sitecustomize.py").write_text(_HANGING.format(path=str(hang)))

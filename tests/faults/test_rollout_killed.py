@@ -78,7 +78,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         yield Site(world, fleet)
 
 
-async def test_a_kill_in_the_middle_of_a_roll_out_loses_and_doubles_nothing(site: Site) -> None:
+async def test_workers_killed_during_roll_out_lose_and_double_no_frame(site: Site) -> None:
     world, fleet = site.world, site.fleet
     frames = [await world.frame(f"drone-{n % DEVICES}", n) for n in range(FRAMES)]
     for number in (1, 2):

@@ -34,7 +34,7 @@ async def network(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         await world.close()
 
 
-async def test_a_download_that_breaks_off_leaves_nothing_and_works_again(network: World, tmp_path: Path) -> None:
+async def test_interrupted_download_leaves_no_file_and_works_again(network: World, tmp_path: Path) -> None:
     assert network.gate is not None
     card = make_model(tmp_path / "mine", size=LARGE, tokenizer=True)
     await network.store().publish(card)
@@ -49,7 +49,7 @@ async def test_a_download_that_breaks_off_leaves_nothing_and_works_again(network
     assert len(files_below(tmp_path / "fetched")) == 3
 
 
-async def test_an_upload_that_breaks_off_is_not_visible_and_works_again(network: World, tmp_path: Path) -> None:
+async def test_interrupted_upload_is_not_visible_and_works_again(network: World, tmp_path: Path) -> None:
     assert network.gate is not None
     card = make_model(tmp_path / "mine", size=LARGE)
     store = network.store()
@@ -64,7 +64,7 @@ async def test_an_upload_that_breaks_off_is_not_visible_and_works_again(network:
 
 
 @pytest.mark.parametrize("direction", ["down", "up"])
-async def test_a_transfer_that_stands_still_is_given_up(network: World, tmp_path: Path, direction: str) -> None:
+async def test_transfer_without_progress_is_given_up(network: World, tmp_path: Path, direction: str) -> None:
     assert network.gate is not None
     card = make_model(tmp_path / "mine", size=LARGE)
     store = network.store(timeout_s=0.7)
@@ -81,7 +81,7 @@ async def test_a_transfer_that_stands_still_is_given_up(network: World, tmp_path
     assert files_below(tmp_path / "fetched") == {}
 
 
-async def test_a_transfer_that_is_slow_but_moves_is_not_given_up(network: World, tmp_path: Path) -> None:
+async def test_slow_transfer_with_progress_is_not_given_up(network: World, tmp_path: Path) -> None:
     assert network.gate is not None
     gate = network.gate
     card = make_model(tmp_path / "mine", size=LARGE)
@@ -146,7 +146,7 @@ async def killed_in_the_middle(world: World, folder: Path, direction: str, *argu
         world.gate.reopen()
 
 
-async def test_a_killed_pull_leaves_nothing_that_counts_and_is_repeated(world: World, tmp_path: Path) -> None:
+async def test_killed_pull_leaves_no_version_and_can_be_repeated(world: World, tmp_path: Path) -> None:
     into = tmp_path / "fetched"
     size = LARGE if world.gate is not None else 5 * LARGE
     card = make_model(tmp_path / "mine", size=size, tokenizer=True)
@@ -169,7 +169,7 @@ def age_by_a_day(folder: Path) -> None:
         os.utime(path, (yesterday, yesterday))
 
 
-async def test_a_killed_push_is_not_visible_and_is_repeated(world: World, tmp_path: Path) -> None:
+async def test_killed_push_is_not_visible_and_can_be_repeated(world: World, tmp_path: Path) -> None:
     size = LARGE if world.gate is not None else 5 * LARGE
     card = make_model(tmp_path / "mine", size=size)
     folder = world.settings.folder or tmp_path
@@ -180,7 +180,7 @@ async def test_a_killed_push_is_not_visible_and_is_repeated(world: World, tmp_pa
     assert files_below(tmp_path / "fetched" / "finder" / "1.0.0") == files_below(card.parent)
 
 
-async def test_two_processes_may_pull_at_once(world: World, tmp_path: Path) -> None:
+async def test_two_processes_pull_the_same_version_at_once(world: World, tmp_path: Path) -> None:
     await world.store().publish(make_model(tmp_path / "mine", size=LARGE))
     pull = ("pull", "finder", "1.0.0", "--into", str(tmp_path / "fetched"))
     processes = [await started(world, *pull) for _ in range(2)]
@@ -215,7 +215,7 @@ asyncio.run(main())
 """
 
 
-async def test_memory_does_not_grow_with_the_model(world: World, tmp_path: Path) -> None:
+async def test_memory_of_transfer_does_not_grow_with_the_model(world: World, tmp_path: Path) -> None:
     small = make_model(tmp_path / "small", size=LARGE)
     large = make_model(tmp_path / "large", version="2.0.0", size=5 * LARGE)
     process = await asyncio.create_subprocess_exec(

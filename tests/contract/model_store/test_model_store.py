@@ -41,7 +41,7 @@ async def listed(world: World) -> list[ModelRef]:
 
 
 @pytest.mark.parametrize("size", [1000, 40 * MEGABYTE])
-async def test_a_model_comes_back_as_it_went_in(world: World, tmp_path: Path, into: Path, size: int) -> None:
+async def test_fetched_model_has_the_published_bytes(world: World, tmp_path: Path, into: Path, size: int) -> None:
     card = make_model(tmp_path / "mine", size=size, tokenizer=True)
     assert await world.store().publish(card) == ref()
     fetched = await world.store().fetch(ref(), into)
@@ -50,14 +50,14 @@ async def test_a_model_comes_back_as_it_went_in(world: World, tmp_path: Path, in
     assert verified_model_file(read_card(fetched), fetched).name == "model.onnx"
 
 
-async def test_weights_outside_the_onnx_file_come_along(world: World, tmp_path: Path, into: Path) -> None:
+async def test_external_weights_are_published_and_fetched(world: World, tmp_path: Path, into: Path) -> None:
     card = make_model(tmp_path / "mine", external=True)
     await world.store().publish(card)
     await world.store().fetch(ref(), into)
     assert (into / KEY / "model.onnx.data").read_bytes() == (tmp_path / "mine" / "model.onnx.data").read_bytes()
 
 
-async def test_a_file_the_model_needs_but_the_card_does_not_vouch_for_is_refused(world: World, tmp_path: Path) -> None:
+async def test_publish_refuses_file_without_checksum_in_card(world: World, tmp_path: Path) -> None:
     for mine, options in ((tmp_path / "a", {"external": True}), (tmp_path / "b", {"tokenizer": True})):
         card = with_field(make_model(mine, **options), files={})  # type: ignore[arg-type]
         name = "model.onnx.data" if "external" in options else "tokenizer.json"
@@ -84,7 +84,7 @@ async def test_an_empty_store_has_no_versions(world: World) -> None:
         assert await listed(world) == []
 
 
-async def test_an_unknown_version_names_the_known_ones(world: World, tmp_path: Path, into: Path) -> None:
+async def test_fetch_of_unknown_version_names_the_known_versions(world: World, tmp_path: Path, into: Path) -> None:
     for version in ("1.0.0", "2.0.0"):
         await world.store().publish(make_model(tmp_path / version, version=version))
     expected = "cannot list its models" if world.settings.kind == "http" else r"there are 1\.0\.0, 2\.0\.0"
@@ -93,7 +93,7 @@ async def test_an_unknown_version_names_the_known_ones(world: World, tmp_path: P
     assert files_below(into) == {}
 
 
-async def test_what_is_there_is_not_fetched_again(world: World, tmp_path: Path, into: Path) -> None:
+async def test_fetched_version_is_not_fetched_again(world: World, tmp_path: Path, into: Path) -> None:
     await world.store().publish(make_model(tmp_path / "mine", tokenizer=True))
     fetched = await world.store().fetch(ref(), into)
     store = world.store()
@@ -105,9 +105,7 @@ async def test_what_is_there_is_not_fetched_again(world: World, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "model.yaml"])
-async def test_a_file_damaged_on_this_machine_is_fetched_again(
-    world: World, tmp_path: Path, into: Path, name: str
-) -> None:
+async def test_damaged_file_in_the_cache_is_fetched_again(world: World, tmp_path: Path, into: Path, name: str) -> None:
     await world.store().publish(make_model(tmp_path / "mine", tokenizer=True))
     await world.store().fetch(ref(), into)
     whole = files_below(into)
@@ -117,7 +115,7 @@ async def test_a_file_damaged_on_this_machine_is_fetched_again(
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
-async def test_a_file_damaged_in_the_store_is_refused_until_it_is_pushed_again(
+async def test_damaged_file_in_the_store_is_refused_until_published_again(
     world: World, tmp_path: Path, into: Path, name: str
 ) -> None:
     card = make_model(tmp_path / "mine", tokenizer=True)
@@ -135,7 +133,7 @@ async def test_a_file_damaged_in_the_store_is_refused_until_it_is_pushed_again(
     assert digest(into / KEY / name) == right
 
 
-async def test_the_same_again_changes_nothing(world: World, tmp_path: Path) -> None:
+async def test_publishing_the_same_version_again_changes_nothing(world: World, tmp_path: Path) -> None:
     card = make_model(tmp_path / "mine")
     await world.store().publish(card)
     before = await world.content(KEY + "model.yaml")
@@ -144,7 +142,9 @@ async def test_the_same_again_changes_nothing(world: World, tmp_path: Path) -> N
     assert await world.content(KEY + "model.yaml") == before
 
 
-async def test_a_version_never_changes(world: World, tmp_path: Path, into: Path) -> None:
+async def test_publish_refuses_other_content_under_an_existing_version(
+    world: World, tmp_path: Path, into: Path
+) -> None:
     first = make_model(tmp_path / "first")
     await world.store().publish(first)
     for other in (make_model(tmp_path / "other"), with_field(make_model(tmp_path / "third"), licence="MIT")):
@@ -154,9 +154,7 @@ async def test_a_version_never_changes(world: World, tmp_path: Path, into: Path)
     assert digest(into / KEY / "model.onnx") == digest(first.parent / "model.onnx")
 
 
-async def test_a_model_that_is_not_what_its_card_says_is_not_published(
-    world: World, tmp_path: Path, into: Path
-) -> None:
+async def test_publish_refuses_model_that_differs_from_its_card(world: World, tmp_path: Path, into: Path) -> None:
     card = make_model(tmp_path / "mine")
     (tmp_path / "mine" / "model.onnx").write_bytes(b"something else")
     with pytest.raises(ModelLoadError, match="SHA-256"):
@@ -171,7 +169,7 @@ async def test_a_model_that_is_not_what_its_card_says_is_not_published(
 @pytest.mark.parametrize(
     "field", [{"file": "../model.onnx"}, {"file": "model.yaml"}, {"files": {"/etc/passwd": "0" * 64}}]
 )
-async def test_a_card_cannot_name_files_outside_its_folder(
+async def test_card_that_names_files_outside_its_folder_is_refused(
     world: World, tmp_path: Path, into: Path, field: dict[str, object]
 ) -> None:
     card = with_field(make_model(tmp_path / "mine"), **field)
@@ -206,15 +204,13 @@ async def test_names_that_could_leave_the_store_are_refused(
             await store.fetch_artefact(ref(), artefact, into)
 
 
-async def test_a_card_of_another_version_in_this_ones_place_is_refused(
-    world: World, tmp_path: Path, into: Path
-) -> None:
+async def test_fetch_refuses_card_of_another_version(world: World, tmp_path: Path, into: Path) -> None:
     await world.alter(KEY + "model.yaml", make_model(tmp_path / "mine", version="2.0.0").read_bytes())
     with pytest.raises(ModelLoadError, match=r"is that of finder 2\.0\.0"):
         await world.store().fetch(ref(), into)
 
 
-async def test_what_is_no_card_is_refused_without_reading_all_of_it(world: World, into: Path) -> None:
+async def test_fetch_refuses_oversized_card_without_reading_all_of_it(world: World, into: Path) -> None:
     await world.alter(KEY + "model.yaml", b"name: [")
     with pytest.raises(ModelLoadError, match="not YAML"):
         await world.store().fetch(ref(), into)
@@ -223,14 +219,14 @@ async def test_what_is_no_card_is_refused_without_reading_all_of_it(world: World
         await world.store().fetch(ref(), into)
 
 
-async def test_a_file_larger_than_allowed_is_refused(world: World, tmp_path: Path, into: Path) -> None:
+async def test_fetch_refuses_file_larger_than_max_file_bytes(world: World, tmp_path: Path, into: Path) -> None:
     await world.store().publish(make_model(tmp_path / "mine", size=2000))
     with pytest.raises(ModelLoadError, match="STANDGALE_MODELS__MAX_FILE_BYTES"):
         await world.store(max_file_bytes=1500).fetch(ref(), into)
     assert files_below(into) == {}
 
 
-async def test_an_artefact_comes_back_and_can_be_replaced(world: World, tmp_path: Path, into: Path) -> None:
+async def test_artefact_is_fetched_and_can_be_replaced(world: World, tmp_path: Path, into: Path) -> None:
     engine = tmp_path / "finder.cc9.0.engine"
     store = world.store()
     assert await store.fetch_artefact(ref(), engine.name, into) is None
@@ -247,7 +243,7 @@ async def test_an_artefact_comes_back_and_can_be_replaced(world: World, tmp_path
     assert {Path(name).name for name in files_below(into)} == {engine.name, "model.yaml", "model.onnx"}
 
 
-async def test_a_damaged_artefact_counts_as_none_and_is_mended(
+async def test_damaged_artefact_counts_as_none_until_published_again(
     world: World, tmp_path: Path, into: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = tmp_path / "finder.engine"
@@ -261,7 +257,7 @@ async def test_a_damaged_artefact_counts_as_none_and_is_mended(
     assert await world.store().fetch_artefact(ref(), engine.name, into) is not None
 
 
-async def test_a_store_that_is_away_is_worth_trying_again(world: World, tmp_path: Path, into: Path) -> None:
+async def test_unavailable_store_raises_transient_error(world: World, tmp_path: Path, into: Path) -> None:
     card = make_model(tmp_path / "mine")
     store = world.store()
     await store.publish(card)
@@ -282,21 +278,21 @@ async def test_a_store_that_is_away_is_worth_trying_again(world: World, tmp_path
     assert len(files_below(into)) == 2
 
 
-async def test_a_full_or_missing_disk_here_is_named(world: World, tmp_path: Path) -> None:
+async def test_full_or_missing_cache_disk_is_named_in_error(world: World, tmp_path: Path) -> None:
     await world.store().publish(make_model(tmp_path / "mine"))
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelStoreUnavailableError, match="STANDGALE_MODELS__CACHE"):
         await world.store().fetch(ref(), tmp_path / "file")
 
 
-async def test_fetches_at_once_all_get_it(world: World, tmp_path: Path, into: Path) -> None:
+async def test_concurrent_fetches_all_get_the_version(world: World, tmp_path: Path, into: Path) -> None:
     await world.store().publish(make_model(tmp_path / "mine", size=3 * MEGABYTE, tokenizer=True))
     cards = await asyncio.gather(*(world.store().fetch(ref(), into) for _ in range(5)))
     assert len(set(cards)) == 1
     assert len(files_below(into)) == 3
 
 
-async def test_of_two_contents_pushed_at_once_one_becomes_the_version(world: World, tmp_path: Path, into: Path) -> None:
+async def test_concurrent_publish_of_two_contents_keeps_one(world: World, tmp_path: Path, into: Path) -> None:
     mine = [make_model(tmp_path / str(number), size=100_000) for number in range(3)]
     done = await asyncio.gather(*(world.store().publish(card) for card in mine), return_exceptions=True)
     assert all(each == ref() or isinstance(each, ModelLoadError | TransientError) for each in done)
@@ -309,7 +305,7 @@ async def test_of_two_contents_pushed_at_once_one_becomes_the_version(world: Wor
 
 # A loader service has no way to say so, and the S3 server of the tests does not know conditions.
 @pytest.mark.parametrize("world", kinds("http", "s3"), indirect=True)
-async def test_of_two_first_puts_the_second_is_told(world: World) -> None:
+async def test_second_concurrent_put_new_returns_false(world: World) -> None:
     blobs = open_blobs(world.settings, world.folder)
     assert await blobs.put(KEY + "model.yaml", b"first", new=True)
     assert not await blobs.put(KEY + "model.yaml", b"second", new=True)
@@ -317,7 +313,7 @@ async def test_of_two_first_puts_the_second_is_told(world: World) -> None:
     assert await world.content(KEY + "model.yaml") == b"first"
 
 
-async def test_progress_is_told_to_the_end(world: World, tmp_path: Path, into: Path) -> None:
+async def test_on_transfer_is_called_until_the_end(world: World, tmp_path: Path, into: Path) -> None:
     told: list[tuple[str, int, int | None]] = []
     store = world.store(lambda *each: told.append(each))
     card = make_model(tmp_path / "mine", size=20 * MEGABYTE)

@@ -27,7 +27,7 @@ def settings(lakefs: LakeFsServer, **changes: object) -> ModelStoreSettings:
     return ModelStoreSettings.model_validate({**fields, "timeout_s": 5.0, **changes})
 
 
-async def test_a_version_is_one_commit_and_the_same_again_is_none(lakefs: LakeFsServer, tmp_path: Path) -> None:
+async def test_publish_makes_one_commit_and_republish_none(lakefs: LakeFsServer, tmp_path: Path) -> None:
     store = open_model_store(settings(lakefs), tmp_path)
     card = make_model(tmp_path / "mine", tokenizer=True)
     for _ in range(2):
@@ -40,7 +40,7 @@ async def test_a_version_is_one_commit_and_the_same_again_is_none(lakefs: LakeFs
     await store.close()
 
 
-async def test_a_tag_is_read_and_not_written(lakefs: LakeFsServer, tmp_path: Path) -> None:
+async def test_tag_can_be_read_and_not_written(lakefs: LakeFsServer, tmp_path: Path) -> None:
     store = open_model_store(settings(lakefs), tmp_path)
     await store.publish(make_model(tmp_path / "one"))
     repository = lakefs.repositories["standgale"]
@@ -58,7 +58,7 @@ async def test_a_tag_is_read_and_not_written(lakefs: LakeFsServer, tmp_path: Pat
         await tagged.close()
 
 
-async def test_a_locked_branch_is_worth_trying_again(lakefs: LakeFsServer, tmp_path: Path) -> None:
+async def test_locked_branch_raises_transient_error(lakefs: LakeFsServer, tmp_path: Path) -> None:
     store = open_model_store(settings(lakefs), tmp_path)
     card = make_model(tmp_path / "mine")
     lakefs.locked = 1
@@ -88,7 +88,7 @@ async def test_a_wrong_setting_is_named_without_its_secret(
     await store.close()
 
 
-async def test_the_address_may_name_the_api(lakefs: LakeFsServer, tmp_path: Path) -> None:
+async def test_endpoint_url_may_include_the_api_path(lakefs: LakeFsServer, tmp_path: Path) -> None:
     store = open_model_store(settings(lakefs, endpoint_url=f"{lakefs.url}/api/v1/"), tmp_path)
     assert list(await store.versions()) == []
     await store.close()

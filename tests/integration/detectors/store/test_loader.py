@@ -31,7 +31,7 @@ def store_of(loader: LoaderServer, tmp_path: Path, **changes: object) -> Version
     return open_model_store(ModelStoreSettings.model_validate(fields), tmp_path)
 
 
-async def test_files_are_asked_for_and_sent_as_the_service_expects(loader: LoaderServer, tmp_path: Path) -> None:
+async def test_loader_requests_have_the_form_the_service_expects(loader: LoaderServer, tmp_path: Path) -> None:
     store = store_of(loader, tmp_path)
     engine = tmp_path / "finder+cc 9.0.engine"
     engine.write_bytes(b"engine")
@@ -50,7 +50,7 @@ async def test_files_are_asked_for_and_sent_as_the_service_expects(loader: Loade
     assert (tmp_path / "loader" / folder / engine.name).read_bytes() == b"engine"
 
 
-async def test_other_paths_and_folders_can_be_set(loader: LoaderServer, tmp_path: Path) -> None:
+async def test_load_path_upload_path_and_prefix_settings_are_used(loader: LoaderServer, tmp_path: Path) -> None:
     # Without {filename} the name is in the body alone.
     store = store_of(loader, tmp_path, prefix="", load_path="/load/any", upload_path="/upload/any")
     await store.publish(make_model(tmp_path / "mine"))
@@ -76,7 +76,7 @@ async def test_a_redirect_is_not_followed(loader: LoaderServer, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("status", "error"), [(500, TransientError), (503, TransientError), (429, TransientError), (400, ModelStoreError)]
 )
-async def test_faults_are_told_apart_and_quoted_in_short(
+async def test_error_status_decides_error_type_and_body_is_quoted_in_short(
     loader: LoaderServer, tmp_path: Path, status: int, error: type[Exception]
 ) -> None:
     store = store_of(loader, tmp_path)
@@ -88,7 +88,7 @@ async def test_faults_are_told_apart_and_quoted_in_short(
     await store.close()
 
 
-async def test_an_answer_that_is_packed_is_not_unpacked(loader: LoaderServer, tmp_path: Path) -> None:
+async def test_compressed_response_is_not_unpacked(loader: LoaderServer, tmp_path: Path) -> None:
     store = store_of(loader, tmp_path)
     loader.answer = packed
     with pytest.raises(ModelLoadError, match=r"model card http://.*/model\.yaml"):

@@ -29,7 +29,7 @@ def parts(world: WorkerWorld, folder: Path, trouble: Trouble) -> WorkerParts:
     return world.parts(load_model=partial(load_model, request))
 
 
-async def test_a_frame_one_engine_fails_on_is_answered_by_the_next(world: WorkerWorld, tmp_path: Path) -> None:
+async def test_frame_that_one_engine_fails_on_is_processed_by_the_next(world: WorkerWorld, tmp_path: Path) -> None:
     white, usual = await world.frame("drone", 1, WHITE), await world.frame("drone", 2)
     await world.publish(white, usual)
     before = failures("onnxruntime")
@@ -42,9 +42,7 @@ async def test_a_frame_one_engine_fails_on_is_answered_by_the_next(world: Worker
     assert failures("onnxruntime") > before
 
 
-async def test_a_frame_both_engines_fail_on_is_a_dead_letter_and_the_stream_goes_on(
-    world: WorkerWorld, tmp_path: Path
-) -> None:
+async def test_frame_that_both_engines_fail_on_is_dead_and_others_continue(world: WorkerWorld, tmp_path: Path) -> None:
     white, usual = await world.frame("drone", 1, WHITE), await world.frame("drone", 2)
     await world.publish(white, usual)
     async with world.working(parts(world, tmp_path, "both")):

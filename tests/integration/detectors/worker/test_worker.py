@@ -23,7 +23,7 @@ from tests.benches.worker_site import TIMEOUT_S, WorkerWorld, picture
 pytestmark = pytest.mark.integration
 
 
-async def test_every_frame_is_answered_once_in_the_order_of_its_device(world: WorkerWorld) -> None:
+async def test_every_frame_is_processed_once_in_order_of_its_device(world: WorkerWorld) -> None:
     frames = [await world.frame(f"drone-{n % 3}", n) for n in range(30)]
     await world.publish(*frames)
     async with world.working(world.parts(), world.parts()):
@@ -48,7 +48,7 @@ async def test_every_frame_is_answered_once_in_the_order_of_its_device(world: Wo
     assert sum(lag.values()) == 0
 
 
-async def test_a_frame_with_nothing_in_it_is_answered_too(world: WorkerWorld) -> None:
+async def test_frame_without_objects_gets_a_detections_event(world: WorkerWorld) -> None:
     empty = cv2.imencode(".png", np.full((300, 400, 3), 90, np.uint8))[1].tobytes()
     await world.publish(await world.frame("drone", 1, empty))
     async with world.working(world.parts()):
@@ -56,9 +56,7 @@ async def test_a_frame_with_nothing_in_it_is_answered_too(world: WorkerWorld) ->
     assert (await world.answers())[0].detections == []
 
 
-async def test_what_was_left_out_for_its_size_stands_in_the_answer_and_is_counted(
-    world: WorkerWorld, tmp_path: Path
-) -> None:
+async def test_objects_dropped_for_size_are_in_event_and_metrics(world: WorkerWorld, tmp_path: Path) -> None:
     names = [{"name": name, "max_size_m": 10.0} for name in ("red", "green", "blue")]
     world.card = write_model(tmp_path / "sized", classes=names)
     frame = await world.frame("drone", 1)
@@ -75,7 +73,7 @@ async def test_what_was_left_out_for_its_size_stands_in_the_answer_and_is_counte
     assert (counted() or 0.0) - before == one.too_large
 
 
-async def test_a_frame_that_stands_twice_is_answered_once_also_after_a_restart(world: WorkerWorld) -> None:
+async def test_duplicate_frame_is_processed_once_also_after_restart(world: WorkerWorld) -> None:
     frame, marker = await world.frame("drone", 1), await world.frame("drone", 2)
     await world.publish(frame, frame)
     async with world.working(world.parts()):
@@ -86,7 +84,7 @@ async def test_a_frame_that_stands_twice_is_answered_once_also_after_a_restart(w
     assert [answer.frame_id for answer in await world.answers()] == [frame.frame_id, marker.frame_id]
 
 
-async def test_poison_goes_to_the_dead_letters_and_the_stream_goes_on(world: WorkerWorld) -> None:
+async def test_unreadable_records_become_dead_letters_and_others_continue(world: WorkerWorld) -> None:
     good = await world.frame("drone", 5)
     await world.publish_records(OutRecord(topics.FRAMES_LIVE, "drone", b"\x00not an event"))
     await world.publish(
@@ -104,7 +102,7 @@ async def test_poison_goes_to_the_dead_letters_and_the_stream_goes_on(world: Wor
     assert all(letter.group == "detector" for letter in letters)
 
 
-async def test_a_redriven_frame_is_answered_when_its_image_is_back(world: WorkerWorld) -> None:
+async def test_redriven_frame_is_processed_when_its_image_exists_again(world: WorkerWorld) -> None:
     data = picture(70)
     frame = await world.frame("drone", 1, data)
     await world.store.delete(frame.image.uri)
@@ -117,7 +115,7 @@ async def test_a_redriven_frame_is_answered_when_its_image_is_back(world: Worker
     assert (await world.answers())[0].frame_id == frame.frame_id
 
 
-async def test_a_store_that_is_away_delays_and_loses_nothing(world: WorkerWorld, tmp_path: Path) -> None:
+async def test_unavailable_frame_store_delays_frames_and_loses_none(world: WorkerWorld, tmp_path: Path) -> None:
     frames = [await world.frame("drone", n) for n in range(5)]
     await world.publish(*frames)
     store = AwayStore(world.store)
@@ -133,7 +131,7 @@ async def test_a_store_that_is_away_delays_and_loses_nothing(world: WorkerWorld,
     assert await world.letters() == []
 
 
-async def test_a_stop_while_the_store_is_away_commits_nothing_and_the_next_worker_goes_on(world: WorkerWorld) -> None:
+async def test_stop_while_frame_store_is_unavailable_commits_nothing(world: WorkerWorld) -> None:
     frames = [await world.frame("drone", n) for n in range(3)]
     await world.publish(*frames)
     store = AwayStore(world.store)
@@ -146,7 +144,7 @@ async def test_a_stop_while_the_store_is_away_commits_nothing_and_the_next_worke
     assert [answer.frame_id for answer in await world.answers()] == [frame.frame_id for frame in frames]
 
 
-async def test_live_frames_go_before_backfill_and_backfill_does_not_starve(world: WorkerWorld) -> None:
+async def test_live_frames_come_before_backfill_which_does_not_starve(world: WorkerWorld) -> None:
     backfill = [await world.frame("old", n) for n in range(40)]
     await world.publish(*backfill, topic=topics.FRAMES_BACKFILL)
     live = [await world.frame("drone", n) for n in range(40)]

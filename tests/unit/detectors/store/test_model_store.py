@@ -25,13 +25,13 @@ from infra.secrets import secrets_of
 from tests.benches.model_stores import files_below, make_model, ref
 
 
-def test_numbers_in_versions_count_as_numbers() -> None:
+def test_version_order_compares_numbers_as_numbers() -> None:
     ordered = ["0.9", "1.0.0", "1.2.0", "1.2.0-rc1", "1.9.0", "1.10.0", "2"]
     assert sorted(set(ordered), key=version_order) == ordered
     assert version_order("v2") < version_order("v10")
 
 
-def test_only_cards_in_their_place_make_versions() -> None:
+def test_card_refs_ignores_other_keys() -> None:
     keys = [
         "a/1/model.yaml",
         "a/1/model.onnx",
@@ -50,7 +50,7 @@ def test_only_cards_in_their_place_make_versions() -> None:
 @pytest.mark.parametrize(
     "name", ["model.onnx", "model.onnx.data", "finder+cc 9.0_sm_132.engine", "a", "encoder (1).onnx"]
 )
-def test_plain_file_names_are_taken(name: str) -> None:
+def test_require_safe_file_accepts_plain_names(name: str) -> None:
     assert require_safe_file(name, "the card") == name
     assert key_of(ref(), name) == f"finder/1.0.0/{name}"
 
@@ -77,12 +77,12 @@ def test_plain_file_names_are_taken(name: str) -> None:
         "a.sha256",
     ],
 )
-def test_other_file_names_are_refused(name: str) -> None:
+def test_require_safe_file_refuses_other_names(name: str) -> None:
     with pytest.raises(ModelLoadError, match="the card names the file"):
         require_safe_file(name, "the card")
 
 
-def test_a_model_that_is_none_is_refused() -> None:
+def test_ref_of_refuses_names_that_are_no_model() -> None:
     assert ref_of("finder", "1.0.0") == ref()
     for name, version in (("", "1"), ("a", ""), ("a" * 101, "1"), ("a/b", "1"), ("a", "..")):
         with pytest.raises(ModelLoadError):
@@ -105,20 +105,20 @@ def test_a_model_that_is_none_is_refused() -> None:
         ({"kind": "ftp"}, "kind"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(fields: dict[str, object], words: str) -> None:
+def test_model_store_settings_that_cannot_work_are_refused(fields: dict[str, object], words: str) -> None:
     with pytest.raises(ValidationError, match=words) as caught:
         ModelStoreSettings.model_validate(fields)
     assert "hush" not in str(caught.value)
 
 
-def test_keys_are_secrets() -> None:
+def test_model_store_keys_are_secrets() -> None:
     models = ModelStoreSettings(access_key=SecretStr("hush-key"), secret_key=SecretStr("hush-secret"))
     assert {"hush-key", "hush-secret"} <= secrets_of(models)
     assert "hush" not in repr(models)
 
 
 @pytest.mark.parametrize(("kind", "library"), [("s3", "aiobotocore"), ("lakefs", "lakefs_sdk")])
-def test_a_missing_library_names_the_extra(
+def test_open_model_store_without_library_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, library: str
 ) -> None:
     for module in (f"detectors.store.{kind}", "infra.storage.s3_client"):
@@ -138,14 +138,14 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         open_model_store(ModelStoreSettings(folder=tmp_path / "file" / "models"), tmp_path)
 
 
-async def test_a_folder_store_is_its_own_shelf(tmp_path: Path) -> None:
+async def test_folder_store_can_be_its_own_model_cache(tmp_path: Path) -> None:
     store = open_model_store(ModelStoreSettings(), tmp_path)
     await store.publish(make_model(tmp_path / "mine"))
     assert await store.fetch(ref(), tmp_path / "models") == tmp_path / "models" / "finder" / "1.0.0" / "model.yaml"
     assert list(await store.versions()) == [ref()]
 
 
-async def test_leftovers_of_killed_writers_are_swept_when_they_are_old(tmp_path: Path) -> None:
+async def test_old_leftovers_of_killed_writers_are_deleted(tmp_path: Path) -> None:
     store = open_model_store(ModelStoreSettings(), tmp_path)
     await store.publish(make_model(tmp_path / "mine"))
     unfinished = tmp_path / "models" / ".unfinished"
@@ -168,7 +168,7 @@ class ShortBlobs(FolderBlobs):
             yield Download(download.size + (not key.endswith(".yaml")), download.chunks)
 
 
-async def test_less_than_was_promised_is_worth_trying_again(tmp_path: Path) -> None:
+async def test_download_shorter_than_announced_raises_transient_error(tmp_path: Path) -> None:
     blobs = FolderBlobs(tmp_path / "models")
     await VersionStore(blobs, 10_000_000).publish(make_model(tmp_path / "mine"))
     with pytest.raises(ModelStoreUnavailableError, match="was cut off after"):
@@ -176,7 +176,7 @@ async def test_less_than_was_promised_is_worth_trying_again(tmp_path: Path) -> N
     assert files_below(tmp_path / "fetched") == {}
 
 
-def test_all_files_of_a_card_are_verified(tmp_path: Path) -> None:
+def test_files_of_includes_all_files_of_a_card(tmp_path: Path) -> None:
     path = make_model(tmp_path, external=True, tokenizer=True)
     assert verified_model_file(read_card(path), path) == tmp_path / "model.onnx"
     (tmp_path / "model.onnx.data").write_bytes(b"other weights")
@@ -187,7 +187,7 @@ def test_all_files_of_a_card_are_verified(tmp_path: Path) -> None:
         verified_model_file(read_card(path), path)
 
 
-def test_the_onnx_file_is_not_listed_twice(tmp_path: Path) -> None:
+def test_card_files_must_not_list_the_onnx_file_again(tmp_path: Path) -> None:
     path = make_model(tmp_path, files={"model.onnx": "0" * 64})
     with pytest.raises(ModelLoadError, match="leave it out"):
         read_card(path)

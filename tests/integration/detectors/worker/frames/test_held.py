@@ -34,7 +34,7 @@ def reason(world: WorkerWorld) -> str:
     return world.health.part("worker-0").report().reason or ""
 
 
-async def test_an_engine_that_fails_on_everything_holds_all_frames_until_it_works_again(world: WorkerWorld) -> None:
+async def test_engine_that_fails_on_every_frame_holds_all_until_it_works(world: WorkerWorld) -> None:
     broken = threading.Event()
     broken.set()
     frames = [await world.frame(f"drone-{n % 4}", n) for n in range(40)]
@@ -54,7 +54,7 @@ async def test_an_engine_that_fails_on_everything_holds_all_frames_until_it_work
         assert [answer.frame_id for answer in answers if answer.device_id == device] == wanted
 
 
-async def test_a_stop_while_frames_are_held_commits_none_of_them(world: WorkerWorld) -> None:
+async def test_stop_while_frames_are_held_commits_none(world: WorkerWorld) -> None:
     broken = threading.Event()
     broken.set()
     frames = [await world.frame("drone", n) for n in range(3)]
@@ -66,7 +66,7 @@ async def test_a_stop_while_frames_are_held_commits_none_of_them(world: WorkerWo
         await world.until(world.answers, 3)
 
 
-async def test_a_frame_that_fails_alone_is_dead_though_no_other_frame_comes(world: WorkerWorld) -> None:
+async def test_frame_that_fails_alone_is_dead_without_other_frames(world: WorkerWorld) -> None:
     def fail_on_white(tiles: np.ndarray) -> None:
         if tiles.mean() > 200:
             raise RuntimeError("overflow")
@@ -80,7 +80,7 @@ async def test_a_frame_that_fails_alone_is_dead_though_no_other_frame_comes(worl
     assert letter.attempts >= 3
 
 
-async def test_an_event_of_a_newer_version_holds_its_lane_only(world: WorkerWorld) -> None:
+async def test_event_of_newer_version_holds_only_its_partition(world: WorkerWorld) -> None:
     newer, usual = await world.frame("drone-1", 1), await world.frame("drone-2", 2)
     after = await world.frame("drone-1", 3)
     assert partition_for("drone-1", 8) != partition_for("drone-2", 8)
@@ -95,7 +95,7 @@ async def test_an_event_of_a_newer_version_holds_its_lane_only(world: WorkerWorl
     assert await world.letters() == []
 
 
-async def test_without_the_dead_letter_topic_a_lane_waits_and_the_others_go_on(tmp_path: Path) -> None:
+async def test_missing_dead_letter_topic_holds_only_one_partition(tmp_path: Path) -> None:
     def without_dead_letters(declared: dict[str, TopicSpec]) -> EmbeddedBroker:
         known = {name: spec for name, spec in declared.items() if name != topics.FRAMES_DEAD}
         return EmbeddedBroker(tmp_path / "broker.sqlite", known)
@@ -123,7 +123,7 @@ async def test_without_the_dead_letter_topic_a_lane_waits_and_the_others_go_on(t
     await world.close()
 
 
-async def test_an_answer_near_the_largest_record_size_becomes_a_dead_letter(tmp_path: Path) -> None:
+async def test_detections_event_near_max_record_size_becomes_dead_letter(tmp_path: Path) -> None:
     limit = 65_536
 
     def smaller(declared: dict[str, TopicSpec]) -> EmbeddedBroker:
@@ -174,7 +174,7 @@ class SlowStore(FolderFrameStore):
 
 
 @pytest.mark.parametrize("taken_over", [False, True])
-async def test_a_redriven_frame_is_answered_also_when_its_lane_was_taken_over_while_it_waited(
+async def test_redriven_frame_is_processed_after_its_partition_changed_owner(
     world: WorkerWorld, tmp_path: Path, *, taken_over: bool
 ) -> None:
     first, missing = await world.frame("drone", 0), await world.frame("drone", 1, picture(333))

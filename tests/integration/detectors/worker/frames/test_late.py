@@ -35,7 +35,7 @@ def settings(policy: str) -> DetectorSettings:
     return DetectorSettings(late_policy=policy, live_deadline_s=60)
 
 
-async def test_without_a_deadline_late_frames_are_answered_in_their_order(world: WorkerWorld) -> None:
+async def test_late_frames_without_deadline_are_processed_in_order(world: WorkerWorld) -> None:
     sent = await frames(world, LATE, LATE, IN_TIME)
     await world.publish(*sent)
     async with world.working(world.parts()):
@@ -43,7 +43,7 @@ async def test_without_a_deadline_late_frames_are_answered_in_their_order(world:
     assert [answer.frame_id for answer in await world.answers()] == [frame.frame_id for frame in sent]
 
 
-async def test_late_frames_put_off_are_answered_after_the_newest_and_once(world: WorkerWorld) -> None:
+async def test_late_frames_put_off_are_processed_once_after_the_newest(world: WorkerWorld) -> None:
     late, later, new = sent = await frames(world, LATE, LATE, IN_TIME)
     # A late frame that stands twice is put off twice, and answered once.
     await world.publish(late, later, late, new)
@@ -58,7 +58,7 @@ async def test_late_frames_put_off_are_answered_after_the_newest_and_once(world:
     assert await world.letters() == []
 
 
-async def test_late_frames_given_up_are_dead_letters_that_can_be_sent_again(world: WorkerWorld) -> None:
+async def test_late_frames_given_up_are_dead_letters_that_can_be_redriven(world: WorkerWorld) -> None:
     late, new = await frames(world, LATE, IN_TIME)
     await world.publish(late, new)
     async with world.working(world.parts(settings=settings("give_up"))):
@@ -71,7 +71,7 @@ async def test_late_frames_given_up_are_dead_letters_that_can_be_sent_again(worl
     assert letter.original.value == late.to_bytes()
 
 
-async def test_a_machine_whose_clock_is_days_ahead_gives_up_no_frame(
+async def test_worker_clock_days_ahead_gives_up_no_frame(
     world: WorkerWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ahead = timedelta(days=3)
@@ -91,7 +91,7 @@ async def test_a_machine_whose_clock_is_days_ahead_gives_up_no_frame(
     assert [letter.frame_id for letter in await world.letters()] == [late.frame_id]
 
 
-async def test_a_late_repetition_of_an_answered_frame_is_a_repetition_and_no_dead_letter(world: WorkerWorld) -> None:
+async def test_late_duplicate_is_dropped_and_no_dead_letter(world: WorkerWorld) -> None:
     (frame,) = await frames(world, LATE)
     await world.publish(frame)
     async with world.working(world.parts()):

@@ -52,7 +52,7 @@ async def grown(open_broker: Open, folder: Path, topics: Declared) -> WorkerWorl
     return world
 
 
-async def test_frames_sent_again_after_the_growth_are_answered_once(open_broker: Open, tmp_path: Path) -> None:
+async def test_frames_sent_again_after_topic_growth_are_processed_once(open_broker: Open, tmp_path: Path) -> None:
     world = await grown(open_broker, tmp_path, declared(2))
     frames = [await world.frame(device, number) for number in range(3) for device in DEVICES]
     async with world.working(world.parts()):

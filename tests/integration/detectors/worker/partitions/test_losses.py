@@ -54,7 +54,7 @@ class LosingBroker(EmbeddedBroker):
         return LosingConsumer(await super().consumer(spec), self.commits)
 
 
-async def test_lost_frames_are_one_dead_letter_before_any_later_answer(world: WorkerWorld, tmp_path: Path) -> None:
+async def test_lost_records_are_one_dead_letter_before_later_detections(world: WorkerWorld, tmp_path: Path) -> None:
     broker = LosingBroker(world, tmp_path)
     frames = [await world.frame("drone", n) for n in range(LOST + 4)]
     await world.publish(*frames)

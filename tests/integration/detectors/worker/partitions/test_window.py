@@ -64,7 +64,7 @@ async def all_committed(world: WorkerWorld) -> None:
     await admin.close()
 
 
-async def test_answers_committed_while_the_window_is_read_are_known(world: WorkerWorld, tmp_path: Path) -> None:
+async def test_events_committed_while_window_is_read_are_in_it(world: WorkerWorld, tmp_path: Path) -> None:
     broker = PausingBroker(tmp_path / "broker.sqlite", world.topics)
     broker.go_on.set()
     frames = [await world.frame("drone", n) for n in range(40)]
@@ -87,7 +87,7 @@ async def test_answers_committed_while_the_window_is_read_are_known(world: Worke
     assert (len(answers), set(answers.values())) == (41, {1})
 
 
-async def test_on_kafka_the_window_holds_as_many_answers_as_stated(kafka_server: KafkaServer, tmp_path: Path) -> None:
+async def test_kafka_window_holds_duplicate_window_events(kafka_server: KafkaServer, tmp_path: Path) -> None:
     def kafka(declared: dict[str, TopicSpec]) -> KafkaBroker:
         return KafkaBroker(kafka_settings(kafka_server), declared)
 

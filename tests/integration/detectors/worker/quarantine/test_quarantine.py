@@ -37,7 +37,7 @@ def served(tmp_path: Path) -> Iterator[LoadedModel]:
     served.close()
 
 
-async def test_a_suspect_that_could_not_be_tried_stays_one(served: LoadedModel, tmp_path: Path) -> None:
+async def test_suspect_without_successful_trial_stays_suspect(served: LoadedModel, tmp_path: Path) -> None:
     answer, broken = uuid4(), uuid4()
     folder = tmp_path / "detectors"
     folder.mkdir()
@@ -76,7 +76,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_the_process_for_trials_ends_with_its_worker_and_not_before() -> None:
+def test_trial_process_ends_with_its_worker_and_not_before() -> None:
     done = subprocess.run([sys.executable, "-c", _PARENT], stdout=subprocess.PIPE, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
     child, deadline = int(done.stdout), time.monotonic() + 10

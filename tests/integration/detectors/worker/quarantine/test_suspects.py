@@ -40,7 +40,7 @@ def answers() -> list[UUID]:
 
 
 @pytest.mark.parametrize("by", [signal.SIGSEGV, signal.SIGABRT, signal.SIGILL])
-def test_what_a_crashed_worker_had_under_way_is_suspect(
+def test_frames_in_crashed_worker_are_suspects(
     tmp_path: Path, answers: list[UUID], by: signal.Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
     worker_that_dies(tmp_path, by, answers)
@@ -50,7 +50,7 @@ def test_what_a_crashed_worker_had_under_way_is_suspect(
     mine.close()
 
 
-def test_what_a_killed_worker_had_under_way_is_not(tmp_path: Path, answers: list[UUID]) -> None:
+def test_frames_in_killed_worker_are_no_suspects(tmp_path: Path, answers: list[UUID]) -> None:
     worker_that_dies(tmp_path, signal.SIGKILL, answers)
     mine = Suspects(tmp_path)
     assert not any(answer in mine for answer in answers)
@@ -58,7 +58,7 @@ def test_what_a_killed_worker_had_under_way_is_not(tmp_path: Path, answers: list
     assert not list(tmp_path.iterdir())
 
 
-def test_a_living_worker_learns_of_it_and_what_one_clears_is_clear_for_all(tmp_path: Path, answers: list[UUID]) -> None:
+def test_suspects_of_crashed_worker_are_shared_and_cleared_for_all(tmp_path: Path, answers: list[UUID]) -> None:
     first, second = Suspects(tmp_path), Suspects(tmp_path)
     first.add(answers[0])
     worker_that_dies(tmp_path, signal.SIGSEGV, answers)
@@ -75,7 +75,7 @@ def test_a_living_worker_learns_of_it_and_what_one_clears_is_clear_for_all(tmp_p
     first.close()
 
 
-def test_slots_are_used_again(tmp_path: Path, answers: list[UUID]) -> None:
+def test_suspects_slots_are_reused(tmp_path: Path, answers: list[UUID]) -> None:
     mine = Suspects(tmp_path)
     for _ in range(100):
         for slot in [mine.add(answer) for answer in answers]:
@@ -86,7 +86,7 @@ def test_slots_are_used_again(tmp_path: Path, answers: list[UUID]) -> None:
     mine.close()
 
 
-def test_a_frame_that_is_under_way_twice_is_noted_until_both_are_through(tmp_path: Path, answers: list[UUID]) -> None:
+def test_frame_in_progress_twice_is_noted_until_both_are_removed(tmp_path: Path, answers: list[UUID]) -> None:
     mine = Suspects(tmp_path)
     former, present = mine.add(answers[0]), mine.add(answers[0])
     (file,) = tmp_path.glob("*.frames")
@@ -97,7 +97,7 @@ def test_a_frame_that_is_under_way_twice_is_noted_until_both_are_through(tmp_pat
     mine.close()
 
 
-def test_workers_that_start_together_do_not_take_each_other_for_dead(tmp_path: Path) -> None:
+def test_workers_that_start_together_keep_each_others_notes(tmp_path: Path) -> None:
     tried: list[int] = []
     lock = fcntl.flock
 
@@ -116,7 +116,7 @@ def test_workers_that_start_together_do_not_take_each_other_for_dead(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
-def test_full_disk_leaves_frames_unnoted_and_stops_nothing(
+def test_full_disk_skips_notes_and_logs_once(
     tmp_path: Path, answers: list[UUID], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(descriptor: int, data: bytes, offset: int) -> int:
@@ -133,7 +133,7 @@ def test_full_disk_leaves_frames_unnoted_and_stops_nothing(
     mine.close()
 
 
-def test_what_a_hung_engine_has_is_suspect_to_the_next_worker(tmp_path: Path, answers: list[UUID]) -> None:
+def test_frames_in_hung_engine_are_suspects_for_next_worker(tmp_path: Path, answers: list[UUID]) -> None:
     hung, other = Suspects(tmp_path), Suspects(tmp_path)
     hung.remove(hung.add(answers[0]))
     for answer in answers[1:]:
@@ -145,7 +145,7 @@ def test_what_a_hung_engine_has_is_suspect_to_the_next_worker(tmp_path: Path, an
     other.close()
 
 
-def test_what_an_engine_comes_back_with_is_no_suspect_any_more(tmp_path: Path, answers: list[UUID]) -> None:
+def test_frame_that_returns_from_hung_engine_is_no_suspect(tmp_path: Path, answers: list[UUID]) -> None:
     slow = Suspects(tmp_path)
     slow.add(answers[0])
     slow.suspect_all_running()
@@ -156,7 +156,7 @@ def test_what_an_engine_comes_back_with_is_no_suspect_any_more(tmp_path: Path, a
     slow.close()
 
 
-def test_a_folder_that_was_replaced_keeps_nobody_from_ending(tmp_path: Path, answers: list[UUID]) -> None:
+def test_replaced_folder_does_not_keep_worker_from_closing(tmp_path: Path, answers: list[UUID]) -> None:
     folder = tmp_path / "detectors"
     mine = Suspects(folder)
     folder.rename(tmp_path / "away")

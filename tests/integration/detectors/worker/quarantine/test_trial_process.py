@@ -39,7 +39,7 @@ def stay(_what: object) -> None:
 
 
 @pytest.mark.parametrize("by", [signal.SIGKILL])
-async def test_a_trial_that_is_ended_from_outside_is_no_crash(
+async def test_trial_killed_from_outside_raises_engine_killed_error(
     trial: FrameTrial, by: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials = TrialProcess()
@@ -52,7 +52,7 @@ async def test_a_trial_that_is_ended_from_outside_is_no_crash(
 
 
 @pytest.mark.parametrize("by", [signal.SIGABRT])
-async def test_a_trial_that_ends_by_a_signal_of_its_own_is_a_crash(
+async def test_trial_that_aborts_raises_engine_crash_error(
     trial: FrameTrial, by: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trial_process, "run_detection", partial(die, by))
@@ -61,7 +61,7 @@ async def test_a_trial_that_ends_by_a_signal_of_its_own_is_a_crash(
     assert fails_by_type(raised.value)
 
 
-async def test_a_process_that_crashes_while_it_loads_the_model_says_nothing_about_the_frame(
+async def test_trial_crash_during_model_load_raises_inference_error(
     trial: FrameTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trial_process, "run_preparation", partial(die, signal.SIGSEGV))
@@ -70,19 +70,21 @@ async def test_a_process_that_crashes_while_it_loads_the_model_says_nothing_abou
     assert not fails_by_type(raised.value)
 
 
-def test_only_the_signals_of_a_program_at_fault_are_crashes() -> None:
+def test_is_crash_only_for_signals_caused_by_own_code() -> None:
     ended = {signal.Signals(number) for number in range(1, 16) if is_crash(-number)}
     assert ended == {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
     assert not any(is_crash(status) for status in (None, 0, 1, 139))
 
 
-async def test_a_trial_that_does_not_come_back_is_ended(trial: FrameTrial, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_trial_over_time_limit_raises_engine_hang_error(
+    trial: FrameTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(trial_process, "run_detection", stay)
     with pytest.raises(EngineHangError, match=r"did not return within 0\.1 s"):
         await TrialProcess(limit_s=0.1).detect(trial)
 
 
-async def test_a_model_stays_a_suspect_while_its_trial_is_ended_from_outside(
+async def test_suspect_model_stays_suspect_when_trial_is_killed(
     trial: FrameTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suspects, card = Suspects(tmp_path / "detectors"), trial.request.card

@@ -20,7 +20,7 @@ from tests.benches.worker_fleet import ORDER, TIMEOUT_S, Fleet, SlowLoads, ref, 
 pytestmark = pytest.mark.integration
 
 
-async def test_a_roll_out_under_load_loses_doubles_and_mislabels_nothing(any_fleet: Fleet) -> None:
+async def test_roll_out_under_load_loses_doubles_and_mislabels_no_frame(any_fleet: Fleet) -> None:
     fleet, world = any_fleet, any_fleet.world
     frames = [await world.frame(f"drone-{n % 6}", n) for n in range(300)]
     async with world.working(fleet.parts("a"), fleet.parts("b")):
@@ -47,7 +47,7 @@ async def test_a_roll_out_under_load_loses_doubles_and_mislabels_nothing(any_fle
         assert order == sorted(order), device
 
 
-async def test_rolling_back_returns_to_what_was_before(fleet: Fleet) -> None:
+async def test_rolling_back_returns_to_the_version_before(fleet: Fleet) -> None:
     world = fleet.world
     frames = [await world.frame("drone", number) for number in range(3)]
     async with world.working(fleet.parts("a")):
@@ -65,7 +65,7 @@ async def test_rolling_back_returns_to_what_was_before(fleet: Fleet) -> None:
     assert [answer.model.version for answer in answers] == ["2.0.0", "1.0.0", "2.0.0"]
 
 
-async def test_a_version_is_tried_out_on_named_devices_then_promoted_without_loading_it_again(fleet: Fleet) -> None:
+async def test_canary_on_devices_is_promoted_without_a_second_load(fleet: Fleet) -> None:
     world = fleet.world
     frames = [await world.frame(f"drone-{n % 3}", n) for n in range(12)]
     async with world.working(fleet.parts("a")):
@@ -83,7 +83,7 @@ async def test_a_version_is_tried_out_on_named_devices_then_promoted_without_loa
         assert by_frame[frame.frame_id].model == ref(wanted), number
 
 
-async def test_a_share_of_the_frames_is_tried_out_and_always_the_same_frames(fleet: Fleet) -> None:
+async def test_canary_share_takes_always_the_same_frames(fleet: Fleet) -> None:
     world = fleet.world
     frames = [await world.frame(f"drone-{n % 3}", n) for n in range(200)]
     async with world.working(fleet.parts("a")):
@@ -97,7 +97,7 @@ async def test_a_share_of_the_frames_is_tried_out_and_always_the_same_frames(fle
     assert 26 <= len(expected) <= 74
 
 
-async def test_the_newest_activation_wins_over_one_that_is_under_way(fleet: Fleet) -> None:
+async def test_newest_activation_replaces_one_in_progress(fleet: Fleet) -> None:
     world = fleet.world
     slow = SlowLoads(fleet)
     before = swaps("done")
@@ -118,7 +118,7 @@ async def test_the_newest_activation_wins_over_one_that_is_under_way(fleet: Flee
     assert slow.closed == ["2.0.0", "3.0.0"], "what nobody waits for is closed when it is loaded"
 
 
-async def test_other_lanes_are_left_alone(fleet: Fleet) -> None:
+async def test_activation_leaves_other_rollout_lanes_unchanged(fleet: Fleet) -> None:
     world = fleet.world
     settings = DetectorSettings(lane="sea", report_interval_s=0.5)
     async with world.working(fleet.parts("a", settings=settings)):

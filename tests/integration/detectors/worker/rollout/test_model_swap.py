@@ -16,7 +16,7 @@ from tests.benches.model_versions import NAME
 from tests.benches.worker_fleet import TIMEOUT_S, Fleet, SlowLoads
 
 
-async def test_models_are_closed_when_their_last_frame_is_answered(fleet: Fleet) -> None:
+async def test_models_are_closed_after_their_last_frame(fleet: Fleet) -> None:
     world = fleet.world
     slow = SlowLoads(fleet)
     slow.go_on.set()
@@ -37,7 +37,7 @@ async def test_models_are_closed_when_their_last_frame_is_answered(fleet: Fleet)
     assert next(iter(MODEL_STATE.collect())).samples == []
 
 
-async def test_a_faster_engine_is_swapped_in_when_it_is_there(fleet: Fleet) -> None:
+async def test_model_moves_to_faster_engine_when_it_is_made(fleet: Fleet) -> None:
     world = fleet.world
     frames = [await world.frame("drone", number) for number in range(3)]
     ready = asyncio.Event()

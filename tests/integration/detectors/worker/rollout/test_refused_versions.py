@@ -23,7 +23,7 @@ from tests.benches.worker_fleet import ORDER, SCORES, Fleet, break_version, ref,
         ("changed", "versions must not change"),
     ],
 )
-async def test_a_broken_version_is_refused_and_the_old_one_goes_on(fleet: Fleet, fault: str, words: str) -> None:
+async def test_broken_version_is_refused_and_the_old_one_stays(fleet: Fleet, fault: str, words: str) -> None:
     world = fleet.world
     wanted = break_version(fleet, fault)
     frames = [await world.frame("drone", number) for number in range(4)]
@@ -51,7 +51,7 @@ async def test_a_broken_version_is_refused_and_the_old_one_goes_on(fleet: Fleet,
     assert versions(answers) == {"2.0.0": 4}
 
 
-async def test_a_refused_trial_leaves_all_frames_to_the_stable_version(fleet: Fleet) -> None:
+async def test_refused_canary_leaves_all_frames_to_the_stable_version(fleet: Fleet) -> None:
     world = fleet.world
     frames = [await world.frame("drone", number) for number in range(5)]
     async with world.working(fleet.parts("a")):

@@ -9,7 +9,7 @@ from schemas import topics
 from tests.benches.worker_fleet import Fleet
 
 
-async def test_a_frame_that_stands_twice_is_answered_once_across_a_swap(fleet: Fleet) -> None:
+async def test_duplicate_frame_is_processed_once_across_a_model_swap(fleet: Fleet) -> None:
     world = fleet.world
     twice, marker = await world.frame("drone", 1), await world.frame("drone", 2)
     async with world.working(fleet.parts("a")):
@@ -27,7 +27,7 @@ async def test_a_frame_that_stands_twice_is_answered_once_across_a_swap(fleet: F
     assert [answer.model.version for answer in answers] == ["1.0.0", "2.0.0", "2.0.0"]
 
 
-async def test_a_replay_asks_the_new_version_again(fleet: Fleet) -> None:
+async def test_replay_is_processed_again_by_the_new_version(fleet: Fleet) -> None:
     world = fleet.world
     frame = await world.frame("drone", 1)
     async with world.working(fleet.parts("a")):
@@ -41,7 +41,7 @@ async def test_a_replay_asks_the_new_version_again(fleet: Fleet) -> None:
     assert len({answer.id for answer in answers}) == 2
 
 
-async def test_a_live_frame_that_was_put_off_is_no_replay(fleet: Fleet) -> None:
+async def test_live_frame_that_was_put_off_is_no_replay(fleet: Fleet) -> None:
     world = fleet.world
     frame, marker = await world.frame("drone", 1), await world.frame("drone", 2)
     async with world.working(fleet.parts("a")):
@@ -54,7 +54,7 @@ async def test_a_live_frame_that_was_put_off_is_no_replay(fleet: Fleet) -> None:
     assert [answer.model.version for answer in await fleet.check([frame, marker])] == ["1.0.0", "2.0.0"]
 
 
-async def test_a_job_does_not_take_a_live_frame_s_answer(fleet: Fleet) -> None:
+async def test_job_frame_is_no_duplicate_of_live_frame(fleet: Fleet) -> None:
     world = fleet.world
     frame, marker = await world.frame("drone", 1), await world.frame("drone", 2)
     async with world.working(fleet.parts("a")):

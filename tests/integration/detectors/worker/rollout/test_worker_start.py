@@ -13,7 +13,7 @@ from tests.benches.model_versions import NAME
 from tests.benches.worker_fleet import ORDER, TIMEOUT_S, Fleet, break_version, ref, versions
 
 
-async def test_a_worker_starts_with_what_is_activated_and_falls_back_when_that_is_broken(fleet: Fleet) -> None:
+async def test_worker_starts_with_activated_version_or_falls_back(fleet: Fleet) -> None:
     world = fleet.world
     frames = [await world.frame("drone", number) for number in range(3)]
     await fleet.activate("2.0.0")
@@ -36,7 +36,7 @@ async def test_a_worker_starts_with_what_is_activated_and_falls_back_when_that_i
     assert [answer.model.version for answer in answers] == ["2.0.0", "2.0.0", "1.0.0"]
 
 
-async def test_a_store_that_is_away_delays_a_roll_out_and_not_the_frames(fleet: Fleet) -> None:
+async def test_unavailable_model_store_delays_roll_out_and_no_frames(fleet: Fleet) -> None:
     world = fleet.world
     frames = [await world.frame("drone", number) for number in range(3)]
     async with world.working(fleet.parts("a")):
@@ -60,7 +60,7 @@ async def test_a_store_that_is_away_delays_a_roll_out_and_not_the_frames(fleet: 
     assert [answer.model.version for answer in answers] == ["1.0.0", "1.0.0", "2.0.0"]
 
 
-async def test_a_worker_that_starts_waits_for_a_store_that_is_away(fleet: Fleet) -> None:
+async def test_starting_worker_waits_for_unavailable_model_store(fleet: Fleet) -> None:
     world = fleet.world
     await fleet.activate("2.0.0")
     fleet.store.away = True
@@ -75,7 +75,7 @@ async def test_a_worker_that_starts_waits_for_a_store_that_is_away(fleet: Fleet)
     assert versions(await fleet.check([frame])) == {"2.0.0": 1}
 
 
-async def test_a_worker_that_waits_for_a_store_that_is_away_follows_a_roll_back(fleet: Fleet) -> None:
+async def test_worker_waiting_for_model_store_follows_a_roll_back(fleet: Fleet) -> None:
     world = fleet.world
     second = await fleet.activate("2.0.0")
     fleet.store.away = True
@@ -91,7 +91,7 @@ async def test_a_worker_that_waits_for_a_store_that_is_away_follows_a_roll_back(
     assert versions(await fleet.check([frame])) == {"1.0.0": 1}
 
 
-async def test_nonsense_in_the_topic_stops_nobody_and_a_worker_says_when_it_leaves(fleet: Fleet) -> None:
+async def test_invalid_records_in_models_topic_are_skipped_and_worker_deletes_its_report(fleet: Fleet) -> None:
     world = fleet.world
     await world.publish_records(OutRecord(topics.MODELS, "default", b"\x00 no event"))
     async with world.working(fleet.parts("a")):
@@ -101,7 +101,7 @@ async def test_nonsense_in_the_topic_stops_nobody_and_a_worker_says_when_it_leav
     assert (await fleet.state()).workers == {}
 
 
-async def test_a_worker_told_to_stop_at_any_moment_of_its_start_stops(fleet: Fleet) -> None:
+async def test_worker_stops_at_any_moment_of_its_start(fleet: Fleet) -> None:
     world = fleet.world
     await fleet.activate("2.0.0")
     frames = [await world.frame("drone", number) for number in range(16)]

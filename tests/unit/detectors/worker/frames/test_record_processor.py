@@ -146,7 +146,7 @@ def refused(case: RecordTask) -> str | None:
     return case.pending.outcome.dead_reason
 
 
-async def test_a_frame_is_dead_when_a_known_good_picture_passes_and_it_does_not() -> None:
+async def test_frame_that_fails_is_dead_when_proof_image_succeeds() -> None:
     stand = Stand()
     stand.attempt.error = lambda _served: InferenceError("overflow")
     case, task = stand.answering()
@@ -157,7 +157,7 @@ async def test_a_frame_is_dead_when_a_known_good_picture_passes_and_it_does_not(
     assert stand.health.reason is None
 
 
-async def test_a_frame_is_held_while_a_known_good_picture_fails_too_and_answered_when_the_engine_works() -> None:
+async def test_frame_is_held_while_proof_image_fails_and_processed_after() -> None:
     stand = Stand()
     stand.served.pipeline.fails = True
     stand.attempt.error = lambda _served: InferenceError("device lost")
@@ -171,7 +171,7 @@ async def test_a_frame_is_held_while_a_known_good_picture_fails_too_and_answered
     assert (stand.in_progress.held_partitions, stand.health.reason) == ([], None)
 
 
-async def test_a_frame_whose_trials_are_killed_is_dead_when_a_known_good_picture_is_not_killed() -> None:
+async def test_frame_with_killed_trials_is_dead_when_proof_image_succeeds() -> None:
     stand = Stand()
     stand.attempt.quarantine.suspect = True
     stand.attempt.error = lambda _served: EngineKilledError("was ended by SIGKILL")
@@ -181,7 +181,7 @@ async def test_a_frame_whose_trials_are_killed_is_dead_when_a_known_good_picture
     assert stand.attempt.tries == 3
 
 
-async def test_a_frame_whose_trials_are_killed_is_held_while_a_known_good_picture_is_killed_too() -> None:
+async def test_frame_with_killed_trials_is_held_while_proof_image_is_killed() -> None:
     stand = Stand()
     stand.attempt.quarantine = FakeQuarantine(suspect=True, proof_is_killed=True)
     stand.attempt.error = lambda _served: EngineKilledError("was ended by SIGKILL")
@@ -194,7 +194,7 @@ async def test_a_frame_whose_trials_are_killed_is_held_while_a_known_good_pictur
     assert case.pending.outcome is None
 
 
-async def test_a_suspect_that_passes_closes_the_breaker_over_what_is_tried_apart() -> None:
+async def test_suspect_that_succeeds_closes_the_breaker_of_trials() -> None:
     stand = Stand(min_dead=4)
     stand.attempt.quarantine.suspect = True
     stand.attempt.error = lambda _served: EngineKilledError("was ended by SIGKILL")
@@ -214,7 +214,7 @@ async def test_a_suspect_that_passes_closes_the_breaker_over_what_is_tried_apart
     assert refused(case) == "ENGINE_OUT_OF_MEMORY"
 
 
-async def test_a_held_frame_that_becomes_a_suspect_and_passes_holds_its_former_neighbours_no_longer() -> None:
+async def test_held_frame_that_succeeds_as_suspect_releases_other_frames() -> None:
     stand = Stand(min_dead=4)
     stand.attempt.error = lambda _served: InferenceError("overflow")
     for _ in range(3):
@@ -228,7 +228,7 @@ async def test_a_held_frame_that_becomes_a_suspect_and_passes_holds_its_former_n
     assert stand.processor._judge_of(stand.roster.stable)._open is None
 
 
-async def test_a_held_frame_goes_to_the_model_that_is_rolled_out_meanwhile() -> None:
+async def test_held_frame_takes_newly_rolled_out_model() -> None:
     stand = Stand()
     stand.served.pipeline.fails = True
     stand.attempt.error = lambda served: None if served.ref.version == "2.0.0" else InferenceError("broken model")
@@ -246,7 +246,7 @@ async def test_a_held_frame_goes_to_the_model_that_is_rolled_out_meanwhile() -> 
     assert stand.queue.window.contains(case.pending.event_key)
 
 
-async def test_a_model_that_was_replaced_while_a_frame_waited_for_it_is_not_kept_in_memory() -> None:
+async def test_replaced_model_is_not_kept_in_memory_by_waiting_frame() -> None:
     stand = Stand()
     stand.served.pipeline.fails = True
     stand.attempt.error = lambda served: None if served.ref.version == "2.0.0" else InferenceError("broken model")
@@ -262,7 +262,7 @@ async def test_a_model_that_was_replaced_while_a_frame_waited_for_it_is_not_kept
     assert former() is None
 
 
-async def test_what_belongs_to_another_worker_meanwhile_is_left_alone() -> None:
+async def test_frame_of_lost_partition_gets_no_outcome() -> None:
     stand = Stand()
     stand.served.pipeline.fails = True
     stand.attempt.error = lambda _served: InferenceError("device lost")
@@ -274,7 +274,7 @@ async def test_what_belongs_to_another_worker_meanwhile_is_left_alone() -> None:
     assert (stand.in_progress.held_partitions, stand.health.reason) == ([], None)
 
 
-async def test_too_many_dead_letters_hold_the_next_but_not_what_was_sent_again() -> None:
+async def test_breaker_holds_rejected_records_but_not_redriven_ones() -> None:
     stand = Stand(min_dead=4)
     broken = EventError("no JSON")
     cases = [stand.case() for _ in range(6)]
@@ -290,7 +290,7 @@ async def test_too_many_dead_letters_hold_the_next_but_not_what_was_sent_again()
     assert {refused(case) for case in again} == {"INVALID_EVENT"}
 
 
-async def test_records_that_hold_no_frame_are_a_share_of_all_records() -> None:
+async def test_rejected_records_count_as_share_of_all_records() -> None:
     stand = Stand(min_dead=4)
     for _ in range(10):
         await asyncio.wait_for(stand.answering()[1], TIMEOUT_S)
@@ -301,7 +301,7 @@ async def test_records_that_hold_no_frame_are_a_share_of_all_records() -> None:
 
 
 @pytest.mark.parametrize("error", [RecordError("too small"), EventError("no picture")])
-async def test_what_fails_by_type_is_tried_once(error: Exception) -> None:
+async def test_error_that_fails_by_type_is_tried_once(error: Exception) -> None:
     stand = Stand()
     stand.attempt.error = lambda _served: error
     case, task = stand.answering()

@@ -39,7 +39,7 @@ def add(lane: PartitionQueue, offset: int, source: TopicPartition = LIVE) -> Pen
     return entry
 
 
-def test_only_the_finished_prefix_is_ready_in_offset_order(lane: PartitionQueue) -> None:
+def test_next_commit_is_the_finished_prefix_in_offset_order(lane: PartitionQueue) -> None:
     first, second, third = (add(lane, offset) for offset in (5, 6, 8))
     third.outcome = out("third")
     assert lane.next_commit(10) is None
@@ -57,7 +57,7 @@ def test_only_the_finished_prefix_is_ready_in_offset_order(lane: PartitionQueue)
     assert lane.next_commit(10) is None
 
 
-def test_partitions_of_one_number_share_a_commit_and_do_not_wait_for_each_other(lane: PartitionQueue) -> None:
+def test_topics_of_one_partition_number_share_a_commit_without_waiting(lane: PartitionQueue) -> None:
     add(lane, 0)
     job = add(lane, 7, JOBS)
     job.outcome = out("job")
@@ -66,7 +66,7 @@ def test_partitions_of_one_number_share_a_commit_and_do_not_wait_for_each_other(
     assert commit.points == {JOBS: CommitPoint(8, 1)}
 
 
-def test_a_commit_is_bounded(lane: PartitionQueue) -> None:
+def test_next_commit_is_bounded_by_limit(lane: PartitionQueue) -> None:
     for offset in range(5):
         add(lane, offset).outcome = out(str(offset))
     commit = lane.next_commit(2)
@@ -74,7 +74,7 @@ def test_a_commit_is_bounded(lane: PartitionQueue) -> None:
     assert commit.points == {LIVE: CommitPoint(2, 1)}
 
 
-def test_a_new_ownership_voids_what_ran_under_the_former_one(lane: PartitionQueue) -> None:
+def test_start_assignment_voids_pending_of_former_assignment(lane: PartitionQueue) -> None:
     lane.window = DuplicateWindow(10)
     entry = add(lane, 0)
     assert lane.claim_event(entry, DetectionsKey("answer"))
@@ -87,7 +87,7 @@ def test_a_new_ownership_voids_what_ran_under_the_former_one(lane: PartitionQueu
     assert lane.window.add(DetectionsKey("answer")), "a frame that was not answered must be answerable again"
 
 
-def test_what_ends_under_a_former_ownership_leaves_the_answers_of_the_present_one_alone(lane: PartitionQueue) -> None:
+def test_void_record_keeps_event_claim_of_new_assignment(lane: PartitionQueue) -> None:
     stale = add(lane, 0)
     lane.claim_event(stale, DetectionsKey("answer"))
     lane.start_assignment(LIVE, 2)
@@ -99,7 +99,7 @@ def test_what_ends_under_a_former_ownership_leaves_the_answers_of_the_present_on
     assert stale.outcome is None
 
 
-def test_a_refused_answer_is_in_no_window_whenever_that_is_read_again(lane: PartitionQueue) -> None:
+def test_replace_window_adds_finished_events_and_no_dead_ones(lane: PartitionQueue) -> None:
     refused, given, voided, asked = (add(lane, offset) for offset in range(4))
     for number, entry in enumerate((refused, given, voided, asked)):
         lane.claim_event(entry, DetectionsKey(f"answer-{number}"))
@@ -116,7 +116,7 @@ def test_a_refused_answer_is_in_no_window_whenever_that_is_read_again(lane: Part
     assert known == [1], "what was committed while the window was read may not have stood there yet"
 
 
-def test_committing_what_was_voided_meanwhile_takes_nothing_from_the_new_queue(lane: PartitionQueue) -> None:
+def test_remove_committed_of_void_records_keeps_new_queue(lane: PartitionQueue) -> None:
     add(lane, 0).outcome = out("old")
     commit = lane.next_commit(10)
     assert commit is not None
@@ -126,7 +126,7 @@ def test_committing_what_was_voided_meanwhile_takes_nothing_from_the_new_queue(l
     assert len(lane.by_topic[LIVE]) == 1
 
 
-def test_the_window_forgets_the_oldest_first() -> None:
+def test_duplicate_window_drops_the_oldest_first() -> None:
     window = DuplicateWindow(2)
     assert window.add(DetectionsKey("a"))
     assert window.add(DetectionsKey("b"))
@@ -137,7 +137,7 @@ def test_the_window_forgets_the_oldest_first() -> None:
     assert len(window) == 2
 
 
-async def test_the_flow_counts_frames_and_leaves_out_lanes_that_are_held() -> None:
+async def test_free_slots_leave_out_held_partitions() -> None:
     flow = FramesInProgress(max_frames=2)
     lane = flow.queue(3)
     lane.start_assignment(LIVE, 1)
@@ -162,7 +162,7 @@ async def test_the_flow_counts_frames_and_leaves_out_lanes_that_are_held() -> No
     assert flow.free_slots() == 2
 
 
-async def test_memory_is_given_in_the_order_in_which_it_is_asked_for() -> None:
+async def test_memory_budget_is_given_in_order_of_requests() -> None:
     memory, got = MemoryBudget(100), list[str]()
 
     async def take(name: str, size: int) -> None:
@@ -184,7 +184,7 @@ async def test_memory_is_given_in_the_order_in_which_it_is_asked_for() -> None:
     await take("all", 100)
 
 
-def test_every_topic_gets_its_turn_first() -> None:
+def test_priority_order_polls_every_topic_first_in_turn() -> None:
     order = PriorityOrder(("live", "jobs", "backfill"), share_every=4)
     turns = [order.next_order() for _ in range(16)]
     assert [turn[0] for turn in turns].count("live") == 12
@@ -193,7 +193,7 @@ def test_every_topic_gets_its_turn_first() -> None:
     assert [turn[1] for turn in turns if turn[0] == "live"] == ["jobs"] * 12
 
 
-def test_a_live_frame_that_another_version_answered_is_known() -> None:
+def test_duplicate_window_contains_live_frame_of_another_version() -> None:
     window = DuplicateWindow(3)
     assert window.add(DetectionsKey("by-v1", "frame", live=True))
     assert not window.add(DetectionsKey("by-v2", "frame", live=True))
@@ -204,14 +204,14 @@ def test_a_live_frame_that_another_version_answered_is_known() -> None:
     assert window.add(DetectionsKey("by-v2", "frame", live=True)), "what was not given after all may be given"
 
 
-def test_the_window_forgets_frames_with_their_answers() -> None:
+def test_duplicate_window_drops_frames_with_their_events() -> None:
     window = DuplicateWindow(1)
     assert window.add(DetectionsKey("a1", "a", live=True))
     assert window.add(DetectionsKey("b1", "b", live=True))
     assert window.add(DetectionsKey("a2", "a", live=True))
 
 
-def test_the_answer_of_a_job_says_nothing_about_the_live_frame() -> None:
+def test_event_of_job_is_no_duplicate_of_live_frame() -> None:
     window = DuplicateWindow(3)
     assert window.add(DetectionsKey("job", None))
     assert window.add(DetectionsKey("live", "frame", live=True))

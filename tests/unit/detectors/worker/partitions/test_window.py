@@ -42,7 +42,7 @@ class Log:
 
 
 @pytest.mark.parametrize("marks", [0, 1, 30])
-async def test_marks_between_answers_do_not_make_the_window_smaller(marks: int) -> None:
+async def test_transaction_marks_do_not_make_the_window_smaller(marks: int) -> None:
     log = Log(1)
     for number in range(100):
         log.add(0, str(number), marks=marks)
@@ -50,7 +50,7 @@ async def test_marks_between_answers_do_not_make_the_window_smaller(marks: int) 
     assert [n for n in range(100) if window.contains(DetectionsKey(str(n)))] == list(range(60, 100))
 
 
-async def test_a_partition_with_less_than_a_window_is_read_whole() -> None:
+async def test_partition_smaller_than_the_window_is_read_whole() -> None:
     log = Log(1)
     for number in range(5):
         log.add(0, str(number), marks=7)
@@ -63,7 +63,7 @@ def key_for(partition: int, partitions: int) -> str:
     return next(key for key in (uuid4().hex for _ in range(10_000)) if partition_for(key, partitions) == partition)
 
 
-async def test_an_added_partition_knows_the_answers_its_keys_had_in_their_former_one() -> None:
+async def test_window_of_added_partition_has_events_of_former_partition() -> None:
     log, moved, stayed = Log(4), key_for(3, 4), key_for(1, 4)
     assert partition_for(moved, 2) == partition_for(stayed, 2) == 1
     for number in range(30):
@@ -78,7 +78,7 @@ async def test_an_added_partition_knows_the_answers_its_keys_had_in_their_former
     assert own.contains(DetectionsKey("stayed-29"))
 
 
-async def test_a_partition_added_by_the_second_growth_knows_the_answers_from_before_the_first() -> None:
+async def test_window_after_second_growth_has_events_from_before_the_first() -> None:
     log, moved = Log(8), key_for(7, 8)
     log.add(1, "before the first", moved)
     log.add(3, "between", moved)
@@ -91,7 +91,7 @@ async def test_a_partition_added_by_the_second_growth_knows_the_answers_from_bef
     assert once.contains(DetectionsKey("of a key that moved once"))
 
 
-async def test_long_after_a_growth_the_former_partition_is_not_read_to_its_beginning() -> None:
+async def test_window_long_after_growth_does_not_read_former_partition_to_its_start() -> None:
     log, stayed = Log(2), key_for(0, 2)
     for number in range(5_000):
         log.add(0, str(number), stayed)

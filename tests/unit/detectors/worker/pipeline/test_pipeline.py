@@ -36,7 +36,7 @@ class OddPanic(BaseException):
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OddPanic("index out of bounds"), SystemExit(3)])
-async def test_whatever_an_engine_raises_fails_its_frames_and_the_next_ones_are_answered(
+async def test_engine_error_of_any_type_fails_its_frames_only(
     pipeline: InferencePipeline, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def raises(*_: Any) -> None:
@@ -50,7 +50,7 @@ async def test_whatever_an_engine_raises_fails_its_frames_and_the_next_ones_are_
 
 
 @pytest.mark.parametrize("outputs", [None, (), (np.float32(1),)])
-async def test_outputs_that_cannot_be_cut_fail_their_frames(
+async def test_outputs_that_cannot_be_read_fail_their_frames(
     pipeline: InferencePipeline, monkeypatch: pytest.MonkeyPatch, outputs: object
 ) -> None:
     monkeypatch.setattr(pipeline.model, "infer", lambda *_: outputs)
@@ -58,7 +58,7 @@ async def test_outputs_that_cannot_be_cut_fail_their_frames(
         await asyncio.wait_for(pipeline.detect(jpeg(0, 0), DetectOptions()), TIMEOUT_S)
 
 
-async def test_an_engine_that_fails_on_some_frames_again_and_again_is_told_once_in_some_seconds(
+async def test_repeated_engine_failures_are_logged_once_per_interval(
     pipeline: InferencePipeline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     infer, calls = pipeline.model.infer, count()

@@ -9,7 +9,7 @@ from detectors.images.decode import decode_image
 from detectors.worker.pipeline.pixels import PixelPool
 
 
-def test_what_is_given_back_is_taken_again_by_frames_of_about_the_same_size() -> None:
+def test_pixel_pool_reuses_buffer_for_frames_of_similar_size() -> None:
     pool = PixelPool(1_000)
     buffer = pool.take(100)
     assert pool.take(100) is not buffer
@@ -20,7 +20,7 @@ def test_what_is_given_back_is_taken_again_by_frames_of_about_the_same_size() ->
     assert pool.take(50) is not buffer
 
 
-def test_no_more_lies_idle_than_allowed_and_the_oldest_goes_first() -> None:
+def test_pixel_pool_keeps_bounded_bytes_and_releases_the_oldest() -> None:
     pool = PixelPool(250)
     buffers = [pool.take(size) for size in (90, 100, 110)]
     for buffer in buffers:
@@ -31,7 +31,7 @@ def test_no_more_lies_idle_than_allowed_and_the_oldest_goes_first() -> None:
     assert pool.take(1_000).size == 1_000
 
 
-def test_a_jpeg_is_decoded_into_the_memory_it_is_given_and_is_the_same_picture() -> None:
+def test_jpeg_decoded_into_given_memory_has_the_same_pixels() -> None:
     pixels = np.random.default_rng(3).integers(0, 256, (48, 64, 3), np.uint8)
     data = cv2.imencode(".jpg", pixels)[1].tobytes()
     memory = np.full(48 * 64 * 3 + 7, 200, np.uint8)

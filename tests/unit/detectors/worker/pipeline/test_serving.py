@@ -52,7 +52,7 @@ def closing(tmp_path: Path) -> Closing:
     return Closing(tmp_path)
 
 
-def test_a_share_takes_about_that_many_frames_and_a_larger_one_takes_the_same_and_more() -> None:
+def test_canary_share_takes_that_many_frames_and_larger_share_includes_them() -> None:
     frames = [frame() for _ in range(4_000)]
     few, many = (
         {one.frame_id for one in frames if is_canary_frame(Canary(model=V2, share=share), one)} for share in (0.1, 0.3)
@@ -65,19 +65,19 @@ def test_a_share_takes_about_that_many_frames_and_a_larger_one_takes_the_same_an
     assert all(is_canary_frame(Canary(model=V2, share=1.0), one) for one in frames)
 
 
-def test_another_version_draws_other_frames() -> None:
+def test_canary_share_of_another_version_takes_other_frames() -> None:
     frames = [frame().frame_id for _ in range(2_000)]
     both = sum(frame_fraction(one, V1) < 0.5 and frame_fraction(one, V2) < 0.5 for one in frames)
     assert 400 < both < 600
 
 
-def test_named_devices_are_always_on_trial() -> None:
+def test_frames_of_canary_devices_always_go_to_the_canary() -> None:
     canary = Canary(model=V2, devices=["drone-3"])
     assert is_canary_frame(canary, frame("drone-3"))
     assert not is_canary_frame(canary, frame("drone-33"))
 
 
-async def test_a_model_is_closed_after_its_last_frame_and_takes_none_after_the_swap(closing: Closing) -> None:
+async def test_replaced_model_is_closed_after_its_last_frame(closing: Closing) -> None:
     old, new = closing.served("1.0.0"), closing.served("2.0.0")
     roster = Roster(old)
     told = asyncio.Event()
@@ -99,7 +99,7 @@ async def test_a_model_is_closed_after_its_last_frame_and_takes_none_after_the_s
     assert closing.closed == ["1.0.0", "2.0.0"]
 
 
-async def test_a_trial_that_is_promoted_stays_loaded_and_one_that_ends_is_closed(closing: Closing) -> None:
+async def test_promoted_canary_stays_loaded_and_ended_canary_is_closed(closing: Closing) -> None:
     stable, trial, other = (closing.served(version) for version in ("1.0.0", "2.0.0", "3.0.0"))
     roster = Roster(stable)
     rule = Canary(model=V2, devices=["drone-1"])
@@ -117,7 +117,7 @@ async def test_a_trial_that_is_promoted_stays_loaded_and_one_that_ends_is_closed
     assert sorted(closing.closed) == ["1.0.0", "2.0.0", "3.0.0"]
 
 
-async def test_a_version_is_known_by_name_version_and_file(closing: Closing) -> None:
+async def test_is_version_compares_name_version_and_sha256(closing: Closing) -> None:
     served = closing.served("1.0.0")
     assert served.is_version(V1, None)
     assert served.is_version(V1, served.model.card.sha256)

@@ -26,7 +26,7 @@ ORDER = ActivationRequest("default", "ana", "why")
 V1, V2, V3 = (ModelRef(name="m", version=str(number)) for number in (1, 2, 3))
 
 
-def test_what_was_stable_is_what_a_roll_back_returns_to_and_back_again() -> None:
+def test_roll_back_returns_to_previous_version_and_forward_again() -> None:
     first = activate_model(ORDER, None, V1, "a" * 64)
     second = activate_model(ORDER, first, V2, "b" * 64)
     assert (second.stable, second.previous, second.previous_sha256) == (V2, V1, "a" * 64)
@@ -37,20 +37,20 @@ def test_what_was_stable_is_what_a_roll_back_returns_to_and_back_again() -> None
     assert (back.lane, back.by, back.comment) == ("default", "ana", "why")
 
 
-def test_the_first_activation_rolls_back_to_each_workers_own_setting() -> None:
+def test_roll_back_of_first_activation_returns_to_the_setting() -> None:
     back = roll_back_activation(ORDER, activate_model(ORDER, None, V1, None))
     assert (back.stable, back.previous) == (None, V1)
     assert describe_activation(back) == OWN_MODEL
 
 
-def test_activating_the_same_again_keeps_what_was_before() -> None:
+def test_activating_the_same_version_keeps_the_previous_one() -> None:
     second = activate_model(ORDER, activate_model(ORDER, None, V1, None), V2, None)
     again = activate_model(ORDER, second, V2, None)
     assert (again.stable, again.previous) == (V2, V1)
     assert again.id != second.id
 
 
-def test_a_trial_changes_nothing_but_itself_and_is_promoted_or_ended() -> None:
+def test_canary_keeps_stable_version_until_promoted_or_ended() -> None:
     first = activate_model(ORDER, activate_model(ORDER, None, V1, None), V2, None)
     trial = start_canary(ORDER, first, Canary(model=V3, share=0.1, devices=["d"]))
     assert (trial.stable, trial.previous) == (V2, V1)
@@ -63,7 +63,7 @@ def test_a_trial_changes_nothing_but_itself_and_is_promoted_or_ended() -> None:
     assert before_anything.stable is None
 
 
-def test_what_makes_no_sense_is_refused() -> None:
+def test_activations_that_make_no_sense_raise_settings_error() -> None:
     first = activate_model(ORDER, None, V1, None)
     with pytest.raises(SettingsError, match="gets all frames of lane default already"):
         start_canary(ORDER, first, Canary(model=V1, share=0.1))
@@ -101,7 +101,7 @@ def state_of(*records: OutRecord) -> ModelsState:
     return state
 
 
-def test_done_means_that_every_live_worker_is_through_with_the_very_activation() -> None:
+def test_rollout_progress_is_done_when_every_live_worker_finished() -> None:
     wanted, older = activate_model(ORDER, None, V1, None), activate_model(ORDER, None, V1, None)
 
     def outcome(*reports: WorkerAvailability, later_s: float = 0) -> str:
@@ -118,7 +118,7 @@ def test_done_means_that_every_live_worker_is_through_with_the_very_activation()
     assert outcome(report("a", older), later_s=11) == "done", "who is gone is not waited for"
 
 
-def test_the_newest_record_of_a_key_counts_and_a_tombstone_takes_it_away() -> None:
+def test_models_state_keeps_newest_record_of_a_key_until_tombstone() -> None:
     first, second = activate_model(ORDER, None, V1, None), activate_model(ORDER, None, V2, None)
     state = state_of(
         activation_record(first),

@@ -22,9 +22,7 @@ def card(tmp_path: Path) -> Path:
     return write_version(tmp_path / "made", "1.0.0", 1.0)
 
 
-async def test_a_faster_engine_that_waits_for_its_turn_is_closed_when_nobody_wants_it(
-    card: Path, tmp_path: Path
-) -> None:
+async def test_cancelled_load_faster_closes_its_model(card: Path, tmp_path: Path) -> None:
     closed: list[str] = []
     go_on, upgraded = threading.Event(), asyncio.Event()
 

@@ -36,7 +36,7 @@ async def activate(broker: Broker, lane: str, version: str) -> None:
     await publisher.close()
 
 
-async def test_a_models_topic_that_was_made_again_is_read_from_its_start(broker: Broker, tmp_path: Path) -> None:
+async def test_models_topic_created_again_is_read_from_its_start(broker: Broker, tmp_path: Path) -> None:
     for version in ("1.0.0", "2.0.0", "3.0.0"):
         await activate(broker, "a", version)
     reader = await broker.reader()

@@ -44,7 +44,7 @@ class Publisher:
         (BrokerUnavailableError("no broker could be reached"), None),
     ],
 )
-async def test_a_worker_that_may_not_tell_its_models_says_so_until_it_may(
+async def test_report_publisher_shows_refused_publish_in_health_until_it_works(
     fault: StandgaleError, says: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     part = Health().part("detector")
