@@ -1,75 +1,63 @@
-"""Every kind of model store for tests, each behind a gate where there is a network, and models to put into them."""
+"""A bench for every kind of model store, each behind a gate where there is a network."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import numpy as np
-import onnx
-import yaml
-from onnx import TensorProto, helper, numpy_helper
 from pydantic import SecretStr
 
 from detectors.settings import ModelStoreSettings
-from detectors.store.blobs import OnTransfer, ignore_transfer
+from detectors.store.blobs import Blobs
 from detectors.store.open import open_blobs, open_model_store
 from detectors.store.versions import VersionStore
 from infra.deploy.s3 import S3Server
-from schemas.event_base import ModelRef
+from standgale.testing.model_store import ModelStoreBench
 from tests.servers.lakefs import ACCESS_KEY, SECRET_KEY, LakeFsServer
 from tests.servers.loader_service import LoaderServer
 from tests.servers.threads import Gate
 
 KINDS = ("folder", "s3", "http", "lakefs")
-MEGABYTE = 1_048_576
 
 
-@dataclass
-class World:
-    """One kind of store under test, and the means to do to it what the world does."""
+class SettingsBench(ModelStoreBench):
+    """A store that settings name, behind a gate where there is a network."""
 
-    settings: ModelStoreSettings
-    folder: Path
-    gate: Gate | None = None
-    take_away: Callable[[], None] = lambda: None
-    bring_back: Callable[[], None] = lambda: None
-    stores: list[VersionStore] = field(default_factory=list)
+    def __init__(
+        self,
+        settings: ModelStoreSettings,
+        folder: Path,
+        *,
+        gate: Gate | None = None,
+        take_away: Callable[[], None],
+        bring_back: Callable[[], None],
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.folder = folder
+        self.gate = gate
+        self.lists_versions = settings.kind != "http"
+        # A loader service has no way to say so, and the S3 server of the tests does not know conditions.
+        self.refuses_to_replace = settings.kind not in ("http", "s3")
+        self._take_away, self._bring_back = take_away, bring_back
 
-    def store(self, progress: OnTransfer = ignore_transfer, **changes: object) -> VersionStore:
-        """A store of its own, as another process would have; ``changes`` replaces settings."""
-        self.stores.append(open_model_store(self.settings.model_copy(update=changes), self.folder, progress))
-        return self.stores[-1]
+    def open_blobs(self) -> Blobs:
+        return open_blobs(self.settings, self.folder)
 
-    async def close(self) -> None:
-        """Close all stores."""
-        for store in self.stores:
-            await store.close()
+    def take_away(self) -> None:
+        self._take_away()
 
-    async def alter(self, key: str, content: bytes) -> None:
-        """Put ``content`` under ``key``, whatever the store would say to it."""
-        blobs = open_blobs(self.settings, self.folder)
-        try:
-            await blobs.put(key, content, new=False)
-        finally:
-            await blobs.close()
+    def bring_back(self) -> None:
+        self._bring_back()
 
-    async def content(self, key: str) -> bytes:
-        """What lies under ``key``."""
-        blobs = open_blobs(self.settings, self.folder)
-        try:
-            async with blobs.read(key) as download:
-                return b"".join([chunk async for chunk in download.chunks])
-        finally:
-            await blobs.close()
+    def impatient_store(self, timeout_s: float) -> VersionStore:
+        """A store that gives a transfer up after ``timeout_s`` without a byte."""
+        return self.keep(open_model_store(self.settings.model_copy(update={"timeout_s": timeout_s}), self.folder))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -82,23 +70,24 @@ class World:
 
 
 @contextmanager
-def model_world(kind: str, folder: Path) -> Iterator[World]:
-    """A world of ``kind``: one of KINDS, or lakefs-real, which needs STANDGALE_TEST_LAKEFS_URL, _ACCESS_KEY and
+def model_store_bench(kind: str, folder: Path) -> Iterator[SettingsBench]:
+    """A bench for a store of ``kind``: one of KINDS, or lakefs-real, which needs the variables
+    STANDGALE_TEST_LAKEFS_URL, _ACCESS_KEY and
     _SECRET_KEY of a server on this machine."""
     with ExitStack() as servers:
         if kind == "folder":
-            yield _folder_world(folder)
+            yield _folder_bench(folder)
             return
         port, fields = _server(kind, folder, servers)
         gate = servers.enter_context(Gate(port))
         settings = ModelStoreSettings.model_validate({"endpoint_url": gate.url, "timeout_s": 5.0, **fields})
-        yield World(settings, folder, gate, gate.shut, gate.reopen)
+        yield SettingsBench(settings, folder, gate=gate, take_away=gate.shut, bring_back=gate.reopen)
 
 
-def _folder_world(folder: Path) -> World:
+def _folder_bench(folder: Path) -> SettingsBench:
     root, away = folder / "the models", folder / "away"
     settings = ModelStoreSettings(folder=root)
-    return World(settings, folder, None, lambda: _move(root, away), lambda: _move(away, root))
+    return SettingsBench(settings, folder, take_away=lambda: _move(root, away), bring_back=lambda: _move(away, root))
 
 
 def _move(source: Path, target: Path) -> None:
@@ -140,72 +129,10 @@ def _real_lakefs() -> tuple[int, dict[str, object]]:
 
 
 def kinds(*but: str) -> list[Any]:
-    """Parameters for all worlds there are here except ``but``, as pytest takes them."""
+    """Parameters for all kinds there are here except ``but``, as pytest takes them."""
     import pytest
 
     here = [kind for kind in KINDS if kind not in but]
     if "STANDGALE_TEST_LAKEFS_URL" in os.environ:
         here.append("lakefs-real")
     return [kind if kind == "folder" else pytest.param(kind, marks=pytest.mark.integration) for kind in here]
-
-
-def make_model(
-    folder: Path,
-    *,
-    name: str = "finder",
-    version: str = "1.0.0",
-    size: int = 1000,
-    tokenizer: bool = False,
-    external: bool = False,
-    **changes: object,
-) -> Path:
-    """A card in ``folder``, beside an ONNX file with ``size`` bytes of weights; ``changes`` replaces fields of it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = numpy_helper.from_array(np.frombuffer(os.urandom(size), np.uint8), "weights")
-    files = {}
-    model = helper.make_model(
-        helper.make_graph(
-            [helper.make_node("Identity", ["images"], ["out"])],
-            "g",
-            [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 64, 64])],
-            [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 3, 64, 64])],
-            [weights],
-        )
-    )
-    where = {"save_as_external_data": True, "location": "model.onnx.data", "size_threshold": 0} if external else {}
-    onnx.save_model(model, str(folder / "model.onnx"), **where)
-    if tokenizer:
-        (folder / "tokenizer.json").write_text(json.dumps({"version": uuid4().hex}))
-        files["tokenizer.json"] = digest(folder / "tokenizer.json")
-    if external:
-        files["model.onnx.data"] = digest(folder / "model.onnx.data")
-    fields: dict[str, object] = {
-        "name": name,
-        "version": version,
-        "file": "model.onnx",
-        "sha256": digest(folder / "model.onnx"),
-        "files": files,
-        "input": {"width": 64, "height": 64},
-        "classes": [{"name": "thing"}],
-        "licence": "Apache-2.0",
-        **({"text": {"tokenizer": "tokenizer.json"}} if tokenizer else {}),
-        **changes,
-    }
-    card = folder / "model.yaml"
-    card.write_text("# Written by hand.\n" + yaml.safe_dump(fields))
-    return card
-
-
-def digest(path: Path) -> str:
-    """The file's SHA-256."""
-    return sha256(path.read_bytes()).hexdigest()
-
-
-def ref(version: str = "1.0.0", name: str = "finder") -> ModelRef:
-    """A model by name and version."""
-    return ModelRef(name=name, version=version)
-
-
-def files_below(folder: Path) -> dict[str, bytes]:
-    """Every file below ``folder``, by its path."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -14,42 +14,44 @@ from pathlib import Path
 import pytest
 
 from detectors.errors import ModelLoadError, ModelStoreUnavailableError
-from tests.benches.model_stores import MEGABYTE, World, files_below, kinds, make_model, model_world, ref
+from standgale.testing.factories import model_ref
+from standgale.testing.model_store import MEGABYTE, files_below, make_model
+from tests.benches.model_stores import SettingsBench, kinds, model_store_bench
 from tests.servers.threads import TIMEOUT_S
 
 LARGE = 24 * MEGABYTE
 
 
 @pytest.fixture(params=kinds())
-async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    with model_world(request.param, tmp_path / "world") as world:
-        yield world
-        await world.close()
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SettingsBench]:
+    with model_store_bench(request.param, tmp_path / "world") as bench:
+        yield bench
+        await bench.close()
 
 
 @pytest.fixture(params=kinds("folder"))
-async def network(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    with model_world(request.param, tmp_path / "world") as world:
-        yield world
-        await world.close()
+async def network(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SettingsBench]:
+    with model_store_bench(request.param, tmp_path / "world") as bench:
+        yield bench
+        await bench.close()
 
 
-async def test_interrupted_download_leaves_no_file_and_works_again(network: World, tmp_path: Path) -> None:
+async def test_interrupted_download_leaves_no_file_and_works_again(network: SettingsBench, tmp_path: Path) -> None:
     assert network.gate is not None
     card = make_model(tmp_path / "mine", size=LARGE, tokenizer=True)
     await network.store().publish(card)
     store = network.store()
     network.gate.limit("down", LARGE // 2, "cut")
     with pytest.raises(ModelStoreUnavailableError):
-        await store.fetch(ref(), tmp_path / "fetched")
+        await store.fetch(model_ref(), tmp_path / "fetched")
     assert network.gate.reached.is_set()
     assert files_below(tmp_path / "fetched") == {}
     network.gate.reopen()
-    await store.fetch(ref(), tmp_path / "fetched")
+    await store.fetch(model_ref(), tmp_path / "fetched")
     assert len(files_below(tmp_path / "fetched")) == 3
 
 
-async def test_interrupted_upload_is_not_visible_and_works_again(network: World, tmp_path: Path) -> None:
+async def test_interrupted_upload_is_not_visible_and_works_again(network: SettingsBench, tmp_path: Path) -> None:
     assert network.gate is not None
     card = make_model(tmp_path / "mine", size=LARGE)
     store = network.store()
@@ -60,14 +62,14 @@ async def test_interrupted_upload_is_not_visible_and_works_again(network: World,
     network.gate.reopen()
     await assert_no_version(network, tmp_path)
     await store.publish(card)
-    await store.fetch(ref(), tmp_path / "fetched")
+    await store.fetch(model_ref(), tmp_path / "fetched")
 
 
 @pytest.mark.parametrize("direction", ["down", "up"])
-async def test_transfer_without_progress_is_given_up(network: World, tmp_path: Path, direction: str) -> None:
+async def test_transfer_without_progress_is_given_up(network: SettingsBench, tmp_path: Path, direction: str) -> None:
     assert network.gate is not None
     card = make_model(tmp_path / "mine", size=LARGE)
-    store = network.store(timeout_s=0.7)
+    store = network.impatient_store(0.7)
     if direction == "down":
         await network.store().publish(card)
         network.gate.limit("down", LARGE // 2, "hold")
@@ -75,17 +77,17 @@ async def test_transfer_without_progress_is_given_up(network: World, tmp_path: P
         network.gate.limit("up", LARGE // 2, "hold")
     started = time.monotonic()
     with pytest.raises(ModelStoreUnavailableError):
-        await (store.fetch(ref(), tmp_path / "fetched") if direction == "down" else store.publish(card))
+        await (store.fetch(model_ref(), tmp_path / "fetched") if direction == "down" else store.publish(card))
     assert network.gate.reached.is_set()
     assert time.monotonic() - started < 20
     assert files_below(tmp_path / "fetched") == {}
 
 
-async def test_slow_transfer_with_progress_is_not_given_up(network: World, tmp_path: Path) -> None:
+async def test_slow_transfer_with_progress_is_not_given_up(network: SettingsBench, tmp_path: Path) -> None:
     assert network.gate is not None
     gate = network.gate
     card = make_model(tmp_path / "mine", size=LARGE)
-    store = network.store(timeout_s=1.5)
+    store = network.impatient_store(1.5)
 
     async def hold_now_and_then(direction: str) -> None:
         for stop in (1, 2, 3):
@@ -96,19 +98,19 @@ async def test_slow_transfer_with_progress_is_not_given_up(network: World, tmp_p
 
     started = time.monotonic()
     await asyncio.gather(store.publish(card), hold_now_and_then("up"))
-    await asyncio.gather(store.fetch(ref(), tmp_path / "fetched"), hold_now_and_then("down"))
+    await asyncio.gather(store.fetch(model_ref(), tmp_path / "fetched"), hold_now_and_then("down"))
     assert time.monotonic() - started > 4.2, "both took longer than the setting, and neither was given up"
 
 
-async def started(world: World, *arguments: str) -> asyncio.subprocess.Process:
-    """`standgale model …` on this world's store, in a process of its own."""
+async def started(bench: SettingsBench, *arguments: str) -> asyncio.subprocess.Process:
+    """`standgale model …` on this bench's store, in a process of its own."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "standgale",
         "model",
         *arguments,
-        env=world.environment,
+        env=bench.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -120,21 +122,21 @@ async def finished(process: asyncio.subprocess.Process) -> str:
     return out.decode()
 
 
-async def assert_no_version(world: World, tmp_path: Path) -> None:
+async def assert_no_version(bench: SettingsBench, tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match=r"no finder 1\.0\.0"):
-        await world.store().fetch(ref(), tmp_path / "too early")
-    if world.settings.kind != "http":
-        assert list(await world.store().versions()) == []
+        await bench.store().fetch(model_ref(), tmp_path / "too early")
+    if bench.settings.kind != "http":
+        assert list(await bench.store().versions()) == []
 
 
-async def killed_in_the_middle(world: World, folder: Path, direction: str, *arguments: str) -> None:
+async def killed_in_the_middle(bench: SettingsBench, folder: Path, direction: str, *arguments: str) -> None:
     """Start a transfer and SIGKILL it: at a gate held half-way, or in a folder as soon as a part of a file shows."""
-    if world.gate is not None:
-        world.gate.limit("down" if direction == "down" else "up", LARGE // 2, "hold")
-        process = await started(world, *arguments)
-        assert await asyncio.to_thread(world.gate.reached.wait, TIMEOUT_S)
+    if bench.gate is not None:
+        bench.gate.limit("down" if direction == "down" else "up", LARGE // 2, "hold")
+        process = await started(bench, *arguments)
+        assert await asyncio.to_thread(bench.gate.reached.wait, TIMEOUT_S)
     else:
-        process = await started(world, *arguments)
+        process = await started(bench, *arguments)
         deadline = time.monotonic() + TIMEOUT_S
         while not any(path.stat().st_size > 0 for path in folder.rglob("*") if path.is_file()):
             assert time.monotonic() < deadline
@@ -142,24 +144,24 @@ async def killed_in_the_middle(world: World, folder: Path, direction: str, *argu
             await asyncio.sleep(0)
     process.send_signal(signal.SIGKILL)
     await process.wait()
-    if world.gate is not None:
-        world.gate.reopen()
+    if bench.gate is not None:
+        bench.gate.reopen()
 
 
-async def test_killed_pull_leaves_no_version_and_can_be_repeated(world: World, tmp_path: Path) -> None:
+async def test_killed_pull_leaves_no_version_and_can_be_repeated(bench: SettingsBench, tmp_path: Path) -> None:
     into = tmp_path / "fetched"
-    size = LARGE if world.gate is not None else 5 * LARGE
+    size = LARGE if bench.gate is not None else 5 * LARGE
     card = make_model(tmp_path / "mine", size=size, tokenizer=True)
-    await world.store().publish(card)
+    await bench.store().publish(card)
     pull = ("pull", "finder", "1.0.0", "--into", str(into))
-    await killed_in_the_middle(world, into, "down", *pull)
+    await killed_in_the_middle(bench, into, "down", *pull)
     assert not (into / "finder").exists()
-    assert await finished(await started(world, *pull)) == f"{into / 'finder' / '1.0.0' / 'model.yaml'}\n"
+    assert await finished(await started(bench, *pull)) == f"{into / 'finder' / '1.0.0' / 'model.yaml'}\n"
     shown = files_below(into / "finder" / "1.0.0")
     assert shown == files_below(card.parent)
     age_by_a_day(into / ".fetching")
-    await world.store().publish(make_model(tmp_path / "next", version="2.0.0"))
-    await world.store().fetch(ref("2.0.0"), into)
+    await bench.store().publish(make_model(tmp_path / "next", version="2.0.0"))
+    await bench.store().fetch(model_ref("2.0.0"), into)
     assert list((into / ".fetching").iterdir()) == [], "what the killed one left is swept"
 
 
@@ -169,21 +171,21 @@ def age_by_a_day(folder: Path) -> None:
         os.utime(path, (yesterday, yesterday))
 
 
-async def test_killed_push_is_not_visible_and_can_be_repeated(world: World, tmp_path: Path) -> None:
-    size = LARGE if world.gate is not None else 5 * LARGE
+async def test_killed_push_is_not_visible_and_can_be_repeated(bench: SettingsBench, tmp_path: Path) -> None:
+    size = LARGE if bench.gate is not None else 5 * LARGE
     card = make_model(tmp_path / "mine", size=size)
-    folder = world.settings.folder or tmp_path
-    await killed_in_the_middle(world, folder, "up", "push", str(card))
-    await assert_no_version(world, tmp_path)
-    await finished(await started(world, "push", str(card)))
-    await world.store().fetch(ref(), tmp_path / "fetched")
+    folder = bench.settings.folder or tmp_path
+    await killed_in_the_middle(bench, folder, "up", "push", str(card))
+    await assert_no_version(bench, tmp_path)
+    await finished(await started(bench, "push", str(card)))
+    await bench.store().fetch(model_ref(), tmp_path / "fetched")
     assert files_below(tmp_path / "fetched" / "finder" / "1.0.0") == files_below(card.parent)
 
 
-async def test_two_processes_pull_the_same_version_at_once(world: World, tmp_path: Path) -> None:
-    await world.store().publish(make_model(tmp_path / "mine", size=LARGE))
+async def test_two_processes_pull_the_same_version_at_once(bench: SettingsBench, tmp_path: Path) -> None:
+    await bench.store().publish(make_model(tmp_path / "mine", size=LARGE))
     pull = ("pull", "finder", "1.0.0", "--into", str(tmp_path / "fetched"))
-    processes = [await started(world, *pull) for _ in range(2)]
+    processes = [await started(bench, *pull) for _ in range(2)]
     assert len({await finished(process) for process in processes}) == 1
     assert len(files_below(tmp_path / "fetched")) == 2
 
@@ -215,7 +217,7 @@ asyncio.run(main())
 """
 
 
-async def test_memory_of_transfer_does_not_grow_with_the_model(world: World, tmp_path: Path) -> None:
+async def test_memory_of_transfer_does_not_grow_with_the_model(bench: SettingsBench, tmp_path: Path) -> None:
     small = make_model(tmp_path / "small", size=LARGE)
     large = make_model(tmp_path / "large", version="2.0.0", size=5 * LARGE)
     process = await asyncio.create_subprocess_exec(
@@ -225,7 +227,7 @@ async def test_memory_of_transfer_does_not_grow_with_the_model(world: World, tmp
         str(small),
         str(large),
         str(tmp_path / "fetched"),
-        env=world.environment,
+        env=bench.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

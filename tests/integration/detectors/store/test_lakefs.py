@@ -10,7 +10,8 @@ import pytest
 from detectors.errors import ModelLoadError, ModelStoreError, ModelStoreUnavailableError
 from detectors.settings import ModelStoreSettings
 from detectors.store.open import open_model_store
-from tests.benches.model_stores import make_model, ref
+from standgale.testing.factories import model_ref
+from standgale.testing.model_store import make_model
 from tests.servers.lakefs import ACCESS_KEY, SECRET_KEY, LakeFsServer
 
 pytestmark = pytest.mark.integration
@@ -50,9 +51,9 @@ async def test_tag_can_be_read_and_not_written(lakefs: LakeFsServer, tmp_path: P
     for wanted in ("blessed", repository.tags["blessed"]):
         tagged = open_model_store(settings(lakefs, ref=wanted), tmp_path)
         assert [each.version for each in await tagged.versions()] == ["1.0.0"]
-        assert (await tagged.fetch(ref(), tmp_path / wanted)).is_file()
+        assert (await tagged.fetch(model_ref(), tmp_path / wanted)).is_file()
         with pytest.raises(ModelLoadError, match=r"no finder 2\.0\.0: there are 1\.0\.0"):
-            await tagged.fetch(ref("2.0.0"), tmp_path / wanted)
+            await tagged.fetch(model_ref("2.0.0"), tmp_path / wanted)
         with pytest.raises(ModelStoreError, match="to publish, a branch"):
             await tagged.publish(make_model(tmp_path / "three", version="3.0.0"))
         await tagged.close()
@@ -81,7 +82,7 @@ async def test_a_wrong_setting_is_named_without_its_secret(
     lakefs: LakeFsServer, tmp_path: Path, change: dict[str, object], words: str
 ) -> None:
     store = open_model_store(settings(lakefs, **change), tmp_path)
-    for work in (store.versions(), store.publish(make_model(tmp_path / "mine")), store.fetch(ref(), tmp_path)):
+    for work in (store.versions(), store.publish(make_model(tmp_path / "mine")), store.fetch(model_ref(), tmp_path)):
         with pytest.raises(ModelLoadError, match=words) as caught:
             await work
         assert "hush" not in str(caught.value)

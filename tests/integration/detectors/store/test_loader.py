@@ -14,7 +14,8 @@ from detectors.settings import ModelStoreSettings
 from detectors.store.open import open_model_store
 from detectors.store.versions import VersionStore
 from infra.errors import TransientError
-from tests.benches.model_stores import make_model, ref
+from standgale.testing.factories import model_ref
+from standgale.testing.model_store import make_model
 from tests.servers.loader_service import LoaderServer
 
 pytestmark = pytest.mark.integration
@@ -35,7 +36,7 @@ async def test_loader_requests_have_the_form_the_service_expects(loader: LoaderS
     store = store_of(loader, tmp_path)
     engine = tmp_path / "finder+cc 9.0.engine"
     engine.write_bytes(b"engine")
-    await store.publish_artefact(ref(), engine)
+    await store.publish_artefact(model_ref(), engine)
     await store.close()
     folder = "models/finder/1.0.0"
     asked, sent = "/load/finder%2Bcc%209.0.engine", "/upload/finder%2Bcc%209.0.engine"
@@ -55,7 +56,7 @@ async def test_load_path_upload_path_and_prefix_settings_are_used(loader: Loader
     store = store_of(loader, tmp_path, prefix="", load_path="/load/any", upload_path="/upload/any")
     await store.publish(make_model(tmp_path / "mine"))
     assert (tmp_path / "loader" / "finder" / "1.0.0" / "model.yaml").is_file()
-    await store.fetch(ref(), tmp_path / "fetched")
+    await store.fetch(model_ref(), tmp_path / "fetched")
     await store.close()
 
 
@@ -64,8 +65,8 @@ async def test_a_redirect_is_not_followed(loader: LoaderServer, tmp_path: Path, 
     store = store_of(loader, tmp_path)
     loader.answer = lambda: web.Response(status=status, headers={"Location": f"{loader.url}/load/secrets"})
     for work in (
-        store.fetch(ref(), tmp_path),
-        store.publish_artefact(ref(), make_model(tmp_path / "m").parent / "model.onnx"),
+        store.fetch(model_ref(), tmp_path),
+        store.publish_artefact(model_ref(), make_model(tmp_path / "m").parent / "model.onnx"),
     ):
         with pytest.raises(ModelStoreError, match="redirects are not followed"):
             await work
@@ -82,7 +83,7 @@ async def test_error_status_decides_error_type_and_body_is_quoted_in_short(
     store = store_of(loader, tmp_path)
     loader.answer = lambda: web.Response(status=status, text="the disk\n  is full " + "x" * 100_000)
     with pytest.raises(error, match="the disk is full") as caught:
-        await store.fetch(ref(), tmp_path)
+        await store.fetch(model_ref(), tmp_path)
     assert f"HTTP {status}" in str(caught.value)
     assert len(str(caught.value)) < 500
     await store.close()
@@ -92,7 +93,7 @@ async def test_compressed_response_is_not_unpacked(loader: LoaderServer, tmp_pat
     store = store_of(loader, tmp_path)
     loader.answer = packed
     with pytest.raises(ModelLoadError, match=r"model card http://.*/model\.yaml"):
-        await store.fetch(ref(), tmp_path)
+        await store.fetch(model_ref(), tmp_path)
     await store.close()
 
 

@@ -22,7 +22,8 @@ from detectors.store.open import open_model_store
 from detectors.store.versions import VersionStore
 from infra.errors import SettingsError
 from infra.secrets import secrets_of
-from tests.benches.model_stores import files_below, make_model, ref
+from standgale.testing.factories import model_ref
+from standgale.testing.model_store import files_below, make_model
 
 
 def test_version_order_compares_numbers_as_numbers() -> None:
@@ -44,7 +45,7 @@ def test_card_refs_ignores_other_keys() -> None:
         "/1/model.yaml",
         "",
     ]
-    assert card_refs(keys) == [ref("1", "a")]
+    assert card_refs(keys) == [model_ref("1", "a")]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_card_refs_ignores_other_keys() -> None:
 )
 def test_require_safe_file_accepts_plain_names(name: str) -> None:
     assert require_safe_file(name, "the card") == name
-    assert key_of(ref(), name) == f"finder/1.0.0/{name}"
+    assert key_of(model_ref(), name) == f"finder/1.0.0/{name}"
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_require_safe_file_refuses_other_names(name: str) -> None:
 
 
 def test_ref_of_refuses_names_that_are_no_model() -> None:
-    assert ref_of("finder", "1.0.0") == ref()
+    assert ref_of("finder", "1.0.0") == model_ref()
     for name, version in (("", "1"), ("a", ""), ("a" * 101, "1"), ("a/b", "1"), ("a", "..")):
         with pytest.raises(ModelLoadError):
             ref_of(name, version)
@@ -141,8 +142,10 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 async def test_folder_store_can_be_its_own_model_cache(tmp_path: Path) -> None:
     store = open_model_store(ModelStoreSettings(), tmp_path)
     await store.publish(make_model(tmp_path / "mine"))
-    assert await store.fetch(ref(), tmp_path / "models") == tmp_path / "models" / "finder" / "1.0.0" / "model.yaml"
-    assert list(await store.versions()) == [ref()]
+    assert (
+        await store.fetch(model_ref(), tmp_path / "models") == tmp_path / "models" / "finder" / "1.0.0" / "model.yaml"
+    )
+    assert list(await store.versions()) == [model_ref()]
 
 
 async def test_old_leftovers_of_killed_writers_are_deleted(tmp_path: Path) -> None:
@@ -172,7 +175,7 @@ async def test_download_shorter_than_announced_raises_transient_error(tmp_path: 
     blobs = FolderBlobs(tmp_path / "models")
     await VersionStore(blobs, 10_000_000).publish(make_model(tmp_path / "mine"))
     with pytest.raises(ModelStoreUnavailableError, match="was cut off after"):
-        await VersionStore(ShortBlobs(tmp_path / "models"), 10_000_000).fetch(ref(), tmp_path / "fetched")
+        await VersionStore(ShortBlobs(tmp_path / "models"), 10_000_000).fetch(model_ref(), tmp_path / "fetched")
     assert files_below(tmp_path / "fetched") == {}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.benches.model_stores import make_model
+from standgale.testing.model_store import make_model
 from tests.servers.loader_service import LoaderServer
 
 pytestmark = pytest.mark.integration

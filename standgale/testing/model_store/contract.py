@@ -1,0 +1,338 @@
+"""The tests that every model store passes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import yaml
+
+from detectors.card.card import read_card, verified_model_file
+from detectors.errors import ModelLoadError, ModelStoreError, ModelStoreUnavailableError
+from infra.errors import TransientError
+from schemas.event_base import ModelRef
+from standgale.testing.factories import model_ref
+from standgale.testing.model_store.bench import MEGABYTE, ModelStoreBench, digest, files_below, make_model
+
+KEY = "finder/1.0.0/"
+
+
+def with_field(card: Path, **changes: object) -> Path:
+    card.write_text(yaml.safe_dump({**yaml.safe_load(card.read_text()), **changes}))
+    return card
+
+
+async def listed(bench: ModelStoreBench) -> list[ModelRef]:
+    return list(await bench.store().versions())
+
+
+class ModelStoreContract:
+    """All that :mod:`detectors.store.port` promises; a subclass gives the fixture ``bench``."""
+
+    @pytest.fixture
+    def bench(self) -> ModelStoreBench:
+        """Gives the author's place for models; closes its stores after the test."""
+        raise NotImplementedError(f"{type(self).__name__} must have a fixture `bench` that gives a ModelStoreBench")
+
+    @pytest.fixture
+    def into(self, tmp_path: Path) -> Path:
+        """The folder that models are fetched into."""
+        return tmp_path / "fetched"
+
+    @pytest.mark.parametrize("size", [1000, 40 * MEGABYTE])
+    async def test_fetched_model_has_the_published_bytes(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path, size: int
+    ) -> None:
+        card = make_model(tmp_path / "mine", size=size, tokenizer=True)
+        assert await bench.store().publish(card) == model_ref()
+        fetched = await bench.store().fetch(model_ref(), into)
+        assert fetched == into / "finder" / "1.0.0" / "model.yaml"
+        assert files_below(into) == {KEY + name: content for name, content in files_below(card.parent).items()}
+        assert verified_model_file(read_card(fetched), fetched).name == "model.onnx"
+
+    async def test_external_weights_are_published_and_fetched(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+    ) -> None:
+        card = make_model(tmp_path / "mine", external=True)
+        await bench.store().publish(card)
+        await bench.store().fetch(model_ref(), into)
+        assert (into / KEY / "model.onnx.data").read_bytes() == (tmp_path / "mine" / "model.onnx.data").read_bytes()
+
+    async def test_publish_refuses_file_without_checksum_in_card(self, bench: ModelStoreBench, tmp_path: Path) -> None:
+        for mine, options in ((tmp_path / "a", {"external": True}), (tmp_path / "b", {"tokenizer": True})):
+            card = with_field(make_model(mine, **options), files={})  # type: ignore[arg-type]
+            name = "model.onnx.data" if "external" in options else "tokenizer.json"
+            with pytest.raises(ModelLoadError, match=rf"files: \{{{name}: {digest(mine / name)}\}}"):
+                await bench.store().publish(card)
+        with pytest.raises(ModelLoadError):
+            await bench.store().fetch(model_ref(), tmp_path / "fetched")
+
+    async def test_versions_are_listed_by_name_and_number(self, bench: ModelStoreBench, tmp_path: Path) -> None:
+        for name, version in (("finder", "1.10.0"), ("finder", "1.9.0"), ("boats", "2"), ("finder", "1.9.0-rc1")):
+            await bench.store().publish(make_model(tmp_path / name / version, name=name, version=version))
+        await bench.store().publish_artefact(model_ref("1.9.0"), tmp_path / "boats" / "2" / "model.onnx")
+        if not bench.lists_versions:
+            with pytest.raises(ModelStoreError, match="cannot list its models"):
+                await listed(bench)
+            return
+        expected = [("boats", "2"), ("finder", "1.9.0"), ("finder", "1.9.0-rc1"), ("finder", "1.10.0")]
+        assert [(each.name, each.version) for each in await listed(bench)] == expected
+
+    async def test_an_empty_store_has_no_versions(self, bench: ModelStoreBench) -> None:
+        if bench.lists_versions:
+            assert await listed(bench) == []
+
+    async def test_fetch_of_unknown_version_names_the_known_versions(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+    ) -> None:
+        for version in ("1.0.0", "2.0.0"):
+            await bench.store().publish(make_model(tmp_path / version, version=version))
+        expected = "cannot list its models" if not bench.lists_versions else r"there are 1\.0\.0, 2\.0\.0"
+        with pytest.raises(ModelLoadError, match=rf"no finder 3\.0\.0: .*{expected}"):
+            await bench.store().fetch(model_ref("3.0.0"), into)
+        assert files_below(into) == {}
+
+    async def test_fetched_version_is_not_fetched_again(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+    ) -> None:
+        await bench.store().publish(make_model(tmp_path / "mine", tokenizer=True))
+        fetched = await bench.store().fetch(model_ref(), into)
+        store = bench.store()
+        bench.take_away()
+        try:
+            assert await store.fetch(model_ref(), into) == fetched
+        finally:
+            bench.bring_back()
+
+    @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "model.yaml"])
+    async def test_damaged_file_in_the_cache_is_fetched_again(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path, name: str
+    ) -> None:
+        await bench.store().publish(make_model(tmp_path / "mine", tokenizer=True))
+        await bench.store().fetch(model_ref(), into)
+        whole = files_below(into)
+        (into / KEY / name).write_bytes(b"{ damaged")
+        await bench.store().fetch(model_ref(), into)
+        assert files_below(into) == whole
+
+    @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+    async def test_damaged_file_in_the_store_is_refused_until_published_again(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path, name: str
+    ) -> None:
+        card = make_model(tmp_path / "mine", tokenizer=True)
+        await bench.store().publish(card)
+        right = digest(card.parent / name)
+        content = await bench.content(KEY + name)
+        await bench.alter(KEY + name, content[:-1] + bytes([content[-1] ^ 1]))
+        store = bench.store()
+        with pytest.raises(ModelLoadError, match=f"{name} has SHA-256 [0-9a-f]{{64}}, expected is {right}") as caught:
+            await store.fetch(model_ref(), into)
+        assert store.where in str(caught.value)
+        assert files_below(into) == {}
+        await bench.store().publish(card)
+        await bench.store().fetch(model_ref(), into)
+        assert digest(into / KEY / name) == right
+
+    async def test_publishing_the_same_version_again_changes_nothing(
+        self, bench: ModelStoreBench, tmp_path: Path
+    ) -> None:
+        card = make_model(tmp_path / "mine")
+        await bench.store().publish(card)
+        before = await bench.content(KEY + "model.yaml")
+        card.write_text("# Another comment.\n" + card.read_text())
+        assert await bench.store().publish(card) == model_ref()
+        assert await bench.content(KEY + "model.yaml") == before
+
+    async def test_publish_refuses_other_content_under_an_existing_version(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+    ) -> None:
+        first = make_model(tmp_path / "first")
+        await bench.store().publish(first)
+        for other in (make_model(tmp_path / "other"), with_field(make_model(tmp_path / "third"), licence="MIT")):
+            with pytest.raises(ModelLoadError, match=r"finder 1\.0\.0 exists with other content .* another version"):
+                await bench.store().publish(other)
+        await bench.store().fetch(model_ref(), into)
+        assert digest(into / KEY / "model.onnx") == digest(first.parent / "model.onnx")
+
+    async def test_publish_refuses_model_that_differs_from_its_card(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+    ) -> None:
+        card = make_model(tmp_path / "mine")
+        (tmp_path / "mine" / "model.onnx").write_bytes(b"something else")
+        with pytest.raises(ModelLoadError, match="SHA-256"):
+            await bench.store().publish(card)
+        (tmp_path / "mine" / "model.onnx").unlink()
+        with pytest.raises(ModelLoadError, match="cannot be read"):
+            await bench.store().publish(card)
+        with pytest.raises(ModelLoadError, match=r"no finder 1\.0\.0"):
+            await bench.store().fetch(model_ref(), into)
+
+    @pytest.mark.parametrize(
+        "field", [{"file": "../model.onnx"}, {"file": "model.yaml"}, {"files": {"/etc/passwd": "0" * 64}}]
+    )
+    async def test_card_that_names_files_outside_its_folder_is_refused(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path, field: dict[str, object]
+    ) -> None:
+        card = with_field(make_model(tmp_path / "mine"), **field)
+        (tmp_path / "model.onnx").write_bytes((tmp_path / "mine" / "model.onnx").read_bytes())
+        with pytest.raises(ModelLoadError, match="cannot be in a model store"):
+            await bench.store().publish(card)
+        await bench.alter(KEY + "model.yaml", card.read_bytes())
+        with pytest.raises(ModelLoadError, match="cannot be in a model store"):
+            await bench.store().fetch(model_ref(), into)
+        assert files_below(into) == {}
+
+    @pytest.mark.parametrize(
+        ("name", "version"), [("..", "1"), ("a/b", "1"), ("a", "../1"), (".hidden", "1"), ("a", "1\n")]
+    )
+    async def test_names_that_could_leave_the_store_are_refused(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path, name: str, version: str
+    ) -> None:
+        wanted = model_ref(version, name)
+        file = tmp_path / "file"
+        file.write_bytes(b"x")
+        store = bench.store()
+        for work in (
+            store.fetch(wanted, into),
+            store.fetch_artefact(wanted, "engine", into),
+            store.publish_artefact(wanted, file),
+        ):
+            with pytest.raises(ModelLoadError, match=r"is no (name|version) of a model"):
+                await work
+        for artefact in ("../engine", "a/b", "model.yaml", "x.sha256", ".x", ""):
+            with pytest.raises(ModelLoadError, match="cannot be in a model store"):
+                await store.fetch_artefact(model_ref(), artefact, into)
+
+    async def test_fetch_refuses_card_of_another_version(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+    ) -> None:
+        await bench.alter(KEY + "model.yaml", make_model(tmp_path / "mine", version="2.0.0").read_bytes())
+        with pytest.raises(ModelLoadError, match=r"is that of finder 2\.0\.0"):
+            await bench.store().fetch(model_ref(), into)
+
+    async def test_fetch_refuses_oversized_card_without_reading_all_of_it(
+        self, bench: ModelStoreBench, into: Path
+    ) -> None:
+        await bench.alter(KEY + "model.yaml", b"name: [")
+        with pytest.raises(ModelLoadError, match="not YAML"):
+            await bench.store().fetch(model_ref(), into)
+        await bench.alter(KEY + "model.yaml", b"#" * 2_000_000)
+        with pytest.raises(ModelLoadError, match="more than 1000000 bytes"):
+            await bench.store().fetch(model_ref(), into)
+
+    async def test_fetch_refuses_file_larger_than_max_file_bytes(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+    ) -> None:
+        await bench.store().publish(make_model(tmp_path / "mine", size=2000))
+        with pytest.raises(ModelLoadError, match="STANDGALE_MODELS__MAX_FILE_BYTES"):
+            await bench.store(max_file_bytes=1500).fetch(model_ref(), into)
+        assert files_below(into) == {}
+
+    async def test_artefact_is_fetched_and_can_be_replaced(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+    ) -> None:
+        engine = tmp_path / "finder.cc9.0.engine"
+        store = bench.store()
+        assert await store.fetch_artefact(model_ref(), engine.name, into) is None
+        for content in (b"engine" * 1000, b"better" * 1000):
+            engine.write_bytes(content)
+            await store.publish_artefact(model_ref(), engine)
+            await store.publish_artefact(model_ref(), engine)
+            fetched = await bench.store().fetch_artefact(model_ref(), engine.name, into)
+            assert fetched == into / "finder" / "1.0.0" / engine.name
+            assert fetched.read_bytes() == content
+        # Artefacts do not make a version, and do not stand in the way of one.
+        await store.publish(make_model(tmp_path / "mine"))
+        await store.fetch(model_ref(), into)
+        assert {Path(name).name for name in files_below(into)} == {engine.name, "model.yaml", "model.onnx"}
+
+    async def test_damaged_artefact_counts_as_none_until_published_again(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        engine = tmp_path / "finder.engine"
+        engine.write_bytes(b"engine" * 1000)
+        await bench.store().publish_artefact(model_ref(), engine)
+        await bench.alter(KEY + engine.name, b"Engine" * 1000)
+        assert await bench.store().fetch_artefact(model_ref(), engine.name, into) is None
+        assert "finder.engine has SHA-256" in caplog.text
+        assert files_below(into) == {}
+        await bench.store().publish_artefact(model_ref(), engine)
+        assert await bench.store().fetch_artefact(model_ref(), engine.name, into) is not None
+
+    async def test_unavailable_store_raises_transient_error(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+    ) -> None:
+        card = make_model(tmp_path / "mine")
+        store = bench.store()
+        await store.publish(card)
+        bench.take_away()
+        try:
+            for work in (
+                store.fetch(model_ref(), into),
+                store.publish(card),
+                store.fetch_artefact(model_ref(), "engine", into),
+                store.publish_artefact(model_ref(), card.parent / "model.onnx"),
+                *([store.versions()] if bench.lists_versions else []),
+            ):
+                with pytest.raises(TransientError):
+                    await work
+        finally:
+            bench.bring_back()
+        await store.fetch(model_ref(), into)
+        assert len(files_below(into)) == 2
+
+    async def test_full_or_missing_cache_disk_is_named_in_error(self, bench: ModelStoreBench, tmp_path: Path) -> None:
+        await bench.store().publish(make_model(tmp_path / "mine"))
+        (tmp_path / "file").write_text("")
+        with pytest.raises(ModelStoreUnavailableError, match="STANDGALE_MODELS__CACHE"):
+            await bench.store().fetch(model_ref(), tmp_path / "file")
+
+    async def test_concurrent_fetches_all_get_the_version(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+    ) -> None:
+        await bench.store().publish(make_model(tmp_path / "mine", size=3 * MEGABYTE, tokenizer=True))
+        cards = await asyncio.gather(*(bench.store().fetch(model_ref(), into) for _ in range(5)))
+        assert len(set(cards)) == 1
+        assert len(files_below(into)) == 3
+
+    async def test_concurrent_publish_of_two_contents_keeps_one(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+    ) -> None:
+        mine = [make_model(tmp_path / str(number), size=100_000) for number in range(3)]
+        done = await asyncio.gather(*(bench.store().publish(card) for card in mine), return_exceptions=True)
+        assert all(each == model_ref() or isinstance(each, ModelLoadError | TransientError) for each in done)
+        stored = await bench.content(KEY + "model.yaml")
+        (winner,) = [card for card in mine if card.read_bytes() == stored]
+        await bench.store().publish(winner)
+        await bench.store().fetch(model_ref(), into)
+        assert digest(into / KEY / "model.onnx") == digest(winner.parent / "model.onnx")
+
+    async def test_second_concurrent_put_new_returns_false(self, bench: ModelStoreBench) -> None:
+        if not bench.refuses_to_replace:
+            pytest.skip(f"{type(bench).__name__} knows no conditions, so that `new` changes nothing")
+        blobs = bench.open_blobs()
+        assert await blobs.put(KEY + "model.yaml", b"first", new=True)
+        assert not await blobs.put(KEY + "model.yaml", b"second", new=True)
+        await blobs.close()
+        assert await bench.content(KEY + "model.yaml") == b"first"
+
+    async def test_on_transfer_is_called_until_the_end(
+        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+    ) -> None:
+        reported: list[tuple[str, int, int | None]] = []
+        store = bench.store(lambda *each: reported.append(each))
+        card = make_model(tmp_path / "mine", size=20 * MEGABYTE)
+        size = (card.parent / "model.onnx").stat().st_size
+        await store.publish(card)
+        assert reported[-1] == (KEY + "model.onnx", size, size)
+        reported.clear()
+        await store.fetch(model_ref(), into)
+        moved = [count for _, count, _ in reported]
+        assert moved == sorted(moved)
+        assert reported[-1] == (KEY + "model.onnx", size, size)
+
+    async def test_close_may_be_repeated(self, bench: ModelStoreBench) -> None:
+        store = bench.store()
+        await store.close()
+        await store.close()
