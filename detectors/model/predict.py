@@ -17,8 +17,8 @@ from detectors.engines.port import Engine
 from detectors.geometry.arrays import Candidates, Detections, FloatArray, ImageArray, Outputs
 from detectors.geometry.rotated_boxes import enclosing
 from detectors.heads.port import Head
-from detectors.merging.fragments import resolve_fragments
 from detectors.merging.merge import merge, suppress_within_tiles
+from detectors.merging.pieces import resolve_pieces
 from detectors.merging.sizes import largest_px, sorted_by_size
 from detectors.model.options import FrameView, Resolved, resolve
 from detectors.tiling import tiles as tiling
@@ -87,8 +87,8 @@ class Model:
         """The detections of a frame from the candidates of all its tiles, in any order."""
         class_aware = self.card.merge.class_aware
         limits = largest_px(self.card.classes, options.gsd_m)
-        # Again, because boxes grew where fragments were joined, and again before anything is suppressed.
-        whole, large = sorted_by_size(resolve_fragments(candidates, plan, class_aware), limits)
+        # Again, because boxes grew where pieces were joined, and again before anything is suppressed.
+        whole, large = sorted_by_size(resolve_pieces(candidates, plan, class_aware), limits)
         too_large = candidates.too_large + (0 if large is None else len(large))
         merged = merge(whole, options.merge_method, options.merge_metric, options.merge_threshold, class_aware, limits)
         best = merged.take(np.arange(min(len(merged), options.max_detections)))

@@ -225,7 +225,7 @@ def test_too_large_boxes_are_dropped_from_frames_whole_or_joined(tmp_path: Path)
     names = [{"name": name, "max_size_m": 10.0} for name in ("one", "two", "three")]
     image = np.zeros((300, 400, 3), np.uint8)
     image[10:60, 20:70] = COLOURS_BGR[0]
-    # Longer than a tile: it is seen in fragments only, each of which is small enough.
+    # Longer than a tile: it is seen in pieces only, each of which is small enough.
     image[200:220, 30:380] = COLOURS_BGR[1]
     with Predictor(load_model(LoadRequest(write_model(tmp_path, classes=names), "onnxruntime"))) as predictor:
         everything = predictor.predict(image)

@@ -7,8 +7,8 @@ import pytest
 
 from detectors.geometry.arrays import Candidates
 from detectors.geometry.boxes import iou_matrix
-from detectors.merging.fragments import resolve_fragments
 from detectors.merging.merge import merge
+from detectors.merging.pieces import resolve_pieces
 from detectors.tiling.tiles import TilePlan, TileSpec, plan_tiles, touches_inner_edge
 
 TILE = 100
@@ -29,7 +29,7 @@ def seen(plan: TilePlan, rows: list[Row]) -> Candidates:
 
 
 def resolved(plan: TilePlan, rows: list[Row], class_aware: bool = True) -> list[tuple[list[float], float]]:
-    found = resolve_fragments(seen(plan, rows), plan, class_aware)
+    found = resolve_pieces(seen(plan, rows), plan, class_aware)
     return list(zip(found.boxes.tolist(), found.scores.astype(np.float64).round(3).tolist(), strict=True))
 
 
@@ -96,8 +96,8 @@ def test_the_whole_frame_tile_drops_all_pieces() -> None:
 
 def test_no_fragments_no_change() -> None:
     found = seen(PAIR, [([10, 10, 30, 30], 0.9, 0, 0)])
-    assert resolve_fragments(found, PAIR, True) is found
-    assert len(resolve_fragments(seen(PAIR, []), PAIR, True)) == 0
+    assert resolve_pieces(found, PAIR, True) is found
+    assert len(resolve_pieces(seen(PAIR, []), PAIR, True)) == 0
 
 
 def scene(rng: np.random.Generator, frame: int, largest: int) -> np.ndarray:
@@ -129,6 +129,6 @@ def test_every_object_is_found_once_wherever_tiles_cut_it(overlap: float, larges
                 shaken = np.concatenate((low, high)) + rng.uniform(-1, 1, 4)
                 shaken = np.clip(shaken, [*region[:2], *region[:2]], [*region[2:], *region[2:]])
                 rows.append((shaken.tolist(), float(rng.uniform(0.3, 1)), 0, tile))
-        found = merge(resolve_fragments(seen(plan, rows), plan, True), "nms", "iou", 0.5, True)
+        found = merge(resolve_pieces(seen(plan, rows), plan, True), "nms", "iou", 0.5, True)
         assert len(found) == len(objects), f"seed {seed}"
         assert iou_matrix(objects, found.boxes).max(axis=1).min() > 0.6

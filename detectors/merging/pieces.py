@@ -7,7 +7,7 @@ import numpy as np
 from detectors.geometry.arrays import BoolArray, Candidates, DoubleArray, FloatArray, IndexArray
 from detectors.geometry.boxes import areas
 from detectors.geometry.pairs import overlapping_pairs, pairs_within
-from detectors.merging.rotated_fragments import Pieces
+from detectors.merging.rotated_pieces import Pieces
 from detectors.tiling.tiles import TilePlan, edge_margins
 
 # A piece is dropped when a whole box of a different tile covers this share of it.
@@ -16,7 +16,7 @@ INSIDE_SHARE = 0.6
 SAME_EXTENT = 0.5
 
 
-def resolve_fragments(candidates: Candidates, plan: TilePlan, class_aware: bool) -> Candidates:
+def resolve_pieces(candidates: Candidates, plan: TilePlan, class_aware: bool) -> Candidates:
     """Return ``candidates`` with pieces (``cut``) dropped or joined; what is left is whole, as far as a tile saw it.
 
     1. A piece that is mostly inside a whole box of the same class from a different tile is dropped.

@@ -10,8 +10,8 @@ import pytest
 from detectors.geometry.arrays import Candidates, FloatArray
 from detectors.geometry.polygons import polygon_areas, within_boxes
 from detectors.geometry.rotated_boxes import enclosing, smallest_around
-from detectors.merging.fragments import resolve_fragments
 from detectors.merging.merge import merge
+from detectors.merging.pieces import resolve_pieces
 from detectors.tiling.tiles import TilePlan, TileSpec, plan_tiles, touches_inner_edge
 from tests.pictures import apart, quad_of
 
@@ -55,7 +55,7 @@ def look(plan: TilePlan, things: list[FloatArray], rng: np.random.Generator, err
 
 
 def resolved(plan: TilePlan, candidates: Candidates) -> FloatArray:
-    found = merge(resolve_fragments(candidates, plan, True), "nms", "iou", 0.5, True)
+    found = merge(resolve_pieces(candidates, plan, True), "nms", "iou", 0.5, True)
     assert found.quads is not None
     return found.quads
 
@@ -113,13 +113,13 @@ def test_a_poor_piece_is_dropped_for_the_whole_box() -> None:
 def test_a_piece_is_not_dropped_for_the_object_next_to_it() -> None:
     whole = quad_of((112, 50, 70, 8, 45))
     away = np.array([-np.sin(np.pi / 4), np.cos(np.pi / 4)], np.float32) * 11
-    fragment = visible(PAIR, whole + away, 0)
-    assert fragment is not None
-    candidates = seen(PAIR, [(fragment, 0.9, 0), (whole, 0.8, 1)])
+    piece = visible(PAIR, whole + away, 0)
+    assert piece is not None
+    candidates = seen(PAIR, [(piece, 0.9, 0), (whole, 0.8, 1)])
     assert candidates.cut.tolist() == [True, False]
     # The upright boxes around them would explain it.
     upright = replace(candidates, quads=None)
-    assert len(resolve_fragments(upright, PAIR, True)) == 1
+    assert len(resolve_pieces(upright, PAIR, True)) == 1
     assert len(resolved(PAIR, candidates)) == 2
 
 
@@ -150,8 +150,8 @@ def test_a_piece_without_partner_and_frames_without_pieces_are_kept() -> None:
     assert lone.cut.all()
     assert (resolved(PAIR, lone) == lone.quads).all()
     inside = seen(PAIR, [(quad_of((40, 50, 30, 14, 20)), 0.9, 0)])
-    assert resolve_fragments(inside, PAIR, True) is inside
-    nothing = resolve_fragments(seen(PAIR, []), PAIR, True)
+    assert resolve_pieces(inside, PAIR, True) is inside
+    nothing = resolve_pieces(seen(PAIR, []), PAIR, True)
     assert nothing.quads is not None
     assert nothing.quads.shape == (0, 4, 2)
 

@@ -1,6 +1,6 @@
 """Finds which pieces of rotated boxes are inside whole boxes, and which are parts of one object.
 
-The counterpart of what :mod:`detectors.merging.fragments` does with upright boxes. Of a fragment the part of its
+The counterpart of what :mod:`detectors.merging.pieces` does with upright boxes. Of a piece the part of its
 rotated box that is in its tile counts: outside the tile a model only guesses.
 """
 
@@ -16,13 +16,13 @@ from detectors.geometry.quads import common_areas
 from detectors.merging.rotated_union import box_around
 from detectors.tiling.tiles import TilePlan
 
-# A fragment is explained by a whole box that covers this share of it. Less than of an upright one: of a corner a tile
+# A piece is dropped when a whole box covers this share of it. Less than of an upright one: of a corner a tile
 # sees a triangle, and a box around a triangle is twice as large.
 COVERED_SHARE = 0.3
-# Two fragments are parts of one thing when what they cover of the region both tiles see is the same to this share of
+# Two pieces are parts of one object when what they cover of the region both tiles see is the same to this share of
 # both together. Neighbours share nothing, while an error of a pixel or two costs a thin box half.
 SAME_PLACE = 0.3
-# Where both tiles see almost nothing in common, the box around two fragments has to fit them this well (IoU).
+# Where both tiles see almost nothing in common, the box around two pieces has to fit them this well (IoU).
 FILLED = 0.75
 # Where the box around parts ends, see box_around: to see whether two may be parts, and to measure the object.
 END_SHARE_OF_TWO, END_SHARE = 0.5, 0.75
