@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 _LOOK_S = 1.0
 _GONE_AFTER = timedelta(hours=1)
 
+ShareOption = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Only for a share of the frames, for example 0.1.")
+]
+DeviceOption = Annotated[list[str] | None, typer.Option(help="Only for frames of this device; may be repeated.")]
 LaneOption = Annotated[
     str | None,
     typer.Option(help="The roll-out lane: workers with this detector.lane; default is this process's setting."),
@@ -60,12 +64,8 @@ def activate(  # noqa: PLR0913, PLR0917 (what people may say on the command line
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The model's name, as in its card.")],
     version: Annotated[str, typer.Argument(help="Its version, as in its card.")],
-    canary_share: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Only for a share of the frames, for example 0.1.")
-    ] = None,
-    canary_device: Annotated[
-        list[str] | None, typer.Option(help="Only for frames of this device; may be repeated.")
-    ] = None,
+    canary_share: ShareOption = None,
+    canary_device: DeviceOption = None,
     lane: LaneOption = None,
     comment: CommentOption = None,
     wait: WaitOption = False,

@@ -1,0 +1,126 @@
+"""Writes and prints the result of `standgale detect`: files, JSON rows, a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+from rich.table import Table
+
+from infra.errors import SettingsError
+from standgale.commands.context import Context
+
+if TYPE_CHECKING:
+    from detectors.card.card import ModelCard
+    from detectors.model.predict import PictureResult
+    from detectors.rasters.ground_positions import GroundPositions
+    from standgale.pictures import Picture
+
+_MOST_LISTED = 500
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFiles:
+    """Names the files that are written besides the output; None: not written."""
+
+    drawn: Path | None
+    map: Path | None
+
+    def check(self) -> None:
+        """Raise SettingsError if a file cannot be written, before minutes are spent on detection."""
+        import cv2
+
+        if self.drawn is not None and not cv2.haveImageWriter(f"a{self.drawn.suffix or '.jpg'}"):
+            suffix = self.drawn.suffix
+            raise SettingsError(f"--out {self.drawn}: OpenCV can't write {suffix!r}; end it with .jpg or .png")
+        for option, path in (("--out", self.drawn), ("--geojson", self.map)):
+            if path is not None and not path.absolute().parent.is_dir():
+                raise SettingsError(f"{option} {path}: there is no folder {path.absolute().parent}; make it first")
+
+
+def write_files(files: OutputFiles, shown: Picture, found: PictureResult, card: ModelCard) -> GroundPositions | None:
+    """Write the files; return the positions of the detections on the ground if the picture has one."""
+    from detectors.rasters.ground_positions import feature_collection, ground_positions
+
+    places = None if shown.ground is None else ground_positions(found.detections, shown.ground)
+    if files.drawn is not None:
+        _draw(files.drawn, shown, found, card)
+    if files.map is not None and places is not None:
+        _write(files.map, "--geojson", orjson.dumps(feature_collection(found.detections, places, card.classes)))
+    return places
+
+
+def _draw(out: Path, shown: Picture, found: PictureResult, card: ModelCard) -> None:
+    import cv2
+
+    from detectors.images.draw import draw_detections
+
+    image, detections = shown.shown_with(found.detections)
+    encoded, data = cv2.imencode(out.suffix or ".jpg", draw_detections(image, detections, card.classes))
+    if not encoded:
+        raise SettingsError(f"--out {out}: the picture could not be encoded; end it with .jpg or .png")
+    _write(out, "--out", data.tobytes())
+
+
+def _write(path: Path, option: str, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise SettingsError(f"{option} {path}: cannot be written ({error.strerror}); give a path that can") from error
+
+
+def rows_of(found: PictureResult, card: ModelCard, places: GroundPositions | None) -> list[dict[str, object]]:
+    """Return each detection as JSON values; boxes and corners in pixels of the picture."""
+    detections = found.detections
+    rows: list[dict[str, object]] = [
+        {"label": card.classes[index].name, "confidence": round(score, 4), "box": [round(side, 1) for side in box]}
+        for box, score, index in zip(
+            detections.boxes.tolist(), detections.scores.tolist(), detections.classes.tolist(), strict=True
+        )
+    ]
+    for index, row in enumerate(rows):
+        if detections.quads is not None:
+            row["corners"] = [[round(side, 1) for side in corner] for corner in detections.quads[index].tolist()]
+        if places is not None:
+            row["ground"] = places.row(index)
+    return rows
+
+
+def fields_of(shown: Picture, found: PictureResult) -> dict[str, object]:
+    """Return the size of the picture, the options and the counts as JSON values."""
+    return {
+        "width": shown.width,
+        "height": shown.height,
+        "gsd_m": found.options.gsd_m,
+        "options": found.options.as_options().model_dump(exclude_none=True),
+        "tiles": found.tiles,
+        "empty_tiles": found.empty,
+        "too_large": found.detections.too_large,
+        "scaled_from": None if shown.raster is None else shown.raster.scaled_from,
+    }
+
+
+def print_result(here: Context, found: PictureResult, rows: list[dict[str, object]], files: OutputFiles) -> None:
+    """Print the detections as a table, with notes about tiles, left-out boxes and written files."""
+    options = found.options
+    ground = "" if options.gsd_m is None else f", {options.gsd_m:.3g} m per pixel"
+    sides = "the whole frame" if options.tile_width is None else f"{options.tile_width}×{options.tile_height} px"
+    empty = f", {found.empty} of them without content" if found.empty else ""
+    here.notes.print(f"{found.tiles} tiles{empty}; {sides}{ground}", highlight=False)
+    table = Table("label", "confidence", "box (x1, y1, x2, y2 in pixels)")
+    for row in rows[:_MOST_LISTED]:
+        table.add_row(str(row["label"]), str(row["confidence"]), str(row["box"]))
+    here.out.print(table if rows else "nothing found")
+    if found.detections.too_large:
+        here.notes.print(
+            f"{found.detections.too_large} boxes left out: larger than their class can be at {options.gsd_m:.3g} m per "
+            "pixel; if that is wrong, give --gsd",
+            highlight=False,
+        )
+    if len(rows) > _MOST_LISTED:
+        here.notes.print(f"the best {_MOST_LISTED} of {len(rows)}; --json lists all", highlight=False)
+    for what, path in (("picture", files.drawn), ("map", files.map)):
+        if path is not None:
+            here.notes.print(f"{what} written to {path}", highlight=False)
