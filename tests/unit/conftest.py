@@ -1,15 +1,35 @@
-"""What unit tests of consumers and of dead letters share."""
+"""What unit tests share: no child processes, and a broker for tests of consumers and of dead letters."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.broker.port import Reader
 from schemas.topics import load_topics
 from tests.benches.sink_runs import MeddlingBroker
+
+# uname: Python asks it for the processor.
+_SMALL_PROGRAMS = ("uname", "git", "mount", "umount")
+
+
+@pytest.fixture(autouse=True)
+def no_child_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a test that starts a process: this tier runs in seconds. Such tests belong to tests/integration."""
+
+    start = subprocess.Popen.__init__
+
+    def start_if_small(self: subprocess.Popen[bytes], command: Any, *more: Any, **options: Any) -> None:
+        program = command if isinstance(command, str) else str(command[0])
+        if program not in _SMALL_PROGRAMS:
+            pytest.fail(f"a unit test starts {program}; move it to tests/integration")
+        start(self, command, *more, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", start_if_small)
 
 
 @pytest.fixture
