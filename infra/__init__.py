@@ -1,1 +1,1 @@
-"""What every service stands on: settings, broker, frame store, database, auth, telemetry, life cycle."""
+"""Holds what every service needs: broker, stores, database, consuming, failures, telemetry and the process itself."""

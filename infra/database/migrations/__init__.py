@@ -1,1 +1,1 @@
-"""The schema's history: one file per step, each with its way back."""
+"""Holds the migrations of the database schema, one file per step, each up and down."""

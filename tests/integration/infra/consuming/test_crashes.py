@@ -95,7 +95,7 @@ def world(broker_settings: BrokerSettings, tmp_path: Path) -> World:
 
 
 @pytest.mark.integration
-async def test_every_frame_once_whenever_the_sink_is_killed(world: World) -> None:
+async def test_killed_sink_writes_every_frame_once(world: World) -> None:
     broker = open_broker(world.settings, world.folder, world.topics)
     admin = await broker.admin()
     await admin.apply(list(world.topics.values()))

@@ -1,4 +1,4 @@
-"""The embedded server and the pool: ownership, crashes, and what their faults become."""
+"""Embedded server and pool: ownership, crashes, and how their errors are translated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from infra.errors import DatabaseUnavailableError, RefusedError
 pytestmark = pytest.mark.integration
 
 
-async def test_one_owns_the_server_and_others_attach(server_dir: Path) -> None:
+async def test_embedded_postgres_has_one_owner_and_others_attach(server_dir: Path) -> None:
     # A path too long for a socket: it goes elsewhere, and both still find it.
     folder = server_dir / ("a" * 60) / ("b" * 60)
     owner, guest = EmbeddedPostgres(folder), EmbeddedPostgres(folder)
@@ -60,7 +60,7 @@ async def count(dsn: str) -> int:
         await connection.close()
 
 
-async def test_what_was_committed_survives_crashes_of_server_and_owner(server_dir: Path) -> None:
+async def test_embedded_postgres_keeps_commits_after_crashes_of_server_and_owner(server_dir: Path) -> None:
     code = (
         "import asyncio, sys; from pathlib import Path; from infra.database.embedded import EmbeddedPostgres\n"
         "async def main():\n"
@@ -87,7 +87,7 @@ async def test_what_was_committed_survives_crashes_of_server_and_owner(server_di
         assert await count(dsn) == 2
 
 
-async def test_the_pool_outlives_its_server(server_dir: Path) -> None:
+async def test_pool_connects_again_after_server_restart(server_dir: Path) -> None:
     async with EmbeddedPostgres(server_dir) as server:
         database = Database.open(DatabaseSettings(url=server.dsn, command_timeout_s=10.0), server_dir)
         try:
@@ -105,7 +105,7 @@ async def test_the_pool_outlives_its_server(server_dir: Path) -> None:
             await database.close()
 
 
-async def test_without_a_url_the_embedded_server_is_run_and_stopped(server_dir: Path) -> None:
+async def test_database_without_url_runs_and_stops_embedded_server(server_dir: Path) -> None:
     first, second = (Database.open(DatabaseSettings(), server_dir) for _ in range(2))
     await first.check()
     await second.check()
@@ -135,7 +135,7 @@ async def test_without_a_url_the_embedded_server_is_run_and_stopped(server_dir: 
         ),
     ],
 )
-async def test_faults_are_told_apart_by_their_state(
+async def test_acquire_translates_errors_by_sqlstate(
     shared_dsn: str, tmp_path: Path, statement: str, error: type[Exception], words: str
 ) -> None:
     async with opened(shared_dsn, tmp_path) as database:
@@ -145,16 +145,14 @@ async def test_faults_are_told_apart_by_their_state(
         await database.check()
 
 
-async def test_without_a_row_to_blame_whatever_the_server_refuses_is_waited_for(
-    shared_dsn: str, tmp_path: Path
-) -> None:
+async def test_acquire_without_writing_raises_refused_error(shared_dsn: str, tmp_path: Path) -> None:
     async with opened(shared_dsn, tmp_path) as database:
         with pytest.raises(RefusedError, match="tried again without a restart"):
             async with database.acquire() as connection:
                 await connection.execute("DO $$ BEGIN RAISE EXCEPTION 'closed'; END $$")
 
 
-async def test_misuse_is_not_taken_for_an_outage(shared_dsn: str, tmp_path: Path) -> None:
+async def test_acquire_does_not_translate_misuse(shared_dsn: str, tmp_path: Path) -> None:
     async with opened(shared_dsn, tmp_path) as database:
         with pytest.raises(asyncpg.InterfaceError):
             async with database.acquire() as connection:
@@ -164,7 +162,7 @@ async def test_misuse_is_not_taken_for_an_outage(shared_dsn: str, tmp_path: Path
                 await connection.execute("SELEKT 1")
 
 
-async def test_a_pool_that_is_used_up_is_unavailable_and_recovers(shared_dsn: str, tmp_path: Path) -> None:
+async def test_pool_without_free_connection_is_unavailable_and_recovers(shared_dsn: str, tmp_path: Path) -> None:
     async with opened(shared_dsn, tmp_path, pool_max=1, command_timeout_s=2.0) as database:
         async with database.acquire():
             with pytest.raises(DatabaseUnavailableError, match="in time"):

@@ -1,4 +1,4 @@
-"""Migrations against a real PostgreSQL: up, down, up again, at once, and what they refuse."""
+"""Migrations on a real PostgreSQL: up, down, up again, in parallel, and refusals."""
 
 from __future__ import annotations
 
@@ -125,13 +125,13 @@ async def test_an_unknown_revision_is_named(empty_dsn: str) -> None:
         await up(empty_dsn, "9999")
 
 
-async def test_a_server_that_is_away_is_unavailable() -> None:
+async def test_migrate_up_without_server_raises_database_unavailable() -> None:
     with pytest.raises(DatabaseUnavailableError, match=r"127\.0\.0\.1:1/x") as caught:
         await up("postgresql://somebody:hush@127.0.0.1:1/x")
     assert "hush" not in str(caught.value)
 
 
-async def test_a_url_that_is_none_is_refused_without_showing_it() -> None:
+async def test_migrate_refuses_wrong_url_without_showing_it() -> None:
     for url in ("mysql://user:hush@host/x", "postgresql://user:hush@host:port/x", "postgresql://user:hush@host"):
         with pytest.raises(SettingsError, match="STANDGALE_DATABASE__URL") as caught:
             await up(url)

@@ -1,4 +1,4 @@
-"""Frames that are accepted: stored, announced, and the same however they are sent."""
+"""Frames that are accepted: stored, published, and the same with every way of sending."""
 
 from __future__ import annotations
 

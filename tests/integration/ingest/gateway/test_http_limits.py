@@ -1,4 +1,4 @@
-"""Bounded: uploads at a time, bytes in memory, and the time a body may take."""
+"""Limits: uploads at a time, bytes in memory, and the time for a body."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.servers.gateway import FRAME, TOKEN, Gateway, jpeg, running
 from tests.servers.gateway_checks import assert_error
 
 
-async def test_uploads_beyond_the_bound_wait_outside(tmp_path: Path) -> None:
+async def test_uploads_beyond_max_concurrent_uploads_are_overloaded(tmp_path: Path) -> None:
     async with running(tmp_path, GatewaySettings(max_concurrent_uploads=1)) as gateway:
         raw = await gateway.raw(f"X-API-Token: {TOKEN}\r\nContent-Length: {len(FRAME)}\r\n", FRAME[:1000])
         await _until(lambda: _refused(gateway))
@@ -21,7 +21,7 @@ async def test_uploads_beyond_the_bound_wait_outside(tmp_path: Path) -> None:
         assert (await gateway.send()).status == 202
 
 
-async def test_bytes_beyond_the_bound_wait_outside(tmp_path: Path) -> None:
+async def test_uploads_beyond_max_in_flight_bytes_are_overloaded(tmp_path: Path) -> None:
     settings = GatewaySettings(max_image_bytes=200_000, max_in_flight_bytes=600_000)
     async with running(tmp_path, settings) as gateway:
         # A body of unknown length may have any, so three of them hold all the bytes there are.
@@ -61,7 +61,7 @@ async def test_a_body_that_trickles_is_cut_off(tmp_path: Path) -> None:
         assert await raw.closed()
 
 
-async def test_a_client_that_goes_away_leaves_nothing(gateway: Gateway) -> None:
+async def test_disconnected_client_leaves_no_frame_and_no_slot(gateway: Gateway) -> None:
     raw = await gateway.raw(f"X-API-Token: {TOKEN}\r\nContent-Length: {len(FRAME)}\r\n", FRAME[:-1])
     raw.writer.close()
     assert (await gateway.send(jpeg(seed=3))).status == 202

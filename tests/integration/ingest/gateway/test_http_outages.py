@@ -24,7 +24,7 @@ from tests.servers.gateway import WHEN, Gateway, jpeg, running
 from tests.servers.gateway_checks import assert_error
 
 
-async def test_the_broker_away_is_503_and_nothing_is_announced(gateway: Gateway) -> None:
+async def test_unavailable_broker_is_503_without_event(gateway: Gateway) -> None:
     gateway.publisher.fault = BrokerUnavailableError("kafka-7.internal:9092 refused the connection")
     answer = await gateway.send()
     assert_error(answer, 503, "BROKER_UNAVAILABLE")
@@ -35,13 +35,13 @@ async def test_the_broker_away_is_503_and_nothing_is_announced(gateway: Gateway)
     assert len(await gateway.records()) == 1
 
 
-async def test_a_broker_that_does_not_answer_is_503(tmp_path: Path) -> None:
+async def test_silent_broker_is_503(tmp_path: Path) -> None:
     async with running(tmp_path, GatewaySettings(publish_timeout_s=0.1)) as gateway:
         gateway.publisher.hang = True
         assert_error(await gateway.send(), 503, "BROKER_UNAVAILABLE")
 
 
-async def test_the_store_away_is_503_and_nothing_is_announced(gateway: Gateway) -> None:
+async def test_unavailable_store_is_503_without_event(gateway: Gateway) -> None:
     away = gateway.frames.rename(gateway.frames.with_name("unmounted"))
     answer = await gateway.send()
     assert_error(answer, 503, "STORAGE_UNAVAILABLE")
@@ -60,7 +60,7 @@ async def test_the_store_away_is_503_and_nothing_is_announced(gateway: Gateway) 
         (OSError("kafka-7.internal: no space left"), "UNAVAILABLE"),
     ],
 )
-async def test_whatever_an_operator_can_mend_is_503_and_not_ready(
+async def test_error_that_operator_can_correct_is_503_and_not_ready(
     gateway: Gateway, fault: Exception, code: str
 ) -> None:
     assert (await gateway.send()).status == 202
@@ -76,7 +76,7 @@ async def test_whatever_an_operator_can_mend_is_503_and_not_ready(
     assert gateway.health.report().ready
 
 
-async def test_a_frame_that_is_too_large_for_its_topic_says_nothing_about_the_broker(gateway: Gateway) -> None:
+async def test_record_too_large_does_not_change_broker_readiness(gateway: Gateway) -> None:
     assert (await gateway.send()).status == 202
     gateway.publisher.fault = RecordTooLargeError("2 MB")
     assert_error(await gateway.send(), 500, "INTERNAL_ERROR")

@@ -1,4 +1,4 @@
-"""What is no frame is refused with its reason, and nothing of it is kept."""
+"""Wrong frames are refused with the reason, and nothing of them is kept."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def test_a_wrong_clock_of_the_gateway_refuses_no_frame_and_gives_no_wrong_
     )
 
 
-async def test_before_the_clocks_are_compared_a_frame_from_the_future_is_told_to_come_again(tmp_path: Path) -> None:
+async def test_future_frame_before_clock_comparison_is_503(tmp_path: Path) -> None:
     async with running(tmp_path, ahead_s=None) as gateway:
         late = {"captured_at": (datetime.now(UTC) + timedelta(days=8)).isoformat()}
         assert_error(await gateway.send(params=late), 503, "BROKER_UNAVAILABLE")
@@ -121,14 +121,14 @@ async def test_a_content_type_without_an_image_is_refused(gateway: Gateway) -> N
     await assert_nothing_came_of_it(gateway)
 
 
-async def test_a_fault_of_the_gateway_tells_nothing_of_its_inside(gateway: Gateway) -> None:
+async def test_gateway_error_response_has_no_internal_details(gateway: Gateway) -> None:
     gateway.publisher.fault = RuntimeError("password=hunter2")
     answer = await gateway.send()
     assert_error(answer, 500, "INTERNAL_ERROR")
     assert b"hunter2" not in answer.body
 
 
-async def test_the_framework_s_own_refusals_have_the_same_body(gateway: Gateway) -> None:
+async def test_framework_errors_have_the_same_error_body(gateway: Gateway) -> None:
     assert_error(await gateway.send(b"", method="GET", path="/nowhere"), 404, "NOT_FOUND")
     wrong_method = await gateway.send(b"", method="GET")
     assert_error(wrong_method, 405, "METHOD_NOT_ALLOWED")

@@ -1,4 +1,4 @@
-"""Without a good token nothing is read, and no token reaches a log."""
+"""Without a valid token no body is read, and no token reaches a log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.servers.gateway import FRAME, PATH, TOKEN, WHEN, Gateway, Tokens, jpe
 from tests.servers.gateway_checks import assert_error, assert_nothing_came_of_it
 
 
-async def test_without_a_good_token_nothing_goes_in(gateway: Gateway) -> None:
+async def test_upload_without_valid_token_is_refused(gateway: Gateway) -> None:
     cases: list[tuple[dict[str, str], str]] = [
         ({}, "no device token"),
         ({"X-API-Token": "stg_wrong_0123456789"}, "not valid"),
@@ -48,7 +48,7 @@ async def test_without_a_token_the_body_is_not_read(gateway: Gateway) -> None:
     assert await raw.closed()
 
 
-async def test_without_a_token_the_answer_arrives_though_the_client_is_still_sending(gateway: Gateway) -> None:
+async def test_unauthorized_response_arrives_while_client_still_sends(gateway: Gateway) -> None:
     raw = await gateway.raw("Content-Type: image/jpeg\r\nContent-Length: 5000000\r\n", bytes(20_000))
     assert_error(await raw.answer(), 401, "UNAUTHORIZED")
     assert await raw.closed()

@@ -1,4 +1,4 @@
-"""The gateway on a real Kafka whose topic goes away: it goes on, says so, and is ready again by itself."""
+"""The gateway on a real Kafka whose topic is deleted: it reports that, and is ready again without a restart."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 TIMEOUT_S = 60.0
 
 
-async def test_a_topic_that_goes_away_and_comes_back(kafka_server: KafkaServer, tmp_path: Path) -> None:
+async def test_gateway_follows_topic_deleted_and_created_again(kafka_server: KafkaServer, tmp_path: Path) -> None:
     declared = {name: spec for name, spec in load_topics().items() if name in (FRAMES_LIVE, PROBES)}
     broker = KafkaBroker(kafka_settings(kafka_server, request_timeout_s=3), declared)
     admin = await broker.admin()
@@ -51,7 +51,7 @@ async def test_a_topic_that_goes_away_and_comes_back(kafka_server: KafkaServer, 
         await admin.close()
 
 
-async def test_a_right_to_write_that_is_taken_away_is_503_and_not_ready_until_it_is_back(
+async def test_revoked_write_right_is_503_and_not_ready_until_granted(
     secured_kafka: KafkaServer, tmp_path: Path
 ) -> None:
     """Probes, which go to another topic, pass all the while."""

@@ -1,4 +1,4 @@
-"""The PostgreSQL sink on a real server: every row once, however often and in whatever company it is written."""
+"""The PostgreSQL sink on a real server: every row once, in any batch and at any repetition."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def summary(devices: int, images: int, sessions: int, detections: int) -> dict[s
     return {"devices": devices, "images": images, "inference_sessions": sessions, "detections": detections}
 
 
-async def test_one_answer_fills_all_four_tables(sink: PostgresSink, database: Database) -> None:
+async def test_one_detections_event_fills_all_four_tables(sink: PostgresSink, database: Database) -> None:
     event = detections_made(0)
     await sink.write([event])
     (device,) = await rows(database, "SELECT id, device_id, last_seen, location->>'latitude' AS lat FROM devices")
@@ -98,7 +98,7 @@ async def everything(database: Database) -> list[list[dict[str, object]]]:
     return [await rows(database, f"SELECT * FROM {table} ORDER BY id") for table in tables]
 
 
-async def test_the_same_answer_twice_in_one_batch_is_one(sink: PostgresSink, database: Database) -> None:
+async def test_same_event_twice_in_one_batch_is_one_row(sink: PostgresSink, database: Database) -> None:
     await sink.write([detections_made(0), detections_made(1), detections_made(0)])
     assert await counts(database) == summary(1, 2, 2, 4)
 
@@ -112,7 +112,7 @@ async def test_a_frame_without_detections_is_recorded(sink: PostgresSink, databa
 
 
 @pytest.mark.parametrize("together", [True, False])
-async def test_a_second_model_adds_its_answer_to_the_same_frame(
+async def test_event_of_second_model_adds_to_the_same_frame(
     sink: PostgresSink, database: Database, together: bool
 ) -> None:
     events = [
@@ -132,7 +132,7 @@ async def test_last_seen_never_goes_back(sink: PostgresSink, database: Database)
     assert await rows(database, "SELECT last_seen FROM devices") == [{"last_seen": detections_made(5).received_at}]
 
 
-async def test_a_device_that_was_entered_by_hand_keeps_its_row(sink: PostgresSink, database: Database) -> None:
+async def test_device_that_a_person_entered_keeps_its_row(sink: PostgresSink, database: Database) -> None:
     (made,) = await rows(database, "INSERT INTO devices (device_id, name) VALUES ('drone-1', 'By hand') RETURNING id")
     await sink.write([detections_made(0)])
     (device,) = await rows(database, "SELECT id, name, last_seen FROM devices")
@@ -167,7 +167,7 @@ async def test_numbers_that_need_more_than_64_bits_are_kept(sink: PostgresSink, 
     ]
 
 
-async def test_a_lost_connection_means_all_are_written_again(sink: PostgresSink, database: Database) -> None:
+async def test_batch_is_written_again_after_lost_connection(sink: PostgresSink, database: Database) -> None:
     await sink.write([detections_made(0)])
     async with database.acquire() as other:
         await other.execute(
@@ -184,16 +184,14 @@ async def test_a_lost_connection_means_all_are_written_again(sink: PostgresSink,
     assert await counts(database) == summary(1, 2, 2, 4)
 
 
-async def test_without_tables_it_waits_and_says_for_what(empty_dsn: str, tmp_path: Path) -> None:
+async def test_postgres_sink_without_tables_is_refused_with_remedy(empty_dsn: str, tmp_path: Path) -> None:
     database = Database.open(DatabaseSettings(url=empty_dsn), tmp_path)
     with pytest.raises(RefusedError, match="standgale migrate up"):
         await PostgresSink(database).open()
     await database.close()
 
 
-async def test_after_an_upgrade_it_waits_for_the_missing_migration_and_then_writes(
-    empty_dsn: str, tmp_path: Path
-) -> None:
+async def test_postgres_sink_waits_for_missing_migration_then_writes(empty_dsn: str, tmp_path: Path) -> None:
     await asyncio.to_thread(migrate.migrate_up, empty_dsn, "0003")
     database = Database.open(DatabaseSettings(url=empty_dsn, pool_max=1), tmp_path)
     sink = PostgresSink(database)

@@ -1,4 +1,4 @@
-"""The PostgreSQL sink while somebody changes the database under it: it holds, says why, and goes on by itself."""
+"""The PostgreSQL sink while a person changes the database: it holds, reports why, and continues without a restart."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-async def test_what_changes_in_the_database_is_held_and_goes_on_when_it_is_mended(site: Site, fault: Fault) -> None:
+async def test_postgres_sink_holds_after_database_change_until_corrected(site: Site, fault: Fault) -> None:
     async with running(site) as part:
         await site.publish(*[detections_made(number) for number in range(3)])
         await is_well(site, part, images=3)

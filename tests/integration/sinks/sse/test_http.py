@@ -1,4 +1,4 @@
-"""The stream over real HTTP, on the embedded broker: filters, resume across a killed process, crowds, bad requests."""
+"""The stream over real HTTP, on the embedded broker: filters, resume after a killed process, many clients, refusals."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ async def test_a_client_that_does_not_read_overflows_and_resumes(tmp_path: Path)
         ("last_event_id=1.2.3.4.5.6.7.8.9", "INVALID_LAST_EVENT_ID"),
     ],
 )
-async def test_bad_requests_are_told_why(tmp_path: Path, query: str, code: str) -> None:
+async def test_bad_stream_requests_name_the_reason(tmp_path: Path, query: str, code: str) -> None:
     async with serving(tmp_path) as stream:
         await started(stream.hub)
         async with stream.http.get(f"{stream.url}?{query}") as response:
@@ -256,7 +256,7 @@ async def test_tokens(tmp_path: Path) -> None:
                 assert response.status == 200
 
 
-async def test_too_many_clients_are_asked_to_come_back(tmp_path: Path) -> None:
+async def test_stream_beyond_max_clients_is_503(tmp_path: Path) -> None:
     async with serving(tmp_path, max_clients=1) as stream:
         async with stream.http.get(stream.url) as first:
             assert first.status == 200

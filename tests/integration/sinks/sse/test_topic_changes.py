@@ -1,4 +1,4 @@
-"""The stream when its topic changes under it, on both brokers: made again, grown, and led by a node that hangs."""
+"""The stream when its topic changes, on both brokers: created again, more partitions, and a leader that hangs."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def kinds(page: Page) -> list[str]:
     return [kind for kind, _, _ in page.events]
 
 
-async def test_a_topic_made_again_is_told_and_sent_from_its_start(bench: BrokerBench) -> None:
+async def test_topic_created_again_sends_gap_and_all_events(bench: BrokerBench) -> None:
     spec = detections(bench)
     broker = await bench.open(spec)
     health, page, late = Health(), Page(), Page()
@@ -101,7 +101,7 @@ async def test_a_topic_made_again_is_told_and_sent_from_its_start(bench: BrokerB
         assert late.last_id == page.last_id
 
 
-async def test_clients_go_on_where_they_were_after_the_topic_has_grown(bench: BrokerBench) -> None:
+async def test_clients_continue_after_topic_got_more_partitions(bench: BrokerBench) -> None:
     spec = detections(bench)
     broker = await bench.open(spec)
     health, page = Health(), Page()
@@ -133,7 +133,7 @@ def frames_of(page: Page) -> dict[str, list[int]]:
     return found
 
 
-async def test_a_node_that_hangs_is_seen_and_outlived(
+async def test_hanging_node_is_reported_and_stream_continues(
     kafka_server: KafkaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(topic_follower, "_HANG_S", 3.0)

@@ -1,4 +1,4 @@
-"""One commit of a sink: partitions lost, losses to retention beside records in hand, and partitions held."""
+"""One commit of a sink: partitions that are lost, losses to retention with pending records, and held partitions."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_a_lost_partition_leaves_the_others_committed(committer: BatchComm
     assert [letter.original.offset for letter in consumer.letters] == [6]
 
 
-async def test_a_loss_without_records_in_hand_is_committed_at_once(
+async def test_loss_without_pending_records_is_committed_at_once(
     committer: BatchCommitter, consumer: FakeConsumer
 ) -> None:
     consumer.told = [loss(0, 3, 20), loss(1, 0, 5)]
@@ -109,7 +109,7 @@ async def test_a_loss_without_records_in_hand_is_committed_at_once(
     assert len(consumer.letters) == 2
 
 
-async def test_a_loss_behind_records_in_hand_is_committed_with_them(
+async def test_loss_after_pending_records_is_committed_with_them(
     committer: BatchCommitter, consumer: FakeConsumer
 ) -> None:
     consumer.told = [loss(0, 13, 20)]
@@ -121,9 +121,7 @@ async def test_a_loss_behind_records_in_hand_is_committed_with_them(
     assert [letter.lost.first for letter in consumer.letters if letter.lost] == [13]
 
 
-async def test_a_loss_behind_a_record_that_waits_for_an_update_is_not_passed(
-    committer: BatchCommitter, consumer: FakeConsumer
-) -> None:
+async def test_loss_after_newer_event_is_not_committed(committer: BatchCommitter, consumer: FakeConsumer) -> None:
     waiting = [done(0, 5).record, done(1, 5).record]
     for record in waiting:
         committer.hold_newer_event(record, EventVersionError("update this program"))
@@ -141,7 +139,7 @@ async def test_a_loss_behind_a_record_that_waits_for_an_update_is_not_passed(
     assert "offset 5" in (committer.context.health.reason or "")
 
 
-async def test_a_partition_held_for_a_loss_is_offered_with_what_died_behind_it(
+async def test_partition_held_for_loss_is_committed_with_later_dead_letters(
     committer: BatchCommitter, consumer: FakeConsumer, clock: ManualClock
 ) -> None:
     consumer.told = [loss(0, 3, 20)]
@@ -180,7 +178,7 @@ async def test_a_partition_whose_letters_are_refused_is_held_and_tried_with_paus
     assert len(consumer.letters) == 1
 
 
-async def test_a_held_partition_that_is_lost_is_forgotten(committer: BatchCommitter, consumer: FakeConsumer) -> None:
+async def test_held_partition_that_is_lost_is_dropped(committer: BatchCommitter, consumer: FakeConsumer) -> None:
     consumer.refuses = RefusedError("no right")
     await committer.commit([done(0, 1, BAD)])
     consumer.owned[TopicPartition(TOPIC, 0)] = 2

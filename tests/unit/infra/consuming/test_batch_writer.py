@@ -1,4 +1,4 @@
-"""When a sink holds its commits instead of giving records up, and how it goes on by itself."""
+"""A sink that holds instead of making dead letters, and how it continues without a restart."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def fails(error: Exception, *bad: int) -> Callable[[list[int]], None]:
     return fault
 
 
-async def test_when_every_record_fails_alike_all_are_held_and_go_on_by_themselves(broker: MeddlingBroker) -> None:
+async def test_records_that_all_fail_are_held_until_they_succeed(broker: MeddlingBroker) -> None:
     switch = Switch(fails(KeyError("trigger")))
     sink = ListSink(name="alike", faults=switch)
     await publish(broker, *[out_record(frame(number, f"cam-{number % 3}")) for number in range(12)])
@@ -70,7 +70,7 @@ async def test_when_every_record_fails_alike_all_are_held_and_go_on_by_themselve
     assert await lag(broker, sink) == 0
 
 
-async def test_a_record_that_fails_alone_is_dead_and_every_device_keeps_its_order(broker: MeddlingBroker) -> None:
+async def test_record_that_fails_alone_is_dead_and_devices_keep_order(broker: MeddlingBroker) -> None:
     sink = ListSink(name="alone", faults=fails(KeyError("odd"), 4, 5, 9))
     await publish(broker, *[out_record(frame(number, f"cam-{number % 3}")) for number in range(15)])
     async with running(broker, sink) as run:
@@ -82,7 +82,7 @@ async def test_a_record_that_fails_alone_is_dead_and_every_device_keeps_its_orde
     assert await lag(broker, sink) == 0
 
 
-async def test_a_failing_record_without_any_other_is_held_until_one_comes(broker: MeddlingBroker) -> None:
+async def test_failing_record_without_other_record_is_held_until_one_succeeds(broker: MeddlingBroker) -> None:
     sink = ListSink(name="lonely", faults=fails(ValueError("odd"), 1))
     await publish(broker, out_record(frame(1)))
     async with running(broker, sink) as run:
@@ -114,7 +114,7 @@ async def test_too_many_dead_letters_stop_the_sink_and_it_says_which_setting(bro
     assert len(await dead(broker)) == 9
 
 
-async def test_a_flood_of_what_is_no_event_stops_the_sink_too(broker: MeddlingBroker) -> None:
+async def test_many_records_without_event_open_the_breaker(broker: MeddlingBroker) -> None:
     sink = ListSink(name="garbage")
     junk = [OutRecord(FRAMES_LIVE, "cam-1", b"junk", out_record(frame(0)).headers) for _ in range(30)]
     await publish(broker, *junk)
@@ -159,7 +159,7 @@ async def test_a_single_record_that_takes_too_long_is_held(broker: MeddlingBroke
     assert sink.written == [0, 1, 2, 3]
 
 
-def test_the_size_of_a_batch_grows_only_when_twice_as_much_is_in_reach() -> None:
+def test_batch_size_grows_only_when_twice_as_many_fit_the_time_limit() -> None:
     size = BatchSize(100)
     size.written(100, 5.0)
     assert (size.limit, size.note) == (100, None)
@@ -238,7 +238,7 @@ async def test_an_event_of_a_newer_version_holds_its_partition_and_is_no_dead_le
     assert [entry.levelname for entry in caplog.records if "offset 1" in entry.message] == ["ERROR"]
 
 
-async def test_what_retention_took_behind_an_event_of_a_newer_version_is_not_committed(broker: MeddlingBroker) -> None:
+async def test_loss_after_event_of_newer_version_is_not_committed_by_sink(broker: MeddlingBroker) -> None:
     sink = ListSink(name="waiting")
     place = TopicPartition(FRAMES_LIVE, partition_for("cam-1", load_topics()[FRAMES_LIVE].partitions))
     await publish(broker, out_record(frame(0)), too_new(frame(1)))
@@ -253,7 +253,7 @@ async def test_what_retention_took_behind_an_event_of_a_newer_version_is_not_com
     assert await dead(broker) == []
 
 
-async def test_what_retention_took_is_told_once_in_every_way(
+async def test_loss_is_reported_once_in_log_health_metric_and_dead_letter(
     broker: MeddlingBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = ListSink(name="losing")
@@ -271,7 +271,7 @@ async def test_what_retention_took_is_told_once_in_every_way(
     assert len([entry for entry in caplog.records if entry.levelname == "ERROR"]) == 1
 
 
-async def test_a_lag_that_is_never_answered_stops_nothing(broker: MeddlingBroker) -> None:
+async def test_lag_read_that_hangs_does_not_stop_the_sink(broker: MeddlingBroker) -> None:
     broker.lag_hangs = True
     sink = ListSink(name="lagless")
     async with running(broker, sink) as run:
@@ -280,7 +280,7 @@ async def test_a_lag_that_is_never_answered_stops_nothing(broker: MeddlingBroker
             await until(lambda: len(sink.written) == number + 1, run)  # noqa: B023 (awaited at once)
 
 
-async def test_what_is_refused_at_the_start_is_waited_for_and_a_bug_ends_the_process(broker: MeddlingBroker) -> None:
+async def test_refused_open_is_retried_and_bug_ends_the_sink(broker: MeddlingBroker) -> None:
     class Opening(ListSink):
         errors: list[Exception]
 

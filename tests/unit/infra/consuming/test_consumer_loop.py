@@ -1,4 +1,4 @@
-"""The sink loop on the embedded broker: failing, slow, poison, lost, too large, stopped."""
+"""The consumer loop on the embedded broker: failing, slow, wrong, lost and too large records, and stops."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_every_event_is_written_in_order_and_committed(broker: MeddlingBro
     assert await dead(broker) == []
 
 
-async def test_a_restart_goes_on_where_the_last_run_ended(broker: MeddlingBroker) -> None:
+async def test_restarted_sink_continues_at_committed_offset(broker: MeddlingBroker) -> None:
     first, second = ListSink(), ListSink()
     await publish(broker, out_record(frame(1)))
     async with running(broker, first) as run:
@@ -54,7 +54,7 @@ async def test_a_restart_goes_on_where_the_last_run_ended(broker: MeddlingBroker
     assert (first.written, second.written) == ([1], [2])
 
 
-async def test_while_the_database_is_away_the_batch_waits_and_health_says_so(broker: MeddlingBroker) -> None:
+async def test_batch_waits_while_database_is_unavailable_and_health_reports_it(broker: MeddlingBroker) -> None:
     away = True
 
     def faults(_: list[int]) -> None:
@@ -76,7 +76,7 @@ async def test_while_the_database_is_away_the_batch_waits_and_health_says_so(bro
     assert await dead(broker) == []
 
 
-async def test_a_stop_while_the_database_is_away_commits_nothing(broker: MeddlingBroker) -> None:
+async def test_stop_while_database_is_unavailable_commits_nothing(broker: MeddlingBroker) -> None:
     def faults(_: list[int]) -> None:
         raise ConnectionRefusedError("nobody there")
 
@@ -89,7 +89,7 @@ async def test_a_stop_while_the_database_is_away_commits_nothing(broker: Meddlin
     assert sink.closed == 1
 
 
-async def test_a_write_that_hangs_keeps_no_process_from_ending(
+async def test_hanging_write_does_not_keep_the_sink_from_stopping(
     broker: MeddlingBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hung, thawed = asyncio.Event(), asyncio.Event()
@@ -132,7 +132,7 @@ async def test_a_poison_record_is_found_and_the_others_are_written(broker: Meddl
     assert len(sink.batches) <= 1 + 2 * 5
 
 
-async def test_a_bug_in_the_sink_costs_the_record_its_tries_and_is_logged(
+async def test_unexpected_sink_error_is_logged_and_dead_after_record_attempts(
     broker: MeddlingBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
     def faults(numbers: list[int]) -> None:
@@ -172,7 +172,7 @@ async def test_a_record_that_fails_once_by_chance_is_written(broker: MeddlingBro
     assert await dead(broker) == []
 
 
-async def test_the_world_failing_for_a_single_record_is_still_the_world(broker: MeddlingBroker) -> None:
+async def test_transient_error_of_single_record_is_retried(broker: MeddlingBroker) -> None:
     outcomes: list[Exception | None] = [ValueError("odd")] + [DatabaseUnavailableError("away")] * 10 + [None]
 
     def faults(_: list[int]) -> None:
@@ -187,7 +187,7 @@ async def test_the_world_failing_for_a_single_record_is_still_the_world(broker: 
     assert await dead(broker) == []
 
 
-async def test_what_is_no_event_is_dead_at_once(broker: MeddlingBroker) -> None:
+async def test_record_without_event_is_dead_at_once(broker: MeddlingBroker) -> None:
     sink = ListSink(name="decode")
     good = out_record(frame(1))
     await publish(
@@ -220,7 +220,7 @@ async def test_a_lost_partition_keeps_the_others_committed(broker: MeddlingBroke
     assert (REGISTRY.get_sample_value("standgale_partitions_lost_total", {"group": "sink.lost"}) or 0) >= 1
 
 
-async def test_a_batch_is_abandoned_when_its_partition_goes_while_it_waits(broker: MeddlingBroker) -> None:
+async def test_waiting_batch_is_dropped_when_its_partition_is_lost(broker: MeddlingBroker) -> None:
     def faults(_: list[int]) -> None:
         if not broker.hidden:
             raise DatabaseUnavailableError("away")
@@ -235,7 +235,7 @@ async def test_a_batch_is_abandoned_when_its_partition_goes_while_it_waits(broke
     assert await lag(broker, sink) == 1
 
 
-async def test_the_broker_going_away_is_waited_out(broker: MeddlingBroker) -> None:
+async def test_sink_waits_while_broker_is_unavailable(broker: MeddlingBroker) -> None:
     def away() -> BrokerUnavailableError:
         return BrokerUnavailableError("broker away")
 
@@ -250,7 +250,7 @@ async def test_the_broker_going_away_is_waited_out(broker: MeddlingBroker) -> No
     assert broker.faults == {"consumer": [], "poll": [], "commit": [], "lag": []}
 
 
-async def test_opening_waits_for_the_world_and_refuses_what_is_wrong(broker: MeddlingBroker) -> None:
+async def test_open_retries_transient_errors_and_raises_others(broker: MeddlingBroker) -> None:
     class Opening(ListSink):
         faults_left = 2
         bad: Exception | None = None

@@ -1,4 +1,4 @@
-"""The lag is asked beside the work: an answer that hangs or fails delays nothing."""
+"""The lag is read in a separate task: a read that hangs or fails delays nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def told(group: str) -> float | None:
     return REGISTRY.get_sample_value("standgale_consumer_lag_records", {"group": group, "topic": "frames.live"})
 
 
-async def test_the_lag_is_told_again_after_errors_and_answers_that_never_come() -> None:
+async def test_report_lag_continues_after_errors_and_hanging_reads() -> None:
     inner = Lagging(BrokerUnavailableError("away"), None, KeyError("moved"), 7, None)
     consumer = cast(Consumer, inner)
     async with asyncio.timeout(30), report_lag(consumer, "g-lag", ("frames.live",), every_s=0.001, wait_s=0.01):
@@ -46,7 +46,7 @@ async def test_the_lag_is_told_again_after_errors_and_answers_that_never_come() 
     assert inner.asked >= 4
 
 
-async def test_the_end_of_the_work_does_not_wait_for_an_answer() -> None:
+async def test_report_lag_ends_without_waiting_for_a_read() -> None:
     inner = Lagging(None, None)
     consumer = cast(Consumer, inner)
     async with asyncio.timeout(30), report_lag(consumer, "g-hang", ("frames.live",), wait_s=3_600):

@@ -1,4 +1,4 @@
-"""Which fault of PostgreSQL means what, what error texts may tell of an address, and a missing extra."""
+"""Translation of PostgreSQL errors, addresses in error texts, and a missing extra."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ from schemas.errors import StandgaleError
         (KeyError, type(None)),
     ],
 )
-def test_each_fault_has_its_meaning(error: type[Exception], meaning: type[StandgaleError] | type[None]) -> None:
+def test_translate_each_postgres_error(error: type[Exception], meaning: type[StandgaleError] | type[None]) -> None:
     assert type(translate(error("it says so"), "host/db")) is meaning
 
 
-def test_what_is_refused_is_held_with_what_to_do_and_what_is_too_slow_may_be_halved() -> None:
+def test_translate_refused_names_remedy_and_slow_is_too_slow_error() -> None:
     refused = translate(asyncpg.InvalidColumnReferenceError("no unique constraint"), "host/db")
     assert isinstance(refused, TransientError)
     assert "host/db" in str(refused)
@@ -88,7 +88,7 @@ async def test_a_url_from_a_file_is_read_again_and_masked(tmp_path: Path) -> Non
     assert await database.dsn() == "postgresql://user:firstpass@host/db"
 
 
-def test_an_address_tells_no_user_and_no_password() -> None:
+def test_address_has_no_user_and_no_password() -> None:
     assert address("postgresql://user:hush@host:5433/db?sslmode=require") == "host:5433/db"
     assert address("postgres://user:hush@/db?host=/run/pg") == "/run/pg/db"
     assert address("postgresql://user@/db") == "localhost/db"
@@ -97,15 +97,13 @@ def test_an_address_tells_no_user_and_no_password() -> None:
 @pytest.mark.parametrize(
     "dsn", ["", "db", "mysql://u:hush@h/db", "postgresql://u:hush@h", "postgresql://u:hush@h:x/db"]
 )
-def test_a_wrong_address_is_refused_unseen(dsn: str) -> None:
+def test_wrong_address_is_refused_without_showing_it(dsn: str) -> None:
     with pytest.raises(SettingsError, match="STANDGALE_DATABASE__URL") as caught:
         address(dsn)
     assert "hush" not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
-def test_without_the_extra_only_an_embedded_server_is_out_of_reach(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_database_without_embedded_extra_needs_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psutil", None)
     for name in ("infra.database.embedded", "infra.database.cluster"):
         monkeypatch.delitem(sys.modules, name, raising=False)

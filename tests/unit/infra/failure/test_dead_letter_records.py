@@ -1,4 +1,4 @@
-"""What a dead letter holds, of a failed record and of lost ones."""
+"""The content of dead letters, of failed and of lost records."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_dead_letter_holds_reason_and_original_byte_for_byte() -> None:
     "value",
     [None, b"", b"\xff\xfe", b"[1]", b'"x"', b'{"device_id": 7, "frame_id": "nope"}', b'{"device_id": null}'],
 )
-def test_whatever_a_record_holds_it_can_be_a_dead_letter(value: bytes | None) -> None:
+def test_dead_letter_of_any_record_value(value: bytes | None) -> None:
     record = InRecord("frames.live", 0, 0, -1, None, value, ())
     out = dead_letter(record, group="g", error=RuntimeError("x" * 10_000), attempts=1, topic="frames.dead")
     letter = decode(out.headers, out.value, DeadLetter)
@@ -64,7 +64,7 @@ def test_whatever_a_record_holds_it_can_be_a_dead_letter(value: bytes | None) ->
     assert len(letter.message) == 4000
 
 
-def test_an_original_too_large_is_left_out_and_said_so() -> None:
+def test_dead_letter_without_original_says_so() -> None:
     error = ImageMissingError("y" * 5_000)
     out = dead_letter(RECORD, group="g", error=error, attempts=1, topic="sinks.dead", whole=False)
     letter = decode(out.headers, out.value, DeadLetter)

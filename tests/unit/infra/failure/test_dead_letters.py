@@ -48,7 +48,7 @@ async def test_filters_and_limit(broker: MeddlingBroker, reader: Reader) -> None
         assert len([found async for found in list_dead(reader, FRAMES_DEAD, limit=limit)]) == limit
 
 
-async def test_one_is_found_on_either_topic_and_told_once(broker: MeddlingBroker, reader: Reader) -> None:
+async def test_find_dead_letter_on_either_topic(broker: MeddlingBroker, reader: Reader) -> None:
     wanted = letter(original(7), topic=SINKS_DEAD)
     await publish(broker, letter(original(1)), wanted, wanted)
     found = await find_dead_letter(reader, [FRAMES_DEAD, SINKS_DEAD], opened(wanted).id)
@@ -56,7 +56,7 @@ async def test_one_is_found_on_either_topic_and_told_once(broker: MeddlingBroker
     assert await offsets(reader, SINKS_DEAD) == [7]
 
 
-async def test_what_is_no_dead_letter_is_passed_over_with_a_warning(
+async def test_list_dead_skips_other_records_with_warning(
     broker: MeddlingBroker, reader: Reader, caplog: pytest.LogCaptureFixture
 ) -> None:
     await publish(broker, OutRecord(FRAMES_DEAD, "k", b"junk"), letter(original(1)))

@@ -1,4 +1,4 @@
-"""Which errors are transient, and their codes."""
+"""Transient errors, and the codes of errors."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ from infra.failure.error_texts import UNEXPECTED, error_code, is_transient
         (KeyError("bug"), False, UNEXPECTED),
     ],
 )
-def test_whose_fault_it_is(error: Exception, transient: bool, code: str) -> None:
+def test_is_transient_and_error_code(error: Exception, transient: bool, code: str) -> None:
     assert is_transient(error) is transient
     assert error_code(error) == code

@@ -1,4 +1,4 @@
-"""Dead letters sent again: to the failing group only, once, at a rate, and not for ever."""
+"""Dead letters sent again: only to the failed group, once, at a rate, and a limited number of times."""
 
 from __future__ import annotations
 
@@ -107,14 +107,14 @@ async def test_records_lost_to_retention_cannot_be_sent(reader: Reader, publishe
     assert await redrive(reader, publisher, each(opened(lost))) == RedriveResult(lost=1)
 
 
-async def test_an_original_left_out_is_read_at_its_place(broker: MeddlingBroker, reader: Reader) -> None:
+async def test_omitted_original_is_read_at_its_offset(broker: MeddlingBroker, reader: Reader) -> None:
     whole = OutRecord(FRAMES_LIVE, "cam-1", b"z" * 50_000, HEADERS)
     await publish(broker, whole)
     (found,) = await records_of(reader, FRAMES_LIVE)
     assert await original_record(reader, opened(letter(found, "g", whole=False))) == whole
 
 
-async def test_an_original_that_is_gone_is_told_and_the_others_are_sent(
+async def test_deleted_original_is_reported_and_others_are_sent(
     reader: Reader, publisher: Publisher, caplog: pytest.LogCaptureFixture
 ) -> None:
     letters = [opened(letter(original(1))), opened(letter(original(999), whole=False)), opened(letter(original(2)))]
@@ -123,7 +123,7 @@ async def test_an_original_that_is_gone_is_told_and_the_others_are_sent(
 
 
 @pytest.mark.parametrize("other", [{"key": "cam-2"}, {"timestamp_ms": 1}])
-async def test_another_record_at_the_place_of_an_original_is_not_sent_for_it(
+async def test_different_record_at_original_offset_is_not_sent(
     broker: MeddlingBroker, reader: Reader, publisher: Publisher, other: dict[str, object]
 ) -> None:
     await publish(broker, out_record(frame(1)))
@@ -138,7 +138,7 @@ async def test_a_record_without_a_key_gets_its_device(reader: Reader) -> None:
     assert (await original_record(reader, opened(keyless))).key == "cam-9"
 
 
-async def test_only_the_failing_sink_gets_them_once_and_nobody_else_sees_them(
+async def test_redriven_record_reaches_only_its_group_once(
     broker: MeddlingBroker, reader: Reader, publisher: Publisher
 ) -> None:
     def refuse(numbers: list[int]) -> None:
@@ -174,7 +174,7 @@ async def test_only_the_failing_sink_gets_them_once_and_nobody_else_sees_them(
     assert Counter(late.written) == Counter(range(7))
 
 
-async def test_what_is_re_driven_and_fails_again_does_not_open_the_breaker(
+async def test_redriven_record_that_fails_does_not_open_the_breaker(
     broker: MeddlingBroker, reader: Reader, publisher: Publisher
 ) -> None:
     def refuse(_: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""Back-off and retrying."""
+"""Back-off and retries."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_waiting_ends_when_the_process_stops() -> None:
     assert await asyncio.wait_for(waiting, 5) is False
 
 
-async def test_what_looks_before_a_retry_can_end_it(part: HealthPart) -> None:
+async def test_before_retry_error_ends_the_retries(part: HealthPart) -> None:
     tries: list[str] = []
 
     async def operation() -> None:
@@ -60,7 +60,7 @@ async def test_what_looks_before_a_retry_can_end_it(part: HealthPart) -> None:
     assert tries == ["try", "look", "try", "look"]
 
 
-async def test_retrying_waits_for_the_world_and_tells_so(part: HealthPart) -> None:
+async def test_retry_waits_for_transient_errors_and_reports_them(part: HealthPart) -> None:
     part.set_ready()
     reasons: list[str | None] = []
     outcomes: list[Exception | str] = [DatabaseUnavailableError("starting up"), ConnectionRefusedError("no"), "done"]
@@ -82,7 +82,7 @@ async def test_retrying_waits_for_the_world_and_tells_so(part: HealthPart) -> No
     assert REGISTRY.get_sample_value("standgale_retries_total", labels) == 1
 
 
-async def test_retrying_does_not_make_ready_what_was_not(part: HealthPart) -> None:
+async def test_retry_does_not_make_a_starting_part_ready(part: HealthPart) -> None:
     outcomes: list[Exception | None] = [TimeoutError(), None]
 
     async def operation() -> None:
@@ -94,7 +94,7 @@ async def test_retrying_does_not_make_ready_what_was_not(part: HealthPart) -> No
     assert part.reason == "starting"
 
 
-async def test_retrying_raises_what_is_nobodys_weather(part: HealthPart) -> None:
+async def test_retry_raises_errors_that_are_not_transient(part: HealthPart) -> None:
     async def operation() -> None:
         raise ImageMissingError("gone")
 
@@ -102,7 +102,7 @@ async def test_retrying_raises_what_is_nobodys_weather(part: HealthPart) -> None
         await retry(operation, policy=QUICK, stop=asyncio.Event(), health=part, what="reading")
 
 
-async def test_retrying_gives_up_when_the_process_stops(part: HealthPart) -> None:
+async def test_retry_raises_stopped_error_at_a_stop(part: HealthPart) -> None:
     stop = asyncio.Event()
 
     async def operation() -> None:

@@ -1,4 +1,4 @@
-"""Which failing records are dead, tried again, or held: by themselves, alone among others, or in a flood."""
+"""Verdicts about failed records: dead, tried again or held; one alone, several, or many."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_an_error_about_the_record_by_type_is_dead_at_once(verdicts: Verdicts, e
     assert verdicts.record_failure(FailureHistory(), error) is DEAD
 
 
-def test_a_record_that_fails_between_passing_neighbours_is_dead_after_its_attempts(verdicts: Verdicts) -> None:
+def test_record_that_fails_between_other_successes_is_dead_after_its_attempts(verdicts: Verdicts) -> None:
     trouble = FailureHistory()
     assert verdicts.record_failure(trouble, ODD) is RETRY
     assert verdicts.record_failure(trouble, ODD) is RETRY
@@ -39,7 +39,7 @@ def test_a_record_that_fails_between_passing_neighbours_is_dead_after_its_attemp
     assert trouble.attempts == 3
 
 
-def test_as_long_as_nothing_passes_the_record_is_held(verdicts: Verdicts) -> None:
+def test_record_is_held_while_no_other_record_succeeds(verdicts: Verdicts) -> None:
     verdicts.record_success()
     trouble = FailureHistory()
     assert [verdicts.record_failure(trouble, ODD) for _ in range(6)] == [RETRY, RETRY, HOLD, HOLD, HOLD, HOLD]
@@ -53,7 +53,7 @@ def test_when_all_fail_alike_all_are_held(verdicts: Verdicts) -> None:
     assert set(last) == {HOLD}
 
 
-def test_a_pass_before_the_last_two_failures_proves_nothing(verdicts: Verdicts) -> None:
+def test_success_before_the_last_two_failures_does_not_count(verdicts: Verdicts) -> None:
     trouble = FailureHistory()
     assert verdicts.record_failure(trouble, ODD) is RETRY
     verdicts.record_success()
@@ -62,7 +62,7 @@ def test_a_pass_before_the_last_two_failures_proves_nothing(verdicts: Verdicts) 
     assert verdicts.record_failure(trouble, ODD) is HOLD
 
 
-def test_with_one_attempt_a_neighbour_must_pass_all_the_same() -> None:
+def test_with_one_attempt_another_record_must_still_succeed() -> None:
     verdicts = Verdicts(RetrySettings(record_attempts=1))
     trouble = FailureHistory()
     assert verdicts.record_failure(trouble, ODD) is HOLD
@@ -104,7 +104,7 @@ def test_an_open_breaker_stays_open_until_a_held_record_passes(verdicts: Verdict
     assert verdicts.record_failure(FailureHistory(), RecordError("bad")) is DEAD
 
 
-def test_a_held_record_that_goes_elsewhere_closes_the_breaker(verdicts: Verdicts, clock: ManualClock) -> None:
+def test_forget_record_of_held_record_closes_the_breaker(verdicts: Verdicts, clock: ManualClock) -> None:
     trouble = FailureHistory()
     while verdicts.record_failure(trouble, RecordError("bad")) is DEAD:
         trouble = FailureHistory()
@@ -121,7 +121,7 @@ def test_a_share_of_one_never_holds() -> None:
     assert {verdicts.record_failure(FailureHistory(), RecordError("bad")) for _ in range(200)} == {DEAD}
 
 
-def test_a_known_good_one_is_a_neighbour_but_no_share_of_the_records(verdicts: Verdicts) -> None:
+def test_record_other_success_does_not_count_for_the_share(verdicts: Verdicts) -> None:
     trouble = FailureHistory()
     for _ in range(2):
         assert verdicts.record_failure(trouble, ODD) is RETRY

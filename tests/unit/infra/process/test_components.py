@@ -50,7 +50,7 @@ async def run(*components: Component, stop: asyncio.Event | None = None, drain_t
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_drains_everybody(number: signal.Signals) -> None:
+async def test_signal_drains_all_components(number: signal.Signals) -> None:
     one, two = Worker("one"), Worker("two")
     running = asyncio.create_task(run(one, two))
     await one.started.wait()
@@ -61,7 +61,7 @@ async def test_a_signal_drains_everybody(number: signal.Signals) -> None:
     assert two.drained
 
 
-async def test_stop_can_be_told_from_inside() -> None:
+async def test_stop_event_drains_components() -> None:
     stop = asyncio.Event()
     worker = Worker("one")
     running = asyncio.create_task(run(worker, stop=stop))
@@ -83,7 +83,7 @@ async def test_a_dead_component_stops_the_process(bad: Worker, caplog: pytest.Lo
     assert health.report().parts["bad"].fault is not None
 
 
-async def test_the_causes_in_a_group_of_errors_are_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_causes_in_an_error_group_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     class Grouped(Worker):
         async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
             async with asyncio.TaskGroup() as tasks:
@@ -101,13 +101,13 @@ async def test_the_causes_in_a_group_of_errors_are_told(caplog: pytest.LogCaptur
     assert "SettingsError: detector.model: no such file" in fault
 
 
-async def test_a_component_that_fails_while_draining_is_told() -> None:
+async def test_component_that_fails_while_draining_is_exit_failed() -> None:
     stop = asyncio.Event()
     stop.set()
     assert await run(Worker("bad", fails="draining"), stop=stop) == EXIT_FAILED
 
 
-async def test_who_does_not_drain_in_time_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+async def test_component_that_does_not_drain_in_time_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
     stop = asyncio.Event()
     slow, quick = Worker("slow", drains=False), Worker("quick")
     running = asyncio.create_task(run(slow, quick, stop=stop, drain_timeout_s=0.05))

@@ -58,7 +58,7 @@ def test_a_part_that_waits_for_several_things_names_them_all() -> None:
     assert health.report().ready
 
 
-def test_a_part_whose_work_hangs_is_not_live_until_it_goes_on() -> None:
+def test_part_with_set_hanging_is_not_live_until_clear_waiting() -> None:
     health = Health(silence_s=30)
     part = health.part("test-hangs")
     part.set_ready()
@@ -72,7 +72,7 @@ def test_a_part_whose_work_hangs_is_not_live_until_it_goes_on() -> None:
     assert health.report().live
 
 
-def test_notes_stand_side_by_side_and_change_nothing_about_being_ready() -> None:
+def test_notes_are_joined_and_do_not_change_readiness() -> None:
     part = Health().part("test-notes")
     part.set_ready()
     part.set_note("models", "small 1.0.0")

@@ -36,7 +36,7 @@ async def served(component: HttpComponent) -> AsyncIterator[str]:
     await asyncio.wait_for(serving, 10)
 
 
-async def test_probes_tell_the_truth_and_the_reason() -> None:
+async def test_health_pages_show_state_and_reason() -> None:
     health = Health()
     part = health.part("test-sink")
     async with (

@@ -11,7 +11,7 @@ from infra.process.components import EXIT_FAILED
 from infra.process.service import run_service
 
 
-def test_an_error_standgale_can_name_is_a_line_and_a_status(caplog: pytest.LogCaptureFixture) -> None:
+def test_run_service_logs_standgale_error_and_returns_exit_failed(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> int:
         raise SettingsError("gateway.port: taken")
 
@@ -19,7 +19,7 @@ def test_an_error_standgale_can_name_is_a_line_and_a_status(caplog: pytest.LogCa
     assert "gateway.port: taken" in caplog.text
 
 
-def test_the_exit_status_is_mains_own_under_uvloop() -> None:
+def test_run_service_returns_the_status_of_main_under_uvloop() -> None:
     async def main() -> int:
         return 7 if "uvloop" in type(asyncio.get_running_loop()).__module__ else 0
 

@@ -1,4 +1,4 @@
-"""Bringing files to disk, also where fsync alone does not (macOS)."""
+"""Writing files to disk, also where fsync alone does not (macOS)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_file_system_without_full_sync_gets_fsync(
     assert calls == ["fsync"]
 
 
-def test_a_disk_that_cannot_sync_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sync_file_raises_when_the_disk_cannot_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(descriptor: int) -> None:
         raise OSError(errno.EIO, "input/output error")
 

@@ -1,4 +1,4 @@
-"""Images are told by content, within limits, and cut-off files are found without decoding."""
+"""Images are recognised by content, within limits, and cut-off files are found without decoding."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def tiff(entries: dict[int, tuple[int, int, int]], *, tail: bytes = b"", order: 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("name", list(ENCODINGS))
-def test_each_format_is_told_with_its_size(name: str, mode: str) -> None:
+def test_inspect_image_recognises_each_format_and_size(name: str, mode: str) -> None:
     data = encode(name, 320, 272, mode)
     info = inspect_image(data, LIMITS)
     assert (info.media_type, info.width, info.height) == (MEDIA_TYPES[ENCODINGS[name][0]], 320, 272)
@@ -173,7 +173,9 @@ def test_limits_are_for_sides_and_for_the_area() -> None:
         (b"II+\0" + bytes(60), InvalidFormatError, "version 43"),
     ],
 )
-def test_what_no_detector_decodes_is_refused_with_its_reason(data: bytes, error: type[ImageError], text: str) -> None:
+def test_inspect_image_refuses_unsupported_variants_with_reason(
+    data: bytes, error: type[ImageError], text: str
+) -> None:
     with pytest.raises(error, match=text):
         inspect_image(data, LIMITS)
 

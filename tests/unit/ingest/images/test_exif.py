@@ -1,4 +1,4 @@
-"""Camera geometry and capture time come from EXIF and XMP; whatever is broken in them reads as not known."""
+"""Camera geometry and capture time from EXIF and XMP; damaged values count as unknown."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_the_drone_s_own_exposure_time_goes_first() -> None:
 @pytest.mark.parametrize(
     "text", ["0000:00:00 00:00:00", "2026:13:45 12:00:00", "    :  :     :  :  ", "1904:01:01 00:00:00"]
 )
-def test_a_clock_that_was_never_set_tells_nothing(text: str) -> None:
+def test_capture_time_of_a_clock_never_set_is_unknown(text: str) -> None:
     assert capture(picture({0x9003: text})).captured_at is None
 
 
@@ -230,7 +230,7 @@ def test_broken_xmp_is_not_known(xmp: bytes) -> None:
     assert capture(picture(xmp=xmp)) == Capture()
 
 
-def test_a_picture_without_metadata_tells_nothing() -> None:
+def test_image_without_metadata_has_no_capture() -> None:
     assert capture(picture()) == Capture()
 
 

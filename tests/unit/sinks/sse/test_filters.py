@@ -1,4 +1,4 @@
-"""The stream's query parameters, and what they keep of an event."""
+"""Query parameters of the stream, and their effect on an event."""
 
 from __future__ import annotations
 

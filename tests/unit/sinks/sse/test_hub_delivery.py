@@ -16,7 +16,7 @@ from sinks.sse.session import Session
 from tests.benches.sse_topic import PARTITIONS, Page, Topic, connected, running, settings, started, until
 
 
-async def test_live_events_reach_everybody_in_order_and_nobody_gets_the_past() -> None:
+async def test_live_events_reach_all_clients_in_order_without_history() -> None:
     topic = Topic()
     topic.publish(0, "past")
     pages = [Page() for _ in range(5)]
@@ -64,7 +64,7 @@ async def test_poison_is_skipped_and_the_stream_goes_on(caplog: pytest.LogCaptur
     assert "a record was skipped" in caplog.text
 
 
-async def test_an_event_of_a_newer_version_is_passed_over_and_health_says_so(caplog: pytest.LogCaptureFixture) -> None:
+async def test_event_of_newer_version_is_skipped_and_noted_in_health(caplog: pytest.LogCaptureFixture) -> None:
     topic, page, health = Topic(), Page(), Health()
     async with running(topic, health) as hub, connected(hub, page):
         await started(page)

@@ -1,4 +1,4 @@
-"""A client that returns with a position misses nothing and gets nothing twice."""
+"""A client that returns with a position misses no event and gets none twice."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_filtered_client_resumes_from_now_though_it_saw_nothing() -> Non
     assert "heartbeat" in page.comments
 
 
-async def test_an_id_older_than_the_topic_is_told_what_is_lost() -> None:
+async def test_id_older_than_the_topic_gets_a_retention_gap() -> None:
     topic = Topic()
     for number in range(10):
         topic.publish(0, f"d{number}")
@@ -76,7 +76,7 @@ async def test_an_id_older_than_the_topic_is_told_what_is_lost() -> None:
     assert page.names == ["d6", "d7", "d8", "d9"]
 
 
-async def test_an_id_of_a_topic_that_is_gone_gets_a_gap_and_all_of_the_new_topic() -> None:
+async def test_id_of_deleted_topic_gets_a_gap_and_all_of_the_new_topic() -> None:
     topic = Topic()
     topic.publish(1, "new")
     page = Page()
@@ -86,7 +86,7 @@ async def test_an_id_of_a_topic_that_is_gone_gets_a_gap_and_all_of_the_new_topic
     assert page.names == ["new"]
 
 
-async def test_a_resume_while_the_broker_is_away_waits_and_loses_nothing() -> None:
+async def test_resume_while_broker_is_unavailable_waits_and_loses_nothing() -> None:
     topic = Topic()
     for number in range(20):
         topic.publish(0, f"d{number}")
@@ -101,7 +101,7 @@ async def test_a_resume_while_the_broker_is_away_waits_and_loses_nothing() -> No
     assert page.names == [f"d{number}" for number in range(20)]
 
 
-async def test_what_retention_took_while_the_process_was_stopped_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_loss_to_retention_during_a_pause_sends_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     topic = Topic()
     page = Page()
     async with running(topic) as hub, connected(hub, page):

@@ -1,4 +1,4 @@
-"""The stream goes on when the broker is away, and when the topic changes under it."""
+"""The stream continues when the broker is unavailable, and when the topic changes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_streams_outlive_the_broker() -> None:
     assert page.names == ["before", "during"]
 
 
-async def test_a_topic_that_starts_anew_under_the_hub_is_told_to_all() -> None:
+async def test_topic_created_again_under_the_hub_sends_a_gap_to_all() -> None:
     topic = Topic()
     page = Page()
     async with running(topic) as hub, connected(hub, page):
@@ -67,7 +67,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_more_partitions_are_told_and_streams_stay_open() -> None:
+async def test_more_partitions_are_reported_and_streams_stay_open() -> None:
     topic = Topic()
     page = Page()
     health = Health()
@@ -88,7 +88,7 @@ async def test_more_partitions_are_told_and_streams_stay_open() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_topic_made_again_is_sent_from_its_start_after_a_gap() -> None:
+async def test_topic_created_again_is_sent_from_its_start_after_a_gap() -> None:
     topic = Topic()
     topic.incarnation = "first"
     page, late = Page(), Page()
@@ -118,7 +118,7 @@ async def test_a_topic_made_again_is_sent_from_its_start_after_a_gap() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_broker_that_comes_back_with_the_topic_made_again_makes_it_ready(
+async def test_broker_back_with_topic_created_again_makes_it_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(topic_follower, "_LOOKS_FAIL_S", 0.05)
@@ -137,7 +137,7 @@ async def test_a_broker_that_comes_back_with_the_topic_made_again_makes_it_ready
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_partition_that_hangs_is_named_and_the_others_go_on() -> None:
+async def test_hanging_partition_is_named_and_others_continue() -> None:
     topic = Topic()
     page = Page()
     health = Health()
@@ -161,7 +161,7 @@ async def test_a_partition_that_hangs_is_named_and_the_others_go_on() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_topic_that_lost_its_end_is_read_on_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_truncated_topic_is_read_from_its_new_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "_LOW_END_S", 0.05)
     monkeypatch.setattr(history, "_LOW_END_PAUSE_S", 0.01)
     topic = Topic()
@@ -183,7 +183,7 @@ async def test_a_topic_that_lost_its_end_is_read_on_from_there(monkeypatch: pyte
     assert page.names[-1] == "instead"
 
 
-async def test_in_a_group_that_has_grown_the_former_partitions_come_first() -> None:
+async def test_former_partitions_are_sent_before_added_ones() -> None:
     topic = Topic()
     # Before: one partition. Devices of it may have moved to 1 and 2, and everything there is newer.
     for number in range(50):

@@ -1,4 +1,4 @@
-"""Ids of the stream: text that names a place in the topic."""
+"""Ids of the stream: text that names a position in the topic."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ offsets = st.integers(min_value=0, max_value=2**59)
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(offsets, min_size=1, max_size=16).map(tuple))
-def test_there_and_back(position: Position) -> None:
+def test_encode_and_decode_position_are_inverse(position: Position) -> None:
     assert decode_position(encode_position(position), len(position)) == (position, "")
     assert decode_position(encode_position(position, "0123abcd"), len(position), "0123abcd") == (position, "0123abcd")
 
@@ -38,7 +38,7 @@ def test_partitions_added_later_begin_at_their_start() -> None:
     assert decode_position("5.6-0123abcd", 4, "0123abcd") == ((5, 6, 0, 0), "0123abcd")
 
 
-def test_an_id_of_a_topic_that_was_made_again_is_told_from_one_of_this() -> None:
+def test_id_of_topic_created_again_has_origin_former() -> None:
     assert decode_position("5.6.7.8-0123abcd", 2, "89abcdef") == ((5, 6), "0123abcd")
     assert origin_of("0123abcd", "89abcdef") == "former"
     assert origin_of("0123abcd", "0123abcd") == "this"
@@ -69,14 +69,14 @@ def test_an_id_of_a_topic_that_was_made_again_is_told_from_one_of_this() -> None
         "-0123abcd",
     ],
 )
-def test_garbage_is_refused(text: str) -> None:
+def test_decode_position_refuses_other_text(text: str) -> None:
     with pytest.raises(PositionError, match="Last-Event-ID"):
         decode_position(text, 3)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.text())
-def test_only_position_error_comes_out(text: str) -> None:
+def test_decode_position_raises_only_position_error(text: str) -> None:
     try:
         position, _ = decode_position(text, 3)
     except PositionError:

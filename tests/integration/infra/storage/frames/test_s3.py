@@ -1,4 +1,4 @@
-"""What the S3 frame store says when settings are wrong, and what it leaves in the bucket."""
+"""The S3 frame store with wrong settings, and the objects that it leaves in the bucket."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
         ({"secret_key": "hush-hush-hush"}, "STANDGALE_FRAMES__SECRET_KEY"),
     ],
 )
-async def test_a_wrong_setting_is_named_without_its_secret(
+async def test_s3_frame_store_names_wrong_setting_without_secret(
     s3_server: S3Server, tmp_path: Path, change: dict[str, str], words: str
 ) -> None:
     store = open_frame_store(s3_server.settings(**change), tmp_path)
@@ -39,7 +39,7 @@ async def test_a_wrong_setting_is_named_without_its_secret(
         await store.close()
 
 
-async def test_a_server_that_accepts_but_never_answers_is_given_up_in_time(s3_server: S3Server, tmp_path: Path) -> None:
+async def test_s3_frame_store_gives_up_silent_server_in_time(s3_server: S3Server, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         store = open_frame_store(s3_server.settings(endpoint_url=endpoint, timeout_s=0.3), tmp_path)
@@ -48,7 +48,7 @@ async def test_a_server_that_accepts_but_never_answers_is_given_up_in_time(s3_se
         await store.close()
 
 
-async def test_objects_lie_under_their_hash_below_the_prefix(s3_server: S3Server, tmp_path: Path) -> None:
+async def test_s3_frame_store_puts_objects_by_hash_below_prefix(s3_server: S3Server, tmp_path: Path) -> None:
     sha256 = hashlib.sha256(b"picture").hexdigest()
     for prefix, folder in (("a/b", "a/b/"), ("", "")):
         store = open_frame_store(s3_server.settings(prefix=prefix), tmp_path)
@@ -80,7 +80,7 @@ async def damaging_way(server: S3Server, wanted: bytes, damaged: bytes) -> Async
         yield f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
 
 
-async def test_bytes_damaged_on_the_way_are_refused_and_not_stored(s3_server: S3Server, tmp_path: Path) -> None:
+async def test_s3_put_damaged_in_transfer_is_refused_and_not_stored(s3_server: S3Server, tmp_path: Path) -> None:
     data = b"a picture of a pylon"
     sha256 = hashlib.sha256(data).hexdigest()
     async with damaging_way(s3_server, b"pylon", b"pilon") as endpoint:

@@ -1,4 +1,4 @@
-"""A folder of frames that is full (C-S1-112): refused with a reason, and taken again when there is room."""
+"""A full folder of frames (C-S1-112): it refuses with a reason, and accepts again when there is space."""
 
 from __future__ import annotations
 

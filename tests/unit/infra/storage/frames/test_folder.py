@@ -181,7 +181,7 @@ def _rename(source: Path, target: Path) -> None:
     source.rename(target)
 
 
-async def test_a_put_of_stored_content_makes_it_young_again(tmp_path: Path) -> None:
+async def test_put_of_stored_content_renews_its_time(tmp_path: Path) -> None:
     store = FolderFrameStore(tmp_path / "frames")
     uri = await store.put(DATA, sha256=SHA256, media_type="image/png")
     path = tmp_path / "frames" / PLACE
@@ -223,7 +223,7 @@ async def test_a_folder_that_cannot_be_made_yet_is_named_and_made_later(tmp_path
     await store.close()
 
 
-async def test_frames_lie_below_the_data_directory_unless_said_otherwise(tmp_path: Path) -> None:
+async def test_open_frame_store_uses_data_directory_by_default(tmp_path: Path) -> None:
     store = open_frame_store(FrameSettings(), tmp_path)
     uri = await store.put(DATA, sha256=SHA256, media_type="image/png")
     assert uri == (tmp_path / "frames" / PLACE).as_uri()
@@ -248,7 +248,7 @@ def test_every_address_is_found_again_behind_any_root(data: bytes, media_type: s
 
 
 @given(st.text(alphabet="0123456789abcdef./", max_size=90))
-def test_whatever_is_taken_for_an_address_stays_below_the_root(path: str) -> None:
+def test_every_content_address_stays_below_the_root(path: str) -> None:
     address = ContentAddress.in_path(path)
     if address is not None:
         assert path.endswith(address.relative)

@@ -1,4 +1,4 @@
-"""The S3 frame store's puts against a sweep of old objects, step by step, with and without conditional requests."""
+"""Puts of the S3 frame store against retention, step by step, with and without conditional requests."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def key_of(uri: str) -> str:
     return uri.removeprefix("s3://standgale/")
 
 
-async def test_content_put_again_is_young_again(store: S3FrameStore, server: Server) -> None:
+async def test_s3_put_again_renews_the_time(store: S3FrameStore, server: Server) -> None:
     uri = await put(store)
     server.now += DAY
     assert await put(store) == uri
@@ -113,7 +113,7 @@ async def test_a_repetition_soon_after_writes_no_further_version(store: S3FrameS
         assert server.objects[key_of(uri)][1] == first
 
 
-async def test_no_order_of_steps_takes_an_object_from_a_put_that_returned(store: S3FrameStore, server: Server) -> None:
+async def test_delete_older_never_removes_what_a_put_returned(store: S3FrameStore, server: Server) -> None:
     """Stop put and sweep before every pair of their requests and let the other go first there."""
     uri = await put(store)
     outcomes = set()
@@ -163,7 +163,7 @@ async def _interleave(store: S3FrameStore, server: Server, uri: str, put_at: int
     return returned, swept
 
 
-async def test_the_mark_of_a_sweep_that_died_does_not_refuse_for_ever(store: S3FrameStore, server: Server) -> None:
+async def test_mark_of_killed_sweep_expires(store: S3FrameStore, server: Server) -> None:
     uri = await put(store)
 
     def die(what: str) -> None:

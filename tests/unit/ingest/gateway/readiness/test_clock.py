@@ -38,7 +38,7 @@ class Bench:
         return (self.clock.now() - self.true).total_seconds()
 
 
-def test_before_anything_is_known_it_is_the_own_clock() -> None:
+def test_gateway_clock_without_comparison_is_this_machines() -> None:
     bench = Bench(error_s=60)
     assert not bench.clock.compared
     assert bench.off_s() == 60
@@ -61,7 +61,7 @@ def test_a_wrong_clock_is_corrected_noted_and_measured(error_s: float) -> None:
     assert REGISTRY.get_sample_value("standgale_clock_ahead_seconds", {"clock": "broker"}) == -error_s
 
 
-def test_a_small_difference_is_left_alone() -> None:
+def test_clock_difference_within_tolerance_is_ignored() -> None:
     bench = Bench(error_s=3)
     bench.publish()
     assert bench.off_s() == 3
@@ -80,7 +80,7 @@ def test_a_clock_that_is_set_between_two_publishes_changes_nothing() -> None:
     assert bench.off_s() == 0
 
 
-def test_what_is_in_the_future_is_in_the_future_of_both_clocks() -> None:
+def test_latest_is_the_later_of_both_clocks() -> None:
     for error_s in (-86_400, 86_400):
         bench = Bench(error_s)
         bench.publish()

@@ -1,4 +1,4 @@
-"""Readiness follows the outcome of puts and publishes; a probe alone never undoes a failure of real work at once."""
+"""Readiness follows the outcome of puts and publishes; a probe alone never ends a failure of real work at once."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_probe_does_not_undo_a_failure_before_it_was_quiet_for_long_enough(ben
     assert bench.reason is None
 
 
-def test_a_trial_that_fails_makes_the_quiet_time_longer(bench: Bench) -> None:
+def test_failure_of_unconfirmed_partition_doubles_the_quiet_time(bench: Bench) -> None:
     for quiet_s in (10, 20, 40):
         bench.work(AWAY)
         bench.now += quiet_s - 1
@@ -101,7 +101,7 @@ def test_one_partition_that_fails_is_not_ready_though_the_others_succeed(bench: 
     assert bench.reason is None
 
 
-def test_a_record_s_own_fault_says_nothing_about_the_part(bench: Bench) -> None:
+def test_record_error_does_not_change_readiness(bench: Bench) -> None:
     bench.work()
     bench.work(RecordTooLargeError("2 MB"))
     assert bench.reason is None
@@ -128,7 +128,7 @@ def test_every_other_error_is_held_with_its_code(bench: Bench, error: Exception,
     assert bench.reason is None
 
 
-def test_a_probe_that_fails_counts_less_than_work_that_succeeded_meanwhile(bench: Bench) -> None:
+def test_failed_probe_counts_less_than_later_successful_work(bench: Bench) -> None:
     bench.work()
     bench.now += 3
     bench.probe(TimeoutError(), took_s=5)

@@ -1,4 +1,4 @@
-"""The probe turns what a part answers into readiness, and goes on asking whatever it answers."""
+"""The probe turns the result of checks into readiness, and continues after every error."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _raising(error: Exception) -> Check:
     return check
 
 
-async def test_a_part_goes_and_comes_back() -> None:
+async def test_probe_follows_a_part_that_fails_and_recovers() -> None:
     away = _raising(StoreUnavailableError("cannot write to /srv/frames: no space left"))
     assert await _readiness([_well, away, _well, _raising(TimeoutError())]) == [
         None,

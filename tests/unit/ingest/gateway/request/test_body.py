@@ -1,4 +1,4 @@
-"""Bodies are read within bounds of size, time and number, and forms are taken apart."""
+"""Bodies are read within limits of size, time and number, and forms are parsed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_reading_stops_at_the_limit() -> None:
     assert rest == [b"ghi", b"jkl"]
 
 
-async def test_a_client_that_goes_away_leaves_no_frame() -> None:
+async def test_read_body_of_disconnected_client_raises_upload_incomplete() -> None:
     receive, _ = receiving(b"abc", None)
     with pytest.raises(UploadIncompleteError, match="3 bytes"):
         await read_body(receive, 5, 1.0)
@@ -78,7 +78,7 @@ def test_declared_lengths() -> None:
             declared_length({b"content-length": text}, 100)
 
 
-def test_slots_bound_number_and_bytes_and_come_back() -> None:
+def test_upload_slots_limit_number_and_bytes_and_are_released() -> None:
     slots = UploadSlots(2, 100)
     with slots.reserve(60):
         with pytest.raises(OverloadedError), slots.reserve(41):
@@ -99,7 +99,7 @@ def part(name: str, data: bytes, extra: str = "") -> bytes:
 END = b"--edge--\r\n"
 
 
-def test_a_form_is_taken_apart() -> None:
+def test_parse_form_returns_image_and_fields() -> None:
     image = bytes(range(256)) * 10 + b"\r\n--edg\r\n--"
     body = part("device_id", b"d-1") + part("image", image, '; filename="DJI_1.JPG"') + part("metadata", "ä".encode())
     assert parse_form(body + END, TYPE) == Form(image, "DJI_1.JPG", [("device_id", "d-1"), ("metadata", "ä")])
@@ -119,7 +119,7 @@ def test_a_form_is_taken_apart() -> None:
         (b"--edge\r\nA: " + b"b" * 10_000 + b"\r\n\r\nx\r\n" + END, "not a multipart form"),
     ],
 )
-def test_what_is_no_frame_form_is_refused(body: bytes, why: str) -> None:
+def test_parse_form_refuses_other_bodies(body: bytes, why: str) -> None:
     with pytest.raises(ValidationFailedError, match=why):
         parse_form(body, TYPE)
 

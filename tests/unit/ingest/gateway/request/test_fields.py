@@ -1,4 +1,4 @@
-"""Parameters of a frame are checked before anything is read; each refusal names the field."""
+"""Parameters of a frame are checked before the body is read; each refusal names the field."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_camera_field_must_be_a_number_in_its_range(name: str, text: str) -> N
     assert caught.value.field == name
 
 
-def test_metres_per_pixel_can_be_told_outright() -> None:
+def test_metres_per_pixel_is_a_field() -> None:
     fields = parse_fields([("gsd_m", "0.035"), ("altitude_m", "60")], MAX_METADATA)
     assert CameraGeometry.model_validate(fields.camera).ground_sampling_distance_m(4000) == 0.035
 
