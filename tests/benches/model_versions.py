@@ -1,4 +1,4 @@
-"""Versions of a model that can be told apart by what they compute, and a store to fetch them from."""
+"""Makes model versions that differ in what they compute, and a store to fetch them from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers in the test's own process that models are rolled out to, and what they answered."""
+"""Runs workers in the test's process that models are rolled out to, and reads their detections events."""
 
 from __future__ import annotations
 

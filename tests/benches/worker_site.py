@@ -1,4 +1,4 @@
-"""A broker, a frame store and a model in one folder, with workers of this process on them."""
+"""Sets up a broker, a frame store and a model in one folder, and runs workers of this process on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A detector worker whose engine really crashes, by a read of address 0, on tiles that show magenta."""
+"""Runs a detector worker whose engine really crashes, by a read of address 0, on tiles that show magenta."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A frame that crashes the engine takes one worker with it, once; then it is answered apart, or a dead letter."""
+"""Checks that a frame which crashes the engine ends one worker, and then gets an event or a dead letter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model that crashes the engine when it is loaded takes a worker with it once; then it is refused like any other."""
+"""Checks that a model which crashes the engine when it is loaded ends one worker, and then is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An engine that hangs, as with a driver that never returns: health says so, and the process can be ended."""
+"""Checks that health reports an engine that hangs, and that its process can be ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers are killed in the middle of a roll-out: the right version comes back, and each frame is answered once."""
+"""Kills workers during a roll-out: the right version is used again, and each frame is processed once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model store does when transfers break off, stand still, or their process is killed; and its memory."""
+"""Checks model stores when transfers break off, make no progress, or their process is killed; and their memory."""
 
 from __future__ import annotations
 

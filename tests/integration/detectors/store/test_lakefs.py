@@ -1,4 +1,4 @@
-"""The model store in LakeFS: commits, branches, tags, locks, and what it says when a setting is wrong."""
+"""Checks the model store in LakeFS: commits, branches, tags, locks, and the errors of wrong settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model store behind a loader service: what goes over the wire, and which answers are refused."""
+"""Checks the model store behind a loader service: its requests, and which responses are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An engine that fails in the middle of a batch: the frame is answered by the next engine, or becomes a dead letter."""
+"""Checks an engine that fails in the middle of a batch: the next engine processes the frame, or it is dead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The detector worker on the embedded broker, a folder store and a real model: each frame answered once, in order."""
+"""Runs the worker on the embedded broker, a folder store and a real model: each frame once, in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names, order and settings of model stores, what a missing library says, and a card's further files."""
+"""Checks names, order and settings of model stores, missing libraries, and a card's further files."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ async def test_download_shorter_than_announced_raises_transient_error(tmp_path: 
     assert files_below(tmp_path / "fetched") == {}
 
 
-def test_files_of_includes_all_files_of_a_card(tmp_path: Path) -> None:
+def test_verified_model_file_checks_all_files_of_a_card(tmp_path: Path) -> None:
     path = make_model(tmp_path, external=True, tokenizer=True)
     assert verified_model_file(read_card(path), path) == tmp_path / "model.onnx"
     (tmp_path / "model.onnx.data").write_bytes(b"other weights")

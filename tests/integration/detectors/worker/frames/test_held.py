@@ -1,4 +1,4 @@
-"""What may not be the frame's fault is held, not dead-lettered: not ready with the reason, and answered later."""
+"""Checks that frames are held, with the reason in health, when the frame may not be the cause, and processed later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live frames that are late, under each policy: answered, put off to the backfill, or dead letters; none is lost."""
+"""Checks late live frames under each policy: processed, put off to the backfill, or dead letters; none is lost."""
 
 from __future__ import annotations
 

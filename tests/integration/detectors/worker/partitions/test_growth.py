@@ -1,4 +1,4 @@
-"""Detectors over a growth of their topics, on both brokers: repetitions stay single, devices keep their order."""
+"""Checks detectors over a growth of their topics, on both brokers: no duplicates, and each device's order."""
 
 from __future__ import annotations
 

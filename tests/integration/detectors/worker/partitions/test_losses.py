@@ -1,4 +1,4 @@
-"""Frames that retention deleted before they were read: told in one dead letter, committed before any later frame."""
+"""Checks that records which retention deleted become one dead letter, committed before any later frame."""
 
 from __future__ import annotations
 

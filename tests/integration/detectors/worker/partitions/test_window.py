@@ -1,4 +1,4 @@
-"""Frames that are sent again are answered once: while a window is read beside commits, on Kafka, after a growth."""
+"""Checks that frames sent again are processed once: during a window's reading, on Kafka, after a growth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process for trials starts in any folder: modules there with the names of ours, or of Python, are not imported."""
+"""Checks that trials start in any folder: modules there with the names of ours, or of Python, are not imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Suspects are tried in a process of their own until it is known what they do; that process ends with its worker."""
+"""Checks that suspects are tried in a separate process until the result is known, and that it ends with its worker."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ MAX_PIXELS = 1_000_000
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[LoadedModel]:
+def loaded(tmp_path: Path) -> Iterator[LoadedModel]:
     card = write_version(tmp_path / "made", "1.0.0", 1.0)
     model = load_model(LoadRequest(card, "onnxruntime", 1))
-    served = LoadedModel(model, InferencePipeline(model, host_threads=1, max_pixels=MAX_PIXELS), card)
-    yield served
-    served.close()
+    loaded = LoadedModel(model, InferencePipeline(model, host_threads=1, max_pixels=MAX_PIXELS), card)
+    yield loaded
+    loaded.close()
 
 
-async def test_suspect_without_successful_trial_stays_suspect(served: LoadedModel, tmp_path: Path) -> None:
-    answer, broken = uuid4(), uuid4()
+async def test_suspect_without_successful_trial_stays_suspect(loaded: LoadedModel, tmp_path: Path) -> None:
+    event_id, broken = uuid4(), uuid4()
     folder = tmp_path / "detectors"
     folder.mkdir()
-    for each in (answer, broken):
+    for each in (event_id, broken):
         (folder / f"{each}.suspect").touch()
     suspects = Suspects(folder)
-    guard = Quarantine(suspects, LoadRequest(served.card, "onnxruntime", 1), MAX_PIXELS)
+    quarantine = Quarantine(suspects, LoadRequest(loaded.card, "onnxruntime", 1), MAX_PIXELS)
     world = WorkerWorld(tmp_path)
     frame = await world.frame("drone", 1)
-    gone = replace(served, card=tmp_path / "gone.yaml")
+    without_card = replace(loaded, card=tmp_path / "gone.yaml")
     with pytest.raises(ModelLoadError):
-        await guard.detect(answer, gone, frame, picture(50))
-    assert answer in suspects
-    assert len((await guard.detect(answer, served, frame, picture(50))).detections) == 1
-    assert answer not in suspects
+        await quarantine.detect(event_id, without_card, frame, picture(50))
+    assert event_id in suspects
+    assert len((await quarantine.detect(event_id, loaded, frame, picture(50))).detections) == 1
+    assert event_id not in suspects
     with pytest.raises(RecordError):
-        await guard.detect(broken, served, frame, b"no picture")
+        await quarantine.detect(broken, loaded, frame, b"no picture")
     assert broken not in suspects
     assert multiprocessing.active_children() == [], "a process for trials holds a model"
     suspects.close()
@@ -68,8 +68,8 @@ from concurrent.futures import ProcessPoolExecutor
 from detectors.worker.quarantine.trial_child import end_with_parent
 pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
 child = pool.submit(os.getpid).result()
-for told in (signal.SIGINT, signal.SIGTERM):
-    os.kill(child, told)
+for number in (signal.SIGINT, signal.SIGTERM):
+    os.kill(child, number)
 assert pool.submit(os.getpid).result() == child
 print(child, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -80,15 +80,15 @@ def test_trial_process_ends_with_its_worker_and_not_before() -> None:
     done = subprocess.run([sys.executable, "-c", _PARENT], stdout=subprocess.PIPE, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
     child, deadline = int(done.stdout), time.monotonic() + 10
-    while is_there(child):
-        assert time.monotonic() < deadline, "an orphan keeps its model for ever"
+    while is_running(child):
+        assert time.monotonic() < deadline, "an orphan would keep its model for ever"
         time.sleep(0.02)
 
 
-def is_there(process: int) -> bool:
+def is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    # One that has ended and that nobody waits for any more is a name only.
+    # A process that has ended, and that no process waits for, is only a name.
     return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()

@@ -1,4 +1,4 @@
-"""A process for trials that is ended from outside says nothing about what was tried in it; one that crashes does."""
+"""Checks what the end of a process for trials means: a crash, a signal from outside, or a time-out."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def trial(tmp_path: Path) -> FrameTrial:
 
 
 def die(by: signal.Signals, _what: object) -> None:
-    """Ends the process of its own in which it runs."""
+    """End the process in which it runs."""
     os.kill(os.getpid(), by)
 
 
-def stay(_what: object) -> None:
+def hang(_what: object) -> None:
     time.sleep(60)
 
 
@@ -79,7 +79,7 @@ def test_is_crash_only_for_signals_caused_by_own_code() -> None:
 async def test_trial_over_time_limit_raises_engine_hang_error(
     trial: FrameTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial_process, "run_detection", stay)
+    monkeypatch.setattr(trial_process, "run_detection", hang)
     with pytest.raises(EngineHangError, match=r"did not return within 0\.1 s"):
         await TrialProcess(limit_s=0.1).detect(trial)
 
@@ -88,14 +88,14 @@ async def test_suspect_model_stays_suspect_when_trial_is_killed(
     trial: FrameTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suspects, card = Suspects(tmp_path / "detectors"), trial.request.card
-    guard = Quarantine(suspects, trial.request, 1_000_000)
+    quarantine = Quarantine(suspects, trial.request, 1_000_000)
     (tmp_path / "detectors" / f"{load_mark(card)}.suspect").touch()
-    guard.find_suspects()
+    quarantine.find_suspects()
     with monkeypatch.context() as patch:
         patch.setattr(trial_process, "run_load", partial(die, signal.SIGKILL))
         with pytest.raises(TrialKilledError, match="SIGKILL"):
-            await guard.try_suspect_load(card, busy=True)
+            await quarantine.try_suspect_load(card, busy=True)
     assert load_mark(card) in suspects
-    await guard.try_suspect_load(card, busy=True)
+    await quarantine.try_suspect_load(card, busy=True)
     assert load_mark(card) not in suspects
-    await guard.close()
+    await quarantine.close()

@@ -1,4 +1,4 @@
-"""What becomes of a frame that fails: judged by its neighbours, by a known good picture, and by what happened apart."""
+"""Checks the outcome of frames that fail: other frames, a known good image and trials decide it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TIMEOUT_S = 30.0
 
 
 class FakePipeline:
-    """Passes, or fails, on the known good picture."""
+    """Succeeds, or fails, on the known good image."""
 
     stalled_s = 0.0
     fails = False
@@ -57,7 +57,7 @@ class FakeLoaded:
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing."""
 
     @property
     def ref(self) -> ModelRef:
@@ -71,240 +71,240 @@ class FakeLoaded:
 @dataclass
 class FakeQuarantine:
     suspect: bool = False
-    proof_is_killed: bool = False
+    proof_image_is_killed: bool = False
 
-    def is_suspect(self, _answer: UUID) -> bool:
+    def is_suspect(self, _event_id: UUID) -> bool:
         return self.suspect
 
-    async def try_proof_image(self, _served: LoadedModel) -> None:
-        if self.proof_is_killed:
+    async def try_proof_image(self, _loaded: LoadedModel) -> None:
+        if self.proof_image_is_killed:
             raise EngineKilledError("killed")
 
 
 class FakeAttempt:
-    """Answers unless ``error`` says otherwise; then a suspect is none any more."""
+    """Succeeds unless ``error`` returns an error; a suspect that succeeds is none any more."""
 
     def __init__(self) -> None:
         self.quarantine = FakeQuarantine()
-        self.error: Callable[[LoadedModel], Exception | None] = lambda _served: None
+        self.error: Callable[[LoadedModel], Exception | None] = lambda _loaded: None
         self.tries = 0
 
-    async def detect(self, record: InRecord, frame: FrameCaptured, served: LoadedModel) -> FrameOutcome:
+    async def detect(self, record: InRecord, frame: FrameCaptured, loaded: LoadedModel) -> FrameOutcome:
         self.tries += 1
         await asyncio.sleep(0)
-        if (error := self.error(served)) is not None:
+        if (error := self.error(loaded)) is not None:
             raise error
         self.quarantine.suspect = False
-        return FrameOutcome((OutRecord("detections", "drone", served.ref.version.encode()),))
+        return FrameOutcome((OutRecord("detections", "drone", loaded.ref.version.encode()),))
 
     def make_dead_letter(self, record: InRecord, error: Exception, attempts: int, model: str) -> FrameOutcome:
         return FrameOutcome((OutRecord("frames.dead", "drone", str(attempts).encode()),), dead_reason=error_code(error))
 
 
-class Stand:
-    """A settler with nothing real around it."""
+class ProcessorBench:
+    """Runs a record processor on fakes."""
 
     def __init__(self, **policy: float) -> None:
-        self.served = FakeLoaded()
-        self.roster = Roster(cast(LoadedModel, self.served))
+        self.loaded = FakeLoaded()
+        self.roster = Roster(cast(LoadedModel, self.loaded))
         self.attempt = FakeAttempt()
         self.in_progress = FramesInProgress(max_frames=100)
         self.stop = asyncio.Event()
-        self.health = Health().part("settling")
+        self.health = Health().part("detector")
         self.health.set_ready()
         retry = RetrySettings(first_delay_s=0.001, max_delay_s=0.01, **policy)  # type: ignore[arg-type]
-        work = ConsumerContext(retry, self.stop, self.health, "detector")
+        context = ConsumerContext(retry, self.stop, self.health, "detector")
         self.processor = RecordProcessor(
-            self.in_progress, work, cast(FrameAttempt, self.attempt), self.roster, 1_000_000
+            self.in_progress, context, cast(FrameAttempt, self.attempt), self.roster, 1_000_000
         )
         self.queue: PartitionQueue = self.in_progress.queue(3)
         self.queue.window._size = 100
         self.queue.start_assignment(SOURCE, 1)
         self._offset = 0
 
-    def case(self, *headers: tuple[str, bytes]) -> RecordTask:
+    def task(self, *headers: tuple[str, bytes]) -> RecordTask:
         record = InRecord(*SOURCE, self._offset, 0, "drone", b"", headers, 1)
         self._offset += 1
-        entry = PendingRecord.from_record(record)
-        self.queue.append(entry)
-        return RecordTask(self.queue, entry, record)
+        pending = PendingRecord.from_record(record)
+        self.queue.append(pending)
+        return RecordTask(self.queue, pending, record)
 
-    def answering(self) -> tuple[RecordTask, asyncio.Task[None]]:
-        case = self.case()
+    def start(self) -> tuple[RecordTask, asyncio.Task[None]]:
+        task = self.task()
         frame_id = uuid4()
         image = SimpleNamespace(size_bytes=10, width=1, height=1)
         frame = SimpleNamespace(frame_id=frame_id, device_id="drone", job_id=None, image=image)
-        answer = DetectionsKey(str(frame_id), str(frame_id), live=True)
+        event_key = DetectionsKey(str(frame_id), str(frame_id), live=True)
         self.roster.acquire(self.roster.stable)
-        self.queue.claim_event(case.pending, answer)
-        wanted = ToProcess(cast(FrameCaptured, frame), self.roster.stable, answer)
-        return case, asyncio.create_task(self.processor.process(case, wanted))
+        self.queue.claim_event(task.pending, event_key)
+        wanted = ToProcess(cast(FrameCaptured, frame), self.roster.stable, event_key)
+        return task, asyncio.create_task(self.processor.process(task, wanted))
 
 
-def refused(case: RecordTask) -> str | None:
-    assert case.pending.outcome is not None
-    return case.pending.outcome.dead_reason
+def dead_reason(task: RecordTask) -> str | None:
+    assert task.pending.outcome is not None
+    return task.pending.outcome.dead_reason
 
 
 async def test_frame_that_fails_is_dead_when_proof_image_succeeds() -> None:
-    stand = Stand()
-    stand.attempt.error = lambda _served: InferenceError("overflow")
-    case, task = stand.answering()
-    await asyncio.wait_for(task, TIMEOUT_S)
-    assert refused(case) == "INFERENCE_ERROR"
-    assert stand.attempt.tries == 3
-    assert case.pending.event_key is None
-    assert stand.health.reason is None
+    bench = ProcessorBench()
+    bench.attempt.error = lambda loaded: InferenceError("overflow")
+    task, running = bench.start()
+    await asyncio.wait_for(running, TIMEOUT_S)
+    assert dead_reason(task) == "INFERENCE_ERROR"
+    assert bench.attempt.tries == 3
+    assert task.pending.event_key is None
+    assert bench.health.reason is None
 
 
 async def test_frame_is_held_while_proof_image_fails_and_processed_after() -> None:
-    stand = Stand()
-    stand.served.pipeline.fails = True
-    stand.attempt.error = lambda _served: InferenceError("device lost")
-    case, task = stand.answering()
-    await until(lambda: stand.attempt.tries > 6)
-    assert stand.in_progress.held_partitions == [3]
-    assert "device lost" in (stand.health.reason or "")
-    stand.attempt.error = lambda _served: None
-    await asyncio.wait_for(task, TIMEOUT_S)
-    assert refused(case) is None
-    assert (stand.in_progress.held_partitions, stand.health.reason) == ([], None)
+    bench = ProcessorBench()
+    bench.loaded.pipeline.fails = True
+    bench.attempt.error = lambda loaded: InferenceError("device lost")
+    task, running = bench.start()
+    await until(lambda: bench.attempt.tries > 6)
+    assert bench.in_progress.held_partitions == [3]
+    assert "device lost" in (bench.health.reason or "")
+    bench.attempt.error = lambda _loaded: None
+    await asyncio.wait_for(running, TIMEOUT_S)
+    assert dead_reason(task) is None
+    assert (bench.in_progress.held_partitions, bench.health.reason) == ([], None)
 
 
 async def test_frame_with_killed_trials_is_dead_when_proof_image_succeeds() -> None:
-    stand = Stand()
-    stand.attempt.quarantine.suspect = True
-    stand.attempt.error = lambda _served: EngineKilledError("was ended by SIGKILL")
-    case, task = stand.answering()
-    await asyncio.wait_for(task, TIMEOUT_S)
-    assert refused(case) == "ENGINE_OUT_OF_MEMORY"
-    assert stand.attempt.tries == 3
+    bench = ProcessorBench()
+    bench.attempt.quarantine.suspect = True
+    bench.attempt.error = lambda loaded: EngineKilledError("was ended by SIGKILL")
+    task, running = bench.start()
+    await asyncio.wait_for(running, TIMEOUT_S)
+    assert dead_reason(task) == "ENGINE_OUT_OF_MEMORY"
+    assert bench.attempt.tries == 3
 
 
 async def test_frame_with_killed_trials_is_held_while_proof_image_is_killed() -> None:
-    stand = Stand()
-    stand.attempt.quarantine = FakeQuarantine(suspect=True, proof_is_killed=True)
-    stand.attempt.error = lambda _served: EngineKilledError("was ended by SIGKILL")
-    case, task = stand.answering()
-    # That others pass in the worker itself says nothing about the memory for a second model.
-    await until(lambda: stand.attempt.tries > 6)
-    assert "SIGKILL" in (stand.health.reason or "")
-    stand.stop.set()
-    await asyncio.wait_for(task, TIMEOUT_S)
-    assert case.pending.outcome is None
+    bench = ProcessorBench()
+    bench.attempt.quarantine = FakeQuarantine(suspect=True, proof_image_is_killed=True)
+    bench.attempt.error = lambda loaded: EngineKilledError("was ended by SIGKILL")
+    task, running = bench.start()
+    # That other frames succeed in the worker does not show that there is memory for a second model.
+    await until(lambda: bench.attempt.tries > 6)
+    assert "SIGKILL" in (bench.health.reason or "")
+    bench.stop.set()
+    await asyncio.wait_for(running, TIMEOUT_S)
+    assert task.pending.outcome is None
 
 
 async def test_suspect_that_succeeds_closes_the_breaker_of_trials() -> None:
-    stand = Stand(min_dead=4)
-    stand.attempt.quarantine.suspect = True
-    stand.attempt.error = lambda _served: EngineKilledError("was ended by SIGKILL")
+    bench = ProcessorBench(min_dead=4)
+    bench.attempt.quarantine.suspect = True
+    bench.attempt.error = lambda loaded: EngineKilledError("was ended by SIGKILL")
     for _ in range(3):
-        case, task = stand.answering()
-        await asyncio.wait_for(task, TIMEOUT_S)
-        assert refused(case) == "ENGINE_OUT_OF_MEMORY"
-    case, task = stand.answering()
-    await until(lambda: "STANDGALE_RETRY__MAX_DEAD_SHARE" in (stand.health.reason or ""))
-    stand.attempt.error = lambda _served: None
-    await asyncio.wait_for(task, TIMEOUT_S)
-    assert refused(case) is None
-    stand.attempt.quarantine.suspect = True
-    stand.attempt.error = lambda _served: EngineKilledError("was ended by SIGKILL")
-    case, task = stand.answering()
-    await asyncio.wait_for(task, TIMEOUT_S)
-    assert refused(case) == "ENGINE_OUT_OF_MEMORY"
+        task, running = bench.start()
+        await asyncio.wait_for(running, TIMEOUT_S)
+        assert dead_reason(task) == "ENGINE_OUT_OF_MEMORY"
+    task, running = bench.start()
+    await until(lambda: "STANDGALE_RETRY__MAX_DEAD_SHARE" in (bench.health.reason or ""))
+    bench.attempt.error = lambda _loaded: None
+    await asyncio.wait_for(running, TIMEOUT_S)
+    assert dead_reason(task) is None
+    bench.attempt.quarantine.suspect = True
+    bench.attempt.error = lambda loaded: EngineKilledError("was ended by SIGKILL")
+    task, running = bench.start()
+    await asyncio.wait_for(running, TIMEOUT_S)
+    assert dead_reason(task) == "ENGINE_OUT_OF_MEMORY"
 
 
 async def test_held_frame_that_succeeds_as_suspect_releases_other_frames() -> None:
-    stand = Stand(min_dead=4)
-    stand.attempt.error = lambda _served: InferenceError("overflow")
+    bench = ProcessorBench(min_dead=4)
+    bench.attempt.error = lambda loaded: InferenceError("overflow")
     for _ in range(3):
-        await asyncio.wait_for(stand.answering()[1], TIMEOUT_S)
-    case, task = stand.answering()
-    await until(lambda: "STANDGALE_RETRY__MAX_DEAD_SHARE" in (stand.health.reason or ""))
-    stand.attempt.quarantine.suspect = True
-    stand.attempt.error = lambda _served: None
-    await asyncio.wait_for(task, TIMEOUT_S)
-    assert refused(case) is None
-    assert stand.processor._judge_of(stand.roster.stable)._open is None
+        await asyncio.wait_for(bench.start()[1], TIMEOUT_S)
+    task, running = bench.start()
+    await until(lambda: "STANDGALE_RETRY__MAX_DEAD_SHARE" in (bench.health.reason or ""))
+    bench.attempt.quarantine.suspect = True
+    bench.attempt.error = lambda _loaded: None
+    await asyncio.wait_for(running, TIMEOUT_S)
+    assert dead_reason(task) is None
+    assert bench.processor._judge_of(bench.roster.stable)._open is None
 
 
 async def test_held_frame_takes_newly_rolled_out_model() -> None:
-    stand = Stand()
-    stand.served.pipeline.fails = True
-    stand.attempt.error = lambda served: None if served.ref.version == "2.0.0" else InferenceError("broken model")
-    case, task = stand.answering()
-    await until(lambda: stand.in_progress.held_partitions == [3])
-    better = cast(LoadedModel, FakeLoaded("2.0.0"))
-    stand.roster._draining[cast(LoadedModel, stand.served)] = task
-    stand.roster.set_models(better, None, None)
-    await asyncio.wait_for(task, TIMEOUT_S)
-    outcome = case.pending.outcome
+    bench = ProcessorBench()
+    bench.loaded.pipeline.fails = True
+    bench.attempt.error = lambda loaded: None if loaded.ref.version == "2.0.0" else InferenceError("broken model")
+    task, running = bench.start()
+    await until(lambda: bench.in_progress.held_partitions == [3])
+    newer = cast(LoadedModel, FakeLoaded("2.0.0"))
+    bench.roster._draining[cast(LoadedModel, bench.loaded)] = running
+    bench.roster.set_models(newer, None, None)
+    await asyncio.wait_for(running, TIMEOUT_S)
+    outcome = task.pending.outcome
     assert outcome is not None
     assert [output.value for output in outcome.outputs] == [b"2.0.0"]
-    assert stand.served.frames == better.frames == 0
-    assert case.pending.event_key is not None
-    assert stand.queue.window.contains(case.pending.event_key)
+    assert bench.loaded.frames == newer.frames == 0
+    assert task.pending.event_key is not None
+    assert bench.queue.window.contains(task.pending.event_key)
 
 
 async def test_replaced_model_is_not_kept_in_memory_by_waiting_frame() -> None:
-    stand = Stand()
-    stand.served.pipeline.fails = True
-    stand.attempt.error = lambda served: None if served.ref.version == "2.0.0" else InferenceError("broken model")
-    _, task = stand.answering()
-    await until(lambda: stand.in_progress.held_partitions == [3])
-    former = weakref.ref(stand.served)
-    stand.roster.set_models(cast(LoadedModel, FakeLoaded("2.0.0")), None, None)
-    stand.served = FakeLoaded("unused")
-    await asyncio.wait_for(task, TIMEOUT_S)
-    await asyncio.gather(*stand.roster._draining.values())
-    del task
+    bench = ProcessorBench()
+    bench.loaded.pipeline.fails = True
+    bench.attempt.error = lambda loaded: None if loaded.ref.version == "2.0.0" else InferenceError("broken model")
+    _, running = bench.start()
+    await until(lambda: bench.in_progress.held_partitions == [3])
+    former = weakref.ref(bench.loaded)
+    bench.roster.set_models(cast(LoadedModel, FakeLoaded("2.0.0")), None, None)
+    bench.loaded = FakeLoaded("unused")
+    await asyncio.wait_for(running, TIMEOUT_S)
+    await asyncio.gather(*bench.roster._draining.values())
+    del running
     gc.collect()
     assert former() is None
 
 
 async def test_frame_of_lost_partition_gets_no_outcome() -> None:
-    stand = Stand()
-    stand.served.pipeline.fails = True
-    stand.attempt.error = lambda _served: InferenceError("device lost")
-    case, task = stand.answering()
-    await until(lambda: stand.in_progress.held_partitions == [3])
-    stand.in_progress.drop_lost(stand.queue, [SOURCE])
-    await asyncio.wait_for(task, TIMEOUT_S)
-    assert case.pending.outcome is None
-    assert (stand.in_progress.held_partitions, stand.health.reason) == ([], None)
+    bench = ProcessorBench()
+    bench.loaded.pipeline.fails = True
+    bench.attempt.error = lambda loaded: InferenceError("device lost")
+    task, running = bench.start()
+    await until(lambda: bench.in_progress.held_partitions == [3])
+    bench.in_progress.drop_lost(bench.queue, [SOURCE])
+    await asyncio.wait_for(running, TIMEOUT_S)
+    assert task.pending.outcome is None
+    assert (bench.in_progress.held_partitions, bench.health.reason) == ([], None)
 
 
 async def test_breaker_holds_rejected_records_but_not_redriven_ones() -> None:
-    stand = Stand(min_dead=4)
+    bench = ProcessorBench(min_dead=4)
     broken = EventError("no JSON")
-    cases = [stand.case() for _ in range(6)]
-    tasks = [asyncio.create_task(stand.processor.reject(case, broken)) for case in cases]
-    await until(lambda: stand.in_progress.held_partitions == [3])
-    assert "STANDGALE_RETRY__MAX_DEAD_SHARE" in (stand.health.reason or "")
-    assert [case.pending.outcome is not None for case in cases] == [True] * 3 + [False] * 3
-    stand.stop.set()
-    await asyncio.wait(tasks)
-    other = Stand(min_dead=4)
-    again = [other.case((GROUP_HEADER, b"detector")) for _ in range(6)]
-    await asyncio.wait_for(asyncio.gather(*(other.processor.reject(case, broken) for case in again)), TIMEOUT_S)
-    assert {refused(case) for case in again} == {"INVALID_EVENT"}
+    tasks = [bench.task() for _ in range(6)]
+    running_tasks = [asyncio.create_task(bench.processor.reject(task, broken)) for task in tasks]
+    await until(lambda: bench.in_progress.held_partitions == [3])
+    assert "STANDGALE_RETRY__MAX_DEAD_SHARE" in (bench.health.reason or "")
+    assert [task.pending.outcome is not None for task in tasks] == [True] * 3 + [False] * 3
+    bench.stop.set()
+    await asyncio.wait(running_tasks)
+    other = ProcessorBench(min_dead=4)
+    again = [other.task((GROUP_HEADER, b"detector")) for _ in range(6)]
+    await asyncio.wait_for(asyncio.gather(*(other.processor.reject(task, broken) for task in again)), TIMEOUT_S)
+    assert {dead_reason(task) for task in again} == {"INVALID_EVENT"}
 
 
 async def test_rejected_records_count_as_share_of_all_records() -> None:
-    stand = Stand(min_dead=4)
+    bench = ProcessorBench(min_dead=4)
     for _ in range(10):
-        await asyncio.wait_for(stand.answering()[1], TIMEOUT_S)
-    cases = [stand.case() for _ in range(10)]
+        await asyncio.wait_for(bench.start()[1], TIMEOUT_S)
+    tasks = [bench.task() for _ in range(10)]
     broken = EventError("no JSON")
-    await asyncio.wait_for(asyncio.gather(*(stand.processor.reject(case, broken) for case in cases)), TIMEOUT_S)
-    assert {refused(case) for case in cases} == {"INVALID_EVENT"}
+    await asyncio.wait_for(asyncio.gather(*(bench.processor.reject(task, broken) for task in tasks)), TIMEOUT_S)
+    assert {dead_reason(task) for task in tasks} == {"INVALID_EVENT"}
 
 
 @pytest.mark.parametrize("error", [RecordError("too small"), EventError("no picture")])
 async def test_error_that_fails_by_type_is_tried_once(error: Exception) -> None:
-    stand = Stand()
-    stand.attempt.error = lambda _served: error
-    case, task = stand.answering()
-    await asyncio.wait_for(task, TIMEOUT_S)
-    assert refused(case) is not None
-    assert stand.attempt.tries == 1
+    bench = ProcessorBench()
+    bench.attempt.error = lambda loaded: error
+    task, running = bench.start()
+    await asyncio.wait_for(running, TIMEOUT_S)
+    assert dead_reason(task) is not None
+    assert bench.attempt.tries == 1

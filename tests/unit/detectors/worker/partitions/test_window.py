@@ -1,4 +1,4 @@
-"""The duplicate window is rebuilt from the tail of a partition: so many answers, wherever their offsets are."""
+"""Checks the duplicate window, and that it is rebuilt from the end of a partition over any gaps in offsets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from detectors.worker.partitions.window import DetectionsKey, rebuild_window
+from detectors.worker.partitions.window import DetectionsKey, DuplicateWindow, rebuild_window
 from infra.broker.partitioning import partition_for
 from infra.broker.port import InRecord, TopicPartition
 from schemas.topics import DETECTIONS
@@ -22,7 +22,7 @@ class Log:
         self.read_records = 0
 
     def add(self, partition: int, name: str, key: str = "drone", marks: int = 0) -> None:
-        """An answer called ``name``, with ``marks`` behind it."""
+        """An event called ``name``, with ``marks`` after it."""
         record = InRecord(DETECTIONS, partition, self.ends[partition], 0, key, b"", (("ce_id", name.encode()),))
         self.records[partition].append(record)
         self.ends[partition] += 1 + marks
@@ -38,7 +38,7 @@ class Log:
         return found
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to close."""
 
 
 @pytest.mark.parametrize("marks", [0, 1, 30])
@@ -97,3 +97,38 @@ async def test_window_long_after_growth_does_not_read_former_partition_to_its_st
         log.add(0, str(number), stayed)
     assert len(await rebuild_window(log, TopicPartition(DETECTIONS, 1), 10, former_counts=(1,))) == 0
     assert log.read_records < 1_000
+
+
+def test_duplicate_window_drops_the_oldest_first() -> None:
+    window = DuplicateWindow(2)
+    assert window.add(DetectionsKey("a"))
+    assert window.add(DetectionsKey("b"))
+    assert not window.add(DetectionsKey("a"))
+    assert window.add(DetectionsKey("c"))
+    assert not window.add(DetectionsKey("a"))
+    assert window.add(DetectionsKey("b"))
+    assert len(window) == 2
+
+
+def test_duplicate_window_contains_live_frame_of_another_version() -> None:
+    window = DuplicateWindow(3)
+    assert window.add(DetectionsKey("by-v1", "frame", live=True))
+    assert not window.add(DetectionsKey("by-v2", "frame", live=True))
+    assert window.add(DetectionsKey("replayed-by-v2", "frame")), "a replay may be processed by another version"
+    window.remove(DetectionsKey("replayed-by-v2", "frame"))
+    assert not window.add(DetectionsKey("by-v2", "frame", live=True))
+    window.remove(DetectionsKey("by-v1", "frame", live=True))
+    assert window.add(DetectionsKey("by-v2", "frame", live=True)), "an event that was not produced is no duplicate"
+
+
+def test_duplicate_window_drops_frames_with_their_events() -> None:
+    window = DuplicateWindow(1)
+    assert window.add(DetectionsKey("a1", "a", live=True))
+    assert window.add(DetectionsKey("b1", "b", live=True))
+    assert window.add(DetectionsKey("a2", "a", live=True))
+
+
+def test_event_of_job_is_no_duplicate_of_live_frame() -> None:
+    window = DuplicateWindow(3)
+    assert window.add(DetectionsKey("job", None))
+    assert window.add(DetectionsKey("live", "frame", live=True))

@@ -1,4 +1,4 @@
-"""Frames in the inference pipeline: whatever an engine does, whoever waits for a frame is told."""
+"""Checks that every error of an engine is reported to the callers that wait for its frames."""
 
 from __future__ import annotations
 

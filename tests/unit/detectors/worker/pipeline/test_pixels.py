@@ -1,4 +1,4 @@
-"""Memory for decoded frames is used again, never by two at a time, and not hoarded."""
+"""Checks that memory of decoded frames is reused, never by two frames at a time, and bounded."""
 
 from __future__ import annotations
 

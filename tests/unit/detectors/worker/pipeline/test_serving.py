@@ -1,4 +1,4 @@
-"""Which model takes which frame, and that none is closed while it has one to answer."""
+"""Checks which model a frame gets, and that no model is closed before its last frame is finished."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def frame(device: str = "drone") -> FrameCaptured:
 
 
 class Closing:
-    """Takes down the order in which models are closed."""
+    """Loads models and records the order in which they are closed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.closed: list[str] = []
 
-    def served(self, version: str) -> LoadedModel:
+    def load(self, version: str) -> LoadedModel:
         card = write_model(self.folder / version, version=version)
         model = load_model(LoadRequest(card, "onnxruntime", 1))
         close = model.close
 
-        def told() -> None:
+        def record_close() -> None:
             self.closed.append(version)
             close()
 
-        model.close = told  # type: ignore[method-assign]  # to see it, not to change it
+        model.close = record_close  # type: ignore[method-assign]  # to see it, not to change it
         return LoadedModel(model, InferencePipeline(model, host_threads=1, max_pixels=10**6), card)
 
 
@@ -78,21 +78,21 @@ def test_frames_of_canary_devices_always_go_to_the_canary() -> None:
 
 
 async def test_replaced_model_is_closed_after_its_last_frame(closing: Closing) -> None:
-    old, new = closing.served("1.0.0"), closing.served("2.0.0")
+    old, new = closing.load("1.0.0"), closing.load("2.0.0")
     roster = Roster(old)
-    told = asyncio.Event()
-    roster.call_when_drained(told.set)
-    under_way = [roster.choose(frame()) for _ in range(2)]
-    for served in under_way:
-        roster.acquire(served)
+    drained = asyncio.Event()
+    roster.call_when_drained(drained.set)
+    in_progress = [roster.choose(frame()) for _ in range(2)]
+    for loaded in in_progress:
+        roster.acquire(loaded)
     roster.set_models(new, None, None)
     assert roster.choose(frame()) is new
-    roster.release(under_way[0])
+    roster.release(in_progress[0])
     await asyncio.sleep(0.05)
     assert roster.draining == [old]
     assert closing.closed == []
-    roster.release(under_way[1])
-    await asyncio.wait_for(told.wait(), 10)
+    roster.release(in_progress[1])
+    await asyncio.wait_for(drained.wait(), 10)
     assert (roster.draining, closing.closed) == ([], ["1.0.0"])
     roster.release(new)
     await roster.close()
@@ -100,28 +100,28 @@ async def test_replaced_model_is_closed_after_its_last_frame(closing: Closing) -
 
 
 async def test_promoted_canary_stays_loaded_and_ended_canary_is_closed(closing: Closing) -> None:
-    stable, trial, other = (closing.served(version) for version in ("1.0.0", "2.0.0", "3.0.0"))
+    stable, canary, other = (closing.load(version) for version in ("1.0.0", "2.0.0", "3.0.0"))
     roster = Roster(stable)
     rule = Canary(model=V2, devices=["drone-1"])
-    roster.set_models(stable, trial, rule)
-    assert roster.choose(frame("drone-1")) is trial
+    roster.set_models(stable, canary, rule)
+    assert roster.choose(frame("drone-1")) is canary
     assert roster.choose(frame("drone-2")) is stable
-    roster.release(trial)
+    roster.release(canary)
     roster.release(stable)
-    roster.set_models(trial, None, None)
-    assert roster.choose(frame("drone-2")) is trial
-    roster.release(trial)
-    roster.set_models(trial, other, rule)
-    roster.set_models(trial, None, None)
+    roster.set_models(canary, None, None)
+    assert roster.choose(frame("drone-2")) is canary
+    roster.release(canary)
+    roster.set_models(canary, other, rule)
+    roster.set_models(canary, None, None)
     await roster.close()
     assert sorted(closing.closed) == ["1.0.0", "2.0.0", "3.0.0"]
 
 
 async def test_is_version_compares_name_version_and_sha256(closing: Closing) -> None:
-    served = closing.served("1.0.0")
-    assert served.is_version(V1, None)
-    assert served.is_version(V1, served.model.card.sha256)
-    assert not served.is_version(V1, "0" * 64)
-    assert not served.is_version(V2, None)
-    assert not served.is_version(None, None), "it came from the store, not from the worker's own setting"
-    served.close()
+    loaded = closing.load("1.0.0")
+    assert loaded.is_version(V1, None)
+    assert loaded.is_version(V1, loaded.model.card.sha256)
+    assert not loaded.is_version(V1, "0" * 64)
+    assert not loaded.is_version(V2, None)
+    assert not loaded.is_version(None, None), "it came from the store, not from the worker's own setting"
+    loaded.close()

@@ -1,4 +1,4 @@
-"""What activating, trying out and rolling back make of what was before, and how far workers are with it."""
+"""Checks activations, canaries and roll-backs, and how far workers are with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models nobody waits for any more are closed, wherever on their way they were."""
+"""Checks that models which no task waits for any more are closed at every step of their load."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def card(tmp_path: Path) -> Path:
 
 async def test_cancelled_load_faster_closes_its_model(card: Path, tmp_path: Path) -> None:
     closed: list[str] = []
-    go_on, upgraded = threading.Event(), asyncio.Event()
+    go_on, asked = threading.Event(), asyncio.Event()
 
     def load(name: str, slowly: threading.Event | None = None) -> Model:
         assert slowly is None or slowly.wait(30)
@@ -33,24 +33,24 @@ async def test_cancelled_load_faster_closes_its_model(card: Path, tmp_path: Path
         model.close = lambda: (closed.append(name), close())[1]  # type: ignore[method-assign]  # to see it
         return model
 
-    async def upgrade(_card: Path | None, _on_state: object) -> Model:
-        upgraded.set()
+    async def load_faster(_card: Path | None, _on_state: object) -> Model:
+        asked.set()
         return load("faster")
 
     pipeline = partial(InferencePipeline, host_threads=1, max_pixels=1_000_000)
-    source = ModelSource(ShelfStore(tmp_path), tmp_path, lambda _card, _busy: load("other", go_on), upgrade)
-    obtainer = ModelLoader(partial(load, "own"), source, pipeline, NoQuarantine())
-    served = await obtainer.load(None, busy=False)
-    other = asyncio.create_task(obtainer.load(card, busy=True))
+    source = ModelSource(ShelfStore(tmp_path), tmp_path, lambda _card, _busy: load("other", go_on), load_faster)
+    loader = ModelLoader(partial(load, "own"), source, pipeline, NoQuarantine())
+    loaded = await loader.load(None, busy=False)
+    other = asyncio.create_task(loader.load(card, busy=True))
     await asyncio.sleep(0)
-    better = asyncio.create_task(obtainer.load_faster(served, lambda _state, _detail: None))
-    await upgraded.wait()
+    better = asyncio.create_task(loader.load_faster(loaded, lambda _state, _detail: None))
+    await asked.wait()
     await asyncio.sleep(0.1)
     for each in (better, other):
         each.cancel()
     await asyncio.wait([better, other])
     assert closed == ["faster"]
     go_on.set()
-    await obtainer.close()
+    await loader.close()
     assert closed == ["faster", "other"]
-    served.close()
+    loaded.close()

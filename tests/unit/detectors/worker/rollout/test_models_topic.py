@@ -1,4 +1,4 @@
-"""The ``models`` topic when it is deleted and made again while a worker follows it."""
+"""Checks the ``models`` topic when it is deleted and created again while a worker follows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps a worker from the models topic is said in its health, when a person has to mend it."""
+"""Checks that health shows why a worker cannot publish its report, when a person must act."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Publisher:
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("fault", "shown"),
     [
         (RefusedError("user worker lacks the right WRITE on topic models"), "the right WRITE on topic models"),
         (TopicMismatchError("Kafka has no topic models"), "no topic models"),
@@ -45,25 +45,25 @@ class Publisher:
     ],
 )
 async def test_report_publisher_shows_refused_publish_in_health_until_it_works(
-    fault: StandgaleError, says: str | None, caplog: pytest.LogCaptureFixture
+    fault: StandgaleError, shown: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     part = Health().part("detector")
     part.set_ready()
     publisher = Publisher()
     publisher.fault = fault
-    board = ReportPublisher("default", part, WorkerReport(WorkerIdentity("default", "worker-1", 0.03)).event)
-    telling = asyncio.create_task(board.publish_reports(publisher, 0.03))
+    reports = ReportPublisher("default", part, WorkerReport(WorkerIdentity("default", "worker-1", 0.03)).event)
+    publishing = asyncio.create_task(reports.publish_reports(publisher, 0.03))
     for _ in range(3):
         await _asked(publisher)
-    assert part.report().ready == (says is None)
-    assert (says or "") in (part.reason or "")
-    assert len([record for record in caplog.records if "waiting" in record.message]) == (says is not None)
+    assert part.report().ready == (shown is None)
+    assert (shown or "") in (part.reason or "")
+    assert len([record for record in caplog.records if "waiting" in record.message]) == (shown is not None)
     publisher.fault = None
     for _ in range(2):
         await _asked(publisher)
     assert part.report().ready
-    telling.cancel()
-    await asyncio.wait({telling})
+    publishing.cancel()
+    await asyncio.wait({publishing})
 
 
 async def _asked(publisher: Publisher) -> None:
