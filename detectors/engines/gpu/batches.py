@@ -1,4 +1,4 @@
-"""Numbers of tiles a GPU is made ready for: powers of two up to the batch, so that few tiles do not cost many."""
+"""Chooses run sizes for a GPU: powers of two up to the batch, so that few tiles do not cost as much as many."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from detectors.geometry.arrays import ImageArray
 
 
 def sizes_up_to(batch: int) -> tuple[int, ...]:
-    """1, 2, 4, … and ``batch`` itself, ascending."""
+    """Return 1, 2, 4, … and ``batch``, ascending."""
     return (*(1 << power for power in range(batch.bit_length()) if 1 << power < batch), batch)
 
 
 def portions(count: int, sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """How ``count`` tiles are run in runs of ``sizes`` (ascending): first tile, its end, and the size of the run.
+    """Yield the runs for ``count`` tiles, of ``sizes`` (ascending): first tile, end, and the size of the run.
 
-    Whole runs of the largest size, then one of the smallest that takes the rest.
+    Full runs of the largest size come first, then one of the smallest size that holds the rest.
     """
     largest = sizes[-1]
     for first in range(0, count, largest):
@@ -26,7 +26,7 @@ def portions(count: int, sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]
 
 
 def pad_batch(tiles: ImageArray, size: int) -> ImageArray:
-    """``tiles`` (uint8 (N, H, W, 3), N at most ``size``) with black ones behind, ``size`` in all."""
+    """Return ``tiles`` (uint8 (N, H, W, 3), N at most ``size``) followed by black ones, ``size`` in all."""
     if len(tiles) == size:
         return tiles
     return np.concatenate((tiles, np.zeros((size - len(tiles), *tiles.shape[1:]), np.uint8)))

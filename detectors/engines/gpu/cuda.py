@@ -1,4 +1,4 @@
-"""NVIDIA's driver, called as it is: what GPU there is, and memory, copies and streams for engines without their own."""
+"""Calls NVIDIA's driver directly: finds the GPU, and provides memory, copies and streams for TensorRT."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 LIBRARY = "libcuda.so.1"
 LEAST_CAPABILITY = (6, 1)
-"""Older GPUs compute no faster than a good processor, and current libraries no longer know them."""
+"""Older GPUs compute no faster than a good processor, and current libraries do not support them."""
 
 # Numbers of CUdevice_attribute and flags of the driver API.
 _MULTIPROCESSORS, _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 16, 75, 76
@@ -47,14 +47,14 @@ _FUNCTIONS: dict[str, tuple[type, ...]] = {
 
 
 class CudaError(StandgaleError):
-    """The driver is not there, finds no GPU, or failed at what it was asked."""
+    """Says that the driver is missing, finds no GPU, or a call to it failed."""
 
     code = "CUDA_ERROR"
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """What matters of a GPU: its compute capability (major, minor), multiprocessors and memory."""
+    """Describes a GPU: its name, compute capability (major, minor), multiprocessors and memory."""
 
     name: str
     capability: tuple[int, int]
@@ -67,7 +67,7 @@ class Gpu:
 
 @cache
 def _library(path: str) -> ctypes.CDLL:
-    """The driver's library, ready for calls. Raises CudaError when it is not installed or finds no GPU."""
+    """Return the driver's library, ready for calls. Raises CudaError when it is not installed or finds no GPU."""
     try:
         library = ctypes.CDLL(path)
     except OSError as error:
@@ -88,12 +88,12 @@ def _call(library: ctypes.CDLL, name: str, *arguments: object) -> None:
 
 
 def find_gpu(device: int = 0) -> Gpu:
-    """GPU number ``device``. Raises CudaError when there is no such GPU, or no driver."""
+    """Return GPU number ``device``. Raises CudaError when there is no such GPU, or no driver."""
     library = _library(LIBRARY)
     count, handle, memory = c_int(), c_int(), c_size_t()
     _call(library, "cuDeviceGetCount", byref(count))
     if device >= count.value:
-        raise CudaError(f"GPU {device} does not exist, the driver finds {count.value}; look at CUDA_VISIBLE_DEVICES")
+        raise CudaError(f"GPU {device} does not exist, the driver finds {count.value}; check CUDA_VISIBLE_DEVICES")
     _call(library, "cuDeviceGet", byref(handle), device)
     name = ctypes.create_string_buffer(_NAME_BYTES)
     _call(library, "cuDeviceGetName", name, _NAME_BYTES, handle)
@@ -113,7 +113,7 @@ def find_gpu(device: int = 0) -> Gpu:
 
 
 def why_no_gpu(device: int = 0) -> str | None:
-    """Why GPU number ``device`` cannot be used, in words, or None when it can."""
+    """Return why GPU number ``device`` cannot be used, or None when it can."""
     try:
         gpu = find_gpu(device)
     except CudaError as error:
@@ -125,9 +125,9 @@ def why_no_gpu(device: int = 0) -> str | None:
 
 
 class GpuDevice:
-    """A GPU in use: its context, shared with every library of this process that uses the CUDA runtime.
+    """Provides streams, memory and copies on one GPU, in the context that the CUDA runtime of this process uses, too.
 
-    Streams and memory taken here are given back by ``close``, all together. Taken and closed by one thread at a time.
+    ``close`` releases all of them together. Only one thread at a time may allocate or close.
     """
 
     def __init__(self, number: int = 0) -> None:
@@ -137,36 +137,36 @@ class GpuDevice:
         self._do("cuDeviceGet", byref(handle), number)
         self._do("cuDevicePrimaryCtxRetain", byref(context), handle)
         self._context = context
-        # What gives back each thing that was taken, with which argument.
+        # For each resource, the function that releases it, and its argument.
         self._taken: list[tuple[str, object]] = [("cuDevicePrimaryCtxRelease_v2", handle)]
 
     def _do(self, name: str, *arguments: object) -> None:
         _call(self._library, name, *arguments)
 
     def enter(self) -> None:
-        """Make this GPU the calling thread's own; before any other call from that thread."""
+        """Use this GPU's context in the calling thread; call it before any other method in that thread."""
         self._do("cuCtxSetCurrent", self._context)
 
     def stream(self) -> int:
-        """A new stream: what is put into it runs in order, beside what is in others."""
+        """Return a new stream; its work runs in order, and in parallel with that of other streams."""
         made = c_void_p()
         self._do("cuStreamCreate", byref(made), _NON_BLOCKING)
         self._taken.append(("cuStreamDestroy_v2", made.value))
         return made.value or 0
 
     def wait(self, stream: int) -> None:
-        """Until everything in ``stream`` is done. Raises CudaError when something in it failed."""
+        """Wait until all work in ``stream`` is done. Raises CudaError when some of it failed."""
         self._do("cuStreamSynchronize", stream)
 
     def allocate(self, size: int) -> int:
-        """The address of ``size`` bytes on the GPU."""
+        """Return the address of ``size`` new bytes on the GPU."""
         made = c_uint64()
         self._do("cuMemAlloc_v2", byref(made), size)
         self._taken.append(("cuMemFree_v2", made.value))
         return made.value
 
     def allocate_pinned(self, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.NDArray[np.generic]:
-        """An array the GPU copies from and to by itself; it must not be touched after ``close``."""
+        """Return a new array that the GPU copies directly; it must not be used after ``close``."""
         size = int(np.prod(shape)) * np.dtype(kind).itemsize
         made = c_void_p()
         self._do("cuMemAllocHost_v2", byref(made), size)
@@ -175,7 +175,7 @@ class GpuDevice:
         return np.ctypeslib.as_array(buffer).view(kind).reshape(shape)
 
     def upload(self, array: npt.NDArray[np.generic], address: int, stream: int) -> None:
-        """Copy ``array`` (contiguous) to ``address``; it must stay as it is until the stream is through."""
+        """Copy ``array`` (contiguous) to ``address``; it must not change until the stream is done."""
         self._do("cuMemcpyHtoDAsync_v2", address, array.ctypes.data, array.nbytes, stream)
 
     def download(self, address: int, array: npt.NDArray[np.generic], stream: int) -> None:
@@ -183,9 +183,9 @@ class GpuDevice:
         self._do("cuMemcpyDtoHAsync_v2", array.ctypes.data, address, array.nbytes, stream)
 
     def close(self) -> None:
-        """Give everything taken here back, then the context; other libraries of this process keep theirs.
+        """Release all resources of this object, then the context; other libraries of this process keep theirs.
 
-        Nothing may run any more. Called once more it does nothing.
+        No work may be running. A second call does nothing.
         """
         if not self._taken:
             return
@@ -195,5 +195,5 @@ class GpuDevice:
             try:
                 self._do(name, what)
             except CudaError as error:
-                # After a run that broke the context the driver refuses everything; what there was is lost with it.
-                logger.warning("the GPU's driver did not take something back: %s", error)
+                # After a run that broke the context the driver refuses every call; its resources are lost with it.
+                logger.warning("the GPU's driver did not release a resource: %s", error)

@@ -1,4 +1,4 @@
-"""A float32 graph in half precision, for libraries that compute in the types of the graph and in no others."""
+"""Converts a float32 graph to half precision, for libraries that compute only in the types of the graph."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from detectors.errors import ModelLoadError
 
 _HEAVY = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum", "Attention"})
 _KEPT = ["Resize", "TopK", "NonMaxSuppression", "Range", "RoiAlign", "GridSample", "CumSum"]
-"""Operations that know no half precision everywhere, or whose numbers are places, which halves are too coarse for."""
+"""Operations that not all libraries support in half precision, or whose numbers are positions, which need float32."""
 
 
 def convert_to_float16(path: Path) -> onnx.ModelProto:
-    """The model at ``path``, its inputs and outputs as they are, computing in float16 where that is worth it.
+    """Return the model at ``path`` with the same inputs and outputs, computing mostly in float16.
 
-    What comes after the last convolution or matrix product stays in float32: it costs nothing, and it makes boxes in
-    pixels, of which float16 keeps only half a pixel beyond 512. Raises ModelLoadError when it cannot be converted.
+    The operations after the last convolution or matrix product stay in float32: they cost little, and they compute
+    boxes in pixels, which float16 rounds to half a pixel beyond 512. Raises ModelLoadError when it cannot be converted.
     """
-    # A part of ONNX Runtime that needs nothing but onnx; it is slow to import.
+    # This part of ONNX Runtime needs only onnx; it is slow to import.
     from onnxruntime.transformers.float16 import convert_float_to_float16  # noqa: PLC0415
 
     model = onnx.load(path)
     for index, node in enumerate(model.graph.node):
         node.name = f"node{index}"
-    # It tells about every weight that is too small for half precision.
+    # It logs every weight that is too small for half precision.
     logging.getLogger("onnxruntime.transformers.float16").setLevel(logging.ERROR)
     try:
         made: onnx.ModelProto = convert_float_to_float16(
@@ -34,15 +34,15 @@ def convert_to_float16(path: Path) -> onnx.ModelProto:
         )
     except Exception as error:  # what the converter raises is not documented
         raise ModelLoadError(
-            f"{path} cannot be brought into half precision ({error}); use precision f32, or export it in half precision"
+            f"{path} cannot be converted to half precision ({error}); use precision f32, or export it in half precision"
         ) from error
-    _without_doubles(made.graph)
-    _without_rounding(made.graph)
+    _remove_repeated_nodes(made.graph)
+    _remove_rounding(made.graph)
     return made
 
 
 def _last_nodes(graph: onnx.GraphProto) -> list[str]:
-    """The names of the nodes behind which no heavy operation comes, heavy ones left out."""
+    """Return the names of the nodes after the last heavy operation."""
     feeds_heavy: set[str] = set()
     last: list[str] = []
     for node in reversed(graph.node):
@@ -54,8 +54,8 @@ def _last_nodes(graph: onnx.GraphProto) -> list[str]:
     return last
 
 
-def _without_doubles(graph: onnx.GraphProto) -> None:
-    """Drop nodes that make what a node before them made: the converter casts a value once for each of its readers."""
+def _remove_repeated_nodes(graph: onnx.GraphProto) -> None:
+    """Remove nodes that repeat the work of an earlier node: the converter casts a value once for each reader."""
     known: set[str] = set()
     kept: list[onnx.NodeProto] = []
     for node in graph.node:
@@ -67,8 +67,8 @@ def _without_doubles(graph: onnx.GraphProto) -> None:
     graph.node.extend(kept)
 
 
-def _without_rounding(graph: onnx.GraphProto) -> None:
-    """What goes from a float32 node to another one goes there as it is: the converter rounds it on the way."""
+def _remove_rounding(graph: onnx.GraphProto) -> None:
+    """Pass values from one float32 node to another unchanged: the converter rounds them to float16 in between."""
     rounded: dict[str, str] = {}
     exact: dict[str, str] = {}
     for node in graph.node:
@@ -77,20 +77,20 @@ def _without_rounding(graph: onnx.GraphProto) -> None:
             rounded[node.output[0]] = node.input[0]
         elif kind == onnx.TensorProto.FLOAT and node.input[0] in rounded:
             exact[node.output[0]] = rounded[node.input[0]]
-    answers = {one.name for one in graph.output}
+    outputs = {one.name for one in graph.output}
     for node in graph.node:
-        if node.op_type == "Cast" and node.output[0] in exact and node.output[0] in answers:
+        if node.op_type == "Cast" and node.output[0] in exact and node.output[0] in outputs:
             node.input[0] = exact[node.output[0]]
         node.input[:] = [exact.get(name, name) for name in node.input]
-    kept = _needed(graph, answers)
+    kept = _needed(graph, outputs)
     del graph.node[:]
     graph.node.extend(kept)
 
 
-def _needed(graph: onnx.GraphProto, answers: set[str]) -> list[onnx.NodeProto]:
-    """The nodes something comes of, each behind those it needs; the converter puts casts just anywhere."""
+def _needed(graph: onnx.GraphProto, outputs: set[str]) -> list[onnx.NodeProto]:
+    """Return the nodes on which outputs depend, each after those it needs; the converter puts casts anywhere."""
     makers = {output: index for index, node in enumerate(graph.node) for output in node.output}
-    wanted = [makers[name] for name in answers if name in makers]
+    wanted = [makers[name] for name in outputs if name in makers]
     found: set[int] = set()
     while wanted:
         index = wanted.pop()
@@ -109,6 +109,6 @@ def _needed(graph: onnx.GraphProto, answers: set[str]) -> list[onnx.NodeProto]:
 
 
 def _reads(node: onnx.NodeProto) -> set[str]:
-    """The values ``node`` reads, those that graphs inside it read as well."""
+    """Return the values that ``node`` and the graphs inside it read."""
     inner = (each for one in node.attribute for graph in (one.g, *one.graphs) for each in graph.node)
     return {*node.input, *(name for each in inner for name in _reads(each))}

@@ -1,4 +1,4 @@
-"""Preprocessing in the graph: a model that takes uint8 tiles as they are, a quarter of the bytes to copy to a GPU."""
+"""Adds preprocessing to a graph, so that it takes uint8 tiles: a quarter of the bytes to copy to a GPU."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from detectors.errors import ModelLoadError
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _OLDEST_OPSET = 7
-"""Before it arithmetic did not broadcast by itself."""
+"""In older opsets arithmetic does not broadcast."""
 _PREFIX = "standgale"
 _BATCH_NAME = "tiles"
 
 
 @dataclass(frozen=True, slots=True)
 class PictureModel:
-    """A model whose picture is uint8 (N, height, width, 3) BGR.
-
-    data: the ONNX file's bytes, external weights not among them; folder: where those lie; picture: the picture input's
-    name; batch: its tiles, None where any number fits; opset: of the standard operators.
-    """
+    """Holds a model whose image input is uint8 (N, height, width, 3) BGR."""
 
     data: bytes
+    """The ONNX file's bytes, without weights in separate files."""
     folder: Path
+    """The folder of separate weight files."""
     picture: str
+    """The name of the image input."""
     batch: int | None
+    """Tiles per run; None where any number fits."""
     opset: int
+    """The opset of the standard operators."""
 
 
 def with_picture_input(
     path: Path, card: InputCard, constants: Collection[str] = (), model: onnx.ModelProto | None = None
 ) -> PictureModel:
-    """The model at ``path``, fed with uint8 tiles: its first nodes make of them the input ``card`` describes.
+    """Return the model at ``path`` for uint8 tiles: its new first nodes convert them to the input of ``card``.
 
-    ``model``: what is to be taken instead of what the file holds, changed here; weights in files of their own are still
-    looked for beside ``path``.
+    ``model``: the graph to use instead of the file's, changed here; separate weight files are still in the folder of
+    ``path``. ``constants``: the names of the inputs other than the image.
 
-    value = (pixel * scale - mean) / std per channel is computed in float32, step by step as engines without a graph
-    for it do, then brought into the input's own type. ``constants``: inputs beside the picture; they, the opset, the
-    metadata and weights in files of their own stay as they are, and so does an open batch axis. Raises ModelLoadError
-    when the file is no such model.
+    (pixel * scale - mean) / std per channel is computed in float32, in the same steps as other engines do, then
+    converted to the input's type. Other inputs, opset, metadata, separate weights and an open batch axis do not change.
+    Raises ModelLoadError when the file is no such model.
     """
     model = model or _read(path)
     opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
@@ -86,9 +86,9 @@ def _read(path: Path) -> onnx.ModelProto:
 
 
 def _conversion(source: str, target: str, card: InputCard, kind: int, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes from ``source`` (uint8 NHWC BGR) to ``target`` (``kind``, NCHW); their constants go into ``graph``.
+    """Return nodes from ``source`` (uint8 NHWC BGR) to ``target`` (``kind``, NCHW); their constants go into ``graph``.
 
-    The conversion to float comes first, because that is the only thing TensorRT does with uint8.
+    The conversion to float comes first, because TensorRT supports no other operation on uint8.
     """
     nodes: list[onnx.NodeProto] = []
 
@@ -131,7 +131,7 @@ def _constant(
 
 
 def _unused(name: str, graph: onnx.GraphProto) -> str:
-    """``name``, made longer until nothing in ``graph`` has it."""
+    """Return ``name``, made longer until no value in ``graph`` has it."""
     taken = {one.name for one in (*graph.input, *graph.initializer)}
     taken.update(output for node in graph.node for output in node.output)
     while name in taken:

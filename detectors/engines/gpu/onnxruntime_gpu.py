@@ -1,4 +1,4 @@
-"""ONNX Runtime on an NVIDIA GPU, through its CUDA or its TensorRT provider: uint8 goes up, one copy of outputs down."""
+"""Runs models with ONNX Runtime on an NVIDIA GPU, by its CUDA or its TensorRT provider."""
 
 from __future__ import annotations
 
@@ -21,33 +21,35 @@ from detectors.geometry.arrays import ImageArray, Outputs
 from detectors.settings import Precision
 
 DEFAULT_BATCH = 8
-"""Tiles per run of a graph that leaves their number open, where nobody asks for another."""
+"""Tiles per run of a graph that leaves their number open, where the request names none."""
 _STREAMS = 2
-"""While one call's outputs are copied, the next one's run."""
+"""While the outputs of one call are copied, the next call computes."""
 _CPU = "CPUExecutionProvider"
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """An execution provider. name: ONNX Runtime's; device: where its memory is, ``cuda`` or ``cpu``; options: its own;
-
-    float16_graph: whether half precision has to be in the graph, because the provider computes in the graph's types;
-    graphs: whether runs are recorded once per number of tiles and replayed (CUDA graphs), which takes fixed addresses
-    and one run at a time.
-    """
+    """Describes an execution provider of ONNX Runtime."""
 
     name: str
+    """ONNX Runtime's name of it."""
     device: str
+    """Where its memory is: ``cuda`` or ``cpu``."""
     options: Mapping[str, str] = field(default_factory=dict)
     float16_graph: bool = False
+    """Whether half precision has to be in the graph, because the provider computes in the graph's types."""
     graphs: bool = False
+    """Whether runs are recorded once per number of tiles and replayed (CUDA graphs).
+
+    That needs fixed addresses, and one run at a time.
+    """
 
 
 def cuda_provider(precision: Precision, device: int = 0, graphs: bool = False) -> Provider:
-    """CUDA and cuDNN. ``graphs`` works only for models all of whose nodes run on the GPU."""
+    """Return the CUDA provider. ``graphs`` works only for models whose nodes all run on the GPU."""
     options = {
         "device_id": str(device),
-        # Trying every convolution for every number of tiles takes minutes and finds little more.
+        # To measure every convolution for every number of tiles takes minutes and is hardly faster.
         "cudnn_conv_algo_search": "HEURISTIC",
         "use_tf32": "0" if precision == "f32" else "1",
     }
@@ -57,20 +59,20 @@ def cuda_provider(precision: Precision, device: int = 0, graphs: bool = False) -
 
 
 def tensorrt_provider(
-    precision: Precision, shapes: Mapping[str, tuple[int, ...]], batch: int, cache: Path, device: int = 0
+    precision: Precision, shapes: Mapping[str, tuple[int, ...]], batch: int, folder: Path, device: int = 0
 ) -> Provider:
-    """TensorRT inside ONNX Runtime, which builds its engines when the model is loaded and keeps them in ``cache``.
+    """Return the TensorRT provider, which builds its engines when the model is loaded and keeps them in ``folder``.
 
-    ``shapes``: of each input for one tile, where their number is open; ``cache``: a folder for this model alone.
+    ``shapes``: of each input for one tile, where their number is open; ``folder``: for this model only.
     """
     options = {
         "device_id": str(device),
         "trt_fp16_enable": str(precision in ("f16", "auto")),
         "trt_bf16_enable": str(precision == "bf16"),
         "trt_engine_cache_enable": "True",
-        "trt_engine_cache_path": str(cache),
+        "trt_engine_cache_path": str(folder),
         "trt_timing_cache_enable": "True",
-        "trt_timing_cache_path": str(cache),
+        "trt_timing_cache_path": str(folder),
         "trt_max_workspace_size": str(4 * 2**30),
     }
     for bound, tiles in (("min", 1), ("opt", batch), ("max", batch)):
@@ -83,16 +85,16 @@ def tensorrt_provider(
 
 @dataclass(frozen=True, slots=True)
 class _RunSlot:
-    """What one call at a time uses: a binding for each number of tiles, and the input it is fed through."""
+    """What one run at a time needs: for each number of tiles a binding, and the input value bound by it."""
 
     bindings: Mapping[int, tuple[ort.IOBinding, ort.OrtValue]]
 
 
 class OnnxRuntimeGpuEngine:
-    """One session whose inputs and outputs are bound to the GPU's memory."""
+    """Runs one session whose inputs and outputs are bound to the GPU's memory."""
 
     def __init__(self, name: str, request: EngineRequest, model: PictureModel, provider: Provider) -> None:
-        """Raises ModelLoadError when the provider is not there, or ONNX Runtime cannot load the model with it."""
+        """Raises ModelLoadError when the provider is missing, or ONNX Runtime cannot load the model with it."""
         self.name = name
         self._provider = provider
         self._session = _session(model, request, provider)
@@ -100,7 +102,7 @@ class OnnxRuntimeGpuEngine:
         self._sizes = sizes_up_to(self.batch_size) if model.batch is None else (self.batch_size,)
         self._sides = (request.input.height, request.input.width, 3)
         self._outputs = [one.name for one in self._session.get_outputs()]
-        # A recorded run belongs to the session, so it can be replayed by one at a time only.
+        # A recorded run belongs to the session, so only one call at a time can replay it.
         self.parallel = 1 if provider.graphs else request.streams or _STREAMS
         self._idle: queue.SimpleQueue[_RunSlot] = queue.SimpleQueue()
         try:
@@ -110,7 +112,7 @@ class OnnxRuntimeGpuEngine:
             raise ModelLoadError(f"{provider.name} cannot run {request.path}: {error}") from error
         self.reason = (
             f"{request.why}; ONNX Runtime {ort.__version__} with {provider.name} computes in {request.precision}, "
-            f"up to {self.batch_size} tile(s) a run, {self.parallel} run(s) side by side"
+            f"up to {self.batch_size} tile(s) a run, {self.parallel} run(s) in parallel"
         )
 
     def _make_slot(self, picture: str, request: EngineRequest) -> _RunSlot:
@@ -130,7 +132,7 @@ class OnnxRuntimeGpuEngine:
         return _RunSlot(bindings)
 
     def _record(self, binding: ort.IOBinding, value: ort.OrtValue, size: int) -> None:
-        """Run once to learn the outputs' shapes, then bind them to the memory they got: a replay writes there."""
+        """Run once to get the outputs' shapes, then bind them to that memory: a replay writes to the same addresses."""
         value.update_inplace(np.zeros((size, *self._sides), np.uint8))
         self._session.run_with_iobinding(binding, _run_options(self._provider, -1))
         for name, output in zip(self._outputs, binding.get_outputs(), strict=True):
@@ -167,35 +169,35 @@ class OnnxRuntimeGpuEngine:
 
 
 def picture_model(request: EngineRequest, float16: bool) -> PictureModel:
-    """The model of ``request`` with preprocessing in its graph, ``float16``: in half precision as well."""
+    """Return the model of ``request`` with preprocessing in its graph; ``float16``: in half precision, too."""
     model = convert_to_float16(request.path) if float16 else None
     return with_picture_input(request.path, request.input, request.constants, model)
 
 
 def open_cuda(request: EngineRequest) -> OnnxRuntimeGpuEngine:
-    """ONNX Runtime's CUDA provider; auto computes in f32. Raises ModelLoadError when it cannot be used."""
+    """Load a model on the CUDA provider; auto computes in f32. Raises ModelLoadError when it cannot be used."""
     if request.precision == "bf16":
         raise ModelLoadError("precision bf16: ONNX Runtime's CUDA provider is given f32 or f16; choose one of them")
     model = picture_model(request, float16=request.precision == "f16")
     return OnnxRuntimeGpuEngine("onnxruntime_cuda", request, model, cuda_provider(request.precision))
 
 
-def open_tensorrt(request: EngineRequest, cache: Path) -> OnnxRuntimeGpuEngine:
-    """ONNX Runtime's TensorRT provider; auto computes in f16. It takes minutes unless ``cache`` has it."""
+def open_tensorrt(request: EngineRequest, folder: Path) -> OnnxRuntimeGpuEngine:
+    """Load a model on the TensorRT provider; auto computes in f16. Takes minutes unless ``folder`` has the engine."""
     model = picture_model(request, float16=False)
     card = request.input
     shapes = {model.picture: (card.height, card.width, 3)}
     shapes.update({name: value.shape for name, value in request.constants.items()})
     batch = model.batch or request.batch or DEFAULT_BATCH
-    # The provider names its files after the graph, not after its weights: they need a folder for each model.
-    own = cache / sha256(model.data).hexdigest()[:16]
+    # The provider names its files after the graph, not after its weights: each model needs its folder.
+    own = folder / sha256(model.data).hexdigest()[:16]
     own.mkdir(parents=True, exist_ok=True)
     provider = tensorrt_provider(request.precision, {} if model.batch else shapes, batch, own)
     return OnnxRuntimeGpuEngine("onnxruntime_tensorrt", request, model, provider)
 
 
 def why_no_provider(name: str) -> str | None:
-    """Why the installed ONNX Runtime has no provider ``name``, in words, or None when it has."""
+    """Return why the installed ONNX Runtime has no provider ``name``, or None when it has."""
     if name in ort.get_available_providers():
         return None
     return (
@@ -210,7 +212,7 @@ def _session(model: PictureModel, request: EngineRequest, provider: Provider) ->
     options = ort.SessionOptions()
     options.intra_op_num_threads = request.threads
     options.log_severity_level = 3
-    # The graph comes from memory, so ONNX Runtime has to be told where weights in files of their own lie.
+    # The graph comes from memory, so ONNX Runtime needs the folder of separate weight files.
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(model.folder.resolve())
     )
@@ -224,7 +226,7 @@ def _session(model: PictureModel, request: EngineRequest, provider: Provider) ->
         session = ort.InferenceSession(model.data, options, providers=chain)
     except Exception as error:  # ONNX Runtime's errors share no base class below Exception
         raise ModelLoadError(f"{provider.name} cannot load {request.path}: {error}") from error
-    # Without the libraries it needs a provider is left out with no more than a line on standard error.
+    # A provider without its libraries is left out with only a line on standard error.
     if provider.name not in session.get_providers():
         raise ModelLoadError(
             f"{provider.name} did not start, ONNX Runtime fell back to {', '.join(session.get_providers())}; "
@@ -234,7 +236,7 @@ def _session(model: PictureModel, request: EngineRequest, provider: Provider) ->
 
 
 def _run_options(provider: Provider, number: int) -> ort.RunOptions | None:
-    """For a provider that records: ``number`` names the recording, -1 means a run without any."""
+    """Return the options for a provider that records runs: ``number`` names the recording, -1 means none."""
     if not provider.graphs:
         return None
     options = ort.RunOptions()

@@ -1,4 +1,4 @@
-"""TensorRT: a finished engine file, runs side by side on streams of their own, uint8 tiles copied by the GPU itself."""
+"""Runs a built TensorRT engine file: several runs in parallel, each on a separate stream, with uint8 tiles as input."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
 
 _STREAMS = 2
-"""While one run computes, the tiles of the next are copied."""
+"""While one run computes, the tiles of the next run are copied."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    """An input or output. shape: for the largest batch; at: where it lies on the GPU; host: what is copied with it."""
+    """An input or output: its address ``at`` on the GPU, and its ``host`` array, both for the largest batch."""
 
     name: str
     at: int
@@ -41,12 +41,12 @@ class _RunSlot:
 
 
 class TensorRtEngine:
-    """An engine built by ``tensorrt_build`` and ``streams`` contexts; each call takes one."""
+    """Runs an engine that ``tensorrt_build`` built; each call takes one of its run slots."""
 
     name = "tensorrt"
 
     def __init__(self, request: EngineRequest, artefact: Path) -> None:
-        """Raises ModelLoadError when ``artefact`` is no engine for this GPU and library, or not one for the model."""
+        """Raises ModelLoadError when ``artefact`` does not fit this GPU, this library or the model."""
         self._log = trt.Logger(trt.Logger.WARNING)
         try:
             gpu = find_gpu()
@@ -65,22 +65,22 @@ class TensorRtEngine:
             raise
         self.reason = (
             f"{request.why}; TensorRT {trt.__version__} on {gpu}, built as {artefact.name}, up to "
-            f"{self.batch_size} tile(s) a run, {self.parallel} run(s) side by side"
+            f"{self.batch_size} tile(s) a run, {self.parallel} run(s) in parallel"
         )
 
     def _open(self, request: EngineRequest, artefact: Path, gpu: Gpu) -> None:
-        """Read ``artefact`` and make it ready."""
-        # The runtime has to outlive the engine it made.
+        """Load ``artefact`` and make its run slots."""
+        # The runtime must exist longer than its engine.
         self._runtime = trt.Runtime(self._log)
         self._engine = self._runtime.deserialize_cuda_engine(artefact.read_bytes())
         if self._engine is None:
             raise ModelLoadError(
-                f"{artefact} is not an engine that TensorRT {trt.__version__} takes on {gpu}; delete it, "
+                f"TensorRT {trt.__version__} cannot read {artefact} as an engine on {gpu}; delete it, "
                 "so that it is built again"
             )
         self._names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         inputs = [name for name in self._names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-        self._picture = self._picture_of(inputs, request, artefact)
+        self._picture = self._image_input(inputs, request, artefact)
         self._fixed = self._engine.get_tensor_shape(self._picture)[0] > 0
         self.batch_size = int(self._largest(self._picture)[0])
         constants = {name: repeat_for_batch(value, self.batch_size) for name, value in request.constants.items()}
@@ -89,7 +89,7 @@ class TensorRtEngine:
         for _ in range(self.parallel):
             self._idle.put(self._make_slot(constants, artefact))
 
-    def _picture_of(self, inputs: list[str], request: EngineRequest, artefact: Path) -> str:
+    def _image_input(self, inputs: list[str], request: EngineRequest, artefact: Path) -> str:
         pictures = [name for name in inputs if name not in request.constants]
         card = request.input
         sides = (card.height, card.width, 3)
@@ -100,13 +100,13 @@ class TensorRtEngine:
             or self._engine.get_tensor_dtype(pictures[0]) != trt.DataType.UINT8
         ):
             raise ModelLoadError(
-                f"{artefact} takes {', '.join(inputs)}, not one uint8 picture (N, {', '.join(map(str, sides))}); "
+                f"{artefact} takes {', '.join(inputs)}, not one uint8 image (N, {', '.join(map(str, sides))}); "
                 "delete it, so that it is built again"
             )
         return pictures[0]
 
     def _largest(self, name: str) -> tuple[int, ...]:
-        """The shape of input ``name`` for the largest batch."""
+        """Return the shape of input ``name`` for the largest batch."""
         shape = tuple(self._engine.get_tensor_shape(name))
         if min(shape, default=1) >= 0:
             return shape
@@ -170,10 +170,10 @@ class TensorRtEngine:
         if started:
             for one in slot.outputs:
                 self._device.download(one.at, one.host[:held], slot.stream)
-        # Also when it did not start: the buffers are this slot's until its stream is through.
+        # Also when it did not start: the stream may still use this slot's buffers.
         self._device.wait(slot.stream)
         if not started:
-            raise RuntimeError("it did not start the run; its log says why")
+            raise RuntimeError("it did not start the run; see its log")
         return [one.host[:count].astype(np.float32) for one in slot.outputs]
 
     def close(self) -> None:

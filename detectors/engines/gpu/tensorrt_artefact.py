@@ -1,4 +1,4 @@
-"""TensorRT engines as upgrades: one builder process at a time per machine, and no endless attempts."""
+"""Builds TensorRT engines in a separate process, one at a time per machine, with a limited number of attempts."""
 
 from __future__ import annotations
 
@@ -29,17 +29,20 @@ logger = logging.getLogger(__name__)
 
 _LOOK_S = 0.1
 _TIMEOUT_S = 5.0
-"""How long a builder that was asked to end may take before it is killed."""
+"""How long a terminated builder may take before it is killed."""
 _LAST_LINES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class BuildLimits:
-    """How long one build may take, how much GPU memory it may try kernels with, and how often it is tried in all."""
+    """Limits the builds of one engine."""
 
     seconds: float = 3600.0
+    """How long one build may take."""
     workspace_bytes: int = 4 * 2**30
+    """GPU memory that kernels may use while they are measured."""
     attempts: int = 2
+    """How many builds may be started in all."""
 
 
 class TensorRtArtefact:
@@ -84,7 +87,7 @@ class TensorRtArtefact:
         try:
             return TensorRtEngine(self._request, self.path)
         except ModelLoadError as error:
-            # A GPU that is short of memory, or gone, says nothing about the file; making it anew takes minutes.
+            # When the GPU is unavailable or short of memory, the file may be good; to build it again takes minutes.
             if not isinstance(error.__cause__, CudaError):
                 self.path.unlink(missing_ok=True)
             raise
@@ -102,7 +105,7 @@ class TensorRtArtefact:
         )
 
     def _run(self, job: BuildJob, stop: threading.Event) -> None:
-        """One builder process from start to end. Raises ModelLoadError when it made nothing."""
+        """Run one builder process until it ends. Raises ModelLoadError when it built nothing."""
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "detectors.engines.gpu.tensorrt_build"],
             stdin=subprocess.PIPE,
@@ -115,7 +118,7 @@ class TensorRtArtefact:
         reading = threading.Thread(target=_read, args=(process, lines), daemon=True)
         reading.start()
         try:
-            # Its standard input stays open as long as this process lives: that is how the builder knows that it does.
+            # Its standard input stays open as long as this process runs; the builder ends when it closes.
             _send_job(process, job.model_dump_json())
             why_ended = self._watch(process, stop)
         finally:
@@ -124,16 +127,16 @@ class TensorRtArtefact:
         if process.returncode == 0 and job.output.is_file():
             return
         if stop.is_set():
-            raise ModelLoadError(f"the build of {self.name} was called off")
+            raise ModelLoadError(f"the build of {self.name} was cancelled")
         why = why_ended or f"the builder ended with status {process.returncode}"
-        self._record_failure(f"{why}: {' | '.join(lines) or 'it said nothing'}", final=process.returncode == REFUSED)
+        self._record_failure(f"{why}: {' | '.join(lines) or 'it printed nothing'}", final=process.returncode == REFUSED)
 
     def _watch(self, process: subprocess.Popen[str], stop: threading.Event) -> str | None:
-        """Wait for the end of ``process``; why it has to be ended, or None when it ended by itself."""
+        """Wait until ``process`` ends; return why it must be terminated, or None when it has ended."""
         deadline = time.monotonic() + self._limits.seconds
         while process.poll() is None:
             if stop.wait(_LOOK_S):
-                return "it was called off"
+                return "it was cancelled"
             if time.monotonic() > deadline:
                 return f"the builder took longer than {self._limits.seconds:.0f} s"
         return None
@@ -147,11 +150,11 @@ class TensorRtArtefact:
         if attempts >= self._limits.attempts:
             raise ModelLoadError(
                 f"{self.name} is not built again, it failed {attempts} time(s) ({reason}); "
-                f"delete {self._failures} to try once more"
+                f"delete {self._failures} to allow another build"
             )
 
     def _record_failure(self, reason: str, final: bool) -> None:
-        """Remember a failed attempt, ``final`` when another would fail alike; raises ModelLoadError that says so."""
+        """Save a failed attempt (``final``: another would fail in the same way) and raise ModelLoadError."""
         attempts = _failed_before(self._failures)[0] + 1
         counted = max(attempts, self._limits.attempts) if final else attempts
         self._failures.write_text(json.dumps({"attempts": counted, "reason": reason}), encoding="utf-8")
@@ -159,14 +162,14 @@ class TensorRtArtefact:
 
 
 def _failed_before(note: Path) -> tuple[int, str]:
-    """How often a build failed according to ``note``, and why the last time; (0, "") where no readable note is."""
+    """Return how often a build failed according to ``note``, and its last reason; (0, "") without a readable note."""
     try:
         found = json.loads(note.read_text(encoding="utf-8"))
         return int(found["attempts"]), str(found["reason"])
     except FileNotFoundError:
         return 0, ""
     except (ValueError, KeyError, TypeError):
-        logger.warning("%s is damaged and counts for nothing", note)
+        logger.warning("%s is damaged and ignored", note)
         return 0, ""
 
 
@@ -177,7 +180,7 @@ def _timing_cache_name(gpu: Gpu) -> str:
 
 @contextmanager
 def _locked(path: Path, stop: threading.Event) -> Iterator[None]:
-    """Hold the lock at ``path``, which processes of this machine share and which falls open when its holder dies."""
+    """Hold the lock at ``path``, which all processes of this machine share; it opens when its holder ends."""
     with path.open("a") as file:
         while True:
             try:
@@ -185,12 +188,12 @@ def _locked(path: Path, stop: threading.Event) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if stop.wait(_LOOK_S):
-                    raise ModelLoadError(f"waiting for another build at {path} was called off") from None
+                    raise ModelLoadError(f"waiting for another build at {path} was cancelled") from None
         yield
 
 
 def _read(process: subprocess.Popen[str], lines: deque[str]) -> None:
-    """What the builder says goes into the log; its last words are kept for an error's text."""
+    """Log what the builder prints, and keep its last lines for an error's text."""
     assert process.stdout is not None
     for line in process.stdout:
         logger.info("TensorRT: %s", line.rstrip())
@@ -203,12 +206,12 @@ def _send_job(process: subprocess.Popen[str], job: str) -> None:
         process.stdin.write(job + "\n")
         process.stdin.flush()
     except BrokenPipeError:
-        # It ended before it read; its status and last words say why.
+        # It ended before it read; its status and last lines say why.
         logger.debug("the builder ended before it read its job")
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """``process`` is over when this returns, whatever it did."""
+    """Terminate ``process`` if need be, and wait until it has ended."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -224,6 +227,6 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _sync(path: Path) -> None:
-    """The bytes of ``path`` are on the disk before it gets its name."""
+    """Write the bytes of ``path`` to the disk, before the file is renamed."""
     with path.open("rb") as file:
         sync_file(file.fileno())

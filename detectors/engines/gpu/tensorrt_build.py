@@ -1,7 +1,7 @@
-"""Builds one TensorRT engine in a process of its own: ``python -m detectors.engines.gpu.tensorrt_build``, job on stdin.
+"""Builds one TensorRT engine in a separate process: ``python -m detectors.engines.gpu.tensorrt_build``, job on stdin.
 
-The first line of standard input is the job, a BuildJob as JSON; the process ends when standard input does, because then
-whoever wanted the engine is gone. What happens is told on standard error, line by line.
+The first line of standard input is the job, a BuildJob as JSON. The process ends when standard input closes, because
+then the process that wants the engine has ended. It prints its progress to standard error, line by line.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from detectors.errors import ModelLoadError
 _ORPHANED = 4
 _GENTLE = 10
 _MAJOR = 10
-_TOLD = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR, trt.ILogger.Severity.WARNING)
+_PRINTED = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR, trt.ILogger.Severity.WARNING)
 
 
 class NothingBuiltError(Exception):
-    """TensorRT gave up, for want of memory for example; another attempt may succeed."""
+    """Says that TensorRT built nothing, because of too little memory for example; another attempt may succeed."""
 
 
 class _TensorRtLogger(trt.ILogger):  # type: ignore[misc]  # TensorRT publishes no types
-    """TensorRT's own warnings and errors, on standard error."""
+    """Prints TensorRT's warnings and errors to standard error."""
 
     def __init__(self) -> None:
         trt.ILogger.__init__(self)
 
     def log(self, severity: object, message: str) -> None:
-        if severity in _TOLD:
+        if severity in _PRINTED:
             _print_line(message)
 
 
 class _PhaseLog(trt.IProgressMonitor):  # type: ignore[misc]  # TensorRT publishes no types
-    """Says which phase begins, and nothing of the thousands of steps within."""
+    """Prints when a phase begins; its thousands of steps are not printed."""
 
     def __init__(self) -> None:
         trt.IProgressMonitor.__init__(self)
@@ -53,11 +53,11 @@ class _PhaseLog(trt.IProgressMonitor):  # type: ignore[misc]  # TensorRT publish
         return True
 
     def phase_finish(self, phase_name: str) -> None:
-        """Nothing to say."""
+        """Do nothing: only the begin of a phase is printed."""
 
 
 def main() -> int:
-    """Read the job, build, write; 0 when the engine lies at the job's output."""
+    """Read the job and build the engine; return 0 when the file is complete."""
     job = BuildJob.model_validate_json(sys.stdin.readline())
     threading.Thread(target=_exit_when_stdin_closes, daemon=True).start()
     os.nice(_GENTLE)
@@ -73,10 +73,10 @@ def main() -> int:
 
 
 def build(job: BuildJob) -> None:
-    """The engine ``job`` wants, written to its output. Raises ModelLoadError when TensorRT does not take the model."""
+    """Build the engine of ``job`` and write it. Raises ModelLoadError when TensorRT cannot build the model."""
     if int(trt.__version__.split(".")[0]) < _MAJOR:
         raise ModelLoadError(f"TensorRT {trt.__version__} is too old; install {_MAJOR} or later")
-    # From version 11 on TensorRT computes in the types of the graph, and no flag allows others.
+    # From version 11 on TensorRT computes only in the types of the graph; there are no flags for others.
     by_flags = hasattr(trt.BuilderFlag, "FP16")
     float16 = convert_to_float16(job.model) if job.precision == "f16" and not by_flags else None
     model = with_picture_input(job.model, job.input, job.constants, float16)
@@ -94,7 +94,7 @@ def build(job: BuildJob) -> None:
     _print_line(f"building for {job.batch} tile(s) a run in {job.precision}")
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise NothingBuiltError("TensorRT built nothing; what it says stands above")
+        raise NothingBuiltError("TensorRT built nothing; its messages are above")
     job.output.write_bytes(plan)
     _save_timing_cache(config, job.timing_cache)
     _print_line(f"built {job.output.stat().st_size / 2**20:.0f} MiB")
@@ -102,16 +102,16 @@ def build(job: BuildJob) -> None:
 
 def _parse(network: trt.INetworkDefinition, model: PictureModel, path: Path, log: _TensorRtLogger) -> None:
     parser = trt.OnnxParser(network, log)
-    # The path tells where weights in files of their own lie; the graph is not the one in it.
+    # The path is only for separate weight files in its folder; the graph comes from memory.
     if not parser.parse(model.data, path=str(path)):
         faults = "; ".join(parser.get_error(index).desc() for index in range(min(parser.num_errors, 3)))
-        raise ModelLoadError(f"TensorRT does not take {path}: {faults}")
+        raise ModelLoadError(f"TensorRT cannot read {path}: {faults}")
 
 
 def _set_precision(config: trt.IBuilderConfig, network: trt.INetworkDefinition, job: BuildJob, by_flags: bool) -> None:
-    """Let TensorRT compute in what is asked for, as far as it is told so ``by_flags``."""
+    """Allow the precision of ``job``; ``by_flags``: this version of TensorRT has flags for precisions."""
     if job.precision == "f32":
-        # Otherwise multiplications lose 13 of their 23 bits.
+        # With TF32 multiplications lose 13 of their 23 bits.
         config.clear_flag(trt.BuilderFlag.TF32)
     elif by_flags:
         config.set_flag(trt.BuilderFlag.FP16 if job.precision == "f16" else trt.BuilderFlag.BF16)
@@ -125,7 +125,7 @@ def _set_precision(config: trt.IBuilderConfig, network: trt.INetworkDefinition, 
 
 
 def _profile(builder: trt.Builder, model: PictureModel, job: BuildJob) -> trt.IOptimizationProfile:
-    """From one tile to the job's batch, fastest with the whole batch."""
+    """Return a profile for one tile up to the job's batch, fastest with the full batch."""
     profile = builder.create_optimization_profile()
     shapes = {model.picture: (job.input.height, job.input.width, 3), **job.constants}
     for name, shape in shapes.items():
@@ -139,7 +139,7 @@ def _use_timing_cache(config: trt.IBuilderConfig, path: Path | None) -> None:
     kept = path.read_bytes() if path.is_file() else b""
     cache = config.create_timing_cache(kept)
     if not config.set_timing_cache(cache, False):
-        _print_line(f"{path} is of another GPU or version, so it is made anew")
+        _print_line(f"{path} is of another GPU or version, so a new one is made")
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
@@ -152,7 +152,7 @@ def _save_timing_cache(config: trt.IBuilderConfig, path: Path | None) -> None:
 
 
 def _exit_when_stdin_closes() -> None:
-    """Nobody waits for the engine any more: end at once, whatever TensorRT is at."""
+    """End this process when standard input closes: then no process waits for the engine."""
     sys.stdin.read()
     os._exit(_ORPHANED)
 

@@ -1,4 +1,4 @@
-"""What a TensorRT engine is built from, and the name that tells for which model, library and GPU it is."""
+"""Defines the job of a TensorRT build, and the file name that identifies model, library and GPU."""
 
 from __future__ import annotations
 
@@ -14,48 +14,49 @@ from detectors.engines.port import EngineRequest
 from detectors.settings import Precision
 
 DEFAULT_BATCH = 8
-"""Tiles per run of a graph that leaves their number open, where nobody asks for another."""
+"""Tiles per run of a graph that leaves their number open, where the request names none."""
 REFUSED = 3
-"""The builder's exit status when another attempt would end the same way."""
+"""The builder's exit status when another attempt would fail in the same way."""
 _SLOW_FLOAT16 = ((6, 1), (6, 2))
-"""Compute capabilities whose GPUs compute half precision far slower than single."""
+"""Compute capabilities of GPUs on which half precision is far slower than single precision."""
 
 
 class BuildJob(BaseModel):
-    """What the builder is told, one JSON document.
-
-    model: the ONNX file; constants: inputs beside the picture and their shapes for one tile; batch: most tiles per run;
-    precision: f32, f16 or bf16; timing_cache: a file in which measured kernels are kept for the next build.
-    """
+    """Says what the builder builds; sent as one JSON document."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Path
+    """The ONNX file."""
     output: Path
     input: InputCard
     constants: dict[str, tuple[int, ...]]
+    """The inputs other than the image, with their shapes for one tile."""
     batch: int
+    """The largest number of tiles per run."""
     precision: Precision
+    """``f32``, ``f16`` or ``bf16``."""
     workspace_bytes: int
     timing_cache: Path | None = None
+    """The file in which measured kernels are kept for the next build."""
 
 
 def batch_of(request: EngineRequest) -> int:
-    """Most tiles per run: what the graph says where it does, else what is asked for, else a usual number."""
+    """Return the largest number of tiles per run: the graph's, else the request's, else a usual one."""
     picture = next(one for one in read_onnx_file(request.path).inputs if one.name not in request.constants)
     fixed = picture.shape[0] if picture.shape else None
     return fixed or request.batch or DEFAULT_BATCH
 
 
 def precision_of(request: EngineRequest, gpu: Gpu) -> Precision:
-    """What the engine is to compute in: as asked for; auto is half precision, except where that is slow."""
+    """Return the engine's precision: the requested one; for auto half precision, except where that is slow."""
     if request.precision != "auto":
         return request.precision
     return "f32" if gpu.capability in _SLOW_FLOAT16 else "f16"
 
 
 def engine_name(request: EngineRequest, gpu: Gpu, tensorrt_version: str) -> str:
-    """The file name of the engine of ``request`` for ``gpu``: nothing that has another name can take its place.
+    """Return the file name of the engine of ``request`` for ``gpu``; no engine with another name fits.
 
     ``<hash>-trt<version>-cc<major><minor>-sm<multiprocessors>-<precision>-b<batch>.engine``; the hash is of the ONNX
     file, of how pixels become its input (which is built in) and of the shapes of its other inputs.
