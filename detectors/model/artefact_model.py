@@ -1,4 +1,4 @@
-"""A served model on a faster engine that takes minutes to make: obtained in the background, then loaded and checked."""
+"""Loads a model on an engine that takes minutes to build, in the background while another engine runs it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 async def load_artefact_model(
     wanted: LoadRequest, store: ModelStore | None, model_cache: Path, on_state: Callable[[ArtefactState], None]
 ) -> Model | None:
-    """The model asked for on a TensorRT engine made for this machine's GPU, or None where none is made.
+    """Load the requested model on a TensorRT engine for this machine's GPU; None where no engine is built.
 
-    None is made without TensorRT or a GPU, and when ``wanted`` names another engine than TensorRT's: then it is meant.
+    None is built without TensorRT or a GPU, and when ``wanted`` names another engine.
     ``store``: asked for the engine first, and given it when it is built here; ``model_cache``: the folder into which
     models are fetched, where engines are kept too; ``on_state``: called when a step begins. Takes minutes where the
     engine has to be built. Raises ModelLoadError when it cannot be made or does not fit; the serving model stays.
@@ -35,12 +35,12 @@ async def load_artefact_model(
     if artefact is None:
         return None
     path = await obtain_artefact(artefact, store, on_state)
-    logger.info("TensorRT engine is there", extra={"model": card.name, "version": card.version, "path": str(path)})
+    logger.info("TensorRT engine is available", extra={"model": card.name, "version": card.version, "path": str(path)})
     loading = asyncio.create_task(asyncio.to_thread(load_on_engine, replace(wanted, engine="auto"), artefact.load))
     try:
         return await asyncio.shield(loading)
     except asyncio.CancelledError:
-        # A thread can't be stopped: what nobody waits for is closed when it is loaded.
+        # A thread cannot be stopped: close the model when it is loaded, because no caller waits for it.
         loading.add_done_callback(_close_when_loaded)
         raise
 

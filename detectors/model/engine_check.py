@@ -1,4 +1,4 @@
-"""A model file and what is to run it: engines are opened for it, checked with a first run, and compared with f32."""
+"""Opens engines for a model file, checks each with a first run, and compares its outputs with f32."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from detectors.model.precision_check import why_different
 from detectors.settings import EngineKind, Precision
 
 _SAMPLE_TILES = 6
-# Opsets every engine reads without reserve; of others they may know some operators and not know some.
+# Opsets that every engine supports completely; of others, engines may not support some operators.
 _OPSETS = range(11, 23)
 
 
 class EngineChecker:
-    """One model on its way from card to engine. All its methods raise ModelLoadError when something does not fit."""
+    """Opens and checks engines for one model. All methods raise ModelLoadError when something does not fit."""
 
     head: Head
-    """Of the engine that was checked last; all engines of one model have the same."""
+    """The head of the engine that was checked last; all engines of one model have the same."""
 
     def __init__(
         self, path: Path, kind: EngineKind, threads: int, precision: Precision | None, engines_folder: Path | None
     ) -> None:
-        """Reads and checks everything but the graph. ``path``: the card; the rest as in LoadRequest.
+        """Reads and checks everything except the graph. ``path``: the card; the rest as in LoadRequest.
 
-        Raises ModelLoadError when card, file or words are wrong.
+        Raises ModelLoadError when card, file or text are wrong.
         """
         self.kind = kind
         self.card = read_card(path)
@@ -56,7 +56,7 @@ class EngineChecker:
         )
 
     def open_preferred(self) -> Engine:
-        """The preferred engine that runs the model, checked."""
+        """Open the preferred engine that runs the model, and check it."""
         try:
             return load_engine(self.kind, self.request, self.check)
         except ModelLoadError as error:
@@ -64,26 +64,26 @@ class EngineChecker:
             if opset in _OPSETS:
                 raise
             raise ModelLoadError(
-                f"{self.request.path} is of opset {opset or 'unknown'}, engines read {_OPSETS[0]} to {_OPSETS[-1]} "
-                f"without reserve: export it again with one of these ({' '.join(str(error).split())})"
+                f"{self.request.path} is of opset {opset or 'unknown'}, engines support {_OPSETS[0]} to {_OPSETS[-1]} "
+                f"completely: export it again with one of these ({' '.join(str(error).split())})"
             ) from error
 
     def open_way(self, way: Way) -> Engine:
-        """The engine of ``way``, checked. Raises ModelLoadError when it cannot be used (any more)."""
+        """Open the engine of ``way`` and check it. Raises ModelLoadError when it cannot be used."""
         entry = next((one for one in usable_engines(self.kind) if one.name == way.engine), None)
         if entry is None:
-            raise ModelLoadError(f"engine {way.engine} is not asked for, or cannot be used")
+            raise ModelLoadError(f"engine {way.engine} is not requested, or cannot be used")
         return open_and_check(entry, self.request.run_as(way, str(way)), self.check)
 
     def ways(self, preferred: str) -> list[Way]:
-        """Every way worth measuring, the preferred first, where ``preferred`` is the engine that is used unmeasured."""
+        """Return the ways to measure, the preferred first; ``preferred``: the engine that is used unmeasured."""
         usable = usable_engines(self.kind)
         if any(entry.gpu for entry in usable if entry.name == preferred):
             usable = [entry for entry in usable if entry.gpu]
         return [way for entry in usable for way in entry.ways(self.request, self._dynamic)]
 
     def require_exact(self, engine: Engine) -> None:
-        """Compare ``engine``, unless a precision is asked for by name, with the preferred one in f32.
+        """Compare ``engine`` with the preferred one in f32, unless a precision is requested by name.
 
         Raises ModelLoadError when it is too far from it.
         """
@@ -97,11 +97,11 @@ class EngineChecker:
         if against is not None:
             raise ModelLoadError(
                 f"engine {engine.name} is not used: {against}; name a precision in the card or in "
-                "detector.precision to take it all the same"
+                "detector.precision to use it anyway"
             )
 
     def why_different(self, engine: Engine, exact: Engine) -> str | None:
-        """Why ``engine`` may not stand for ``exact``, or None."""
+        """Return why ``engine`` may not replace ``exact``, or None."""
         try:
             tiles = self.samples()
             return self.why_outputs_differ(exact.run(tiles), engine.run(tiles))
@@ -109,15 +109,15 @@ class EngineChecker:
             return str(error)
 
     def why_outputs_differ(self, exact: Outputs, other: Outputs) -> str | None:
-        """Why ``other`` is too far from ``exact``, or None."""
+        """Return why outputs ``other`` are too far from ``exact``, or None."""
         return why_different(self.head, exact, other, self.card.thresholds.confidence)
 
     def samples(self) -> ImageArray:
-        """Tiles of the model's input to measure and compare engines on."""
+        """Return tiles of the model's input size, for measuring and comparing engines."""
         return sample_tiles(self.card.input.width, self.card.input.height, _SAMPLE_TILES)
 
     def check(self, engine: Engine) -> None:
-        """Find the head that reads ``engine``'s outputs, by a run on a blank and a noise tile.
+        """Find the head that reads ``engine``'s outputs, with a run on a blank and a noise tile.
 
         Raises ModelLoadError when shapes, numbers or scores are not those of the card's layout.
         """

@@ -1,4 +1,4 @@
-"""What was measured on this machine, remembered in files: one per model, machine and request."""
+"""Keeps measurements in files, one per model, machine and request."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from detectors.settings import EngineKind
 
 logger = logging.getLogger(__name__)
 
-# To be raised whenever what is measured, or how answers are compared, changes.
+# Raise it when the way of measuring, or of comparing outputs, changes.
 _FORMAT = 3
 _DIGITS = 16
 _CPUINFO = Path("/proc/cpuinfo")
-# What decides how fast, and in which precision, a CPU computes.
+# The abilities that decide how fast, and in which precision, a CPU computes.
 _FLAGS = {
     "avx2",
     "avx_vnni",
@@ -52,12 +52,12 @@ class _File(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class MeasurementCache:
-    """The files in ``folder`` (which need not exist), or no memory at all without one."""
+    """Loads and saves measurements in ``folder``, which need not exist; without a folder it keeps nothing."""
 
     folder: Path | None
 
     def load(self, key: MachineKey) -> EngineMeasurements | None:
-        """What was measured for ``key``, or None. A file that is damaged or another's is as good as none."""
+        """Return the measurements for ``key``, or None. A damaged file, or one of another key, counts as none."""
         path = self._path(key)
         if path is None:
             return None
@@ -66,19 +66,19 @@ class MeasurementCache:
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:
-            logger.warning("what was measured before cannot be read and is measured again: %s: %s", path, error)
+            logger.warning("earlier measurements cannot be read and are made again: %s: %s", path, error)
             return None
         if found.key != key.fields:
-            logger.warning("what was measured before is not of this model and machine, and is measured again: %s", path)
+            logger.warning("earlier measurements are of another model or machine, and are made again: %s", path)
             return None
         return found.measurements
 
     def load_from_other_version(self, key: MachineKey) -> EngineMeasurements | None:
-        """What was measured last for a model of the same name that is another file, all else being the same."""
+        """Return the newest measurements for another version of the model, all else being equal; or None."""
         if self.folder is None:
             return None
         found: list[tuple[float, EngineMeasurements]] = []
-        # All of the digest is matched: a model's name may go on where another's ends.
+        # The whole digest is matched, because one model's name may be the beginning of another's.
         for path in self.folder.glob(f"{glob.escape(key.model)}-{'[0-9a-f]' * _DIGITS}.json"):
             with suppress(OSError, ValidationError):
                 file = _File.model_validate_json(path.read_bytes())
@@ -96,13 +96,13 @@ class MeasurementCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             _write_whole(path, data)
         except OSError as error:
-            logger.warning("what was measured cannot be kept and will be measured again: %s: %s", path, error)
+            logger.warning("measurements cannot be saved and will be made again: %s: %s", path, error)
 
     @contextmanager
     def measuring_lock(self) -> Iterator[None]:
-        """Whoever is inside is the only one that measures: what several measure at a time is wrong for all of them.
+        """Hold the lock for measuring, because parallel measurements disturb each other.
 
-        Waits for the others, of any process that remembers in the same folder.
+        Waits for all other processes that measure with the same folder.
         """
         with ExitStack() as stack:
             if self.folder is not None:
@@ -111,7 +111,11 @@ class MeasurementCache:
                     lock = stack.enter_context((self.folder / ".measuring").open("wb"))
                     fcntl.flock(lock, fcntl.LOCK_EX)
                 except OSError as error:
-                    logger.warning("measuring without knowing whether others do, too: %s: %s", self.folder, error)
+                    logger.warning(
+                        "measuring without a lock, so others may measure, too: %s: %s",
+                        self.folder,
+                        error,
+                    )
             yield
 
     def _path(self, key: MachineKey) -> Path | None:
@@ -120,20 +124,19 @@ class MeasurementCache:
 
 @dataclass(frozen=True, slots=True)
 class MachineKey:
-    """A model, a request and a machine; what was measured for one key is of no use for another.
-
-    model: its name; name: that of the key's file.
-    """
+    """Identifies a model, a request and a machine; measurements are valid for one key only."""
 
     model: str
+    """The model's name."""
     name: str
+    """The name of the key's file."""
     fields: dict[str, str | int | list[str]]
 
     @classmethod
     def of(
         cls, model: str, sha256_of_file: str, kind: EngineKind, request: EngineRequest, usable: Iterable[EngineEntry]
     ) -> MachineKey:
-        """The key of the model named ``model``, asked for as ``request`` on ``kind``, with the engines ``usable``."""
+        """Return the key of the model named ``model`` for ``request`` on ``kind``, with the engines ``usable``."""
         processor, flags = processor_of(_CPUINFO)
         fields: dict[str, str | int | list[str]] = {
             "format": _FORMAT,
@@ -151,7 +154,7 @@ class MachineKey:
 
 
 def processor_of(cpuinfo: Path) -> tuple[str, list[str]]:
-    """The processor's name and those of its abilities that matter, from ``cpuinfo`` where the system has one."""
+    """Return the processor's name and its relevant abilities, from ``cpuinfo`` where the system has one."""
     name, flags = platform.processor() or platform.machine(), ""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -164,12 +167,12 @@ def processor_of(cpuinfo: Path) -> tuple[str, list[str]]:
         elif field.strip() in ("flags", "Features"):
             flags = value
         elif not line.strip():
-            break  # The first processor has been read; the others are of the same kind.
+            break  # The first processor has been read; the others are equal.
     return name, sorted((_FLAGS | _FLAGS_ARM) & set(flags.split()))
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    """Write ``data`` so that whoever reads ``path`` finds all of it or what was there before."""
+    """Write ``data`` so that a reader of ``path`` finds all of it, or the former content."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -1,4 +1,4 @@
-"""What was measured of the ways to run a model: how fast each was, which was chosen, and both in words."""
+"""Holds the measurements of the ways to run a model and the chosen way, and describes them as text."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from textwrap import shorten
 
 from detectors.engines.port import Way
 
-NO_TIME_LEFT = "not measured, the time was up"
-"""The note of a way nobody came to."""
+NO_TIME_LEFT = "not measured, no time was left"
+"""The note of a way that was not measured before the time ended."""
 _LONGEST_NOTE = 120
 
 
 @dataclass(frozen=True, slots=True)
 class WayMeasurement:
-    """One way and how fast it was; tiles_per_s None: not measured, for the reason in ``note``."""
+    """Holds how fast one way was; ``tiles_per_s`` is None when it was not measured, for the reason in ``note``."""
 
     way: Way
     tiles_per_s: float | None
@@ -23,13 +23,13 @@ class WayMeasurement:
 
 @dataclass(frozen=True, slots=True)
 class EngineMeasurements:
-    """What was measured, in the order of preference, and the way that was chosen."""
+    """Holds the measured ways, in the order of preference, and the chosen way."""
 
     way: Way
     ways: tuple[WayMeasurement, ...]
 
     def sentence(self) -> str:
-        """The choice, what it was chosen over, and what was left out, in words."""
+        """Return a sentence about the chosen way, the next best, and the ways that were left out."""
         return "; ".join((self._choice(), *self._left_out()))
 
     def _choice(self) -> str:
@@ -43,7 +43,7 @@ class EngineMeasurements:
         return f"fastest of {len(rates)} measured: {own:.1f} tiles/s; next {others[0]}"
 
     def _left_out(self) -> list[str]:
-        """Why an engine or precision has no figure at all, and how many further ways nobody came to."""
+        """Return why an engine or precision has no figure, and how many further ways were not measured in time."""
         seen: set[tuple[str, str]] = set()
         notes: list[str] = []
         late = 0
@@ -57,7 +57,7 @@ class EngineMeasurements:
         return [*notes, f"{late} more {NO_TIME_LEFT}"] if late else notes
 
     def table(self) -> str:
-        """One line per way, the fastest first."""
+        """Return one line per way, the fastest first."""
         ordered = sorted(self.ways, key=lambda one: -(one.tiles_per_s or 0))
         return "\n".join(
             f"{one.way}: "

@@ -1,8 +1,9 @@
-"""The fastest way to run a model on this machine, found by measuring: short rounds in turn, the same tiles for all.
+"""Measures which way runs a model fastest on this machine, in short rounds with the same tiles for all ways.
 
-Every engine is first measured in its preferred way, once per precision; what is far behind is left out, what is not is
-measured with other streams and batches too, and the contenders then take turns, so that noise hits all of them alike.
-What counts is the time engines run: on a busy machine loading takes long, and must not take the turns' time.
+Every engine is first measured in its preferred way, once per precision. Ways that are much slower are left out; the
+others are also measured with other streams and batches. The remaining ways are then measured in turns, so that other
+load on the machine affects all of them equally. Only the time in which engines run counts: on a busy machine loading
+takes long, and must not shorten the turns.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from detectors.geometry.arrays import ImageArray, Outputs
 logger = logging.getLogger(__name__)
 
 CLEAR_WIN = 1.05
-"""By how much a way must be faster than one that is preferred to it."""
+"""How much faster a way must be than one that precedes it in the order of preference."""
 
-# A way whose best round is this much slower than the best of all is not worth another, nor are its relatives.
+# A way whose best round is slower than this share of the best of all gets no further round, nor do its relatives.
 _CONTENDS = 0.75
-# While it had so few rounds that all of them may have met the same noise it may be this much slower.
+# The share while there are so few rounds that other load may have slowed all of them.
 _MAY_CONTEND = 0.4
 _ROUND_S = 0.15
-# Fewer turns than this may all have met the same noise, so they must show a larger win.
+# Other load may have slowed all of fewer turns, so these must show a larger win.
 _TURNS_FOR_EARLY_WIN = 3
 _MOST_TURNS = 0.75
 _EARLY_WIN = 1.25
-# So much of the time may go into trying ways; the rest is for the turns, which decide, however long trying took.
+# The share of the time for first rounds; the rest is for the turns, which decide.
 _TRYING = 0.6
-# What decides (the preferred ways of all engines, and turns enough to trust) is worth this much more time than was
-# allowed: of running, so that a very slow model comes to an end and a busy machine does not cut it short.
+# The preferred ways of all engines, and enough turns to trust, may take this many times the allowed time. Only running
+# counts, so that measuring a very slow model ends, and a busy machine does not shorten it.
 _TIMEOUT = 3.0
 
 
@@ -58,28 +59,24 @@ class _Candidate:
             self.engine = None
 
     def fail(self, error: Exception) -> None:
-        """It is out, however fast it was."""
+        """Leave it out, however fast it was."""
         logger.debug("%s cannot run the model", self.way, exc_info=error)
         self.tried, self.turns = 0.0, []
         self.leave(f"cannot run the model: {error}")
 
     @property
     def rate(self) -> float:
-        """Tiles per second: of the turns, which all had under the same noise, else of the first round."""
+        """Tiles per second: the median of the turns, which are comparable, else of the first round."""
         return median(self.turns) if self.turns else self.tried
 
     @property
     def best(self) -> float:
-        """Noise only ever slows down, so the best round says what may be possible."""
+        """Tiles per second of the best round: other load only slows down, so this is what may be possible."""
         return max([self.tried, *self.turns])
 
 
 class WayMeasurer:
-    """Measures ways to run one model.
-
-    load: an engine for a way; differs: why outputs for ``tiles`` (uint8 (N, H, W, 3) BGR) are too far from those of
-    f32, or None; seconds: about how long it may take in all, where loading is quick; clock: in seconds.
-    """
+    """Measures ways to run one model."""
 
     def __init__(
         self,
@@ -89,6 +86,11 @@ class WayMeasurer:
         seconds: float,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """``load``: loads an engine for a way; ``tiles``: uint8 (N, H, W, 3) BGR; ``clock``: in seconds.
+
+        ``differs``: says why outputs for ``tiles`` are too far from those in f32, or None; ``seconds``: about how long
+        measuring may take in all, where loading is quick.
+        """
         self._load = load
         self._tiles = tiles
         self._differs = differs
@@ -100,17 +102,17 @@ class WayMeasurer:
         self._candidates: list[_Candidate] = []
 
     def measure(self, ways: Sequence[Way]) -> tuple[Engine, EngineMeasurements]:
-        """The fastest of ``ways`` (the preferred first), loaded, and what was measured.
+        """Measure ``ways`` (the preferred first); return the fastest one, loaded, and all measurements.
 
         Raises ModelLoadError when none of them can be loaded and run.
         """
         start = self._clock()
         self._candidates = [_Candidate(way) for way in ways]
         try:
-            bases, others = self._sorted()
+            bases, others = self._bases_and_others()
             self._measure_bases(bases)
             for one in others:
-                self._try_relative(one, bases, start + self._seconds * _TRYING)
+                self._measure_relative(one, bases, start + self._seconds * _TRYING)
             self._measure_in_turns(start + self._seconds)
             best = self._best()
         except BaseException:
@@ -124,8 +126,8 @@ class WayMeasurer:
         rows = tuple(WayMeasurement(one.way, one.rate or None, one.note) for one in self._candidates)
         return engine, EngineMeasurements(best.way, rows)
 
-    def _sorted(self) -> tuple[list[_Candidate], list[_Candidate]]:
-        """The first way of each engine and precision, and the rest."""
+    def _bases_and_others(self) -> tuple[list[_Candidate], list[_Candidate]]:
+        """Return the first way of each engine and precision, and the rest."""
         first: dict[tuple[str, str], _Candidate] = {}
         for one in self._candidates:
             first.setdefault((one.way.engine, one.way.precision), one)
@@ -133,33 +135,33 @@ class WayMeasurer:
         return bases, [one for one in self._candidates if one not in bases]
 
     def _measure_bases(self, bases: Iterable[_Candidate]) -> None:
-        """Measure the first way of each engine and precision, however long they take to be loaded."""
+        """Measure the first way of each engine and precision, however long loading takes."""
         waiting = list(bases)
         while waiting:
-            # In the order of preference, but without answers in f32 the others have nothing to be compared with.
+            # In the order of preference, but f32 first: the outputs of the others are compared with it.
             one = next((one for one in waiting if self._exact is not None or one.way.precision == "f32"), waiting[0])
             waiting.remove(one)
             if self._ran > self._seconds * _TIMEOUT:
                 one.leave(NO_TIME_LEFT)
             else:
-                self._try(one)
+                self._measure_first(one)
 
-    def _try_relative(self, one: _Candidate, bases: Iterable[_Candidate], until: float) -> None:
-        """Measure ``one`` unless its engine and precision were far behind, or it is later than ``until``."""
+    def _measure_relative(self, one: _Candidate, bases: Iterable[_Candidate], until: float) -> None:
+        """Measure ``one`` unless its engine and precision were much slower, or it is later than ``until``."""
         kin = next(
             base for base in bases if (base.way.engine, base.way.precision) == (one.way.engine, one.way.precision)
         )
         if kin.engine is None:
             one.leave(kin.note if kin.note == NO_TIME_LEFT else f"not measured: {kin.note}")
         elif kin.best < _CONTENDS * self._best_rate():
-            one.leave(f"not measured, {kin.way} is far behind")
+            one.leave(f"not measured, {kin.way} is much slower")
         elif self._clock() > until:
             one.leave(NO_TIME_LEFT)
         else:
-            self._try(one)
+            self._measure_first(one)
 
-    def _try(self, one: _Candidate) -> None:
-        """Load ``one``, compare its answers and measure a first round."""
+    def _measure_first(self, one: _Candidate) -> None:
+        """Load ``one``, compare its outputs and measure a first round."""
         try:
             one.engine = self._load(one.way)
             with self._running():
@@ -173,7 +175,7 @@ class WayMeasurer:
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """What happens inside counts as time engines ran."""
+        """Count the time inside as time in which engines ran."""
         start = self._clock()
         try:
             yield
@@ -181,7 +183,7 @@ class WayMeasurer:
             self._ran += self._clock() - start
 
     def _differs_from_f32(self, way: Way, engine: Engine) -> str | None:
-        """Why the answers of ``engine`` cannot be taken for those of f32; looked at once per engine and precision."""
+        """Return why the outputs of ``engine`` are too far from f32; compared once per engine and precision."""
         key = (way.engine, way.precision)
         if key not in self._agreed:
             outputs = engine.run(self._tiles)
@@ -191,18 +193,18 @@ class WayMeasurer:
         return self._agreed[key]
 
     def _measure_in_turns(self, until: float) -> None:
-        """Measure all contenders in turn until it is later than ``until``, each as often as the others.
+        """Measure all remaining ways in turns until it is later than ``until``, each as often as the others.
 
-        Turns have their share of the time, and are enough to be trusted, also when that is over before they begin.
+        Turns get their share of the time, and there are enough to trust, also when ``until`` is over before they begin.
         """
         begun = self._ran
-        while len(contenders := self._still_in_race()) > 1:
-            trusted = min(len(one.turns) for one in contenders) >= _TURNS_FOR_EARLY_WIN
+        while len(remaining := self._still_in_race()) > 1:
+            trusted = min(len(one.turns) for one in remaining) >= _TURNS_FOR_EARLY_WIN
             shared = self._ran - begun >= (1 - _TRYING) * self._seconds
-            late = self._clock() + len(contenders) * _ROUND_S > until
+            late = self._clock() + len(remaining) * _ROUND_S > until
             if (late and shared and trusted) or self._ran > self._seconds * _TIMEOUT:
                 return
-            for one in contenders:
+            for one in remaining:
                 assert one.engine is not None
                 try:
                     with self._running():
@@ -211,7 +213,7 @@ class WayMeasurer:
                     one.fail(error)
 
     def _still_in_race(self) -> list[_Candidate]:
-        """Those that may be the fastest; the others' memory is given back."""
+        """Return the ways that may be the fastest; close the engines of the others."""
         running = [one for one in self._candidates if one.engine is not None]
         for one in running:
             share = _CONTENDS if len(one.turns) >= _TURNS_FOR_EARLY_WIN else _MAY_CONTEND
@@ -220,11 +222,11 @@ class WayMeasurer:
         return [one for one in running if one.engine is not None]
 
     def _best_rate(self) -> float:
-        """The best round of all."""
+        """Return the rate of the best round of all."""
         return max(one.best for one in self._candidates)
 
     def _round(self, engine: Engine) -> float:
-        """Tiles per second of ``engine`` with as many callers as it wants, after a run of each that warms up."""
+        """Return tiles per second of ``engine`` with as many callers as it wants, after one warm-up run of each."""
         batch = self._tiles[np.arange(engine.batch_size) % len(self._tiles)]
 
         def call(_: int) -> tuple[float, float, int]:
@@ -241,12 +243,12 @@ class WayMeasurer:
         return sum(runs for _, _, runs in spans) * len(batch) / seconds
 
     def _best(self) -> _Candidate:
-        """The preferred one, unless another is clearly faster than it."""
-        contenders = self._still_in_race()
-        if not contenders:
+        """Return the preferred way, unless another one is clearly faster."""
+        remaining = self._still_in_race()
+        if not remaining:
             raise ModelLoadError("; ".join(f"{one.way}: {one.note}" for one in self._candidates))
-        best = contenders[0]
-        for one in contenders[1:]:
+        best = remaining[0]
+        for one in remaining[1:]:
             if min(len(one.turns), len(best.turns)) >= _TURNS_FOR_EARLY_WIN:
                 wins = clearly_faster(one.turns, best.turns)
             else:
@@ -256,9 +258,9 @@ class WayMeasurer:
 
 
 def clearly_faster(ours: Sequence[float], theirs: Sequence[float]) -> bool:
-    """Whether what had the rates ``ours`` beat what had ``theirs``, rate by rate in the order they were measured.
+    """Return whether rates ``ours`` are clearly higher than ``theirs``, compared turn by turn.
 
-    By enough in the middle, and in most turns: what the machine did beside it hit both sides of a turn alike.
+    The median and most turns must be higher: other load on the machine affects both sides of a turn equally.
     """
     ratios = [one / other for one, other in zip(ours, theirs, strict=False)]
     return median(ratios) > CLEAR_WIN and sum(ratio > 1 for ratio in ratios) >= _MOST_TURNS * len(ratios)

@@ -65,7 +65,7 @@ def spoil_key(text: str) -> str:
         (lambda text: text[:-20], "cannot be read"),
         (lambda text: "{}", "cannot be read"),
         (lambda text: text.replace('"f32"', '"f31"'), "cannot be read"),
-        (spoil_key, "not of this model and machine"),
+        (spoil_key, "of another model or machine"),
     ],
 )
 def test_damaged_and_foreign_files_are_ignored_with_a_warning(
@@ -98,7 +98,7 @@ def test_many_workers_remember_at_once_and_nobody_reads_half(tmp_path: Path) -> 
 def test_a_folder_that_cannot_be_written_to_is_no_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("in the way")
     MeasurementCache(tmp_path / "file").save(key(), TUNED)
-    assert "cannot be kept" in caplog.text
+    assert "cannot be saved" in caplog.text
 
 
 def test_the_processor_is_told_by_name_and_abilities(tmp_path: Path) -> None:

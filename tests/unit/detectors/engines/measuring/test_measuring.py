@@ -93,7 +93,7 @@ def test_where_loading_takes_longer_than_all_of_the_time_everything_that_matters
     engines = {PREFERRED: Paced(0.01), FAST: Paced(0.006), BROKEN: Paced(0.01), RELATIVE: Paced(0.001)}
     _, tuned = tuned_over(engines, seconds=1.0, load_s=20.0)
     assert tuned.way == FAST
-    assert tuned.sentence().endswith("; 1 more not measured, the time was up")
+    assert tuned.sentence().endswith("; 1 more not measured, no time was left")
     assert engines[RELATIVE].runs == 0
     # One run that is compared, then a first round and turns of 13 or more runs each, enough to be trusted.
     assert engines[FAST].runs > 1 + 4 * 13
@@ -167,7 +167,7 @@ def test_relatives_of_what_is_far_behind_are_not_tried() -> None:
     engines = {PREFERRED: Paced(0.002), slow: Paced(0.02), relative: Paced(0.0001)}
     _, tuned = tuned_over(engines)
     assert tuned.way == PREFERRED
-    assert "two f32 is far behind" in {one.way: one.note for one in tuned.ways}[relative]
+    assert "two f32 is much slower" in {one.way: one.note for one in tuned.ways}[relative]
 
 
 def test_when_nothing_runs_every_reason_is_told() -> None:
@@ -179,6 +179,6 @@ def test_a_very_slow_model_is_not_measured_for_ever() -> None:
     engines = {PREFERRED: Paced(2.0), BROKEN: Paced(2.0), FAST: Paced(2.0), RELATIVE: Paced(1.0)}
     engine, tuned = tuned_over(engines, 4.0)
     assert tuned.way == PREFERRED
-    assert "; two f32 not measured, the time was up; one bf16 not measured, the time was up" in tuned.sentence()
+    assert "; two f32 not measured, no time was left; one bf16 not measured, no time was left" in tuned.sentence()
     assert isinstance(engine, Paced)
     assert engine.clock.now < 20
