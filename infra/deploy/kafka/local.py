@@ -13,7 +13,7 @@ from infra.deploy.kafka.server import KafkaServer
 
 @dataclass(frozen=True, slots=True)
 class LocalNode:
-    """One node of a local broker or cluster, as it is now."""
+    """Describes one node of a local broker or cluster, as it is now."""
 
     pid: int | None
     """The process id; None when the node does not run."""
