@@ -43,7 +43,7 @@ class EmbeddedConsumer:
     def __init__(self, store: Store, spec: GroupSpec) -> None:
         self._me = _new_member(spec)
         self._store = store
-        self._places: dict[TopicPartition, _OwnedPartition] = {}
+        self._partitions: dict[TopicPartition, _OwnedPartition] = {}
         self._generation = _UNKNOWN
         self._joined = False
         self._closed = False
@@ -80,11 +80,15 @@ class EmbeddedConsumer:
         """See the port. Raises ValueError for outputs with partitions of more than one number."""
         if outputs and len({source.partition for source in points}) != 1:
             raise ValueError(f"a commit with outputs takes partitions of one number, not {sorted(points)}")
-        places = {source: self._places.get(source) for source in points}
-        by_slot = {place.slot: (source, points[source]) for source, place in places.items() if place is not None}
+        partitions = {source: self._partitions.get(source) for source in points}
+        by_slot = {
+            partition.slot: (source, points[source])
+            for source, partition in partitions.items()
+            if partition is not None
+        }
         if len(by_slot) < len(points):
             # Not owned at all: a slot that no member has makes the commit fail where all commits are checked.
-            unowned = [source for source, place in places.items() if place is None]
+            unowned = [source for source, partition in partitions.items() if partition is None]
             by_slot |= {-1 - index: (source, points[source]) for index, source in enumerate(unowned)}
         work = partial(membership.commit, me=self._me, points=by_slot, outputs=tuple(outputs))
         lost = await self._store.writer.run(work, size_of(outputs))
@@ -92,24 +96,26 @@ class EmbeddedConsumer:
             self._generation = _UNKNOWN
             raise lost
         for source, done in points.items():
-            place = places[source]
-            if place is not None and place.lost is not None and done.next_offset >= place.lost[1]:
-                place.lost = None
+            partition = partitions[source]
+            if partition is not None and partition.lost is not None and done.next_offset >= partition.lost[1]:
+                partition.lost = None
 
     def assignment(self) -> Mapping[TopicPartition, int]:
         """See the port."""
-        return {source: place.epoch for source, place in self._places.items()}
+        return {source: partition.epoch for source, partition in self._partitions.items()}
 
     def losses(self) -> Sequence[Loss]:
         """See the port. Cleaning keeps what a group has not read; earlier releases did not."""
         return tuple(
-            Loss(source, *place.lost, place.epoch) for source, place in self._places.items() if place.lost is not None
+            Loss(source, *partition.lost, partition.epoch)
+            for source, partition in self._partitions.items()
+            if partition.lost is not None
         )
 
     async def lag(self) -> Mapping[TopicPartition, int]:
         """See the port."""
         found = await self._store.read(partial(log.lag, group=self._me.spec.group, topics=self._me.spec.topics))
-        return {source: found[source] for source in self._places}
+        return {source: found[source] for source in self._partitions}
 
     async def close(self) -> None:
         """See the port."""
@@ -121,7 +127,7 @@ class EmbeddedConsumer:
         await asyncio.gather(self._heart, return_exceptions=True)
         try:
             async with self._lock:
-                self._places = {}
+                self._partitions = {}
                 await self._store.writer.run(partial(membership.leave, me=self._me))
         except TransientError as error:
             logger.warning("leaving group %s failed; its session will time out: %s", self._me.spec.group, error)
@@ -161,17 +167,17 @@ class EmbeddedConsumer:
                 raise
             break
         if owned is not None:
-            self._places = _merge(self._places, owned)
+            self._partitions = _merge(self._partitions, owned)
             self._generation = owned.generation
         for source, offset in result.read_on.items():
-            self._places[source].offset = offset
+            self._partitions[source].offset = offset
         self._turn += 1
         return result.records
 
     async def _leave_group(self) -> None:
         """Leave the group, so that this member owns nothing while the topics are not as this process declares them."""
         former, self._me = self._me, _new_member(self._me.spec)
-        self._places, self._joined = {}, False
+        self._partitions, self._joined = {}, False
         await self._store.writer.run(partial(membership.leave, me=former))
 
     def _read(
@@ -182,10 +188,10 @@ class EmbeddedConsumer:
         if owned is not None:
             # Adding partitions gives each group a new generation. This call raises until the counts agree.
             catalog.check_topics(connection, self._me.spec.topics, self._store.declared)
-        places = self._places if owned is None else _merge(self._places, owned)
+        partitions = self._partitions if owned is None else _merge(self._partitions, owned)
         requests = [
-            ReadRequest(source, place.slot, place.offset, place.epoch)
-            for source, place in places.items()
+            ReadRequest(source, partition.slot, partition.offset, partition.epoch)
+            for source, partition in partitions.items()
             if chosen(source)
         ]
         # Each poll starts with a different partition, so that none waits forever behind a long one.
@@ -198,8 +204,8 @@ class EmbeddedConsumer:
             or self._generation == _UNKNOWN
             or ends.generations.get(self._me.spec.group, _UNKNOWN) > self._generation
             or any(
-                ends.offsets.get(place.slot, 0) > place.offset
-                for source, place in self._places.items()
+                ends.offsets.get(partition.slot, 0) > partition.offset
+                for source, partition in self._partitions.items()
                 if chosen(source)
             )
         )
@@ -216,14 +222,14 @@ def _new_member(spec: GroupSpec) -> GroupMember:
 
 
 def _merge(
-    places: Mapping[TopicPartition, _OwnedPartition], owned: OwnedPartitions
+    partitions: Mapping[TopicPartition, _OwnedPartition], owned: OwnedPartitions
 ) -> dict[TopicPartition, _OwnedPartition]:
     """Return the positions in ``owned``: the present one where the epoch is the same, elsewhere the group's start."""
     merged = {}
     for each in owned.partitions:
-        place = places.get(each.source)
-        if place is None or place.epoch != each.epoch:
+        partition = partitions.get(each.source)
+        if partition is None or partition.epoch != each.epoch:
             lost = (each.start, each.first) if each.start < each.first else None
-            place = _OwnedPartition(each.slot, each.epoch, each.start, lost)
-        merged[each.source] = place
+            partition = _OwnedPartition(each.slot, each.epoch, each.start, lost)
+        merged[each.source] = partition
     return merged

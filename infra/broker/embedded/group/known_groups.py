@@ -35,12 +35,12 @@ def group_states(connection: sqlite3.Connection) -> list[GroupState]:
         "SELECT g.group_name, p.topic, p.slot, max(p.first_offset, coalesce(c.next_offset, 0)), p.next_offset "
         f"{READ_PARTITIONS}"
     ).fetchall()
-    for group, topic, slot, place, end in rows:
+    for group, topic, slot, next_offset, end in rows:
         topics[group].add(topic)
-        lags[group] += max(0, end - place)
+        lags[group] += max(0, end - next_offset)
         record = connection.execute(
             "SELECT timestamp_ms FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
-            (row_id(slot, place), row_id(slot, end)),
+            (row_id(slot, next_offset), row_id(slot, end)),
         ).fetchone()
         if record is not None:
             oldest[group] = min(record[0], oldest.get(group, record[0]))

@@ -106,15 +106,15 @@ def send_heartbeat(transaction: Transaction, me: GroupMember) -> None:
     late, twice, because two heartbeats can be pending.
     """
     connection = transaction.connection
-    place = (me.spec.group, me.member, me.incarnation)
+    identity = (me.spec.group, me.member, me.incarnation)
     row = connection.execute(
-        "SELECT beat_ms FROM members WHERE group_name = ? AND member = ? AND incarnation = ?", place
+        "SELECT beat_ms FROM members WHERE group_name = ? AND member = ? AND incarnation = ?", identity
     ).fetchone()
     if row is None:
         return
     now_ms = _now_ms()
     connection.execute(
-        "UPDATE members SET beat_ms = ? WHERE group_name = ? AND member = ? AND incarnation = ?", (now_ms, *place)
+        "UPDATE members SET beat_ms = ? WHERE group_name = ? AND member = ? AND incarnation = ?", (now_ms, *identity)
     )
     record_sign_of_life(connection, me.spec.group)
     late_ms = now_ms - row[0] - int(_PAUSES_IN_TIME * heartbeat_interval_s(me.spec) * 1000)

@@ -101,8 +101,10 @@ class Groups:
         unread: dict[TopicPartition, tuple[int, int | None]] = {}
         bounds = await self._queries.bounds([source for source in committed if source.topic in topics])
         for source, (first, end) in bounds.items():
-            place = next_to_read(committed[source], first)
-            records = await self._reader.read(source, place, max_records=1, timeout_s=0) if place < end else []
+            next_offset = next_to_read(committed[source], first)
+            records = (
+                await self._reader.read(source, next_offset, max_records=1, timeout_s=0) if next_offset < end else []
+            )
             # The offsets before the end may be markers of transactions, which are not records.
-            unread[source] = (end - place, records[0].timestamp_ms) if records else (0, None)
+            unread[source] = (end - next_offset, records[0].timestamp_ms) if records else (0, None)
         return unread

@@ -128,8 +128,8 @@ class KafkaConsumer:
         try:
             batches = await self._fetch([KafkaPartition(*source) for source in epochs], max_records, wait_s)
         except OffsetOutOfRangeError as error:
-            (places,) = error.args
-            await self._membership.skip_lost({TopicPartition(*source): at for source, at in places.items()})
+            (positions,) = error.args
+            await self._membership.skip_lost({TopicPartition(*source): at for source, at in positions.items()})
             return []
         except NoOffsetForPartitionError:
             # aiokafka found no committed offset before the membership had set the start.
@@ -141,11 +141,11 @@ class KafkaConsumer:
             return []
         records: list[InRecord] = []
         for source, batch in batches.items():
-            place = TopicPartition(*source)
-            epoch = epochs[place]
+            partition = TopicPartition(*source)
+            epoch = epochs[partition]
             # A rebalance may have begun while the fetch was waiting; then another owner processes the records.
-            if batch and self._membership.owned.get(place) == epoch:
-                self._after[place] = (batch[-1].offset + 1, await self._membership.member().position(source))
+            if batch and self._membership.owned.get(partition) == epoch:
+                self._after[partition] = (batch[-1].offset + 1, await self._membership.member().position(source))
                 records.extend(to_record(record, epoch) for record in batch)
         return records
 
@@ -180,8 +180,8 @@ class KafkaConsumer:
             raise self._lost(stale)
 
     def _offset_to_commit(self, source: TopicPartition, next_offset: int) -> int:
-        last, place = self._after.get(source, (None, next_offset))
-        return place if last == next_offset else next_offset
+        last, position = self._after.get(source, (None, next_offset))
+        return position if last == next_offset else next_offset
 
     async def _commit_in_transactions(
         self, offsets: Mapping[TopicPartition, int], outputs: Sequence[OutRecord]

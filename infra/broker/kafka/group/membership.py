@@ -102,11 +102,11 @@ class KafkaMembership:
         self._clear_owned()
         self._broken.set()
 
-    async def skip_lost(self, places: Mapping[TopicPartition, int]) -> None:
-        """Continue after records at ``places`` that the log no longer has, and record them as lost."""
-        owned = [source for source in places if source in self.owned]
+    async def skip_lost(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Continue after records at ``positions`` that the log no longer has, and record them as lost."""
+        owned = [source for source in positions if source in self.owned]
         for source, (first, end) in (await self._queries.bounds(owned)).items():
-            epoch, at = self.owned.get(source), places[source]
+            epoch, at = self.owned.get(source), positions[source]
             if epoch is None:
                 continue
             if at > end:
@@ -227,7 +227,7 @@ class KafkaMembership:
         for pause in pauses():
             try:
                 transactions = await self._replace_transactions(number, sources)
-                places = await self._start_points.find(self.member(), transactions, sources)
+                starts = await self._start_points.find(self.member(), transactions, sources)
                 break
             except StandgaleError as error:
                 self._faults.record("partitions", error)
@@ -235,10 +235,10 @@ class KafkaMembership:
         self._faults.record("partitions", None)
         if generation != self._generation:
             return
-        for source, place in places.items():
-            self.member().seek(KafkaPartition(*source), place.offset)
-            if place.lost_from is not None:
-                self.losses.record(source, place.lost_from, place.offset, epoch)
+        for source, start in starts.items():
+            self.member().seek(KafkaPartition(*source), start.offset)
+            if start.lost_from is not None:
+                self.losses.record(source, start.lost_from, start.offset, epoch)
         self.owned.update(dict.fromkeys(sources, epoch))
         self.changed.set()
 
