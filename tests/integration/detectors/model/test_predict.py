@@ -231,7 +231,7 @@ def test_an_opset_no_engine_reads_is_named(
     fields = yaml.safe_load(card.read_text())
     fields["sha256"] = sha256((tmp_path / "model.onnx").read_bytes()).hexdigest()
     card.write_text(yaml.safe_dump(fields))
-    with pytest.raises(ModelLoadError, match=rf"is of opset {opset}, engines read 11 to 22 .*export it.*cannot load"):
+    with pytest.raises(ModelLoadError, match=rf"is of opset {opset}, engines support 11 to 22 .*export it.*cannot load"):
         load_model(LoadRequest(card, engine))
 
 
@@ -240,7 +240,7 @@ def test_a_file_that_was_cut_off_or_changed_is_refused(tmp_path: Path) -> None:
     data = (tmp_path / "model.onnx").read_bytes()
     (tmp_path / "model.onnx").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(
-        ModelLoadError, match=r"has SHA-256 .* the card .* damaged or not the one meant; fetch it again"
+        ModelLoadError, match=r"has SHA-256 .* the card .* damaged or a different one; fetch it again"
     ):
         load_model(LoadRequest(card))
     (tmp_path / "model.onnx").write_bytes(data[:-200])
