@@ -239,9 +239,7 @@ def test_a_file_that_was_cut_off_or_changed_is_refused(tmp_path: Path) -> None:
     card = write_model(tmp_path)
     data = (tmp_path / "model.onnx").read_bytes()
     (tmp_path / "model.onnx").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(
-        ModelLoadError, match=r"has SHA-256 .* the card .* damaged or a different one; fetch it again"
-    ):
+    with pytest.raises(ModelLoadError, match=r"has SHA-256 .* the card .* damaged or a different one; fetch it again"):
         load_model(LoadRequest(card))
     (tmp_path / "model.onnx").write_bytes(data[:-200])
     fields = yaml.safe_load(card.read_text())
