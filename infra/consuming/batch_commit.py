@@ -86,7 +86,7 @@ class BatchCommitter:
         self._too_new[record.source] = CommitPoint(record.offset, record.epoch)
         reason = f"partition {record.topic}/{record.partition} is held at offset {record.offset}: {error}"
         self.context.health.set_waiting(_waiting_for_update(record.source), reason)
-        logger.error("%s", reason, extra={"code": error.code, **place_of(record)})
+        logger.error("%s", reason, extra={"code": error.code, **position_of(record)})
 
     def waits_for_update(self, record: InRecord) -> bool:
         """Whether ``record`` comes after one that only a newer program can read, and has to wait like that one."""
@@ -265,12 +265,12 @@ class BatchCommitter:
             len(failed),
             self.dead_topic,
             error_text(first.error),
-            extra={"code": error_code(first.error), "attempts": first.attempts, **place_of(first.record)},
+            extra={"code": error_code(first.error), "attempts": first.attempts, **position_of(first.record)},
             exc_info=None if isinstance(first.error, StandgaleError) else first.error,
         )
 
 
-def place_of(record: InRecord) -> dict[str, object]:
+def position_of(record: InRecord) -> dict[str, object]:
     """Return topic, partition and offset of ``record``, for a log line."""
     return {"topic": record.topic, "partition": record.partition, "offset": record.offset}
 

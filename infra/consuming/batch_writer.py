@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from infra.broker.port import InRecord, TopicPartition
-from infra.consuming.batch_commit import RecordOutcome, place_of
+from infra.consuming.batch_commit import RecordOutcome, position_of
 from infra.consuming.port import EventT
 from infra.errors import PartitionLostError, TooSlowError
 from infra.failure.error_texts import error_code, error_text
@@ -231,7 +231,7 @@ class BatchWriter(Generic[EventT]):
             "%s: a record failed and is tried again: %s",
             self._target.name,
             text,
-            extra={**place_of(item.record), "attempts": item.attempts, "held": held},
+            extra={**position_of(item.record), "attempts": item.attempts, "held": held},
             exc_info=None if isinstance(error, StandgaleError) else error,
         )
 

@@ -54,8 +54,8 @@ async def run_components(
     stopping = stop or asyncio.Event()
     hurry = asyncio.Event()
     stop_last = asyncio.Event()
-    first_tasks = {_start(component, stopping, health): component for component in components}
-    last_tasks = {_start(component, stop_last, health): component for component in last}
+    first_tasks = {_start_task(component, stopping, health): component for component in components}
+    last_tasks = {_start_task(component, stop_last, health): component for component in last}
     everything = {**first_tasks, **last_tasks}
     try:
         with stop_signals(stopping, hurry):
@@ -81,7 +81,7 @@ def _except_for(tasks: _Tasks, others: set[asyncio.Task[None]]) -> _Tasks:
     return {task: component for task, component in tasks.items() if task not in others}
 
 
-def _start(component: Component, stop: asyncio.Event, health: Health) -> asyncio.Task[None]:
+def _start_task(component: Component, stop: asyncio.Event, health: Health) -> asyncio.Task[None]:
     return asyncio.create_task(component.run(stop, health.part(component.name)), name=component.name)
 
 

@@ -38,7 +38,7 @@ class _NamedRoute(Route):
         await super().handle(scope, receive, send)
 
 
-class HealthAnswer(BaseModel):
+class HealthResponse(BaseModel):
     """Describes the state of the gateway."""
 
     status: Literal["healthy", "unhealthy"]
@@ -84,12 +84,12 @@ def _add_operations(app: FastAPI, health: Health) -> None:
         "/api/v1/health",
         tags=["operations"],
         summary="Whether frames can be taken now",
-        response_model=HealthAnswer,
-        responses={503: {"model": HealthAnswer, "description": "A part is unavailable"}},
+        response_model=HealthResponse,
+        responses={503: {"model": HealthResponse, "description": "A part is unavailable"}},
     )
     async def health_state() -> JSONResponse:
         report = health.report()
-        body = HealthAnswer(
+        body = HealthResponse(
             status="healthy" if report.ready else "unhealthy",
             version=release,
             # Reasons name hosts and folders; they are shown on the health port, which is not public.

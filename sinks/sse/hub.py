@@ -70,8 +70,8 @@ class DetectionHub:
         self._retry = retry or RetrySettings()
         self._intake = StreamIntake(settings, self._wake, grown_from)
         self._clients: set[Client] = set()
-        self._nobody = asyncio.Event()
-        self._nobody.set()
+        self._no_clients = asyncio.Event()
+        self._no_clients.set()
         self._history = asyncio.Semaphore(_HISTORY_READERS)
 
     @property
@@ -124,7 +124,7 @@ class DetectionHub:
         self._wake()
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await self._nobody.wait()
+                await self._no_clients.wait()
         except TimeoutError:
             count = len(self._clients)
             logger.warning("%d clients did not read the end of their stream in time and are cut off", count)
@@ -146,7 +146,7 @@ class DetectionHub:
         """Count the session and wake it for new events during the block."""
         client = Client(session)
         self._clients.add(client)
-        self._nobody.clear()
+        self._no_clients.clear()
         SSE_CLIENTS.labels(STREAM).inc()
         try:
             yield client
@@ -154,7 +154,7 @@ class DetectionHub:
             self._clients.discard(client)
             SSE_CLIENTS.labels(STREAM).dec()
             if not self._clients:
-                self._nobody.set()
+                self._no_clients.set()
 
     def _wake(self) -> None:
         for client in self._clients:

@@ -42,7 +42,7 @@ class StreamEvent:
         event = decode(record.headers, record.value, DetectionsMade)
         return cls(record.partition, record.offset, one_line(record.value or b""), FilterFields.of(event))
 
-    def view(self, wanted: StreamFilter) -> bytes | None:
+    def filtered_data(self, wanted: StreamFilter) -> bytes | None:
         """Return the JSON after ``wanted`` is applied, or None for a frame that it drops.
 
         Fields that this version does not know are kept, because only the list of detections is changed.
@@ -87,31 +87,31 @@ class RingBatch:
     """Bytes for all clients, with any filter"""
     restarts: bool = False
     """Whether offsets before and after it cannot be compared"""
-    _views: dict[StreamFilter, FilteredBatch] = field(default_factory=dict)
+    _filtered: dict[StreamFilter, FilteredBatch] = field(default_factory=dict)
 
-    def view(self, wanted: StreamFilter, *, keep: bool) -> FilteredBatch:
+    def filtered(self, wanted: StreamFilter, *, keep: bool) -> FilteredBatch:
         """Return the batch after ``wanted`` is applied, ready to send; with ``keep`` it is made once per filter."""
-        view = self._views.get(wanted)
-        if view is None:
+        filtered = self._filtered.get(wanted)
+        if filtered is None:
             events = self._events(wanted)
-            view = FilteredBatch(self.notice + b"".join(events), len(events))
+            filtered = FilteredBatch(self.notice + b"".join(events), len(events))
             if keep:
-                self._views[wanted] = view
-        return view
+                self._filtered[wanted] = filtered
+        return filtered
 
     def _events(self, wanted: StreamFilter) -> list[bytes]:
         position = self.start
         events = []
         for event in self.events:
             position = advanced(position, event.partition, event.offset)
-            data = event.view(wanted)
+            data = event.filtered_data(wanted)
             if data is not None:
                 events.append(event_bytes(DETECTIONS_EVENT, data, encode_position(position, self.mark)))
         return events
 
-    def drop_views(self) -> None:
+    def drop_filtered(self) -> None:
         """Drop the cached bytes; they are made again when a client needs them."""
-        self._views.clear()
+        self._filtered.clear()
 
     @property
     def size_bytes(self) -> int:
@@ -158,7 +158,7 @@ class Ring:
         self.end = end
         old = self._batches.get(batch.number - _CACHED_BATCHES)
         if old is not None:
-            old.drop_views()
+            old.drop_filtered()
         while len(self._batches) > 1 and (self._events > self._max_events or self._bytes > self._max_bytes):
             self._drop_oldest()
         return batch
@@ -174,9 +174,9 @@ class Ring:
         """Return the batch ``number``, from ``first_number`` up to ``next_number`` - 1."""
         return self._batches[number]
 
-    def view(self, number: int, wanted: StreamFilter) -> FilteredBatch:
+    def filtered(self, number: int, wanted: StreamFilter) -> FilteredBatch:
         """Return batch ``number`` after ``wanted`` is applied; all live clients get the same object."""
-        return self._batches[number].view(wanted, keep=number >= self.next_number - _CACHED_BATCHES)
+        return self._batches[number].filtered(wanted, keep=number >= self.next_number - _CACHED_BATCHES)
 
     def lag(self, number: int) -> int:
         """Return how many events there are from batch ``number`` on."""

@@ -246,7 +246,7 @@ class Session:
         if event.offset < self._position[event.partition]:
             return None
         self._position = advanced(self._position, event.partition, event.offset)
-        data = event.view(self._wanted)
+        data = event.filtered_data(self._wanted)
         return None if data is None else event_bytes(DETECTIONS_EVENT, data, self._event_id())
 
     def _take_batch_bytes(self) -> FilteredBatch:
@@ -268,7 +268,7 @@ class Session:
         batch = self._ring.batch(self._cursor)
         if self._aligned:
             self._position, self._mark = batch.end, batch.mark
-            return self._ring.view(self._cursor, self._wanted)
+            return self._ring.filtered(self._cursor, self._wanted)
         out: list[bytes] = []
         if not reaches(self._position, batch.end):
             out = [text for event in batch.events if (text := self._own_bytes(event)) is not None]

@@ -45,7 +45,7 @@ _CLOSE_TIMEOUT_S = 5.0
 _TOPIC = f"topic {DETECTIONS}"
 
 
-class _MadeAgainError(StandgaleError):
+class _TopicRecreatedError(StandgaleError):
     """The topic was deleted and created again, so no position is valid."""
 
 
@@ -70,7 +70,7 @@ class TopicFollower:
                 step.succeeded()
                 self._health.set_ready()
                 await self._follow_all()
-            except _MadeAgainError as error:
+            except _TopicRecreatedError as error:
                 logger.error("%s", error)
             except TransientError as error:
                 await step.wait(error)
@@ -164,7 +164,7 @@ class TopicFollower:
         state = await _within(reader.state(DETECTIONS), timeout_s, _TOPIC)
         mark = mark_of(state.incarnation)
         if origin_of(self._intake.ring.mark, mark) == "former":
-            raise _MadeAgainError(f"topic {DETECTIONS} was deleted and created again; it is sent from its start")
+            raise _TopicRecreatedError(f"topic {DETECTIONS} was deleted and created again; it is sent from its start")
         self._intake.require_partitions(state.partitions)
         return mark
 

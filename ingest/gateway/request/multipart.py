@@ -37,7 +37,7 @@ class _FormPart:
         return b"".join(self.slices)
 
 
-class _Collector:
+class _PartCollector:
     """Collects whole parts from the parser's callbacks."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ def parse_form(body: bytes, content_type: str) -> Form:
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise ValidationFailedError("the Content-Type multipart/form-data has no boundary", field="Content-Type")
-    collector = _Collector()
+    collector = _PartCollector()
     try:
         parser = MultipartParser(
             boundary,

@@ -134,7 +134,7 @@ def test_an_area_may_cross_the_date_line() -> None:
 def test_the_unfiltered_view_is_the_published_bytes_themselves() -> None:
     made = event(("car", 0.9))
     entry = StreamEvent.read(record(made))
-    assert entry.view(EVERYTHING) is entry.data
+    assert entry.filtered_data(EVERYTHING) is entry.data
     assert entry.data == made.to_bytes()
 
 
@@ -149,24 +149,24 @@ def test_line_breaks_between_tokens_do_not_break_the_stream() -> None:
 
 def test_detections_are_cut_and_frames_without_a_match_skipped() -> None:
     entry = StreamEvent.read(record(event(("car", 0.9), ("boat", 0.4), ("car", 0.3))))
-    assert labels(entry.view(StreamFilter(labels=frozenset({"car"})))) == ["car", "car"]
-    assert labels(entry.view(StreamFilter(labels=frozenset({"car"}), confidence=0.9))) == ["car"]
-    assert labels(entry.view(StreamFilter(confidence=0.4))) == ["car", "boat"]
-    assert entry.view(StreamFilter(labels=frozenset({"person"}))) is None
-    assert entry.view(StreamFilter(confidence=0.95)) is None
+    assert labels(entry.filtered_data(StreamFilter(labels=frozenset({"car"})))) == ["car", "car"]
+    assert labels(entry.filtered_data(StreamFilter(labels=frozenset({"car"}), confidence=0.9))) == ["car"]
+    assert labels(entry.filtered_data(StreamFilter(confidence=0.4))) == ["car", "boat"]
+    assert entry.filtered_data(StreamFilter(labels=frozenset({"person"}))) is None
+    assert entry.filtered_data(StreamFilter(confidence=0.95)) is None
 
 
 def test_an_empty_frame_passes_only_without_a_detection_filter() -> None:
     entry = StreamEvent.read(record(event()))
-    assert entry.view(EVERYTHING) is not None
-    assert entry.view(StreamFilter(devices=frozenset({"drone-1"}))) is not None
-    assert entry.view(StreamFilter(confidence=0.0)) is None
+    assert entry.filtered_data(EVERYTHING) is not None
+    assert entry.filtered_data(StreamFilter(devices=frozenset({"drone-1"}))) is not None
+    assert entry.filtered_data(StreamFilter(confidence=0.0)) is None
 
 
 def test_unknown_fields_of_a_newer_version_stay_in_a_cut_view() -> None:
     made = event(("car", 0.9), ("boat", 0.4))
     value = orjson.dumps({**orjson.loads(made.to_bytes()), "added_later": 1})
-    view = StreamEvent.read(record(made, value)).view(StreamFilter(confidence=0.5))
+    view = StreamEvent.read(record(made, value)).filtered_data(StreamFilter(confidence=0.5))
     assert view is not None
     assert orjson.loads(view)["added_later"] == 1
 

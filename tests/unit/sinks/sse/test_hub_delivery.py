@@ -48,7 +48,7 @@ async def test_equal_filters_share_the_very_same_bytes() -> None:
             topic.publish(0, "d0", "boat")
             for page in pages:
                 await page.until(1)
-        assert hub.ring.view(number, wanted[0]) is hub.ring.view(number, wanted[1])
+        assert hub.ring.filtered(number, wanted[0]) is hub.ring.filtered(number, wanted[1])
 
 
 async def test_poison_is_skipped_and_the_stream_goes_on(caplog: pytest.LogCaptureFixture) -> None:
