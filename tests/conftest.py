@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 
 from infra.broker.settings import BrokerSettings
 from infra.deploy.kafka import KafkaCluster, KafkaServer, Security
-from tests.benches.worker_site import WorkerWorld
+from tests.benches.worker_site import WorkerSite
 from tests.paths import ROOT
 from tests.servers.kafka import SECURED_USERS, kafka_settings, require_kafka_tools
 
@@ -95,10 +95,10 @@ def server_dir() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[WorkerWorld]:
+async def site(tmp_path: Path) -> AsyncIterator[WorkerSite]:
     """An embedded broker, a folder of frames and a model in the test's own folder."""
-    world = WorkerWorld(tmp_path)
+    site = WorkerSite(tmp_path)
     try:
-        yield world
+        yield site
     finally:
-        await world.close()
+        await site.close()

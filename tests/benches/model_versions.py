@@ -60,7 +60,7 @@ class ShelfStore:
         self.asked += 1
         if self.away:
             self.asked_in_vain.set()
-            raise TransientError("the model store does not answer")
+            raise TransientError("the model store does not respond")
         source, target = (place / model.name / model.version for place in (self.folder, into))
         if not source.is_dir():
             raise ModelLoadError(f"the model store has no {model.name} {model.version}")

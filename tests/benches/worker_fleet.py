@@ -33,7 +33,7 @@ from schemas.model_events import Canary, ModelActivated, WorkerAvailability
 from schemas.timestamps import utc_now
 from standgale.testing.graphs import GraphSpec, write_model
 from tests.benches.model_versions import NAME, ShelfStore, write_version
-from tests.benches.worker_site import WorkerWorld
+from tests.benches.worker_site import WorkerSite
 
 SCORES = {"1.0.0": 1.0, "2.0.0": 0.8, "3.0.0": 0.6}
 
@@ -52,7 +52,7 @@ def ref(version: str) -> ModelRef:
 class Fleet:
     """Workers whose own setting names version 1.0.0, and a store with the others."""
 
-    world: WorkerWorld
+    site: WorkerSite
     store: ShelfStore
     folder: Path
     shelf: Path
@@ -67,25 +67,25 @@ class Fleet:
             "instance_id": name,
             "settings": DetectorSettings(report_interval_s=0.5),
         }
-        return self.world.parts(**(given | changes))
+        return self.site.parts(**(given | changes))
 
     def load(self, card: Path, busy: bool = False) -> Model:
         return load_model(LoadRequest(card, "onnxruntime", 1))
 
-    async def say(self, activation: ModelActivated) -> ModelActivated:
-        await self.world.publish_records(activation_record(activation))
+    async def publish_activation(self, activation: ModelActivated) -> ModelActivated:
+        await self.site.publish_records(activation_record(activation))
         self.current = activation
         return activation
 
     async def activate(self, version: str) -> ModelActivated:
-        return await self.say(activate_model(ORDER, self.current, ref(version), None))
+        return await self.publish_activation(activate_model(ORDER, self.current, ref(version), None))
 
-    async def try_out(self, version: str, share: float = 0, devices: list[str] | None = None) -> ModelActivated:
+    async def start_canary(self, version: str, share: float = 0, devices: list[str] | None = None) -> ModelActivated:
         canary = Canary(model=ref(version), share=share, devices=devices or [])
-        return await self.say(start_canary(ORDER, self.current, canary))
+        return await self.publish_activation(start_canary(ORDER, self.current, canary))
 
     async def state(self) -> ModelsState:
-        reader = await self.world.broker.reader()
+        reader = await self.site.broker.reader()
         state = await read_models(reader)
         await reader.close()
         return state
@@ -93,7 +93,7 @@ class Fleet:
     async def report(self, worker: str) -> WorkerAvailability:
         return (await self.state()).workers[availability_key("default", worker)]
 
-    async def until(self, wanted: str, activation: ModelActivated, workers: int = 1) -> None:
+    async def wait_for_outcome(self, wanted: str, activation: ModelActivated, workers: int = 1) -> None:
         """All ``workers`` are through with ``activation``, with the outcome ``wanted``."""
         deadline = time.monotonic() + TIMEOUT_S
         while True:
@@ -103,33 +103,33 @@ class Fleet:
             assert time.monotonic() < deadline, f"{found} after {TIMEOUT_S} s, {wanted} was wanted"
             await asyncio.sleep(0.05)
 
-    async def until_told(self, worker: str, wanted: Callable[[WorkerAvailability], bool]) -> None:
+    async def wait_for_report(self, worker: str, wanted: Callable[[WorkerAvailability], bool]) -> None:
         deadline = time.monotonic() + TIMEOUT_S
-        while not wanted(told := await self.report(worker)):
-            assert time.monotonic() < deadline, f"{told} after {TIMEOUT_S} s"
+        while not wanted(found := await self.report(worker)):
+            assert time.monotonic() < deadline, f"{found} after {TIMEOUT_S} s"
             await asyncio.sleep(0.05)
 
     async def check(self, frames: list[FrameCaptured]) -> list[DetectionsMade]:
-        """Each of ``frames`` is answered once, in its device's order, and by the version that its answer names."""
-        answers = await self.world.answers()
-        assert Counter(answer.frame_id for answer in answers) == Counter(frame.frame_id for frame in frames)
-        assert await self.world.letters() == []
+        """Each of ``frames`` is processed once, in its device's order, and by the version that its event names."""
+        events = await self.site.detections()
+        assert Counter(event.frame_id for event in events) == Counter(frame.frame_id for frame in frames)
+        assert await self.site.dead_letters() == []
         for device in {frame.device_id for frame in frames}:
             wanted = [frame.frame_id for frame in frames if frame.device_id == device]
-            assert [answer.frame_id for answer in answers if answer.device_id == device] == wanted
-        for answer in answers:
-            check_version(answer)
-        return answers
+            assert [event.frame_id for event in events if event.device_id == device] == wanted
+        for event in events:
+            check_version(event)
+        return events
 
 
-def check_version(answer: DetectionsMade) -> None:
+def check_version(event: DetectionsMade) -> None:
     """The score is the one that the named version gives: another version's graph gives another one."""
-    (found,) = answer.detections
-    assert found.confidence == pytest.approx(0.9 * SCORES[answer.model.version], abs=1e-5), answer.model
+    (found,) = event.detections
+    assert found.confidence == pytest.approx(0.9 * SCORES[event.model.version], abs=1e-5), event.model
 
 
-def versions(answers: list[DetectionsMade]) -> Counter[str]:
-    return Counter(answer.model.version for answer in answers)
+def versions(events: list[DetectionsMade]) -> Counter[str]:
+    return Counter(event.model.version for event in events)
 
 
 def swaps(result: str) -> float:
@@ -139,11 +139,11 @@ def swaps(result: str) -> float:
     )
 
 
-async def fleet_in(folder: Path, world: WorkerWorld) -> Fleet:
+async def fleet_in(folder: Path, site: WorkerSite) -> Fleet:
     shelf = folder / "shelf"
     for version, factor in SCORES.items():
         write_version(shelf, version, factor)
-    return Fleet(world, ShelfStore(shelf), folder, shelf)
+    return Fleet(site, ShelfStore(shelf), folder, shelf)
 
 
 def break_version(fleet: Fleet, fault: str) -> str | None:
@@ -161,7 +161,7 @@ def break_version(fleet: Fleet, fault: str) -> str | None:
     elif fault in ("nan", "extra_class"):
         write_model(folder, GraphSpec(fault=fault), version="3.0.0")  # type: ignore[arg-type]
     elif fault == "missing":
-        folder.rename(fleet.folder / "gone")
+        folder.rename(fleet.folder / "moved")
     elif fault == "other_name":
         text = (folder / "model.yaml").read_text()
         (folder / "model.yaml").write_text(text.replace(f"name: {NAME}", "name: other"))
@@ -169,7 +169,7 @@ def break_version(fleet: Fleet, fault: str) -> str | None:
 
 
 class SlowLoads:
-    """Loads models when told to go on, and takes down which were closed."""
+    """Loads models when a test lets it continue, and records which were closed."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -182,9 +182,9 @@ class SlowLoads:
         model = self._fleet.load(card)
         close = model.close
 
-        def told() -> None:
+        def record_close() -> None:
             self.closed.append(model.card.version)
             close()
 
-        model.close = told  # type: ignore[method-assign]  # to see it, not to change it
+        model.close = record_close  # type: ignore[method-assign]  # to see it, not to change it
         return model

@@ -41,8 +41,8 @@ def picture(x: int, colour: tuple[int, int, int] = (0, 0, 255)) -> bytes:
     return cv2.imencode(".png", image)[1].tobytes()
 
 
-class WorkerWorld:
-    """Publishes frames and reads what came of them."""
+class WorkerSite:
+    """Publishes frames, runs workers, and reads their detections events and dead letters."""
 
     def __init__(self, folder: Path, open_broker: Callable[[dict[str, TopicSpec]], Broker] | None = None) -> None:
         self.topics = load_topics()
@@ -68,8 +68,8 @@ class WorkerWorld:
         return replace(parts, **changes)  # type: ignore[arg-type]  # fields by name, as the tests give them
 
     @asynccontextmanager
-    async def working(self, *workers: WorkerParts) -> AsyncIterator[None]:
-        """Workers run inside the block and drain at its end."""
+    async def run_workers(self, *workers: WorkerParts) -> AsyncIterator[None]:
+        """Run workers inside the block, and drain them at its end."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             for number, parts in enumerate(workers):
@@ -112,14 +112,14 @@ class WorkerWorld:
         await reader.close()
         return found
 
-    async def answers(self) -> list[DetectionsMade]:
+    async def detections(self) -> list[DetectionsMade]:
         return [decode(r.headers, r.value, DetectionsMade) for r in await self.read(topics.DETECTIONS)]
 
-    async def letters(self) -> list[DeadLetter]:
+    async def dead_letters(self) -> list[DeadLetter]:
         return [decode(r.headers, r.value, DeadLetter) for r in await self.read(topics.FRAMES_DEAD)]
 
-    async def until(self, count: Callable[[], object], wanted: int) -> None:
+    async def wait_for(self, count: Callable[[], object], wanted: int) -> None:
         deadline = asyncio.get_running_loop().time() + TIMEOUT_S
-        while len(await count()) < wanted:  # type: ignore[misc,arg-type]  # answers or letters
+        while len(await count()) < wanted:  # type: ignore[misc,arg-type]  # events or dead letters
             assert asyncio.get_running_loop().time() < deadline, f"{await count()} after {TIMEOUT_S} s"  # type: ignore[misc]
             await asyncio.sleep(0.05)

@@ -15,7 +15,7 @@ import numpy as np
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
 from detectors.worker.worker import DetectorWorker, QuarantineParts
-from tests.benches.worker_site import WorkerWorld
+from tests.benches.worker_site import WorkerSite
 
 MAGENTA_BGR = (255, 0, 255)
 
@@ -36,17 +36,17 @@ def crashing_model(request: LoadRequest) -> Model:
 
 async def main(folder: Path) -> None:
     """Work on the broker in ``folder`` until told to stop."""
-    world = WorkerWorld(folder)
-    request = LoadRequest(world.card, "onnxruntime", 1)
+    site = WorkerSite(folder)
+    request = LoadRequest(site.card, "onnxruntime", 1)
     parts = replace(
-        world.parts(),
+        site.parts(),
         load_model=partial(crashing_model, request),
         quarantine=QuarantineParts(folder / "detectors", request),
     )
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await DetectorWorker(parts).run(stop, world.health.part("worker"))
-    await world.broker.close()
+    await DetectorWorker(parts).run(stop, site.health.part("worker"))
+    await site.broker.close()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benches.worker_site import WorkerWorld, picture
+from tests.benches.worker_site import WorkerSite, picture
 from tests.faults.crashing_worker import MAGENTA_BGR
 from tests.paths import ROOT
 
@@ -33,45 +33,45 @@ def worker(folder: Path, *more_paths: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}, cwd=ROOT)
 
 
-async def publish(world: WorkerWorld) -> list[str]:
+async def publish(site: WorkerSite) -> list[str]:
     """Four frames of one device, of which the second is magenta; their ids."""
-    frames = [await world.frame("drone", number) for number in range(4)]
-    frames[1] = await world.frame("drone", 1, picture(50, MAGENTA_BGR))
-    await world.publish(*frames)
+    frames = [await site.frame("drone", number) for number in range(4)]
+    frames[1] = await site.frame("drone", 1, picture(50, MAGENTA_BGR))
+    await site.publish(*frames)
     return [str(frame.frame_id) for frame in frames]
 
 
-async def test_frame_that_crashes_one_engine_is_processed_in_trial_process(world: WorkerWorld, tmp_path: Path) -> None:
-    sent = await publish(world)
+async def test_frame_that_crashes_one_engine_is_processed_in_trial_process(site: WorkerSite, tmp_path: Path) -> None:
+    sent = await publish(site)
     assert worker(tmp_path).wait(60) == -signal.SIGSEGV
     second = worker(tmp_path)
-    await world.until(world.answers, len(sent))
+    await site.wait_for(site.detections, len(sent))
     second.terminate()
     assert second.wait(30) == 0
-    assert [str(answer.frame_id) for answer in await world.answers()] == sent
-    assert await world.letters() == []
+    assert [str(event.frame_id) for event in await site.detections()] == sent
+    assert await site.dead_letters() == []
     assert not list((tmp_path / "detectors").iterdir())
 
 
 async def test_frame_that_crashes_every_engine_becomes_dead_letter_and_ends_one_worker(
-    world: WorkerWorld, tmp_path: Path
+    site: WorkerSite, tmp_path: Path
 ) -> None:
-    sent = await publish(world)
+    sent = await publish(site)
     (tmp_path / "crashing").mkdir()
     (tmp_path / "crashing" / "sitecustomize.py").write_text(_CRASHING_TRIAL)
     assert worker(tmp_path).wait(60) == -signal.SIGSEGV
     suspects = {path.stem for path in (tmp_path / "detectors").iterdir()}
     second = worker(tmp_path, tmp_path / "crashing")
-    await world.until(world.letters, 1)
-    after = await world.frame("drone", 9)
-    await world.publish(after)
-    while str(after.frame_id) not in {str(answer.frame_id) for answer in await world.answers()}:
+    await site.wait_for(site.dead_letters, 1)
+    after = await site.frame("drone", 9)
+    await site.publish(after)
+    while str(after.frame_id) not in {str(event.frame_id) for event in await site.detections()}:
         assert second.poll() is None
     second.terminate()
     assert second.wait(30) == 0
-    letters = {str(letter.frame_id): letter for letter in await world.letters()}
+    letters = {str(letter.frame_id): letter for letter in await site.dead_letters()}
     assert suspects
     assert {letter.reason for letter in letters.values()} == {"ENGINE_CRASHED"}
     assert sent[1] in letters
-    answered = [str(answer.frame_id) for answer in await world.answers()]
-    assert sorted([*answered, *letters]) == sorted([*sent, str(after.frame_id)])
+    processed = [str(event.frame_id) for event in await site.detections()]
+    assert sorted([*processed, *letters]) == sorted([*sent, str(after.frame_id)])

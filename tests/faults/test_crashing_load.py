@@ -19,7 +19,7 @@ from detectors.worker.rollout.models_topic import activation_record, read_models
 from schemas.event_base import ModelRef
 from schemas.model_events import WorkerAvailability
 from tests.benches.model_versions import NAME, write_version
-from tests.benches.worker_site import WorkerWorld
+from tests.benches.worker_site import WorkerSite
 from tests.paths import ROOT
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
@@ -61,9 +61,9 @@ def worker(environment: dict[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment)
 
 
-async def told(world: WorkerWorld, second: subprocess.Popen[bytes]) -> WorkerAvailability:
+async def told(site: WorkerSite, second: subprocess.Popen[bytes]) -> WorkerAvailability:
     """What the worker says when it has a model and is through."""
-    reader = await world.broker.reader()
+    reader = await site.broker.reader()
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         reports = (await read_models(reader)).workers.values()
@@ -78,25 +78,25 @@ async def told(world: WorkerWorld, second: subprocess.Popen[bytes]) -> WorkerAva
 async def test_model_that_crashes_when_loaded_is_refused_at_next_start(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    world = WorkerWorld(tmp_path)
+    site = WorkerSite(tmp_path)
     store = open_model_store(ModelStoreSettings(), tmp_path)
     await store.publish(write_version(tmp_path / "made", "2.0.0", 0.8))
     await store.close()
     wanted = ModelRef(name=NAME, version="2.0.0")
-    await world.publish_records(activation_record(activate_model(ActivationRequest("default"), None, wanted, None)))
+    await site.publish_records(activation_record(activate_model(ActivationRequest("default"), None, wanted, None)))
     first = worker(environment)
     assert await asyncio.to_thread(first.wait, TIMEOUT_S) == -signal.SIGSEGV
     second = worker(environment)
-    report = await told(world, second)
+    report = await told(site, second)
     assert {(one.model.version, one.state, one.serving) for one in report.models} == {
         ("1.0.0", "enabled", True),
         ("2.0.0", "warning", False),
     }
     assert "crashes the engine when it is loaded" in next(one.detail or "" for one in report.models if not one.serving)
-    frame = await world.frame("drone", 1)
-    await world.publish(frame)
-    await world.until(world.answers, 1)
+    frame = await site.frame("drone", 1)
+    await site.publish(frame)
+    await site.wait_for(site.detections, 1)
     second.terminate()
     assert await asyncio.to_thread(second.wait, TIMEOUT_S) == 0
-    await world.broker.close()
-    await world.store.close()
+    await site.broker.close()
+    await site.store.close()

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import ClientConnectionError, ClientSession
 
 from tests.benches.model_versions import write_version
-from tests.benches.worker_site import WorkerWorld
+from tests.benches.worker_site import WorkerSite
 from tests.paths import ROOT
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
@@ -53,13 +53,13 @@ def start(environment: dict[str, str]) -> subprocess.Popen[bytes]:
 
 async def health(port: int, kind: str) -> tuple[int, str]:
     try:
-        async with ClientSession() as session, session.get(f"http://127.0.0.1:{port}/health/{kind}") as answer:
-            return answer.status, (await answer.json())["parts"]["detector"]
+        async with ClientSession() as session, session.get(f"http://127.0.0.1:{port}/health/{kind}") as response:
+            return response.status, (await response.json())["parts"]["detector"]
     except ClientConnectionError:
         return 0, "not there yet"
 
 
-async def test_hung_engine_is_reported_in_health_and_process_can_be_ended(world: WorkerWorld, tmp_path: Path) -> None:
+async def test_hung_engine_is_reported_in_health_and_process_can_be_ended(site: WorkerSite, tmp_path: Path) -> None:
     hang, patch, port = tmp_path / "hang", tmp_path / "hanging", free_port()
     patch.mkdir()
     (patch / "sitecustomize.py").write_text(_HANGING.format(path=str(hang)))
@@ -80,12 +80,12 @@ async def test_hung_engine_is_reported_in_health_and_process_can_be_ended(world:
     }
     worker = start(environment)
     try:
-        frames = [await world.frame("drone", n) for n in range(30)]
-        await world.publish(frames[0])
-        await world.until(world.answers, 1)
+        frames = [await site.frame("drone", n) for n in range(30)]
+        await site.publish(frames[0])
+        await site.wait_for(site.detections, 1)
         assert (await health(port, "live"))[0] == (await health(port, "ready"))[0] == 200
         hang.touch()
-        await world.publish(*frames[1:])
+        await site.publish(*frames[1:])
         deadline = time.monotonic() + TIMEOUT_S
         while (told := await health(port, "live"))[0] != 503:
             assert time.monotonic() < deadline, told
@@ -97,15 +97,15 @@ async def test_hung_engine_is_reported_in_health_and_process_can_be_ended(world:
         began = time.monotonic()
         assert await asyncio.to_thread(worker.wait, TIMEOUT_S) == 1
         assert time.monotonic() - began < DRAIN_S + END_S
-        assert (len(await world.answers()), await world.letters()) == (1, [])
+        assert (len(await site.detections()), await site.dead_letters()) == (1, [])
         assert list((tmp_path / "detectors").glob("*.suspect")), "a frame that makes an engine hang must do so once"
         hang.unlink()
         worker = start(environment)
-        await world.until(world.answers, 30)
+        await site.wait_for(site.detections, 30)
         worker.terminate()
         assert await asyncio.to_thread(worker.wait, TIMEOUT_S) == 0
     finally:
         worker.kill()
         worker.wait()
-    assert [answer.frame_id for answer in await world.answers()] == [frame.frame_id for frame in frames]
-    assert await world.letters() == []
+    assert [event.frame_id for event in await site.detections()] == [frame.frame_id for frame in frames]
+    assert await site.dead_letters() == []

@@ -19,7 +19,7 @@ from detectors.settings import ModelStoreSettings
 from detectors.store.open import open_model_store
 from schemas.events import DetectionsMade, FrameCaptured
 from tests.benches.model_versions import NAME, write_version
-from tests.benches.worker_site import WorkerWorld
+from tests.benches.worker_site import WorkerSite
 from tests.faults.fleet import Fleet
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(240)]
@@ -34,7 +34,7 @@ DEVICES = 6
 class Site:
     """A data folder with a broker, frames and models, and detectors as processes of their own on it."""
 
-    world: WorkerWorld
+    site: WorkerSite
     fleet: Fleet
 
     async def standgale(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,18 +45,18 @@ class Site:
 
     async def until_answered(self, count: int) -> list[DetectionsMade]:
         deadline = time.monotonic() + TIMEOUT_S
-        while len(answers := await self.world.answers()) < count:
+        while len(events := await self.site.detections()) < count:
             self.fleet.check()
-            assert time.monotonic() < deadline, f"{len(answers)} of {count}; {self.fleet.log('worker-1')}"
+            assert time.monotonic() < deadline, f"{len(events)} of {count}; {self.fleet.log('worker-1')}"
             await asyncio.sleep(0.1)
-        return answers
+        return events
 
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
-        world = WorkerWorld(tmp_path)
-        stack.push_async_callback(world.close)
+        site = WorkerSite(tmp_path)
+        stack.push_async_callback(site.close)
         store = open_model_store(ModelStoreSettings(), tmp_path)
         cards = [write_version(tmp_path / "made", version, scores) for version, scores in SCORES.items()]
         for card in cards:
@@ -75,21 +75,21 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         }
         fleet = Fleet({f"STANDGALE_{name}": value for name, value in settings.items()}, tmp_path / "logs")
         stack.callback(fleet.stop)
-        yield Site(world, fleet)
+        yield Site(site, fleet)
 
 
 async def test_workers_killed_during_roll_out_lose_and_double_no_frame(site: Site) -> None:
-    world, fleet = site.world, site.fleet
-    frames = [await world.frame(f"drone-{n % DEVICES}", n) for n in range(FRAMES)]
+    site, fleet = site.site, site.fleet
+    frames = [await site.frame(f"drone-{n % DEVICES}", n) for n in range(FRAMES)]
     for number in (1, 2):
         fleet.start(f"worker-{number}", "detector", "--instance-id", f"worker-{number}")
-    await world.publish(*frames[:20])
+    await site.publish(*frames[:20])
     await site.until_answered(20)
-    sending = asyncio.create_task(_send(world, frames[20:]))
+    sending = asyncio.create_task(_send(site, frames[20:]))
     await asyncio.sleep(1)
     activated = await site.standgale("model", "activate", NAME, "2.0.0", "--comment", "better")
     assert activated.returncode == 0, activated.stderr
-    # The roll-out is under way: what they had answered and not committed, and what they had loaded, is gone.
+    # The roll-out is under way: what they had processed and not committed, and what they had loaded, is gone.
     fleet.kill("worker-1")
     await asyncio.sleep(0.2)
     fleet.kill("worker-2")
@@ -99,14 +99,14 @@ async def test_workers_killed_during_roll_out_lose_and_double_no_frame(site: Sit
     back = await site.standgale("model", "rollback", "--wait", "--timeout", "60")
     assert back.returncode == 0, back.stderr
     await sending
-    last = [await world.frame(f"drone-{n % DEVICES}", FRAMES + n) for n in range(20)]
+    last = [await site.frame(f"drone-{n % DEVICES}", FRAMES + n) for n in range(20)]
     await site.until_answered(FRAMES)
-    await world.publish(*last)
-    answers = await site.until_answered(FRAMES + len(last))
-    _check(answers, [*frames, *last])
-    assert await world.letters() == []
+    await site.publish(*last)
+    events = await site.until_answered(FRAMES + len(last))
+    _check(events, [*frames, *last])
+    assert await site.dead_letters() == []
     newest = {frame.frame_id for frame in last}
-    assert {answer.model.version for answer in answers if answer.frame_id in newest} == {"2.0.0"}
+    assert {event.model.version for event in events if event.frame_id in newest} == {"2.0.0"}
     told = json.loads((await site.standgale("model", "status", "--json")).stdout)
     (lane,) = told
     assert lane["activation"]["stable"] == {"name": NAME, "version": "2.0.0"}
@@ -116,21 +116,21 @@ async def test_workers_killed_during_roll_out_lose_and_double_no_frame(site: Sit
         await fleet.leave(f"worker-{number}")
 
 
-async def _send(world: WorkerWorld, frames: list[FrameCaptured]) -> None:
-    publisher = await world.broker.publisher()
+async def _send(site: WorkerSite, frames: list[FrameCaptured]) -> None:
+    publisher = await site.broker.publisher()
     for frame in frames:
-        await publisher.publish([world.record(frame)])
+        await publisher.publish([site.record(frame)])
         await asyncio.sleep(0.03)
     await publisher.close()
 
 
-def _check(answers: list[DetectionsMade], frames: list[FrameCaptured]) -> None:
-    counts = Counter(answer.frame_id for answer in answers)
+def _check(events: list[DetectionsMade], frames: list[FrameCaptured]) -> None:
+    counts = Counter(event.frame_id for event in events)
     assert counts == Counter(frame.frame_id for frame in frames)
     for number in range(DEVICES):
         device = f"drone-{number}"
         wanted = [frame.frame_id for frame in frames if frame.device_id == device]
-        assert [answer.frame_id for answer in answers if answer.device_id == device] == wanted
-    for answer in answers:
-        (found,) = answer.detections
-        assert found.confidence == pytest.approx(0.9 * SCORES[answer.model.version], abs=1e-5), answer.model
+        assert [event.frame_id for event in events if event.device_id == device] == wanted
+    for event in events:
+        (found,) = event.detections
+        assert found.confidence == pytest.approx(0.9 * SCORES[event.model.version], abs=1e-5), event.model

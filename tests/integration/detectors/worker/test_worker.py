@@ -18,22 +18,22 @@ from schemas import topics
 from schemas.events import ImageRef
 from schemas.geometry import CameraGeometry
 from standgale.testing.graphs import write_model
-from tests.benches.worker_site import TIMEOUT_S, WorkerWorld, picture
+from tests.benches.worker_site import TIMEOUT_S, WorkerSite, picture
 
 pytestmark = pytest.mark.integration
 
 
-async def test_every_frame_is_processed_once_in_order_of_its_device(world: WorkerWorld) -> None:
-    frames = [await world.frame(f"drone-{n % 3}", n) for n in range(30)]
-    await world.publish(*frames)
-    async with world.working(world.parts(), world.parts()):
-        await world.until(world.answers, 30)
-    answers = await world.answers()
-    assert len(answers) == 30
+async def test_every_frame_is_processed_once_in_order_of_its_device(site: WorkerSite) -> None:
+    frames = [await site.frame(f"drone-{n % 3}", n) for n in range(30)]
+    await site.publish(*frames)
+    async with site.run_workers(site.parts(), site.parts()):
+        await site.wait_for(site.detections, 30)
+    events = await site.detections()
+    assert len(events) == 30
     for device in ("drone-0", "drone-1", "drone-2"):
         wanted = [f.frame_id for f in frames if f.device_id == device]
-        assert [a.frame_id for a in answers if a.device_id == device] == wanted
-    by_frame = {answer.frame_id: answer for answer in answers}
+        assert [a.frame_id for a in events if a.device_id == device] == wanted
+    by_frame = {event.frame_id: event for event in events}
     for number, frame in enumerate(frames):
         (found,) = by_frame[frame.frame_id].detections
         left = 10 + number % 40 * 8
@@ -42,124 +42,124 @@ async def test_every_frame_is_processed_once_in_order_of_its_device(world: Worke
         assert abs(found.box.y2 * 300 - 130) <= 1
         assert by_frame[frame.frame_id].image == frame.image
         assert by_frame[frame.frame_id].options.confidence is not None
-    admin = await world.broker.admin()
+    admin = await site.broker.admin()
     lag = await admin.group_lag("detector", topics.FRAME_TOPICS)
     await admin.close()
     assert sum(lag.values()) == 0
 
 
-async def test_frame_without_objects_gets_a_detections_event(world: WorkerWorld) -> None:
+async def test_frame_without_objects_gets_a_detections_event(site: WorkerSite) -> None:
     empty = cv2.imencode(".png", np.full((300, 400, 3), 90, np.uint8))[1].tobytes()
-    await world.publish(await world.frame("drone", 1, empty))
-    async with world.working(world.parts()):
-        await world.until(world.answers, 1)
-    assert (await world.answers())[0].detections == []
+    await site.publish(await site.frame("drone", 1, empty))
+    async with site.run_workers(site.parts()):
+        await site.wait_for(site.detections, 1)
+    assert (await site.detections())[0].detections == []
 
 
-async def test_objects_dropped_for_size_are_in_event_and_metrics(world: WorkerWorld, tmp_path: Path) -> None:
+async def test_objects_dropped_for_size_are_in_event_and_metrics(site: WorkerSite, tmp_path: Path) -> None:
     names = [{"name": name, "max_size_m": 10.0} for name in ("red", "green", "blue")]
-    world.card = write_model(tmp_path / "sized", classes=names)
-    frame = await world.frame("drone", 1)
+    site.card = write_model(tmp_path / "sized", classes=names)
+    frame = await site.frame("drone", 1)
     wrong = frame.model_copy(update={"camera": CameraGeometry(gsd_m=2.0)})
     counted = partial(REGISTRY.get_sample_value, "standgale_detections_too_large_total", {"model": "rectangles"})
     before = counted() or 0.0
-    await world.publish(wrong, await world.frame("drone", 2))
-    async with world.working(world.parts()):
-        await world.until(world.answers, 2)
-    one, other = await world.answers()
+    await site.publish(wrong, await site.frame("drone", 2))
+    async with site.run_workers(site.parts()):
+        await site.wait_for(site.detections, 2)
+    one, other = await site.detections()
     assert (one.detections, one.gsd_m) == ([], 2.0)
     assert one.too_large
     assert (len(other.detections), other.too_large) == (1, None)
     assert (counted() or 0.0) - before == one.too_large
 
 
-async def test_duplicate_frame_is_processed_once_also_after_restart(world: WorkerWorld) -> None:
-    frame, marker = await world.frame("drone", 1), await world.frame("drone", 2)
-    await world.publish(frame, frame)
-    async with world.working(world.parts()):
-        await world.until(world.answers, 1)
-    await world.publish(frame, marker)
-    async with world.working(world.parts()):
-        await world.until(world.answers, 2)
-    assert [answer.frame_id for answer in await world.answers()] == [frame.frame_id, marker.frame_id]
+async def test_duplicate_frame_is_processed_once_also_after_restart(site: WorkerSite) -> None:
+    frame, marker = await site.frame("drone", 1), await site.frame("drone", 2)
+    await site.publish(frame, frame)
+    async with site.run_workers(site.parts()):
+        await site.wait_for(site.detections, 1)
+    await site.publish(frame, marker)
+    async with site.run_workers(site.parts()):
+        await site.wait_for(site.detections, 2)
+    assert [event.frame_id for event in await site.detections()] == [frame.frame_id, marker.frame_id]
 
 
-async def test_unreadable_records_become_dead_letters_and_others_continue(world: WorkerWorld) -> None:
-    good = await world.frame("drone", 5)
-    await world.publish_records(OutRecord(topics.FRAMES_LIVE, "drone", b"\x00not an event"))
-    await world.publish(
-        await world.frame("drone", 1, stored=False),
-        await world.frame("drone", 2, picture(50)[:-300]),
+async def test_unreadable_records_become_dead_letters_and_others_continue(site: WorkerSite) -> None:
+    good = await site.frame("drone", 5)
+    await site.publish_records(OutRecord(topics.FRAMES_LIVE, "drone", b"\x00not an event"))
+    await site.publish(
+        await site.frame("drone", 1, stored=False),
+        await site.frame("drone", 2, picture(50)[:-300]),
         good,
     )
-    async with world.working(world.parts()):
-        await world.until(world.answers, 1)
-        await world.until(world.letters, 3)
-    assert [answer.frame_id for answer in await world.answers()] == [good.frame_id]
-    letters = await world.letters()
+    async with site.run_workers(site.parts()):
+        await site.wait_for(site.detections, 1)
+        await site.wait_for(site.dead_letters, 3)
+    assert [event.frame_id for event in await site.detections()] == [good.frame_id]
+    letters = await site.dead_letters()
     assert [letter.reason for letter in letters] == ["INVALID_EVENT", "IMAGE_MISSING", "IMAGE_CORRUPT"]
     assert letters[0].original.value == b"\x00not an event"
     assert all(letter.group == "detector" for letter in letters)
 
 
-async def test_redriven_frame_is_processed_when_its_image_exists_again(world: WorkerWorld) -> None:
+async def test_redriven_frame_is_processed_when_its_image_exists_again(site: WorkerSite) -> None:
     data = picture(70)
-    frame = await world.frame("drone", 1, data)
-    await world.store.delete(frame.image.uri)
-    await world.publish(frame)
-    async with world.working(world.parts()):
-        await world.until(world.letters, 1)
-        await world.store.put(data, sha256=frame.image.sha256, media_type="image/png")
-        await world.publish(frame)
-        await world.until(world.answers, 1)
-    assert (await world.answers())[0].frame_id == frame.frame_id
+    frame = await site.frame("drone", 1, data)
+    await site.store.delete(frame.image.uri)
+    await site.publish(frame)
+    async with site.run_workers(site.parts()):
+        await site.wait_for(site.dead_letters, 1)
+        await site.store.put(data, sha256=frame.image.sha256, media_type="image/png")
+        await site.publish(frame)
+        await site.wait_for(site.detections, 1)
+    assert (await site.detections())[0].frame_id == frame.frame_id
 
 
-async def test_unavailable_frame_store_delays_frames_and_loses_none(world: WorkerWorld, tmp_path: Path) -> None:
-    frames = [await world.frame("drone", n) for n in range(5)]
-    await world.publish(*frames)
-    store = AwayStore(world.store)
-    async with world.working(world.parts(store=store)):
+async def test_unavailable_frame_store_delays_frames_and_loses_none(site: WorkerSite, tmp_path: Path) -> None:
+    frames = [await site.frame("drone", n) for n in range(5)]
+    await site.publish(*frames)
+    store = AwayStore(site.store)
+    async with site.run_workers(site.parts(store=store)):
         async with asyncio.timeout(TIMEOUT_S):
             await store.asked_often.wait()
-        assert not world.health.report().ready
-        assert "fetch frame" in (world.health.part("worker-0").report().reason or "")
+        assert not site.health.report().ready
+        assert "fetch frame" in (site.health.part("worker-0").report().reason or "")
         store.away = False
-        await world.until(world.answers, 5)
-        assert world.health.part("worker-0").report().reason is None
-    assert [answer.frame_id for answer in await world.answers()] == [frame.frame_id for frame in frames]
-    assert await world.letters() == []
+        await site.wait_for(site.detections, 5)
+        assert site.health.part("worker-0").report().reason is None
+    assert [event.frame_id for event in await site.detections()] == [frame.frame_id for frame in frames]
+    assert await site.dead_letters() == []
 
 
-async def test_stop_while_frame_store_is_unavailable_commits_nothing(world: WorkerWorld) -> None:
-    frames = [await world.frame("drone", n) for n in range(3)]
-    await world.publish(*frames)
-    store = AwayStore(world.store)
-    async with world.working(world.parts(store=store)):
+async def test_stop_while_frame_store_is_unavailable_commits_nothing(site: WorkerSite) -> None:
+    frames = [await site.frame("drone", n) for n in range(3)]
+    await site.publish(*frames)
+    store = AwayStore(site.store)
+    async with site.run_workers(site.parts(store=store)):
         async with asyncio.timeout(TIMEOUT_S):
             await store.asked_often.wait()
-    assert await world.answers() == []
-    async with world.working(world.parts()):
-        await world.until(world.answers, 3)
-    assert [answer.frame_id for answer in await world.answers()] == [frame.frame_id for frame in frames]
+    assert await site.detections() == []
+    async with site.run_workers(site.parts()):
+        await site.wait_for(site.detections, 3)
+    assert [event.frame_id for event in await site.detections()] == [frame.frame_id for frame in frames]
 
 
-async def test_live_frames_come_before_backfill_which_does_not_starve(world: WorkerWorld) -> None:
-    backfill = [await world.frame("old", n) for n in range(40)]
-    await world.publish(*backfill, topic=topics.FRAMES_BACKFILL)
-    live = [await world.frame("drone", n) for n in range(40)]
-    await world.publish(*live)
+async def test_live_frames_come_before_backfill_which_does_not_starve(site: WorkerSite) -> None:
+    backfill = [await site.frame("old", n) for n in range(40)]
+    await site.publish(*backfill, topic=topics.FRAMES_BACKFILL)
+    live = [await site.frame("drone", n) for n in range(40)]
+    await site.publish(*live)
     settings = DetectorSettings(prefetch_frames=2)
-    async with world.working(world.parts(settings=settings)):
-        await world.until(world.answers, 80)
-    finished = sorted(await world.answers(), key=lambda answer: answer.detected_at)
-    first_half = [answer.device_id for answer in finished[:40]]
+    async with site.run_workers(site.parts(settings=settings)):
+        await site.wait_for(site.detections, 80)
+    finished = sorted(await site.detections(), key=lambda event: event.detected_at)
+    first_half = [event.device_id for event in finished[:40]]
     assert first_half.count("drone") > 25
     assert first_half.count("old") > 0
 
 
 class AwayStore:
-    """A frame store that does not answer until told so; stands before a real one."""
+    """A frame store that does not respond until a test lets it; in front of a real one."""
 
     def __init__(self, store: FolderFrameStore) -> None:
         self._store = store
@@ -172,7 +172,7 @@ class AwayStore:
         if self.asked > 6:
             self.asked_often.set()
         if self.away:
-            raise ConnectionRefusedError("the store is away")
+            raise ConnectionRefusedError("the store is unavailable")
         return await self._store.get(image)
 
     def __getattr__(self, name: str) -> object:

@@ -14,7 +14,7 @@ from infra.broker.port import Broker
 from infra.broker.settings import BrokerSettings
 from schemas.topics import TopicSpec, load_topics
 from tests.benches.brokers import KafkaBench
-from tests.benches.worker_site import WorkerWorld
+from tests.benches.worker_site import WorkerSite
 
 pytestmark = pytest.mark.integration
 
@@ -42,37 +42,37 @@ async def open_broker(broker_settings: BrokerSettings, tmp_path: Path) -> AsyncI
     await bench.remove(*declared(4).values())
 
 
-async def grown(open_broker: Open, folder: Path, topics: Declared) -> WorkerWorld:
-    """A world with ``topics``, brought in line as `standgale topics apply` does it."""
-    world = WorkerWorld(folder, lambda _: open_broker(topics))
-    admin = await world.broker.admin()
+async def grown(open_broker: Open, folder: Path, topics: Declared) -> WorkerSite:
+    """A site with ``topics``, brought in line as `standgale topics apply` does it."""
+    site = WorkerSite(folder, lambda _: open_broker(topics))
+    admin = await site.broker.admin()
     await admin.apply(topics.values())
     assert [one for one in await admin.check(topics.values()) if one.advice is None] == []
     await admin.close()
-    return world
+    return site
 
 
 async def test_frames_sent_again_after_topic_growth_are_processed_once(open_broker: Open, tmp_path: Path) -> None:
-    world = await grown(open_broker, tmp_path, declared(2))
-    frames = [await world.frame(device, number) for number in range(3) for device in DEVICES]
-    async with world.working(world.parts()):
-        await world.publish(*frames)
-        await world.until(world.answers, len(frames))
-    await world.close()
+    site = await grown(open_broker, tmp_path, declared(2))
+    frames = [await site.frame(device, number) for number in range(3) for device in DEVICES]
+    async with site.run_workers(site.parts()):
+        await site.publish(*frames)
+        await site.wait_for(site.detections, len(frames))
+    await site.close()
 
-    world = await grown(open_broker, tmp_path, declared(4, grown_from=2))
-    later = [await world.frame(device, number) for number in range(3, 5) for device in DEVICES]
-    async with world.working(world.parts(former_counts=(2,))):
+    site = await grown(open_broker, tmp_path, declared(4, grown_from=2))
+    later = [await site.frame(device, number) for number in range(3, 5) for device in DEVICES]
+    async with site.run_workers(site.parts(former_counts=(2,))):
         # Devices that never saw their 202, and then new frames of each.
-        await world.publish(*frames)
-        await world.publish(*later)
-        await world.until(world.answers, len(frames) + len(later))
-    answers = await world.answers()
-    assert len(answers) == len(frames) + len(later)
+        await site.publish(*frames)
+        await site.publish(*later)
+        await site.wait_for(site.detections, len(frames) + len(later))
+    events = await site.detections()
+    assert len(events) == len(frames) + len(later)
     of_device = defaultdict(list)
     # The former partitions come first, as they were written first.
-    for answer in answers:
-        of_device[answer.device_id].append(answer.captured_at)
+    for event in events:
+        of_device[event.device_id].append(event.captured_at)
     assert set(of_device) == set(DEVICES)
     assert all(times == sorted(set(times)) for times in of_device.values())
-    await world.close()
+    await site.close()

@@ -15,7 +15,7 @@ from infra.broker.port import CommitPoint, Consumer, GroupSpec, InRecord, Loss, 
 from infra.failure.dead_letter_records import LOST_REASON
 from schemas import topics
 from standgale.testing.sink_site import ForwardingConsumer
-from tests.benches.worker_site import WorkerWorld
+from tests.benches.worker_site import WorkerSite
 
 pytestmark = pytest.mark.integration
 
@@ -24,7 +24,7 @@ SOURCE = TopicPartition(topics.FRAMES_LIVE, partition_for("drone", 8))
 
 
 class LosingConsumer(ForwardingConsumer):
-    """The first records of one partition are gone, as after retention on Kafka."""
+    """The first records of one partition are deleted, as after retention on Kafka."""
 
     def __init__(self, inner: Consumer, commits: list[tuple[CommitPoint | None, list[str]]]) -> None:
         super().__init__(inner)
@@ -46,28 +46,28 @@ class LosingConsumer(ForwardingConsumer):
 
 
 class LosingBroker(EmbeddedBroker):
-    def __init__(self, world: WorkerWorld, folder: Path) -> None:
-        super().__init__(folder / "broker.sqlite", world.topics)
+    def __init__(self, site: WorkerSite, folder: Path) -> None:
+        super().__init__(folder / "broker.sqlite", site.topics)
         self.commits: list[tuple[CommitPoint | None, list[str]]] = []
 
     async def consumer(self, spec: GroupSpec) -> Consumer:
         return LosingConsumer(await super().consumer(spec), self.commits)
 
 
-async def test_lost_records_are_one_dead_letter_before_later_detections(world: WorkerWorld, tmp_path: Path) -> None:
-    broker = LosingBroker(world, tmp_path)
-    frames = [await world.frame("drone", n) for n in range(LOST + 4)]
-    await world.publish(*frames)
+async def test_lost_records_are_one_dead_letter_before_later_detections(site: WorkerSite, tmp_path: Path) -> None:
+    broker = LosingBroker(site, tmp_path)
+    frames = [await site.frame("drone", n) for n in range(LOST + 4)]
+    await site.publish(*frames)
     labels = {"group": "detector", "topic": topics.FRAMES_LIVE}
     before = REGISTRY.get_sample_value("standgale_records_lost_total", labels) or 0.0
-    async with world.working(world.parts(broker=broker)):
-        await world.until(world.answers, 4)
-        await world.until(world.letters, 1)
-        assert "3 records of frames.live" in (world.health.part("worker-0").report().note or "")
-        assert world.health.report().ready
+    async with site.run_workers(site.parts(broker=broker)):
+        await site.wait_for(site.detections, 4)
+        await site.wait_for(site.dead_letters, 1)
+        assert "3 records of frames.live" in (site.health.part("worker-0").report().note or "")
+        assert site.health.report().ready
     await broker.close()
-    assert [answer.frame_id for answer in await world.answers()] == [frame.frame_id for frame in frames[LOST:]]
-    (letter,) = await world.letters()
+    assert [event.frame_id for event in await site.detections()] == [frame.frame_id for frame in frames[LOST:]]
+    (letter,) = await site.dead_letters()
     assert (letter.reason, letter.group) == (LOST_REASON, "detector")
     assert letter.lost is not None
     assert (letter.lost.first, letter.lost.end) == (0, LOST)

@@ -17,7 +17,7 @@ from infra.broker.port import InRecord, Reader, TopicPartition
 from infra.deploy.kafka import KafkaServer
 from schemas import topics
 from schemas.topics import TopicSpec
-from tests.benches.worker_site import TIMEOUT_S, WorkerWorld
+from tests.benches.worker_site import TIMEOUT_S, WorkerSite
 from tests.servers.kafka import kafka_settings
 
 pytestmark = pytest.mark.integration
@@ -55,8 +55,8 @@ class PausingBroker(EmbeddedBroker):
         return PausedReader(await super().reader(), self.paused, self.go_on)
 
 
-async def all_committed(world: WorkerWorld) -> None:
-    admin = await world.broker.admin()
+async def all_committed(site: WorkerSite) -> None:
+    admin = await site.broker.admin()
     deadline = asyncio.get_running_loop().time() + TIMEOUT_S
     while sum((await admin.group_lag("detector", topics.FRAME_TOPICS)).values()):
         assert asyncio.get_running_loop().time() < deadline
@@ -64,49 +64,49 @@ async def all_committed(world: WorkerWorld) -> None:
     await admin.close()
 
 
-async def test_events_committed_while_window_is_read_are_in_it(world: WorkerWorld, tmp_path: Path) -> None:
-    broker = PausingBroker(tmp_path / "broker.sqlite", world.topics)
+async def test_events_committed_while_window_is_read_are_in_it(site: WorkerSite, tmp_path: Path) -> None:
+    broker = PausingBroker(tmp_path / "broker.sqlite", site.topics)
     broker.go_on.set()
-    frames = [await world.frame("drone", n) for n in range(40)]
-    await world.publish(frames[0])
-    async with world.working(world.parts(broker=broker, settings=DetectorSettings(prefetch_frames=64))):
-        await world.until(world.answers, 1)
+    frames = [await site.frame("drone", n) for n in range(40)]
+    await site.publish(frames[0])
+    async with site.run_workers(site.parts(broker=broker, settings=DetectorSettings(prefetch_frames=64))):
+        await site.wait_for(site.detections, 1)
         broker.paused.clear()
         broker.go_on.clear()
-        await world.publish(*frames[1:])
-        await world.publish(await world.frame("drone", 99), topic=topics.FRAMES_BACKFILL)
+        await site.publish(*frames[1:])
+        await site.publish(await site.frame("drone", 99), topic=topics.FRAMES_BACKFILL)
         await asyncio.wait_for(broker.paused.wait(), TIMEOUT_S)
         # They are committed after the end of the partition was looked up, and before it is read up to there.
-        await world.until(world.answers, 40)
+        await site.wait_for(site.detections, 40)
         broker.go_on.set()
-        await world.until(world.answers, 41)
-        await world.publish(*frames)
-        await all_committed(world)
+        await site.wait_for(site.detections, 41)
+        await site.publish(*frames)
+        await all_committed(site)
     await broker.close()
-    answers = Counter(answer.frame_id for answer in await world.answers())
-    assert (len(answers), set(answers.values())) == (41, {1})
+    events = Counter(event.frame_id for event in await site.detections())
+    assert (len(events), set(events.values())) == (41, {1})
 
 
 async def test_kafka_window_holds_duplicate_window_events(kafka_server: KafkaServer, tmp_path: Path) -> None:
     def kafka(declared: dict[str, TopicSpec]) -> KafkaBroker:
         return KafkaBroker(kafka_settings(kafka_server), declared)
 
-    world = WorkerWorld(tmp_path, kafka)
-    admin = await world.broker.admin()
-    await admin.apply(list(world.topics.values()))
+    site = WorkerSite(tmp_path, kafka)
+    admin = await site.broker.admin()
+    await admin.apply(list(site.topics.values()))
     await admin.close()
-    before = len(await world.answers())
+    before = len(await site.detections())
     device, count = f"drone-{uuid4().hex}", 6
-    frames = [await world.frame(device, n) for n in range(count)]
+    frames = [await site.frame(device, n) for n in range(count)]
     settings = DetectorSettings(duplicate_window=count, commit_interval_s=0.001)
-    async with world.working(world.parts(settings=settings)):
+    async with site.run_workers(site.parts(settings=settings)):
         for number, frame in enumerate(frames):
             # One transaction each, and so one mark each.
-            await world.publish(frame)
-            await world.until(world.answers, before + number + 1)
-    await world.publish(*frames, await world.frame(device, 99))
-    async with world.working(world.parts(settings=settings)):
-        await world.until(world.answers, before + count + 1)
-    answers = Counter(answer.frame_id for answer in await world.answers() if answer.device_id == device)
-    assert (len(answers), set(answers.values())) == (count + 1, {1})
-    await world.close()
+            await site.publish(frame)
+            await site.wait_for(site.detections, before + number + 1)
+    await site.publish(*frames, await site.frame(device, 99))
+    async with site.run_workers(site.parts(settings=settings)):
+        await site.wait_for(site.detections, before + count + 1)
+    events = Counter(event.frame_id for event in await site.detections() if event.device_id == device)
+    assert (len(events), set(events.values())) == (count + 1, {1})
+    await site.close()

@@ -23,7 +23,7 @@ from detectors.worker.quarantine.quarantine import Quarantine
 from detectors.worker.quarantine.suspects import Suspects
 from infra.errors import RecordError
 from tests.benches.model_versions import write_version
-from tests.benches.worker_site import WorkerWorld, picture
+from tests.benches.worker_site import WorkerSite, picture
 
 MAX_PIXELS = 1_000_000
 
@@ -45,9 +45,9 @@ async def test_suspect_without_successful_trial_stays_suspect(loaded: LoadedMode
         (folder / f"{each}.suspect").touch()
     suspects = Suspects(folder)
     quarantine = Quarantine(suspects, LoadRequest(loaded.card, "onnxruntime", 1), MAX_PIXELS)
-    world = WorkerWorld(tmp_path)
-    frame = await world.frame("drone", 1)
-    without_card = replace(loaded, card=tmp_path / "gone.yaml")
+    site = WorkerSite(tmp_path)
+    frame = await site.frame("drone", 1)
+    without_card = replace(loaded, card=tmp_path / "missing.yaml")
     with pytest.raises(ModelLoadError):
         await quarantine.detect(event_id, without_card, frame, picture(50))
     assert event_id in suspects
@@ -58,8 +58,8 @@ async def test_suspect_without_successful_trial_stays_suspect(loaded: LoadedMode
     assert broken not in suspects
     assert multiprocessing.active_children() == [], "a process for trials holds a model"
     suspects.close()
-    await world.broker.close()
-    await world.store.close()
+    await site.broker.close()
+    await site.store.close()
 
 
 _PARENT = """

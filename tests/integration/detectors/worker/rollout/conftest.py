@@ -13,13 +13,13 @@ from infra.broker.port import Broker
 from infra.deploy.kafka import KafkaServer
 from schemas.topics import TopicSpec
 from tests.benches.worker_fleet import Fleet, fleet_in
-from tests.benches.worker_site import WorkerWorld
+from tests.benches.worker_site import WorkerSite
 from tests.servers.kafka import kafka_settings, require_kafka_tools
 
 
 @pytest.fixture
-async def fleet(tmp_path: Path, world: WorkerWorld) -> Fleet:
-    return await fleet_in(tmp_path, world)
+async def fleet(tmp_path: Path, site: WorkerSite) -> Fleet:
+    return await fleet_in(tmp_path, site)
 
 
 @pytest.fixture
@@ -36,10 +36,10 @@ async def any_fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
         return KafkaBroker(kafka_settings(request.getfixturevalue("own_kafka")), declared)
 
     async with AsyncExitStack() as stack:
-        world = WorkerWorld(tmp_path, kafka if request.param == "kafka" else None)
-        stack.push_async_callback(world.close)
-        admin = await world.broker.admin()
-        await admin.apply(world.topics.values())
-        assert await admin.check(world.topics.values()) == []
+        site = WorkerSite(tmp_path, kafka if request.param == "kafka" else None)
+        stack.push_async_callback(site.close)
+        admin = await site.broker.admin()
+        await admin.apply(site.topics.values())
+        assert await admin.check(site.topics.values()) == []
         await admin.close()
-        yield await fleet_in(tmp_path, world)
+        yield await fleet_in(tmp_path, site)

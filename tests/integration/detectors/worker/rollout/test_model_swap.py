@@ -17,16 +17,16 @@ from tests.benches.worker_fleet import TIMEOUT_S, Fleet, SlowLoads
 
 
 async def test_models_are_closed_after_their_last_frame(fleet: Fleet) -> None:
-    world = fleet.world
+    site = fleet.site
     slow = SlowLoads(fleet)
     slow.go_on.set()
     source = ModelSource(fleet.store, fleet.folder / "cache", slow.load)
     own = partial(slow.load, fleet.shelf / NAME / "1.0.0" / "model.yaml")
-    async with world.working(fleet.parts("a", models=source, load_model=own)):
-        # Without an answer the worker might not have looked yet, and begin with what is activated.
-        await world.publish(await world.frame("drone", 1))
-        await world.until(world.answers, 1)
-        await fleet.until("done", await fleet.activate("2.0.0"))
+    async with site.run_workers(fleet.parts("a", models=source, load_model=own)):
+        # Without an event the worker might not have looked yet, and begin with what is activated.
+        await site.publish(await site.frame("drone", 1))
+        await site.wait_for(site.detections, 1)
+        await fleet.wait_for_outcome("done", await fleet.activate("2.0.0"))
         deadline = time.monotonic() + TIMEOUT_S
         while slow.closed != ["1.0.0"]:
             assert time.monotonic() < deadline, slow.closed
@@ -38,8 +38,8 @@ async def test_models_are_closed_after_their_last_frame(fleet: Fleet) -> None:
 
 
 async def test_model_moves_to_faster_engine_when_it_is_made(fleet: Fleet) -> None:
-    world = fleet.world
-    frames = [await world.frame("drone", number) for number in range(3)]
+    site = fleet.site
+    frames = [await site.frame("drone", number) for number in range(3)]
     ready = asyncio.Event()
     asked: list[Path | None] = []
 
@@ -54,21 +54,21 @@ async def test_model_moves_to_faster_engine_when_it_is_made(fleet: Fleet) -> Non
         return load_model(LoadRequest(card, "openvino", 1, "f32"))
 
     source = ModelSource(fleet.store, fleet.folder / "cache", fleet.load, upgrade)
-    async with world.working(fleet.parts("a", models=source)):
-        await world.publish(frames[2])
-        await world.until(world.answers, 1)
-        await fleet.until("done", await fleet.activate("2.0.0"))
-        await world.publish(frames[0])
-        await world.until(world.answers, 2)
+    async with site.run_workers(fleet.parts("a", models=source)):
+        await site.publish(frames[2])
+        await site.wait_for(site.detections, 1)
+        await fleet.wait_for_outcome("done", await fleet.activate("2.0.0"))
+        await site.publish(frames[0])
+        await site.wait_for(site.detections, 2)
         states = [(one.engine, one.state, one.detail) for one in (await fleet.report("a")).models if one.serving]
         assert states == [("onnxruntime", "converting", "about a minute")]
         ready.set()
-        await fleet.until_told("a", lambda told: [one.engine for one in told.models] == ["openvino"])
-        await world.publish(frames[1])
-        await world.until(world.answers, 3)
-        await fleet.until("done", await fleet.activate("3.0.0"))
-        await fleet.until_told("a", lambda told: told.models[0].detail == "the GPU's memory is full")
+        await fleet.wait_for_report("a", lambda report: [one.engine for one in report.models] == ["openvino"])
+        await site.publish(frames[1])
+        await site.wait_for(site.detections, 3)
+        await fleet.wait_for_outcome("done", await fleet.activate("3.0.0"))
+        await fleet.wait_for_report("a", lambda report: report.models[0].detail == "the GPU's memory is full")
         assert (await fleet.report("a")).state == "enabled"
-    answers = await fleet.check([frames[2], *frames[:2]])
-    assert [answer.model.version for answer in answers] == ["1.0.0", "2.0.0", "2.0.0"]
+    events = await fleet.check([frames[2], *frames[:2]])
+    assert [event.model.version for event in events] == ["1.0.0", "2.0.0", "2.0.0"]
     assert [card and card.parent.name for card in asked] == [None, "2.0.0", "3.0.0"]

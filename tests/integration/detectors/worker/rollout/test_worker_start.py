@@ -14,101 +14,101 @@ from tests.benches.worker_fleet import ORDER, TIMEOUT_S, Fleet, break_version, r
 
 
 async def test_worker_starts_with_activated_version_or_falls_back(fleet: Fleet) -> None:
-    world = fleet.world
-    frames = [await world.frame("drone", number) for number in range(3)]
+    site = fleet.site
+    frames = [await site.frame("drone", number) for number in range(3)]
     await fleet.activate("2.0.0")
-    async with world.working(fleet.parts("a")):
-        await world.publish(frames[0])
-        await world.until(world.answers, 1)
+    async with site.run_workers(fleet.parts("a")):
+        await site.publish(frames[0])
+        await site.wait_for(site.detections, 1)
     break_version(fleet, "nan")
     third = await fleet.activate("3.0.0")
-    async with world.working(fleet.parts("b")):
-        await fleet.until("refused", third)
-        await world.publish(frames[1])
-        await world.until(world.answers, 2)
+    async with site.run_workers(fleet.parts("b")):
+        await fleet.wait_for_outcome("refused", third)
+        await site.publish(frames[1])
+        await site.wait_for(site.detections, 2)
     break_version(fleet, "checksum")
-    (fleet.shelf / NAME / "2.0.0").rename(fleet.folder / "gone")
-    async with world.working(fleet.parts("c")):
-        await fleet.until("refused", third)
-        await world.publish(frames[2])
-        await world.until(world.answers, 3)
-    answers = await fleet.check(frames)
-    assert [answer.model.version for answer in answers] == ["2.0.0", "2.0.0", "1.0.0"]
+    (fleet.shelf / NAME / "2.0.0").rename(fleet.folder / "moved")
+    async with site.run_workers(fleet.parts("c")):
+        await fleet.wait_for_outcome("refused", third)
+        await site.publish(frames[2])
+        await site.wait_for(site.detections, 3)
+    events = await fleet.check(frames)
+    assert [event.model.version for event in events] == ["2.0.0", "2.0.0", "1.0.0"]
 
 
 async def test_unavailable_model_store_delays_roll_out_and_no_frames(fleet: Fleet) -> None:
-    world = fleet.world
-    frames = [await world.frame("drone", number) for number in range(3)]
-    async with world.working(fleet.parts("a")):
-        await world.publish(frames[2])
-        await world.until(world.answers, 1)
+    site = fleet.site
+    frames = [await site.frame("drone", number) for number in range(3)]
+    async with site.run_workers(fleet.parts("a")):
+        await site.publish(frames[2])
+        await site.wait_for(site.detections, 1)
         fleet.store.away = True
         activation = await fleet.activate("2.0.0")
         async with asyncio.timeout(TIMEOUT_S):
             await fleet.store.asked_in_vain.wait()
-        await world.publish(frames[0])
-        await world.until(world.answers, 2)
+        await site.publish(frames[0])
+        await site.wait_for(site.detections, 2)
         report = await fleet.report("a")
         (target,) = (one for one in report.models if one.model == ref("2.0.0"))
-        assert (target.state, target.detail) == ("downloading", "the model store does not answer")
-        assert world.health.report().ready
+        assert (target.state, target.detail) == ("downloading", "the model store does not respond")
+        assert site.health.report().ready
         fleet.store.away = False
-        await fleet.until("done", activation)
-        await world.publish(frames[1])
-        await world.until(world.answers, 3)
-    answers = await fleet.check([frames[2], *frames[:2]])
-    assert [answer.model.version for answer in answers] == ["1.0.0", "1.0.0", "2.0.0"]
+        await fleet.wait_for_outcome("done", activation)
+        await site.publish(frames[1])
+        await site.wait_for(site.detections, 3)
+    events = await fleet.check([frames[2], *frames[:2]])
+    assert [event.model.version for event in events] == ["1.0.0", "1.0.0", "2.0.0"]
 
 
 async def test_starting_worker_waits_for_unavailable_model_store(fleet: Fleet) -> None:
-    world = fleet.world
+    site = fleet.site
     await fleet.activate("2.0.0")
     fleet.store.away = True
-    frame = await world.frame("drone", 1)
-    await world.publish(frame)
-    async with world.working(fleet.parts("a")):
+    frame = await site.frame("drone", 1)
+    await site.publish(frame)
+    async with site.run_workers(fleet.parts("a")):
         async with asyncio.timeout(TIMEOUT_S):
             await fleet.store.asked_in_vain.wait()
-        assert not world.health.report().ready
+        assert not site.health.report().ready
         fleet.store.away = False
-        await world.until(world.answers, 1)
+        await site.wait_for(site.detections, 1)
     assert versions(await fleet.check([frame])) == {"2.0.0": 1}
 
 
 async def test_worker_waiting_for_model_store_follows_a_roll_back(fleet: Fleet) -> None:
-    world = fleet.world
+    site = fleet.site
     second = await fleet.activate("2.0.0")
     fleet.store.away = True
-    frame = await world.frame("drone", 1)
-    await world.publish(frame)
-    async with world.working(fleet.parts("a")):
+    frame = await site.frame("drone", 1)
+    await site.publish(frame)
+    async with site.run_workers(fleet.parts("a")):
         async with asyncio.timeout(TIMEOUT_S):
             await fleet.store.asked_in_vain.wait()
-        await fleet.until_told("a", lambda told: told.activation == second.id and not told.settled)
-        await fleet.until("done", await fleet.say(roll_back_activation(ORDER, fleet.current)))
-        await world.until(world.answers, 1)
+        await fleet.wait_for_report("a", lambda report: report.activation == second.id and not report.settled)
+        await fleet.wait_for_outcome("done", await fleet.publish_activation(roll_back_activation(ORDER, fleet.current)))
+        await site.wait_for(site.detections, 1)
     assert fleet.store.away
     assert versions(await fleet.check([frame])) == {"1.0.0": 1}
 
 
 async def test_invalid_records_in_models_topic_are_skipped_and_worker_deletes_its_report(fleet: Fleet) -> None:
-    world = fleet.world
-    await world.publish_records(OutRecord(topics.MODELS, "default", b"\x00 no event"))
-    async with world.working(fleet.parts("a")):
-        await world.publish_records(OutRecord(topics.MODELS, "default", b"\x00 no event"))
-        await fleet.until("done", await fleet.activate("2.0.0"))
+    site = fleet.site
+    await site.publish_records(OutRecord(topics.MODELS, "default", b"\x00 no event"))
+    async with site.run_workers(fleet.parts("a")):
+        await site.publish_records(OutRecord(topics.MODELS, "default", b"\x00 no event"))
+        await fleet.wait_for_outcome("done", await fleet.activate("2.0.0"))
         assert (await fleet.report("a")).worker == "a"
     assert (await fleet.state()).workers == {}
 
 
 async def test_worker_stops_at_any_moment_of_its_start(fleet: Fleet) -> None:
-    world = fleet.world
+    site = fleet.site
     await fleet.activate("2.0.0")
-    frames = [await world.frame("drone", number) for number in range(16)]
+    frames = [await site.frame("drone", number) for number in range(16)]
     for number, frame in enumerate(frames):
-        await world.publish(frame)
-        async with asyncio.timeout(TIMEOUT_S), world.working(fleet.parts("a")):
+        await site.publish(frame)
+        async with asyncio.timeout(TIMEOUT_S), site.run_workers(fleet.parts("a")):
             await asyncio.sleep(number * 0.01)
-    async with world.working(fleet.parts("a")):
-        await world.until(world.answers, len(frames))
+    async with site.run_workers(fleet.parts("a")):
+        await site.wait_for(site.detections, len(frames))
     await fleet.check(frames)

@@ -24,7 +24,7 @@ from detectors.store.versions import VersionStore
 from detectors.worker.rollout.model_loader import ModelSource
 from standgale.cli import main
 from tests.benches.model_versions import NAME, write_version
-from tests.benches.worker_site import WorkerWorld
+from tests.benches.worker_site import WorkerSite
 
 pytestmark = pytest.mark.integration
 
@@ -34,7 +34,7 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.world = WorkerWorld(folder)
+        self.site = WorkerSite(folder)
         self.store: VersionStore = open_model_store(ModelStoreSettings(), folder)
 
     async def push(self, version: str, scores: float = 1.0) -> Path:
@@ -75,8 +75,8 @@ def load(card: Path, busy: bool = False) -> Model:
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         site = Site(tmp_path)
-        stack.push_async_callback(site.world.broker.close)
-        stack.push_async_callback(site.world.store.close)
+        stack.push_async_callback(site.site.broker.close)
+        stack.push_async_callback(site.site.store.close)
         stack.push_async_callback(site.store.close)
         yield site
 
@@ -84,7 +84,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 async def test_version_is_canary_then_activated_then_rolled_back(site: Site) -> None:
     own = await site.push("1.0.0")
     await site.push("2.0.0", 0.8)
-    parts = site.world.parts(
+    parts = site.site.parts(
         load_model=partial(load, own),
         models=ModelSource(site.store, site.folder / "cache", load),
         instance_id="worker-1",
@@ -94,7 +94,7 @@ async def test_version_is_canary_then_activated_then_rolled_back(site: Site) -> 
     assert "no worker has reported" in nothing
     early = await site.standgale("activate", NAME, "1.0.0", "--wait")
     assert "no worker runs in lane default" in early
-    async with site.world.working(parts):
+    async with site.site.run_workers(parts):
         await site.until_told()
         tried = await site.standgale("activate", NAME, "2.0.0", "--canary-share", "0.1", "--wait")
         assert "canary rectangles 2.0.0 with 10.000% of all frames" in tried
@@ -116,7 +116,7 @@ async def test_version_is_canary_then_activated_then_rolled_back(site: Site) -> 
 
 async def test_invalid_activation_is_refused_with_the_reason(site: Site) -> None:
     own = await site.push("1.0.0")
-    parts = site.world.parts(
+    parts = site.site.parts(
         load_model=partial(load, own),
         models=ModelSource(site.store, site.folder / "cache", load),
         instance_id="worker-1",
@@ -132,7 +132,7 @@ async def test_invalid_activation_is_refused_with_the_reason(site: Site) -> None
         assert words in await site.standgale("activate", *wrong, "--force", status=2)
     assert "nothing was activated" in await site.standgale("rollback", status=2)
     assert "more than 0" in await site.standgale("activate", NAME, "1.0.0", "--canary-share", "0", status=2)
-    async with site.world.working(parts):
+    async with site.site.run_workers(parts):
         await site.until_told()
         # With --force a worker is the first to notice.
         missing = await site.standgale("activate", NAME, "9.9.9", "--force", "--wait", status=1)
