@@ -1,5 +1,5 @@
-# Everything a newcomer needs: `make demo` and `make test` set themselves up in .venv and need Python 3.11 or later.
-# Tests also start a real Apache Kafka (Java 17, Maven, openssl) and a real browser (chromium).
+# `make demo` and `make test` set themselves up in .venv and need Python 3.11 or later; see CONTRIBUTING.md.
+# Tests also start Apache Kafka (Java 17, Maven, openssl) and a browser (chromium).
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,20 +11,20 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 help:
 	@echo "make demo    run the whole pipeline on this machine, with simulated drones"
-	@echo "make test    lint, types and all tests, real servers included"
-	@echo "make lint    style, types, import rules, generated documents"
-	@echo "make format  bring the code into the project's style"
-	@echo "make unit | integration | faults   one tier of the tests"
-	@echo "make coverage  branch coverage of all tests but the faults"
-	@echo "make campaign EVENTS=1000 BROKER=embedded SEED=7   that many random faults on a running fleet; BROKER: embedded, kafka, kafka3"
-	@echo "make bench   measure; prints tables, writes bench/results/*.json"
-	@echo "make eval    mAP of the shipped model on unseen scenes, tiled and whole"
+	@echo "make test    lint, and all tests with real servers; WORKERS=4: in four processes"
+	@echo "make lint    check style, types, import rules and generated documents"
+	@echo "make format  format the code and sort its imports"
+	@echo "make unit | integration | faults   the tests of one tier"
+	@echo "make coverage  measure the branch coverage of all tests but the faults"
+	@echo "make campaign EVENTS=1000 BROKER=embedded SEED=7   random faults on a running fleet; BROKER: embedded, kafka, kafka3"
+	@echo "make bench   measure the speed; prints tables, writes bench/results/*.json"
+	@echo "make eval    measure the mAP of the shipped model on unseen scenes, tiled and whole-frame"
 	@echo "make train   train the shipped model again (installs torch)"
 	@echo "make train-test  test the network and its loss (installs torch)"
-	@echo "make house   figures of the source tree: sizes, imports between rooms, circles"
-	@echo "make documents  write the generated JSON Schemas and the AsyncAPI document again"
-	@echo "make lock    resolve the lock files again"
-	@echo "make clean   remove the environments, .standgale and what else was made here"
+	@echo "make house   print figures of the source tree: sizes, imports between rooms, circles"
+	@echo "make documents  generate the JSON Schemas and the AsyncAPI document"
+	@echo "make lock    resolve the lock files"
+	@echo "make clean   remove the environments, .standgale, caches and results"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -85,7 +85,7 @@ BROKER ?= embedded
 campaign: $(VENV)/.dev
 	$(BIN)/python -m tests.campaign --events $(EVENTS) --broker $(BROKER) $(if $(SEED),--seed $(SEED))
 
-# SAHI is what users compare Standgale with; it has an environment of its own, because nothing else needs it.
+# Only the benchmark against SAHI needs SAHI, so it has a separate environment.
 .venv-sahi/.done: requirements/sahi.lock
 	$(PYTHON) -m venv .venv-sahi
 	.venv-sahi/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sahi.lock
