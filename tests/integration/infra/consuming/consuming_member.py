@@ -1,4 +1,4 @@
-"""A sink in a process of its own, to be killed: ``consuming_member.py '{"crash": "after write", …}'``.
+"""A sink in a separate process, to be killed: ``consuming_member.py '{"crash": "after write", …}'``.
 
 It writes frames into a SQLite table, idempotently by frame id, and counts every write. ``crash`` names the moment at
 which the process kills itself with SIGKILL, after a few batches; without one it works until it is told to stop.
@@ -117,7 +117,7 @@ class CrashingBroker:
 
 
 async def main() -> int:
-    """Run the sink as told on the command line."""
+    """Run the sink with the options of the command line."""
     told = orjson.loads(sys.argv[1])
     configure_logging(TelemetrySettings(log_level="WARNING"), service=told["name"])
     topics = {spec["name"]: TopicSpec.model_validate(spec) for spec in told["topics"]}

@@ -131,7 +131,7 @@ async def test_killed_sink_writes_every_frame_once(world: World) -> None:
     assert status == 0
     assert sorted(world.numbers("frames")) == sorted(set(range(FRAMES)) - POISON)
     assert max(Counter(world.numbers("writes")).values()) > 1, "nothing was written twice, so no crash was felt"
-    # Order per device, as far as first writes tell.
+    # Order per device, by the first write of each frame.
     first = list(dict.fromkeys(world.numbers("writes")))
     for device in range(DEVICES):
         mine = [number for number in first if number % DEVICES == device]

@@ -40,7 +40,7 @@ async def test_embedded_postgres_has_one_owner_and_others_attach(server_dir: Pat
     await owner.stop()
     with pytest.raises(OSError):
         await count(guest.dsn)
-    # Nobody owns it now, so whoever starts it next does.
+    # It has no owner now; the next process that starts it becomes the owner.
     await guest.start()
     assert [owner.is_owner, guest.is_owner] == [False, True]
     assert await count(guest.dsn) == 1
@@ -111,7 +111,7 @@ async def test_database_without_url_runs_and_stops_embedded_server(server_dir: P
     await second.check()
     dsn = await second.dsn()
     await first.close()
-    # Its owner is gone; the second takes over instead of failing for ever.
+    # Its owner has ended; the second takes over instead of failing.
     await second.check()
     await second.close()
     await second.close()

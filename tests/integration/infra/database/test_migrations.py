@@ -108,7 +108,7 @@ async def test_a_user_who_may_not_create_roles_can_migrate(empty_dsn: str) -> No
     admin = await asyncpg.connect(empty_dsn)
     try:
         await admin.execute(f"CREATE ROLE {name} LOGIN; GRANT ALL ON SCHEMA public TO {name}")
-        # As on a server where nobody made the role: the name is hidden by renaming it for a moment.
+        # As on a server without the role: it is renamed for a moment.
         await admin.execute("ALTER ROLE standgale_reader RENAME TO standgale_reader_away")
         try:
             await up(empty_dsn.replace("standgale@", f"{name}@"))

@@ -46,7 +46,7 @@ async def _taken(gateway: Gateway) -> bool:
 
 
 async def _until(check: Callable[[], Any]) -> None:
-    """Ask again until ``check`` says yes; each question is a request of its own."""
+    """Repeat ``check``, which sends a request, until it returns True."""
     for _ in range(500):
         if await check():
             return

@@ -1,4 +1,4 @@
-"""While broker, store or disk fail the gateway answers 503 and is not ready."""
+"""While broker, store or disk fail the gateway responds 503 and is not ready."""
 
 from __future__ import annotations
 
@@ -137,6 +137,6 @@ async def test_a_full_disk_under_the_broker_is_not_ready_until_a_frame_was_accep
             await asyncio.sleep(0.1)
             assert gateway.health.report().parts["broker"].reason == "BROKER_UNAVAILABLE"
         pages = 1_000_000
-        # A connection that was opened meanwhile fails once more, and is then opened anew.
+        # A connection that was opened during the outage fails again, and is then opened anew.
         assert 202 in [(await gateway.send(params=padded)).status for _ in range(2)]
         assert gateway.health.report().ready

@@ -109,7 +109,7 @@ async def test_future_frame_before_clock_comparison_is_503(tmp_path: Path) -> No
     async with running(tmp_path, ahead_s=None) as gateway:
         late = {"captured_at": (datetime.now(UTC) + timedelta(days=8)).isoformat()}
         assert_error(await gateway.send(params=late), 503, "BROKER_UNAVAILABLE")
-        # The broker does not tell its time, so from now on only the own clock counts.
+        # The broker does not report its time, so from now on only this machine's clock counts.
         assert (await gateway.send()).status == 202
         assert_error(await gateway.send(params=late), 400, "INVALID_CAPTURE_TIME", "captured_at")
 

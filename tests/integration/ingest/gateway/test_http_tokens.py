@@ -39,7 +39,7 @@ async def test_a_revoked_token_stops_at_once(gateway: Gateway) -> None:
 
 
 async def test_without_a_token_the_body_is_not_read(gateway: Gateway) -> None:
-    """The answer comes before a byte of the body was asked for, and then the connection ends."""
+    """The response is sent before the body is read, and then the connection is closed."""
     head = "Content-Type: image/jpeg\r\nContent-Length: 5000000\r\nExpect: 100-continue\r\n"
     raw = await gateway.raw(head)
     answer = await raw.answer()

@@ -92,7 +92,7 @@ async def test_revoked_write_right_is_503_and_not_ready_until_granted(
 
 
 async def answered(gateway: Gateway, *, accepted: bool) -> Answer:
-    """The first answer that is 202, or is not: the broker follows its access list after a moment."""
+    """Send until the response is 202, or is not: the broker applies its access list after a moment."""
     async with asyncio.timeout(TIMEOUT_S):
         while ((answer := await gateway.send()).status == 202) != accepted:  # noqa: ASYNC110 (an answer is asked for)
             await asyncio.sleep(0.05)

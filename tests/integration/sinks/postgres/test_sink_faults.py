@@ -100,7 +100,7 @@ async def is_well(site: Site, part: HealthPart, images: int) -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """Statements that bring it and take it away again, and what the sink must say meanwhile; {role} is the sink's."""
+    """Statements that cause a fault and end it, and the text of the sink during it; {role} is the sink's."""
 
     brings: str
     mends: str
@@ -144,7 +144,7 @@ FAULTS = {
         "ALTER TABLE images DROP CONSTRAINT none_at_all",
         "none_at_all",
     ),
-    # A session keeps what it was given when it began, so only a new one notices that it is mended.
+    # A session keeps the values from its start, so only a new one notices the correction.
     "read-only": Fault(
         "ALTER ROLE {role} SET default_transaction_read_only = on",
         "ALTER ROLE {role} RESET default_transaction_read_only",

@@ -26,7 +26,7 @@ BAD = RecordError("bad")
 
 
 class FakeConsumer:
-    """Owns three partitions in epoch 1; commits unless it is told how to fail."""
+    """Owns three partitions in epoch 1; commits unless a fault is set."""
 
     def __init__(self) -> None:
         self.owned = {TopicPartition(TOPIC, number): 1 for number in range(3)}

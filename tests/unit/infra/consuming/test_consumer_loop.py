@@ -98,7 +98,7 @@ async def test_hanging_write_does_not_keep_the_sink_from_stopping(
         async def write(self, events: Sequence[FrameCaptured]) -> None:
             hung.set()
             while not thawed.is_set():
-                # As a driver that wants to tell a frozen server that it gives up.
+                # As a driver that sends a cancel request to a frozen server.
                 with suppress(asyncio.CancelledError):
                     await thawed.wait()
 

@@ -29,7 +29,7 @@ async def test_an_empty_topic_has_none(reader: Reader) -> None:
 async def test_they_come_oldest_first_over_all_partitions(broker: MeddlingBroker, reader: Reader) -> None:
     for number in range(40):
         await publish(broker, letter(original(number, f"cam-{number % 7}")))
-        # Records of one millisecond may stand in any order.
+        # Records of one millisecond may have any order.
         await asyncio.sleep(0.002)
     assert await offsets(reader) == list(range(40))
 

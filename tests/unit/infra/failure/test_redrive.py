@@ -153,7 +153,7 @@ async def test_redriven_record_reaches_only_its_group_once(
             await stack.enter_async_context(running(broker, sink))
         await until(lambda: len(picky.written) == 4 and len(other.written) == 6)
         await until_dead(broker, 2)
-        # They fail once more, then they are let in.
+        # They fail again, then they succeed.
         assert await redrive(reader, publisher, list_dead(reader, SINKS_DEAD)) == RedriveResult(sent=2)
         await until_dead(broker, 4)
         refusing = False
@@ -166,7 +166,7 @@ async def test_redriven_record_reaches_only_its_group_once(
     assert Counter(other.written) == Counter(range(7))
     assert len(await records_of(reader, FRAMES_LIVE)) == 7
     assert await lag(broker, picky) == 0
-    # A sink that begins now passes over all that was re-driven to others.
+    # A sink that starts now skips all records that were re-driven to others.
     late = ListSink(name="late")
     async with running(broker, late) as run:
         await until(lambda: len(late.written) == 7, run)

@@ -58,7 +58,7 @@ def test_success_before_the_last_two_failures_does_not_count(verdicts: Verdicts)
     assert verdicts.record_failure(trouble, ODD) is RETRY
     verdicts.record_success()
     assert verdicts.record_failure(trouble, ODD) is RETRY
-    # From here on nothing passes: an outage may have begun.
+    # From here on no record succeeds: an outage may have begun.
     assert verdicts.record_failure(trouble, ODD) is HOLD
 
 

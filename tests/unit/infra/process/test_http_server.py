@@ -89,7 +89,7 @@ async def test_an_open_request_is_finished_before_the_stop() -> None:
         asking = asyncio.create_task(client.get(f"http://127.0.0.1:{port}/"))
         await inside.wait()
         stop.set()
-        while not told:  # noqa: ASYNC110 (the stop is told by a plain callable)
+        while not told:  # noqa: ASYNC110 (the stop is reported by a plain callable)
             await asyncio.sleep(0.01)
         release.set()
         assert await (await asking).text() == "finished"

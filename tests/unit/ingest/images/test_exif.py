@@ -101,7 +101,7 @@ def test_drone_photo_has_time_position_and_camera(origin: str) -> None:
     assert camera.altitude_m == 40.1
     assert camera.altitude_msl_m == 198.61
     assert camera.focal_length_mm == 3.61
-    # The Phantom 3's sensor is 6.17 mm wide; its EXIF tells it through a rounded 35 mm value.
+    # The Phantom 3's sensor is 6.17 mm wide; its EXIF gives it as a rounded 35 mm value.
     assert camera.sensor_width_mm == pytest.approx(6.17, rel=0.02)
     assert camera.latitude == pytest.approx(46.8425213, abs=1e-6)
     assert camera.longitude == pytest.approx(-91.9942096, abs=1e-6)
@@ -156,7 +156,7 @@ def test_capture_time_with_zone_and_subseconds(zone: str, subseconds: str, expec
 @pytest.mark.parametrize(
     ("satellite", "expected"),
     [
-        ((3.0, 59.0, 58.0), datetime(2026, 1, 31, 4, tzinfo=UTC)),  # the camera's clock stands on UTC+8
+        ((3.0, 59.0, 58.0), datetime(2026, 1, 31, 4, tzinfo=UTC)),  # the camera's clock is set to UTC+8
         ((12.0, 0.0, 1.0), datetime(2026, 1, 31, 12, tzinfo=UTC)),
         ((11.0, 52.0, 0.0), datetime(2026, 1, 31, 12, tzinfo=UTC)),  # no zone explains eight minutes
     ],

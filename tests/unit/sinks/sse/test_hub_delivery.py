@@ -1,4 +1,4 @@
-"""Every client gets each event once and in order, whatever other clients do."""
+"""Every client gets each event once and in order, independent of other clients."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ async def test_loss_to_retention_during_a_pause_sends_a_gap(monkeypatch: pytest.
         for number in range(3):
             topic.publish(0, f"d{number}")
         await page.until(3)
-        # As after a long SIGSTOP: the clock has gone on, and so has retention.
+        # As after a long SIGSTOP: time has passed, and retention has deleted records.
         monkeypatch.setattr(topic_follower, "_SILENCE_S", -1.0)
         topic.ends[0] = 8
         topic.forget(0, 8)

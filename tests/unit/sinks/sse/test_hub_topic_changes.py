@@ -100,7 +100,7 @@ async def test_topic_created_again_is_sent_from_its_start_after_a_gap() -> None:
                 topic.publish(0, f"d{number}")
             await page.until(3)
             former_id = page.last_id
-            # More than there was before: the old position lies inside the new topic.
+            # More than before: the old position is inside the new topic.
             topic.make_again("second", *(f"n{number}" for number in range(6)))
             await until(lambda: page.names[-6:] == [f"n{number}" for number in range(6)])
         # What was read before this was noticed was sent, too.
@@ -110,7 +110,7 @@ async def test_topic_created_again_is_sent_from_its_start_after_a_gap() -> None:
         (lost,) = orjson.loads(page.events[gap][2])["lost"]
         assert (lost["partition"], lost["to"], lost["reason"]) == (0, None, "recreated")
         await until(lambda: health.report().ready)
-        # A client that comes back with an id of the topic that is gone.
+        # A client that returns with an id of the deleted topic.
         async with connected(hub, late, last_id=former_id):
             await late.until(1 + 6)
     assert [kind for kind, _, _ in late.events] == ["gap"] + ["detections"] * 6
@@ -129,7 +129,7 @@ async def test_broker_back_with_topic_created_again_makes_it_ready(
         await until(lambda: hub.started and health.report().ready)
         topic.away = True
         topic.touch()
-        # No look at the topic works for so long that this is a reason of its own.
+        # Checks of the topic fail for so long that health reports it.
         await until(lambda: "topic detections:" in (health.part("sse").reason or ""))
         topic.make_again("second")
         topic.away = False

@@ -84,7 +84,7 @@ async def test_s3_put_damaged_in_transfer_is_refused_and_not_stored(s3_server: S
     data = b"a picture of a pylon"
     sha256 = hashlib.sha256(data).hexdigest()
     async with damaging_way(s3_server, b"pylon", b"pilon") as endpoint:
-        # The signature is made for another host, so it is that host's name which the server is told.
+        # The signature is for a different host, so the server gets the name of that host.
         store = open_frame_store(s3_server.settings(endpoint_url=endpoint, prefix="damaged"), tmp_path)
         with pytest.raises(StoreUnavailableError, match="damaged in transfer"):
             await store.put(data, sha256=sha256, media_type="image/png")

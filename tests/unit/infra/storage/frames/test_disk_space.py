@@ -40,7 +40,7 @@ async def test_a_frame_that_would_leave_too_little_free_is_refused(
         await put(store, bytes(50_001))
     assert refused.value.code == "STORAGE_FULL"
     assert [each.uri async for each in store.objects()] == [uri]
-    # What is there already needs no room.
+    # Stored content needs no space.
     assert await put(store, bytes(50_000)) == uri
     free(monkeypatch, 100_000)
     with pytest.raises(StoreFullError):
@@ -49,7 +49,7 @@ async def test_a_frame_that_would_leave_too_little_free_is_refused(
     free(monkeypatch, 200_000)
     await store.check()
     await put(store, bytes(50_001))
-    # A file system that does not tell is not full.
+    # A file system that does not report its size counts as not full.
     free(monkeypatch, 0, blocks=0)
     await store.check()
     await store.close()
@@ -62,7 +62,7 @@ async def test_the_largest_size_of_all_frames_together(tmp_path: Path, monkeypat
     old = [await put(before, bytes([number]) * 1_000) for number in range(3)]
     await before.close()
     store = FolderFrameStore(tmp_path, max_bytes=5_500)
-    # The first look at what lies there takes place beside the first check or write.
+    # The first scan runs in parallel with the first check or write.
     await store.check()
     await until(lambda: used() == 3_000)
     await put(store, b"a" * 1_000)
@@ -70,7 +70,7 @@ async def test_the_largest_size_of_all_frames_together(tmp_path: Path, monkeypat
     await put(store, b"b" * 1_000)
     with pytest.raises(StoreFullError, match=r"its frames are 5000 bytes.*STANDGALE_FRAMES__MAX_BYTES\) is 5500"):
         await put(store, b"c" * 1_000)
-    # Somebody makes room, and the next look finds it.
+    # Space is freed, and the next scan finds it.
     for uri in old:
         await store.delete(uri)
     await until(lambda: taken(store, b"c" * 1_000))

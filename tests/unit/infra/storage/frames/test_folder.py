@@ -200,7 +200,7 @@ async def test_a_sweep_waits_for_a_put_of_the_same_content(tmp_path: Path) -> No
     os.utime(path, (1, 1))
     with locked_folder(path.parent, exclusive=False):
         sweep = asyncio.create_task(store.delete_older(uri, datetime.now(UTC)))
-        # A put gets in beside another put, and the sweep finds what it made of the object's age.
+        # Two puts may hold the lock together, and the sweep then finds the new time of the object.
         await store.put(DATA, sha256=SHA256, media_type="image/png")
         os.utime(path, (time.time() + 60, time.time() + 60))
         assert not sweep.done()
@@ -210,7 +210,7 @@ async def test_a_sweep_waits_for_a_put_of_the_same_content(tmp_path: Path) -> No
 
 
 async def test_a_folder_that_cannot_be_made_yet_is_named_and_made_later(tmp_path: Path) -> None:
-    """A service starts while the disk is away, and goes on when it is there."""
+    """A service starts while the disk is unavailable, and works when it is there."""
     blocked = tmp_path / "file"
     blocked.write_text("")
     store = open_frame_store(FrameSettings(folder=blocked / "frames"), tmp_path)

@@ -14,7 +14,7 @@ Check = Callable[[], Coroutine[None, None, None]]
 
 
 async def _readiness(answers: list[Check]) -> list[str | None]:
-    """What the health of the part says after each of ``answers``."""
+    """Return the part's reason in health after each of ``answers``."""
     health, stop = Health(), asyncio.Event()
     seen: list[str | None] = []
     rest = list(answers)
