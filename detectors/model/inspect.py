@@ -1,4 +1,4 @@
-"""What an ONNX file is, found out by reading and running it, and the card that follows from it."""
+"""Inspects an ONNX file by reading and running it, and makes a card for it."""
 
 from __future__ import annotations
 
@@ -29,23 +29,22 @@ from detectors.model.output_readings import (
 from detectors.settings import EngineKind
 
 _USUAL_SIDE = 640
-# Of a model that is asked in words.
+# Of a model that takes text.
 _USUAL_SIDE_ASKED = 800
 _SMALLEST_SIDE, _LARGEST_SIDE = 32, 8192
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What is known of a model file.
-
-    outputs: with the shapes a run gave, the first axis being the tile; card: one that loads; assumed: what the card
-    says although the file does not, in words.
-    """
+    """Holds what is known about a model file."""
 
     about: OnnxFile
     outputs: tuple[TensorInfo, ...]
+    """The outputs with their shapes in a run; the first axis is that of tiles."""
     card: ModelCard
+    """A card with which the model loads."""
     assumed: tuple[str, ...]
+    """Texts about what the card states although the file does not."""
 
 
 def inspect_model(
@@ -55,11 +54,11 @@ def inspect_model(
     size: tuple[int, int] | None = None,
     engine: EngineKind = "auto",
 ) -> Inspection:
-    """What the ONNX file at ``path`` is. ``layout``, class ``names`` and the input's ``size`` (width and height in
-    pixels, where the file leaves it open) are what the caller knows of it.
+    """Inspect the ONNX file at ``path``.
 
-    Raises ModelLoadError when the file cannot be read or run, when it fits no layout, or several that a run cannot
-    tell apart.
+    ``layout``, class ``names`` and the input's ``size`` (width and height in pixels, where the file leaves it open) are
+    what the caller knows. Raises ModelLoadError when the file cannot be read or run, fits no layout, or fits several
+    that a run cannot distinguish.
     """
     about = read_onnx_file(path)
     size, assumed = _size(about, path, size)
@@ -91,11 +90,11 @@ def inspect_model(
 
 
 def _asked(about: OnnxFile, path: Path, names: Sequence[str]) -> PromptForFile | None:
-    """How the model is asked in words, when it is. Raises ModelLoadError when nobody says what to ask for."""
+    """Return the prompt of a model that takes text, else None. Raises ModelLoadError when ``names`` are missing."""
     if not takes_text(about):
         return None
     if not names:
-        raise ModelLoadError(f"{path} is asked in words; say what for, with --classes drone,small boat")
+        raise ModelLoadError(f"{path} takes text; name the objects to find, with --classes drone,small boat")
     return text_beside(path, names)
 
 
@@ -117,12 +116,12 @@ def _card(
 
 
 def _weights_beside(path: Path, about: OnnxFile) -> dict[str, str]:
-    """The files in which an ONNX file over 2 GB keeps its weights, with their checksums."""
+    """Return the separate weight files of an ONNX file over 2 GB, with their checksums."""
     return {name: _checksum(path.parent / name) for name in about.external_data}
 
 
 def write_card(inspection: Inspection, folder: Path) -> Path:
-    """The card as ``model.yaml`` in ``folder``; returns its path. Raises ModelLoadError when one is there already."""
+    """Write the card as ``model.yaml`` into ``folder``; return its path. Raises ModelLoadError when it exists."""
     path = folder / "model.yaml"
     fields = inspection.card.model_dump(mode="json", exclude_none=True, exclude={"training"})
     notes = "".join(f"# Assumed: {each}\n" for each in inspection.assumed)
@@ -130,7 +129,7 @@ def write_card(inspection: Inspection, folder: Path) -> Path:
         with path.open("x", encoding="utf-8") as file:
             file.write(notes + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
     except FileExistsError as error:
-        raise ModelLoadError(f"{path} is there already and stays as it is; move it away to have a new one") from error
+        raise ModelLoadError(f"{path} exists and is not changed; move it away to get a new one") from error
     except OSError as error:
         raise ModelLoadError(
             f"{path} cannot be written ({error.strerror}); copy the model to another folder"
@@ -144,10 +143,10 @@ def _checksum(path: Path) -> str:
 
 
 def _size(about: OnnxFile, path: Path, given: tuple[int, int] | None) -> tuple[tuple[int, int], list[str]]:
-    """Width and height of the picture the model takes, and what was assumed of them; ``given`` fills what is open."""
+    """Return the input's width and height, and assumptions about them; ``given`` fills what the file leaves open."""
     shape = picture_of(about.inputs, path).shape
     if len(shape) != 4 or shape[1] not in (None, 3):
-        raise ModelLoadError(f"{path} takes input {list(shape)}; a picture (N, 3, height, width) is expected")
+        raise ModelLoadError(f"{path} takes input {list(shape)}; an image (N, 3, height, width) is expected")
     _, _, height, width = shape
     stated = given or input_size(about.metadata)
     side = _USUAL_SIDE_ASKED if takes_text(about) else _USUAL_SIDE
@@ -155,10 +154,10 @@ def _size(about: OnnxFile, path: Path, given: tuple[int, int] | None) -> tuple[t
     found = (width or usual[0], height or usual[1])
     if not all(_SMALLEST_SIDE <= side <= _LARGEST_SIDE for side in found):
         raise ModelLoadError(
-            f"{path} takes pictures of {found[0]}×{found[1]} pixels; sides from {_SMALLEST_SIDE} to {_LARGEST_SIDE} fit"
+            f"{path} takes images of {found[0]}×{found[1]} pixels; sides from {_SMALLEST_SIDE} to {_LARGEST_SIDE} fit"
         )
     if given is not None and found != given:
-        raise ModelLoadError(f"{path} takes pictures of {found[0]}×{found[1]} pixels; leave --size out")
+        raise ModelLoadError(f"{path} takes images of {found[0]}×{found[1]} pixels; leave --size out")
     if (width and height) or stated:
         return found, []
     return found, [f"input size: the file leaves it open, {found[0]}×{found[1]} is usual"]

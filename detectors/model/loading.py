@@ -1,4 +1,4 @@
-"""Loading a model: on the engine that is known to be fastest here, or is measured to be, with another behind it."""
+"""Loads a model on the engine that is known or measured to be fastest here, with a second engine for failures."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _SHARED = {one.name for one in fields(LoadRequest)} & set(DetectorSettings.model
 
 
 def load_model(wanted: LoadRequest) -> Model:
-    """The model asked for, checked with a first run, run in the way that is fastest here as far as that is known.
+    """Load the requested model in the fastest way known or measured here, and check it with a first run.
 
     Raises ModelLoadError when card, file, engine and outputs do not fit together.
     """
@@ -64,16 +64,16 @@ def load_model(wanted: LoadRequest) -> Model:
 
 
 def read_request(wanted: LoadRequest) -> tuple[ModelCard, EngineRequest]:
-    """The card of the model asked for, and what an engine is asked to load. Raises ModelLoadError as the card does."""
+    """Return the card of the requested model, and the request to an engine. Raises ModelLoadError as ``read_card``."""
     loader = _ModelLoader(wanted)
     return loader.checker.card, loader.checker.request
 
 
 def load_on_engine(wanted: LoadRequest, open_engine: Callable[[], Engine]) -> Model:
-    """The model asked for on the engine ``open_engine`` loads, checked with a first run, whatever ``wanted`` names.
+    """Load the requested model on the engine that ``open_engine`` returns, and check it with a first run.
 
-    Raises ModelLoadError when it cannot be loaded, its outputs do not fit, or its answers are too far from those of f32
-    where precision auto asks for such that are not.
+    The engine in ``wanted`` is ignored. Raises ModelLoadError when the engine cannot be loaded, its outputs do not fit,
+    or, with precision ``auto``, are too far from those in f32.
     """
     loader = _ModelLoader(wanted)
     engine = check_or_close(open_engine(), loader.checker.check)
@@ -81,7 +81,7 @@ def load_on_engine(wanted: LoadRequest, open_engine: Callable[[], Engine]) -> Mo
 
 
 def measure_model(wanted: LoadRequest) -> EngineMeasurements:
-    """What is measured now of the ways to run the model asked for; it is remembered for its next load.
+    """Measure the ways to run the requested model, and save the result for its next load.
 
     Raises ModelLoadError as ``load_model`` does.
     """
@@ -92,17 +92,17 @@ def measure_model(wanted: LoadRequest) -> EngineMeasurements:
 
 
 class _ModelLoader:
-    """One model on its way to the engine that is fastest here."""
+    """Chooses an engine for one model, and loads the model on it."""
 
     def __init__(self, wanted: LoadRequest) -> None:
-        """Raises ModelLoadError when card, file or words are wrong."""
+        """Raises ModelLoadError when card, file or text are wrong."""
         path = wanted.card or default_card_path()
         self._wanted = wanted
         self.checker = EngineChecker(path, wanted.engine, wanted.threads, wanted.precision, wanted.engines_folder)
         self._cache = MeasurementCache(wanted.engines_folder)
 
     def choose_engine(self) -> tuple[Engine, str | None]:
-        """The engine to run the model on; why it was chosen, where the engine itself does not say it."""
+        """Open the engine for the model; return it with the reason, where the engine itself does not have it."""
         if (found := self._open_measured()) is not None:
             return found
         preferred = self.checker.open_preferred()
@@ -124,13 +124,16 @@ class _ModelLoader:
         try:
             return self.checker.open_way(known.way), f"{known.sentence()} (measured earlier)"
         except ModelLoadError as error:
-            logger.warning("%s was fastest but does not run any more, measuring again: %s", known.way, error)
+            logger.warning(
+                "%s was fastest but does not run any longer, so ways are measured again: %s", known.way, error
+            )
             return None
 
     def _open_as_other_version(self, preferred: Engine) -> tuple[Engine, str | None]:
-        """The engine for a model that is not measured: as another version of it was measured to be fastest.
+        """Open the engine for a model that is not measured, in the way that was fastest for another version of it.
 
-        The ``preferred`` one when no version was, or when the answers are too far from the preferred one's, in f32.
+        Returns the ``preferred`` engine when no version was measured, or when the outputs are too far from those of the
+        preferred one, in f32.
         """
         known = self._cache.load_from_other_version(self._key)
         if known is None:
@@ -150,14 +153,14 @@ class _ModelLoader:
         return engine, f"another version was {known.sentence()}"
 
     def measure_and_save(self, ways: Sequence[Way]) -> EngineMeasurements:
-        """What is measured of ``ways`` now, whatever is remembered."""
+        """Measure ``ways`` now, also when measurements exist, and save the result."""
         with self._cache.measuring_lock():
             engine, measurements = self.measure(self._wanted.measure_s, ways)
         engine.close()
         return measurements
 
     def measure(self, seconds: float, ways: Sequence[Way]) -> tuple[Engine, EngineMeasurements]:
-        """The fastest of ``ways``, measured now in about so many ``seconds``, loaded; it is remembered."""
+        """Measure ``ways`` for about ``seconds`` and save the result; return the fastest engine, loaded."""
         start = time.perf_counter()
         engine, measurements = WayMeasurer(
             self.checker.open_way, self.checker.samples(), self.checker.why_outputs_differ, seconds
@@ -173,11 +176,11 @@ class _ModelLoader:
         return engine, measurements
 
     def make_model(self, engine: Engine, why: str | None) -> Model:
-        """The model on ``engine``, which was chosen for the reason ``why``, with the next one behind it."""
+        """Return the model on ``engine``, which was chosen for the reason ``why``, with a second one for failures."""
         return Model(self.checker.card, FallbackEngine(engine, self.make_fallback(engine.name), why), self.checker.head)
 
     def make_fallback(self, name: str) -> Callable[[], Engine]:
-        """How to load the engine that takes over when engine ``name`` fails."""
+        """Return what loads the engine for batches on which engine ``name`` fails."""
 
         def load() -> Engine:
             if not self._wanted.fallback:

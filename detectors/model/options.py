@@ -1,4 +1,4 @@
-"""What a frame is detected with: what it asks for, filled up from the model card and from what the frame shows."""
+"""Resolves the detection options of a frame: the requested ones, completed from the model card and the frame."""
 
 from __future__ import annotations
 
@@ -12,46 +12,47 @@ from schemas.events import DetectOptions, MergeMethod
 from schemas.geometry import CameraGeometry
 
 _Value = TypeVar("_Value")
-# The most metres that events take for a tile.
+# The most metres that an event may have for a tile.
 _MOST_METRES = 100_000.0
 
 
 @dataclass(frozen=True, slots=True)
 class FrameView:
-    """How much a frame shows: width and height in pixels, and metres on the ground per pixel, None where unknown."""
+    """Holds the size of a frame."""
 
     width: int
     height: int
+    """In pixels, as the width."""
     gsd_m: float | None = None
+    """Metres on the ground per pixel; None where unknown."""
 
     @classmethod
     def of(cls, width: int, height: int, camera: CameraGeometry | None) -> FrameView:
-        """The view of a frame of ``width`` × ``height`` pixels taken by ``camera``."""
+        """Return the view of a frame of ``width`` × ``height`` pixels that ``camera`` took."""
         return cls(width, height, None if camera is None else camera.ground_sampling_distance_m(width))
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Options with nothing left open. Tile sides (frame pixels) are both None where the frame stays whole.
-
-    tile_metres: of tiles sized by the ground they show, what they show from left to right; else None; gsd_m: metres
-    on the ground per pixel of the frame, None where unknown.
-    """
+    """Holds the options of a frame, all of them decided."""
 
     confidence: float
     overlap: float
     tile_width: int | None
     tile_height: int | None
+    """In pixels of the frame, as the width; both are None where the frame is not cut."""
     tile_metres: float | None
+    """The ground that a tile shows from left to right, where that decides its size; else None."""
     whole_frame: bool
     merge_method: MergeMethod
     merge_metric: Metric
     merge_threshold: float
     max_detections: int
     gsd_m: float | None = None
+    """Metres on the ground per pixel of the frame; None where unknown."""
 
     def as_options(self) -> DetectOptions:
-        """The same as it stands in events."""
+        """Return the same options as they are in events."""
         return DetectOptions(
             confidence=self.confidence,
             overlap=self.overlap,
@@ -78,10 +79,10 @@ class _Cut:
 
 
 def resolve(card: ModelCard, asked: DetectOptions, view: FrameView) -> Resolved:
-    """What a frame of ``view`` that asks for ``asked`` is detected with; what it leaves open is up to ``card``.
+    """Return the options for a frame of ``view`` that requests ``asked``; ``card`` decides what ``asked`` leaves open.
 
-    Tiles are sized by the first of these that says something: the metres asked for, where the ground sampling distance
-    is known; the sides in pixels asked for; the card's mode. A card's ``gsd`` without a known distance is ``fixed``.
+    The first of these that is given decides the size of tiles: the metres requested, where the ground sampling distance
+    is known; the sides in pixels requested; the card's mode. A card's ``gsd`` without a known distance is ``fixed``.
     """
     cut = _cut(card, asked, view)
     return Resolved(
@@ -118,7 +119,7 @@ def _cut(card: ModelCard, asked: DetectOptions, view: FrameView) -> _Cut:
 
 
 def _automatic(card: ModelCard, asked: DetectOptions, view: FrameView, fixed: Sides) -> _Cut:
-    """What ``mode: auto`` comes to; an overlap or a whole-frame pass that is asked for stays as asked."""
+    """Return what ``mode: auto`` chooses; a requested overlap or whole-frame pass is kept."""
     largest_m = [one.max_size_m for one in card.classes if one.max_size_m is not None]
     objects = () if view.gsd_m is None else tuple(metres / view.gsd_m for metres in largest_m)
     chosen = chosen_sides(

@@ -1,4 +1,4 @@
-"""The ways the outputs of a model file can be read, and which of them its answers do not contradict."""
+"""Lists the layouts in which a model's outputs can be read, and finds the one that fits a run."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from detectors.heads.text import Prompt
 from detectors.settings import EngineKind
 
 LONGEST_NAME = 100
-"""Of a model and of a class, in a card."""
+"""The longest name of a model or of a class in a card."""
 _USUAL_CLASSES = 80
 _PLAIN = "pixels 0 to 1"
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
-# How each layout's models were trained to see pictures, and the same in words.
+# The input that models of each layout are trained with, and the same as text.
 _INPUTS: Mapping[Layout, tuple[Mapping[str, object], str]] = {
     "yolov8": ({}, f"RGB, {_PLAIN}, centred letterbox padded with 114"),
     "yolov5": ({}, f"RGB, {_PLAIN}, centred letterbox padded with 114"),
@@ -59,7 +59,7 @@ _INPUTS: Mapping[Layout, tuple[Mapping[str, object], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One way to read the model: by a layout, with classes, fed in that layout's way."""
+    """One way to read a model: a layout with its head and classes."""
 
     layout: Layout
     head: Head
@@ -67,7 +67,7 @@ class Reading:
 
 
 class Prober:
-    """Runs one file, fed in different ways, on the first tiles."""
+    """Runs one file on the first tiles, with different inputs."""
 
     def __init__(
         self, path: Path, about: OnnxFile, size: tuple[int, int], engine: EngineKind, prompt: Prompt | None
@@ -77,15 +77,15 @@ class Prober:
         self._size = size
         self._engine = engine
         self._prompt = prompt
-        self._answers: dict[InputCard, Outputs] = {}
+        self._outputs: dict[InputCard, Outputs] = {}
 
     def run(self, card: InputCard) -> Outputs:
-        """The outputs for the first tiles. Raises ModelLoadError when no engine can load or run the file."""
-        if card not in self._answers:
+        """Return the outputs for the first tiles. Raises ModelLoadError when no engine can load or run the file."""
+        if card not in self._outputs:
             constants = constant_inputs(self._about, card, self._path, self._prompt)
             engine = load_engine(self._engine, EngineRequest(self._path, card, 1, "f32", constants=constants))
             try:
-                self._answers[card] = engine.run(first_tiles(*self._size, card.pad))
+                self._outputs[card] = engine.run(first_tiles(*self._size, card.pad))
             except InferenceError as error:
                 width, height = self._size
                 raise ModelLoadError(
@@ -94,21 +94,21 @@ class Prober:
                 ) from error
             finally:
                 engine.close()
-        return self._answers[card]
+        return self._outputs[card]
 
 
 def input_of(layout: Layout, size: tuple[int, int]) -> InputCard:
-    """The input of a model of ``layout`` that sees pictures as such models are trained to."""
+    """Return the input with which models of ``layout`` are usually trained."""
     return InputCard.model_validate({"width": size[0], "height": size[1], **_INPUTS[layout][0]})
 
 
 def input_in_words(layout: Layout) -> str:
-    """How models of ``layout`` are trained to see pictures."""
+    """Return the input of ``layout`` as text."""
     return _INPUTS[layout][1]
 
 
 def columns(layout: Layout, about: OnnxFile, shapes: Sequence[Shape]) -> int | None:
-    """How many classes outputs of ``shapes`` have when they are of ``layout``; None when they do not show it."""
+    """Return how many classes outputs of ``shapes`` have in ``layout``; None when the shapes do not show it."""
     shape = shapes[0]
     if layout == "rfdetr":
         return next((shape[-1] for one, shape in zip(about.outputs, shapes, strict=True) if one.name == "labels"), None)
@@ -120,7 +120,7 @@ def columns(layout: Layout, about: OnnxFile, shapes: Sequence[Shape]) -> int | N
 
 
 def _classes(about: OnnxFile, names: Sequence[str], count: int | None) -> tuple[ClassCard, ...]:
-    """The caller's names, else the file's, else made up ones; ``count``: how many the outputs show."""
+    """Return classes with the caller's names, else the file's, else numbered ones; ``count``: as the outputs show."""
     given = dict(enumerate(names)) or class_names(about.metadata)
     if given is None:
         given = {number: f"class_{number}" for number in range(count or _USUAL_CLASSES)}
@@ -140,7 +140,7 @@ def readings(
     names: Sequence[str],
     prompt: Prompt | None,
 ) -> list[Reading]:
-    """The ways to read outputs of ``shapes`` that names and metadata allow; ModelLoadError when there is none."""
+    """Return the ways to read outputs of ``shapes`` that fit names and metadata. Raises ModelLoadError without one."""
     output_names = tuple(one.name for one in about.outputs)
     fitting: dict[Layout, Head] = {}
     classes: dict[Layout, tuple[ClassCard, ...]] = {}
@@ -162,17 +162,20 @@ def readings(
 
 
 def require_one_plausible(found: Sequence[Reading], prober: Prober, size: tuple[int, int]) -> tuple[Reading, str]:
-    """The only reading that the model's answers do not contradict, and how it was found where shapes did not tell."""
+    """Return the only reading that fits a run, and a text on how it was found where shapes fit several.
+
+    Raises ModelLoadError when none or several fit.
+    """
     objections = {
         each.layout: why_implausible(each.head, prober.run(input_of(each.layout, size)), size) for each in found
     }
     left = [each for each in found if objections[each.layout] is None]
     if len(left) == 1:
         others = "; ".join(f"not {name}, because {why}" for name, why in objections.items() if why is not None)
-        return left[0], f"layout: told from others of the same shape by a run ({others})" if others else ""
+        return left[0], f"layout: distinguished by a run from others of the same shape ({others})" if others else ""
     if left:
         choices = " or ".join(f"--layout {each.layout} ({LAYOUTS[each.layout]})" for each in left)
-        raise ModelLoadError(f"several layouts have such outputs and a run does not tell them apart; say {choices}")
+        raise ModelLoadError(f"several layouts have such outputs and a run does not distinguish them; state {choices}")
     raise ModelLoadError(
         "this model is broken or of another layout: " + "; ".join(f"{name}: {why}" for name, why in objections.items())
     )

@@ -1,4 +1,4 @@
-"""Whether a model computed in a lower precision says the same as in f32: scores and boxes compared, with limits."""
+"""Compares a model's scores and boxes in a lower precision with those in f32, against limits."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from detectors.geometry.boxes import iou_matrix
 from detectors.heads.port import Head
 
 # Bf16 changed the scores of a YOLOv8n by 0.008 in the mean and 0.15 at most and cost no measurable precision; integer
-# models that are broken change them by tenths in the mean. The limits lie between.
+# models that are broken change them by tenths in the mean. The limits are between.
 MEAN_SCORE_CHANGE = 0.02
 LARGEST_SCORE_CHANGE = 0.25
-# Mean overlap of the boxes of confident answers. Bf16 leaves 0.98 to 0.997; half a pixel on a box of 16 leaves 0.88.
+# Mean overlap of the boxes of confident candidates. Bf16 leaves 0.98 to 0.997; half a pixel on a box of 16 leaves 0.88.
 MEAN_IOU = 0.93
 
-# Answers with less than this score never become detections at any sensible threshold, and are not compared.
+# Candidates below this score become detections at no sensible threshold, and are not compared.
 _FLOOR = 0.05
-# The best of a tile; what else there is are mostly neighbours of these.
+# The best candidates of a tile; most others overlap these.
 _BEST_PER_TILE = 100
-# Boxes of one class that overlap by so much are the same answer.
+# Boxes of one class with at least this overlap are the same candidate.
 _SAME_IOU = 0.5
 
 
 def why_different(head: Head, exact: Outputs, other: Outputs, confidence: float) -> str | None:
-    """Why ``other`` is not close enough to ``exact`` (outputs for the same tiles, the latter computed in f32), or None.
+    """Return why ``other`` is too far from ``exact`` (outputs for the same tiles, the latter in f32), or None.
 
-    Each answer of either one is compared with the answer of the other that has its class and overlaps it most; without
-    one its score counts as lost. Boxes are compared where the score is at least ``confidence``. Outputs in which
-    nothing is found agree.
+    Each candidate of either one is compared with the candidate of the other that has its class and overlaps it most;
+    without one its score counts as lost. Boxes are compared where the score is at least ``confidence``. Two outputs
+    without candidates are equal.
     """
     try:
         one, two = head.decode(exact, _FLOOR / 2), head.decode(other, _FLOOR / 2)
@@ -42,13 +42,13 @@ def why_different(head: Head, exact: Outputs, other: Outputs, confidence: float)
             change, iou, scores = _compared(ours, theirs, tile)
             changes.append(change)
             ious.append(iou[(scores >= confidence) & (iou > 0)])
-    return _objection(np.concatenate(changes), np.concatenate(ious))
+    return _why_over_limits(np.concatenate(changes), np.concatenate(ious))
 
 
 def _compared(
     ours: RawBoxes, theirs: RawBoxes, tile: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-    """For the best of ``ours`` on ``tile``: how much the score changes, how the boxes overlap (0: lost), the score."""
+    """Return for the best of ``ours`` on ``tile``: change of the score, overlap of the boxes (0: lost), score."""
     rows = np.flatnonzero((ours.tiles == tile) & (ours.scores >= _FLOOR))
     rows = rows[np.argsort(-ours.scores[rows], kind="stable")[:_BEST_PER_TILE]]
     partners = np.flatnonzero(theirs.tiles == tile)
@@ -64,7 +64,7 @@ def _compared(
     return change, np.where(found, iou, 0.0), scores
 
 
-def _objection(changes: npt.NDArray[np.float64], ious: npt.NDArray[np.float64]) -> str | None:
+def _why_over_limits(changes: npt.NDArray[np.float64], ious: npt.NDArray[np.float64]) -> str | None:
     if not len(changes):
         return None
     mean, largest = float(changes.mean()), float(changes.max())

@@ -1,4 +1,4 @@
-"""A model ready to use: its steps one by one for whoever pipelines them, and all of them for one picture."""
+"""Runs a loaded model: each step alone for a pipeline, and all steps for one picture."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from detectors.tiling.sources import ArraySource, TileBatch, TileSource
 from detectors.tiling.tiles import TilePlan, TileSpec
 from schemas.events import DetectOptions
 
-# More answers than this from one tile are noise; the best are kept, so that memory stays bounded at any threshold.
+# More candidates than this from one tile are noise; the best are kept, so that memory is limited at any threshold.
 MAX_CANDIDATES_PER_TILE = 3000
 
 
 class Model:
-    """A loaded model. All methods may be called from several threads at once; none keeps anything."""
+    """Runs the steps of a loaded model. All methods may be called from several threads at once; none keeps state."""
 
     def __init__(self, card: ModelCard, engine: Engine, head: Head) -> None:
         self.card = card
@@ -43,7 +43,7 @@ class Model:
         return resolve(self.card, asked, view)
 
     def plan(self, view: FrameView, options: Resolved) -> TilePlan:
-        """Where a frame of ``view`` is cut."""
+        """Return the tiles into which a frame of ``view`` is cut."""
         card = self.card.input
         spec = TileSpec(
             input_width=card.width,
@@ -58,17 +58,18 @@ class Model:
         return tiling.plan_tiles(view.width, view.height, spec)
 
     def cut(self, image: ImageArray, plan: TilePlan, first: int = 0, count: int | None = None) -> ImageArray:
-        """``count`` tiles from ``first`` on (default all) of ``image`` (uint8 (h, w, 3) BGR), ready for ``infer``."""
+        """Cut ``count`` tiles from ``first`` on (default all) of ``image`` (uint8 (h, w, 3) BGR), for ``infer``."""
         return tiling.cut(image, plan, first, count)
 
     def infer(self, tiles: ImageArray) -> Outputs:
-        """The model's outputs for ``tiles`` (uint8 (N, H, W, 3) BGR); raises InferenceError when the engine fails."""
+        """Return the outputs for ``tiles`` (uint8 (N, H, W, 3) BGR). Raises InferenceError when the engine fails."""
         return self.engine.run(tiles)
 
     def candidates(self, outputs: Outputs, plan: TilePlan, first: int, options: Resolved) -> Candidates:
-        """What ``outputs`` (of tiles ``first``, ``first + 1``, … of ``plan``) show, duplicates within a tile removed.
+        """Return the candidates in ``outputs`` (of tiles ``first``, ``first + 1``, … of ``plan``).
 
-        What is larger than its class can be is left out before, so that it takes nothing true with it.
+        Duplicates within a tile are removed. Boxes larger than their class allows are left out before that, so that
+        they do not suppress right ones.
         Raises InferenceError when the outputs are not numbers.
         """
         raw = self._head.decode(outputs, options.confidence)
@@ -84,10 +85,10 @@ class Model:
         return suppress_within_tiles(_best_per_tile(found), self.card.thresholds.iou, self.card.merge.class_aware)
 
     def merge(self, candidates: Candidates, plan: TilePlan, options: Resolved) -> Detections:
-        """The detections of a frame from the candidates of all its tiles, in any order."""
+        """Return the detections of a frame from the candidates of all its tiles, in any order."""
         class_aware = self.card.merge.class_aware
         limits = largest_px(self.card.classes, options.gsd_m)
-        # Again, because boxes grew where pieces were joined, and again before anything is suppressed.
+        # Sizes are checked again, because joined boxes are larger, and before anything is suppressed.
         whole, large = sorted_by_size(resolve_pieces(candidates, plan, class_aware), limits)
         too_large = candidates.too_large + (0 if large is None else len(large))
         merged = merge(whole, options.merge_method, options.merge_metric, options.merge_threshold, class_aware, limits)
@@ -96,30 +97,31 @@ class Model:
         return Detections(boxes, best.scores, best.classes, best.quads, too_large)
 
     def close(self) -> None:
-        """Give the engine's threads and memory back; no other call may be under way or follow."""
+        """Release the engine's threads and memory; no other call may be in progress or follow."""
         self.engine.close()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PictureResult:
-    """What was found in one picture, with which options; tiles: in how many it was cut; empty: how many of them were
-    left out because they show nothing."""
+    """Holds the detections of one picture, and how they were found."""
 
     detections: Detections
     options: Resolved
     tiles: int
+    """Number of tiles into which the picture was cut."""
     empty: int
+    """Number of tiles that were left out because they show nothing."""
 
 
 class Predictor:
-    """Finds things in one picture after the other, using all the engine's parallelism for each."""
+    """Detects objects in one picture after the other, with all parallel runs of the engine for each."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
         # One thread more than the engine takes, so that tiles are cut and outputs are read while it runs.
         threads = model.engine.parallel + 1
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="predict")
-        # Enough that a slow batch at the front stops nobody.
+        # So many that one slow batch does not stop the others.
         self._ahead = 2 * threads
 
     def predict(
@@ -129,7 +131,7 @@ class Predictor:
         gsd_m: float | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Detections:
-        """What ``image`` (uint8 (h, w, 3) BGR) shows; see ``find``."""
+        """Return the detections of ``image`` (uint8 (h, w, 3) BGR); see ``find``."""
         return self.find(ArraySource(image), options, gsd_m, progress).detections
 
     def find(
@@ -139,10 +141,10 @@ class Predictor:
         gsd_m: float | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> PictureResult:
-        """What the picture in ``source`` shows; ``gsd_m``: metres on the ground per pixel, where known.
+        """Detect objects in the picture of ``source``; ``gsd_m``: metres on the ground per pixel, where known.
 
         ``progress`` is called with tiles done and tiles in all. Raises InferenceError when the model fails on it,
-        TooManyTilesError when it would be cut into more than can be worked off.
+        TooManyTilesError when it would be cut into too many tiles.
         """
         model, view = self.model, FrameView(source.width, source.height, gsd_m)
         wanted = model.resolved(options or DetectOptions(), view)
@@ -171,7 +173,7 @@ class Predictor:
     def _in_order(
         self, work: Callable[[TileBatch], list[Candidates]], batches: Iterator[TileBatch]
     ) -> Iterator[tuple[TileBatch, list[Candidates]]]:
-        """Each batch with what ``work`` makes of it, in order; a few are under way at a time, so few are in memory."""
+        """Yield each batch with the result of ``work``, in order; few are in progress, so few are in memory."""
         waiting: deque[tuple[TileBatch, Future[list[Candidates]]]] = deque()
         try:
             for batch in batches:
@@ -187,7 +189,7 @@ class Predictor:
                 found.cancel()
 
     def close(self) -> None:
-        """Give threads and memory back."""
+        """Release threads and memory."""
         self._threads.shutdown(cancel_futures=True)
         self.model.close()
 

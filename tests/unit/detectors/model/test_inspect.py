@@ -117,7 +117,7 @@ def test_a_size_the_file_or_a_card_cannot_have_is_refused(
     tmp_path: Path, width: int, size: tuple[int, int] | None
 ) -> None:
     path = file_of(tmp_path, GraphSpec("nms_inside", width=width))
-    with pytest.raises(ModelLoadError, match=rf"takes pictures of {width}×128 pixels; (leave --size out|sides from)"):
+    with pytest.raises(ModelLoadError, match=rf"takes images of {width}×128 pixels; (leave --size out|sides from)"):
         look(path, size=size)
 
 
@@ -172,7 +172,7 @@ def test_weights_next_to_the_file_get_a_checksum(tmp_path: Path) -> None:
 def test_an_existing_card_is_not_overwritten(tmp_path: Path) -> None:
     found = look(file_of(tmp_path, GraphSpec("yolov8", metadata=NAMES)))
     (tmp_path / "model.yaml").write_text("mine")
-    with pytest.raises(ModelLoadError, match="is there already and stays"):
+    with pytest.raises(ModelLoadError, match="exists and is not changed"):
         write_card(found, tmp_path)
     assert (tmp_path / "model.yaml").read_text() == "mine"
     with pytest.raises(ModelLoadError, match="cannot be written"):

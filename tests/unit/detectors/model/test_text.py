@@ -326,7 +326,7 @@ def test_inspect_writes_a_card_that_asks(tmp_path: Path) -> None:
 def test_inspect_says_what_is_missing(tmp_path: Path) -> None:
     card = write_asked_model(tmp_path, HUGGING_FACE)
     file = card.parent / "model.onnx"
-    with pytest.raises(ModelLoadError, match="say what for, with --classes"):
+    with pytest.raises(ModelLoadError, match="name the objects to find, with --classes"):
         inspect_model(file, engine="onnxruntime")
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(ModelLoadError, match=r"next to the model\) cannot be read \(No such file"):
