@@ -46,7 +46,7 @@ class ExportSettings:
 
 @dataclass(frozen=True)
 class Exported:
-    """The written files, the ONNX file's size, and the largest difference of both from the net over all checks."""
+    """Names the written files, with the ONNX file's size and the largest difference of both from the net."""
 
     model: Path
     program: Path

@@ -100,11 +100,11 @@ class _Ranked:
 def _rank(images: list[tuple[Predictions, Truth]], label: int) -> _Ranked:
     parts, scores, objects = [], [], 0
     for predictions, truth in images:
-        said, there = predictions.classes == label, truth.classes == label
-        objects += int(there.sum())
-        overlap = iou_matrix(predictions.boxes[said], truth.boxes[there])
-        parts.append(match(overlap, predictions.scores[said], IOU_THRESHOLDS))
-        scores.append(predictions.scores[said])
+        predicted, present = predictions.classes == label, truth.classes == label
+        objects += int(present.sum())
+        overlap = iou_matrix(predictions.boxes[predicted], truth.boxes[present])
+        parts.append(match(overlap, predictions.scores[predicted], IOU_THRESHOLDS))
+        scores.append(predictions.scores[predicted])
     if not parts:
         return _Ranked(np.zeros((len(IOU_THRESHOLDS), 0), np.bool_), np.zeros(0, np.float32), objects)
     right, ranked = np.concatenate(parts, axis=1), np.concatenate(scores)

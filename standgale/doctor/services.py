@@ -18,7 +18,7 @@ class ServiceCheck:
     subject = "services"
 
     def __init__(self, address: str) -> None:
-        """``address``: http://host:port, or host:port."""
+        """Check the service at ``address``: http://host:port, or host:port."""
         self._address = (address if "://" in address else f"http://{address}").rstrip("/")
 
     async def look(self) -> Sequence[Finding]:

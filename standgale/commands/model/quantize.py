@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs to the group `model`."""
+    """Add the verb to the group `model`."""
     app.command()(quantize)
 
 
