@@ -20,7 +20,7 @@ def quad_of(rectangle: Rectangle) -> FloatArray:
 
 
 def paint(image: NDArray[np.uint8], quad: FloatArray, colour: tuple[int, int, int]) -> None:
-    """Fill the pixels of ``image`` (uint8 (h, w, 3)) whose centres lie inside ``quad`` ((4, 2), clockwise as seen)."""
+    """Fill the pixels of ``image`` (uint8 (h, w, 3)) whose centres are inside ``quad`` ((4, 2), clockwise as seen)."""
     y, x = np.mgrid[: image.shape[0], : image.shape[1]] + 0.5
     inside = np.ones(image.shape[:2], np.bool_)
     for (x0, y0), (x1, y1) in zip(quad.tolist(), np.roll(quad, -1, axis=0).tolist(), strict=True):

@@ -37,7 +37,7 @@ def test_the_width_is_turned_clockwise_as_seen_from_the_x_axis() -> None:
     found = YoloV8ObbHead(*SIZE, 2).decode((output,), 0.5)
     assert found.quads is not None
     assert found.quads[0].tolist() == [[20, 13], [40, 13], [40, 19], [20, 19]]
-    # y points down: the right end of the width lies lower.
+    # y points down: the right end of the width is lower.
     right_end = found.quads[1][1:3].mean(axis=0)
     assert right_end.tolist() == pytest.approx([30 + 10 * math.cos(math.pi / 6), 16 + 5], abs=1e-4)
     assert found.quads[1] == pytest.approx(quad_of((30, 16, 20, 6, 30)), abs=1e-4)
@@ -121,7 +121,7 @@ def test_shapes_of_other_layouts_are_named() -> None:
     assert NmsInsideObbHead(ClassNumbers(15)).mismatch([(4, 300, 6)]) == "nms_inside_obb has one output (N, boxes, 7)"
 
 
-def answers(rows: list[list[float]]) -> FloatArray:
+def outputs_of(rows: list[list[float]]) -> FloatArray:
     """Finished boxes on the second of the first two tiles."""
     output = np.zeros((2, 30, 7), np.float32)
     for place, row in enumerate(rows):
@@ -132,17 +132,17 @@ def answers(rows: list[list[float]]) -> FloatArray:
 def test_values_that_are_not_angles_are_noticed_at_the_first_run() -> None:
     head, size = NmsInsideObbHead(ClassNumbers(2)), (640, 640)
     good = [[300, 300, 40, 20, 0.9, 0, 0.001 * row - 0.01] for row in range(25)]
-    assert why_implausible(head, (answers(good),), size) is None
+    assert why_implausible(head, (outputs_of(good),), size) is None
     degrees = [[300, 300, 40, 20, 0.9, 0, 30.0 + row] for row in range(25)]
     assert "angles are from 30 to 54, not within a full turn in radians" in str(
-        why_implausible(head, (answers(degrees),), size)
+        why_implausible(head, (outputs_of(degrees),), size)
     )
     one_wild = [*good[:-1], [300, 300, 40, 20, 0.9, 0, 40.0]]
-    assert why_implausible(head, (answers(one_wild),), size) is None
+    assert why_implausible(head, (outputs_of(one_wild),), size) is None
     negative = [[300, 300, -40, 20, 0.9, 0, 0.5] for _ in range(25)]
-    assert "negative width or height" in str(why_implausible(head, (answers(negative),), size))
+    assert "negative width or height" in str(why_implausible(head, (outputs_of(negative),), size))
     flat = [[300, 300, 40, 20, 0.9, 0, 0.0001 * row] for row in range(25)]
-    assert "write the layout without _obb" in str(why_implausible(head, (answers(flat),), size))
-    assert why_implausible(head, (answers([]),), size) is None
+    assert "write the layout without _obb" in str(why_implausible(head, (outputs_of(flat),), size))
+    assert why_implausible(head, (outputs_of([]),), size) is None
     endless = [[300, 300, 40, 20, 0.9, 0, np.inf]]
-    assert "infinite" in str(why_implausible(head, (answers(endless),), size))
+    assert "infinite" in str(why_implausible(head, (outputs_of(endless),), size))

@@ -42,13 +42,13 @@ def crowd(seed: int, count: int, spread: float = 60.0, flat: float = 0.05) -> Ca
 
 
 def turned_crowd(seed: int, count: int, spread: float = 60.0) -> Candidates:
-    """Rotated boxes, many of them about the same few things, some twice; tiles clip the boxes but not the corners."""
+    """Rotated boxes, many of them about the same few objects, some twice; tiles clip the boxes but not the corners."""
     rng = np.random.default_rng(seed)
-    things = rng.integers(0, max(1, count // 4), count)
-    centres = rng.uniform(0, spread, (count, 2))[things] + rng.normal(0, 1.5, (count, 2))
-    sizes = rng.choice([4.0, 9.0, 25.0], (count, 2))[things] * rng.uniform(0.8, 1.25, (count, 2))
+    objects = rng.integers(0, max(1, count // 4), count)
+    centres = rng.uniform(0, spread, (count, 2))[objects] + rng.normal(0, 1.5, (count, 2))
+    sizes = rng.choice([4.0, 9.0, 25.0], (count, 2))[objects] * rng.uniform(0.8, 1.25, (count, 2))
     sizes[rng.random((count, 2)) < 0.03] = 0.0
-    angles = rng.uniform(-4, 4, count)[things] + rng.normal(0, 0.2, count) + np.pi * rng.integers(0, 2, count)
+    angles = rng.uniform(-4, 4, count)[objects] + rng.normal(0, 0.2, count) + np.pi * rng.integers(0, 2, count)
     quads = corners_of(*(part.astype(np.float32) for part in (centres, sizes, angles)))
     again = rng.integers(0, count, count // 8) if count else np.empty(0, np.int64)
     quads[: len(again)] = quads[again]
@@ -74,13 +74,13 @@ def as_if_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matching, "MOST_PAIRS", 6)
 
 
-def told(found: Candidates) -> list[tuple[float, ...]]:
+def rows_of(found: Candidates) -> list[tuple[float, ...]]:
     """What came out, in order: score, tile, class, box."""
     rows = zip(found.scores, found.tiles, found.classes, found.boxes.tolist(), strict=True)
     return [(float(score), int(tile), int(index), *box) for score, tile, index, box in rows]
 
 
-def asked(found: Candidates, groups: list[Group]) -> list[tuple[float, ...]]:
+def expected_rows(found: Candidates, groups: list[Group]) -> list[tuple[float, ...]]:
     """What should come out, in order."""
     leaders = [group.rows[0] for group in groups]
     return [
@@ -98,7 +98,7 @@ def assert_as_expected(case: Case) -> None:
     """``merge`` comes to what the reference does."""
     found, groups = case.found, expected(case)
     merged = merge(found, case.method, case.metric, case.threshold, case.class_aware)
-    assert told(merged) == asked(found, groups)
+    assert rows_of(merged) == expected_rows(found, groups)
     if found.quads is None:
         assert merged.quads is None
         return
@@ -212,7 +212,7 @@ def assert_suppressed(found: Candidates, iou: float, aware: bool) -> None:
     groups = expected(Case(found, "nms", "iou", iou, aware), meets)
     groups.sort(key=lambda group: int(found.tiles[group.rows[0]]))
     kept = suppress_within_tiles(found, iou, aware)
-    assert told(kept) == asked(found, groups)
+    assert rows_of(kept) == expected_rows(found, groups)
     if found.quads is not None and kept.quads is not None:
         assert kept.quads.tolist() == [found.quads[group.rows[0]].tolist() for group in groups]
 
@@ -224,7 +224,7 @@ def test_the_order_of_candidates_has_no_effect(method: MergeMethod, turned: bool
         found = (turned_crowd if turned else crowd)(seed, 40, spread=20.0)
         shuffled = found.take(np.random.default_rng(seed).permutation(len(found)))
         one, two = (merge(each, method, "iou", 0.3, class_aware=seed % 2 == 0) for each in (found, shuffled))
-        assert told(one) == told(two)
+        assert rows_of(one) == rows_of(two)
         if one.quads is not None and two.quads is not None:
             assert one.quads.tolist() == two.quads.tolist()
 
@@ -238,7 +238,7 @@ def test_the_direction_of_corners_has_no_effect(method: MergeMethod) -> None:
         back = np.roll(found.quads[:, ::-1], 1, axis=1)
         other = Candidates(found.boxes, found.scores, found.classes, found.tiles, found.cut, back)
         one, two = (merge(each, method, "iou", 0.3137, class_aware=True) for each in (found, other))
-        assert told(one) == told(two)
+        assert rows_of(one) == rows_of(two)
         assert one.quads is not None
         assert two.quads is not None
         if method == "wbf":

@@ -34,20 +34,20 @@ def seen(plan: TilePlan, rows: list[Row]) -> Candidates:
     return Candidates(boxes, scores, np.zeros(len(rows), np.int32), tiles, cut, quads)
 
 
-def visible(plan: TilePlan, thing: FloatArray, tile: int) -> FloatArray | None:
-    """What a perfect detector says of the part of ``thing`` in ``tile``, the smallest box; None of a sliver."""
-    part = within_boxes(thing[None].astype(np.float64), plan.boxes[tile : tile + 1].astype(np.float64))
+def visible(plan: TilePlan, target: FloatArray, tile: int) -> FloatArray | None:
+    """Return the smallest box around the part of ``target`` in ``tile``; None for a sliver."""
+    part = within_boxes(target[None].astype(np.float64), plan.boxes[tile : tile + 1].astype(np.float64))
     if polygon_areas(part)[0] < 40:
         return None
-    box = smallest_around(part[0], thing)
+    box = smallest_around(part[0], target)
     return box if np.linalg.norm(box[1:3] - box[:2], axis=1).min() >= 6 else None
 
 
-def look(plan: TilePlan, things: list[FloatArray], rng: np.random.Generator, error_px: float = 0.0) -> Candidates:
+def look(plan: TilePlan, objects: list[FloatArray], rng: np.random.Generator, error_px: float = 0.0) -> Candidates:
     rows: list[Row] = []
     for tile in range(len(plan)):
-        for thing in things:
-            box = visible(plan, thing, tile)
+        for target in objects:
+            box = visible(plan, target, tile)
             if box is not None:
                 shaken = box + rng.uniform(-error_px, error_px, (1, 2)) + rng.uniform(-error_px, error_px, (4, 2)) / 4
                 rows.append((shaken.astype(np.float32), float(rng.uniform(0.3, 1)), tile))
@@ -66,20 +66,20 @@ PAIR = plan_of(180, 100, 0.2)
 
 @pytest.mark.parametrize("degrees", [-44, -30, -10, 0, 5, 20, 30, 45])
 def test_an_object_that_an_edge_cuts_is_joined_within_a_pixel(degrees: float) -> None:
-    thing = quad_of((90, 50, 110, 14, degrees))
-    found = resolved(PAIR, look(PAIR, [thing], np.random.default_rng(0)))
+    target = quad_of((90, 50, 110, 14, degrees))
+    found = resolved(PAIR, look(PAIR, [target], np.random.default_rng(0)))
     assert len(found) == 1
-    assert apart(found[0], thing) < 1
+    assert apart(found[0], target) < 1
 
 
 @pytest.mark.parametrize("degrees", [-40, -25, 0, 10, 30, 45, 60, 80, 110, 130])
 @pytest.mark.parametrize("overlap", [0.2, 0.4])
 def test_an_object_across_many_tiles_is_joined_within_two_pixels(degrees: float, overlap: float) -> None:
     plan = plan_of(430, 430, overlap)
-    thing = quad_of((215, 205, 210, 22, degrees))
-    found = resolved(plan, look(plan, [thing], np.random.default_rng(1)))
+    target = quad_of((215, 205, 210, 22, degrees))
+    found = resolved(plan, look(plan, [target], np.random.default_rng(1)))
     assert len(found) == 1
-    assert apart(found[0], thing) < 2
+    assert apart(found[0], target) < 2
 
 
 @pytest.mark.parametrize(("overlap", "longest"), [(0.2, 60), (0.2, 240), (0.4, 150), (0.0, 60)])
@@ -93,21 +93,21 @@ def test_objects_are_found_once_wherever_tiles_cut_them_with_an_inexact_detector
         rng = np.random.default_rng(seed)
         size = (float(rng.uniform(longest / 2, longest)), float(rng.uniform(10, 30)))
         middle = rng.uniform(150, 280, 2).tolist()
-        thing = quad_of((middle[0], middle[1], *size, float(rng.uniform(-45, 135))))
-        found = resolved(plan, look(plan, [thing], rng, error_px=1.0))
+        target = quad_of((middle[0], middle[1], *size, float(rng.uniform(-45, 135))))
+        found = resolved(plan, look(plan, [target], rng, error_px=1.0))
         several += len(found) != 1
-        errors.append(min(apart(each, thing) for each in found))
+        errors.append(min(apart(each, target) for each in found))
     assert several <= 1
     assert np.median(errors) < 1.5
     assert np.quantile(errors, 0.9) < 4
 
 
 def test_a_poor_piece_is_dropped_for_the_whole_box() -> None:
-    thing = quad_of((104, 50, 30, 20, 45))
+    target = quad_of((104, 50, 30, 20, 45))
     # The first tile sees a corner, a triangle from 87 to 100; the box around it is upright.
     corner = np.array([[87, 39], [100, 39], [100, 64], [87, 64]], np.float32)
-    found = resolved(PAIR, seen(PAIR, [(corner, 0.9, 0), (thing, 0.5, 1)]))
-    assert [apart(each, thing) for each in found] == [0]
+    found = resolved(PAIR, seen(PAIR, [(corner, 0.9, 0), (target, 0.5, 1)]))
+    assert [apart(each, target) for each in found] == [0]
 
 
 def test_a_piece_is_not_dropped_for_the_object_next_to_it() -> None:
@@ -126,22 +126,22 @@ def test_a_piece_is_not_dropped_for_the_object_next_to_it() -> None:
 @pytest.mark.parametrize("degrees", [0, 20, 45])
 def test_objects_cut_by_the_same_edge_are_not_joined(degrees: float) -> None:
     away = np.array([-np.sin(np.radians(degrees)), np.cos(np.radians(degrees))], np.float32) * 14
-    things = [quad_of((90, 44, 110, 10, degrees)), quad_of((90, 44, 110, 10, degrees)) + away]
-    found = resolved(PAIR, look(PAIR, things, np.random.default_rng(3)))
+    objects = [quad_of((90, 44, 110, 10, degrees)), quad_of((90, 44, 110, 10, degrees)) + away]
+    found = resolved(PAIR, look(PAIR, objects, np.random.default_rng(3)))
     assert len(found) == 2
-    for thing in things:
-        assert min(apart(each, thing) for each in found) < 1.5
+    for target in objects:
+        assert min(apart(each, target) for each in found) < 1.5
 
 
 @pytest.mark.parametrize("degrees", [0, 15, 40])
 def test_tiles_without_overlap_join_what_meets_at_their_common_edge_in_line(degrees: float) -> None:
     plan = plan_of(200, 100, 0.0)
-    thing = quad_of((100, 50, 90, 12, degrees))
-    joined = resolved(plan, look(plan, [thing], np.random.default_rng(4)))
+    target = quad_of((100, 50, 90, 12, degrees))
+    joined = resolved(plan, look(plan, [target], np.random.default_rng(4)))
     assert len(joined) == 1
-    assert apart(joined[0], thing) < 1.5
-    # Out of line: two things that end at the edge.
-    one, two = look(plan, [thing], np.random.default_rng(4)).quads  # type: ignore[misc]  # it has quads
+    assert apart(joined[0], target) < 1.5
+    # Out of line: two objects that end at the edge.
+    one, two = look(plan, [target], np.random.default_rng(4)).quads  # type: ignore[misc]  # it has quads
     assert len(resolved(plan, seen(plan, [(one, 0.9, 0), (two + np.array([0, 20], np.float32), 0.8, 1)]))) == 2
 
 
@@ -158,8 +158,8 @@ def test_a_piece_without_partner_and_frames_without_pieces_are_kept() -> None:
 
 def test_joined_pieces_keep_their_part_outside_the_frame() -> None:
     plan = plan_of(180, 100, 0.2)
-    thing = quad_of((90, 2, 110, 20, 5))
+    target = quad_of((90, 2, 110, 20, 5))
     parts = [(quad_of((67, 0, 64, 20, 5)), 0.9, 0), (quad_of((113, 4, 64, 20, 5)), 0.8, 1)]
     (found,) = resolved(plan, seen(plan, parts))
-    assert apart(found, thing) < 1.5
+    assert apart(found, target) < 1.5
     assert found[:, 1].min() < -10

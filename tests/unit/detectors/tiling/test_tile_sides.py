@@ -114,9 +114,9 @@ def test_a_card_with_mode_gsd_needs_metres() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frame", "things", "expected"),
+    ("frame", "objects", "expected"),
     [
-        # Nothing known about things: native resolution; whole when that saves tiles and costs at most a quarter.
+        # Nothing known about objects: native resolution; whole when that saves tiles and costs at most a quarter.
         ((4000, 3000), (), TileSides(NATIVE, 0.2, False)),
         ((640, 480), (), TileSides(NATIVE, 0.2, False)),
         ((800, 600), (), TileSides(None, 0.2, True)),
@@ -134,12 +134,12 @@ def test_a_card_with_mode_gsd_needs_metres() -> None:
         # They would not be: as large as they allow, and more overlap; and what does not fit is seen in the whole.
         ((4000, 3000), (30, 300), TileSides((960, 960), 330 / 960, False)),
         ((4000, 3000), (25, 900), TileSides((800, 800), 0.5, True)),
-        # Very near the ground: things are large, and tiles need not be larger than the frame.
+        # Very near the ground: objects are large, and tiles need not be larger than the frame.
         ((4000, 3000), (250, 3000), TileSides((4000, 4000), 0.5, True)),
     ],
 )
-def test_the_automatic_choice(frame: tuple[int, int], things: tuple[float, ...], expected: TileSides) -> None:
-    found = chosen_sides(frame, NATIVE, NATIVE, things, 0.2)
+def test_the_automatic_choice(frame: tuple[int, int], objects: tuple[float, ...], expected: TileSides) -> None:
+    found = chosen_sides(frame, NATIVE, NATIVE, objects, 0.2)
     assert (found.sides, found.whole_frame) == (expected.sides, expected.whole_frame)
     assert found.overlap == pytest.approx(expected.overlap)
 
@@ -151,18 +151,18 @@ def test_the_automatic_choice_keeps_the_shape_of_the_fixed_sides() -> None:
 
 @given(
     frame=st.tuples(st.integers(20, 30_000), st.integers(20, 30_000)),
-    things=st.lists(st.floats(0.01, 1e5), max_size=4),
+    objects=st.lists(st.floats(0.01, 1e5), max_size=4),
     overlap=st.floats(0, 0.89),
 )
 def test_automatic_tiles_fit_the_largest_object_or_add_the_whole_frame(
-    frame: tuple[int, int], things: list[float], overlap: float
+    frame: tuple[int, int], objects: list[float], overlap: float
 ) -> None:
-    found = chosen_sides(frame, NATIVE, NATIVE, things, overlap)
+    found = chosen_sides(frame, NATIVE, NATIVE, objects, overlap)
     assert found.overlap >= overlap
     if found.sides is None:
         return
     assert all(64 <= side <= 8192 for side in found.sides)
-    assert found.whole_frame or max(things, default=0) <= found.overlap * min(found.sides) + 1
+    assert found.whole_frame or max(objects, default=0) <= found.overlap * min(found.sides) + 1
 
 
 def test_the_automatic_mode_uses_class_sizes_and_options_win_over_it() -> None:
