@@ -24,14 +24,14 @@ LARGE = 24 * MEGABYTE
 
 @pytest.fixture(params=kinds())
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SettingsBench]:
-    with model_store_bench(request.param, tmp_path / "world") as bench:
+    with model_store_bench(request.param, tmp_path / "bench") as bench:
         yield bench
         await bench.close()
 
 
 @pytest.fixture(params=kinds("folder"))
 async def network(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SettingsBench]:
-    with model_store_bench(request.param, tmp_path / "world") as bench:
+    with model_store_bench(request.param, tmp_path / "bench") as bench:
         yield bench
         await bench.close()
 

@@ -34,7 +34,7 @@ TIMEOUT_S = 60.0
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
 
-class World:
+class Members:
     """One broker, a table, and the sink's process."""
 
     def __init__(self, settings: BrokerSettings, folder: Path) -> None:
@@ -73,66 +73,66 @@ def frame(number: int) -> FrameCaptured:
     return frame_captured(number, device=f"cam-{number % DEVICES}", frame_id=UUID(int=number))
 
 
-async def until_done(broker: Broker, world: World, member: subprocess.Popen[bytes]) -> None:
+async def until_done(broker: Broker, site: Members, member: subprocess.Popen[bytes]) -> None:
     admin = await broker.admin()
     async with asyncio.timeout(TIMEOUT_S):
-        while sum((await admin.group_lag(f"sink.{world.name}", [world.source.name, world.redrive.name])).values()):
+        while sum((await admin.group_lag(f"sink.{site.name}", [site.source.name, site.redrive.name])).values()):
             assert member.poll() is None, "the sink ended though nobody killed it"
             await asyncio.sleep(0.1)
     await admin.close()
 
 
-async def letters(broker: Broker, world: World) -> list[DeadLetter]:
+async def letters(broker: Broker, site: Members) -> list[DeadLetter]:
     reader = await broker.reader()
-    found = [letter async for letter in list_dead(reader, world.dead.name)]
+    found = [letter async for letter in list_dead(reader, site.dead.name)]
     await reader.close()
     return found
 
 
 @pytest.fixture
-def world(broker_settings: BrokerSettings, tmp_path: Path) -> World:
-    return World(broker_settings, tmp_path)
+def site(broker_settings: BrokerSettings, tmp_path: Path) -> Members:
+    return Members(broker_settings, tmp_path)
 
 
 @pytest.mark.integration
-async def test_killed_sink_writes_every_frame_once(world: World) -> None:
-    broker = open_broker(world.settings, world.folder, world.topics)
+async def test_killed_sink_writes_every_frame_once(site: Members) -> None:
+    broker = open_broker(site.settings, site.folder, site.topics)
     admin = await broker.admin()
-    await admin.apply(list(world.topics.values()))
+    await admin.apply(list(site.topics.values()))
     await admin.close()
     publisher = await broker.publisher()
     await publisher.publish(
         [
-            event_record(world.source.name, event, id=event.frame_id, source="test", subject=None, time=NOW, key=key)
+            event_record(site.source.name, event, id=event.frame_id, source="test", subject=None, time=NOW, key=key)
             for event, key in ((frame(number), frame(number).device_id) for number in range(FRAMES))
         ]
     )
 
     for moment in MOMENTS:
-        member = world.start(moment)
+        member = site.start(moment)
         assert await asyncio.to_thread(member.wait, TIMEOUT_S) == -signal.SIGKILL, moment
-    member = world.start(None)
+    member = site.start(None)
     try:
-        await until_done(broker, world, member)
-        dead = await letters(broker, world)
+        await until_done(broker, site, member)
+        dead = await letters(broker, site)
         # Sending the dead again is harmless: they die again, at their new places, and nothing else changes.
         reader = await broker.reader()
-        sent = await redrive(reader, publisher, list_dead(reader, world.dead.name), topic=world.redrive.name)
+        sent = await redrive(reader, publisher, list_dead(reader, site.dead.name), topic=site.redrive.name)
         assert sent.sent == len(POISON)
         await reader.close()
-        await until_done(broker, world, member)
+        await until_done(broker, site, member)
     finally:
         member.terminate()
         status = await asyncio.to_thread(member.wait, TIMEOUT_S)
-    again = await letters(broker, world)
+    again = await letters(broker, site)
     await publisher.close()
     await broker.close()
 
     assert status == 0
-    assert sorted(world.numbers("frames")) == sorted(set(range(FRAMES)) - POISON)
-    assert max(Counter(world.numbers("writes")).values()) > 1, "nothing was written twice, so no crash was felt"
+    assert sorted(site.numbers("frames")) == sorted(set(range(FRAMES)) - POISON)
+    assert max(Counter(site.numbers("writes")).values()) > 1, "nothing was written twice, so no crash was felt"
     # Order per device, by the first write of each frame.
-    first = list(dict.fromkeys(world.numbers("writes")))
+    first = list(dict.fromkeys(site.numbers("writes")))
     for device in range(DEVICES):
         mine = [number for number in first if number % DEVICES == device]
         assert mine == sorted(mine)
