@@ -19,6 +19,7 @@ import pytest
 from infra.errors import ImageCorruptError, ImageMissingError, StoreUnavailableError, TransientError
 from infra.storage.frames.port import FrameStore
 from schemas.events import ImageRef
+from standgale.testing.factories import image_ref
 
 
 class FrameStoreBench:
@@ -69,14 +70,9 @@ async def _write(store: FrameStore) -> None:
     await asyncio.gather(*(write() for _ in range(4)))
 
 
-def image(data: bytes, uri: str) -> ImageRef:
-    sha256 = hashlib.sha256(data).hexdigest()
-    return ImageRef(uri=uri, sha256=sha256, size_bytes=len(data), media_type="image/jpeg", width=1, height=1)
-
-
 async def put(store: FrameStore, data: bytes) -> ImageRef:
     uri = await store.put(data, sha256=hashlib.sha256(data).hexdigest(), media_type="image/jpeg")
-    return image(data, uri)
+    return image_ref(data, uri)
 
 
 async def put_at_last(store: FrameStore, data: bytes) -> ImageRef:
@@ -151,7 +147,7 @@ class FrameStoreContract:
         other = hashlib.sha256(b"two").hexdigest()
         uri = stored.uri.replace(f"{stored.sha256[:2]}/{stored.sha256}", f"{other[:2]}/{other}")
         with pytest.raises(ImageMissingError, match="no object"):
-            await bench.store.get(image(b"two", uri))
+            await bench.store.get(image_ref(b"two", uri))
 
     @pytest.mark.parametrize(
         "uri",

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import onnx
-import yaml
 from onnx import numpy_helper
 
 from detectors.card.card import read_card, verified_model_file
 from detectors.errors import ModelLoadError
 from infra.errors import TransientError
 from schemas.event_base import ModelRef
-from standgale.testing.graphs import SCORES, GraphSpec, write_model
+from standgale.testing.graphs import SCORES, GraphSpec, change_graph, write_model
 
 NAME = "rectangles"
 
@@ -25,23 +23,18 @@ NAME = "rectangles"
 def write_version(folder: Path, version: str, scores: float, spec: GraphSpec | None = None, **card: object) -> Path:
     """``version`` of the model, whose graph gives a red rectangle the score 0.9 times ``scores``."""
     path = write_model(folder / NAME / version, spec, version=version, **card)
-    file = path.parent / "model.onnx"
-    graph = onnx.load_model_from_string(file.read_bytes())
-    wanted = np.diag(np.asarray(SCORES, np.float32))
-    (place,) = (
-        number
-        for number, one in enumerate(graph.graph.initializer)
-        if numpy_helper.to_array(one).shape == (3, 3) and np.allclose(numpy_helper.to_array(one), wanted)
-    )
-    former = graph.graph.initializer[place]
-    former.CopyFrom(numpy_helper.from_array(wanted * np.float32(scores), former.name))
-    file.write_bytes(graph.SerializeToString())
-    _set(path, sha256=sha256(file.read_bytes()).hexdigest())
-    return path
 
+    def scale(model: onnx.ModelProto) -> None:
+        wanted = np.diag(np.asarray(SCORES, np.float32))
+        (place,) = (
+            number
+            for number, one in enumerate(model.graph.initializer)
+            if numpy_helper.to_array(one).shape == (3, 3) and np.allclose(numpy_helper.to_array(one), wanted)
+        )
+        former = model.graph.initializer[place]
+        former.CopyFrom(numpy_helper.from_array(wanted * np.float32(scores), former.name))
 
-def _set(card: Path, **fields: object) -> None:
-    card.write_text(yaml.safe_dump({**yaml.safe_load(card.read_text()), **fields}), encoding="utf-8")
+    return change_graph(path, scale)
 
 
 class ShelfStore:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnx
-import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
-from standgale.testing.graphs import write_model
+from standgale.testing.graphs import change_graph, write_model
 
 Trouble = Literal["onnxruntime", "both"]
 
@@ -49,9 +48,10 @@ def write_failing_model(folder: Path, trouble: Trouble) -> Path:
     onnxruntime: it takes a value from beyond the end of a list, which ONNX Runtime refuses while OpenVINO gives 0;
     both: it asks for the best 3 of a list of 2, which both refuse.
     """
-    card = write_model(folder)
-    path = folder / "model.onnx"
-    model = onnx.load(path)
+    return change_graph(write_model(folder), partial(_fail_on_white, trouble))
+
+
+def _fail_on_white(trouble: Trouble, model: onnx.ModelProto) -> None:
     graph = model.graph
     for node in graph.node:
         node.output[:] = ["answer" if name == graph.output[0].name else name for name in node.output]
@@ -64,11 +64,6 @@ def write_failing_model(folder: Path, trouble: Trouble) -> Path:
     graph.initializer.append(numpy_helper.from_array(np.float32(0.95), "nearly_white"))
     steps = _beyond_the_end(graph, last) if trouble == "onnxruntime" else _more_than_there_are(graph, last)
     graph.node.extend([*white, *steps])
-    path.write_bytes(model.SerializeToString())
-    fields = yaml.safe_load(card.read_text(encoding="utf-8"))
-    fields["sha256"] = sha256(path.read_bytes()).hexdigest()
-    card.write_text(yaml.safe_dump(fields), encoding="utf-8")
-    return card
 
 
 def _beyond_the_end(graph: onnx.GraphProto, last: str) -> list[onnx.NodeProto]:

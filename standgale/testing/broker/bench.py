@@ -16,6 +16,7 @@ import orjson
 
 from infra.broker.port import Broker, CommitPoint, Consumer, GroupSpec, InRecord, OutRecord, Reader, TopicPartition
 from schemas.topics import TopicSpec
+from standgale.testing.factories import topic_spec
 
 TIMEOUT_S = 30.0
 """How long a test waits for what must happen; it takes far less where the machine is idle."""
@@ -54,20 +55,7 @@ class BrokerBench:
 
     def topic(self, name: str = "in", *, partitions: int = 4, **changes: Any) -> TopicSpec:
         """A topic declaration; ``changes`` replaces fields of it."""
-        fields: dict[str, Any] = {
-            "name": f"{self._prefix}.{name}",
-            "group": "test",
-            "partitions": partitions,
-            "key": "device_id",
-            "events": ("frame.captured",),
-            "about": "a test",
-            "replication": 1,
-            "min_insync_replicas": 1,
-            "retention_s": 3600,
-            "max_message_bytes": 1_048_576,
-            "cleanup": "delete",
-        }
-        return TopicSpec(**(fields | changes))
+        return topic_spec(f"{self._prefix}.{name}", partitions=partitions, **changes)
 
     def member(self, *topics: TopicSpec, **changes: Any) -> GroupSpec:
         """A membership in this test's group."""
