@@ -31,8 +31,8 @@ DEVICES = 6
 
 
 @dataclass
-class Site:
-    """A data folder with a broker, frames and models, and detectors as processes of their own on it."""
+class KilledSite:
+    """A data folder with a broker, frames and models, and detectors as separate processes that a test kills."""
 
     site: WorkerSite
     fleet: Fleet
@@ -43,7 +43,7 @@ class Site:
             subprocess.run, command, env=self.fleet.environment, capture_output=True, text=True, timeout=90, check=False
         )
 
-    async def until_answered(self, count: int) -> list[DetectionsMade]:
+    async def wait_for_events(self, count: int) -> list[DetectionsMade]:
         deadline = time.monotonic() + TIMEOUT_S
         while len(events := await self.site.detections()) < count:
             self.fleet.check()
@@ -53,7 +53,7 @@ class Site:
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
+async def killed_site(tmp_path: Path) -> AsyncIterator[KilledSite]:
     async with AsyncExitStack() as stack:
         site = WorkerSite(tmp_path)
         stack.push_async_callback(site.close)
@@ -75,39 +75,39 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         }
         fleet = Fleet({f"STANDGALE_{name}": value for name, value in settings.items()}, tmp_path / "logs")
         stack.callback(fleet.stop)
-        yield Site(site, fleet)
+        yield KilledSite(site, fleet)
 
 
-async def test_workers_killed_during_roll_out_lose_and_double_no_frame(site: Site) -> None:
-    site, fleet = site.site, site.fleet
+async def test_workers_killed_during_roll_out_lose_and_double_no_frame(killed_site: KilledSite) -> None:
+    site, fleet = killed_site.site, killed_site.fleet
     frames = [await site.frame(f"drone-{n % DEVICES}", n) for n in range(FRAMES)]
     for number in (1, 2):
         fleet.start(f"worker-{number}", "detector", "--instance-id", f"worker-{number}")
     await site.publish(*frames[:20])
-    await site.until_answered(20)
+    await killed_site.wait_for_events(20)
     sending = asyncio.create_task(_send(site, frames[20:]))
     await asyncio.sleep(1)
-    activated = await site.standgale("model", "activate", NAME, "2.0.0", "--comment", "better")
+    activated = await killed_site.standgale("model", "activate", NAME, "2.0.0", "--comment", "better")
     assert activated.returncode == 0, activated.stderr
-    # The roll-out is under way: what they had processed and not committed, and what they had loaded, is gone.
+    # During the roll-out the workers lose the frames that they had not committed, and the models that they had loaded.
     fleet.kill("worker-1")
     await asyncio.sleep(0.2)
     fleet.kill("worker-2")
-    waited = await site.standgale("model", "activate", NAME, "3.0.0", "--wait", "--timeout", "60")
+    waited = await killed_site.standgale("model", "activate", NAME, "3.0.0", "--wait", "--timeout", "60")
     assert waited.returncode == 0, waited.stderr
     fleet.kill("worker-1")
-    back = await site.standgale("model", "rollback", "--wait", "--timeout", "60")
+    back = await killed_site.standgale("model", "rollback", "--wait", "--timeout", "60")
     assert back.returncode == 0, back.stderr
     await sending
     last = [await site.frame(f"drone-{n % DEVICES}", FRAMES + n) for n in range(20)]
-    await site.until_answered(FRAMES)
+    await killed_site.wait_for_events(FRAMES)
     await site.publish(*last)
-    events = await site.until_answered(FRAMES + len(last))
+    events = await killed_site.wait_for_events(FRAMES + len(last))
     _check(events, [*frames, *last])
     assert await site.dead_letters() == []
     newest = {frame.frame_id for frame in last}
     assert {event.model.version for event in events if event.frame_id in newest} == {"2.0.0"}
-    told = json.loads((await site.standgale("model", "status", "--json")).stdout)
+    told = json.loads((await killed_site.standgale("model", "status", "--json")).stdout)
     (lane,) = told
     assert lane["activation"]["stable"] == {"name": NAME, "version": "2.0.0"}
     live = {report["worker"]: report["state"] for report in lane["workers"] if report["live"]}

@@ -1,4 +1,4 @@
-"""Runs trials inside the separate process: loads a model other than the worker's, and detects on a suspect frame."""
+"""Runs trials inside the separate process: detects on a suspect frame with another engine, or loads a suspect model."""
 
 from __future__ import annotations
 
