@@ -1,6 +1,6 @@
 """Makes the values that tests need: events, records, references and declarations; each has quick, valid defaults.
 
-Every function takes a ``number`` or a name that tells its values apart, and keyword changes for single fields. The
+Every function takes a ``number`` or a name by which its values differ, and keyword changes for single fields. The
 same arguments give the same value.
 """
 

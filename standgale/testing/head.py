@@ -87,7 +87,7 @@ class HeadContract:
         for other in ([], [*shapes, shapes[0]], [shape[:-1] for shape in shapes], [(*shape, 2) for shape in shapes]):
             said = head.mismatch(other)
             assert isinstance(said, str)
-            assert said, "the text stands in the error that a user reads"
+            assert said, "the text is part of the error that a user reads"
 
     def test_decode_finds_the_boxes_of_every_tile(self, bench: HeadBench, head: Head) -> None:
         found = head.decode(bench.encode(TILES), 0.5)

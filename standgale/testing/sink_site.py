@@ -23,7 +23,7 @@ from schemas.topics import SINKS_DEAD, TopicSpec, load_topics
 from standgale.testing.factories import out_record
 
 TIMEOUT_S = 60.0
-"""How long a sink may take to end after it was told to stop."""
+"""How long a sink may take to end after its stop was set."""
 
 
 class ForwardingConsumer:

@@ -1,4 +1,4 @@
-"""Waiting for what no event tells."""
+"""Waits in tests until a condition is true."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def until(
     why: str | Callable[[], object] = "it did not come true",
     timeout_s: float = TIMEOUT_S,
 ) -> None:
-    """Return when what ``true`` returns, or its awaited result, is true; fail with ``why`` when that takes too long."""
+    """Wait until what ``true`` returns, or its awaited result, is true; fail with ``why`` when that takes too long."""
     deadline = time.monotonic() + timeout_s
     while not await _result(true()):
         assert time.monotonic() < deadline, f"{why() if callable(why) else why}, after {timeout_s:g} s"

@@ -1,4 +1,4 @@
-"""A bench for one broker in one test: topics and groups of its own, members, and what another tool would do to it."""
+"""Gives a test a broker: topics and groups of its own, members, and what another tool does to the topics."""
 
 from __future__ import annotations
 
@@ -54,26 +54,26 @@ class BrokerBench:
         raise NotImplementedError
 
     def topic(self, name: str = "in", *, partitions: int = 4, **changes: Any) -> TopicSpec:
-        """A topic declaration; ``changes`` replaces fields of it."""
+        """Return the declaration of a topic; ``changes`` replaces fields of it."""
         return topic_spec(f"{self._prefix}.{name}", partitions=partitions, **changes)
 
     def member(self, *topics: TopicSpec, **changes: Any) -> GroupSpec:
-        """A membership in this test's group."""
+        """Return a membership in this test's group."""
         fields: dict[str, Any] = {"group": f"{self._prefix}-group", "session_timeout_s": 6.0}
         return GroupSpec(topics=tuple(topic.name for topic in topics), **(fields | changes))
 
     def progress(self, *records: InRecord) -> dict[TopicPartition, CommitPoint]:
-        """The progress that says that ``records``, in order, are done."""
+        """Return the commit points after ``records``, which are in offset order."""
         return {record.source: CommitPoint(record.offset + 1, record.epoch) for record in records}
 
     def declare(self, *topics: TopicSpec) -> Broker:
-        """A broker that declares ``topics``, opened as another process would open it."""
+        """Return a broker that declares ``topics``, opened as another process would open it."""
         broker = self.open_broker({topic.name: topic for topic in topics})
         self._closing.append(broker.close)
         return broker
 
     async def open(self, *topics: TopicSpec) -> Broker:
-        """A broker on which ``topics`` exist."""
+        """Return a broker on which ``topics`` exist."""
         broker = self.declare(*topics)
         admin = await broker.admin()
         await admin.apply(topics)
@@ -85,7 +85,7 @@ class BrokerBench:
         await self.delete_topics([topic.name for topic in topics])
 
     async def join(self, broker: Broker, spec: GroupSpec) -> Consumer:
-        """A consumer, closed after the test if the test does not do that itself."""
+        """Return a consumer; it is closed after the test."""
         consumer = await broker.consumer(spec)
         self._closing.append(consumer.close)
         return consumer
@@ -97,7 +97,7 @@ class BrokerBench:
         await publisher.close()
 
     async def take(self, consumer: Consumer, count: int, topics: Collection[str] | None = None) -> list[InRecord]:
-        """Poll until there are ``count`` records."""
+        """Poll until there are ``count`` records; return them."""
         records: list[InRecord] = []
         deadline = time.monotonic() + TIMEOUT_S
         while len(records) < count:
@@ -106,7 +106,7 @@ class BrokerBench:
         return records
 
     async def settle(self, *consumers: Consumer, until: Callable[[], bool]) -> list[InRecord]:
-        """Poll all ``consumers`` until the group looks as it must; the records that came meanwhile."""
+        """Poll all ``consumers`` until ``until`` is true; return the records that came meanwhile."""
         records: list[InRecord] = []
         deadline = time.monotonic() + TIMEOUT_S
         while not until():
@@ -117,7 +117,7 @@ class BrokerBench:
         return records
 
     async def read_all(self, reader: Reader, topic: TopicSpec, at_least: int = 0) -> list[InRecord]:
-        """Every committed record of the topic, partition by partition, once there are ``at_least`` so many.
+        """Return every committed record of the topic, partition by partition, when there are ``at_least`` so many.
 
         A commit on Kafka is final when it returns, but readers may see it some milliseconds later.
         """
@@ -154,7 +154,7 @@ class BrokerBench:
     def spawn(
         self, mode: str, topics: tuple[TopicSpec, TopicSpec], session_timeout_s: float, instance_id: str | None = None
     ) -> subprocess.Popen[str]:
-        """A member in a process of its own; see :mod:`standgale.testing.broker.member`."""
+        """Start a member in a process of its own; see :mod:`standgale.testing.broker.member`."""
         task = {
             "mode": mode,
             "open_broker": base64.b64encode(pickle.dumps(self.open_broker)).decode(),
@@ -169,7 +169,7 @@ class BrokerBench:
         return member
 
     async def close(self) -> None:
-        """End everything, in the reverse order of its beginning."""
+        """Kill the members; close everything in the reverse order of its opening."""
         for member in self._members:
             member.kill()
             member.communicate()

@@ -1,4 +1,4 @@
-"""Contract: outputs and offsets are committed in one step, by the owner only."""
+"""Tests that outputs and offsets are committed in one step, by the owner of the partition only."""
 
 from __future__ import annotations
 

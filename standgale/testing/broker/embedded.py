@@ -1,4 +1,4 @@
-"""The embedded broker in a folder of the test's own: the bench for its contract, and for what runs against a broker."""
+"""Gives a test the embedded broker in a folder of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract: nothing is lost or doubled when real processes are killed, stopped, and replaced."""
+"""Tests that nothing is lost or doubled when processes are killed, stopped and replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract: members of a group share the partitions, and partitions move when members come, go and die."""
+"""Tests that members of a group share the partitions, and that these move when members come, go and die."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract: partitions are added to a group of topics together, when all was read, and devices keep their order."""
+"""Tests that partitions are added to a group of topics together, and that devices keep their order."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class GrowthContract:
         await consumer.commit(bench.progress(*records[:-1]))
 
         grown = [topic.model_copy(update={"partitions": 4, "grown_from": 2}) for topic in (frames, answers)]
-        told = bench.declare(*grown)
-        admin = await told.admin()
+        opened_again = bench.declare(*grown)
+        admin = await opened_again.admin()
         # One record is not read yet.
         found = await admin.check(grown)
         assert [(one.topic, one.what, one.fixable) for one in found] == [
@@ -61,8 +61,8 @@ class GrowthContract:
 
         # Started anew, with the new declaration.
         after = [(device, b"%d" % number) for number in range(5, 10) for device in DEVICES]
-        await bench.publish(told, grown[0], *after)
-        again = await bench.join(told, member)
+        await bench.publish(opened_again, grown[0], *after)
+        again = await bench.join(opened_again, member)
         records += await bench.take(again, len(after))
         assert by_device(records) == {device: list(range(10)) for device in DEVICES}
         for record in records[len(before) :]:

@@ -1,4 +1,4 @@
-"""Contract: what is published stands in its partition, in order, whole, and can be read from anywhere."""
+"""Tests that published records are in their partition, in order and whole, and can be read from any offset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract: a topic that is deleted, made again, or given more partitions while it is used is noticed, not misread."""
+"""Tests that a topic which is deleted, made again or grown while it is used is noticed."""
 
 from __future__ import annotations
 

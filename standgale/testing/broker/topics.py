@@ -1,4 +1,4 @@
-"""Contract: topics are brought in line with their declarations, and a group's lag is told truthfully."""
+"""Tests that topics are brought in line with their declarations, and that lag and groups are correct."""
 
 from __future__ import annotations
 

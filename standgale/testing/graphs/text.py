@@ -69,7 +69,7 @@ def text_inputs(spec: GraphSpec, batch: int | str) -> list[onnx.ValueInfoProto]:
 def write_tokenizer(folder: Path) -> Path:
     """A WordPiece tokenizer with the words of VOCABULARY as ``tokenizer.json`` in ``folder``; returns its path.
 
-    Like those published with models it cuts and fills texts, which nobody who asks wants.
+    As those published with models do, it is set to cut and to pad texts; the code under test has to turn that off.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 

@@ -1,4 +1,4 @@
-"""A model store for one test, what happens to it from outside, and models to put into it."""
+"""Gives a test a place for models, means to change it from outside, and models to put into it."""
 
 from __future__ import annotations
 
