@@ -35,7 +35,7 @@ def crashing_model(request: LoadRequest) -> Model:
 
 
 async def main(folder: Path) -> None:
-    """Work on the broker in ``folder`` until told to stop."""
+    """Work on the broker in ``folder`` until SIGTERM."""
     site = WorkerSite(folder)
     request = LoadRequest(site.card, "onnxruntime", 1)
     parts = replace(

@@ -61,8 +61,8 @@ def worker(environment: dict[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment)
 
 
-async def told(site: WorkerSite, second: subprocess.Popen[bytes]) -> WorkerAvailability:
-    """What the worker says when it has a model and is through."""
+async def wait_until_settled(site: WorkerSite, second: subprocess.Popen[bytes]) -> WorkerAvailability:
+    """Return the report of the worker when it has a model and its activation is carried out."""
     reader = await site.broker.reader()
     deadline = time.monotonic() + TIMEOUT_S
     while True:
@@ -87,7 +87,7 @@ async def test_model_that_crashes_when_loaded_is_refused_at_next_start(
     first = worker(environment)
     assert await asyncio.to_thread(first.wait, TIMEOUT_S) == -signal.SIGSEGV
     second = worker(environment)
-    report = await told(site, second)
+    report = await wait_until_settled(site, second)
     assert {(one.model.version, one.state, one.serving) for one in report.models} == {
         ("1.0.0", "enabled", True),
         ("2.0.0", "warning", False),

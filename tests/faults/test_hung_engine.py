@@ -22,9 +22,9 @@ pytestmark = [pytest.mark.faults, pytest.mark.integration]
 TIMEOUT_S = 60.0
 SILENCE_S = 1.5
 DRAIN_S = 1.0
-# Beyond the drain: cancelling, the patience with the engine's thread, and Python's own end.
+# Beyond the drain: cancelling, the time limit for the engine's thread, and Python's own end.
 END_S = 15.0
-# Once the file is there the engine never comes back.
+# Once the file is there the engine never returns.
 _HANGING = """
 import pathlib, threading
 from detectors.model.predict import Model
@@ -87,11 +87,11 @@ async def test_hung_engine_is_reported_in_health_and_process_can_be_ended(site: 
         hang.touch()
         await site.publish(*frames[1:])
         deadline = time.monotonic() + TIMEOUT_S
-        while (told := await health(port, "live"))[0] != 503:
-            assert time.monotonic() < deadline, told
+        while (report := await health(port, "live"))[0] != 503:
+            assert time.monotonic() < deadline, report
             await asyncio.sleep(0.1)
-        assert "engine onnxruntime" in told[1]
-        assert "has not finished a batch" in told[1]
+        assert "engine onnxruntime" in report[1]
+        assert "has not finished a batch" in report[1]
         assert (await health(port, "ready"))[0] == 503
         worker.terminate()
         began = time.monotonic()

@@ -107,8 +107,8 @@ async def test_workers_killed_during_roll_out_lose_and_double_no_frame(killed_si
     assert await site.dead_letters() == []
     newest = {frame.frame_id for frame in last}
     assert {event.model.version for event in events if event.frame_id in newest} == {"2.0.0"}
-    told = json.loads((await killed_site.standgale("model", "status", "--json")).stdout)
-    (lane,) = told
+    status = json.loads((await killed_site.standgale("model", "status", "--json")).stdout)
+    (lane,) = status
     assert lane["activation"]["stable"] == {"name": NAME, "version": "2.0.0"}
     live = {report["worker"]: report["state"] for report in lane["workers"] if report["live"]}
     assert live == {"worker-1": "enabled", "worker-2": "enabled"}

@@ -200,7 +200,7 @@ from schemas.events import ModelRef
 settings = load_settings()
 
 def peak_kib():
-    # Not getrusage: what it says begins with the peak of the process that started this one.
+    # Not getrusage: its value begins with the peak of the process that started this one.
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 
 async def main():

@@ -98,5 +98,5 @@ async def test_compressed_response_is_not_unpacked(loader: LoaderServer, tmp_pat
 
 
 def packed() -> web.Response:
-    """A valid card, but for somebody who unpacks it."""
+    """A card that is valid only after unpacking."""
     return web.Response(body=gzip.compress(b"name: finder\n"), headers={"Content-Encoding": "gzip"})

@@ -185,7 +185,7 @@ async def test_redriven_frame_is_processed_after_its_partition_changed_owner(
         await site.publish(first, missing)
         await asyncio.wait_for(store.asked.wait(), TIMEOUT_S)
         if taken_over:
-            # The first record of another topic makes the lane read its window again.
+            # The first record of another topic makes the partition read its window again.
             await site.publish(await site.frame("drone", 2), topic=topics.FRAMES_BACKFILL)
             await site.wait_for(site.detections, 1)
         store.go_on.set()

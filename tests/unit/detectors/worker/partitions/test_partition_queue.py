@@ -72,32 +72,32 @@ def test_next_commit_is_bounded_by_limit(queue: PartitionQueue) -> None:
 def test_start_assignment_voids_pending_of_former_assignment(queue: PartitionQueue) -> None:
     queue.window = DuplicateWindow(10)
     pending = add(queue, 0)
-    assert queue.claim_event(pending, DetectionsKey("answer"))
+    assert queue.claim_event(pending, DetectionsKey("event"))
     assert queue.has_assignment(LIVE, 1)
     assert not queue.has_assignment(LIVE, 2)
     queue.start_assignment(LIVE, 2)
     assert pending.is_void
     queue.finish(pending, out("late"))
     assert queue.next_commit(10) is None
-    assert queue.window.add(DetectionsKey("answer")), "a frame without an event must not count as a duplicate"
+    assert queue.window.add(DetectionsKey("event")), "a frame without an event must not count as a duplicate"
 
 
 def test_void_record_keeps_event_claim_of_new_assignment(queue: PartitionQueue) -> None:
     stale = add(queue, 0)
-    queue.claim_event(stale, DetectionsKey("answer"))
+    queue.claim_event(stale, DetectionsKey("event"))
     queue.start_assignment(LIVE, 2)
     fresh = PendingRecord.from_record(record(0, epoch=2))
     queue.append(fresh)
-    assert queue.claim_event(fresh, DetectionsKey("answer"))
+    assert queue.claim_event(fresh, DetectionsKey("event"))
     queue.finish(stale, FrameOutcome(dead_reason="IMAGE_MISSING"))
-    assert queue.window.contains(DetectionsKey("answer"))
+    assert queue.window.contains(DetectionsKey("event"))
     assert stale.outcome is None
 
 
 def test_replace_window_adds_finished_events_and_no_dead_ones(queue: PartitionQueue) -> None:
     dead, done, voided, dead_later = (add(queue, offset) for offset in range(4))
     for number, pending in enumerate((dead, done, voided, dead_later)):
-        queue.claim_event(pending, DetectionsKey(f"answer-{number}"))
+        queue.claim_event(pending, DetectionsKey(f"event-{number}"))
     queue.finish(dead, FrameOutcome(dead_reason="IMAGE_MISSING"))
     reading = queue.pending
     queue.finish(done, out("done"))
@@ -107,7 +107,7 @@ def test_replace_window_adds_finished_events_and_no_dead_ones(queue: PartitionQu
     assert commit is not None
     queue.remove_committed(commit)
     queue.replace_window(DuplicateWindow(10), reading)
-    known = [number for number in range(4) if queue.window.contains(DetectionsKey(f"answer-{number}"))]
+    known = [number for number in range(4) if queue.window.contains(DetectionsKey(f"event-{number}"))]
     assert known == [1], "an event committed while the window was read may not have been in the topic yet"
 
 

@@ -21,7 +21,7 @@ async def test_memory_budget_is_given_in_order_of_requests() -> None:
     await asyncio.sleep(0)
     memory.give(1_000)
     await asyncio.sleep(0)
-    assert got[1:] == ["big", "small"], "the last fits beside the small one only"
+    assert got[1:] == ["big", "small"], "the last fits only together with the small one"
     memory.give(90)
     await asyncio.gather(*tasks, return_exceptions=True)
     assert got[3:] == ["last"]

@@ -115,7 +115,7 @@ def test_rollout_progress_is_done_when_every_live_worker_finished() -> None:
     assert outcome(report("a", wanted), report("b", wanted, settled=False)) == "waiting"
     assert outcome(report("a", wanted), report("b", wanted, "warning")) == "refused"
     assert outcome(report("a", older, "warning")) == "waiting", "it may refuse an older one, and take this one"
-    assert outcome(report("a", older), later_s=11) == "done", "who is gone is not waited for"
+    assert outcome(report("a", older), later_s=11) == "done", "a worker that has ended is not waited for"
 
 
 def test_models_state_keeps_newest_record_of_a_key_until_tombstone() -> None:
@@ -130,5 +130,5 @@ def test_models_state_keeps_newest_record_of_a_key_until_tombstone() -> None:
     )
     assert state.activations == {"default": second}
     assert state.workers["default/a"].activation == second.id
-    gone = state_of(availability_record(report("a", first)), deletion_record("default/a"))
-    assert gone.workers == {}
+    deleted = state_of(availability_record(report("a", first)), deletion_record("default/a"))
+    assert deleted.workers == {}
