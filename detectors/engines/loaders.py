@@ -78,10 +78,15 @@ def load_onnxruntime_tensorrt(request: EngineRequest) -> Engine:
 
 
 def load_torch(request: EngineRequest) -> Engine:
-    """Load the model that torch exported. See :class:`detectors.engines.gpu.torch.TorchEngine`."""
+    """Load the program that torch exported. See :class:`detectors.engines.gpu.torch.TorchEngine`."""
+    if request.exported is None:
+        raise ModelLoadError(
+            f"engine torch runs what torch exports, and the card of {request.path} names no .pt2 file: write one with "
+            "torch.export.save, name it with its checksum under files in the card, or choose another engine"
+        )
     from detectors.engines.gpu.torch import TorchEngine
 
-    return TorchEngine(request)
+    return TorchEngine(request, request.exported)
 
 
 def load_tensorrt(request: EngineRequest) -> Engine:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from detectors.card.card import InputCard, default_card_path, exported_program, read_card
 from detectors.engines.cpu.onnxruntime import OnnxRuntimeEngine, to_input
-from detectors.engines.gpu.torch import TorchEngine, to_model_input
+from detectors.engines.gpu.torch import to_model_input
+from detectors.engines.loaders import load_torch
 from detectors.engines.port import EngineRequest
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.model.loading import LoadRequest, load_model
@@ -72,7 +73,7 @@ def scene(count: int, card: InputCard) -> NDArray[np.uint8]:
 
 def test_shipped_model_has_the_outputs_of_onnx_runtime(shipped: Path) -> None:
     wanted = request_for(shipped, batch=2)
-    engine = TorchEngine(wanted)
+    engine = load_torch(wanted)
     assert engine.batch_size == 2
     for count in (1, 2, 3):
         made = scene(count, wanted.input)
@@ -88,7 +89,7 @@ def test_shipped_model_has_the_outputs_of_onnx_runtime(shipped: Path) -> None:
 @pytest.mark.parametrize("precision", ["f16", "bf16"])
 def test_half_precision_stays_close(shipped: Path, precision: str) -> None:
     made = scene(1, read_card(shipped).input)
-    (exact,), (found,) = (TorchEngine(request_for(shipped, kind)).run(made) for kind in ("f32", precision))
+    (exact,), (found,) = (load_torch(request_for(shipped, kind)).run(made) for kind in ("f32", precision))
     scores = np.abs(exact - found)[:, 4:]
     assert 0 < scores.max() < (0.02 if precision == "f16" else 0.2)
     seen = exact[0, 4:].max(axis=0) > 0.25
@@ -140,7 +141,7 @@ def tiles(count: int) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize(("batch", "size"), [(None, 4), (1, 1), (3, 3)])
 def test_any_number_of_tiles_runs_on_open_and_fixed_batches(tmp_path: Path, batch: int | None, size: int) -> None:
-    engine = TorchEngine(exported(tmp_path / "model.pt2", Squares(), batch))
+    engine = load_torch(exported(tmp_path / "model.pt2", Squares(), batch))
     assert (engine.batch_size, engine.parallel) == (size, 1)
     made = tiles(11)
     expected = to_input(made, SMALL).mean(axis=(2, 3))
@@ -154,7 +155,7 @@ def test_any_number_of_tiles_runs_on_open_and_fixed_batches(tmp_path: Path, batc
 
 def test_inputs_beside_the_picture_are_given_by_name(tmp_path: Path) -> None:
     wanted = exported(tmp_path / "model.pt2", Scaled(), None, torch.zeros(2, 2, dtype=torch.int64))
-    engine = TorchEngine(replace(wanted, constants={"orig_target_sizes": np.array([64, 32], np.int64)}))
+    engine = load_torch(replace(wanted, constants={"orig_target_sizes": np.array([64, 32], np.int64)}))
     (found,) = engine.run(tiles(5))
     assert np.abs(found - 64 * to_input(tiles(5), SMALL).mean(axis=(2, 3))).max() < 1e-3
 
@@ -167,7 +168,7 @@ def test_preprocessing_in_torch_is_that_of_other_engines(channels: str) -> None:
 
 
 def test_a_failing_run_is_an_inference_error_and_the_engine_lives_on(tmp_path: Path) -> None:
-    engine = TorchEngine(exported(tmp_path / "model.pt2", Squares(), None))
+    engine = load_torch(exported(tmp_path / "model.pt2", Squares(), None))
     for _ in range(3):
         with pytest.raises(InferenceError, match=r"tiles are \(16, 16, 3\)"):
             engine.run(np.zeros((1, 16, 16, 3), np.uint8))
@@ -176,10 +177,6 @@ def test_a_failing_run_is_an_inference_error_and_the_engine_lives_on(tmp_path: P
 
 def _other_size(path: Path) -> EngineRequest:
     return replace(exported(path, Squares(), None), input=InputCard(width=32, height=32))
-
-
-def _no_program(path: Path) -> EngineRequest:
-    return EngineRequest(path.with_suffix(".onnx"), SMALL, 1, "f32")
 
 
 def _damaged(path: Path) -> EngineRequest:
@@ -195,7 +192,6 @@ def _unknown_input(path: Path) -> EngineRequest:
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (_no_program, r"the card of .*model\.onnx names no \.pt2 file: write one with torch\.export\.save"),
         (_damaged, r"torch .* cannot load .*model\.pt2"),
         (_other_size, r"takes input \[None, 3, 32, 64\], the card says \(N, 3, 32, 32\)"),
         (_unknown_input, r"takes 2 inputs \(images, orig_target_sizes\)"),
@@ -205,4 +201,4 @@ def test_what_torch_cannot_run_is_refused_with_the_reason(
     tmp_path: Path, make: Callable[[Path], EngineRequest], why: str
 ) -> None:
     with pytest.raises(ModelLoadError, match=why):
-        TorchEngine(make(tmp_path / "model.pt2"))
+        load_torch(make(tmp_path / "model.pt2"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,9 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, request: EngineRequest) -> None:
-        """Raises ModelLoadError when the card names no exported program, or torch cannot load it for this input."""
-        if request.exported is None:
-            raise ModelLoadError(
-                f"engine torch runs what torch exports, and the card of {request.path} names no .pt2 file: write one "
-                "with torch.export.save, name it with its checksum under files in the card, or choose another engine"
-            )
-        self._path = request.exported
+    def __init__(self, request: EngineRequest, program: Path) -> None:
+        """Raises ModelLoadError when torch cannot load ``program``, or it takes another input than the model."""
+        self._path = program
         self._card = request.input
         self._cuda = torch.cuda.is_available()
         self._device = torch.device("cuda:0" if self._cuda else "cpu")
@@ -44,9 +40,9 @@ class TorchEngine:
         self._float16 = _FLOAT16.get(request.precision)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = request.precision != "f32"
         try:
-            program = _on_device(torch.export.load(self._path), self._device)
-            self._module = program.module() if self._float16 is None else _without_type_checks(program.module())
-            shapes = _input_shapes(program)
+            loaded = _on_device(torch.export.load(self._path), self._device)
+            self._module = loaded.module() if self._float16 is None else _without_type_checks(loaded.module())
+            shapes = _input_shapes(loaded)
         except Exception as error:  # torch's errors share no base class below Exception
             raise ModelLoadError(f"torch {torch.__version__} cannot load {self._path}: {error}") from error
         self._names = tuple(shapes)

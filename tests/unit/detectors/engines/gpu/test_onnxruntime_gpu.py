@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from detectors.card.card import read_card
-from detectors.engines import loaders
 from detectors.engines.cpu.onnxruntime import OnnxRuntimeEngine
-from detectors.engines.gpu.batches import portions, sizes_up_to
 from detectors.engines.gpu.onnxruntime_gpu import (
     OnnxRuntimeGpuEngine,
     Provider,
@@ -20,7 +18,6 @@ from detectors.engines.gpu.onnxruntime_gpu import (
     tensorrt_provider,
 )
 from detectors.engines.port import EngineRequest
-from detectors.engines.registry import ENGINES, load_engine, usable_engines
 from detectors.errors import InferenceError, ModelLoadError
 from standgale.testing.graphs import GraphSpec, tiles_that_differ, write_model
 
@@ -95,37 +92,3 @@ def test_providers_are_told_what_they_need(tmp_path: Path) -> None:
     assert (options["trt_fp16_enable"], options["trt_engine_cache_path"]) == ("True", str(tmp_path))
     assert tensorrt_provider("f32", {}, 1, tmp_path).options["trt_fp16_enable"] == "False"
     assert "trt_profile_min_shapes" not in tensorrt_provider("f32", {}, 1, tmp_path).options
-
-
-@pytest.mark.parametrize(("batch", "sizes"), [(1, (1,)), (2, (1, 2)), (6, (1, 2, 4, 6)), (8, (1, 2, 4, 8))])
-def test_few_tiles_run_in_the_smallest_size_that_takes_them(batch: int, sizes: tuple[int, ...]) -> None:
-    assert sizes_up_to(batch) == sizes
-    for count in range(1, 20):
-        runs = list(portions(count, sizes))
-        assert [first for first, _, _ in runs] == list(range(0, count, batch))
-        assert runs[-1][1] == count
-        for first, end, size in runs:
-            assert size in sizes
-            assert size >= end - first
-            assert not any(end - first <= smaller < size for smaller in sizes)
-
-
-@pytest.mark.parametrize("name", ["onnxruntime_cuda", "onnxruntime_tensorrt", "tensorrt", "torch"])
-def test_engines_for_gpus_say_what_is_missing_here_and_auto_does_without(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("detectors.engines.gpu.cuda.LIBRARY", "libnothing.so.1")
-    entry = ENGINES[name]
-    assert entry.why_not() or entry.passed_over()
-    assert name not in [one.name for one in usable_engines("auto")]
-    if entry.why_not():
-        with pytest.raises(ModelLoadError, match=f"engine {name} cannot be used: .*(install|driver)"):
-            usable_engines(name)  # type: ignore[arg-type]
-
-
-def test_ways_keep_to_the_precision_asked_for(tmp_path: Path) -> None:
-    wanted = request(tmp_path, GraphSpec(width=64, height=32))
-    assert {way.precision for way in loaders.gpu_ways("torch", ("f16", "f32"), wanted, True)} == {"f32"}
-    assert next(way.batch for way in loaders.gpu_ways("torch", ("f32",), wanted, True)) == 8
-    assert [way.batch for way in loaders.gpu_ways("torch", ("f32",), wanted, False)] == [0]
-    assert load_engine("onnxruntime", wanted).name == "onnxruntime"

@@ -1,4 +1,4 @@
-"""The input of ONNX Runtime, and the choice when an engine is missing; tests/contract/engines has the rest."""
+"""The choice of an engine, also when one is missing or refuses the model."""
 
 from __future__ import annotations
 
@@ -6,35 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pytest
 
 from detectors.card.card import read_card
 from detectors.engines import installed, registry
-from detectors.engines.cpu.onnxruntime import to_input
 from detectors.engines.port import Engine, EngineRequest
-from detectors.engines.registry import load_engine
+from detectors.engines.registry import ENGINES, load_engine, usable_engines
 from detectors.errors import ModelLoadError
 from standgale.testing.graphs import GraphSpec, write_model
 
 EngineName = Literal["openvino", "onnxruntime"]
-ENGINES: tuple[EngineName, ...] = ("openvino", "onnxruntime")
+CPU_ENGINES: tuple[EngineName, ...] = ("openvino", "onnxruntime")
 SPEC = GraphSpec(width=64, height=32, mean=0.4, std=0.3)
 
 
 def load(folder: Path, name: EngineName, spec: GraphSpec, threads: int = 2) -> Engine:
     card = read_card(write_model(folder, spec))
     return load_engine(name, EngineRequest(folder / card.file, card.input, threads, card.precision))
-
-
-def test_input_is_scaled_shifted_and_swapped(tmp_path: Path) -> None:
-    card = read_card(write_model(tmp_path, SPEC)).input.model_copy(
-        update={"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7)}
-    )
-    made = np.random.default_rng(3).integers(0, 256, (2, 32, 64, 3), np.uint8)
-    rgb = made[..., ::-1].astype(np.float64) / 255
-    expected = ((rgb - [0.1, 0.2, 0.3]) / [0.5, 0.6, 0.7]).transpose(0, 3, 1, 2)
-    assert np.abs(to_input(made, card) - expected).max() < 1e-5
 
 
 def refuse(request: EngineRequest) -> Engine:
@@ -49,7 +37,7 @@ def test_an_engine_that_is_not_installed_names_the_extra(tmp_path: Path, monkeyp
         load(tmp_path, "openvino", SPEC)
     card = read_card(tmp_path / "model.yaml")
     request = EngineRequest(tmp_path / card.file, card.input, 1, "f32")
-    monkeypatch.setattr(registry, "ENGINES", {name: registry.ENGINES[name] for name in ENGINES})
+    monkeypatch.setattr(registry, "ENGINES", {name: registry.ENGINES[name] for name in CPU_ENGINES})
     assert load_engine("auto", request).name == "onnxruntime"
     monkeypatch.setattr(installed, "find_spec", lambda name: object())
     refusing = replace(registry.ENGINES["openvino"], load=refuse)
@@ -61,3 +49,16 @@ def test_an_engine_that_is_not_installed_names_the_extra(tmp_path: Path, monkeyp
         ModelLoadError, match=r"no engine can be used .*onnxruntime: onnxruntime is not installed.*standgale\[cpu\]"
     ):
         load_engine("auto", request)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime_cuda", "onnxruntime_tensorrt", "tensorrt", "torch"])
+def test_engines_for_gpus_say_what_is_missing_here_and_auto_does_without(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detectors.engines.gpu.cuda.LIBRARY", "libnothing.so.1")
+    entry = ENGINES[name]
+    assert entry.why_not() or entry.passed_over()
+    assert name not in [one.name for one in usable_engines("auto")]
+    if entry.why_not():
+        with pytest.raises(ModelLoadError, match=f"engine {name} cannot be used: .*(install|driver)"):
+            usable_engines(name)  # type: ignore[arg-type]
