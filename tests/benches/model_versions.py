@@ -37,24 +37,24 @@ def write_version(folder: Path, version: str, scores: float, spec: GraphSpec | N
     return change_graph(path, scale)
 
 
-class ShelfStore:
+class CopyStore:
     """A model store: a folder with a folder for each version, that can be ``away``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.away = False
         self.asked = 0
-        self.asked_in_vain = asyncio.Event()
+        self.fetch_failed = asyncio.Event()
 
     async def versions(self) -> Sequence[ModelRef]:
         return [ModelRef(name=path.parent.name, version=path.name) for path in sorted(self.folder.glob("*/*"))]
 
-    async def fetch(self, model: ModelRef, into: Path) -> Path:
+    async def fetch(self, model: ModelRef, model_cache: Path) -> Path:
         self.asked += 1
         if self.away:
-            self.asked_in_vain.set()
+            self.fetch_failed.set()
             raise TransientError("the model store does not respond")
-        source, target = (place / model.name / model.version for place in (self.folder, into))
+        source, target = (place / model.name / model.version for place in (self.folder, model_cache))
         if not source.is_dir():
             raise ModelLoadError(f"the model store has no {model.name} {model.version}")
         verified_model_file(read_card(source / "model.yaml"), source / "model.yaml")
@@ -64,7 +64,7 @@ class ShelfStore:
     async def publish(self, card: Path) -> ModelRef:
         raise NotImplementedError
 
-    async def fetch_artefact(self, model: ModelRef, name: str, into: Path) -> Path | None:
+    async def fetch_artefact(self, model: ModelRef, name: str, model_cache: Path) -> Path | None:
         raise NotImplementedError
 
     async def publish_artefact(self, model: ModelRef, file: Path) -> None:

@@ -32,7 +32,7 @@ from schemas.events import DetectionsMade, FrameCaptured
 from schemas.model_events import Canary, ModelActivated, WorkerAvailability
 from schemas.timestamps import utc_now
 from standgale.testing.graphs import GraphSpec, write_model
-from tests.benches.model_versions import NAME, ShelfStore, write_version
+from tests.benches.model_versions import NAME, CopyStore, write_version
 from tests.benches.worker_site import WorkerSite
 
 SCORES = {"1.0.0": 1.0, "2.0.0": 0.8, "3.0.0": 0.6}
@@ -53,7 +53,7 @@ class Fleet:
     """Workers whose own setting names version 1.0.0, and a store with the others."""
 
     site: WorkerSite
-    store: ShelfStore
+    store: CopyStore
     folder: Path
     shelf: Path
     current: ModelActivated | None = None
@@ -143,7 +143,7 @@ async def fleet_in(folder: Path, site: WorkerSite) -> Fleet:
     shelf = folder / "shelf"
     for version, factor in SCORES.items():
         write_version(shelf, version, factor)
-    return Fleet(site, ShelfStore(shelf), folder, shelf)
+    return Fleet(site, CopyStore(shelf), folder, shelf)
 
 
 def break_version(fleet: Fleet, fault: str) -> str | None:

@@ -47,7 +47,7 @@ async def test_what_one_machine_builds_the_next_one_fetches(tmp_path: Path) -> N
 class AwayStore(VersionStore):
     """A store whose artefacts cannot be reached."""
 
-    async def fetch_artefact(self, model: ModelRef, name: str, into: Path) -> Path | None:
+    async def fetch_artefact(self, model: ModelRef, name: str, model_cache: Path) -> Path | None:
         raise TransientError("the store is away")
 
     async def publish_artefact(self, model: ModelRef, file: Path) -> None:

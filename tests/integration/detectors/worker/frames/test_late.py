@@ -17,7 +17,7 @@ from infra.broker.embedded.publisher import EmbeddedPublisher
 from schemas import topics
 from schemas.events import FrameCaptured
 from schemas.timestamps import utc_now
-from tests.benches.model_versions import ShelfStore
+from tests.benches.model_versions import CopyStore
 from tests.benches.worker_site import WorkerSite
 
 pytestmark = pytest.mark.integration
@@ -83,7 +83,7 @@ async def test_worker_clock_days_ahead_gives_up_no_frame(
     def load(card: Path, busy: bool) -> Model:
         return load_model(LoadRequest(card, "onnxruntime", 1))
 
-    models = ModelSource(ShelfStore(tmp_path / "store"), tmp_path / "cache", load)
+    models = ModelSource(CopyStore(tmp_path / "store"), tmp_path / "cache", load)
     async with site.run_workers(site.parts(settings=settings("give_up"), models=models)):
         await site.wait_for(site.detections, 1)
         await site.wait_for(site.dead_letters, 1)

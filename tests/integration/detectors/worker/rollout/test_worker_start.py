@@ -45,7 +45,7 @@ async def test_unavailable_model_store_delays_roll_out_and_no_frames(fleet: Flee
         fleet.store.away = True
         activation = await fleet.activate("2.0.0")
         async with asyncio.timeout(TIMEOUT_S):
-            await fleet.store.asked_in_vain.wait()
+            await fleet.store.fetch_failed.wait()
         await site.publish(frames[0])
         await site.wait_for(site.detections, 2)
         report = await fleet.report("a")
@@ -68,7 +68,7 @@ async def test_starting_worker_waits_for_unavailable_model_store(fleet: Fleet) -
     await site.publish(frame)
     async with site.run_workers(fleet.parts("a")):
         async with asyncio.timeout(TIMEOUT_S):
-            await fleet.store.asked_in_vain.wait()
+            await fleet.store.fetch_failed.wait()
         assert not site.health.report().ready
         fleet.store.away = False
         await site.wait_for(site.detections, 1)
@@ -83,7 +83,7 @@ async def test_worker_waiting_for_model_store_follows_a_roll_back(fleet: Fleet) 
     await site.publish(frame)
     async with site.run_workers(fleet.parts("a")):
         async with asyncio.timeout(TIMEOUT_S):
-            await fleet.store.asked_in_vain.wait()
+            await fleet.store.fetch_failed.wait()
         await fleet.wait_for_report("a", lambda report: report.activation == second.id and not report.settled)
         await fleet.wait_for_outcome("done", await fleet.publish_activation(roll_back_activation(ORDER, fleet.current)))
         await site.wait_for(site.detections, 1)

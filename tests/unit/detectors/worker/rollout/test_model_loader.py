@@ -14,7 +14,7 @@ from detectors.model.predict import Model
 from detectors.worker.pipeline.pipeline import InferencePipeline
 from detectors.worker.quarantine.quarantine import NoQuarantine
 from detectors.worker.rollout.model_loader import ModelLoader, ModelSource
-from tests.benches.model_versions import ShelfStore, write_version
+from tests.benches.model_versions import CopyStore, write_version
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ async def test_cancelled_load_faster_closes_its_model(card: Path, tmp_path: Path
         return load("faster")
 
     pipeline = partial(InferencePipeline, host_threads=1, max_pixels=1_000_000)
-    source = ModelSource(ShelfStore(tmp_path), tmp_path, lambda _card, _busy: load("other", go_on), load_faster)
+    source = ModelSource(CopyStore(tmp_path), tmp_path, lambda _card, _busy: load("other", go_on), load_faster)
     loader = ModelLoader(partial(load, "own"), source, pipeline, NoQuarantine())
     loaded = await loader.load(None, busy=False)
     other = asyncio.create_task(loader.load(card, busy=True))
