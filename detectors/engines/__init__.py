@@ -1,1 +1,1 @@
-"""Engines: what runs a model's graph, each behind the same small port."""
+"""Runs models' graphs with several libraries, all with the same small port."""

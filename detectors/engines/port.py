@@ -47,7 +47,7 @@ class EngineRequest:
     """CPU threads to use, at least 1."""
     precision: Precision
     """The precision in which the engine may compute."""
-    why: str = "asked for"
+    why: str = "requested"
     """The reason for this engine, as text."""
     constants: ConstantInputs = field(default_factory=dict)
     """The values of the inputs other than the image."""

@@ -185,7 +185,7 @@ def load_engine(kind: EngineKind, request: EngineRequest, check: Callable[[Engin
     """
     usable = usable_engines(kind)
     if kind != "auto":
-        return open_and_check(usable[0], usable[0].preferred(request, "asked for"), check)
+        return open_and_check(usable[0], usable[0].preferred(request, "requested"), check)
     next_best = "the next best engine, because another refused the model"
     whys = ["the preferred engine"] + [next_best] * (len(usable) - 1)
     return _first_that_opens(list(zip(usable, whys, strict=True)), request, check)

@@ -23,9 +23,9 @@ async def load_artefact_model(
     """Load the requested model on a TensorRT engine for this machine's GPU; None where no engine is built.
 
     None is built without TensorRT or a GPU, and when ``wanted`` names another engine.
-    ``store``: asked for the engine first, and given it when it is built here; ``model_cache``: the folder into which
-    models are fetched, where engines are kept too; ``on_state``: called when a step begins. Takes minutes where the
-    engine has to be built. Raises ModelLoadError when it cannot be made or does not fit; the serving model stays.
+    ``store``: the engine is fetched from it, or published to it when it is built here; ``model_cache``: the folder into
+    which models are fetched, where engines are kept too; ``on_state``: called when a step begins. Takes minutes where
+    the engine has to be built. Raises ModelLoadError when it cannot be built or does not fit.
     """
     if wanted.engine not in ("auto", "tensorrt"):
         return None

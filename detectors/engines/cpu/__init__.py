@@ -1,1 +1,1 @@
-"""Engines that run a model on the CPU."""
+"""Runs models on the CPU, with OpenVINO or ONNX Runtime."""

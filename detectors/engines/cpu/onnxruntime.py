@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from detectors.card.card import InputCard
+from detectors.engines.batches import pad_batch
 from detectors.engines.port import EngineRequest, find_image_input, fixed_batch, repeat_for_batch
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
@@ -28,7 +29,7 @@ class OnnxRuntimeEngine:
     name = "onnxruntime"
 
     def __init__(self, request: EngineRequest) -> None:
-        """Raises ModelLoadError when ONNX Runtime cannot load the model, or not compute in the precision asked for."""
+        """Raises ModelLoadError when ONNX Runtime cannot load the model, or not compute in the requested precision."""
         if request.precision not in ("auto", "f32"):
             raise ModelLoadError(
                 f"precision {request.precision}: ONNX Runtime computes in f32 on the CPU; choose f32 or auto"
@@ -78,9 +79,7 @@ class OnnxRuntimeEngine:
         return tuple(np.concatenate(output)[: len(tiles)] for output in zip(*parts, strict=True))
 
     def _run_one(self, session: ort.InferenceSession, tiles: ImageArray) -> list[npt.NDArray[np.float32]]:
-        if len(tiles) < self._batch:
-            tiles = np.concatenate((tiles, np.zeros((self._batch - len(tiles), *tiles.shape[1:]), np.uint8)))
-        values = to_input(tiles, self._card).astype(self._input_type, copy=False)
+        values = to_input(pad_batch(tiles, self._batch), self._card).astype(self._input_type, copy=False)
         outputs = session.run(None, {self._input_name: values, **self._constant})
         return [np.asarray(output, np.float32) for output in outputs]
 

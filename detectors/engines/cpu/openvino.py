@@ -11,6 +11,7 @@ from contextlib import suppress
 import numpy as np
 import numpy.typing as npt
 
+from detectors.engines.batches import pad_batch
 from detectors.engines.cpu.openvino_import import ov, preprocess
 from detectors.engines.port import EngineRequest, Way, find_image_input, fixed_batch, repeat_for_batch
 from detectors.errors import InferenceError, ModelLoadError
@@ -63,24 +64,12 @@ class OpenVinoEngine:
             }
             shapes = {index: list(value.shape) for index, value in constants.items()}
             model.reshape({self._picture: [self._batch, 3, card.height, card.width], **shapes})
-            options: dict[str, str | int] = {
-                "PERFORMANCE_HINT": "THROUGHPUT",
-                "INFERENCE_NUM_THREADS": request.threads,
-            }
-            if request.streams:
-                options["NUM_STREAMS"] = request.streams
-            if request.precision != "auto":
-                options["INFERENCE_PRECISION_HINT"] = request.precision
-            compiled = core.compile_model(_with_conversion(model, request, self._picture), "CPU", options)
+            compiled = core.compile_model(_with_conversion(model, request, self._picture), "CPU", _options(request))
             precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
             count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         except RuntimeError as error:
             raise ModelLoadError(f"OpenVINO cannot load {request.path}: {_error_text(error)}") from error
-        if _DIGITS.get(precision, 24) < _DIGITS.get(request.precision, 0):
-            raise ModelLoadError(
-                f"precision {request.precision}: OpenVINO computes in {precision} on this CPU, which is less exact; "
-                f"choose {precision}, f32 or auto"
-            )
+        _require_precision(request.precision, precision)
         self._shapes = [_shape_of_one(output, self._batch) for output in compiled.outputs]
         self._idle: queue.SimpleQueue[ov.InferRequest] = queue.SimpleQueue()
         # Twice as many as run at a time, so that the next tile waits in OpenVINO's queue and not for Python's lock.
@@ -100,8 +89,7 @@ class OpenVinoEngine:
     def run(self, tiles: ImageArray) -> Outputs:
         """See :class:`detectors.engines.port.Engine`."""
         if len(tiles) % self._batch:
-            missing = self._batch - len(tiles) % self._batch
-            padded = np.concatenate((tiles, np.zeros((missing, *tiles.shape[1:]), np.uint8)))
+            padded = pad_batch(tiles, len(tiles) + self._batch - len(tiles) % self._batch)
             return tuple(output[: len(tiles)] for output in self.run(padded))
         outputs = [None if shape is None else np.empty((len(tiles), *shape), np.float32) for shape in self._shapes]
         parts: list[_Outputs] = []
@@ -149,6 +137,25 @@ class OpenVinoEngine:
     def close(self) -> None:
         """See :class:`detectors.engines.port.Engine`."""
         self._idle = queue.SimpleQueue()
+
+
+def _options(request: EngineRequest) -> dict[str, str | int]:
+    """Return OpenVINO's options for ``request``."""
+    options: dict[str, str | int] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": request.threads}
+    if request.streams:
+        options["NUM_STREAMS"] = request.streams
+    if request.precision != "auto":
+        options["INFERENCE_PRECISION_HINT"] = request.precision
+    return options
+
+
+def _require_precision(requested: str, used: str) -> None:
+    """Raise ModelLoadError when OpenVINO computes less exactly (``used``) than ``requested``."""
+    if _DIGITS.get(used, 24) < _DIGITS.get(requested, 0):
+        raise ModelLoadError(
+            f"precision {requested}: OpenVINO computes in {used} on this CPU, which is less exact; "
+            f"choose {used}, f32 or auto"
+        )
 
 
 def _shape_of_one(output: ov.Output, batch: int) -> tuple[int, ...] | None:

@@ -1,1 +1,1 @@
-"""Engines that run a model on an NVIDIA GPU."""
+"""Runs models on an NVIDIA GPU, with ONNX Runtime, TensorRT or torch."""

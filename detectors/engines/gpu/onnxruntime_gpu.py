@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from detectors.engines.gpu.batches import pad_batch, portions, sizes_up_to
+from detectors.engines.batches import pad_batch, portions, sizes_up_to
 from detectors.engines.gpu.float16 import convert_to_float16
 from detectors.engines.gpu.graph_input import PictureModel, with_picture_input
 from detectors.engines.port import EngineRequest, repeat_for_batch

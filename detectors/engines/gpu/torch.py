@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from detectors.card.card import InputCard
-from detectors.engines.gpu.batches import pad_batch
+from detectors.engines.batches import pad_batch
 from detectors.engines.port import EngineRequest, find_image_input, fixed_batch, repeat_for_batch
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs

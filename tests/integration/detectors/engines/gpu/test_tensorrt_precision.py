@@ -106,4 +106,4 @@ async def test_half_precision_that_answers_otherwise_is_refused_unless_it_is_ask
 def test_without_measuring_every_engine_computes_in_f32(tmp_path: Path) -> None:
     wanted = replace(request(tmp_path / "model"), precision="auto", exported=tmp_path / "model" / "model.pt2")
     for name in ("onnxruntime_cuda", "torch", "tensorrt", "onnxruntime_tensorrt", "openvino", "onnxruntime"):
-        assert ENGINES[name].preferred(wanted, "asked for").precision == "f32"
+        assert ENGINES[name].preferred(wanted, "requested").precision == "f32"

@@ -71,7 +71,7 @@ def test_what_does_not_run_any_more_is_measured_again(tmp_path: Path, caplog: py
     found["measurements"]["way"] = {"engine": "onnxruntime", "precision": "bf16", "streams": 0, "batch": 0}
     path.write_text(json.dumps(found))
     load_model(wanted).close()
-    assert "does not run any more" in caplog.text
+    assert "does not run any longer" in caplog.text
     assert json.loads(path.read_text())["measurements"]["way"]["precision"] == "f32"
 
 
@@ -123,7 +123,7 @@ def test_another_version_that_answers_otherwise_stays_with_the_preferred_engine(
     monkeypatch.setattr("detectors.model.engine_check.why_different", lambda *_: "it says something else")
     model = load_model(LoadRequest(second, "onnxruntime", threads=2, engines_folder=memory))
     assert "it says something else" in caplog.text
-    assert "the preferred engine" in model.engine.reason or "asked for" in model.engine.reason
+    assert "the preferred engine" in model.engine.reason or "requested" in model.engine.reason
     model.close()
 
 

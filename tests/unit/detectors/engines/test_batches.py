@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from detectors.engines.gpu.batches import portions, sizes_up_to
+from detectors.engines.batches import portions, sizes_up_to
 
 
 @pytest.mark.parametrize(("batch", "sizes"), [(1, (1,)), (2, (1, 2)), (6, (1, 2, 4, 6)), (8, (1, 2, 4, 8))])

@@ -1,4 +1,4 @@
-"""Chooses run sizes for a GPU: powers of two up to the batch, so that few tiles do not cost as much as many."""
+"""Chooses the sizes of runs, powers of two up to the batch, and fills up batches with black tiles."""
 
 from __future__ import annotations
 
