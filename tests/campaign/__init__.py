@@ -1,1 +1,1 @@
-"""Lets hundreds of random faults hit a running fleet, and accounts for every frame at the end."""
+"""Runs a fleet through hundreds of random faults and accounts for every accepted frame at the end."""

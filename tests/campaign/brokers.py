@@ -1,4 +1,4 @@
-"""The brokers a campaign can run on, each with what starts, stops and describes it."""
+"""Starts, stops and describes the brokers that a campaign can run on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BrokerName = Literal["embedded", "kafka", "kafka3"]
 
 @dataclass
 class CampaignBroker:
-    """One broker under test. ``server`` is None for the embedded one, which is a file in ``data``."""
+    """One broker under test; ``server`` is None for the embedded broker, which is a file in ``data``."""
 
     data: Path
     topics_file: Path
@@ -28,7 +28,7 @@ class CampaignBroker:
 
     @classmethod
     def of(cls, name: BrokerName, folder: Path, data: Path, topics_file: Path) -> CampaignBroker:
-        """The broker ``name``; not started yet."""
+        """Return the broker ``name``; it is not started yet."""
         servers = {"embedded": None, "kafka": KafkaServer(folder / "kafka"), "kafka3": KafkaCluster(folder / "kafka")}
         return cls(data, topics_file, servers[name])
 
@@ -38,14 +38,14 @@ class CampaignBroker:
 
     @property
     def settings(self) -> BrokerSettings:
-        """What processes are told."""
+        """The broker settings of the processes."""
         if self.server is None:
             return BrokerSettings()
         copies = 1 if isinstance(self.server, KafkaServer) else None
         return BrokerSettings(kind="kafka", bootstrap_servers=self.server.bootstrap_servers, replication=copies)
 
     def environment(self) -> dict[str, str]:
-        """The settings as variables."""
+        """Return the settings as environment variables."""
         settings = self.settings
         found: dict[str, str] = {"STANDGALE_BROKER__KIND": settings.kind}
         if self.server is not None:
@@ -55,12 +55,12 @@ class CampaignBroker:
         return found
 
     def topics(self) -> dict[str, TopicSpec]:
-        """The topics as they are declared now."""
+        """Return the topics as they are declared now."""
         return load_topics(self.topics_file)
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Broker]:
-        """A client of this process."""
+    async def open_client(self) -> AsyncIterator[Broker]:
+        """Open a broker client for this process."""
         broker = open_broker(self.settings, self.data, self.topics())
         try:
             yield broker
@@ -69,8 +69,8 @@ class CampaignBroker:
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[Admin]:
-        """An admin of this process."""
-        async with self.opened() as broker:
+        """Open an admin client for this process."""
+        async with self.open_client() as broker:
             admin = await broker.admin()
             try:
                 yield admin
@@ -78,14 +78,14 @@ class CampaignBroker:
                 await admin.close()
 
     async def lag(self, groups: Mapping[str, Collection[str]]) -> int:
-        """Records that ``groups``, by name with their topics, have not committed."""
+        """Count the records that ``groups`` (topics by name) have not committed."""
         async with self.admin() as admin:
             lags: list[Mapping[TopicPartition, int]] = [
                 await admin.group_lag(group, topics) for group, topics in groups.items()
             ]
         return sum(sum(each.values()) for each in lags)
 
-    async def until_whole(self) -> None:
-        """Return when the server, all of its nodes, answers."""
+    async def wait_until_complete(self) -> None:
+        """Start missing nodes and return when all of them respond."""
         if self.server is not None:
             await asyncio.to_thread(self.server.start)

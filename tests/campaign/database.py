@@ -1,4 +1,4 @@
-"""A real PostgreSQL whose services log in with a password, so that it can be rotated and privileges taken away."""
+"""Runs a real PostgreSQL whose password can be rotated and whose privileges can be revoked."""
 
 from __future__ import annotations
 
@@ -28,43 +28,43 @@ _END_SESSIONS = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE u
 
 
 class CampaignDatabase:
-    """The server in ``folder``. The owner logs in without a password, the role of the services only with it."""
+    """Runs the server in ``folder``; the owner logs in without a password, the services' role only with it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._server = EmbeddedPostgres(folder)
         self.url_file = folder / "url"
-        """What services read their url from, again whenever the login is refused."""
+        """The file from which services read their URL, again after each refused login."""
         self.password = FIRST_PASSWORD
-        """What services were told."""
+        """The password in ``url_file``."""
 
     async def start(self) -> None:
-        """Start, with tables and the role of the services at the first start."""
+        """Start the server; the first start creates the tables and the services' role."""
         await self._server.start()
         if self.url_file.exists():
             return
         await asyncio.to_thread(migrate.migrate_up, self.owner_dsn)
         (hba,) = self._folder.rglob("pg_hba.conf")
         hba.write_text(f"local all {ROLE} scram-sha-256\n{hba.read_text()}")
-        await self.order(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{FIRST_PASSWORD}'", *_RIGHTS, "SELECT pg_reload_conf()")
+        await self.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{FIRST_PASSWORD}'", *_RIGHTS, "SELECT pg_reload_conf()")
         self.write_url(FIRST_PASSWORD)
 
     async def stop(self) -> None:
-        """Stop in order."""
+        """Stop the server normally."""
         await self._server.stop()
 
     @property
     def owner_dsn(self) -> str:
-        """Where the campaign itself connects, as the owner."""
+        """The URL with which the campaign connects as the owner."""
         return self._server.dsn
 
     def dsn(self, password: str) -> str:
-        """Where services connect."""
+        """Return the URL with which services connect."""
         host = self._server.dsn.partition("?")[2]
         return f"postgresql://{ROLE}:{quote(password)}@/standgale?{host}"
 
     def write_url(self, password: str) -> None:
-        """Tell services, by their file, which password holds."""
+        """Write the valid password to the file that services read."""
         self.password = password
         fresh = self.url_file.with_suffix(".new")
         fresh.write_text(self.dsn(password))
@@ -72,7 +72,7 @@ class CampaignDatabase:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        """A connection as the owner; waits while the server recovers from a crash."""
+        """Connect as the owner; wait while the server recovers from a crash."""
         connection = await self._connect()
         try:
             yield connection
@@ -89,22 +89,22 @@ class CampaignDatabase:
                     raise
             await asyncio.sleep(0.2)
 
-    async def order(self, *statements: str) -> None:
-        """Run statements as the owner, each on its own."""
+    async def execute(self, *statements: str) -> None:
+        """Run statements as the owner, each in its own transaction."""
         async with self.connected() as connection:
             for statement in statements:
                 await connection.execute(statement)
 
     async def change_password(self, password: str) -> None:
-        """Rotate, and end all sessions that logged in with the former one."""
-        await self.order(f"ALTER ROLE {ROLE} PASSWORD '{password}'", _END_SESSIONS)
+        """Change the password, and end all sessions that logged in with the former one."""
+        await self.execute(f"ALTER ROLE {ROLE} PASSWORD '{password}'", _END_SESSIONS)
 
     async def grant(self) -> None:
-        """Give the services' role all it needs."""
-        await self.order(*_RIGHTS)
+        """Grant the services' role all privileges that it needs."""
+        await self.execute(*_RIGHTS)
 
     async def quit(self, how: signal.Signals) -> None:
-        """End the server by ``how`` (SIGINT fast, SIGQUIT immediate, SIGKILL a crash) and wait until it is gone."""
+        """Send ``how`` to the server (SIGINT fast, SIGQUIT immediate, SIGKILL a crash) and wait until it has ended."""
         for process in self._processes()[:1]:
             process.send_signal(how)
             await asyncio.to_thread(process.wait, 60)
@@ -116,7 +116,7 @@ class CampaignDatabase:
                 process.send_signal(how)
 
     def kill_session(self) -> None:
-        """SIGKILL one process that serves a session: the server restarts all of them."""
+        """Send SIGKILL to one session's process; the server then restarts all sessions."""
         for process in self._processes()[1:]:
             with suppress(psutil.NoSuchProcess):
                 if f" {ROLE} " in " ".join(process.cmdline()):
@@ -124,7 +124,7 @@ class CampaignDatabase:
                     return
 
     def _processes(self) -> list[psutil.Process]:
-        """The server, and then its children."""
+        """Return the server process, then its children."""
         for path in self._folder.rglob("postmaster.pid"):
             with suppress(psutil.NoSuchProcess, OSError, ValueError, IndexError):
                 server = psutil.Process(int(path.read_text().splitlines()[0]))

@@ -1,4 +1,4 @@
-"""A small disk of its own for the data folder, which can be filled and freed; where the system lets us mount one."""
+"""Mounts a small disk for the data folder that can be filled and freed, where the system allows it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _STEP = 1 << 20
 
 
 class SmallDisk:
-    """A tmpfs at ``folder``, of which the campaign can take all that is free."""
+    """Fills and frees a tmpfs at ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._ballast = folder / "ballast"
 
     def fill(self) -> None:
-        """Leave nothing free."""
+        """Use all free space."""
         with self._ballast.open("ab") as file:
             for step in (_STEP, 4096):
                 with suppress(OSError):
@@ -34,8 +34,8 @@ class SmallDisk:
 
 
 @contextmanager
-def mounted(folder: Path) -> Iterator[SmallDisk | None]:
-    """The disk, mounted inside the block; None where mounting is not allowed (``folder`` is an ordinary one then)."""
+def mount_small_disk(folder: Path) -> Iterator[SmallDisk | None]:
+    """Mount the disk inside the block; yield None where mounting is not allowed, with ``folder`` as an ordinary one."""
     folder.mkdir(parents=True, exist_ok=True)
     if not _mount(folder):
         yield None

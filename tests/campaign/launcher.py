@@ -1,4 +1,4 @@
-"""Runs ``standgale`` with an engine that fails or hangs when the campaign orders it; the program has no such hook."""
+"""Runs ``standgale`` with an engine that fails or hangs on request; the program itself has no such hook."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.campaign.control import VARIABLE, Control, EngineFault
+from tests.campaign.fault_file import VARIABLE, EngineFault, FaultFile
 
 
-def disturb_engine(control: Control) -> None:
-    """Let every model of this process look at ``control`` before it works."""
+def inject_engine_faults(fault_file: FaultFile) -> None:
+    """Make every model of this process obey ``fault_file`` before it runs."""
     from detectors.model.predict import Model
 
     infer = Model.infer
 
-    def disturbed(self: Model, *arguments: Any, **named: Any) -> Any:
-        while control.engine is EngineFault.HANGS:
+    def infer_with_faults(self: Model, *arguments: Any, **named: Any) -> Any:
+        while fault_file.engine is EngineFault.HANGS:
             time.sleep(0.05)
-        if control.engine is EngineFault.FAILS:
-            raise RuntimeError("the engine fails, as the campaign ordered")
+        if fault_file.engine is EngineFault.FAILS:
+            raise RuntimeError("the engine fails, as the campaign requested")
         return infer(self, *arguments, **named)
 
-    Model.infer = disturbed  # type: ignore[method-assign]
+    Model.infer = infer_with_faults  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
     if "detector" in sys.argv:
-        disturb_engine(Control(Path(os.environ[VARIABLE])))
+        inject_engine_faults(FaultFile(Path(os.environ[VARIABLE])))
     from standgale.cli import main
 
     main()

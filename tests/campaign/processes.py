@@ -1,4 +1,4 @@
-"""Watches the processes of the fleet: one that ends though nobody ended it is noted, and started again."""
+"""Watches the processes of the fleet, and notes and restarts each one that ends unexpectedly."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import aiohttp
 
 from tests.campaign.site import Site
 
-_LOOK_S = 0.25
+_CHECK_INTERVAL_S = 0.25
 
 
 @dataclass
-class Warden:
-    """Does what a service manager does, and remembers what it had to do."""
+class ProcessWatcher:
+    """Restarts processes as a service manager does, and records each unexpected exit."""
 
     site: Site
     ended: list[str] = field(default_factory=list)
 
     async def watch(self) -> None:
-        """Look after the fleet until cancelled."""
+        """Check the fleet repeatedly until cancelled."""
         while True:
-            self.look()
-            await asyncio.sleep(_LOOK_S)
+            self.check()
+            await asyncio.sleep(_CHECK_INTERVAL_S)
 
-    def look(self) -> None:
-        """Note and restart what has ended by itself."""
+    def check(self) -> None:
+        """Record and restart each process that has ended unexpectedly."""
         fleet = self.site.fleet
         for name, status in fleet.ended().items():
             lines = fleet.log(name).strip().splitlines()
@@ -38,7 +38,7 @@ class Warden:
 
 
 async def unready(site: Site) -> dict[str, str]:
-    """What processes that are not ready say, by name."""
+    """Return the readiness reports of processes that are not ready, by name."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         found = await asyncio.gather(*(_state(session, url) for url in site.health_urls.values()))
     return {name: text for name, text in zip(site.health_urls, found, strict=True) if text is not None}

@@ -19,20 +19,20 @@ from tests.faults.fleet import Device
 
 @dataclass
 class Account:
-    """What came of the frames. A frame is named with the places where it is missing, or is more than once."""
+    """The result for all frames: each frame with the places where it is missing or stored more than once."""
 
     accepted: int = 0
     lost: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     doubled: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     out_of_order: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     dead_letters: list[str] = field(default_factory=list)
-    strangers: list[str] = field(default_factory=list)
-    """What is there and was never accepted, with the place."""
+    unexpected: list[str] = field(default_factory=list)
+    """Frames and detections that no accepted frame explains, with the place."""
 
 
 @dataclass(frozen=True)
 class Frames:
-    """The accepted frames, and names for them that a person can look up."""
+    """Holds the accepted frames, and names them so that a person can find them."""
 
     by_device: Mapping[str, Sequence[UUID]]
 
@@ -49,28 +49,33 @@ class Frames:
 
 
 async def reconcile(site: Site, devices: Sequence[Device], clients: Sequence[LiveClient]) -> Account:
-    """Compare what was accepted with what there is now, everywhere."""
+    """Compare the accepted frames with the topic, the tables and the live clients."""
     frames = Frames({device.device_id: device.accepted for device in devices})
     account = Account(accepted=len(frames.all))
-    async with site.broker.opened() as broker:
+    async with site.broker.open_client() as broker:
         reader = await broker.reader()
-        answers = await _answers(reader)
+        events = await _detections_events(reader)
         account.dead_letters = [each async for each in _letters(reader)]
         await reader.close()
-    compare(account, frames, "topic", [answer.frame_id for answer in answers])
-    order(account, frames, "topic", [(answer.device_id, answer.frame_id) for answer in answers])
-    await _compare_tables(site, account, frames, answers)
+    compare(account, frames, "topic", [event.frame_id for event in events])
+    compare_order(account, frames, "topic", [(event.device_id, event.frame_id) for event in events])
+    await _compare_tables(site, account, frames, events)
     for client in clients:
-        # It drops what it gets twice, and counts it.
+        # A client drops repeated events and counts them.
         compare(account, frames, client.name, [frame for _, frame in client.frames])
-        order(account, frames, client.name, client.frames)
+        compare_order(account, frames, client.name, client.frames)
         account.doubled |= {f"{client.name}: {client.repeats} events again": [client.name]} if client.repeats else {}
-        account.lost |= {f"{client.name}: told of {client.notices}": [client.name]} if client.notices.get("gap") else {}
+        account.lost |= (
+            {f"{client.name}: received notices {client.notices}": [client.name]} if client.notices.get("gap") else {}
+        )
     return account
 
 
-async def _answers(reader: Reader) -> list[DetectionsMade]:
-    """All committed answers by partition and offset; a device that moved has its older ones in the lower partition."""
+async def _detections_events(reader: Reader) -> list[DetectionsMade]:
+    """Return all committed detections events by partition and offset.
+
+    A device that moved has its older events in the lower partition.
+    """
     return [
         decode(record.headers, record.value, DetectionsMade)
         for partition, (first, end) in sorted((await reader.bounds(topics.DETECTIONS)).items())
@@ -87,18 +92,18 @@ async def _letters(reader: Reader) -> AsyncIterator[str]:
 
 
 def compare(account: Account, frames: Frames, place: str, found: Sequence[UUID]) -> None:
-    """Name the frames that are missing in ``found``, or there more than once, and what was never accepted."""
+    """Add the frames that are missing in ``found`` or repeated there, and those that were never accepted."""
     names, counts = frames.names(), Counter(found)
     for frame, name in names.items():
         if counts[frame] == 0:
             account.lost[name].append(place)
         elif counts[frame] > 1:
             account.doubled[name].append(f"{place} ({counts[frame]} times)")
-    account.strangers += [f"{place}: {frame}" for frame in counts if frame not in names]
+    account.unexpected += [f"{place}: {frame}" for frame in counts if frame not in names]
 
 
-def order(account: Account, frames: Frames, place: str, found: Sequence[tuple[str, UUID]]) -> None:
-    """Name the frames in front of which there is one of the same device that was accepted later.
+def compare_order(account: Account, frames: Frames, place: str, found: Sequence[tuple[str, UUID]]) -> None:
+    """Add the frames that come after a frame of the same device that was accepted later.
 
     ``found``: device and frame, in the order of ``place``; a frame counts where it is first.
     """
@@ -113,7 +118,7 @@ def order(account: Account, frames: Frames, place: str, found: Sequence[tuple[st
             newest = max(newest, number)
 
 
-async def _compare_tables(site: Site, account: Account, frames: Frames, answers: Sequence[DetectionsMade]) -> None:
+async def _compare_tables(site: Site, account: Account, frames: Frames, events: Sequence[DetectionsMade]) -> None:
     async with site.database.connected() as connection:
         images = [row["id"] for row in await connection.fetch("SELECT id FROM images")]
         sessions = [row["image_id"] for row in await connection.fetch("SELECT image_id FROM inference_sessions")]
@@ -122,10 +127,10 @@ async def _compare_tables(site: Site, account: Account, frames: Frames, answers:
     compare(account, frames, "table inference_sessions", sessions)
     names = frames.names()
     stored = Counter(row["id"] for row in rows)
-    for answer in answers:
-        missing = [each.id for each in answer.detections if stored[each.id] == 0]
+    for event in events:
+        missing = [each.id for each in event.detections if stored[each.id] == 0]
         if missing:
-            account.lost[names.get(answer.frame_id, str(answer.frame_id))].append("table detections")
-    wanted = {each.id for answer in answers for each in answer.detections}
+            account.lost[names.get(event.frame_id, str(event.frame_id))].append("table detections")
+    wanted = {each.id for event in events for each in event.detections}
     extra = [row for row in rows if row["id"] not in wanted]
-    account.strangers += [f"table detections: {row['id']} of {row['image_id']}" for row in extra]
+    account.unexpected += [f"table detections: {row['id']} of {row['image_id']}" for row in extra]

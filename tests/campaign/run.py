@@ -1,4 +1,4 @@
-"""Runs one campaign: the fleet works, devices send, faults happen and are healed, and all frames are accounted for."""
+"""Runs one campaign: devices send frames to the fleet, faults start and end, and every frame is accounted for."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from tests.campaign.clients import LiveClient
 from tests.campaign.faults import clients as client_faults
 from tests.campaign.faults import database, disk, inside, kafka, partitions, processes, store
 from tests.campaign.faults.kind import Kind
-from tests.campaign.processes import Warden, unready
+from tests.campaign.processes import ProcessWatcher, unready
 from tests.campaign.reconcile import reconcile
-from tests.campaign.report import Report
-from tests.campaign.schedule import PlanError, Storm, plan
-from tests.campaign.site import GROUPS, Site, Size, opened_site
+from tests.campaign.report import CampaignReport
+from tests.campaign.schedule import FaultRunner, PlanError, plan
+from tests.campaign.site import GROUPS, Site, Size, open_site
 from tests.faults.fleet import Device
 
 logger = logging.getLogger(__name__)
 
 _FAULT_INTERVAL_S: dict[BrokerName, float] = {"embedded": 1.0, "kafka": 1.4, "kafka3": 3.0}
 _START_TIMEOUT_S = 240.0
-_SETTLE_TIMEOUT_S = 420.0
+_CATCH_UP_TIMEOUT_S = 420.0
 _STILL_S = 120.0
-"""How long nothing may move before what is missing is taken for lost."""
+"""Without progress for this long, missing frames count as lost."""
 _PROGRESS_S = 10.0
 _ENDLESS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Order:
-    """What campaign is wanted."""
+class CampaignOptions:
+    """The options of one campaign."""
 
     events: int
     broker: BrokerName
@@ -50,30 +50,30 @@ class Order:
     """The kinds of faults to leave out."""
     interval_s: float | None = None
     quiet_s: float = 5.0
-    """How long nothing more may come after all has come: what is doubled would come now."""
+    """The time to wait for repeated events after all expected ones have arrived."""
 
 
 @dataclass
 class Campaign:
-    """One campaign under way."""
+    """One campaign in progress."""
 
     site: Site
     devices: list[Device]
     clients: list[LiveClient]
-    warden: Warden
+    watcher: ProcessWatcher
 
     @property
     def accepted(self) -> int:
-        """How many frames were accepted by now."""
+        """The number of frames accepted so far."""
         return sum(len(device.accepted) for device in self.devices)
 
-    def kinds(self, order: Order) -> list[Kind]:
-        """The kinds of faults that are wanted and that this site can have. Raises PlanError when there is none."""
+    def kinds(self, options: CampaignOptions) -> list[Kind]:
+        """Return the wanted kinds of faults that are possible on this site; raise PlanError if there is none."""
         site = self.site
         found = [
-            *processes.kinds(site.fleet, self.warden),
+            *processes.kinds(site.fleet, self.watcher),
             *database.kinds(site.database),
-            *inside.kinds(site.controls),
+            *inside.kinds(site.fault_files),
             *disk.kinds(site.disk),
             *store.kinds(site.s3),
             *client_faults.kinds(self.clients, site.sse_urls),
@@ -81,59 +81,61 @@ class Campaign:
             *partitions.kinds(site),
         ]
         wanted = [
-            kind for kind in found if kind.name not in order.without and (not order.only or kind.name in order.only)
+            kind
+            for kind in found
+            if kind.name not in options.without and (not options.only or kind.name in options.only)
         ]
         if not wanted:
             names = ", ".join(kind.name for kind in found)
-            raise PlanError(f"no kind of faults that is wanted can happen here; these can: {names}")
+            raise PlanError(f"no wanted kind of fault is possible here; possible kinds: {names}")
         return wanted
 
 
-async def run(order: Order, folder: Path) -> Report:
-    """Run ``order`` with all files in ``folder``. Raises PlanError when its faults cannot happen."""
+async def run(options: CampaignOptions, folder: Path) -> CampaignReport:
+    """Run a campaign with all files in ``folder``; raise PlanError when its faults are not possible."""
     began = time.monotonic()
-    report = Report(order.broker, order.seed, folder / "logs")
-    async with opened_site(folder, order.broker, order.size, order.store) as site, _started(site) as campaign:
-        interval_s = order.interval_s or _FAULT_INTERVAL_S[order.broker]
-        storm = Storm(plan(campaign.kinds(order), order.events, interval_s, order.seed))
+    report = CampaignReport(options.broker, options.seed, folder / "logs")
+    async with open_site(folder, options.broker, options.size, options.store) as site, _start_fleet(site) as campaign:
+        interval_s = options.interval_s or _FAULT_INTERVAL_S[options.broker]
+        runner = FaultRunner(plan(campaign.kinds(options), options.events, interval_s, options.seed))
         stop = asyncio.Event()
-        async with _sending(campaign, stop) as sending:
-            await _until_everything_works(campaign, sending)
-            await _rage(storm, campaign)
-            await site.broker.until_whole()
+        async with _send_frames(campaign, stop) as sending:
+            await _wait_until_everything_works(campaign, sending)
+            await _run_faults(runner, campaign)
+            await site.broker.wait_until_complete()
             stop.set()
-            report.errors += await _ended(sending)
-        report.errors += await _settled(campaign, order.quiet_s)
-        report.unready = await _unready_in_the_end(site)
+            report.errors += await _wait_for_devices(sending)
+        report.errors += await _wait_until_caught_up(campaign, options.quiet_s)
+        report.unready = await _wait_until_ready(site)
         report.account = await reconcile(site, campaign.devices, campaign.clients)
-        report.faults, report.ended = storm.done, campaign.warden.ended
-        report.errors += storm.errors
-        report.odd_answers = [answer for device in campaign.devices for answer in device.odd_answers]
+        report.faults, report.ended = runner.done, campaign.watcher.ended
+        report.errors += runner.errors
+        report.odd_responses = [response for device in campaign.devices for response in device.odd_responses]
         report.attempts = sum(device.attempts for device in campaign.devices)
     report.seconds = time.monotonic() - began
     return report
 
 
 @asynccontextmanager
-async def _started(site: Site) -> AsyncIterator[Campaign]:
-    """The fleet runs, and all live clients are connected before the first frame."""
+async def _start_fleet(site: Site) -> AsyncIterator[Campaign]:
+    """Start the fleet and connect all live clients before the first frame."""
     async with AsyncExitStack() as stack:
         for name in site.fleet.names():
             site.fleet.bring_up(name)
-        warden = Warden(site)
-        watching = asyncio.create_task(warden.watch())
+        watcher = ProcessWatcher(site)
+        watching = asyncio.create_task(watcher.watch())
         stack.callback(watching.cancel)
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         clients = [LiveClient(f"client-{number}", session) for number in range(1, site.size.clients + 1)]
         for number, client in enumerate(clients, start=1):
-            client.follow(site.sse_urls[number % len(site.sse_urls)])
-            stack.push_async_callback(client.leave)
-        await asyncio.gather(*(client.until_connected() for client in clients))
-        yield Campaign(site, _devices(site), clients, warden)
+            client.connect(site.sse_urls[number % len(site.sse_urls)])
+            stack.push_async_callback(client.disconnect)
+        await asyncio.gather(*(client.wait_until_connected() for client in clients))
+        yield Campaign(site, _devices(site), clients, watcher)
 
 
 def _devices(site: Site) -> list[Device]:
-    """Devices that send until they are stopped, each frame until it is accepted."""
+    """Return devices that send until they are stopped, each frame until it is accepted."""
     return [
         Device(
             device_id=name,
@@ -151,8 +153,8 @@ def _devices(site: Site) -> list[Device]:
 
 
 @asynccontextmanager
-async def _sending(campaign: Campaign, stop: asyncio.Event) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """All devices send inside the block, until ``stop`` is set."""
+async def _send_frames(campaign: Campaign, stop: asyncio.Event) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Let all devices send inside the block, until ``stop`` is set."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
         tasks = [asyncio.create_task(device.run(session, stop)) for device in campaign.devices]
         try:
@@ -163,8 +165,8 @@ async def _sending(campaign: Campaign, stop: asyncio.Event) -> AsyncIterator[lis
             await asyncio.wait(tasks)
 
 
-async def _until_everything_works(campaign: Campaign, sending: Sequence[asyncio.Task[None]]) -> None:
-    """Return when every client has seen an event: from then on it knows where to go on."""
+async def _wait_until_everything_works(campaign: Campaign, sending: Sequence[asyncio.Task[None]]) -> None:
+    """Return when every client has seen an event; from then on it knows where to continue."""
     deadline = time.monotonic() + _START_TIMEOUT_S
     while not all(client.seen for client in campaign.clients) or await unready(campaign.site):
         for task in sending:
@@ -176,26 +178,26 @@ async def _until_everything_works(campaign: Campaign, sending: Sequence[asyncio.
     logger.info("the fleet works, %d frames accepted; faults begin", campaign.accepted)
 
 
-async def _rage(storm: Storm, campaign: Campaign) -> None:
-    async def tell() -> None:
+async def _run_faults(runner: FaultRunner, campaign: Campaign) -> None:
+    async def log_progress() -> None:
         while True:
             await asyncio.sleep(_PROGRESS_S)
             seen = [client.seen for client in campaign.clients]
-            logger.info("%d faults, %d frames accepted, clients saw %s", storm.done.total(), campaign.accepted, seen)
+            logger.info("%d faults, %d frames accepted, clients saw %s", runner.done.total(), campaign.accepted, seen)
 
-    telling = asyncio.create_task(tell())
+    logging_task = asyncio.create_task(log_progress())
     try:
-        await storm.rage()
+        await runner.run()
     finally:
-        telling.cancel()
-    for control in campaign.site.controls.values():
-        control.shift_clock(0)
-    logger.info("all %d faults are healed; waiting until everything is answered", storm.done.total())
+        logging_task.cancel()
+    for fault_file in campaign.site.fault_files.values():
+        fault_file.shift_clock(0)
+    logger.info("all %d faults have ended; the campaign waits for the detections of every frame", runner.done.total())
 
 
-async def _ended(sending: Sequence[asyncio.Task[None]]) -> list[str]:
-    """What kept devices from having their last frame accepted."""
-    await asyncio.wait(sending, timeout=_SETTLE_TIMEOUT_S)
+async def _wait_for_devices(sending: Sequence[asyncio.Task[None]]) -> list[str]:
+    """Wait for the devices; return the errors that kept their last frame from being accepted."""
+    await asyncio.wait(sending, timeout=_CATCH_UP_TIMEOUT_S)
     errors = []
     for task in sending:
         if not task.done():
@@ -206,9 +208,9 @@ async def _ended(sending: Sequence[asyncio.Task[None]]) -> list[str]:
     return errors
 
 
-async def _settled(campaign: Campaign, quiet_s: float) -> list[str]:
-    """Return when no group lags, all is in the tables and every client has seen all, and no more comes."""
-    began = quiet_since = moved_at = told_at = time.monotonic()
+async def _wait_until_caught_up(campaign: Campaign, quiet_s: float) -> list[str]:
+    """Return when no group lags, tables and clients have every frame, and no more events arrive."""
+    began = quiet_since = moved_at = logged_at = time.monotonic()
     former: dict[str, int] = {}
     while True:
         behind, now = await _behind(campaign), time.monotonic()
@@ -218,30 +220,30 @@ async def _settled(campaign: Campaign, quiet_s: float) -> list[str]:
             quiet_since = now
         if now - quiet_since > quiet_s:
             return []
-        if now - began > _SETTLE_TIMEOUT_S or now - moved_at > _STILL_S:
+        if now - began > _CATCH_UP_TIMEOUT_S or now - moved_at > _STILL_S:
             return [f"after {now - began:.0f} s still behind: {behind}"]
-        if behind and now - told_at > _PROGRESS_S:
-            told_at = now
+        if behind and now - logged_at > _PROGRESS_S:
+            logged_at = now
             logger.info("still behind: %s", behind)
         await asyncio.sleep(0.5)
 
 
 async def _behind(campaign: Campaign) -> dict[str, int]:
-    """Who has not got everything yet, and how much is missing; empty when nobody."""
+    """Return the number of missing frames or records by place, without the places that miss none."""
     wanted = campaign.accepted
     found = {client.name: wanted - client.seen for client in campaign.clients}
     try:
         found["groups"] = await campaign.site.broker.lag(GROUPS)
         async with campaign.site.database.connected() as connection:
             found["tables"] = wanted - await connection.fetchval("SELECT count(*) FROM inference_sessions")
-    except Exception as error:  # noqa: BLE001 (whatever it is: asked again)
-        logger.warning("cannot tell how far everything is: %r", error)
+    except Exception as error:  # noqa: BLE001 (any error: asked again)
+        logger.warning("the progress is unknown: %r", error)
         found["unknown"] = 1
     return {name: count for name, count in found.items() if count > 0}
 
 
-async def _unready_in_the_end(site: Site) -> dict[str, str]:
-    """Who is not ready although nothing is wrong any more."""
+async def _wait_until_ready(site: Site) -> dict[str, str]:
+    """Wait until all processes are ready; return the reports of those that are not in time."""
     deadline = time.monotonic() + _START_TIMEOUT_S
     while True:
         found = await unready(site)

@@ -1,4 +1,4 @@
-"""Everything the pipeline needs, as real servers, and the processes of the pipeline on it."""
+"""Starts the servers and pipeline processes that a campaign runs on."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from schemas import topics
 from schemas.topics import default_path
 from standgale.testing.graphs import GraphSpec, write_model
 from tests.campaign.brokers import BrokerName, CampaignBroker
-from tests.campaign.control import VARIABLE, Control, build_disturb
 from tests.campaign.database import CampaignDatabase
-from tests.campaign.disk import SmallDisk, mounted
+from tests.campaign.disk import SmallDisk, mount_small_disk
+from tests.campaign.fault_file import VARIABLE, FaultFile, build_inject_library
 from tests.faults.fleet import Fleet
 
 FIRST_PARTITIONS = 4
 GROUPS = {"detector": topics.FRAME_TOPICS, "sink.postgres": (topics.DETECTIONS,)}
-"""The consumer groups that commit, and what they read."""
+"""The consumer groups that commit, with the topics that they read."""
 _SERVICES: dict[str, tuple[str, ...]] = {
     "gateway": ("gateway",),
     "detector": ("detector",),
@@ -34,12 +34,12 @@ _SERVICES: dict[str, tuple[str, ...]] = {
     "sse": ("sink", "sse"),
 }
 _NAMED = ("detector", "postgres")
-"""Services that are given a stable name, for a quick restart."""
+"""Services with a stable member name, for a quick restart."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How many of each process, and of what uses them."""
+    """The number of processes of each service, of devices and of live clients."""
 
     gateway: int = 2
     detector: int = 3
@@ -48,12 +48,12 @@ class Size:
     devices: int = 6
     clients: int = 3
     interval_s: float = 1.0
-    """Between two frames of one device."""
+    """The time between two frames of one device."""
 
 
 @dataclass
 class Site:
-    """The parts of one campaign."""
+    """Holds the servers and processes of one campaign."""
 
     folder: Path
     size: Size
@@ -62,8 +62,8 @@ class Site:
     disk: SmallDisk | None
     fleet: Fleet
     s3: S3Server | None = None
-    controls: dict[str, Control] = field(default_factory=dict)
-    """By the name of the process; empty where processes cannot be disturbed (no compiler)."""
+    fault_files: dict[str, FaultFile] = field(default_factory=dict)
+    """Fault files by process name; empty where faults cannot be injected (no compiler)."""
     gateway_urls: list[str] = field(default_factory=list)
     sse_urls: list[str] = field(default_factory=list)
     health_urls: dict[str, str] = field(default_factory=dict)
@@ -71,11 +71,11 @@ class Site:
 
     @property
     def logs(self) -> Path:
-        """Where every process writes its log."""
+        """The folder of the processes' logs."""
         return self.folder / "logs"
 
     def write_topics(self, *counts: int) -> None:
-        """Declare the topics of devices; ``counts`` of partitions: those before each growth, and the one now."""
+        """Declare the topics of devices with ``counts``: the partitions before each growth, and the current number."""
         declared = yaml.safe_load(default_path().read_text())
         *former, declared["groups"]["device"]["partitions"] = counts
         if former:
@@ -83,7 +83,7 @@ class Site:
         self.broker.topics_file.write_text(yaml.safe_dump(declared))
 
     def services(self) -> dict[str, str]:
-        """The service of every process, by its name."""
+        """Return the service of every process, by process name."""
         return {
             f"{service}-{number}": service
             for service in _SERVICES
@@ -91,18 +91,18 @@ class Site:
         }
 
     def prepare(self, name: str, service: str, ports: tuple[int, int], library: Path | None) -> None:
-        """Give a process its settings; it is not started yet."""
+        """Add a process with its settings to the fleet, without starting it."""
         port, health_port = ports
         environment = {
             "STANDGALE_TELEMETRY__HEALTH_PORT": str(health_port),
             "STANDGALE_GATEWAY__PORT": str(port),
             "STANDGALE_SSE__PORT": str(port),
         }
-        control = Control(self.folder / "control" / name)
-        environment[VARIABLE] = str(control.path)
+        fault_file = FaultFile(self.folder / "faults" / name)
+        environment[VARIABLE] = str(fault_file.path)
         if library is not None:
             environment["LD_PRELOAD"] = str(library)
-            self.controls[name] = control
+            self.fault_files[name] = fault_file
         self.health_urls[name] = f"http://127.0.0.1:{health_port}/health/ready"
         if service == "gateway":
             self.gateway_urls.append(f"http://127.0.0.1:{port}/api/v1/frames")
@@ -112,7 +112,7 @@ class Site:
         self.fleet.add(name, *_SERVICES[service], *more, environment=environment)
 
     async def register_devices(self) -> None:
-        """Add the devices; their tokens are kept."""
+        """Register the devices and keep their tokens."""
         settings = DatabaseSettings.model_validate({"url": self.database.owner_dsn})
         database = Database.open(settings, self.folder)
         tokens = DeviceTokens(database)
@@ -122,13 +122,13 @@ class Site:
 
 
 @asynccontextmanager
-async def opened_site(folder: Path, broker_name: BrokerName, size: Size, store: str = "folder") -> AsyncIterator[Site]:
-    """A site whose servers run and whose processes do not yet."""
-    for name in ("logs", "control"):
+async def open_site(folder: Path, broker_name: BrokerName, size: Size, store: str = "folder") -> AsyncIterator[Site]:
+    """Open a site with running servers; its processes are not started yet."""
+    for name in ("logs", "faults"):
         (folder / name).mkdir()
     async with AsyncExitStack() as stack:
         data = folder / "data"
-        disk = stack.enter_context(mounted(data))
+        disk = stack.enter_context(mount_small_disk(data))
         broker = CampaignBroker.of(broker_name, folder, data, folder / "topics.yaml")
         database = CampaignDatabase(folder / "database")
         fleet = Fleet({}, folder / "logs", "tests.campaign.launcher")
@@ -141,7 +141,7 @@ async def opened_site(folder: Path, broker_name: BrokerName, size: Size, store: 
             site.s3 = stack.enter_context(S3Server(folder / "s3"))
         fleet.environment |= _environment(site)
         stack.callback(fleet.stop)
-        services, library = site.services(), build_disturb(folder)
+        services, library = site.services(), build_inject_library(folder)
         ports = stack.enter_context(reserved_ports(2 * len(services)))
         for (name, service), pair in zip(services.items(), zip(ports[::2], ports[1::2], strict=True), strict=True):
             site.prepare(name, service, pair, library)
@@ -152,7 +152,7 @@ async def opened_site(folder: Path, broker_name: BrokerName, size: Size, store: 
 
 
 def _environment(site: Site) -> dict[str, str]:
-    """The settings that all processes share, as an operator would give them."""
+    """Return the settings that all processes share, as an operator would give them."""
     card = write_model(site.folder / "model", GraphSpec(width=256, height=256))
     settings = {
         "DATA_DIR": str(site.broker.data),

@@ -158,7 +158,7 @@ class Device:
     """Sends its frames one after the other; each again and again until it is accepted.
 
     ``forgets``: the share of frames whose 202 it loses, so that it sends them once more, at once or later.
-    ``odd_answers``: those that are none of accepted, too much at once, and not available.
+    ``odd_responses``: those that are none of accepted, too much at once, and not available.
     """
 
     device_id: str
@@ -172,7 +172,7 @@ class Device:
     forgets: float = 0.0
     accepted: list[UUID] = field(default_factory=list)
     attempts: int = 0
-    odd_answers: list[str] = field(default_factory=list)
+    odd_responses: list[str] = field(default_factory=list)
 
     async def run(self, session: aiohttp.ClientSession, stop: asyncio.Event | None = None) -> None:
         """Send all frames, or until ``stop`` is set."""
@@ -220,7 +220,7 @@ class Device:
                 if response.status == 202:
                     return UUID((await response.json())["frame_id"])
                 if response.status not in (429, 503):
-                    self.odd_answers.append(f"{response.status}: {answer[:500]}")
+                    self.odd_responses.append(f"{response.status}: {answer[:500]}")
         except (aiohttp.ClientError, TimeoutError) as error:
             answer = repr(error)
         return answer

@@ -1,4 +1,4 @@
-"""The campaign itself works: a few faults on the embedded broker, and every frame is accounted for."""
+"""Runs a small campaign on the embedded broker, and tests its schedule and its accounting."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from tests.campaign.brokers import CampaignBroker
 from tests.campaign.faults.inside import kinds as inside_kinds
 from tests.campaign.faults.kafka import DeadTopicRemoved
 from tests.campaign.faults.kind import EVERYTHING, Kind, whole
-from tests.campaign.reconcile import Account, Frames, compare
-from tests.campaign.reconcile import order as check_order
-from tests.campaign.report import Report
-from tests.campaign.run import Order, run
-from tests.campaign.schedule import PlanError, Storm, plan
+from tests.campaign.reconcile import Account, Frames, compare, compare_order
+from tests.campaign.report import CampaignReport
+from tests.campaign.run import CampaignOptions, run
+from tests.campaign.schedule import FaultRunner, PlanError, plan
 from tests.campaign.site import Size
 
 _SMALL = Size(gateway=1, detector=2, postgres=1, sse=1, devices=3, clients=2, interval_s=0.4)
@@ -35,8 +34,8 @@ _SHORT = (
 @pytest.mark.integration
 @pytest.mark.faults
 async def test_small_campaign_accounts_for_every_frame(server_dir: Path) -> None:
-    order = Order(8, "embedded", 3, size=_SMALL, only=_SHORT, interval_s=0.4, quiet_s=1.0)
-    report = await run(order, server_dir)
+    options = CampaignOptions(8, "embedded", 3, size=_SMALL, only=_SHORT, interval_s=0.4, quiet_s=1.0)
+    report = await run(options, server_dir)
     assert report.problems == {}
     assert sum(report.faults.values()) == 8
     assert report.account.accepted > 8
@@ -44,17 +43,17 @@ async def test_small_campaign_accounts_for_every_frame(server_dir: Path) -> None
 
 
 class Silent:
-    """A fault that does nothing but note what happens."""
+    """Writes its start and end to a log and does nothing else."""
 
     def __init__(self, name: str, log: list[str]) -> None:
         self.name = name
         self._log = log
 
-    async def strike(self) -> None:
-        self._log.append(f"{self.name} strikes")
+    async def start(self) -> None:
+        self._log.append(f"{self.name} starts")
 
-    async def heal(self) -> None:
-        self._log.append(f"{self.name} heals")
+    async def end(self) -> None:
+        self._log.append(f"{self.name} ends")
 
 
 def kinds(log: list[str]) -> list[Kind]:
@@ -69,55 +68,55 @@ def drawn(seed: int) -> list[tuple[float, str, str]]:
     return [(one.at_s, one.kind.name, one.target) for one in plan(kinds([]), 50, 0.01, seed)]
 
 
-def test_seed_repeats_the_faults() -> None:
+def test_plan_same_seed_draws_same_faults() -> None:
     assert drawn(7) == drawn(7)
     assert drawn(7) != drawn(8)
     assert sum(name == "alone" for _, name, _ in drawn(7)) == 2
 
 
 @pytest.mark.parametrize(
-    ("possible", "told"),
+    ("possible", "message"),
     [
-        ([], "3 faults are wanted and 0 can happen; kinds to draw from: none"),
-        ([kinds([])[2]], "3 faults are wanted and 2 can happen; kinds to draw from: alone"),
-        (inside_kinds({})[:1], "3 faults are wanted and 0 can happen; kinds to draw from: clock_shift"),
+        ([], "3 faults are wanted and 0 are possible; kinds to draw from: none"),
+        ([kinds([])[2]], "3 faults are wanted and 2 are possible; kinds to draw from: alone"),
+        (inside_kinds({})[:1], "3 faults are wanted and 0 are possible; kinds to draw from: clock_shift"),
     ],
     ids=["no kind", "not so often", "no target"],
 )
-def test_more_faults_than_can_happen_are_refused(possible: list[Kind], told: str) -> None:
-    with pytest.raises(PlanError, match=f"^{told}$"):
+def test_plan_more_faults_than_possible_raises_plan_error(possible: list[Kind], message: str) -> None:
+    with pytest.raises(PlanError, match=f"^{message}$"):
         plan(possible, 3, 1.0, 1)
 
 
-async def test_faults_of_one_target_never_overlap_and_a_lonely_one_waits_for_all() -> None:
+async def test_fault_runner_faults_of_one_target_never_overlap() -> None:
     log: list[str] = []
-    storm = Storm(plan(kinds(log), 60, 0.01, 1))
-    await storm.rage()
-    assert storm.done.total() == 60
-    assert storm.errors == []
-    under_way: dict[str, str] = {}
+    runner = FaultRunner(plan(kinds(log), 60, 0.01, 1))
+    await runner.run()
+    assert runner.done.total() == 60
+    assert runner.errors == []
+    in_progress: dict[str, str] = {}
     for line in log:
-        *name, what = line.split()
+        *name, action = line.split()
         target = name[-1]
-        if what == "strikes":
-            assert target not in under_way
-            assert not (under_way if target == "alone" else {"alone"} & set(under_way)), line
-            under_way[target] = line
+        if action == "starts":
+            assert target not in in_progress
+            assert not (in_progress if target == "alone" else {"alone"} & set(in_progress)), line
+            in_progress[target] = line
         else:
-            del under_way[target]
-    assert under_way == {}
+            del in_progress[target]
+    assert in_progress == {}
 
 
-class Unmended:
-    """A broker on which applying the topics does not bring back the topic of dead letters."""
+class BrokerWithoutDeadTopic:
+    """A broker on which ``apply`` does not create the topic of dead letters again."""
 
     topics = staticmethod(load_topics)
 
-    async def until_whole(self) -> None:
+    async def wait_until_complete(self) -> None:
         pass
 
     @asynccontextmanager
-    async def admin(self) -> AsyncIterator[Unmended]:
+    async def admin(self) -> AsyncIterator[BrokerWithoutDeadTopic]:
         yield self
 
     async def apply(self, specs: Collection[TopicSpec]) -> None:
@@ -127,23 +126,23 @@ class Unmended:
         return [TopicDifference(FRAMES_DEAD, "topic", "present", "absent", fixable=True)]
 
 
-async def test_topic_that_is_not_back_is_not_called_healed() -> None:
-    fault = DeadTopicRemoved(cast(CampaignBroker, Unmended()))
+async def test_dead_topic_removed_end_raises_while_topic_is_missing() -> None:
+    fault = DeadTopicRemoved(cast(CampaignBroker, BrokerWithoutDeadTopic()))
     with pytest.raises(TopicMismatchError, match=FRAMES_DEAD):
-        await fault.heal()
+        await fault.end()
 
 
-def test_frames_that_are_missing_doubled_or_late_are_named() -> None:
-    first, second, third, stranger = (uuid4() for _ in range(4))
+def test_compare_names_missing_doubled_and_late_frames() -> None:
+    first, second, third, unexpected = (uuid4() for _ in range(4))
     account, frames = Account(), Frames({"drone": [first, second, third]})
-    found: list[tuple[str, UUID]] = [("drone", second), ("drone", first), ("drone", first), ("drone", stranger)]
+    found: list[tuple[str, UUID]] = [("drone", second), ("drone", first), ("drone", first), ("drone", unexpected)]
     compare(account, frames, "topic", [frame for _, frame in found])
-    check_order(account, frames, "topic", found)
+    compare_order(account, frames, "topic", found)
     assert dict(account.lost) == {f"drone #2 {third}": ["topic"]}
     assert dict(account.doubled) == {f"drone #0 {first}": ["topic (2 times)"]}
     assert dict(account.out_of_order) == {f"drone #0 {first}": ["topic"]}
-    assert account.strangers == [f"topic: {stranger}"]
-    assert set(Report("embedded", 1, Path("logs"), account=account).problems) == {
+    assert account.unexpected == [f"topic: {unexpected}"]
+    assert set(CampaignReport("embedded", 1, Path("logs"), account=account).problems) == {
         "lost",
         "doubled",
         "out of order",
@@ -151,5 +150,5 @@ def test_frames_that_are_missing_doubled_or_late_are_named() -> None:
     }
 
 
-def test_processes_that_cannot_be_disturbed_have_no_such_kinds() -> None:
+def test_inside_kinds_without_fault_files_have_no_targets() -> None:
     assert [kind for kind in inside_kinds({}) if kind.targets] == []

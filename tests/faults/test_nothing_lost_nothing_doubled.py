@@ -157,7 +157,7 @@ async def test_each_frame_once_whatever_is_killed(site: Site) -> None:
     assert set(watcher.seen) == {answer.id for answer in answers}
     assert watcher.repeats == 0
     assert site.fleet.kills >= WORKER_KILLS + GATEWAY_KILLS
-    assert [answer for device in devices for answer in device.odd_answers] == []
+    assert [answer for device in devices for answer in device.odd_responses] == []
     assert sum(device.attempts for device in devices) > DEVICES * FRAMES_EACH, "no client ever had to try again"
     for name in (*site.fleet.names("worker"), "gateway", "postgres", "sse"):
         await site.fleet.leave(name)

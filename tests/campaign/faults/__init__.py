@@ -1,1 +1,1 @@
-"""The kinds of faults, one module per subject. Each fault strikes once and is healed once."""
+"""Defines the kinds of faults, one module per subject; each fault starts once and ends once."""

@@ -1,4 +1,4 @@
-"""Live clients are cut off, and go on where they were, perhaps at another server."""
+"""Cuts live clients off; they continue after their last event, perhaps at another server."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tests.campaign.faults.kind import Kind
 
 
 @dataclass
-class CutOff:
-    """The connection is closed in the middle; later the client goes on at ``url``."""
+class ClientCut:
+    """Closes the connection in the middle; later the client continues at ``url``."""
 
     client: LiveClient
     url: str
@@ -19,22 +19,22 @@ class CutOff:
     def name(self) -> str:
         return f"cut off {self.client.name}"
 
-    async def strike(self) -> None:
-        await self.client.leave()
+    async def start(self) -> None:
+        await self.client.disconnect()
 
-    async def heal(self) -> None:
-        self.client.follow(self.url)
+    async def end(self) -> None:
+        self.client.connect(self.url)
 
 
 def kinds(clients: list[LiveClient], urls: list[str]) -> list[Kind]:
-    """The one kind."""
+    """Return the only kind."""
     by_name = {client.name: client for client in clients}
     return [
         Kind(
             "client_cut_off",
             tuple(by_name),
             (0.0, 3.0),
-            lambda target, rng: CutOff(by_name[target], rng.choice(urls)),
+            lambda target, rng: ClientCut(by_name[target], rng.choice(urls)),
             2.0,
         )
     ]

@@ -1,4 +1,4 @@
-"""The database is stopped, crashes, is frozen, changes the services' password, and takes their privileges away."""
+"""Stops, crashes and freezes the database, changes the services' password and revokes their privileges."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _TABLES = ("images", "inference_sessions", "detections", "device_tokens")
 
 @dataclass
 class DatabaseFault:
-    """One fault of the database, as two actions."""
+    """Runs one action at the start of a database fault and another at its end."""
 
     name: str
-    begin: Callable[[], Awaitable[None]]
-    end: Callable[[], Awaitable[None]]
+    on_start: Callable[[], Awaitable[None]]
+    on_end: Callable[[], Awaitable[None]]
 
-    async def strike(self) -> None:
-        await self.begin()
+    async def start(self) -> None:
+        await self.on_start()
 
-    async def heal(self) -> None:
-        await self.end()
+    async def end(self) -> None:
+        await self.on_end()
 
 
 def kinds(database: CampaignDatabase) -> list[Kind]:
-    """All kinds that hit the database; they happen one at a time."""
+    """Return all kinds that hit the database; they happen one at a time."""
 
     def kind(
         name: str, hold_s: tuple[float, float], make: Callable[[random.Random], DatabaseFault], weight: float
@@ -70,28 +70,28 @@ def _frozen(database: CampaignDatabase) -> DatabaseFault:
 
 
 def _rotated(database: CampaignDatabase) -> DatabaseFault:
-    """Nobody is told the new password; in the end it is set back."""
+    """Change the password without writing it to the file; the end sets the old one again."""
     return DatabaseFault(
         "password rotated",
-        lambda: database.change_password("nobody-knows"),
+        lambda: database.change_password("known-to-no-service"),
         lambda: database.change_password(database.password),
     )
 
 
 def _rotated_in_file(database: CampaignDatabase, rng: random.Random) -> DatabaseFault:
-    """As an operator does it: the new password is written where services read it, a little late."""
+    """Change the password as an operator does; the file that services read gets it a little later."""
     fresh = f"secret-{rng.getrandbits(32):x}"
 
-    async def tell() -> None:
+    async def write() -> None:
         database.write_url(fresh)
 
-    return DatabaseFault("password rotated, then told", lambda: database.change_password(fresh), tell)
+    return DatabaseFault("password rotated, then written to the file", lambda: database.change_password(fresh), write)
 
 
 def _revoked(database: CampaignDatabase, rng: random.Random) -> DatabaseFault:
     table, right = rng.choice(_TABLES), rng.choice(("INSERT", "SELECT", "ALL"))
 
     async def revoke() -> None:
-        await database.order(f"REVOKE {right} ON {table} FROM {ROLE}")
+        await database.execute(f"REVOKE {right} ON {table} FROM {ROLE}")
 
     return DatabaseFault(f"{right} on {table} revoked", revoke, database.grant)

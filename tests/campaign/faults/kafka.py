@@ -1,4 +1,4 @@
-"""Kafka itself: nodes are killed, frozen and restarted, topics and records are deleted."""
+"""Kills, freezes and restarts Kafka nodes, and deletes topics and records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ALL = whole("broker")
 
 @dataclass
 class NodesKilled:
-    """SIGKILL, or SIGTERM when ``gently``, of some nodes; then started again."""
+    """Sends SIGKILL (SIGTERM when ``gently``) to some nodes, and starts them again."""
 
     broker: CampaignBroker
     nodes: Sequence[KafkaServer]
@@ -34,17 +34,17 @@ class NodesKilled:
         how = "restart" if self.gently else "kill"
         return f"{how} Kafka {', '.join(node.home.name for node in self.nodes)}"
 
-    async def strike(self) -> None:
+    async def start(self) -> None:
         for node in self.nodes:
             await asyncio.to_thread(node.stop if self.gently else node.kill)
 
-    async def heal(self) -> None:
-        await self.broker.until_whole()
+    async def end(self) -> None:
+        await self.broker.wait_until_complete()
 
 
 @dataclass
 class NodeFrozen:
-    """SIGSTOP of one node; of the one that coordinates ``group`` where a group is given."""
+    """Sends SIGSTOP to one node; to the coordinator of ``group`` where a group is given."""
 
     broker: CampaignBroker
     node: KafkaServer
@@ -55,31 +55,31 @@ class NodeFrozen:
         coordinating = f", coordinator of {self.group}" if self.group else ""
         return f"freeze Kafka {self.node.home.name}{coordinating}"
 
-    async def strike(self) -> None:
+    async def start(self) -> None:
         if self.group is not None and isinstance(self.broker.server, KafkaCluster):
             async with _admin(self.broker) as admin:
                 self.node = self.broker.server.node(await admin.find_coordinator(self.group))
         self.node.freeze()
 
-    async def heal(self) -> None:
+    async def end(self) -> None:
         self.node.thaw()
-        await self.broker.until_whole()
+        await self.broker.wait_until_complete()
 
 
 @dataclass
 class DeadTopicRemoved:
-    """The topic of dead letters is deleted, and made again later."""
+    """Deletes the topic of dead letters, and creates it again later."""
 
     broker: CampaignBroker
     name: str = f"delete topic {FRAMES_DEAD}"
 
-    async def strike(self) -> None:
+    async def start(self) -> None:
         async with _admin(self.broker) as admin:
             await admin.delete_topics([FRAMES_DEAD])
 
-    async def heal(self) -> None:
-        """Raises TopicMismatchError while the topic is not back: its deletion takes a moment."""
-        await self.broker.until_whole()
+    async def end(self) -> None:
+        """Create the topic; raise TopicMismatchError while it is missing, because its deletion takes a moment."""
+        await self.broker.wait_until_complete()
         declared = self.broker.topics().values()
         async with self.broker.admin() as admin:
             await admin.apply(declared)
@@ -89,12 +89,12 @@ class DeadTopicRemoved:
 
 @dataclass
 class ReadDeleted:
-    """Retention takes all frames that were read and committed."""
+    """Deletes all frames that were read and committed, as retention does."""
 
     broker: CampaignBroker
     name: str = f"retention of {FRAMES_LIVE}"
 
-    async def strike(self) -> None:
+    async def start(self) -> None:
         wanted = [TopicPartition(FRAMES_LIVE, number) for number in range(self.broker.topics()[FRAMES_LIVE].partitions)]
         async with _admin(self.broker) as admin:
             committed = await admin.list_consumer_group_offsets("detector", partitions=wanted)
@@ -102,12 +102,12 @@ class ReadDeleted:
             if read:
                 await admin.delete_records(read)
 
-    async def heal(self) -> None:
+    async def end(self) -> None:
         pass
 
 
 def kinds(broker: CampaignBroker) -> list[Kind]:
-    """All kinds that hit Kafka, one at a time; none on the embedded broker."""
+    """Return all kinds that hit Kafka, one at a time; none on the embedded broker."""
     if broker.server is None:
         return []
     found = [
@@ -161,7 +161,7 @@ def _of_three(broker: CampaignBroker) -> list[Kind]:
 
 @asynccontextmanager
 async def _admin(broker: CampaignBroker) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin of the client library itself: what it does here, no part of Standgale ever does."""
+    """Open an admin of the client library itself, for actions that Standgale never does."""
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.settings.bootstrap_servers, request_timeout_ms=15_000)
     await admin.start()
     try:

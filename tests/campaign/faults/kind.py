@@ -1,4 +1,4 @@
-"""What a fault is, and what a kind of faults tells the schedule."""
+"""Defines a fault, and a kind of faults with its targets and frequency."""
 
 from __future__ import annotations
 
@@ -8,46 +8,45 @@ from dataclasses import dataclass
 from typing import Protocol
 
 EVERYTHING = "everything"
-"""What a fault occupies that must be alone: it waits until all others are healed, and all others wait for it."""
+"""The lock of a fault that must be alone: it waits until all others have ended, and all others wait for it."""
 
 
 class Fault(Protocol):
-    """Something that goes wrong, and ends."""
+    """Starts and ends one fault."""
 
     @property
     def name(self) -> str:
-        """The kind, and what it hits."""
+        """The kind and its target."""
         ...
 
-    async def strike(self) -> None:
-        """Let it happen."""
+    async def start(self) -> None:
+        """Start the fault."""
 
-    async def heal(self) -> None:
-        """Let it end; also when ``strike`` failed half way."""
+    async def end(self) -> None:
+        """End the fault; also called when ``start`` failed before its end."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of faults: whom it can hit, for how long, and how often compared with the others.
-
-    ``occupies`` tells what of a target two faults must not have at the same time (by default the target itself).
-    """
+    """Describes one kind of faults: its targets, duration and frequency."""
 
     name: str
     targets: tuple[str, ...]
     hold_s: tuple[float, float]
     make: Callable[[str, random.Random], Fault]
     weight: float = 1.0
+    """How often it is drawn, compared with the other kinds."""
     occupies: Callable[[str], str] = str
+    """The lock of a target, which two faults never hold at the same time (by default the target itself)."""
     at_most: int | None = None
-    """How often in one campaign."""
+    """The maximum number in one campaign."""
 
 
 def aspect(name: str) -> Callable[[str], str]:
-    """What of a process is occupied when its other faults may overlap with this one, for example its clock."""
+    """Lock only one aspect of a process, for example its clock, so that its other faults may overlap."""
     return lambda target: f"{name} of {target}"
 
 
-def whole(what: str) -> Callable[[str], str]:
-    """All targets occupy one thing together."""
-    return lambda target: what
+def whole(name: str) -> Callable[[str], str]:
+    """Lock the same name for all targets."""
+    return lambda target: name

@@ -1,4 +1,4 @@
-"""Partitions are added, by the procedure that the operations manual gives; a planned stop, so nothing else happens."""
+"""Adds partitions by the procedure of the operations manual: a planned stop without other faults."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _COMMAND_TIMEOUT_S = 120
 
 @dataclass
 class PartitionsDoubled:
-    """Gateways stop, every group drains, the topics grow, and everything starts with the new declaration."""
+    """Stops gateways, waits until every group has drained, adds partitions, and starts everything again."""
 
     site: Site
     name: str = "partitions doubled"
 
-    async def strike(self) -> None:
+    async def start(self) -> None:
         site, fleet = self.site, self.site.fleet
         await self._end(fleet.names("gateway"))
         await self._drained()
@@ -39,7 +39,7 @@ class PartitionsDoubled:
             site.broker.topics_file.write_text(former)
             raise
 
-    async def heal(self) -> None:
+    async def end(self) -> None:
         for name in self.site.fleet.names():
             if self.site.fleet.is_down(name):
                 self.site.fleet.bring_up(name)
@@ -68,7 +68,7 @@ class PartitionsDoubled:
 
 
 def kinds(site: Site) -> list[Kind]:
-    """The one kind."""
+    """Return the only kind."""
     return [
         Kind(
             "partitions_doubled",

@@ -1,4 +1,4 @@
-"""Processes that are killed, frozen (for less and for longer than their session) and restarted in order."""
+"""Kills, restarts and freezes processes, for less and for longer than their session."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 from tests.campaign.faults.kind import Kind
-from tests.campaign.processes import Warden
+from tests.campaign.processes import ProcessWatcher
 from tests.faults.fleet import Fleet
 
 _END_TIMEOUT_S = 45.0
@@ -14,70 +14,70 @@ _LONGER_THAN_SESSION_S = (11.0, 14.0)
 
 
 @dataclass
-class Killed:
-    """SIGKILL, started again after a while."""
+class ProcessKilled:
+    """Sends SIGKILL, and starts the process again after a while."""
 
     target: str
     fleet: Fleet
-    warden: Warden
+    watcher: ProcessWatcher
 
     @property
     def name(self) -> str:
         return f"kill {self.target}"
 
-    async def strike(self) -> None:
-        self.warden.look()
+    async def start(self) -> None:
+        self.watcher.check()
         self.fleet.take_down(self.target)
 
-    async def heal(self) -> None:
+    async def end(self) -> None:
         self.fleet.bring_up(self.target)
 
 
 @dataclass
-class Restarted(Killed):
-    """SIGTERM; it must end in bounded time, whatever else is wrong just then."""
+class ProcessRestarted(ProcessKilled):
+    """Sends SIGTERM; the process must end in bounded time, also during other faults."""
 
     @property
     def name(self) -> str:
         return f"restart {self.target}"
 
-    async def strike(self) -> None:
-        self.warden.look()
+    async def start(self) -> None:
+        self.watcher.check()
         try:
             await self.fleet.end(self.target, _END_TIMEOUT_S)
         except Exception as error:
-            self.warden.ended.append(f"{self.target} did not end within {_END_TIMEOUT_S:g} s of SIGTERM: {error}")
+            self.watcher.ended.append(f"{self.target} did not end within {_END_TIMEOUT_S:g} s of SIGTERM: {error}")
             self.fleet.take_down(self.target)
             raise
 
 
 @dataclass
-class Frozen(Killed):
-    """SIGSTOP, and SIGCONT after a while."""
+class ProcessFrozen(ProcessKilled):
+    """Sends SIGSTOP, and SIGCONT after a while."""
 
     @property
     def name(self) -> str:
         return f"freeze {self.target}"
 
-    async def strike(self) -> None:
-        self.warden.look()
+    async def start(self) -> None:
+        self.watcher.check()
         self.fleet.freeze(self.target)
 
-    async def heal(self) -> None:
+    async def end(self) -> None:
         self.fleet.thaw(self.target)
 
 
-def kinds(fleet: Fleet, warden: Warden) -> list[Kind]:
-    """All kinds that hit one process."""
+def kinds(fleet: Fleet, watcher: ProcessWatcher) -> list[Kind]:
+    """Return all kinds that hit one process."""
 
-    def killed(target: str, rng: random.Random) -> Killed:
-        return Killed(target, fleet, warden)
+    def killed(target: str, rng: random.Random) -> ProcessKilled:
+        return ProcessKilled(target, fleet, watcher)
 
-    def restarted(target: str, rng: random.Random) -> Restarted:
-        return Restarted(target, fleet, warden)
+    def restarted(target: str, rng: random.Random) -> ProcessRestarted:
+        return ProcessRestarted(target, fleet, watcher)
 
-    def frozen(target: str, rng: random.Random) -> Frozen:
-        return Frozen(target, fleet, warden)
+    def frozen(target: str, rng: random.Random) -> ProcessFrozen:
+        return ProcessFrozen(target, fleet, watcher)
 
     found = []
     for service, weight in (("gateway", 1.0), ("detector", 2.0), ("postgres", 1.0), ("sse", 1.0)):

@@ -1,4 +1,4 @@
-"""The object store is killed, and comes back with what it had."""
+"""Kills the object store and starts it again with its stored objects."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from tests.campaign.faults.kind import Kind, whole
 
 @dataclass
 class StoreKilled:
-    """SIGKILL, started again after a while."""
+    """Sends SIGKILL, and starts the server again after a while."""
 
     s3: S3Server
     name: str = "kill S3"
 
-    async def strike(self) -> None:
+    async def start(self) -> None:
         await asyncio.to_thread(self.s3.kill)
 
-    async def heal(self) -> None:
+    async def end(self) -> None:
         await asyncio.to_thread(self.s3.start)
 
 
 def kinds(s3: S3Server | None) -> list[Kind]:
-    """The one kind, where frames lie in an object store."""
+    """Return the only kind, where frames are in an object store."""
     if s3 is None:
         return []
     return [Kind("store_killed", ("store",), (0.5, 5.0), lambda _, rng: StoreKilled(s3), 1.5, whole("store"))]

@@ -1,6 +1,6 @@
-/* Disturbs one process from outside, without the process knowing: its clock is shifted, and its writes reach the disk
-   late. Loaded with LD_PRELOAD; what to do is read from the file that CAMPAIGN_CONTROL names, which may change at any
-   time (see control.py for its layout). */
+/* Shifts the clock of one process and delays its writes to the disk, without its knowledge. Loaded with LD_PRELOAD.
+   The faults are read from the file that CAMPAIGN_FAULT_FILE names; it may change at any time (its layout is in
+   fault_file.py). */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -11,20 +11,20 @@
 #include <time.h>
 #include <unistd.h>
 
-struct control {
+struct fault_file {
     volatile int64_t shift_us;
     volatile int32_t sync_delay_ms;
 };
 
-static const struct control nothing;
-static const struct control *control = &nothing;
+static const struct fault_file nothing;
+static const struct fault_file *fault_file = &nothing;
 
-__attribute__((constructor)) static void open_control(void) {
-    const char *path = getenv("CAMPAIGN_CONTROL");
+__attribute__((constructor)) static void open_fault_file(void) {
+    const char *path = getenv("CAMPAIGN_FAULT_FILE");
     int file = path == NULL ? -1 : open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0) return;
-    void *found = mmap(NULL, sizeof *control, PROT_READ, MAP_SHARED, file, 0);
-    if (found != MAP_FAILED) control = found;
+    void *found = mmap(NULL, sizeof *fault_file, PROT_READ, MAP_SHARED, file, 0);
+    if (found != MAP_FAILED) fault_file = found;
     close(file);
 }
 
@@ -33,7 +33,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
     if (real == NULL) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
     int status = real(clock, now);
     if (status == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) {
-        int64_t us = now->tv_sec * INT64_C(1000000) + now->tv_nsec / 1000 + control->shift_us;
+        int64_t us = now->tv_sec * INT64_C(1000000) + now->tv_nsec / 1000 + fault_file->shift_us;
         now->tv_nsec = us % 1000000 * 1000 + now->tv_nsec % 1000;
         now->tv_sec = us / 1000000;
     }
@@ -57,7 +57,7 @@ time_t time(time_t *place) {
 
 static int delayed(const char *name, int file) {
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
-    int32_t ms = control->sync_delay_ms;
+    int32_t ms = fault_file->sync_delay_ms;
     if (ms > 0) nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L}, NULL);
     return real(file);
 }

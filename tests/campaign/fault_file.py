@@ -1,4 +1,4 @@
-"""What is wrong with one process just now, in a small file that the process maps: see disturb.c and launcher.py."""
+"""Writes the faults of one process to a small file that the process maps (see inject.c and launcher.py)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from enum import IntEnum
 from pathlib import Path
 
-VARIABLE = "CAMPAIGN_CONTROL"
+VARIABLE = "CAMPAIGN_FAULT_FILE"
 _SHIFT = struct.Struct("<q")
 _DELAY = struct.Struct("<i")
 _ENGINE = struct.Struct("<i")
@@ -18,17 +18,17 @@ _SHIFT_AT, _DELAY_AT, _ENGINE_AT, _SIZE = 0, 8, 12, 16
 
 
 class EngineFault(IntEnum):
-    """What a detector's engine does."""
+    """The fault of a detector's engine."""
 
     NONE = 0
     FAILS = 1
-    """It raises on every batch."""
+    """The engine raises on every batch."""
     HANGS = 2
-    """It does not return before this ends."""
+    """The engine does not return before the fault ends."""
 
 
-class Control:
-    """The file at ``path``; made when it is not there."""
+class FaultFile:
+    """Keeps the faults of one process in the file at ``path``, which it creates if needed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,16 +38,16 @@ class Control:
             self._map = mmap.mmap(file.fileno(), _SIZE)
 
     def shift_clock(self, shift_s: float) -> None:
-        """Let the process see a clock that is ``shift_s`` ahead (negative: behind); 0 is the right time."""
+        """Show the process a clock that is ``shift_s`` ahead (negative: behind); 0 is the right time."""
         _SHIFT.pack_into(self._map, _SHIFT_AT, int(shift_s * 1_000_000))
 
     def delay_syncs(self, delay_s: float) -> None:
-        """Let each fsync of the process take ``delay_s`` longer."""
+        """Make each fsync of the process take ``delay_s`` longer."""
         _DELAY.pack_into(self._map, _DELAY_AT, int(delay_s * 1_000))
 
     @property
     def engine(self) -> EngineFault:
-        """What the engine is to do."""
+        """The current engine fault."""
         return EngineFault(_ENGINE.unpack_from(self._map, _ENGINE_AT)[0])
 
     @engine.setter
@@ -55,12 +55,12 @@ class Control:
         _ENGINE.pack_into(self._map, _ENGINE_AT, fault)
 
 
-def build_disturb(folder: Path) -> Path | None:
-    """Compile disturb.c into ``folder``; None where there is no compiler or no LD_PRELOAD."""
+def build_inject_library(folder: Path) -> Path | None:
+    """Compile inject.c into ``folder``; return None without a compiler or LD_PRELOAD."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or sys.platform != "linux":
         return None
-    library = folder / "disturb.so"
-    source = Path(__file__).with_name("disturb.c")
+    library = folder / "inject.so"
+    source = Path(__file__).with_name("inject.c")
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-Wall", "-o", library, source, "-ldl"], check=True)
     return library
