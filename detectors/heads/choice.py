@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from detectors.card.card import Layout
 from detectors.errors import ModelLoadError
-from detectors.heads.detr import RfDetrHead, RtDetrHead
-from detectors.heads.grounding_dino import GroundingDinoHead
+from detectors.heads.layouts.detr import RfDetrHead, RtDetrHead
+from detectors.heads.layouts.grounding_dino import GroundingDinoHead
+from detectors.heads.layouts.nms_inside import NmsInsideHead
+from detectors.heads.layouts.obb import NmsInsideObbHead, YoloV8ObbHead
+from detectors.heads.layouts.objectness import ObjectnessHead
+from detectors.heads.layouts.yolov8 import YoloV8Head
+from detectors.heads.layouts.yolox import YoloXHead
 from detectors.heads.metadata import Metadata, foreign_task, layouts_meant, names_against, task_against
-from detectors.heads.nms_inside import NmsInsideHead
-from detectors.heads.obb import NmsInsideObbHead, YoloV8ObbHead
-from detectors.heads.objectness import ObjectnessHead
 from detectors.heads.plugins import make_plugin_head
 from detectors.heads.port import Head, HeadRequest, Shape
-from detectors.heads.yolov8 import YoloV8Head
-from detectors.heads.yolox import YoloXHead
 
 HEADS: Mapping[Layout, Callable[[HeadRequest], Head]] = {
     "yolov8": lambda request: YoloV8Head(request.width, request.height, request.classes.count),

@@ -12,11 +12,11 @@ from detectors.errors import ModelLoadError
 from detectors.heads.choice import choose_head
 from detectors.heads.classes import ClassNumbers
 from detectors.heads.first_run import first_tiles, why_implausible
+from detectors.heads.layouts.nms_inside import NmsInsideHead
+from detectors.heads.layouts.objectness import ObjectnessHead
+from detectors.heads.layouts.yolox import YoloXHead
 from detectors.heads.metadata import class_names, input_size
-from detectors.heads.nms_inside import NmsInsideHead
-from detectors.heads.objectness import ObjectnessHead
 from detectors.heads.port import HeadRequest
-from detectors.heads.yolox import YoloXHead
 from detectors.model.loading import LoadRequest, load_model
 from standgale.testing.graphs import GraphSpec, write_model
 

@@ -8,9 +8,9 @@ import pytest
 from detectors.errors import InferenceError
 from detectors.geometry.arrays import FloatArray
 from detectors.heads.classes import ClassNumbers
-from detectors.heads.detr import RfDetrHead, RtDetrHead
-from detectors.heads.nms_inside import NmsInsideHead
-from detectors.heads.objectness import ObjectnessHead
+from detectors.heads.layouts.detr import RfDetrHead, RtDetrHead
+from detectors.heads.layouts.nms_inside import NmsInsideHead
+from detectors.heads.layouts.objectness import ObjectnessHead
 from detectors.heads.port import HeadRequest
 
 

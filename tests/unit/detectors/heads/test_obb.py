@@ -11,7 +11,7 @@ from detectors.errors import InferenceError
 from detectors.geometry.arrays import FloatArray
 from detectors.heads.classes import ClassNumbers
 from detectors.heads.first_run import why_implausible
-from detectors.heads.obb import NmsInsideObbHead, YoloV8ObbHead
+from detectors.heads.layouts.obb import NmsInsideObbHead, YoloV8ObbHead
 from tests.pictures import quad_of
 
 ANCHORS = 42

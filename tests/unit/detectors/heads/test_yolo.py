@@ -8,8 +8,8 @@ import pytest
 from detectors.errors import InferenceError
 from detectors.geometry.arrays import Candidates, FloatArray
 from detectors.heads.grids import anchor_count, grid
-from detectors.heads.yolov8 import YoloV8Head
-from detectors.heads.yolox import YoloXHead
+from detectors.heads.layouts.yolov8 import YoloV8Head
+from detectors.heads.layouts.yolox import YoloXHead
 from detectors.model.predict import MAX_CANDIDATES_PER_TILE, _best_per_tile
 
 

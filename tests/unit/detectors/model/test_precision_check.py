@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detectors.geometry.arrays import Outputs
-from detectors.heads.yolov8 import YoloV8Head
+from detectors.heads.layouts.yolov8 import YoloV8Head
 from detectors.model.precision_check import why_different
 
 

@@ -19,7 +19,7 @@ from detectors.engines.inputs import constant_inputs
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray
 from detectors.heads.classes import ClassNumbers
-from detectors.heads.grounding_dino import GroundingDinoHead
+from detectors.heads.layouts.grounding_dino import GroundingDinoHead
 from detectors.heads.port import HeadRequest, PromptTokens
 from detectors.heads.text import Prompt, read_prompt
 from detectors.model.inspect import inspect_model, write_card

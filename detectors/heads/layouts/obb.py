@@ -14,7 +14,7 @@ from detectors.geometry.arrays import Outputs, RawBoxes
 from detectors.heads.checks import require_numbers
 from detectors.heads.classes import ClassNumbers
 from detectors.heads.grids import pyramid_counts
-from detectors.heads.nms_inside import finished_rows
+from detectors.heads.layouts.nms_inside import finished_rows
 from detectors.heads.port import Shape
 from detectors.heads.rectangles import Rectangles, raw_boxes
 

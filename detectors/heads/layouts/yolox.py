@@ -8,7 +8,7 @@ import numpy as np
 
 from detectors.geometry.arrays import Outputs, RawBoxes
 from detectors.heads.grids import anchor_count, boxes_from_centres, grid
-from detectors.heads.objectness import rows_above
+from detectors.heads.layouts.objectness import rows_above
 from detectors.heads.port import Shape
 
 # exp() of more than this is wider than any input; the limit keeps wrong outputs finite.

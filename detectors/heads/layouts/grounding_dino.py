@@ -8,8 +8,8 @@ import numpy as np
 
 from detectors.geometry.arrays import Outputs, RawBoxes
 from detectors.heads.checks import require_numbers
-from detectors.heads.detr import output_indices
 from detectors.heads.grids import boxes_from_centres
+from detectors.heads.layouts.detr import output_indices
 from detectors.heads.logits import sigmoid
 from detectors.heads.port import HeadRequest, Shape
 
