@@ -17,15 +17,15 @@ from detectors.store.blobs import Blobs
 from detectors.store.open import open_blobs, open_model_store
 from detectors.store.versions import VersionStore
 from infra.deploy.s3 import S3Server
-from standgale.testing.model_store import ModelStoreBench
+from standgale.testing.gate import Gate
+from standgale.testing.model_store import NetworkBench
 from tests.servers.lakefs import ACCESS_KEY, SECRET_KEY, LakeFsServer
 from tests.servers.loader_service import LoaderServer
-from tests.servers.threads import Gate
 
 KINDS = ("folder", "s3", "http", "lakefs")
 
 
-class SettingsBench(ModelStoreBench):
+class SettingsBench(NetworkBench):
     """A store that settings name, behind a gate where there is a network."""
 
     def __init__(

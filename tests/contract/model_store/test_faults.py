@@ -1,4 +1,4 @@
-"""Checks model stores when transfers break off, make no progress, or their process is killed; and their memory."""
+"""What a model store does when processes that use it are killed, or work at once; and the memory of a transfer."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from detectors.errors import ModelLoadError, ModelStoreUnavailableError
 from standgale.testing.factories import model_ref
-from standgale.testing.model_store import MEGABYTE, files_below, make_model
+from standgale.testing.gate import TIMEOUT_S
+from standgale.testing.model_store import LARGE, MEGABYTE, files_below, make_model, require_no_version
 from tests.benches.model_stores import SettingsBench, kinds, model_store_bench
-from tests.servers.threads import TIMEOUT_S
-
-LARGE = 24 * MEGABYTE
 
 
 @pytest.fixture(params=kinds())
@@ -27,79 +24,6 @@ async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     with model_store_bench(request.param, tmp_path / "bench") as bench:
         yield bench
         await bench.close()
-
-
-@pytest.fixture(params=kinds("folder"))
-async def network(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SettingsBench]:
-    with model_store_bench(request.param, tmp_path / "bench") as bench:
-        yield bench
-        await bench.close()
-
-
-async def test_interrupted_download_leaves_no_file_and_works_again(network: SettingsBench, tmp_path: Path) -> None:
-    assert network.gate is not None
-    card = make_model(tmp_path / "mine", size=LARGE, tokenizer=True)
-    await network.store().publish(card)
-    store = network.store()
-    network.gate.limit("down", LARGE // 2, "cut")
-    with pytest.raises(ModelStoreUnavailableError):
-        await store.fetch(model_ref(), tmp_path / "fetched")
-    assert network.gate.reached.is_set()
-    assert files_below(tmp_path / "fetched") == {}
-    network.gate.reopen()
-    await store.fetch(model_ref(), tmp_path / "fetched")
-    assert len(files_below(tmp_path / "fetched")) == 3
-
-
-async def test_interrupted_upload_is_not_visible_and_works_again(network: SettingsBench, tmp_path: Path) -> None:
-    assert network.gate is not None
-    card = make_model(tmp_path / "mine", size=LARGE)
-    store = network.store()
-    network.gate.limit("up", LARGE // 2, "cut")
-    with pytest.raises(ModelStoreUnavailableError):
-        await store.publish(card)
-    assert network.gate.reached.is_set()
-    network.gate.reopen()
-    await assert_no_version(network, tmp_path)
-    await store.publish(card)
-    await store.fetch(model_ref(), tmp_path / "fetched")
-
-
-@pytest.mark.parametrize("direction", ["down", "up"])
-async def test_transfer_without_progress_is_given_up(network: SettingsBench, tmp_path: Path, direction: str) -> None:
-    assert network.gate is not None
-    card = make_model(tmp_path / "mine", size=LARGE)
-    store = network.impatient_store(0.7)
-    if direction == "down":
-        await network.store().publish(card)
-        network.gate.limit("down", LARGE // 2, "hold")
-    else:
-        network.gate.limit("up", LARGE // 2, "hold")
-    started = time.monotonic()
-    with pytest.raises(ModelStoreUnavailableError):
-        await (store.fetch(model_ref(), tmp_path / "fetched") if direction == "down" else store.publish(card))
-    assert network.gate.reached.is_set()
-    assert time.monotonic() - started < 20
-    assert files_below(tmp_path / "fetched") == {}
-
-
-async def test_slow_transfer_with_progress_is_not_given_up(network: SettingsBench, tmp_path: Path) -> None:
-    assert network.gate is not None
-    gate = network.gate
-    card = make_model(tmp_path / "mine", size=LARGE)
-    store = network.impatient_store(1.5)
-
-    async def hold_now_and_then(direction: str) -> None:
-        for stop in (1, 2, 3):
-            gate.limit("down" if direction == "down" else "up", LARGE // 8, "hold")
-            assert await asyncio.to_thread(gate.reached.wait, TIMEOUT_S), f"stop {stop} was not reached"
-            await asyncio.sleep(0.7)
-            gate.go_on()
-
-    started = time.monotonic()
-    await asyncio.gather(store.publish(card), hold_now_and_then("up"))
-    await asyncio.gather(store.fetch(model_ref(), tmp_path / "fetched"), hold_now_and_then("down"))
-    assert time.monotonic() - started > 4.2, "both took longer than the setting, and neither was given up"
 
 
 async def started(bench: SettingsBench, *arguments: str) -> asyncio.subprocess.Process:
@@ -120,13 +44,6 @@ async def finished(process: asyncio.subprocess.Process) -> str:
     out, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, err.decode()
     return out.decode()
-
-
-async def assert_no_version(bench: SettingsBench, tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, match=r"no finder 1\.0\.0"):
-        await bench.store().fetch(model_ref(), tmp_path / "too early")
-    if bench.settings.kind != "http":
-        assert list(await bench.store().versions()) == []
 
 
 async def killed_in_the_middle(bench: SettingsBench, folder: Path, direction: str, *arguments: str) -> None:
@@ -176,7 +93,7 @@ async def test_killed_push_is_not_visible_and_can_be_repeated(bench: SettingsBen
     card = make_model(tmp_path / "mine", size=size)
     folder = bench.settings.folder or tmp_path
     await killed_in_the_middle(bench, folder, "up", "push", str(card))
-    await assert_no_version(bench, tmp_path)
+    await require_no_version(bench, tmp_path)
     await finished(await started(bench, "push", str(card)))
     await bench.store().fetch(model_ref(), tmp_path / "fetched")
     assert files_below(tmp_path / "fetched" / "finder" / "1.0.0") == files_below(card.parent)
