@@ -15,6 +15,7 @@ from infra.broker.port import CommitPoint, Consumer, GroupSpec, InRecord, OutRec
 from infra.deploy.kafka import KafkaCluster, KafkaServer
 from infra.errors import BrokerUnavailableError, PartitionLostError
 from schemas.topics import TopicSpec
+from standgale.testing.factories import topic_spec
 from standgale.testing.waiting import until
 from tests.servers.kafka import kafka_settings
 
@@ -69,19 +70,7 @@ class TopicPair:
         await until(gone, f"{topic.name} is still there", TIMEOUT_S)
 
     def _spec(self, name: str, partitions: int) -> TopicSpec:
-        return TopicSpec(
-            name=name,
-            group="test",
-            partitions=partitions,
-            key="device_id",
-            events=("frame.captured",),
-            about="a test",
-            replication=3,
-            min_insync_replicas=2,
-            retention_s=3600,
-            max_message_bytes=100_000,
-            cleanup="delete",
-        )
+        return topic_spec(name, partitions=partitions, replication=3, min_insync_replicas=2, max_message_bytes=100_000)
 
     def member(
         self, *, outputs: bool = True, session_timeout_s: float = 6.0, instance_id: str | None = None
