@@ -130,7 +130,7 @@ async def _register_devices(site: Site) -> None:
     await database.close()
 
 
-async def test_each_frame_once_whatever_is_killed(site: Site) -> None:
+async def test_every_frame_is_processed_once_while_processes_are_killed(site: Site) -> None:
     """C-S1-119 (ten devices, no loss at restarts) and C-S1-111 (the database is away: it waits and catches up)."""
     if site.broker.kind == "kafka":
         _apply_topics(site)

@@ -197,7 +197,7 @@ def _unknown_input(path: Path) -> EngineRequest:
         (_unknown_input, r"takes 2 inputs \(images, orig_target_sizes\)"),
     ],
 )
-def test_what_torch_cannot_run_is_refused_with_the_reason(
+def test_load_torch_unusable_model_raises_model_load_error(
     tmp_path: Path, make: Callable[[Path], EngineRequest], why: str
 ) -> None:
     with pytest.raises(ModelLoadError, match=why):

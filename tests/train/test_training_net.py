@@ -72,7 +72,7 @@ def test_output_has_the_yolov8_layout() -> None:
     assert (out[:, 2:4] > 0).all()
 
 
-def test_a_small_object_owns_fine_cells_around_its_centre_and_a_large_one_coarse_cells() -> None:
+def test_assign_small_objects_to_fine_cells_and_large_ones_to_coarse_cells() -> None:
     owner = assign(targets(((10, 10, 18, 18), 2), ((20, 20, 60, 60), 0)), 64, 64).owner[0]
     fine, coarse = owner[: 16 * 16].reshape(16, 16), owner[16 * 16 :].reshape(8, 8)
     assert fine[3, 3] == 0
@@ -86,7 +86,7 @@ def test_an_object_thinner_than_a_cell_still_owns_one() -> None:
     assert (owner >= 0).sum() >= 1
 
 
-def test_cells_of_a_cut_object_are_ignored_and_owned_by_nobody() -> None:
+def test_assign_ignores_cells_of_a_cut_object() -> None:
     assignment = assign(targets(((0, 0, 20, 20), IGNORED)), 64, 64)
     assert (assignment.owner == -1).all()
     assert assignment.ignored[0, 0]
@@ -205,6 +205,6 @@ def test_export_equals_the_net_and_writes_the_card(folder: Path) -> None:
     assert "seeds: 1000000 to 1000001" in done.card.read_text()
 
 
-def test_an_empty_pool_says_so(tmp_path: Path) -> None:
+def test_scene_pool_crop_of_empty_folder_raises(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="empty: render scenes"):
         ScenePool(tmp_path).crop(np.random.default_rng(0), 64)

@@ -173,7 +173,7 @@ def test_setting_with_an_unknown_engine_lists_the_engines_and_the_group() -> Non
         DetectorSettings.model_validate({"engine": "no_entry"})
 
 
-def test_testing_without_pytest_says_what_to_install(project: PluginProject, tmp_path: Path) -> None:
+def test_import_of_testing_without_pytest_names_the_missing_package(project: PluginProject, tmp_path: Path) -> None:
     (tmp_path / "try_it.py").write_text("import sys\nsys.modules['pytest'] = None\nimport standgale.testing.sink\n")
     path = f"{tmp_path}:{project.environment()['PYTHONPATH']}"
     said = project.python("try_it", status=1, PYTHONPATH=path)

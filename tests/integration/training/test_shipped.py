@@ -45,7 +45,7 @@ def test_seeds_of_training_validation_and_evaluation_are_disjoint() -> None:
     assert all(first.stop <= second.start for first, second in pairwise(ranges))
 
 
-def test_it_finds_most_of_what_is_in_unseen_scenes() -> None:
+def test_shipped_model_finds_most_objects_in_unseen_scenes() -> None:
     specs = [SceneSpec(960, 720, VALIDATION_SEEDS[-1 - index], 3.0) for index in range(3)]
     with Predictor(load_model(LoadRequest(None, "onnxruntime", threads=1))) as predictor:
         confidence = predictor.model.card.thresholds.confidence

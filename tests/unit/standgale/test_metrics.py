@@ -77,7 +77,7 @@ def defined() -> list[MetricWrapperBase]:
     return [one for module in MODULES for one in vars(module).values() if isinstance(one, MetricWrapperBase)]
 
 
-def test_no_metric_is_lost_renamed_or_labelled_anew() -> None:
+def test_metric_names_types_and_labels_are_unchanged() -> None:
     found = {metric._name: (metric._type, metric._labelnames) for metric in defined()}
     assert found == EXPECTED
     assert len(defined()) == len(EXPECTED)

@@ -36,7 +36,7 @@ def refusal(config: Path | None = None, overrides: dict[str, object] | None = No
     return str(caught.value)
 
 
-def test_defaults_stand_alone() -> None:
+def test_load_settings_without_input_returns_defaults() -> None:
     assert load_settings() == Settings()
 
 
@@ -132,7 +132,7 @@ def test_every_setting_can_be_given_by_its_variable_name() -> None:
     assert settings_markdown().count("\n") == len(reference) + 2
 
 
-def test_a_section_calls_itself_what_the_settings_call_it() -> None:
+def test_section_name_equals_its_field_in_settings() -> None:
     for name, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             assert field.annotation.section in ("", name)

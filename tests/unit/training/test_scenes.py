@@ -64,7 +64,7 @@ def test_objects_differ_from_the_ground_they_are_seen_on() -> None:
         assert patch.std(axis=(0, 1)).max() > 2.0
 
 
-def test_a_colour_is_chosen_that_stands_out() -> None:
+def test_tone_against_differs_from_the_background() -> None:
     rng = np.random.default_rng(1)
     background = np.array([235.0, 235.0, 235.0])
     distances = [np.abs(np.array(tone_against(rng, 0, background, 40.0)) - background).max() for _ in range(50)]
@@ -81,7 +81,9 @@ def test_clutter_has_about_the_requested_size(kind: str) -> None:
     ("width", "height", "seed", "density", "word"),
     [(63, 480, 0, 1.0, "63x480"), (640, 480, -1, 1.0, "-1"), (640, 480, 0, 21.0, "21.0")],
 )
-def test_a_wrong_spec_says_what_is_wrong(width: int, height: int, seed: int, density: float, word: str) -> None:
+def test_scene_spec_wrong_value_raises_scene_spec_error(
+    width: int, height: int, seed: int, density: float, word: str
+) -> None:
     with pytest.raises(SceneSpecError, match=word):
         SceneSpec(width, height, seed, density)
 

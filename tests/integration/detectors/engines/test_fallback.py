@@ -25,7 +25,7 @@ def tiles(level: int, count: int = 2) -> ImageArray:
     return np.full((count, 128, 128, 3), level, np.uint8)
 
 
-def test_a_batch_that_onnxruntime_fails_on_is_answered_by_openvino(tmp_path: Path) -> None:
+def test_infer_batch_that_fails_in_onnxruntime_runs_in_openvino(tmp_path: Path) -> None:
     card = write_failing_model(tmp_path, "onnxruntime")
     model, exact = load_model(LoadRequest(card, "onnxruntime", 1)), load_model(LoadRequest(card, "openvino", 1))
     before = failures("onnxruntime")
@@ -117,7 +117,7 @@ def test_tiles_both_engines_fail_on_are_the_fault_of_the_tiles(tmp_path: Path) -
     model.close()
 
 
-def test_without_another_engine_the_failure_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_infer_without_fallback_engine_raises_inference_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = write_failing_model(tmp_path, "onnxruntime")
     model = load_model(LoadRequest(card, "onnxruntime", 1, fallback=False))
     with pytest.raises(InferenceError, match=r"no other engine can take over: detector\.fallback is off"):

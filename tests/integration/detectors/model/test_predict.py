@@ -95,7 +95,7 @@ def test_an_object_larger_than_a_tile_is_one_box(tmp_path: Path) -> None:
         assert_found(predictor.predict(frame(500, 400, rectangles)), rectangles, 1.0)
 
 
-def test_nothing_found_is_an_answer_with_the_right_types(tmp_path: Path) -> None:
+def test_predict_without_detections_returns_empty_arrays_of_right_types(tmp_path: Path) -> None:
     with Predictor(load_model(LoadRequest(write_model(tmp_path), "onnxruntime"))) as predictor:
         found = predictor.predict(frame(300, 200, {}))
     assert len(found) == 0
@@ -112,7 +112,7 @@ def test_progress_counts_tiles_up_to_all(tmp_path: Path) -> None:
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-def test_the_order_of_candidates_does_not_change_the_answer(tmp_path: Path) -> None:
+def test_merge_result_does_not_depend_on_order_of_candidates(tmp_path: Path) -> None:
     model = load_model(LoadRequest(write_model(tmp_path), "onnxruntime"))
     view = FrameView(300, 240)
     options = model.resolved(DetectOptions(), view)
@@ -198,7 +198,7 @@ def test_the_layout_is_recognised_without_being_named(tmp_path: Path) -> None:
         (GraphSpec(batch=2), {"input": {"width": 128, "height": 96}}, "input.width"),
     ],
 )
-def test_a_model_that_is_not_what_its_card_says_is_refused(
+def test_load_model_that_differs_from_its_card_raises_model_load_error(
     tmp_path: Path, spec: GraphSpec, card: dict[str, object], says: str, engine: EngineName
 ) -> None:
     with pytest.raises(ModelLoadError, match=says):
@@ -250,12 +250,12 @@ def test_a_file_that_was_cut_off_or_changed_is_refused(tmp_path: Path) -> None:
         load_model(LoadRequest(card))
 
 
-def test_onnxruntime_says_what_precision_it_cannot_do(tmp_path: Path) -> None:
+def test_onnxruntime_unsupported_precision_raises_model_load_error(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="bf16"):
         load_model(LoadRequest(write_model(tmp_path), "onnxruntime", precision="bf16"))
 
 
-def test_auto_says_why(tmp_path: Path) -> None:
+def test_load_model_auto_reason_names_the_preferred_engine(tmp_path: Path) -> None:
     model = load_model(LoadRequest(write_model(tmp_path), "auto", threads=1))
     assert model.engine.name == "openvino"
     assert "f32" in model.engine.reason

@@ -75,7 +75,7 @@ def test_known_corners_come_back_within_a_pixel(tmp_path: Path, spec: GraphSpec,
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("layout", ["yolov8_obb", "nms_inside_obb"])
-def test_where_the_letterbox_stretches_corners_are_right_and_boxes_are_parallelograms(
+def test_predict_rotated_with_stretched_input_returns_parallelograms(
     tmp_path: Path, layout: Literal["yolov8_obb", "nms_inside_obb"], engine: EngineName
 ) -> None:
     side, tile = 128, (192, 144)
@@ -127,7 +127,7 @@ def test_thin_things_that_cross_are_two(
             assert_found(predictor.predict(picture(300, 240, things), options), things, 1.0)
 
 
-def test_nothing_found_is_an_answer_with_the_right_types(tmp_path: Path) -> None:
+def test_predict_without_detections_returns_empty_arrays_of_right_types(tmp_path: Path) -> None:
     with Predictor(load_model(LoadRequest(write_model(tmp_path, GraphSpec("yolov8_obb")), "onnxruntime"))) as predictor:
         found = predictor.predict(picture(300, 200, {}))
     assert found.quads is not None
@@ -162,7 +162,7 @@ def test_nothing_found_is_an_answer_with_the_right_types(tmp_path: Path) -> None
         (GraphSpec("yolov8_obb", fault="normalised"), {}, "shares of the input|every angle"),
     ],
 )
-def test_a_model_that_is_not_what_its_card_says_is_refused(
+def test_load_model_that_differs_from_its_card_raises_model_load_error(
     tmp_path: Path, spec: GraphSpec, card: dict[str, object], says: str
 ) -> None:
     with pytest.raises(ModelLoadError, match=says):

@@ -41,7 +41,7 @@ async def device_of(verifier: TokenVerifier, token: str) -> str | None:
     return found.device_id if found else None
 
 
-async def test_a_token_lets_its_device_in_and_is_kept_as_a_hash_only(
+async def test_token_authenticates_its_device_and_only_its_hash_is_stored(
     tokens: DeviceTokens, verifier: TokenVerifier, database: Database
 ) -> None:
     token = await tokens.add("drone-7", "The red one")
@@ -59,7 +59,7 @@ async def test_a_token_lets_its_device_in_and_is_kept_as_a_hash_only(
 
 
 @pytest.mark.parametrize("change", ["", "x", " ", "{token}x", "{short}", "stg_{id}_", "stg_0000000000000000_{secret}"])
-async def test_what_is_no_valid_token_lets_nobody_in(
+async def test_invalid_token_is_refused_by_token_verifier(
     tokens: DeviceTokens, verifier: TokenVerifier, change: str
 ) -> None:
     token = await tokens.add("drone-7")
@@ -124,7 +124,7 @@ async def test_unknown_devices_and_tokens_are_named(tokens: DeviceTokens) -> Non
         await tokens.add("drone-8", "x" * 256)
 
 
-async def test_the_last_list_stays_in_force_while_the_database_is_away(server_dir: Path) -> None:
+async def test_token_verifier_keeps_last_list_while_database_is_unavailable(server_dir: Path) -> None:
     async with EmbeddedPostgres(server_dir) as server:
         await asyncio.to_thread(migrate_up, server.dsn)
         database = Database.open(DatabaseSettings(url=server.dsn), server_dir)
@@ -210,9 +210,7 @@ async def test_a_gateway_that_starts_with_a_wrong_password_waits_for_the_right_o
         await database.close()
 
 
-async def test_a_database_that_hangs_keeps_the_verifier_from_ending_no_longer_than_a_moment(
-    migrated_dsn: str, tmp_path: Path
-) -> None:
+async def test_token_verifier_stops_quickly_while_the_database_hangs(migrated_dsn: str, tmp_path: Path) -> None:
     other = await asyncpg.connect(migrated_dsn)
     database = Database.open(DatabaseSettings(url=SecretStr(migrated_dsn)), tmp_path)
     await database.check()

@@ -44,7 +44,7 @@ _WAYS = {
 
 
 @pytest.mark.parametrize("way", _WAYS)
-def test_a_process_ends_in_bounded_time_whatever_hangs(way: str) -> None:
+def test_process_with_hanging_threads_ends_in_bounded_time(way: str) -> None:
     code = textwrap.dedent(_PROCESS).replace("{stuck}", _WAYS[way])
     done = subprocess.run([sys.executable, "-c", code], timeout=30, check=False)
     assert done.returncode == 1

@@ -43,7 +43,7 @@ async def test_cors_is_for_the_origins_in_the_settings(tmp_path: Path) -> None:
         assert unauthorized.headers["Access-Control-Allow-Origin"] == "https://map.example"
 
 
-async def test_the_api_describes_itself(gateway: Gateway) -> None:
+async def test_openapi_document_lists_responses_and_examples(gateway: Gateway) -> None:
     page = await gateway.send(b"", method="GET", path="/docs", token=None, params={})
     assert page.status == 200
     document = (await gateway.send(b"", method="GET", path="/openapi.json", token=None, params={})).json

@@ -52,7 +52,7 @@ def test_an_engine_that_is_not_installed_names_the_extra(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("name", ["onnxruntime_cuda", "onnxruntime_tensorrt", "tensorrt", "torch"])
-def test_engines_for_gpus_say_what_is_missing_here_and_auto_does_without(
+def test_gpu_engine_without_driver_names_what_is_missing_and_auto_skips_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("detectors.engines.gpu.cuda.LIBRARY", "libnothing.so.1")

@@ -69,7 +69,7 @@ def test_thin_rotated_boxes() -> None:
     assert_exact(one, two)
 
 
-def test_a_box_and_itself_whichever_corner_is_first_and_whichever_way_round() -> None:
+def test_quad_overlaps_of_equal_quads_is_one_for_every_corner_order() -> None:
     one = rectangles(5, 300)
     for shift in range(4):
         for step in (1, -1):

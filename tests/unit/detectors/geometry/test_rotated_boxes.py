@@ -72,7 +72,7 @@ def test_polygons_that_touch_or_miss_share_nothing_and_inner_ones_all() -> None:
 
 
 @given(one=rectangles)
-def test_the_smallest_box_around_corners_is_the_box_itself_also_far_out(one: Rectangle) -> None:
+def test_smallest_around_corners_returns_the_same_box_far_from_origin(one: Rectangle) -> None:
     quad = quad_of(one).astype(np.float64)
     inner = quad.mean(axis=0) + 0.3 * (quad - quad.mean(axis=0))
     points = np.concatenate((quad, inner)) + FAR

@@ -11,7 +11,7 @@ from detectors.settings import DetectorSettings
 CHANGED = {"engine": "onnxruntime", "threads": 3, "precision": "f16", "measure_s": 1.5, "fallback": False}
 
 
-def test_what_request_and_settings_share_is_known() -> None:
+def test_load_request_shared_settings_are_all_listed() -> None:
     assert set(CHANGED) == _SHARED
 
 

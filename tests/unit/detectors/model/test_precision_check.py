@@ -28,13 +28,15 @@ def yolov8(rows: list[tuple[float, float, float]]) -> Outputs:
         ([(100, 100, float("nan"))], "not numbers"),
     ],
 )
-def test_answers_agree_within_limits_in_any_order(other: list[tuple[float, float, float]], says: str | None) -> None:
+def test_why_different_compares_detections_in_any_order(
+    other: list[tuple[float, float, float]], says: str | None
+) -> None:
     head = YoloV8Head(640, 640, 1)
     found = why_different(head, yolov8([(100, 100, 0.9), (300, 300, 0.4)]), yolov8(other), 0.5)
     assert found is None if says is None else says in (found or "")
 
 
-def test_one_answer_lost_among_many_is_too_much() -> None:
+def test_why_different_reports_one_missing_detection_among_many() -> None:
     head = YoloV8Head(640, 640, 1)
     many = [(30.0 * n, 30.0 * m, 0.9) for n in range(1, 20) for m in range(1, 6)]
     assert why_different(head, yolov8(many), yolov8(many), 0.5) is None

@@ -76,7 +76,7 @@ def changed(card: Path, **fields: object) -> Path:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_what_is_asked_for_is_found_in_every_tile(tmp_path: Path, spec: GraphSpec, engine: Any) -> None:
+def test_text_model_finds_requested_classes_in_every_tile(tmp_path: Path, spec: GraphSpec, engine: Any) -> None:
     card = write_asked_model(tmp_path, spec)
     image = frame(400, 300, RECTANGLES)
     with Predictor(load_model(LoadRequest(card, engine, 1))) as predictor:
@@ -165,7 +165,7 @@ def test_a_box_is_of_the_class_whose_best_word_scores_best() -> None:
     assert len(head().decode(outputs, -np.inf).scores) == 4
 
 
-def test_answers_that_are_no_numbers_are_refused_but_minus_infinity_is_none_of_them() -> None:
+def test_text_head_drops_nan_scores_and_accepts_minus_infinity() -> None:
     logits, boxes = answers([0.1, 0.9, 0.1, 0.1, 0.1])
     logits[0, 0, 2] = -np.inf
     assert head().decode((logits, boxes), 0.5).scores.tolist() == pytest.approx([0.9])
@@ -292,7 +292,9 @@ def test_without_a_layout_it_is_recognised_by_its_names(tmp_path: Path) -> None:
         (GraphSpec("grounding_dino", fault="two_outputs"), "grounding_dino asked with 10 tokens has outputs"),
     ],
 )
-def test_the_first_run_and_the_inputs_tell_a_broken_file(tmp_path: Path, spec: GraphSpec, text: str) -> None:
+def test_text_model_with_broken_graph_is_refused_by_inputs_or_first_run(
+    tmp_path: Path, spec: GraphSpec, text: str
+) -> None:
     assert text in refused(write_asked_model(tmp_path, spec))
 
 
@@ -323,7 +325,7 @@ def test_inspect_writes_a_card_that_asks(tmp_path: Path) -> None:
     assert "correct files.tokenizer.json if" in refused(written)
 
 
-def test_inspect_says_what_is_missing(tmp_path: Path) -> None:
+def test_inspect_model_names_missing_classes_and_tokenizer(tmp_path: Path) -> None:
     card = write_asked_model(tmp_path, HUGGING_FACE)
     file = card.parent / "model.onnx"
     with pytest.raises(ModelLoadError, match="name the objects to find, with --classes"):

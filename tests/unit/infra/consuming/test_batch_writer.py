@@ -98,7 +98,7 @@ async def test_failing_record_without_other_record_is_held_until_one_succeeds(br
     assert await lag(broker, sink) == 0
 
 
-async def test_too_many_dead_letters_stop_the_sink_and_it_says_which_setting(broker: MeddlingBroker) -> None:
+async def test_too_many_dead_letters_hold_the_sink_and_name_the_setting(broker: MeddlingBroker) -> None:
     switch = Switch(fails(RecordError("the column is too short")))
     sink = ListSink(name="flood", faults=switch)
     await publish(broker, *[out_record(frame(number)) for number in range(60)])

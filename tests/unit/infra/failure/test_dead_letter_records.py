@@ -64,7 +64,7 @@ def test_dead_letter_of_any_record_value(value: bytes | None) -> None:
     assert len(letter.message) == 4000
 
 
-def test_dead_letter_without_original_says_so() -> None:
+def test_dead_letter_without_original_names_where_to_read_it() -> None:
     error = ImageMissingError("y" * 5_000)
     out = dead_letter(RECORD, group="g", error=error, attempts=1, topic="sinks.dead", whole=False)
     letter = decode(out.headers, out.value, DeadLetter)

@@ -26,7 +26,7 @@ async def test_an_empty_topic_has_none(reader: Reader) -> None:
     assert await find_dead_letter(reader, [FRAMES_DEAD, SINKS_DEAD], UUID(int=1)) is None
 
 
-async def test_they_come_oldest_first_over_all_partitions(broker: MeddlingBroker, reader: Reader) -> None:
+async def test_dead_letters_are_listed_oldest_first_over_all_partitions(broker: MeddlingBroker, reader: Reader) -> None:
     for number in range(40):
         await publish(broker, letter(original(number, f"cam-{number % 7}")))
         # Records of one millisecond may have any order.

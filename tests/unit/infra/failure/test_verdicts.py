@@ -47,7 +47,7 @@ def test_record_is_held_while_no_other_record_succeeds(verdicts: Verdicts) -> No
     assert verdicts.record_failure(trouble, ODD) is DEAD
 
 
-def test_when_all_fail_alike_all_are_held(verdicts: Verdicts) -> None:
+def test_record_failure_same_error_for_all_records_returns_hold(verdicts: Verdicts) -> None:
     troubles = [FailureHistory() for _ in range(50)]
     last = [[verdicts.record_failure(trouble, ODD) for trouble in troubles] for _ in range(10)][-1]
     assert set(last) == {HOLD}

@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY
 from infra.process.health import Health
 
 
-def test_a_part_is_not_ready_until_it_says_so() -> None:
+def test_health_part_is_not_ready_before_set_ready() -> None:
     health = Health()
     part = health.part("test-part")
     assert health.part("test-part") is part

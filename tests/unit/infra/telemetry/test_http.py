@@ -100,7 +100,7 @@ async def test_unknown_paths_and_methods_share_one_label(client: ClientSession) 
     assert value("http_requests_total", method="OTHER", endpoint="/plain", status="405") >= 1
 
 
-async def test_what_is_not_api_is_counted_once(client: ClientSession) -> None:
+async def test_request_outside_api_counts_only_in_http_requests(client: ClientSession) -> None:
     labels = {"method": "GET", "endpoint": "/plain", "status": "200"}
     await client.get("/plain")
     assert value("http_requests_total", **labels) >= 1

@@ -111,7 +111,7 @@ def test_secrets_of_settings_are_all_known() -> None:
     assert secrets_of(Settings()) == set()
 
 
-def test_what_json_cannot_hold_does_not_stop_a_log(stream: io.StringIO) -> None:
+def test_json_log_replaces_values_that_json_cannot_hold(stream: io.StringIO) -> None:
     logger.info(
         "odd \ud800", extra={"big": 1 << 70, "raw": b"abc", "file": "x\udcff", "nan": float("nan"), "obj": object}
     )
@@ -148,7 +148,7 @@ def test_text_for_people(stream: io.StringIO) -> None:
     assert "too quiet" not in text
 
 
-def test_repeated_messages_of_the_kafka_client_are_told_once_and_counted(
+def test_repeated_kafka_client_messages_are_logged_once_and_counted(
     stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0

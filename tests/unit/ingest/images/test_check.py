@@ -118,7 +118,7 @@ def test_other_content_is_no_image(data: bytes) -> None:
         inspect_image(data, LIMITS)
 
 
-def test_the_empty_image_says_that_it_is_empty() -> None:
+def test_inspect_image_of_no_bytes_raises_invalid_format_error() -> None:
     with pytest.raises(InvalidFormatError, match="empty"):
         inspect_image(b"", LIMITS)
 

@@ -85,7 +85,7 @@ def test_repeated_parameters_add_up() -> None:
     assert wanted.jobs == {JOB}
 
 
-def test_equal_filters_are_one_key_whatever_the_order() -> None:
+def test_parse_filter_equal_filters_in_any_order_have_one_key() -> None:
     one = parse_filter([("label", "car"), ("confidence", "0.5"), ("label", "boat")])
     other = parse_filter([("label", "boat"), ("label", "car"), ("confidence", "0.50")])
     assert hash(one) == hash(other)

@@ -82,7 +82,7 @@ async def test_event_of_newer_version_is_skipped_and_noted_in_health(caplog: pyt
     assert [record.levelname for record in caplog.records if "update this program" in record.message] == ["ERROR"]
 
 
-async def test_a_slow_client_is_sent_away_and_misses_nothing_when_it_returns() -> None:
+async def test_slow_client_is_disconnected_and_resumes_without_loss() -> None:
     topic = Topic()
     page = Page(gate=asyncio.Event())
     assert page.gate is not None

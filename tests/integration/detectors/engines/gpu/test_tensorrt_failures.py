@@ -94,7 +94,7 @@ def test_an_engine_file_that_cannot_be_loaded_is_dropped(tmp_path: Path) -> None
     assert not made.is_cached
 
 
-def test_whatever_happens_the_gpu_gets_everything_back(
+def test_tensorrt_engine_frees_all_gpu_memory_after_failures(
     tmp_path: Path, driver: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = ctypes.CDLL(str(driver)).fake_held

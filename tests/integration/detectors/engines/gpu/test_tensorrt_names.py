@@ -21,7 +21,7 @@ from tests.benches.tensorrt import ADA, REF, SPEC, builds, request, upgrade
 
 @pytest.mark.parametrize("layout", ["yolov8", "rtdetr"])
 @pytest.mark.parametrize("batch", [None, 1, 3])
-def test_a_built_engine_answers_as_onnx_runtime_does(tmp_path: Path, layout: str, batch: int | None) -> None:
+def test_tensorrt_engine_outputs_match_onnxruntime(tmp_path: Path, layout: str, batch: int | None) -> None:
     spec = GraphSpec(layout=layout, width=64, height=32, batch=batch, mean=0.4, std=0.3)  # type: ignore[arg-type]
     wanted = request(tmp_path / "model", spec)
     made = upgrade(tmp_path, wanted=wanted)
@@ -44,7 +44,7 @@ def test_a_built_engine_answers_as_onnx_runtime_does(tmp_path: Path, layout: str
     engine.close()
 
 
-def test_the_name_tells_model_library_gpu_precision_and_batch(tmp_path: Path) -> None:
+def test_engine_name_depends_on_model_library_gpu_precision_and_batch(tmp_path: Path) -> None:
     wanted = request(tmp_path / "model")
     name = engine_name(wanted, ADA, "10.13.3")
     assert name.endswith("-trt10.13.3-cc89-sm128-f32-b4.engine")

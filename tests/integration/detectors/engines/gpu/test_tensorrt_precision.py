@@ -78,7 +78,7 @@ async def test_a_served_model_moves_to_its_tensorrt_engine(tmp_path: Path, monke
     assert states == ["converting"]
 
 
-async def test_an_engine_that_answers_wrongly_is_refused_and_the_other_serves_on(
+async def test_load_artefact_model_with_implausible_outputs_raises_model_load_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = write_model(tmp_path / "model", SPEC)
@@ -87,7 +87,7 @@ async def test_an_engine_that_answers_wrongly_is_refused_and_the_other_serves_on
         await load_artefact_model(LoadRequest(card=card), None, tmp_path / "cache", lambda _: None)
 
 
-async def test_half_precision_that_answers_otherwise_is_refused_unless_it_is_asked_for(
+async def test_half_precision_with_different_outputs_is_refused_unless_requested(
     tmp_path: Path, driver: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = ctypes.CDLL(str(driver)).fake_held

@@ -22,7 +22,7 @@ from standgale.testing.graphs import write_model
 from tests.benches.tensorrt import SPEC, builds, request, upgrade
 
 
-async def test_what_one_machine_builds_the_next_one_fetches(tmp_path: Path) -> None:
+async def test_obtain_artefact_fetches_what_another_machine_published(tmp_path: Path) -> None:
     card = write_model(tmp_path / "model", SPEC)
     store = VersionStore(FolderBlobs(tmp_path / "store"), 10**9)
     await store.publish(card)
@@ -54,7 +54,9 @@ class AwayStore(VersionStore):
         raise TransientError("the store is away")
 
 
-async def test_a_store_that_is_away_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_obtain_artefact_works_while_the_model_store_is_unavailable(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     states: list[ArtefactState] = []
     made = upgrade(tmp_path)
     store = AwayStore(FolderBlobs(tmp_path / "store"), 10**9)
@@ -78,7 +80,7 @@ async def test_of_two_workers_on_one_machine_one_builds_and_the_other_waits(
     assert sorted(told, key=len) == [["downloading", "converting"], ["downloading", "converting", "uploading"]]
 
 
-def test_a_builder_ends_when_whoever_wanted_the_engine_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_job_ends_when_its_parent_process_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_TENSORRT", "hang")
     wanted = request(tmp_path / "model")
     job = BuildJob(

@@ -36,7 +36,7 @@ def test_sample_tiles_show_the_shipped_model_something() -> None:
     assert (best > 0.5).all()
 
 
-def test_a_model_is_measured_once_and_then_remembered(
+def test_load_model_measures_once_and_then_uses_the_cache(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -62,7 +62,9 @@ def test_a_model_is_measured_once_and_then_remembered(
 TILES_128 = sample_tiles(128, 128, 2)
 
 
-def test_what_does_not_run_any_more_is_measured_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_load_model_measures_again_when_cached_way_does_not_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     card = write_model(tmp_path / "model", GraphSpec())
     wanted = LoadRequest(card, "onnxruntime", threads=2, measure_s=0.3, engines_folder=tmp_path / "memory")
     load_model(wanted).close()
@@ -113,7 +115,7 @@ def test_another_version_is_run_as_the_one_that_was_measured(tmp_path: Path, cap
     assert len(list(memory.glob("*.json"))) == 2
 
 
-def test_another_version_that_answers_otherwise_stays_with_the_preferred_engine(
+def test_second_version_with_different_outputs_keeps_the_preferred_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = write_model(tmp_path / "1", GraphSpec())
@@ -127,7 +129,7 @@ def test_another_version_that_answers_otherwise_stays_with_the_preferred_engine(
     model.close()
 
 
-def test_the_verb_measures_prints_and_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_measure_command_prints_and_saves_measurements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STANDGALE_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("STANDGALE_DETECTOR__THREADS", "2")
     card = str(write_model(tmp_path / "model", GraphSpec()))
@@ -181,7 +183,7 @@ def test_a_precision_the_processor_does_not_have_is_refused(tmp_path: Path) -> N
 @pytest.mark.parametrize("streams", [1, 2])
 @pytest.mark.parametrize("batch", [0, 1, 3])
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
-def test_every_way_of_running_gives_the_same_answers(tmp_path: Path, name: str, streams: int, batch: int) -> None:
+def test_every_way_computes_the_same_outputs(tmp_path: Path, name: str, streams: int, batch: int) -> None:
     card = write_model(tmp_path, GraphSpec())
     request = EngineRequest(card.with_name("model.onnx"), InputCard(width=128, height=128), 2, "f32")
     tiles = sample_tiles(128, 128, 7)

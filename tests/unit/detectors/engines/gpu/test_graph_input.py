@@ -68,7 +68,7 @@ def test_the_graph_makes_of_pixels_what_the_engine_makes_of_them(
     assert np.abs(made.astype(np.float64) - to_input(tiles, card).astype(dtype)).max() <= 1e-6
 
 
-def test_the_model_that_ships_answers_the_same(tmp_path: Path) -> None:
+def test_shipped_model_outputs_are_the_same_with_picture_input(tmp_path: Path) -> None:
     path = default_card_path()
     card = read_card(path)
     tiles = noise(2, card.input)

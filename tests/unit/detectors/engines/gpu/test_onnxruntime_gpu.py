@@ -36,7 +36,7 @@ def bound(wanted: EngineRequest, float16: bool = False) -> OnnxRuntimeGpuEngine:
 
 @pytest.mark.parametrize("layout", ["yolov8", "rtdetr"])
 @pytest.mark.parametrize("batch", [None, 1, 3])
-def test_bound_memory_gives_the_answers_of_plain_runs(tmp_path: Path, layout: str, batch: int | None) -> None:
+def test_bound_memory_outputs_equal_those_of_plain_runs(tmp_path: Path, layout: str, batch: int | None) -> None:
     spec = GraphSpec(layout=layout, width=64, height=32, batch=batch, mean=0.4, std=0.3)  # type: ignore[arg-type]
     wanted = request(tmp_path, spec, batch=4)
     engine = bound(wanted)
@@ -81,7 +81,7 @@ def test_a_provider_that_is_not_there_is_named_with_what_to_install(tmp_path: Pa
         OnnxRuntimeGpuEngine("onnxruntime_cuda", wanted, picture_model(wanted, False), cuda_provider("f32"))
 
 
-def test_providers_are_told_what_they_need(tmp_path: Path) -> None:
+def test_provider_options_for_cuda_and_tensorrt(tmp_path: Path) -> None:
     exact, fast = cuda_provider("f32").options, cuda_provider("f16", device=1, graphs=True).options
     assert (exact["use_tf32"], fast["use_tf32"], fast["device_id"], fast["enable_cuda_graph"]) == ("0", "1", "1", "1")
     shapes = {"pixels": (32, 64, 3), "orig_target_sizes": (2,)}

@@ -30,7 +30,7 @@ TUNED = EngineMeasurements(
 )
 
 
-def test_what_was_measured_is_remembered_for_this_key_only(tmp_path: Path) -> None:
+def test_measurement_cache_loads_only_the_saved_key(tmp_path: Path) -> None:
     memory = MeasurementCache(tmp_path / "not-there-yet")
     assert memory.load(key()) is None
     memory.save(key(), TUNED)
@@ -82,7 +82,7 @@ def test_damaged_and_foreign_files_are_ignored_with_a_warning(
     assert memory.load(key()) == TUNED
 
 
-def test_many_workers_remember_at_once_and_nobody_reads_half(tmp_path: Path) -> None:
+def test_measurement_cache_concurrent_saves_are_never_read_half_written(tmp_path: Path) -> None:
     memory = MeasurementCache(tmp_path)
     memory.save(key(), TUNED)
 
@@ -101,7 +101,7 @@ def test_a_folder_that_cannot_be_written_to_is_no_failure(tmp_path: Path, caplog
     assert "cannot be saved" in caplog.text
 
 
-def test_the_processor_is_told_by_name_and_abilities(tmp_path: Path) -> None:
+def test_processor_of_reads_name_and_instruction_sets(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     first = "processor\t: 0\nmodel name\t: Quick 9000\nflags\t\t: fpu avx2 avx512_bf16 sse\n"
     cpuinfo.write_text(f"{first}\nprocessor\t: 1\nflags\t: amx_tile\n")

@@ -89,7 +89,7 @@ def test_a_clear_win_leaves_the_preferred_way_and_the_others_are_closed() -> Non
     assert tuned.sentence() == "fastest of 2 measured: 250.0 tiles/s; next one f32 100.0"
 
 
-def test_where_loading_takes_longer_than_all_of_the_time_everything_that_matters_is_measured() -> None:
+def test_measuring_slow_loads_still_compare_the_fastest_ways() -> None:
     engines = {PREFERRED: Paced(0.01), FAST: Paced(0.006), BROKEN: Paced(0.01), RELATIVE: Paced(0.001)}
     _, tuned = tuned_over(engines, seconds=1.0, load_s=20.0)
     assert tuned.way == FAST
@@ -121,7 +121,7 @@ def test_an_engine_that_fails_when_its_turn_comes_is_out_and_the_others_go_on() 
     assert tuned.sentence() == "one f32 measured: 100.0 tiles/s; one bf16 cannot run the model: it always fails"
 
 
-def test_what_is_out_is_closed_while_the_others_are_still_measured() -> None:
+def test_measuring_closes_rejected_engines_while_others_are_measured() -> None:
     """Every engine holds the weights once more."""
     open_at_the_end: list[bool] = []
     slow = Paced(0.05)
@@ -147,11 +147,13 @@ def test_what_is_out_is_closed_while_the_others_are_still_measured() -> None:
         ([180.0, 110.0, 90.0, 80.0, 150.0], [100.0] * 5, False),
     ],
 )
-def test_what_is_hardly_faster_or_not_always_is_no_win(ours: list[float], theirs: list[float], wins: bool) -> None:
+def test_clearly_faster_needs_a_large_and_constant_difference(
+    ours: list[float], theirs: list[float], wins: bool
+) -> None:
     assert clearly_faster(ours, theirs) is wins
 
 
-def test_fast_but_different_answers_and_engines_that_fail_are_not_used() -> None:
+def test_measuring_rejects_ways_that_fail_or_compute_different_outputs() -> None:
     engines = {PREFERRED: Paced(0.01), WRONG: Paced(0.001, shift=0.3), BROKEN: Paced(0.001, fails=True)}
     _, tuned = tuned_over(engines)
     notes = {one.way: one.note for one in tuned.ways}
@@ -170,7 +172,7 @@ def test_relatives_of_what_is_far_behind_are_not_tried() -> None:
     assert "two f32 is much slower" in {one.way: one.note for one in tuned.ways}[relative]
 
 
-def test_when_nothing_runs_every_reason_is_told() -> None:
+def test_measuring_without_working_way_raises_with_every_reason() -> None:
     with pytest.raises(ModelLoadError, match=r"one f32: .*it always fails; two f32: .*it always fails"):
         tuned_over({PREFERRED: Paced(0.01, fails=True), BROKEN: Paced(0.01, fails=True)})
 

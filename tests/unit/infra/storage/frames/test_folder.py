@@ -136,7 +136,7 @@ async def test_a_disk_turned_read_only_is_named(small_disk: Path) -> None:
     )
 
 
-async def test_a_folder_taken_away_while_running_is_not_made_anew(tmp_path: Path) -> None:
+async def test_put_after_folder_was_moved_does_not_create_it_again(tmp_path: Path) -> None:
     root, away = tmp_path / "frames", tmp_path / "away"
 
     def put_back() -> None:
@@ -161,7 +161,7 @@ async def test_an_empty_mount_point_is_not_filled(tmp_path: Path) -> None:
     await refused_then_works(root, unmount, mount, "mount its disk")
 
 
-async def test_a_right_taken_away_is_named(tmp_path: Path) -> None:
+async def test_put_without_permission_reports_the_missing_right(tmp_path: Path) -> None:
     root, user = tmp_path / "frames", os.geteuid()
 
     def take_right() -> None:

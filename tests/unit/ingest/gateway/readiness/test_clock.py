@@ -87,7 +87,7 @@ def test_latest_is_the_later_of_both_clocks() -> None:
         assert bench.clock.latest() == max(bench.true, bench.wall())
 
 
-def test_it_warns_once_per_change(caplog: pytest.LogCaptureFixture) -> None:
+def test_clock_check_warns_once_per_change(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     bench = Bench()
     for error_s in (0, 60, 60, 61, -60, -60, 0, 0):

@@ -44,7 +44,7 @@ def bench() -> Bench:
     return Bench()
 
 
-def test_it_is_ready_after_the_first_work_or_the_first_probe(bench: Bench) -> None:
+def test_gateway_readiness_after_first_work_or_first_probe(bench: Bench) -> None:
     assert bench.reason == "starting"
     assert bench.readiness.wants_probe()
     bench.probe()
