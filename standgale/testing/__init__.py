@@ -1,9 +1,13 @@
-"""What an author of a plug-in tests with: contract suites to inherit, fakes to run against, and factories of values.
+"""Gives authors of plug-ins what they test with: contract suites to inherit, fakes to run against, and factories.
 
 Each suite is a class whose tests an author inherits, with one fixture that gives the author's own implementation:
 :mod:`standgale.testing.broker`, :mod:`standgale.testing.frame_store`, :mod:`standgale.testing.model_store`,
 :mod:`standgale.testing.sink`, :mod:`standgale.testing.engine` and :mod:`standgale.testing.head`. Standgale's own
-implementations pass the same suites. Needs ``standgale[testing]``, and ``asyncio_mode = "auto"`` in pytest's settings.
+implementations pass the same suites. :mod:`~standgale.testing.factories` makes events, records and declarations,
+:mod:`~standgale.testing.graphs` small ONNX detectors with their cards, :mod:`~standgale.testing.sink_site` runs a sink
+against an embedded broker, and :mod:`~standgale.testing.gate` cuts the connections of a server.
+
+Needs ``standgale[testing]``, and ``asyncio_mode = "auto"`` in pytest's settings.
 """
 
 from __future__ import annotations
