@@ -52,7 +52,7 @@ def constant_inputs(about: OnnxFile, card: InputCard, path: Path, prompt: Prompt
     leaves the length of text open, it is that of the prompt. Raises ModelLoadError when the model takes an unknown
     input, a type or shape that does not fit, or text without a prompt.
     """
-    picture_of(about.inputs, path)
+    image_input_of(about.inputs, path)
     asked = takes_text(about)
     if asked and prompt is None:
         raise ModelLoadError(
@@ -81,16 +81,16 @@ def takes_text(about: OnnxFile) -> bool:
     return any(one.name == TEXT_INPUT for one in about.inputs)
 
 
-def picture_of(inputs: Sequence[TensorInfo], path: Path) -> TensorInfo:
+def image_input_of(inputs: Sequence[TensorInfo], path: Path) -> TensorInfo:
     """Return the input that takes the image. Raises ModelLoadError when it is not exactly one of ``inputs``."""
-    pictures = [one for one in inputs if one.name not in _BESIDE]
-    if len(pictures) != 1:
+    images = [one for one in inputs if one.name not in _BESIDE]
+    if len(images) != 1:
         listed = ", ".join(one.name for one in inputs)
         raise ModelLoadError(
             f"{path} takes {len(inputs)} inputs ({listed}); one image is expected, besides it at most "
             f"{SIZES_INPUT}, or {MASK_INPUT} and the tokens of a text ({', '.join(_TEXT_VALUES)})"
         )
-    return pictures[0]
+    return images[0]
 
 
 def _text_length(about: OnnxFile, prompt: Prompt, path: Path) -> int:

@@ -120,11 +120,11 @@ def find_image_input(names: Sequence[Collection[str]], constants: ConstantInputs
 
     ``names``: the names of each input. Raises ModelLoadError when it is not exactly one.
     """
-    pictures = [index for index, each in enumerate(names) if not any(name in constants for name in each)]
-    if len(pictures) != 1:
+    images = [index for index, each in enumerate(names) if not any(name in constants for name in each)]
+    if len(images) != 1:
         listed = ", ".join("/".join(sorted(each)) for each in names)
         raise ModelLoadError(f"{path} takes {len(names)} inputs ({listed}); exactly one must take the image")
-    return pictures[0]
+    return images[0]
 
 
 def repeat_for_batch(value: npt.NDArray[np.generic], batch: int) -> npt.NDArray[np.generic]:

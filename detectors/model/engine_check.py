@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detectors.card.card import exported_program, read_card, verified_model_file
 from detectors.card.onnx_file import read_onnx_file
-from detectors.engines.inputs import constant_inputs, picture_of
+from detectors.engines.inputs import constant_inputs, image_input_of
 from detectors.engines.measuring.sample_tiles import sample_tiles
 from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.engines.registry import available_threads, load_engine, open_and_check, usable_engines
@@ -44,7 +44,7 @@ class EngineChecker:
         file = verified_model_file(self.card, path)
         self._about = read_onnx_file(file)
         self._prompt = read_prompt(self.card, path)
-        self._dynamic = picture_of(self._about.inputs, file).shape[:1] == (None,)
+        self._dynamic = image_input_of(self._about.inputs, file).shape[:1] == (None,)
         self.request = EngineRequest(
             file,
             self.card.input,

@@ -12,7 +12,7 @@ import yaml
 
 from detectors.card.card import Layout, ModelCard
 from detectors.card.onnx_file import OnnxFile, TensorInfo, read_onnx_file
-from detectors.engines.inputs import picture_of, takes_text
+from detectors.engines.inputs import image_input_of, takes_text
 from detectors.errors import ModelLoadError
 from detectors.heads.metadata import class_names, input_size
 from detectors.heads.text import PromptForFile, text_beside
@@ -144,7 +144,7 @@ def _checksum(path: Path) -> str:
 
 def _size(about: OnnxFile, path: Path, given: tuple[int, int] | None) -> tuple[tuple[int, int], list[str]]:
     """Return the input's width and height, and assumptions about them; ``given`` fills what the file leaves open."""
-    shape = picture_of(about.inputs, path).shape
+    shape = image_input_of(about.inputs, path).shape
     if len(shape) != 4 or shape[1] not in (None, 3):
         raise ModelLoadError(f"{path} takes input {list(shape)}; an image (N, 3, height, width) is expected")
     _, _, height, width = shape

@@ -17,7 +17,7 @@ import yaml
 from detectors.card.card import ModelCard, read_card, verified_model_file
 from detectors.card.onnx_file import read_onnx_file
 from detectors.engines.cpu.onnxruntime import to_input
-from detectors.engines.inputs import constant_inputs, picture_of
+from detectors.engines.inputs import constant_inputs, image_input_of
 from detectors.engines.port import repeat_for_batch
 from detectors.engines.registry import usable_engines
 from detectors.errors import InferenceError, ModelLoadError
@@ -156,7 +156,7 @@ class _Quantization:
     def _feeds(self, source: Path, tiles: ImageArray) -> Iterator[Feed]:
         """Yield the model's inputs for all ``tiles``, a batch at a time."""
         about = read_onnx_file(source)
-        picture = picture_of(about.inputs, source)
+        picture = image_input_of(about.inputs, source)
         batch = picture.shape[0] or 1
         prompt = read_prompt(self._card, self._wanted.card)
         constants = {

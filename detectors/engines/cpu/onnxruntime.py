@@ -40,13 +40,13 @@ class OnnxRuntimeEngine:
         except Exception as error:  # ONNX Runtime's errors share no base class below Exception
             raise ModelLoadError(f"ONNX Runtime cannot load {request.path}: {error}") from error
         inputs = sessions[0].get_inputs()
-        picture = inputs[find_image_input([{one.name} for one in inputs], request.constants, request.path)]
-        if picture.type not in _INPUT_TYPES:
-            raise ModelLoadError(f"{request.path} takes {picture.type}; export it with a float input")
-        shape = [dim if isinstance(dim, int) else None for dim in picture.shape]
+        image = inputs[find_image_input([{one.name} for one in inputs], request.constants, request.path)]
+        if image.type not in _INPUT_TYPES:
+            raise ModelLoadError(f"{request.path} takes {image.type}; export it with a float input")
+        shape = [dim if isinstance(dim, int) else None for dim in image.shape]
         self._batch = fixed_batch(shape, request.input, request.path, request.batch)
-        self._input_name: str = picture.name
-        self._input_type = _INPUT_TYPES[picture.type]
+        self._input_name: str = image.name
+        self._input_type = _INPUT_TYPES[image.type]
         self._constant = {name: repeat_for_batch(value, self._batch) for name, value in request.constants.items()}
         self._card = request.input
         self._idle: queue.SimpleQueue[ort.InferenceSession] = queue.SimpleQueue()

@@ -53,8 +53,8 @@ class OpenVinoEngine:
             core = _core()
             model = core.read_model(request.path)
             names = [one.get_names() for one in model.inputs]
-            self._picture = find_image_input(names, request.constants, request.path)
-            shape = [dim.get_length() if dim.is_static else None for dim in model.input(self._picture).partial_shape]
+            self._image = find_image_input(names, request.constants, request.path)
+            shape = [dim.get_length() if dim.is_static else None for dim in model.input(self._image).partial_shape]
             card = request.input
             self._batch = fixed_batch(shape, card, request.path, request.batch)
             constants = {
@@ -63,8 +63,8 @@ class OpenVinoEngine:
                 for name in each & request.constants.keys()
             }
             shapes = {index: list(value.shape) for index, value in constants.items()}
-            model.reshape({self._picture: [self._batch, 3, card.height, card.width], **shapes})
-            compiled = core.compile_model(_with_conversion(model, request, self._picture), "CPU", _options(request))
+            model.reshape({self._image: [self._batch, 3, card.height, card.width], **shapes})
+            compiled = core.compile_model(_with_conversion(model, request, self._image), "CPU", _options(request))
             precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
             count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         except RuntimeError as error:
@@ -98,7 +98,7 @@ class OpenVinoEngine:
             for start in range(0, len(tiles), self._batch):
                 running.append(self._take_idle(running, parts))
                 rows = slice(start, start + self._batch)
-                running[-1].set_input_tensor(self._picture, ov.Tensor(tiles[rows], shared_memory=True))
+                running[-1].set_input_tensor(self._image, ov.Tensor(tiles[rows], shared_memory=True))
                 for index, output in enumerate(outputs):
                     # The output is written to where the caller reads it, without a copy.
                     if output is not None:
@@ -202,17 +202,17 @@ def _with_conversion(model: ov.Model, request: EngineRequest, index: int) -> ov.
     """Return ``model`` with a uint8 NHWC BGR input ``index``: channel order, scaling and layout are in the graph."""
     card = request.input
     steps = preprocess.PrePostProcessor(model)
-    picture = steps.input(index)
-    picture.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(
+    image = steps.input(index)
+    image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(
         preprocess.ColorFormat.BGR
     )
-    picture.model().set_layout(ov.Layout("NCHW"))
-    picture.preprocess().convert_element_type(ov.Type.f32)
+    image.model().set_layout(ov.Layout("NCHW"))
+    image.preprocess().convert_element_type(ov.Type.f32)
     if card.channels == "rgb":
-        picture.preprocess().convert_color(preprocess.ColorFormat.RGB)
+        image.preprocess().convert_color(preprocess.ColorFormat.RGB)
     # (pixel * scale - mean) / std, written as OpenVINO's (pixel - a) / b.
     if any(card.mean):
-        picture.preprocess().mean([mean / card.scale for mean in card.mean])
+        image.preprocess().mean([mean / card.scale for mean in card.mean])
     if card.scale != 1 or any(std != 1 for std in card.std):
-        picture.preprocess().scale([std / card.scale for std in card.std])
+        image.preprocess().scale([std / card.scale for std in card.std])
     return steps.build()

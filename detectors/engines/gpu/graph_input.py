@@ -22,14 +22,14 @@ _BATCH_NAME = "tiles"
 
 
 @dataclass(frozen=True, slots=True)
-class PictureModel:
+class ImageModel:
     """Holds a model whose image input is uint8 (N, height, width, 3) BGR."""
 
     data: bytes
     """The ONNX file's bytes, without weights in separate files."""
     folder: Path
     """The folder of separate weight files."""
-    picture: str
+    image_input: str
     """The name of the image input."""
     batch: int | None
     """Tiles per run; None where any number fits."""
@@ -37,9 +37,9 @@ class PictureModel:
     """The opset of the standard operators."""
 
 
-def with_picture_input(
+def with_image_input(
     path: Path, card: InputCard, constants: Collection[str] = (), model: onnx.ModelProto | None = None
-) -> PictureModel:
+) -> ImageModel:
     """Return the model at ``path`` for uint8 tiles: its new first nodes convert them to the input of ``card``.
 
     ``model``: the graph to use instead of the file's, changed here; separate weight files are still in the folder of
@@ -57,23 +57,23 @@ def with_picture_input(
     held = {one.name for one in graph.initializer} | {one.values.name for one in graph.sparse_initializer}
     # Old exporters list the weights among the inputs.
     inputs = [one for one in graph.input if one.name not in held]
-    picture = inputs[find_image_input([{one.name} for one in inputs], dict.fromkeys(constants, np.empty(0)), path)]
-    tensor = picture.type.tensor_type
+    image = inputs[find_image_input([{one.name} for one in inputs], dict.fromkeys(constants, np.empty(0)), path)]
+    tensor = image.type.tensor_type
     if tensor.elem_type not in _FLOATS:
         kind = TensorProto.DataType.Name(tensor.elem_type).lower()
-        raise ModelLoadError(f"{path} takes {picture.name} as {kind}; export it with a float input")
+        raise ModelLoadError(f"{path} takes {image.name} as {kind}; export it with a float input")
     sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
     fixed_batch(sizes, card, path)
     name = _unused(f"{_PREFIX}_pixels", graph)
-    nodes = _conversion(name, picture.name, card, tensor.elem_type, graph)
+    nodes = _conversion(name, image.name, card, tensor.elem_type, graph)
     given = tensor.shape.dim[0]
     batch = given.dim_value if given.HasField("dim_value") else given.dim_param or _BATCH_NAME
     replaced = helper.make_tensor_value_info(name, TensorProto.UINT8, [batch, card.height, card.width, 3])
-    place = next(index for index, one in enumerate(graph.input) if one.name == picture.name)
+    place = next(index for index, one in enumerate(graph.input) if one.name == image.name)
     graph.input[place].CopyFrom(replaced)
     for node in reversed(nodes):
         graph.node.insert(0, node)
-    return PictureModel(model.SerializeToString(), path.parent, name, sizes[0], opset)
+    return ImageModel(model.SerializeToString(), path.parent, name, sizes[0], opset)
 
 
 def _read(path: Path) -> onnx.ModelProto:

@@ -14,7 +14,7 @@ import onnxruntime as ort
 
 from detectors.engines.batches import pad_batch, portions, sizes_up_to
 from detectors.engines.gpu.float16 import convert_to_float16
-from detectors.engines.gpu.graph_input import PictureModel, with_picture_input
+from detectors.engines.gpu.graph_input import ImageModel, with_image_input
 from detectors.engines.port import EngineRequest, repeat_for_batch
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
@@ -93,7 +93,7 @@ class _RunSlot:
 class OnnxRuntimeGpuEngine:
     """Runs one session whose inputs and outputs are bound to the GPU's memory."""
 
-    def __init__(self, name: str, request: EngineRequest, model: PictureModel, provider: Provider) -> None:
+    def __init__(self, name: str, request: EngineRequest, model: ImageModel, provider: Provider) -> None:
         """Raises ModelLoadError when the provider is missing, or ONNX Runtime cannot load the model with it."""
         self.name = name
         self._provider = provider
@@ -107,7 +107,7 @@ class OnnxRuntimeGpuEngine:
         self._idle: queue.SimpleQueue[_RunSlot] = queue.SimpleQueue()
         try:
             for _ in range(self.parallel):
-                self._idle.put(self._make_slot(model.picture, request))
+                self._idle.put(self._make_slot(model.image_input, request))
         except Exception as error:  # ONNX Runtime's errors share no base class below Exception
             raise ModelLoadError(f"{provider.name} cannot run {request.path}: {error}") from error
         self.reason = (
@@ -115,12 +115,12 @@ class OnnxRuntimeGpuEngine:
             f"up to {self.batch_size} tile(s) a run, {self.parallel} run(s) in parallel"
         )
 
-    def _make_slot(self, picture: str, request: EngineRequest) -> _RunSlot:
+    def _make_slot(self, image: str, request: EngineRequest) -> _RunSlot:
         bindings = {}
         for size in self._sizes:
             binding = self._session.io_binding()
             value = ort.OrtValue.ortvalue_from_shape_and_type((size, *self._sides), np.uint8, self._provider.device, 0)
-            binding.bind_ortvalue_input(picture, value)
+            binding.bind_ortvalue_input(image, value)
             for name, constant in request.constants.items():
                 given = ort.OrtValue.ortvalue_from_numpy(repeat_for_batch(constant, size), self._provider.device, 0)
                 binding.bind_ortvalue_input(name, given)
@@ -168,25 +168,25 @@ class OnnxRuntimeGpuEngine:
         del self._session
 
 
-def picture_model(request: EngineRequest, float16: bool) -> PictureModel:
+def image_model(request: EngineRequest, float16: bool) -> ImageModel:
     """Return the model of ``request`` with preprocessing in its graph; ``float16``: in half precision, too."""
     model = convert_to_float16(request.path) if float16 else None
-    return with_picture_input(request.path, request.input, request.constants, model)
+    return with_image_input(request.path, request.input, request.constants, model)
 
 
 def open_cuda(request: EngineRequest) -> OnnxRuntimeGpuEngine:
     """Load a model on the CUDA provider; auto computes in f32. Raises ModelLoadError when it cannot be used."""
     if request.precision == "bf16":
         raise ModelLoadError("precision bf16: ONNX Runtime's CUDA provider is given f32 or f16; choose one of them")
-    model = picture_model(request, float16=request.precision == "f16")
+    model = image_model(request, float16=request.precision == "f16")
     return OnnxRuntimeGpuEngine("onnxruntime_cuda", request, model, cuda_provider(request.precision))
 
 
 def open_tensorrt(request: EngineRequest, folder: Path) -> OnnxRuntimeGpuEngine:
     """Load a model on the TensorRT provider; auto computes in f16. Takes minutes unless ``folder`` has the engine."""
-    model = picture_model(request, float16=False)
+    model = image_model(request, float16=False)
     card = request.input
-    shapes = {model.picture: (card.height, card.width, 3)}
+    shapes = {model.image_input: (card.height, card.width, 3)}
     shapes.update({name: value.shape for name, value in request.constants.items()})
     batch = model.batch or request.batch or DEFAULT_BATCH
     # The provider names its files after the graph, not after its weights: each model needs its folder.
@@ -205,7 +205,7 @@ def why_no_provider(name: str) -> str | None:
     )
 
 
-def _session(model: PictureModel, request: EngineRequest, provider: Provider) -> ort.InferenceSession:
+def _session(model: ImageModel, request: EngineRequest, provider: Provider) -> ort.InferenceSession:
     why_not = why_no_provider(provider.name)
     if why_not is not None:
         raise ModelLoadError(why_not)

@@ -35,7 +35,7 @@ class _RunSlot:
 
     context: trt.IExecutionContext
     stream: int
-    picture: _Tensor
+    image: _Tensor
     constants: tuple[_Tensor, ...]
     outputs: tuple[_Tensor, ...]
 
@@ -80,9 +80,9 @@ class TensorRtEngine:
             )
         self._names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         inputs = [name for name in self._names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-        self._picture = self._image_input(inputs, request, artefact)
-        self._fixed = self._engine.get_tensor_shape(self._picture)[0] > 0
-        self.batch_size = int(self._largest(self._picture)[0])
+        self._image = self._image_input(inputs, request, artefact)
+        self._fixed = self._engine.get_tensor_shape(self._image)[0] > 0
+        self.batch_size = int(self._largest(self._image)[0])
         constants = {name: repeat_for_batch(value, self.batch_size) for name, value in request.constants.items()}
         self._idle: queue.SimpleQueue[_RunSlot] = queue.SimpleQueue()
         self.parallel = request.streams or _STREAMS
@@ -90,20 +90,20 @@ class TensorRtEngine:
             self._idle.put(self._make_slot(constants, artefact))
 
     def _image_input(self, inputs: list[str], request: EngineRequest, artefact: Path) -> str:
-        pictures = [name for name in inputs if name not in request.constants]
+        images = [name for name in inputs if name not in request.constants]
         card = request.input
         sides = (card.height, card.width, 3)
         if (
-            len(pictures) != 1
+            len(images) != 1
             or len(inputs) != 1 + len(request.constants)
-            or tuple(self._engine.get_tensor_shape(pictures[0]))[1:] != sides
-            or self._engine.get_tensor_dtype(pictures[0]) != trt.DataType.UINT8
+            or tuple(self._engine.get_tensor_shape(images[0]))[1:] != sides
+            or self._engine.get_tensor_dtype(images[0]) != trt.DataType.UINT8
         ):
             raise ModelLoadError(
                 f"{artefact} takes {', '.join(inputs)}, not one uint8 image (N, {', '.join(map(str, sides))}); "
                 "delete it, so that it is built again"
             )
-        return pictures[0]
+        return images[0]
 
     def _largest(self, name: str) -> tuple[int, ...]:
         """Return the shape of input ``name`` for the largest batch."""
@@ -116,9 +116,9 @@ class TensorRtEngine:
         context = self._engine.create_execution_context()
         if context is None:
             raise CudaError("TensorRT could not create an execution context")
-        for name in (self._picture, *constants):
+        for name in (self._image, *constants):
             context.set_input_shape(name, self._largest(name))
-        outputs = [name for name in self._names if name != self._picture and name not in constants]
+        outputs = [name for name in self._names if name != self._image and name not in constants]
         shapes = {name: tuple(context.get_tensor_shape(name)) for name in outputs}
         for name, shape in shapes.items():
             if min(shape, default=1) < 0 or not shape or shape[0] != self.batch_size:
@@ -129,11 +129,11 @@ class TensorRtEngine:
         slot = _RunSlot(
             context=context,
             stream=self._device.stream(),
-            picture=self._tensor(self._picture, self._largest(self._picture)),
+            image=self._tensor(self._image, self._largest(self._image)),
             constants=tuple(self._tensor(name, value.shape) for name, value in constants.items()),
             outputs=tuple(self._tensor(name, shape) for name, shape in shapes.items()),
         )
-        for one in (slot.picture, *slot.constants, *slot.outputs):
+        for one in (slot.image, *slot.constants, *slot.outputs):
             context.set_tensor_address(one.name, one.at)
         for one in slot.constants:
             one.host[...] = constants[one.name]
@@ -161,11 +161,11 @@ class TensorRtEngine:
     def _run_in_slot(self, slot: _RunSlot, tiles: ImageArray) -> list[npt.NDArray[np.float32]]:
         count = len(tiles)
         held = self.batch_size if self._fixed else count
-        slot.picture.host[:count] = tiles
+        slot.image.host[:count] = tiles
         if not self._fixed:
-            for one in (slot.picture, *slot.constants):
+            for one in (slot.image, *slot.constants):
                 slot.context.set_input_shape(one.name, (count, *one.host.shape[1:]))
-        self._device.upload(slot.picture.host[:held], slot.picture.at, slot.stream)
+        self._device.upload(slot.image.host[:held], slot.image.at, slot.stream)
         started = slot.context.execute_async_v3(slot.stream)
         if started:
             for one in slot.outputs:

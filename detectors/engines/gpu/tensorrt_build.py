@@ -14,7 +14,7 @@ from pathlib import Path
 import tensorrt as trt
 
 from detectors.engines.gpu.float16 import convert_to_float16
-from detectors.engines.gpu.graph_input import PictureModel, with_picture_input
+from detectors.engines.gpu.graph_input import ImageModel, with_image_input
 from detectors.engines.gpu.tensorrt_job import REFUSED, BuildJob
 from detectors.errors import ModelLoadError
 
@@ -79,7 +79,7 @@ def build(job: BuildJob) -> None:
     # From version 11 on TensorRT computes only in the types of the graph; there are no flags for others.
     by_flags = hasattr(trt.BuilderFlag, "FP16")
     float16 = convert_to_float16(job.model) if job.precision == "f16" and not by_flags else None
-    model = with_picture_input(job.model, job.input, job.constants, float16)
+    model = with_image_input(job.model, job.input, job.constants, float16)
     log = _TensorRtLogger()
     builder = trt.Builder(log)
     network = builder.create_network(0)
@@ -100,7 +100,7 @@ def build(job: BuildJob) -> None:
     _print_line(f"built {job.output.stat().st_size / 2**20:.0f} MiB")
 
 
-def _parse(network: trt.INetworkDefinition, model: PictureModel, path: Path, log: _TensorRtLogger) -> None:
+def _parse(network: trt.INetworkDefinition, model: ImageModel, path: Path, log: _TensorRtLogger) -> None:
     parser = trt.OnnxParser(network, log)
     # The path is only for separate weight files in its folder; the graph comes from memory.
     if not parser.parse(model.data, path=str(path)):
@@ -124,10 +124,10 @@ def _set_precision(config: trt.IBuilderConfig, network: trt.INetworkDefinition, 
         config.set_flag(trt.BuilderFlag.INT8)
 
 
-def _profile(builder: trt.Builder, model: PictureModel, job: BuildJob) -> trt.IOptimizationProfile:
+def _profile(builder: trt.Builder, model: ImageModel, job: BuildJob) -> trt.IOptimizationProfile:
     """Return a profile for one tile up to the job's batch, fastest with the full batch."""
     profile = builder.create_optimization_profile()
-    shapes = {model.picture: (job.input.height, job.input.width, 3), **job.constants}
+    shapes = {model.image_input: (job.input.height, job.input.width, 3), **job.constants}
     for name, shape in shapes.items():
         profile.set_shape(name, (1, *shape), (job.batch, *shape), (job.batch, *shape))
     return profile

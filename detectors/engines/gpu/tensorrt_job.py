@@ -43,8 +43,8 @@ class BuildJob(BaseModel):
 
 def batch_of(request: EngineRequest) -> int:
     """Return the largest number of tiles per run: the graph's, else the request's, else a usual one."""
-    picture = next(one for one in read_onnx_file(request.path).inputs if one.name not in request.constants)
-    fixed = picture.shape[0] if picture.shape else None
+    image = next(one for one in read_onnx_file(request.path).inputs if one.name not in request.constants)
+    fixed = image.shape[0] if image.shape else None
     return fixed or request.batch or DEFAULT_BATCH
 
 

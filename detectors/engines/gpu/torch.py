@@ -46,10 +46,10 @@ class TorchEngine:
         except Exception as error:  # torch's errors share no base class below Exception
             raise ModelLoadError(f"torch {torch.__version__} cannot load {self._path}: {error}") from error
         self._names = tuple(shapes)
-        picture = shapes[self._names[find_image_input([{name} for name in shapes], request.constants, self._path)]]
-        self._fixed = bool(picture and picture[0])
+        image = shapes[self._names[find_image_input([{name} for name in shapes], request.constants, self._path)]]
+        self._fixed = bool(image and image[0])
         wanted = request.batch or (DEFAULT_BATCH if self._cuda else 1)
-        self.batch_size = fixed_batch(picture, request.input, self._path, wanted)
+        self.batch_size = fixed_batch(image, request.input, self._path, wanted)
         self.parallel = _GPU_CALLERS if self._cuda else 1
         self._constants = dict(request.constants)
         where = torch.cuda.get_device_name(self._device) if self._cuda else f"the CPU, {request.threads} thread(s)"
@@ -79,11 +79,11 @@ class TorchEngine:
             torch.autocast(self._device.type, dtype=self._float16, enabled=self._float16 is not None),
         ):
             # A copy, because torch takes no array that may not be written to.
-            picture = to_model_input(torch.from_numpy(np.array(tiles)).to(self._device), self._card)
+            image = to_model_input(torch.from_numpy(np.array(tiles)).to(self._device), self._card)
             inputs = [
                 torch.from_numpy(repeat_for_batch(self._constants[name], len(tiles)).copy()).to(self._device)
                 if name in self._constants
-                else picture
+                else image
                 for name in self._names
             ]
             result = self._module(*inputs)

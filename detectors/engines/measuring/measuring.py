@@ -29,30 +29,30 @@ CLEAR_WIN = 1.05
 """How much faster a way must be than one that precedes it in the order of preference."""
 
 # A way whose best round is slower than this share of the best of all gets no further round, nor do its relatives.
-_CONTENDS = 0.75
+_STAYS = 0.75
 # The share while there are so few rounds that other load may have slowed all of them.
-_MAY_CONTEND = 0.4
+_STAYS_EARLY = 0.4
 _ROUND_S = 0.15
 # Other load may have slowed all of fewer turns, so these must show a larger win.
 _TURNS_FOR_EARLY_WIN = 3
 _MOST_TURNS = 0.75
 _EARLY_WIN = 1.25
 # The share of the time for first rounds; the rest is for the turns, which decide.
-_TRYING = 0.6
+_FIRST_ROUNDS = 0.6
 # The preferred ways of all engines, and enough turns to trust, may take this many times the allowed time. Only running
 # counts, so that measuring a very slow model ends, and a busy machine does not shorten it.
 _TIMEOUT = 3.0
 
 
 @dataclass(slots=True, eq=False)
-class _Candidate:
+class _MeasuredWay:
     way: Way
     engine: Engine | None = None
-    tried: float = 0.0
+    first_rate: float = 0.0
     turns: list[float] = field(default_factory=list)
     note: str = ""
 
-    def leave(self, why: str) -> None:
+    def drop(self, why: str) -> None:
         self.note = why
         if self.engine is not None:
             self.engine.close()
@@ -61,18 +61,18 @@ class _Candidate:
     def fail(self, error: Exception) -> None:
         """Leave it out, however fast it was."""
         logger.debug("%s cannot run the model", self.way, exc_info=error)
-        self.tried, self.turns = 0.0, []
-        self.leave(f"cannot run the model: {error}")
+        self.first_rate, self.turns = 0.0, []
+        self.drop(f"cannot run the model: {error}")
 
     @property
     def rate(self) -> float:
         """Tiles per second: the median of the turns, which are comparable, else of the first round."""
-        return median(self.turns) if self.turns else self.tried
+        return median(self.turns) if self.turns else self.first_rate
 
     @property
     def best(self) -> float:
         """Tiles per second of the best round: other load only slows down, so this is what may be possible."""
-        return max([self.tried, *self.turns])
+        return max([self.first_rate, *self.turns])
 
 
 class WayMeasurer:
@@ -99,7 +99,7 @@ class WayMeasurer:
         self._ran = 0.0
         self._exact: Outputs | None = None
         self._agreed: dict[tuple[str, str], str | None] = {}
-        self._candidates: list[_Candidate] = []
+        self._ways: list[_MeasuredWay] = []
 
     def measure(self, ways: Sequence[Way]) -> tuple[Engine, EngineMeasurements]:
         """Measure ``ways`` (the preferred first); return the fastest one, loaded, and all measurements.
@@ -107,34 +107,34 @@ class WayMeasurer:
         Raises ModelLoadError when none of them can be loaded and run.
         """
         start = self._clock()
-        self._candidates = [_Candidate(way) for way in ways]
+        self._ways = [_MeasuredWay(way) for way in ways]
         try:
             bases, others = self._bases_and_others()
             self._measure_bases(bases)
             for one in others:
-                self._measure_relative(one, bases, start + self._seconds * _TRYING)
+                self._measure_relative(one, bases, start + self._seconds * _FIRST_ROUNDS)
             self._measure_in_turns(start + self._seconds)
             best = self._best()
         except BaseException:
-            for one in self._candidates:
-                one.leave(one.note)
+            for one in self._ways:
+                one.drop(one.note)
             raise
         engine, best.engine = best.engine, None
-        for one in self._candidates:
-            one.leave(one.note)
+        for one in self._ways:
+            one.drop(one.note)
         assert engine is not None
-        rows = tuple(WayMeasurement(one.way, one.rate or None, one.note) for one in self._candidates)
+        rows = tuple(WayMeasurement(one.way, one.rate or None, one.note) for one in self._ways)
         return engine, EngineMeasurements(best.way, rows)
 
-    def _bases_and_others(self) -> tuple[list[_Candidate], list[_Candidate]]:
+    def _bases_and_others(self) -> tuple[list[_MeasuredWay], list[_MeasuredWay]]:
         """Return the first way of each engine and precision, and the rest."""
-        first: dict[tuple[str, str], _Candidate] = {}
-        for one in self._candidates:
+        first: dict[tuple[str, str], _MeasuredWay] = {}
+        for one in self._ways:
             first.setdefault((one.way.engine, one.way.precision), one)
         bases = list(first.values())
-        return bases, [one for one in self._candidates if one not in bases]
+        return bases, [one for one in self._ways if one not in bases]
 
-    def _measure_bases(self, bases: Iterable[_Candidate]) -> None:
+    def _measure_bases(self, bases: Iterable[_MeasuredWay]) -> None:
         """Measure the first way of each engine and precision, however long loading takes."""
         waiting = list(bases)
         while waiting:
@@ -142,34 +142,34 @@ class WayMeasurer:
             one = next((one for one in waiting if self._exact is not None or one.way.precision == "f32"), waiting[0])
             waiting.remove(one)
             if self._ran > self._seconds * _TIMEOUT:
-                one.leave(NO_TIME_LEFT)
+                one.drop(NO_TIME_LEFT)
             else:
                 self._measure_first(one)
 
-    def _measure_relative(self, one: _Candidate, bases: Iterable[_Candidate], until: float) -> None:
+    def _measure_relative(self, one: _MeasuredWay, bases: Iterable[_MeasuredWay], until: float) -> None:
         """Measure ``one`` unless its engine and precision were much slower, or it is later than ``until``."""
         kin = next(
             base for base in bases if (base.way.engine, base.way.precision) == (one.way.engine, one.way.precision)
         )
         if kin.engine is None:
-            one.leave(kin.note if kin.note == NO_TIME_LEFT else f"not measured: {kin.note}")
-        elif kin.best < _CONTENDS * self._best_rate():
-            one.leave(f"not measured, {kin.way} is much slower")
+            one.drop(kin.note if kin.note == NO_TIME_LEFT else f"not measured: {kin.note}")
+        elif kin.best < _STAYS * self._best_rate():
+            one.drop(f"not measured, {kin.way} is much slower")
         elif self._clock() > until:
-            one.leave(NO_TIME_LEFT)
+            one.drop(NO_TIME_LEFT)
         else:
             self._measure_first(one)
 
-    def _measure_first(self, one: _Candidate) -> None:
+    def _measure_first(self, one: _MeasuredWay) -> None:
         """Load ``one``, compare its outputs and measure a first round."""
         try:
             one.engine = self._load(one.way)
             with self._running():
                 why_not = self._differs_from_f32(one.way, one.engine)
                 if why_not is not None:
-                    one.leave(f"not used: {why_not}")
+                    one.drop(f"not used: {why_not}")
                     return
-                one.tried = self._round(one.engine)
+                one.first_rate = self._round(one.engine)
         except (ModelLoadError, InferenceError) as error:
             one.fail(error)
 
@@ -200,7 +200,7 @@ class WayMeasurer:
         begun = self._ran
         while len(remaining := self._still_in_race()) > 1:
             trusted = min(len(one.turns) for one in remaining) >= _TURNS_FOR_EARLY_WIN
-            shared = self._ran - begun >= (1 - _TRYING) * self._seconds
+            shared = self._ran - begun >= (1 - _FIRST_ROUNDS) * self._seconds
             late = self._clock() + len(remaining) * _ROUND_S > until
             if (late and shared and trusted) or self._ran > self._seconds * _TIMEOUT:
                 return
@@ -212,18 +212,18 @@ class WayMeasurer:
                 except InferenceError as error:
                     one.fail(error)
 
-    def _still_in_race(self) -> list[_Candidate]:
+    def _still_in_race(self) -> list[_MeasuredWay]:
         """Return the ways that may be the fastest; close the engines of the others."""
-        running = [one for one in self._candidates if one.engine is not None]
+        running = [one for one in self._ways if one.engine is not None]
         for one in running:
-            share = _CONTENDS if len(one.turns) >= _TURNS_FOR_EARLY_WIN else _MAY_CONTEND
+            share = _STAYS if len(one.turns) >= _TURNS_FOR_EARLY_WIN else _STAYS_EARLY
             if one.best < share * self._best_rate():
-                one.leave(one.note)
+                one.drop(one.note)
         return [one for one in running if one.engine is not None]
 
     def _best_rate(self) -> float:
         """Return the rate of the best round of all."""
-        return max(one.best for one in self._candidates)
+        return max(one.best for one in self._ways)
 
     def _round(self, engine: Engine) -> float:
         """Return tiles per second of ``engine`` with as many callers as it wants, after one warm-up run of each."""
@@ -242,11 +242,11 @@ class WayMeasurer:
         seconds = max(end for _, end, _ in spans) - min(start for start, _, _ in spans)
         return sum(runs for _, _, runs in spans) * len(batch) / seconds
 
-    def _best(self) -> _Candidate:
+    def _best(self) -> _MeasuredWay:
         """Return the preferred way, unless another one is clearly faster."""
         remaining = self._still_in_race()
         if not remaining:
-            raise ModelLoadError("; ".join(f"{one.way}: {one.note}" for one in self._candidates))
+            raise ModelLoadError("; ".join(f"{one.way}: {one.note}" for one in self._ways))
         best = remaining[0]
         for one in remaining[1:]:
             if min(len(one.turns), len(best.turns)) >= _TURNS_FOR_EARLY_WIN:

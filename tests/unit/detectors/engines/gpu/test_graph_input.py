@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from detectors.card.card import InputCard, default_card_path, read_card
 from detectors.engines.cpu.onnxruntime import to_input
 from detectors.engines.gpu.float16 import convert_to_float16
-from detectors.engines.gpu.graph_input import PictureModel, with_picture_input
+from detectors.engines.gpu.graph_input import ImageModel, with_image_input
 from detectors.errors import ModelLoadError
 from standgale.testing.graphs import GraphSpec, write_model
 
@@ -35,11 +35,11 @@ def write_copy(path: Path, kind: int = TensorProto.FLOAT, batch: int | str = "n"
     return path
 
 
-def run(model: PictureModel, tiles: NDArray[np.uint8], **others: NDArray[np.int64]) -> list[NDArray[np.float32]]:
+def run(model: ImageModel, tiles: NDArray[np.uint8], **others: NDArray[np.int64]) -> list[NDArray[np.float32]]:
     options = ort.SessionOptions()
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(model.folder))
     session = ort.InferenceSession(model.data, options, providers=["CPUExecutionProvider"])
-    return list(session.run(None, {model.picture: tiles, **others}))
+    return list(session.run(None, {model.image_input: tiles, **others}))
 
 
 @pytest.mark.parametrize("channels", ["rgb", "bgr"])
@@ -63,7 +63,7 @@ def test_the_graph_makes_of_pixels_what_the_engine_makes_of_them(
 ) -> None:
     card = InputCard(width=64, height=32, channels=channels, scale=scale, mean=mean, std=std)
     tiles = noise(3, card)
-    (made,) = run(with_picture_input(write_copy(tmp_path / "copy.onnx", kind), card), tiles)
+    (made,) = run(with_image_input(write_copy(tmp_path / "copy.onnx", kind), card), tiles)
     assert made.dtype == dtype
     assert np.abs(made.astype(np.float64) - to_input(tiles, card).astype(dtype)).max() <= 1e-6
 
@@ -74,13 +74,13 @@ def test_shipped_model_outputs_are_the_same_with_picture_input(tmp_path: Path) -
     tiles = noise(2, card.input)
     plain = ort.InferenceSession(path.parent / card.file, providers=["CPUExecutionProvider"])
     expected = plain.run(None, {plain.get_inputs()[0].name: to_input(tiles, card.input)})
-    found = run(with_picture_input(path.parent / card.file, card.input), tiles)
+    found = run(with_image_input(path.parent / card.file, card.input), tiles)
     assert all((one == other).all() for one, other in zip(expected, found, strict=True))
 
 
 @pytest.mark.parametrize("batch", ["n", 2])
 def test_the_number_of_tiles_stays_open_or_fixed(tmp_path: Path, batch: int | str) -> None:
-    model = with_picture_input(write_copy(tmp_path / "copy.onnx", batch=batch), CARD)
+    model = with_image_input(write_copy(tmp_path / "copy.onnx", batch=batch), CARD)
     assert model.batch == (2 if batch == 2 else None)
     (picture,) = onnx.load_from_string(model.data).graph.input
     first = picture.type.tensor_type.shape.dim[0]
@@ -93,13 +93,13 @@ def test_other_inputs_metadata_opset_and_names_stay(tmp_path: Path) -> None:
     spec = GraphSpec(layout="rtdetr", width=64, height=32, metadata={"names": "{0: 'red'}"})
     card = read_card(write_model(tmp_path, spec))
     before = onnx.load(tmp_path / card.file)
-    model = with_picture_input(tmp_path / card.file, card.input, {"orig_target_sizes"})
+    model = with_image_input(tmp_path / card.file, card.input, {"orig_target_sizes"})
     after = onnx.load_from_string(model.data)
     onnx.checker.check_model(after)
     assert after.opset_import == before.opset_import
     assert after.metadata_props == before.metadata_props
     assert after.graph.output == before.graph.output
-    assert [one for one in after.graph.input if one.name != model.picture] == [
+    assert [one for one in after.graph.input if one.name != model.image_input] == [
         one for one in before.graph.input if one.name != "images"
     ]
     tiles = noise(2, card.input)
@@ -116,7 +116,7 @@ def test_weights_in_files_of_their_own_are_found(tmp_path: Path) -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.full((1, 3, 32, 64), 2, np.float32), "two"))
     model.graph.node[0].CopyFrom(helper.make_node("Mul", ["images", "two"], ["same"]))
     onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    changed = with_picture_input(path, CARD)
+    changed = with_image_input(path, CARD)
     assert len(changed.data) < 4000
     tiles = noise(1, CARD)
     assert (run(changed, tiles)[0] == 2 * to_input(tiles, CARD)).all()
@@ -124,12 +124,12 @@ def test_weights_in_files_of_their_own_are_found(tmp_path: Path) -> None:
 
 def test_names_that_are_taken_are_not_taken_again(tmp_path: Path) -> None:
     path = write_copy(tmp_path / "copy.onnx")
-    once = with_picture_input(path, CARD.model_copy(update={"channels": "bgr"}))
+    once = with_image_input(path, CARD.model_copy(update={"channels": "bgr"}))
     model = onnx.load(path)
-    model.graph.output[0].name = model.graph.node[0].output[0] = once.picture
+    model.graph.output[0].name = model.graph.node[0].output[0] = once.image_input
     onnx.save(model, path)
-    twice = with_picture_input(path, CARD)
-    assert twice.picture != once.picture
+    twice = with_image_input(path, CARD)
+    assert twice.image_input != once.image_input
     onnx.checker.check_model(onnx.load_from_string(twice.data))
 
 
@@ -145,15 +145,15 @@ def test_models_that_cannot_be_fed_so_are_refused(
     tmp_path: Path, kind: int, opset: int, card: InputCard, wrong: str
 ) -> None:
     with pytest.raises(ModelLoadError, match=wrong):
-        with_picture_input(write_copy(tmp_path / "copy.onnx", kind, opset=opset), card)
+        with_image_input(write_copy(tmp_path / "copy.onnx", kind, opset=opset), card)
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"\x08\x99")
     with pytest.raises(ModelLoadError, match="not an ONNX file"):
-        with_picture_input(tmp_path / "broken.onnx", CARD)
+        with_image_input(tmp_path / "broken.onnx", CARD)
     with pytest.raises(ModelLoadError, match="cannot be read"):
-        with_picture_input(tmp_path / "missing.onnx", CARD)
+        with_image_input(tmp_path / "missing.onnx", CARD)
 
 
 def test_half_precision_keeps_boxes_to_a_fraction_of_a_pixel() -> None:
@@ -161,11 +161,11 @@ def test_half_precision_keeps_boxes_to_a_fraction_of_a_pixel() -> None:
     card = read_card(path)
     tiles = np.full((1, card.input.height, card.input.width, 3), 90, np.uint8)
     tiles[0, 100:140, 500:560] = (30, 60, 200)
-    exact = run(with_picture_input(path.parent / card.file, card.input), tiles)
+    exact = run(with_image_input(path.parent / card.file, card.input), tiles)
     half = convert_to_float16(path.parent / card.file)
     weights = {one.data_type for one in half.graph.initializer if len(one.dims) == 4}
     assert weights == {TensorProto.FLOAT16}
-    found = run(with_picture_input(path.parent / card.file, card.input, model=half), tiles)
+    found = run(with_image_input(path.parent / card.file, card.input, model=half), tiles)
     assert half.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
     seen = exact[0][0, 4:].max(axis=0) > 0.1
     assert seen.any()

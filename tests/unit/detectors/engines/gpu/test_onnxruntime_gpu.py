@@ -14,7 +14,7 @@ from detectors.engines.gpu.onnxruntime_gpu import (
     OnnxRuntimeGpuEngine,
     Provider,
     cuda_provider,
-    picture_model,
+    image_model,
     tensorrt_provider,
 )
 from detectors.engines.port import EngineRequest
@@ -31,7 +31,7 @@ def request(folder: Path, spec: GraphSpec, batch: int = 0) -> EngineRequest:
 
 
 def bound(wanted: EngineRequest, float16: bool = False) -> OnnxRuntimeGpuEngine:
-    return OnnxRuntimeGpuEngine("onnxruntime_cuda", wanted, picture_model(wanted, float16), ON_CPU)
+    return OnnxRuntimeGpuEngine("onnxruntime_cuda", wanted, image_model(wanted, float16), ON_CPU)
 
 
 @pytest.mark.parametrize("layout", ["yolov8", "rtdetr"])
@@ -78,7 +78,7 @@ def test_half_precision_finds_the_same_rectangles(tmp_path: Path) -> None:
 def test_a_provider_that_is_not_there_is_named_with_what_to_install(tmp_path: Path) -> None:
     wanted = request(tmp_path, GraphSpec(width=64, height=32))
     with pytest.raises(ModelLoadError, match=r"has no CUDAExecutionProvider; .*standgale\[cuda\]"):
-        OnnxRuntimeGpuEngine("onnxruntime_cuda", wanted, picture_model(wanted, False), cuda_provider("f32"))
+        OnnxRuntimeGpuEngine("onnxruntime_cuda", wanted, image_model(wanted, False), cuda_provider("f32"))
 
 
 def test_provider_options_for_cuda_and_tensorrt(tmp_path: Path) -> None:
