@@ -59,7 +59,7 @@ class EngineContract:
         way = next((one for one in ways if one.precision == "f32"), ways[0])
         return entry.open(request.run_as(way, "a test"))
 
-    def test_entry_can_be_used_here_and_says_what_it_is(self, entry: EngineEntry) -> None:
+    def test_entry_is_usable_here_and_has_an_identity(self, entry: EngineEntry) -> None:
         assert entry.why_not() is None, "the contract needs a machine on which the engine can be used"
         assert entry.identity(), "the library's version, for the key under which measurements are kept"
 
@@ -72,7 +72,7 @@ class EngineContract:
             allowed = entry.ways(replace(request, precision=precision), True)
             assert {way.precision for way in allowed} <= {precision}
 
-    def test_engine_says_how_it_computes_and_how_it_is_fed(self, entry: EngineEntry, tmp_path: Path) -> None:
+    def test_engine_has_name_reason_and_batch_size(self, entry: EngineEntry, tmp_path: Path) -> None:
         request = self.request_for(tmp_path, SPEC)
         way = entry.ways(request, True)[0]
         engine = entry.open(request.run_as(way, "a test"))

@@ -82,7 +82,7 @@ class HeadContract:
         for tiles in (TILES, TILES[:1]):
             assert head.mismatch([output.shape for output in bench.encode(tiles)]) is None
 
-    def test_mismatch_says_what_other_outputs_should_look_like(self, bench: HeadBench, head: Head) -> None:
+    def test_mismatch_names_the_expected_outputs(self, bench: HeadBench, head: Head) -> None:
         shapes = [output.shape for output in bench.encode(TILES)]
         for other in ([], [*shapes, shapes[0]], [shape[:-1] for shape in shapes], [(*shape, 2) for shape in shapes]):
             said = head.mismatch(other)

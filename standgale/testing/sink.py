@@ -148,7 +148,7 @@ class SinkContract:
         await bench.make_sink().close()
         assert not await bench.stored()
 
-    async def test_poison_fails_as_itself_and_the_others_can_be_written(self, bench: SinkBench) -> None:
+    async def test_poison_record_fails_alone_and_others_are_written(self, bench: SinkBench) -> None:
         poison = poison_of(bench, 1)
         sink, good = bench.make_sink(), [bench.event(0), bench.event(2)]
         await sink.open()

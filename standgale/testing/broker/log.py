@@ -73,7 +73,7 @@ class LogContract:
 
         assert sorted(int(record.value or b"") for record in records) == list(range(10_000))
 
-    async def test_large_values_pass_and_too_large_ones_harm_nobody_else(self, bench: BrokerBench) -> None:
+    async def test_large_values_pass_and_too_large_ones_fail_alone(self, bench: BrokerBench) -> None:
         topic = bench.topic(partitions=2, max_message_bytes=2_000_000)
         broker = await bench.open(topic)
         publisher = await broker.publisher()

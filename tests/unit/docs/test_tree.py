@@ -1,0 +1,50 @@
+"""Checks sizes of test files, names of tests and first lines of modules against the rules of CONTRIBUTING.md."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.house import packages
+from tests.paths import ROOT
+
+_MAX_LINES = 400
+_RIDDLES = re.compile(
+    "(^|_)(told|tells?|said|says?|stands?|lies?|nobody|somebody|whatever|whoever|mend|mends|mended|apart|company|patience"
+    "|remember|remembers|remembered|answer|answers|answered)(_|$)"
+    "|^test_(what|who|whose|where|it|its|they)_"
+)
+_VAGUE = ("the world", "whoever", "whatever", "stands", " lies ", " told", "what comes of", "in the way", "lets go")
+
+
+def _files(*folders: str) -> Iterator[Path]:
+    for folder in folders:
+        yield from (ROOT / folder).rglob("*.py")
+
+
+def _tests() -> Iterator[tuple[Path, str]]:
+    for path in _files("tests", "standgale/testing"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                yield path, node.name
+
+
+def test_files_of_tests_have_at_most_400_lines() -> None:
+    sizes = {path: path.read_text(encoding="utf-8").count("\n") for path in _files("tests")}
+    assert {str(path.relative_to(ROOT)): lines for path, lines in sizes.items() if lines > _MAX_LINES} == {}
+
+
+def test_names_of_tests_use_words_of_the_code_and_have_at_most_80_characters() -> None:
+    wrong = [f"{path.name}::{name}" for path, name in _tests() if _RIDDLES.search(name) or len(name) > 80]
+    assert wrong == []
+
+
+def test_first_docstring_lines_of_modules_use_plain_words() -> None:
+    wrong = {}
+    for path in _files(*packages(ROOT)):
+        first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+        if any(words in f" {first.lower()} " for words in _VAGUE):
+            wrong[str(path.relative_to(ROOT))] = first
+    assert wrong == {}
