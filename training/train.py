@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from infra.process.safe_path import children_with_safe_path
 from schemas.errors import StandgaleError
 from training.card import Recipe
 from training.loss import Targets, detection_loss
@@ -210,8 +211,9 @@ def _renderers(settings: TrainSettings, pool_folder: Path) -> Iterator[Callable[
         )
         for first in range(settings.renderers)
     ]
-    for job in jobs:
-        job.start()
+    with children_with_safe_path():
+        for job in jobs:
+            job.start()
 
     def wait() -> None:
         if not jobs:
