@@ -34,7 +34,7 @@ def original(offset: int, device: str | None = "cam-1", value: bytes | None = b"
     return InRecord(FRAMES_LIVE, 0, offset, 1_000, device, value, HEADERS)
 
 
-def letter(
+def dead_letter_record(
     record: InRecord,
     group: str = "detector",
     *,
@@ -46,7 +46,7 @@ def letter(
     return dead_letter(record, group=group, error=error, attempts=1, topic=topic, whole=whole)
 
 
-def opened(record: OutRecord) -> DeadLetter:
+def dead_letter_of(record: OutRecord) -> DeadLetter:
     return decode(record.headers, record.value, DeadLetter)
 
 

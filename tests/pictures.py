@@ -28,7 +28,7 @@ def paint(image: NDArray[np.uint8], quad: FloatArray, colour: tuple[int, int, in
     image[inside] = colour
 
 
-def apart(one: FloatArray, two: FloatArray, turns: tuple[int, ...] = (0, 2)) -> float:
+def corner_distance(one: FloatArray, two: FloatArray, turns: tuple[int, ...] = (0, 2)) -> float:
     """The largest difference of a corner's x or y, pixels; ``turns``: after how many quarter turns they may be the
     same. After half a turn a rectangle is itself again."""
     return min(float(np.abs(np.roll(one, turn, axis=0) - two).max()) for turn in turns)

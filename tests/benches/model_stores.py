@@ -55,7 +55,7 @@ class SettingsBench(NetworkBench):
     def bring_back(self) -> None:
         self._bring_back()
 
-    def impatient_store(self, timeout_s: float) -> VersionStore:
+    def store_with_timeout(self, timeout_s: float) -> VersionStore:
         """A store that gives a transfer up after ``timeout_s`` without a byte."""
         return self.keep(open_model_store(self.settings.model_copy(update={"timeout_s": timeout_s}), self.folder))
 

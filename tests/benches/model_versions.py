@@ -42,16 +42,16 @@ class CopyStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.away = False
-        self.asked = 0
+        self.unavailable = False
+        self.fetches = 0
         self.fetch_failed = asyncio.Event()
 
     async def versions(self) -> Sequence[ModelRef]:
         return [ModelRef(name=path.parent.name, version=path.name) for path in sorted(self.folder.glob("*/*"))]
 
     async def fetch(self, model: ModelRef, model_cache: Path) -> Path:
-        self.asked += 1
-        if self.away:
+        self.fetches += 1
+        if self.unavailable:
             self.fetch_failed.set()
             raise TransientError("the model store does not respond")
         source, target = (place / model.name / model.version for place in (self.folder, model_cache))

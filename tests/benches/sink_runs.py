@@ -70,23 +70,23 @@ class ListSink:
         self.closed += 1
 
 
-class Meddler(ForwardingConsumer):
+class FaultyConsumer(ForwardingConsumer):
     """A consumer of the embedded broker that a test can put faults into."""
 
-    def __init__(self, inner: Consumer, broker: MeddlingBroker) -> None:
+    def __init__(self, inner: Consumer, broker: FaultyBroker) -> None:
         super().__init__(inner)
         self._broker = broker
 
     async def poll(self, **how: Any) -> list[InRecord]:
-        self._broker.strike("poll")
+        self._broker.raise_fault("poll")
         return await super().poll(**how)
 
     async def commit(self, points: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
-        self._broker.strike("commit")
+        self._broker.raise_fault("commit")
         if any(source.partition in self._broker.lost for source in points):
             raise PartitionLostError("lost")
         if outputs:
-            self._broker.strike("letters")
+            self._broker.raise_fault("letters")
         await super().commit(points, outputs)
         self._broker.commits.append(dict(points))
         self._broker.losses = [
@@ -104,13 +104,13 @@ class Meddler(ForwardingConsumer):
         return [*super().losses(), *self._broker.losses]
 
     async def lag(self) -> Mapping[TopicPartition, int]:
-        self._broker.strike("lag")
+        self._broker.raise_fault("lag")
         if self._broker.lag_hangs:
             await asyncio.Event().wait()
         return await super().lag()
 
 
-class MeddlingBroker(EmbeddedBroker):
+class FaultyBroker(EmbeddedBroker):
     """The embedded broker with faults: errors to raise per call, lost partitions that fail to commit, hidden ones."""
 
     def __init__(self, path: Path, topics: Mapping[str, TopicSpec]) -> None:
@@ -123,13 +123,13 @@ class MeddlingBroker(EmbeddedBroker):
         self.lag_hangs = False
         self.assigned: dict[TopicPartition, int] = {}
 
-    def strike(self, call: str) -> None:
+    def raise_fault(self, call: str) -> None:
         if self.faults.get(call):
             raise self.faults[call].pop(0)
 
     async def consumer(self, spec: GroupSpec) -> Consumer:
-        self.strike("consumer")
-        return Meddler(await super().consumer(spec), self)
+        self.raise_fault("consumer")
+        return FaultyConsumer(await super().consumer(spec), self)
 
 
 async def publish(broker: Broker, *records: OutRecord) -> None:
@@ -138,7 +138,7 @@ async def publish(broker: Broker, *records: OutRecord) -> None:
     await publisher.close()
 
 
-async def lag(broker: MeddlingBroker, sink: ListSink) -> int:
+async def lag(broker: FaultyBroker, sink: ListSink) -> int:
     admin = await broker.admin()
     found = await admin.group_lag(f"sink.{sink.name}", sink.topics)
     await admin.close()
@@ -169,7 +169,7 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    broker: MeddlingBroker, sink: ListSink, *, sinks: BatchSettings = SINKS, retry: RetrySettings = RETRY
+    broker: FaultyBroker, sink: ListSink, *, sinks: BatchSettings = SINKS, retry: RetrySettings = RETRY
 ) -> AsyncIterator[Running]:
     runner = SinkRunner(sink, broker, batches=sinks, retry=retry)
     stop, part = asyncio.Event(), Health().part(runner.name)

@@ -68,11 +68,11 @@ class Topic:
         self.records: list[list[InRecord]] = [[] for _ in range(PARTITIONS)]
         self.ends = [0] * PARTITIONS
         self.firsts = [0] * PARTITIONS
-        self.away = False
+        self.unavailable = False
         self.incarnation = ""
         self.partitions = PARTITIONS
         self.hanging: set[int] = set()
-        self.looks = 0
+        self.state_calls = 0
         self.reads = 0
         self._changed = asyncio.Event()
 
@@ -93,7 +93,7 @@ class Topic:
         self.ends[partition] += 1
         self.touch()
 
-    def forget(self, partition: int, before: int) -> None:
+    def drop_before(self, partition: int, before: int) -> None:
         self.firsts[partition] = before
         self.records[partition] = [record for record in self.records[partition] if record.offset >= before]
 
@@ -102,12 +102,12 @@ class Topic:
         self._changed = asyncio.Event()
 
     def _check(self) -> None:
-        if self.away:
+        if self.unavailable:
             raise BrokerUnavailableError("the broker is away")
 
     async def state(self, topic: str) -> TopicState:
         assert topic == DETECTIONS
-        self.looks += 1
+        self.state_calls += 1
         self._check()
         return TopicState(self.partitions, self.incarnation)
 
@@ -119,7 +119,7 @@ class Topic:
             await asyncio.Event().wait()
         return {number: (self.firsts[number], self.ends[number]) for number in wanted}
 
-    def make_again(self, incarnation: str, *names: str) -> None:
+    def recreate(self, incarnation: str, *names: str) -> None:
         """Delete the topic and make it again, with one event of each of ``names`` in the first partition."""
         self.records = [[] for _ in range(PARTITIONS)]
         self.ends = [0] * PARTITIONS
@@ -244,13 +244,13 @@ async def running(
 
 
 @asynccontextmanager
-async def out_of_reach(topic: Topic) -> AsyncIterator[None]:
+async def broker_unavailable(topic: Topic) -> AsyncIterator[None]:
     """The broker is away inside the block, and its readers have noticed."""
-    topic.away = True
+    topic.unavailable = True
     topic.touch()
     await asyncio.sleep(0.02)
     yield
-    topic.away = False
+    topic.unavailable = False
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ def request(folder: Path, spec: GraphSpec = SPEC, batch: int = 4) -> EngineReque
     return EngineRequest(folder / card.file, card.input, 1, "f32", constants=constants, batch=batch)
 
 
-def upgrade(folder: Path, cache: str = "cache", wanted: EngineRequest | None = None) -> EngineArtefact:
+def make_artefact(folder: Path, cache: str = "cache", wanted: EngineRequest | None = None) -> EngineArtefact:
     made = artefact_for(wanted or request(folder / "model"), folder / cache, REF)
     assert made is not None
     return made

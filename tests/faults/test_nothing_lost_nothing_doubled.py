@@ -151,13 +151,13 @@ async def test_every_frame_is_processed_once_while_processes_are_killed(site: Si
                 group.create_task(device.run(session))
             group.create_task(_chaos(site))
         accepted = {device.device_id: device.accepted for device in devices}
-        answers = await _all_answers(site, watcher, DEVICES * FRAMES_EACH)
-    _check_answers(answers, accepted)
-    await _check_tables(site, answers)
-    assert set(watcher.seen) == {answer.id for answer in answers}
+        events = await _all_events(site, watcher, DEVICES * FRAMES_EACH)
+    _check_events(events, accepted)
+    await _check_tables(site, events)
+    assert set(watcher.seen) == {event.id for event in events}
     assert watcher.repeats == 0
     assert site.fleet.kills >= WORKER_KILLS + GATEWAY_KILLS
-    assert [answer for device in devices for answer in device.odd_responses] == []
+    assert [response for device in devices for response in device.odd_responses] == []
     assert sum(device.attempts for device in devices) > DEVICES * FRAMES_EACH, "no client ever had to try again"
     for name in (*site.fleet.names("worker"), "gateway", "postgres", "sse"):
         await site.fleet.leave(name)
@@ -265,13 +265,13 @@ async def _reader(site: Site) -> AsyncIterator[Reader]:
         await broker.close()
 
 
-async def _all_answers(site: Site, watcher: StreamWatcher, wanted: int) -> list[DetectionsMade]:
+async def _all_events(site: Site, watcher: StreamWatcher, wanted: int) -> list[DetectionsMade]:
     """Every event of the detections topic, committed ones only, once there are ``wanted`` and no more come."""
     deadline = asyncio.get_running_loop().time() + TIMEOUT_S
     async with _reader(site) as reader:
         while True:
-            answers = [event async for event in _read(reader, topics.DETECTIONS)]
-            counts = (len(answers), len(watcher.seen), await _rows(site, "inference_sessions"))
+            events = [event async for event in _read(reader, topics.DETECTIONS)]
+            counts = (len(events), len(watcher.seen), await _rows(site, "inference_sessions"))
             if min(counts) >= wanted:
                 break
             site.fleet.check()
@@ -287,7 +287,7 @@ async def _all_answers(site: Site, watcher: StreamWatcher, wanted: int) -> list[
                 if end > first
             ]
             assert not any(first_letters), first_letters
-    return answers
+    return events
 
 
 async def _read(reader: Reader, topic: str) -> AsyncIterator[DetectionsMade]:
@@ -296,28 +296,28 @@ async def _read(reader: Reader, topic: str) -> AsyncIterator[DetectionsMade]:
             yield decode(record.headers, record.value, DetectionsMade)
 
 
-def _check_answers(answers: list[DetectionsMade], accepted: dict[str, list[UUID]]) -> None:
-    counts = Counter(answer.frame_id for answer in answers)
+def _check_events(events: list[DetectionsMade], accepted: dict[str, list[UUID]]) -> None:
+    counts = Counter(event.frame_id for event in events)
     wanted = {frame for frames in accepted.values() for frame in frames}
     assert len(wanted) == DEVICES * FRAMES_EACH
     assert set(counts) == wanted
     assert [frame for frame, count in counts.items() if count != 1] == []
     for device, frames in accepted.items():
-        assert [answer.frame_id for answer in answers if answer.device_id == device] == frames
-    assert sum(len(answer.detections) for answer in answers) >= len(answers) * 0.9, "the model saw the rectangles"
+        assert [event.frame_id for event in events if event.device_id == device] == frames
+    assert sum(len(event.detections) for event in events) >= len(events) * 0.9, "the model saw the rectangles"
 
 
-async def _check_tables(site: Site, answers: list[DetectionsMade]) -> None:
-    assert await _rows(site, "images") == len(answers)
-    assert await _rows(site, "inference_sessions") == len(answers)
+async def _check_tables(site: Site, events: list[DetectionsMade]) -> None:
+    assert await _rows(site, "images") == len(events)
+    assert await _rows(site, "inference_sessions") == len(events)
     connection = await asyncpg.connect(site.dsn)
     try:
         stored = {row["id"] for row in await connection.fetch("SELECT id FROM detections")}
         frames = {row["id"] for row in await connection.fetch("SELECT id FROM images")}
     finally:
         await connection.close()
-    assert stored == {detection.id for answer in answers for detection in answer.detections}
-    assert frames == {answer.frame_id for answer in answers}
+    assert stored == {detection.id for event in events for detection in event.detections}
+    assert frames == {event.frame_id for event in events}
 
 
 async def _rows(site: Site, table: str) -> int:

@@ -19,7 +19,7 @@ from standgale.testing.graphs import change_graph, write_model
 Trouble = Literal["onnxruntime", "both"]
 
 
-def model_with(card: Path, meddle: Callable[[np.ndarray], None]) -> Model:
+def model_with_fault(card: Path, meddle: Callable[[np.ndarray], None]) -> Model:
     """A real model; ``meddle`` gets each batch first, and what it raises is the engine's failure."""
     model = load_model(LoadRequest(card, "onnxruntime", 1))
     infer = model.infer
@@ -39,7 +39,7 @@ def broken_while(card: Path, broken: threading.Event) -> Model:
         if broken.is_set():
             raise RuntimeError("CUDA error 719: unspecified launch failure")
 
-    return model_with(card, fail)
+    return model_with_fault(card, fail)
 
 
 def write_failing_model(folder: Path, trouble: Trouble) -> Path:

@@ -54,15 +54,15 @@ class Tokens:
 
     def __init__(self) -> None:
         self.known = {TOKEN: Device("drone-1"), OTHER_TOKEN: Device("drone-2")}
-        self.away = False
+        self.unavailable = False
 
     def verify(self, token: str) -> Device | None:
-        if self.away:
+        if self.unavailable:
             raise DatabaseUnavailableError("postgresql://secret-host is away")
         return self.known.get(token)
 
 
-class Faults:
+class FaultyPublisher:
     """A publisher in front of the real one that can be told to fail."""
 
     def __init__(self, inner: Any) -> None:
@@ -85,7 +85,7 @@ class Faults:
         await self.inner.close()
 
 
-class SlowStore(FolderFrameStore):
+class HangingStore(FolderFrameStore):
     """A folder that can be told to hang."""
 
     hang = False
@@ -103,11 +103,11 @@ class Gateway:
     port: int
     frames: Path
     tokens: Tokens
-    publisher: Faults
+    publisher: FaultyPublisher
     health: Health
     reader: Any
     client: aiohttp.ClientSession
-    store: SlowStore
+    store: HangingStore
     settings: GatewaySettings = field(default_factory=GatewaySettings)
 
     @property
@@ -123,13 +123,13 @@ class Gateway:
         headers: dict[str, str] | None = None,
         method: str = "POST",
         path: str = PATH,
-    ) -> Answer:
+    ) -> GatewayResponse:
         given = {"Content-Type": "image/jpeg"} if isinstance(data, bytes) else {}
         given |= {"X-API-Token": token} if token else {}
         given |= headers or {}
         query = {"captured_at": WHEN} if params is None else params
         async with self.client.request(method, self.url + path, data=data, params=query, headers=given) as response:
-            return Answer(response.status, dict(response.headers), await response.read())
+            return GatewayResponse(response.status, dict(response.headers), await response.read())
 
     async def records(self) -> list[InRecord]:
         found: list[InRecord] = []
@@ -151,7 +151,7 @@ class Gateway:
 
 
 @dataclass
-class Answer:
+class GatewayResponse:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -168,12 +168,12 @@ class Raw:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
-    async def answer(self) -> Answer:
+    async def read_response(self) -> GatewayResponse:
         head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)).decode()
         status, *lines = head.strip().split("\r\n")
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
         body = await self.reader.readexactly(int(headers["content-length"]))
-        return Answer(int(status.split()[1]), headers, body)
+        return GatewayResponse(int(status.split()[1]), headers, body)
 
     async def closed(self) -> bool:
         try:
@@ -193,9 +193,9 @@ async def running(
 ) -> AsyncIterator[Gateway]:
     """A gateway on the embedded broker in ``folder``, or on ``broker``, which is closed too; with probes if wanted."""
     settings = settings or GatewaySettings()
-    store = SlowStore(folder / "frames")
+    store = HangingStore(folder / "frames")
     broker = broker or EmbeddedBroker(folder / "broker.db", load_topics())
-    publisher, reader = Faults(await broker.publisher()), await broker.reader()
+    publisher, reader = FaultyPublisher(await broker.publisher()), await broker.reader()
     tokens, health = Tokens(), Health()
     publisher.ahead_s = ahead_s
     readiness, clock = GatewayReadiness.of(health, settings), GatewayClock(health.part("broker"))

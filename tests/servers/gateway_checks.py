@@ -1,20 +1,20 @@
-"""Checks of the gateway's answers that several test files share."""
+"""Checks of the gateway's responses that several test files share."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from tests.servers.gateway import Answer, Gateway
+from tests.servers.gateway import Gateway, GatewayResponse
 
 HUGE = b"\xff\xd8\xff\xc0\x00\x11\x08\xc3\x50\xc3\x50\x03\x01\x11\x00\x02\x11\x00\x03\x11\x00"
 
 
-def assert_error(answer: Answer, status: int, code: str, field: str | None = None) -> dict[str, Any]:
+def assert_error(response: GatewayResponse, status: int, code: str, field: str | None = None) -> dict[str, Any]:
     """The one error body, in full."""
-    assert (answer.status, answer.json["error_code"]) == (status, code), answer.body
-    headers = {name.lower(): value for name, value in answer.headers.items()}
-    body: dict[str, Any] = answer.json
+    assert (response.status, response.json["error_code"]) == (status, code), response.body
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    body: dict[str, Any] = response.json
     assert body["status"] == "error"
     assert body["message"]
     assert body["request_id"] == headers["x-request-id"]
@@ -26,6 +26,6 @@ def assert_error(answer: Answer, status: int, code: str, field: str | None = Non
     return body
 
 
-async def assert_nothing_came_of_it(gateway: Gateway) -> None:
+async def assert_nothing_stored(gateway: Gateway) -> None:
     assert gateway.stored() == []
     assert await gateway.records() == []

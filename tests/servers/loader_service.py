@@ -14,13 +14,13 @@ from tests.servers.threads import AppServer
 class LoaderServer(AppServer):
     """Keeps files under ``folder / <folder of the request> / <filename>``, visible when they are there whole.
 
-    ``answer``: when set, it makes what every request gets instead. ``seen``: the requests, for tests of the wire
+    ``respond``: when set, it makes what every request gets instead. ``seen``: the requests, for tests of the wire
     format.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.answer: Callable[[], web.Response] | None = None
+        self.respond: Callable[[], web.Response] | None = None
         self.seen: list[tuple[str, str, dict[str, str]]] = []
         app = web.Application(client_max_size=1 << 40)
         app.router.add_post("/load/{filename}", self._load)
@@ -30,8 +30,8 @@ class LoaderServer(AppServer):
     async def _load(self, request: web.Request) -> web.StreamResponse:
         fields = await request.json()
         self.seen.append((request.method, request.raw_path, fields))
-        if self.answer is not None:
-            return self.answer()
+        if self.respond is not None:
+            return self.respond()
         path = self._folder / fields["folder"] / fields["filename"]
         return web.FileResponse(path) if path.is_file() else web.json_response({"error": "no such file"}, status=404)
 
@@ -48,8 +48,8 @@ class LoaderServer(AppServer):
             else:
                 fields[part.name or ""] = await part.text()
         self.seen.append((request.method, request.raw_path, fields))
-        if self.answer is not None:
-            return self.answer()
+        if self.respond is not None:
+            return self.respond()
         target = self._folder / fields["folder"] / fields["filename"]
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished.rename(target)

@@ -11,7 +11,7 @@ import pytest
 
 from infra.broker.port import Reader
 from schemas.topics import load_topics
-from tests.benches.sink_runs import MeddlingBroker
+from tests.benches.sink_runs import FaultyBroker
 
 # uname: Python asks it for the processor.
 _SMALL_PROGRAMS = ("uname", "git", "mount", "umount")
@@ -33,15 +33,15 @@ def no_child_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[MeddlingBroker]:
+async def broker(tmp_path: Path) -> AsyncIterator[FaultyBroker]:
     """An embedded broker in the test's own folder that a test can put faults into."""
-    broker = MeddlingBroker(tmp_path / "broker.sqlite", load_topics())
+    broker = FaultyBroker(tmp_path / "broker.sqlite", load_topics())
     yield broker
     await broker.close()
 
 
 @pytest.fixture
-async def reader(broker: MeddlingBroker) -> AsyncIterator[Reader]:
+async def reader(broker: FaultyBroker) -> AsyncIterator[Reader]:
     reader = await broker.reader()
     yield reader
     await reader.close()

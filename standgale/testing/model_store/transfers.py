@@ -23,7 +23,7 @@ class NetworkBench(ModelStoreBench):
     gate: Gate
     """What the store's connections go through."""
 
-    def impatient_store(self, timeout_s: float) -> VersionStore:
+    def store_with_timeout(self, timeout_s: float) -> VersionStore:
         """Open a store that gives a transfer up after ``timeout_s`` without progress."""
         raise NotImplementedError
 
@@ -78,7 +78,7 @@ class TransferContract:
         self, network: NetworkBench, tmp_path: Path, direction: str
     ) -> None:
         card = make_model(tmp_path / "mine", size=LARGE)
-        store = network.impatient_store(0.7)
+        store = network.store_with_timeout(0.7)
         if direction == "down":
             await network.store().publish(card)
             network.gate.limit("down", LARGE // 2, "hold")
@@ -94,7 +94,7 @@ class TransferContract:
     async def test_slow_transfer_with_progress_is_not_given_up(self, network: NetworkBench, tmp_path: Path) -> None:
         gate = network.gate
         card = make_model(tmp_path / "mine", size=LARGE)
-        store = network.impatient_store(1.5)
+        store = network.store_with_timeout(1.5)
 
         async def hold_now_and_then(direction: str) -> None:
             for stop in (1, 2, 3):

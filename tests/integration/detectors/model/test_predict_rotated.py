@@ -24,7 +24,7 @@ from schemas.events import DetectionsMade, DetectOptions, FrameCaptured, ImageRe
 from schemas.ids import frame_id
 from standgale.cli import app
 from standgale.testing.graphs import CLASS_NAMES, COLOURS_BGR, SCORES, GraphSpec, build, write_model
-from tests.pictures import Rectangle, apart, paint, quad_of
+from tests.pictures import Rectangle, corner_distance, paint, quad_of
 
 EngineName = Literal["openvino", "onnxruntime"]
 ENGINES: tuple[EngineName, ...] = ("openvino", "onnxruntime")
@@ -52,7 +52,7 @@ def assert_found(found: Detections, things: Things, within_px: float, turns: tup
     assert found.quads is not None
     assert sorted(found.classes.tolist()) == sorted(things)
     for quad, box, score, index in zip(found.quads, found.boxes, found.scores, found.classes.tolist(), strict=True):
-        assert apart(quad, things[index], turns) <= within_px
+        assert corner_distance(quad, things[index], turns) <= within_px
         assert box == pytest.approx([*quad.min(axis=0), *quad.max(axis=0)], abs=1e-3)
         assert score == pytest.approx(SCORES[index], abs=0.01)
 
@@ -219,7 +219,7 @@ async def test_the_event_carries_corners_normalised_to_the_frame(tmp_path: Path)
     for one in again.detections:
         assert one.corners is not None
         quad = np.array([(corner.x * 300, corner.y * 240) for corner in one.corners], np.float32)
-        assert apart(quad, things[one.class_id]) <= 1.0
+        assert corner_distance(quad, things[one.class_id]) <= 1.0
         assert (one.box.x1 * 300, one.box.y2 * 240) == pytest.approx((quad[:, 0].min(), quad[:, 1].max()), abs=1e-2)
 
 
@@ -231,4 +231,4 @@ def test_the_command_line_prints_corners_in_pixels(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["detect", str(path), "--model", str(card), "--json"])
     assert result.exit_code == 0, result.output
     (row,) = orjson.loads(result.stdout)["detections"]
-    assert apart(np.array(row["corners"], np.float32), things[0]) <= 1.1
+    assert corner_distance(np.array(row["corners"], np.float32), things[0]) <= 1.1

@@ -63,7 +63,7 @@ async def test_load_path_upload_path_and_prefix_settings_are_used(loader: Loader
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_a_redirect_is_not_followed(loader: LoaderServer, tmp_path: Path, status: int) -> None:
     store = store_of(loader, tmp_path)
-    loader.answer = lambda: web.Response(status=status, headers={"Location": f"{loader.url}/load/secrets"})
+    loader.respond = lambda: web.Response(status=status, headers={"Location": f"{loader.url}/load/secrets"})
     for work in (
         store.fetch(model_ref(), tmp_path),
         store.publish_artefact(model_ref(), make_model(tmp_path / "m").parent / "model.onnx"),
@@ -81,7 +81,7 @@ async def test_error_status_decides_error_type_and_body_is_quoted_in_short(
     loader: LoaderServer, tmp_path: Path, status: int, error: type[Exception]
 ) -> None:
     store = store_of(loader, tmp_path)
-    loader.answer = lambda: web.Response(status=status, text="the disk\n  is full " + "x" * 100_000)
+    loader.respond = lambda: web.Response(status=status, text="the disk\n  is full " + "x" * 100_000)
     with pytest.raises(error, match="the disk is full") as caught:
         await store.fetch(model_ref(), tmp_path)
     assert f"HTTP {status}" in str(caught.value)
@@ -91,7 +91,7 @@ async def test_error_status_decides_error_type_and_body_is_quoted_in_short(
 
 async def test_compressed_response_is_not_unpacked(loader: LoaderServer, tmp_path: Path) -> None:
     store = store_of(loader, tmp_path)
-    loader.answer = packed
+    loader.respond = packed
     with pytest.raises(ModelLoadError, match=r"model card http://.*/model\.yaml"):
         await store.fetch(model_ref(), tmp_path)
     await store.close()

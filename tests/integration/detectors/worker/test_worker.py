@@ -124,7 +124,7 @@ async def test_unavailable_frame_store_delays_frames_and_loses_none(site: Worker
             await store.asked_often.wait()
         assert not site.health.report().ready
         assert "fetch frame" in (site.health.part("worker-0").report().reason or "")
-        store.away = False
+        store.unavailable = False
         await site.wait_for(site.detections, 5)
         assert site.health.part("worker-0").report().reason is None
     assert [event.frame_id for event in await site.detections()] == [frame.frame_id for frame in frames]
@@ -163,7 +163,7 @@ class AwayStore:
 
     def __init__(self, store: FolderFrameStore) -> None:
         self._store = store
-        self.away = True
+        self.unavailable = True
         self.asked = 0
         self.asked_often = asyncio.Event()
 
@@ -171,7 +171,7 @@ class AwayStore:
         self.asked += 1
         if self.asked > 6:
             self.asked_often.set()
-        if self.away:
+        if self.unavailable:
             raise ConnectionRefusedError("the store is unavailable")
         return await self._store.get(image)
 

@@ -17,24 +17,24 @@ from tests.servers.gateway import FRAME, TOKEN, WHEN, Gateway, jpeg
 
 async def test_a_frame_is_stored_announced_and_accepted(gateway: Gateway) -> None:
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    answer = await gateway.send(
+    response = await gateway.send(
         params={"captured_at": WHEN, "altitude_m": "80", "metadata": '{"mission": "north"}'},
         headers={"traceparent": parent, "X-Standgale-Original-Filename": "DJI_1.JPG", "X-Request-ID": "my-id"},
     )
-    assert answer.status == 202
-    assert answer.headers["X-Request-ID"] == "my-id"
+    assert response.status == 202
+    assert response.headers["X-Request-ID"] == "my-id"
     digest = sha256(FRAME).hexdigest()
     identity = frame_id("drone-1", datetime(2026, 1, 31, 12, tzinfo=UTC), digest)
-    assert answer.json["frame_id"] == str(identity)
-    assert answer.json["status"] == "accepted"
-    assert answer.json["image"] == {
+    assert response.json["frame_id"] == str(identity)
+    assert response.json["status"] == "accepted"
+    assert response.json["image"] == {
         "sha256": digest,
         "size_bytes": len(FRAME),
         "media_type": "image/jpeg",
         "width": 320,
         "height": 272,
     }
-    assert answer.json["links"] == {"detections": "http://stream/api/v1/detections/stream?device=drone-1"}
+    assert response.json["links"] == {"detections": "http://stream/api/v1/detections/stream?device=drone-1"}
 
     assert [path.read_bytes() for path in gateway.stored()] == [FRAME]
     (record,) = await gateway.records()
@@ -64,9 +64,9 @@ async def test_a_form_is_the_same_frame(gateway: Gateway) -> None:
     form.add_field("captured_at", WHEN)
     form.add_field("metadata", "{}")
     form.add_field("image", FRAME, filename="../../a.jpg", content_type="text/plain")
-    answer = await gateway.send(form, params={})
-    assert answer.status == 202
-    assert answer.json["frame_id"] == (await gateway.send()).json["frame_id"]
+    response = await gateway.send(form, params={})
+    assert response.status == 202
+    assert response.json["frame_id"] == (await gateway.send()).json["frame_id"]
     (form_record, _) = await gateway.records()
     assert decode(form_record.headers, form_record.value, FrameCaptured).original_filename == "a.jpg"
 
@@ -77,8 +77,8 @@ async def test_a_large_form_too(gateway: Gateway) -> None:
     form = aiohttp.FormData()
     form.add_field("captured_at", WHEN)
     form.add_field("image", image, filename="a.jpg")
-    answer = await gateway.send(form, params={})
-    assert answer.json["image"]["sha256"] == sha256(image).hexdigest()
+    response = await gateway.send(form, params={})
+    assert response.json["image"]["sha256"] == sha256(image).hexdigest()
 
 
 async def test_capture_time_and_geometry_come_from_the_picture(gateway: Gateway) -> None:
@@ -87,8 +87,8 @@ async def test_capture_time_and_geometry_come_from_the_picture(gateway: Gateway)
     tags.get_ifd(0x8769).update({0x9003: "2026:01:31 14:00:00", 0x9011: "+02:00", 0x920A: 8.8})
     out = io.BytesIO()
     Image.new("RGB", (320, 320)).save(out, "JPEG", exif=tags)
-    answer = await gateway.send(out.getvalue(), params={"altitude_m": "60"})
-    assert answer.json["captured_at"] == WHEN
+    response = await gateway.send(out.getvalue(), params={"altitude_m": "60"})
+    assert response.json["captured_at"] == WHEN
     (record,) = await gateway.records()
     camera = decode(record.headers, record.value, FrameCaptured).camera
     assert camera is not None

@@ -17,7 +17,7 @@ async def test_uploads_beyond_max_concurrent_uploads_are_overloaded(tmp_path: Pa
         raw = await gateway.raw(f"X-API-Token: {TOKEN}\r\nContent-Length: {len(FRAME)}\r\n", FRAME[:1000])
         await _until(lambda: _refused(gateway))
         raw.writer.write(FRAME[1000:])
-        assert (await raw.answer()).status == 202
+        assert (await raw.read_response()).status == 202
         assert (await gateway.send()).status == 202
 
 
@@ -35,10 +35,10 @@ async def test_uploads_beyond_max_in_flight_bytes_are_overloaded(tmp_path: Path)
 
 
 async def _refused(gateway: Gateway) -> bool:
-    answer = await gateway.send()
-    if answer.status == 503:
-        assert_error(answer, 503, "OVERLOADED")
-    return answer.status == 503
+    response = await gateway.send()
+    if response.status == 503:
+        assert_error(response, 503, "OVERLOADED")
+    return response.status == 503
 
 
 async def _taken(gateway: Gateway) -> bool:
@@ -57,7 +57,7 @@ async def _until(check: Callable[[], Any]) -> None:
 async def test_a_body_that_trickles_is_cut_off(tmp_path: Path) -> None:
     async with running(tmp_path, GatewaySettings(body_timeout_s=0.2)) as gateway:
         raw = await gateway.raw(f"X-API-Token: {TOKEN}\r\nContent-Length: 1000\r\n", b"\xff")
-        assert_error(await raw.answer(), 408, "UPLOAD_TIMEOUT")
+        assert_error(await raw.read_response(), 408, "UPLOAD_TIMEOUT")
         assert await raw.closed()
 
 

@@ -26,9 +26,9 @@ from tests.servers.gateway_checks import assert_error
 
 async def test_unavailable_broker_is_503_without_event(gateway: Gateway) -> None:
     gateway.publisher.fault = BrokerUnavailableError("kafka-7.internal:9092 refused the connection")
-    answer = await gateway.send()
-    assert_error(answer, 503, "BROKER_UNAVAILABLE")
-    assert b"kafka-7" not in answer.body
+    response = await gateway.send()
+    assert_error(response, 503, "BROKER_UNAVAILABLE")
+    assert b"kafka-7" not in response.body
     assert await gateway.records() == []
     gateway.publisher.fault = None
     assert (await gateway.send()).status == 202
@@ -43,9 +43,9 @@ async def test_silent_broker_is_503(tmp_path: Path) -> None:
 
 async def test_unavailable_store_is_503_without_event(gateway: Gateway) -> None:
     away = gateway.frames.rename(gateway.frames.with_name("unmounted"))
-    answer = await gateway.send()
-    assert_error(answer, 503, "STORAGE_UNAVAILABLE")
-    assert str(gateway.frames).encode() not in answer.body
+    response = await gateway.send()
+    assert_error(response, 503, "STORAGE_UNAVAILABLE")
+    assert str(gateway.frames).encode() not in response.body
     assert await gateway.records() == []
     away.rename(gateway.frames)
     assert (await gateway.send()).status == 202
@@ -66,10 +66,10 @@ async def test_error_that_operator_can_correct_is_503_and_not_ready(
     assert (await gateway.send()).status == 202
     assert gateway.health.report().ready
     gateway.publisher.fault = fault
-    answer = await gateway.send()
-    assert_error(answer, 503, code)
-    assert b"kafka-7" not in answer.body
-    assert b"hunter2" not in answer.body
+    response = await gateway.send()
+    assert_error(response, 503, code)
+    assert b"kafka-7" not in response.body
+    assert b"hunter2" not in response.body
     assert gateway.health.report().parts["broker"].reason == code
     gateway.publisher.fault = None
     assert (await gateway.send()).status == 202

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 
 from tests.servers.gateway import FRAME, TOKEN, WHEN, Gateway, jpeg, running
-from tests.servers.gateway_checks import HUGE, assert_error, assert_nothing_came_of_it
+from tests.servers.gateway_checks import HUGE, assert_error, assert_nothing_stored
 
 
 async def test_content_that_is_no_frame_is_refused(gateway: Gateway) -> None:
@@ -22,16 +22,16 @@ async def test_content_that_is_no_frame_is_refused(gateway: Gateway) -> None:
     ]
     for data, code, why in cases:
         assert why in assert_error(await gateway.send(data), 400, code, "image")["message"]
-    await assert_nothing_came_of_it(gateway)
+    await assert_nothing_stored(gateway)
     assert (await gateway.send()).status == 202
 
 
 async def test_eleven_megabytes_are_refused_unread(gateway: Gateway) -> None:
     raw = await gateway.raw(f"X-API-Token: {TOKEN}\r\nContent-Length: 11000000\r\nExpect: 100-continue\r\n")
-    answer = await raw.answer()
-    assert_error(answer, 400, "FILE_TOO_LARGE", "image")
+    response = await raw.read_response()
+    assert_error(response, 400, "FILE_TOO_LARGE", "image")
     assert await raw.closed()
-    await assert_nothing_came_of_it(gateway)
+    await assert_nothing_stored(gateway)
 
 
 async def test_eleven_megabytes_without_a_length_are_refused_at_the_limit(gateway: Gateway) -> None:
@@ -46,9 +46,9 @@ async def test_eleven_megabytes_without_a_length_are_refused_at_the_limit(gatewa
         except ConnectionError:
             return
 
-    _, answer = await asyncio.gather(flood(), raw.answer())
-    assert_error(answer, 400, "FILE_TOO_LARGE", "image")
-    await assert_nothing_came_of_it(gateway)
+    _, response = await asyncio.gather(flood(), raw.read_response())
+    assert_error(response, 400, "FILE_TOO_LARGE", "image")
+    await assert_nothing_stored(gateway)
 
 
 async def test_eleven_megabytes_from_an_ordinary_client(gateway: Gateway) -> None:
@@ -56,7 +56,7 @@ async def test_eleven_megabytes_from_an_ordinary_client(gateway: Gateway) -> Non
     form.add_field("image", bytes(11_000_000), filename="a.jpg")
     for data in (bytes(11_000_000), form):
         assert_error(await gateway.send(data), 400, "FILE_TOO_LARGE", "image")
-    await assert_nothing_came_of_it(gateway)
+    await assert_nothing_stored(gateway)
 
 
 async def test_wrong_parameters_are_refused_by_name(gateway: Gateway) -> None:
@@ -70,7 +70,7 @@ async def test_wrong_parameters_are_refused_by_name(gateway: Gateway) -> None:
     ]
     for params, code, named in cases:
         assert_error(await gateway.send(params=params), 400, code, named)
-    await assert_nothing_came_of_it(gateway)
+    await assert_nothing_stored(gateway)
 
 
 async def test_unknown_fields_of_a_form_are_refused_with_the_known_ones(gateway: Gateway) -> None:
@@ -79,7 +79,7 @@ async def test_unknown_fields_of_a_form_are_refused_with_the_known_ones(gateway:
     form.add_field("alttude_m", "80")
     body = assert_error(await gateway.send(form), 400, "VALIDATION_ERROR", "alttude_m")
     assert "altitude_m" in body["details"]
-    await assert_nothing_came_of_it(gateway)
+    await assert_nothing_stored(gateway)
 
 
 async def test_a_clock_a_little_ahead_is_tolerated(gateway: Gateway) -> None:
@@ -92,9 +92,9 @@ async def test_a_wrong_clock_of_the_gateway_refuses_no_frame_and_gives_no_wrong_
     right = datetime.now(UTC) + timedelta(days=8)
     gateway.publisher.ahead_s = timedelta(days=8).total_seconds()
     assert (await gateway.send(jpeg(seed=7))).status == 202
-    answer = await gateway.send(params={"captured_at": right.isoformat()})
-    assert answer.status == 202
-    received_at = datetime.fromisoformat(answer.json["received_at"])
+    response = await gateway.send(params={"captured_at": right.isoformat()})
+    assert response.status == 202
+    received_at = datetime.fromisoformat(response.json["received_at"])
     assert timedelta(0) <= received_at - right < timedelta(minutes=2)
     assert "behind the broker's" in (gateway.health.report().parts["broker"].note or "")
     assert_error(
@@ -116,16 +116,16 @@ async def test_future_frame_before_clock_comparison_is_503(tmp_path: Path) -> No
 
 async def test_a_content_type_without_an_image_is_refused(gateway: Gateway) -> None:
     for kind in ("application/json", "text/plain", "application/x-www-form-urlencoded", "multipart/mixed"):
-        answer = await gateway.send(headers={"Content-Type": kind})
-        assert_error(answer, 415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type")
-    await assert_nothing_came_of_it(gateway)
+        response = await gateway.send(headers={"Content-Type": kind})
+        assert_error(response, 415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type")
+    await assert_nothing_stored(gateway)
 
 
 async def test_gateway_error_response_has_no_internal_details(gateway: Gateway) -> None:
     gateway.publisher.fault = RuntimeError("password=hunter2")
-    answer = await gateway.send()
-    assert_error(answer, 500, "INTERNAL_ERROR")
-    assert b"hunter2" not in answer.body
+    response = await gateway.send()
+    assert_error(response, 500, "INTERNAL_ERROR")
+    assert b"hunter2" not in response.body
 
 
 async def test_framework_errors_have_the_same_error_body(gateway: Gateway) -> None:

@@ -13,7 +13,7 @@ from infra.storage.frames.folder import FolderFrameStore
 from ingest.gateway import GatewayParts, create_gateway
 from ingest.settings import GatewaySettings
 from tests.servers.gateway import FRAME, PATH, TOKEN, WHEN, Gateway, Tokens, jpeg
-from tests.servers.gateway_checks import assert_error, assert_nothing_came_of_it
+from tests.servers.gateway_checks import assert_error, assert_nothing_stored
 
 
 async def test_upload_without_valid_token_is_refused(gateway: Gateway) -> None:
@@ -24,11 +24,11 @@ async def test_upload_without_valid_token_is_refused(gateway: Gateway) -> None:
         ({"Authorization": f"Basic {TOKEN}"}, "no device token"),
         ({"X-API-Token": " "}, "no device token"),
     ]
-    answers = await asyncio.gather(*(gateway.send(token=None, headers=headers) for headers, _ in cases))
-    for answer, (_, why) in zip(answers, cases, strict=True):
-        assert why in assert_error(answer, 401, "UNAUTHORIZED")["message"]
-        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-    await assert_nothing_came_of_it(gateway)
+    responses = await asyncio.gather(*(gateway.send(token=None, headers=headers) for headers, _ in cases))
+    for response, (_, why) in zip(responses, cases, strict=True):
+        assert why in assert_error(response, 401, "UNAUTHORIZED")["message"]
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
+    await assert_nothing_stored(gateway)
 
 
 async def test_a_revoked_token_stops_at_once(gateway: Gateway) -> None:
@@ -42,15 +42,15 @@ async def test_without_a_token_the_body_is_not_read(gateway: Gateway) -> None:
     """The response is sent before the body is read, and then the connection is closed."""
     head = "Content-Type: image/jpeg\r\nContent-Length: 5000000\r\nExpect: 100-continue\r\n"
     raw = await gateway.raw(head)
-    answer = await raw.answer()
-    assert_error(answer, 401, "UNAUTHORIZED")
-    assert answer.headers["connection"] == "close"
+    response = await raw.read_response()
+    assert_error(response, 401, "UNAUTHORIZED")
+    assert response.headers["connection"] == "close"
     assert await raw.closed()
 
 
 async def test_unauthorized_response_arrives_while_client_still_sends(gateway: Gateway) -> None:
     raw = await gateway.raw("Content-Type: image/jpeg\r\nContent-Length: 5000000\r\n", bytes(20_000))
-    assert_error(await raw.answer(), 401, "UNAUTHORIZED")
+    assert_error(await raw.read_response(), 401, "UNAUTHORIZED")
     assert await raw.closed()
 
 
@@ -87,17 +87,17 @@ async def test_another_device_s_frame_is_refused(gateway: Gateway) -> None:
     form.add_field("image", FRAME, filename="a.jpg")
     form.add_field("device_id", "drone-2")
     assert_error(await gateway.send(form), 403, "ACCESS_DENIED", "device_id")
-    await assert_nothing_came_of_it(gateway)
+    await assert_nothing_stored(gateway)
     own = await gateway.send(params={"device_id": "drone-1", "captured_at": WHEN})
     assert own.status == 202
 
 
 async def test_tokens_not_known_yet_is_503_not_401(gateway: Gateway) -> None:
-    gateway.tokens.away = True
-    answer = await gateway.send()
-    assert_error(answer, 503, "DATABASE_UNAVAILABLE")
-    assert b"secret-host" not in answer.body
-    await assert_nothing_came_of_it(gateway)
+    gateway.tokens.unavailable = True
+    response = await gateway.send()
+    assert_error(response, 503, "DATABASE_UNAVAILABLE")
+    assert b"secret-host" not in response.body
+    await assert_nothing_stored(gateway)
 
 
 async def test_tokens_never_reach_a_log(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:

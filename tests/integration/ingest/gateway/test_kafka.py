@@ -14,7 +14,7 @@ from infra.deploy.kafka.acls import Acls, Operation, Resource
 from ingest.settings import GatewaySettings
 from schemas.topics import FRAMES_LIVE, PROBES, load_topics
 from standgale.testing.waiting import until
-from tests.servers.gateway import Answer, Gateway, jpeg, running
+from tests.servers.gateway import Gateway, GatewayResponse, jpeg, running
 from tests.servers.kafka import kafka_settings, scram
 
 pytestmark = pytest.mark.integration
@@ -38,9 +38,9 @@ async def test_gateway_follows_topic_deleted_and_created_again(kafka_server: Kaf
 
             await deleting.delete_topics([FRAMES_LIVE])
             await until(lambda: "TOPIC_MISMATCH" in (report().parts["broker"].reason or ""))
-            answer = await gateway.send(jpeg(seed=2))
-            assert answer.status == 503
-            assert answer.json["error_code"] in ("TOPIC_MISMATCH", "BROKER_UNAVAILABLE")
+            response = await gateway.send(jpeg(seed=2))
+            assert response.status == 503
+            assert response.json["error_code"] in ("TOPIC_MISMATCH", "BROKER_UNAVAILABLE")
 
             await admin.apply(declared.values())
             await until(lambda: report().ready)
@@ -75,15 +75,15 @@ async def test_revoked_write_right_is_503_and_not_ready_until_granted(
                 await until(lambda: report().ready)
                 assert (await gateway.send()).status == 202
                 await acls.revoke(user, Operation.WRITE, Resource.TOPIC, FRAMES_LIVE)
-                answer = await answered(gateway, accepted=False)
-                assert (answer.status, answer.json["error_code"]) == (503, "REFUSED")
-                assert "Retry-After" in answer.headers
-                assert user not in answer.body.decode()
+                response = await wait_for_response(gateway, accepted=False)
+                assert (response.status, response.json["error_code"]) == (503, "REFUSED")
+                assert "Retry-After" in response.headers
+                assert user not in response.body.decode()
                 assert report().parts["broker"].reason == "REFUSED"
                 await asyncio.sleep(0.5)
                 assert report().parts["broker"].reason == "REFUSED"
                 await acls.allow(user, Operation.WRITE, Resource.TOPIC, FRAMES_LIVE)
-                await answered(gateway, accepted=True)
+                await wait_for_response(gateway, accepted=True)
                 assert report().ready
         finally:
             for topic in declared:
@@ -91,9 +91,9 @@ async def test_revoked_write_right_is_503_and_not_ready_until_granted(
                     await acls.revoke(user, operation, Resource.TOPIC, topic)
 
 
-async def answered(gateway: Gateway, *, accepted: bool) -> Answer:
+async def wait_for_response(gateway: Gateway, *, accepted: bool) -> GatewayResponse:
     """Send until the response is 202, or is not: the broker applies its access list after a moment."""
     async with asyncio.timeout(TIMEOUT_S):
-        while ((answer := await gateway.send()).status == 202) != accepted:  # noqa: ASYNC110 (an answer is asked for)
+        while ((response := await gateway.send()).status == 202) != accepted:  # noqa: ASYNC110 (each response is a new request)
             await asyncio.sleep(0.05)
-    return answer
+    return response

@@ -13,7 +13,7 @@ from detectors.geometry.quads import common_areas
 from detectors.geometry.rotated_boxes import enclosing, smallest_around
 from detectors.merging.rotated_union import box_around
 from detectors.tiling.tiles import TileSpec, plan_tiles, quads_to_frame
-from tests.pictures import Rectangle, apart, quad_of
+from tests.pictures import Rectangle, corner_distance, quad_of
 
 FAR = 20_000.0
 rectangles = st.tuples(st.floats(38, 62), st.floats(38, 62), st.floats(10, 60), st.floats(4, 30), st.floats(-45, 134.9))
@@ -77,7 +77,7 @@ def test_smallest_around_corners_returns_the_same_box_far_from_origin(one: Recta
     inner = quad.mean(axis=0) + 0.3 * (quad - quad.mean(axis=0))
     points = np.concatenate((quad, inner)) + FAR
     found = smallest_around(points[::-1], quad_of(one))
-    assert apart(found, (quad + FAR).astype(np.float32), turns=(0,)) < 0.05
+    assert corner_distance(found, (quad + FAR).astype(np.float32), turns=(0,)) < 0.05
 
 
 @pytest.mark.parametrize("degrees", [-45, -10, 0, 30, 80, 120])
@@ -85,7 +85,7 @@ def test_a_grown_box_keeps_its_front_and_its_corners_are_clockwise(degrees: floa
     # Longer across than along: the first side is the short one, and stays that.
     quad = quad_of((50, 50, 10, 40, degrees))
     grown = smallest_around((1.5 * (quad - 50) + 50).astype(np.float64), quad)
-    assert apart(grown, quad_of((50, 50, 15, 60, degrees)), turns=(0,)) < 0.01
+    assert corner_distance(grown, quad_of((50, 50, 15, 60, degrees)), turns=(0,)) < 0.01
 
 
 def test_enclosing_boxes() -> None:
@@ -104,7 +104,7 @@ def test_parts_become_the_object_although_one_is_a_poor_box(degrees: float) -> N
     poor = quad_of((float(corner[0]), float(corner[1]), 12, 8, degrees + 45))
     quads = np.stack((near, far, poor))
     found, fit = box_around(quads.astype(np.float64), quads, near, 0.7)
-    assert apart(found, quad_of(whole), turns=(0,)) < 2
+    assert corner_distance(found, quad_of(whole), turns=(0,)) < 2
     assert fit > 0.9
 
 

@@ -13,7 +13,7 @@ from detectors.geometry.rotated_boxes import enclosing, smallest_around
 from detectors.merging.merge import merge
 from detectors.merging.pieces import resolve_pieces
 from detectors.tiling.tiles import TilePlan, TileSpec, plan_tiles, touches_inner_edge
-from tests.pictures import apart, quad_of
+from tests.pictures import corner_distance, quad_of
 
 TILE = 100
 Row = tuple[FloatArray, float, int]
@@ -69,7 +69,7 @@ def test_an_object_that_an_edge_cuts_is_joined_within_a_pixel(degrees: float) ->
     target = quad_of((90, 50, 110, 14, degrees))
     found = resolved(PAIR, look(PAIR, [target], np.random.default_rng(0)))
     assert len(found) == 1
-    assert apart(found[0], target) < 1
+    assert corner_distance(found[0], target) < 1
 
 
 @pytest.mark.parametrize("degrees", [-40, -25, 0, 10, 30, 45, 60, 80, 110, 130])
@@ -79,7 +79,7 @@ def test_an_object_across_many_tiles_is_joined_within_two_pixels(degrees: float,
     target = quad_of((215, 205, 210, 22, degrees))
     found = resolved(plan, look(plan, [target], np.random.default_rng(1)))
     assert len(found) == 1
-    assert apart(found[0], target) < 2
+    assert corner_distance(found[0], target) < 2
 
 
 @pytest.mark.parametrize(("overlap", "longest"), [(0.2, 60), (0.2, 240), (0.4, 150), (0.0, 60)])
@@ -96,7 +96,7 @@ def test_objects_are_found_once_wherever_tiles_cut_them_with_an_inexact_detector
         target = quad_of((middle[0], middle[1], *size, float(rng.uniform(-45, 135))))
         found = resolved(plan, look(plan, [target], rng, error_px=1.0))
         several += len(found) != 1
-        errors.append(min(apart(each, target) for each in found))
+        errors.append(min(corner_distance(each, target) for each in found))
     assert several <= 1
     assert np.median(errors) < 1.5
     assert np.quantile(errors, 0.9) < 4
@@ -107,7 +107,7 @@ def test_a_poor_piece_is_dropped_for_the_whole_box() -> None:
     # The first tile sees a corner, a triangle from 87 to 100; the box around it is upright.
     corner = np.array([[87, 39], [100, 39], [100, 64], [87, 64]], np.float32)
     found = resolved(PAIR, seen(PAIR, [(corner, 0.9, 0), (target, 0.5, 1)]))
-    assert [apart(each, target) for each in found] == [0]
+    assert [corner_distance(each, target) for each in found] == [0]
 
 
 def test_a_piece_is_not_dropped_for_the_object_next_to_it() -> None:
@@ -130,7 +130,7 @@ def test_objects_cut_by_the_same_edge_are_not_joined(degrees: float) -> None:
     found = resolved(PAIR, look(PAIR, objects, np.random.default_rng(3)))
     assert len(found) == 2
     for target in objects:
-        assert min(apart(each, target) for each in found) < 1.5
+        assert min(corner_distance(each, target) for each in found) < 1.5
 
 
 @pytest.mark.parametrize("degrees", [0, 15, 40])
@@ -139,7 +139,7 @@ def test_tiles_without_overlap_join_what_meets_at_their_common_edge_in_line(degr
     target = quad_of((100, 50, 90, 12, degrees))
     joined = resolved(plan, look(plan, [target], np.random.default_rng(4)))
     assert len(joined) == 1
-    assert apart(joined[0], target) < 1.5
+    assert corner_distance(joined[0], target) < 1.5
     # Out of line: two objects that end at the edge.
     one, two = look(plan, [target], np.random.default_rng(4)).quads  # type: ignore[misc]  # it has quads
     assert len(resolved(plan, seen(plan, [(one, 0.9, 0), (two + np.array([0, 20], np.float32), 0.8, 1)]))) == 2
@@ -161,5 +161,5 @@ def test_joined_pieces_keep_their_part_outside_the_frame() -> None:
     target = quad_of((90, 2, 110, 20, 5))
     parts = [(quad_of((67, 0, 64, 20, 5)), 0.9, 0), (quad_of((113, 4, 64, 20, 5)), 0.8, 1)]
     (found,) = resolved(plan, seen(plan, parts))
-    assert apart(found, target) < 1.5
+    assert corner_distance(found, target) < 1.5
     assert found[:, 1].min() < -10

@@ -22,7 +22,7 @@ from schemas.events import FrameCaptured, LostRange
 from schemas.topics import FRAMES_LIVE, load_topics
 from standgale.testing import waiting
 from standgale.testing.factories import out_record
-from tests.benches.sink_runs import RETRY, SINKS, ListSink, MeddlingBroker, dead, frame, lag, publish, running, until
+from tests.benches.sink_runs import RETRY, SINKS, FaultyBroker, ListSink, dead, frame, lag, publish, running, until
 
 
 def in_order(numbers: list[int], devices: int) -> bool:
@@ -52,7 +52,7 @@ def fails(error: Exception, *bad: int) -> Callable[[list[int]], None]:
     return fault
 
 
-async def test_records_that_all_fail_are_held_until_they_succeed(broker: MeddlingBroker) -> None:
+async def test_records_that_all_fail_are_held_until_they_succeed(broker: FaultyBroker) -> None:
     switch = Switch(fails(KeyError("trigger")))
     sink = ListSink(name="alike", faults=switch)
     await publish(broker, *[out_record(frame(number, f"cam-{number % 3}")) for number in range(12)])
@@ -70,7 +70,7 @@ async def test_records_that_all_fail_are_held_until_they_succeed(broker: Meddlin
     assert await lag(broker, sink) == 0
 
 
-async def test_record_that_fails_alone_is_dead_and_devices_keep_order(broker: MeddlingBroker) -> None:
+async def test_record_that_fails_alone_is_dead_and_devices_keep_order(broker: FaultyBroker) -> None:
     sink = ListSink(name="alone", faults=fails(KeyError("odd"), 4, 5, 9))
     await publish(broker, *[out_record(frame(number, f"cam-{number % 3}")) for number in range(15)])
     async with running(broker, sink) as run:
@@ -82,7 +82,7 @@ async def test_record_that_fails_alone_is_dead_and_devices_keep_order(broker: Me
     assert await lag(broker, sink) == 0
 
 
-async def test_failing_record_without_other_record_is_held_until_one_succeeds(broker: MeddlingBroker) -> None:
+async def test_failing_record_without_other_record_is_held_until_one_succeeds(broker: FaultyBroker) -> None:
     sink = ListSink(name="lonely", faults=fails(ValueError("odd"), 1))
     await publish(broker, out_record(frame(1)))
     async with running(broker, sink) as run:
@@ -98,7 +98,7 @@ async def test_failing_record_without_other_record_is_held_until_one_succeeds(br
     assert await lag(broker, sink) == 0
 
 
-async def test_too_many_dead_letters_hold_the_sink_and_name_the_setting(broker: MeddlingBroker) -> None:
+async def test_too_many_dead_letters_hold_the_sink_and_name_the_setting(broker: FaultyBroker) -> None:
     switch = Switch(fails(RecordError("the column is too short")))
     sink = ListSink(name="flood", faults=switch)
     await publish(broker, *[out_record(frame(number)) for number in range(60)])
@@ -114,7 +114,7 @@ async def test_too_many_dead_letters_hold_the_sink_and_name_the_setting(broker: 
     assert len(await dead(broker)) == 9
 
 
-async def test_many_records_without_event_open_the_breaker(broker: MeddlingBroker) -> None:
+async def test_many_records_without_event_open_the_breaker(broker: FaultyBroker) -> None:
     sink = ListSink(name="garbage")
     junk = [OutRecord(FRAMES_LIVE, "cam-1", b"junk", out_record(frame(0)).headers) for _ in range(30)]
     await publish(broker, *junk)
@@ -128,7 +128,7 @@ async def test_many_records_without_event_open_the_breaker(broker: MeddlingBroke
     assert len(await dead(broker)) == 30
 
 
-async def test_a_batch_that_takes_too_long_is_halved_until_it_is_written(broker: MeddlingBroker) -> None:
+async def test_a_batch_that_takes_too_long_is_halved_until_it_is_written(broker: FaultyBroker) -> None:
     tries: list[int] = []
 
     def slow(numbers: list[int]) -> None:
@@ -147,7 +147,7 @@ async def test_a_batch_that_takes_too_long_is_halved_until_it_is_written(broker:
     assert tries[:4] == [100, 50, 25, 12]
 
 
-async def test_a_single_record_that_takes_too_long_is_held(broker: MeddlingBroker) -> None:
+async def test_a_single_record_that_takes_too_long_is_held(broker: FaultyBroker) -> None:
     switch = Switch(fails(TooSlowError("took longer than 3 s")))
     sink = ListSink(name="slowest", faults=switch)
     await publish(broker, *[out_record(frame(number)) for number in range(4)])
@@ -177,7 +177,7 @@ def test_batch_size_grows_only_when_twice_as_many_fit_the_time_limit() -> None:
     assert size.limit == 1
 
 
-async def test_without_its_dead_letter_topic_only_that_partition_is_held(broker: MeddlingBroker) -> None:
+async def test_without_its_dead_letter_topic_only_that_partition_is_held(broker: FaultyBroker) -> None:
     sink = ListSink(name="nowhere", faults=fails(RecordError("bad"), 1))
     broker.faults["letters"] = [
         TopicMismatchError("topic sinks.dead does not exist; run: standgale topics apply")
@@ -205,7 +205,7 @@ def together(number: int) -> set[int]:
     return {device for device in range(16) if lanes[device] == lanes[number]}
 
 
-async def until_lag(broker: MeddlingBroker, sink: ListSink, wanted: int) -> None:
+async def until_lag(broker: FaultyBroker, sink: ListSink, wanted: int) -> None:
     async def reached() -> bool:
         return await lag(broker, sink) == wanted
 
@@ -221,7 +221,7 @@ def too_new(event: FrameCaptured) -> OutRecord:
 
 
 async def test_an_event_of_a_newer_version_holds_its_partition_and_is_no_dead_letter(
-    broker: MeddlingBroker, caplog: pytest.LogCaptureFixture
+    broker: FaultyBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = ListSink(name="older")
     await publish(broker, out_record(frame(0)), too_new(frame(1)), out_record(frame(2)))
@@ -238,7 +238,7 @@ async def test_an_event_of_a_newer_version_holds_its_partition_and_is_no_dead_le
     assert [entry.levelname for entry in caplog.records if "offset 1" in entry.message] == ["ERROR"]
 
 
-async def test_loss_after_event_of_newer_version_is_not_committed_by_sink(broker: MeddlingBroker) -> None:
+async def test_loss_after_event_of_newer_version_is_not_committed_by_sink(broker: FaultyBroker) -> None:
     sink = ListSink(name="waiting")
     place = TopicPartition(FRAMES_LIVE, partition_for("cam-1", load_topics()[FRAMES_LIVE].partitions))
     await publish(broker, out_record(frame(0)), too_new(frame(1)))
@@ -254,7 +254,7 @@ async def test_loss_after_event_of_newer_version_is_not_committed_by_sink(broker
 
 
 async def test_loss_is_reported_once_in_log_health_metric_and_dead_letter(
-    broker: MeddlingBroker, caplog: pytest.LogCaptureFixture
+    broker: FaultyBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = ListSink(name="losing")
     place = TopicPartition(FRAMES_LIVE, 0)
@@ -271,7 +271,7 @@ async def test_loss_is_reported_once_in_log_health_metric_and_dead_letter(
     assert len([entry for entry in caplog.records if entry.levelname == "ERROR"]) == 1
 
 
-async def test_lag_read_that_hangs_does_not_stop_the_sink(broker: MeddlingBroker) -> None:
+async def test_lag_read_that_hangs_does_not_stop_the_sink(broker: FaultyBroker) -> None:
     broker.lag_hangs = True
     sink = ListSink(name="lagless")
     async with running(broker, sink) as run:
@@ -280,7 +280,7 @@ async def test_lag_read_that_hangs_does_not_stop_the_sink(broker: MeddlingBroker
             await until(lambda: len(sink.written) == number + 1, run)  # noqa: B023 (awaited at once)
 
 
-async def test_refused_open_is_retried_and_bug_ends_the_sink(broker: MeddlingBroker) -> None:
+async def test_refused_open_is_retried_and_bug_ends_the_sink(broker: FaultyBroker) -> None:
     class Opening(ListSink):
         errors: list[Exception]
 
@@ -298,7 +298,7 @@ async def test_refused_open_is_retried_and_bug_ends_the_sink(broker: MeddlingBro
         await SinkRunner(sink, broker, batches=SINKS, retry=RETRY).run(asyncio.Event(), Health().part("bug"))
 
 
-async def test_a_long_hold_does_not_flood_the_log(broker: MeddlingBroker, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_long_hold_does_not_flood_the_log(broker: FaultyBroker, caplog: pytest.LogCaptureFixture) -> None:
     sink = ListSink(name="quiet", faults=fails(ValueError("odd")))
     await publish(broker, out_record(frame(1)))
     quick = RetrySettings(first_delay_s=0.001, max_delay_s=0.001)

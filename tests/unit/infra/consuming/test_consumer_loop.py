@@ -23,10 +23,10 @@ from infra.process.health import Health
 from schemas.events import FrameCaptured
 from schemas.topics import FRAMES_LIVE, SINKS_DEAD, load_topics
 from standgale.testing.factories import out_record
-from tests.benches.sink_runs import RETRY, SINKS, ListSink, MeddlingBroker, dead, frame, lag, publish, running, until
+from tests.benches.sink_runs import RETRY, SINKS, FaultyBroker, ListSink, dead, frame, lag, publish, running, until
 
 
-async def test_every_event_is_written_in_order_and_committed(broker: MeddlingBroker) -> None:
+async def test_every_event_is_written_in_order_and_committed(broker: FaultyBroker) -> None:
     sink = ListSink()
     events = [frame(number, f"cam-{number % 5}") for number in range(60)]
     await publish(broker, *map(out_record, events))
@@ -43,7 +43,7 @@ async def test_every_event_is_written_in_order_and_committed(broker: MeddlingBro
     assert await dead(broker) == []
 
 
-async def test_restarted_sink_continues_at_committed_offset(broker: MeddlingBroker) -> None:
+async def test_restarted_sink_continues_at_committed_offset(broker: FaultyBroker) -> None:
     first, second = ListSink(), ListSink()
     await publish(broker, out_record(frame(1)))
     async with running(broker, first) as run:
@@ -54,7 +54,7 @@ async def test_restarted_sink_continues_at_committed_offset(broker: MeddlingBrok
     assert (first.written, second.written) == ([1], [2])
 
 
-async def test_batch_waits_while_database_is_unavailable_and_health_reports_it(broker: MeddlingBroker) -> None:
+async def test_batch_waits_while_database_is_unavailable_and_health_reports_it(broker: FaultyBroker) -> None:
     away = True
 
     def faults(_: list[int]) -> None:
@@ -76,7 +76,7 @@ async def test_batch_waits_while_database_is_unavailable_and_health_reports_it(b
     assert await dead(broker) == []
 
 
-async def test_stop_while_database_is_unavailable_commits_nothing(broker: MeddlingBroker) -> None:
+async def test_stop_while_database_is_unavailable_commits_nothing(broker: FaultyBroker) -> None:
     def faults(_: list[int]) -> None:
         raise ConnectionRefusedError("nobody there")
 
@@ -90,7 +90,7 @@ async def test_stop_while_database_is_unavailable_commits_nothing(broker: Meddli
 
 
 async def test_hanging_write_does_not_keep_the_sink_from_stopping(
-    broker: MeddlingBroker, monkeypatch: pytest.MonkeyPatch
+    broker: FaultyBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hung, thawed = asyncio.Event(), asyncio.Event()
 
@@ -112,7 +112,7 @@ async def test_hanging_write_does_not_keep_the_sink_from_stopping(
     thawed.set()
 
 
-async def test_a_poison_record_is_found_and_the_others_are_written(broker: MeddlingBroker) -> None:
+async def test_a_poison_record_is_found_and_the_others_are_written(broker: FaultyBroker) -> None:
     def faults(numbers: list[int]) -> None:
         if 11 in numbers:
             raise RecordError("number 11 can't be written")
@@ -133,7 +133,7 @@ async def test_a_poison_record_is_found_and_the_others_are_written(broker: Meddl
 
 
 async def test_unexpected_sink_error_is_logged_and_dead_after_record_attempts(
-    broker: MeddlingBroker, caplog: pytest.LogCaptureFixture
+    broker: FaultyBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
     def faults(numbers: list[int]) -> None:
         if 1 in numbers:
@@ -157,7 +157,7 @@ async def test_unexpected_sink_error_is_logged_and_dead_after_record_attempts(
     assert REGISTRY.get_sample_value("standgale_records_consumed_total", consumed) == 3
 
 
-async def test_a_record_that_fails_once_by_chance_is_written(broker: MeddlingBroker) -> None:
+async def test_a_record_that_fails_once_by_chance_is_written(broker: FaultyBroker) -> None:
     tries: Counter[int] = Counter()
 
     def faults(numbers: list[int]) -> None:
@@ -172,7 +172,7 @@ async def test_a_record_that_fails_once_by_chance_is_written(broker: MeddlingBro
     assert await dead(broker) == []
 
 
-async def test_transient_error_of_single_record_is_retried(broker: MeddlingBroker) -> None:
+async def test_transient_error_of_single_record_is_retried(broker: FaultyBroker) -> None:
     outcomes: list[Exception | None] = [ValueError("odd")] + [DatabaseUnavailableError("away")] * 10 + [None]
 
     def faults(_: list[int]) -> None:
@@ -187,7 +187,7 @@ async def test_transient_error_of_single_record_is_retried(broker: MeddlingBroke
     assert await dead(broker) == []
 
 
-async def test_record_without_event_is_dead_at_once(broker: MeddlingBroker) -> None:
+async def test_record_without_event_is_dead_at_once(broker: FaultyBroker) -> None:
     sink = ListSink(name="decode")
     good = out_record(frame(1))
     await publish(
@@ -205,7 +205,7 @@ async def test_record_without_event_is_dead_at_once(broker: MeddlingBroker) -> N
     assert await lag(broker, sink) == 0
 
 
-async def test_a_lost_partition_keeps_the_others_committed(broker: MeddlingBroker) -> None:
+async def test_a_lost_partition_keeps_the_others_committed(broker: FaultyBroker) -> None:
     sink = ListSink(name="lost")
     events = [frame(number, f"cam-{number}") for number in range(16)]
     await publish(broker, *map(out_record, events))
@@ -220,7 +220,7 @@ async def test_a_lost_partition_keeps_the_others_committed(broker: MeddlingBroke
     assert (REGISTRY.get_sample_value("standgale_partitions_lost_total", {"group": "sink.lost"}) or 0) >= 1
 
 
-async def test_waiting_batch_is_dropped_when_its_partition_is_lost(broker: MeddlingBroker) -> None:
+async def test_waiting_batch_is_dropped_when_its_partition_is_lost(broker: FaultyBroker) -> None:
     def faults(_: list[int]) -> None:
         if not broker.hidden:
             raise DatabaseUnavailableError("away")
@@ -235,7 +235,7 @@ async def test_waiting_batch_is_dropped_when_its_partition_is_lost(broker: Meddl
     assert await lag(broker, sink) == 1
 
 
-async def test_sink_waits_while_broker_is_unavailable(broker: MeddlingBroker) -> None:
+async def test_sink_waits_while_broker_is_unavailable(broker: FaultyBroker) -> None:
     def away() -> BrokerUnavailableError:
         return BrokerUnavailableError("broker away")
 
@@ -250,7 +250,7 @@ async def test_sink_waits_while_broker_is_unavailable(broker: MeddlingBroker) ->
     assert broker.faults == {"consumer": [], "poll": [], "commit": [], "lag": []}
 
 
-async def test_open_retries_transient_errors_and_raises_others(broker: MeddlingBroker) -> None:
+async def test_open_retries_transient_errors_and_raises_others(broker: FaultyBroker) -> None:
     class Opening(ListSink):
         faults_left = 2
         bad: Exception | None = None
@@ -279,7 +279,7 @@ async def test_open_retries_transient_errors_and_raises_others(broker: MeddlingB
 async def test_an_original_too_large_for_the_dead_letters_is_left_out(tmp_path: Path) -> None:
     topics = load_topics()
     topics[SINKS_DEAD] = topics[SINKS_DEAD].model_copy(update={"max_message_bytes": 20_000})
-    broker = MeddlingBroker(tmp_path / "small.sqlite", topics)
+    broker = FaultyBroker(tmp_path / "small.sqlite", topics)
     good = out_record(frame(1))
     await publish(
         broker,
@@ -298,7 +298,7 @@ async def test_an_original_too_large_for_the_dead_letters_is_left_out(tmp_path: 
     await broker.close()
 
 
-async def test_a_batch_gathers_until_it_is_full_or_its_time_is_up(broker: MeddlingBroker) -> None:
+async def test_a_batch_gathers_until_it_is_full_or_its_time_is_up(broker: FaultyBroker) -> None:
     sink = ListSink(name="gather")
     settings = BatchSettings(batch_records=10, batch_wait_s=60.0)
     async with running(broker, sink, sinks=settings) as run:
@@ -308,7 +308,7 @@ async def test_a_batch_gathers_until_it_is_full_or_its_time_is_up(broker: Meddli
     assert sink.batches == [list(range(10))]
 
 
-async def test_large_records_make_small_batches(broker: MeddlingBroker) -> None:
+async def test_large_records_make_small_batches(broker: FaultyBroker) -> None:
     sink = ListSink(name="bytes")
     event = frame(1).model_copy(update={"metadata": {"note": "z" * 50_000}})
     records = [out_record(event.model_copy(update={"frame_id": UUID(int=number)})) for number in range(40)]
@@ -319,7 +319,7 @@ async def test_large_records_make_small_batches(broker: MeddlingBroker) -> None:
     assert max(map(len, sink.batches)) <= 10
 
 
-async def test_two_members_share_the_work(broker: MeddlingBroker) -> None:
+async def test_two_members_share_the_work(broker: FaultyBroker) -> None:
     one, two = ListSink(name="shared"), ListSink(name="shared")
     async with running(broker, one) as first, running(broker, two) as second:
         await until(lambda: first.part.reason is None and second.part.reason is None)

@@ -12,8 +12,8 @@ from infra.broker.port import OutRecord, Reader
 from infra.errors import ImageCorruptError
 from infra.failure.dead_letters import DeadLetterFilter, find_dead_letter, list_dead
 from schemas.topics import FRAMES_DEAD, SINKS_DEAD
-from tests.benches.sink_runs import MeddlingBroker, publish
-from tests.factories import letter, opened, original
+from tests.benches.sink_runs import FaultyBroker, publish
+from tests.factories import dead_letter_of, dead_letter_record, original
 
 
 async def offsets(reader: Reader, topic: str = FRAMES_DEAD, **how: object) -> list[int]:
@@ -26,17 +26,21 @@ async def test_an_empty_topic_has_none(reader: Reader) -> None:
     assert await find_dead_letter(reader, [FRAMES_DEAD, SINKS_DEAD], UUID(int=1)) is None
 
 
-async def test_dead_letters_are_listed_oldest_first_over_all_partitions(broker: MeddlingBroker, reader: Reader) -> None:
+async def test_dead_letters_are_listed_oldest_first_over_all_partitions(broker: FaultyBroker, reader: Reader) -> None:
     for number in range(40):
-        await publish(broker, letter(original(number, f"cam-{number % 7}")))
+        await publish(broker, dead_letter_record(original(number, f"cam-{number % 7}")))
         # Records of one millisecond may have any order.
         await asyncio.sleep(0.002)
     assert await offsets(reader) == list(range(40))
 
 
-async def test_filters_and_limit(broker: MeddlingBroker, reader: Reader) -> None:
-    await publish(broker, letter(original(1, "cam-1")), letter(original(2, "cam-2"), error=ImageCorruptError("bad")))
-    await publish(broker, letter(original(3, "cam-2"), group="sink.x"))
+async def test_filters_and_limit(broker: FaultyBroker, reader: Reader) -> None:
+    await publish(
+        broker,
+        dead_letter_record(original(1, "cam-1")),
+        dead_letter_record(original(2, "cam-2"), error=ImageCorruptError("bad")),
+    )
+    await publish(broker, dead_letter_record(original(3, "cam-2"), group="sink.x"))
     assert sorted(await offsets(reader)) == [1, 2, 3]
     assert await offsets(reader, reason="IMAGE_CORRUPT") == [2]
     assert sorted(await offsets(reader, device_id="cam-2")) == [2, 3]
@@ -48,17 +52,17 @@ async def test_filters_and_limit(broker: MeddlingBroker, reader: Reader) -> None
         assert len([found async for found in list_dead(reader, FRAMES_DEAD, limit=limit)]) == limit
 
 
-async def test_find_dead_letter_on_either_topic(broker: MeddlingBroker, reader: Reader) -> None:
-    wanted = letter(original(7), topic=SINKS_DEAD)
-    await publish(broker, letter(original(1)), wanted, wanted)
-    found = await find_dead_letter(reader, [FRAMES_DEAD, SINKS_DEAD], opened(wanted).id)
-    assert found == opened(wanted)
+async def test_find_dead_letter_on_either_topic(broker: FaultyBroker, reader: Reader) -> None:
+    wanted = dead_letter_record(original(7), topic=SINKS_DEAD)
+    await publish(broker, dead_letter_record(original(1)), wanted, wanted)
+    found = await find_dead_letter(reader, [FRAMES_DEAD, SINKS_DEAD], dead_letter_of(wanted).id)
+    assert found == dead_letter_of(wanted)
     assert await offsets(reader, SINKS_DEAD) == [7]
 
 
 async def test_list_dead_skips_other_records_with_warning(
-    broker: MeddlingBroker, reader: Reader, caplog: pytest.LogCaptureFixture
+    broker: FaultyBroker, reader: Reader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await publish(broker, OutRecord(FRAMES_DEAD, "k", b"junk"), letter(original(1)))
+    await publish(broker, OutRecord(FRAMES_DEAD, "k", b"junk"), dead_letter_record(original(1)))
     assert await offsets(reader) == [1]
     assert "is not a dead letter" in caplog.text

@@ -21,8 +21,8 @@ from standgale.testing import waiting
 from standgale.testing.factories import out_record
 from tests.benches.sink_runs import (
     RETRY,
+    FaultyBroker,
     ListSink,
-    MeddlingBroker,
     dead,
     frame,
     lag,
@@ -31,11 +31,11 @@ from tests.benches.sink_runs import (
     running,
     until,
 )
-from tests.factories import HEADERS, letter, opened, original
+from tests.factories import HEADERS, dead_letter_of, dead_letter_record, original
 
 
 @pytest.fixture
-async def publisher(broker: MeddlingBroker) -> AsyncIterator[Publisher]:
+async def publisher(broker: FaultyBroker) -> AsyncIterator[Publisher]:
     publisher = await broker.publisher()
     yield publisher
     await publisher.close()
@@ -47,10 +47,10 @@ async def each(*letters: DeadLetter) -> AsyncIterator[DeadLetter]:
 
 
 async def test_a_frame_goes_to_its_own_topic_byte_for_byte(
-    broker: MeddlingBroker, reader: Reader, publisher: Publisher
+    broker: FaultyBroker, reader: Reader, publisher: Publisher
 ) -> None:
     values = [b"\x00not text\xff", None, b"", b"x" * 100_000]
-    await publish(broker, *[letter(original(number, value=value)) for number, value in enumerate(values)])
+    await publish(broker, *[dead_letter_record(original(number, value=value)) for number, value in enumerate(values)])
     told: list[int] = []
     result = await redrive(reader, publisher, list_dead(reader, FRAMES_DEAD), progress=told.append)
     assert (result, told[-1]) == (RedriveResult(sent=4), 4)
@@ -64,7 +64,10 @@ async def test_a_frame_goes_to_its_own_topic_byte_for_byte(
 
 
 async def test_letters_are_sent_in_batches_and_in_order(reader: Reader, publisher: Publisher) -> None:
-    letters = [opened(letter(original(number, value=str(number).encode()), "sink.x")) for number in range(250)]
+    letters = [
+        dead_letter_of(dead_letter_record(original(number, value=str(number).encode()), "sink.x"))
+        for number in range(250)
+    ]
     told: list[int] = []
     assert await redrive(reader, publisher, each(*letters), progress=told.append) == RedriveResult(sent=250)
     assert told == [100, 200, 250]
@@ -75,7 +78,7 @@ async def test_letters_are_sent_in_batches_and_in_order(reader: Reader, publishe
 
 
 async def test_a_dry_run_counts_and_sends_nothing(reader: Reader, publisher: Publisher) -> None:
-    letters = [opened(letter(original(number), "sink.x")) for number in range(5)]
+    letters = [dead_letter_of(dead_letter_record(original(number), "sink.x")) for number in range(5)]
     assert await redrive(reader, publisher, each(*letters), RedriveRules(dry_run=True)) == RedriveResult(sent=5)
     assert await records_of(reader, REDRIVE) == []
     assert await redrive(reader, publisher, each(*letters)) == RedriveResult(sent=5)
@@ -83,63 +86,71 @@ async def test_a_dry_run_counts_and_sends_nothing(reader: Reader, publisher: Pub
 
 
 async def test_a_rate_spreads_them_over_time(reader: Reader, publisher: Publisher) -> None:
-    letters = [opened(letter(original(number), "sink.x")) for number in range(6)]
+    letters = [dead_letter_of(dead_letter_record(original(number), "sink.x")) for number in range(6)]
     started = time.monotonic()
     assert await redrive(reader, publisher, each(*letters), RedriveRules(rate=20.0)) == RedriveResult(sent=6)
     assert time.monotonic() - started >= 5 / 20
 
 
 async def test_a_record_is_sent_again_only_so_often(reader: Reader, publisher: Publisher) -> None:
-    one = opened(letter(original(1), "sink.x"))
+    one = dead_letter_of(dead_letter_record(original(1), "sink.x"))
     for tries in range(1, 4):
         assert await redrive(reader, publisher, each(one)) == RedriveResult(sent=1)
         # It fails again, at its place in the topic of what is re-driven, and is another letter then.
         again = (await records_of(reader, REDRIVE))[-1]
         assert dict(again.headers)["standgale-redrive-try"] == str(tries).encode()
         assert len([name for name, _ in again.headers if name == "standgale-redrive-try"]) == 1
-        one = opened(letter(again, "sink.x"))
+        one = dead_letter_of(dead_letter_record(again, "sink.x"))
     assert await redrive(reader, publisher, each(one)) == RedriveResult(exhausted=1)
     assert await redrive(reader, publisher, each(one), RedriveRules(max_tries=4)) == RedriveResult(sent=1)
 
 
 async def test_records_lost_to_retention_cannot_be_sent(reader: Reader, publisher: Publisher) -> None:
     lost = lost_letter(Loss(TopicPartition(FRAMES_LIVE, 1), 0, 9, 1), group="sink.x", topic=SINKS_DEAD)
-    assert await redrive(reader, publisher, each(opened(lost))) == RedriveResult(lost=1)
+    assert await redrive(reader, publisher, each(dead_letter_of(lost))) == RedriveResult(lost=1)
 
 
-async def test_omitted_original_is_read_at_its_offset(broker: MeddlingBroker, reader: Reader) -> None:
+async def test_omitted_original_is_read_at_its_offset(broker: FaultyBroker, reader: Reader) -> None:
     whole = OutRecord(FRAMES_LIVE, "cam-1", b"z" * 50_000, HEADERS)
     await publish(broker, whole)
     (found,) = await records_of(reader, FRAMES_LIVE)
-    assert await original_record(reader, opened(letter(found, "g", whole=False))) == whole
+    assert await original_record(reader, dead_letter_of(dead_letter_record(found, "g", whole=False))) == whole
 
 
 async def test_deleted_original_is_reported_and_others_are_sent(
     reader: Reader, publisher: Publisher, caplog: pytest.LogCaptureFixture
 ) -> None:
-    letters = [opened(letter(original(1))), opened(letter(original(999), whole=False)), opened(letter(original(2)))]
+    letters = [
+        dead_letter_of(dead_letter_record(original(1))),
+        dead_letter_of(dead_letter_record(original(999), whole=False)),
+        dead_letter_of(dead_letter_record(original(2))),
+    ]
     assert await redrive(reader, publisher, each(*letters)) == RedriveResult(sent=2, gone=1)
     assert "frames.live/0 no longer has offset 999" in caplog.text
 
 
 @pytest.mark.parametrize("other", [{"key": "cam-2"}, {"timestamp_ms": 1}])
 async def test_different_record_at_original_offset_is_not_sent(
-    broker: MeddlingBroker, reader: Reader, publisher: Publisher, other: dict[str, object]
+    broker: FaultyBroker, reader: Reader, publisher: Publisher, other: dict[str, object]
 ) -> None:
     await publish(broker, out_record(frame(1)))
     (found,) = await records_of(reader, FRAMES_LIVE)
     former = replace(found, **other)  # type: ignore[arg-type]  # fields by name
-    assert await redrive(reader, publisher, each(opened(letter(former, whole=False)))) == RedriveResult(gone=1)
-    assert await redrive(reader, publisher, each(opened(letter(found, whole=False)))) == RedriveResult(sent=1)
+    assert await redrive(
+        reader, publisher, each(dead_letter_of(dead_letter_record(former, whole=False)))
+    ) == RedriveResult(gone=1)
+    assert await redrive(
+        reader, publisher, each(dead_letter_of(dead_letter_record(found, whole=False)))
+    ) == RedriveResult(sent=1)
 
 
 async def test_a_record_without_a_key_gets_its_device(reader: Reader) -> None:
-    keyless = letter(original(1, None, b'{"device_id": "cam-9"}'))
-    assert (await original_record(reader, opened(keyless))).key == "cam-9"
+    keyless = dead_letter_record(original(1, None, b'{"device_id": "cam-9"}'))
+    assert (await original_record(reader, dead_letter_of(keyless))).key == "cam-9"
 
 
 async def test_redriven_record_reaches_only_its_group_once(
-    broker: MeddlingBroker, reader: Reader, publisher: Publisher
+    broker: FaultyBroker, reader: Reader, publisher: Publisher
 ) -> None:
     def refuse(numbers: list[int]) -> None:
         if refusing and set(numbers) & {1, 4}:
@@ -175,12 +186,12 @@ async def test_redriven_record_reaches_only_its_group_once(
 
 
 async def test_redriven_record_that_fails_does_not_open_the_breaker(
-    broker: MeddlingBroker, reader: Reader, publisher: Publisher
+    broker: FaultyBroker, reader: Reader, publisher: Publisher
 ) -> None:
     def refuse(_: list[int]) -> None:
         raise RecordError("never")
 
-    letters = [opened(letter(as_read(number), "sink.stubborn")) for number in range(8)]
+    letters = [dead_letter_of(dead_letter_record(as_read(number), "sink.stubborn")) for number in range(8)]
     await redrive(reader, publisher, each(*letters))
     retry = RETRY.model_copy(update={"min_dead": 3})
     sink = ListSink(name="stubborn", faults=refuse)
@@ -189,12 +200,12 @@ async def test_redriven_record_that_fails_does_not_open_the_breaker(
 
 
 async def test_two_runs_at_once_do_not_double_what_fails_again(
-    broker: MeddlingBroker, reader: Reader, publisher: Publisher
+    broker: FaultyBroker, reader: Reader, publisher: Publisher
 ) -> None:
     def refuse(_: list[int]) -> None:
         raise RecordError("never")
 
-    letters = [opened(letter(as_read(number), "sink.stubborn")) for number in range(4)]
+    letters = [dead_letter_of(dead_letter_record(as_read(number), "sink.stubborn")) for number in range(4)]
     # Neither run knows of the other, so each sends every letter for the first time.
     for _run in range(2):
         await redrive(reader, publisher, each(*letters), RedriveRules(again=True))
@@ -214,7 +225,7 @@ def as_read(number: int) -> InRecord:
     return InRecord(out.topic, 0, number, 0, out.key, out.value, out.headers)
 
 
-async def until_dead(broker: MeddlingBroker, count: int) -> None:
+async def until_dead(broker: FaultyBroker, count: int) -> None:
     async def enough() -> bool:
         return len(await dead(broker)) >= count
 

@@ -66,7 +66,7 @@ async def test_id_older_than_the_topic_gets_a_retention_gap() -> None:
     topic = Topic()
     for number in range(10):
         topic.publish(0, f"d{number}")
-    topic.forget(0, 6)
+    topic.drop_before(0, 6)
     page = Page()
     async with running(topic) as hub, connected(hub, page, last_id="2.0.0"):
         await page.until(5)
@@ -93,10 +93,10 @@ async def test_resume_while_broker_is_unavailable_waits_and_loses_nothing() -> N
     page = Page()
     async with running(topic, replay_events=3) as hub:
         await until(lambda: hub.started)
-        topic.away = True
+        topic.unavailable = True
         async with connected(hub, page, last_id="0.0.0"):
             await until(lambda: "waiting for the broker" in page.comments)
-            topic.away = False
+            topic.unavailable = False
             await page.until(20)
     assert page.names == [f"d{number}" for number in range(20)]
 
@@ -112,7 +112,7 @@ async def test_loss_to_retention_during_a_pause_sends_a_gap(monkeypatch: pytest.
         # As after a long SIGSTOP: time has passed, and retention has deleted records.
         monkeypatch.setattr(topic_follower, "_SILENCE_S", -1.0)
         topic.ends[0] = 8
-        topic.forget(0, 8)
+        topic.drop_before(0, 8)
         await page.until(4)
         monkeypatch.setattr(topic_follower, "_SILENCE_S", 30.0)
         topic.publish(0, "after")

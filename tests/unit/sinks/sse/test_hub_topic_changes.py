@@ -11,7 +11,17 @@ from infra.failure.settings import RetrySettings
 from infra.process.health import Health
 from sinks.sse import history, topic_follower
 from sinks.sse.hub import DetectionHub
-from tests.benches.sse_topic import PARTITIONS, Page, Topic, connected, out_of_reach, running, settings, started, until
+from tests.benches.sse_topic import (
+    PARTITIONS,
+    Page,
+    Topic,
+    broker_unavailable,
+    connected,
+    running,
+    settings,
+    started,
+    until,
+)
 
 
 async def test_streams_outlive_the_broker() -> None:
@@ -21,20 +31,20 @@ async def test_streams_outlive_the_broker() -> None:
     hub = DetectionHub(topic, settings(heartbeat_s=0.02), RetrySettings(first_delay_s=0.01, max_delay_s=0.02))
     stop = asyncio.Event()
     task = asyncio.create_task(hub.run(stop, health.part("sse")))
-    topic.away = True
+    topic.unavailable = True
     async with connected(hub, page):
         await until(lambda: "heartbeat" in page.comments)
         assert not health.report().ready
-        topic.away = False
+        topic.unavailable = False
         await started(page)
         assert health.report().ready
         topic.publish(0, "before")
         await page.until(1)
-        topic.away = True
+        topic.unavailable = True
         topic.touch()
         await until(lambda: not health.report().ready)
         topic.publish(0, "during")
-        topic.away = False
+        topic.unavailable = False
         await page.until(2)
     stop.set()
     await task
@@ -49,7 +59,7 @@ async def test_topic_created_again_under_the_hub_sends_a_gap_to_all() -> None:
         for number in range(5):
             topic.publish(0, f"d{number}")
         await page.until(5)
-        async with out_of_reach(topic):
+        async with broker_unavailable(topic):
             topic.records = [[] for _ in range(PARTITIONS)]
             topic.ends = [0] * PARTITIONS
             topic.publish(0, "anew")
@@ -76,9 +86,9 @@ async def test_more_partitions_are_reported_and_streams_stay_open() -> None:
         topic.partitions = PARTITIONS + 1
         await until(lambda: not health.report().ready)
         assert "restart this process" in str(health.report().parts["sse"])
-        looks = topic.looks
+        looks = topic.state_calls
         await asyncio.sleep(0.2)
-        assert topic.looks - looks < 30
+        assert topic.state_calls - looks < 30
         topic.publish(0, "sent-later")
         assert not client.done()
         topic.partitions = PARTITIONS
@@ -101,7 +111,7 @@ async def test_topic_created_again_is_sent_from_its_start_after_a_gap() -> None:
             await page.until(3)
             former_id = page.last_id
             # More than before: the old position is inside the new topic.
-            topic.make_again("second", *(f"n{number}" for number in range(6)))
+            topic.recreate("second", *(f"n{number}" for number in range(6)))
             await until(lambda: page.names[-6:] == [f"n{number}" for number in range(6)])
         # What was read before this was noticed was sent, too.
         kinds = [kind for kind, _, _ in page.events]
@@ -127,12 +137,12 @@ async def test_broker_back_with_topic_created_again_makes_it_ready(
     health = Health()
     async with running(topic, health) as hub:
         await until(lambda: hub.started and health.report().ready)
-        topic.away = True
+        topic.unavailable = True
         topic.touch()
         # Checks of the topic fail for so long that health reports it.
         await until(lambda: "topic detections:" in (health.part("sse").reason or ""))
-        topic.make_again("second")
-        topic.away = False
+        topic.recreate("second")
+        topic.unavailable = False
         await until(lambda: health.report().ready)
 
 
@@ -172,7 +182,7 @@ async def test_truncated_topic_is_read_from_its_new_end(monkeypatch: pytest.Monk
         for number in range(5):
             topic.publish(0, f"d{number}")
         await page.until(5)
-        async with out_of_reach(topic):
+        async with broker_unavailable(topic):
             del topic.records[0][3:]
             topic.ends[0] = 3
         await page.until(6)

@@ -17,7 +17,7 @@ from detectors.card.card import InputCard
 from detectors.engines.artefact import obtain_artefact
 from detectors.engines.port import EngineRequest
 from detectors.errors import ModelLoadError
-from tests.benches.tensorrt import builds, limited, request, upgrade
+from tests.benches.tensorrt import builds, limited, make_artefact, request
 
 
 @pytest.mark.parametrize(("behaviour", "said"), [("crash", "status -6"), ("nothing", "out of memory")])
@@ -25,7 +25,7 @@ async def test_a_failing_builder_is_tried_again_once_and_then_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str, said: str
 ) -> None:
     monkeypatch.setenv("FAKE_TENSORRT", behaviour)
-    made = upgrade(tmp_path)
+    made = make_artefact(tmp_path)
     for attempt in (1, 2):
         with pytest.raises(ModelLoadError, match=rf"could not be built \(attempt {attempt}\): .*{said}"):
             await obtain_artefact(made, None, lambda _: None)
@@ -46,7 +46,7 @@ async def test_a_model_tensorrt_does_not_take_is_tried_once(tmp_path: Path) -> N
     model = onnx.load(wanted.path)
     model.graph.node.append(onnx.helper.make_node("Unheard", ["images"], ["nothing"], domain="elsewhere"))
     onnx.save(model, wanted.path)
-    made = upgrade(tmp_path, wanted=wanted)
+    made = make_artefact(tmp_path, wanted=wanted)
     with pytest.raises(ModelLoadError, match=r"cannot read .*no importer for Unheard"):
         await obtain_artefact(made, None, lambda _: None)
     with pytest.raises(ModelLoadError, match="is not built again"):
@@ -67,7 +67,7 @@ async def test_a_cancelled_build_ends_at_once_and_counts_for_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_TENSORRT", "hang")
-    made = upgrade(tmp_path)
+    made = make_artefact(tmp_path)
     task = asyncio.create_task(obtain_artefact(made, None, lambda _: None))
     async with asyncio.timeout(30):
         while not builds(tmp_path):  # noqa: ASYNC110 - it is another process that writes
@@ -85,7 +85,7 @@ async def test_a_cancelled_build_ends_at_once_and_counts_for_nothing(
 
 
 def test_an_engine_file_that_cannot_be_loaded_is_dropped(tmp_path: Path) -> None:
-    made = upgrade(tmp_path)
+    made = make_artefact(tmp_path)
     made.path.parent.mkdir(parents=True)
     made.path.write_bytes(b"made for another machine")
     assert made.is_cached
@@ -99,7 +99,7 @@ def test_tensorrt_engine_frees_all_gpu_memory_after_failures(
 ) -> None:
     held = ctypes.CDLL(str(driver)).fake_held
     before = held()
-    made = upgrade(tmp_path)
+    made = make_artefact(tmp_path)
     made.build(threading.Event())
     engine = made.load()
     assert held() > before
@@ -122,7 +122,7 @@ def test_tensorrt_engine_frees_all_gpu_memory_after_failures(
 
 
 def test_damaged_notes_of_failures_count_for_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    made = upgrade(tmp_path)
+    made = make_artefact(tmp_path)
     made.path.parent.mkdir(parents=True)
     made.path.with_suffix(".failed").write_text(json.dumps({"attempts": "many"}))
     with caplog.at_level(logging.WARNING):

@@ -16,7 +16,7 @@ from detectors.engines.gpu.tensorrt_job import engine_name
 from detectors.engines.registry import load_engine, usable_engines
 from detectors.errors import InferenceError, ModelLoadError
 from standgale.testing.graphs import GraphSpec, tiles_that_differ
-from tests.benches.tensorrt import ADA, REF, SPEC, builds, request, upgrade
+from tests.benches.tensorrt import ADA, REF, SPEC, builds, make_artefact, request
 
 
 @pytest.mark.parametrize("layout", ["yolov8", "rtdetr"])
@@ -24,7 +24,7 @@ from tests.benches.tensorrt import ADA, REF, SPEC, builds, request, upgrade
 def test_tensorrt_engine_outputs_match_onnxruntime(tmp_path: Path, layout: str, batch: int | None) -> None:
     spec = GraphSpec(layout=layout, width=64, height=32, batch=batch, mean=0.4, std=0.3)  # type: ignore[arg-type]
     wanted = request(tmp_path / "model", spec)
-    made = upgrade(tmp_path, wanted=wanted)
+    made = make_artefact(tmp_path, wanted=wanted)
     assert made.build(threading.Event())
     engine = made.load()
     assert (engine.name, engine.batch_size) == ("tensorrt", batch or 4)
@@ -48,7 +48,7 @@ def test_engine_name_depends_on_model_library_gpu_precision_and_batch(tmp_path: 
     wanted = request(tmp_path / "model")
     name = engine_name(wanted, ADA, "10.13.3")
     assert name.endswith("-trt10.13.3-cc89-sm128-f32-b4.engine")
-    assert name == upgrade(tmp_path).name
+    assert name == make_artefact(tmp_path).name
     other_card = wanted.input.model_copy(update={"scale": 1.0})
     different = {
         name,

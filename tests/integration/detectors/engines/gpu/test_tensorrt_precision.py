@@ -18,17 +18,17 @@ from detectors.errors import ModelLoadError
 from detectors.model.artefact_model import load_artefact_model
 from detectors.model.loading import LoadRequest, load_model
 from standgale.testing.graphs import tiles_that_differ, write_model
-from tests.benches.tensorrt import SPEC, request, upgrade
+from tests.benches.tensorrt import SPEC, make_artefact, request
 
 
 def test_kernels_measured_once_are_known_to_the_next_build(tmp_path: Path) -> None:
-    upgrade(tmp_path).build(threading.Event())
+    make_artefact(tmp_path).build(threading.Event())
     (kept,) = (tmp_path / "cache").glob("timing-trt10.13.3-cc89-sm128.cache")
     assert kept.read_bytes() == b"t"
-    upgrade(tmp_path, wanted=request(tmp_path / "model", batch=2)).build(threading.Event())
+    make_artefact(tmp_path, wanted=request(tmp_path / "model", batch=2)).build(threading.Event())
     assert kept.read_bytes() == b"tt"
     kept.write_bytes(b"other")
-    upgrade(tmp_path, wanted=request(tmp_path / "model", batch=1)).build(threading.Event())
+    make_artefact(tmp_path, wanted=request(tmp_path / "model", batch=1)).build(threading.Event())
     assert kept.read_bytes() == b"t"
 
 
@@ -49,7 +49,7 @@ def test_precision_is_a_flag_before_version_11_and_part_of_the_graph_since(
     path = write_heavy_model(tmp_path / "model", np.zeros((640, 640, 3), np.uint8))
     card = read_card(path)
     wanted = EngineRequest(path.parent / card.file, card.input, 1, precision)  # type: ignore[arg-type]
-    made = upgrade(tmp_path, wanted=wanted)
+    made = make_artefact(tmp_path, wanted=wanted)
     assert f"-trt{version}-" in made.name
     made.build(threading.Event())
     plan = pickle.loads(made.path.read_bytes())

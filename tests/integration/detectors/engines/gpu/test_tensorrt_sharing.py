@@ -19,7 +19,7 @@ from detectors.store.versions import VersionStore
 from infra.errors import TransientError
 from schemas.event_base import ModelRef
 from standgale.testing.graphs import write_model
-from tests.benches.tensorrt import SPEC, builds, request, upgrade
+from tests.benches.tensorrt import SPEC, builds, make_artefact, request
 
 
 async def test_obtain_artefact_fetches_what_another_machine_published(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ async def test_obtain_artefact_fetches_what_another_machine_published(tmp_path: 
     store = VersionStore(FolderBlobs(tmp_path / "store"), 10**9)
     await store.publish(card)
     states: list[ArtefactState] = []
-    first = upgrade(tmp_path, "first")
+    first = make_artefact(tmp_path, "first")
     assert not first.is_cached
     assert await obtain_artefact(first, store, states.append) == first.path
     assert states == ["downloading", "converting", "uploading"]
@@ -35,7 +35,7 @@ async def test_obtain_artefact_fetches_what_another_machine_published(tmp_path: 
     states.clear()
     assert await obtain_artefact(first, store, states.append) == first.path
     assert states == []
-    second = upgrade(tmp_path, "second")
+    second = make_artefact(tmp_path, "second")
     assert await obtain_artefact(second, store, states.append) == second.path
     assert states == ["downloading"]
     assert second.path.read_bytes() == first.path.read_bytes()
@@ -58,12 +58,12 @@ async def test_obtain_artefact_works_while_the_model_store_is_unavailable(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     states: list[ArtefactState] = []
-    made = upgrade(tmp_path)
+    made = make_artefact(tmp_path)
     store = AwayStore(FolderBlobs(tmp_path / "store"), 10**9)
     assert await obtain_artefact(made, store, states.append) == made.path
     assert states == ["downloading", "converting", "uploading"]
     assert "could not be published to the model store" in caplog.text
-    assert await obtain_artefact(upgrade(tmp_path, "other"), None, states.append)
+    assert await obtain_artefact(make_artefact(tmp_path, "other"), None, states.append)
     assert states[3:] == ["converting"]
 
 
@@ -71,7 +71,7 @@ async def test_of_two_workers_on_one_machine_one_builds_and_the_other_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_TENSORRT_SECONDS", "1")
-    one, other = upgrade(tmp_path), upgrade(tmp_path)
+    one, other = make_artefact(tmp_path), make_artefact(tmp_path)
     store = VersionStore(FolderBlobs(tmp_path / "store"), 10**9)
     await store.publish(tmp_path / "model" / "model.yaml")
     told: list[list[ArtefactState]] = [[], []]

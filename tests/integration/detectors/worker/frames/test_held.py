@@ -23,7 +23,7 @@ from schemas.events import ImageRef
 from schemas.topics import TopicSpec
 from standgale.testing.waiting import until
 from tests.benches.worker_site import TIMEOUT_S, WorkerSite, picture
-from tests.graphs.failing import broken_while, model_with
+from tests.graphs.failing import broken_while, model_with_fault
 
 pytestmark = pytest.mark.integration
 
@@ -73,7 +73,7 @@ async def test_frame_that_fails_alone_is_dead_without_other_frames(site: WorkerS
 
     white = await site.frame("drone", 1, cv2.imencode(".png", np.full((300, 400, 3), 255, np.uint8))[1].tobytes())
     await site.publish(white)
-    async with site.run_workers(site.parts(load_model=partial(model_with, site.card, fail_on_white))):
+    async with site.run_workers(site.parts(load_model=partial(model_with_fault, site.card, fail_on_white))):
         await site.wait_for(site.dead_letters, 1)
     (letter,) = await site.dead_letters()
     assert (letter.reason, letter.frame_id) == ("INFERENCE_ERROR", white.frame_id)

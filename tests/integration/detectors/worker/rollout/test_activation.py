@@ -72,9 +72,9 @@ async def test_canary_on_devices_is_promoted_without_a_second_load(fleet: Fleet)
         await fleet.wait_for_outcome("done", await fleet.start_canary("2.0.0", devices=["drone-1"]))
         await site.publish(*frames[:6])
         await site.wait_for(site.detections, 6)
-        asked = fleet.store.asked
+        asked = fleet.store.fetches
         await fleet.wait_for_outcome("done", await fleet.activate("2.0.0"))
-        assert fleet.store.asked == asked
+        assert fleet.store.fetches == asked
         await site.publish(*frames[6:])
         await site.wait_for(site.detections, 12)
     by_frame = {event.frame_id: event for event in await fleet.check(frames)}

@@ -42,7 +42,7 @@ async def test_unavailable_model_store_delays_roll_out_and_no_frames(fleet: Flee
     async with site.run_workers(fleet.parts("a")):
         await site.publish(frames[2])
         await site.wait_for(site.detections, 1)
-        fleet.store.away = True
+        fleet.store.unavailable = True
         activation = await fleet.activate("2.0.0")
         async with asyncio.timeout(TIMEOUT_S):
             await fleet.store.fetch_failed.wait()
@@ -52,7 +52,7 @@ async def test_unavailable_model_store_delays_roll_out_and_no_frames(fleet: Flee
         (target,) = (one for one in report.models if one.model == ref("2.0.0"))
         assert (target.state, target.detail) == ("downloading", "the model store does not respond")
         assert site.health.report().ready
-        fleet.store.away = False
+        fleet.store.unavailable = False
         await fleet.wait_for_outcome("done", activation)
         await site.publish(frames[1])
         await site.wait_for(site.detections, 3)
@@ -63,14 +63,14 @@ async def test_unavailable_model_store_delays_roll_out_and_no_frames(fleet: Flee
 async def test_starting_worker_waits_for_unavailable_model_store(fleet: Fleet) -> None:
     site = fleet.site
     await fleet.activate("2.0.0")
-    fleet.store.away = True
+    fleet.store.unavailable = True
     frame = await site.frame("drone", 1)
     await site.publish(frame)
     async with site.run_workers(fleet.parts("a")):
         async with asyncio.timeout(TIMEOUT_S):
             await fleet.store.fetch_failed.wait()
         assert not site.health.report().ready
-        fleet.store.away = False
+        fleet.store.unavailable = False
         await site.wait_for(site.detections, 1)
     assert versions(await fleet.check([frame])) == {"2.0.0": 1}
 
@@ -78,7 +78,7 @@ async def test_starting_worker_waits_for_unavailable_model_store(fleet: Fleet) -
 async def test_worker_waiting_for_model_store_follows_a_roll_back(fleet: Fleet) -> None:
     site = fleet.site
     second = await fleet.activate("2.0.0")
-    fleet.store.away = True
+    fleet.store.unavailable = True
     frame = await site.frame("drone", 1)
     await site.publish(frame)
     async with site.run_workers(fleet.parts("a")):
@@ -87,7 +87,7 @@ async def test_worker_waiting_for_model_store_follows_a_roll_back(fleet: Fleet) 
         await fleet.wait_for_report("a", lambda report: report.activation == second.id and not report.settled)
         await fleet.wait_for_outcome("done", await fleet.publish_activation(roll_back_activation(ORDER, fleet.current)))
         await site.wait_for(site.detections, 1)
-    assert fleet.store.away
+    assert fleet.store.unavailable
     assert versions(await fleet.check([frame])) == {"1.0.0": 1}
 
 
