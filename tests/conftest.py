@@ -1,4 +1,4 @@
-"""What every tier of the tests shares: real Kafka brokers for the whole run, and places to work in."""
+"""Starts real Kafka brokers once per run, and gives each test its folders and sites."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.benches.worker_site import WorkerSite
 from tests.paths import ROOT
 from tests.servers.kafka import SECURED_USERS, kafka_settings, require_kafka_tools
 
-# A deadline per example says how busy the machine is, not whether the code is right.
+# A deadline per example would measure how busy the machine is, not whether the code is right.
 hypothesis_settings.register_profile("tests", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("tests")
 
@@ -23,7 +23,7 @@ _KAFKA = {"kafka_server", "kafka_cluster", "secured_kafka"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes: all tests of Kafka run in one, because they share its servers, else those of a file do.
+    """Keep all tests of Kafka, which share servers, and those of a file in one of pytest-xdist's processes.
 
     The longest come first, so that no process is left with them at the end.
     """
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Make what a test logged UTF-8: reports travel between processes, and some tests log what is no text."""
+    """Convert the logs of a test to UTF-8, because reports are sent between processes."""
     report = yield
     report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
     return report
@@ -50,7 +50,7 @@ def _is_in(item: pytest.Item, tier: str) -> bool:
 
 @pytest.fixture(scope="session")
 def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
-    """A running broker."""
+    """Starts a broker."""
     require_kafka_tools()
     with KafkaServer(tmp_path_factory.mktemp("kafka")) as server:
         yield server
@@ -58,19 +58,19 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServ
 
 @pytest.fixture(scope="session")
 def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    """Three running nodes of one cluster; a test that kills or freezes one starts it again before it ends."""
+    """Starts a cluster of three nodes; a test that kills or freezes one starts it again before its end."""
     require_kafka_tools()
     cluster = KafkaCluster(tmp_path_factory.mktemp("kafka-cluster"))
     try:
         cluster.start()
         yield cluster
     finally:
-        cluster.kill()  # nodes that end in order wait for each other, which takes seconds
+        cluster.kill()  # nodes that end normally wait for each other, which takes seconds
 
 
 @pytest.fixture(scope="session")
 def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
-    """A running broker with TLS, SCRAM (the users of ``SECURED_USERS``) and access lists."""
+    """Starts a broker with TLS, SCRAM (the users of ``SECURED_USERS``) and access lists."""
     require_kafka_tools("openssl")
     with KafkaServer(tmp_path_factory.mktemp("kafka-secured"), security=Security(SECURED_USERS)) as server:
         yield server
@@ -78,7 +78,7 @@ def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSer
 
 @pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.integration)])
 def broker_settings(request: pytest.FixtureRequest) -> BrokerSettings:
-    """One broker after the other."""
+    """Gives the settings of each broker, one after the other."""
     if request.param == "kafka":
         return kafka_settings(request.getfixturevalue("kafka_server"))
     return BrokerSettings(kind="embedded")
@@ -86,9 +86,9 @@ def broker_settings(request: pytest.FixtureRequest) -> BrokerSettings:
 
 @pytest.fixture
 def server_dir() -> Iterator[Path]:
-    """A folder for a server of the test's own.
+    """Gives a folder for a server that one test starts.
 
-    Not below pytest's: as root the server runs as another user, and each new pytest closes its folders to others.
+    It is not in pytest's folder: as root the server runs as another user, which may not read there.
     """
     with TemporaryDirectory(prefix="standgale-test-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
@@ -96,7 +96,7 @@ def server_dir() -> Iterator[Path]:
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[WorkerSite]:
-    """An embedded broker, a folder of frames and a model in the test's own folder."""
+    """Opens an embedded broker, a folder of frames and a model in the test's folder."""
     site = WorkerSite(tmp_path)
     try:
         yield site

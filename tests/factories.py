@@ -1,4 +1,4 @@
-"""Makes what only our own tests need: dead letters, and a clock that a test moves."""
+"""Makes dead letters and their originals, and a clock that tests move."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FRAME_FIELDS: dict[str, object] = {
         "height": 480,
     },
 }
-"""A frame as JSON has it."""
+"""The fields of a frame in JSON."""
 
 HEADERS = (("ce_id", b"1"), ("odd", b"\xff\x00"), ("odd", b"twice"))
 
@@ -52,7 +52,7 @@ def dead_letter_of(record: OutRecord) -> DeadLetter:
 
 @dataclass
 class ManualClock:
-    """A clock that shows ``now`` until a test moves it, in seconds."""
+    """Shows the time ``now``, in seconds, until a test moves it."""
 
     now: float = 0.0
 

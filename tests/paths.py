@@ -1,4 +1,4 @@
-"""Folders that tests start from."""
+"""Finds the checkout, and real files for tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-"""The checkout."""
+"""The folder of the checkout."""
 
 
 def real_file(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Rotated rectangles for tests: made, drawn pixel by pixel, and compared."""
+"""Makes rotated rectangles for tests, draws them pixel by pixel and compares them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Rectangle = tuple[float, float, float, float, float]
 
 
 def quad_of(rectangle: Rectangle) -> FloatArray:
-    """float32 (4, 2): its corners."""
+    """Return the corners, float32 (4, 2)."""
     x, y, width, height, degrees = rectangle
     centre, size = np.array([[x, y]], np.float32), np.array([[width, height]], np.float32)
     return corners_of(centre, size, np.radians(np.array([degrees], np.float32)))[0]
@@ -29,6 +29,8 @@ def paint(image: NDArray[np.uint8], quad: FloatArray, colour: tuple[int, int, in
 
 
 def corner_distance(one: FloatArray, two: FloatArray, turns: tuple[int, ...] = (0, 2)) -> float:
-    """The largest difference of a corner's x or y, pixels; ``turns``: after how many quarter turns they may be the
-    same. After half a turn a rectangle is itself again."""
+    """Return the largest difference of a corner's x or y in pixels, over the allowed quarter ``turns``.
+
+    After half a turn a rectangle is the same again.
+    """
     return min(float(np.abs(np.roll(one, turn, axis=0) - two).max()) for turn in turns)

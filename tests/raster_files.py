@@ -1,4 +1,4 @@
-"""TIFF files of every layout, for tests."""
+"""Writes TIFF files of every layout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from standgale.testing.graphs import COLOURS_BGR
 
 
 def write(path: Path, values: NDArray[np.generic], **profile: object) -> Path:
-    """``values`` ((bands, h, w)) as a TIFF."""
+    """Write ``values`` ((bands, h, w)) as a TIFF."""
     count, height, width = values.shape
     shape = {"count": count, "height": height, "width": width, "dtype": values.dtype.name}
     palette, colours = profile.pop("palette", None), profile.pop("colours", None)
@@ -51,7 +51,7 @@ WAYS = {
 
 
 def rectangles(height: int, width: int, step: int) -> ImageArray:
-    """Rectangles in the three colours the test model knows, one to a cell of ``step``, on grey noise."""
+    """Return grey noise with a rectangle in each cell of ``step``, in the three colours of the test model."""
     rng = np.random.default_rng(4)
     image = np.repeat(rng.integers(0, 60, (height, width, 1), np.uint8), 3, axis=2)
     for number, (top, left) in enumerate(

@@ -1,4 +1,4 @@
-"""A bench for each broker there is: the embedded one, and Kafka, whose topics its own admin client changes."""
+"""Makes a bench for each broker: the embedded one, and Kafka, with topics changed through its own admin client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from standgale.testing.waiting import until
 
 
 class KafkaBench(BrokerBench):
-    """A bench on a running Kafka."""
+    """Gives the broker tests a running Kafka."""
 
     def __init__(self, settings: BrokerSettings, data_dir: Path) -> None:
         super().__init__(partial(open_broker, settings, data_dir))
@@ -26,7 +26,7 @@ class KafkaBench(BrokerBench):
     async def delete_topics(self, names: Sequence[str]) -> None:
         async with self._admin() as admin:
             await admin.delete_topics(list(names))
-            await until(lambda: _absent(admin, names), f"{names} are still there")
+            await until(lambda: _absent(admin, names), f"{names} still exist")
 
     async def add_partitions(self, topic: TopicSpec, partitions: int) -> None:
         async with self._admin() as admin:
@@ -47,5 +47,5 @@ async def _absent(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> bool:
 
 
 def bench_of(settings: BrokerSettings, data_dir: Path) -> BrokerBench:
-    """A bench on the broker of ``settings``."""
+    """Return a bench on the broker of ``settings``."""
     return KafkaBench(settings, data_dir) if settings.kind == "kafka" else EmbeddedBench(data_dir)

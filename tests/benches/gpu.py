@@ -1,4 +1,4 @@
-"""A machine with a GPU, as far as it can be pretended: a stand-in driver, compiled here, and a stand-in TensorRT."""
+"""Imitates a machine with a GPU by a fake CUDA driver, which it compiles, and a fake TensorRT."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAKES = ROOT / "tests" / "fakes"
 
 
 def compiled_driver(folder: Path) -> Path:
-    """The stand-in driver, compiled into ``folder``. Without a compiler tests are skipped, but fail where CI is set."""
+    """Compile the fake driver into ``folder``; without a compiler skip the test, or fail it where CI is set."""
     compiler = shutil.which("cc")
     if compiler is None:
         reason = "no C compiler found; tests of the CUDA driver's calls need one"
@@ -30,7 +30,7 @@ def compiled_driver(folder: Path) -> Path:
 
 
 def pretend_gpu(driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process, and those it starts, find the stand-in driver and the stand-in TensorRT."""
+    """Make this process, and those that it starts, find the fake driver and the fake TensorRT."""
     monkeypatch.setattr(cuda, "LIBRARY", str(driver))
     monkeypatch.syspath_prepend(str(FAKES))
     paths = [str(FAKES), os.environ.get("PYTHONPATH", "")]

@@ -1,4 +1,4 @@
-"""A bench for every kind of model store, each behind a gate where there is a network."""
+"""Makes a bench for every kind of model store, behind a gate where there is a network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KINDS = ("folder", "s3", "http", "lakefs")
 
 
 class SettingsBench(NetworkBench):
-    """A store that settings name, behind a gate where there is a network."""
+    """Opens the store of the settings, behind a gate where there is a network."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class SettingsBench(NetworkBench):
         self.folder = folder
         self.gate = gate
         self.lists_versions = settings.kind != "http"
-        # A loader service has no way to say so, and the S3 server of the tests does not know conditions.
+        # A loader service has no response for it, and the S3 server of the tests does not support conditions.
         self.refuses_to_replace = settings.kind not in ("http", "s3")
         self._take_away, self._bring_back = take_away, bring_back
 
@@ -56,12 +56,12 @@ class SettingsBench(NetworkBench):
         self._bring_back()
 
     def store_with_timeout(self, timeout_s: float) -> VersionStore:
-        """A store that gives a transfer up after ``timeout_s`` without a byte."""
+        """Open a store that ends a transfer after ``timeout_s`` without a byte."""
         return self.keep(open_model_store(self.settings.model_copy(update={"timeout_s": timeout_s}), self.folder))
 
     @property
     def environment(self) -> dict[str, str]:
-        """What tells another process of this store."""
+        """The environment of another process that uses this store."""
         fields = {
             name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in self.settings
         }
@@ -71,9 +71,10 @@ class SettingsBench(NetworkBench):
 
 @contextmanager
 def model_store_bench(kind: str, folder: Path) -> Iterator[SettingsBench]:
-    """A bench for a store of ``kind``: one of KINDS, or lakefs-real, which needs the variables
-    STANDGALE_TEST_LAKEFS_URL, _ACCESS_KEY and
-    _SECRET_KEY of a server on this machine."""
+    """Open a bench for a store of ``kind``: one of KINDS, or lakefs-real.
+
+    lakefs-real needs the variables STANDGALE_TEST_LAKEFS_URL, _ACCESS_KEY and _SECRET_KEY of a server on this machine.
+    """
     with ExitStack() as servers:
         if kind == "folder":
             yield _folder_bench(folder)
@@ -95,7 +96,7 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _server(kind: str, folder: Path, servers: ExitStack) -> tuple[int, dict[str, object]]:
-    """A running server's port, and the settings for it beside its address."""
+    """Start a server; return its port, and its settings without the address."""
     if kind == "s3":
         s3 = servers.enter_context(S3Server(folder / "buckets"))
         return s3.port, {
@@ -113,7 +114,7 @@ def _server(kind: str, folder: Path, servers: ExitStack) -> tuple[int, dict[str,
 
 
 def _real_lakefs() -> tuple[int, dict[str, object]]:
-    """A new repository of a real LakeFS on this machine."""
+    """Create a repository in a real LakeFS on this machine; return its port and settings."""
     import lakefs_sdk
 
     url = urlsplit(os.environ["STANDGALE_TEST_LAKEFS_URL"])
@@ -129,7 +130,7 @@ def _real_lakefs() -> tuple[int, dict[str, object]]:
 
 
 def kinds(*but: str) -> list[Any]:
-    """Parameters for all kinds there are here except ``but``, as pytest takes them."""
+    """Return pytest parameters for all kinds that are possible here, except ``but``."""
     import pytest
 
     here = [kind for kind in KINDS if kind not in but]

@@ -21,7 +21,7 @@ NAME = "rectangles"
 
 
 def write_version(folder: Path, version: str, scores: float, spec: GraphSpec | None = None, **card: object) -> Path:
-    """``version`` of the model, whose graph gives a red rectangle the score 0.9 times ``scores``."""
+    """Write ``version`` of the model; its graph gives a red rectangle the score 0.9 times ``scores``."""
     path = write_model(folder / NAME / version, spec, version=version, **card)
 
     def scale(model: onnx.ModelProto) -> None:
@@ -38,7 +38,7 @@ def write_version(folder: Path, version: str, scores: float, spec: GraphSpec | N
 
 
 class CopyStore:
-    """A model store: a folder with a folder for each version, that can be ``away``."""
+    """Stores each version in a folder; fails while ``unavailable`` is set."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

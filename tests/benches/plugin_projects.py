@@ -1,4 +1,4 @@
-"""Projects of plug-in authors: read from a page of the documentation, installed, and used in processes of their own."""
+"""Reads example projects of plug-ins from the documentation, installs them and runs them in separate processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FILE = re.compile(r"^```(?:python|toml)\n# (\S+)\n(.*?)^```$", re.MULTILINE | r
 
 
 class PluginProject:
-    """A project folder, and a folder that its distribution is installed into."""
+    """Holds a project folder, and the folder into which its distribution is installed."""
 
     def __init__(self, folder: Path, files: Mapping[str, str]) -> None:
         self.folder = folder / "project"
@@ -26,12 +26,12 @@ class PluginProject:
 
     @classmethod
     def of_page(cls, folder: Path, page: str) -> PluginProject:
-        """The files of ``docs/<page>``: each code block that begins with a comment of a file's name."""
+        """Read the files of ``docs/<page>``: each code block that begins with a comment of a file's name."""
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         return cls(folder, {name: f"# {name}\n{content}" for name, content in _FILE.findall(text)})
 
     def install(self) -> None:
-        """Install the distribution with pip, without its dependencies, into a folder of its own."""
+        """Install the distribution with pip, without its dependencies, into a separate folder."""
         arguments = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
         self._run("pip", "--disable-pip-version-check", *arguments, "--target", str(self.installed), str(self.folder))
 
@@ -40,7 +40,7 @@ class PluginProject:
         return self._run(*arguments, status=status, **variables)
 
     def environment(self, **variables: str) -> dict[str, str]:
-        """The environment of a process that has the distribution installed."""
+        """Return the environment of a process that finds the installed distribution."""
         return {**os.environ, "PYTHONPATH": os.pathsep.join((str(self.installed), str(ROOT))), **variables}
 
     def _run(self, *arguments: str, status: int = 0, **variables: str) -> str:

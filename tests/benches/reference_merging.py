@@ -1,4 +1,4 @@
-"""What merging has to come to, written for clarity: one pair at a time, all with all, in plain Python."""
+"""Merges boxes one pair at a time in plain Python, as a reference for the tests of merging."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What ``merge`` is called with."""
+    """Holds the arguments of ``merge``."""
 
     found: Candidates
     method: MergeMethod
@@ -30,7 +30,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Boxes that became one: their rows, best first; what they became, where that is easily said."""
+    """Holds the rows of boxes that became one, best first, with the score, box and corners of the result."""
 
     rows: list[int]
     score: float
@@ -39,7 +39,7 @@ class Group:
 
 
 def expected(case: Case, meets: Callable[[int, int], bool] | None = None) -> list[Group]:
-    """The groups that ``case`` has to end with, best first. ``meets`` replaces the rule about classes."""
+    """Return the groups that ``case`` must end with, best first; ``meets`` replaces the rule about classes."""
     found = case.found
     rows = [row for row in range(len(found)) if _has_area(found, row)]
     rows.sort(key=lambda row: _order(found, row))
@@ -119,7 +119,7 @@ def _fused_order(found: Candidates, group: Group) -> tuple[object, ...]:
 
 
 def mean_shape(found: Candidates, rows: list[int]) -> list[Point]:
-    """The corners of the fused box of ``rows``."""
+    """Return the corners of the fused box of ``rows``."""
     if found.quads is None:
         return _corners_of_box(_mean_box(found, rows))
     if len(rows) == 1:
@@ -146,7 +146,7 @@ def mean_shape(found: Candidates, rows: list[int]) -> list[Point]:
 
 
 def rectangle(x: float, y: float, width: float, height: float, angle: float) -> list[Point]:
-    """Corners, clockwise as seen, of a box around x, y whose width runs along ``angle``."""
+    """Return the corners, clockwise as seen, of a box around x, y whose width runs along ``angle``."""
     corners = []
     for right, down in ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)):
         to_right, to_below = right * width, down * height
@@ -160,9 +160,9 @@ def rectangle(x: float, y: float, width: float, height: float, angle: float) -> 
 
 
 def share(one: list[Point], two: list[Point], metric: Metric) -> float:
-    """IoU or IoS of two convex polygons, both clockwise as seen."""
+    """Return IoU or IoS of two convex polygons, both clockwise as seen."""
     if all(a[0] == b[0] or a[1] == b[1] for shape in (one, two) for a, b in pairwise(shape)):
-        # Upright: as exact as the sides are.
+        # Axis-aligned: as exact as the sides are.
         return _share_of_boxes(_extent(one), _extent(two), metric)
     return _ratio(polygon_area(clipped(one, two)), polygon_area(one), polygon_area(two), metric)
 
@@ -183,13 +183,13 @@ def _ratio(inside: float, one: float, two: float, metric: Metric) -> float:
 
 
 def polygon_area(polygon: Sequence[Point]) -> float:
-    """By the shoelace formula; exact where the corners are fractions."""
+    """Return the area by the shoelace formula; exact where the corners are fractions."""
     ends = [*polygon[1:], *polygon[:1]]
     return sum((a[0] * b[1] - b[0] * a[1] for a, b in zip(polygon, ends, strict=True)), start=0) / 2
 
 
 def clipped(polygon: Sequence[Point], by: Sequence[Point]) -> list[Point]:
-    """What of ``polygon`` lies within the convex ``by``, both clockwise as seen; exact where corners are fractions."""
+    """Cut ``polygon`` to the convex ``by``, both clockwise as seen; exact where the corners are fractions."""
     left = list(polygon)
     for start, end in zip(by, [*by[1:], by[0]], strict=True):
         run = (end[0] - start[0], end[1] - start[1])
@@ -206,7 +206,7 @@ def clipped(polygon: Sequence[Point], by: Sequence[Point]) -> list[Point]:
 
 
 def shape(found: Candidates, row: int) -> list[Point]:
-    """The corners of the box at ``row``, clockwise as seen."""
+    """Return the corners of the box at ``row``, clockwise as seen."""
     if found.quads is None:
         return _corners_of_box(found.boxes[row].tolist())
     return [(x, y) for x, y in found.quads[row].tolist()]

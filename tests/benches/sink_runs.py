@@ -1,4 +1,4 @@
-"""What tests of the sink loop share: a sink into a list, the embedded broker with faults to put in, what is on it."""
+"""Runs a sink that writes into a list, on an embedded broker into which tests put faults."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def frame(number: int, device: str = "cam-1") -> FrameCaptured:
 
 @dataclass
 class ListSink:
-    """Writes into a list; ``faults`` decides what a batch of frame numbers does instead."""
+    """Writes into a list; ``faults`` gets the frame numbers of each batch first and may raise."""
 
     name: str = "list"
     event: type[FrameCaptured] = FrameCaptured
@@ -71,7 +71,7 @@ class ListSink:
 
 
 class FaultyConsumer(ForwardingConsumer):
-    """A consumer of the embedded broker that a test can put faults into."""
+    """Reads from the embedded broker, with the faults that a test puts in."""
 
     def __init__(self, inner: Consumer, broker: FaultyBroker) -> None:
         super().__init__(inner)
@@ -111,7 +111,7 @@ class FaultyConsumer(ForwardingConsumer):
 
 
 class FaultyBroker(EmbeddedBroker):
-    """The embedded broker with faults: errors to raise per call, lost partitions that fail to commit, hidden ones."""
+    """Adds faults to the embedded broker: errors per call, lost partitions that fail to commit, hidden partitions."""
 
     def __init__(self, path: Path, topics: Mapping[str, TopicSpec]) -> None:
         super().__init__(path, topics)
@@ -146,7 +146,7 @@ async def lag(broker: FaultyBroker, sink: ListSink) -> int:
 
 
 async def records_of(reader: Reader, topic: str) -> list[InRecord]:
-    """All records of ``topic``, one partition after the other."""
+    """Return all records of ``topic``, one partition after the other."""
     found: list[InRecord] = []
     for partition, (first, end) in (await reader.bounds(topic)).items():
         found += [one async for one in read_between(reader, TopicPartition(topic, partition), first, end)]

@@ -1,4 +1,4 @@
-"""A topic, a client's page and a running hub in the test's own process, for tests of the stream."""
+"""Runs a hub with a topic and client pages in memory, for tests of the stream."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def made(name: str, label: str = "car") -> DetectionsMade:
 
 
 class Topic:
-    """A topic in memory, as broker and reader at once. Offsets may have holes, as Kafka's transactions leave them."""
+    """Keeps a topic in memory, as broker and reader at once; offsets may have gaps, as in Kafka."""
 
     def __init__(self) -> None:
         self.records: list[list[InRecord]] = [[] for _ in range(PARTITIONS)]
@@ -89,7 +89,7 @@ class Topic:
         self.touch()
 
     def mark(self, partition: int) -> None:
-        """A transaction marker: takes an offset, is no record."""
+        """Add a transaction marker, which uses an offset and is no record."""
         self.ends[partition] += 1
         self.touch()
 
@@ -103,7 +103,7 @@ class Topic:
 
     def _check(self) -> None:
         if self.unavailable:
-            raise BrokerUnavailableError("the broker is away")
+            raise BrokerUnavailableError("the broker is unavailable")
 
     async def state(self, topic: str) -> TopicState:
         assert topic == DETECTIONS
@@ -120,7 +120,7 @@ class Topic:
         return {number: (self.firsts[number], self.ends[number]) for number in wanted}
 
     def recreate(self, incarnation: str, *names: str) -> None:
-        """Delete the topic and make it again, with one event of each of ``names`` in the first partition."""
+        """Delete the topic and create it again, with one event of each of ``names`` in the first partition."""
         self.records = [[] for _ in range(PARTITIONS)]
         self.ends = [0] * PARTITIONS
         self.firsts = [0] * PARTITIONS
@@ -167,12 +167,12 @@ def _unused(what: str = "") -> NoReturn:
 
 
 class CutError(Exception):
-    """The client's connection broke."""
+    """Raised when the client's connection breaks."""
 
 
 @dataclass
 class Page:
-    """A client: keeps what EventSource would keep. ``cut_after`` events its connection breaks."""
+    """Keeps what a browser's EventSource keeps; the connection breaks after ``cut_after`` events."""
 
     cut_after: int = 1_000_000
     last_id: str | None = None
@@ -211,7 +211,7 @@ class Page:
 
     @property
     def labels(self) -> list[tuple[str, str]]:
-        """Device and first label of each event."""
+        """The device and the first label of each event."""
         found = [orjson.loads(data) for name, _, data in self.events if name == "detections"]
         return [(event["device_id"], event["detections"][0]["label"]) for event in found]
 
@@ -245,7 +245,7 @@ async def running(
 
 @asynccontextmanager
 async def broker_unavailable(topic: Topic) -> AsyncIterator[None]:
-    """The broker is away inside the block, and its readers have noticed."""
+    """Make the broker unavailable inside the block, after its readers have noticed it."""
     topic.unavailable = True
     topic.touch()
     await asyncio.sleep(0.02)
@@ -272,7 +272,7 @@ async def until(true: Callable[[], bool]) -> None:
         if true():
             return
         await asyncio.sleep(0.005)
-    raise AssertionError("what was waited for did not happen within 5 s")
+    raise AssertionError("the condition did not become true within 5 s")
 
 
 async def started(page: Page) -> None:

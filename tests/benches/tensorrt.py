@@ -1,4 +1,4 @@
-"""Builds of TensorRT engines with a stand-in of the library and of the driver."""
+"""Makes artefacts of TensorRT engines with a fake library and a fake driver."""
 
 from __future__ import annotations
 

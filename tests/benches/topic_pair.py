@@ -20,7 +20,7 @@ from standgale.testing.waiting import until
 from tests.servers.kafka import kafka_settings
 
 TIMEOUT_S = 40.0
-"""How long a test waits for what must happen."""
+"""The time limit of each wait."""
 REQUEST_TIMEOUT_S = 2.0
 """``broker.request_timeout_s`` of the brokers under test."""
 

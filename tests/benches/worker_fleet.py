@@ -50,7 +50,7 @@ def ref(version: str) -> ModelRef:
 
 @dataclass
 class Fleet:
-    """Workers whose own setting names version 1.0.0, and a store with the others."""
+    """Runs workers whose setting names version 1.0.0, with a store of the other versions."""
 
     site: WorkerSite
     store: CopyStore
@@ -94,7 +94,7 @@ class Fleet:
         return (await self.state()).workers[availability_key("default", worker)]
 
     async def wait_for_outcome(self, wanted: str, activation: ModelActivated, workers: int = 1) -> None:
-        """All ``workers`` are through with ``activation``, with the outcome ``wanted``."""
+        """Wait until all ``workers`` have finished ``activation`` with the outcome ``wanted``."""
         deadline = time.monotonic() + TIMEOUT_S
         while True:
             found = rollout_progress(await self.state(), activation, utc_now())
@@ -110,7 +110,7 @@ class Fleet:
             await asyncio.sleep(0.05)
 
     async def check(self, frames: list[FrameCaptured]) -> list[DetectionsMade]:
-        """Each of ``frames`` is processed once, in its device's order, and by the version that its event names."""
+        """Assert that each of ``frames`` is processed once, in order, by the version that its event names."""
         events = await self.site.detections()
         assert Counter(event.frame_id for event in events) == Counter(frame.frame_id for frame in frames)
         assert await self.site.dead_letters() == []
@@ -123,7 +123,7 @@ class Fleet:
 
 
 def check_version(event: DetectionsMade) -> None:
-    """The score is the one that the named version gives: another version's graph gives another one."""
+    """Assert that the score is that of the named version; every version's graph gives a different one."""
     (found,) = event.detections
     assert found.confidence == pytest.approx(0.9 * SCORES[event.model.version], abs=1e-5), event.model
 
@@ -147,7 +147,7 @@ async def fleet_in(folder: Path, site: WorkerSite) -> Fleet:
 
 
 def break_version(fleet: Fleet, fault: str) -> str | None:
-    """Break version 3.0.0 in the store; the checksum to activate it with."""
+    """Break version 3.0.0 in the store; return the checksum to activate it with."""
     folder = fleet.shelf / NAME / "3.0.0"
     if fault == "checksum":
         (folder / "model.onnx").write_bytes((fleet.shelf / NAME / "2.0.0" / "model.onnx").read_bytes())

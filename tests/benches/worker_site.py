@@ -35,7 +35,7 @@ TIMEOUT_S = 30.0
 
 
 def picture(x: int, colour: tuple[int, int, int] = (0, 0, 255)) -> bytes:
-    """A grey 400×300 PNG with one 40×30 rectangle whose left upper corner is at (x, 100)."""
+    """Return a grey 400×300 PNG with one 40×30 rectangle whose upper left corner is at (x, 100)."""
     image = np.full((300, 400, 3), 90, np.uint8)
     image[100:130, x : x + 40] = colour
     return cv2.imencode(".png", image)[1].tobytes()

@@ -1,4 +1,4 @@
-"""A page with a plain EventSource in a real browser: it shows detections, and comes back by itself after a restart.
+"""Checks that a page with an EventSource in a real browser shows detections, and reconnects after a restart.
 
 The page reports what it sees to the test over HTTP, so nothing but the browser is needed to drive it.
 """
@@ -49,7 +49,7 @@ FLAGS = (
 
 
 class Desk:
-    """Serves the page and takes what it reports."""
+    """Serves the page and receives its reports."""
 
     def __init__(self) -> None:
         self.page = ""

@@ -21,7 +21,7 @@ MAGENTA_BGR = (255, 0, 255)
 
 
 def crashing_model(request: LoadRequest) -> Model:
-    """The model of ``request``, whose engine crashes the process on magenta."""
+    """Load the model of ``request`` with an engine that crashes the process on magenta."""
     model = load_model(request)
     infer = model.infer
 

@@ -1,4 +1,4 @@
-"""A fleet of real Standgale processes that a test may kill, and devices that keep sending until they are answered."""
+"""Starts, kills and freezes real Standgale processes, and sends frames of devices until they are accepted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REQUEST_TIMEOUT_S = 10.0
 
 @dataclass
 class Member:
-    """One process of the fleet and how to start it again."""
+    """Holds one process of the fleet, with the arguments to start it again."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
@@ -52,24 +52,24 @@ class Fleet:
         self.kills = 0
 
     def add(self, name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        """Name a process, ``python -m standgale`` with ``arguments``; ``environment`` is its own."""
+        """Add a process, ``python -m standgale`` with ``arguments``; ``environment`` is only for it."""
         self._members[name] = Member(arguments, environment or {})
 
     def start(self, name: str, *arguments: str) -> None:
-        """Name a process and start it."""
+        """Add a process and start it."""
         self.add(name, *arguments)
         self.bring_up(name)
 
     def kill(self, name: str) -> None:
-        """SIGKILL, and start again at once."""
+        """Send SIGKILL, and start the process again at once."""
         self.take_down(name)
         self.bring_up(name)
 
     def take_down(self, name: str) -> None:
-        """SIGKILL, until ``bring_up``."""
+        """Send SIGKILL; the process stays down until ``bring_up``."""
         member = self._members[name]
         assert member.process.poll() is None, (
-            f"{name} ended by itself with {member.process.returncode}: {self.log(name)}"
+            f"{name} ended unexpectedly with {member.process.returncode}: {self.log(name)}"
         )
         member.down = True
         member.process.kill()
@@ -77,7 +77,7 @@ class Fleet:
         self.kills += 1
 
     def bring_up(self, name: str) -> None:
-        """Start what does not run."""
+        """Start a process that is down."""
         member = self._members[name]
         with (self._folder / f"{name}.log").open("ab") as log:
             member.started = subprocess.Popen(
@@ -89,26 +89,26 @@ class Fleet:
         member.down = False
 
     def freeze(self, name: str) -> None:
-        """SIGSTOP: connections stay open, nothing is done."""
+        """Send SIGSTOP: connections stay open, and the process does nothing."""
         self._signal(name, signal.SIGSTOP)
 
     def thaw(self, name: str) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         self._signal(name, signal.SIGCONT)
 
     def lose(self, name: str) -> None:
-        """SIGKILL, for good."""
+        """Send SIGKILL, and remove the process from the fleet."""
         self.take_down(name)
         del self._members[name]
 
     async def leave(self, name: str, timeout_s: float = 60.0) -> None:
-        """SIGTERM; it must drain and end with 0."""
+        """Send SIGTERM, require exit status 0, and remove the process from the fleet."""
         status = await self.end(name, timeout_s)
         assert status == 0, f"{name} ended with {status} after SIGTERM: {self.log(name)}"
         del self._members[name]
 
     async def end(self, name: str, timeout_s: float = 60.0) -> int:
-        """SIGTERM, until ``bring_up``; the exit status. Raises TimeoutExpired when it does not end."""
+        """Send SIGTERM and return the exit status; raise TimeoutExpired when the process does not end."""
         member = self._members[name]
         member.down = True
         member.process.send_signal(signal.SIGTERM)
@@ -118,25 +118,25 @@ class Fleet:
         return [name for name in self._members if name.startswith(prefix)]
 
     def is_down(self, name: str) -> bool:
-        """Whether it was not started, was taken down or has left."""
+        """Tell whether the process was not started, was killed or was ended."""
         return self._members[name].down
 
     def ended(self) -> dict[str, int]:
-        """Exit statuses of processes that nobody ended."""
+        """Return the exit statuses of processes that ended unexpectedly."""
         statuses = {name: each.process.poll() for name, each in self._members.items() if not each.down}
         return {name: status for name, status in statuses.items() if status is not None}
 
     def check(self) -> None:
-        """Raises AssertionError when a process has ended by itself: it must survive what happens to others."""
+        """Raise AssertionError when a process has ended unexpectedly: it must survive the faults of others."""
         for name, status in self.ended().items():
-            raise AssertionError(f"{name} ended by itself with {status}: {self.log(name)}")
+            raise AssertionError(f"{name} ended unexpectedly with {status}: {self.log(name)}")
 
     def log(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text(errors="replace")[-4_000:]
 
     def stop(self) -> None:
         running = [name for name, member in self._members.items() if not member.down]
-        for how in (signal.SIGTERM, signal.SIGCONT):  # a frozen process ends only when it goes on
+        for how in (signal.SIGTERM, signal.SIGCONT):  # a frozen process ends only after SIGCONT
             for name in running:
                 self._signal(name, how)
         deadline = time.monotonic() + 40
@@ -155,11 +155,7 @@ class Fleet:
 
 @dataclass
 class Device:
-    """Sends its frames one after the other; each again and again until it is accepted.
-
-    ``forgets``: the share of frames whose 202 it loses, so that it sends them once more, at once or later.
-    ``odd_responses``: those that are none of accepted, too much at once, and not available.
-    """
+    """Sends its frames one after the other, and repeats each until it is accepted."""
 
     device_id: str
     token: str
@@ -170,9 +166,11 @@ class Device:
     on_accepted: Callable[[], None]
     attempts_each: int = 600
     forgets: float = 0.0
+    """The share of frames whose 202 the device loses, so that it sends them again, at once or later."""
     accepted: list[UUID] = field(default_factory=list)
     attempts: int = 0
     odd_responses: list[str] = field(default_factory=list)
+    """Responses other than 202, 429 and 503."""
 
     async def run(self, session: aiohttp.ClientSession, stop: asyncio.Event | None = None) -> None:
         """Send all frames, or until ``stop`` is set."""
@@ -187,7 +185,7 @@ class Device:
             self.on_accepted()
             if rng.random() < self.forgets:
                 await self._send_again(session, max(0, number - rng.randrange(4)), rng)
-            # Drones do not send in step.
+            # Drones do not send at the same moments.
             pause_s = self.interval_s * rng.uniform(0.5, 1.5) - (time.monotonic() - started)
             await asyncio.sleep(max(0.0, pause_s))
 
@@ -197,16 +195,16 @@ class Device:
         assert again == known, f"{self.device_id} frame {number} was {known}, sent again it is {again}"
 
     async def _send(self, session: aiohttp.ClientSession, number: int, rng: random.Random) -> UUID:
-        answer: UUID | str = "nothing"
+        result: UUID | str = "nothing"
         for _ in range(self.attempts_each):
-            answer = await self._try(session, number, rng.choice(self.urls), _REQUEST_TIMEOUT_S)
-            if isinstance(answer, UUID):
-                return answer
+            result = await self._try(session, number, rng.choice(self.urls), _REQUEST_TIMEOUT_S)
+            if isinstance(result, UUID):
+                return result
             await asyncio.sleep(0.2)
-        raise AssertionError(f"{self.device_id} frame {number} was never accepted; last answer: {answer}")
+        raise AssertionError(f"{self.device_id} frame {number} was never accepted; last response: {result}")
 
     async def _try(self, session: aiohttp.ClientSession, number: int, url: str, timeout_s: float) -> UUID | str:
-        """The frame's id, or why it was not accepted."""
+        """Send the frame once; return its id, or the reason why it was not accepted."""
         self.attempts += 1
         try:
             async with session.post(
@@ -216,18 +214,18 @@ class Device:
                 headers={"X-API-Token": self.token, "Content-Type": "image/jpeg"},
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
             ) as response:
-                answer = await response.text()
+                result = await response.text()
                 if response.status == 202:
                     return UUID((await response.json())["frame_id"])
                 if response.status not in (429, 503):
-                    self.odd_responses.append(f"{response.status}: {answer[:500]}")
+                    self.odd_responses.append(f"{response.status}: {result[:500]}")
         except (aiohttp.ClientError, TimeoutError) as error:
-            answer = repr(error)
-        return answer
+            result = repr(error)
+        return result
 
 
 def jpeg(seed: int, number: int) -> bytes:
-    """A 256×256 JPEG of its own for each device and number, with one red rectangle."""
+    """Return a different 256×256 JPEG for each device and number, with one red rectangle."""
     rng = np.random.default_rng([seed, number])
     image = rng.integers(60, 120, (32, 32, 3), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
     left, top = (int(each) for each in rng.integers(20, 190, 2))

@@ -16,7 +16,7 @@ from tests.paths import ROOT
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
 
-# In the process a frame is tried in, the engine crashes as well.
+# The engine also crashes in the process that tries a suspect frame.
 _CRASHING_TRIAL = """
 import sys
 if "--multiprocessing-fork" in sys.orig_argv:
@@ -34,7 +34,7 @@ def worker(folder: Path, *more_paths: Path) -> subprocess.Popen[bytes]:
 
 
 async def publish(site: WorkerSite) -> list[str]:
-    """Four frames of one device, of which the second is magenta; their ids."""
+    """Publish four frames of one device, the second in magenta; return their ids."""
     frames = [await site.frame("drone", number) for number in range(4)]
     frames[1] = await site.frame("drone", 1, picture(50, MAGENTA_BGR))
     await site.publish(*frames)

@@ -25,7 +25,7 @@ from tests.paths import ROOT
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
 
 TIMEOUT_S = 60.0
-# In every process, the one in which models are tried as well.
+# In every process, also the one that tries models.
 _CRASHING_LOAD = """
 import ctypes, detectors.model.loading
 load = detectors.model.loading.load_model

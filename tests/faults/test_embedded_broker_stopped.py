@@ -1,4 +1,4 @@
-"""A process stopped in the middle of writing to the embedded broker: the others say which, and all goes on after it."""
+"""Checks that a process stopped while it writes to the embedded broker is named, and that others continue."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def line_of(process: subprocess.Popen[str]) -> str:
     return (await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), TIMEOUT_S)).strip()
 
 
-@pytest.mark.parametrize("ends", ["goes on", "is killed"])
+@pytest.mark.parametrize("ends", ["continues", "is killed"])
 async def test_a_process_stopped_while_writing_is_named_and_nothing_is_doubled(
     ends: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,7 +75,7 @@ async def test_a_process_stopped_while_writing_is_named_and_nothing_is_doubled(
         with pytest.raises(BrokerUnavailableError) as caught:
             await publisher.publish([mine])
         assert isinstance(caught.value, TransientError)
-        if describe_holder(path) is not None:  # systems without /proc/locks do not tell
+        if describe_holder(path) is not None:  # unknown on systems without /proc/locks
             assert re.search(rf"locked for 0\.3 s, now by process {process.pid}, which is stopped", str(caught.value))
         assert sum(end for _, end in (await reader.bounds(LIVE)).values()) == 0
 

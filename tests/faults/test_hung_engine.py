@@ -22,9 +22,9 @@ pytestmark = [pytest.mark.faults, pytest.mark.integration]
 TIMEOUT_S = 60.0
 SILENCE_S = 1.5
 DRAIN_S = 1.0
-# Beyond the drain: cancelling, the time limit for the engine's thread, and Python's own end.
+# After the drain: cancelling, the time limit for the engine's thread, and the end of Python.
 END_S = 15.0
-# Once the file is there the engine never returns.
+# When the file exists, the engine never returns.
 _HANGING = """
 import pathlib, threading
 from detectors.model.predict import Model

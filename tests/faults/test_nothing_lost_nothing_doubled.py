@@ -1,4 +1,4 @@
-"""2,000 frames from 10 devices while everything is killed: each answered once, stored once, in its device's order."""
+"""Kills every kind of process while 10 devices send 2,000 frames: each is processed and stored once, in order."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ TIMEOUT_S = 150.0
 
 @dataclass
 class Site:
-    """Everything the pipeline stands on, as real servers, and the processes of the pipeline."""
+    """Holds the servers that the pipeline needs, and the processes of the pipeline."""
 
     folder: Path
     broker: BrokerSettings
@@ -69,7 +69,7 @@ class Site:
 
 @pytest.fixture(params=["embedded", "kafka"])
 def broker_settings(request: pytest.FixtureRequest, server_dir: Path) -> Iterator[BrokerSettings]:
-    """A broker of this test's own: the topics have the names that production has."""
+    """Gives a broker for this test only, because the topics have the names of production."""
     if request.param == "embedded":
         yield BrokerSettings()
         return
@@ -101,7 +101,7 @@ async def site(server_dir: Path, broker_settings: BrokerSettings) -> AsyncIterat
 
 
 def _environment(folder: Path, broker: BrokerSettings, s3: S3Server, dsn: str) -> dict[str, str]:
-    """The settings of every process, as an operator would give them."""
+    """Return the settings of every process, as an operator would give them."""
     card = write_model(folder / "model", GraphSpec(width=256, height=256))
     return {
         "STANDGALE_DATA_DIR": str(folder / "data"),
@@ -131,7 +131,7 @@ async def _register_devices(site: Site) -> None:
 
 
 async def test_every_frame_is_processed_once_while_processes_are_killed(site: Site) -> None:
-    """C-S1-119 (ten devices, no loss at restarts) and C-S1-111 (the database is away: it waits and catches up)."""
+    """C-S1-119 (ten devices, no loss at restarts) and C-S1-111 (the sink waits while the database is unavailable)."""
     if site.broker.kind == "kafka":
         _apply_topics(site)
     site.fleet.start("gateway", "gateway")
@@ -158,14 +158,14 @@ async def test_every_frame_is_processed_once_while_processes_are_killed(site: Si
     assert watcher.repeats == 0
     assert site.fleet.kills >= WORKER_KILLS + GATEWAY_KILLS
     assert [response for device in devices for response in device.odd_responses] == []
-    assert sum(device.attempts for device in devices) > DEVICES * FRAMES_EACH, "no client ever had to try again"
+    assert sum(device.attempts for device in devices) > DEVICES * FRAMES_EACH, "no client had to send a frame again"
     for name in (*site.fleet.names("worker"), "gateway", "postgres", "sse"):
         await site.fleet.leave(name)
 
 
 @asynccontextmanager
 async def _watching(site: Site, session: aiohttp.ClientSession) -> AsyncIterator[StreamWatcher]:
-    """A live client that is there before the first frame, and resumes by itself when its server is killed."""
+    """Connect a live client before the first frame; it reconnects when its server is killed."""
     url = f"http://127.0.0.1:{site.sse_port}/api/v1/detections/stream"
     watcher = StreamWatcher(url, on_event=lambda seen: None)
     task = asyncio.create_task(watcher.watch(session))
@@ -178,7 +178,7 @@ async def _watching(site: Site, session: aiohttp.ClientSession) -> AsyncIterator
 
 
 async def _chaos(site: Site) -> None:
-    """All faults, spread evenly over the frames as they are accepted."""
+    """Start all faults, spread evenly over the accepted frames."""
     actions = _actions(site)
     step = DEVICES * FRAMES_EACH / (len(actions) + 2)
     for number, action in enumerate(actions, start=1):
@@ -266,7 +266,7 @@ async def _reader(site: Site) -> AsyncIterator[Reader]:
 
 
 async def _all_events(site: Site, watcher: StreamWatcher, wanted: int) -> list[DetectionsMade]:
-    """Every event of the detections topic, committed ones only, once there are ``wanted`` and no more come."""
+    """Return all committed detections events when there are ``wanted`` in the topic, the tables and the stream."""
     deadline = asyncio.get_running_loop().time() + TIMEOUT_S
     async with _reader(site) as reader:
         while True:
@@ -276,7 +276,7 @@ async def _all_events(site: Site, watcher: StreamWatcher, wanted: int) -> list[D
                 break
             site.fleet.check()
             assert asyncio.get_running_loop().time() < deadline, (
-                f"{counts} of {wanted} answered, seen, stored after {TIMEOUT_S} s; {site.fleet.log('worker-1')}"
+                f"{counts} of {wanted} processed, seen, stored after {TIMEOUT_S} s; {site.fleet.log('worker-1')}"
             )
             await asyncio.sleep(1)
         for dead in (topics.FRAMES_DEAD, topics.SINKS_DEAD):

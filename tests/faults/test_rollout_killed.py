@@ -32,7 +32,7 @@ DEVICES = 6
 
 @dataclass
 class KilledSite:
-    """A data folder with a broker, frames and models, and detectors as separate processes that a test kills."""
+    """Holds a data folder with a broker, frames and models, and detectors as processes that a test kills."""
 
     site: WorkerSite
     fleet: Fleet

@@ -1,4 +1,4 @@
-"""Models that one engine fails on, for tests of what happens then: real graphs, real engines, real errors."""
+"""Makes models on which a real engine fails with its real error."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from standgale.testing.graphs import change_graph, write_model
 Trouble = Literal["onnxruntime", "both"]
 
 
-def model_with_fault(card: Path, meddle: Callable[[np.ndarray], None]) -> Model:
-    """A real model; ``meddle`` gets each batch first, and what it raises is the engine's failure."""
+def model_with_fault(card: Path, fault: Callable[[np.ndarray], None]) -> Model:
+    """Load a real model; ``fault`` gets each batch first, and its exception is the engine's failure."""
     model = load_model(LoadRequest(card, "onnxruntime", 1))
     infer = model.infer
 
-    def meddled(tiles: np.ndarray) -> object:
-        meddle(tiles)
+    def infer_with_fault(tiles: np.ndarray) -> object:
+        fault(tiles)
         return infer(tiles)
 
-    model.infer = meddled  # type: ignore[assignment,method-assign]  # faults that a real engine can't be told to have
+    model.infer = infer_with_fault  # type: ignore[assignment,method-assign]  # a real engine has no such fault
     return model
 
 
 def broken_while(card: Path, broken: threading.Event) -> Model:
-    """A real model whose engine fails on everything while ``broken`` is set, as on a GPU that fell off the bus."""
+    """Load a real model whose engine fails on every batch while ``broken`` is set, like a broken GPU."""
 
     def fail(_tiles: np.ndarray) -> None:
         if broken.is_set():
@@ -43,7 +43,7 @@ def broken_while(card: Path, broken: threading.Event) -> Model:
 
 
 def write_failing_model(folder: Path, trouble: Trouble) -> Path:
-    """The card of a model that answers as that of standgale.testing.graphs, but fails on tiles that are nearly white.
+    """Write a model that works as that of standgale.testing.graphs, but fails on tiles that are nearly white.
 
     onnxruntime: it takes a value from beyond the end of a list, which ONNX Runtime refuses while OpenVINO gives 0;
     both: it asks for the best 3 of a list of 2, which both refuse.
@@ -54,7 +54,7 @@ def write_failing_model(folder: Path, trouble: Trouble) -> Path:
 def _fail_on_white(trouble: Trouble, model: onnx.ModelProto) -> None:
     graph = model.graph
     for node in graph.node:
-        node.output[:] = ["answer" if name == graph.output[0].name else name for name in node.output]
+        node.output[:] = ["real_output" if name == graph.output[0].name else name for name in node.output]
     last = graph.output[0].name
     white = [
         helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0),
@@ -72,7 +72,7 @@ def _beyond_the_end(graph: onnx.GraphProto, last: str) -> list[onnx.NodeProto]:
     return [
         helper.make_node("Gather", ["list", "place"], ["taken"]),
         helper.make_node("Reshape", ["taken", "column"], ["zero"]),
-        helper.make_node("Add", ["answer", "zero"], [last]),
+        helper.make_node("Add", ["real_output", "zero"], [last]),
     ]
 
 
@@ -85,5 +85,5 @@ def _more_than_there_are(graph: onnx.GraphProto, last: str) -> list[onnx.NodePro
         helper.make_node("Add", ["white_tiles", "two"], ["wanted"]),
         helper.make_node("TopK", ["list", "wanted"], ["best", "places"]),
         helper.make_node("ReduceSum", ["best"], ["zero"], keepdims=0),
-        helper.make_node("Add", ["answer", "zero"], [last]),
+        helper.make_node("Add", ["real_output", "zero"], [last]),
     ]

@@ -1,7 +1,7 @@
 """Builds a net with the outputs of YOLOX and random weights: 80 classes, raw offsets and log sizes per grid cell.
 
-It finds nothing that means anything. What it answers depends on every pixel, so it stands in for a real export wherever
-two ways of reading the same model are compared.
+Its detections mean nothing. Its outputs depend on every pixel, so it can replace a real export where two ways of
+reading the same model are compared.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SIDE = 416
 CLASSES = 80
 _STRIDES = (8, 16, 32)
 _OPSET, _IR_VERSION = 17, 8
-# A few cells in a hundred pass a confidence of 0.1 on pictures with contrast.
+# A few per cent of the cells reach a confidence of 0.1 on pictures with contrast.
 _OBJECT_BIAS, _CLASS_BIAS, _GAIN = -2.6, -3.2, 2.6
 
 
@@ -52,7 +52,7 @@ def build_yolox(seed: int = 7) -> bytes:
 
 
 def _kernels(random: np.random.Generator, stride: int) -> NDArray[np.float32]:
-    """Weights that see contrast and no brightness; boxes vary less than scores do."""
+    """Return weights that respond to contrast, not to brightness; boxes vary less than scores."""
     weights = random.normal(size=(5 + CLASSES, 3, stride, stride))
     weights -= weights.mean(axis=(2, 3), keepdims=True)
     weights /= 40 * np.sqrt(3) * stride

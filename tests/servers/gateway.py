@@ -1,4 +1,4 @@
-"""A gateway over real HTTP with a real folder and a real broker behind it, each of which can be told to fail."""
+"""Runs a gateway over real HTTP on a real folder and a real broker, into which tests put faults."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Device:
 
 
 class Tokens:
-    """The tokens of two devices, in memory."""
+    """Keeps the tokens of two devices in memory."""
 
     def __init__(self) -> None:
         self.known = {TOKEN: Device("drone-1"), OTHER_TOKEN: Device("drone-2")}
@@ -58,12 +58,12 @@ class Tokens:
 
     def verify(self, token: str) -> Device | None:
         if self.unavailable:
-            raise DatabaseUnavailableError("postgresql://secret-host is away")
+            raise DatabaseUnavailableError("postgresql://secret-host does not respond")
         return self.known.get(token)
 
 
 class FaultyPublisher:
-    """A publisher in front of the real one that can be told to fail."""
+    """Publishes through the real publisher, or fails or hangs as a test sets."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
@@ -86,7 +86,7 @@ class FaultyPublisher:
 
 
 class HangingStore(FolderFrameStore):
-    """A folder that can be told to hang."""
+    """Stores frames in a folder; ``put`` hangs while ``hang`` is set."""
 
     hang = False
 
@@ -98,7 +98,7 @@ class HangingStore(FolderFrameStore):
 
 @dataclass
 class Gateway:
-    """A running gateway and what stands behind it."""
+    """Holds a running gateway with its broker, store and tokens, and sends requests to it."""
 
     port: int
     frames: Path
@@ -163,7 +163,7 @@ class GatewayResponse:
 
 @dataclass
 class Raw:
-    """One connection, byte by byte."""
+    """Sends and reads single bytes on one connection."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -191,7 +191,7 @@ async def running(
     broker: Broker | None = None,
     probed: bool = False,
 ) -> AsyncIterator[Gateway]:
-    """A gateway on the embedded broker in ``folder``, or on ``broker``, which is closed too; with probes if wanted."""
+    """Run a gateway on the embedded broker in ``folder``, or on ``broker``, which it closes; ``probed`` adds probes."""
     settings = settings or GatewaySettings()
     store = HangingStore(folder / "frames")
     broker = broker or EmbeddedBroker(folder / "broker.db", load_topics())

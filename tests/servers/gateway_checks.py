@@ -1,4 +1,4 @@
-"""Checks of the gateway's responses that several test files share."""
+"""Checks responses of the gateway."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HUGE = b"\xff\xd8\xff\xc0\x00\x11\x08\xc3\x50\xc3\x50\x03\x01\x11\x00\x02\x11\x0
 
 
 def assert_error(response: GatewayResponse, status: int, code: str, field: str | None = None) -> dict[str, Any]:
-    """The one error body, in full."""
+    """Assert that all fields of the error body are right; return it."""
     assert (response.status, response.json["error_code"]) == (status, code), response.body
     headers = {name.lower(): value for name, value in response.headers.items()}
     body: dict[str, Any] = response.json

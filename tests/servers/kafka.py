@@ -1,4 +1,4 @@
-"""What tests that start a Kafka need of the machine, and how programs reach it."""
+"""Checks that this machine can start Kafka, and makes the settings to connect to it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def require_kafka_tools(*more: str) -> None:
 
 
 def kafka_settings(server: KafkaServer | KafkaCluster, **more: object) -> BrokerSettings:
-    """The settings of programs that use ``server``; each of its nodes keeps a copy. ``more`` adds to them."""
+    """Return the settings of programs that use ``server``, plus ``more``; each node keeps a copy."""
     copies = len(server.numbers) if isinstance(server, KafkaCluster) else 1
     settings = {"kind": "kafka", "bootstrap_servers": server.bootstrap_servers, "replication": copies}
     return BrokerSettings.model_validate(settings | more)
 
 
 def scram(server: KafkaServer, user: str) -> dict[str, object]:
-    """The settings of programs that log in to ``server`` as ``user``, one of ``SECURED_USERS``."""
+    """Return the settings of programs that log in to ``server`` as ``user``, one of ``SECURED_USERS``."""
     return {
         "bootstrap_servers": server.address("SASL_PLAINTEXT"),
         "security_protocol": "SASL_PLAINTEXT",

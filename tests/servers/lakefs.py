@@ -1,6 +1,6 @@
-"""A double of the LakeFS endpoints that Standgale uses: branches with uncommitted objects, commits, tags, and faults.
+"""Imitates the LakeFS endpoints that Standgale uses: branches with uncommitted objects, commits, tags, and faults.
 
-Answers have the fields and statuses of the real API, so that the library's own models read them.
+Responses have the fields and statuses of the real API, so that the library's own models read them.
 """
 
 from __future__ import annotations
@@ -23,21 +23,24 @@ Objects = dict[str, Path]
 
 @dataclass
 class Repository:
-    """branches: what lies on each, committed or not; commits: by id, the objects they hold; tags: to commit ids."""
+    """Holds a repository's branches, commits and tags."""
 
     branches: dict[str, Objects] = field(default_factory=lambda: {"main": {}})
+    """The objects on each branch, committed or not."""
     heads: dict[str, str] = field(default_factory=lambda: {"main": "c0"})
     commits: dict[str, Objects] = field(default_factory=lambda: {"c0": {}})
+    """The objects of each commit, by its id."""
     tags: dict[str, str] = field(default_factory=dict)
+    """The commit id of each tag."""
     messages: list[str] = field(default_factory=list)
 
     def at(self, ref: str) -> Objects | None:
-        """The objects of a branch, tag or commit."""
+        """Return the objects of a branch, tag or commit."""
         return self.branches.get(ref, self.commits.get(self.tags.get(ref, ref)))
 
 
 class LakeFsServer(AppServer):
-    """``locked``: how many commits to come are answered "branch is currently locked"."""
+    """Serves repositories; the next ``locked`` commits get the response "branch is currently locked"."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -138,8 +141,8 @@ async def _authenticated(request: web.Request, handler: Any) -> web.StreamRespon
     wanted = base64.b64encode(f"{ACCESS_KEY}:{SECRET_KEY}".encode()).decode()
     if request.headers.get("Authorization") != f"Basic {wanted}":
         return _message(401, "error authenticating request")
-    answer: web.StreamResponse = await handler(request)
-    return answer
+    response: web.StreamResponse = await handler(request)
+    return response
 
 
 def _message(status: int, text: str) -> web.Response:

@@ -1,4 +1,4 @@
-"""A loader service for tests: what POST /load/{filename} and /upload/{filename} do, over a folder."""
+"""Serves POST /load/{filename} and /upload/{filename} of a loader service from a folder."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from tests.servers.threads import AppServer
 
 
 class LoaderServer(AppServer):
-    """Keeps files under ``folder / <folder of the request> / <filename>``, visible when they are there whole.
-
-    ``respond``: when set, it makes what every request gets instead. ``seen``: the requests, for tests of the wire
-    format.
-    """
+    """Keeps files under ``folder / <folder of the request> / <filename>``, each visible when it is complete."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.respond: Callable[[], web.Response] | None = None
+        """Makes the response to every request, where it is set."""
         self.seen: list[tuple[str, str, dict[str, str]]] = []
+        """Method, path and fields of each request."""
         app = web.Application(client_max_size=1 << 40)
         app.router.add_post("/load/{filename}", self._load)
         app.router.add_post("/upload/{filename}", self._upload)

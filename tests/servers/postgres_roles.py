@@ -1,4 +1,4 @@
-"""A role of a test's own on the tests' PostgreSQL, which must show its password and loses it when the test says so."""
+"""Creates a role on the tests' PostgreSQL for one test; its password can be rotated and its connections ended."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import asyncpg
 
 @dataclass(frozen=True)
 class Role:
-    """The role ``name``; statements are executed by the superuser."""
+    """Holds the role ``name``; the superuser executes its statements."""
 
     name: str
     admin: asyncpg.Connection[asyncpg.Record]
     superuser_dsn: str
 
     def dsn(self, password: str) -> str:
-        """Where the role connects with ``password``."""
+        """Return the URL with which the role connects."""
         return self.superuser_dsn.replace("postgresql://standgale@", f"postgresql://{self.name}:{password}@")
 
     async def execute(self, statement: str) -> None:
-        """Execute ``statement``, in which {role} stands for the role's name."""
+        """Execute ``statement``, in which {role} is replaced by the role's name."""
         await self.admin.execute(statement.format(role=self.name))
 
     async def rotate(self, password: str) -> None:
-        """Change the password, and cut the connections that showed the former one."""
+        """Change the password, and end the connections that logged in with the former one."""
         await self.execute(f"ALTER ROLE {{role}} PASSWORD '{password}'")
         await self.cut()
 
@@ -40,7 +40,7 @@ class Role:
 
 @asynccontextmanager
 async def role(dsn: str, password: str) -> AsyncIterator[Role]:
-    """A role with all rights on the tables of ``dsn``, a database of the tests' server."""
+    """Create a role with all rights on the tables of ``dsn``, a database of the tests' server."""
     admin = await asyncpg.connect(dsn)
     made = Role(f"role_{uuid4().hex[:12]}", admin, dsn)
     rules = Path(await admin.fetchval("SHOW hba_file"))
@@ -48,10 +48,10 @@ async def role(dsn: str, password: str) -> AsyncIterator[Role]:
     try:
         await made.execute(f"CREATE ROLE {{role}} LOGIN PASSWORD '{password}'")
         await made.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
-        # The server trusts everybody on this machine; the first rule that fits counts.
+        # The server trusts every user of this machine; the first matching rule counts.
         rules.write_text(rule + rules.read_text())
         await admin.execute("SELECT pg_reload_conf()")
-        await _until_asked_for_a_password(made)
+        await _wait_until_password_is_required(made)
         yield made
     finally:
         rules.write_text(rules.read_text().replace(rule, ""))
@@ -61,7 +61,7 @@ async def role(dsn: str, password: str) -> AsyncIterator[Role]:
         await admin.close()
 
 
-async def _until_asked_for_a_password(made: Role) -> None:
+async def _wait_until_password_is_required(made: Role) -> None:
     for _ in range(1000):
         try:
             await (await asyncpg.connect(made.dsn("wrong"))).close()

@@ -1,4 +1,4 @@
-"""A server of the detection stream as a process of its own, and the events that tests put into its topic."""
+"""Starts a server of the detection stream in a separate process, and makes the events of its topic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP servers for tests that run in threads of the test process.
+"""Runs HTTP servers in threads of the test process.
 
 In threads, so that a test's own loop may block, and processes of the test can use them too.
 """
@@ -20,7 +20,7 @@ class AppServer(LoopThread):
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The server's address."""
         return f"http://127.0.0.1:{self.port}"
 
     async def opened(self) -> None:

@@ -1,4 +1,4 @@
-"""These tests need the train extra; where it is not installed there is nothing to collect."""
+"""Collects the tests of training only where the train extra is installed."""
 
 from importlib.util import find_spec
 

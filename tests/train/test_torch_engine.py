@@ -1,4 +1,4 @@
-"""The torch engine computes what ONNX Runtime computes: on the CPU, so without what it does with CUDA."""
+"""Compares the torch engine with ONNX Runtime on the CPU; its use of CUDA is not tested."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SMALL = InputCard(width=64, height=32)
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The card of the model that ships, with the program that training exports from the same weights."""
+    """Return the card of the shipped model, with the program that training exports from the same weights."""
     folder = tmp_path_factory.mktemp("shipped")
     given = default_card_path()
     card = read_card(given)
@@ -61,7 +61,7 @@ def request_for(path: Path, precision: str = "f32", batch: int = 0) -> EngineReq
 
 
 def scene(count: int, card: InputCard) -> NDArray[np.uint8]:
-    """Tiles of a plain ground with a few rectangles."""
+    """Return tiles of a plain ground with a few rectangles."""
     rng = np.random.default_rng(5)
     made = np.full((count, card.height, card.width, 3), 90, np.uint8)
     for tile in made:
@@ -115,7 +115,7 @@ def test_a_model_is_loaded_on_torch_by_its_card_and_finds_what_onnx_runtime_find
 
 
 class Squares(nn.Module):
-    """Means of each tile's channels and their squares, with or without the sizes that some transformers take."""
+    """Computes the means of each tile's channels and their squares, with or without the sizes as an input."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         means = images.mean(dim=(2, 3))
@@ -128,7 +128,7 @@ class Scaled(nn.Module):
 
 
 def exported(path: Path, module: nn.Module, batch: int | None, *others: Tensor) -> EngineRequest:
-    """``module``'s program for 64 × 32 pixels, for ``batch`` tiles or any number of them."""
+    """Export ``module`` for 64 × 32 pixels, for ``batch`` tiles or any number of them."""
     examples = (torch.zeros(batch or 2, 3, 32, 64), *others)
     dims = None if batch else tuple({0: torch.export.Dim("batch")} for _ in examples)
     torch.export.save(torch.export.export(module.eval(), examples, dynamic_shapes=dims), path)

@@ -1,4 +1,4 @@
-"""The net, its loss and its export; needs the train extra."""
+"""Checks the net, its loss and its export; needs the train extra."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ SMALL = NetSettings(channels=(8, 8, 16, 16))
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two small scenes, rendered once."""
+    """Renders two small scenes once."""
     folder = tmp_path_factory.mktemp("pool")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.pool._SIZES", ((320, 240),))
@@ -32,7 +32,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(pool: Path, tmp_path: Path) -> Path:
-    """A run's folder whose pool is full."""
+    """Makes a run's folder with a full pool."""
     (tmp_path / "pool").symlink_to(pool)
     return tmp_path
 
@@ -56,7 +56,7 @@ def tiny(folder: Path, steps: int) -> TrainSettings:
 
 
 def quiet(_: TrainingProgress) -> None:
-    """Nobody watches."""
+    """Ignores all progress."""
 
 
 def targets(*rows: tuple[tuple[float, float, float, float], int]) -> Targets:

@@ -1,4 +1,4 @@
-"""A stand-in for TensorRT's Python package, as far as Standgale calls it: its engines run on ONNX Runtime's CPU.
+"""Imitates TensorRT's Python package, as far as Standgale calls it; its engines run on ONNX Runtime's CPU.
 
 Addresses are host addresses (the stand-in driver hands them out), so what is uploaded is what is computed. It is as
 strict as the real one where mistakes are likely: shapes outside the profile, addresses and input shapes not set, uint8
