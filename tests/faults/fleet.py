@@ -118,7 +118,7 @@ class Fleet:
         return [name for name in self._members if name.startswith(prefix)]
 
     def is_down(self, name: str) -> bool:
-        """Tell whether the process was not started, was killed or was ended."""
+        """Return whether the process was not started, was killed or was ended."""
         return self._members[name].down
 
     def ended(self) -> dict[str, int]:
