@@ -66,7 +66,7 @@ test: lint
 	$(BIN)/pytest $(PARALLEL)
 
 unit: $(VENV)/.dev
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest $(PARALLEL) tests/unit
 
 integration: $(VENV)/.dev
 	$(BIN)/pytest tests/contract tests/integration tests/browser

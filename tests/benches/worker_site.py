@@ -31,7 +31,7 @@ from standgale.testing.graphs import write_model
 from tests.benches.sink_runs import publish, records_of
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 
 def picture(x: int, colour: tuple[int, int, int] = (0, 0, 255)) -> bytes:
