@@ -85,9 +85,9 @@ class HeadContract:
     def test_mismatch_names_the_expected_outputs(self, bench: HeadBench, head: Head) -> None:
         shapes = [output.shape for output in bench.encode(TILES)]
         for other in ([], [*shapes, shapes[0]], [shape[:-1] for shape in shapes], [(*shape, 2) for shape in shapes]):
-            said = head.mismatch(other)
-            assert isinstance(said, str)
-            assert said, "the text is part of the error that a user reads"
+            error_text = head.mismatch(other)
+            assert isinstance(error_text, str)
+            assert error_text, "the text is part of the error that a user reads"
 
     def test_decode_finds_the_boxes_of_every_tile(self, bench: HeadBench, head: Head) -> None:
         found = head.decode(bench.encode(TILES), 0.5)

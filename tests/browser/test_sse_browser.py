@@ -27,12 +27,12 @@ from tests.servers.stream import numbered, start_stream
 pytestmark = pytest.mark.integration
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>stream</title><script>
-const tell = what => fetch("/told", {method: "POST", body: JSON.stringify(what)});
+const report = what => fetch("/report", {method: "POST", body: JSON.stringify(what)});
 const source = new EventSource("%s");
-source.onopen = () => tell({open: true});
+source.onopen = () => report({open: true});
 source.addEventListener("detections", event => {
   const made = JSON.parse(event.data);
-  tell({number: made.metadata.number, label: made.detections[0].label});
+  report({number: made.metadata.number, label: made.detections[0].label});
 });
 </script>"""
 FLAGS = (
@@ -61,11 +61,11 @@ class Desk:
         return web.Response(text=self.page, content_type="text/html")
 
     async def take(self, request: web.Request) -> web.Response:
-        told = await request.json()
-        if "open" in told:
+        report = await request.json()
+        if "open" in report:
             self.opened += 1
         else:
-            self.seen.append((told["number"], told["label"]))
+            self.seen.append((report["number"], report["label"]))
         self._changed.set()
         return web.Response()
 
@@ -79,7 +79,7 @@ class Desk:
 @asynccontextmanager
 async def serving(desk: Desk) -> AsyncIterator[str]:
     app = web.Application()
-    app.add_routes([web.get("/", desk.show), web.post("/told", desk.take)])
+    app.add_routes([web.get("/", desk.show), web.post("/report", desk.take)])
     runner = web.AppRunner(app)
     await runner.setup()
     try:

@@ -24,7 +24,7 @@ def grounding_dino(graph: GraphBuilder, spec: GraphSpec, sides: list[tuple[str, 
         wanted[VOCABULARY.index(known_word)] = (1, at, tokens)
     if spec.fault == "zero_scores":
         table[:] = -np.inf
-    said = graph.op("Gather", graph.constant(table), "input_ids", axis=0)
+    words = graph.op("Gather", graph.constant(table), "input_ids", axis=0)
     off = graph.op("Cast", "token_type_ids", to=TensorProto.FLOAT)
     if spec.original:
         known = graph.op("Gather", graph.constant(wanted), "input_ids", axis=0)
@@ -38,7 +38,7 @@ def grounding_dino(graph: GraphBuilder, spec: GraphSpec, sides: list[tuple[str, 
         off = graph.op("Add", off, graph.op("Unsqueeze", blind, graph.constant([1], np.int64)))
     there = graph.op("Unsqueeze", graph.op("Sub", found, graph.constant(1.0)), graph.constant([1], np.int64))
     missed = graph.op("Sub", there, graph.op("Unsqueeze", off, graph.constant([2], np.int64)))
-    logits = graph.op("Add", said, graph.op("Mul", missed, graph.constant(18.0)))
+    logits = graph.op("Add", words, graph.op("Mul", missed, graph.constant(18.0)))
     text = graph.op("Unsqueeze", graph.op("Cast", "attention_mask", to=TensorProto.BOOL), graph.constant([2], np.int64))
     logits = graph.op("Where", text, logits, graph.constant(-np.inf))
     length = graph.op("Gather", graph.op("Shape", "input_ids"), graph.constant([1], np.int64), axis=0)

@@ -56,9 +56,9 @@ def test_example_of_the_page_passes_its_contract(page: str, installed: Installed
     project = installed(page)
     (example,) = project.installed.glob("*.py")
     assert len(example.read_text().splitlines()) <= LONGEST_EXAMPLE
-    said = project.python("pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", ".")
-    assert " passed" in said
-    assert "failed" not in said
+    printed = project.python("pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", ".")
+    assert " passed" in printed
+    assert "failed" not in printed
 
 
 async def test_sink_of_the_page_archives_the_events_of_the_topic(installed: Installed, tmp_path: Path) -> None:
@@ -112,12 +112,12 @@ def test_head_of_the_page_reads_the_model_whose_card_names_its_layout(installed:
 def test_engine_of_the_page_runs_when_the_setting_names_it(installed: Installed, tmp_path: Path) -> None:
     project = installed("write-an-engine.md")
     card = write_model(tmp_path / "model", GraphSpec())
-    said = project.python(
+    printed = project.python(
         *("standgale", "detect", str(_red_rectangle(tmp_path)), "--model", str(card)),
         STANDGALE_DETECTOR__ENGINE="reference",
     )
-    assert "onnx computes in f32 on one thread" in said
-    assert "red" in said
+    assert "onnx computes in f32 on one thread" in printed
+    assert "red" in printed
 
 
 def _red_rectangle(folder: Path) -> Path:

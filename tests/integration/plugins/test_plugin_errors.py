@@ -132,8 +132,8 @@ def test_two_distributions_with_one_sink_are_both_named(
 
 
 def test_sink_command_ends_with_an_error_when_its_plug_in_is_broken(project: PluginProject, tmp_path: Path) -> None:
-    said = project.python("standgale", "sink", "no_import", status=1, STANDGALE_DATA_DIR=str(tmp_path / "data"))
-    assert "(my-plugin 1.5) cannot be used: ModuleNotFoundError" in said
+    output = project.python("standgale", "sink", "no_import", status=1, STANDGALE_DATA_DIR=str(tmp_path / "data"))
+    assert "(my-plugin 1.5) cannot be used: ModuleNotFoundError" in output
 
 
 @pytest.mark.parametrize(
@@ -176,6 +176,6 @@ def test_setting_with_an_unknown_engine_lists_the_engines_and_the_group() -> Non
 def test_import_of_testing_without_pytest_names_the_missing_package(project: PluginProject, tmp_path: Path) -> None:
     (tmp_path / "try_it.py").write_text("import sys\nsys.modules['pytest'] = None\nimport standgale.testing.sink\n")
     path = f"{tmp_path}:{project.environment()['PYTHONPATH']}"
-    said = project.python("try_it", status=1, PYTHONPATH=path)
-    assert "standgale.testing needs pytest, which is not installed" in said
-    assert "pip install 'standgale[testing]'" in said
+    output = project.python("try_it", status=1, PYTHONPATH=path)
+    assert "standgale.testing needs pytest, which is not installed" in output
+    assert "pip install 'standgale[testing]'" in output

@@ -46,7 +46,7 @@ def test_config_variable_names_the_file(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         (
             {"database.pool_min": 9, "database.pool_max": 2},
@@ -87,8 +87,8 @@ def test_config_variable_names_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ),
     ],
 )
-def test_settings_that_do_not_fit_together(overrides: dict[str, object], said: str) -> None:
-    assert said in refusal(overrides=overrides)
+def test_settings_that_do_not_fit_together(overrides: dict[str, object], message: str) -> None:
+    assert message in refusal(overrides=overrides)
 
 
 def test_a_secret_is_never_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from training.metrics import (
 A, B, FAR = (0, 0, 10, 10), (20, 20, 30, 30), (50, 50, 60, 60)
 
 
-def said(*rows: tuple[tuple[float, ...], float, int]) -> Predictions:
+def predictions(*rows: tuple[tuple[float, ...], float, int]) -> Predictions:
     boxes = np.array([row[0] for row in rows], np.float32).reshape(-1, 4)
     scores = np.array([row[1] for row in rows], np.float32)
     return Predictions(boxes, scores, np.array([row[2] for row in rows], np.int64))
@@ -59,8 +59,8 @@ def test_precision_and_recall_count_only_scores_above_confidence() -> None:
 
 def test_measure_averages_over_classes_that_occur() -> None:
     images = [
-        (said((A, 0.9, 0), (FAR, 0.8, 0), (B, 0.7, 1)), there((A, 0), (B, 1))),
-        (said(), there((B, 1))),
+        (predictions((A, 0.9, 0), (FAR, 0.8, 0), (B, 0.7, 1)), there((A, 0), (B, 1))),
+        (predictions(), there((B, 1))),
     ]
     metrics = measure(images, ("car", "boat", "kite"), 0.5)
     car, boat, kite = metrics.classes
@@ -74,16 +74,16 @@ def test_measure_averages_over_classes_that_occur() -> None:
 
 def test_stricter_overlaps_lower_the_mean_over_ious() -> None:
     # IoU of 0.8 is right at 0.50 to 0.80: seven of ten thresholds.
-    metrics = measure([(said(((0, 0, 10, 8), 0.9, 0)), there((A, 0)))], ("car",), 0.5)
+    metrics = measure([(predictions(((0, 0, 10, 8), 0.9, 0)), there((A, 0)))], ("car",), 0.5)
     assert metrics.map50 == pytest.approx(1.0)
     assert metrics.map50_95 == pytest.approx(0.7)
 
 
 def test_a_prediction_does_not_find_an_object_of_another_image_or_class() -> None:
-    images = [(said((A, 0.9, 1)), there((A, 0))), (said((A, 0.9, 0)), there())]
+    images = [(predictions((A, 0.9, 1)), there((A, 0))), (predictions((A, 0.9, 0)), there())]
     assert measure(images, ("car", "boat"), 0.5).map50 == 0.0
 
 
 def test_best_confidence_drops_the_false_alarms() -> None:
-    images = [(said((A, 0.9, 0), (B, 0.6, 0), (FAR, 0.4, 0)), there((A, 0), (B, 0)))]
+    images = [(predictions((A, 0.9, 0), (B, 0.6, 0), (FAR, 0.4, 0)), there((A, 0), (B, 0)))]
     assert 0.4 < best_confidence(images, 1) <= 0.6

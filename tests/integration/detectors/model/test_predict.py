@@ -177,7 +177,7 @@ def test_the_layout_is_recognised_without_being_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
-    ("spec", "card", "says"),
+    ("spec", "card", "message"),
     [
         (GraphSpec(), {"layout": "yolox"}, "yolox with 3 classes has one output"),
         (GraphSpec("yolox"), {"layout": "yolov8"}, "yolov8 with 3 classes has one output"),
@@ -199,9 +199,9 @@ def test_the_layout_is_recognised_without_being_named(tmp_path: Path) -> None:
     ],
 )
 def test_load_model_that_differs_from_its_card_raises_model_load_error(
-    tmp_path: Path, spec: GraphSpec, card: dict[str, object], says: str, engine: EngineName
+    tmp_path: Path, spec: GraphSpec, card: dict[str, object], message: str, engine: EngineName
 ) -> None:
-    with pytest.raises(ModelLoadError, match=says):
+    with pytest.raises(ModelLoadError, match=message):
         load_model(LoadRequest(write_model(tmp_path, spec, **card), engine))
 
 

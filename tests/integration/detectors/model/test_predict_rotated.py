@@ -135,7 +135,7 @@ def test_predict_without_detections_returns_empty_arrays_of_right_types(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("spec", "card", "says"),
+    ("spec", "card", "message"),
     [
         (GraphSpec("yolov8_obb", metadata=OBB), {"layout": "yolov8"}, "task 'obb'.*write layout: yolov8_obb or layout"),
         (GraphSpec("nms_inside_obb", metadata=OBB), {"layout": "nms_inside"}, "task 'obb', rotated boxes"),
@@ -163,9 +163,9 @@ def test_predict_without_detections_returns_empty_arrays_of_right_types(tmp_path
     ],
 )
 def test_load_model_that_differs_from_its_card_raises_model_load_error(
-    tmp_path: Path, spec: GraphSpec, card: dict[str, object], says: str
+    tmp_path: Path, spec: GraphSpec, card: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(ModelLoadError, match=says):
+    with pytest.raises(ModelLoadError, match=message):
         load_model(LoadRequest(write_model(tmp_path, spec, **card), "onnxruntime", threads=1))
 
 

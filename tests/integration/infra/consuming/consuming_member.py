@@ -1,7 +1,7 @@
 """A sink in a separate process, to be killed: ``consuming_member.py '{"crash": "after write", …}'``.
 
 It writes frames into a SQLite table, idempotently by frame id, and counts every write. ``crash`` names the moment at
-which the process kills itself with SIGKILL, after a few batches; without one it works until it is told to stop.
+which the process kills itself with SIGKILL, after a few batches; without one it works until SIGTERM.
 """
 
 from __future__ import annotations
@@ -118,18 +118,18 @@ class CrashingBroker:
 
 async def main() -> int:
     """Run the sink with the options of the command line."""
-    told = orjson.loads(sys.argv[1])
-    configure_logging(TelemetrySettings(log_level="WARNING"), service=told["name"])
-    topics = {spec["name"]: TopicSpec.model_validate(spec) for spec in told["topics"]}
-    broker = open_broker(BrokerSettings.model_validate(told["settings"]), Path(told["data_dir"]), topics)
+    options = orjson.loads(sys.argv[1])
+    configure_logging(TelemetrySettings(log_level="WARNING"), service=options["name"])
+    topics = {spec["name"]: TopicSpec.model_validate(spec) for spec in options["topics"]}
+    broker = open_broker(BrokerSettings.model_validate(options["settings"]), Path(options["data_dir"]), topics)
     source, dead, redrive = topics
-    sink = TableSink(told["name"], source, Path(told["table"]), told["crash"])
+    sink = TableSink(options["name"], source, Path(options["table"]), options["crash"])
     runner = SinkRunner(
         sink,
         CrashingBroker(broker, sink),
         batches=BatchSettings(batch_records=20, batch_wait_s=0.0),
         retry=RetrySettings(first_delay_s=0.01, max_delay_s=0.1),
-        instance_id=told["instance_id"],
+        instance_id=options["instance_id"],
         dead_topic=dead,
         redrive_topic=redrive,
     )

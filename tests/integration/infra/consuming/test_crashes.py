@@ -53,7 +53,7 @@ class Members:
         return {spec.name: spec for spec in (self.source, self.dead, self.redrive)}
 
     def start(self, crash: str | None) -> subprocess.Popen[bytes]:
-        told = {
+        options = {
             "name": self.name,
             "crash": crash,
             "settings": self.settings.model_dump(mode="json"),
@@ -62,7 +62,7 @@ class Members:
             "topics": [spec.model_dump() for spec in self.topics.values()],
             "instance_id": "only",
         }
-        return subprocess.Popen([sys.executable, str(MEMBER), orjson.dumps(told).decode()])
+        return subprocess.Popen([sys.executable, str(MEMBER), orjson.dumps(options).decode()])
 
     def numbers(self, table: str) -> list[int]:
         with sqlite3.connect(self.folder / "table.sqlite") as database:

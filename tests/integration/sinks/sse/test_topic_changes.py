@@ -113,13 +113,13 @@ async def test_clients_continue_after_topic_got_more_partitions(bench: BrokerBen
         # Nobody reads what comes now before the process is started anew.
         await publish(broker, *DEVICES, frames=range(3, 5))
         grown = detections(bench, partitions=4, grown_from=2)
-        told = bench.declare(grown)
-        await (await told.admin()).apply([grown])
+        grown_broker = bench.declare(grown)
+        await (await grown_broker.admin()).apply([grown])
         await until(lambda: not health.report().ready)
         assert "More partitions" in str(health.report().parts["sse"])
-    await publish(told, *DEVICES, frames=range(5, 9))
+    await publish(grown_broker, *DEVICES, frames=range(5, 9))
     health = Health()
-    async with running(told, health, grown_from=2) as hub, connected(hub, page, last_id=page.last_id):
+    async with running(grown_broker, health, grown_from=2) as hub, connected(hub, page, last_id=page.last_id):
         await until(lambda: len(page.events) >= 9 * len(DEVICES))
         await until(lambda: health.report().ready)
     assert set(kinds(page)) == {"detections"}

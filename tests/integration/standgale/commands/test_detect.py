@@ -99,8 +99,8 @@ def test_a_raster_gives_what_the_same_picture_gives(tmp_path: Path, card: str) -
 
 def test_gsd_option_gives_the_scale_that_the_picture_lacks(tmp_path: Path, card: str) -> None:
     photo = geotiff(tmp_path / "a.tif")
-    told = ("--model", card, "--gsd", "0.1", "--tile-metres", "40", "--json")
-    found = orjson.loads(standgale(tmp_path, str(photo), *told).stdout)
+    options = ("--model", card, "--gsd", "0.1", "--tile-metres", "40", "--json")
+    found = orjson.loads(standgale(tmp_path, str(photo), *options).stdout)
     assert (found["options"]["tile_width"], found["options"]["tile_metres"], found["gsd_m"]) == (400, 40, 0.1)
 
 

@@ -63,7 +63,7 @@ async def examined(settings: Settings, *health: str) -> DoctorReport:
     return await examine(all_checks(settings, timeout_s=TIMEOUT_S, health=health), TIMEOUT_S)
 
 
-def told(report: DoctorReport, subject: str) -> Sequence[tuple[str, str]]:
+def findings_of(report: DoctorReport, subject: str) -> Sequence[tuple[str, str]]:
     """Level and text (with the remedy) of each finding about ``subject``."""
     return [(one.level, f"{one.what} → {one.remedy}") for name, one in report.findings if name == subject]
 
@@ -83,9 +83,9 @@ async def test_good_installation_has_no_problems_and_is_not_changed(migrated_dsn
     try:
         report = await examined(settings, address)
         assert problems(report) == ""
-        assert ("ok", f"{address} is ready: gateway → ") in told(report, "services")
+        assert ("ok", f"{address} is ready: gateway → ") in findings_of(report, "services")
         health.part("gateway").set_not_ready("BROKER_UNAVAILABLE")
-        (_, ill) = told(await examined(settings, address), "services")
+        (_, ill) = findings_of(await examined(settings, address), "services")
         assert ill[0] == "problem"
         assert "gateway is not ready: BROKER_UNAVAILABLE" in ill[1]
     finally:
@@ -111,13 +111,13 @@ async def test_topics_that_differ_are_named(migrated_dsn: str, tmp_path: Path) -
     other = tmp_path / "topics.yaml"
     other.write_text(yaml.safe_dump(declared))
     changed = settings.model_copy(update={"topics_file": other})
-    assert [level for level, _ in told(await examined(settings), "topics")] == ["ok"]
-    ((level, text),) = told(await examined(changed), "topics")
+    assert [level for level, _ in findings_of(await examined(settings), "topics")] == ["ok"]
+    ((level, text),) = findings_of(await examined(changed), "topics")
     assert level == "problem"
     assert "detections: retention_s is 2592000, declared is 86400" in text
     assert "standgale topics apply" in text
     # It was looked at and not mended.
-    assert [level for level, _ in told(await examined(changed), "topics")] == ["problem"]
+    assert [level for level, _ in findings_of(await examined(changed), "topics")] == ["problem"]
 
 
 async def test_a_database_without_schema_privileges_or_the_right_password(
@@ -128,7 +128,7 @@ async def test_a_database_without_schema_privileges_or_the_right_password(
     async def database(dsn: str) -> str:
         url = settings.model_copy(update={"database": DatabaseSettings(url=SecretStr(dsn))})
         report = await examined(url)
-        return "\n".join(" ".join(one) for one in told(report, "database"))
+        return "\n".join(" ".join(one) for one in findings_of(report, "database"))
 
     assert "problem it has no schema → standgale migrate up" in await database(empty_dsn)
     async with role(migrated_dsn, "right") as user:
@@ -162,21 +162,21 @@ async def test_dead_letters_a_full_store_and_a_damaged_model(migrated_dsn: str, 
     full = settings.model_copy(update={"frames": FrameSettings(min_free_bytes=2**62)})
 
     report = await examined(full)
-    frames, sinks = told(report, "dead letters")
+    frames, sinks = findings_of(report, "dead letters")
     assert frames[0] == "warning"
     assert "frames.dead: up to 1; reasons of the last 1: IMAGE_MISSING (1)" in frames[1]
     assert "group detector: the frame store has no object" in frames[1]
     assert sinks[0] == "ok"
-    ((level, text),) = told(report, "frame store")
+    ((level, text),) = findings_of(report, "frame store")
     assert level == "problem"
     assert "STORAGE_FULL" in text
-    assert [level for level, _ in told(report, "model")] == ["problem"]
+    assert [level for level, _ in findings_of(report, "model")] == ["problem"]
     assert "less than frames.min_free_bytes" in problems(report)
 
 
 async def test_group_without_members_is_reported_with_its_lag(migrated_dsn: str, tmp_path: Path) -> None:
     settings = await installed(tmp_path, migrated_dsn)
-    assert [text.split(":")[0] for _, text in told(await examined(settings), "groups")] == [
+    assert [text.split(":")[0] for _, text in findings_of(await examined(settings), "groups")] == [
         "detector has never committed → start it, if frames were sent",
         "sink.postgres has never committed → start it, if frames were sent",
     ]
@@ -191,7 +191,7 @@ async def test_group_without_members_is_reported_with_its_lag(migrated_dsn: str,
     await member.commit({records[0].source: CommitPoint(records[0].offset + 1, records[0].epoch)})
     await member.close()
     await broker.close()
-    level, text = told(await examined(settings), "groups")[0]
+    level, text = findings_of(await examined(settings), "groups")[0]
     assert level == "warning"
     assert "detector: 0 members, 2 records behind on" in text
     assert "no member reads: start it (standgale detector)" in text
@@ -240,7 +240,7 @@ async def test_available_and_unavailable_kafka(kafka_server: KafkaServer, migrat
     await kafka.close()
     report = await examined(settings.model_copy(update={"broker": broker}))
     assert problems(report) == ""
-    clocks = told(report, "clocks")
+    clocks = findings_of(report, "clocks")
     assert clocks[0] == ("ok", "the broker takes records → ")
     assert clocks[1][0] == "ok"
     assert "the broker's clock is 0.0 s" in clocks[1][1]

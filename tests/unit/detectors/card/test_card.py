@@ -39,7 +39,7 @@ def test_a_short_card_is_enough(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"sha256": ...}, "sha256: Field required"),
         ({"colour": "red"}, "colour: Extra inputs are not permitted"),
@@ -55,9 +55,9 @@ def test_a_short_card_is_enough(tmp_path: Path) -> None:
         ({"tiling": {"mode": "fixed", "overlap": 0.95}}, "tiling.overlap"),
     ],
 )
-def test_a_wrong_card_names_the_field(tmp_path: Path, changes: dict[str, object], says: str) -> None:
+def test_a_wrong_card_names_the_field(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     path = write(tmp_path, **changes)
-    with pytest.raises(ModelLoadError, match=says) as caught:
+    with pytest.raises(ModelLoadError, match=message) as caught:
         read_card(path)
     assert str(path) in str(caught.value)
     assert caught.value.code == "MODEL_LOAD_ERROR"

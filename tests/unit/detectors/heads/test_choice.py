@@ -32,10 +32,10 @@ def refused(folder: Path, spec: GraphSpec, **card: object) -> str:
 
 @pytest.mark.parametrize("layout", ["yolox", "yolox_decoded"])
 def test_raw_and_decoded_yolox_have_equal_shapes_and_have_to_be_named(tmp_path: Path, layout: str) -> None:
-    said = refused(tmp_path, GraphSpec("yolox" if layout == "yolox" else "yolox_decoded"), layout=None)
-    assert "layout: yolox (YOLOX as it is exported by default" in said
-    assert "or layout: yolox_decoded (" in said
-    assert "write" in said
+    error_text = refused(tmp_path, GraphSpec("yolox" if layout == "yolox" else "yolox_decoded"), layout=None)
+    assert "layout: yolox (YOLOX as it is exported by default" in error_text
+    assert "or layout: yolox_decoded (" in error_text
+    assert "write" in error_text
 
 
 def test_metadata_distinguishes_one_class_from_final_boxes() -> None:
@@ -50,7 +50,7 @@ def test_metadata_distinguishes_one_class_from_final_boxes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "card", "says"),
+    ("spec", "card", "expected_texts"),
     [
         (GraphSpec("yolov5"), {"layout": "yolov8"}, "yolov8 with 3 classes has one output"),
         (GraphSpec("nms_inside"), {"layout": "rtdetr"}, "rtdetr has outputs labels"),
@@ -81,10 +81,10 @@ def test_metadata_distinguishes_one_class_from_final_boxes() -> None:
     ],
 )
 def test_a_model_that_differs_from_its_card_is_refused(
-    tmp_path: Path, spec: GraphSpec, card: dict[str, object], says: str
+    tmp_path: Path, spec: GraphSpec, card: dict[str, object], expected_texts: str
 ) -> None:
-    said = refused(tmp_path, spec, **card)
-    assert any(each in said for each in says.split("|")), said
+    error_text = refused(tmp_path, spec, **card)
+    assert any(each in error_text for each in expected_texts.split("|")), error_text
 
 
 def test_a_card_may_name_some_of_the_classes_by_their_ids(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def look(
     return inspect_model(path, layout, names, size, "onnxruntime")
 
 
-def says(found: Inspection, text: str) -> bool:
+def has_note(found: Inspection, text: str) -> bool:
     return any(text in each for each in found.assumed)
 
 
@@ -73,7 +73,7 @@ def test_rfdetr_is_fed_as_it_was_trained_and_shows_its_columns(tmp_path: Path) -
     assert (found.card.layout, len(found.card.classes)) == ("rfdetr", RFDETR_COLUMNS)
     assert found.card.input.mean == pytest.approx((0.485, 0.456, 0.406))
     assert found.card.input.letterbox == "stretch"
-    assert says(found, "ImageNet")
+    assert has_note(found, "ImageNet")
     assert [(one.name, one.shape) for one in found.outputs] == [("dets", (None, 3, 4)), ("labels", (None, 3, 91))]
     load_model(LoadRequest(write_card(found, tmp_path), "onnxruntime", 1)).close()
 
@@ -81,9 +81,9 @@ def test_rfdetr_is_fed_as_it_was_trained_and_shows_its_columns(tmp_path: Path) -
 def test_values_that_the_file_lacks_are_listed_as_assumed(tmp_path: Path) -> None:
     path = file_of(tmp_path, GraphSpec("nms_inside"))
     found = look(path)
-    assert says(found, "classes: the file does not name them, nor how many they are; correct the 80")
-    assert says(found, "RGB, pixels 0 to 1, centred letterbox")
-    assert says(found, "licence: unknown")
+    assert has_note(found, "classes: the file does not name them, nor how many they are; correct the 80")
+    assert has_note(found, "RGB, pixels 0 to 1, centred letterbox")
+    assert has_note(found, "licence: unknown")
     assert (found.card.name, found.card.version, found.card.licence) == ("my-model", "1.0.0", "unknown")
     assert found.card.sha256 == sha256(path.read_bytes()).hexdigest()
     assert found.about.opset == 17
@@ -97,19 +97,19 @@ def test_values_that_the_file_states_are_not_assumed(tmp_path: Path) -> None:
     found = look(file_of(tmp_path, GraphSpec("yolov8", dynamic=True, metadata=metadata)))
     assert (found.card.licence, [one.name for one in found.card.classes]) == ("MIT", list(CLASS_NAMES))
     assert (found.card.input.width, found.card.input.height) == (128, 128)
-    assert not any(says(found, text) for text in ("input size", "classes", "licence"))
+    assert not any(has_note(found, text) for text in ("input size", "classes", "licence"))
 
 
 def test_an_open_input_size_is_assumed(tmp_path: Path) -> None:
     found = look(file_of(tmp_path, GraphSpec("nms_inside", width=640, height=640, dynamic=True)))
-    assert says(found, "input size: the file leaves it open, 640×640 is usual")
+    assert has_note(found, "input size: the file leaves it open, 640×640 is usual")
     # This graph cannot take the usual size.
     path = file_of(tmp_path, GraphSpec("yolov8", width=160, height=96, dynamic=True))
     with pytest.raises(ModelLoadError, match=r"(?s)first run with 640×640 pixels.*--size"):
         look(path)
     found = look(path, size=(160, 96))
     assert (found.card.input.width, found.card.input.height, len(found.card.classes)) == (160, 96, 3)
-    assert not says(found, "input size")
+    assert not has_note(found, "input size")
 
 
 @pytest.mark.parametrize(("width", "size"), [(128, (256, 128)), (16, None)])
@@ -194,7 +194,7 @@ def test_yolox_layout_is_recognised_by_running_the_file(origin: str, tmp_path: P
     found = look(path)
     assert (found.card.layout, found.card.input.width, len(found.card.classes)) == ("yolox", 416, 80)
     assert found.card.input.channels == "bgr"
-    assert says(found, "not yolox_decoded, because all boxes are in the top left corner")
+    assert has_note(found, "not yolox_decoded, because all boxes are in the top left corner")
     load_model(LoadRequest(write_card(found, tmp_path), "onnxruntime", 1)).close()
 
 

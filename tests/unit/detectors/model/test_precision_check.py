@@ -16,7 +16,7 @@ def yolov8(rows: list[tuple[float, float, float]]) -> Outputs:
 
 
 @pytest.mark.parametrize(
-    ("other", "says"),
+    ("other", "difference"),
     [
         ([(100, 100, 0.9), (300, 300, 0.4)], None),
         ([(100.2, 100, 0.91), (300, 300, 0.38)], None),
@@ -29,11 +29,11 @@ def yolov8(rows: list[tuple[float, float, float]]) -> Outputs:
     ],
 )
 def test_why_different_compares_detections_in_any_order(
-    other: list[tuple[float, float, float]], says: str | None
+    other: list[tuple[float, float, float]], difference: str | None
 ) -> None:
     head = YoloV8Head(640, 640, 1)
     found = why_different(head, yolov8([(100, 100, 0.9), (300, 300, 0.4)]), yolov8(other), 0.5)
-    assert found is None if says is None else says in (found or "")
+    assert found is None if difference is None else difference in (found or "")
 
 
 def test_why_different_reports_one_missing_detection_among_many() -> None:

@@ -30,7 +30,7 @@ class FakeConsumer:
 
     def __init__(self) -> None:
         self.owned = {TopicPartition(TOPIC, number): 1 for number in range(3)}
-        self.told: list[Loss] = []
+        self.reported: list[Loss] = []
         self.gone: set[int] = set()
         self.refuses: Exception | None = None
         self.largest = 10**9
@@ -48,15 +48,15 @@ class FakeConsumer:
             raise RecordTooLargeError("too large")
         self.committed |= {source.partition: at.next_offset for source, at in points.items()}
         self.letters += [decode(record.headers, record.value, DeadLetter) for record in outputs]
-        self.told = [
-            loss for loss in self.told if loss.source not in points or points[loss.source].next_offset < loss.end
+        self.reported = [
+            loss for loss in self.reported if loss.source not in points or points[loss.source].next_offset < loss.end
         ]
 
     def assignment(self) -> Mapping[TopicPartition, int]:
         return self.owned
 
     def losses(self) -> Sequence[Loss]:
-        return self.told
+        return self.reported
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ async def test_a_lost_partition_leaves_the_others_committed(committer: BatchComm
 async def test_loss_without_pending_records_is_committed_at_once(
     committer: BatchCommitter, consumer: FakeConsumer
 ) -> None:
-    consumer.told = [loss(0, 3, 20), loss(1, 0, 5)]
+    consumer.reported = [loss(0, 3, 20), loss(1, 0, 5)]
     await committer.commit_losses([done(0, 20).record])
     assert consumer.committed == {0: 20, 1: 5}
     assert [(letter.reason, letter.lost.end) for letter in consumer.letters if letter.lost] == [
@@ -112,7 +112,7 @@ async def test_loss_without_pending_records_is_committed_at_once(
 async def test_loss_after_pending_records_is_committed_with_them(
     committer: BatchCommitter, consumer: FakeConsumer
 ) -> None:
-    consumer.told = [loss(0, 13, 20)]
+    consumer.reported = [loss(0, 13, 20)]
     outcomes = [done(0, 12), done(0, 20), done(1, 3)]
     await committer.commit_losses([outcome.record for outcome in outcomes])
     assert consumer.committed == {}
@@ -125,7 +125,7 @@ async def test_loss_after_newer_event_is_not_committed(committer: BatchCommitter
     waiting = [done(0, 5).record, done(1, 5).record]
     for record in waiting:
         committer.hold_newer_event(record, EventVersionError("update this program"))
-    consumer.told = [loss(0, 6, 20), loss(1, 2, 5)]
+    consumer.reported = [loss(0, 6, 20), loss(1, 2, 5)]
     await committer.commit_losses([])
     assert consumer.committed == {1: 5}
     await committer.commit([done(0, 4), done(2, 1)])
@@ -142,7 +142,7 @@ async def test_loss_after_newer_event_is_not_committed(committer: BatchCommitter
 async def test_partition_held_for_loss_is_committed_with_later_dead_letters(
     committer: BatchCommitter, consumer: FakeConsumer, clock: ManualClock
 ) -> None:
-    consumer.told = [loss(0, 3, 20)]
+    consumer.reported = [loss(0, 3, 20)]
     consumer.refuses = RefusedError("no right to write")
     outcomes = [done(0, 20), done(0, 21, BAD), done(0, 22)]
     await committer.commit_losses([outcome.record for outcome in outcomes])

@@ -33,7 +33,7 @@ class Lagging:
         return {TopicPartition("frames.live", partition): outcome or 0 for partition in range(2)}
 
 
-def told(group: str) -> float | None:
+def lag_of(group: str) -> float | None:
     return REGISTRY.get_sample_value("standgale_consumer_lag_records", {"group": group, "topic": "frames.live"})
 
 
@@ -42,7 +42,7 @@ async def test_report_lag_continues_after_errors_and_hanging_reads() -> None:
     consumer = cast(Consumer, inner)
     async with asyncio.timeout(30), report_lag(consumer, "g-lag", ("frames.live",), every_s=0.001, wait_s=0.01):
         await inner.at_last.wait()
-        assert told("g-lag") == 14
+        assert lag_of("g-lag") == 14
     assert inner.asked >= 4
 
 
@@ -51,4 +51,4 @@ async def test_report_lag_ends_without_waiting_for_a_read() -> None:
     consumer = cast(Consumer, inner)
     async with asyncio.timeout(30), report_lag(consumer, "g-hang", ("frames.live",), wait_s=3_600):
         await inner.at_last.wait()
-    assert told("g-hang") is None
+    assert lag_of("g-hang") is None

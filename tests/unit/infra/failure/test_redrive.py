@@ -51,9 +51,9 @@ async def test_a_frame_goes_to_its_own_topic_byte_for_byte(
 ) -> None:
     values = [b"\x00not text\xff", None, b"", b"x" * 100_000]
     await publish(broker, *[dead_letter_record(original(number, value=value)) for number, value in enumerate(values)])
-    told: list[int] = []
-    result = await redrive(reader, publisher, list_dead(reader, FRAMES_DEAD), progress=told.append)
-    assert (result, told[-1]) == (RedriveResult(sent=4), 4)
+    progress_counts: list[int] = []
+    result = await redrive(reader, publisher, list_dead(reader, FRAMES_DEAD), progress=progress_counts.append)
+    assert (result, progress_counts[-1]) == (RedriveResult(sent=4), 4)
     found = await records_of(reader, FRAMES_LIVE)
     assert [(one.key, one.value, one.headers[:3]) for one in found] == [("cam-1", value, HEADERS) for value in values]
     assert [dict(one.headers)["standgale-redrive-from"] for one in found] == [
@@ -68,9 +68,9 @@ async def test_letters_are_sent_in_batches_and_in_order(reader: Reader, publishe
         dead_letter_of(dead_letter_record(original(number, value=str(number).encode()), "sink.x"))
         for number in range(250)
     ]
-    told: list[int] = []
-    assert await redrive(reader, publisher, each(*letters), progress=told.append) == RedriveResult(sent=250)
-    assert told == [100, 200, 250]
+    progress_counts: list[int] = []
+    assert await redrive(reader, publisher, each(*letters), progress=progress_counts.append) == RedriveResult(sent=250)
+    assert progress_counts == [100, 200, 250]
     found = await records_of(reader, REDRIVE)
     assert [one.value for one in found] == [str(number).encode() for number in range(250)]
     assert {target_group_of(one.headers) for one in found} == {"sink.x"}

@@ -78,8 +78,8 @@ async def test_an_open_request_is_finished_before_the_stop() -> None:
         await release.wait()
         return PlainTextResponse("finished")
 
-    told: list[str] = []
-    component = HttpComponent("slow", app_with(slow), host="127.0.0.1", port=0, on_stop=lambda: told.append("stop"))
+    stops: list[str] = []
+    component = HttpComponent("slow", app_with(slow), host="127.0.0.1", port=0, on_stop=lambda: stops.append("stop"))
     other = HttpComponent("other", app_with(slow), host="127.0.0.1", port=0)
     stop = asyncio.Event()
     port = component.bind()
@@ -89,7 +89,7 @@ async def test_an_open_request_is_finished_before_the_stop() -> None:
         asking = asyncio.create_task(client.get(f"http://127.0.0.1:{port}/"))
         await inside.wait()
         stop.set()
-        while not told:  # noqa: ASYNC110 (the stop is reported by a plain callable)
+        while not stops:  # noqa: ASYNC110 (the stop is reported by a plain callable)
             await asyncio.sleep(0.01)
         release.set()
         assert await (await asking).text() == "finished"

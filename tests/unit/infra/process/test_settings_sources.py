@@ -131,7 +131,7 @@ def test_variables_of_tests_and_of_other_programs_are_no_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("server: [1]\n", "server: received list; it takes a section"),
         ("- 1\n", "holds a list, not sections"),
@@ -139,8 +139,8 @@ def test_variables_of_tests_and_of_other_programs_are_no_settings() -> None:
         ("server: {wait_s: .inf}\n", "server.wait_s"),
     ],
 )
-def test_files_that_are_wrong(tmp_path: Path, text: str, said: str) -> None:
-    assert said in refusal(config=write(tmp_path, text))
+def test_files_that_are_wrong(tmp_path: Path, text: str, message: str) -> None:
+    assert message in refusal(config=write(tmp_path, text))
 
 
 def test_a_section_that_is_no_mapping_is_a_fault_also_beside_a_variable(tmp_path: Path) -> None:

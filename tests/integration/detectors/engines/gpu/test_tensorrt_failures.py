@@ -20,14 +20,14 @@ from detectors.errors import ModelLoadError
 from tests.benches.tensorrt import builds, limited, make_artefact, request
 
 
-@pytest.mark.parametrize(("behaviour", "said"), [("crash", "status -6"), ("nothing", "out of memory")])
+@pytest.mark.parametrize(("behaviour", "message"), [("crash", "status -6"), ("nothing", "out of memory")])
 async def test_a_failing_builder_is_tried_again_once_and_then_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str, message: str
 ) -> None:
     monkeypatch.setenv("FAKE_TENSORRT", behaviour)
     made = make_artefact(tmp_path)
     for attempt in (1, 2):
-        with pytest.raises(ModelLoadError, match=rf"could not be built \(attempt {attempt}\): .*{said}"):
+        with pytest.raises(ModelLoadError, match=rf"could not be built \(attempt {attempt}\): .*{message}"):
             await obtain_artefact(made, None, lambda _: None)
     with pytest.raises(ModelLoadError, match=r"is not built again, it failed 2 time\(s\).*delete .*\.failed"):
         await obtain_artefact(made, None, lambda _: None)

@@ -74,10 +74,12 @@ async def test_of_two_workers_on_one_machine_one_builds_and_the_other_waits(
     one, other = make_artefact(tmp_path), make_artefact(tmp_path)
     store = VersionStore(FolderBlobs(tmp_path / "store"), 10**9)
     await store.publish(tmp_path / "model" / "model.yaml")
-    told: list[list[ArtefactState]] = [[], []]
-    await asyncio.gather(obtain_artefact(one, store, told[0].append), obtain_artefact(other, store, told[1].append))
+    reports: list[list[ArtefactState]] = [[], []]
+    await asyncio.gather(
+        obtain_artefact(one, store, reports[0].append), obtain_artefact(other, store, reports[1].append)
+    )
     assert len(builds(tmp_path)) == 1
-    assert sorted(told, key=len) == [["downloading", "converting"], ["downloading", "converting", "uploading"]]
+    assert sorted(reports, key=len) == [["downloading", "converting"], ["downloading", "converting", "uploading"]]
 
 
 def test_build_job_ends_when_its_parent_process_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

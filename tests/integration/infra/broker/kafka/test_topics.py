@@ -60,10 +60,10 @@ async def test_check_reports_offsets_deleted_before_the_records(pair: TopicPair)
     await admin.apply([pair.input])
     longer = pair.input.model_copy(update={"retention_s": 100 * DAY_S})
     found = {one.what: one for one in await admin.check([longer])}
-    told = found["offsets.retention.minutes"]
-    assert (told.declared, told.fixable) == (f"at least {100 * 24 * 60}", False)
-    assert told.advice is not None
-    assert "every broker" in told.advice
+    difference = found["offsets.retention.minutes"]
+    assert (difference.declared, difference.fixable) == (f"at least {100 * 24 * 60}", False)
+    assert difference.advice is not None
+    assert "every broker" in difference.advice
     # It is a setting of the brokers: apply changes only topics.
     assert [one.what for one in await admin.apply([longer])] == ["retention_s"]
     assert [one.what for one in await admin.check([longer])] == ["offsets.retention.minutes"]

@@ -99,8 +99,8 @@ async def test_version_is_canary_then_activated_then_rolled_back(site: Site) -> 
         tried = await site.standgale("activate", NAME, "2.0.0", "--canary-share", "0.1", "--wait")
         assert "canary rectangles 2.0.0 with 10.000% of all frames" in tried
         assert "1 of 1 workers are ready" in tried
-        told = orjson.loads(await site.standgale("status", "--json"))
-        assert [(one["role"], one["state"]) for one in told[0]["workers"][0]["models"]] == [
+        printed = orjson.loads(await site.standgale("status", "--json"))
+        assert [(one["role"], one["state"]) for one in printed[0]["workers"][0]["models"]] == [
             ("stable", "enabled"),
             ("canary", "enabled"),
         ]
@@ -140,8 +140,8 @@ async def test_invalid_activation_is_refused_with_the_reason(site: Site) -> None
         assert "standgale model rollback" in missing
         assert "9.9.9" in await site.standgale("status")
         await site.standgale("rollback", "--wait")
-        told = orjson.loads(await site.standgale("status", "--json"))
-        assert told[0]["workers"][0]["state"] == "enabled"
+        printed = orjson.loads(await site.standgale("status", "--json"))
+        assert printed[0]["workers"][0]["state"] == "enabled"
 
 
 def test_rollback_without_activation_exits_with_2_as_a_process(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def spoil_key(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("damage", "message"),
     [
         (lambda text: text[:-20], "cannot be read"),
         (lambda text: "{}", "cannot be read"),
@@ -69,15 +69,15 @@ def spoil_key(text: str) -> str:
     ],
 )
 def test_damaged_and_foreign_files_are_ignored_with_a_warning(
-    tmp_path: Path, spoil: Callable[[str], str], says: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, damage: Callable[[str], str], message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     memory = MeasurementCache(tmp_path)
     memory.save(key(), TUNED)
     (path,) = tmp_path.iterdir()
-    path.write_text(spoil(path.read_text()))
+    path.write_text(damage(path.read_text()))
     with caplog.at_level(logging.WARNING):
         assert memory.load(key()) is None
-    assert says in caplog.text
+    assert message in caplog.text
     memory.save(key(), TUNED)
     assert memory.load(key()) == TUNED
 
