@@ -1,4 +1,4 @@
-"""What a model store does when processes that use it are killed, or work at once; and the memory of a transfer."""
+"""Checks model stores whose processes are killed or work in parallel, and the memory of a transfer."""
 
 from __future__ import annotations
 

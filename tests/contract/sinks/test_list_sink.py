@@ -26,7 +26,7 @@ class Place:
 
     def require(self) -> None:
         if self.is_away:
-            raise TransientError("the list is away")
+            raise TransientError("the list does not respond")
 
 
 class ListSink:

@@ -1,4 +1,4 @@
-"""The model that ships is the one its card describes, and it finds things it never saw."""
+"""Checks that the shipped model agrees with its card, and finds objects in unseen scenes."""
 
 import json
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""What the documentation repeats from the code is still what the code says."""
+"""Checks that pages which repeat the code agree with it, and that links lead to a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `standgale detect` opens and how; and where on earth detections lie."""
+"""Checks which files `standgale detect` opens, and the geographic positions of detections."""
 
 from __future__ import annotations
 

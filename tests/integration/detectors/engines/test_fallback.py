@@ -1,4 +1,4 @@
-"""A batch one engine fails on is answered by the next; with no other engine, or both failing, that is said."""
+"""Checks that a batch on which one engine fails runs on the next, and the error where that is not possible."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ async def test_redriven_frame_is_processed_when_its_image_exists_again(site: Wor
 async def test_unavailable_frame_store_delays_frames_and_loses_none(site: WorkerSite, tmp_path: Path) -> None:
     frames = [await site.frame("drone", n) for n in range(5)]
     await site.publish(*frames)
-    store = AwayStore(site.store)
+    store = UnavailableStore(site.store)
     async with site.run_workers(site.parts(store=store)):
         async with asyncio.timeout(TIMEOUT_S):
             await store.asked_often.wait()
@@ -134,7 +134,7 @@ async def test_unavailable_frame_store_delays_frames_and_loses_none(site: Worker
 async def test_stop_while_frame_store_is_unavailable_commits_nothing(site: WorkerSite) -> None:
     frames = [await site.frame("drone", n) for n in range(3)]
     await site.publish(*frames)
-    store = AwayStore(site.store)
+    store = UnavailableStore(site.store)
     async with site.run_workers(site.parts(store=store)):
         async with asyncio.timeout(TIMEOUT_S):
             await store.asked_often.wait()
@@ -158,7 +158,7 @@ async def test_live_frames_come_before_backfill_which_does_not_starve(site: Work
     assert first_half.count("old") > 0
 
 
-class AwayStore:
+class UnavailableStore:
     """A frame store that does not respond until a test lets it; in front of a real one."""
 
     def __init__(self, store: FolderFrameStore) -> None:

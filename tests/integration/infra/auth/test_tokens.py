@@ -1,4 +1,4 @@
-"""Device tokens on a real PostgreSQL: what is valid when, what is kept, who is let in while the database is away."""
+"""Checks device tokens on a real PostgreSQL: validity, storage, and use while the database is unavailable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process ends though threads of it do not."""
+"""Checks that a process ends although some of its threads hang."""
 
 from __future__ import annotations
 

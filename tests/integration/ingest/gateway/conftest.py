@@ -1,4 +1,4 @@
-"""The gateway over real HTTP, with a real folder and the embedded broker behind it."""
+"""Runs the gateway over real HTTP on a real folder and the embedded broker."""
 
 from __future__ import annotations
 

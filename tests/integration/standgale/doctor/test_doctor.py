@@ -1,4 +1,4 @@
-"""The doctor on real parts: what it says of a good installation, and of each thing that can be wrong with one."""
+"""Checks the doctor on real servers and files: its findings on a good installation, and on each fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ways of the engines for GPUs, and what torch needs, without torch and without a GPU."""
+"""Checks the ways of the GPU engines, and the requirements of torch, without torch and without a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outputs that differ from those in f32 are told apart from those that agree."""
+"""Checks which outputs count as different from those in f32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking in words: the prompt, what a model is fed with it, how its answers are read, and every card that is wrong."""
+"""Checks models that find objects by words: prompt, inputs, decoding of the outputs, and wrong cards."""
 
 from __future__ import annotations
 

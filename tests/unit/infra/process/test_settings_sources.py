@@ -1,4 +1,4 @@
-"""Reading settings: where they come from, which are refused, and what the error says. On a small model."""
+"""Checks the sources of settings, which settings are refused, and the error texts, on a small model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A machine with a GPU, as far as it can be pretended, for the tests of TensorRT.
+"""Imitates a machine with a GPU for the tests of TensorRT.
 
 No GPU is needed: the driver is a stand-in compiled here, TensorRT a stand-in whose engines run on ONNX Runtime's CPU.
 All of Standgale's side is real: the ctypes calls, the builder process, locks, files and the model store.

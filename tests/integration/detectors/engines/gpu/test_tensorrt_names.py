@@ -1,4 +1,4 @@
-"""An engine file's name says what it was built for; what cannot use it refuses it."""
+"""Checks that an artefact's name shows what it was built for, and that it is refused elsewhere."""
 
 from __future__ import annotations
 

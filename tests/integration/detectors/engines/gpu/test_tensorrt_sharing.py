@@ -44,14 +44,14 @@ async def test_obtain_artefact_fetches_what_another_machine_published(tmp_path: 
     await store.close()
 
 
-class AwayStore(VersionStore):
+class UnavailableStore(VersionStore):
     """A store whose artefacts cannot be reached."""
 
     async def fetch_artefact(self, model: ModelRef, name: str, model_cache: Path) -> Path | None:
-        raise TransientError("the store is away")
+        raise TransientError("the store does not respond")
 
     async def publish_artefact(self, model: ModelRef, file: Path) -> None:
-        raise TransientError("the store is away")
+        raise TransientError("the store does not respond")
 
 
 async def test_obtain_artefact_works_while_the_model_store_is_unavailable(
@@ -59,7 +59,7 @@ async def test_obtain_artefact_works_while_the_model_store_is_unavailable(
 ) -> None:
     states: list[ArtefactState] = []
     made = make_artefact(tmp_path)
-    store = AwayStore(FolderBlobs(tmp_path / "store"), 10**9)
+    store = UnavailableStore(FolderBlobs(tmp_path / "store"), 10**9)
     assert await obtain_artefact(made, store, states.append) == made.path
     assert states == ["downloading", "converting", "uploading"]
     assert "could not be published to the model store" in caplog.text

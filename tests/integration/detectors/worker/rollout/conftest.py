@@ -1,4 +1,4 @@
-"""Fleets that the tests of roll-outs share."""
+"""Starts the fleets of workers for the tests of roll-outs."""
 
 from __future__ import annotations
 

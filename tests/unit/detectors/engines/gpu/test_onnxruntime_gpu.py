@@ -1,4 +1,4 @@
-"""The engine for ONNX Runtime's GPU providers, bound to the CPU's memory: all of it but the GPU."""
+"""Checks the engine for ONNX Runtime's GPU providers, with buffers in the CPU's memory instead of the GPU's."""
 
 from __future__ import annotations
 

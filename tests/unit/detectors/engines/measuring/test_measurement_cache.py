@@ -1,4 +1,4 @@
-"""What was measured is kept per model, machine and request, whatever happens to the files."""
+"""Checks that measurements are kept per model, machine and request, also when files are damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests what a local Kafka's folder says about it, without starting a broker."""
+"""Tests the state of a local Kafka that is read from its folder, without starting a broker."""
 
 from __future__ import annotations
 

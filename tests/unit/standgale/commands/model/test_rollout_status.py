@@ -1,4 +1,4 @@
-"""What `standgale model status` says of the engines workers use, also when another one had to take over."""
+"""Checks the engines that `standgale model status` shows, also after a change to another engine."""
 
 from __future__ import annotations
 
