@@ -124,7 +124,7 @@ class DeviceTokens:
             if len(valid) >= MAX_VALID:
                 raise DeviceError(
                     f"device {device_id} has {len(valid)} valid tokens already ({', '.join(valid)}), the most there "
-                    f"may be; revoke the one it no longer uses: standgale device revoke {device_id} {valid[0]}"
+                    f"may be; revoke the one it no longer uses: standgale device revoke {device_id} --token {valid[0]}"
                 )
             token = await _insert_token(connection, device_id)
             if overlap_s is not None:
