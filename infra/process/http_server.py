@@ -53,8 +53,8 @@ class _Server(uvicorn.Server):
 class HttpComponent:
     """Serves an ASGI app with uvicorn; several may run in one event loop.
 
-    ``setting`` is the section of the settings with ``host`` and ``port``, for the error text. ``on_stop`` is called at
-    a stop, before connections are closed, so that streams can end.
+    ``setting`` is what stands before "host" and "port" in the names of its settings, for the error text; by default its
+    name and a dot. ``on_stop`` is called at a stop, before connections are closed, so that streams can end.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class HttpComponent:
         self.name = name
         self._host = host
         self._port = port
-        self._setting = setting or name
+        self._setting = setting or f"{name}."
         self._on_stop = on_stop
         self._socket: socket.socket | None = None
         self._server = _Server(
@@ -97,7 +97,7 @@ class HttpComponent:
             except OSError as error:
                 raise SettingsError(
                     f"{self.name} cannot listen on {self._host}:{self._port} ({error.strerror}); "
-                    f"change {self._setting}.host or {self._setting}.port, or stop the process that uses it"
+                    f"change {self._setting}host or {self._setting}port, or stop the process that uses it"
                 ) from error
             self._socket.setblocking(False)
         return self.port
@@ -140,5 +140,5 @@ def health_component(settings: TelemetrySettings, health: Health) -> HttpCompone
         host=settings.health_host,
         port=settings.health_port,
         drain_timeout_s=5.0,
-        setting="telemetry.health",
+        setting="telemetry.health_",
     )

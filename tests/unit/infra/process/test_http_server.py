@@ -105,6 +105,9 @@ async def test_a_taken_port_names_the_setting() -> None:
             SettingsError, match=r"gateway cannot listen on 127.0.0.1:\d+ .*change gateway.host or gatew"
         ):
             component.bind()
+        settings = TelemetrySettings(health_port=taken.getsockname()[1])
+        with pytest.raises(SettingsError, match=r"change telemetry.health_host or telemetry.health_port,"):
+            health_component(settings, Health()).bind()
 
 
 async def test_an_app_that_does_not_start_stops_the_process(caplog: pytest.LogCaptureFixture) -> None:
