@@ -41,7 +41,7 @@ def stop(home: _HomeOption = _DEFAULT_HOME) -> None:
     """Stop the broker or all nodes of the cluster; their data stays."""
     from infra.deploy.kafka.local import stop_kafka
 
-    raise typer.Exit(0 if _print_running(stop_kafka(home)) == 0 else 1)
+    raise typer.Exit(0 if _print_running(stop_kafka(home), none="Kafka stopped") == 0 else 1)
 
 
 @app.command()
@@ -53,13 +53,13 @@ def status(home: _HomeOption = _DEFAULT_HOME) -> None:
     raise typer.Exit(0 if _print_running(found) == len(found) else 1)
 
 
-def _print_running(nodes: Sequence[LocalNode]) -> int:
-    """Print which of ``nodes`` run; returns how many."""
+def _print_running(nodes: Sequence[LocalNode], none: str = "Kafka does not run") -> int:
+    """Print which of ``nodes`` run, or the text ``none``; returns how many."""
     running = [node for node in nodes if node.pid is not None]
     for node in running:
         typer.echo(f"Kafka runs as process {node.pid}; clients connect to {node.bootstrap_servers}")
     if not running:
-        typer.echo("Kafka does not run")
+        typer.echo(none)
     elif len(running) < len(nodes):
         typer.echo(f"{len(nodes) - len(running)} of {len(nodes)} nodes do not run")
     return len(running)
