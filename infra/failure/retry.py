@@ -14,6 +14,7 @@ from infra.failure.error_texts import error_code, error_text, is_transient
 from infra.failure.metrics import RETRIES
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
+from infra.texts import counted
 from schemas.errors import StandgaleError
 
 logger = logging.getLogger(__name__)
@@ -79,20 +80,25 @@ async def retry(
         while True:
             health.beat_if_expected()
             try:
-                return await operation()
+                result = await operation()
             except Exception as error:
                 if not is_transient(error):
                     raise
                 tries += 1
                 _report_waiting(error, what, tries, health, group)
                 if not await backoff.wait(stop):
-                    raise StoppedError(f"{what}: given up after {tries} tries because the process stops") from error
+                    raise StoppedError(
+                        f"{what}: given up after {counted(tries, 'try', 'tries')} because the process stops"
+                    ) from error
+            else:
+                if tries:
+                    logger.info("%s: works again", what, extra={"tries": tries, "group": group})
+                return result
             if before_retry is not None:
                 await before_retry()
     finally:
         if tries:
             health.clear_waiting(what)
-            logger.info("%s: works again", what, extra={"tries": tries, "group": group})
 
 
 async def run_until_stop(

@@ -46,11 +46,6 @@ def table(*headers: str, whole: Collection[str] = ()) -> Table:
     return Table(*(Column(header, overflow="fold", no_wrap=header in whole) for header in headers))
 
 
-def counted(count: int, noun: str) -> str:
-    """Return ``count`` with ``noun`` in singular or plural, as "1 record" and "2 records"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def print_json(value: object) -> None:
     """Print ``value`` on stdout as one line of JSON."""
     typer.echo(orjson.dumps(value, default=str).decode())

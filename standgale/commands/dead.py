@@ -16,9 +16,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from infra.errors import SettingsError
 from infra.failure.dead_letters import DeadLetterFilter, find_dead_letter, list_dead, redrive
 from infra.failure.redrive import RedriveResult, RedriveRules
+from infra.texts import counted
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, SINKS_DEAD
-from standgale.commands.context import JsonOption, context_of, counted, print_json, run_async, table
+from standgale.commands.context import JsonOption, context_of, print_json, run_async, table
 
 if TYPE_CHECKING:
     from infra.broker.port import Broker

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from infra.texts import counted
 from standgale.commands.context import JsonOption, context_of, print_json, run_async
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def revoke(
         async with _tokens(context) as tokens:
             return await tokens.revoke(device_id, token_id)
 
-    context_of(context).out.print(f"{run_async(work())} tokens of {device_id} revoked", highlight=False)
+    context_of(context).out.print(f"{counted(run_async(work()), 'token')} of {device_id} revoked", highlight=False)
 
 
 @app.command(name="list")

@@ -19,6 +19,7 @@ from infra.broker.kafka.connection.link import Link, pauses
 from infra.broker.kafka.queries.cluster_queries import ClusterQueries, group_lag
 from infra.broker.kafka.queries.committed import all_partitions
 from infra.broker.port import GroupState, TopicDifference, TopicPartition
+from infra.texts import counted
 from schemas.topics import TopicSpec
 
 _SET_ON_TOPIC = 1
@@ -94,7 +95,7 @@ class KafkaAdmin:
                 seen = str(found)
                 differences += differing_settings(spec, replication, configs[spec.name][0])
             else:
-                found, seen = min(replication, nodes), f"{nodes} nodes"
+                found, seen = min(replication, nodes), counted(nodes, "node")
                 differences.append(TopicDifference(spec.name, "topic", "present", "absent", fixable=True))
             if found != replication:
                 differences.append(TopicDifference(spec.name, "replication", str(replication), seen, fixable=False))

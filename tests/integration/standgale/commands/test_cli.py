@@ -137,7 +137,8 @@ def test_devices_from_the_first_token_to_the_last(standgale: Standgale, migrated
     assert isinstance(listed, list)
     assert [token["valid"] for token in listed] == [True, True]
     assert first not in str(listed)
-    standgale("device", "revoke", "drone-7", "--token", first.split("_")[1], **environment)
+    revoked = standgale("device", "revoke", "drone-7", "--token", first.split("_")[1], **environment)
+    assert revoked.stdout == "1 token of drone-7 revoked\n"
     listed = standgale.json("device", "list", **environment)
     assert isinstance(listed, list)
     assert [token["valid"] for token in listed] == [False, True]

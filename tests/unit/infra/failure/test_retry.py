@@ -41,7 +41,8 @@ async def test_waiting_ends_when_the_process_stops() -> None:
     assert await asyncio.wait_for(waiting, 5) is False
 
 
-async def test_before_retry_error_ends_the_retries(part: HealthPart) -> None:
+async def test_before_retry_error_ends_the_retries(part: HealthPart, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     tries: list[str] = []
 
     async def operation() -> None:
@@ -58,9 +59,13 @@ async def test_before_retry_error_ends_the_retries(part: HealthPart) -> None:
             operation, policy=QUICK, stop=asyncio.Event(), health=part, what="writing", before_retry=before_retry
         )
     assert tries == ["try", "look", "try", "look"]
+    assert "works again" not in caplog.text
 
 
-async def test_retry_waits_for_transient_errors_and_reports_them(part: HealthPart) -> None:
+async def test_retry_waits_for_transient_errors_and_reports_them(
+    part: HealthPart, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     part.set_ready()
     reasons: list[str | None] = []
     outcomes: list[Exception | str] = [DatabaseUnavailableError("starting up"), ConnectionRefusedError("no"), "done"]
@@ -77,6 +82,10 @@ async def test_retry_waits_for_transient_errors_and_reports_them(part: HealthPar
         operation, policy=QUICK, stop=asyncio.Event(), health=part, what="writing to x", group="g-retrying"
     )
     assert result == "done"
+    assert [record.message for record in caplog.records if "again" in record.message] == [
+        "writing to x: starting up; it is tried again",
+        "writing to x: works again",
+    ]
     assert reasons == [None, "writing to x: starting up", "writing to x: ConnectionRefusedError: no"]
     assert part.reason is None
     assert REGISTRY.get_sample_value("standgale_retries_total", labels) == 1
@@ -102,7 +111,8 @@ async def test_retry_raises_errors_that_are_not_transient(part: HealthPart) -> N
         await retry(operation, policy=QUICK, stop=asyncio.Event(), health=part, what="reading")
 
 
-async def test_retry_raises_stopped_error_at_a_stop(part: HealthPart) -> None:
+async def test_retry_raises_stopped_error_at_a_stop(part: HealthPart, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     stop = asyncio.Event()
 
     async def operation() -> None:
@@ -110,9 +120,11 @@ async def test_retry_raises_stopped_error_at_a_stop(part: HealthPart) -> None:
         raise DatabaseUnavailableError("away")
 
     slow = RetrySettings(first_delay_s=60.0, max_delay_s=60.0)
-    with pytest.raises(StoppedError, match="writing: given up after 1 tries") as caught:
+    with pytest.raises(StoppedError, match="writing: given up after 1 try because") as caught:
         await retry(operation, policy=slow, stop=stop, health=part, what="writing")
     assert isinstance(caught.value.__cause__, DatabaseUnavailableError)
+    assert part.reason == "starting"
+    assert "works again" not in caplog.text
 
 
 async def test_a_long_outage_does_not_flood_the_log(part: HealthPart, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""Tables of the command line stay readable on 80 columns, and nouns agree with their numbers."""
+"""Tables of the command line stay readable on 80 columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from standgale.commands.context import counted, table
+from standgale.commands.context import table
 
 
 def test_table_keeps_whole_columns_on_one_line_and_cuts_no_text() -> None:
@@ -18,7 +18,3 @@ def test_table_keeps_whole_columns_on_one_line_and_cuts_no_text() -> None:
     assert "e758fab3-1fa7-5df2-83ca-b3ff2165d02d" in text
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
-
-
-def test_counted_uses_singular_and_plural() -> None:
-    assert (counted(0, "record"), counted(1, "record"), counted(2, "record")) == ("0 records", "1 record", "2 records")

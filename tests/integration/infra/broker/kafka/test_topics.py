@@ -77,7 +77,7 @@ async def test_apply_refuses_before_any_change_what_the_cluster_cannot_do(pair: 
     admin = await broker.admin()
     with pytest.raises(TopicMismatchError, match="replication 3 declared, 1 found") as caught:
         await admin.apply([wanted, new])
-    assert "replication 3 declared, 1 nodes found" in str(caught.value)
+    assert "replication 3 declared, 1 node found" in str(caught.value)
     await broker.close()
     assert await (await pair.broker.admin()).check([pair.input]) == []
     raw = AIOKafkaAdminClient(bootstrap_servers=pair.server.bootstrap_servers)
