@@ -6,12 +6,13 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from detectors.engines.gpu.cuda import CudaError, find_gpu, why_no_gpu
+from infra.extras import install_extra
 
 
 def why_not_installed(extra: str, *modules: str) -> str | None:
     """Return why an engine that needs ``modules`` cannot be used, or None when all of them are installed."""
     missing = next((name for name in modules if find_spec(name) is None), None)
-    return None if missing is None else f"{missing} is not installed; install standgale[{extra}]"
+    return None if missing is None else f"{missing} is not installed; {install_extra(extra)}"
 
 
 def package_version(*packages: str) -> str:
@@ -60,7 +61,7 @@ def why_no_torch() -> str | None:
 def why_no_tensorrt() -> str | None:
     """Return why TensorRT cannot be used, or None when it can."""
     if find_spec("tensorrt") is None:
-        return "TensorRT is not installed; pip install tensorrt"
+        return "TensorRT is not installed; install the package tensorrt into the environment of standgale"
     return why_not_installed("cuda", "onnx") or why_no_gpu()
 
 

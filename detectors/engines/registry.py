@@ -13,6 +13,7 @@ from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.errors import ModelLoadError
 from detectors.settings import EngineKind
 from infra.errors import SettingsError
+from infra.extras import install_extra
 from infra.plugin_names import PluginGroup, plugin_names
 from infra.plugins import load_plugin, plugin_error
 
@@ -195,7 +196,7 @@ def load_other(name: str, request: EngineRequest, check: Callable[[Engine], obje
     """Load ``request`` on the best usable engine except ``name``. Raises ModelLoadError when there is none."""
     others = [(entry, f"engine {name} failed") for entry in usable_engines("auto") if entry.name != name]
     if not others:
-        raise ModelLoadError("no other engine is installed; install standgale[cpu]")
+        raise ModelLoadError(f"no other engine is installed; {install_extra('cpu')}")
     return _first_that_opens(others, request, check)
 
 

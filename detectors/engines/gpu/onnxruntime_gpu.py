@@ -19,6 +19,7 @@ from detectors.engines.port import EngineRequest, repeat_for_batch
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
 from detectors.settings import Precision
+from infra.extras import install_extra
 
 DEFAULT_BATCH = 8
 """Tiles per run of a graph that leaves their number open, where the request names none."""
@@ -201,7 +202,8 @@ def why_no_provider(name: str) -> str | None:
     if name in ort.get_available_providers():
         return None
     return (
-        f"the installed ONNX Runtime {ort.__version__} has no {name}; uninstall onnxruntime and install standgale[cuda]"
+        f"the installed ONNX Runtime {ort.__version__} has no {name}; uninstall onnxruntime, and "
+        f"{install_extra('cuda')}"
     )
 
 

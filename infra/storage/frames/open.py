@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from infra.errors import SettingsError
+from infra.extras import install_extra
 from infra.storage.frames.folder import FolderFrameStore
 from infra.storage.frames.port import FrameStore
 from infra.storage.settings import FrameSettings
@@ -24,7 +25,6 @@ def open_frame_store(settings: FrameSettings, data_dir: Path) -> FrameStore:
         from infra.storage.frames.s3 import S3FrameStore  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"STANDGALE_FRAMES__KIND=s3 needs the library {error.name!r}, which is not installed; "
-            "install it with: pip install 'standgale[s3]'"
+            f"STANDGALE_FRAMES__KIND=s3 needs the library {error.name!r}, which is not installed; {install_extra('s3')}"
         ) from error
     return S3FrameStore(settings)

@@ -162,4 +162,4 @@ def test_without_rasterio_a_large_tiff_names_the_extra_and_a_small_one_is_read(t
     assert small.returncode == 0, small.stderr
     assert "red" in small.stdout
     assert large.returncode == 2
-    assert "standgale[geo]" in large.stderr
+    assert "install the extra geo of standgale" in large.stderr

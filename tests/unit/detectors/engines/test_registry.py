@@ -32,7 +32,7 @@ def refuse(request: EngineRequest) -> Engine:
 def test_an_engine_that_is_not_installed_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installed, "find_spec", lambda name: None if name == "openvino" else object())
     with pytest.raises(
-        ModelLoadError, match=r"openvino cannot be used: openvino is not installed; install standgale\[cpu\]"
+        ModelLoadError, match=r"openvino cannot be used: openvino is not installed; install the extra cpu of standgale"
     ):
         load(tmp_path, "openvino", SPEC)
     card = read_card(tmp_path / "model.yaml")
@@ -46,7 +46,8 @@ def test_an_engine_that_is_not_installed_names_the_extra(tmp_path: Path, monkeyp
     assert (engine.name, "another refused" in engine.reason) == ("onnxruntime", True)
     monkeypatch.setattr(installed, "find_spec", lambda name: None)
     with pytest.raises(
-        ModelLoadError, match=r"no engine can be used .*onnxruntime: onnxruntime is not installed.*standgale\[cpu\]"
+        ModelLoadError,
+        match=r"no engine can be used .*onnxruntime: onnxruntime is not installed.*the extra cpu of standgale",
     ):
         load_engine("auto", request)
 

@@ -257,7 +257,7 @@ def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert "install standgale[text]" in refused(card)
+    assert "install the extra text of standgale" in refused(card)
 
 
 def test_cards_and_files_that_do_not_agree_on_words_are_refused(tmp_path: Path) -> None:
