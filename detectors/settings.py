@@ -31,17 +31,17 @@ class ModelStoreSettings(ObjectStoreSettings):
     section = "models"
 
     kind: Literal["folder", "s3", "http", "lakefs"] = Field(default="folder", description="where models are stored")
-    folder: Path | None = Field(default=None, description="folder: where; default DATA_DIR/models")
+    folder: Path | None = Field(default=None, description="folder: its path; default DATA_DIR/models")
     prefix: str = Field(default="models", description="s3, lakefs: what all keys begin with; http: the loader's folder")
     endpoint_url: str | None = Field(
         default=None,
-        description="s3: an endpoint other than AWS; lakefs: the server; http: the loader, default http://loader:8080",
+        description="s3: the address of a server other than AWS; lakefs: of the server; http: of the loader, default http://loader:8080",
     )
-    access_key: SecretStr | None = Field(default=None, description="s3, lakefs: together with secret_key")
-    secret_key: SecretStr | None = Field(default=None, description="s3, lakefs: together with access_key")
+    access_key: SecretStr | None = Field(default=None, description="s3, lakefs: the id of the key; lakefs needs it")
+    secret_key: SecretStr | None = Field(default=None, description="s3, lakefs: the secret of access_key")
     timeout_s: PositiveSeconds = Field(default=30.0, description="how long a transfer may make no progress")
     cache: Path | None = Field(default=None, description="where fetched models are kept; default DATA_DIR/model-cache")
-    repository: str = Field(default="standgale", description="lakefs")
+    repository: str = Field(default="standgale", description="lakefs: the name of the repository")
     ref: str = Field(default="main", description="lakefs: the branch, tag or commit to read; to publish, a branch")
     load_path: str = Field(default="/load/{filename}", description="http: the path that files are fetched from")
     upload_path: str = Field(default="/upload/{filename}", description="http: the path that files are sent to")

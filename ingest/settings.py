@@ -17,10 +17,10 @@ class GatewaySettings(Section):
     host: str = Field(default="127.0.0.1", description="the address to listen on; 0.0.0.0 for all")
     port: Port = Field(default=8000, description="0 takes a free port")
     max_image_bytes: PositiveInt = Field(default=10_000_000, description="the largest upload")
-    min_side_px: PositiveInt = Field(default=256, description="of an image")
-    max_side_px: PositiveInt = Field(default=16_384, description="of an image")
-    max_pixels: PositiveInt = Field(default=120_000_000, description="of an image")
-    max_metadata_bytes: PositiveInt = Field(default=16_384, description="of the metadata field of an upload")
+    min_side_px: PositiveInt = Field(default=256, description="the shortest side of an image that is accepted")
+    max_side_px: PositiveInt = Field(default=16_384, description="the longest side of an image that is accepted")
+    max_pixels: PositiveInt = Field(default=120_000_000, description="the most pixels of an image that is accepted")
+    max_metadata_bytes: PositiveInt = Field(default=16_384, description="the largest metadata field of an upload")
     max_clock_skew_s: PositiveSeconds = Field(
         default=300.0, description="how far in the future captured_at may be, because the clocks of devices differ"
     )
@@ -30,7 +30,9 @@ class GatewaySettings(Section):
         "broker's time",
     )
     max_concurrent_uploads: PositiveInt = Field(default=64, description="beyond it an upload gets 503")
-    max_in_flight_bytes: PositiveInt = Field(default=256_000_000, description="of all uploads in progress together")
+    max_in_flight_bytes: PositiveInt = Field(
+        default=256_000_000, description="the most bytes of all uploads in progress together"
+    )
     body_timeout_s: PositiveSeconds = Field(default=30.0, description="the time limit for receiving a whole upload")
     token_refresh_s: PositiveSeconds = Field(default=2.0, description="how often the device tokens are read")
     publish_timeout_s: PositiveSeconds = Field(default=10.0, description="the time limit for publishing an event")

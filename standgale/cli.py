@@ -17,7 +17,7 @@ from standgale.commands.model import app as model
 
 app = typer.Typer(
     name="standgale",
-    help="Finds small objects in aerial imagery, frame by frame, exactly once.",
+    help="Finds small objects in aerial images and delivers every detection once.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -113,7 +113,7 @@ class MergeCard(_CardModel):
 
 
 class TextCard(_CardModel):
-    """Says how a model that is asked with text (Grounding DINO) is asked; the prompt of a class is its name."""
+    """Says how the text prompt of a model is made (Grounding DINO); the prompt of a class is its name."""
 
     tokenizer: Annotated[str, Field(min_length=1)] = Field(description="a tokenizer.json, relative to the card")
     threshold: Unit = Field(default=0.25, description="a word belongs to a box from this score on")
@@ -136,7 +136,7 @@ class ModelCard(_CardModel):
     thresholds: ThresholdCard = ThresholdCard()
     tiling: TilingCard = TilingCard()
     merge: MergeCard = MergeCard()
-    text: TextCard | None = Field(default=None, description="for layouts that are asked with text")
+    text: TextCard | None = Field(default=None, description="for layouts that take a text prompt")
     max_detections: Annotated[int, Field(gt=0, le=100_000)] = 1000
     precision: Precision = Field(
         default="auto", description="what the engine computes in; auto: the fastest with outputs close to those of f32"
@@ -163,11 +163,11 @@ class ModelCard(_CardModel):
     def _only_words_need_a_tokenizer(self) -> Self:
         if self.layout == "grounding_dino" and self.text is None:
             raise ValueError(
-                "text: layout grounding_dino is asked with text; write text: {tokenizer: tokenizer.json} and put the "
+                "text: layout grounding_dino takes a text prompt; write text: {tokenizer: tokenizer.json} and put the "
                 "tokenizer.json published with the model next to the card"
             )
         if self.text is not None and self.layout not in (None, "grounding_dino"):
-            raise ValueError(f"text: layout {self.layout} is not asked with text; leave text out")
+            raise ValueError(f"text: layout {self.layout} takes no text prompt; leave text out")
         return self
 
     @model_validator(mode="after")

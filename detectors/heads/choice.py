@@ -41,7 +41,7 @@ LAYOUTS: Mapping[Layout, str] = {
     "rfdetr": "RF-DETR",
     "yolov8_obb": "YOLOv8-OBB and YOLO11-OBB",
     "nms_inside_obb": "YOLO26-OBB, or an OBB export with NMS inside",
-    "grounding_dino": "Grounding DINO, asked with text",
+    "grounding_dino": "Grounding DINO, which takes a text prompt",
 }
 """Layout → the models that have it, for people."""
 

@@ -81,7 +81,7 @@ def _of_rectangles(found: Rectangles) -> str | None:
         return "most boxes have a negative width or height: the layout in its card reads other numbers as sizes"
     if len(angles) >= _MANY_BOXES and angles.min() >= 0.0 and angles.max() <= _NO_ANGLE:
         return (
-            "every angle is 0 or a hair more, as class scores are: its boxes are not rotated; "
+            "every angle is 0 or slightly more, as class scores are: its boxes are not rotated; "
             "write the layout without _obb, and all its classes, into the card"
         )
     return None

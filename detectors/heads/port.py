@@ -37,7 +37,7 @@ class HeadRequest:
     outputs: tuple[str, ...] = ()
     """The names of the model's outputs, in their order"""
     prompt: PromptTokens | None = None
-    """Of a model that is asked with text"""
+    """Of a model that takes a text prompt"""
 
 
 class Head(Protocol):

@@ -1,4 +1,4 @@
-"""Makes the prompt of a model that is asked with text (Grounding DINO): from class names to tokens."""
+"""Makes the text prompt of a model (Grounding DINO): from class names to tokens."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Prompt:
 
 
 def read_prompt(card: ModelCard, card_path: Path) -> Prompt | None:
-    """Return the prompt of the card's classes, or None for a model that is not asked with text.
+    """Return the prompt of the card's classes, or None for a model that takes no text prompt.
 
     Its tokenizer's checksum is compared with all other files of the card. Raises ModelLoadError when the tokenizer is
     missing or damaged, or a class name cannot be a prompt.
@@ -146,7 +146,7 @@ def _asked(name: str) -> str:
 
 def _tokenizer(data: bytes, path: Path) -> Tokenizer:
     try:
-        from tokenizers import Tokenizer  # noqa: PLC0415 - only for models that are asked with text
+        from tokenizers import Tokenizer  # noqa: PLC0415 - only for models that take a text prompt
     except ImportError as error:
         raise ModelLoadError(
             f"a model that takes a text prompt needs the library that reads {path}; {install_extra('text')}"

@@ -15,24 +15,37 @@ class BrokerSettings(Section):
 
     section = "broker"
 
-    kind: Literal["embedded", "kafka"] = Field(default="embedded", description="embedded: one SQLite file in DATA_DIR")
-    bootstrap_servers: str = Field(default="127.0.0.1:9092", description="kafka: host:port, comma separated")
+    kind: Literal["embedded", "kafka"] = Field(
+        default="embedded", description="which broker carries the events; embedded: one SQLite file in DATA_DIR"
+    )
+    bootstrap_servers: str = Field(
+        default="127.0.0.1:9092", description="kafka: its servers, host:port, comma separated"
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT", description="kafka"
+        default="PLAINTEXT", description="kafka: encryption of connections (SSL) and login (SASL)"
     )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(default="PLAIN", description="kafka")
-    sasl_username: str | None = Field(default=None, description="kafka")
-    sasl_password: SecretStr | None = Field(default=None, description="a file is read again for each new connection")
-    ssl_cafile: Path | None = Field(default=None, description="PEM file; none: the certificates of this machine")
-    ssl_certfile: Path | None = Field(default=None, description="PEM file with this client's certificate")
-    ssl_keyfile: Path | None = Field(default=None, description="PEM file with the key of ssl_certfile")
-    ssl_keyfile_password: SecretStr | None = Field(default=None, description="when the key is encrypted")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="PLAIN", description="kafka: how the login with SASL is done"
+    )
+    sasl_username: str | None = Field(default=None, description="kafka: the user of the login with SASL")
+    sasl_password: SecretStr | None = Field(
+        default=None,
+        description="kafka: the password of the login with SASL; a file is read again for each new connection",
+    )
+    ssl_cafile: Path | None = Field(
+        default=None, description="kafka: PEM file of trusted certificates; none: those of this machine"
+    )
+    ssl_certfile: Path | None = Field(default=None, description="kafka: PEM file with this client's certificate")
+    ssl_keyfile: Path | None = Field(default=None, description="kafka: PEM file with the key of ssl_certfile")
+    ssl_keyfile_password: SecretStr | None = Field(
+        default=None, description="kafka: the password of ssl_keyfile, when the key is encrypted"
+    )
     compression: Literal["none", "gzip", "lz4", "zstd"] = Field(
-        default="lz4", description="kafka: of published batches"
+        default="lz4", description="kafka: how published batches are compressed"
     )
-    request_timeout_s: PositiveSeconds = Field(default=20.0, description="the time limit for a request")
+    request_timeout_s: PositiveSeconds = Field(default=20.0, description="kafka: the time limit for a request")
     replication: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="overrides every topic's replication (a one-node cluster needs 1)"
+        default=None, description="kafka: copies of each topic, overrides topics.yaml (a single node needs 1)"
     )
 
     @model_validator(mode="after")

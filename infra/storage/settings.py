@@ -15,15 +15,15 @@ class ObjectStoreSettings(Section):
 
     kind: str = "folder"
     folder: Path | None = None
-    bucket: str = Field(default="standgale", description="s3")
+    bucket: str = Field(default="standgale", description="s3: the name of the bucket")
     prefix: str = ""
-    endpoint_url: str | None = Field(default=None, description="s3: an endpoint other than AWS")
-    region: str = Field(default="us-east-1", description="s3")
+    endpoint_url: str | None = Field(default=None, description="s3: the address of a server other than AWS")
+    region: str = Field(default="us-east-1", description="s3: the region of the bucket")
     access_key: SecretStr | None = Field(
-        default=None, description="s3: together with secret_key; without them the machine's own credentials are used"
+        default=None, description="s3: the id of the key; without both keys those of the machine are used"
     )
-    secret_key: SecretStr | None = Field(default=None, description="s3: together with access_key")
-    timeout_s: PositiveSeconds = Field(default=10.0, description="s3: for connecting, and for each read")
+    secret_key: SecretStr | None = Field(default=None, description="s3: the secret of access_key")
+    timeout_s: PositiveSeconds = Field(default=10.0, description="s3: the time limit for connecting, and for each read")
 
     @model_validator(mode="after")
     def _both_keys(self) -> Self:
@@ -42,7 +42,7 @@ class FrameSettings(ObjectStoreSettings):
     section = "frames"
 
     kind: Literal["folder", "s3"] = Field(default="folder", description="where frames are stored")
-    folder: Path | None = Field(default=None, description="folder: where; default DATA_DIR/frames")
+    folder: Path | None = Field(default=None, description="folder: its path; default DATA_DIR/frames")
     prefix: str = Field(default="frames", description="s3: what all keys begin with")
     max_bytes: PositiveInt | None = Field(
         default=None, description="folder: the size of all frames together beyond which new ones are refused"

@@ -12,8 +12,10 @@ from infra.sections import Port, PositiveSeconds, Section
 class TelemetrySettings(Section):
     """Says how a process logs, traces, reports its health and stops."""
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    log_format: Literal["json", "text"] = "json"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="the least severe lines that are logged"
+    )
+    log_format: Literal["json", "text"] = Field(default="json", description="json for machines, text for people")
     otlp_endpoint: str | None = Field(
         default=None, description="for example http://tempo:4318; none: no traces are sent"
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from infra.broker.port import Admin
     from standgale.settings import Settings
 
-_GROUP_HEADERS = ("group", "members", "not read", "oldest\nnot read", "last sign\nof life", "topics")
+_GROUP_HEADERS = ("group", "members", "not read", "oldest\nnot read", "last\nseen", "topics")
 
 app = typer.Typer(
     no_args_is_help=True, help="Compare the broker's topics with topics.yaml, change them, and manage consumer groups."

@@ -80,7 +80,7 @@ def print_report(console: Console, report: DemoReport) -> None:
     for name, value in asdict(report.places).items():
         console.print(f"  {name.replace('_', ' '):<13} {value}", soft_wrap=True, highlight=False)
     if report.complete:
-        console.print("[green]Every frame went all the way, once.[/green]")
+        console.print("[green]Every frame reached every output exactly once.[/green]")
     else:
         console.print("[red]The counts differ: something was lost, repeated or refused; see the log.[/red]")
         for refusal in sorted(set(report.refused)):

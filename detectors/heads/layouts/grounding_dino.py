@@ -39,7 +39,7 @@ class GroundingDinoHead:
         """See :class:`detectors.heads.port.Head`."""
         if self._prompt is None:
             return (
-                "grounding_dino is asked with text: write layout: grounding_dino and text: {tokenizer: tokenizer.json}"
+                "grounding_dino takes a text prompt: write layout: grounding_dino and text: {tokenizer: tokenizer.json}"
             )
         least = self._prompt.length
         if self._at is not None:

@@ -272,7 +272,7 @@ def test_cards_and_files_that_do_not_agree_on_words_are_refused(tmp_path: Path) 
     other = write_model(tmp_path / "other")
     write_tokenizer(other.parent)
     text = {"tokenizer": "tokenizer.json"}
-    assert "layout yolov8 is not asked with text; leave text out" in refused(changed(other, text=text))
+    assert "layout yolov8 takes no text prompt; leave text out" in refused(changed(other, text=text))
     unnamed = changed(other, layout=None, classes=[{"name": "blue"}, {"name": "red"}, {"name": "boat"}])
     assert "takes no text (it has no input input_ids)" in refused(unnamed)
 
