@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,24 @@ def test_the_demo_and_its_child_process_run_where_modules_are_named_like_ours(fo
     assert done.returncode == 0, done.stderr
     report = orjson.loads(done.stdout)
     assert (report["complete"], report["seen"]) == (True, 2)
+
+
+def test_children_find_a_package_that_is_run_from_its_checkout_without_being_installed(server_dir: Path) -> None:
+    package = server_dir / "standgale"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    shutil.copy(ROOT / "standgale" / "__main__.py", package)
+    (package / "cli.py").write_text(
+        "import subprocess, sys\n"
+        "def main():\n"
+        "    if sys.argv[1:] == ['child']:\n"
+        "        print(__file__)\n"
+        "    else:\n"
+        "        subprocess.run([sys.executable, '-P', '-m', 'standgale', 'child'], check=True)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = (sys.executable, "-m", "standgale")
+    done = subprocess.run(
+        command, cwd=server_dir, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.stdout.strip(), done.returncode) == (str(package / "cli.py"), 0), done.stderr
