@@ -7,8 +7,8 @@ import sys
 def _set_import_path() -> None:
     """Remove the current folder from the import path, unless it is the one that holds this package.
 
-    ``python -m`` puts it first: a ``schemas.py`` there would hide our package. Nothing of ours is imported before. Where
-    it holds this package, child processes need it too, and they start with ``-P``: PYTHONPATH gives it to them.
+    ``python -m`` puts it first: a ``schemas.py`` there would hide our package. Nothing of ours is imported before.
+    Where it holds this package, child processes need it too; they start with ``-P`` and find it by PYTHONPATH.
     """
     home = __file__.removesuffix(f"{os.sep}standgale{os.sep}__main__.py")
     if sys.flags.safe_path or not sys.path:
