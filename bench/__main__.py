@@ -49,7 +49,7 @@ def _wanted(arguments: Sequence[str] | None) -> _Wanted:
         prog="python -m bench", description="Measure Standgale and what it is compared with."
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)}; default all")
-    parser.add_argument("--quick", action="store_true", help="smaller and less exact, about a minute for all")
+    parser.add_argument("--quick", action="store_true", help="smaller and less exact, a few minutes for all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to FILE as well")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md")
     found = parser.parse_args(arguments)
