@@ -164,6 +164,8 @@ def share(one: list[Point], two: list[Point], metric: Metric) -> float:
     if all(a[0] == b[0] or a[1] == b[1] for shape in (one, two) for a, b in pairwise(shape)):
         # Axis-aligned: as exact as the sides are.
         return _share_of_boxes(_extent(one), _extent(two), metric)
+    if not _share_of_boxes(_extent(one), _extent(two), metric):
+        return 0.0  # nothing in common, without clipping
     return _ratio(polygon_area(clipped(one, two)), polygon_area(one), polygon_area(two), metric)
 
 

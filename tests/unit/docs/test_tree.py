@@ -5,10 +5,16 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+
+import pytest
 
 from tests.house import packages
 from tests.paths import ROOT
+
+# In one process, so that each file is read once.
+pytestmark = pytest.mark.xdist_group("tree")
 
 _MAX_LINES = 400
 _RIDDLES = re.compile(
@@ -16,6 +22,7 @@ _RIDDLES = re.compile(
     "|remember|remembers|remembered|answer|answers|answered)(_|$)"
     "|^test_(what|who|whose|where|it|its|they)_"
 )
+_NAMES = re.compile(r"^ *(?:async )?def (test_\w+)", re.MULTILINE)
 _VAGUE = ("the world", "whoever", "whatever", "stands", " lies ", " told", "what comes of", "in the way", "lets go")
 
 
@@ -24,15 +31,19 @@ def _files(*folders: str) -> Iterator[Path]:
         yield from (ROOT / folder).rglob("*.py")
 
 
+@cache
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
 def _tests() -> Iterator[tuple[Path, str]]:
     for path in _files("tests", "standgale/testing"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                yield path, node.name
+        for name in _NAMES.findall(_text(path)):
+            yield path, name
 
 
 def test_files_of_tests_have_at_most_400_lines() -> None:
-    sizes = {path: path.read_text(encoding="utf-8").count("\n") for path in _files("tests")}
+    sizes = {path: _text(path).count("\n") for path in _files("tests")}
     assert {str(path.relative_to(ROOT)): lines for path, lines in sizes.items() if lines > _MAX_LINES} == {}
 
 
@@ -44,7 +55,7 @@ def test_names_of_tests_use_words_of_the_code_and_have_at_most_80_characters() -
 def test_first_docstring_lines_of_modules_use_plain_words() -> None:
     wrong = {}
     for path in _files(*packages(ROOT)):
-        first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+        first = (ast.get_docstring(ast.parse(_text(path))) or "").partition("\n")[0]
         if any(words in f" {first.lower()} " for words in _VAGUE):
             wrong[str(path.relative_to(ROOT))] = first
     assert wrong == {}

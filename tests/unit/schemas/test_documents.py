@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -103,6 +104,7 @@ SAMPLES: dict[type[Event], Event] = {
 }
 
 
+@cache
 def asyncapi() -> dict[str, dict[str, dict[str, Any]]]:
     document = yaml.safe_load(documents(load_topics())[ASYNCAPI_FILE])
     assert isinstance(document, dict)

@@ -6,7 +6,7 @@ import pytest
 from training.scenes import CLASS_NAMES, Flight, SceneSpec, render_scene
 from training.scenes.clutter import LAND, SEA, draw_clutter
 from training.scenes.flight import crop_boxes
-from training.scenes.spec import MAX_OBJECT_PX, MIN_OBJECT_PX, SceneSpecError
+from training.scenes.spec import SceneSpecError
 from training.scenes.sprites import draw_object, tone_against
 
 
@@ -21,23 +21,6 @@ def test_same_spec_same_scene_and_another_seed_another() -> None:
     assert np.array_equal(first.boxes, again.boxes)
     assert np.array_equal(first.labels, again.labels)
     assert not np.array_equal(first.image, other.image)
-
-
-def test_boxes_are_inside_in_the_size_range_and_all_classes_occur() -> None:
-    seen: set[int] = set()
-    for seed in range(6):
-        scene = render_scene(SceneSpec(720, 540, seed, 8.0))
-        assert scene.image.shape == (540, 720, 3)
-        assert scene.image.dtype == np.uint8
-        assert scene.boxes.dtype == np.float32
-        assert scene.boxes.shape == (len(scene.labels), 4)
-        longest = (scene.boxes[:, 2:] - scene.boxes[:, :2]).max(axis=1)
-        assert longest.min() >= MIN_OBJECT_PX
-        assert longest.max() <= MAX_OBJECT_PX
-        assert scene.boxes.min() >= 0
-        assert (scene.boxes[:, 2:] <= (720, 540)).all()
-        seen.update(scene.labels.tolist())
-    assert seen == set(range(len(CLASS_NAMES)))
 
 
 @pytest.mark.parametrize("label", range(len(CLASS_NAMES)))

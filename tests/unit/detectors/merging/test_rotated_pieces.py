@@ -7,58 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detectors.geometry.arrays import Candidates, FloatArray
-from detectors.geometry.polygons import polygon_areas, within_boxes
-from detectors.geometry.rotated_boxes import enclosing, smallest_around
-from detectors.merging.merge import merge
 from detectors.merging.pieces import resolve_pieces
-from detectors.tiling.tiles import TilePlan, TileSpec, plan_tiles, touches_inner_edge
 from tests.pictures import corner_distance, quad_of
-
-TILE = 100
-Row = tuple[FloatArray, float, int]
-
-
-def plan_of(width: int, height: int, overlap: float, whole_frame: bool = False) -> TilePlan:
-    return plan_tiles(width, height, TileSpec(TILE, TILE, TILE, TILE, overlap, whole_frame))
-
-
-def seen(plan: TilePlan, rows: list[Row]) -> Candidates:
-    """Candidates from (corners, score, tile)."""
-    quads = np.array([row[0] for row in rows], np.float32).reshape(-1, 4, 2)
-    tiles = np.array([row[2] for row in rows], np.int32)
-    regions = plan.boxes[tiles].reshape(-1, 2, 2)
-    boxes = np.clip(enclosing(quads).reshape(-1, 2, 2), regions[:, :1], regions[:, 1:]).reshape(-1, 4)
-    scores = np.array([row[1] for row in rows], np.float32)
-    cut = touches_inner_edge(plan, boxes, tiles)
-    return Candidates(boxes, scores, np.zeros(len(rows), np.int32), tiles, cut, quads)
-
-
-def visible(plan: TilePlan, target: FloatArray, tile: int) -> FloatArray | None:
-    """Return the smallest box around the part of ``target`` in ``tile``; None for a sliver."""
-    part = within_boxes(target[None].astype(np.float64), plan.boxes[tile : tile + 1].astype(np.float64))
-    if polygon_areas(part)[0] < 40:
-        return None
-    box = smallest_around(part[0], target)
-    return box if np.linalg.norm(box[1:3] - box[:2], axis=1).min() >= 6 else None
-
-
-def look(plan: TilePlan, objects: list[FloatArray], rng: np.random.Generator, error_px: float = 0.0) -> Candidates:
-    rows: list[Row] = []
-    for tile in range(len(plan)):
-        for target in objects:
-            box = visible(plan, target, tile)
-            if box is not None:
-                shaken = box + rng.uniform(-error_px, error_px, (1, 2)) + rng.uniform(-error_px, error_px, (4, 2)) / 4
-                rows.append((shaken.astype(np.float32), float(rng.uniform(0.3, 1)), tile))
-    return seen(plan, rows)
-
-
-def resolved(plan: TilePlan, candidates: Candidates) -> FloatArray:
-    found = merge(resolve_pieces(candidates, plan, True), "nms", "iou", 0.5, True)
-    assert found.quads is not None
-    return found.quads
-
+from tests.rotated_pieces import look, plan_of, resolved, seen, visible
 
 # Two tiles side by side: 0..100 and 80..180.
 PAIR = plan_of(180, 100, 0.2)
@@ -80,26 +31,6 @@ def test_an_object_across_many_tiles_is_joined_within_two_pixels(degrees: float,
     found = resolved(plan, look(plan, [target], np.random.default_rng(1)))
     assert len(found) == 1
     assert corner_distance(found[0], target) < 2
-
-
-@pytest.mark.parametrize(("overlap", "longest"), [(0.2, 60), (0.2, 240), (0.4, 150), (0.0, 60)])
-def test_objects_are_found_once_wherever_tiles_cut_them_with_an_inexact_detector(
-    overlap: float, longest: float
-) -> None:
-    plan = plan_of(430, 430, overlap)
-    errors: list[float] = []
-    several = 0
-    for seed in range(60):
-        rng = np.random.default_rng(seed)
-        size = (float(rng.uniform(longest / 2, longest)), float(rng.uniform(10, 30)))
-        middle = rng.uniform(150, 280, 2).tolist()
-        target = quad_of((middle[0], middle[1], *size, float(rng.uniform(-45, 135))))
-        found = resolved(plan, look(plan, [target], rng, error_px=1.0))
-        several += len(found) != 1
-        errors.append(min(corner_distance(each, target) for each in found))
-    assert several <= 1
-    assert np.median(errors) < 1.5
-    assert np.quantile(errors, 0.9) < 4
 
 
 def test_a_poor_piece_is_dropped_for_the_whole_box() -> None:
