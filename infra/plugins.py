@@ -1,4 +1,4 @@
-"""Loads plug-ins: what other installed distributions offer as entry points, one by name, when it is first needed."""
+"""Loads a plug-in by name: an object that another installed distribution offers as an entry point."""
 
 from __future__ import annotations
 

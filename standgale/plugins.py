@@ -1,4 +1,4 @@
-"""Makes the sinks that other distributions offer as entry points of the group ``standgale.sinks``."""
+"""Makes a sink by the name under which another installed distribution offers it (``standgale.sinks``)."""
 
 from __future__ import annotations
 

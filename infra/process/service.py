@@ -1,4 +1,4 @@
-"""Runs the main function of a service: event loop, garbage collector, exit status and a forced end."""
+"""Runs the main function of a service under uvloop, and ends the process with an exit status, if need be by force."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names the gateway as the source of its events."""
+"""Defines the CloudEvents ``source`` of the events that the gateway publishes."""
 
 from __future__ import annotations
 

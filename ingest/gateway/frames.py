@@ -84,7 +84,7 @@ class FramesEndpoint:
         self._skew = timedelta(seconds=settings.max_clock_skew_s)
         ahead_s = parts.publisher.clock_ahead_s()
         if ahead_s is not None:
-            parts.clock.set_broker_offset(ahead_s)
+            parts.clock.set_difference(ahead_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one upload; the error middleware turns errors into responses."""
@@ -217,7 +217,7 @@ class FramesEndpoint:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._parts.publisher.publish([record])
-            self._parts.clock.set_broker_offset(self._parts.publisher.clock_ahead_s())
+            self._parts.clock.set_difference(self._parts.publisher.clock_ahead_s())
         except TimeoutError as error:
             raise BrokerUnavailableError(
                 f"the broker did not acknowledge within {timeout_s:g} s (gateway.publish_timeout_s)"

@@ -24,8 +24,8 @@ class ServiceCheck:
     async def look(self) -> Sequence[Finding]:
         """See :class:`.port.Check`."""
         try:
-            async with aiohttp.ClientSession() as client, client.get(self._address + _PATH) as answer:
-                body = await answer.json()
+            async with aiohttp.ClientSession() as client, client.get(self._address + _PATH) as response:
+                body = await response.json()
         except (aiohttp.ClientConnectionError, OSError) as error:
             raise DoesNotExistError(
                 f"no service responds at {self._address} (telemetry.health_port, or --health)"

@@ -41,11 +41,11 @@ def make_detector(process: Composition, instance_id: str | None) -> Component:
 def _model_source(process: Composition, wanted: LoadRequest) -> ModelSource:
     store, cache = process.model_store(), process.settings.model_cache
 
-    async def upgrade(card: Path | None, on_state: OnState) -> Model | None:
+    async def load_artefact(card: Path | None, on_state: OnState) -> Model | None:
         request = replace(wanted, card=card or wanted.card)
         return await load_artefact_model(request, store, cache, lambda state: on_state(state, None))
 
-    return ModelSource(store, cache, partial(_load_version, wanted), upgrade)
+    return ModelSource(store, cache, partial(_load_version, wanted), load_artefact)
 
 
 def _load_version(wanted: LoadRequest, card: Path, busy: bool) -> Model:

@@ -61,7 +61,7 @@ Direction = Literal["down", "up"]
 
 
 class Gate(LoopThread):
-    """Passes bytes to a server on another port, until told otherwise. down: from the server; up: to it."""
+    """Passes bytes to a server on another port, and back, until a test cuts or holds them. down: from it; up: to it."""
 
     def __init__(self, port: int) -> None:
         super().__init__()

@@ -61,7 +61,7 @@ class SinkSite:
     """An embedded broker with the topics of Standgale, and sinks that run against it."""
 
     class CrashError(Exception):
-        """Stands for the end of the process between a write and its commit."""
+        """Says that the process ended between a write and its commit, as if it were killed."""
 
     def __init__(self, data_dir: Path, topics: Mapping[str, TopicSpec] | None = None) -> None:
         """``topics``: the declared ones, by name; the default is what topics.yaml declares."""

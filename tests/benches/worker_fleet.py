@@ -55,11 +55,11 @@ class Fleet:
     site: WorkerSite
     store: CopyStore
     folder: Path
-    shelf: Path
+    models: Path
     current: ModelActivated | None = None
 
     def parts(self, name: str, **changes: object) -> WorkerParts:
-        own = self.shelf / NAME / "1.0.0" / "model.yaml"
+        own = self.models / NAME / "1.0.0" / "model.yaml"
         source = ModelSource(self.store, self.folder / f"cache-{name}", self.load)
         given: dict[str, object] = {
             "load_model": partial(self.load, own),
@@ -140,19 +140,19 @@ def swaps(result: str) -> float:
 
 
 async def fleet_in(folder: Path, site: WorkerSite) -> Fleet:
-    shelf = folder / "shelf"
+    models = folder / "models"
     for version, factor in SCORES.items():
-        write_version(shelf, version, factor)
-    return Fleet(site, CopyStore(shelf), folder, shelf)
+        write_version(models, version, factor)
+    return Fleet(site, CopyStore(models), folder, models)
 
 
 def break_version(fleet: Fleet, fault: str) -> str | None:
     """Break version 3.0.0 in the store; return the checksum to activate it with."""
-    folder = fleet.shelf / NAME / "3.0.0"
+    folder = fleet.models / NAME / "3.0.0"
     if fault == "checksum":
-        (folder / "model.onnx").write_bytes((fleet.shelf / NAME / "2.0.0" / "model.onnx").read_bytes())
+        (folder / "model.onnx").write_bytes((fleet.models / NAME / "2.0.0" / "model.onnx").read_bytes())
     elif fault == "corrupt":
-        write_version(fleet.shelf, "3.0.0", 0.6)
+        write_version(fleet.models, "3.0.0", 0.6)
         broken = b"\x08\x08 this is no model" * 50
         (folder / "model.onnx").write_bytes(broken)
         card = (folder / "model.yaml").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Defines the request of a scene, and the scene with its picture and ground truth."""
+"""Defines size, seed and density of a scene to draw, and the drawn scene: its picture, true boxes and classes."""
 
 from dataclasses import dataclass
 

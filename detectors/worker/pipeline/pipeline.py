@@ -1,4 +1,4 @@
-"""Runs the host work and the engine work of many frames in parallel, with tiles of several frames in one engine batch.
+"""Decodes, cuts, infers and merges many frames in parallel, with tiles of several frames in one engine batch.
 
     detect() ─▶ host pool: decode ─▶ packer: cut tiles into batches ─▶ engine threads: infer ─▶ host pool: heads, merge
 

@@ -35,7 +35,7 @@ class BrokerProbe:
         event = ProbeSent(process=self._process, sent_at=now)
         record = event_record(PROBES, event, id=uuid4(), source=SOURCE, subject=None, time=now, key=self._process)
         await self._publisher.publish([record])
-        self._clock.set_broker_offset(self._publisher.clock_ahead_s())
+        self._clock.set_difference(self._publisher.clock_ahead_s())
 
     async def close(self) -> None:
         """Close reader and publisher; may be called twice."""

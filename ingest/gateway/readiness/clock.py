@@ -57,7 +57,7 @@ class GatewayClock:
         """How far the broker's clock was ahead at the last comparison with a result."""
         return self._broker_ahead_s
 
-    def set_broker_offset(self, broker_ahead_s: float | None) -> None:
+    def set_difference(self, broker_ahead_s: float | None) -> None:
         """Use the result of the last publish (:meth:`Publisher.clock_ahead_s`)."""
         self._compared = True
         if broker_ahead_s is None:

@@ -62,7 +62,7 @@ class BrokerBench:
         fields: dict[str, Any] = {"group": f"{self._prefix}-group", "session_timeout_s": 6.0}
         return GroupSpec(topics=tuple(topic.name for topic in topics), **(fields | changes))
 
-    def progress(self, *records: InRecord) -> dict[TopicPartition, CommitPoint]:
+    def points(self, *records: InRecord) -> dict[TopicPartition, CommitPoint]:
         """Return the commit points after ``records``, which are in offset order."""
         return {record.source: CommitPoint(record.offset + 1, record.epoch) for record in records}
 

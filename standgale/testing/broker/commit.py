@@ -34,7 +34,7 @@ class CommitContract:
         reader = await broker.reader()
         assert await bench.read_all(reader, output) == []
 
-        await consumer.commit(bench.progress(*records), outputs)
+        await consumer.commit(bench.points(*records), outputs)
         written = await bench.read_all(reader, output, at_least=6)
         assert [(record.value, record.headers) for record in written] == [(one.value, one.headers) for one in outputs]
         admin = await broker.admin()
@@ -51,12 +51,12 @@ class CommitContract:
         too_large = OutRecord(output.name, "key", bytes(range(250)) * 40_000)
 
         with pytest.raises(RecordTooLargeError):
-            await consumer.commit(bench.progress(*records), [good, too_large])
+            await consumer.commit(bench.points(*records), [good, too_large])
         reader, admin = await broker.reader(), await broker.admin()
         assert await bench.read_all(reader, output) == []
         assert sum((await admin.group_lag(member.group, [topic.name])).values()) == 1
 
-        await consumer.commit(bench.progress(*records), [good])
+        await consumer.commit(bench.points(*records), [good])
         assert [record.value for record in await bench.read_all(reader, output, at_least=1)] == [b"good"]
 
     async def test_a_missing_output_topic_holds_its_partition_only_until_it_is_there(self, bench: BrokerBench) -> None:
@@ -70,8 +70,8 @@ class CommitContract:
         letters = [OutRecord(output.name, keys[0], b"letter")]
 
         with pytest.raises(TopicMismatchError, match=output.name):
-            await consumer.commit(bench.progress(records[0]), letters)
-        await consumer.commit(bench.progress(records[1]))
+            await consumer.commit(bench.points(records[0]), letters)
+        await consumer.commit(bench.points(records[1]))
         admin = await broker.admin()
         lag = await admin.group_lag(member.group, [topic.name])
         assert {source.partition: behind for source, behind in lag.items()} == {0: 1, 1: 0}
@@ -81,7 +81,7 @@ class CommitContract:
         while True:
             # What a client knows of a cluster's topics is a few seconds old.
             try:
-                await consumer.commit(bench.progress(records[0]), letters)
+                await consumer.commit(bench.points(records[0]), letters)
                 break
             except TransientError:
                 assert time.monotonic() < deadline
@@ -109,12 +109,12 @@ class CommitContract:
         await shared()
         (lost,) = (record for record in stale if record.source not in first.assignment())
         with pytest.raises(PartitionLostError):
-            await first.commit(bench.progress(lost), [OutRecord(output.name, lost.key or "", b"of the loser")])
+            await first.commit(bench.points(lost), [OutRecord(output.name, lost.key or "", b"of the loser")])
         reader, admin = await broker.reader(), await broker.admin()
         assert await bench.read_all(reader, output) == []
         assert sum((await admin.group_lag(member.group, [topic.name])).values()) == 2
 
-        # Both publish anew, and each answers what it owns now.
+        # New records are published, and each member commits outputs for those of its own partition.
         await bench.publish(broker, topic, *((keys[number], b"again") for number in range(2)))
         for consumer in (first, second):
             (source,) = consumer.assignment()
@@ -140,7 +140,7 @@ class CommitContract:
         second = await bench.join(broker, member)
         seen = await bench.settle(first, second, until=lambda: len(first.assignment()) == len(second.assignment()) == 2)
         with pytest.raises(PartitionLostError):
-            await first.commit(bench.progress(*stale))
+            await first.commit(bench.points(*stale))
 
         while len({record.partition for record in seen}) < 4:
             seen += await bench.settle(first, second, until=lambda: True)
@@ -148,5 +148,5 @@ class CommitContract:
                 seen += await consumer.poll(max_records=10, timeout_s=0.1)
         for consumer in (first, second):
             mine = [one for one in seen if consumer.assignment().get(one.source) == one.epoch]
-            await consumer.commit(bench.progress(*mine))
+            await consumer.commit(bench.points(*mine))
         await bench.until_done(broker, member.group, topic)

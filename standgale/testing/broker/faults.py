@@ -78,7 +78,7 @@ class FaultContract:
         committed = False
         while not committed:
             try:
-                await heir.commit(bench.progress(*records), [OutRecord(output.name, "key", b"of the heir")])
+                await heir.commit(bench.points(*records), [OutRecord(output.name, "key", b"of the heir")])
                 committed = True
             except PartitionLostError:
                 # The zombie, awake, may join anew and have the partition until it leaves; then the records come again.
@@ -102,7 +102,7 @@ class FaultContract:
             records = await bench.take(successor, 1)
             await bench.settle(successor, until=lambda: len(successor.assignment()) == 2)
         with pytest.raises(PartitionLostError):
-            await former.commit(bench.progress(*stale), [OutRecord(output.name, "key", b"of the former")])
-        await successor.commit(bench.progress(*records), [OutRecord(output.name, "key", b"of the successor")])
+            await former.commit(bench.points(*stale), [OutRecord(output.name, "key", b"of the former")])
+        await successor.commit(bench.points(*records), [OutRecord(output.name, "key", b"of the successor")])
         written = await bench.read_all(await broker.reader(), output, at_least=1)
         assert [record.value for record in written] == [b"of the successor"]

@@ -68,7 +68,7 @@ class GroupContract:
         await bench.publish(broker, topic, *(("key", b"%d" % number) for number in range(10)))
         first = await bench.join(broker, bench.member(topic))
         records = await bench.take(first, 8)
-        await first.commit(bench.progress(records[4]))
+        await first.commit(bench.points(records[4]))
         await first.close()
 
         second = await bench.join(broker, bench.member(topic))

@@ -28,31 +28,31 @@ class GrowthContract:
     """Partitions are added to a group of topics together, and devices keep their order."""
 
     async def test_a_group_grows_when_it_was_read_and_devices_keep_their_order(self, bench: BrokerBench) -> None:
-        frames, answers = bench.topic("frames", partitions=2), bench.topic("answers", partitions=2)
-        broker = await bench.open(frames, answers)
+        frames, detections = bench.topic("frames", partitions=2), bench.topic("detections", partitions=2)
+        broker = await bench.open(frames, detections)
         before = [(device, b"%d" % number) for number in range(5) for device in DEVICES]
         await bench.publish(broker, frames, *before)
-        await bench.publish(broker, answers, ("device-0", b"0"))
+        await bench.publish(broker, detections, ("device-0", b"0"))
         member = bench.member(frames)
         consumer = await bench.join(broker, member)
         records = await bench.take(consumer, len(before))
-        await consumer.commit(bench.progress(*records[:-1]))
+        await consumer.commit(bench.points(*records[:-1]))
 
-        grown = [topic.model_copy(update={"partitions": 4, "grown_from": 2}) for topic in (frames, answers)]
+        grown = [topic.model_copy(update={"partitions": 4, "grown_from": 2}) for topic in (frames, detections)]
         opened_again = bench.declare(*grown)
         admin = await opened_again.admin()
         # One record is not read yet.
         found = await admin.check(grown)
         assert [(one.topic, one.what, one.fixable) for one in found] == [
             (frames.name, "partitions", False),
-            (answers.name, "partitions", False),
+            (detections.name, "partitions", False),
         ]
         assert f"{member.group} by 1" in found[0].found
         with pytest.raises(TopicMismatchError, match=f"{member.group} by 1"):
             await admin.apply(grown)
-        assert await (await broker.admin()).check([frames, answers]) == []
+        assert await (await broker.admin()).check([frames, detections]) == []
 
-        await consumer.commit(bench.progress(*records))
+        await consumer.commit(bench.points(*records))
         await consumer.close()
         assert [one.fixable for one in await admin.check(grown)] == [True, True]
         await admin.apply(grown)
@@ -70,19 +70,19 @@ class GrowthContract:
             assert record.partition % 2 == partition_for(record.key or "", 2)
 
     async def test_a_group_in_which_a_topic_has_a_third_count_does_not_grow(self, bench: BrokerBench) -> None:
-        frames, answers = bench.topic("frames", partitions=2), bench.topic("answers", partitions=3)
-        await bench.open(frames, answers)
-        grown = [topic.model_copy(update={"partitions": 4, "grown_from": 2}) for topic in (frames, answers)]
+        frames, detections = bench.topic("frames", partitions=2), bench.topic("detections", partitions=3)
+        await bench.open(frames, detections)
+        grown = [topic.model_copy(update={"partitions": 4, "grown_from": 2}) for topic in (frames, detections)]
         admin = await bench.declare(*grown).admin()
         with pytest.raises(TopicMismatchError, match="4 declared, 3 found"):
             await admin.apply(grown)
-        assert await admin.check([frames, answers]) == []
+        assert await admin.check([frames, detections]) == []
 
     async def test_a_growth_that_was_interrupted_goes_on(self, bench: BrokerBench) -> None:
-        frames, answers = bench.topic("frames", partitions=4), bench.topic("answers", partitions=2)
-        await bench.open(frames, answers)
+        frames, detections = bench.topic("frames", partitions=4), bench.topic("detections", partitions=2)
+        await bench.open(frames, detections)
         late = bench.topic("late", partitions=4)
-        grown = [topic.model_copy(update={"partitions": 4, "grown_from": 2}) for topic in (frames, answers, late)]
+        grown = [topic.model_copy(update={"partitions": 4, "grown_from": 2}) for topic in (frames, detections, late)]
         admin = await bench.declare(*grown).admin()
         # (The embedded broker has applied it when it was opened.)
         await admin.apply(grown)

@@ -1,4 +1,4 @@
-"""Runs a group member in a process of its own, to be killed and stopped; its argument is JSON from ``BrokerBench``.
+"""Runs a group member in a process that tests kill and stop; its argument is JSON from ``BrokerBench``.
 
 ``transform`` copies records from the first topic to the last, a few per commit, until it is killed. ``hold`` polls,
 says ``polled``, waits for a line on stdin, commits with outputs, says ``committed`` or ``lost``, and leaves.
@@ -25,10 +25,10 @@ async def commit(consumer: Consumer, records: Sequence[InRecord], output: str) -
     kept = True
     for source in sorted({record.source for record in records}):
         mine = [record for record in records if record.source == source]
-        progress = {source: CommitPoint(mine[-1].offset + 1, mine[-1].epoch)}
+        points = {source: CommitPoint(mine[-1].offset + 1, mine[-1].epoch)}
         outputs = [OutRecord(output, record.key or "", record.value, record.headers) for record in mine]
         try:
-            await consumer.commit(progress, outputs)
+            await consumer.commit(points, outputs)
         except PartitionLostError:
             kept = False
     return kept

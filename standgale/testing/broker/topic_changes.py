@@ -93,7 +93,7 @@ class TopicChangeContract:
         broker = await bench.open(topic)
         consumer = await bench.join(broker, bench.member(topic))
         await bench.publish(broker, topic, ("key", b"1"))
-        await consumer.commit(bench.progress(*await bench.take(consumer, 1)))
+        await consumer.commit(bench.points(*await bench.take(consumer, 1)))
 
         await bench.add_partitions(topic, 4)
         await until(lambda: _holds(consumer), "the consumer goes on")

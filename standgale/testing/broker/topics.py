@@ -72,7 +72,7 @@ class TopicContract:
         consumer = await bench.join(broker, member)
         records = await bench.take(consumer, 10)
         assert dict(await consumer.lag()) == {source: 10}
-        await consumer.commit(bench.progress(records[6]))
+        await consumer.commit(bench.points(records[6]))
         assert dict(await consumer.lag()) == {source: 3}
         assert dict(await admin.group_lag(member.group, [topic.name])) == {source: 3}
 
@@ -97,7 +97,7 @@ class TopicContract:
         before_ms = time.time_ns() // 1_000_000
         consumer = await bench.join(broker, member)
         records = await bench.take(consumer, 10)
-        await consumer.commit(bench.progress(records[3]))
+        await consumer.commit(bench.points(records[3]))
 
         (group,) = [one for one in await admin.groups() if one.name == member.group]
         assert (group.members, group.topics, group.lag) == (1, (topic.name,), 6)
@@ -107,7 +107,7 @@ class TopicContract:
         with pytest.raises(GroupError, match="has members"):
             await admin.forget_group(member.group)
 
-        await consumer.commit(bench.progress(records[9]))
+        await consumer.commit(bench.points(records[9]))
         (group,) = [one for one in await admin.groups() if one.name == member.group]
         assert (group.lag, group.oldest_unread_ms) == (0, None)
         await consumer.close()

@@ -24,7 +24,7 @@ Fault = Literal[
     "float_sizes",
     "degrees",
 ]
-# The rows of layouts that answer with finished boxes, and where RF-DETR has the three classes among its columns.
+# The rows of layouts whose outputs are finished boxes, and where RF-DETR has the three classes among its columns.
 FINISHED_ROWS, RFDETR_COLUMNS, RFDETR_IDS = 20, 91, (3, 17, 90)
 # The angle where a model with rotated boxes finds nothing.
 NO_ANGLE = 0.8

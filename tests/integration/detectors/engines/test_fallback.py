@@ -29,9 +29,9 @@ def test_infer_batch_that_fails_in_onnxruntime_runs_in_openvino(tmp_path: Path) 
     card = write_failing_model(tmp_path, "onnxruntime")
     model, exact = load_model(LoadRequest(card, "onnxruntime", 1)), load_model(LoadRequest(card, "openvino", 1))
     before = failures("onnxruntime")
-    (answer,) = model.infer(tiles(255))
+    (output,) = model.infer(tiles(255))
     (expected,) = exact.infer(tiles(255))
-    assert np.abs(answer - expected).max() < 1e-4
+    assert np.abs(output - expected).max() < 1e-4
     assert failures("onnxruntime") == before + 1
     assert model.engine.name == "onnxruntime"
     model.infer(tiles(0))

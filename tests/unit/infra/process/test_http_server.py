@@ -45,8 +45,8 @@ async def test_health_pages_show_state_and_reason() -> None:
     ):
 
         async def probe(path: str) -> tuple[int, dict[str, object]]:
-            async with client.get(path) as answer:
-                return answer.status, await answer.json()
+            async with client.get(path) as response:
+                return response.status, await response.json()
 
         part.set_not_ready("writing to postgres: connection refused")
         assert await probe("/health/ready") == (
@@ -62,8 +62,8 @@ async def test_health_pages_show_state_and_reason() -> None:
         assert (await probe("/health/ready"))[1]["parts"] == {"test-sink": "away (note: 3 records lost)"}
         part.set_dead("RuntimeError")
         assert (await probe("/health/live"))[0] == 503
-        async with client.get("/metrics") as answer:
-            assert 'standgale_ready{part="test-sink"} 0.0' in await answer.text()
+        async with client.get("/metrics") as response:
+            assert 'standgale_ready{part="test-sink"} 0.0' in await response.text()
 
 
 def app_with(endpoint: Callable[[Request], object]) -> Starlette:

@@ -68,16 +68,16 @@ def value(name: str, **labels: str) -> float:
 
 
 async def test_a_given_request_id_is_kept_and_everywhere(client: ClientSession) -> None:
-    answer = await client.get("/api/v1/things/7", headers={"X-Request-ID": "abc-1", "traceparent": PARENT})
-    assert answer.headers["x-request-id"] == "abc-1"
-    assert await answer.json() == {"state": "abc-1", "current_ids": "abc-1", "traceparent": PARENT}
+    response = await client.get("/api/v1/things/7", headers={"X-Request-ID": "abc-1", "traceparent": PARENT})
+    assert response.headers["x-request-id"] == "abc-1"
+    assert await response.json() == {"state": "abc-1", "current_ids": "abc-1", "traceparent": PARENT}
     assert "request_id" not in current_ids()
 
 
 @pytest.mark.parametrize("odd", ["", "a b", "x" * 129, 'a"b', "a/b"])
 async def test_an_odd_request_id_is_replaced(client: ClientSession, odd: str) -> None:
-    answer = await client.get("/api/v1/things/7", headers={"X-Request-ID": odd})
-    assert answer.headers["x-request-id"].startswith("req-")
+    response = await client.get("/api/v1/things/7", headers={"X-Request-ID": odd})
+    assert response.headers["x-request-id"].startswith("req-")
 
 
 async def test_requests_are_counted_by_template(client: ClientSession) -> None:

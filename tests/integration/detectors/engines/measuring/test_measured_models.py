@@ -159,7 +159,7 @@ def test_nothing_is_measured_unless_asked(tmp_path: Path) -> None:
     "avx512_bf16" not in processor_of(Path("/proc/cpuinfo"))[1], reason="this processor does not compute in bf16"
 )
 def test_the_shipped_model_may_be_computed_in_bf16(tmp_path: Path) -> None:
-    """Of speed nothing is said here (the machine may be busy), but its answers in bf16 are within the limits."""
+    """Of speed nothing is said here (the machine may be busy), but its outputs in bf16 are within the limits."""
     tuned = measure_model(
         LoadRequest(default_card_path(), "openvino", threads=2, measure_s=1.0, engines_folder=tmp_path)
     )

@@ -71,9 +71,9 @@ async def test_lost_records_are_one_dead_letter_before_later_detections(site: Wo
     assert (letter.reason, letter.group) == (LOST_REASON, "detector")
     assert letter.lost is not None
     assert (letter.lost.first, letter.lost.end) == (0, LOST)
-    progress, outputs = next(commit for commit in broker.commits if commit[0] is not None)
-    assert progress is not None
-    assert progress.next_offset >= LOST
+    point, outputs = next(commit for commit in broker.commits if commit[0] is not None)
+    assert point is not None
+    assert point.next_offset >= LOST
     assert outputs[0] == topics.FRAMES_DEAD
     after = REGISTRY.get_sample_value("standgale_records_lost_total", labels) or 0.0
     assert after - before == LOST

@@ -21,7 +21,7 @@ async def test_models_are_closed_after_their_last_frame(fleet: Fleet) -> None:
     slow = SlowLoads(fleet)
     slow.go_on.set()
     source = ModelSource(fleet.store, fleet.folder / "cache", slow.load)
-    own = partial(slow.load, fleet.shelf / NAME / "1.0.0" / "model.yaml")
+    own = partial(slow.load, fleet.models / NAME / "1.0.0" / "model.yaml")
     async with site.run_workers(fleet.parts("a", models=source, load_model=own)):
         # Without an event the worker might not have looked yet, and begin with what is activated.
         await site.publish(await site.frame("drone", 1))
@@ -43,7 +43,7 @@ async def test_model_moves_to_faster_engine_when_it_is_made(fleet: Fleet) -> Non
     ready = asyncio.Event()
     asked: list[Path | None] = []
 
-    async def upgrade(card: Path | None, on_state: OnState) -> Model | None:
+    async def load_artefact(card: Path | None, on_state: OnState) -> Model | None:
         asked.append(card)
         if card is None:
             return None
@@ -53,7 +53,7 @@ async def test_model_moves_to_faster_engine_when_it_is_made(fleet: Fleet) -> Non
             raise ModelLoadError("the GPU's memory is full")
         return load_model(LoadRequest(card, "openvino", 1, "f32"))
 
-    source = ModelSource(fleet.store, fleet.folder / "cache", fleet.load, upgrade)
+    source = ModelSource(fleet.store, fleet.folder / "cache", fleet.load, load_artefact)
     async with site.run_workers(fleet.parts("a", models=source)):
         await site.publish(frames[2])
         await site.wait_for(site.detections, 1)

@@ -44,7 +44,7 @@ async def test_broken_version_is_refused_and_the_old_one_stays(fleet: Fleet, fau
         await site.publish(*frames[2:])
         await site.wait_for(site.detections, 4)
         # A later activation repairs: the version as it should be, under the same name.
-        write_version(fleet.shelf, "3.0.0", SCORES["3.0.0"])
+        write_version(fleet.models, "3.0.0", SCORES["3.0.0"])
         await fleet.wait_for_outcome("done", await fleet.activate("3.0.0"))
         assert (await fleet.report("a")).state == "enabled"
     events = await fleet.check(frames)

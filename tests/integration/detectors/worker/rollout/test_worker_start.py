@@ -27,7 +27,7 @@ async def test_worker_starts_with_activated_version_or_falls_back(fleet: Fleet) 
         await site.publish(frames[1])
         await site.wait_for(site.detections, 2)
     break_version(fleet, "checksum")
-    (fleet.shelf / NAME / "2.0.0").rename(fleet.folder / "moved")
+    (fleet.models / NAME / "2.0.0").rename(fleet.folder / "moved")
     async with site.run_workers(fleet.parts("c")):
         await fleet.wait_for_outcome("refused", third)
         await site.publish(frames[2])

@@ -287,8 +287,8 @@ async def test_own_join_with_a_lost_response_does_not_end_a_static_member(pair: 
     told = consumer._membership._static.assignor.metadata(member.topics).encode()
     async with pair.admin() as admin:
         join = JoinGroupRequest(member.group, 2000, 10_000, "", "worker-1", "consumer", [("range", told)])
-        answer = await admin._send_request(join, await admin.find_coordinator(member.group))
-        assert answer.error_code == 0
+        response = await admin._send_request(join, await admin.find_coordinator(member.group))
+        assert response.error_code == 0
     # It is removed and joins again: the record is polled again, in a new epoch.
     again = await pair.poll_records(consumer, 1)
     assert again[0].epoch > records[0].epoch

@@ -50,7 +50,7 @@ async def test_lost_response_and_outdated_coordinator_do_not_commit_twice(
         await commit(producer)
         monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", commit)
         monkeypatch.setattr(AIOKafkaAdminClient, "find_coordinator", astray)
-        raise KafkaConnectionError("the answer is lost")
+        raise KafkaConnectionError("the response is lost")
 
     async def astray(admin: AIOKafkaAdminClient, group: str, kind: int = 0) -> int:
         right = await find(admin, group, kind)

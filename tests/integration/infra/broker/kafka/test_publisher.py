@@ -54,19 +54,19 @@ async def test_topic_with_a_reduced_size_limit_raises_topic_mismatch(pair: Topic
     await publisher.publish([OutRecord(pair.input.name, "key", b"a small one")])
     consumer = await pair.broker.consumer(pair.member())
     records = await pair.poll_records(consumer, 1)
-    answer = OutRecord(pair.output.name, "key", os.urandom(5_000))
+    detections = OutRecord(pair.output.name, "key", os.urandom(5_000))
     await configure(pair, max_message_bytes="500")
     await configure(pair, topic=pair.output.name, max_message_bytes="500")
     with pytest.raises(TopicMismatchError, match="topics check"):
         await publisher.publish([OutRecord(pair.input.name, "key", os.urandom(5_000))])
     with pytest.raises(TopicMismatchError, match="topics check"):
-        await consumer.commit(pair.points(records), [answer])
+        await consumer.commit(pair.points(records), [detections])
     admin = await pair.broker.admin()
     await admin.apply([pair.input, pair.output])
     await admin.close()
     await publisher.publish([OutRecord(pair.input.name, "key", os.urandom(5_000))])
-    await consumer.commit(pair.points(records), [answer])
-    assert await pair.read_outputs() == [answer.value]
+    await consumer.commit(pair.points(records), [detections])
+    assert await pair.read_outputs() == [detections.value]
     with pytest.raises(RecordTooLargeError):
         await publisher.publish([OutRecord(pair.input.name, "key", os.urandom(100_001))])
     await publisher.close()

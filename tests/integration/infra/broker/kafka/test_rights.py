@@ -215,8 +215,8 @@ async def group_work(broker: KafkaBroker, spec: GroupSpec, *outputs: str) -> Non
     while not done:
         assert time.monotonic() < deadline
         for record in (await consumer.poll(max_records=1, timeout_s=0.5))[:1]:
-            progress = {record.source: CommitPoint(record.offset + 1, record.epoch)}
-            await consumer.commit(progress, [OutRecord(topic, record.key or "", b"out") for topic in outputs])
+            points = {record.source: CommitPoint(record.offset + 1, record.epoch)}
+            await consumer.commit(points, [OutRecord(topic, record.key or "", b"out") for topic in outputs])
             done.add(record.source)
     await consumer.lag()
     await consumer.close()

@@ -27,7 +27,7 @@ def noise(count: int, card: InputCard, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def write_copy(path: Path, kind: int = TensorProto.FLOAT, batch: int | str = "n", opset: int = 13) -> Path:
-    """A model that answers with its input, so that what is fed to a model can be seen."""
+    """A model whose output is its input, so that what is fed to a model can be seen."""
     picture = helper.make_tensor_value_info("images", kind, [batch, 3, 32, 64])
     answer = helper.make_tensor_value_info("same", kind, [batch, 3, 32, 64])
     graph = helper.make_graph([helper.make_node("Identity", ["images"], ["same"])], "copy", [picture], [answer])

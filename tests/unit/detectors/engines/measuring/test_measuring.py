@@ -31,7 +31,7 @@ RELATIVE = Way("one", "bf16", 1)
 
 @dataclass
 class Paced:
-    """An engine that takes a known time for a tile; ``shift`` is added to its answers, ``noise`` slows its runs.
+    """An engine that takes a known time for a tile; ``shift`` is added to its outputs, ``noise`` slows its runs.
 
     noise: by what factor each run is slower, in order; runs after these are not slowed. works: runs until it fails.
     """

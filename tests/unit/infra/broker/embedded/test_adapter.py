@@ -134,10 +134,10 @@ async def test_unknown_topics_and_partitions_are_named(make_broker: MakeBroker) 
 async def test_outputs_for_several_partition_numbers_are_refused(make_broker: MakeBroker) -> None:
     consumer = await make_broker().consumer(GroupSpec("g", (LIVE,)))
     await poll_until(consumer, lambda: len(consumer.assignment()) == 8)
-    progress = {source: CommitPoint(0, epoch) for source, epoch in consumer.assignment().items()}
+    points = {source: CommitPoint(0, epoch) for source, epoch in consumer.assignment().items()}
     with pytest.raises(ValueError, match="one number"):
-        await consumer.commit(progress, [OutRecord("detections", "key", b"x")])
-    await consumer.commit(progress)
+        await consumer.commit(points, [OutRecord("detections", "key", b"x")])
+    await consumer.commit(points)
     await consumer.close()
 
 

@@ -32,7 +32,7 @@ class Bench:
         return self.true + timedelta(seconds=self.error_s)
 
     def publish(self) -> None:
-        self.clock.set_broker_offset(-self.error_s)
+        self.clock.set_difference(-self.error_s)
 
     def off_s(self) -> float:
         return (self.clock.now() - self.true).total_seconds()
@@ -42,7 +42,7 @@ def test_gateway_clock_without_comparison_is_this_machines() -> None:
     bench = Bench(error_s=60)
     assert not bench.clock.compared
     assert bench.off_s() == 60
-    bench.clock.set_broker_offset(None)
+    bench.clock.set_difference(None)
     assert bench.clock.compared
     assert bench.off_s() == 60
 
