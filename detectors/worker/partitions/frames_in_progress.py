@@ -1,4 +1,4 @@
-"""Keeps the queues of all partitions, limits how many frames are in progress, and wakes a loop that waits for a slot."""
+"""Keeps the queues of all partitions, limits how many frames are in progress, and wakes loops that wait for a slot."""
 
 from __future__ import annotations
 
