@@ -150,7 +150,7 @@ class _ModelLoader:
             engine.close()
             return preferred, None
         preferred.close()
-        return engine, f"another version was {known.sentence()}"
+        return engine, f"{known.sentence()} (measured with another version)"
 
     def measure_and_save(self, ways: Sequence[Way]) -> EngineMeasurements:
         """Measure ``ways`` now, also when measurements exist, and save the result."""

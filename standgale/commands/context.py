@@ -46,6 +46,11 @@ def table(*headers: str, whole: Collection[str] = ()) -> Table:
     return Table(*(Column(header, overflow="fold", no_wrap=header in whole) for header in headers))
 
 
+def engine_text(engine: str, reason: str) -> str:
+    """Return ``engine`` and the ``reason`` for it; a reason from measurements begins with the engine already."""
+    return reason if reason.startswith(f"{engine} ") else f"{engine}: {reason}"
+
+
 def print_json(value: object) -> None:
     """Print ``value`` on stdout as one line of JSON."""
     typer.echo(orjson.dumps(value, default=str).decode())

@@ -37,10 +37,13 @@ class EngineMeasurements:
         own = next((rate for rate, way in rates if way == self.way), 0.0)
         others = [f"{way} {rate:.1f}" for rate, way in rates if way != self.way]
         if not others:
-            return f"{self.way} measured: {own:.1f} tiles/s"
+            return f"{self.way}: the only measured way ({own:.1f} tiles/s)"
         if rates[0][1] != self.way:
-            return f"preferred, and none of {len(rates)} measured is clearly faster: {own:.1f} tiles/s; {others[0]}"
-        return f"fastest of {len(rates)} measured: {own:.1f} tiles/s; next {others[0]}"
+            return (
+                f"{self.way}: preferred, none of {len(rates)} measured ways is clearly faster ({own:.1f} tiles/s); "
+                f"next {others[0]}"
+            )
+        return f"{self.way}: the fastest of {len(rates)} measured ways ({own:.1f} tiles/s); next {others[0]}"
 
     def _left_out(self) -> list[str]:
         """Return why an engine or precision has no figure, and how many further ways were not measured in time."""

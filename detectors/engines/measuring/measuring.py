@@ -154,7 +154,7 @@ class WayMeasurer:
         if kin.engine is None:
             one.drop(kin.note if kin.note == NO_TIME_LEFT else f"not measured: {kin.note}")
         elif kin.best < _STAYS * self._best_rate():
-            one.drop(f"not measured, {kin.way} is much slower")
+            one.drop(f"not measured, {kin.way} was slower in the first round")
         elif self._clock() > until:
             one.drop(NO_TIME_LEFT)
         else:

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from schemas.model_events import ModelActivated, WorkerAvailability
 from schemas.timestamps import utc_now
-from standgale.commands.context import Context
+from standgale.commands.context import Context, engine_text
 
 
 def fields_of(lane: str, activation: ModelActivated | None, workers: list[WorkerAvailability]) -> dict[str, object]:
@@ -58,7 +58,7 @@ def _engines(workers: list[WorkerAvailability]) -> list[str]:
     named: dict[str, list[str]] = {}
     for report in sorted(workers, key=lambda one: one.worker):
         for one in report.models:
-            if one.engine_reason is not None:
-                reason_line = f"{one.model.name} {one.model.version} on {one.engine}: {one.engine_reason}"
+            if one.engine is not None and one.engine_reason is not None:
+                reason_line = f"{one.model.name} {one.model.version} on {engine_text(one.engine, one.engine_reason)}"
                 named.setdefault(reason_line, []).append(report.worker)
     return [f"{', '.join(dict.fromkeys(names))}: {reason_line}" for reason_line, names in named.items()]

@@ -99,7 +99,7 @@ def test_another_version_is_run_as_the_one_that_was_measured(tmp_path: Path, cap
     found["measurements"]["way"] = {"engine": "onnxruntime", "precision": "f32", "streams": 1, "batch": 0}
     path.write_text(json.dumps(found))
     model = load_model(LoadRequest(second, "onnxruntime", threads=2, engines_folder=memory))
-    assert "another version was" in model.engine.reason
+    assert "(measured with another version)" in model.engine.reason
     assert "1 session(s) of 2 thread(s)" in model.engine.reason
     model.close()
     (memory / "rectangles-of-someone-else.json").write_text("{}")

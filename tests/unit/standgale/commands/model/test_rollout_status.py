@@ -64,7 +64,9 @@ def report(worker: str, engine: FallbackEngine) -> WorkerAvailability:
 
 def test_status_shows_a_fallback_engine_with_the_failure_of_the_first() -> None:
     well, ill = (
-        FallbackEngine(Named("quick", fails), lambda: Named("steady", False), "fastest of 2 measured")
+        FallbackEngine(
+            Named("quick", fails), lambda: Named("steady", False), "quick f32: the fastest of 2 measured ways"
+        )
         for fails in (False, True)
     )
     for _ in range(FAILURES_IN_A_ROW):
@@ -73,5 +75,5 @@ def test_status_shows_a_fallback_engine_with_the_failure_of_the_first() -> None:
     here = Context(None, out=Console(file=out, width=200))
     show(here, "default", None, [report("a", well), report("c", ill), report("b", well)])
     lines = out.getvalue().splitlines()
-    assert "  a, b: boats 1.0.0 on quick: fastest of 2 measured; quick computes" in lines
+    assert "  a, b: boats 1.0.0 on quick f32: the fastest of 2 measured ways; quick computes" in lines
     assert "  c: boats 1.0.0 on steady: engine quick failed 5 times in a row ([it] broke); steady computes" in lines
