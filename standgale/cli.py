@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -24,12 +25,21 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"standgale {version('standgale')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _common(
     context: typer.Context,
     config: Annotated[
         Path | None, typer.Option(help="A YAML file with settings; STANDGALE_… variables override it.")
     ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     context.obj = Context(config)
 

@@ -15,7 +15,8 @@ from detectors.rasters.areas import PixelArea
 from detectors.rasters.file import RasterFile, is_tiff
 from detectors.rasters.source import RasterSource
 from detectors.tiling.sources import ArraySource, TileSource
-from infra.errors import SettingsError
+from infra.errors import ImageCorruptError, SettingsError
+from infra.extras import install_extra
 from ingest.images.check import ImageError, ImageLimits, inspect_image
 from ingest.images.exif import read_capture
 
@@ -95,7 +96,10 @@ def _decoded(path: Path, max_pixels: int) -> Picture:
         data = path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from error
-    image = decode_image(data, max_pixels=max_pixels)
+    try:
+        image = decode_image(data, max_pixels=max_pixels)
+    except ImageCorruptError as error:
+        raise ImageCorruptError(f"{path}: {error}") from error
     height, width = image.shape[:2]
     return Picture(width, height, ArraySource(image), _gsd_of(data, width, max_pixels), image=image)
 
@@ -109,6 +113,15 @@ def _gsd_of(data: bytes, width: int, max_pixels: int) -> float | None:
         return None
     camera = read_capture(data, info).camera
     return None if camera is None else camera.ground_sampling_distance_m(width)
+
+
+def require_ground_reader(path: Path, option: str) -> None:
+    """Raise SettingsError if ``path`` may state its position and scale, for ``option``, but nothing can read them."""
+    if find_spec("rasterio") is None and is_tiff(path):
+        raise SettingsError(
+            f"{option}: position and scale of the TIFF {path} are read by the library 'rasterio', which is not "
+            f"installed; {install_extra('geo')}"
+        )
 
 
 def _unreadable(path: Path, error: OSError) -> SettingsError:

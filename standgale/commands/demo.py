@@ -20,7 +20,7 @@ def demo(
     source: Annotated[
         Path | None, typer.Option(help="A folder of pictures or a video to send instead of simulated drones.")
     ] = None,
-    drones: Annotated[int, typer.Option(min=1, max=16)] = 4,
+    drones: Annotated[int, typer.Option(min=1, max=16, help="Simulated drones.")] = 4,
     frames: Annotated[int, typer.Option(min=1, max=10_000, help="Frames of each drone.")] = 30,
     data_dir: Annotated[Path, typer.Option(help="The folder of broker, frames and database.")] = Path(
         ".standgale/demo"

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from infra.errors import SettingsError
 from schemas.events import DetectOptions, MergeMethod
 from schemas.geometry import COARSEST_GSD_M, FINEST_GSD_M
-from standgale.commands.context import Context, JsonOption, context_of, print_json
+from standgale.commands.context import Context, JsonOption, context_of, engine_text, print_json
 from standgale.commands.detect_output import OutputFiles, fields_of, print_result, rows_of, write_files
 
 if TYPE_CHECKING:
@@ -29,6 +29,19 @@ _OutOption = Annotated[
 ]
 _GeojsonOption = Annotated[
     Path | None, typer.Option(help="Write the detections as a map to this file (GeoJSON); needs a GeoTIFF.")
+]
+_ConfidenceOption = Annotated[
+    float | None,
+    typer.Option(min=0.0, max=1.0, help="Only detections with at least this score; default is that of the model."),
+]
+_MostOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=_MOST_IN_A_RASTER,
+        help=f"At most so many detections, those with the highest scores; default is {_MOST_IN_A_RASTER} for a TIFF "
+        "that is read by window, else that of the model.",
+    ),
 ]
 _WholeOption = Annotated[
     bool, typer.Option("--whole", help="Also run the model on the whole picture, not only on its tiles.")
@@ -53,12 +66,12 @@ def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)
     out: _OutOption = None,
     geojson: _GeojsonOption = None,
     model: Annotated[Path | None, typer.Option(help="A model.yaml; the default is the model that ships.")] = None,
-    confidence: Annotated[float | None, typer.Option(min=0.0, max=1.0)] = None,
+    confidence: _ConfidenceOption = None,
     whole: _WholeOption = False,
     gsd: _GsdOption = None,
     tile_metres: _TileMetresOption = None,
     merging: _MergingOption = None,
-    max_detections: Annotated[int | None, typer.Option(min=1, max=_MOST_IN_A_RASTER)] = None,
+    max_detections: _MostOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find things in a picture and list them; --out draws them, --geojson maps them."""
@@ -83,13 +96,14 @@ def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)
         )
         with Predictor(_model(settings)) as predictor:
             found = _find(here, predictor, shown, options, gsd_m)
-            card, reason = predictor.model.card, predictor.model.engine.reason
+            card, engine = predictor.model.card, predictor.model.engine
+            chosen = engine_text(engine.name, engine.reason)
         places = write_files(files, shown, found, card)
     rows = rows_of(found, card, places)
     if as_json:
         print_json({"image": str(picture), "model": card.name, **fields_of(shown, found), "detections": rows})
     else:
-        here.notes.print(f"{card.name} {card.version} on {reason}", highlight=False)
+        here.notes.print(f"{card.name} {card.version} on {chosen}", highlight=False)
         print_result(here, found, rows, files)
 
 
@@ -113,11 +127,15 @@ def _check_ground(
     shown: Picture, path: Path, gsd_m: float | None, files: OutputFiles, tile_metres: float | None
 ) -> None:
     """Raise SettingsError if an option needs a position or a scale that the picture does not have."""
+    from standgale.pictures import require_ground_reader
+
     if files.map is not None and shown.ground is None:
+        require_ground_reader(path, f"--geojson {files.map}")
         raise SettingsError(
             f"--geojson {files.map}: {path} has no place on a map; give a GeoTIFF with a coordinate system"
         )
     if tile_metres is not None and gsd_m is None:
+        require_ground_reader(path, f"--tile-metres {tile_metres:g}")
         raise SettingsError(
             f"--tile-metres {tile_metres:g}: {path} does not state its scale; add --gsd, metres per pixel"
         )

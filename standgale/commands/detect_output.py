@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from standgale.pictures import Picture
 
 _MOST_LISTED = 500
+# Without a suffix it is a JPEG.
+_DRAWN_SUFFIXES = ("", ".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,8 @@ class OutputFiles:
 
     def check(self) -> None:
         """Raise SettingsError if a file cannot be written, before minutes are spent on detection."""
-        import cv2
-
-        if self.drawn is not None and not cv2.haveImageWriter(f"a{self.drawn.suffix or '.jpg'}"):
-            suffix = self.drawn.suffix
-            raise SettingsError(f"--out {self.drawn}: OpenCV can't write {suffix!r}; end it with .jpg or .png")
+        if self.drawn is not None and self.drawn.suffix.lower() not in _DRAWN_SUFFIXES:
+            raise SettingsError(f"--out {self.drawn}: {self.drawn.suffix!r} is not written; end it with .jpg or .png")
         for option, path in (("--out", self.drawn), ("--geojson", self.map)):
             if path is not None and not path.absolute().parent.is_dir():
                 raise SettingsError(f"{option} {path}: there is no folder {path.absolute().parent}; make it first")

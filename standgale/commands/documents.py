@@ -17,10 +17,12 @@ def register(app: typer.Typer) -> None:
     app.command()(schemas)
 
 
-def settings() -> None:
-    """Print every setting: its variable, path in the file, allowed values and default."""
+def settings(context: typer.Context) -> None:
+    """Print every setting: its variable, path in the file, allowed values and default; --config FILE checks a file."""
     from standgale.settings import settings_markdown
 
+    if (here := context_of(context)).config is not None:
+        here.settings()
     typer.echo(settings_markdown(), nl=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -69,6 +70,15 @@ def test_one_picture_is_detected_listed_and_drawn(standgale: Standgale, tmp_path
     assert (drawn != original).any()
 
 
+def test_help_and_version_need_no_settings(standgale: Standgale) -> None:
+    wrong = {"STANDGALE_GATEWAY__PORT": "a lot"}
+    assert standgale("--version", **wrong).stdout == f"standgale {version('standgale')}\n"
+    helped = " ".join(standgale("detect", "--help", **wrong).stdout.split())
+    assert "Only detections with at least this score" in helped
+    assert "At most so many detections" in helped
+    assert "Simulated drones." in standgale("demo", "--help", **wrong).stdout
+
+
 def test_bad_models_pictures_and_settings_are_named(standgale: Standgale, tmp_path: Path) -> None:
     card = write_model(tmp_path / "model")
     photo = picture(tmp_path / "photo.png")
@@ -81,8 +91,11 @@ def test_bad_models_pictures_and_settings_are_named(standgale: Standgale, tmp_pa
 
     text = tmp_path / "text.jpg"
     text.write_text("no picture")
-    assert "IMAGE_CORRUPT" in refused("detect", str(text), "--model", str(card))
-    assert ".xyz" in refused("detect", str(photo), "--model", str(card), "--out", str(tmp_path / "out.xyz"))
+    assert f"IMAGE_CORRUPT: {text}: " in refused("detect", str(text), "--model", str(card))
+    for name in ("out.xyz", "out.bmp"):
+        drawn = str(tmp_path / name)
+        unwritten = refused("detect", str(photo), "--model", str(card), "--out", drawn)
+        assert f"--out {drawn}: '{Path(name).suffix}' is not written; end it with .jpg or .png" in unwritten
 
     fields = yaml.safe_load(card.read_text())
     card.write_text(yaml.safe_dump({**fields, "sha256": "0" * 64}))
@@ -123,6 +136,9 @@ def test_topics_and_settings_and_schemas(standgale: Standgale, tmp_path: Path) -
     refused = standgale("topics", "forget-group", "nobody", status=2).stderr
     assert "no group nobody" in refused
     assert "STANDGALE_DETECTOR__MODEL" in standgale("settings").stdout
+    # Who has a wrong setting is sent to this list, so only a named file is checked.
+    assert "STANDGALE_DETECTOR__MODEL" in standgale("settings", STANDGALE_GATEWAY__PORT="a lot").stdout
+    assert "the settings file nope.yaml" in standgale("--config", "nope.yaml", "settings", status=2).stderr
     standgale("schemas", str(tmp_path / "contracts"))
     assert "asyncapi: 3.0.0" in (tmp_path / "contracts" / "asyncapi.yaml").read_text()
 

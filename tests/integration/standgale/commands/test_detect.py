@@ -13,6 +13,7 @@ import orjson
 import pytest
 import rasterio
 
+from infra.extras import install_extra
 from standgale.testing.graphs import COLOURS_BGR, write_model
 
 pytestmark = [
@@ -149,13 +150,13 @@ def test_impossible_options_are_refused_before_detection(tmp_path: Path, card: s
 
 
 def test_without_rasterio_a_large_tiff_names_the_extra_and_a_small_one_is_read(tmp_path: Path, card: str) -> None:
-    photo = geotiff(tmp_path / "a.tif", nodata=None)
+    photo = geotiff(tmp_path / "a.tif", **UTM, nodata=None)
     script = "import sys; sys.modules['rasterio'] = None; sys.argv = ['standgale', *sys.argv[1:]]\n"
     script += "import standgale.pictures as p; p.WINDOW_BYTES = int(sys.argv.pop(1))\n"
     script += "from standgale.cli import main; main()"
 
-    def run(most_bytes: int) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", script, str(most_bytes), "detect", str(photo), "--model", card]
+    def run(most_bytes: int, *options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", script, str(most_bytes), "detect", str(photo), "--model", card, *options]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False)
 
     small, large = run(100_000_000), run(1_000)
@@ -163,3 +164,8 @@ def test_without_rasterio_a_large_tiff_names_the_extra_and_a_small_one_is_read(t
     assert "red" in small.stdout
     assert large.returncode == 2
     assert "install the extra geo of standgale" in large.stderr
+    for option in (("--geojson", "a.geojson"), ("--tile-metres", "40")):
+        needs_ground = run(100_000_000, *option)
+        assert needs_ground.returncode == 2
+        assert f"{' '.join(option)}: position and scale of the TIFF" in needs_ground.stderr
+        assert install_extra("geo") in " ".join(needs_ground.stderr.split())
