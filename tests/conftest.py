@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 
 from infra.broker.settings import BrokerSettings
 from infra.deploy.kafka import KafkaCluster, KafkaServer, Security
-from tests.benches.worker_site import WorkerSite
+from tests.harnesses.worker_site import WorkerSite
 from tests.paths import ROOT
 from tests.servers.kafka import SECURED_USERS, kafka_settings, require_kafka_tools
 

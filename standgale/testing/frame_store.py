@@ -1,4 +1,4 @@
-"""The contract of frame stores: inherit :class:`FrameStoreContract` and give it a fixture ``bench``."""
+"""The contract of frame stores: inherit :class:`FrameStoreContract` and give it a fixture ``harness``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from schemas.events import ImageRef
 from standgale.testing.factories import image_ref
 
 
-class FrameStoreBench:
+class FrameStoreHarness:
     """A frame store for one test, and what happens to it from outside; an author derives from it."""
 
     def __init__(self, open_store: Callable[[], FrameStore]) -> None:
@@ -106,48 +106,48 @@ _TWO_DAYS_S = 2 * 86_400
 
 
 class FrameStoreContract:
-    """All that :mod:`infra.storage.frames.port` promises; a subclass gives the fixture ``bench``."""
+    """All that :mod:`infra.storage.frames.port` promises; a subclass gives the fixture ``harness``."""
 
     @pytest.fixture
-    def bench(self) -> FrameStoreBench:
+    def harness(self) -> FrameStoreHarness:
         """Gives the author's store, with means to change it from outside; closes it after the test."""
-        raise NotImplementedError(f"{type(self).__name__} must have a fixture `bench` that gives a FrameStoreBench")
+        raise NotImplementedError(f"{type(self).__name__} must have a fixture `harness` that gives a FrameStoreHarness")
 
     @pytest.mark.parametrize("size", [1, 200_000, 3_000_000])
-    async def test_bytes_come_back_as_they_went_in(self, bench: FrameStoreBench, size: int) -> None:
+    async def test_bytes_come_back_as_they_went_in(self, harness: FrameStoreHarness, size: int) -> None:
         data = os.urandom(size)
-        stored = await put(bench.store, data)
-        assert await bench.store.get(stored) == data
+        stored = await put(harness.store, data)
+        assert await harness.store.get(stored) == data
         assert stored.uri.endswith(f"/{stored.sha256[:2]}/{stored.sha256}.jpg")
 
-    async def test_the_same_bytes_are_stored_once(self, bench: FrameStoreBench) -> None:
+    async def test_the_same_bytes_are_stored_once(self, harness: FrameStoreHarness) -> None:
         data = os.urandom(1000)
-        stored = await asyncio.gather(*(put_at_last(bench.store, data) for _ in range(8)))
-        again = await put(bench.store, data)
+        stored = await asyncio.gather(*(put_at_last(harness.store, data) for _ in range(8)))
+        again = await put(harness.store, data)
         assert {ref.uri for ref in stored} == {again.uri}
         # As a set: the S3 server here may list an object twice that several clients have just put at once.
-        assert {found.uri async for found in bench.store.objects()} == {again.uri}
+        assert {found.uri async for found in harness.store.objects()} == {again.uri}
 
-    async def test_a_changed_object_is_detected(self, bench: FrameStoreBench) -> None:
+    async def test_a_changed_object_is_detected(self, harness: FrameStoreHarness) -> None:
         data = os.urandom(1000)
-        stored = await put(bench.store, data)
-        bench.overwrite(stored.uri, data[:-1] + bytes([data[-1] ^ 1]))
+        stored = await put(harness.store, data)
+        harness.overwrite(stored.uri, data[:-1] + bytes([data[-1] ^ 1]))
         with pytest.raises(ImageCorruptError, match="SHA-256"):
-            await bench.store.get(stored)
+            await harness.store.get(stored)
         assert not issubclass(ImageCorruptError, TransientError)
 
-    async def test_an_object_of_another_size_is_detected(self, bench: FrameStoreBench) -> None:
+    async def test_an_object_of_another_size_is_detected(self, harness: FrameStoreHarness) -> None:
         data = os.urandom(1000)
-        stored = await put(bench.store, data)
+        stored = await put(harness.store, data)
         with pytest.raises(ImageCorruptError, match="1000 bytes"):
-            await bench.store.get(stored.model_copy(update={"size_bytes": 999}))
+            await harness.store.get(stored.model_copy(update={"size_bytes": 999}))
 
-    async def test_get_of_a_missing_object_raises_image_missing_error(self, bench: FrameStoreBench) -> None:
-        stored = await put(bench.store, b"one")
+    async def test_get_of_a_missing_object_raises_image_missing_error(self, harness: FrameStoreHarness) -> None:
+        stored = await put(harness.store, b"one")
         other = hashlib.sha256(b"two").hexdigest()
         uri = stored.uri.replace(f"{stored.sha256[:2]}/{stored.sha256}", f"{other[:2]}/{other}")
         with pytest.raises(ImageMissingError, match="no object"):
-            await bench.store.get(image_ref(b"two", uri))
+            await harness.store.get(image_ref(b"two", uri))
 
     @pytest.mark.parametrize(
         "uri",
@@ -161,91 +161,93 @@ class FrameStoreContract:
             "",
         ],
     )
-    async def test_an_address_outside_the_store_is_refused(self, bench: FrameStoreBench, uri: str) -> None:
-        stored = await put(bench.store, b"inside")
+    async def test_an_address_outside_the_store_is_refused(self, harness: FrameStoreHarness, uri: str) -> None:
+        stored = await put(harness.store, b"inside")
         sha = stored.sha256
         root = stored.uri.removesuffix(f"/{sha[:2]}/{sha}.jpg")
         outside = uri.format(root=root, ab=sha[:2], sha=sha)
         with pytest.raises(ImageMissingError, match="not one of the frame store"):
-            await bench.store.get(stored.model_copy(update={"uri": outside}))
+            await harness.store.get(stored.model_copy(update={"uri": outside}))
         with pytest.raises(ImageMissingError, match="not one of the frame store"):
-            await bench.store.delete(outside)
-        assert await bench.store.get(stored) == b"inside"
+            await harness.store.delete(outside)
+        assert await harness.store.get(stored) == b"inside"
 
-    async def test_the_hash_of_the_event_must_be_the_hash_of_the_address(self, bench: FrameStoreBench) -> None:
-        stored, other = await put(bench.store, b"one"), await put(bench.store, b"two")
+    async def test_the_hash_of_the_event_must_be_the_hash_of_the_address(self, harness: FrameStoreHarness) -> None:
+        stored, other = await put(harness.store, b"one"), await put(harness.store, b"two")
         with pytest.raises(ImageMissingError):
-            await bench.store.get(stored.model_copy(update={"uri": other.uri}))
+            await harness.store.get(stored.model_copy(update={"uri": other.uri}))
 
-    async def test_objects_lists_every_object_with_its_size(self, bench: FrameStoreBench) -> None:
-        stored = [await put(bench.store, os.urandom(size)) for size in range(1, 6)]
-        await bench.store.check()
-        found = {entry.uri: entry async for entry in bench.store.objects()}
+    async def test_objects_lists_every_object_with_its_size(self, harness: FrameStoreHarness) -> None:
+        stored = [await put(harness.store, os.urandom(size)) for size in range(1, 6)]
+        await harness.store.check()
+        found = {entry.uri: entry async for entry in harness.store.objects()}
         assert {uri: entry.size_bytes for uri, entry in found.items()} == {ref.uri: ref.size_bytes for ref in stored}
         assert all(entry.modified_at.utcoffset() is not None for entry in found.values())
 
-    async def test_delete_removes_and_may_be_repeated(self, bench: FrameStoreBench) -> None:
-        stored, kept = await put(bench.store, b"one"), await put(bench.store, b"two")
-        await bench.store.delete(stored.uri)
-        await bench.store.delete(stored.uri)
+    async def test_delete_removes_and_may_be_repeated(self, harness: FrameStoreHarness) -> None:
+        stored, kept = await put(harness.store, b"one"), await put(harness.store, b"two")
+        await harness.store.delete(stored.uri)
+        await harness.store.delete(stored.uri)
         with pytest.raises(ImageMissingError):
-            await bench.store.get(stored)
-        assert await bench.store.get(kept) == b"two"
+            await harness.store.get(stored)
+        assert await harness.store.get(kept) == b"two"
 
-    async def test_old_objects_are_removed_and_young_ones_are_not(self, bench: FrameStoreBench) -> None:
-        old, young = await put(bench.store, b"old"), await put(bench.store, b"young")
-        bench.make_old(old.uri, _TWO_DAYS_S)
+    async def test_old_objects_are_removed_and_young_ones_are_not(self, harness: FrameStoreHarness) -> None:
+        old, young = await put(harness.store, b"old"), await put(harness.store, b"young")
+        harness.make_old(old.uri, _TWO_DAYS_S)
         cutoff = datetime.now(UTC) - timedelta(days=1)
-        assert await bench.store.delete_older(young.uri, cutoff) is False
-        assert await bench.store.delete_older(old.uri, cutoff) is True
-        assert await bench.store.delete_older(old.uri, cutoff) is False
-        assert [found.uri async for found in bench.store.objects()] == [young.uri]
+        assert await harness.store.delete_older(young.uri, cutoff) is False
+        assert await harness.store.delete_older(old.uri, cutoff) is True
+        assert await harness.store.delete_older(old.uri, cutoff) is False
+        assert [found.uri async for found in harness.store.objects()] == [young.uri]
         with pytest.raises(ImageMissingError, match="not one of the frame store"):
-            await bench.store.delete_older("file:///etc/passwd", cutoff)
+            await harness.store.delete_older("file:///etc/passwd", cutoff)
 
-    async def test_delete_older_never_removes_an_object_that_a_put_returned_for(self, bench: FrameStoreBench) -> None:
+    async def test_delete_older_never_removes_an_object_that_a_put_returned_for(
+        self, harness: FrameStoreHarness
+    ) -> None:
         """Old content is sent again at the moment in which retention removes it."""
         contents = [os.urandom(1_000) for _ in range(15)]
-        stored = [await put(bench.store, data) for data in contents]
+        stored = [await put(harness.store, data) for data in contents]
         cutoff = datetime.now(UTC) - timedelta(days=1)
         for _ in range(2):
             for one in stored:
-                bench.make_old(one.uri, _TWO_DAYS_S)
-            tasks = [put_at_last(bench.store, data) for data in contents]
-            sweeps = [sweep_at_last(bench.store, one, cutoff) for one in stored]
+                harness.make_old(one.uri, _TWO_DAYS_S)
+            tasks = [put_at_last(harness.store, data) for data in contents]
+            sweeps = [sweep_at_last(harness.store, one, cutoff) for one in stored]
             await asyncio.gather(*(task for pair in zip(sweeps, tasks, strict=True) for task in pair))
             for one, data in zip(stored, contents, strict=True):
-                assert await bench.store.get(one) == data
+                assert await harness.store.get(one) == data
 
-    async def test_a_store_taken_away_is_unavailable_and_works_again(self, bench: FrameStoreBench) -> None:
-        stored = await put(bench.store, b"before")
-        bench.take_away()
+    async def test_a_store_taken_away_is_unavailable_and_works_again(self, harness: FrameStoreHarness) -> None:
+        stored = await put(harness.store, b"before")
+        harness.take_away()
         try:
             with pytest.raises(StoreUnavailableError):
-                await bench.store.get(stored)
+                await harness.store.get(stored)
             with pytest.raises(StoreUnavailableError):
-                await put(bench.store, b"meanwhile")
+                await put(harness.store, b"meanwhile")
             with pytest.raises(StoreUnavailableError):
-                await bench.store.check()
+                await harness.store.check()
         finally:
-            bench.bring_back()
+            harness.bring_back()
         assert issubclass(StoreUnavailableError, TransientError)
-        await bench.store.check()
-        assert await bench.store.get(stored) == b"before"
-        assert await bench.store.get(await put(bench.store, b"after")) == b"after"
+        await harness.store.check()
+        assert await harness.store.get(stored) == b"before"
+        assert await harness.store.get(await put(harness.store, b"after")) == b"after"
 
-    async def test_a_name_that_is_no_hash_is_refused(self, bench: FrameStoreBench) -> None:
+    async def test_a_name_that_is_no_hash_is_refused(self, harness: FrameStoreHarness) -> None:
         with pytest.raises(ValueError, match="SHA-256"):
-            await bench.store.put(b"x", sha256="../../etc/passwd", media_type="image/jpeg")
+            await harness.store.put(b"x", sha256="../../etc/passwd", media_type="image/jpeg")
         with pytest.raises(ValueError, match="media type"):
-            await bench.store.put(b"x", sha256="0" * 64, media_type="text/html")
+            await harness.store.put(b"x", sha256="0" * 64, media_type="text/html")
 
-    async def test_close_may_be_repeated(self, bench: FrameStoreBench) -> None:
-        await bench.store.close()
-        await bench.store.close()
+    async def test_close_may_be_repeated(self, harness: FrameStoreHarness) -> None:
+        await harness.store.close()
+        await harness.store.close()
 
-    async def test_a_killed_writer_leaves_nothing_half_visible(self, bench: FrameStoreBench) -> None:
-        opener = base64.b64encode(pickle.dumps(bench.open_store)).decode()
+    async def test_a_killed_writer_leaves_nothing_half_visible(self, harness: FrameStoreHarness) -> None:
+        opener = base64.b64encode(pickle.dumps(harness.open_store)).decode()
         for _ in range(2):
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-c", _WRITER, opener, stdout=subprocess.PIPE
@@ -256,8 +258,8 @@ class FrameStoreContract:
             process.send_signal(signal.SIGKILL)
             await process.wait()
         count = 0
-        async for found in bench.store.objects():
-            data = bench.content(found.uri)
+        async for found in harness.store.objects():
+            data = harness.content(found.uri)
             assert hashlib.sha256(data).hexdigest() in found.uri
             assert len(data) == found.size_bytes == _LARGE
             count += 1

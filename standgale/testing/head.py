@@ -1,11 +1,11 @@
-"""The contract of heads: inherit :class:`HeadContract` and give it a fixture ``bench``.
+"""The contract of heads: inherit :class:`HeadContract` and give it a fixture ``harness``.
 
 ::
 
     class TestMyHead(HeadContract):
         @pytest.fixture
-        def bench(self) -> HeadBench:
-            return MyHeadBench()  # derives from HeadBench
+        def harness(self) -> HeadHarness:
+            return MyHeadHarness()  # derives from HeadHarness
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TILES = (
 """The boxes of three tiles; the last one has a score below the usual 0.5."""
 
 
-class HeadBench:
+class HeadHarness:
     """What the contract needs of a head; an author derives from it."""
 
     output_names: tuple[str, ...] = ("output0",)
@@ -66,31 +66,31 @@ class HeadBench:
 
 
 class HeadContract:
-    """All that :class:`detectors.heads.port.Head` promises; a subclass gives the fixture ``bench``."""
+    """All that :class:`detectors.heads.port.Head` promises; a subclass gives the fixture ``harness``."""
 
     @pytest.fixture
-    def bench(self) -> HeadBench:
+    def harness(self) -> HeadHarness:
         """Gives the author's head, and outputs for it."""
-        raise NotImplementedError(f"{type(self).__name__} must have a fixture `bench` that gives a HeadBench")
+        raise NotImplementedError(f"{type(self).__name__} must have a fixture `harness` that gives a HeadHarness")
 
     @pytest.fixture
-    def head(self, bench: HeadBench) -> Head:
+    def head(self, harness: HeadHarness) -> Head:
         """The head for WIDTH, HEIGHT and CLASSES."""
-        return bench.make_head(HeadRequest(WIDTH, HEIGHT, ClassNumbers(CLASSES), bench.output_names))
+        return harness.make_head(HeadRequest(WIDTH, HEIGHT, ClassNumbers(CLASSES), harness.output_names))
 
-    def test_mismatch_accepts_the_outputs_of_its_layout(self, bench: HeadBench, head: Head) -> None:
+    def test_mismatch_accepts_the_outputs_of_its_layout(self, harness: HeadHarness, head: Head) -> None:
         for tiles in (TILES, TILES[:1]):
-            assert head.mismatch([output.shape for output in bench.encode(tiles)]) is None
+            assert head.mismatch([output.shape for output in harness.encode(tiles)]) is None
 
-    def test_mismatch_names_the_expected_outputs(self, bench: HeadBench, head: Head) -> None:
-        shapes = [output.shape for output in bench.encode(TILES)]
+    def test_mismatch_names_the_expected_outputs(self, harness: HeadHarness, head: Head) -> None:
+        shapes = [output.shape for output in harness.encode(TILES)]
         for other in ([], [*shapes, shapes[0]], [shape[:-1] for shape in shapes], [(*shape, 2) for shape in shapes]):
             error_text = head.mismatch(other)
             assert isinstance(error_text, str)
             assert error_text, "the text is part of the error that a user reads"
 
-    def test_decode_finds_the_boxes_of_every_tile(self, bench: HeadBench, head: Head) -> None:
-        found = head.decode(bench.encode(TILES), 0.5)
+    def test_decode_finds_the_boxes_of_every_tile(self, harness: HeadHarness, head: Head) -> None:
+        found = head.decode(harness.encode(TILES), 0.5)
         assert [str(one.dtype) for one in (found.boxes, found.scores)] == ["float32"] * 2
         assert [str(one.dtype) for one in (found.classes, found.tiles)] == ["int32"] * 2
         expected = [(at, box) for at, boxes in enumerate(TILES) for box in boxes if box.score >= 0.5]
@@ -100,16 +100,16 @@ class HeadContract:
             tile, number, score, corners = row
             assert (tile, number) == (at, box.class_index)
             assert score == pytest.approx(box.score, abs=1e-3)
-            assert corners == pytest.approx([box.x1, box.y1, box.x2, box.y2], abs=bench.tolerance)
+            assert corners == pytest.approx([box.x1, box.y1, box.x2, box.y2], abs=harness.tolerance)
 
-    def test_decode_leaves_out_scores_below_the_confidence(self, bench: HeadBench, head: Head) -> None:
-        outputs = bench.encode(TILES)
+    def test_decode_leaves_out_scores_below_the_confidence(self, harness: HeadHarness, head: Head) -> None:
+        outputs = harness.encode(TILES)
         assert len(head.decode(outputs, 0.25).scores) == 4
         assert len(head.decode(outputs, 0.7).scores) == 2
         assert len(head.decode(outputs, 0.95).scores) == 0
 
-    def test_decode_of_nothing_has_the_shapes_of_no_boxes(self, bench: HeadBench, head: Head) -> None:
-        found = head.decode(bench.encode([(), ()]), 0.5)
+    def test_decode_of_nothing_has_the_shapes_of_no_boxes(self, harness: HeadHarness, head: Head) -> None:
+        found = head.decode(harness.encode([(), ()]), 0.5)
         assert (found.boxes.shape, found.scores.shape, found.classes.shape, found.tiles.shape) == (
             (0, 4),
             (0,),
@@ -117,8 +117,8 @@ class HeadContract:
             (0,),
         )
 
-    def test_decode_of_a_batch_is_that_of_its_tiles(self, bench: HeadBench, head: Head) -> None:
-        outputs = bench.encode(TILES)
+    def test_decode_of_a_batch_is_that_of_its_tiles(self, harness: HeadHarness, head: Head) -> None:
+        outputs = harness.encode(TILES)
         together = head.decode(outputs, 0.25)
         for at in range(len(TILES)):
             alone = head.decode(tuple(output[at : at + 1] for output in outputs), 0.25)
@@ -127,15 +127,15 @@ class HeadContract:
             assert np.array_equal(alone.scores, together.scores[mine])
             assert np.array_equal(alone.classes, together.classes[mine])
 
-    def test_decode_changes_neither_the_outputs_nor_the_head(self, bench: HeadBench, head: Head) -> None:
-        outputs = bench.encode(TILES)
+    def test_decode_changes_neither_the_outputs_nor_the_head(self, harness: HeadHarness, head: Head) -> None:
+        outputs = harness.encode(TILES)
         before = [output.copy() for output in outputs]
         first, second = head.decode(outputs, 0.5), head.decode(outputs, 0.5)
         assert all(np.array_equal(one, other) for one, other in zip(outputs, before, strict=True))
         assert np.array_equal(first.boxes, second.boxes)
 
-    def test_decode_of_nan_raises_inference_error(self, bench: HeadBench, head: Head) -> None:
-        outputs = tuple(np.full_like(output, np.nan) for output in bench.encode(TILES))
+    def test_decode_of_nan_raises_inference_error(self, harness: HeadHarness, head: Head) -> None:
+        outputs = tuple(np.full_like(output, np.nan) for output in harness.encode(TILES))
         with pytest.raises(InferenceError):
             head.decode(outputs, 0.5)
 

@@ -1,11 +1,11 @@
-"""The contract of sinks: inherit :class:`SinkContract` and give it a fixture ``bench``.
+"""The contract of sinks: inherit :class:`SinkContract` and give it a fixture ``harness``.
 
 ::
 
     class TestMySink(SinkContract):
         @pytest.fixture
-        async def bench(self, tmp_path: Path) -> SinkBench:
-            return MySinkBench(tmp_path)  # derives from SinkBench
+        async def harness(self, tmp_path: Path) -> SinkHarness:
+            return MySinkHarness(tmp_path)  # derives from SinkHarness
 
 The tests call the sink by hand, and run it against an embedded broker with the loop of ``standgale sink``.
 """
@@ -31,7 +31,7 @@ from standgale.testing.sink_site import SinkSite
 from standgale.testing.waiting import until
 
 
-class SinkBench:
+class SinkHarness:
     """What the contract needs of a sink and of the place it writes to; an author derives from it."""
 
     def make_sink(self) -> Sink[Any]:
@@ -96,12 +96,12 @@ class _Slow:
 
 
 class SinkContract:
-    """All that :class:`infra.consuming.port.Sink` promises; a subclass gives the fixture ``bench``."""
+    """All that :class:`infra.consuming.port.Sink` promises; a subclass gives the fixture ``harness``."""
 
     @pytest.fixture
-    def bench(self) -> SinkBench:
+    def harness(self) -> SinkHarness:
         """Gives the author's sink and the place it writes to."""
-        raise NotImplementedError(f"{type(self).__name__} must have a fixture `bench` that gives a SinkBench")
+        raise NotImplementedError(f"{type(self).__name__} must have a fixture `harness` that gives a SinkHarness")
 
     @pytest.fixture
     async def site(self, tmp_path: Path) -> Any:
@@ -110,144 +110,144 @@ class SinkContract:
         yield site
         await site.close()
 
-    async def test_written_events_are_stored_once_each(self, bench: SinkBench) -> None:
-        sink, events = bench.make_sink(), [bench.event(number) for number in range(20)]
+    async def test_written_events_are_stored_once_each(self, harness: SinkHarness) -> None:
+        sink, events = harness.make_sink(), [harness.event(number) for number in range(20)]
         await sink.open()
         await sink.write(events[:1])
         await sink.write(events[1:])
-        assert Counter(await bench.stored()) == once_each(events)
+        assert Counter(await harness.stored()) == once_each(events)
         await sink.close()
 
-    async def test_write_again_changes_nothing(self, bench: SinkBench) -> None:
-        sink, events = bench.make_sink(), [bench.event(number) for number in range(20)]
+    async def test_write_again_changes_nothing(self, harness: SinkHarness) -> None:
+        sink, events = harness.make_sink(), [harness.event(number) for number in range(20)]
         await sink.open()
         await sink.write(events)
         await sink.write(events)
         await sink.write(events[5:9])
         await sink.write(list(reversed(events)))
-        assert Counter(await bench.stored()) == once_each(events)
+        assert Counter(await harness.stored()) == once_each(events)
         await sink.close()
 
-    async def test_the_same_event_twice_in_one_batch_is_stored_once(self, bench: SinkBench) -> None:
-        sink, events = bench.make_sink(), [bench.event(number) for number in range(3)]
+    async def test_the_same_event_twice_in_one_batch_is_stored_once(self, harness: SinkHarness) -> None:
+        sink, events = harness.make_sink(), [harness.event(number) for number in range(3)]
         await sink.open()
         await sink.write([*events, events[0]])
-        assert Counter(await bench.stored()) == once_each(events)
+        assert Counter(await harness.stored()) == once_each(events)
         await sink.close()
 
-    async def test_another_process_may_write_the_same_events(self, bench: SinkBench) -> None:
-        events = [bench.event(number) for number in range(10)]
+    async def test_another_process_may_write_the_same_events(self, harness: SinkHarness) -> None:
+        events = [harness.event(number) for number in range(10)]
         for batch in (events[:7], events[4:]):
-            sink = bench.make_sink()
+            sink = harness.make_sink()
             await sink.open()
             await sink.write(batch)
             await sink.close()
-        assert Counter(await bench.stored()) == once_each(events)
+        assert Counter(await harness.stored()) == once_each(events)
 
-    async def test_close_of_a_sink_that_was_never_opened_passes(self, bench: SinkBench) -> None:
-        await bench.make_sink().close()
-        assert not await bench.stored()
+    async def test_close_of_a_sink_that_was_never_opened_passes(self, harness: SinkHarness) -> None:
+        await harness.make_sink().close()
+        assert not await harness.stored()
 
-    async def test_poison_record_fails_alone_and_others_are_written(self, bench: SinkBench) -> None:
-        poison = poison_of(bench, 1)
-        sink, good = bench.make_sink(), [bench.event(0), bench.event(2)]
+    async def test_poison_record_fails_alone_and_others_are_written(self, harness: SinkHarness) -> None:
+        poison = poison_of(harness, 1)
+        sink, good = harness.make_sink(), [harness.event(0), harness.event(2)]
         await sink.open()
         with pytest.raises(Exception) as caught:
             await sink.write([good[0], poison, good[1]])
         assert not isinstance(caught.value, TransientError), "an error that is retried for good holds the partition"
         await sink.write(good)
-        assert Counter(await bench.stored()) == once_each(good)
+        assert Counter(await harness.stored()) == once_each(good)
         await sink.close()
 
-    async def test_write_while_the_place_is_away_raises_transient_error(self, bench: SinkBench) -> None:
-        sink, events = bench.make_sink(), [bench.event(number) for number in range(5)]
+    async def test_write_while_the_place_is_away_raises_transient_error(self, harness: SinkHarness) -> None:
+        sink, events = harness.make_sink(), [harness.event(number) for number in range(5)]
         await sink.open()
         await sink.write(events[:2])
-        await bench.take_away()
+        await harness.take_away()
         try:
             with pytest.raises(TransientError):
                 await sink.write(events)
             with pytest.raises(TransientError):
-                await bench.make_sink().open()
+                await harness.make_sink().open()
         finally:
-            await bench.bring_back()
+            await harness.bring_back()
         await write_at_last(sink, events)
-        assert Counter(await bench.stored()) == once_each(events)
+        assert Counter(await harness.stored()) == once_each(events)
         await sink.close()
 
-    async def test_loop_stores_every_event_once(self, bench: SinkBench, site: SinkSite) -> None:
-        events = [bench.event(number) for number in range(60)]
-        sink = bench.make_sink()
+    async def test_loop_stores_every_event_once(self, harness: SinkHarness, site: SinkSite) -> None:
+        events = [harness.event(number) for number in range(60)]
+        sink = harness.make_sink()
         await site.publish(sink.topics[0], events)
         async with site.running(sink):
             await until(lambda: _is_done(site, sink), "the sink has not committed everything")
-        assert Counter(await bench.stored()) == once_each(events)
+        assert Counter(await harness.stored()) == once_each(events)
         assert await site.dead_letters() == []
 
     async def test_records_written_but_not_committed_are_delivered_again_and_stored_once(
-        self, bench: SinkBench, site: SinkSite
+        self, harness: SinkHarness, site: SinkSite
     ) -> None:
-        events = [bench.event(number) for number in range(20)]
-        first = bench.make_sink()
+        events = [harness.event(number) for number in range(20)]
+        first = harness.make_sink()
         await site.publish(first.topics[0], events)
         site.fail_next_commit()
         with pytest.raises(site.CrashError):
             async with site.running(first) as task:
                 await asyncio.wait([task])
         assert await site.lag(first) == len(events)
-        second = bench.make_sink()
+        second = harness.make_sink()
         async with site.running(second):
             await until(lambda: _is_done(site, second), "the sink has not committed everything")
-        assert Counter(await bench.stored()) == once_each(events)
+        assert Counter(await harness.stored()) == once_each(events)
 
-    async def test_stop_during_a_slow_write_loses_nothing(self, bench: SinkBench, site: SinkSite) -> None:
-        events = [bench.event(number) for number in range(6)]
-        slow = _Slow(bench.make_sink(), 0.3)
+    async def test_stop_during_a_slow_write_loses_nothing(self, harness: SinkHarness, site: SinkSite) -> None:
+        events = [harness.event(number) for number in range(6)]
+        slow = _Slow(harness.make_sink(), 0.3)
         await site.publish(slow.topics[0], events[:3])
         async with site.running(slow):
             await slow.begun.wait()
         await site.publish(slow.topics[0], events[3:])
-        again = bench.make_sink()
+        again = harness.make_sink()
         async with site.running(again):
             await until(lambda: _is_done(site, again), "the sink has not committed everything")
-        assert Counter(await bench.stored()) == once_each(events)
+        assert Counter(await harness.stored()) == once_each(events)
 
     async def test_poison_becomes_a_dead_letter_and_the_others_are_stored(
-        self, bench: SinkBench, site: SinkSite
+        self, harness: SinkHarness, site: SinkSite
     ) -> None:
-        poison, good = poison_of(bench, 4), [bench.event(number) for number in range(8) if number != 4]
-        sink = bench.make_sink()
+        poison, good = poison_of(harness, 4), [harness.event(number) for number in range(8) if number != 4]
+        sink = harness.make_sink()
         await site.publish(sink.topics[0], [*good[:4], poison, *good[4:]])
         async with site.running(sink):
             await until(lambda: _is_done(site, sink), "the sink has not committed everything")
         (letter,) = await site.dead_letters()
         assert letter.frame_id in {event_id(poison), getattr(poison, "frame_id", None)}
-        assert Counter(await bench.stored()) == once_each(good)
+        assert Counter(await harness.stored()) == once_each(good)
 
     async def test_loop_waits_for_a_place_that_is_away_and_makes_no_dead_letter(
-        self, bench: SinkBench, site: SinkSite
+        self, harness: SinkHarness, site: SinkSite
     ) -> None:
-        events = [bench.event(number) for number in range(10)]
-        sink = bench.make_sink()
+        events = [harness.event(number) for number in range(10)]
+        sink = harness.make_sink()
         await site.publish(sink.topics[0], events[:5])
         async with site.running(sink):
             await until(lambda: _is_done(site, sink), "the sink has not committed everything")
-            await bench.take_away()
+            await harness.take_away()
             try:
                 await site.publish(sink.topics[0], events[5:])
                 await until(lambda: not site.is_ready, "the sink does not say that it waits")
             finally:
-                await bench.bring_back()
+                await harness.bring_back()
             await until(lambda: _is_done(site, sink), "the sink has not committed everything")
-        assert Counter(await bench.stored()) == once_each(events)
+        assert Counter(await harness.stored()) == once_each(events)
         assert await site.dead_letters() == []
 
 
-def poison_of(bench: SinkBench, number: int) -> Event:
-    """Return the bench's poison; skips the test where there is none."""
-    poison = bench.poison(number)
+def poison_of(harness: SinkHarness, number: int) -> Event:
+    """Return the harness's poison; skips the test where there is none."""
+    poison = harness.poison(number)
     if poison is None:
-        pytest.skip(f"{type(bench).__name__} has no poison: its place takes every event")
+        pytest.skip(f"{type(harness).__name__} has no poison: its place takes every event")
     return poison
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
 from detectors.worker.worker import DetectorWorker, QuarantineParts
-from tests.benches.worker_site import WorkerSite
+from tests.harnesses.worker_site import WorkerSite
 
 MAGENTA_BGR = (255, 0, 255)
 

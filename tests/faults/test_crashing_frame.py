@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.benches.worker_site import WorkerSite, picture
 from tests.faults.crashing_worker import MAGENTA_BGR
+from tests.harnesses.worker_site import WorkerSite, picture
 from tests.paths import ROOT
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]

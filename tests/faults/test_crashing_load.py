@@ -18,8 +18,8 @@ from detectors.worker.rollout.activation import ActivationRequest, activate_mode
 from detectors.worker.rollout.models_topic import activation_record, read_models
 from schemas.event_base import ModelRef
 from schemas.model_events import WorkerAvailability
-from tests.benches.model_versions import NAME, write_version
-from tests.benches.worker_site import WorkerSite
+from tests.harnesses.model_versions import NAME, write_version
+from tests.harnesses.worker_site import WorkerSite
 from tests.paths import ROOT
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]

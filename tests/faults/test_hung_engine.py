@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientConnectionError, ClientSession
 
-from tests.benches.model_versions import write_version
-from tests.benches.worker_site import WorkerSite
+from tests.harnesses.model_versions import write_version
+from tests.harnesses.worker_site import WorkerSite
 from tests.paths import ROOT
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]

@@ -18,9 +18,9 @@ import pytest
 from detectors.settings import ModelStoreSettings
 from detectors.store.open import open_model_store
 from schemas.events import DetectionsMade, FrameCaptured
-from tests.benches.model_versions import NAME, write_version
-from tests.benches.worker_site import WorkerSite
 from tests.faults.fleet import Fleet
+from tests.harnesses.model_versions import NAME, write_version
+from tests.harnesses.worker_site import WorkerSite
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(240)]
 

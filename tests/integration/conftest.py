@@ -18,7 +18,7 @@ from infra.database.pool import Database
 from infra.database.settings import DatabaseSettings
 from infra.deploy.kafka import KafkaServer
 from infra.deploy.s3 import S3Server
-from tests.benches.topic_pair import TopicPair
+from tests.harnesses.topic_pair import TopicPair
 
 _TEMPLATE = "migrated"
 

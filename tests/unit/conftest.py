@@ -11,7 +11,7 @@ import pytest
 
 from infra.broker.port import Reader
 from schemas.topics import load_topics
-from tests.benches.sink_runs import FaultyBroker
+from tests.harnesses.sink_runs import FaultyBroker
 
 # uname: Python asks it for the processor.
 _SMALL_PROGRAMS = ("uname", "git", "mount", "umount")

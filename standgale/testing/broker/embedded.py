@@ -12,18 +12,18 @@ from infra.broker.embedded.file.sql import OFFSET_BITS
 from infra.broker.open import embedded_file, open_broker
 from infra.broker.settings import BrokerSettings
 from schemas.topics import TopicSpec
-from standgale.testing.broker.bench import TIMEOUT_S, BrokerBench
+from standgale.testing.broker.harness import TIMEOUT_S, BrokerHarness
 
 
-class EmbeddedBench(BrokerBench):
-    """A bench on the embedded broker, whose file is in ``data_dir``."""
+class EmbeddedHarness(BrokerHarness):
+    """A harness on the embedded broker, whose file is in ``data_dir``."""
 
     def __init__(self, data_dir: Path) -> None:
         super().__init__(partial(open_broker, BrokerSettings(kind="embedded"), data_dir))
         self._path = embedded_file(data_dir)
 
     async def delete_topics(self, names: Sequence[str]) -> None:
-        """See :class:`BrokerBench`."""
+        """See :class:`BrokerHarness`."""
         with self._file() as file:
             for name in names:
                 file.execute(
@@ -34,7 +34,7 @@ class EmbeddedBench(BrokerBench):
                 file.execute("DELETE FROM topics WHERE name = ?", (name,))
 
     async def add_partitions(self, topic: TopicSpec, partitions: int) -> None:
-        """See :class:`BrokerBench`."""
+        """See :class:`BrokerHarness`."""
         with self._file() as file:
             new = [(topic.name, number) for number in range(topic.partitions, partitions)]
             file.executemany("INSERT INTO partitions (topic, partition) VALUES (?, ?)", new)

@@ -1,4 +1,4 @@
-"""Runs a group member in a process that tests kill and stop; its argument is JSON from ``BrokerBench``.
+"""Runs a group member in a process that tests kill and stop; its argument is JSON from ``BrokerHarness``.
 
 ``transform`` copies records from the first topic to the last, a few per commit, until it is killed. ``hold`` polls,
 says ``polled``, waits for a line on stdin, commits with outputs, says ``committed`` or ``lost``, and leaves.
@@ -17,7 +17,7 @@ import orjson
 from infra.broker.port import CommitPoint, Consumer, GroupSpec, InRecord, OutRecord
 from infra.errors import BrokerUnavailableError, PartitionLostError
 from schemas.topics import TopicSpec
-from standgale.testing.broker.bench import OpenBroker
+from standgale.testing.broker.harness import OpenBroker
 
 
 async def commit(consumer: Consumer, records: Sequence[InRecord], output: str) -> bool:

@@ -9,11 +9,11 @@ import pytest
 
 from infra.broker.port import Consumer, OutRecord, TopicPartition
 from infra.errors import TopicMismatchError
-from standgale.testing.broker.bench import TIMEOUT_S
+from standgale.testing.broker.harness import TIMEOUT_S
 from standgale.testing.waiting import until
 
 if TYPE_CHECKING:
-    from standgale.testing.broker.bench import BrokerBench
+    from standgale.testing.broker.harness import BrokerHarness
 
 
 async def _holds(consumer: Consumer) -> bool:
@@ -27,9 +27,9 @@ async def _holds(consumer: Consumer) -> bool:
 class TopicChangeContract:
     """A topic that is deleted, made again or grown while it is used is noticed."""
 
-    async def test_a_topic_made_again_is_another_incarnation(self, bench: BrokerBench) -> None:
-        topic, other = bench.topic(partitions=2), bench.topic("other")
-        broker = await bench.open(topic, other)
+    async def test_a_topic_made_again_is_another_incarnation(self, harness: BrokerHarness) -> None:
+        topic, other = harness.topic(partitions=2), harness.topic("other")
+        broker = await harness.open(topic, other)
         reader = await broker.reader()
         before = await reader.state(topic.name)
         assert before.partitions == 2
@@ -37,26 +37,28 @@ class TopicChangeContract:
         assert await reader.state(topic.name) == before
         assert (await reader.state(other.name)).incarnation != before.incarnation
 
-        await bench.remove(topic)
+        await harness.remove(topic)
         with pytest.raises(TopicMismatchError, match=r"topics apply"):
             await reader.state(topic.name)
-        await bench.open(topic)
+        await harness.open(topic)
         again = await reader.state(topic.name)
         assert again.partitions == 2
         assert again.incarnation != before.incarnation
 
-    async def test_read_beyond_the_end_of_a_topic_made_again_raises_topic_mismatch(self, bench: BrokerBench) -> None:
-        topic = bench.topic(partitions=1)
-        broker = await bench.open(topic)
+    async def test_read_beyond_the_end_of_a_topic_made_again_raises_topic_mismatch(
+        self, harness: BrokerHarness
+    ) -> None:
+        topic = harness.topic(partitions=1)
+        broker = await harness.open(topic)
         source = TopicPartition(topic.name, 0)
-        await bench.publish(broker, topic, *(("key", b"%d" % number) for number in range(10)))
+        await harness.publish(broker, topic, *(("key", b"%d" % number) for number in range(10)))
         reader = await broker.reader()
         assert len(await reader.read(source, 0, max_records=10, timeout_s=TIMEOUT_S)) == 10
         assert await reader.read(source, 10, max_records=10, timeout_s=0.1) == []
 
-        await bench.remove(topic)
-        await bench.open(topic)
-        await bench.publish(broker, topic, ("key", b"anew"))
+        await harness.remove(topic)
+        await harness.open(topic)
+        await harness.publish(broker, topic, ("key", b"anew"))
         deadline = time.monotonic() + TIMEOUT_S
         with pytest.raises(TopicMismatchError, match="start again"):
             while time.monotonic() < deadline:
@@ -71,51 +73,53 @@ class TopicChangeContract:
 
         await until(reads_anew, "the reader does not read the new topic")
 
-    async def test_more_partitions_than_declared_are_refused_by_readers(self, bench: BrokerBench) -> None:
-        topic = bench.topic(partitions=2)
-        broker = await bench.open(topic)
+    async def test_more_partitions_than_declared_are_refused_by_readers(self, harness: BrokerHarness) -> None:
+        topic = harness.topic(partitions=2)
+        broker = await harness.open(topic)
         source = TopicPartition(topic.name, 0)
-        await bench.publish(broker, topic, ("key", b"1"))
+        await harness.publish(broker, topic, ("key", b"1"))
         reader = await broker.reader()
 
-        await bench.add_partitions(topic, 4)
+        await harness.add_partitions(topic, 4)
         with pytest.raises(TopicMismatchError, match=r"4 partitions where topics\.yaml declares 2"):
             await reader.state(topic.name)
         with pytest.raises(TopicMismatchError, match="More partitions"):
             await reader.bounds(topic.name)
         with pytest.raises(TopicMismatchError, match="More partitions"):
             await (await broker.reader()).read(source, 0, max_records=10, timeout_s=0.2)
-        declared = bench.declare(topic.model_copy(update={"partitions": 4}))
+        declared = harness.declare(topic.model_copy(update={"partitions": 4}))
         assert (await (await declared.reader()).state(topic.name)).partitions == 4
 
-    async def test_consumer_raises_while_its_topic_has_other_partitions_than_declared(self, bench: BrokerBench) -> None:
-        topic = bench.topic(partitions=2)
-        broker = await bench.open(topic)
-        consumer = await bench.join(broker, bench.member(topic))
-        await bench.publish(broker, topic, ("key", b"1"))
-        await consumer.commit(bench.points(*await bench.take(consumer, 1)))
+    async def test_consumer_raises_while_its_topic_has_other_partitions_than_declared(
+        self, harness: BrokerHarness
+    ) -> None:
+        topic = harness.topic(partitions=2)
+        broker = await harness.open(topic)
+        consumer = await harness.join(broker, harness.member(topic))
+        await harness.publish(broker, topic, ("key", b"1"))
+        await consumer.commit(harness.points(*await harness.take(consumer, 1)))
 
-        await bench.add_partitions(topic, 4)
+        await harness.add_partitions(topic, 4)
         await until(lambda: _holds(consumer), "the consumer goes on")
         assert dict(consumer.assignment()) == {}
         grown = topic.model_copy(update={"partitions": 4})
-        other = bench.declare(grown)
-        await bench.publish(other, grown, ("key", b"2"))
+        other = harness.declare(grown)
+        await harness.publish(other, grown, ("key", b"2"))
         with pytest.raises(TopicMismatchError, match=r"4 partitions where topics\.yaml declares 2"):
             while True:
                 assert await consumer.poll(max_records=10, timeout_s=0.2) == []
         await consumer.close()
-        opened_again = await bench.join(other, bench.member(grown))
-        assert [record.value for record in await bench.take(opened_again, 1)] == [b"2"]
+        opened_again = await harness.join(other, harness.member(grown))
+        assert [record.value for record in await harness.take(opened_again, 1)] == [b"2"]
 
     async def test_publisher_raises_while_its_topic_has_other_partitions_than_declared(
-        self, bench: BrokerBench
+        self, harness: BrokerHarness
     ) -> None:
-        topic = bench.topic(partitions=2)
-        publisher = await (await bench.open(topic)).publisher()
+        topic = harness.topic(partitions=2)
+        publisher = await (await harness.open(topic)).publisher()
         record = OutRecord(topic.name, "key", b"1")
         await publisher.publish([record])
-        await bench.add_partitions(topic, 4)
+        await harness.add_partitions(topic, 4)
 
         async def refused() -> bool:
             try:

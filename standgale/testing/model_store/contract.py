@@ -11,7 +11,7 @@ from detectors.card.card import read_card, verified_model_file
 from detectors.errors import ModelLoadError, ModelStoreError
 from schemas.event_base import ModelRef
 from standgale.testing.factories import model_ref
-from standgale.testing.model_store.bench import MEGABYTE, ModelStoreBench, digest, files_below, make_model
+from standgale.testing.model_store.harness import MEGABYTE, ModelStoreHarness, digest, files_below, make_model
 from standgale.testing.model_store.sharing import KEY, SharingContract
 
 
@@ -20,17 +20,17 @@ def with_field(card: Path, **changes: object) -> Path:
     return card
 
 
-async def listed(bench: ModelStoreBench) -> list[ModelRef]:
-    return list(await bench.store().versions())
+async def listed(harness: ModelStoreHarness) -> list[ModelRef]:
+    return list(await harness.store().versions())
 
 
 class ModelStoreContract(SharingContract):
-    """All that :mod:`detectors.store.port` promises; a subclass gives the fixture ``bench``."""
+    """All that :mod:`detectors.store.port` promises; a subclass gives the fixture ``harness``."""
 
     @pytest.fixture
-    def bench(self) -> ModelStoreBench:
+    def harness(self) -> ModelStoreHarness:
         """Gives the author's place for models; closes its stores after the test."""
-        raise NotImplementedError(f"{type(self).__name__} must have a fixture `bench` that gives a ModelStoreBench")
+        raise NotImplementedError(f"{type(self).__name__} must have a fixture `harness` that gives a ModelStoreHarness")
 
     @pytest.fixture
     def into(self, tmp_path: Path) -> Path:
@@ -39,157 +39,159 @@ class ModelStoreContract(SharingContract):
 
     @pytest.mark.parametrize("size", [1000, 40 * MEGABYTE])
     async def test_fetched_model_has_the_published_bytes(
-        self, bench: ModelStoreBench, tmp_path: Path, into: Path, size: int
+        self, harness: ModelStoreHarness, tmp_path: Path, into: Path, size: int
     ) -> None:
         card = make_model(tmp_path / "mine", size=size, tokenizer=True)
-        assert await bench.store().publish(card) == model_ref()
-        fetched = await bench.store().fetch(model_ref(), into)
+        assert await harness.store().publish(card) == model_ref()
+        fetched = await harness.store().fetch(model_ref(), into)
         assert fetched == into / "finder" / "1.0.0" / "model.yaml"
         assert files_below(into) == {KEY + name: content for name, content in files_below(card.parent).items()}
         assert verified_model_file(read_card(fetched), fetched).name == "model.onnx"
 
     async def test_external_weights_are_published_and_fetched(
-        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+        self, harness: ModelStoreHarness, tmp_path: Path, into: Path
     ) -> None:
         card = make_model(tmp_path / "mine", external=True)
-        await bench.store().publish(card)
-        await bench.store().fetch(model_ref(), into)
+        await harness.store().publish(card)
+        await harness.store().fetch(model_ref(), into)
         assert (into / KEY / "model.onnx.data").read_bytes() == (tmp_path / "mine" / "model.onnx.data").read_bytes()
 
-    async def test_publish_refuses_file_without_checksum_in_card(self, bench: ModelStoreBench, tmp_path: Path) -> None:
+    async def test_publish_refuses_file_without_checksum_in_card(
+        self, harness: ModelStoreHarness, tmp_path: Path
+    ) -> None:
         for mine, options in ((tmp_path / "a", {"external": True}), (tmp_path / "b", {"tokenizer": True})):
             card = with_field(make_model(mine, **options), files={})  # type: ignore[arg-type]
             name = "model.onnx.data" if "external" in options else "tokenizer.json"
             with pytest.raises(ModelLoadError, match=rf"files: \{{{name}: {digest(mine / name)}\}}"):
-                await bench.store().publish(card)
+                await harness.store().publish(card)
         with pytest.raises(ModelLoadError):
-            await bench.store().fetch(model_ref(), tmp_path / "fetched")
+            await harness.store().fetch(model_ref(), tmp_path / "fetched")
 
-    async def test_versions_are_listed_by_name_and_number(self, bench: ModelStoreBench, tmp_path: Path) -> None:
+    async def test_versions_are_listed_by_name_and_number(self, harness: ModelStoreHarness, tmp_path: Path) -> None:
         for name, version in (("finder", "1.10.0"), ("finder", "1.9.0"), ("boats", "2"), ("finder", "1.9.0-rc1")):
-            await bench.store().publish(make_model(tmp_path / name / version, name=name, version=version))
-        await bench.store().publish_artefact(model_ref("1.9.0"), tmp_path / "boats" / "2" / "model.onnx")
-        if not bench.lists_versions:
+            await harness.store().publish(make_model(tmp_path / name / version, name=name, version=version))
+        await harness.store().publish_artefact(model_ref("1.9.0"), tmp_path / "boats" / "2" / "model.onnx")
+        if not harness.lists_versions:
             with pytest.raises(ModelStoreError, match="cannot list its models"):
-                await listed(bench)
+                await listed(harness)
             return
         expected = [("boats", "2"), ("finder", "1.9.0"), ("finder", "1.9.0-rc1"), ("finder", "1.10.0")]
-        assert [(each.name, each.version) for each in await listed(bench)] == expected
+        assert [(each.name, each.version) for each in await listed(harness)] == expected
 
-    async def test_an_empty_store_has_no_versions(self, bench: ModelStoreBench) -> None:
-        if bench.lists_versions:
-            assert await listed(bench) == []
+    async def test_an_empty_store_has_no_versions(self, harness: ModelStoreHarness) -> None:
+        if harness.lists_versions:
+            assert await listed(harness) == []
 
     async def test_fetch_of_unknown_version_names_the_known_versions(
-        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+        self, harness: ModelStoreHarness, tmp_path: Path, into: Path
     ) -> None:
         for version in ("1.0.0", "2.0.0"):
-            await bench.store().publish(make_model(tmp_path / version, version=version))
-        expected = "cannot list its models" if not bench.lists_versions else r"there are 1\.0\.0, 2\.0\.0"
+            await harness.store().publish(make_model(tmp_path / version, version=version))
+        expected = "cannot list its models" if not harness.lists_versions else r"there are 1\.0\.0, 2\.0\.0"
         with pytest.raises(ModelLoadError, match=rf"no finder 3\.0\.0: .*{expected}"):
-            await bench.store().fetch(model_ref("3.0.0"), into)
+            await harness.store().fetch(model_ref("3.0.0"), into)
         assert files_below(into) == {}
 
     async def test_fetched_version_is_not_fetched_again(
-        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+        self, harness: ModelStoreHarness, tmp_path: Path, into: Path
     ) -> None:
-        await bench.store().publish(make_model(tmp_path / "mine", tokenizer=True))
-        fetched = await bench.store().fetch(model_ref(), into)
-        store = bench.store()
-        bench.take_away()
+        await harness.store().publish(make_model(tmp_path / "mine", tokenizer=True))
+        fetched = await harness.store().fetch(model_ref(), into)
+        store = harness.store()
+        harness.take_away()
         try:
             assert await store.fetch(model_ref(), into) == fetched
         finally:
-            bench.bring_back()
+            harness.bring_back()
 
     @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "model.yaml"])
     async def test_damaged_file_in_the_cache_is_fetched_again(
-        self, bench: ModelStoreBench, tmp_path: Path, into: Path, name: str
+        self, harness: ModelStoreHarness, tmp_path: Path, into: Path, name: str
     ) -> None:
-        await bench.store().publish(make_model(tmp_path / "mine", tokenizer=True))
-        await bench.store().fetch(model_ref(), into)
+        await harness.store().publish(make_model(tmp_path / "mine", tokenizer=True))
+        await harness.store().fetch(model_ref(), into)
         whole = files_below(into)
         (into / KEY / name).write_bytes(b"{ damaged")
-        await bench.store().fetch(model_ref(), into)
+        await harness.store().fetch(model_ref(), into)
         assert files_below(into) == whole
 
     @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
     async def test_damaged_file_in_the_store_is_refused_until_published_again(
-        self, bench: ModelStoreBench, tmp_path: Path, into: Path, name: str
+        self, harness: ModelStoreHarness, tmp_path: Path, into: Path, name: str
     ) -> None:
         card = make_model(tmp_path / "mine", tokenizer=True)
-        await bench.store().publish(card)
+        await harness.store().publish(card)
         right = digest(card.parent / name)
-        content = await bench.content(KEY + name)
-        await bench.alter(KEY + name, content[:-1] + bytes([content[-1] ^ 1]))
-        store = bench.store()
+        content = await harness.content(KEY + name)
+        await harness.alter(KEY + name, content[:-1] + bytes([content[-1] ^ 1]))
+        store = harness.store()
         with pytest.raises(ModelLoadError, match=f"{name} has SHA-256 [0-9a-f]{{64}}, expected is {right}") as caught:
             await store.fetch(model_ref(), into)
         assert store.where in str(caught.value)
         assert files_below(into) == {}
-        await bench.store().publish(card)
-        await bench.store().fetch(model_ref(), into)
+        await harness.store().publish(card)
+        await harness.store().fetch(model_ref(), into)
         assert digest(into / KEY / name) == right
 
     async def test_publishing_the_same_version_again_changes_nothing(
-        self, bench: ModelStoreBench, tmp_path: Path
+        self, harness: ModelStoreHarness, tmp_path: Path
     ) -> None:
         card = make_model(tmp_path / "mine")
-        await bench.store().publish(card)
-        before = await bench.content(KEY + "model.yaml")
+        await harness.store().publish(card)
+        before = await harness.content(KEY + "model.yaml")
         card.write_text("# Another comment.\n" + card.read_text())
-        assert await bench.store().publish(card) == model_ref()
-        assert await bench.content(KEY + "model.yaml") == before
+        assert await harness.store().publish(card) == model_ref()
+        assert await harness.content(KEY + "model.yaml") == before
 
     async def test_publish_refuses_other_content_under_an_existing_version(
-        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+        self, harness: ModelStoreHarness, tmp_path: Path, into: Path
     ) -> None:
         first = make_model(tmp_path / "first")
-        await bench.store().publish(first)
+        await harness.store().publish(first)
         for other in (make_model(tmp_path / "other"), with_field(make_model(tmp_path / "third"), licence="MIT")):
             with pytest.raises(ModelLoadError, match=r"finder 1\.0\.0 exists with other content .* another version"):
-                await bench.store().publish(other)
-        await bench.store().fetch(model_ref(), into)
+                await harness.store().publish(other)
+        await harness.store().fetch(model_ref(), into)
         assert digest(into / KEY / "model.onnx") == digest(first.parent / "model.onnx")
 
     async def test_publish_refuses_model_that_differs_from_its_card(
-        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+        self, harness: ModelStoreHarness, tmp_path: Path, into: Path
     ) -> None:
         card = make_model(tmp_path / "mine")
         (tmp_path / "mine" / "model.onnx").write_bytes(b"something else")
         with pytest.raises(ModelLoadError, match="SHA-256"):
-            await bench.store().publish(card)
+            await harness.store().publish(card)
         (tmp_path / "mine" / "model.onnx").unlink()
         with pytest.raises(ModelLoadError, match="cannot be read"):
-            await bench.store().publish(card)
+            await harness.store().publish(card)
         with pytest.raises(ModelLoadError, match=r"no finder 1\.0\.0"):
-            await bench.store().fetch(model_ref(), into)
+            await harness.store().fetch(model_ref(), into)
 
     @pytest.mark.parametrize(
         "field", [{"file": "../model.onnx"}, {"file": "model.yaml"}, {"files": {"/etc/passwd": "0" * 64}}]
     )
     async def test_card_that_names_files_outside_its_folder_is_refused(
-        self, bench: ModelStoreBench, tmp_path: Path, into: Path, field: dict[str, object]
+        self, harness: ModelStoreHarness, tmp_path: Path, into: Path, field: dict[str, object]
     ) -> None:
         card = with_field(make_model(tmp_path / "mine"), **field)
         (tmp_path / "model.onnx").write_bytes((tmp_path / "mine" / "model.onnx").read_bytes())
         with pytest.raises(ModelLoadError, match="cannot be in a model store"):
-            await bench.store().publish(card)
-        await bench.alter(KEY + "model.yaml", card.read_bytes())
+            await harness.store().publish(card)
+        await harness.alter(KEY + "model.yaml", card.read_bytes())
         with pytest.raises(ModelLoadError, match="cannot be in a model store"):
-            await bench.store().fetch(model_ref(), into)
+            await harness.store().fetch(model_ref(), into)
         assert files_below(into) == {}
 
     @pytest.mark.parametrize(
         ("name", "version"), [("..", "1"), ("a/b", "1"), ("a", "../1"), (".hidden", "1"), ("a", "1\n")]
     )
     async def test_names_that_could_leave_the_store_are_refused(
-        self, bench: ModelStoreBench, tmp_path: Path, into: Path, name: str, version: str
+        self, harness: ModelStoreHarness, tmp_path: Path, into: Path, name: str, version: str
     ) -> None:
         wanted = model_ref(version, name)
         file = tmp_path / "file"
         file.write_bytes(b"x")
-        store = bench.store()
+        store = harness.store()
         for work in (
             store.fetch(wanted, into),
             store.fetch_artefact(wanted, "engine", into),
@@ -202,26 +204,26 @@ class ModelStoreContract(SharingContract):
                 await store.fetch_artefact(model_ref(), artefact, into)
 
     async def test_fetch_refuses_card_of_another_version(
-        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+        self, harness: ModelStoreHarness, tmp_path: Path, into: Path
     ) -> None:
-        await bench.alter(KEY + "model.yaml", make_model(tmp_path / "mine", version="2.0.0").read_bytes())
+        await harness.alter(KEY + "model.yaml", make_model(tmp_path / "mine", version="2.0.0").read_bytes())
         with pytest.raises(ModelLoadError, match=r"is that of finder 2\.0\.0"):
-            await bench.store().fetch(model_ref(), into)
+            await harness.store().fetch(model_ref(), into)
 
     async def test_fetch_refuses_oversized_card_without_reading_all_of_it(
-        self, bench: ModelStoreBench, into: Path
+        self, harness: ModelStoreHarness, into: Path
     ) -> None:
-        await bench.alter(KEY + "model.yaml", b"name: [")
+        await harness.alter(KEY + "model.yaml", b"name: [")
         with pytest.raises(ModelLoadError, match="not YAML"):
-            await bench.store().fetch(model_ref(), into)
-        await bench.alter(KEY + "model.yaml", b"#" * 2_000_000)
+            await harness.store().fetch(model_ref(), into)
+        await harness.alter(KEY + "model.yaml", b"#" * 2_000_000)
         with pytest.raises(ModelLoadError, match="more than 1000000 bytes"):
-            await bench.store().fetch(model_ref(), into)
+            await harness.store().fetch(model_ref(), into)
 
     async def test_fetch_refuses_file_larger_than_max_file_bytes(
-        self, bench: ModelStoreBench, tmp_path: Path, into: Path
+        self, harness: ModelStoreHarness, tmp_path: Path, into: Path
     ) -> None:
-        await bench.store().publish(make_model(tmp_path / "mine", size=2000))
+        await harness.store().publish(make_model(tmp_path / "mine", size=2000))
         with pytest.raises(ModelLoadError, match="STANDGALE_MODELS__MAX_FILE_BYTES"):
-            await bench.store(max_file_bytes=1500).fetch(model_ref(), into)
+            await harness.store(max_file_bytes=1500).fetch(model_ref(), into)
         assert files_below(into) == {}

@@ -12,13 +12,13 @@ from detectors.errors import ModelLoadError, ModelStoreUnavailableError
 from detectors.store.versions import VersionStore
 from standgale.testing.factories import model_ref
 from standgale.testing.gate import TIMEOUT_S, Gate
-from standgale.testing.model_store.bench import MEGABYTE, ModelStoreBench, files_below, make_model
+from standgale.testing.model_store.harness import MEGABYTE, ModelStoreHarness, files_below, make_model
 
 LARGE = 24 * MEGABYTE
 
 
-class NetworkBench(ModelStoreBench):
-    """A bench whose place is a server behind a :class:`standgale.testing.gate.Gate`."""
+class NetworkHarness(ModelStoreHarness):
+    """A harness whose place is a server behind a :class:`standgale.testing.gate.Gate`."""
 
     gate: Gate
     """What the store's connections go through."""
@@ -28,24 +28,24 @@ class NetworkBench(ModelStoreBench):
         raise NotImplementedError
 
 
-async def require_no_version(bench: ModelStoreBench, folder: Path) -> None:
+async def require_no_version(harness: ModelStoreHarness, folder: Path) -> None:
     """Require that the store has no version 1.0.0 of the model; ``folder`` is for what must not come."""
     with pytest.raises(ModelLoadError, match=r"no finder 1\.0\.0"):
-        await bench.store().fetch(model_ref(), folder / "too early")
-    if bench.lists_versions:
-        assert list(await bench.store().versions()) == []
+        await harness.store().fetch(model_ref(), folder / "too early")
+    if harness.lists_versions:
+        assert list(await harness.store().versions()) == []
 
 
 class TransferContract:
     """What a store behind a network does when transfers fail; a subclass gives the fixture ``network``."""
 
     @pytest.fixture
-    def network(self) -> NetworkBench:
+    def network(self) -> NetworkHarness:
         """Gives the author's place for models behind a gate; closes its stores after the test."""
-        raise NotImplementedError(f"{type(self).__name__} must have a fixture `network` that gives a NetworkBench")
+        raise NotImplementedError(f"{type(self).__name__} must have a fixture `network` that gives a NetworkHarness")
 
     async def test_interrupted_download_leaves_no_file_and_works_again(
-        self, network: NetworkBench, tmp_path: Path
+        self, network: NetworkHarness, tmp_path: Path
     ) -> None:
         card = make_model(tmp_path / "mine", size=LARGE, tokenizer=True)
         await network.store().publish(card)
@@ -60,7 +60,7 @@ class TransferContract:
         assert len(files_below(tmp_path / "fetched")) == 3
 
     async def test_interrupted_upload_is_not_visible_and_works_again(
-        self, network: NetworkBench, tmp_path: Path
+        self, network: NetworkHarness, tmp_path: Path
     ) -> None:
         card = make_model(tmp_path / "mine", size=LARGE)
         store = network.store()
@@ -75,7 +75,7 @@ class TransferContract:
 
     @pytest.mark.parametrize("direction", ["down", "up"])
     async def test_transfer_without_progress_is_given_up(
-        self, network: NetworkBench, tmp_path: Path, direction: str
+        self, network: NetworkHarness, tmp_path: Path, direction: str
     ) -> None:
         card = make_model(tmp_path / "mine", size=LARGE)
         store = network.store_with_timeout(0.7)
@@ -91,7 +91,7 @@ class TransferContract:
         assert time.monotonic() - started < 20
         assert files_below(tmp_path / "fetched") == {}
 
-    async def test_slow_transfer_with_progress_is_not_given_up(self, network: NetworkBench, tmp_path: Path) -> None:
+    async def test_slow_transfer_with_progress_is_not_given_up(self, network: NetworkHarness, tmp_path: Path) -> None:
         gate = network.gate
         card = make_model(tmp_path / "mine", size=LARGE)
         store = network.store_with_timeout(1.5)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from infra.broker.settings import BrokerSettings
-from standgale.testing.broker import BrokerBench, BrokerContract
-from tests.benches.brokers import bench_of
+from standgale.testing.broker import BrokerContract, BrokerHarness
+from tests.harnesses.brokers import harness_of
 
 
 class TestBroker(BrokerContract):
     @pytest.fixture
-    async def bench(self, broker_settings: BrokerSettings, tmp_path: Path) -> AsyncIterator[BrokerBench]:
-        bench = bench_of(broker_settings, tmp_path)
-        yield bench
-        await bench.close()
+    async def harness(self, broker_settings: BrokerSettings, tmp_path: Path) -> AsyncIterator[BrokerHarness]:
+        harness = harness_of(broker_settings, tmp_path)
+        yield harness
+        await harness.close()

@@ -15,11 +15,11 @@ import pytest
 from infra.deploy.s3 import S3Server
 from infra.storage.frames.open import open_frame_store
 from infra.storage.settings import FrameSettings
-from standgale.testing.frame_store import FrameStoreBench, FrameStoreContract
+from standgale.testing.frame_store import FrameStoreContract, FrameStoreHarness
 
 
-class FileBench(FrameStoreBench):
-    """A bench on a store whose objects are files on this machine."""
+class FileHarness(FrameStoreHarness):
+    """A harness on a store whose objects are files on this machine."""
 
     def path_of(self, uri: str) -> Path:
         raise NotImplementedError
@@ -35,7 +35,7 @@ class FileBench(FrameStoreBench):
         os.utime(self.path_of(uri), (then, then))
 
 
-class FolderBench(FileBench):
+class FolderHarness(FileHarness):
     def __init__(self, folder: Path) -> None:
         self._root, self._away = folder / "frames and more", folder / "away"
         super().__init__(partial(open_frame_store, FrameSettings(folder=self._root), folder))
@@ -50,7 +50,7 @@ class FolderBench(FileBench):
         self._away.rename(self._root)
 
 
-class S3Bench(FileBench):
+class S3Harness(FileHarness):
     def __init__(self, server: S3Server, folder: Path) -> None:
         self._server = server
         settings = server.settings(prefix=f"frames-{uuid4().hex}", timeout_s=5.0)
@@ -74,10 +74,10 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 class TestFrameStore(FrameStoreContract):
     @pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.integration)])
-    async def bench(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[FrameStoreBench]:
+    async def harness(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[FrameStoreHarness]:
         if request.param == "folder":
-            bench: FrameStoreBench = FolderBench(tmp_path)
+            harness: FrameStoreHarness = FolderHarness(tmp_path)
         else:
-            bench = S3Bench(request.getfixturevalue("s3_server"), tmp_path)
-        yield bench
-        await bench.store.close()
+            harness = S3Harness(request.getfixturevalue("s3_server"), tmp_path)
+        yield harness
+        await harness.store.close()

@@ -11,10 +11,10 @@ from detectors.geometry.arrays import Outputs
 from detectors.heads.choice import HEADS
 from detectors.heads.port import Head, HeadRequest
 from standgale.testing.graphs import anchors
-from standgale.testing.head import CLASSES, HEIGHT, WIDTH, HeadBench, HeadContract, KnownBox
+from standgale.testing.head import CLASSES, HEIGHT, WIDTH, HeadContract, HeadHarness, KnownBox
 
 
-class YoloV8Bench(HeadBench):
+class YoloV8Harness(HeadHarness):
     def make_head(self, request: HeadRequest) -> Head:
         return HEADS["yolov8"](request)
 
@@ -28,7 +28,7 @@ class YoloV8Bench(HeadBench):
         return (output,)
 
 
-class NmsInsideBench(HeadBench):
+class NmsInsideHarness(HeadHarness):
     def make_head(self, request: HeadRequest) -> Head:
         return HEADS["nms_inside"](request)
 
@@ -42,11 +42,11 @@ class NmsInsideBench(HeadBench):
 
 class TestYoloV8Head(HeadContract):
     @pytest.fixture
-    def bench(self) -> YoloV8Bench:
-        return YoloV8Bench()
+    def harness(self) -> YoloV8Harness:
+        return YoloV8Harness()
 
 
 class TestNmsInsideHead(HeadContract):
     @pytest.fixture
-    def bench(self) -> NmsInsideBench:
-        return NmsInsideBench()
+    def harness(self) -> NmsInsideHarness:
+        return NmsInsideHarness()

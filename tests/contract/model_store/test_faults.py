@@ -16,25 +16,25 @@ import pytest
 from standgale.testing.factories import model_ref
 from standgale.testing.gate import TIMEOUT_S
 from standgale.testing.model_store import LARGE, MEGABYTE, files_below, make_model, require_no_version
-from tests.benches.model_stores import SettingsBench, kinds, model_store_bench
+from tests.harnesses.model_stores import SettingsHarness, kinds, model_store_harness
 
 
 @pytest.fixture(params=kinds())
-async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SettingsBench]:
-    with model_store_bench(request.param, tmp_path / "bench") as bench:
-        yield bench
-        await bench.close()
+async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SettingsHarness]:
+    with model_store_harness(request.param, tmp_path / "harness") as harness:
+        yield harness
+        await harness.close()
 
 
-async def started(bench: SettingsBench, *arguments: str) -> asyncio.subprocess.Process:
-    """`standgale model …` on this bench's store, in a process of its own."""
+async def started(harness: SettingsHarness, *arguments: str) -> asyncio.subprocess.Process:
+    """`standgale model …` on this harness's store, in a process of its own."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "standgale",
         "model",
         *arguments,
-        env=bench.environment,
+        env=harness.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -46,14 +46,14 @@ async def finished(process: asyncio.subprocess.Process) -> str:
     return out.decode()
 
 
-async def killed_in_the_middle(bench: SettingsBench, folder: Path, direction: str, *arguments: str) -> None:
+async def killed_in_the_middle(harness: SettingsHarness, folder: Path, direction: str, *arguments: str) -> None:
     """Start a transfer and SIGKILL it: at a gate held half-way, or in a folder as soon as a part of a file shows."""
-    if bench.gate is not None:
-        bench.gate.limit("down" if direction == "down" else "up", LARGE // 2, "hold")
-        process = await started(bench, *arguments)
-        assert await asyncio.to_thread(bench.gate.reached.wait, TIMEOUT_S)
+    if harness.gate is not None:
+        harness.gate.limit("down" if direction == "down" else "up", LARGE // 2, "hold")
+        process = await started(harness, *arguments)
+        assert await asyncio.to_thread(harness.gate.reached.wait, TIMEOUT_S)
     else:
-        process = await started(bench, *arguments)
+        process = await started(harness, *arguments)
         deadline = time.monotonic() + TIMEOUT_S
         while not any(path.stat().st_size > 0 for path in folder.rglob("*") if path.is_file()):
             assert time.monotonic() < deadline
@@ -61,24 +61,24 @@ async def killed_in_the_middle(bench: SettingsBench, folder: Path, direction: st
             await asyncio.sleep(0)
     process.send_signal(signal.SIGKILL)
     await process.wait()
-    if bench.gate is not None:
-        bench.gate.reopen()
+    if harness.gate is not None:
+        harness.gate.reopen()
 
 
-async def test_killed_pull_leaves_no_version_and_can_be_repeated(bench: SettingsBench, tmp_path: Path) -> None:
+async def test_killed_pull_leaves_no_version_and_can_be_repeated(harness: SettingsHarness, tmp_path: Path) -> None:
     into = tmp_path / "fetched"
-    size = LARGE if bench.gate is not None else 5 * LARGE
+    size = LARGE if harness.gate is not None else 5 * LARGE
     card = make_model(tmp_path / "mine", size=size, tokenizer=True)
-    await bench.store().publish(card)
+    await harness.store().publish(card)
     pull = ("pull", "finder", "1.0.0", "--into", str(into))
-    await killed_in_the_middle(bench, into, "down", *pull)
+    await killed_in_the_middle(harness, into, "down", *pull)
     assert not (into / "finder").exists()
-    assert await finished(await started(bench, *pull)) == f"{into / 'finder' / '1.0.0' / 'model.yaml'}\n"
+    assert await finished(await started(harness, *pull)) == f"{into / 'finder' / '1.0.0' / 'model.yaml'}\n"
     shown = files_below(into / "finder" / "1.0.0")
     assert shown == files_below(card.parent)
     age_by_a_day(into / ".fetching")
-    await bench.store().publish(make_model(tmp_path / "next", version="2.0.0"))
-    await bench.store().fetch(model_ref("2.0.0"), into)
+    await harness.store().publish(make_model(tmp_path / "next", version="2.0.0"))
+    await harness.store().fetch(model_ref("2.0.0"), into)
     assert list((into / ".fetching").iterdir()) == [], "what the killed one left is swept"
 
 
@@ -88,21 +88,21 @@ def age_by_a_day(folder: Path) -> None:
         os.utime(path, (yesterday, yesterday))
 
 
-async def test_killed_push_is_not_visible_and_can_be_repeated(bench: SettingsBench, tmp_path: Path) -> None:
-    size = LARGE if bench.gate is not None else 5 * LARGE
+async def test_killed_push_is_not_visible_and_can_be_repeated(harness: SettingsHarness, tmp_path: Path) -> None:
+    size = LARGE if harness.gate is not None else 5 * LARGE
     card = make_model(tmp_path / "mine", size=size)
-    folder = bench.settings.folder or tmp_path
-    await killed_in_the_middle(bench, folder, "up", "push", str(card))
-    await require_no_version(bench, tmp_path)
-    await finished(await started(bench, "push", str(card)))
-    await bench.store().fetch(model_ref(), tmp_path / "fetched")
+    folder = harness.settings.folder or tmp_path
+    await killed_in_the_middle(harness, folder, "up", "push", str(card))
+    await require_no_version(harness, tmp_path)
+    await finished(await started(harness, "push", str(card)))
+    await harness.store().fetch(model_ref(), tmp_path / "fetched")
     assert files_below(tmp_path / "fetched" / "finder" / "1.0.0") == files_below(card.parent)
 
 
-async def test_two_processes_pull_the_same_version_at_once(bench: SettingsBench, tmp_path: Path) -> None:
-    await bench.store().publish(make_model(tmp_path / "mine", size=LARGE))
+async def test_two_processes_pull_the_same_version_at_once(harness: SettingsHarness, tmp_path: Path) -> None:
+    await harness.store().publish(make_model(tmp_path / "mine", size=LARGE))
     pull = ("pull", "finder", "1.0.0", "--into", str(tmp_path / "fetched"))
-    processes = [await started(bench, *pull) for _ in range(2)]
+    processes = [await started(harness, *pull) for _ in range(2)]
     assert len({await finished(process) for process in processes}) == 1
     assert len(files_below(tmp_path / "fetched")) == 2
 
@@ -134,7 +134,7 @@ asyncio.run(main())
 """
 
 
-async def test_memory_of_transfer_does_not_grow_with_the_model(bench: SettingsBench, tmp_path: Path) -> None:
+async def test_memory_of_transfer_does_not_grow_with_the_model(harness: SettingsHarness, tmp_path: Path) -> None:
     small = make_model(tmp_path / "small", size=LARGE)
     large = make_model(tmp_path / "large", version="2.0.0", size=5 * LARGE)
     process = await asyncio.create_subprocess_exec(
@@ -144,7 +144,7 @@ async def test_memory_of_transfer_does_not_grow_with_the_model(bench: SettingsBe
         str(small),
         str(large),
         str(tmp_path / "fetched"),
-        env=bench.environment,
+        env=harness.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

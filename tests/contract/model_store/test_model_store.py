@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from standgale.testing.model_store import ModelStoreBench, ModelStoreContract
-from tests.benches.model_stores import kinds, model_store_bench
+from standgale.testing.model_store import ModelStoreContract, ModelStoreHarness
+from tests.harnesses.model_stores import kinds, model_store_harness
 
 
 class TestModelStore(ModelStoreContract):
     @pytest.fixture(params=kinds())
-    async def bench(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ModelStoreBench]:
-        with model_store_bench(request.param, tmp_path / "site") as bench:
-            yield bench
-            await bench.close()
+    async def harness(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ModelStoreHarness]:
+        with model_store_harness(request.param, tmp_path / "site") as harness:
+            yield harness
+            await harness.close()

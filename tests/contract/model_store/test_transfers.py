@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from standgale.testing.model_store import NetworkBench, TransferContract
-from tests.benches.model_stores import kinds, model_store_bench
+from standgale.testing.model_store import NetworkHarness, TransferContract
+from tests.harnesses.model_stores import kinds, model_store_harness
 
 
 class TestTransfers(TransferContract):
     @pytest.fixture(params=kinds("folder"))
-    async def network(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[NetworkBench]:
-        with model_store_bench(request.param, tmp_path / "site") as bench:
-            yield bench
-            await bench.close()
+    async def network(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[NetworkHarness]:
+        with model_store_harness(request.param, tmp_path / "site") as harness:
+            yield harness
+            await harness.close()

@@ -12,7 +12,7 @@ from infra.errors import RecordError, TransientError
 from schemas.event_base import Event
 from schemas.events import FrameCaptured
 from schemas.topics import FRAMES_LIVE
-from standgale.testing.sink import SinkBench, SinkContract
+from standgale.testing.sink import SinkContract, SinkHarness
 
 POISON = "poison"
 
@@ -52,7 +52,7 @@ class ListSink:
         return
 
 
-class ListBench(SinkBench):
+class ListHarness(SinkHarness):
     def __init__(self) -> None:
         self.place = Place()
 
@@ -74,5 +74,5 @@ class ListBench(SinkBench):
 
 class TestListSink(SinkContract):
     @pytest.fixture
-    def bench(self) -> ListBench:
-        return ListBench()
+    def harness(self) -> ListHarness:
+        return ListHarness()

@@ -25,7 +25,7 @@ from schemas.topics import DETECTIONS, load_topics
 from standgale.testing.factories import detections_made, out_record
 from standgale.testing.graphs import GraphSpec, change_graph, write_model
 from standgale.testing.waiting import until
-from tests.benches.plugin_projects import PluginProject
+from tests.harnesses.plugin_projects import PluginProject
 
 PAGES = ("write-a-sink.md", "write-a-head.md", "write-an-engine.md")
 LONGEST_EXAMPLE = 50

@@ -17,7 +17,7 @@ from infra.errors import SettingsError
 from standgale.plugins import make_sink
 from standgale.services.sinks import sink_names
 from standgale.testing.graphs import GraphSpec, write_model
-from tests.benches.plugin_projects import PluginProject
+from tests.harnesses.plugin_projects import PluginProject
 
 PYPROJECT = """
 [build-system]

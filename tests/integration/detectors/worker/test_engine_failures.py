@@ -12,8 +12,8 @@ from prometheus_client import REGISTRY
 
 from detectors.model.loading import LoadRequest, load_model
 from detectors.worker.worker import WorkerParts
-from tests.benches.worker_site import WorkerSite
 from tests.graphs.failing import Trouble, write_failing_model
+from tests.harnesses.worker_site import WorkerSite
 
 pytestmark = pytest.mark.integration
 

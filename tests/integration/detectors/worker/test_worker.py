@@ -18,7 +18,7 @@ from schemas import topics
 from schemas.events import ImageRef
 from schemas.geometry import CameraGeometry
 from standgale.testing.graphs import write_model
-from tests.benches.worker_site import TIMEOUT_S, WorkerSite, picture
+from tests.harnesses.worker_site import TIMEOUT_S, WorkerSite, picture
 
 pytestmark = pytest.mark.integration
 

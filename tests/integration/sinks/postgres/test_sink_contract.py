@@ -12,7 +12,7 @@ from infra.database.pool import Database
 from infra.database.settings import DatabaseSettings
 from schemas.event_base import Event
 from sinks.postgres.sink import PostgresSink
-from standgale.testing.sink import SinkBench, SinkContract
+from standgale.testing.sink import SinkContract, SinkHarness
 from tests.servers.postgres_roles import Role, role
 
 pytestmark = pytest.mark.integration
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 PASSWORD = "first-secret"
 
 
-class PostgresBench(SinkBench):
+class PostgresHarness(SinkHarness):
     """A database, and a role of the sink's own that can lose the right to connect."""
 
     def __init__(self, sink_role: Role, folder: Path) -> None:
@@ -49,8 +49,8 @@ class PostgresBench(SinkBench):
 
 class TestPostgresSink(SinkContract):
     @pytest.fixture
-    async def bench(self, migrated_dsn: str, tmp_path: Path) -> AsyncIterator[PostgresBench]:
+    async def harness(self, migrated_dsn: str, tmp_path: Path) -> AsyncIterator[PostgresHarness]:
         async with role(migrated_dsn, PASSWORD) as sink_role:
-            bench = PostgresBench(sink_role, tmp_path)
-            yield bench
-            await bench.close()
+            harness = PostgresHarness(sink_role, tmp_path)
+            yield harness
+            await harness.close()

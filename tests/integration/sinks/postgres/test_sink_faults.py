@@ -22,7 +22,7 @@ from schemas.topics import DETECTIONS, load_topics
 from sinks.postgres.sink import PostgresSink
 from standgale.testing.factories import detections_made, out_record
 from standgale.testing.waiting import TIMEOUT_S, until
-from tests.benches.sink_runs import dead, publish
+from tests.harnesses.sink_runs import dead, publish
 from tests.servers.postgres_roles import Role, role
 
 pytestmark = pytest.mark.integration

@@ -19,10 +19,10 @@ from infra.process.health import Health
 from schemas.topics import DETECTIONS, TopicSpec
 from sinks.sse import topic_follower
 from sinks.sse.hub import DetectionHub
-from standgale.testing.broker import BrokerBench
+from standgale.testing.broker import BrokerHarness
 from standgale.testing.waiting import until
-from tests.benches.brokers import KafkaBench, bench_of
-from tests.benches.sse_topic import Page, connected, made, settings
+from tests.harnesses.brokers import KafkaHarness, harness_of
+from tests.harnesses.sse_topic import Page, connected, made, settings
 from tests.servers.kafka import kafka_settings
 
 pytestmark = pytest.mark.integration
@@ -31,19 +31,19 @@ DEVICES = [f"device-{number}" for number in range(6)]
 
 
 @pytest.fixture
-async def bench(broker_settings: BrokerSettings, tmp_path: Path) -> AsyncIterator[BrokerBench]:
-    bench = bench_of(broker_settings, tmp_path)
+async def harness(broker_settings: BrokerSettings, tmp_path: Path) -> AsyncIterator[BrokerHarness]:
+    harness = harness_of(broker_settings, tmp_path)
     if broker_settings.kind == "kafka":
         # Other tests use this name on this server too, with other partitions.
-        await bench.remove(detections(bench))
-    yield bench
+        await harness.remove(detections(harness))
+    yield harness
     if broker_settings.kind == "kafka":
-        await bench.remove(detections(bench))
-    await bench.close()
+        await harness.remove(detections(harness))
+    await harness.close()
 
 
-def detections(bench: BrokerBench, **changes: object) -> TopicSpec:
-    return bench.topic(partitions=2).model_copy(update={"name": DETECTIONS, **changes})
+def detections(harness: BrokerHarness, **changes: object) -> TopicSpec:
+    return harness.topic(partitions=2).model_copy(update={"name": DETECTIONS, **changes})
 
 
 async def publish(broker: Broker, *devices: str, frames: range) -> None:
@@ -79,20 +79,20 @@ def kinds(page: Page) -> list[str]:
     return [kind for kind, _, _ in page.events]
 
 
-async def test_topic_created_again_sends_gap_and_all_events(bench: BrokerBench) -> None:
-    spec = detections(bench)
-    broker = await bench.open(spec)
+async def test_topic_created_again_sends_gap_and_all_events(harness: BrokerHarness) -> None:
+    spec = detections(harness)
+    broker = await harness.open(spec)
     health, page, late = Health(), Page(), Page()
     async with running(broker, health) as hub, connected(hub, page):
         await until(lambda: hub.started and page.last_id is not None)
         await publish(broker, "a", frames=range(3))
         await until(lambda: len(page.events) == 3)
         former = page.last_id
-        await bench.remove(spec)
+        await harness.remove(spec)
         await until(lambda: not health.report().ready)
         assert "topics apply" in str(health.report().parts["sse"])
         # Filled beyond where the former one was read.
-        again = await bench.open(spec)
+        again = await harness.open(spec)
         await publish(again, "a", frames=range(6))
         await until(lambda: kinds(page)[3:] == ["gap"] + ["detections"] * 6)
         await until(lambda: health.report().ready)
@@ -101,9 +101,9 @@ async def test_topic_created_again_sends_gap_and_all_events(bench: BrokerBench) 
         assert late.last_id == page.last_id
 
 
-async def test_clients_continue_after_topic_got_more_partitions(bench: BrokerBench) -> None:
-    spec = detections(bench)
-    broker = await bench.open(spec)
+async def test_clients_continue_after_topic_got_more_partitions(harness: BrokerHarness) -> None:
+    spec = detections(harness)
+    broker = await harness.open(spec)
     health, page = Health(), Page()
     async with running(broker, health) as hub:
         async with connected(hub, page):
@@ -112,8 +112,8 @@ async def test_clients_continue_after_topic_got_more_partitions(bench: BrokerBen
             await until(lambda: len(page.events) == 3 * len(DEVICES))
         # Nobody reads what comes now before the process is started anew.
         await publish(broker, *DEVICES, frames=range(3, 5))
-        grown = detections(bench, partitions=4, grown_from=2)
-        grown_broker = bench.declare(grown)
+        grown = detections(harness, partitions=4, grown_from=2)
+        grown_broker = harness.declare(grown)
         await (await grown_broker.admin()).apply([grown])
         await until(lambda: not health.report().ready)
         assert "More partitions" in str(health.report().parts["sse"])
@@ -137,10 +137,10 @@ async def test_hanging_node_is_reported_and_stream_continues(
     kafka_server: KafkaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(topic_follower, "_HANG_S", 3.0)
-    bench = KafkaBench(kafka_settings(kafka_server), tmp_path)
-    spec = detections(bench)
-    await bench.remove(spec)
-    broker = await bench.open(spec)
+    harness = KafkaHarness(kafka_settings(kafka_server), tmp_path)
+    spec = detections(harness)
+    await harness.remove(spec)
+    broker = await harness.open(spec)
     health, page = Health(), Page()
     async with running(broker, health) as hub, connected(hub, page):
         await until(lambda: hub.started and page.last_id is not None)
@@ -155,5 +155,5 @@ async def test_hanging_node_is_reported_and_stream_continues(
         await until(lambda: len(page.events) == 2 * len(DEVICES))
         await until(lambda: health.report().ready)
     assert set(kinds(page)) == {"detections"}
-    await bench.remove(spec)
-    await bench.close()
+    await harness.remove(spec)
+    await harness.close()

@@ -15,7 +15,7 @@ from infra.database.settings import DatabaseSettings
 from infra.failure.settings import RetrySettings
 from infra.process.health import Health
 from standgale.services.schema import SchemaMigrator
-from tests.benches.sink_runs import until
+from tests.harnesses.sink_runs import until
 from tests.integration.conftest import Postgres
 
 pytestmark = pytest.mark.integration

@@ -13,7 +13,7 @@ from detectors.geometry import quads
 from detectors.geometry.arrays import FloatArray
 from detectors.geometry.boxes import Metric, overlaps
 from detectors.geometry.rotated_boxes import corners_of
-from tests.benches.reference_merging import clipped, polygon_area
+from tests.harnesses.reference_merging import clipped, polygon_area
 
 # Of shares from 0 to 1; float64 has some 1e-16 to lose with each of a hundred steps.
 EXACT = 1e-9

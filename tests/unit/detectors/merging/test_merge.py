@@ -17,7 +17,7 @@ from detectors.geometry.rotated_boxes import corners_of
 from detectors.merging import matching
 from detectors.merging.merge import merge, suppress_within_tiles
 from schemas.events import MergeMethod
-from tests.benches.reference_merging import Case, Group, Point, expected, polygon_area, shape
+from tests.harnesses.reference_merging import Case, Group, Point, expected, polygon_area, shape
 
 METHODS: tuple[MergeMethod, ...] = ("nms", "greedy_nmm", "nmm", "wbf")
 METRICS: tuple[Metric, ...] = ("iou", "ios")

@@ -22,7 +22,7 @@ from schemas.events import FrameCaptured, LostRange
 from schemas.topics import FRAMES_LIVE, load_topics
 from standgale.testing import waiting
 from standgale.testing.factories import out_record
-from tests.benches.sink_runs import RETRY, SINKS, FaultyBroker, ListSink, dead, frame, lag, publish, running, until
+from tests.harnesses.sink_runs import RETRY, SINKS, FaultyBroker, ListSink, dead, frame, lag, publish, running, until
 
 
 def in_order(numbers: list[int], devices: int) -> bool:

@@ -23,7 +23,7 @@ from infra.process.health import Health
 from schemas.events import FrameCaptured
 from schemas.topics import FRAMES_LIVE, SINKS_DEAD, load_topics
 from standgale.testing.factories import out_record
-from tests.benches.sink_runs import RETRY, SINKS, FaultyBroker, ListSink, dead, frame, lag, publish, running, until
+from tests.harnesses.sink_runs import RETRY, SINKS, FaultyBroker, ListSink, dead, frame, lag, publish, running, until
 
 
 async def test_every_event_is_written_in_order_and_committed(broker: FaultyBroker) -> None:

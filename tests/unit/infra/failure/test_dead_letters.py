@@ -12,8 +12,8 @@ from infra.broker.port import OutRecord, Reader
 from infra.errors import ImageCorruptError
 from infra.failure.dead_letters import DeadLetterFilter, find_dead_letter, list_dead
 from schemas.topics import FRAMES_DEAD, SINKS_DEAD
-from tests.benches.sink_runs import FaultyBroker, publish
 from tests.factories import dead_letter_of, dead_letter_record, original
+from tests.harnesses.sink_runs import FaultyBroker, publish
 
 
 async def offsets(reader: Reader, topic: str = FRAMES_DEAD, **how: object) -> list[int]:

@@ -19,7 +19,8 @@ from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, FRAMES_LIVE, REDRIVE, SINKS_DEAD
 from standgale.testing import waiting
 from standgale.testing.factories import out_record
-from tests.benches.sink_runs import (
+from tests.factories import HEADERS, dead_letter_of, dead_letter_record, original
+from tests.harnesses.sink_runs import (
     RETRY,
     FaultyBroker,
     ListSink,
@@ -31,7 +32,6 @@ from tests.benches.sink_runs import (
     running,
     until,
 )
-from tests.factories import HEADERS, dead_letter_of, dead_letter_record, original
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from sinks.sse.filters import EVERYTHING, StreamFilter
 from sinks.sse.hub import DetectionHub
 from sinks.sse.positions import Position, encode_position
 from sinks.sse.session import Session
-from tests.benches.sse_topic import PARTITIONS, Page, Topic, connected, running, settings, started, until
+from tests.harnesses.sse_topic import PARTITIONS, Page, Topic, connected, running, settings, started, until
 
 
 async def test_live_events_reach_all_clients_in_order_without_history() -> None:

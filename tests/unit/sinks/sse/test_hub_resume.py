@@ -10,7 +10,7 @@ import pytest
 
 from sinks.sse import topic_follower
 from sinks.sse.filters import StreamFilter
-from tests.benches.sse_topic import PARTITIONS, CutError, Page, Topic, connected, running, started, until
+from tests.harnesses.sse_topic import PARTITIONS, CutError, Page, Topic, connected, running, started, until
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -11,7 +11,7 @@ from infra.failure.settings import RetrySettings
 from infra.process.health import Health
 from sinks.sse import history, topic_follower
 from sinks.sse.hub import DetectionHub
-from tests.benches.sse_topic import (
+from tests.harnesses.sse_topic import (
     PARTITIONS,
     Page,
     Topic,

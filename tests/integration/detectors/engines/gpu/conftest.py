@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benches.gpu import compiled_driver, pretend_gpu
+from tests.harnesses.gpu import compiled_driver, pretend_gpu
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from detectors.card.card import InputCard
 from detectors.engines.artefact import obtain_artefact
 from detectors.engines.port import EngineRequest
 from detectors.errors import ModelLoadError
-from tests.benches.tensorrt import builds, limited, make_artefact, request
+from tests.harnesses.tensorrt import builds, limited, make_artefact, request
 
 
 @pytest.mark.parametrize(("behaviour", "message"), [("crash", "status -6"), ("nothing", "out of memory")])

@@ -16,7 +16,7 @@ from detectors.engines.gpu.tensorrt_job import engine_name
 from detectors.engines.registry import load_engine, usable_engines
 from detectors.errors import InferenceError, ModelLoadError
 from standgale.testing.graphs import GraphSpec, tiles_that_differ
-from tests.benches.tensorrt import ADA, REF, SPEC, builds, make_artefact, request
+from tests.harnesses.tensorrt import ADA, REF, SPEC, builds, make_artefact, request
 
 
 @pytest.mark.parametrize("layout", ["yolov8", "rtdetr"])

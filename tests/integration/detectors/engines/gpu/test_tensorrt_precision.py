@@ -18,7 +18,7 @@ from detectors.errors import ModelLoadError
 from detectors.model.artefact_model import load_artefact_model
 from detectors.model.loading import LoadRequest, load_model
 from standgale.testing.graphs import tiles_that_differ, write_model
-from tests.benches.tensorrt import SPEC, make_artefact, request
+from tests.harnesses.tensorrt import SPEC, make_artefact, request
 
 
 def test_kernels_measured_once_are_known_to_the_next_build(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from detectors.store.versions import VersionStore
 from infra.errors import TransientError
 from schemas.event_base import ModelRef
 from standgale.testing.graphs import write_model
-from tests.benches.tensorrt import SPEC, builds, make_artefact, request
+from tests.harnesses.tensorrt import SPEC, builds, make_artefact, request
 
 
 async def test_obtain_artefact_fetches_what_another_machine_published(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from schemas import topics
 from schemas.events import ImageRef
 from schemas.topics import TopicSpec
 from standgale.testing.waiting import until
-from tests.benches.worker_site import TIMEOUT_S, WorkerSite, picture
 from tests.graphs.failing import broken_while, model_with_fault
+from tests.harnesses.worker_site import TIMEOUT_S, WorkerSite, picture
 
 pytestmark = pytest.mark.integration
 

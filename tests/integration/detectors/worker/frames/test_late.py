@@ -17,8 +17,8 @@ from infra.broker.embedded.publisher import EmbeddedPublisher
 from schemas import topics
 from schemas.events import FrameCaptured
 from schemas.timestamps import utc_now
-from tests.benches.model_versions import CopyStore
-from tests.benches.worker_site import WorkerSite
+from tests.harnesses.model_versions import CopyStore
+from tests.harnesses.worker_site import WorkerSite
 
 pytestmark = pytest.mark.integration
 

@@ -13,8 +13,8 @@ from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import Broker
 from infra.broker.settings import BrokerSettings
 from schemas.topics import TopicSpec, load_topics
-from tests.benches.brokers import KafkaBench
-from tests.benches.worker_site import WorkerSite
+from tests.harnesses.brokers import KafkaHarness
+from tests.harnesses.worker_site import WorkerSite
 
 pytestmark = pytest.mark.integration
 
@@ -35,11 +35,11 @@ async def open_broker(broker_settings: BrokerSettings, tmp_path: Path) -> AsyncI
     if broker_settings.kind == "embedded":
         yield lambda topics: EmbeddedBroker(tmp_path / "broker.sqlite", topics)
         return
-    bench = KafkaBench(broker_settings, tmp_path)
+    harness = KafkaHarness(broker_settings, tmp_path)
     # Other tests use these names on this server too, with other partitions.
-    await bench.remove(*declared(4).values())
+    await harness.remove(*declared(4).values())
     yield lambda topics: KafkaBroker(broker_settings, topics)
-    await bench.remove(*declared(4).values())
+    await harness.remove(*declared(4).values())
 
 
 async def grown(open_broker: Open, folder: Path, topics: Declared) -> WorkerSite:

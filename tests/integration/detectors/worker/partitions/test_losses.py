@@ -15,7 +15,7 @@ from infra.broker.port import CommitPoint, Consumer, GroupSpec, InRecord, Loss, 
 from infra.failure.dead_letter_records import LOST_REASON
 from schemas import topics
 from standgale.testing.sink_site import ForwardingConsumer
-from tests.benches.worker_site import WorkerSite
+from tests.harnesses.worker_site import WorkerSite
 
 pytestmark = pytest.mark.integration
 

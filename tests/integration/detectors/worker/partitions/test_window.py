@@ -17,7 +17,7 @@ from infra.broker.port import InRecord, Reader, TopicPartition
 from infra.deploy.kafka import KafkaServer
 from schemas import topics
 from schemas.topics import TopicSpec
-from tests.benches.worker_site import TIMEOUT_S, WorkerSite
+from tests.harnesses.worker_site import TIMEOUT_S, WorkerSite
 from tests.servers.kafka import kafka_settings
 
 pytestmark = pytest.mark.integration

@@ -22,8 +22,8 @@ from detectors.worker.pipeline.serving import LoadedModel
 from detectors.worker.quarantine.quarantine import Quarantine
 from detectors.worker.quarantine.suspects import Suspects
 from infra.errors import RecordError
-from tests.benches.model_versions import write_version
-from tests.benches.worker_site import WorkerSite, picture
+from tests.harnesses.model_versions import write_version
+from tests.harnesses.worker_site import WorkerSite, picture
 
 MAX_PIXELS = 1_000_000
 

@@ -20,7 +20,7 @@ from detectors.worker.quarantine.trial_process import TrialProcess, is_crash
 from infra.failure.verdicts import fails_by_type
 from schemas.events import DetectOptions
 from standgale.testing.graphs import write_model
-from tests.benches.worker_site import picture
+from tests.harnesses.worker_site import picture
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from infra.broker.kafka.adapter import KafkaBroker
 from infra.broker.port import Broker
 from infra.deploy.kafka import KafkaServer
 from schemas.topics import TopicSpec
-from tests.benches.worker_fleet import Fleet, fleet_in
-from tests.benches.worker_site import WorkerSite
+from tests.harnesses.worker_fleet import Fleet, fleet_in
+from tests.harnesses.worker_site import WorkerSite
 from tests.servers.kafka import kafka_settings, require_kafka_tools
 
 

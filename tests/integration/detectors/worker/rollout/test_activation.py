@@ -15,7 +15,7 @@ from detectors.worker.rollout.activation import (
 )
 from detectors.worker.rollout.model_loader import ModelSource
 from schemas.model_events import ModelActivated
-from tests.benches.worker_fleet import ORDER, TIMEOUT_S, Fleet, SlowLoads, ref, swaps, versions
+from tests.harnesses.worker_fleet import ORDER, TIMEOUT_S, Fleet, SlowLoads, ref, swaps, versions
 
 pytestmark = pytest.mark.integration
 

@@ -12,8 +12,8 @@ from detectors.metrics import MODEL_STATE
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
 from detectors.worker.rollout.model_loader import ModelSource, OnState
-from tests.benches.model_versions import NAME
-from tests.benches.worker_fleet import TIMEOUT_S, Fleet, SlowLoads
+from tests.harnesses.model_versions import NAME
+from tests.harnesses.worker_fleet import TIMEOUT_S, Fleet, SlowLoads
 
 
 async def test_models_are_closed_after_their_last_frame(fleet: Fleet) -> None:

@@ -7,8 +7,8 @@ import pytest
 from detectors.worker.rollout.activation import (
     activate_model,
 )
-from tests.benches.model_versions import write_version
-from tests.benches.worker_fleet import ORDER, SCORES, Fleet, break_version, ref, versions
+from tests.harnesses.model_versions import write_version
+from tests.harnesses.worker_fleet import ORDER, SCORES, Fleet, break_version, ref, versions
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from detectors.worker.frames.lateness import backfill_copy
 from schemas import topics
-from tests.benches.worker_fleet import Fleet
+from tests.harnesses.worker_fleet import Fleet
 
 
 async def test_duplicate_frame_is_processed_once_across_a_model_swap(fleet: Fleet) -> None:

@@ -9,8 +9,8 @@ from detectors.worker.rollout.activation import (
 )
 from infra.broker.port import OutRecord
 from schemas import topics
-from tests.benches.model_versions import NAME
-from tests.benches.worker_fleet import ORDER, TIMEOUT_S, Fleet, break_version, ref, versions
+from tests.harnesses.model_versions import NAME
+from tests.harnesses.worker_fleet import ORDER, TIMEOUT_S, Fleet, break_version, ref, versions
 
 
 async def test_worker_starts_with_activated_version_or_falls_back(fleet: Fleet) -> None:

@@ -15,7 +15,7 @@ from infra.broker.port import CommitPoint, GroupSpec, OutRecord
 from infra.broker.settings import BrokerSettings
 from infra.deploy.kafka import KafkaServer
 from infra.errors import BrokerUnavailableError, PartitionLostError, SettingsError, TransientError
-from tests.benches.topic_pair import TIMEOUT_S, TopicPair, copy_records
+from tests.harnesses.topic_pair import TIMEOUT_S, TopicPair, copy_records
 
 pytestmark = pytest.mark.integration
 

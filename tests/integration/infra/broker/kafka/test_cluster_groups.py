@@ -15,7 +15,7 @@ from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.port import Consumer, InRecord, OutRecord, Publisher, TopicPartition
 from infra.deploy.kafka import KafkaCluster
 from infra.errors import BrokerUnavailableError
-from tests.benches.topic_pair import TIMEOUT_S, TopicPair, copy_records
+from tests.harnesses.topic_pair import TIMEOUT_S, TopicPair, copy_records
 
 pytestmark = pytest.mark.integration
 

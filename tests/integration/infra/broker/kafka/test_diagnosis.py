@@ -16,7 +16,7 @@ from infra.deploy.kafka import KafkaServer, Security
 from infra.deploy.kafka.certificates import Certificates
 from infra.deploy.kafka.security import MTLS
 from infra.errors import BrokerUnavailableError, RefusedError, SettingsError
-from tests.benches.topic_pair import TIMEOUT_S
+from tests.harnesses.topic_pair import TIMEOUT_S
 from tests.servers.kafka import SECURED_USERS
 
 pytestmark = pytest.mark.integration

@@ -9,7 +9,7 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import RecordsToDelete
 
 from infra.broker.port import CommitPoint, Consumer, InRecord, TopicPartition
-from tests.benches.topic_pair import TIMEOUT_S, TopicPair
+from tests.harnesses.topic_pair import TIMEOUT_S, TopicPair
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from infra.broker.kafka import publisher as publisher_module
 from infra.broker.port import OutRecord
 from infra.errors import RecordTooLargeError, TopicMismatchError
-from tests.benches.topic_pair import TopicPair
+from tests.harnesses.topic_pair import TopicPair
 
 pytestmark = pytest.mark.integration
 

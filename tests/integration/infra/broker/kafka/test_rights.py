@@ -19,7 +19,7 @@ from infra.deploy.kafka.acls import Acls, Operation, Pattern, Resource
 from infra.errors import BrokerUnavailableError, PartitionLostError, RefusedError, TransientError
 from schemas import topics
 from schemas.topics import load_topics
-from tests.benches.topic_pair import TIMEOUT_S, TopicPair
+from tests.harnesses.topic_pair import TIMEOUT_S, TopicPair
 from tests.paths import ROOT
 from tests.servers.kafka import scram
 

@@ -11,7 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.errors import TopicMismatchError
-from tests.benches.topic_pair import TIMEOUT_S, TopicPair
+from tests.harnesses.topic_pair import TIMEOUT_S, TopicPair
 from tests.servers.kafka import kafka_settings
 
 pytestmark = pytest.mark.integration

@@ -23,8 +23,8 @@ from detectors.store.open import open_model_store
 from detectors.store.versions import VersionStore
 from detectors.worker.rollout.model_loader import ModelSource
 from standgale.cli import main
-from tests.benches.model_versions import NAME, write_version
-from tests.benches.worker_site import WorkerSite
+from tests.harnesses.model_versions import NAME, write_version
+from tests.harnesses.worker_site import WorkerSite
 
 pytestmark = pytest.mark.integration
 

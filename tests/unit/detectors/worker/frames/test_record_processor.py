@@ -101,7 +101,7 @@ class FakeAttempt:
         return FrameOutcome((OutRecord("frames.dead", "drone", str(attempts).encode()),), dead_reason=error_code(error))
 
 
-class ProcessorBench:
+class ProcessorHarness:
     """Runs a record processor on fakes."""
 
     def __init__(self, **policy: float) -> None:
@@ -147,164 +147,164 @@ def dead_reason(task: RecordTask) -> str | None:
 
 
 async def test_frame_that_fails_is_dead_when_proof_image_succeeds() -> None:
-    bench = ProcessorBench()
-    bench.attempt.error = lambda loaded: InferenceError("overflow")
-    task, running = bench.start()
+    harness = ProcessorHarness()
+    harness.attempt.error = lambda loaded: InferenceError("overflow")
+    task, running = harness.start()
     await asyncio.wait_for(running, TIMEOUT_S)
     assert dead_reason(task) == "INFERENCE_ERROR"
-    assert bench.attempt.tries == 3
+    assert harness.attempt.tries == 3
     assert task.pending.event_key is None
-    assert bench.health.reason is None
+    assert harness.health.reason is None
 
 
 async def test_frame_is_held_while_proof_image_fails_and_processed_after() -> None:
-    bench = ProcessorBench()
-    bench.loaded.pipeline.fails = True
-    bench.attempt.error = lambda loaded: InferenceError("device lost")
-    task, running = bench.start()
-    await until(lambda: bench.attempt.tries > 6)
-    assert bench.in_progress.held_partitions == [3]
-    assert "device lost" in (bench.health.reason or "")
-    bench.attempt.error = lambda _loaded: None
+    harness = ProcessorHarness()
+    harness.loaded.pipeline.fails = True
+    harness.attempt.error = lambda loaded: InferenceError("device lost")
+    task, running = harness.start()
+    await until(lambda: harness.attempt.tries > 6)
+    assert harness.in_progress.held_partitions == [3]
+    assert "device lost" in (harness.health.reason or "")
+    harness.attempt.error = lambda _loaded: None
     await asyncio.wait_for(running, TIMEOUT_S)
     assert dead_reason(task) is None
-    assert (bench.in_progress.held_partitions, bench.health.reason) == ([], None)
+    assert (harness.in_progress.held_partitions, harness.health.reason) == ([], None)
 
 
 async def test_frame_with_killed_trials_is_dead_when_proof_image_succeeds() -> None:
-    bench = ProcessorBench()
-    bench.attempt.quarantine.suspect = True
-    bench.attempt.error = lambda loaded: EngineKilledError("was ended by SIGKILL")
-    task, running = bench.start()
+    harness = ProcessorHarness()
+    harness.attempt.quarantine.suspect = True
+    harness.attempt.error = lambda loaded: EngineKilledError("was ended by SIGKILL")
+    task, running = harness.start()
     await asyncio.wait_for(running, TIMEOUT_S)
     assert dead_reason(task) == "ENGINE_OUT_OF_MEMORY"
-    assert bench.attempt.tries == 3
+    assert harness.attempt.tries == 3
 
 
 async def test_frame_with_killed_trials_is_held_while_proof_image_is_killed() -> None:
-    bench = ProcessorBench()
-    bench.attempt.quarantine = FakeQuarantine(suspect=True, proof_image_is_killed=True)
-    bench.attempt.error = lambda loaded: EngineKilledError("was ended by SIGKILL")
-    task, running = bench.start()
+    harness = ProcessorHarness()
+    harness.attempt.quarantine = FakeQuarantine(suspect=True, proof_image_is_killed=True)
+    harness.attempt.error = lambda loaded: EngineKilledError("was ended by SIGKILL")
+    task, running = harness.start()
     # That other frames succeed in the worker does not show that there is memory for a second model.
-    await until(lambda: bench.attempt.tries > 6)
-    assert "SIGKILL" in (bench.health.reason or "")
-    bench.stop.set()
+    await until(lambda: harness.attempt.tries > 6)
+    assert "SIGKILL" in (harness.health.reason or "")
+    harness.stop.set()
     await asyncio.wait_for(running, TIMEOUT_S)
     assert task.pending.outcome is None
 
 
 async def test_suspect_that_succeeds_closes_the_breaker_of_trials() -> None:
-    bench = ProcessorBench(min_dead=4)
-    bench.attempt.quarantine.suspect = True
-    bench.attempt.error = lambda loaded: EngineKilledError("was ended by SIGKILL")
+    harness = ProcessorHarness(min_dead=4)
+    harness.attempt.quarantine.suspect = True
+    harness.attempt.error = lambda loaded: EngineKilledError("was ended by SIGKILL")
     for _ in range(3):
-        task, running = bench.start()
+        task, running = harness.start()
         await asyncio.wait_for(running, TIMEOUT_S)
         assert dead_reason(task) == "ENGINE_OUT_OF_MEMORY"
-    task, running = bench.start()
-    await until(lambda: "STANDGALE_RETRY__MAX_DEAD_SHARE" in (bench.health.reason or ""))
-    bench.attempt.error = lambda _loaded: None
+    task, running = harness.start()
+    await until(lambda: "STANDGALE_RETRY__MAX_DEAD_SHARE" in (harness.health.reason or ""))
+    harness.attempt.error = lambda _loaded: None
     await asyncio.wait_for(running, TIMEOUT_S)
     assert dead_reason(task) is None
-    bench.attempt.quarantine.suspect = True
-    bench.attempt.error = lambda loaded: EngineKilledError("was ended by SIGKILL")
-    task, running = bench.start()
+    harness.attempt.quarantine.suspect = True
+    harness.attempt.error = lambda loaded: EngineKilledError("was ended by SIGKILL")
+    task, running = harness.start()
     await asyncio.wait_for(running, TIMEOUT_S)
     assert dead_reason(task) == "ENGINE_OUT_OF_MEMORY"
 
 
 async def test_held_frame_that_succeeds_as_suspect_releases_other_frames() -> None:
-    bench = ProcessorBench(min_dead=4)
-    bench.attempt.error = lambda loaded: InferenceError("overflow")
+    harness = ProcessorHarness(min_dead=4)
+    harness.attempt.error = lambda loaded: InferenceError("overflow")
     for _ in range(3):
-        await asyncio.wait_for(bench.start()[1], TIMEOUT_S)
-    task, running = bench.start()
-    await until(lambda: "STANDGALE_RETRY__MAX_DEAD_SHARE" in (bench.health.reason or ""))
-    bench.attempt.quarantine.suspect = True
-    bench.attempt.error = lambda _loaded: None
+        await asyncio.wait_for(harness.start()[1], TIMEOUT_S)
+    task, running = harness.start()
+    await until(lambda: "STANDGALE_RETRY__MAX_DEAD_SHARE" in (harness.health.reason or ""))
+    harness.attempt.quarantine.suspect = True
+    harness.attempt.error = lambda _loaded: None
     await asyncio.wait_for(running, TIMEOUT_S)
     assert dead_reason(task) is None
-    assert bench.processor._judge_of(bench.roster.stable)._open is None
+    assert harness.processor._judge_of(harness.roster.stable)._open is None
 
 
 async def test_held_frame_takes_newly_rolled_out_model() -> None:
-    bench = ProcessorBench()
-    bench.loaded.pipeline.fails = True
-    bench.attempt.error = lambda loaded: None if loaded.ref.version == "2.0.0" else InferenceError("broken model")
-    task, running = bench.start()
-    await until(lambda: bench.in_progress.held_partitions == [3])
+    harness = ProcessorHarness()
+    harness.loaded.pipeline.fails = True
+    harness.attempt.error = lambda loaded: None if loaded.ref.version == "2.0.0" else InferenceError("broken model")
+    task, running = harness.start()
+    await until(lambda: harness.in_progress.held_partitions == [3])
     newer = cast(LoadedModel, FakeLoaded("2.0.0"))
-    bench.roster._draining[cast(LoadedModel, bench.loaded)] = running
-    bench.roster.set_models(newer, None, None)
+    harness.roster._draining[cast(LoadedModel, harness.loaded)] = running
+    harness.roster.set_models(newer, None, None)
     await asyncio.wait_for(running, TIMEOUT_S)
     outcome = task.pending.outcome
     assert outcome is not None
     assert [output.value for output in outcome.outputs] == [b"2.0.0"]
-    assert bench.loaded.frames == newer.frames == 0
+    assert harness.loaded.frames == newer.frames == 0
     assert task.pending.event_key is not None
-    assert bench.queue.window.contains(task.pending.event_key)
+    assert harness.queue.window.contains(task.pending.event_key)
 
 
 async def test_replaced_model_is_not_kept_in_memory_by_waiting_frame() -> None:
-    bench = ProcessorBench()
-    bench.loaded.pipeline.fails = True
-    bench.attempt.error = lambda loaded: None if loaded.ref.version == "2.0.0" else InferenceError("broken model")
-    _, running = bench.start()
-    await until(lambda: bench.in_progress.held_partitions == [3])
-    former = weakref.ref(bench.loaded)
-    bench.roster.set_models(cast(LoadedModel, FakeLoaded("2.0.0")), None, None)
-    bench.loaded = FakeLoaded("unused")
+    harness = ProcessorHarness()
+    harness.loaded.pipeline.fails = True
+    harness.attempt.error = lambda loaded: None if loaded.ref.version == "2.0.0" else InferenceError("broken model")
+    _, running = harness.start()
+    await until(lambda: harness.in_progress.held_partitions == [3])
+    former = weakref.ref(harness.loaded)
+    harness.roster.set_models(cast(LoadedModel, FakeLoaded("2.0.0")), None, None)
+    harness.loaded = FakeLoaded("unused")
     await asyncio.wait_for(running, TIMEOUT_S)
-    await asyncio.gather(*bench.roster._draining.values())
+    await asyncio.gather(*harness.roster._draining.values())
     del running
     gc.collect()
     assert former() is None
 
 
 async def test_frame_of_lost_partition_gets_no_outcome() -> None:
-    bench = ProcessorBench()
-    bench.loaded.pipeline.fails = True
-    bench.attempt.error = lambda loaded: InferenceError("device lost")
-    task, running = bench.start()
-    await until(lambda: bench.in_progress.held_partitions == [3])
-    bench.in_progress.drop_lost(bench.queue, [SOURCE])
+    harness = ProcessorHarness()
+    harness.loaded.pipeline.fails = True
+    harness.attempt.error = lambda loaded: InferenceError("device lost")
+    task, running = harness.start()
+    await until(lambda: harness.in_progress.held_partitions == [3])
+    harness.in_progress.drop_lost(harness.queue, [SOURCE])
     await asyncio.wait_for(running, TIMEOUT_S)
     assert task.pending.outcome is None
-    assert (bench.in_progress.held_partitions, bench.health.reason) == ([], None)
+    assert (harness.in_progress.held_partitions, harness.health.reason) == ([], None)
 
 
 async def test_breaker_holds_rejected_records_but_not_redriven_ones() -> None:
-    bench = ProcessorBench(min_dead=4)
+    harness = ProcessorHarness(min_dead=4)
     broken = EventError("no JSON")
-    tasks = [bench.task() for _ in range(6)]
-    running_tasks = [asyncio.create_task(bench.processor.reject(task, broken)) for task in tasks]
-    await until(lambda: bench.in_progress.held_partitions == [3])
-    assert "STANDGALE_RETRY__MAX_DEAD_SHARE" in (bench.health.reason or "")
+    tasks = [harness.task() for _ in range(6)]
+    running_tasks = [asyncio.create_task(harness.processor.reject(task, broken)) for task in tasks]
+    await until(lambda: harness.in_progress.held_partitions == [3])
+    assert "STANDGALE_RETRY__MAX_DEAD_SHARE" in (harness.health.reason or "")
     assert [task.pending.outcome is not None for task in tasks] == [True] * 3 + [False] * 3
-    bench.stop.set()
+    harness.stop.set()
     await asyncio.wait(running_tasks)
-    other = ProcessorBench(min_dead=4)
+    other = ProcessorHarness(min_dead=4)
     again = [other.task((GROUP_HEADER, b"detector")) for _ in range(6)]
     await asyncio.wait_for(asyncio.gather(*(other.processor.reject(task, broken) for task in again)), TIMEOUT_S)
     assert {dead_reason(task) for task in again} == {"INVALID_EVENT"}
 
 
 async def test_rejected_records_count_as_share_of_all_records() -> None:
-    bench = ProcessorBench(min_dead=4)
+    harness = ProcessorHarness(min_dead=4)
     for _ in range(10):
-        await asyncio.wait_for(bench.start()[1], TIMEOUT_S)
-    tasks = [bench.task() for _ in range(10)]
+        await asyncio.wait_for(harness.start()[1], TIMEOUT_S)
+    tasks = [harness.task() for _ in range(10)]
     broken = EventError("no JSON")
-    await asyncio.wait_for(asyncio.gather(*(bench.processor.reject(task, broken) for task in tasks)), TIMEOUT_S)
+    await asyncio.wait_for(asyncio.gather(*(harness.processor.reject(task, broken) for task in tasks)), TIMEOUT_S)
     assert {dead_reason(task) for task in tasks} == {"INVALID_EVENT"}
 
 
 @pytest.mark.parametrize("error", [RecordError("too small"), EventError("no picture")])
 async def test_error_that_fails_by_type_is_tried_once(error: Exception) -> None:
-    bench = ProcessorBench()
-    bench.attempt.error = lambda loaded: error
-    task, running = bench.start()
+    harness = ProcessorHarness()
+    harness.attempt.error = lambda loaded: error
+    task, running = harness.start()
     await asyncio.wait_for(running, TIMEOUT_S)
     assert dead_reason(task) is not None
-    assert bench.attempt.tries == 1
+    assert harness.attempt.tries == 1

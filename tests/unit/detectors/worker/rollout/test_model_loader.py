@@ -14,7 +14,7 @@ from detectors.model.predict import Model
 from detectors.worker.pipeline.pipeline import InferencePipeline
 from detectors.worker.quarantine.quarantine import NoQuarantine
 from detectors.worker.rollout.model_loader import ModelLoader, ModelSource
-from tests.benches.model_versions import CopyStore, write_version
+from tests.harnesses.model_versions import CopyStore, write_version
 
 
 @pytest.fixture

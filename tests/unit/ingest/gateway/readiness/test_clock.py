@@ -14,7 +14,7 @@ from ingest.gateway.readiness.clock import GatewayClock
 TRUE = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
-class Bench:
+class Harness:
     """True time passes; this machine's clock is ``error_s`` off, and the broker's is right."""
 
     def __init__(self, error_s: float = 0.0) -> None:
@@ -39,59 +39,59 @@ class Bench:
 
 
 def test_gateway_clock_without_comparison_is_this_machines() -> None:
-    bench = Bench(error_s=60)
-    assert not bench.clock.compared
-    assert bench.off_s() == 60
-    bench.clock.set_difference(None)
-    assert bench.clock.compared
-    assert bench.off_s() == 60
+    harness = Harness(error_s=60)
+    assert not harness.clock.compared
+    assert harness.off_s() == 60
+    harness.clock.set_difference(None)
+    assert harness.clock.compared
+    assert harness.off_s() == 60
 
 
 @pytest.mark.parametrize("error_s", [-8 * 86_400, -6, 6, 7_200])
 def test_a_wrong_clock_is_corrected_noted_and_measured(error_s: float) -> None:
-    bench = Bench(error_s)
-    bench.publish()
-    assert bench.off_s() == 0
-    bench.passed_s += 30
-    assert bench.off_s() == 0
+    harness = Harness(error_s)
+    harness.publish()
+    assert harness.off_s() == 0
+    harness.passed_s += 30
+    assert harness.off_s() == 0
     direction = "behind" if error_s < 0 else "ahead of"
     expected = f"this machine's clock is {abs(error_s)} s {direction} the broker's; the broker's is used"
-    assert bench.part.report().note == expected
-    assert bench.part.report().ready
+    assert harness.part.report().note == expected
+    assert harness.part.report().ready
     assert REGISTRY.get_sample_value("standgale_clock_ahead_seconds", {"clock": "broker"}) == -error_s
 
 
 def test_clock_difference_within_tolerance_is_ignored() -> None:
-    bench = Bench(error_s=3)
-    bench.publish()
-    assert bench.off_s() == 3
-    assert bench.part.report().note is None
+    harness = Harness(error_s=3)
+    harness.publish()
+    assert harness.off_s() == 3
+    assert harness.part.report().note is None
 
 
 def test_a_clock_that_is_set_between_two_publishes_changes_nothing() -> None:
-    bench = Bench()
-    bench.publish()
-    bench.passed_s += 10
-    bench.error_s = 7_200
-    assert bench.off_s() == 0
-    bench.publish()
-    assert bench.off_s() == 0
-    bench.error_s = 0
-    assert bench.off_s() == 0
+    harness = Harness()
+    harness.publish()
+    harness.passed_s += 10
+    harness.error_s = 7_200
+    assert harness.off_s() == 0
+    harness.publish()
+    assert harness.off_s() == 0
+    harness.error_s = 0
+    assert harness.off_s() == 0
 
 
 def test_latest_is_the_later_of_both_clocks() -> None:
     for error_s in (-86_400, 86_400):
-        bench = Bench(error_s)
-        bench.publish()
-        assert bench.clock.latest() == max(bench.true, bench.wall())
+        harness = Harness(error_s)
+        harness.publish()
+        assert harness.clock.latest() == max(harness.true, harness.wall())
 
 
 def test_clock_check_warns_once_per_change(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    bench = Bench()
+    harness = Harness()
     for error_s in (0, 60, 60, 61, -60, -60, 0, 0):
-        bench.error_s = error_s
-        bench.publish()
+        harness.error_s = error_s
+        harness.publish()
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
-    assert bench.part.report().note is None
+    assert harness.part.report().note is None

@@ -1,4 +1,4 @@
-"""Makes a bench for every kind of model store, behind a gate where there is a network."""
+"""Makes a harness for every kind of model store, behind a gate where there is a network."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from detectors.store.open import open_blobs, open_model_store
 from detectors.store.versions import VersionStore
 from infra.deploy.s3 import S3Server
 from standgale.testing.gate import Gate
-from standgale.testing.model_store import NetworkBench
+from standgale.testing.model_store import NetworkHarness
 from tests.servers.lakefs import ACCESS_KEY, SECRET_KEY, LakeFsServer
 from tests.servers.loader_service import LoaderServer
 
 KINDS = ("folder", "s3", "http", "lakefs")
 
 
-class SettingsBench(NetworkBench):
+class SettingsHarness(NetworkHarness):
     """Opens the store of the settings, behind a gate where there is a network."""
 
     def __init__(
@@ -70,25 +70,25 @@ class SettingsBench(NetworkBench):
 
 
 @contextmanager
-def model_store_bench(kind: str, folder: Path) -> Iterator[SettingsBench]:
-    """Open a bench for a store of ``kind``: one of KINDS, or lakefs-real.
+def model_store_harness(kind: str, folder: Path) -> Iterator[SettingsHarness]:
+    """Open a harness for a store of ``kind``: one of KINDS, or lakefs-real.
 
     lakefs-real needs the variables STANDGALE_TEST_LAKEFS_URL, _ACCESS_KEY and _SECRET_KEY of a server on this machine.
     """
     with ExitStack() as servers:
         if kind == "folder":
-            yield _folder_bench(folder)
+            yield _folder_harness(folder)
             return
         port, fields = _server(kind, folder, servers)
         gate = servers.enter_context(Gate(port))
         settings = ModelStoreSettings.model_validate({"endpoint_url": gate.url, "timeout_s": 5.0, **fields})
-        yield SettingsBench(settings, folder, gate=gate, take_away=gate.shut, bring_back=gate.reopen)
+        yield SettingsHarness(settings, folder, gate=gate, take_away=gate.shut, bring_back=gate.reopen)
 
 
-def _folder_bench(folder: Path) -> SettingsBench:
+def _folder_harness(folder: Path) -> SettingsHarness:
     root, away = folder / "the models", folder / "away"
     settings = ModelStoreSettings(folder=root)
-    return SettingsBench(settings, folder, take_away=lambda: _move(root, away), bring_back=lambda: _move(away, root))
+    return SettingsHarness(settings, folder, take_away=lambda: _move(root, away), bring_back=lambda: _move(away, root))
 
 
 def _move(source: Path, target: Path) -> None:

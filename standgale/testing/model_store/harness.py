@@ -20,7 +20,7 @@ from detectors.store.versions import VersionStore
 MEGABYTE = 1_048_576
 
 
-class ModelStoreBench:
+class ModelStoreHarness:
     """A place for models in one test, and what happens to it from outside; an author derives from it.
 
     A place implements :class:`detectors.store.blobs.Blobs`; :class:`detectors.store.versions.VersionStore` makes a

@@ -32,8 +32,8 @@ from schemas.events import DetectionsMade, FrameCaptured
 from schemas.model_events import Canary, ModelActivated, WorkerAvailability
 from schemas.timestamps import utc_now
 from standgale.testing.graphs import GraphSpec, write_model
-from tests.benches.model_versions import NAME, CopyStore, write_version
-from tests.benches.worker_site import WorkerSite
+from tests.harnesses.model_versions import NAME, CopyStore, write_version
+from tests.harnesses.worker_site import WorkerSite
 
 SCORES = {"1.0.0": 1.0, "2.0.0": 0.8, "3.0.0": 0.6}
 

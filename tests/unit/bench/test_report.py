@@ -1,4 +1,4 @@
-"""Checks the harness of the benchmarks: ratios, goals, tables and where they are written. No figure is asserted."""
+"""Checks what all benchmarks share: ratios, goals, tables and where they are written. No figure is asserted."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ OpenBroker = Callable[[Mapping[str, TopicSpec]], Broker]
 """Opens a broker for the topics that are declared, by name."""
 
 
-class BrokerBench:
+class BrokerHarness:
     """A broker for one test, with topics and groups of names that no other test has.
 
     An author derives from it and says how another tool deletes topics and adds partitions.

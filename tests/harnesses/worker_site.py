@@ -28,7 +28,7 @@ from schemas.cloudevents import decode
 from schemas.events import DeadLetter, DetectionsMade, FrameCaptured, ImageRef
 from schemas.topics import TopicSpec, load_topics
 from standgale.testing.graphs import write_model
-from tests.benches.sink_runs import publish, records_of
+from tests.harnesses.sink_runs import publish, records_of
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 TIMEOUT_S = 60.0

@@ -1,4 +1,4 @@
-"""Makes a bench for each broker: the embedded one, and Kafka, with topics changed through its own admin client."""
+"""Makes a harness for each broker: the embedded one, and Kafka, with topics changed through its own admin client."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from infra.broker.open import open_broker
 from infra.broker.settings import BrokerSettings
 from schemas.topics import TopicSpec
-from standgale.testing.broker import BrokerBench, EmbeddedBench
+from standgale.testing.broker import BrokerHarness, EmbeddedHarness
 from standgale.testing.waiting import until
 
 
-class KafkaBench(BrokerBench):
+class KafkaHarness(BrokerHarness):
     """Gives the broker tests a running Kafka."""
 
     def __init__(self, settings: BrokerSettings, data_dir: Path) -> None:
@@ -46,6 +46,6 @@ async def _absent(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> bool:
     return not set(topics) & set(await admin.list_topics())
 
 
-def bench_of(settings: BrokerSettings, data_dir: Path) -> BrokerBench:
-    """Return a bench on the broker of ``settings``."""
-    return KafkaBench(settings, data_dir) if settings.kind == "kafka" else EmbeddedBench(data_dir)
+def harness_of(settings: BrokerSettings, data_dir: Path) -> BrokerHarness:
+    """Return a harness on the broker of ``settings``."""
+    return KafkaHarness(settings, data_dir) if settings.kind == "kafka" else EmbeddedHarness(data_dir)
