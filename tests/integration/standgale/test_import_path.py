@@ -55,7 +55,7 @@ def test_the_demo_and_its_child_process_run_where_modules_are_named_like_ours(fo
     assert (report["complete"], report["seen"]) == (True, 2)
 
 
-def test_children_find_a_package_that_is_run_from_its_checkout_without_being_installed(server_dir: Path) -> None:
+def test_children_of_a_package_that_is_not_installed_find_it(server_dir: Path) -> None:
     package = server_dir / "standgale"
     package.mkdir()
     (package / "__init__.py").touch()
