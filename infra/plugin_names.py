@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from typing import Any, Literal
 
 from pydantic_core import CoreSchema, core_schema
+
+logger = logging.getLogger(__name__)
 
 PluginGroup = Literal["standgale.sinks", "standgale.heads", "standgale.engines"]
 """The groups of entry points that Standgale reads."""
@@ -42,4 +46,61 @@ class NameOrPlugin:
 
 def plugin_names(group: PluginGroup) -> tuple[str, ...]:
     """Return the names that installed distributions offer in ``group``, sorted; loads none of them."""
-    return tuple(sorted(entry_points(group=group).names))
+    return tuple(sorted({entry.name for entry in find_plugins(group)}))
+
+
+def find_plugins(group: PluginGroup, name: str | None = None) -> list[EntryPoint]:
+    """Return the entry points of ``group``, or those called ``name``.
+
+    A distribution whose entry points cannot be read is left out, and the log says so once.
+    """
+    try:
+        found = list(entry_points(group=group))
+    except Exception:  # noqa: BLE001 (one malformed file of any installed package)
+        found = [entry for one in _distributions() for entry in _readable_entry_points(one) if entry.group == group]
+    return [entry for entry in found if name in (None, entry.name)]
+
+
+def name_of_distribution(distribution: Distribution | None) -> str:
+    """Return name and version of ``distribution``, or where it is when it says neither."""
+    if distribution is None:
+        return "an unnamed distribution"
+    metadata = distribution.metadata
+    if "Name" not in metadata or "Version" not in metadata:
+        return f"a distribution without complete METADATA in {distribution.locate_file('')}"
+    return f"{metadata['Name']} {metadata['Version']}"
+
+
+@cache
+def warn_of_hidden_plugins(group: PluginGroup, names: tuple[str, ...]) -> None:
+    """Log, once per process, the plug-ins of ``group`` that are never used because ``names``, which ship, hide them."""
+    for entry in find_plugins(group):
+        if entry.name in names:
+            logger.warning(
+                "the plug-in %r of the group %s (%s) is never used: that name belongs to Standgale itself; its author "
+                "must give it another name",
+                entry.name,
+                group,
+                name_of_distribution(entry.dist),
+            )
+
+
+def _distributions() -> list[Distribution]:
+    """Return the installed distributions; of those with one name the first, as Python finds them."""
+    first: dict[str, Distribution] = {}
+    for one in distributions():
+        first.setdefault(one.metadata["Name"] if "Name" in one.metadata else str(one.locate_file("")), one)
+    return list(first.values())
+
+
+def _readable_entry_points(distribution: Distribution) -> list[EntryPoint]:
+    try:
+        return list(distribution.entry_points)
+    except Exception as error:  # noqa: BLE001 (as above)
+        _warn_of_malformed(name_of_distribution(distribution), f"{type(error).__name__}: {error}")
+        return []
+
+
+@cache
+def _warn_of_malformed(distribution: str, reason: str) -> None:
+    logger.warning("the entry points of %s are left out, because they cannot be read: %s", distribution, reason)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from infra.errors import SettingsError
-from infra.plugin_names import PluginGroup
+from infra.failure.error_texts import error_text
+from infra.plugin_names import PluginGroup, find_plugins, name_of_distribution
 
 
 def load_plugin(group: PluginGroup, name: str) -> object:
@@ -14,29 +17,46 @@ def load_plugin(group: PluginGroup, name: str) -> object:
     Raises SettingsError when there is none, when two distributions offer it, or when its import fails; the text names
     the distributions.
     """
-    found = list(entry_points(group=group, name=name))
+    found = find_plugins(group, name)
     if not found:
         raise SettingsError(f"no installed distribution has an entry point {name!r} in the group {group}")
     if len(found) > 1:
         raise SettingsError(
-            f"{' and '.join(map(_distribution_of, found))} both have an entry point {name!r} in the group {group}; "
-            "uninstall one of them"
+            f"{' and '.join(name_of_distribution(entry.dist) for entry in found)} both have an entry point {name!r} in "
+            f"the group {group}; uninstall one of them"
         )
     (entry,) = found
+    if entry.pattern.match(entry.value) is None:
+        raise plugin_error(group, name, f"its entry point {entry.value!r} is not `module:object`")
+    with plugin_calls(lambda reason: plugin_error(group, name, reason)):
+        plugin: object = entry.load()
+    return plugin
+
+
+@contextmanager
+def plugin_calls(make_error: Callable[[str], Exception], *passed: type[Exception]) -> Iterator[None]:
+    """Raise what ``make_error`` makes of the text of any error inside the block, also of SystemExit.
+
+    Errors of the types ``passed`` stay as they are, and so does what ends the process or a task from outside.
+    """
+    unchanged: tuple[type[BaseException], ...] = (KeyboardInterrupt, asyncio.CancelledError, GeneratorExit, *passed)
     try:
-        return entry.load()
-    except Exception as error:  # a plug-in may raise anything while it is imported
-        raise plugin_error(group, name, f"{type(error).__name__}: {error}") from error
+        yield
+    except unchanged:
+        raise
+    except BaseException as error:  # a plug-in may raise anything
+        raise make_error(error_text(error)) from error
 
 
 def plugin_error(group: PluginGroup, name: str, reason: str) -> SettingsError:
     """Return the error that says that plug-in ``name`` cannot be used for ``reason``, and which distribution has it."""
-    where = ", ".join(_distribution_of(entry) for entry in entry_points(group=group, name=name)) or "no distribution"
     return SettingsError(
-        f"the plug-in {name!r} of the group {group} ({where}) cannot be used: {reason}; install a version of it that "
-        "works with this version of Standgale, or uninstall it"
+        f"{plugin_label(group, name)} cannot be used: {reason}; install a version of it that works with this version "
+        "of Standgale, or uninstall it"
     )
 
 
-def _distribution_of(entry: EntryPoint) -> str:
-    return "an unnamed distribution" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
+def plugin_label(group: PluginGroup, name: str) -> str:
+    """Return how errors name a plug-in: its name, its group, and the distribution that has it."""
+    where = ", ".join(name_of_distribution(entry.dist) for entry in find_plugins(group, name)) or "no distribution"
+    return f"the plug-in {name!r} of the group {group} ({where})"

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 
 from detectors.engines import installed, loaders
 from detectors.engines.memory_fit import reduce_streams_to_fit, require_room
+from detectors.engines.plugins import guard, guard_load, guard_ways
 from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.errors import ModelLoadError
 from detectors.settings import EngineKind
 from infra.errors import SettingsError
 from infra.extras import install_extra
-from infra.plugin_names import PluginGroup, plugin_names
-from infra.plugins import load_plugin, plugin_error
+from infra.plugin_names import PluginGroup, plugin_names, warn_of_hidden_plugins
+from infra.plugins import load_plugin, plugin_error, plugin_label
 
 __all__ = ["ENGINES", "EngineEntry", "available_threads", "load_engine", "usable_engines"]
 
@@ -146,6 +147,7 @@ def usable_engines(kind: EngineKind) -> list[EngineEntry]:
 
     Raises ModelLoadError when there is none, with the reason of each.
     """
+    warn_of_hidden_plugins(_PLUGINS, (*ENGINES, "auto"))
     if kind != "auto":
         entry = ENGINES[kind] if kind in ENGINES else _load_plugin_entry(kind)
         why_not = "not part of this version of Standgale" if entry is None else entry.why_not()
@@ -163,7 +165,7 @@ def usable_engines(kind: EngineKind) -> list[EngineEntry]:
 def _load_plugin_entry(name: str) -> EngineEntry | None:
     """Return the entry of the engine that a distribution offers as ``name``, or None when there is none.
 
-    Raises ModelLoadError that names the distribution when it cannot be loaded.
+    Raises ModelLoadError that names the distribution when it cannot be loaded; so do the functions of the entry.
     """
     if name not in plugin_names(_PLUGINS):
         return None
@@ -175,7 +177,15 @@ def _load_plugin_entry(name: str) -> EngineEntry | None:
             raise plugin_error(_PLUGINS, name, f"its engine has the name {entry.name!r}; both must be the same")
     except SettingsError as error:
         raise ModelLoadError(str(error)) from error
-    return entry
+    label = plugin_label(_PLUGINS, name)
+    return replace(
+        entry,
+        why_not=guard(entry.why_not, "why_not", label),
+        identity=guard(entry.identity, "identity", label),
+        ways=guard_ways(entry.ways, label),
+        load=guard_load(entry.load, label),
+        copies=guard(entry.copies, "copies", label),
+    )
 
 
 def load_engine(kind: EngineKind, request: EngineRequest, check: Callable[[Engine], object] | None = None) -> Engine:

@@ -14,8 +14,9 @@ from detectors.heads.layouts.objectness import ObjectnessHead
 from detectors.heads.layouts.yolov8 import YoloV8Head
 from detectors.heads.layouts.yolox import YoloXHead
 from detectors.heads.metadata import Metadata, foreign_task, layouts_meant, names_against, task_against
-from detectors.heads.plugins import make_plugin_head
+from detectors.heads.plugins import HEAD_PLUGINS, make_plugin_head
 from detectors.heads.port import Head, HeadRequest, Shape
+from infra.plugin_names import warn_of_hidden_plugins
 
 HEADS: Mapping[Layout, Callable[[HeadRequest], Head]] = {
     "yolov8": lambda request: YoloV8Head(request.width, request.height, request.classes.count),
@@ -68,6 +69,7 @@ def fitting_heads(
 
     Raises ModelLoadError when the metadata says that the model does not detect objects.
     """
+    warn_of_hidden_plugins(HEAD_PLUGINS, tuple(HEADS))
     foreign = foreign_task(metadata)
     if foreign is not None:
         raise ModelLoadError(f"the model cannot be read: {foreign}")

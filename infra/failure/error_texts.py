@@ -30,5 +30,10 @@ def error_code(error: BaseException) -> str:
 
 def error_text(error: BaseException) -> str:
     """Return the text of ``error`` for people, without known secrets and at most ``LONGEST_TEXT`` characters long."""
-    text = str(error) if isinstance(error, StandgaleError) else f"{type(error).__name__}: {error}"
+    try:
+        text = str(error)
+    except Exception as second:  # noqa: BLE001 (an error of a plug-in or library may fail even here)
+        text = f"its text cannot be made ({type(second).__name__})"
+    if not isinstance(error, StandgaleError):
+        text = f"{type(error).__name__}: {text}"
     return redact(text)[:LONGEST_TEXT]

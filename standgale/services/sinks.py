@@ -7,7 +7,7 @@ from typing import Any
 
 from infra.consuming.consumer_loop import SinkRunner
 from infra.consuming.port import Sink
-from infra.plugin_names import plugin_names
+from infra.plugin_names import plugin_names, warn_of_hidden_plugins
 from infra.process.components import Component
 from infra.process.http_server import HttpComponent
 from schemas import topics
@@ -25,9 +25,10 @@ def make_postgres_sink(process: Composition, instance_id: str | None) -> Compone
 
 def make_sink_components(process: Composition, name: str, instance_id: str | None) -> list[Component]:
     """Make the components of the sink ``name``: one of SINKS, or a plug-in."""
+    warn_of_hidden_plugins(SINK_PLUGINS, tuple(SINKS))
     if name in SINKS:
         return SINKS[name](process, instance_id)
-    return [_make_runner(process, make_sink(name), instance_id)]
+    return [_make_runner(process, make_sink(name, process.topics), instance_id)]
 
 
 def sink_names() -> list[str]:

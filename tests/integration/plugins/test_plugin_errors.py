@@ -14,6 +14,7 @@ from detectors.heads.classes import ClassNumbers
 from detectors.heads.port import HeadRequest
 from detectors.settings import DetectorSettings
 from infra.errors import SettingsError
+from schemas.topics import load_topics
 from standgale.plugins import make_sink
 from standgale.services.sinks import sink_names
 from standgale.testing.graphs import GraphSpec, write_model
@@ -107,7 +108,7 @@ def test_make_sink_names_the_distribution_of_a_sink_that_cannot_be_made(
     installed: PluginProject, name: str, expected: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
-        make_sink(name)
+        make_sink(name, load_topics())
     text = str(caught.value)
     assert text.startswith(f"the plug-in {name!r} of the group standgale.sinks (my-plugin 1.5) cannot be used: ")
     assert expected in text
@@ -122,10 +123,10 @@ def test_sink_names_lists_plug_ins_without_loading_them(installed: PluginProject
 def test_two_distributions_with_one_sink_are_both_named(
     installed: PluginProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert make_sink("twice").name == "twice"
+    assert make_sink("twice", load_topics()).name == "twice"
     monkeypatch.syspath_prepend(str(install(tmp_path, "second-plugin", "second_plugin").installed))
     with pytest.raises(SettingsError) as caught:
-        make_sink("twice")
+        make_sink("twice", load_topics())
     for distribution in ("my-plugin 1.5", "second-plugin 1.5"):
         assert distribution in str(caught.value)
     assert "both have an entry point 'twice'" in str(caught.value)
