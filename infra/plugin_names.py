@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any, Literal
 
 from pydantic_core import CoreSchema, core_schema
@@ -50,15 +50,8 @@ def plugin_names(group: PluginGroup) -> tuple[str, ...]:
 
 
 def find_plugins(group: PluginGroup, name: str | None = None) -> list[EntryPoint]:
-    """Return the entry points of ``group``, or those called ``name``.
-
-    A distribution whose entry points cannot be read is left out, and the log says so once.
-    """
-    try:
-        found = list(entry_points(group=group))
-    except Exception:  # noqa: BLE001 (one malformed file of any installed package)
-        found = [entry for one in _distributions() for entry in _readable_entry_points(one) if entry.group == group]
-    return [entry for entry in found if name in (None, entry.name)]
+    """Return the entry points of ``group``, or those of them called ``name``."""
+    return [entry for entry in entry_points(group=group) if name in (None, entry.name)]
 
 
 def name_of_distribution(distribution: Distribution | None) -> str:
@@ -83,24 +76,3 @@ def warn_of_hidden_plugins(group: PluginGroup, names: tuple[str, ...]) -> None:
                 group,
                 name_of_distribution(entry.dist),
             )
-
-
-def _distributions() -> list[Distribution]:
-    """Return the installed distributions; of those with one name the first, as Python finds them."""
-    first: dict[str, Distribution] = {}
-    for one in distributions():
-        first.setdefault(one.metadata["Name"] if "Name" in one.metadata else str(one.locate_file("")), one)
-    return list(first.values())
-
-
-def _readable_entry_points(distribution: Distribution) -> list[EntryPoint]:
-    try:
-        return list(distribution.entry_points)
-    except Exception as error:  # noqa: BLE001 (as above)
-        _warn_of_malformed(name_of_distribution(distribution), f"{type(error).__name__}: {error}")
-        return []
-
-
-@cache
-def _warn_of_malformed(distribution: str, reason: str) -> None:
-    logger.warning("the entry points of %s are left out, because they cannot be read: %s", distribution, reason)
