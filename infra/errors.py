@@ -20,7 +20,7 @@ class BrokerUnavailableError(TransientError):
 
 
 class StoreUnavailableError(TransientError):
-    """The frame store did not respond in time or responded with a fault."""
+    """The frame store did not respond in time or responded with an error."""
 
     code = "STORAGE_UNAVAILABLE"
 

@@ -90,5 +90,5 @@ class Event(EventPart):
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'event'}: {e['msg']}" for e in error.errors()[:5])
-            raise EventError(f"{cls.event_type()}: {error.error_count()} fields are wrong: {faults}") from error
+            problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'event'}: {e['msg']}" for e in error.errors()[:5])
+            raise EventError(f"{cls.event_type()}: {error.error_count()} fields are wrong: {problems}") from error

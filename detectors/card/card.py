@@ -209,18 +209,18 @@ def parse_card(content: bytes, where: str) -> ModelCard:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ModelLoadError(f"model card {where} is not YAML: {error}") from error
     except ValidationError as error:
-        raise ModelLoadError(f"model card {where}: {_faults(error)}; correct the card") from error
+        raise ModelLoadError(f"model card {where}: {_problems(error)}; correct the card") from error
 
 
-def _faults(error: ValidationError) -> str:
-    """Return the first faults in ``error``, each with its field and the value received."""
+def _problems(error: ValidationError) -> str:
+    """Return the first problems in ``error``, each with its field and the value received."""
     texts = []
-    for fault in error.errors()[:5]:
-        field = ".".join(map(str, fault["loc"])) or "the card"
+    for problem in error.errors()[:5]:
+        field = ".".join(map(str, problem["loc"])) or "the card"
         received = (
-            "" if fault["type"] == "missing" or isinstance(fault["input"], dict) else f" (got {fault['input']!r})"
+            "" if problem["type"] == "missing" or isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
         )
-        texts.append(f"{field}: {fault['msg']}{received}")
+        texts.append(f"{field}: {problem['msg']}{received}")
     return "; ".join(texts)
 
 

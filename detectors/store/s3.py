@@ -15,7 +15,7 @@ from detectors.errors import ModelStoreError, ModelStoreUnavailableError
 from detectors.settings import ModelStoreSettings
 from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, Download, OnTransfer
 from detectors.store.progress_deadline import progress_deadline
-from infra.storage.s3_client import FAULTS, S3Connection, code_of, hints, status_of
+from infra.storage.s3_client import CLIENT_ERRORS, S3Connection, code_of, hints, status_of
 
 _HINTS = hints(ModelStoreSettings)
 # A part is held in memory; S3 takes at most 10,000 of them.
@@ -155,6 +155,6 @@ class S3Blobs:
             raise ModelStoreUnavailableError(
                 f"cannot {verb} {at}: {code} (HTTP {status}), an error of the server; try again"
             ) from error
-        except FAULTS as error:
+        except CLIENT_ERRORS as error:
             why = str(error) or f"no progress for {self._settings.timeout_s} s (STANDGALE_MODELS__TIMEOUT_S)"
             raise ModelStoreUnavailableError(f"cannot {verb} {at}: {why}; is it up and reachable?") from error

@@ -38,7 +38,7 @@ class GroupSession:
     """The clock that decides which frames are late."""
 
     async def until_drained(self) -> None:
-        """Work until the process stops, then finish the frames in progress; a bug in one part ends the process.
+        """Work until the process stops, then finish the frames in progress; a defect in one part ends the process.
 
         Frames that cannot be finished at that time are left uncommitted, for the next worker.
         """

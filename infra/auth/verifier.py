@@ -55,9 +55,9 @@ class TokenVerifier:
 
     A new or revoked token takes effect within ``refresh_s``. While the database cannot be read (it is unavailable, it
     refuses the password, a table is missing), the last list stays in force at any age: no token can be revoked in that
-    time either, and devices must not lose frames because of a fault on our side. Expiry follows the clock of the
+    time either, and devices must not lose frames because of an error on our side. Expiry follows the clock of the
     database, continued by a monotonic one, so it works in that time too, and also when the clock of this machine is
-    wrong. The component stays ready, reports the fault in a note, and logs a warning.
+    wrong. The component stays ready, reports the error in a note, and logs a warning.
     """
 
     name = "tokens"

@@ -56,13 +56,13 @@ def raise_for_differences(differences: Collection[TopicDifference], where: str) 
     """Raise TopicMismatchError, naming all of them, when apply can neither correct nor ignore some ``differences``."""
     rest = [one for one in differences if not one.fixable and one.advice is None]
     if rest:
-        faults = "; ".join(f"{one.topic}: {one.what} {one.declared} declared, {one.found} found" for one in rest)
+        rest_text = "; ".join(f"{one.topic}: {one.what} {one.declared} declared, {one.found} found" for one in rest)
         few = any(one.what == "replication" for one in rest)
         fewer_nodes = (
             "; where a cluster has fewer nodes, set STANDGALE_BROKER__REPLICATION (1 for one node)" if few else ""
         )
         raise TopicMismatchError(
-            f"{where} cannot be brought in line without losing order or data, so nothing was changed: {faults}. "
+            f"{where} cannot be brought in line without losing order or data, so nothing was changed: {rest_text}. "
             "Declare what exists, or move to new topics; to add partitions follow `More partitions` in "
             f"docs/operations.md{fewer_nodes}"
         )

@@ -32,10 +32,10 @@ _BEHIND = 3
 
 @dataclass(slots=True, eq=False)
 class WriteItem(RecordOutcome, Generic[EventT]):
-    """Holds a record in progress: its event, or the ``fault`` that says why it has none."""
+    """Holds a record in progress: its event, or the ``decode_error`` that says why it has none."""
 
     event: EventT | None = None
-    fault: EventError | None = None
+    decode_error: EventError | None = None
     history: FailureHistory | None = None
     """Kept from its first failure on"""
     done: bool = False
@@ -117,8 +117,8 @@ class BatchWriter(Generic[EventT]):
             await self._write(pending)
         # After the others, because their successes count for the share of dead letters.
         for item in list(items):
-            if item.fault is not None and self._owns(item.record):
-                await self._write_alone(item, item.fault)
+            if item.decode_error is not None and self._owns(item.record):
+                await self._write_alone(item, item.decode_error)
 
     def _pending(self, items: Sequence[WriteItem[EventT]] | None = None) -> list[WriteItem[EventT]]:
         owned = self._assignment()
@@ -237,8 +237,8 @@ class BatchWriter(Generic[EventT]):
 
     async def _try_once(self, item: WriteItem[EventT]) -> Exception | None:
         """Write ``item`` once; return its error, or None when it is written or its partition was lost."""
-        if item.fault is not None:
-            return item.fault if self._owns(item.record) else None
+        if item.decode_error is not None:
+            return item.decode_error if self._owns(item.record) else None
         if not self._owns(item.record):
             return None
         try:

@@ -177,7 +177,7 @@ class _Loop(Generic[EventT]):
                 event = decode(record.headers, record.value, self._sink.event)
                 items.append(WriteItem(record, event=event))
             except EventError as error:
-                items.append(WriteItem(record, fault=error))
+                items.append(WriteItem(record, decode_error=error))
             except EventVersionError as error:
                 self._committer.hold_newer_event(record, error)
         return items

@@ -28,7 +28,7 @@ class Sink(Protocol[EventT]):
     async def open(self) -> None:
         """Connect, and check what can be checked before the first write.
 
-        A TransientError is retried; any other error is a fault of the program and ends the process.
+        A TransientError is retried; any other error is a defect of the program and ends the process.
         """
 
     async def write(self, events: Sequence[EventT]) -> None:

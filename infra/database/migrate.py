@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from infra.database.faults import translate
+from infra.database.error_translation import translate
 from infra.database.pool import address
 from infra.errors import SettingsError
 

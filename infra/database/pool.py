@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from infra.database.faults import WriteRefusedError, refused_login_error, too_slow_error, translate
+from infra.database.error_translation import WriteRefusedError, refused_login_error, too_slow_error, translate
 from infra.database.settings import DatabaseSettings
 from infra.errors import RefusedError, SettingsError, TransientError
 from infra.extras import install_extra

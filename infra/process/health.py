@@ -23,7 +23,7 @@ class PartReport:
 
     reason: str | None
     """Why it is not ready; None when it is"""
-    fault: str | None
+    failure: str | None
     """Why it is not live; None when it is"""
     note: str | None = None
     """Other information; it changes nothing about being ready"""
@@ -31,7 +31,7 @@ class PartReport:
     @property
     def ready(self) -> bool:
         """Whether it is live and can do its work."""
-        return self.fault is None and self.reason is None
+        return self.failure is None and self.reason is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class HealthReport:
     @property
     def live(self) -> bool:
         """Whether no part is dead."""
-        return all(part.fault is None for part in self.parts.values())
+        return all(part.failure is None for part in self.parts.values())
 
     @property
     def ready(self) -> bool:
@@ -136,12 +136,12 @@ class HealthPart:
 
     def report(self) -> PartReport:
         """Return the part's present state."""
-        fault = self._dead or next(iter(self._hanging.values()), None)
-        if fault is None and self._last_sign is not None:
+        failure = self._dead or next(iter(self._hanging.values()), None)
+        if failure is None and self._last_sign is not None:
             silent = self._clock() - self._last_sign
             if silent > self._silence_s:
-                fault = f"no sign of life for {silent:.0f} s"
-        return PartReport(self.reason, fault, "; ".join(self._notes.values()) or None)
+                failure = f"no sign of life for {silent:.0f} s"
+        return PartReport(self.reason, failure, "; ".join(self._notes.values()) or None)
 
 
 class Health:
@@ -168,7 +168,7 @@ def health_app(health: Health) -> Starlette:
 
     async def live(_: Request) -> JSONResponse:
         report = health.report()
-        parts = {name: part.fault or "live" for name, part in report.parts.items()}
+        parts = {name: part.failure or "live" for name, part in report.parts.items()}
         return _response(report.live, "live", parts)
 
     async def ready(_: Request) -> JSONResponse:
@@ -184,7 +184,7 @@ def health_app(health: Health) -> Starlette:
 
 
 def _part_text(part: PartReport) -> str:
-    reason = part.fault or part.reason
+    reason = part.failure or part.reason
     if reason is None:
         return f"ready: {part.note}" if part.note else "ready"
     return f"{reason} (note: {part.note})" if part.note else reason

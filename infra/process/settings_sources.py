@@ -34,24 +34,24 @@ def read_settings(
 ) -> ModelT:
     """Return a ``model`` from ``overrides`` (by dotted path) over ``environ`` over the file ``config`` over defaults.
 
-    Raises SettingsError with one line for each fault, naming the setting by variable and path.
+    Raises SettingsError with one line for each problem, naming the setting by variable and path.
     """
     settings = describe_settings(model)
     raw: dict[str, Any] = {}
-    faults: list[str] = []
+    texts: list[str] = []
     if config is not None:
-        raw = _read_file(config, faults, settings)
-    _overlay_environment(raw, environ, settings, faults)
-    _overlay_overrides(raw, overrides, settings, faults)
+        raw = _read_file(config, texts, settings)
+    _overlay_environment(raw, environ, settings, texts)
+    _overlay_overrides(raw, overrides, settings, texts)
     try:
         result = model.model_validate(raw)
     except ValidationError as error:
-        faults.extend(_validation_faults(error, settings))
+        texts.extend(_validation_problems(error, settings))
     else:
-        if not faults:
+        if not texts:
             return result
-    count = "1 setting is" if len(faults) == 1 else f"{len(faults)} settings are"
-    raise SettingsError("\n".join((f"{count} wrong:", *(f"- {fault}" for fault in faults))))
+    count = "1 setting is" if len(texts) == 1 else f"{len(texts)} settings are"
+    raise SettingsError("\n".join((f"{count} wrong:", *(f"- {problem}" for problem in texts))))
 
 
 def file_variable(path: str) -> str:
@@ -65,26 +65,26 @@ def secret_file(path: str) -> Path | None:
     return Path(named) if named else None
 
 
-def _read_file(path: Path, faults: list[str], settings: Mapping[Place, Setting]) -> dict[str, Any]:
-    """Return the file as a nested mapping; anything else is a fault. The model finds unknown keys."""
+def _read_file(path: Path, texts: list[str], settings: Mapping[Place, Setting]) -> dict[str, Any]:
+    """Return the file as a nested mapping; anything else is a problem. The model finds unknown keys."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        faults.append(f"the settings file {path} ({CONFIG_VARIABLE}) cannot be read: {error.strerror}")
+        texts.append(f"the settings file {path} ({CONFIG_VARIABLE}) cannot be read: {error.strerror}")
         return {}
     except UnicodeDecodeError:
-        faults.append(f"the settings file {path} ({CONFIG_VARIABLE}) is not UTF-8 text")
+        texts.append(f"the settings file {path} ({CONFIG_VARIABLE}) is not UTF-8 text")
         return {}
     except yaml.YAMLError as error:
         # The error's text quotes the line, which may hold a secret: name the place only.
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        faults.append(f"the settings file {path} ({CONFIG_VARIABLE}) is not YAML{where}")
+        texts.append(f"the settings file {path} ({CONFIG_VARIABLE}) is not YAML{where}")
         return {}
     if raw is None:
         return {}
     if not isinstance(raw, dict):
-        faults.append(f"the settings file {path} ({CONFIG_VARIABLE}) holds a {type(raw).__name__}, not sections")
+        texts.append(f"the settings file {path} ({CONFIG_VARIABLE}) holds a {type(raw).__name__}, not sections")
         return {}
     # A section that is there but empty means its defaults.
     sections = {place[0] for place in settings if len(place) > 1}
@@ -92,7 +92,7 @@ def _read_file(path: Path, faults: list[str], settings: Mapping[Place, Setting])
 
 
 def _overlay_environment(
-    raw: dict[str, Any], environ: Mapping[str, str], settings: Mapping[Place, Setting], faults: list[str]
+    raw: dict[str, Any], environ: Mapping[str, str], settings: Mapping[Place, Setting], texts: list[str]
 ) -> None:
     places = {setting.variable: place for place, setting in settings.items()}
     secret_files = {f"{s.variable}{_FILE_SUFFIX}": place for place, s in settings.items() if s.secret and not s.many}
@@ -103,16 +103,16 @@ def _overlay_environment(
             # Compose files and charts pass on variables that are not set as empty ones: both mean "not given".
             if text:
                 place = places[variable]
-                _put(raw, place, _from_text(text, settings[place], faults))
+                _put(raw, place, _from_text(text, settings[place], texts))
         elif variable in secret_files:
             if text:
                 place = secret_files[variable]
-                _put(raw, place, _secret_from_file(variable, text, settings[place], faults))
+                _put(raw, place, _secret_from_file(variable, text, settings[place], texts))
         else:
-            faults.append(_unknown_variable(variable, [*places, *secret_files]))
+            texts.append(_unknown_variable(variable, [*places, *secret_files]))
 
 
-def _from_text(text: str, setting: Setting, faults: list[str]) -> object:
+def _from_text(text: str, setting: Setting, texts: list[str]) -> object:
     if not setting.many:
         return text
     if not text.lstrip().startswith("["):
@@ -120,28 +120,28 @@ def _from_text(text: str, setting: Setting, faults: list[str]) -> object:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        faults.append(f"{setting.path} ({setting.variable}): starts with [ but is not JSON ({error.msg})")
+        texts.append(f"{setting.path} ({setting.variable}): starts with [ but is not JSON ({error.msg})")
         return []
 
 
-def _secret_from_file(variable: str, text: str, setting: Setting, faults: list[str]) -> object:
+def _secret_from_file(variable: str, text: str, setting: Setting, texts: list[str]) -> object:
     try:
         return secret_in(Path(text))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        faults.append(f"{setting.path} ({variable}): the secret's file {text} cannot be read: {reason}")
+        texts.append(f"{setting.path} ({variable}): the secret's file {text} cannot be read: {reason}")
         return "unreadable"
 
 
 def _overlay_overrides(
-    raw: dict[str, Any], overrides: Mapping[str, object], settings: Mapping[Place, Setting], faults: list[str]
+    raw: dict[str, Any], overrides: Mapping[str, object], settings: Mapping[Place, Setting], texts: list[str]
 ) -> None:
     for path, value in overrides.items():
         place = tuple(path.split("."))
         if place in settings:
             _put(raw, place, value)
         else:
-            faults.append(f"{path}: there is no such setting{_did_you_mean(path, [s.path for s in settings.values()])}")
+            texts.append(f"{path}: there is no such setting{_did_you_mean(path, [s.path for s in settings.values()])}")
 
 
 def _put(raw: dict[str, Any], place: Place, value: object) -> None:
@@ -149,7 +149,7 @@ def _put(raw: dict[str, Any], place: Place, value: object) -> None:
     for name in place[:-1]:
         deeper = inside.get(name)
         if not isinstance(deeper, dict):
-            # A section that is not a mapping in the file must stay a fault: a variable must not replace it.
+            # A section that is not a mapping in the file must stay a problem: a variable must not replace it.
             if deeper is not None:
                 return
             deeper = inside[name] = {}
@@ -163,31 +163,31 @@ def _did_you_mean(name: str, known: list[str]) -> str:
 
 
 def _unknown_variable(variable: str, known: list[str]) -> str:
-    fault = f"{variable}: there is no such setting{_did_you_mean(variable, known)}"
+    problem = f"{variable}: there is no such setting{_did_you_mean(variable, known)}"
     if "_SERVICE_" in variable or "_PORT_" in variable or variable.endswith("_PORT"):
-        fault += " (Kubernetes sets such variables for Services; enableServiceLinks: false in the pod turns that off)"
-    return fault
+        problem += " (Kubernetes sets such variables for Services; enableServiceLinks: false in the pod turns that off)"
+    return problem
 
 
-def _validation_faults(error: ValidationError, settings: Mapping[Place, Setting]) -> Iterator[str]:
-    """Yield one line per fault of the model. Values of secrets are never repeated."""
+def _validation_problems(error: ValidationError, settings: Mapping[Place, Setting]) -> Iterator[str]:
+    """Yield one line per problem of the model. Values of secrets are never repeated."""
     reported: set[Place] = set()
-    for fault in error.errors(include_url=False, include_context=False):
-        location = tuple(str(part) for part in fault["loc"])
+    for entry in error.errors(include_url=False, include_context=False):
+        location = tuple(str(part) for part in entry["loc"])
         place = next((location[:end] for end in range(len(location), 0, -1) if location[:end] in settings), None)
         if place is not None:
             if place in reported:
                 continue
             reported.add(place)
             setting = settings[place]
-            received = "**********" if setting.secret else repr(fault["input"])[:200]
-            yield f"{setting.path} ({setting.variable}): received {received}; it takes {setting.takes} ({fault['msg']})"
-        elif fault["type"] == "extra_forbidden":
+            received = "**********" if setting.secret else repr(entry["input"])[:200]
+            yield f"{setting.path} ({setting.variable}): received {received}; it takes {setting.takes} ({entry['msg']})"
+        elif entry["type"] == "extra_forbidden":
             path = ".".join(location)
             yield f"{path}: there is no such setting{_did_you_mean(path, [s.path for s in settings.values()])}"
-        elif fault["type"] == "value_error":
+        elif entry["type"] == "value_error":
             # A check over several settings of a section: its text names settings and values.
-            yield fault["msg"].removeprefix("Value error, ")
+            yield entry["msg"].removeprefix("Value error, ")
         else:
-            received = type(fault["input"]).__name__
+            received = type(entry["input"]).__name__
             yield f"{'.'.join(location)}: received {received}; it takes a section with its settings"

@@ -17,7 +17,7 @@ from infra.storage.settings import ObjectStoreSettings
 
 _CONNECTIONS = 32
 
-FAULTS = (BotoCoreError, HttpError, OSError, TimeoutError)
+CLIENT_ERRORS = (BotoCoreError, HttpError, OSError, TimeoutError)
 """The client's errors when network or library fail; ClientError is an error that the server responded with."""
 
 
@@ -73,7 +73,7 @@ def _config(access: ObjectStoreSettings) -> AioConfig:
 
 
 def hints(settings: type[ObjectStoreSettings]) -> Mapping[str, str]:
-    """Return what to do about faults that a setting causes, by the server's code."""
+    """Return what to do about errors that a setting causes, by the server's code."""
     may_not = "the keys have no right to do this; allow them to get, put, delete and list in the bucket"
     damaged = (
         "the bytes were damaged in transfer and not stored; it is tried again. If it happens often, check the network"
@@ -95,7 +95,7 @@ def hints(settings: type[ObjectStoreSettings]) -> Mapping[str, str]:
 
 def code_of(error: ClientError) -> str:
     """Return the server's code of the error."""
-    return str(error.response.get("Error", {}).get("Code", "unknown fault"))
+    return str(error.response.get("Error", {}).get("Code", "unknown error"))
 
 
 def status_of(error: ClientError) -> int:

@@ -76,7 +76,7 @@ async def put(store: FrameStore, data: bytes) -> ImageRef:
 
 
 async def put_at_last(store: FrameStore, data: bytes) -> ImageRef:
-    """As callers do: a server may call two uploads of one object at once a conflict or a fault of its own."""
+    """As callers do: a server may call two uploads of one object at once a conflict or an error of its own."""
     for _ in range(20):
         try:
             return await put(store, data)

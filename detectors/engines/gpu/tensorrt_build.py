@@ -104,8 +104,8 @@ def _parse(network: trt.INetworkDefinition, model: ImageModel, path: Path, log: 
     parser = trt.OnnxParser(network, log)
     # The path is only for separate weight files in its folder; the graph comes from memory.
     if not parser.parse(model.data, path=str(path)):
-        faults = "; ".join(parser.get_error(index).desc() for index in range(min(parser.num_errors, 3)))
-        raise ModelLoadError(f"TensorRT cannot read {path}: {faults}")
+        errors = "; ".join(parser.get_error(index).desc() for index in range(min(parser.num_errors, 3)))
+        raise ModelLoadError(f"TensorRT cannot read {path}: {errors}")
 
 
 def _set_precision(config: trt.IBuilderConfig, network: trt.INetworkDefinition, job: BuildJob, by_flags: bool) -> None:

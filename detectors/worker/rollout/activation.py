@@ -137,11 +137,11 @@ def rollout_progress(state: ModelsState, activation: ModelActivated, now: dateti
     refused: dict[str, Sequence[ModelAvailability]] = {}
     waiting: list[str] = []
     for report in state.live_workers(activation.lane, now):
-        faults = [one for one in report.models if one.state in ("warning", "error")]
+        problems = [one for one in report.models if one.state in ("warning", "error")]
         if report.activation != activation.id:
             waiting.append(report.worker)
-        elif faults:
-            refused[report.worker] = faults
+        elif problems:
+            refused[report.worker] = problems
         elif report.settled:
             ready.append(report.worker)
         else:

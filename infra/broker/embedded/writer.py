@@ -222,7 +222,7 @@ class TransactionWriter:
             self._roll_back()
             return error
         except Exception as error:
-            # A fault in this code. It must not end the thread, because all callers would wait forever.
+            # A defect in this code. It must not end the thread, because all callers would wait forever.
             logger.exception("the embedded broker %s could not be written", self._path)
             self._roll_back()
             return BrokerUnavailableError(f"embedded broker {self._path}: unexpected error {error!r}; see the log")
@@ -275,7 +275,7 @@ class TransactionWriter:
         if failure is None:
             self._retention.report()
         else:
-            # The same fault, such as a full disk, would be met again at once.
+            # The same error, such as a full disk, would be met again at once.
             more = False
             logger.warning("retention and compaction failed and are tried in the next round: %s", failure)
         self._clean_at = time.monotonic() + (_CLEANING_PAUSE_S if more else _CLEANING_INTERVAL_S)

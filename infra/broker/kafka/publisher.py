@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import RecordMetadata
 
-from infra.broker.kafka.connection.faults import FAULTS
+from infra.broker.kafka.connection.error_translation import CLIENT_ERRORS
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.kafka.records import add_to_batches, count_partitions
@@ -52,7 +52,7 @@ class KafkaPublisher:
         try:
             async with asyncio.timeout(self._link.timeout_s):
                 await self._connect()
-        except FAULTS as error:
+        except CLIENT_ERRORS as error:
             raise await self._link.explain(error, "connecting a publisher", "WRITE") from error
 
     async def publish(self, records: Sequence[OutRecord]) -> None:
@@ -63,12 +63,12 @@ class KafkaPublisher:
             async with asyncio.timeout(self._link.timeout_s):
                 slot = await self._connect()
                 await self._deliver(slot, records)
-        except FAULTS as error:
+        except CLIENT_ERRORS as error:
             # Also after a refusal: the broker misses a sequence number then, and the producer can send nothing more.
             if slot is not None:
                 self._drop(slot)
-            fault = await self._link.explain(error, f"publishing {len(records)} records", "WRITE")
-            raise self._link.size_fault(fault, records) from error
+            translated = await self._link.explain(error, f"publishing {len(records)} records", "WRITE")
+            raise self._link.size_error(translated, records) from error
 
     def clock_ahead_s(self) -> float | None:
         """See the port; topics whose records keep the time of their publisher give no value."""
@@ -84,7 +84,7 @@ class KafkaPublisher:
             async with asyncio.timeout(self._link.timeout_s):
                 await slot.producer.flush()
                 await slot.producer.stop()
-        except FAULTS:
+        except CLIENT_ERRORS:
             # The ``publish`` call of a record that was not delivered raises the error.
             self._drop(slot)
 

@@ -11,7 +11,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord
 
 from infra.broker.checks import check_partition
-from infra.broker.kafka.connection.faults import FAULTS
+from infra.broker.kafka.connection.error_translation import CLIENT_ERRORS
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.kafka.records import to_record
@@ -67,9 +67,9 @@ class KafkaReader:
         async with self._turn:
             try:
                 return [to_record(record, 0) for record in await self._read(source, offset, max_records, timeout_s)]
-            except FAULTS as error:
+            except CLIENT_ERRORS as error:
                 self._drop()
-                raise self._link.fault(error, f"reading {source.topic}/{source.partition}", "READ") from error
+                raise self._link.error(error, f"reading {source.topic}/{source.partition}", "READ") from error
 
     async def close(self) -> None:
         """See the port."""

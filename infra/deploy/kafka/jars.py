@@ -59,7 +59,7 @@ def ensure_jars(cache: Path | None = None) -> Path:
         try:
             fetched.rename(target)
         except OSError as error:
-            # If another process was faster, its folder is used; anything else is a fault.
+            # If another process was faster, its folder is used; anything else is an error.
             if not any(target.glob("kafka_2.13-*.jar")):
                 raise KafkaServerError(f"{target}: cannot be created ({error}); empty or remove it") from error
     return target

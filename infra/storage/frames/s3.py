@@ -17,7 +17,7 @@ from infra.errors import ImageMissingError, StoreFullError, StoreUnavailableErro
 from infra.process.monotonic import monotonic_s
 from infra.storage.frames.addressing import ContentAddress, outside_error, verify, wrong_size_error
 from infra.storage.frames.port import REFRESH_AFTER_S, StoredObject
-from infra.storage.s3_client import FAULTS, S3Connection, code_of, hints, status_of
+from infra.storage.s3_client import CLIENT_ERRORS, S3Connection, code_of, hints, status_of
 from infra.storage.settings import FrameSettings
 from schemas.events import ImageRef
 
@@ -228,9 +228,9 @@ class S3FrameStore:
             code = code_of(error)
             if status_of(error) == _HTTP_FULL or code in _FULL:
                 raise self._full(verb, code) from error
-            hint = _HINTS.get(code, "the store responded with a fault; it is tried again")
+            hint = _HINTS.get(code, "the store responded with an error; it is tried again")
             raise self._unavailable(verb, f"{code} (HTTP {status_of(error)}): {hint}") from error
-        except FAULTS as error:
+        except CLIENT_ERRORS as error:
             why = str(error) or f"no response within {self._settings.timeout_s} s (STANDGALE_FRAMES__TIMEOUT_S)"
             raise self._unavailable(verb, f"{why}; is the store up and reachable?") from error
 

@@ -177,8 +177,8 @@ def _translate_errors() -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        faults = "; ".join(f"{one['loc'][0]}: received {one['input']!r}, {one['msg']}" for one in error.errors())
-        raise SettingsError(f"not activated: {faults}") from error
+        problems = "; ".join(f"{one['loc'][0]}: received {one['input']!r}, {one['msg']}" for one in error.errors())
+        raise SettingsError(f"not activated: {problems}") from error
 
 
 async def _sha256_in_store(command: _RolloutCommand, model: ModelRef) -> str:
@@ -247,9 +247,9 @@ async def _wait_for_workers(command: _RolloutCommand, wanted: ModelActivated, wa
 
 
 def _say_refused(here: Context, now: RolloutProgress) -> None:
-    for worker, faults in now.refused.items():
-        for fault in faults:
-            text = f"{worker} refuses {fault.model.name} {fault.model.version}: {fault.detail}"
+    for worker, problems in now.refused.items():
+        for problem in problems:
+            text = f"{worker} refuses {problem.model.name} {problem.model.version}: {problem.detail}"
             here.notes.print(text, markup=False, highlight=False, soft_wrap=True)
     here.notes.print(
         "these workers continue with the version before; `standgale model rollback` returns all workers to it",

@@ -14,7 +14,7 @@ from infra.broker import growth
 from infra.broker.kafka.administration.groups import Groups
 from infra.broker.kafka.administration.offset_retention import check_offset_retention
 from infra.broker.kafka.administration.topic_settings import declared_settings, differing_settings
-from infra.broker.kafka.connection.faults import raise_for
+from infra.broker.kafka.connection.error_translation import raise_for
 from infra.broker.kafka.connection.link import Link, pauses
 from infra.broker.kafka.queries.cluster_queries import ClusterQueries, group_lag
 from infra.broker.kafka.queries.committed import all_partitions

@@ -9,7 +9,7 @@ from aiokafka import errors as kafka
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from infra.broker.checks import group_in_use, group_not_found
-from infra.broker.kafka.connection.faults import raise_for
+from infra.broker.kafka.connection.error_translation import raise_for
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.kafka.queries.committed import all_partitions, next_to_read

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from infra.broker.kafka.connection.faults import raise_for
+from infra.broker.kafka.connection.error_translation import raise_for
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.port import TopicDifference

@@ -49,13 +49,13 @@ async def diagnose(settings: BrokerSettings, options: Mapping[str, object], time
     prober = _Prober(settings, {name: options[name] for name in _CONNECTION}, timeout_s)
     named = [(host, port) for host, port, _ in collect_hosts(settings.bootstrap_servers)]
     found = await asyncio.gather(*(prober.probe(address) for address in named))
-    faults = [each for each in found if isinstance(each, Diagnosis)]
-    if len(faults) < len(found):
+    diagnoses = [each for each in found if isinstance(each, Diagnosis)]
+    if len(diagnoses) < len(found):
         # aiokafka needs one of these to work; then it uses the addresses that the cluster names.
         others = {address for each in found if not isinstance(each, Diagnosis) for address in each} - set(named)
         found = await asyncio.gather(*(prober.probe(address) for address in sorted(others)))
-        faults = [each for each in found if isinstance(each, Diagnosis) and each.refused]
-    return min(faults, key=lambda fault: not fault.refused, default=None)
+        diagnoses = [each for each in found if isinstance(each, Diagnosis) and each.refused]
+    return min(diagnoses, key=lambda diagnosis: not diagnosis.refused, default=None)
 
 
 class _Prober:

@@ -13,7 +13,7 @@ from infra.broker.checks import check_size
 from infra.broker.kafka.connection.certificates import load_certificates
 from infra.broker.kafka.connection.client_shutdown import ClientShutdown
 from infra.broker.kafka.connection.diagnosis import Diagnosis, diagnose
-from infra.broker.kafka.connection.faults import FAULTS, UNREACHED, ErrorTranslator
+from infra.broker.kafka.connection.error_translation import CLIENT_ERRORS, UNREACHED, ErrorTranslator
 from infra.broker.kafka.connection.lost_writes import patch_lost_writes
 from infra.broker.port import GroupSpec, OutRecord
 from infra.broker.settings import BrokerSettings
@@ -141,18 +141,18 @@ class Link:
         for record in records:
             check_size(record, self._limit(record.topic))
 
-    def size_fault(self, fault: StandgaleError, records: Collection[OutRecord]) -> StandgaleError:
-        """Return ``fault``, or a TopicMismatchError when Kafka refuses records of a size that topics.yaml allows.
+    def size_error(self, error: StandgaleError, records: Collection[OutRecord]) -> StandgaleError:
+        """Return ``error``, or a TopicMismatchError when Kafka refuses records of a size that topics.yaml allows.
 
-        In this case a topic has a smaller limit than declared, which is no fault of the record: the caller waits.
+        In this case a topic has a smaller limit than declared, for which the record is not to blame: the caller waits.
         """
         limits = {record.topic: self._limit(record.topic) for record in records}
         if (
-            not isinstance(fault, RecordTooLargeError)
+            not isinstance(error, RecordTooLargeError)
             or not records
             or any(record_bytes(record) > _SURELY_TAKEN * limits[record.topic] for record in records)
         ):
-            return fault
+            return error
         declared = ", ".join(f"{topic} ({limit})" for topic, limit in sorted(limits.items()))
         return TopicMismatchError(
             f"{self.where} takes smaller records than topics.yaml declares (max_message_bytes) for one of {declared}; "
@@ -168,25 +168,25 @@ class Link:
                 "`standgale topics apply`"
             )
 
-    def fault(self, error: BaseException, doing: str, right: str = "DESCRIBE") -> StandgaleError:
+    def error(self, error: BaseException, doing: str, right: str = "DESCRIBE") -> StandgaleError:
         """Return Standgale's error for aiokafka's ``error``, raised while ``doing`` what needs ``right``."""
-        return self._translator.fault(error, doing, right)
+        return self._translator.error(error, doing, right)
 
     async def explain(self, error: BaseException, doing: str, right: str = "DESCRIBE") -> StandgaleError:
-        """Return what :meth:`fault` does; when Kafka cannot be reached, find out why and put it in the text."""
-        fault = self.fault(error, doing, right)
-        if not isinstance(error, UNREACHED) or not isinstance(fault, BrokerUnavailableError):
-            return fault
+        """Return what :meth:`error` does; when Kafka cannot be reached, find out why and put it in the text."""
+        translated = self.error(error, doing, right)
+        if not isinstance(error, UNREACHED) or not isinstance(translated, BrokerUnavailableError):
+            return translated
         found = await self._diagnose()
         if found is None:
-            return fault
+            return translated
         text = f"{self.where}: {doing} failed: {found.text}"
         return RefusedError(text) if found.refused else BrokerUnavailableError(f"{text}; check that the broker runs")
 
     async def ask(self, doing: str, call: Callable[[], Awaitable[Result]], timeout_s: float | None = None) -> Result:
-        """Return the result of ``call``; after a transient fault, call again until ``timeout_s`` is over.
+        """Return the result of ``call``; after a transient error, call again until ``timeout_s`` is over.
 
-        Then the fault is raised. The default is ``request_timeout_s``. A fault that a person must correct is raised at
+        Then the error is raised. The default is ``request_timeout_s``. An error that a person must correct is raised at
         once.
         """
         deadline = asyncio.get_running_loop().time() + (timeout_s or self.timeout_s)
@@ -195,14 +195,14 @@ class Link:
             try:
                 async with asyncio.timeout_at(deadline):
                     return await call()
-            except FAULTS as error:
+            except CLIENT_ERRORS as error:
                 late = asyncio.get_running_loop().time() + pause > deadline
                 final = late or not getattr(error, "retriable", True)
                 if final or (isinstance(error, UNREACHED) and not explained):
                     explained = True
-                    fault = await self.explain(error, doing)
-                    if final or isinstance(fault, RefusedError):
-                        raise fault from error
+                    translated = await self.explain(error, doing)
+                    if final or isinstance(translated, RefusedError):
+                        raise translated from error
             await asyncio.sleep(pause)
         raise AssertionError("pauses never end")
 

@@ -17,7 +17,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import ConsumerRecord
 
-from infra.broker.kafka.connection.faults import FAULTS
+from infra.broker.kafka.connection.error_translation import CLIENT_ERRORS
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.group.membership import KafkaMembership
 from infra.broker.kafka.queries.cluster_queries import ClusterQueries, group_lag
@@ -70,10 +70,10 @@ class KafkaConsumer:
             if not records:
                 await self._commit_markers()
             left_s = deadline - clock()
-            if records or (left_s <= 0 and self._membership.fault is None):
+            if records or (left_s <= 0 and self._membership.error is None):
                 return records
-            if left_s <= 0 and self._membership.fault is not None:
-                raise self._membership.fault
+            if left_s <= 0 and self._membership.error is not None:
+                raise self._membership.error
             wait_s = left_s
 
     async def commit(self, points: Mapping[TopicPartition, CommitPoint], outputs: Sequence[OutRecord] = ()) -> None:
@@ -135,7 +135,7 @@ class KafkaConsumer:
             # aiokafka found no committed offset before the membership had set the start.
             return []
         except TopicAuthorizationFailedError as error:
-            raise self._link.fault(error, f"consuming as group {self._spec.group}", "READ") from error
+            raise self._link.error(error, f"consuming as group {self._spec.group}", "READ") from error
         except KafkaError as error:
             self._membership.fail(error)
             return []
@@ -235,7 +235,7 @@ class KafkaConsumer:
                 f"group {self._spec.group} was rebalanced before this commit; nothing was committed, drop this work "
                 "and continue to poll"
             ) from error
-        except FAULTS as error:
+        except CLIENT_ERRORS as error:
             raise await self._link.explain(error, f"committing as group {self._spec.group}", "READ") from error
         self._committed.update(offsets)
         self._remove_committed_losses(offsets)

@@ -12,10 +12,10 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
-from infra.broker.kafka.connection.faults import FAULTS
+from infra.broker.kafka.connection.error_translation import CLIENT_ERRORS
 from infra.broker.kafka.connection.link import Link, pauses
 from infra.broker.kafka.group.losses import Losses
-from infra.broker.kafka.group.membership_faults import MembershipFaults
+from infra.broker.kafka.group.membership_errors import MembershipErrors
 from infra.broker.kafka.group.membership_watch import MembershipWatch
 from infra.broker.kafka.group.start_points import StartPointFinder
 from infra.broker.kafka.group.static_name import StaticName
@@ -37,7 +37,7 @@ class KafkaMembership:
 
     ``owned`` has the partitions that may be processed, with their epochs: a partition is added after it was assigned,
     its producer (if the group has outputs) has fenced the former owner, and its position was set to the committed
-    offset. It becomes empty when a rebalance begins. ``changed`` is set whenever it or ``fault`` changes.
+    offset. It becomes empty when a rebalance begins. ``changed`` is set whenever it or ``error`` changes.
     """
 
     def __init__(self, link: Link, spec: GroupSpec, queries: ClusterQueries) -> None:
@@ -54,8 +54,8 @@ class KafkaMembership:
         self._static = StaticName(queries, spec)
         self._epoch = 0
         self._generation = 0
-        self._faults = MembershipFaults(self.changed)
-        self._watcher = MembershipWatch(link, spec, self.topics, self._faults)
+        self._errors = MembershipErrors(self.changed)
+        self._watcher = MembershipWatch(link, spec, self.topics, self._errors)
         self._was_member = False
         self._broken = asyncio.Event()
         self._preparing: set[asyncio.Task[None]] = set()
@@ -67,16 +67,16 @@ class KafkaMembership:
         Raises TopicMismatchError when the topics are missing or not as declared.
         """
         await self._try_to_connect()
-        mismatch = self._faults.get("topics")
+        mismatch = self._errors.get("topics")
         if mismatch is not None:
             await self._leave(0.0)
             raise mismatch
         self._keeper = asyncio.create_task(self._keep(), name=f"kafka-member-{self._spec.group}")
 
     @property
-    def fault(self) -> StandgaleError | None:
-        """Why there are no records; None: no fault. The fault that lasts longest comes first."""
-        return self._faults.worst
+    def error(self) -> StandgaleError | None:
+        """Why there are no records; None: no error. The error that lasts longest comes first."""
+        return self._errors.worst
 
     def member(self) -> AIOKafkaConsumer:
         """Return aiokafka's consumer. Raises BrokerUnavailableError while there is none."""
@@ -98,7 +98,7 @@ class KafkaMembership:
 
     def fail(self, error: BaseException) -> None:
         """Own nothing, and have aiokafka's consumer replaced, because it does not recover from ``error``."""
-        self._faults.record("group", self._link.fault(error, f"consuming as group {self._spec.group}", "READ"))
+        self._errors.record("group", self._link.error(error, f"consuming as group {self._spec.group}", "READ"))
         self._clear_owned()
         self._broken.set()
 
@@ -150,7 +150,7 @@ class KafkaMembership:
         self._epoch = epoch = max(self._epoch + 1, time.time_ns() // 1000)
         self._was_member = True
         self._static.add_member_id(self.member()._coordinator.member_id)
-        self._faults.record("group", None)
+        self._errors.record("group", None)
         by_number: dict[int, list[TopicPartition]] = {}
         for source in assigned:
             by_number.setdefault(source.partition, []).append(TopicPartition(*source))
@@ -160,9 +160,9 @@ class KafkaMembership:
             task.add_done_callback(self._prepared)
 
     async def _is_replaced(self) -> bool:
-        successor = await self._static.find_successor(lambda error: self._faults.record("broker", error))
+        successor = await self._static.find_successor(lambda error: self._errors.record("broker", error))
         if successor is not None:
-            self._faults.record("replaced", successor)
+            self._errors.record("replaced", successor)
         return successor is not None
 
     def _prepared(self, task: asyncio.Task[None]) -> None:
@@ -176,16 +176,16 @@ class KafkaMembership:
         doing = f"joining group {self._spec.group}"
         try:
             await self.topics.check()
-            self._faults.record("topics", None)
+            self._errors.record("topics", None)
             consumer = AIOKafkaConsumer(**self._link.member_options(self._spec, self._static.assignor))
             self.consumer = consumer
             await consumer.start()
             consumer.subscribe(list(self._spec.topics), listener=_Listener(self))
         except TopicMismatchError as error:
-            self._faults.record("topics", error)
+            self._errors.record("topics", error)
             self._broken.set()
-        except (*FAULTS, StandgaleError) as error:
-            self._faults.record("broker", await self._link.explain(error, doing))
+        except (*CLIENT_ERRORS, StandgaleError) as error:
+            self._errors.record("broker", await self._link.explain(error, doing))
             self._broken.set()
 
     async def _keep(self) -> None:
@@ -197,7 +197,7 @@ class KafkaMembership:
                 await self._watch()
             self._broken.clear()
             await self._leave(0.0)
-            if self._faults.get("replaced") is not None or (self._was_member and await self._is_replaced()):
+            if self._errors.get("replaced") is not None or (self._was_member and await self._is_replaced()):
                 return
             await asyncio.sleep(next(waits))
             await self._try_to_connect()
@@ -230,9 +230,9 @@ class KafkaMembership:
                 starts = await self._start_points.find(self.member(), transactions, sources)
                 break
             except StandgaleError as error:
-                self._faults.record("partitions", error)
+                self._errors.record("partitions", error)
                 await asyncio.sleep(pause)
-        self._faults.record("partitions", None)
+        self._errors.record("partitions", None)
         if generation != self._generation:
             return
         for source, start in starts.items():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer
 
-from infra.broker.kafka.connection.faults import FAULTS
+from infra.broker.kafka.connection.error_translation import CLIENT_ERRORS
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.group.topic_watch import TopicWatch
 from infra.broker.kafka.group.transactions import PartitionTransactions
@@ -82,7 +82,7 @@ class StartPointFinder:
         try:
             async with asyncio.timeout(self._link.timeout_s):
                 await member.commit(to_commit(ends, self._topics.ids))
-        except FAULTS as error:
+        except CLIENT_ERRORS as error:
             raise await self._link.explain(error, "committing the start of a new group") from error
 
 

@@ -25,7 +25,7 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import IllegalOperation
 from aiokafka.structs import OffsetAndMetadata
 
-from infra.broker.kafka.connection.faults import FAULTS, is_final
+from infra.broker.kafka.connection.error_translation import CLIENT_ERRORS, is_final
 from infra.broker.kafka.connection.link import Link
 from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.kafka.queries.committed import Committed, offset_in, to_commit
@@ -81,12 +81,12 @@ class PartitionTransactions:
                 return
             try:
                 await self._transact(offsets, outputs)
-            except (*FAULTS, *_UNUSABLE) as error:
+            except (*CLIENT_ERRORS, *_UNUSABLE) as error:
                 if isinstance(error, _UNUSABLE) or is_final(error):
                     raise self._lost(f"its producer was fenced or failed ({error!r})") from error
                 if self._doubt is None or not await self._resolve_doubt(offsets):
-                    fault = await self._link.explain(error, f"committing with {self._what}", "WRITE")
-                    raise self._link.size_fault(fault, outputs) from error
+                    translated = await self._link.explain(error, f"committing with {self._what}", "WRITE")
+                    raise self._link.size_error(translated, outputs) from error
 
     async def close(self, timeout_s: float = 0.0) -> None:
         """Stop the producer after the current commit, or after ``timeout_s``; an open transaction is aborted."""
@@ -115,7 +115,7 @@ class PartitionTransactions:
             self._check_open()
         except BaseException as error:
             self._link.client_shutdown.discard(producer)
-            if isinstance(error, (*FAULTS, *_UNUSABLE)):
+            if isinstance(error, (*CLIENT_ERRORS, *_UNUSABLE)):
                 raise await self._link.explain(_cause(producer, error), f"starting {self._what}") from error
             raise
         self._producer = producer

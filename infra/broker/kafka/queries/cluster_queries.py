@@ -15,7 +15,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.structs import OffsetAndMetadata
 
 from infra.broker.checks import check_count
-from infra.broker.kafka.connection.faults import raise_for
+from infra.broker.kafka.connection.error_translation import raise_for
 from infra.broker.kafka.connection.link import Link, Result
 from infra.broker.kafka.queries.committed import Committed, next_to_read
 from infra.broker.kafka.queries.protocol import (

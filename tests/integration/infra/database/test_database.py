@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from infra.database.embedded import EmbeddedPostgres
-from infra.database.faults import DatabaseTooSlowError, RowRefusedError, WriteRefusedError
+from infra.database.error_translation import DatabaseTooSlowError, RowRefusedError, WriteRefusedError
 from infra.database.pool import Database
 from infra.database.settings import DatabaseSettings
 from infra.errors import DatabaseUnavailableError, RefusedError

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from infra.database import migrate
-from infra.database.faults import RowRefusedError, WriteRefusedError
+from infra.database.error_translation import RowRefusedError, WriteRefusedError
 from infra.database.pool import Database
 from infra.database.settings import DatabaseSettings
 from infra.errors import DatabaseUnavailableError, RefusedError

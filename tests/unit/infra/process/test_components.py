@@ -80,7 +80,7 @@ async def test_a_dead_component_stops_the_process(bad: Worker, caplog: pytest.Lo
     assert good.drained
     assert "component bad" in caplog.text
     assert not health.report().live
-    assert health.report().parts["bad"].fault is not None
+    assert health.report().parts["bad"].failure is not None
 
 
 async def test_causes_in_an_error_group_are_reported(caplog: pytest.LogCaptureFixture) -> None:
@@ -96,9 +96,9 @@ async def test_causes_in_an_error_group_are_reported(caplog: pytest.LogCaptureFi
     assert await run_components([Grouped("detector")], health=health, drain_timeout_s=5) == EXIT_FAILED
     assert "component detector failed: detector.model: no such file" in caplog.text
     assert "Traceback" not in caplog.text
-    fault = health.report().parts["detector"].fault
-    assert fault is not None
-    assert "SettingsError: detector.model: no such file" in fault
+    failure = health.report().parts["detector"].failure
+    assert failure is not None
+    assert "SettingsError: detector.model: no such file" in failure
 
 
 async def test_component_that_fails_while_draining_is_exit_failed() -> None:

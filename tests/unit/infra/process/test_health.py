@@ -29,8 +29,8 @@ def test_a_part_that_falls_silent_is_not_live() -> None:
     chatty.set_ready()
     chatty.beat()
     now = 131.0
-    assert health.report().parts["test-quiet"].fault is None
-    assert health.report().parts["test-chatty"].fault == "no sign of life for 31 s"
+    assert health.report().parts["test-quiet"].failure is None
+    assert health.report().parts["test-chatty"].failure == "no sign of life for 31 s"
     assert not health.report().live
     assert not health.report().ready
     chatty.beat_if_expected()
@@ -63,7 +63,7 @@ def test_part_with_set_hanging_is_not_live_until_clear_waiting() -> None:
     part = health.part("test-hangs")
     part.set_ready()
     part.set_hanging("engine", "no batch for 31 s")
-    assert health.report().parts["test-hangs"].fault == part.reason == "no batch for 31 s"
+    assert health.report().parts["test-hangs"].failure == part.reason == "no batch for 31 s"
     assert not health.report().live
     part.clear_waiting("engine")
     assert health.report().ready

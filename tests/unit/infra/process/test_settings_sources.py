@@ -93,7 +93,7 @@ def test_empty_variable_is_not_given() -> None:
     assert read({"STANDGALE_SERVER__PORT": "", "STANDGALE_SERVER__URL_FILE": ""}) == Everything()
 
 
-def test_every_fault_is_reported_at_once_with_both_names(tmp_path: Path) -> None:
+def test_every_problem_is_reported_at_once_with_both_names(tmp_path: Path) -> None:
     config = write(tmp_path, "client: {attempts: 0}\nserver: {prot: 1}\n")
     environ = {
         "STANDGALE_SERVER__KIND": "rabbit",
@@ -143,7 +143,7 @@ def test_files_that_are_wrong(tmp_path: Path, text: str, message: str) -> None:
     assert message in refusal(config=write(tmp_path, text))
 
 
-def test_a_section_that_is_no_mapping_is_a_fault_also_beside_a_variable(tmp_path: Path) -> None:
+def test_a_section_that_is_no_mapping_is_a_problem_also_beside_a_variable(tmp_path: Path) -> None:
     config = write(tmp_path, "server: [1]\n")
     assert "server: received list" in refusal({"STANDGALE_SERVER__PORT": "1"}, config)
 

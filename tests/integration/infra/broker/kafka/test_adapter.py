@@ -1,4 +1,4 @@
-"""Tests faults that only Kafka has: restart, crash, lost response, fenced producer."""
+"""Tests failures that only Kafka has: restart, crash, lost response, fenced producer."""
 
 from __future__ import annotations
 

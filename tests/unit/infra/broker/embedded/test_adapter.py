@@ -1,4 +1,4 @@
-"""Tests what only the embedded broker has: its file, its faults, and the clock of its members."""
+"""Tests what only the embedded broker has: its file, its failures, and the clock of its members."""
 
 from __future__ import annotations
 

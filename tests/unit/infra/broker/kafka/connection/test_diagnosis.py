@@ -45,9 +45,9 @@ async def test_calls_that_fail_together_share_one_diagnosis(diagnoses: Diagnoses
     calls = failed_calls(link, 20)
     await asyncio.sleep(0)
     diagnoses.may_end.set()
-    for number, fault in enumerate(await asyncio.gather(*calls)):
-        assert isinstance(fault, RefusedError)
-        assert str(fault).endswith(f": publishing {number} failed: it speaks TLS")
+    for number, error in enumerate(await asyncio.gather(*calls)):
+        assert isinstance(error, RefusedError)
+        assert str(error).endswith(f": publishing {number} failed: it speaks TLS")
     assert diagnoses.begun == 1
     assert isinstance(await link.explain(TimeoutError(), "publishing later"), RefusedError)
     assert diagnoses.begun == 2

@@ -63,7 +63,7 @@ _REFUSED_CLASSES = {
     "28": ("it refuses user or password", _CREDENTIALS),
     "42": ("its tables are not as this version of Standgale needs them", _MIGRATE),
 }
-# A statement that is not SQL is a fault of the program that sent it.
+# A statement that is not SQL is a defect of the program that sent it.
 _SYNTAX_ERROR = "42601"
 _TIMED_OUT = "57014"
 _ROW_CLASSES = {"22", "54"}

@@ -1,4 +1,4 @@
-"""Keeps the present faults of a group member by kind, and selects the one to raise to its caller."""
+"""Keeps the present errors of a group member by kind, and selects the one to raise to its caller."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _WORST_FIRST: tuple[What, ...] = ("replaced", "broker", "topics", "group", "part
 logger = logging.getLogger(__name__)
 
 
-class MembershipFaults:
-    """Holds the present faults of one membership; each :meth:`record` sets ``changed``."""
+class MembershipErrors:
+    """Holds the present errors of one membership; each :meth:`record` sets ``changed``."""
 
     def __init__(self, changed: asyncio.Event) -> None:
         self._changed = changed
@@ -23,19 +23,19 @@ class MembershipFaults:
 
     @property
     def worst(self) -> StandgaleError | None:
-        """The fault that lasts longest; None when there is none."""
+        """The error that lasts longest; None when there is none."""
         return next((self._present[what] for what in _WORST_FIRST if what in self._present), None)
 
     def get(self, what: What) -> StandgaleError | None:
-        """Return the fault of this kind, if there is one."""
+        """Return the error of this kind, if there is one."""
         return self._present.get(what)
 
-    def record(self, what: What, fault: StandgaleError | None) -> None:
-        """Replace the fault of this kind; None: it is over."""
-        if fault is None:
+    def record(self, what: What, error: StandgaleError | None) -> None:
+        """Replace the error of this kind; None: it is over."""
+        if error is None:
             self._present.pop(what, None)
         else:
             if what not in self._present:
-                logger.warning("%s", fault)
-            self._present[what] = fault
+                logger.warning("%s", error)
+            self._present[what] = error
         self._changed.set()

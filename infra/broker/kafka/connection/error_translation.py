@@ -10,7 +10,7 @@ from infra.broker.settings import BrokerSettings
 from infra.errors import BrokerUnavailableError, RecordTooLargeError, RefusedError
 from schemas.errors import StandgaleError
 
-FAULTS = (kafka.KafkaError, OSError, TimeoutError)
+CLIENT_ERRORS = (kafka.KafkaError, OSError, TimeoutError)
 """What a call of aiokafka raises because of Kafka or the network."""
 
 UNREACHED = (
@@ -21,7 +21,7 @@ UNREACHED = (
     OSError,
     TimeoutError,
 )
-"""Faults whose reason aiokafka writes to its log only."""
+"""Errors whose reason aiokafka writes to its log only."""
 _TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
 _NO_RIGHT = (
     kafka.TopicAuthorizationFailedError,
@@ -37,7 +37,7 @@ _NO_ENTRY = (
     kafka.IllegalSaslStateError,
 )
 _SPECIFIC: tuple[type[BaseException], ...] = (*_TOO_LARGE, *_NO_RIGHT, *_NO_ENTRY, kafka.InvalidTimestampError)
-"""Faults that show what to do; they can be the cause of others, which do not."""
+"""Errors that show what to do; they can be the cause of others, which do not."""
 _LIST_OF_ADDRESSES = "Unable to bootstrap"
 """The start of aiokafka's error that continues with a list of Python's address constants."""
 
@@ -52,7 +52,7 @@ class ErrorTranslator:
         else:
             self._user = "the anonymous user" if settings.ssl_certfile is None else "the name in broker.ssl_certfile"
 
-    def fault(self, error: BaseException, doing: str, right: str = "DESCRIBE") -> StandgaleError:
+    def error(self, error: BaseException, doing: str, right: str = "DESCRIBE") -> StandgaleError:
         """Return Standgale's error for aiokafka's ``error``, raised while ``doing`` something; the text has no secret.
 
         ``right`` is the right on a topic that is needed for it.

@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from infra.database.faults import DatabaseTooSlowError, RowRefusedError, WriteRefusedError, translate
+from infra.database.error_translation import DatabaseTooSlowError, RowRefusedError, WriteRefusedError, translate
 from infra.database.pool import Database, address
 from infra.database.settings import DatabaseSettings
 from infra.errors import DatabaseUnavailableError, RefusedError, SettingsError, TooSlowError, TransientError
