@@ -36,15 +36,17 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked_folder(folder: Path, *, exclusive: bool) -> Iterator[int]:
+def locked_folder(folder: Path, *, exclusive: bool, wait: bool = True) -> Iterator[int]:
     """Hold a lock on ``folder`` against other threads and processes; yield its open descriptor.
 
-    Several may hold it at a time unless one is ``exclusive``. On a file system without locks, nothing is held.
+    Several may hold it at a time unless one is ``exclusive``. When another holds it, this waits, or, without ``wait``,
+    raises BlockingIOError. On a file system without locks, nothing is held.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+            how = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+            fcntl.flock(descriptor, how if wait else how | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise

@@ -33,7 +33,8 @@ def start(
 
     context_of(context).notes.print("starting Kafka (the first time its jars are fetched, which takes a minute) …")
     found = start_kafka(home, cache=cache, nodes=nodes)
-    raise typer.Exit(0 if _print_running(found) == len(found) else 1)
+    _print_running(found)
+    raise typer.Exit(0 if all(node.responds for node in found) else 1)
 
 
 @app.command()
@@ -46,18 +47,25 @@ def stop(home: _HomeOption = _DEFAULT_HOME) -> None:
 
 @app.command()
 def status(home: _HomeOption = _DEFAULT_HOME) -> None:
-    """Print which nodes run, and their addresses; exits with 1 when one does not run."""
+    """Print which nodes run, and their addresses; exits with 1 when one does not run or respond."""
     from infra.deploy.kafka.local import find_kafka
 
     found = find_kafka(home)
-    raise typer.Exit(0 if _print_running(found) == len(found) else 1)
+    _print_running(found)
+    raise typer.Exit(0 if all(node.responds for node in found) else 1)
 
 
 def _print_running(nodes: Sequence[LocalNode], none: str = "Kafka does not run") -> int:
     """Print which of ``nodes`` run, or the text ``none``; returns how many."""
     running = [node for node in nodes if node.pid is not None]
     for node in running:
-        typer.echo(f"Kafka runs as process {node.pid}; clients connect to {node.bootstrap_servers}")
+        if node.responds:
+            typer.echo(f"Kafka runs as process {node.pid}; clients connect to {node.bootstrap_servers}")
+        else:
+            typer.echo(
+                f"Kafka's process {node.pid} does not respond at {node.bootstrap_servers}; "
+                "`standgale kafka start` continues or restarts it"
+            )
     if not running:
         typer.echo(none)
     elif len(running) < len(nodes):

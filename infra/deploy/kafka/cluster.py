@@ -11,6 +11,7 @@ from typing import Self
 
 from infra.deploy.kafka.config import PROPERTIES, write_configs
 from infra.deploy.kafka.errors import KafkaServerError
+from infra.deploy.kafka.files import HOME_OPTION, explained_errors
 from infra.deploy.kafka.probing import nodes_seen
 from infra.deploy.kafka.security import Security
 from infra.deploy.kafka.server import KafkaServer
@@ -56,8 +57,9 @@ class KafkaCluster:
         return self._nodes[number]
 
     def start(self, timeout_s: float = 120.0) -> None:
-        """Start the nodes that do not run, in parallel, and wait until every node responds and sees all others."""
-        write_configs([node.home for node in self._nodes.values()], self._security)
+        """Start the nodes that do not run or respond, in parallel; wait until every node responds and sees all others."""
+        with explained_errors(self.home, HOME_OPTION):
+            write_configs([node.home for node in self._nodes.values()], self._security)
         self._each(KafkaServer.launch)
         self.wait_until_whole(timeout_s)
 
@@ -68,7 +70,7 @@ class KafkaCluster:
             while nodes_seen(node.bootstrap_servers) < len(self._nodes):
                 if node.pid is None or time.monotonic() > deadline:
                     what = "ended" if node.pid is None else f"did not see all others within {timeout_s:g} s"
-                    raise KafkaServerError(f"Kafka node {number} {what}; the end of its log: {node.log_tail()}")
+                    raise KafkaServerError(f"Kafka node {number} {what}: {node.cause()}")
                 time.sleep(0.05)
 
     def stop(self) -> None:

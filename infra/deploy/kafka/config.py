@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from infra.deploy.kafka.errors import KafkaServerError
+from infra.deploy.kafka.files import write_files
 from infra.deploy.kafka.security import Security
 from infra.deploy.ports import free_ports
 
@@ -92,15 +93,15 @@ def write_configs(homes: Sequence[Path], security: Security | None = None) -> No
     per_node = [dict(zip(listeners, ports[n * len(listeners) :], strict=False)) for n in range(len(homes))]
     voters = ",".join(f"{n}@127.0.0.1:{each[_CONTROLLER]}" for n, each in enumerate(per_node, start=1))
     identity = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode().replace("-", "A")
+    texts: dict[Path, str] = {}
     for number, (home, own_ports) in enumerate(zip(homes, per_node, strict=True), start=1):
         home.mkdir(parents=True, exist_ok=True)
         text = _common(number, home, listeners, own_ports, copies=len(homes))
         text += (_CLUSTER if len(homes) > 1 else _SINGLE).format(voters=voters, controller=own_ports[_CONTROLLER])
         if security is not None:
             text += security.properties(homes[0].resolve())
-        (home / LOGGING).write_text(_LOGGING, encoding="utf-8")
-        (home / _IDENTITY).write_text(identity, encoding="ascii")
-        (home / PROPERTIES).write_text(text, encoding="utf-8")
+        texts |= {home / LOGGING: _LOGGING, home / _IDENTITY: identity, home / PROPERTIES: text}
+    write_files(texts)
 
 
 def _common(number: int, home: Path, listeners: Mapping[str, str], ports: Mapping[str, int], copies: int) -> str:

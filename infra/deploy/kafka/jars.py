@@ -9,6 +9,7 @@ from pathlib import Path
 from defusedxml import ElementTree
 
 from infra.deploy.kafka.errors import KafkaServerError
+from infra.deploy.kafka.files import CACHE_OPTION, absolute_path, explained_errors
 from infra.deploy.kafka.programs import run_to_end
 
 _POM = Path(__file__).with_name("pom.xml")
@@ -44,7 +45,15 @@ def ensure_jars(cache: Path | None = None) -> Path:
     ``cache`` is the folder; by default ``~/.cache/standgale/kafka-<version>``. It is created complete or not at all, so
     two processes may fetch at once. Raises KafkaServerError when Maven is missing or fails.
     """
-    target = cache or Path.home() / ".cache" / "standgale" / f"kafka-{kafka_version()}"
+    target = absolute_path(cache or Path.home() / ".cache" / "standgale" / f"kafka-{kafka_version()}", CACHE_OPTION)
+    with explained_errors(target, CACHE_OPTION):
+        return _jars_in(target)
+
+
+def _jars_in(target: Path) -> Path:
+    """Return the folder ``target`` with the jars; fetch them when it has none."""
+    if target.exists() and not target.is_dir():
+        raise KafkaServerError(f"{target}: is not a folder; choose a different {CACHE_OPTION}")
     if any(target.glob("kafka_2.13-*.jar")):
         return target
     maven = shutil.which("mvn")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.deploy.kafka.cluster import KafkaCluster
 from infra.deploy.kafka.config import PROPERTIES
 from infra.deploy.kafka.errors import KafkaServerError
+from infra.deploy.kafka.files import HOME_OPTION, absolute_path, explained_errors
 from infra.deploy.kafka.server import KafkaServer
+from infra.storage.durable_files import locked_folder
+
+_RESPONSE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +25,8 @@ class LocalNode:
     """The process id; None when the node does not run."""
     bootstrap_servers: str | None
     """``host:port`` where clients connect; None when the node does not run."""
+    responds: bool = False
+    """Whether it serves requests; a frozen process does not."""
 
 
 def start_kafka(home: Path, *, cache: Path | None = None, nodes: int | None = None) -> list[LocalNode]:
@@ -26,10 +34,11 @@ def start_kafka(home: Path, *, cache: Path | None = None, nodes: int | None = No
 
     The first start creates it with ``nodes`` nodes (default 1) and fetches Kafka's jars into ``cache`` (see
     :func:`infra.deploy.kafka.jars.ensure_jars`), which takes a minute. Raises KafkaServerError, also when ``home``
-    already has a different number of nodes.
+    already has a different number of nodes, or another process starts it now.
     """
-    servers = _open_servers(home, cache, nodes)
-    servers.start()
+    with _only_start(home):
+        servers = _open_servers(home, cache, nodes)
+        servers.start()
     return _local_nodes(servers)
 
 
@@ -45,8 +54,39 @@ def find_kafka(home: Path) -> list[LocalNode]:
     return _local_nodes(_open_servers(home, None, None))
 
 
+@contextmanager
+def _only_start(home: Path) -> Iterator[None]:
+    """Create ``home`` and hold its lock, so that two starts at once do not both format its storage."""
+    with ExitStack() as held:
+        with explained_errors(home, HOME_OPTION):
+            _require_folder(home)
+            home.mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(locked_folder(home, exclusive=True, wait=False))
+            except BlockingIOError as error:
+                raise KafkaServerError(
+                    f"another start is in progress in {home}; wait until it has ended, then see "
+                    "`standgale kafka status`"
+                ) from error
+        yield
+
+
 def _open_servers(home: Path, cache: Path | None, nodes: int | None) -> KafkaServer | KafkaCluster:
     """Return what is in ``home``; when it is empty, what the first start creates there."""
+    with explained_errors(home, HOME_OPTION):
+        _require_folder(home)
+        return _open_found(home, cache, nodes)
+
+
+def _require_folder(home: Path) -> None:
+    """Raise KafkaServerError when ``home`` or what it is in is a file, or the current folder was removed."""
+    absolute_path(home, HOME_OPTION)
+    nearest = next((path for path in (home, *home.parents) if path.exists()), home)
+    if nearest.exists() and not nearest.is_dir():
+        raise KafkaServerError(f"{nearest}: is not a folder; choose a different {HOME_OPTION}")
+
+
+def _open_found(home: Path, cache: Path | None, nodes: int | None) -> KafkaServer | KafkaCluster:
     found = KafkaCluster.found_at(home, cache)
     if found is not None:
         return _require_size(found, len(found.numbers), nodes)
@@ -70,4 +110,6 @@ def _local_nodes(servers: KafkaServer | KafkaCluster) -> list[LocalNode]:
 
 def _local_node(node: KafkaServer) -> LocalNode:
     pid = node.pid
-    return LocalNode(pid, None if pid is None else node.bootstrap_servers)
+    if pid is None:
+        return LocalNode(None, None)
+    return LocalNode(pid, node.bootstrap_servers, responds=node.responds_within(_RESPONSE_S))

@@ -7,12 +7,18 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
+from infra.deploy.kafka.causes import explain
 from infra.deploy.kafka.config import LOGGING, PROPERTIES, client_address, format_options, write_configs
 from infra.deploy.kafka.errors import KafkaServerError
+from infra.deploy.kafka.files import HOME_OPTION, absolute_path, explained_errors
 from infra.deploy.kafka.jars import ensure_jars, java
 from infra.deploy.kafka.probing import serves
 from infra.deploy.kafka.programs import run_to_end
@@ -21,7 +27,8 @@ from infra.deploy.kafka.security import SCRAM, Security
 # The C1 compiler and the serial collector start fastest and take the least of a small machine.
 _JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Djava.awt.headless=true")
 _TOOL_TIMEOUT_S = 120
-_TAIL_LINES = 8
+_RESUME_S = 20.0
+_PID_FILE_BYTES = 32
 
 
 class KafkaServer:
@@ -41,6 +48,7 @@ class KafkaServer:
         self._cache = cache
         self._heap_mb = heap_mb
         self._child: subprocess.Popen[bytes] | None = None
+        self._log_before = 0
 
     @property
     def bootstrap_servers(self) -> str:
@@ -55,7 +63,7 @@ class KafkaServer:
     def pid(self) -> int | None:
         """The broker's process id, or None when it does not run."""
         try:
-            pid = int((self.home / "kafka.pid").read_text(encoding="ascii"))
+            pid = int(self._pid_file.read_text(encoding="ascii"))
         except (OSError, ValueError):
             return None
         return pid if self._is_ours(pid) else None
@@ -70,41 +78,44 @@ class KafkaServer:
     def start(self, timeout_s: float = 60.0) -> None:
         """Format the storage on first use, start the broker, and wait until it responds.
 
-        Does nothing when it runs already. Raises KafkaServerError, with the end of the log, when it does not start.
+        Does nothing when it runs already and responds. Raises KafkaServerError, with the cause, when it does not start.
         """
         self.launch()
         self.wait_until_serving(timeout_s)
 
     def launch(self) -> None:
-        """Format the storage on first use and start the process, without waiting; do nothing when it runs."""
+        """Format the storage on first use and start the process, without waiting; do nothing when it runs.
+
+        A process that runs but does not respond is continued; when that does not help, it is killed and started again.
+        """
         if self.pid is not None:
-            return
+            self.thaw()
+            if self.responds_within(_RESUME_S):
+                return
+            self.kill()
         runtime, jars = java(), ensure_jars(self._cache)
-        write_configs([self.home], self.security)
-        self._format()
-        with self._log.open("ab") as log:
-            self._child = subprocess.Popen(  # noqa: S603 (a fixed command)
-                [*self._command(runtime, jars, "kafka.Kafka"), str(self._properties)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # an interrupt from the keyboard must not reach the broker
-            )
-        (self.home / "kafka.pid").write_text(str(self._child.pid), encoding="ascii")
+        with explained_errors(self.home, HOME_OPTION):
+            write_configs([self.home], self.security)
+            self._format()
+            self._spawn([*self._command(runtime, jars, "kafka.Kafka"), str(self._properties)])
+
+    def responds_within(self, timeout_s: float) -> bool:
+        """Wait until requests are served; return False when that takes too long or the process ends."""
+        deadline = time.monotonic() + timeout_s
+        while not self.is_serving():
+            if self.pid is None or time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
 
     def wait_until_serving(self, timeout_s: float = 60.0) -> None:
         """Wait until requests are served. Kills the process and raises KafkaServerError when that takes too long."""
-        deadline = time.monotonic() + timeout_s
-        while not self.is_serving():
-            if self.pid is None:
-                raise KafkaServerError(f"Kafka ended while starting; the end of {self._log}: {self.log_tail()}")
-            if time.monotonic() > deadline:
-                self.kill()
-                raise KafkaServerError(
-                    f"Kafka did not respond within {timeout_s:g} s and was killed; "
-                    f"the end of {self._log}: {self.log_tail()}"
-                )
-            time.sleep(0.05)
+        if self.responds_within(timeout_s):
+            return
+        if self.pid is None:
+            raise KafkaServerError(f"Kafka ended while starting: {self.cause()}")
+        self.kill()
+        raise KafkaServerError(f"Kafka did not respond within {timeout_s:g} s and was killed: {self.cause()}")
 
     def stop(self, timeout_s: float = 30.0) -> None:
         """Ask the broker to end (SIGTERM) and wait for it; kill it when it does not end."""
@@ -140,13 +151,15 @@ class KafkaServer:
             change = ("--alter", "--add-config", f"{mechanism}=[password={password}]")
             self._tool("kafka.admin.ConfigCommand", *target, *change)
 
-    def log_tail(self) -> str:
-        """Return the last lines of the broker's log, for an error text."""
+    def cause(self) -> str:
+        """Return why the last start failed, from the log, and where the log is; for an error text."""
         try:
-            lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            with self._log.open("rb") as log:
+                log.seek(self._log_before)
+                written = log.read().decode("utf-8", errors="replace")
         except OSError as error:
-            return f"(no log: {error.strerror})"
-        return " | ".join(lines[-_TAIL_LINES:])
+            return f"{self._log}: cannot be read ({error.strerror})"
+        return f"{explain(written, self.home)} (log: {self._log})"
 
     def __enter__(self) -> Self:
         self.start()
@@ -161,6 +174,32 @@ class KafkaServer:
     def _log(self) -> Path:
         return self.home / "kafka.log"
 
+    @property
+    def _pid_file(self) -> Path:
+        return self.home / "kafka.pid"
+
+    def _spawn(self, command: Sequence[str]) -> None:
+        """Start the process and write its id down; a process whose id cannot be written is ended again."""
+        # The room in the file is taken before the process exists, so that a full disk is found without it.
+        self._pid_file.write_text(" " * _PID_FILE_BYTES, encoding="ascii")
+        with self._log.open("ab") as log, self._pid_file.open("r+", encoding="ascii") as pid_file:
+            self._log_before = log.tell()
+            self._child = subprocess.Popen(  # noqa: S603 (a fixed command)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.home,
+                start_new_session=True,  # an interrupt from the keyboard must not reach the broker
+            )
+            try:
+                pid_file.write(str(self._child.pid).ljust(_PID_FILE_BYTES))
+                pid_file.flush()
+            except BaseException:
+                self._child.kill()
+                self._child.wait()
+                raise
+
     def _format(self) -> None:
         """Write the cluster's identity into an empty data folder, which KRaft needs before the first start."""
         if (self.home / "data" / "meta.properties").exists():
@@ -173,11 +212,12 @@ class KafkaServer:
     def _tool(self, main: str, *arguments: str) -> None:
         """Run one of Kafka's commands to its end. Raises KafkaServerError when it fails."""
         command = [*self._command(java(), ensure_jars(self._cache), main), *arguments]
-        run_to_end(command, f"{self.home}: {main}", _TOOL_TIMEOUT_S)
+        why = partial(explain, home=self.home)
+        run_to_end(command, f"{self.home}: {main}", _TOOL_TIMEOUT_S, cwd=self.home, explain=why)
 
     @property
     def _properties(self) -> Path:
-        return (self.home / PROPERTIES).resolve()
+        return (absolute_path(self.home, HOME_OPTION) / PROPERTIES).resolve()
 
     def _command(self, runtime: str, jars: Path, main: str) -> list[str]:
         logging = f"-Dlog4j2.configurationFile={(self.home / LOGGING).resolve()}"
@@ -187,13 +227,11 @@ class KafkaServer:
         """Return whether ``pid`` is this home's broker: process ids are reused, so the command line decides."""
         if self._child is not None and self._child.pid == pid and self._child.poll() is not None:
             return False
-        seen = subprocess.run(  # noqa: S603 (the one argument is a number)
-            ["ps", "-ww", "-o", "command=", "-p", str(pid)],  # noqa: S607 (every POSIX system has it)
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return "kafka.Kafka" in seen.stdout and str(self._properties) in seen.stdout
+        try:
+            command = psutil.Process(pid).cmdline()
+        except (psutil.Error, ValueError):  # it has ended, or belongs to another user; or no process has such an id
+            return False
+        return "kafka.Kafka" in command and str(self._properties) in command
 
     def _wait_until_ended(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
