@@ -57,7 +57,7 @@ class KafkaCluster:
         return self._nodes[number]
 
     def start(self, timeout_s: float = 120.0) -> None:
-        """Start the nodes that do not run or respond, in parallel; wait until every node responds and sees all others."""
+        """Start the nodes that do not run or respond, in parallel; wait until every node works and sees all others."""
         with explained_errors(self.home, HOME_OPTION):
             write_configs([node.home for node in self._nodes.values()], self._security)
         self._each(KafkaServer.launch)
