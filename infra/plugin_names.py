@@ -9,12 +9,16 @@ from functools import cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any, Literal
 
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 logger = logging.getLogger(__name__)
 
 PluginGroup = Literal["standgale.sinks", "standgale.heads", "standgale.engines"]
 """The groups of entry points that Standgale reads."""
+
+
+UNKNOWN_NAME = "unknown_name"
+"""The type of pydantic's error for a name that :class:`NameOrPlugin` refuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +35,14 @@ class NameOrPlugin:
         return core_schema.no_info_after_validator_function(self.require_known, handler(source))
 
     def require_known(self, name: str) -> str:
-        """Return ``name``; raises ValueError that lists what it may be."""
+        """Return ``name``; raises a ValueError that lists what it may be."""
         if name in self.names or name in plugin_names(self.group):
             return name
         *most, last = (f"'{one}'" for one in self.names)
-        raise ValueError(
-            f"must be {', '.join(most)} or {last}, or the name of an installed plug-in (an entry point of the group "
-            f"{self.group})"
+        raise PydanticCustomError(
+            UNKNOWN_NAME,
+            "must be {names} or {last}, or the name of an installed plug-in (an entry point of the group {group})",
+            {"names": ", ".join(most), "last": last, "group": self.group},
         )
 
     def __str__(self) -> str:

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from infra.errors import SettingsError
+from infra.plugin_names import UNKNOWN_NAME
 from infra.process.settings_reference import Place, Setting, describe_settings
 from infra.secrets import secret_in
 from infra.sections import NESTING, PREFIX
@@ -25,6 +26,8 @@ CONFIG_VARIABLE = "STANDGALE_CONFIG"
 _NOT_SETTINGS = (CONFIG_VARIABLE,)
 _NOT_SETTINGS_PREFIX = "STANDGALE_TEST_"
 _FILE_SUFFIX = "_FILE"
+# The messages of these entries list the choices, which the line of the setting does already.
+_LIST_CHOICES = ("literal_error", UNKNOWN_NAME)
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -181,7 +184,8 @@ def _validation_problems(error: ValidationError, settings: Mapping[Place, Settin
             reported.add(place)
             setting = settings[place]
             received = "**********" if setting.secret else repr(entry["input"])[:200]
-            yield f"{setting.path} ({setting.variable}): received {received}; it takes {setting.takes} ({entry['msg']})"
+            why = "" if entry["type"] in _LIST_CHOICES else f" ({entry['msg'].removeprefix('Value error, ')})"
+            yield f"{setting.path} ({setting.variable}): received {received}; it takes {setting.takes}{why}"
         elif entry["type"] == "extra_forbidden":
             path = ".".join(location)
             yield f"{path}: there is no such setting{_did_you_mean(path, [s.path for s in settings.values()])}"

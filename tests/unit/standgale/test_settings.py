@@ -91,6 +91,16 @@ def test_settings_that_do_not_fit_together(overrides: dict[str, object], message
     assert message in refusal(overrides=overrides)
 
 
+def test_an_unknown_engine_lists_the_engines_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STANDGALE_DETECTOR__ENGINE", "foo")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    line = str(caught.value).splitlines()[1]
+    assert line.startswith("- detector.engine (STANDGALE_DETECTOR__ENGINE): received 'foo'; it takes one of auto, ")
+    assert line.endswith(", or the name of an installed plug-in")
+    assert line.count("openvino") == 1
+
+
 def test_a_secret_is_never_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = write(tmp_path, "database: {url: [hush-hush]}\nframes: {access_key: {deep: hush-hush}}\n")
     monkeypatch.setenv("STANDGALE_GATEWAY__PORT", "none")

@@ -108,10 +108,7 @@ def test_every_problem_is_reported_at_once_with_both_names(tmp_path: Path) -> No
     assert lines[0] == "7 settings are wrong:"
     assert any("client.attempts (STANDGALE_CLIENT__ATTEMPTS): received 0" in line for line in lines)
     assert any("server.prot: there is no such setting; did you mean server.port?" in line for line in lines)
-    assert any(
-        "server.kind (STANDGALE_SERVER__KIND): received 'rabbit'; it takes one of small, large" in line
-        for line in lines
-    )
+    assert "- server.kind (STANDGALE_SERVER__KIND): received 'rabbit'; it takes one of small, large" in lines
     assert any("received 'many'; it takes a whole number at least 0 and at most 65535" in line for line in lines)
     assert any("STANDGALE_CLIENT__ATTEMPT:" in line and "STANDGALE_CLIENT__ATTEMPTS?" in line for line in lines)
     assert any("server.tokens (STANDGALE_SERVER__TOKENS)" in line and "not JSON" in line for line in lines)
