@@ -103,7 +103,7 @@ def describe_activation(activation: ModelActivated | None) -> str:
     canary = activation.canary
     if canary is None:
         return stable
-    frames = [f"{canary.share:.3%} of all frames"] if canary.share else []
+    frames = [f"{canary.share * 100:g}% of all frames"] if canary.share else []
     frames += [f"the frames of {', '.join(canary.devices)}"] if canary.devices else []
     return f"{stable}; canary {_name(canary.model)} with {' and '.join(frames)}"
 

@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from infra.errors import SettingsError, TransientError
+from infra.texts import counted
 from schemas.model_events import Canary, ModelActivated
 from schemas.timestamps import utc_now
 from standgale.commands.context import Context, JsonOption, context_of, print_json, run_async
@@ -232,7 +233,8 @@ async def _wait_for_workers(command: _RolloutCommand, wanted: ModelActivated, wa
             say(f"overtaken: {newest.by or 'another user'} activated a different version", highlight=False)
             return 1
         now = rollout_progress(command.state, wanted, utc_now())
-        text = f"{len(now.ready)} of {len(now.ready) + len(now.waiting) + len(now.refused)} workers are ready"
+        workers = len(now.ready) + len(now.waiting) + len(now.refused)
+        text = f"{len(now.ready)} of {counted(workers, 'worker')} ready"
         if text != printed:
             say(text, highlight=False)
             printed = text
@@ -247,10 +249,14 @@ async def _wait_for_workers(command: _RolloutCommand, wanted: ModelActivated, wa
 
 
 def _say_refused(here: Context, now: RolloutProgress) -> None:
+    """Print each refused version and reason once, with all workers that refuse it."""
+    refusing: dict[str, list[str]] = {}
     for worker, problems in now.refused.items():
         for problem in problems:
-            text = f"{worker} refuses {problem.model.name} {problem.model.version}: {problem.detail}"
-            here.notes.print(text, markup=False, highlight=False, soft_wrap=True)
+            refusing.setdefault(f"{problem.model.name} {problem.model.version}: {problem.detail}", []).append(worker)
+    for text, workers in refusing.items():
+        verb = "refuses" if len(workers) == 1 else "refuse"
+        here.notes.print(f"{', '.join(workers)} {verb} {text}", markup=False, highlight=False, soft_wrap=True)
     here.notes.print(
         "these workers continue with the version before; `standgale model rollback` returns all workers to it",
         highlight=False,

@@ -97,8 +97,8 @@ async def test_version_is_canary_then_activated_then_rolled_back(site: Site) -> 
     async with site.site.run_workers(parts):
         await site.until_told()
         tried = await site.standgale("activate", NAME, "2.0.0", "--canary-share", "0.1", "--wait")
-        assert "canary rectangles 2.0.0 with 10.000% of all frames" in tried
-        assert "1 of 1 workers are ready" in tried
+        assert "canary rectangles 2.0.0 with 10% of all frames" in tried
+        assert "1 of 1 worker ready" in tried
         printed = orjson.loads(await site.standgale("status", "--json"))
         assert [(one["role"], one["state"]) for one in printed[0]["workers"][0]["models"]] == [
             ("stable", "enabled"),

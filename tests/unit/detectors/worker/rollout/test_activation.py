@@ -54,7 +54,9 @@ def test_canary_keeps_stable_version_until_promoted_or_ended() -> None:
     first = activate_model(ORDER, activate_model(ORDER, None, V1, None), V2, None)
     trial = start_canary(ORDER, first, Canary(model=V3, share=0.1, devices=["d"]))
     assert (trial.stable, trial.previous) == (V2, V1)
-    assert describe_activation(trial) == "m 2; canary m 3 with 10.000% of all frames and the frames of d"
+    assert describe_activation(trial) == "m 2; canary m 3 with 10% of all frames and the frames of d"
+    small = start_canary(ORDER, first, Canary(model=V3, share=0.00125))
+    assert describe_activation(small) == "m 2; canary m 3 with 0.125% of all frames"
     promoted = activate_model(ORDER, trial, V3, None)
     assert (promoted.stable, promoted.canary, promoted.previous) == (V3, None, V2)
     ended = roll_back_activation(ORDER, trial)
