@@ -101,6 +101,6 @@ def _of_boxes(found: RawBoxes, size: tuple[int, int]) -> str | None:
         return "all boxes are within the first two pixels: they are shares of the input, the layout has pixels"
     if len(boxes) >= _MANY_BOXES and farthest <= _CORNER_OF_INPUT * min(size):
         return (
-            "all boxes are in the top left corner: they are offsets from a grid (layout: yolox), the layout has pixels"
+            "the numbers are grid offsets (layout yolox), not pixels, because all boxes would be in the top left corner"
         )
     return None

@@ -171,8 +171,8 @@ def require_one_plausible(found: Sequence[Reading], prober: Prober, size: tuple[
     }
     left = [each for each in found if objections[each.layout] is None]
     if len(left) == 1:
-        others = "; ".join(f"not {name}, because {why}" for name, why in objections.items() if why is not None)
-        return left[0], f"layout: distinguished by a run from others of the same shape ({others})" if others else ""
+        others = "; ".join(f"not {name}: {why}" for name, why in objections.items() if why is not None)
+        return left[0], f"layout: found by a run ({others})" if others else ""
     if left:
         choices = " or ".join(f"--layout {each.layout} ({LAYOUTS[each.layout]})" for each in left)
         raise ModelLoadError(f"several layouts have such outputs and a run does not distinguish them; state {choices}")

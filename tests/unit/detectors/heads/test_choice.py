@@ -114,7 +114,9 @@ def test_boxes_read_in_the_wrong_way_are_noticed() -> None:
     assert "infinite" in str(why_implausible(head, (endless,), size))
     raw = np.random.default_rng(1).uniform(-2, 4, (2, 8400, 6)).astype(np.float32)
     raw[..., 2:4], raw[..., 4:] = 1.5, 0.5
-    assert "offsets from a grid" in str(why_implausible(ObjectnessHead.yolox(*size, 1), (raw,), size))
+    assert "the numbers are grid offsets (layout yolox), not pixels" in str(
+        why_implausible(ObjectnessHead.yolox(*size, 1), (raw,), size)
+    )
     decoded = np.random.default_rng(1).uniform(30, 600, (2, 8400, 6)).astype(np.float32)
     decoded[..., 4:] = 0.5
     assert "many times larger" in str(why_implausible(YoloXHead(*size, 1), (decoded,), size))

@@ -194,7 +194,10 @@ def test_yolox_layout_is_recognised_by_running_the_file(origin: str, tmp_path: P
     found = look(path)
     assert (found.card.layout, found.card.input.width, len(found.card.classes)) == ("yolox", 416, 80)
     assert found.card.input.channels == "bgr"
-    assert has_note(found, "not yolox_decoded, because all boxes are in the top left corner")
+    expected = (
+        "layout: found by a run (not yolox_decoded: the numbers are grid offsets (layout yolox), not pixels, because"
+    )
+    assert has_note(found, expected)
     load_model(LoadRequest(write_card(found, tmp_path), "onnxruntime", 1)).close()
 
 
