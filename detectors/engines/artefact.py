@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Protocol
 
+from detectors.engines.gpu.cuda import why_no_gpu
 from detectors.engines.installed import why_no_tensorrt
 from detectors.engines.port import Engine, EngineRequest
 from detectors.errors import ModelLoadError
@@ -70,11 +71,14 @@ class EngineArtefact(Protocol):
 def artefact_for(request: EngineRequest, model_cache: Path, model: ModelRef) -> EngineArtefact | None:
     """Return the artefact for ``request``, to be kept in ``model_cache``; None where this machine can use none.
 
-    None means that TensorRT or a GPU for it is missing; the log says which. Quick, but it reads the model file.
+    None means that TensorRT or a GPU for it is missing; the log says which, at level DEBUG where there is no GPU.
+    Quick, but it reads the model file.
     """
     why_not = why_no_tensorrt()
     if why_not is not None:
-        logger.info("no TensorRT engine is built for %s %s: %s", model.name, model.version, why_not)
+        # Without a GPU nobody expects one.
+        level = logging.INFO if why_no_gpu() is None else logging.DEBUG
+        logger.log(level, "no TensorRT engine is built for %s %s: %s", model.name, model.version, why_not)
         return None
     from detectors.engines.gpu.tensorrt_artefact import TensorRtArtefact  # noqa: PLC0415 - only where it is installed
 

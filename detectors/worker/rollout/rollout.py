@@ -188,9 +188,8 @@ class Rollout:
         stable = stable_of(activation)
         canary = activation.canary if activation is not None else None
         canary_version = Version(canary.model, canary.sha256) if canary is not None else None
-        logger.info(
-            "rolling out", extra={"stable": str(stable), "canary": str(canary_version) if canary_version else None}
-        )
+        canary_name = None if canary_version is None else self._name_of(canary_version)
+        logger.info("rolling out", extra={"stable": self._name_of(stable), "canary": canary_name})
         report.activation, report.settled = activation, False
         if not at_start:
             report.pending.clear()
@@ -218,6 +217,11 @@ class Rollout:
             if loaded is not None and loaded.is_version(version.ref, version.sha256):
                 return loaded
         return None
+
+    def _name_of(self, version: Version) -> str:
+        """Return name and version of the model, also of the worker's own one if it is loaded."""
+        loaded = self._find_loaded(version)
+        return str(version) if loaded is None else f"{loaded.ref.name} {loaded.ref.version}"
 
     def _set_models(self, stable: LoadedModel, canary: LoadedModel | None) -> None:
         activation = self._report.activation

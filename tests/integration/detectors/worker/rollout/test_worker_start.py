@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+
+import pytest
 
 from detectors.worker.rollout.activation import (
     roll_back_activation,
@@ -36,7 +39,10 @@ async def test_worker_starts_with_activated_version_or_falls_back(fleet: Fleet) 
     assert [event.model.version for event in events] == ["2.0.0", "2.0.0", "1.0.0"]
 
 
-async def test_unavailable_model_store_delays_roll_out_and_no_frames(fleet: Fleet) -> None:
+async def test_unavailable_model_store_delays_roll_out_and_no_frames(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     site = fleet.site
     frames = [await site.frame("drone", number) for number in range(3)]
     async with site.run_workers(fleet.parts("a")):
@@ -56,6 +62,8 @@ async def test_unavailable_model_store_delays_roll_out_and_no_frames(fleet: Flee
         await fleet.wait_for_outcome("done", activation)
         await site.publish(frames[1])
         await site.wait_for(site.detections, 3)
+    rolled_out = [vars(record)["stable"] for record in caplog.records if record.message == "rolling out"]
+    assert rolled_out == [f"{NAME} 1.0.0", f"{NAME} 2.0.0"]
     events = await fleet.check([frames[2], *frames[:2]])
     assert [event.model.version for event in events] == ["1.0.0", "1.0.0", "2.0.0"]
 
