@@ -129,7 +129,7 @@ def test_open_model_store_without_library_names_the_extra(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, library, None)
     fields = {"kind": kind, "endpoint_url": "http://localhost", "access_key": "a", "secret_key": "b"}
-    with pytest.raises(SettingsError, match=rf"standgale\[{kind}\]"):
+    with pytest.raises(SettingsError, match=f"install the extra {kind} of standgale: "):
         open_model_store(ModelStoreSettings.model_validate(fields), tmp_path)
 
 

@@ -108,5 +108,5 @@ def test_database_without_embedded_extra_needs_url(tmp_path: Path, monkeypatch: 
     for name in ("infra.database.embedded", "infra.database.cluster"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     Database.open(DatabaseSettings.model_validate({"url": "postgresql://user@host/db"}), tmp_path)
-    with pytest.raises(SettingsError, match=r"standgale\[embedded\]"):
+    with pytest.raises(SettingsError, match="install the extra embedded of standgale: "):
         Database.open(DatabaseSettings(), tmp_path)

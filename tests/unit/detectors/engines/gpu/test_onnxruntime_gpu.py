@@ -77,7 +77,7 @@ def test_half_precision_finds_the_same_rectangles(tmp_path: Path) -> None:
 
 def test_a_provider_that_is_not_there_is_named_with_what_to_install(tmp_path: Path) -> None:
     wanted = request(tmp_path, GraphSpec(width=64, height=32))
-    with pytest.raises(ModelLoadError, match=r"has no CUDAExecutionProvider; .*standgale\[cuda\]"):
+    with pytest.raises(ModelLoadError, match=r"has no CUDAExecutionProvider; .*install the extra cuda of standgale: "):
         OnnxRuntimeGpuEngine("onnxruntime_cuda", wanted, image_model(wanted, False), cuda_provider("f32"))
 
 
