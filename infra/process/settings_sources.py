@@ -26,7 +26,7 @@ CONFIG_VARIABLE = "STANDGALE_CONFIG"
 _NOT_SETTINGS = (CONFIG_VARIABLE,)
 _NOT_SETTINGS_PREFIX = "STANDGALE_TEST_"
 _FILE_SUFFIX = "_FILE"
-# The messages of these entries list the choices, which the line of the setting does already.
+# The messages of these errors list the choices, which the line of the setting does already.
 _LIST_CHOICES = ("literal_error", UNKNOWN_NAME)
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
