@@ -16,6 +16,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -111,10 +112,10 @@ class SinkContract:
         await site.close()
 
     async def test_written_events_are_stored_once_each(self, harness: SinkHarness) -> None:
-        sink, events = harness.make_sink(), [harness.event(number) for number in range(20)]
+        sink, events = harness.make_sink(), [harness.event(number) for number in range(55)]
         await sink.open()
-        await sink.write(events[:1])
-        await sink.write(events[1:])
+        for first, end in pairwise((0, 1, 3, 6, 10, 15, 21, 28, 36, 45, 55)):
+            await sink.write(events[first:end])
         assert Counter(await harness.stored()) == once_each(events)
         await sink.close()
 
@@ -178,9 +179,10 @@ class SinkContract:
     async def test_loop_stores_every_event_once(self, harness: SinkHarness, site: SinkSite) -> None:
         events = [harness.event(number) for number in range(60)]
         sink = harness.make_sink()
-        await site.publish(sink.topics[0], events)
         async with site.running(sink):
-            await until(lambda: _is_done(site, sink), "the sink has not committed everything")
+            for first in range(0, len(events), 15):
+                await site.publish(sink.topics[0], events[first : first + 15])
+                await until(lambda: _is_done(site, sink), "the sink has not committed everything")
         assert Counter(await harness.stored()) == once_each(events)
         assert await site.dead_letters() == []
 
