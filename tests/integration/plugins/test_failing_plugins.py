@@ -167,7 +167,7 @@ class Mismatch(Fails):
     def mismatch(self, shapes):
         raise ZeroDivisionError("shapes are odd")
 """
-NO_TILES = np.zeros((1, 64, 64, 3), np.uint8)
+TILE = np.zeros((1, 128, 128, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -245,8 +245,8 @@ def test_sink_command_with_a_plug_in_that_exits_ends_with_an_error(project: Plug
 def test_a_shipped_engine_takes_over_when_a_plug_in_fails_on_a_batch(tmp_path: Path, engine: str) -> None:
     card = write_model(tmp_path, GraphSpec())
     model = load_model(LoadRequest(card, engine, threads=1))
-    expected = load_model(LoadRequest(card, "onnxruntime", threads=1)).engine.run(NO_TILES)
-    for mine, shipped in zip(model.engine.run(NO_TILES), expected, strict=True):
+    expected = load_model(LoadRequest(card, "onnxruntime", threads=1)).engine.run(TILE)
+    for mine, shipped in zip(model.engine.run(TILE), expected, strict=True):
         np.testing.assert_allclose(mine, shipped, atol=1e-3)
     model.engine.close()
 
@@ -255,7 +255,7 @@ def test_without_fallback_the_failure_of_a_run_names_the_plug_in(tmp_path: Path)
     model = load_model(LoadRequest(write_model(tmp_path, GraphSpec()), "late", threads=1, fallback=False))
     expected = r"'late' of the group standgale\.engines \(failing-plugins 1\.5\) failed: ZeroDivisionError: run is odd"
     with pytest.raises(InferenceError, match=expected):
-        model.engine.run(NO_TILES)
+        model.engine.run(TILE)
 
 
 @pytest.mark.parametrize(
