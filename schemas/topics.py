@@ -40,7 +40,7 @@ class _Defaults(_Declared):
     cleanup: Literal["delete", "compact"] = "delete"
 
 
-class _Group(_Declared):
+class _TopicSet(_Declared):
     partitions: Annotated[int, Field(ge=1, le=10_000)]
     key: str
     grown_from: Annotated[int, Field(ge=1)] | list[Annotated[int, Field(ge=1)]] | None = None
@@ -66,7 +66,7 @@ class _Group(_Declared):
         return self
 
     def for_topics(self) -> dict[str, object]:
-        """Return the fields that each topic of the group takes from it."""
+        """Return the fields that each topic of the set takes from it."""
         counts = self.listed_counts
         return {
             **self.model_dump(),
@@ -90,17 +90,18 @@ class _Topic(_Declared):
 class _Document(_Declared):
     version: Literal[1]
     defaults: _Defaults = _Defaults()
-    groups: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], _Group]
+    groups: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], _TopicSet]
     topics: dict[Annotated[str, Field(pattern=_NAME)], _Topic]
 
 
 class TopicSpec(BaseModel):
-    """Describes one topic as it must be on every broker. Topics of one ``group`` are co-partitioned."""
+    """Describes one topic as it must be on every broker. Topics of one topic set are co-partitioned."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     group: str
+    """The name of its topic set; the key of topics.yaml is ``groups``"""
     partitions: int
     key: str
     events: tuple[str, ...]
@@ -150,8 +151,8 @@ def load_topics(path: Path | None = None) -> dict[str, TopicSpec]:
 
 
 def _spec(source: Path, document: _Document, name: str, topic: _Topic) -> TopicSpec:
-    group = document.groups.get(topic.group)
-    if group is None:
+    topic_set = document.groups.get(topic.group)
+    if topic_set is None:
         raise TopicsError(
             f"{source}: topics.{name}.group: {topic.group!r} is not one of groups {list(document.groups)}"
         )
@@ -160,7 +161,7 @@ def _spec(source: Path, document: _Document, name: str, topic: _Topic) -> TopicS
     if unknown:
         raise TopicsError(f"{source}: topics.{name}.events: {unknown} unknown; there are {sorted(known)}")
     own = topic.model_dump(exclude_none=True)
-    return TopicSpec(**{**document.defaults.model_dump(), **own, "name": name, **group.for_topics()})
+    return TopicSpec(**{**document.defaults.model_dump(), **own, "name": name, **topic_set.for_topics()})
 
 
 def _check_detector_topics(source: Path, topics: Mapping[str, TopicSpec]) -> None:
@@ -172,10 +173,10 @@ def _check_detector_topics(source: Path, topics: Mapping[str, TopicSpec]) -> Non
     absent = [name for name in needed if name not in topics]
     if absent:
         raise TopicsError(f"{source}: topics {absent} are missing; Standgale cannot work without them")
-    groups = {topics[name].group for name in (*FRAME_TOPICS, DETECTIONS)}
-    if len(groups) > 1:
+    sets = {topics[name].group for name in (*FRAME_TOPICS, DETECTIONS)}
+    if len(sets) > 1:
         raise TopicsError(
-            f"{source}: {', '.join((*FRAME_TOPICS, DETECTIONS))} must be in one group (found {sorted(groups)}), "
+            f"{source}: {', '.join((*FRAME_TOPICS, DETECTIONS))} must have one `group` (found {sorted(sets)}), "
             "because a detector writes to the partition number that it reads from"
         )
 

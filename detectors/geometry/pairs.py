@@ -18,39 +18,39 @@ STRIP_OF_MEAN = 1.5
 
 
 def overlapping_pairs(
-    first: DoubleArray, second: DoubleArray, first_groups: IndexArray, second_groups: IndexArray
+    first: DoubleArray, second: DoubleArray, first_bins: IndexArray, second_bins: IndexArray
 ) -> Iterator[tuple[IndexArray, IndexArray]]:
-    """Yield all pairs of a box of ``first`` and one of ``second`` that share area and are in the same group.
+    """Yield all pairs of a box of ``first`` and one of ``second`` that share area and are in the same bin.
 
-    first: float64 (N, 4) xyxy; second: float64 (M, 4); all boxes with positive width and height; groups: int64 (N,) and
+    first: float64 (N, 4) xyxy; second: float64 (M, 4); all boxes with positive width and height; bins: int64 (N,) and
     (M,), not negative. Yields chunks of (indices into first, indices into second); each pair comes exactly once, in no
     defined order. Memory is linear in N + M plus the chunk.
     """
     if not len(first) or not len(second):
         return
     if len(first) * len(second) <= DENSE_PAIRS:
-        yield _dense(first, second, first_groups, second_groups)
+        yield _dense(first, second, first_bins, second_bins)
         return
     grid = _Grid.over(first, second)
-    one, two = grid.entries(first, first_groups), grid.entries(second, second_groups)
+    one, two = grid.entries(first, first_bins), grid.entries(second, second_bins)
     # Of two boxes that overlap, either the second starts within the first, or the first starts after the second does.
     yield from _swept(grid, one, two, first, second, inclusive=True)
     for ours, theirs in _swept(grid, two, one, second, first, inclusive=False):
         yield theirs, ours
 
 
-def pairs_within(boxes: DoubleArray, groups: IndexArray) -> Iterator[tuple[IndexArray, IndexArray]]:
-    """Yield all pairs of two of ``boxes`` that share area and are in the same group, the lower index first.
+def pairs_within(boxes: DoubleArray, bins: IndexArray) -> Iterator[tuple[IndexArray, IndexArray]]:
+    """Yield all pairs of two of ``boxes`` that share area and are in the same bin, the lower index first.
 
-    boxes: float64 (N, 4) xyxy with positive sides; groups: int64 (N,), not negative. Yields chunks; each pair once.
+    boxes: float64 (N, 4) xyxy with positive sides; bins: int64 (N,), not negative. Yields chunks; each pair once.
     """
     if len(boxes) ** 2 <= DENSE_PAIRS:
-        rows, columns = _dense(boxes, boxes, groups, groups)
+        rows, columns = _dense(boxes, boxes, bins, bins)
         ahead = rows < columns
         yield rows[ahead], columns[ahead]
         return
     grid = _Grid.over(boxes, boxes)
-    entries = grid.entries(boxes, groups)
+    entries = grid.entries(boxes, bins)
     for one, two in _swept(grid, entries, entries, boxes, boxes, inclusive=True):
         # Boxes with the same left edge find each other twice, and every box finds itself.
         once = (boxes[one, 0] < boxes[two, 0]) | (one < two)
@@ -59,31 +59,31 @@ def pairs_within(boxes: DoubleArray, groups: IndexArray) -> Iterator[tuple[Index
 
 
 def _dense(
-    first: DoubleArray, second: DoubleArray, first_groups: IndexArray, second_groups: IndexArray
+    first: DoubleArray, second: DoubleArray, first_bins: IndexArray, second_bins: IndexArray
 ) -> tuple[IndexArray, IndexArray]:
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    hit = (low < high).all(axis=2) & (first_groups[:, None] == second_groups[None])
+    hit = (low < high).all(axis=2) & (first_bins[:, None] == second_bins[None])
     rows, columns = np.nonzero(hit)
     return rows, columns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _BoxesInStrips:
-    """Holds each box once for each strip that it crosses, sorted by group, strip and left edge.
+    """Holds each box once for each strip that it crosses, sorted by bin, strip and left edge.
 
     All arrays are int64 (E,), one element for each box in each of its strips.
     """
 
     index: IndexArray
     """The box"""
-    group_strip: IndexArray
-    """Group and strip as one number"""
+    bin_strip: IndexArray
+    """Bin and strip as one number"""
     strip: IndexArray
     right: IndexArray
     """The rank of the first left edge that is not before the box's right edge"""
     keys: IndexArray
-    """``group_strip`` and the rank of the box's left edge as one sortable number"""
+    """``bin_strip`` and the rank of the box's left edge as one sortable number"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,19 +107,19 @@ class _Grid:
     def strip_of(self, y: DoubleArray) -> IndexArray:
         return ((y - self.top) / self.strip_height).astype(np.int64)
 
-    def key(self, group_strip: IndexArray, rank: IndexArray) -> IndexArray:
-        return group_strip * (len(self.edges) + 1) + rank
+    def key(self, bin_strip: IndexArray, rank: IndexArray) -> IndexArray:
+        return bin_strip * (len(self.edges) + 1) + rank
 
-    def entries(self, boxes: DoubleArray, groups: IndexArray) -> _BoxesInStrips:
+    def entries(self, boxes: DoubleArray, bins: IndexArray) -> _BoxesInStrips:
         upper, lower = self.strip_of(boxes[:, 1]), self.strip_of(boxes[:, 3])
         index, step = _spread(lower - upper + 1)
         strip = upper[index] + step
-        group_strip = groups[index] * self.strips + strip
-        keys = self.key(group_strip, np.searchsorted(self.edges, boxes[:, 0])[index])
+        bin_strip = bins[index] * self.strips + strip
+        keys = self.key(bin_strip, np.searchsorted(self.edges, boxes[:, 0])[index])
         order = np.argsort(keys)
         index = index[order]
         right = np.searchsorted(self.edges, boxes[:, 2])[index]
-        return _BoxesInStrips(index, group_strip[order], strip[order], right, keys[order])
+        return _BoxesInStrips(index, bin_strip[order], strip[order], right, keys[order])
 
 
 def _spread(counts: IndexArray) -> tuple[IndexArray, IndexArray]:
@@ -140,7 +140,7 @@ def _swept(
 ) -> Iterator[tuple[IndexArray, IndexArray]]:
     """Yield the pairs (ours, theirs) where theirs starts within ours; at its left edge only if ``inclusive``."""
     start = np.searchsorted(found.keys, asking.keys if inclusive else asking.keys + 1)
-    counts = np.maximum(np.searchsorted(found.keys, grid.key(asking.group_strip, asking.right)) - start, 0)
+    counts = np.maximum(np.searchsorted(found.keys, grid.key(asking.bin_strip, asking.right)) - start, 0)
     for begin, end in _chunks(counts):
         owner, step = _spread(counts[begin:end])
         owner += begin

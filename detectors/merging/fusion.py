@@ -21,17 +21,17 @@ _Cell = tuple[int, int]
 
 
 def fuse_boxes(ranked: Candidates, shapes: Shapes) -> Candidates:
-    """Return the fused boxes of ``ranked`` (best first, all with area; ``shapes`` are theirs), oldest group first.
+    """Return the fused boxes of ``ranked`` (best first, all with area; ``shapes`` are theirs), oldest cluster first.
 
-    Each box, best first, joins the group whose fused box it overlaps most, if by more than the threshold (of equals the
-    oldest), or begins a group. A fused box is the mean of its group's boxes weighted by their scores, so it moves with
-    each box that joins, and later boxes are compared with its new place. After Solovyev, Wang and Gabruseva, "Weighted
-    boxes fusion", 2019; but the score is the plain mean of the group's scores. The paper lowers it where few of several
-    models agree; here all boxes are from one model, and most places are seen by one tile only.
+    Each box, best first, joins the cluster whose fused box it overlaps most, if by more than the threshold (of equals
+    the oldest), or begins a cluster. A fused box is the mean of its cluster's boxes weighted by their scores, so it
+    moves with each box that joins, and later boxes are compared with its new place. After Solovyev, Wang and Gabruseva,
+    "Weighted boxes fusion", 2019; but the score is the plain mean of the cluster's scores. The paper lowers it where
+    few of several models agree; here all boxes are from one model, and most places are seen by one tile only.
 
     The fused box of rotated boxes has the means of centre, width, height and direction, after the corners of each box
-    were numbered so that they are nearest to those of the group's best; ``boxes`` are the mean of the boxes. A group of
-    one keeps its box as it is. Class and tile are those of the group's best box.
+    were numbered so that they are nearest to those of the cluster's best; ``boxes`` are the mean of the boxes. A
+    cluster of one keeps its box as it is. Class and tile are those of the cluster's best box.
     """
     weights = np.maximum(ranked.scores.astype(np.float64), LEAST_WEIGHT)
     numbers, clusters = _clustered(shapes, weights)
@@ -86,8 +86,8 @@ def _clustered(shapes: Shapes, weights: DoubleArray) -> tuple[IndexArray, list[B
     near: dict[int, _Near] = {}
     clusters: list[BoxCluster] = []
     numbers = np.empty(len(shapes), np.int64)
-    for place, (group, box) in enumerate(zip(shapes.groups.tolist(), members.boxes, strict=True)):
-        index = near.setdefault(group, _Near(least))
+    for place, (number, box) in enumerate(zip(shapes.bins.tolist(), members.boxes, strict=True)):
+        index = near.setdefault(number, _Near(least))
         best, most = None, shapes.threshold
         for cluster in index.around(box):
             share = cluster.overlap(place)

@@ -28,34 +28,34 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shapes:
-    """Holds boxes, best first; two boxes match when they are in one group and overlap by more than ``threshold``."""
+    """Holds boxes, best first; two boxes match when they are in one bin and overlap by more than ``threshold``."""
 
     boxes: DoubleArray
     """float64 (N, 4) xyxy with positive sides; of rotated boxes what encloses them"""
     sizes: DoubleArray
     """float64 (N,), areas in px²; of rotated boxes their own"""
-    groups: IndexArray
-    """int64 (N,), not negative"""
+    bins: IndexArray
+    """int64 (N,), not negative: the class or tile of each box; boxes of different bins never match"""
     quads: DoubleArray | None
     """Of rotated boxes: float64 (N, 4, 2), convex and with area; overlaps are then those of quads"""
     metric: Metric
     threshold: float
 
     @classmethod
-    def of(cls, candidates: Candidates, groups: IndexArray, metric: Metric, threshold: float) -> Shapes:
+    def of(cls, candidates: Candidates, bins: IndexArray, metric: Metric, threshold: float) -> Shapes:
         """Return the shapes of ``candidates``, in their order. Tiles clip boxes but not quads, which count in full."""
         if candidates.quads is None:
             boxes = candidates.boxes.astype(np.float64)
-            return cls(boxes, areas(boxes), groups, None, metric, threshold)
+            return cls(boxes, areas(boxes), bins, None, metric, threshold)
         quads = candidates.quads.astype(np.float64)
         around = np.concatenate((quads.min(axis=1), quads.max(axis=1)), axis=1)
-        return cls(around, quadrilaterals.quad_areas(quads), groups, quads, metric, threshold)
+        return cls(around, quadrilaterals.quad_areas(quads), bins, quads, metric, threshold)
 
     def __len__(self) -> int:
-        return len(self.groups)
+        return len(self.bins)
 
     def match(self, better: IndexArray, worse: IndexArray) -> BoolArray:
-        """Return bool (K,): which pairs (indices (K,) each, of the same group) match."""
+        """Return bool (K,): which pairs (indices (K,) each, of the same bin) match."""
         one, two = self.boxes.take(better, axis=0), self.boxes.take(worse, axis=0)
         found: BoolArray = self._shares(better, worse, one, two) > self.threshold
         if self.quads is not None:
@@ -69,7 +69,7 @@ class Shapes:
         """Return bool (N, N): which box (row) matches which worse one (column)."""
         everyone = np.arange(len(self))
         shares = self._shares(everyone[:, None], everyone, self.boxes[:, None], self.boxes[None])
-        table: BoolArray = np.triu((shares > self.threshold) & (self.groups[:, None] == self.groups), 1)
+        table: BoolArray = np.triu((shares > self.threshold) & (self.bins[:, None] == self.bins), 1)
         if self.quads is not None:
             rows, columns = np.nonzero(table)
             table[rows, columns] = self.match(rows, columns)
@@ -119,9 +119,9 @@ def greedy_owners(shapes: Shapes) -> IndexArray:
 
 
 def chained_owners(shapes: Shapes) -> IndexArray:
-    """Return which box absorbs each: each box, best first, joins the group of the best earlier box that matches it.
+    """Return which box absorbs each: each box, best first, joins the cluster of the best earlier box that matches it.
 
-    Returns int64 (N,): the index of the best box of each box's group, which has its own index. Groups are chains: a
+    Returns int64 (N,): the index of the best box of each box's cluster, which has its own index. Clusters are chains: a
     member need not match the best box, only some better member.
     """
     owners = np.arange(len(shapes))
@@ -148,8 +148,8 @@ def _first_match(shapes: Shapes, better: IndexArray, worse: IndexArray) -> Index
     N where there is none.
     """
     found = np.full(len(worse), len(shapes), np.int64)
-    boxes, groups = shapes.boxes, shapes.groups
-    for one, two in overlapping_pairs(boxes[better], boxes[worse], groups[better], groups[worse]):
+    boxes, bins = shapes.boxes, shapes.bins
+    for one, two in overlapping_pairs(boxes[better], boxes[worse], bins[better], bins[worse]):
         ours, theirs = better[one], worse[two]
         ahead = ours < theirs
         match = np.flatnonzero(ahead)[shapes.match(ours[ahead], theirs[ahead])]
@@ -165,7 +165,7 @@ def _matches_within(shapes: Shapes, head: IndexArray) -> tuple[IndexArray, Index
     better: list[IndexArray] = []
     worse: list[IndexArray] = []
     count = 0
-    for one, two in pairs_within(shapes.boxes[head], shapes.groups[head]):
+    for one, two in pairs_within(shapes.boxes[head], shapes.bins[head]):
         match = shapes.match(head[one], head[two])
         better.append(one[match])
         worse.append(two[match])

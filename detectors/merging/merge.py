@@ -42,17 +42,17 @@ def merge(
     class_aware: bool,
     largest: DoubleArray | None = None,
 ) -> Candidates:
-    """Return one box for each group of boxes that show the same object, best first, ties as in :func:`ranking`.
+    """Return one box for each cluster of boxes that show the same object, best first, ties as in :func:`ranking`.
 
     Two boxes match when they overlap by more than ``threshold``; of rotated boxes their quads overlap. With
-    ``class_aware`` boxes of different classes never match. Boxes without area are dropped. The best box of a group
+    ``class_aware`` boxes of different classes never match. Boxes without area are dropped. The best box of a cluster
     gives it its class and tile, and unless fused its score. The result does not depend on the order of ``candidates``.
 
     ``nms``: the best box absorbs all that match it, then the best of the rest, and so on; it stays as it is.
-    ``greedy_nmm``: the same groups, but a group's box is the union of its boxes (non-maximum merging).
-    ``nmm``: each box, best first, joins the group of the best box before it that matches it, also when that is not the
-    best of its group; a box that none before it matches begins a group. The result is the union too. So a group may be
-    a chain, but a later box that matches members of two groups does not join these two.
+    ``greedy_nmm``: the same clusters, but a cluster's box is the union of its boxes (non-maximum merging).
+    ``nmm``: each box, best first, joins the cluster of the best box before it that matches it, also when that is not
+    the best of its cluster; a box that none before it matches begins a cluster. The result is the union too. So a
+    cluster may be a chain, but a later box that matches members of two clusters does not join these two.
     ``wbf``: see :func:`detectors.merging.fusion.fuse_boxes`.
 
     The union of rotated boxes is the rotated box of least area around all their corners, with the front of the best
@@ -81,11 +81,11 @@ def suppress_within_tiles(candidates: Candidates, iou: float, class_aware: bool)
     if not len(candidates):
         return candidates
     ranked = _ranked(candidates)
-    groups = ranked.tiles.astype(np.int64)
-    groups -= groups.min(initial=0)
+    bins = ranked.tiles.astype(np.int64)
+    bins -= bins.min(initial=0)
     if class_aware:
-        groups = groups * (int(ranked.classes.max(initial=0)) + 1) + ranked.classes
-    owners = greedy_owners(Shapes.of(ranked, groups, "iou", iou))
+        bins = bins * (int(ranked.classes.max(initial=0)) + 1) + ranked.classes
+    owners = greedy_owners(Shapes.of(ranked, bins, "iou", iou))
     survivors = np.flatnonzero(owners == np.arange(len(owners)))
     return ranked.take(survivors[np.argsort(ranked.tiles[survivors], kind="stable")])
 

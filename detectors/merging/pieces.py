@@ -28,12 +28,12 @@ def resolve_pieces(candidates: Candidates, plan: TilePlan, class_aware: bool) ->
     """
     if not candidates.cut.any():
         return candidates
-    groups = candidates.classes.astype(np.int64) if class_aware else np.zeros(len(candidates), np.int64)
+    bins = candidates.classes.astype(np.int64) if class_aware else np.zeros(len(candidates), np.int64)
     pieces, wholes = np.flatnonzero(candidates.cut), np.flatnonzero(~candidates.cut)
     turned = None if candidates.quads is None else Pieces.of(candidates, plan, pieces)
-    left = ~_seen_whole(candidates, groups, pieces, wholes, turned)
+    left = ~_seen_whole(candidates, bins, pieces, wholes, turned)
     pieces, turned = pieces[left], turned and turned.take(left)
-    parents = _components(len(pieces), _parts_of_one(candidates, plan, groups, pieces, turned))
+    parents = _components(len(pieces), _parts_of_one(candidates, plan, bins, pieces, turned))
     boxes, first = _union(candidates, pieces, parents)
     best = pieces[first]
     grown = candidates.boxes.copy()
@@ -48,13 +48,13 @@ def resolve_pieces(candidates: Candidates, plan: TilePlan, class_aware: bool) ->
 
 
 def _seen_whole(
-    candidates: Candidates, groups: IndexArray, pieces: IndexArray, wholes: IndexArray, turned: Pieces | None
+    candidates: Candidates, bins: IndexArray, pieces: IndexArray, wholes: IndexArray, turned: Pieces | None
 ) -> BoolArray:
     """Return bool (len(pieces),): which pieces are mostly inside a whole box of a different tile."""
     boxes = candidates.boxes.astype(np.float64)
     found = np.zeros(len(pieces), np.bool_)
     size = areas(boxes)
-    for one, two in overlapping_pairs(boxes[pieces], boxes[wholes], groups[pieces], groups[wholes]):
+    for one, two in overlapping_pairs(boxes[pieces], boxes[wholes], bins[pieces], bins[wholes]):
         piece, whole = pieces[one], wholes[two]
         width = np.minimum(boxes[piece, 2], boxes[whole, 2]) - np.maximum(boxes[piece, 0], boxes[whole, 0])
         height = np.minimum(boxes[piece, 3], boxes[whole, 3]) - np.maximum(boxes[piece, 1], boxes[whole, 1])
@@ -66,7 +66,7 @@ def _seen_whole(
 
 
 def _parts_of_one(
-    candidates: Candidates, plan: TilePlan, groups: IndexArray, pieces: IndexArray, turned: Pieces | None
+    candidates: Candidates, plan: TilePlan, bins: IndexArray, pieces: IndexArray, turned: Pieces | None
 ) -> list[tuple[int, int]]:
     """Return pairs of positions in ``pieces`` that show parts of one object."""
     boxes = candidates.boxes[pieces].astype(np.float64)
@@ -75,7 +75,7 @@ def _parts_of_one(
     reach = np.concatenate((boxes[:, :2] - margins, boxes[:, 2:] + margins), axis=1)
     regions = plan.boxes[tiles].astype(np.float64)
     pairs: list[tuple[int, int]] = []
-    for one, two in pairs_within(reach, groups[pieces]):
+    for one, two in pairs_within(reach, bins[pieces]):
         agree = tiles[one] != tiles[two]
         if turned is not None:
             agree &= turned.agree(one, two, np.maximum(margins[one], margins[two]))

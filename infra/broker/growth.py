@@ -1,4 +1,4 @@
-"""Decides which partition counts may be raised: those of a topic group with ``grown_from``, once all topics are read.
+"""Decides which partition counts may be raised: those of a topic set with ``grown_from``, once all topics are read.
 
 The rules are the same for every broker. A key moves to another partition when the count changes. Its order survives
 only when everything in its former partition was read before anything is written to its new one.
@@ -16,7 +16,7 @@ from schemas.topics import TopicSpec
 def topics_to_grow(specs: Collection[TopicSpec], counts: Mapping[str, int]) -> list[TopicSpec]:
     """Return the topics whose count is still the one they are declared to grow from.
 
-    A group in which any topic has a third count is left out: its topics would not be co-partitioned afterwards.
+    A topic set in which any topic has a third count is left out: its topics would not be co-partitioned afterwards.
     """
     wrong = {
         spec.group for spec in specs if counts.get(spec.name, spec.partitions) not in (spec.partitions, spec.grown_from)
@@ -34,7 +34,7 @@ def count_differences(
     """Return a difference for each topic whose partition count is not the declared one.
 
     ``lags`` has, for each topic that is to grow, the consumer groups that have not read all of it, and how many records
-    each has left. While there are any, no topic of its group grows.
+    each has left. While there are any, no topic of its topic set grows.
     """
     growing = {spec.name: spec for spec in topics_to_grow(specs, counts)}
     held = {spec.group for name, spec in growing.items() if lags.get(name)}

@@ -250,7 +250,7 @@ class Admin(Protocol):
         """Create, alter and grow topics as declared; return what was corrected.
 
         Raises TopicMismatchError, and changes nothing at all, when anything cannot be corrected without losing order or
-        data. The topics of a group with ``grown_from`` are grown together, once no consumer group lags on them.
+        data. The topics of a topic set with ``grown_from`` are grown together, once no consumer group lags on them.
         """
         ...
 

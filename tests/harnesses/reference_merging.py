@@ -29,7 +29,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class Cluster:
     """Holds the rows of boxes that became one, best first, with the score, box and corners of the result."""
 
     rows: list[int]
@@ -38,8 +38,8 @@ class Group:
     quad: list[Point] | None
 
 
-def expected(case: Case, meets: Callable[[int, int], bool] | None = None) -> list[Group]:
-    """Return the groups that ``case`` must end with, best first; ``meets`` replaces the rule about classes."""
+def expected(case: Case, meets: Callable[[int, int], bool] | None = None) -> list[Cluster]:
+    """Return the clusters that ``case`` must end with, best first; ``meets`` replaces the rule about classes."""
     found = case.found
     rows = [row for row in range(len(found)) if _has_area(found, row)]
     rows.sort(key=lambda row: _order(found, row))
@@ -54,42 +54,42 @@ def expected(case: Case, meets: Callable[[int, int], bool] | None = None) -> lis
     def matches(one: int, two: int) -> bool:
         return may(one, two) and share(shape(found, one), shape(found, two), case.metric) > case.threshold
 
-    groups = _chains(rows, matches) if case.method == "nmm" else _greedy(rows, matches)
-    return [_united(case, group) for group in groups]
+    clusters = _chains(rows, matches) if case.method == "nmm" else _greedy(rows, matches)
+    return [_united(case, cluster) for cluster in clusters]
 
 
 def _greedy(rows: list[int], matches: Callable[[int, int], bool]) -> list[list[int]]:
-    groups = []
+    clusters = []
     while rows:
         leader, *others = rows
         taken = [row for row in others if matches(leader, row)]
-        groups.append([leader, *taken])
+        clusters.append([leader, *taken])
         rows = [row for row in others if row not in taken]
-    return groups
+    return clusters
 
 
 def _chains(rows: list[int], matches: Callable[[int, int], bool]) -> list[list[int]]:
-    groups: list[list[int]] = []
+    clusters: list[list[int]] = []
     for place, row in enumerate(rows):
         first = next((better for better in rows[:place] if matches(better, row)), None)
         if first is None:
-            groups.append([row])
+            clusters.append([row])
         else:
-            next(group for group in groups if first in group).append(row)
-    return groups
+            next(cluster for cluster in clusters if first in cluster).append(row)
+    return clusters
 
 
-def _united(case: Case, rows: list[int]) -> Group:
+def _united(case: Case, rows: list[int]) -> Cluster:
     found = case.found
     quad = None if found.quads is None else [tuple(point) for point in found.quads[rows[0]].tolist()]
     if case.method == "nms":
-        return Group(rows, float(found.scores[rows[0]]), tuple(found.boxes[rows[0]].tolist()), quad)
+        return Cluster(rows, float(found.scores[rows[0]]), tuple(found.boxes[rows[0]].tolist()), quad)
     boxes = [found.boxes[row].tolist() for row in rows]
     box = (min(b[0] for b in boxes), min(b[1] for b in boxes), max(b[2] for b in boxes), max(b[3] for b in boxes))
-    return Group(rows, float(found.scores[rows[0]]), box, quad if len(rows) == 1 else None)
+    return Cluster(rows, float(found.scores[rows[0]]), box, quad if len(rows) == 1 else None)
 
 
-def _fused(case: Case, rows: list[int], may: Callable[[int, int], bool]) -> list[Group]:
+def _fused(case: Case, rows: list[int], may: Callable[[int, int], bool]) -> list[Cluster]:
     found = case.found
     clusters: list[list[int]] = []
     for row in rows:
@@ -103,18 +103,18 @@ def _fused(case: Case, rows: list[int], may: Callable[[int, int], bool]) -> list
             clusters.append([row])
         else:
             best.append(row)
-    groups = []
+    fused = []
     for cluster in clusters:
         score = sum(float(found.scores[row]) for row in cluster) / len(cluster)
         quad = None if found.quads is None else mean_shape(found, cluster)
-        groups.append(Group(cluster, score, tuple(_mean_box(found, cluster)), quad))
-    return sorted(groups, key=lambda group: _fused_order(found, group))
+        fused.append(Cluster(cluster, score, tuple(_mean_box(found, cluster)), quad))
+    return sorted(fused, key=lambda one: _fused_order(found, one))
 
 
-def _fused_order(found: Candidates, group: Group) -> tuple[object, ...]:
-    left, top, right, bottom = np.float32(group.box).tolist()
-    leader = group.rows[0]
-    score = -float(np.float32(group.score))
+def _fused_order(found: Candidates, cluster: Cluster) -> tuple[object, ...]:
+    left, top, right, bottom = np.float32(cluster.box).tolist()
+    leader = cluster.rows[0]
+    score = -float(np.float32(cluster.score))
     return (score, int(found.tiles[leader]), top, left, bottom, right, int(found.classes[leader]))
 
 

@@ -1,4 +1,4 @@
-"""Tests that partitions are added to a group of topics together, and that devices keep their order."""
+"""Tests that partitions are added to all topics of a topic set together, and that devices keep their order."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ def by_device(records: list[InRecord]) -> dict[str, list[int]]:
 
 
 class GrowthContract:
-    """Partitions are added to a group of topics together, and devices keep their order."""
+    """Partitions are added to all topics of a topic set together, and devices keep their order."""
 
-    async def test_a_group_grows_when_it_was_read_and_devices_keep_their_order(self, harness: BrokerHarness) -> None:
+    async def test_a_topic_set_grows_when_it_was_read_and_devices_keep_their_order(
+        self, harness: BrokerHarness
+    ) -> None:
         frames, detections = harness.topic("frames", partitions=2), harness.topic("detections", partitions=2)
         broker = await harness.open(frames, detections)
         before = [(device, b"%d" % number) for number in range(5) for device in DEVICES]
@@ -69,7 +71,7 @@ class GrowthContract:
             assert record.partition == partition_for(record.key or "", 4)
             assert record.partition % 2 == partition_for(record.key or "", 2)
 
-    async def test_a_group_in_which_a_topic_has_a_third_count_does_not_grow(self, harness: BrokerHarness) -> None:
+    async def test_a_topic_set_with_a_topic_of_a_third_count_does_not_grow(self, harness: BrokerHarness) -> None:
         frames, detections = harness.topic("frames", partitions=2), harness.topic("detections", partitions=3)
         await harness.open(frames, detections)
         grown = [topic.model_copy(update={"partitions": 4, "grown_from": 2}) for topic in (frames, detections)]

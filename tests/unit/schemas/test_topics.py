@@ -74,7 +74,7 @@ def test_topics_of_a_group_that_grew_twice_have_all_former_counts(tmp_path: Path
                 d["groups"].update(other={"partitions": 4, "key": "device_id"}),
                 d["topics"][DETECTIONS].update(group="other"),
             ),
-            "must be in one group",
+            "must have one `group`",
         ),
     ],
 )

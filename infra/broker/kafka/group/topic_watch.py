@@ -14,7 +14,7 @@ from infra.errors import TopicMismatchError
 class TopicWatch:
     """Checks the topics that one member subscribes to, and those of the same topic group.
 
-    Topics of one group in topics.yaml are co-partitioned: a member that commits outputs writes them to the partition
+    Topics of one topic set are co-partitioned: a member that commits outputs writes them to the partition
     number that it reads, so all of them must have the declared partition count. Topics that are not declared must keep
     the count of the first check.
     """

@@ -40,7 +40,7 @@ _UNUSABLE = (IllegalOperation, AssertionError)
 
 
 class PartitionTransactions:
-    """Commits for the partitions of one number, of all co-partitioned topics of one group."""
+    """Commits for the partitions of one number, of all topics of one topic set."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from detectors.geometry.rotated_boxes import corners_of
 from detectors.merging import matching
 from detectors.merging.merge import merge, suppress_within_tiles
 from schemas.events import MergeMethod
-from tests.harnesses.reference_merging import Case, Group, Point, expected, polygon_area, shape
+from tests.harnesses.reference_merging import Case, Cluster, Point, expected, polygon_area, shape
 
 METHODS: tuple[MergeMethod, ...] = ("nms", "greedy_nmm", "nmm", "wbf")
 METRICS: tuple[Metric, ...] = ("iou", "ios")
@@ -80,35 +80,35 @@ def rows_of(found: Candidates) -> list[tuple[float, ...]]:
     return [(float(score), int(tile), int(index), *box) for score, tile, index, box in rows]
 
 
-def expected_rows(found: Candidates, groups: list[Group]) -> list[tuple[float, ...]]:
+def expected_rows(found: Candidates, clusters: list[Cluster]) -> list[tuple[float, ...]]:
     """What should come out, in order."""
-    leaders = [group.rows[0] for group in groups]
+    leaders = [cluster.rows[0] for cluster in clusters]
     return [
         (
-            float(np.float32(group.score)),
+            float(np.float32(cluster.score)),
             int(found.tiles[leader]),
             int(found.classes[leader]),
-            *(float(np.float32(side)) for side in group.box),
+            *(float(np.float32(side)) for side in cluster.box),
         )
-        for group, leader in zip(groups, leaders, strict=True)
+        for cluster, leader in zip(clusters, leaders, strict=True)
     ]
 
 
 def assert_as_expected(case: Case) -> None:
     """``merge`` comes to what the reference does."""
-    found, groups = case.found, expected(case)
+    found, clusters = case.found, expected(case)
     merged = merge(found, case.method, case.metric, case.threshold, case.class_aware)
-    assert rows_of(merged) == expected_rows(found, groups)
+    assert rows_of(merged) == expected_rows(found, clusters)
     if found.quads is None:
         assert merged.quads is None
         return
     assert merged.quads is not None
-    for quad, group in zip(merged.quads, groups, strict=True):
-        if group.quad is not None:
-            assert quad == pytest.approx(np.array(group.quad), abs=1e-3)
+    for quad, cluster in zip(merged.quads, clusters, strict=True):
+        if cluster.quad is not None:
+            assert quad == pytest.approx(np.array(cluster.quad), abs=1e-3)
         else:
-            assert_smallest_around(quad, [point for row in group.rows for point in shape(found, row)])
-            assert_points_along(quad, found.quads[group.rows[0]])
+            assert_smallest_around(quad, [point for row in cluster.rows for point in shape(found, row)])
+            assert_points_along(quad, found.quads[cluster.rows[0]])
 
 
 def assert_smallest_around(quad: FloatArray, points: list[Point]) -> None:
@@ -209,12 +209,12 @@ def assert_suppressed(found: Candidates, iou: float, aware: bool) -> None:
     def meets(one: int, two: int) -> bool:
         return bool(found.tiles[one] == found.tiles[two]) and not (aware and found.classes[one] != found.classes[two])
 
-    groups = expected(Case(found, "nms", "iou", iou, aware), meets)
-    groups.sort(key=lambda group: int(found.tiles[group.rows[0]]))
+    clusters = expected(Case(found, "nms", "iou", iou, aware), meets)
+    clusters.sort(key=lambda cluster: int(found.tiles[cluster.rows[0]]))
     kept = suppress_within_tiles(found, iou, aware)
-    assert rows_of(kept) == expected_rows(found, groups)
+    assert rows_of(kept) == expected_rows(found, clusters)
     if found.quads is not None and kept.quads is not None:
-        assert kept.quads.tolist() == [found.quads[group.rows[0]].tolist() for group in groups]
+        assert kept.quads.tolist() == [found.quads[cluster.rows[0]].tolist() for cluster in clusters]
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -263,12 +263,12 @@ def test_nothing_merges_to_nothing(method: MergeMethod, turned: bool) -> None:
     assert len(suppress_within_tiles(nothing, 0.5, class_aware=True)) == 0
 
 
-@pytest.mark.parametrize("groups", [1, 3])
-def test_pairs_come_exactly_once_also_from_strips(groups: int) -> None:
-    rng = np.random.default_rng(groups)
+@pytest.mark.parametrize("bins", [1, 3])
+def test_pairs_come_exactly_once_also_from_strips(bins: int) -> None:
+    rng = np.random.default_rng(bins)
     one, two = crowd(1, 300, flat=0), crowd(2, 200, flat=0)
     first, second = one.boxes.astype(np.float64), two.boxes.astype(np.float64)
-    ours, theirs = rng.integers(0, groups, 300), rng.integers(0, groups, 200)
+    ours, theirs = rng.integers(0, bins, 300), rng.integers(0, bins, 200)
     assert len(first) * len(second) > pairs.DENSE_PAIRS
     found = [
         pair
@@ -282,13 +282,13 @@ def test_pairs_come_exactly_once_also_from_strips(groups: int) -> None:
 @pytest.mark.parametrize("count", [0, 1, 40, 400])
 def test_pairs_within_come_exactly_once_lower_index_first(count: int) -> None:
     boxes = crowd(3, count, flat=0).boxes.astype(np.float64)
-    groups = np.random.default_rng(count).integers(0, 2, count)
+    bins = np.random.default_rng(count).integers(0, 2, count)
     found = [
         pair
-        for rows, columns in pairs.pairs_within(boxes, groups)
+        for rows, columns in pairs.pairs_within(boxes, bins)
         for pair in zip(rows.tolist(), columns.tolist(), strict=True)
     ]
-    expected = np.argwhere(np.triu(iou_matrix(boxes, boxes) > 0, 1) & (groups[:, None] == groups[None]))
+    expected = np.argwhere(np.triu(iou_matrix(boxes, boxes) > 0, 1) & (bins[:, None] == bins[None]))
     assert sorted(found) == [tuple(pair) for pair in expected.tolist()]
 
 
