@@ -18,7 +18,7 @@ from infra.texts import counted
 from schemas.model_events import Canary, ModelActivated
 from schemas.timestamps import utc_now
 from standgale.commands.context import Context, JsonOption, context_of, print_json, run_async
-from standgale.commands.model.rollout_status import fields_of, show
+from standgale.commands.model.rollout_status import fields_of, refusals, show
 
 if TYPE_CHECKING:
     from detectors.worker.rollout.activation import ActivationRequest, RolloutProgress
@@ -249,14 +249,8 @@ async def _wait_for_workers(command: _RolloutCommand, wanted: ModelActivated, wa
 
 
 def _say_refused(here: Context, now: RolloutProgress) -> None:
-    """Print each refused version and reason once, with all workers that refuse it."""
-    refusing: dict[str, list[str]] = {}
-    for worker, problems in now.refused.items():
-        for problem in problems:
-            refusing.setdefault(f"{problem.model.name} {problem.model.version}: {problem.detail}", []).append(worker)
-    for text, workers in refusing.items():
-        verb = "refuses" if len(workers) == 1 else "refuse"
-        here.notes.print(f"{', '.join(workers)} {verb} {text}", markup=False, highlight=False, soft_wrap=True)
+    for line in refusals(now.refused):
+        here.notes.print(line, markup=False, highlight=False, soft_wrap=True)
     here.notes.print(
         "these workers continue with the version before; `standgale model rollback` returns all workers to it",
         highlight=False,

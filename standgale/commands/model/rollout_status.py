@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from rich.markup import escape
 from rich.table import Table
 
-from schemas.model_events import ModelActivated, WorkerAvailability
+from schemas.model_events import ModelActivated, ModelAvailability, WorkerAvailability
 from schemas.timestamps import utc_now
 from standgale.commands.context import Context, engine_text
 
@@ -51,6 +53,15 @@ def show(here: Context, lane: str, activation: ModelActivated | None, workers: l
     here.out.print(table)
     for line in _engines(workers):
         here.out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def refusals(refused: Mapping[str, Sequence[ModelAvailability]]) -> list[str]:
+    """Return each version in ``refused`` (by worker) with its reason, one line for all workers with the same reason."""
+    workers: dict[str, list[str]] = {}
+    for worker, versions in refused.items():
+        for one in versions:
+            workers.setdefault(f"{one.model.name} {one.model.version}: {one.detail}", []).append(worker)
+    return [f"{', '.join(names)} refuse{'s' * (len(names) == 1)} {text}" for text, names in workers.items()]
 
 
 def _engines(workers: list[WorkerAvailability]) -> list[str]:

@@ -15,7 +15,7 @@ from schemas.event_base import ModelRef
 from schemas.model_events import ModelAvailability, WorkerAvailability
 from schemas.timestamps import utc_now
 from standgale.commands.context import Context
-from standgale.commands.model.rollout_status import show
+from standgale.commands.model.rollout_status import refusals, show
 
 
 @dataclass
@@ -77,3 +77,20 @@ def test_status_shows_a_fallback_engine_with_the_failure_of_the_first() -> None:
     lines = out.getvalue().splitlines()
     assert "  a, b: boats 1.0.0 on quick f32: the fastest of 2 measured ways; quick computes" in lines
     assert "  c: boats 1.0.0 on steady: engine quick failed 5 times in a row ([it] broke); steady computes" in lines
+
+
+def test_workers_that_refuse_a_version_for_the_same_reason_share_a_line() -> None:
+    refused = {
+        worker: [
+            ModelAvailability(
+                model=ModelRef(name="boats", version="2"),
+                role="stable",
+                state="warning",
+                serving=False,
+                detail=detail,
+                since=utc_now(),
+            )
+        ]
+        for worker, detail in (("a", "it is damaged"), ("b", "no memory"), ("c", "it is damaged"))
+    }
+    assert refusals(refused) == ["a, c refuse boats 2: it is damaged", "b refuses boats 2: no memory"]
