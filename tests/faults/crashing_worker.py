@@ -30,7 +30,7 @@ def crashing_model(request: LoadRequest) -> Model:
             ctypes.string_at(0)
         return infer(tiles)
 
-    model.infer = crash_on_magenta  # type: ignore[assignment,method-assign]  # a real engine's bug can't be ordered
+    model.infer = crash_on_magenta  # type: ignore[assignment,method-assign]  # a real engine's defect can't be ordered
     return model
 
 

@@ -235,13 +235,13 @@ async def test_an_unexpected_error_does_not_end_the_verifier(
 
         async def refresh(self) -> None:
             if self.broken:
-                raise RuntimeError("a bug")
+                raise RuntimeError("a defect")
             await super().refresh()
 
     health, stop = Health(), asyncio.Event()
     verifier = Broken(database, refresh_s=0.05, retry=RetrySettings(first_delay_s=0.05, max_delay_s=0.1))
     running = asyncio.create_task(verifier.run(stop, health.part(verifier.name)))
-    await until(lambda: "a bug" in (health.report().parts["tokens"].reason or ""))
+    await until(lambda: "a defect" in (health.report().parts["tokens"].reason or ""))
     verifier.broken = False
     await until(lambda: health.report().ready)
     assert [record.exc_info is not None for record in caplog.records if record.levelname == "ERROR"] == [True]

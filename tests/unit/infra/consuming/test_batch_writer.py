@@ -280,7 +280,7 @@ async def test_lag_read_that_hangs_does_not_stop_the_sink(broker: FaultyBroker) 
             await until(lambda: len(sink.written) == number + 1, run)  # noqa: B023 (awaited at once)
 
 
-async def test_refused_open_is_retried_and_bug_ends_the_sink(broker: FaultyBroker) -> None:
+async def test_refused_open_is_retried_and_defect_ends_the_sink(broker: FaultyBroker) -> None:
     class Opening(ListSink):
         errors: list[Exception]
 
@@ -293,9 +293,9 @@ async def test_refused_open_is_retried_and_bug_ends_the_sink(broker: FaultyBroke
     await publish(broker, out_record(frame(1)))
     async with running(broker, sink) as run:
         await until(lambda: sink.written == [1], run)
-    sink.errors = [TypeError("a bug")]
-    with pytest.raises(TypeError, match="a bug"):
-        await SinkRunner(sink, broker, batches=SINKS, retry=RETRY).run(asyncio.Event(), Health().part("bug"))
+    sink.errors = [TypeError("a defect")]
+    with pytest.raises(TypeError, match="a defect"):
+        await SinkRunner(sink, broker, batches=SINKS, retry=RETRY).run(asyncio.Event(), Health().part("defect"))
 
 
 async def test_a_long_hold_does_not_flood_the_log(broker: FaultyBroker, caplog: pytest.LogCaptureFixture) -> None:

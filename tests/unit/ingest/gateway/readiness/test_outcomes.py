@@ -114,7 +114,7 @@ def test_record_error_does_not_change_readiness(harness: Harness) -> None:
         (SettingsError("a password"), "INVALID_SETTING"),
         (OSError("no space left"), "UNAVAILABLE"),
         (TimeoutError(), "no response in time"),
-        (RuntimeError("a bug"), "UNEXPECTED_ERROR"),
+        (RuntimeError("a defect"), "UNEXPECTED_ERROR"),
     ],
 )
 def test_every_other_error_is_held_with_its_code(harness: Harness, error: Exception, code: str) -> None:
@@ -173,5 +173,5 @@ def test_an_outage_is_logged_once_per_reason_and_its_end_once(
 
 
 def test_an_unexpected_error_is_logged_with_its_trace(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
-    harness.work(RuntimeError("a bug"))
+    harness.work(RuntimeError("a defect"))
     assert caplog.records[0].exc_info is not None
