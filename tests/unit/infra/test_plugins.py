@@ -33,14 +33,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("value", ["", "not a valid:::ref", "a-b:Sink"])
-def test_load_plugin_says_which_entry_point_is_not_module_and_object(folder: Path, value: str) -> None:
+def test_load_plugin_names_the_entry_point_that_is_not_module_and_object(folder: Path, value: str) -> None:
     install(folder, f"odd = {value}")
     with pytest.raises(SettingsError) as caught:
         load_plugin(SINKS, "odd")
     assert f"(odd-plugin 2.0) cannot be used: its entry point {value!r} is not `module:object`" in str(caught.value)
 
 
-def test_load_plugin_says_where_a_distribution_without_metadata_is(folder: Path) -> None:
+def test_load_plugin_names_the_folder_of_a_distribution_without_metadata(folder: Path) -> None:
     install(folder, "odd = odd_plugin:absent", metadata=False)
     with pytest.raises(SettingsError) as caught:
         load_plugin(SINKS, "odd")
