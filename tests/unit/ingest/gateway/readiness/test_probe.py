@@ -55,7 +55,13 @@ async def test_probe_follows_a_part_that_fails_and_recovers() -> None:
 
 
 async def test_no_error_ends_the_probe() -> None:
-    errors = [TopicMismatchError("gone"), RefusedError("no"), SettingsError("no"), OSError("no"), RuntimeError("a defect")]
+    errors = [
+        TopicMismatchError("gone"),
+        RefusedError("no"),
+        SettingsError("no"),
+        OSError("no"),
+        RuntimeError("defect"),
+    ]
     codes = ["TOPIC_MISMATCH", "REFUSED", "INVALID_SETTING", "UNAVAILABLE", "UNEXPECTED_ERROR"]
     assert await _readiness([*map(_raising, errors), _well]) == [*codes, None]
 
