@@ -10,6 +10,7 @@ import pytest
 
 from infra.deploy.kafka import KafkaCluster, KafkaServer
 from standgale.cli import main
+from tests.servers.fake_java import install_fake_java
 
 Run = Callable[..., int]
 
@@ -86,3 +87,66 @@ def test_start_names_a_missing_tool(
     monkeypatch.setenv("PATH", str(tools))
     assert run("start", "--home", tmp_path / "home", "--cache", tmp_path / "jars") == 2
     assert missing in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "told"),
+    [
+        ("start", ["--home", "afile"], "afile: is not a folder; choose a different --home"),
+        ("start", ["--home", "afile/x"], "afile: is not a folder; choose a different --home"),
+        ("status", ["--home", "afile/x"], "afile: is not a folder; choose a different --home"),
+        ("stop", ["--home", "afile"], "afile: is not a folder; choose a different --home"),
+        ("start", ["--home", "/proc/x"], "/proc/x: cannot be used (No such file or directory); choose"),
+        ("start", ["--cache", "afile"], "afile: is not a folder; choose a different --cache"),
+        ("start", ["--cache", "/proc/x/y"], "/proc/x/y: cannot be used (No such file or directory); choose"),
+    ],
+)
+def test_an_unusable_folder_is_named_with_its_option(
+    verb: str,
+    options: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("afile").touch()
+    for tool in ("java", "mvn"):
+        (tmp_path / tool).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run(verb, *options) == 2
+    printed = capsys.readouterr().err
+    assert "error KAFKA_SERVER: " in printed
+    assert told in printed
+
+
+@pytest.mark.parametrize("verb", ["start", "status", "stop"])
+def test_a_removed_current_folder_is_told(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert run(verb) == 2
+    assert "error KAFKA_SERVER: .standgale/kafka: the current folder was removed" in capsys.readouterr().err
+
+
+def test_status_tells_that_a_frozen_broker_does_not_respond(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, jars = tmp_path / "home", install_fake_java(tmp_path / "bin")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    try:
+        assert run("start", "--home", home, "--cache", jars) == 0
+        server = KafkaServer(home)
+        server.freeze()
+        capsys.readouterr()
+        assert run("status", "--home", home) == 1
+        assert f"Kafka's process {server.pid} does not respond" in capsys.readouterr().out
+        assert run("start", "--home", home, "--cache", jars) == 0
+        assert f"Kafka runs as process {server.pid}" in capsys.readouterr().out
+    finally:
+        assert run("stop", "--home", home) == 0
