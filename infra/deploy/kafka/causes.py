@@ -18,7 +18,7 @@ _STACK = re.compile(r"^\s+(at |\.\.\. \d+ )")
 
 
 def explain(output: str, home: Path) -> str:
-    """Return why the broker of ``home`` failed and what to do, or the lines of ``output`` that tell most."""
+    """Return why the broker of ``home`` failed and what to do, or the most useful lines of ``output``."""
     taken = _TAKEN.search(output)
     if taken is not None:
         return (
@@ -31,7 +31,7 @@ def explain(output: str, home: Path) -> str:
 
 
 def find_cause(output: str) -> str:
-    """Return the lines of ``output`` that tell the cause: the first error and what it was caused by; else the last."""
+    """Return the lines of ``output`` with the cause: the first error and what it was caused by; else the last."""
     lines = [line for line in output.strip().splitlines() if not _STACK.match(line)]
     for number, line in enumerate(lines):
         if _ERROR.match(line):
@@ -50,7 +50,7 @@ def _deepest_cause(lines: Sequence[str]) -> list[str]:
 
 
 def _is_full(home: Path) -> bool:
-    """Return whether the disk has no room: then the log, which is on it, cannot tell."""
+    """Return whether the disk has no room: then the log, which is on it, does not say so."""
     with suppress(OSError):
         return shutil.disk_usage(home).free < _ROOM_BYTES
     return False

@@ -90,7 +90,7 @@ def test_start_names_a_missing_tool(
 
 
 @pytest.mark.parametrize(
-    ("verb", "options", "told"),
+    ("verb", "options", "shown"),
     [
         ("start", ["--home", "afile"], "afile: is not a folder; choose a different --home"),
         ("start", ["--home", "afile/x"], "afile: is not a folder; choose a different --home"),
@@ -104,7 +104,7 @@ def test_start_names_a_missing_tool(
 def test_an_unusable_folder_is_named_with_its_option(
     verb: str,
     options: list[str],
-    told: str,
+    shown: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     run: Run,
@@ -119,11 +119,11 @@ def test_an_unusable_folder_is_named_with_its_option(
     assert run(verb, *options) == 2
     printed = capsys.readouterr().err
     assert "error KAFKA_SERVER: " in printed
-    assert told in printed
+    assert shown in printed
 
 
 @pytest.mark.parametrize("verb", ["start", "status", "stop"])
-def test_a_removed_current_folder_is_told(
+def test_a_removed_current_folder_is_named(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gone = tmp_path / "gone"
@@ -134,7 +134,7 @@ def test_a_removed_current_folder_is_told(
     assert "error KAFKA_SERVER: .standgale/kafka: the current folder was removed" in capsys.readouterr().err
 
 
-def test_status_tells_that_a_frozen_broker_does_not_respond(
+def test_status_shows_a_frozen_broker_that_does_not_respond(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home, jars = tmp_path / "home", install_fake_java(tmp_path / "bin")

@@ -94,7 +94,7 @@ def test_a_disk_that_is_full_while_formatting_is_named(tools: Path, home: Path) 
         start_kafka(home, cache=jars)
 
 
-def test_an_error_of_an_earlier_start_is_not_told(tools: Path, home: Path) -> None:
+def test_an_error_of_an_earlier_start_is_not_reported(tools: Path, home: Path) -> None:
     for error in ("first reason", "second reason"):
         jars = install_fake_java(tools, broker=f"sys.exit('{error}')")
         with pytest.raises(KafkaServerError, match=rf"Kafka ended while starting: {error} \(log: {home}/kafka.log\)$"):
@@ -124,7 +124,7 @@ def test_starts_at_the_same_time_exclude_each_other(tools: Path, home: Path) -> 
     assert all(text == str(pid) or f"another start is in progress in {home}" in text for text in outcomes), outcomes
 
 
-def test_a_start_in_progress_is_told(tools: Path, home: Path) -> None:
+def test_a_start_in_progress_is_named(tools: Path, home: Path) -> None:
     jars = install_fake_java(tools)
     home.mkdir()
     with (

@@ -1,4 +1,4 @@
-"""Tests what is told about a failed start, with the output of real failures of Kafka 4.1 and Maven."""
+"""Tests the text about a failed start, with the output of real failures of Kafka 4.1 and Maven."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ Error: LinkageError occurred while loading main class kafka.Kafka
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
-    told = explain(TAKEN, tmp_path)
-    assert told.startswith("127.0.0.1:30804 is in use by another program; end that program")
-    assert "--home" in told
+    shown = explain(TAKEN, tmp_path)
+    assert shown.startswith("127.0.0.1:30804 is in use by another program; end that program")
+    assert "--home" in shown
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_disk_too_full_for_a_log_is_named(tmp_path: Path, monkeypatch: pytest.
     assert explain("", tmp_path).startswith(f"the disk of {tmp_path} is full")
 
 
-def test_the_first_error_and_its_deepest_cause_are_told_without_the_stack() -> None:
+def test_the_first_error_and_its_deepest_cause_are_shown_without_the_stack() -> None:
     assert find_cause("2026-11-29T21:26:53,935 WARN A harmless\n" + TAKEN) == (
         "2026-11-29T21:26:55,197 ERROR DataPlaneAcceptor Unable to start acceptor for PLAINTEXT | "
         "Caused by: java.net.BindException: Address already in use"
@@ -58,12 +58,12 @@ def test_the_first_error_and_its_deepest_cause_are_told_without_the_stack() -> N
 
 
 @pytest.mark.parametrize(
-    ("output", "told"),
+    ("output", "shown"),
     [
         (MAVEN, "Could not transfer artifact from repo: Connection refused"),
         (OLD_JAVA, "compiled by a more recent version"),
     ],
 )
-def test_the_line_that_tells_most_is_told(output: str, told: str, tmp_path: Path) -> None:
-    assert told in explain(output, tmp_path)
+def test_the_line_with_the_cause_is_shown(output: str, shown: str, tmp_path: Path) -> None:
+    assert shown in explain(output, tmp_path)
     assert "Help 1]  http" not in explain(output, tmp_path)

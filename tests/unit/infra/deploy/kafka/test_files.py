@@ -13,7 +13,7 @@ from infra.deploy.kafka.files import absolute_path, explained_errors, write_file
 
 
 @pytest.mark.parametrize(
-    ("number", "told"),
+    ("number", "shown"),
     [
         (errno.ENOSPC, "the disk is full; free some space"),
         (errno.EACCES, "this user may not read or write it"),
@@ -22,9 +22,9 @@ from infra.deploy.kafka.files import absolute_path, explained_errors, write_file
         (errno.EIO, r"cannot be used \(Input/output error\)"),
     ],
 )
-def test_an_error_names_folder_and_option(number: int, told: str) -> None:
+def test_an_error_names_folder_and_option(number: int, shown: str) -> None:
     with (
-        pytest.raises(KafkaServerError, match=rf"^/some/home: {told}.*choose a different --home$"),
+        pytest.raises(KafkaServerError, match=rf"^/some/home: {shown}.*choose a different --home$"),
         explained_errors(Path("/some/home"), "--home"),
     ):
         raise OSError(number, os.strerror(number))
@@ -38,7 +38,7 @@ def test_no_file_is_replaced_when_one_cannot_be_written(tmp_path: Path) -> None:
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("first", "old")]
 
 
-def test_a_removed_current_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_removed_current_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
