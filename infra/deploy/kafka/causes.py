@@ -12,7 +12,7 @@ _TAIL_LINES = 4
 _TAKEN = re.compile(r"bind to (?P<address>\S+): Address already in use")
 _FULL = "No space left on device"
 _ROOM_BYTES = 1_000_000
-_ERROR = re.compile(r"^\S+ (ERROR|FATAL) |^\[ERROR\] |^Exception in thread ")
+_ERROR = re.compile(r"^\S+ (ERROR|FATAL) |^\[ERROR\]|^Exception in thread ")
 _NEW_ENTRY = re.compile(r"^\d{4}-\d\d-\d\d")
 _STACK = re.compile(r"^\s+(at |\.\.\. \d+ )")
 
