@@ -1,4 +1,4 @@
-"""Stands in for Java: a program that takes the place of a broker, and fails or stays silent as a test wishes."""
+"""Runs in the place of ``java``: fails, or stays silent, as a test asks; it starts no broker."""
 
 from __future__ import annotations
 
