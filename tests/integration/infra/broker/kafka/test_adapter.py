@@ -52,20 +52,25 @@ async def test_all_clients_continue_after_a_broker_restart(pair: TopicPair, *, c
     assert [value for value in await pair.read_outputs() if value != b"in vain"] == values
 
 
+def fail_after_commit(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Let the next commit of a transaction raise ``error`` after the broker has done it."""
+    commit = AIOKafkaProducer.commit_transaction
+
+    async def committed(producer: AIOKafkaProducer) -> None:
+        await commit(producer)
+        monkeypatch.undo()
+        raise error
+
+    monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", committed)
+
+
 async def test_commit_with_a_lost_response_is_recognised_as_done(
     pair: TopicPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await pair.publish(b"1", b"2")
     consumer = await pair.broker.consumer(pair.member())
     records = await pair.poll_records(consumer, 2)
-    commit = AIOKafkaProducer.commit_transaction
-
-    async def mute(producer: AIOKafkaProducer) -> None:
-        await commit(producer)
-        monkeypatch.undo()
-        raise TimeoutError
-
-    monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", mute)
+    fail_after_commit(monkeypatch, TimeoutError())
     await consumer.commit(pair.points(records[:1]), pair.copies(records[:1]))
     await consumer.commit(pair.points(records[1:]), pair.copies(records[1:]))
     assert await pair.read_outputs() == [b"1", b"2"]
@@ -138,14 +143,7 @@ async def test_commit_that_differs_from_the_doubtful_one_is_refused(
     await pair.publish(b"1", b"2")
     consumer = await pair.broker.consumer(pair.member())
     records = await pair.poll_records(consumer, 2)
-    commit = AIOKafkaProducer.commit_transaction
-
-    async def cancelled(producer: AIOKafkaProducer) -> None:
-        await commit(producer)
-        monkeypatch.undo()
-        raise asyncio.CancelledError
-
-    monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", cancelled)
+    fail_after_commit(monkeypatch, asyncio.CancelledError())
     with pytest.raises(asyncio.CancelledError):
         await consumer.commit(pair.points(records[:1]), pair.copies(records[:1]))
     with pytest.raises(PartitionLostError, match="did happen"):
