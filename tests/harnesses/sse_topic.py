@@ -16,49 +16,18 @@ from infra.failure.settings import RetrySettings
 from infra.process.health import Health
 from schemas.cloudevents import Attributes, to_headers
 from schemas.events import DetectionsMade
-from schemas.ids import device_uuid
 from schemas.topics import DETECTIONS
 from sinks.settings import SseSettings
 from sinks.sse.filters import EVERYTHING, StreamFilter
 from sinks.sse.hub import DetectionHub
 from sinks.sse.session import Session
+from standgale.testing.factories import detections_made
 
 PARTITIONS = 3
 
 
 def made(name: str, label: str = "car") -> DetectionsMade:
-    return DetectionsMade.model_validate(
-        {
-            "id": device_uuid(name),
-            "frame_id": device_uuid(name),
-            "device_id": name,
-            "captured_at": "2026-11-20T12:00:00Z",
-            "received_at": "2026-11-20T12:00:01Z",
-            "detected_at": "2026-11-20T12:00:02Z",
-            "image": {
-                "uri": "file:///a",
-                "sha256": "a" * 64,
-                "size_bytes": 1,
-                "media_type": "image/jpeg",
-                "width": 640,
-                "height": 480,
-            },
-            "model": {"name": "m", "version": "1"},
-            "options": {},
-            "timings": dict.fromkeys(
-                ("queued_ms", "fetch_ms", "decode_ms", "inference_ms", "merge_ms", "total_ms"), 1.0
-            ),
-            "detections": [
-                {
-                    "id": device_uuid(name + "/0"),
-                    "label": label,
-                    "class_id": 0,
-                    "confidence": 0.5,
-                    "box": {"x1": 0, "y1": 0, "x2": 1, "y2": 1},
-                }
-            ],
-        }
-    )
+    return detections_made(device=name, labels=(label,))
 
 
 class Topic:

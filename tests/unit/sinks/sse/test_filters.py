@@ -13,6 +13,7 @@ from schemas.errors import EventError
 from schemas.events import DetectionsMade
 from sinks.sse.filters import EVERYTHING, FilterError, FilterFields, GeoArea, StreamFilter, parse_filter
 from sinks.sse.ring import StreamEvent
+from standgale.testing.factories import detections_made
 
 JOB = UUID("0b5d7c2e-7a67-5d0e-9b52-5d6a3c1f2e4b")
 
@@ -28,31 +29,14 @@ def event(*found: tuple[str, float], **changes: object) -> DetectionsMade:
         }
         for index, (label, confidence) in enumerate(found)
     ]
-    return DetectionsMade.model_validate(
-        {
-            "id": JOB,
-            "frame_id": JOB,
-            "device_id": "drone-1",
-            "captured_at": "2026-11-20T12:00:00.000001Z",
-            "received_at": "2026-11-20T12:00:01Z",
-            "detected_at": "2026-11-20T12:00:02Z",
-            "image": {
-                "uri": "file:///frames/a",
-                "sha256": "a" * 64,
-                "size_bytes": 1,
-                "media_type": "image/jpeg",
-                "width": 640,
-                "height": 480,
-            },
-            "model": {"name": "m", "version": "1"},
-            "options": {},
-            "timings": dict.fromkeys(
-                ("queued_ms", "fetch_ms", "decode_ms", "inference_ms", "merge_ms", "total_ms"), 1.0
-            ),
-            "detections": detections,
-            **changes,
-        }
-    )
+    fields: dict[str, object] = {
+        "id": JOB,
+        "frame_id": JOB,
+        "captured_at": "2026-11-20T12:00:00.000001Z",
+        "camera": None,
+        "detections": detections,
+    }
+    return detections_made(**(fields | changes))
 
 
 def record(made: DetectionsMade, value: bytes | None = None) -> InRecord:
