@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 
 from schemas.event_base import Base64, DeviceId, Event, EventPart, ModelRef, Sha256, UtcDatetime
 from schemas.geometry import Box, CameraGeometry, Point, Unit
@@ -38,19 +38,42 @@ MergeMethod = Literal["nms", "nmm", "greedy_nmm", "wbf"]
 """How boxes that show the same object are merged into one; wbf: weighted box fusion."""
 
 
+TilingMode = Literal["fixed", "gsd", "auto", "whole"]
+
+
+def _different(scales: tuple[float, ...]) -> tuple[float, ...]:
+    if len(set(scales)) < len(scales):
+        raise ValueError(f"scales: one of {', '.join(f'{scale:g}' for scale in scales)} is there twice")
+    return scales
+
+
+Scale = Annotated[float, Field(ge=0.1, le=2.0)]
+Scales = Annotated[tuple[Scale, ...], Field(min_length=1, max_length=4), AfterValidator(_different)]
+"""At which scales a frame is cut into tiles: 1 is native pixels, 0.5 the frame at half its width and height."""
+
+
 class DetectOptions(EventPart):
     """Holds the options that a frame requests or was processed with; None means the value of the model card."""
 
     confidence: Unit | None = None
+    """The least score of a detection of any class; None where classes have their own in the card"""
+    iou: Unit | None = None
+    """Boxes of one tile that overlap by more are one object"""
+    mode: TilingMode | None = None
+    """How the frame is cut; whole: not at all"""
     overlap: Annotated[float, Field(ge=0.0, lt=0.9)] | None = None
     tile_width: Annotated[int, Field(ge=64, le=8192)] | None = None
     tile_height: Annotated[int, Field(ge=64, le=8192)] | None = None
     whole_frame: bool | None = None
+    scales: Scales | Literal["auto"] | None = None
+    """auto: by the ground sampling distance, else by what a quick pass finds"""
     tile_metres: Annotated[float, Field(gt=0, le=100_000)] | None = None
     """Metres of ground across a tile; needs the camera's geometry, and wins over the sides in pixels"""
     merge_method: MergeMethod | None = None
     merge_metric: Literal["iou", "ios"] | None = None
     merge_threshold: Unit | None = None
+    settle: bool | None = None
+    """Whether boxes of different classes on the same thing are settled: the best one stays"""
     max_detections: Annotated[int, Field(gt=0, le=100_000)] | None = None
 
 

@@ -97,12 +97,13 @@ def evaluate(settings: EvaluateSettings, progress: Callable[[int], None]) -> Eva
     """
     specs = settings.specs()
     with Predictor(load_model(LoadRequest(settings.card, engine=settings.engine))) as predictor:
-        confidence = predictor.model.card.thresholds.confidence
+        confidences = predictor.model.card.confidences
+        confidence = confidences[0] if len(set(confidences)) == 1 else confidences
         return measure_scenes(specs, detect_with(predictor), confidence, progress)
 
 
 def measure_scenes(
-    specs: list[SceneSpec], detect: Detect, confidence: float, progress: Callable[[int], None]
+    specs: list[SceneSpec], detect: Detect, confidence: float | tuple[float, ...], progress: Callable[[int], None]
 ) -> Evaluation:
     """Measure any detector on scenes of one size; precision and recall are read at `confidence`."""
     tiled: list[tuple[Predictions, Truth]] = []
@@ -122,11 +123,17 @@ def measure_scenes(
     )
 
 
+def _named_confidence(metrics: Metrics) -> str:
+    if not isinstance(metrics.confidence, tuple):
+        return str(metrics.confidence)
+    return ", ".join(f"{least:g} ({row.name})" for row, least in zip(metrics.classes, metrics.confidence, strict=True))
+
+
 def table(evaluation: Evaluation) -> str:
     """Return the evaluation as text for people."""
     lines = [
         f"{evaluation.scenes} scenes of {evaluation.width}x{evaluation.height}, "
-        f"precision and recall at confidence {evaluation.tiled.confidence}"
+        f"precision and recall at confidence {_named_confidence(evaluation.tiled)}"
     ]
     lines.append(f"{'':8}{'class':10}{'mAP50':>8}{'mAP50-95':>10}{'precision':>11}{'recall':>8}{'objects':>9}")
     for mode, metrics in (("tiled", evaluation.tiled), ("whole", evaluation.whole)):

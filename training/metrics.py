@@ -52,7 +52,8 @@ class Metrics:
     map50_95: float
     precision: float
     recall: float
-    confidence: float
+    confidence: float | tuple[float, ...]
+    """Of all classes, or per class"""
 
 
 def match(iou: NDArray[np.floating], scores: Floats, thresholds: tuple[float, ...]) -> NDArray[np.bool_]:
@@ -130,13 +131,16 @@ def best_confidence(images: list[tuple[Predictions, Truth]], classes: int) -> fl
     return grid[int(np.argmax(totals))]
 
 
-def measure(images: list[tuple[Predictions, Truth]], names: tuple[str, ...], confidence: float) -> Metrics:
-    """Compute the metrics over images; precision and recall at IoU 0.5 and the given confidence."""
+def measure(
+    images: list[tuple[Predictions, Truth]], names: tuple[str, ...], confidence: float | tuple[float, ...]
+) -> Metrics:
+    """Compute the metrics over images; precision and recall at IoU 0.5 and `confidence`, of all classes or per class."""
+    confidences = confidence if isinstance(confidence, tuple) else (confidence,) * len(names)
     rows = []
-    for label, name in enumerate(names):
+    for label, (name, least) in enumerate(zip(names, confidences, strict=True)):
         ranked = _rank(images, label)
         per_iou = [average_precision(row, ranked.objects) for row in ranked.right]
-        precision, recall = precision_recall(ranked.right[0], ranked.scores, ranked.objects, confidence)
+        precision, recall = precision_recall(ranked.right[0], ranked.scores, ranked.objects, least)
         rows.append(ClassMetrics(name, per_iou[0], float(np.mean(per_iou)), precision, recall, ranked.objects))
     present = [row for row in rows if row.objects]
 

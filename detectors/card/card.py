@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from detectors.errors import ModelLoadError
 from detectors.settings import Precision
 from infra.plugin_names import NameOrPlugin
-from schemas.events import MergeMethod
+from schemas.events import MergeMethod, Scales, TilingMode
 from schemas.geometry import Unit
 
 ShippedLayout = Literal[
@@ -35,6 +35,9 @@ DEFAULT_MODEL = "standgale-small/1.0.0/model.yaml"
 _Side = Annotated[int, Field(ge=32, le=8192)]
 _Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Positive = Annotated[float, Field(gt=0, le=100_000)]
+Evidence = Literal["photographs", "drawn", "none"]
+"""What a class was tested on."""
 
 
 class _CardModel(BaseModel):
@@ -71,6 +74,14 @@ class ClassCard(_CardModel):
     max_size_m: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="its largest side in metres on the ground"
     )
+    confidence: Unit | None = Field(
+        default=None, description="its own least score, in place of thresholds.confidence; a call's confidence wins"
+    )
+    evidence: Evidence | None = Field(
+        default=None,
+        description="what the class was tested on: photographs; drawn: pictures made by a program only, so users are "
+        "told that it is not tested on photographs; none: nothing. Left out, nothing is said",
+    )
 
 
 class ThresholdCard(_CardModel):
@@ -83,7 +94,7 @@ class ThresholdCard(_CardModel):
 class TilingCard(_CardModel):
     """Says how frames are cut when the frame's options do not."""
 
-    mode: Literal["fixed", "gsd", "auto", "whole"] = Field(
+    mode: TilingMode = Field(
         default="fixed",
         description="fixed: width and height; gsd: tiles of metres a side, where the camera's geometry is known, else "
         "fixed; auto: by the size of frame and objects; whole: the frame as it is, scaled down",
@@ -95,6 +106,24 @@ class TilingCard(_CardModel):
     height: Annotated[int, Field(ge=64, le=8192)] | None = Field(default=None, description="default the input's")
     overlap: Annotated[float, Field(ge=0.0, lt=0.9)] = 0.2
     whole_frame: bool = False
+    scales: Scales | Literal["auto"] = Field(
+        default=(1.0,),
+        description="at which scales frames are cut, merged as one: 1 is native pixels, 0.5 the frame at half its "
+        "sides; auto: by the ground sampling distance, else by what a quick pass finds",
+    )
+    object_px: tuple[_Positive, _Positive] | None = Field(
+        default=None, description="from and to which size in pixels, at scale 1, the model knows objects"
+    )
+    gsd_m: tuple[_Positive, _Positive] | None = Field(
+        default=None, description="from and to how many metres on the ground per pixel, at scale 1, the model knows"
+    )
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> Self:
+        for name, given in (("object_px", self.object_px), ("gsd_m", self.gsd_m)):
+            if given is not None and given[0] >= given[1]:
+                raise ValueError(f"{name}: {given[0]:g} to {given[1]:g} is no range; write the smaller number first")
+        return self
 
     @model_validator(mode="after")
     def _metres_are_given(self) -> Self:
@@ -175,6 +204,12 @@ class ModelCard(_CardModel):
         if self.file in self.files:
             raise ValueError(f"files: {self.file} is the ONNX file, whose checksum is sha256; leave it out there")
         return self
+
+    @property
+    def confidences(self) -> tuple[float, ...]:
+        """Return the least score of a detection, per class."""
+        general = self.thresholds.confidence
+        return tuple(general if one.confidence is None else one.confidence for one in self.classes)
 
     @property
     def class_ids(self) -> tuple[int, ...] | None:

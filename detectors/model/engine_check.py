@@ -110,7 +110,7 @@ class EngineChecker:
 
     def why_outputs_differ(self, exact: Outputs, other: Outputs) -> str | None:
         """Return why outputs ``other`` are too far from ``exact``, or None."""
-        return why_different(self.head, exact, other, self.card.thresholds.confidence)
+        return why_different(self.head, exact, other, min(self.card.confidences))
 
     def samples(self) -> ImageArray:
         """Return tiles of the model's input size, for measuring and comparing engines."""

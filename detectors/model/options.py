@@ -36,7 +36,10 @@ class FrameView:
 class Resolved:
     """Holds the options of a frame, all of them decided."""
 
-    confidence: float
+    confidences: tuple[float, ...]
+    """The least score of a detection, per class of the card."""
+    confidence: float | None
+    """The same, where it is one for all classes; None where classes have their own."""
     overlap: float
     tile_width: int | None
     tile_height: int | None
@@ -50,6 +53,11 @@ class Resolved:
     max_detections: int
     gsd_m: float | None = None
     """Metres on the ground per pixel of the frame; None where unknown."""
+
+    @property
+    def least_confidence(self) -> float:
+        """Return the least score that a detection of any class may have."""
+        return min(self.confidences)
 
     def as_options(self) -> DetectOptions:
         """Return the same options as they are in events."""
@@ -83,10 +91,14 @@ def resolve(card: ModelCard, asked: DetectOptions, view: FrameView) -> Resolved:
 
     The first of these that is given decides the size of tiles: the metres requested, where the ground sampling distance
     is known; the sides in pixels requested; the card's mode. A card's ``gsd`` without a known distance is ``fixed``.
+    A requested confidence is that of all classes, also of those that have their own in the card.
     """
+    given = asked.confidence
+    confidences = card.confidences if given is None else (given,) * len(card.classes)
     cut = _cut(card, asked, view)
     return Resolved(
-        confidence=_first(asked.confidence, card.thresholds.confidence),
+        confidences=confidences,
+        confidence=confidences[0] if len(set(confidences)) == 1 else None,
         overlap=cut.overlap,
         tile_width=None if cut.sides is None else cut.sides[0],
         tile_height=None if cut.sides is None else cut.sides[1],

@@ -16,7 +16,7 @@ from detectors.card.card import ModelCard
 from detectors.engines.port import Engine
 from detectors.geometry.arrays import Candidates, Detections, FloatArray, ImageArray, Outputs
 from detectors.geometry.rotated_boxes import enclosing
-from detectors.heads.port import Head
+from detectors.heads.port import Head, RawBoxes
 from detectors.merging.merge import merge, suppress_within_tiles
 from detectors.merging.pieces import resolve_pieces
 from detectors.merging.sizes import largest_px, sorted_by_size
@@ -72,7 +72,7 @@ class Model:
         they do not suppress right ones.
         Raises InferenceError when the outputs are not numbers.
         """
-        raw = self._head.decode(outputs, options.confidence)
+        raw = _sure(self._head.decode(outputs, options.least_confidence), options)
         tiles = raw.tiles + np.int32(first)
         boxes = tiling.to_frame(plan, raw.boxes, tiles)
         cut_off = tiling.touches_inner_edge(plan, boxes, tiles)
@@ -207,6 +207,15 @@ def _enclosing_within(plan: TilePlan, quads: FloatArray) -> FloatArray:
     extent = np.array((plan.frame_width, plan.frame_height) * 2, np.float32)
     boxes: FloatArray = np.clip(enclosing(quads), 0.0, extent)
     return boxes
+
+
+def _sure(raw: RawBoxes, options: Resolved) -> RawBoxes:
+    """Return the boxes of ``raw`` with a score that is enough for their class."""
+    if options.confidence is not None:
+        return raw
+    kept = raw.scores >= np.array(options.confidences, np.float32)[raw.classes]
+    quads = None if raw.quads is None else raw.quads[kept]
+    return RawBoxes(raw.boxes[kept], raw.scores[kept], raw.classes[kept], raw.tiles[kept], quads)
 
 
 def _best_per_tile(candidates: Candidates) -> Candidates:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from detectors.geometry.arrays import Candidates, ImageArray
+from detectors.geometry.arrays import BoolArray, Candidates, ImageArray
 from detectors.geometry.boxes import iou_matrix
 from detectors.model.options import FrameView
 from detectors.model.predict import Model
@@ -27,7 +28,7 @@ _TURNS = 2
 def boxes_of(model: Model, tiles: ImageArray) -> Candidates:
     """Return the boxes of ``model`` on ``tiles``, uint8 (N, height, width, 3) BGR.
 
-    Scores go down to SCORE_TOLERANCE below the card's confidence. Boxes are in pixels of the tile, duplicates within a
+    Scores go down to SCORE_TOLERANCE below the card's least confidence. Boxes are in pixels of the tile, duplicates within a
     tile removed. Raises InferenceError when the model fails.
     """
     card, count = model.card.input, len(tiles)
@@ -41,7 +42,7 @@ def boxes_of(model: Model, tiles: ImageArray) -> Candidates:
         boxes=np.tile(whole, (count, 1)),
         placed=np.tile(whole, (count, 1)),
     )
-    least = max(0.0, model.card.thresholds.confidence - SCORE_TOLERANCE)
+    least = max(0.0, min(model.card.confidences) - SCORE_TOLERANCE)
     options = model.resolved(DetectOptions(confidence=least), FrameView(card.width, card.height))
     step = model.engine.batch_size
     return Candidates.concatenate(
@@ -49,16 +50,22 @@ def boxes_of(model: Model, tiles: ImageArray) -> Candidates:
     )
 
 
-def agreement(one: Candidates, other: Candidates, confidence: float) -> float:
+def is_sure(found: Candidates, confidences: Sequence[float], tolerance: float = 0.0) -> BoolArray:
+    """Return bool (K,): whose score is at least that in ``confidences`` (one per class), less ``tolerance``."""
+    sure: BoolArray = found.scores >= np.array(confidences)[found.classes] - tolerance
+    return sure
+
+
+def agreement(one: Candidates, other: Candidates, confidences: Sequence[float]) -> float:
     """Return the share of boxes of both (of the same tiles) that the other has too, 0..1; 1 if neither has any.
 
-    Counted are boxes with a score of at least ``confidence``; the other has one when it has a box of the same tile and
+    Counted are boxes with a score of at least their class's in ``confidences``; the other has one when it has a box of the same tile and
     class that overlaps by SAME_IOU, with a score not more than SCORE_TOLERANCE below. Each box is matched once, the
     most confident first. But for the tolerance this is the F1 score of either with the other as truth.
     """
-    counted = [each.take(each.scores >= confidence) for each in (one, other)]
+    counted = [each.take(is_sure(each, confidences)) for each in (one, other)]
     total = sum(map(len, counted))
-    known = [each.take(each.scores >= confidence - SCORE_TOLERANCE) for each in (other, one)]
+    known = [each.take(is_sure(each, confidences, SCORE_TOLERANCE)) for each in (other, one)]
     return sum(map(_shared, counted, known)) / total if total else 1.0
 
 

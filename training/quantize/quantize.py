@@ -27,7 +27,7 @@ from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
 from detectors.settings import EngineKind
 from infra.extras import install_extra
-from training.quantize.comparing import agreement, boxes_of, tiles_per_second
+from training.quantize.comparing import agreement, boxes_of, is_sure, tiles_per_second
 from training.quantize.errors import QuantizeError
 from training.quantize.graph import Feed, Plan, outside_weights, plans, prepare_graph, write_quantized
 from training.quantize.plan_result import EngineFigures, PlanResult, Quantized, QuantizeRequest
@@ -172,12 +172,12 @@ class _Quantization:
     def _figures(self, card: Path, engine: EngineKind, tiles: ImageArray, exact: Candidates) -> EngineFigures:
         with closing(self._load(card, engine)) as model:
             found = boxes_of(model, tiles)
-        loss = 1.0 - agreement(exact, found, self._card.thresholds.confidence)
+        loss = 1.0 - agreement(exact, found, self._card.confidences)
         return EngineFigures(engine, self._count_boxes(exact), self._count_boxes(found), loss)
 
     def _count_boxes(self, found: Candidates) -> int:
-        """Return how many boxes reach the card's confidence."""
-        return int((found.scores >= self._card.thresholds.confidence).sum())
+        """Return how many boxes reach the confidence that the card requires of their class."""
+        return int(is_sure(found, self._card.confidences).sum())
 
     def _measure_speed(self, best: PlanResult, version: Path, tiles: ImageArray) -> PlanResult:
         """Return ``best`` with the speed of both models in each engine."""

@@ -240,16 +240,18 @@ def test_agreement_ignores_order_and_counts_other_boxes() -> None:
 
     both = found((0, 0.9, 0, 0), (50, 0.8, 1, 0), (0, 0.7, 0, 1))
     turned = found((0, 0.7, 0, 1), (1, 0.6, 0, 0), (50, 0.9, 1, 0))
-    assert agreement(both, turned, 0.5) == 1
+    assert agreement(both, turned, (0.5, 0.5)) == 1
     # Another class, another tile, too far away, missing.
     for other in ((50, 0.8, 0, 0), (50, 0.8, 1, 1), (56, 0.8, 1, 0)):
-        assert agreement(both, found((0, 0.9, 0, 0), other, (0, 0.7, 0, 1)), 0.5) == pytest.approx(2 / 3)
-    assert agreement(both, found((0, 0.9, 0, 0), (0, 0.7, 0, 1)), 0.5) == pytest.approx(4 / 5)
+        assert agreement(both, found((0, 0.9, 0, 0), other, (0, 0.7, 0, 1)), (0.5, 0.5)) == pytest.approx(2 / 3)
+    assert agreement(both, found((0, 0.9, 0, 0), (0, 0.7, 0, 1)), (0.5, 0.5)) == pytest.approx(4 / 5)
     # A little below the confidence is as good as above it; far below is lost.
     near, far = (found((0, 0.9, 0, 0), (50, score, 1, 0), (0, 0.7, 0, 1)) for score in (0.46, 0.4))
-    assert agreement(both, near, 0.5) == agreement(near, both, 0.5) == 1
-    assert agreement(both, far, 0.5) == pytest.approx(4 / 5)
-    assert agreement(found(), found(), 0.5) == 1
+    assert agreement(both, near, (0.5, 0.5)) == agreement(near, both, (0.5, 0.5)) == 1
+    assert agreement(both, far, (0.5, 0.5)) == pytest.approx(4 / 5)
+    assert agreement(found(), found(), (0.5, 0.5)) == 1
+    # A class with a confidence of its own: its box does not reach it, so that it is not missed.
+    assert agreement(both, found((0, 0.9, 0, 0), (0, 0.7, 0, 1)), (0.5, 0.85)) == 1
 
 
 def test_plans_keep_more_layers_in_float_from_the_outputs_on(tmp_path: Path) -> None:

@@ -72,6 +72,13 @@ def test_measure_averages_over_classes_that_occur() -> None:
     assert metrics.recall == pytest.approx(0.75)
 
 
+def test_measure_reads_precision_at_the_confidence_of_each_class() -> None:
+    images = [(predictions((A, 0.9, 0), (FAR, 0.8, 0), (B, 0.7, 1)), there((A, 0), (B, 1)))]
+    car, boat = measure(images, ("car", "boat"), (0.85, 0.75)).classes
+    assert (car.precision, car.recall) == (1.0, 1.0)
+    assert (boat.precision, boat.recall) == (0.0, 0.0)
+
+
 def test_stricter_overlaps_lower_the_mean_over_ious() -> None:
     # IoU of 0.8 is right at 0.50 to 0.80: seven of ten thresholds.
     metrics = measure([(predictions(((0, 0, 10, 8), 0.9, 0)), there((A, 0)))], ("car",), 0.5)

@@ -152,6 +152,26 @@ def test_options_are_filled_from_the_card(tmp_path: Path) -> None:
     model.close()
 
 
+def test_a_class_confidence_replaces_that_of_the_card_and_yields_to_the_request(tmp_path: Path) -> None:
+    """The graph's scores are 0.9, 0.8 and 0.7."""
+    rectangles = {0: (10, 20, 41, 37), 1: (200, 150, 219, 190), 2: (70, 210, 120, 230)}
+    own = [
+        {"name": name, **extra}
+        for name, extra in zip(CLASS_NAMES, ({}, {"confidence": 0.95}, {"confidence": 0.6}), strict=True)
+    ]
+    card = write_model(tmp_path, classes=own, thresholds={"confidence": 0.85})
+    with Predictor(load_model(LoadRequest(card, "onnxruntime"))) as predictor:
+        image = frame(300, 240, rectangles)
+        assert sorted(predictor.predict(image).classes.tolist()) == [0, 2]
+        assert sorted(predictor.predict(image, DetectOptions(confidence=0.75)).classes.tolist()) == [0, 1]
+        own_used, asked = (
+            predictor.model.resolved(options, FrameView(300, 240)).as_options()
+            for options in (DetectOptions(), DetectOptions(confidence=0.75))
+        )
+    # None: what the card says, so that detecting again with the same options gives the same detections.
+    assert (own_used.confidence, asked.confidence) == (None, 0.75)
+
+
 def test_max_detections_keeps_the_best(tmp_path: Path) -> None:
     rectangles = {0: (10, 20, 41, 37), 1: (200, 150, 219, 190)}
     with Predictor(load_model(LoadRequest(write_model(tmp_path), "onnxruntime"))) as predictor:

@@ -53,6 +53,14 @@ def test_a_short_card_is_enough(tmp_path: Path) -> None:
         ({"version": 1.0}, "version: Input should be a valid string"),
         ({"thresholds": {"confidence": 30}}, "thresholds.confidence"),
         ({"tiling": {"mode": "fixed", "overlap": 0.95}}, "tiling.overlap"),
+        ({"tiling": {"scales": []}}, "tiling.scales"),
+        ({"tiling": {"scales": [1, 0.05]}}, "tiling.scales.*greater than or equal to 0.1 .got 0.05"),
+        ({"tiling": {"scales": [0.5, 1, 0.5]}}, "tiling.scales.*0.5, 1, 0.5 is there twice"),
+        ({"tiling": {"scales": "both"}}, "tiling.scales.*'auto' .got 'both'"),
+        ({"tiling": {"object_px": [250, 8]}}, "tiling: .*object_px: 250 to 8 is no range; write the smaller number"),
+        ({"tiling": {"gsd_m": [0, 0.2]}}, "tiling.gsd_m.0: .*greater than 0 .got 0"),
+        ({"classes": [{"name": "a", "confidence": 70}]}, "classes.0.confidence: .*less than or equal to 1 .got 70"),
+        ({"classes": [{"name": "a", "evidence": "photos"}]}, "classes.0.evidence: .*'photographs'.* .got 'photos'"),
     ],
 )
 def test_a_wrong_card_names_the_field(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -70,6 +78,20 @@ def test_a_file_that_is_no_card_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ModelLoadError, match=r"model\.yaml"):
         read_card(path)
+
+
+def test_card_scales_ranges_and_own_confidences_are_read(tmp_path: Path) -> None:
+    plain = read_card(write(tmp_path))
+    assert (plain.tiling.scales, plain.tiling.object_px, plain.tiling.gsd_m) == ((1.0,), None, None)
+    assert plain.confidences == (0.25, 0.25)
+    assert [one.evidence for one in plain.classes] == [None, None]
+    classes = [{"name": "kite", "confidence": 0.7, "evidence": "drawn"}, {"name": "gull", "evidence": "photographs"}]
+    tiling = {"scales": [1, 0.5], "object_px": [8, 250], "gsd_m": [0.02, 0.2]}
+    card = read_card(write(tmp_path, classes=classes, tiling=tiling, thresholds={"confidence": 0.4}))
+    assert (card.tiling.scales, card.tiling.object_px, card.tiling.gsd_m) == ((1.0, 0.5), (8.0, 250.0), (0.02, 0.2))
+    assert card.confidences == (0.7, 0.4)
+    assert [one.evidence for one in card.classes] == ["drawn", "photographs"]
+    assert read_card(write(tmp_path, tiling={"scales": "auto"})).tiling.scales == "auto"
 
 
 def test_a_missing_card_names_the_setting(tmp_path: Path) -> None:
