@@ -72,8 +72,8 @@ class DetectOptions(EventPart):
     merge_method: MergeMethod | None = None
     merge_metric: Literal["iou", "ios"] | None = None
     merge_threshold: Unit | None = None
-    settle: bool | None = None
-    """Whether boxes of different classes on the same thing are settled: the best one stays"""
+    settle: Unit | None = None
+    """Boxes of different classes that overlap by more (IoU) show one thing, and the best stays; 1 settles none"""
     max_detections: Annotated[int, Field(gt=0, le=100_000)] | None = None
 
 

@@ -134,7 +134,7 @@ def best_confidence(images: list[tuple[Predictions, Truth]], classes: int) -> fl
 def measure(
     images: list[tuple[Predictions, Truth]], names: tuple[str, ...], confidence: float | tuple[float, ...]
 ) -> Metrics:
-    """Compute the metrics over images; precision and recall at IoU 0.5 and `confidence`, of all classes or per class."""
+    """Compute the metrics over images; precision and recall at IoU 0.5 and `confidence`, of all or per class."""
     confidences = confidence if isinstance(confidence, tuple) else (confidence,) * len(names)
     rows = []
     for label, (name, least) in enumerate(zip(names, confidences, strict=True)):

@@ -14,9 +14,9 @@ import numpy as np
 
 from detectors.card.card import ModelCard
 from detectors.engines.port import Engine
-from detectors.geometry.arrays import Candidates, Detections, FloatArray, ImageArray, Outputs
+from detectors.geometry.arrays import Candidates, Detections, FloatArray, ImageArray, Outputs, RawBoxes
 from detectors.geometry.rotated_boxes import enclosing
-from detectors.heads.port import Head, RawBoxes
+from detectors.heads.port import Head
 from detectors.merging.merge import merge, suppress_within_tiles
 from detectors.merging.pieces import resolve_pieces
 from detectors.merging.sizes import largest_px, sorted_by_size

@@ -28,8 +28,8 @@ _TURNS = 2
 def boxes_of(model: Model, tiles: ImageArray) -> Candidates:
     """Return the boxes of ``model`` on ``tiles``, uint8 (N, height, width, 3) BGR.
 
-    Scores go down to SCORE_TOLERANCE below the card's least confidence. Boxes are in pixels of the tile, duplicates within a
-    tile removed. Raises InferenceError when the model fails.
+    Scores go down to SCORE_TOLERANCE below the card's least confidence. Boxes are in pixels of the tile, duplicates
+    within a tile removed. Raises InferenceError when the model fails.
     """
     card, count = model.card.input, len(tiles)
     whole = np.array([0, 0, card.width, card.height], np.int32)
@@ -59,9 +59,9 @@ def is_sure(found: Candidates, confidences: Sequence[float], tolerance: float = 
 def agreement(one: Candidates, other: Candidates, confidences: Sequence[float]) -> float:
     """Return the share of boxes of both (of the same tiles) that the other has too, 0..1; 1 if neither has any.
 
-    Counted are boxes with a score of at least their class's in ``confidences``; the other has one when it has a box of the same tile and
-    class that overlaps by SAME_IOU, with a score not more than SCORE_TOLERANCE below. Each box is matched once, the
-    most confident first. But for the tolerance this is the F1 score of either with the other as truth.
+    Counted are boxes with a score of at least their class's in ``confidences``; the other has one when it has a box of
+    the same tile and class that overlaps by SAME_IOU, with a score not more than SCORE_TOLERANCE below. Each box is
+    matched once, the most confident first. But for the tolerance this is the F1 score of one with the other as truth.
     """
     counted = [each.take(is_sure(each, confidences)) for each in (one, other)]
     total = sum(map(len, counted))
