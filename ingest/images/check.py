@@ -15,6 +15,7 @@ from ingest.images.formats.header import (
     ImageError,
     InvalidDimensionsError,
     InvalidFormatError,
+    Metadata,
     Span,
 )
 from schemas.events import MediaType
@@ -27,6 +28,7 @@ __all__ = [
     "ImageLimits",
     "InvalidDimensionsError",
     "InvalidFormatError",
+    "Metadata",
     "Span",
     "inspect_image",
 ]
@@ -52,8 +54,7 @@ class ImageInfo:
     width: int
     height: int
     size_bytes: int
-    exif: Span | None
-    xmp: Span | None
+    metadata: Metadata
 
 
 def inspect_image(data: bytes, limits: ImageLimits) -> ImageInfo:
@@ -72,7 +73,7 @@ def inspect_image(data: bytes, limits: ImageLimits) -> ImageInfo:
         header = scan(data, lambda width, height: _require_size(width, height, limits))
     except (struct.error, IndexError) as error:
         raise CorruptedFileError(f"the {media_type} file ends inside its header; it was cut off") from error
-    return ImageInfo(media_type, header.width, header.height, len(data), header.exif, header.xmp)
+    return ImageInfo(media_type, header.width, header.height, len(data), header.metadata)
 
 
 def _recognise(data: bytes) -> tuple[MediaType, _Scan]:

@@ -17,7 +17,7 @@ from ingest.images.formats.ifd import Block, IfdEntry
 from ingest.images.xmp import read_xmp
 from schemas.geometry import CameraGeometry
 
-_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
+_XMP_PACKET, _EXIF_IFD, _GPS_IFD = 0x2BC, 0x8769, 0x8825
 _TIME, _SUBSECONDS, _ZONE = 0x9003, 0x9291, 0x9011
 _FOCAL, _FOCAL_35MM, _PLANE_RESOLUTION, _PLANE_UNIT, _PIXELS_ACROSS = 0x920A, 0xA405, 0xA20E, 0xA210, 0xA002
 _LAT_REF, _LAT, _LON_REF, _LON, _ALT_REF, _ALT = 1, 2, 3, 4, 5, 6
@@ -44,6 +44,7 @@ class _Directories:
 
     def __init__(self, data: bytes, span: Span | None) -> None:
         self.block: Block | None = None
+        self.main: Mapping[int, IfdEntry] = {}
         self.exif: Mapping[int, IfdEntry] = {}
         self.gps: Mapping[int, IfdEntry] = {}
         if span is None:
@@ -54,6 +55,7 @@ class _Directories:
         except ImageError:
             self.block = None
             return
+        self.main = main
         self.exif = self._child(main, _EXIF_IFD)
         self.gps = self._child(main, _GPS_IFD)
 
@@ -65,6 +67,11 @@ class _Directories:
             return self.block.directory(int(offset))
         except ImageError:
             return {}
+
+    def packet(self) -> Span | None:
+        """Return where the main directory holds an XMP packet."""
+        entry = self.main.get(_XMP_PACKET)
+        return None if entry is None else Span(entry.position, entry.position + entry.total)
 
     def numbers(self, entries: Mapping[int, IfdEntry], tag: int, count: int) -> list[float]:
         entry = entries.get(tag)
@@ -87,10 +94,11 @@ def read_capture(data: bytes, info: ImageInfo) -> Capture:
     A drone's XMP (heights, gimbal) replaces EXIF. A capture time without a zone gets the zone from the GPS time if
     there is one, and is otherwise read as UTC, so that the same bytes always have the same time.
     """
-    if info.exif is None and info.xmp is None:
+    directories = _Directories(data, next(iter(info.metadata.exif), None))
+    packet = directories.packet() or next(iter(info.metadata.xmp), None)
+    if directories.block is None and packet is None:
         return Capture()
-    directories = _Directories(data, info.exif)
-    xmp = read_xmp(data, info.xmp)
+    xmp = read_xmp(data, packet)
     fields = {**_lens(directories, info), **_position(directories), **_drone(xmp)}
     heading = _heading(directories, xmp)
     if heading is not None:

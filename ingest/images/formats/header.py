@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from schemas.errors import StandgaleError
@@ -44,14 +44,23 @@ class Span(NamedTuple):
     end: int
 
 
+@dataclass(slots=True)
+class Metadata:
+    """Holds where a file has EXIF blocks and XMP packets, in the file's order; a scanner adds to the lists."""
+
+    exif: list[Span] = field(default_factory=list)
+    xmp: list[Span] = field(default_factory=list)
+    extended_xmp: list[Span] = field(default_factory=list)
+    """The parts of XMP that does not fit into one JPEG segment, each with its GUID, full length and offset before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """Holds the result of a scan: the size in stored pixels, and the positions of metadata."""
 
     width: int
     height: int
-    exif: Span | None = None
-    xmp: Span | None = None
+    metadata: Metadata = field(default_factory=Metadata)
 
 
 Admit = Callable[[int, int], None]

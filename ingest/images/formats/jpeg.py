@@ -11,6 +11,7 @@ from ingest.images.formats.header import (
     Header,
     InvalidDimensionsError,
     InvalidFormatError,
+    Metadata,
     Span,
 )
 
@@ -18,7 +19,10 @@ MAGIC = b"\xff\xd8\xff"
 
 _MAX_SEGMENTS = 2_048
 _EXIF = b"Exif\0\0"
-_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_XMP = b"http://ns.adobe.com/xap/1.0/"
+_EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
+# Some programs leave the segment's header out and begin with the packet.
+_BARE_XMP = (b"<?xpacket", b"<x:xmpmeta")
 _APP1, _SOS, _EOI, _SOI = 0xE1, 0xDA, 0xD9, 0xD8
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -37,7 +41,7 @@ class _JpegFrame:
 def scan(data: bytes, admit: Admit) -> Header:
     """Return the header of a JPEG file. Raises ImageError if it is unsupported, refused by ``admit``, or cut off."""
     frame: _JpegFrame | None = None
-    exif = xmp = None
+    metadata = Metadata()
     position = 2
     for _ in range(_MAX_SEGMENTS):
         marker, position = _next_marker(data, position)
@@ -51,17 +55,28 @@ def scan(data: bytes, admit: Admit) -> Header:
             raise CorruptedFileError(f"JPEG segment 0x{marker:02X} reaches behind the end of the file; it was cut off")
         if marker in _FRAMES and frame is None:
             frame = _read_frame(data, marker, Span(start, end), admit)
-        elif marker == _APP1 and exif is None and data.startswith(_EXIF, start, end):
-            exif = Span(start + len(_EXIF), end)
-        elif marker == _APP1 and xmp is None and data.startswith(_XMP, start, end):
-            xmp = Span(start + len(_XMP), end)
+        elif marker == _APP1:
+            _note_metadata(data, Span(start, end), metadata)
         elif marker == _SOS:
             if frame is None:
                 raise CorruptedFileError("the JPEG file has a scan before its frame header")
             _check_end(data, end, frame)
-            return Header(frame.width, frame.height, exif, xmp)
+            return Header(frame.width, frame.height, metadata)
         position = end
     raise CorruptedFileError(f"the JPEG file has more than {_MAX_SEGMENTS} segments before its first scan")
+
+
+def _note_metadata(data: bytes, segment: Span, metadata: Metadata) -> None:
+    """Add to ``metadata`` what an APP1 segment holds."""
+    start, end = segment
+    if data.startswith(_EXIF, start, end):
+        metadata.exif.append(Span(start + len(_EXIF), end))
+    elif data.startswith(_XMP, start, end):
+        metadata.xmp.append(Span(start + len(_XMP), end))
+    elif data.startswith(_EXTENDED_XMP, start, end):
+        metadata.extended_xmp.append(Span(start + len(_EXTENDED_XMP), end))
+    elif data.startswith(_BARE_XMP, start, end):
+        metadata.xmp.append(segment)
 
 
 def _next_marker(data: bytes, position: int) -> tuple[int, int]:

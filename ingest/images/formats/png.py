@@ -5,11 +5,12 @@ from __future__ import annotations
 import struct
 import zlib
 
-from ingest.images.formats.header import Admit, CorruptedFileError, Header, InvalidFormatError, Span
+from ingest.images.formats.header import Admit, CorruptedFileError, Header, InvalidFormatError, Metadata, Span
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
 
 _MAX_CHUNKS = 65_536
+_MAX_METADATA = 64
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _XMP = b"XML:com.adobe.xmp\0\0\0"
@@ -20,7 +21,7 @@ _DEFLATE_MOST = 1_032
 def scan(data: bytes, admit: Admit) -> Header:
     """Return the header of a PNG file. Raises ImageError if it is not PNG, refused by ``admit``, or cut off."""
     width, height, raw_bytes = _read_header(data, admit)
-    exif = xmp = None
+    metadata = Metadata()
     coded_bytes = 0
     position = len(MAGIC) + 25
     for _ in range(_MAX_CHUNKS):
@@ -33,13 +34,13 @@ def scan(data: bytes, admit: Admit) -> Header:
                 raise CorruptedFileError(
                     f"the PNG file has {coded_bytes} bytes of picture data, too few for {width}x{height} px"
                 )
-            return Header(width, height, exif, xmp)
+            return Header(width, height, metadata)
         if kind == b"IDAT":
             coded_bytes += length
-        elif kind == b"eXIf" and exif is None:
-            exif = Span(start, end)
-        elif kind == b"iTXt" and xmp is None and data.startswith(_XMP, start, end):
-            xmp = _after_language(data, start + len(_XMP), end)
+        elif kind == b"eXIf" and len(metadata.exif) < _MAX_METADATA:
+            metadata.exif.append(Span(start, end))
+        elif kind == b"iTXt" and len(metadata.xmp) < _MAX_METADATA and data.startswith(_XMP, start, end):
+            metadata.xmp.extend(_after_language(data, start + len(_XMP), end))
         position = end + 4
     raise CorruptedFileError(f"the PNG file has more than {_MAX_CHUNKS} chunks")
 
@@ -63,6 +64,8 @@ def _read_header(data: bytes, admit: Admit) -> tuple[int, int, int]:
     return width, height, height * (width * depth * _CHANNELS[colour] // 8)
 
 
-def _after_language(data: bytes, start: int, end: int) -> Span | None:
-    """Return the text of an iTXt chunk if its language tag and translated keyword are empty, as XMP requires."""
-    return Span(start + 2, end) if data.startswith(b"\0\0", start, end) else None
+def _after_language(data: bytes, start: int, end: int) -> list[Span]:
+    """Return the text of an iTXt chunk after its language tag and translated keyword; empty if both do not end."""
+    language_end = data.find(b"\0", start, end)
+    keyword_end = data.find(b"\0", language_end + 1, end) if language_end >= 0 else -1
+    return [Span(keyword_end + 1, end)] if keyword_end >= 0 else []

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ingest.images.formats.header import Admit, CorruptedFileError, Header, InvalidFormatError, Span
+from ingest.images.formats.header import Admit, CorruptedFileError, Header, InvalidFormatError, Metadata, Span
 from ingest.images.formats.ifd import Block, IfdEntry
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _XMP, _RAW = 256, 257, 258, 259, 700, 50706
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _RAW = 256, 257, 258, 259, 50706
 _SAMPLES = 277
 _STRIPS, _TILES = (273, 279), (324, 325)
 _COMPRESSIONS = {1: "none", 5: "LZW", 7: "JPEG", 8: "deflate", 32946: "deflate", 32773: "PackBits"}
@@ -26,9 +26,7 @@ def scan(data: bytes, admit: Admit) -> Header:
     _check_variant(block, entries)
     admit(width, height)
     _check_pieces(data, block, entries, width * height)
-    packet = entries.get(_XMP)
-    xmp = Span(packet.position, packet.position + packet.total) if packet and packet.kind in (1, 7) else None
-    return Header(width, height, Span(0, len(data)), xmp)
+    return Header(width, height, Metadata(exif=[Span(0, len(data))]))
 
 
 def _integer(block: Block, entries: dict[int, IfdEntry], tag: int) -> int | None:

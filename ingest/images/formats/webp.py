@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import struct
 
-from ingest.images.formats.header import Admit, CorruptedFileError, Header, InvalidFormatError, Span
+from ingest.images.formats.header import Admit, CorruptedFileError, Header, InvalidFormatError, Metadata, Span
 
 _MAX_CHUNKS = 1_024
 _ANIMATED = 0x02
-_EXIF = b"Exif\0\0"
 
 
 def matches(data: bytes) -> bool:
@@ -22,7 +21,8 @@ def scan(data: bytes, admit: Admit) -> Header:
     file_end = riff_bytes + 8
     if file_end > len(data):
         raise CorruptedFileError(f"the WebP file should have {file_end} bytes but has {len(data)}; it was cut off")
-    size = exif = xmp = None
+    size = None
+    metadata = Metadata()
     position = 12
     for _ in range(_MAX_CHUNKS):
         if position + 8 > file_end:
@@ -36,16 +36,16 @@ def scan(data: bytes, admit: Admit) -> Header:
         elif kind in (b"VP8 ", b"VP8L") and size is None:
             size = _lossy_size(data, start, end) if kind == b"VP8 " else _lossless_size(data, start, end)
             admit(*size)
-        elif kind == b"EXIF" and exif is None:
-            exif = Span(start + len(_EXIF) if data.startswith(_EXIF, start, end) else start, end)
-        elif kind == b"XMP " and xmp is None:
-            xmp = Span(start, end)
+        elif kind == b"EXIF":
+            metadata.exif.append(Span(start, end))
+        elif kind == b"XMP ":
+            metadata.xmp.append(Span(start, end))
         position = end + length % 2
     else:
         raise CorruptedFileError(f"the WebP file has more than {_MAX_CHUNKS} chunks")
     if size is None:
         raise CorruptedFileError("the WebP file holds no picture")
-    return Header(*size, exif, xmp)
+    return Header(*size, metadata)
 
 
 def _check_extended(data: bytes, start: int, end: int, admit: Admit) -> None:

@@ -231,8 +231,8 @@ def _inspect(data: bytes) -> ImageInfo | None:
         return None
     assert 0 < info.width <= ANY_SIZE.max_side_px
     assert 0 < info.height <= ANY_SIZE.max_side_px
-    for span in (info.exif, info.xmp):
-        assert span is None or 0 <= span.start <= span.end <= len(data)
+    for span in (*info.metadata.exif, *info.metadata.xmp, *info.metadata.extended_xmp):
+        assert 0 <= span.start <= span.end <= len(data)
     return info
 
 

@@ -246,10 +246,9 @@ _RICH = picture(
 @given(st.lists(st.tuples(st.integers(0, 1100), st.integers(0, 255)), min_size=1, max_size=8))
 def test_no_damage_to_metadata_refuses_a_frame(edits: list[tuple[int, int]]) -> None:
     info = inspect_image(_RICH, LIMITS)
-    assert info.exif is not None
-    assert info.xmp is not None
+    (exif,), (xmp,) = info.metadata.exif, info.metadata.xmp
     data = bytearray(_RICH)
     for offset, value in edits:
-        data[info.exif.start + offset % (info.xmp.end - info.exif.start)] = value
+        data[exif.start + offset % (xmp.end - exif.start)] = value
     found = read_capture(bytes(data), info)
     assert found.captured_at is None or found.captured_at.tzinfo is UTC
