@@ -23,6 +23,6 @@ def _set_import_path() -> None:
 if __name__ == "__main__":
     _set_import_path()
 
-    from standgale.cli import main
+    from standgale.start import main
 
     main()

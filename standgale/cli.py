@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +27,8 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 (takes milliseconds)
+
         typer.echo(f"standgale {version('standgale')}")
         raise typer.Exit
 
@@ -58,12 +60,19 @@ app.add_typer(model.app, name="model")
 
 
 def main() -> None:
-    """Run the command line. Exits with 0, with 2 after an error that Standgale names, with 130 after Ctrl-C."""
+    """Run the command line. Exits with 0, with 2 after an error that Standgale or the system names."""
     try:
         app()
     except StandgaleError as error:
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
-        console.print(f"[red]error[/red] {error.code}: {escape(str(error))}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        _print_error(error.code, str(error))
+    except OSError as error:
+        # The file or folder of an option or a setting; what fails elsewhere is translated where it happens.
+        if error.filename is None:
+            raise
+        _print_error("FILE", f"{os.fsdecode(error.filename)}: {error.strerror}; give a path that can be used")
+    sys.exit(2)
+
+
+def _print_error(code: str, text: str) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"[red]error[/red] {code}: {escape(text)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 from collections.abc import Callable, Coroutine
@@ -11,11 +10,11 @@ import uvloop
 
 from infra.process.components import EXIT_FAILED
 from infra.process.forced_exit import forced_exit
+from infra.process.run_until_signal import run_until_signal
 from schemas.errors import StandgaleError
 
 logger = logging.getLogger(__name__)
 
-EXIT_INTERRUPTED = 130
 # How many new objects start a collection of the youngest, and how many collections one of the next older ones.
 _COLLECT_AFTER = (10_000, 20, 50)
 
@@ -45,10 +44,10 @@ def run_service(main: Callable[[], Coroutine[None, None, int]]) -> int:
 
 def _status_of(main: Callable[[], Coroutine[None, None, int]]) -> int:
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(main())
+        return run_until_signal(main(), uvloop.new_event_loop)
     except StandgaleError as error:
         logger.error("%s", error, extra={"code": error.code})
         return EXIT_FAILED
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    except SystemExit as stopped:
+        # A signal came before the components ran.
+        return stopped.code if isinstance(stopped.code, int) else EXIT_FAILED

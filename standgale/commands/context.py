@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 from collections.abc import Collection, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
-import orjson
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from standgale.settings import Settings, load_settings
+from infra.process.terminal import writes_unicode
+
+if TYPE_CHECKING:
+    from standgale.settings import Settings
 
 ResultT = TypeVar("ResultT")
 
@@ -30,6 +32,8 @@ class Context:
 
     def settings(self, **overrides: object) -> Settings:
         """Read the settings. ``overrides`` replace them by path, with ``__`` for the dot; None means not given."""
+        from standgale.settings import load_settings
+
         given = {name.replace("__", "."): value for name, value in overrides.items() if value is not None}
         return load_settings(self.config, given)
 
@@ -53,9 +57,15 @@ def engine_text(engine: str, reason: str) -> str:
 
 def print_json(value: object) -> None:
     """Print ``value`` on stdout as one line of JSON."""
-    typer.echo(orjson.dumps(value, default=str).decode())
+    import orjson
+
+    text = orjson.dumps(value, default=str).decode()
+    # Where the output takes ASCII only, its characters are written as JSON escapes, which any reader understands.
+    typer.echo(text if writes_unicode() else json.dumps(json.loads(text)))
 
 
 def run_async(work: Coroutine[None, None, ResultT]) -> ResultT:
-    """Run ``work`` to its end in a new event loop."""
-    return asyncio.run(work)
+    """Run ``work`` to its end in a new event loop; Ctrl-C and SIGTERM cancel it, so that it closes what it opened."""
+    from infra.process.run_until_signal import run_until_signal
+
+    return run_until_signal(work)

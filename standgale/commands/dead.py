@@ -11,18 +11,16 @@ from uuid import UUID
 
 import typer
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from infra.errors import SettingsError
-from infra.failure.dead_letters import DeadLetterFilter, find_dead_letter, list_dead, redrive
-from infra.failure.redrive import RedriveResult, RedriveRules
 from infra.texts import counted
-from schemas.events import DeadLetter
-from schemas.topics import FRAMES_DEAD, SINKS_DEAD
 from standgale.commands.context import JsonOption, context_of, print_json, run_async, table
 
 if TYPE_CHECKING:
     from infra.broker.port import Broker
+    from infra.failure.dead_letters import DeadLetterFilter
+    from infra.failure.redrive import RedriveResult, RedriveRules
+    from schemas.events import DeadLetter
 
 app = typer.Typer(
     no_args_is_help=True, help="Dead letters: list records that no consumer could process, and send them again."
@@ -93,6 +91,8 @@ def redrive_(  # noqa: PLR0913, PLR0917 (one per option of the verb)
     as_json: JsonOption = False,
 ) -> None:
     """Send originals again, each only to the group that failed on it; a second run sends none twice."""
+    from infra.failure.redrive import RedriveRules
+
     if (id is None) != everything:
         raise SettingsError("give either the id of one dead letter, or --all with options that select some")
     wanted = _filter(reason, device, group, None)
@@ -129,6 +129,10 @@ def _describe(result: RedriveResult, rules: RedriveRules) -> Iterator[str]:
 async def _redrive(
     context: typer.Context, broker: Broker, letters: AsyncIterator[DeadLetter], rules: RedriveRules
 ) -> RedriveResult:
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    from infra.failure.dead_letters import redrive
+
     reader, publisher = await broker.reader(), await broker.publisher()
     columns = (SpinnerColumn(), TextColumn("{task.completed} sent again"))
     try:
@@ -145,6 +149,8 @@ async def _redrive(
 
 
 def _filter(reason: str | None, device: str | None, group: str | None, since: datetime | None) -> DeadLetterFilter:
+    from infra.failure.dead_letters import DeadLetterFilter
+
     moment = since.replace(tzinfo=UTC) if since is not None and since.tzinfo is None else since
     return DeadLetterFilter(reason=reason, device_id=device, group=group, since=moment)
 
@@ -152,6 +158,9 @@ def _filter(reason: str | None, device: str | None, group: str | None, since: da
 async def _letters(
     broker: Broker, source: Source, wanted: DeadLetterFilter, limit: int | None
 ) -> AsyncIterator[DeadLetter]:
+    from infra.failure.dead_letters import list_dead
+    from schemas.topics import FRAMES_DEAD, SINKS_DEAD
+
     reader = await broker.reader()
     left = limit
     try:
@@ -168,6 +177,9 @@ async def _one(broker: Broker, id: UUID) -> AsyncIterator[DeadLetter]:  # noqa: 
 
 
 async def _find_letter(broker: Broker, id: UUID) -> DeadLetter:  # noqa: A002
+    from infra.failure.dead_letters import find_dead_letter
+    from schemas.topics import FRAMES_DEAD, SINKS_DEAD
+
     reader = await broker.reader()
     try:
         letter = await find_dead_letter(reader, (FRAMES_DEAD, SINKS_DEAD), id)

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from infra.errors import SettingsError
-from schemas.events import DetectOptions, MergeMethod
-from schemas.geometry import COARSEST_GSD_M, FINEST_GSD_M
 from standgale.commands.context import Context, JsonOption, context_of, engine_text, print_json
 from standgale.commands.detect_output import OutputFiles, fields_of, print_result, rows_of, write_files
 
 if TYPE_CHECKING:
     from detectors.model.predict import Model, PictureResult, Predictor
+    from schemas.events import DetectOptions, MergeMethod
     from standgale.pictures import Picture
     from standgale.settings import Settings
 
@@ -76,6 +74,7 @@ def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)
 ) -> None:
     """Find things in a picture and list them; --out draws them, --geojson maps them."""
     from detectors.model.predict import Predictor
+    from schemas.events import DetectOptions
     from standgale.pictures import open_picture
 
     here = context_of(context)
@@ -108,6 +107,8 @@ def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)
 
 
 def _method(text: str | None) -> MergeMethod | None:
+    from schemas.events import MergeMethod
+
     for known in get_args(MergeMethod):
         if known == text:
             return known  # type: ignore[no-any-return]  # get_args knows no types
@@ -117,6 +118,8 @@ def _method(text: str | None) -> MergeMethod | None:
 
 
 def _check_metres(gsd: float | None, tile_metres: float | None) -> None:
+    from schemas.geometry import COARSEST_GSD_M, FINEST_GSD_M
+
     if gsd is not None and not FINEST_GSD_M <= gsd <= COARSEST_GSD_M:
         raise SettingsError(f"--gsd {gsd:g}: takes metres per pixel, {FINEST_GSD_M:g} to {COARSEST_GSD_M:g}")
     if tile_metres is not None and not 0 < tile_metres <= 100_000:
@@ -153,6 +156,8 @@ def _model(settings: Settings) -> Model:
 def _find(
     here: Context, predictor: Predictor, shown: Picture, options: DetectOptions, gsd_m: float | None
 ) -> PictureResult:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("tiles"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=here.notes, transient=True) as progress:
         task = progress.add_task("tiles", total=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -31,6 +30,8 @@ def down(
 
 
 async def _migrate(context: typer.Context, revision: str, *, down: bool) -> None:
+    import asyncio
+
     from infra.database.migrate import current_revision, migrate_down, migrate_up
     from standgale.opening import open_database
 

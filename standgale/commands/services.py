@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infra.errors import SettingsError
-from infra.process.service import run_service
 from standgale.commands.context import context_of
-from standgale.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +32,7 @@ def up(
     from standgale.services.run import run_up
 
     settings = context_of(context).settings(data_dir=data_dir, gateway__port=port)
-    raise typer.Exit(run_service(lambda: run_up(settings)))
+    _run(lambda: run_up(settings))
 
 
 def gateway(context: typer.Context) -> None:
@@ -39,7 +40,7 @@ def gateway(context: typer.Context) -> None:
     from standgale.services.run import run_gateway
 
     settings = context_of(context).settings()
-    raise typer.Exit(run_service(lambda: run_gateway(settings)))
+    _run(lambda: run_gateway(settings))
 
 
 def detector(
@@ -51,8 +52,8 @@ def detector(
     """Run a detector worker; more workers than partitions do not help."""
     from standgale.services.run import run_detector
 
-    settings: Settings = context_of(context).settings()
-    raise typer.Exit(run_service(lambda: run_detector(settings, instance_id)))
+    settings = context_of(context).settings()
+    _run(lambda: run_detector(settings, instance_id))
 
 
 def sink(
@@ -67,4 +68,10 @@ def sink(
     if name not in sink_names():
         raise SettingsError(f"there is no sink {name!r}; choose one of {', '.join(sink_names())}")
     settings = context_of(context).settings()
-    raise typer.Exit(run_service(lambda: run_sink(settings, name, instance_id)))
+    _run(lambda: run_sink(settings, name, instance_id))
+
+
+def _run(main: Callable[[], Coroutine[None, None, int]]) -> None:
+    from infra.process.service import run_service
+
+    raise typer.Exit(run_service(main))

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.broker.port import GroupState, TopicDifference
 from standgale.commands.context import JsonOption, context_of, print_json, run_async, table
 
 if TYPE_CHECKING:
-    from infra.broker.port import Admin
+    from infra.broker.port import Admin, GroupState, TopicDifference
     from standgale.settings import Settings
 
 _GROUP_HEADERS = ("group", "members", "not read", "oldest\nnot read", "last\nseen", "topics")

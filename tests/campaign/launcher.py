@@ -30,6 +30,6 @@ def inject_engine_faults(fault_file: FaultFile) -> None:
 if __name__ == "__main__":
     if "detector" in sys.argv:
         inject_engine_faults(FaultFile(Path(os.environ[VARIABLE])))
-    from standgale.cli import main
+    from standgale.start import main
 
     main()

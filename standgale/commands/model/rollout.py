@@ -11,11 +11,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 
 from infra.errors import SettingsError, TransientError
 from infra.texts import counted
-from schemas.model_events import Canary, ModelActivated
 from schemas.timestamps import utc_now
 from standgale.commands.context import Context, JsonOption, context_of, print_json, run_async
 from standgale.commands.model.rollout_status import fields_of, refusals, show
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from detectors.worker.rollout.models_topic import ModelsState
     from infra.broker.port import Publisher, Reader
     from schemas.event_base import ModelRef
+    from schemas.model_events import ModelActivated
     from standgale.settings import Settings
 
 _LOOK_S = 1.0
@@ -84,6 +83,7 @@ def activate(  # noqa: PLR0913, PLR0917 (what people may say on the command line
     async def work() -> int:
         from detectors.worker.rollout.activation import activate_model as activation_of
         from detectors.worker.rollout.activation import start_canary
+        from schemas.model_events import Canary
 
         async with _open_command(context_of(context)) as command:
             sha256 = None if force else await _sha256_in_store(command, model)
@@ -175,6 +175,8 @@ def _order(command: _RolloutCommand, lane: str | None, comment: str | None) -> A
 @contextmanager
 def _translate_errors() -> Iterator[None]:
     """Turn an invalid lane, device or comment of an activation into an error that names it."""
+    from pydantic import ValidationError
+
     try:
         yield
     except ValidationError as error:

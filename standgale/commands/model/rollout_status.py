@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
-from schemas.model_events import ModelActivated, ModelAvailability, WorkerAvailability
 from schemas.timestamps import utc_now
 from standgale.commands.context import Context, engine_text
+
+if TYPE_CHECKING:
+    from schemas.model_events import ModelActivated, ModelAvailability, WorkerAvailability
 
 
 def fields_of(lane: str, activation: ModelActivated | None, workers: list[WorkerAvailability]) -> dict[str, object]:

@@ -12,6 +12,41 @@ from tests.unit.standgale.test_metrics import EXPECTED
 OF_THE_EMBEDDED_BROKER = {"standgale_retention_held_records"}
 
 
+# None of these is needed to print a help; each takes a tenth of a second or more.
+HEAVY = {
+    "aiohttp",
+    "asyncpg",
+    "asyncio",
+    "cv2",
+    "fastapi",
+    "numpy",
+    "opentelemetry",
+    "PIL",
+    "prometheus_client",
+    "pydantic",
+}
+HEAVY |= {"sqlalchemy", "starlette", "uvicorn", "yaml", "onnxruntime", "openvino", "psutil", "importlib.metadata"}
+EVERY_HELP = """
+import sys
+from contextlib import redirect_stdout, suppress
+from io import StringIO
+before = set(sys.modules)
+import standgale.start
+from standgale.cli import app
+from typer.main import get_command
+
+def helps(command, *names):
+    with redirect_stdout(StringIO()) as printed, suppress(SystemExit):
+        app([*names, "--help"])
+    assert "Usage" in printed.getvalue(), names
+    for name, inner in getattr(command, "commands", {}).items():
+        helps(inner, *names, name)
+
+helps(get_command(app))
+print(*set(sys.modules) - before)
+"""
+
+
 def printed_by(code: str) -> set[str]:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     return set(run.stdout.split())
@@ -29,3 +64,9 @@ def test_settings_load_no_engine_server_or_database() -> None:
     loaded = printed_by("import sys, standgale.settings; print(*sys.modules)")
     assert "pydantic" in loaded
     assert not loaded & {"numpy", "fastapi", "asyncpg", "aiokafka", "openvino", "onnxruntime", "opentelemetry"}
+
+
+def test_help_of_every_verb_loads_nothing_that_takes_time() -> None:
+    loaded = printed_by(EVERY_HELP)
+    assert {"standgale.commands.detect", "standgale.commands.model.rollout"} <= loaded
+    assert loaded & HEAVY == set()

@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from infra.errors import SettingsError
+from infra.process import stopping
 from infra.process.components import EXIT_FAILED, EXIT_OK, Component, run_components
 from infra.process.health import Health, HealthPart
 
@@ -119,7 +120,19 @@ async def test_component_that_does_not_drain_in_time_is_cancelled(caplog: pytest
     assert "component slow did not drain in time" in caplog.text
 
 
-async def test_a_second_signal_cancels_at_once() -> None:
+async def test_two_signals_at_once_are_one_request(caplog: pytest.LogCaptureFixture) -> None:
+    slow = Worker("slow", drains=False)
+    running = asyncio.create_task(run(slow, drain_timeout_s=0.3))
+    await slow.started.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await running == EXIT_FAILED
+    assert "cancelling the work" not in caplog.text
+
+
+async def test_a_second_signal_later_cancels_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "REPEAT_S", 0.01)
     slow = Worker("slow", drains=False)
     running = asyncio.create_task(run(slow, drain_timeout_s=3600))
     await slow.started.wait()

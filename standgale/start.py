@@ -1,0 +1,20 @@
+"""Starts the command line: `standgale` and ``python -m standgale`` call :func:`main`.
+
+From its first line on, Ctrl-C and SIGTERM end the process quietly, and any terminal takes its output.
+"""
+
+from __future__ import annotations
+
+from infra.process.ending import end_at_signals
+from infra.process.terminal import prepare_streams
+
+
+def main() -> None:
+    """Run the command line."""
+    end_at_signals()
+    prepare_streams()
+
+    # Takes a tenth of a second; a signal during it must end the process without a traceback, too.
+    from standgale.cli import main as run  # noqa: PLC0415
+
+    run()
