@@ -15,30 +15,31 @@ OF_THE_EMBEDDED_BROKER = {"standgale_retention_held_records"}
 # None of these is needed to print a help; each takes a tenth of a second or more.
 HEAVY = {
     "aiohttp",
-    "asyncpg",
+    "alembic",
     "asyncio",
+    "asyncpg",
     "cv2",
     "fastapi",
     "numpy",
+    "onnxruntime",
+    "openvino",
     "opentelemetry",
-    "PIL",
-    "prometheus_client",
-    "pydantic",
 }
-HEAVY |= {"sqlalchemy", "starlette", "uvicorn", "yaml", "onnxruntime", "openvino", "psutil", "importlib.metadata"}
+HEAVY |= {"PIL", "prometheus_client", "psutil", "pydantic", "sqlalchemy", "starlette", "uvicorn", "yaml"}
 EVERY_HELP = """
 import sys
 from contextlib import redirect_stdout, suppress
 from io import StringIO
 before = set(sys.modules)
 import standgale.start
-from standgale.cli import app
+from standgale.cli import app, main
 from typer.main import get_command
 
 def helps(command, *names):
     with redirect_stdout(StringIO()) as printed, suppress(SystemExit):
-        app([*names, "--help"])
-    assert "Usage" in printed.getvalue(), names
+        sys.argv = ["standgale", *names, "--help"]
+        main()
+    assert " ".join(("Usage: standgale", *names)) in printed.getvalue(), printed.getvalue()
     for name, inner in getattr(command, "commands", {}).items():
         helps(inner, *names, name)
 
