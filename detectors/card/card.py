@@ -139,6 +139,11 @@ class MergeCard(_CardModel):
     metric: Literal["iou", "ios"] = "iou"
     threshold: Unit = 0.5
     class_aware: bool = True
+    settle: Unit = Field(
+        default=0.7,
+        description="boxes of different classes that overlap by more (IoU) show one thing, and the best stays; so do "
+        "pieces of a thing that was found whole; 1 settles none",
+    )
 
 
 class TextCard(_CardModel):

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from detectors.card.card import ModelCard
 from detectors.geometry.boxes import Metric
+from detectors.tiling.scales import COMPARED, scale_for_ground
 from detectors.tiling.tile_sides import Sides, chosen_sides, sides_of_metres
 from schemas.events import DetectOptions, MergeMethod
 from schemas.geometry import CameraGeometry
@@ -14,6 +15,7 @@ from schemas.geometry import CameraGeometry
 _Value = TypeVar("_Value")
 # The most metres that an event may have for a tile.
 _MOST_METRES = 100_000.0
+_NATIVE = (1.0,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,17 @@ class Resolved:
     tile_metres: float | None
     """The ground that a tile shows from left to right, where that decides its size; else None."""
     whole_frame: bool
+    scales: tuple[float, ...]
+    """At which the frame is cut, each into a grid of tiles that are 1 / scale as large."""
+    undecided: bool
+    """Whether a quick pass chooses among ``scales``."""
+    iou: float
+    """Boxes of one tile that overlap by more are one object."""
     merge_method: MergeMethod
     merge_metric: Metric
     merge_threshold: float
+    settle: float
+    """Boxes of different classes that overlap by more show one thing; 1 settles none."""
     max_detections: int
     gsd_m: float | None = None
     """Metres on the ground per pixel of the frame; None where unknown."""
@@ -63,14 +73,18 @@ class Resolved:
         """Return the same options as they are in events."""
         return DetectOptions(
             confidence=self.confidence,
+            iou=self.iou,
+            mode="whole" if self.tile_width is None else None,
             overlap=self.overlap,
             tile_width=self.tile_width,
             tile_height=self.tile_height,
             tile_metres=self.tile_metres,
             whole_frame=self.whole_frame,
+            scales="auto" if self.undecided else self.scales,
             merge_method=self.merge_method,
             merge_metric=self.merge_metric,
             merge_threshold=self.merge_threshold,
+            settle=self.settle,
             max_detections=self.max_detections,
         )
 
@@ -96,6 +110,7 @@ def resolve(card: ModelCard, asked: DetectOptions, view: FrameView) -> Resolved:
     given = asked.confidence
     confidences = card.confidences if given is None else (given,) * len(card.classes)
     cut = _cut(card, asked, view)
+    scales, undecided = _scales(card, asked, view, cut)
     return Resolved(
         confidences=confidences,
         confidence=confidences[0] if len(set(confidences)) == 1 else None,
@@ -104,9 +119,13 @@ def resolve(card: ModelCard, asked: DetectOptions, view: FrameView) -> Resolved:
         tile_height=None if cut.sides is None else cut.sides[1],
         tile_metres=cut.metres,
         whole_frame=cut.whole_frame,
+        scales=scales,
+        undecided=undecided,
+        iou=_first(asked.iou, card.thresholds.iou),
         merge_method=asked.merge_method or card.merge.method,
         merge_metric=asked.merge_metric or card.merge.metric,
         merge_threshold=_first(asked.merge_threshold, card.merge.threshold),
+        settle=_first(asked.settle, card.merge.settle),
         max_detections=asked.max_detections or card.max_detections,
         gsd_m=view.gsd_m,
     )
@@ -114,20 +133,38 @@ def resolve(card: ModelCard, asked: DetectOptions, view: FrameView) -> Resolved:
 
 def _cut(card: ModelCard, asked: DetectOptions, view: FrameView) -> _Cut:
     tiling = card.tiling
+    mode = asked.mode or tiling.mode
     overlap = _first(asked.overlap, tiling.overlap)
     whole_frame = _first(asked.whole_frame, tiling.whole_frame)
-    named = asked.tile_width is not None or asked.tile_height is not None
-    by_card = tiling.metres if tiling.mode == "gsd" and not named else None
+    named = asked.mode != "whole" and (asked.tile_width is not None or asked.tile_height is not None)
+    by_card = tiling.metres if mode == "gsd" and not named else None
     metres = _first(asked.tile_metres, by_card)
-    if metres is not None and view.gsd_m is not None:
+    if metres is not None and view.gsd_m is not None and asked.mode != "whole":
         sides, shown = sides_of_metres(metres, view.gsd_m, (card.input.width, card.input.height))
         return _Cut(sides, overlap, whole_frame, min(shown, _MOST_METRES))
     fixed = (tiling.width or card.input.width, tiling.height or card.input.height)
-    if tiling.mode == "whole" and not named:
+    if mode == "whole" and not named:
         return _Cut(None, overlap, _first(asked.whole_frame, True))
-    if tiling.mode == "auto" and not named:
+    if mode == "auto" and not named:
         return _automatic(card, asked, view, fixed)
     return _Cut((asked.tile_width or fixed[0], asked.tile_height or fixed[1]), overlap, whole_frame)
+
+
+def _scales(card: ModelCard, asked: DetectOptions, view: FrameView, cut: _Cut) -> tuple[tuple[float, ...], bool]:
+    """Return the scales at which a frame is cut, and whether a quick pass chooses among them.
+
+    ``auto`` is scale 1 where the ground decides the size of tiles already, and where the frame is not cut.
+    """
+    wanted = asked.scales or card.tiling.scales
+    if cut.sides is None:
+        return _NATIVE, False
+    if wanted != "auto":
+        return wanted, False
+    if cut.metres is not None:
+        return _NATIVE, False
+    if view.gsd_m is not None and card.tiling.gsd_m is not None:
+        return (scale_for_ground(view.gsd_m, card.tiling.gsd_m),), False
+    return COMPARED, True
 
 
 def _automatic(card: ModelCard, asked: DetectOptions, view: FrameView, fixed: Sides) -> _Cut:

@@ -21,6 +21,7 @@ from detectors.merging.merge import merge, suppress_within_tiles
 from detectors.merging.pieces import resolve_pieces
 from detectors.merging.sizes import largest_px, sorted_by_size
 from detectors.model.options import FrameView, Resolved, resolve
+from detectors.model.passes import Passes, ScaleTiles
 from detectors.tiling import tiles as tiling
 from detectors.tiling.sources import ArraySource, TileBatch, TileSource
 from detectors.tiling.tiles import TilePlan, TileSpec
@@ -54,8 +55,14 @@ class Model:
             whole_frame=options.whole_frame,
             anchor=card.letterbox,
             pad=card.pad,
+            scales=options.scales,
         )
         return tiling.plan_tiles(view.width, view.height, spec)
+
+    def passes(self, view: FrameView, options: Resolved) -> Passes:
+        """Return the passes over the tiles of a frame of ``view``; its scales are decided when they are done."""
+        plan = self.plan(view, options)
+        return Passes(plan, options, lambda found, wanted: self._merged(found, plan, wanted)[0])
 
     def cut(self, image: ImageArray, plan: TilePlan, first: int = 0, count: int | None = None) -> ImageArray:
         """Cut ``count`` tiles from ``first`` on (default all) of ``image`` (uint8 (h, w, 3) BGR), for ``infer``."""
@@ -79,22 +86,27 @@ class Model:
         quads = None if raw.quads is None else tiling.quads_to_frame(plan, raw.quads, tiles)
         found = Candidates(boxes, raw.scores, raw.classes, tiles, cut_off, quads)
         found, large = sorted_by_size(found, largest_px(self.card.classes, options.gsd_m))
-        return replace(self._suppressed(found), too_large=0 if large is None else len(self._suppressed(large)))
+        left_out = 0 if large is None else len(self._suppressed(large, options))
+        return replace(self._suppressed(found, options), too_large=left_out)
 
-    def _suppressed(self, found: Candidates) -> Candidates:
-        return suppress_within_tiles(_best_per_tile(found), self.card.thresholds.iou, self.card.merge.class_aware)
+    def _suppressed(self, found: Candidates, options: Resolved) -> Candidates:
+        return suppress_within_tiles(_best_per_tile(found), options.iou, self.card.merge.class_aware)
 
     def merge(self, candidates: Candidates, plan: TilePlan, options: Resolved) -> Detections:
         """Return the detections of a frame from the candidates of all its tiles, in any order."""
+        merged, too_large = self._merged(candidates, plan, options)
+        best = merged.take(np.arange(min(len(merged), options.max_detections)))
+        boxes = best.boxes if best.quads is None else _enclosing_within(plan, best.quads)
+        return Detections(boxes, best.scores, best.classes, best.quads, candidates.too_large + too_large)
+
+    def _merged(self, candidates: Candidates, plan: TilePlan, options: Resolved) -> tuple[Candidates, int]:
+        """Return the merged boxes, best first, and how many joined boxes were left out as too large."""
         class_aware = self.card.merge.class_aware
         limits = largest_px(self.card.classes, options.gsd_m)
         # Sizes are checked again, because joined boxes are larger, and before anything is suppressed.
         whole, large = sorted_by_size(resolve_pieces(candidates, plan, class_aware), limits)
-        too_large = candidates.too_large + (0 if large is None else len(large))
         merged = merge(whole, options.merge_method, options.merge_metric, options.merge_threshold, class_aware, limits)
-        best = merged.take(np.arange(min(len(merged), options.max_detections)))
-        boxes = best.boxes if best.quads is None else _enclosing_within(plan, best.quads)
-        return Detections(boxes, best.scores, best.classes, best.quads, too_large)
+        return merged, 0 if large is None else len(large)
 
     def close(self) -> None:
         """Release the engine's threads and memory; no other call may be in progress or follow."""
@@ -108,9 +120,11 @@ class PictureResult:
     detections: Detections
     options: Resolved
     tiles: int
-    """Number of tiles into which the picture was cut."""
+    """Number of tiles into which the picture was cut; of a quick pass only those that were processed."""
     empty: int
     """Number of tiles that were left out because they show nothing."""
+    by_scale: tuple[ScaleTiles, ...] = ()
+    """How many of ``tiles`` each scale has."""
 
 
 class Predictor:
@@ -147,46 +161,50 @@ class Predictor:
         TooManyTilesError when it would be cut into too many tiles.
         """
         model, view = self.model, FrameView(source.width, source.height, gsd_m)
-        wanted = model.resolved(options or DetectOptions(), view)
-        plan = model.plan(view, wanted)
-        parts: list[Candidates] = []
-        seen = 0
-        with closing(source.batches(plan, model.engine.batch_size)) as batches:
-
-            def work(batch: TileBatch) -> list[Candidates]:
-                outputs = model.infer(batch.cut())
-                return [
-                    model.candidates(tuple(output[begin : begin + count] for output in outputs), plan, first, wanted)
-                    for begin, first, count in batch.runs()
-                ]
-
-            for batch, found in self._in_order(work, batches):
+        passes = model.passes(view, model.resolved(options or DetectOptions(), view))
+        seen, done, total = 0, 0, len(passes.plan)
+        while (part := passes.part) is not None:
+            before, parts = done, []
+            for batch, found in self._in_order(source, part, passes.options):
                 parts += found
                 seen += len(batch.numbers)
+                done = before + batch.numbers[-1] + 1
                 if progress is not None:
-                    progress(batch.numbers[-1] + 1, len(plan))
+                    progress(done, total)
+            done = before + len(part)
+            passes.add(Candidates.concatenate(parts))
         if progress is not None:
-            progress(len(plan), len(plan))
-        detections = model.merge(Candidates.concatenate(parts), plan, wanted)
-        return PictureResult(detections, wanted, tiles=len(plan), empty=len(plan) - seen)
+            progress(total, total)
+        detections = model.merge(passes.found, passes.plan, passes.options)
+        return PictureResult(detections, passes.options, done, done - seen, passes.tiles_by_scale())
 
     def _in_order(
-        self, work: Callable[[TileBatch], list[Candidates]], batches: Iterator[TileBatch]
+        self, source: TileSource, plan: TilePlan, options: Resolved
     ) -> Iterator[tuple[TileBatch, list[Candidates]]]:
-        """Yield each batch with the result of ``work``, in order; few are in progress, so few are in memory."""
+        """Yield each batch with its candidates, in order; few are in progress, so few are in memory."""
+        model = self.model
+
+        def work(batch: TileBatch) -> list[Candidates]:
+            outputs = model.infer(batch.cut())
+            return [
+                model.candidates(tuple(output[begin : begin + count] for output in outputs), plan, first, options)
+                for begin, first, count in batch.runs()
+            ]
+
         waiting: deque[tuple[TileBatch, Future[list[Candidates]]]] = deque()
-        try:
-            for batch in batches:
-                waiting.append((batch, self._threads.submit(work, batch)))
-                if len(waiting) > self._ahead:
+        with closing(source.batches(plan, model.engine.batch_size)) as batches:
+            try:
+                for batch in batches:
+                    waiting.append((batch, self._threads.submit(work, batch)))
+                    if len(waiting) > self._ahead:
+                        done, found = waiting.popleft()
+                        yield done, found.result()
+                while waiting:
                     done, found = waiting.popleft()
                     yield done, found.result()
-            while waiting:
-                done, found = waiting.popleft()
-                yield done, found.result()
-        finally:
-            for _, found in waiting:
-                found.cancel()
+            finally:
+                for _, found in waiting:
+                    found.cancel()
 
     def close(self) -> None:
         """Release threads and memory."""

@@ -110,7 +110,8 @@ class RasterSource:
         if content is not None and not content[rows, columns].any():
             return None
         picture = loaded.pixels.image[rows, columns]
-        return lambda out: letterbox_into(out, picture, at, plan.pad)
+        (averaged,) = plan.averaged(number, 1)
+        return lambda out: letterbox_into(out, picture, at, plan.pad, averaged)
 
 
 def bands(plan: TilePlan, most_pixels: int) -> list[_Band]:

@@ -40,10 +40,11 @@ def place(size: tuple[int, int], within: tuple[int, int], scale: float, anchor: 
     return Placement((within[0] - width) // 2, (within[1] - height) // 2, width, height)
 
 
-def letterbox_into(out: ImageArray, picture: ImageArray, at: Placement, pad: int) -> None:
+def letterbox_into(out: ImageArray, picture: ImageArray, at: Placement, pad: int, averaged: bool = False) -> None:
     """Write ``picture`` (uint8 (h, w, 3)) into ``out`` (uint8 (H, W, 3)) at ``at`` and ``pad`` everywhere else.
 
-    Scaling is bilinear, as the models saw it in training; a picture that has the right size is copied as it is.
+    Scaling is bilinear, as the models saw it in training, or with ``averaged`` the mean of all pixels that become one,
+    so that reducing makes no patterns. A picture that has the right size is copied as it is.
     """
     bottom, right = at.top + at.height, at.left + at.width
     out[: at.top] = pad
@@ -54,4 +55,5 @@ def letterbox_into(out: ImageArray, picture: ImageArray, at: Placement, pad: int
     if picture.shape == target.shape:
         target[...] = picture
     else:
-        cv2.resize(picture, (at.width, at.height), dst=target, interpolation=cv2.INTER_LINEAR)
+        how = cv2.INTER_AREA if averaged else cv2.INTER_LINEAR
+        cv2.resize(picture, (at.width, at.height), dst=target, interpolation=how)

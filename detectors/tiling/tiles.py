@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from detectors.errors import TooManyTilesError
-from detectors.geometry.arrays import BoolArray, FloatArray, ImageArray, IntArray
+from detectors.geometry.arrays import BoolArray, FloatArray, ImageArray, IndexArray, IntArray
 from detectors.tiling.letterbox import Anchor, Placement, letterbox_into, place
 
 # A box cut by a tile's edge rarely ends exactly there: models miss an edge by some pixels, by more on larger boxes.
@@ -35,6 +35,10 @@ class TileSpec:
     """Whether one more tile shows the whole frame, scaled down"""
     anchor: Anchor = "center"
     pad: int = 114
+    scales: tuple[float, ...] = (1.0,)
+    """The scales of the frame that are cut, each into a grid of its own: 0.5 halves its sides, so a tile shows twice as
+    much of the frame from side to side
+    """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,9 +54,28 @@ class TilePlan:
     """int32 (N, 4) xyxy in frame pixels, row by row"""
     placed: IntArray
     """int32 (N, 4): left, top, width, height of the tile in pixels of the model's input"""
+    grids: FloatArray | None = None
+    """float32 (N,): the scale whose grid a tile belongs to, 0 for the whole frame; None: all of scale 1"""
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def take(self, numbers: IndexArray) -> TilePlan:
+        """Return the plan of the tiles ``numbers`` (int64 (K,)), in that order."""
+        grids = None if self.grids is None else self.grids[numbers]
+        return replace(self, boxes=self.boxes[numbers], placed=self.placed[numbers], grids=grids)
+
+    def averaged(self, first: int = 0, count: int | None = None) -> list[bool]:
+        """Return for ``count`` tiles from ``first`` on whether they are reduced by averaging: those of a scale below 1.
+
+        Other tiles are resized bilinearly, as models saw it in training.
+        """
+        rows = len(self.boxes[first : None if count is None else first + count])
+        if self.grids is None:
+            return [False] * rows
+        grids = self.grids[first : first + rows]
+        reduced: list[bool] = ((grids > 0) & (grids < 1)).tolist()
+        return reduced
 
     def scales(self) -> FloatArray:
         """Return float32 (N, 2): pixels of the input per pixel of the frame, in x and y (which differ by rounding)."""
@@ -84,35 +107,35 @@ def _axis_count(length: int, tile: int, overlap: float) -> int:
 
 
 def plan_tiles(frame_width: int, frame_height: int, spec: TileSpec) -> TilePlan:
-    """Return the plan for a frame of ``frame_width`` × ``frame_height`` pixels (both > 0).
+    """Return the plan for a frame of ``frame_width`` × ``frame_height`` pixels (both > 0), scale by scale.
 
-    All tiles of the grid are magnified equally, also those of a frame smaller than a tile, because the model knows
+    All tiles of a grid are magnified equally, also those of a frame smaller than a tile, because the model knows
     objects by their size in pixels; only where the card stretches, each fills the input. The whole-frame tile is left
-    out when one tile of the grid is the frame already. Raises TooManyTilesError beyond MOST_TILES.
+    out when a tile of a grid is the frame already, in no fewer pixels. Raises TooManyTilesError beyond MOST_TILES.
     """
     if frame_width <= 0 or frame_height <= 0:
         raise ValueError(f"a frame of {frame_width}×{frame_height} pixels cannot be cut; both sides must be positive")
-    within = (spec.input_width, spec.input_height)
+    frame, within = (frame_width, frame_height), (spec.input_width, spec.input_height)
     boxes: list[tuple[int, int, int, int]] = []
     placed: list[Placement] = []
+    grids: list[float] = []
+    seen_whole = False
+    fitting = min(within[0] / frame_width, within[1] / frame_height)
     if spec.tile_width is not None and spec.tile_height is not None:
-        scale = min(within[0] / spec.tile_width, within[1] / spec.tile_height)
-        width, height = min(spec.tile_width, frame_width), min(spec.tile_height, frame_height)
-        count = _axis_count(frame_width, width, spec.overlap) * _axis_count(frame_height, height, spec.overlap)
-        if count > MOST_TILES:
-            raise TooManyTilesError(
-                f"{frame_width}×{frame_height} pixels in tiles of {width}×{height} with an overlap of {spec.overlap:g} "
-                f"are {count} tiles; at most {MOST_TILES} are worked off, so make tiles larger or the overlap smaller"
-            )
-        at = place((width, height), within, scale, spec.anchor)
-        for top in axis_starts(frame_height, height, spec.overlap):
-            for left in axis_starts(frame_width, width, spec.overlap):
-                boxes.append((left, top, left + width, top + height))
-                placed.append(at)
-    if not boxes or (spec.whole_frame and len(boxes) > 1):
-        scale = min(within[0] / frame_width, within[1] / frame_height)
+        native = min(within[0] / spec.tile_width, within[1] / spec.tile_height)
+        for scale in spec.scales:
+            sides = (max(1, round(spec.tile_width / scale)), max(1, round(spec.tile_height / scale)))
+            width, height = min(sides[0], frame_width), min(sides[1], frame_height)
+            grid = _grid(frame, (width, height), spec, len(boxes))
+            at = place((width, height), within, native * scale, spec.anchor)
+            seen_whole |= len(grid) == 1 and scale >= min(1.0, fitting / native)
+            boxes += grid
+            placed += [at] * len(grid)
+            grids += [scale] * len(grid)
+    if not boxes or (spec.whole_frame and not seen_whole):
         boxes.append((0, 0, frame_width, frame_height))
-        placed.append(place((frame_width, frame_height), within, scale, spec.anchor))
+        placed.append(place(frame, within, fitting, spec.anchor))
+        grids.append(0.0)
     return TilePlan(
         frame_width=frame_width,
         frame_height=frame_height,
@@ -121,7 +144,30 @@ def plan_tiles(frame_width: int, frame_height: int, spec: TileSpec) -> TilePlan:
         pad=spec.pad,
         boxes=np.array(boxes, np.int32),
         placed=np.array([(at.left, at.top, at.width, at.height) for at in placed], np.int32),
+        grids=np.array(grids, np.float32),
     )
+
+
+def _grid(
+    frame: tuple[int, int], sides: tuple[int, int], spec: TileSpec, others: int
+) -> list[tuple[int, int, int, int]]:
+    """Return the tiles of ``sides`` over ``frame`` (widths, heights), row by row, beside ``others`` of other grids.
+
+    Raises TooManyTilesError beyond MOST_TILES, before any is made.
+    """
+    count = _axis_count(frame[0], sides[0], spec.overlap) * _axis_count(frame[1], sides[1], spec.overlap) + others
+    if count > MOST_TILES:
+        scales = "" if spec.scales == (1.0,) else f" at scales {', '.join(f'{scale:g}' for scale in spec.scales)}"
+        raise TooManyTilesError(
+            f"{frame[0]}×{frame[1]} pixels in tiles of {sides[0]}×{sides[1]} with an overlap of {spec.overlap:g}"
+            f"{scales} are {count} tiles; at most {MOST_TILES} are worked off, so make tiles larger or the overlap "
+            "smaller"
+        )
+    width, height = sides
+    lefts = axis_starts(frame[0], width, spec.overlap)
+    return [
+        (left, top, left + width, top + height) for top in axis_starts(frame[1], height, spec.overlap) for left in lefts
+    ]
 
 
 def cut(image: ImageArray, plan: TilePlan, first: int = 0, count: int | None = None) -> ImageArray:
@@ -135,8 +181,9 @@ def cut(image: ImageArray, plan: TilePlan, first: int = 0, count: int | None = N
     wanted = slice(first, None if count is None else first + count)
     boxes, placed = plan.boxes[wanted].tolist(), plan.placed[wanted].tolist()
     tiles = np.empty((len(boxes), plan.input_height, plan.input_width, 3), np.uint8)
-    for tile, (left, top, right, bottom), at in zip(tiles, boxes, placed, strict=True):
-        letterbox_into(tile, image[top:bottom, left:right], Placement(*at), plan.pad)
+    averaged = plan.averaged(first, count)
+    for tile, (left, top, right, bottom), at, mean in zip(tiles, boxes, placed, averaged, strict=True):
+        letterbox_into(tile, image[top:bottom, left:right], Placement(*at), plan.pad, mean)
     return tiles
 
 

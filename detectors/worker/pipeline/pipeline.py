@@ -24,6 +24,7 @@ from detectors.errors import InferenceError
 from detectors.geometry.arrays import Candidates, Detections, ImageArray
 from detectors.images.decode import decode_image
 from detectors.model.options import FrameView, Resolved
+from detectors.model.passes import Passes
 from detectors.model.predict import Model
 from detectors.tiling.tiles import TilePlan
 from detectors.worker.pipeline.pixels import PixelPool
@@ -60,15 +61,16 @@ class _FrameTask:
 
     image: NDArray[np.uint8]
     view: FrameView
+    passes: Passes
     plan: TilePlan
-    options: Resolved
+    """The tiles of the current pass."""
     decode_ms: float
     done: Future[FrameResult]
     memory: ImageArray | None
     """The buffer of its pixels, if it belongs to the pool."""
     started: float = field(default_factory=time.perf_counter)
     missing: int = 0
-    """How many tiles have no candidates yet."""
+    """How many tiles of the pass have no candidates yet."""
     candidates: dict[int, Candidates] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -173,14 +175,22 @@ class InferencePipeline:
         try:
             image = decode_image(data, max_pixels=self._max_pixels, memory=memory)
             view = FrameView.of(image.shape[1], image.shape[0], camera)
-            options = self.model.resolved(asked, view)
-            plan = self.model.plan(view, options)
+            passes = self.model.passes(view, self.model.resolved(asked, view))
         except Exception as error:  # noqa: BLE001 - every error is reported to this frame's caller
             done.set_exception(error)
             return
-        self._frames.put(
-            _FrameTask(image, view, plan, options, _ms_since(start), done, next(iter(taken), None), missing=len(plan))
-        )
+        frame = _FrameTask(image, view, passes, passes.plan, _ms_since(start), done, next(iter(taken), None))
+        self._queue(frame)
+
+    def _queue(self, frame: _FrameTask) -> bool:
+        """Pass ``frame`` to the packer for its next pass; return whether it has one."""
+        part = frame.passes.part
+        if part is None:
+            return False
+        frame.plan, frame.missing = part, len(part)
+        frame.candidates = {}
+        self._frames.put(frame)
+        return True
 
     def _pack(self) -> None:
         """Cut the tiles of frames, in order of arrival, into batches of the engine's size; runs in a packer thread."""
@@ -197,11 +207,12 @@ class InferencePipeline:
                 for _ in range(self.model.engine.parallel):
                     self._batches.put(None)
                 return
-            first = 0
-            while first < len(frame.plan):
-                count = min(room - batch.count, len(frame.plan) - first)
+            # The frame gets the plan of its next pass as soon as the last batch of this one is done.
+            first, plan = 0, frame.plan
+            while first < len(plan):
+                count = min(room - batch.count, len(plan) - first)
                 try:
-                    batch.add(frame, first, self.model.cut(frame.image, frame.plan, first, count))
+                    batch.add(frame, first, self.model.cut(frame.image, plan, first, count))
                 except Exception as error:  # noqa: BLE001 - it fails this frame, not the packer
                     frame.fail(error)
                     break
@@ -253,22 +264,25 @@ class InferencePipeline:
 
     def _add_candidates(self, run: _TileRun, outputs: tuple[NDArray[np.float32], ...]) -> None:
         frame = run.frame
-        candidates = self.model.candidates(outputs, frame.plan, run.first, frame.options)
+        candidates = self.model.candidates(outputs, frame.plan, run.first, frame.passes.options)
         with frame.lock:
             frame.candidates[run.first] = candidates
             frame.missing -= run.count
             if frame.missing or frame.done.done():
                 return
-        inference_ms = _ms_since(frame.started)
         start = time.perf_counter()
         # Tile order, not completion order: the same frame gives the same detections, in the same order.
-        in_order = [frame.candidates[first] for first in sorted(frame.candidates)]
-        found = self.model.merge(Candidates.concatenate(in_order), frame.plan, frame.options)
+        passes = frame.passes
+        passes.add(Candidates.concatenate([frame.candidates[first] for first in sorted(frame.candidates)]))
+        if self._queue(frame):
+            return
+        inference_ms = (start - frame.started) * 1_000
+        found = self.model.merge(passes.found, passes.plan, passes.options)
         if frame.memory is not None:
             self._pixels.give(frame.memory)
-        tiles, merge_ms = len(frame.plan), _ms_since(start)
+        tiles, merge_ms = int(passes.processed.sum()), _ms_since(start)
         frame.done.set_result(
-            FrameResult(found, frame.view, frame.options, tiles, frame.decode_ms, inference_ms, merge_ms)
+            FrameResult(found, frame.view, passes.options, tiles, frame.decode_ms, inference_ms, merge_ms)
         )
 
 

@@ -130,8 +130,8 @@ def test_options_are_filled_from_the_card(tmp_path: Path) -> None:
     card = write_model(
         tmp_path,
         thresholds={"confidence": 0.4, "iou": 0.6},
-        tiling={"mode": "fixed", "width": 200, "overlap": 0.1, "whole_frame": True},
-        merge={"method": "greedy_nmm", "metric": "ios", "threshold": 0.7, "class_aware": False},
+        tiling={"mode": "fixed", "width": 200, "overlap": 0.1, "whole_frame": True, "scales": [1, 0.5]},
+        merge={"method": "greedy_nmm", "metric": "ios", "threshold": 0.7, "class_aware": False, "settle": 0.8},
         max_detections=7,
     )
     model = load_model(LoadRequest(card, "onnxruntime"))
@@ -142,10 +142,13 @@ def test_options_are_filled_from_the_card(tmp_path: Path) -> None:
         overlap=0.1,
         tile_width=200,
         tile_height=128,
+        iou=0.6,
         whole_frame=False,
+        scales=(1.0, 0.5),
         merge_method="greedy_nmm",
         merge_metric="ios",
         merge_threshold=0.7,
+        settle=0.8,
         max_detections=7,
     )
     assert model.resolved(full, view).as_options() == full
