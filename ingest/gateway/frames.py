@@ -127,11 +127,12 @@ class FramesEndpoint:
         return device.device_id
 
     async def _open_form(self, body: Body, content_type: str, pairs: list[tuple[str, str]]) -> _Upload:
-        form = parse_form(body.data, content_type)
+        max_metadata_bytes = self._parts.settings.max_metadata_bytes
+        form = parse_form(body.data, content_type, max_metadata_bytes)
         if form.filename and not any(name == "original_filename" for name, _ in (*pairs, *form.fields)):
             name = sanitise_filename(form.filename)
             form.fields.extend([("original_filename", name)] if name else [])
-        fields = parse_fields((*pairs, *form.fields), self._parts.settings.max_metadata_bytes)
+        fields = parse_fields((*pairs, *form.fields), max_metadata_bytes)
         if len(form.image) > _HASH_INLINE_BYTES:
             digest = await asyncio.to_thread(sha256, form.image)
         else:

@@ -1,19 +1,33 @@
-"""Parses a multipart/form-data body: one image part and a limited number of small fields."""
+"""Parses a multipart/form-data body: one image part and a limited number of small fields.
+
+All work is a search for the next boundary and for the end of a part's headers, and both are limited in number, so that
+the time grows with the size of the body alone, whatever it holds.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from python_multipart import MultipartParser
-from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from ingest.gateway.errors import ValidationFailedError
+from ingest.gateway.request.fields import KNOWN_FIELDS
 
 IMAGE_PART = "image"
 MAX_PARTS = 32
 # Space for boundaries and part headers in addition to the image and its fields.
 OVERHEAD_BYTES = 65_536
+
+_MAX_BOUNDARY = 70
+_MAX_CONTENT_TYPE = 1_024
+_MAX_PART_HEADER_BYTES = 4_096
+_MAX_PART_HEADERS = 8
+_HEADERS_END = b"\r\n\r\n"
+_ONE_IMAGE = (
+    'Send exactly one part with the image, as "curl -F image=@picture.jpg" does; '
+    f"the other parts are fields: {', '.join(KNOWN_FIELDS)}."
+)
 
 
 @dataclass(slots=True)
@@ -25,96 +39,166 @@ class Form:
     fields: list[tuple[str, str]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _FormPart:
-    header_name: bytearray = field(default_factory=bytearray)
-    header_value: bytearray = field(default_factory=bytearray)
-    disposition: bytes = b""
-    slices: list[memoryview] = field(default_factory=list)
-
-    def data(self) -> bytes:
-        """Return the content of the part, copied once."""
-        return b"".join(self.slices)
+    name: str
+    filename: str | None
+    content_type: str
+    data: bytes
 
 
-class _PartCollector:
-    """Collects whole parts from the parser's callbacks."""
+def parse_form(body: bytes, content_type: str, max_metadata_bytes: int) -> Form:
+    """Parse ``body``. Raises ValidationFailedError unless it is a complete form with exactly one image.
 
-    def __init__(self) -> None:
-        self.parts: list[_FormPart] = []
-        self.complete = False
-
-    def begin(self) -> None:
-        if len(self.parts) >= MAX_PARTS:
-            raise FormParserError(f"more than {MAX_PARTS} parts")
-        self.parts.append(_FormPart())
-
-    def header_name(self, data: bytes, start: int, end: int) -> None:
-        self.parts[-1].header_name += data[start:end]
-
-    def header_value(self, data: bytes, start: int, end: int) -> None:
-        self.parts[-1].header_value += data[start:end]
-
-    def header_end(self) -> None:
-        part = self.parts[-1]
-        if bytes(part.header_name).lower() == b"content-disposition":
-            part.disposition = bytes(part.header_value)
-        part.header_name.clear()
-        part.header_value.clear()
-
-    def data(self, data: bytes, start: int, end: int) -> None:
-        self.parts[-1].slices.append(memoryview(data)[start:end])
-
-    def end(self) -> None:
-        self.complete = True
+    A field may be as large as the metadata may be, ``max_metadata_bytes``, or a file name in the part headers.
+    """
+    limit = max(max_metadata_bytes, OVERHEAD_BYTES)
+    images: list[_FormPart] = []
+    fields: list[tuple[str, str]] = []
+    for part in _parts(body, _boundary(content_type)):
+        if part.name == IMAGE_PART:
+            images.append(part)
+        else:
+            _require_field(part, limit)
+            fields.append((part.name, _text(part)))
+    return Form(*_image(images), fields)
 
 
-def parse_form(body: bytes, content_type: str) -> Form:
-    """Parse ``body``. Raises ValidationFailedError unless it is a complete form with exactly one image."""
+def _boundary(content_type: str) -> bytes:
+    if len(content_type) > _MAX_CONTENT_TYPE:
+        raise ValidationFailedError(
+            f"the Content-Type has {len(content_type)} characters; at most {_MAX_CONTENT_TYPE} are accepted",
+            field="Content-Type",
+        )
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise ValidationFailedError("the Content-Type multipart/form-data has no boundary", field="Content-Type")
-    collector = _PartCollector()
-    try:
-        parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": collector.begin,
-                "on_header_field": collector.header_name,
-                "on_header_value": collector.header_value,
-                "on_header_end": collector.header_end,
-                "on_part_data": collector.data,
-                "on_end": collector.end,
-            },
+    if len(boundary) > _MAX_BOUNDARY:
+        raise ValidationFailedError(
+            f"the boundary has {len(boundary)} bytes; a form's boundary has at most {_MAX_BOUNDARY} (RFC 2046)",
+            field="Content-Type",
         )
-        parser.write(body)
-    except FormParserError as error:
-        raise ValidationFailedError(f"the body is not a multipart form: {error}", field="body") from error
-    if not collector.complete:
-        raise ValidationFailedError("the multipart form has no closing boundary; it was cut off", field="body")
-    return _form(collector.parts)
+    return boundary
 
 
-def _form(parts: list[_FormPart]) -> Form:
-    images: list[tuple[bytes, str | None]] = []
-    fields: list[tuple[str, str]] = []
-    for part in parts:
-        options = parse_options_header(part.disposition)[1]
-        name = options.get(b"name", b"").decode("utf-8", "replace")
-        filename = options.get(b"filename")
-        if name == IMAGE_PART:
-            images.append((part.data(), filename.decode("utf-8", "replace") if filename else None))
-        else:
-            fields.append((name, _text(name, part.data())))
+def _parts(body: bytes, boundary: bytes) -> Iterator[_FormPart]:
+    """Split ``body`` at its boundaries; text before the first and after the last one is passed over."""
+    delimiter = b"\r\n--" + boundary
+    if body.startswith(delimiter[2:]):
+        at = len(delimiter) - 2
+    elif (found := body.find(delimiter)) >= 0:
+        at = found + len(delimiter)
+    elif not body:
+        raise _cut_off()
+    else:
+        raise _malformed(f"it does not have its boundary {boundary.decode('latin-1')!r}")
+    for number in range(MAX_PARTS + 1):
+        if body.startswith(b"--", at):
+            return
+        line_end = body.find(b"\r\n", at, at + _MAX_BOUNDARY)
+        if line_end < 0 or body[at:line_end].strip(b" \t"):
+            if len(body) - at < 2:
+                raise _cut_off()
+            raise _malformed("a line begins with the boundary, but is longer")
+        if number == MAX_PARTS:
+            break
+        # The line break before the delimiter belongs to it, also where a part has no content at all.
+        end = body.find(delimiter, line_end)
+        if end < 0:
+            raise _cut_off()
+        yield _part(body, line_end + 2, end)
+        at = end + len(delimiter)
+    raise _malformed(f"it has more than {MAX_PARTS} parts")
+
+
+def _part(body: bytes, start: int, end: int) -> _FormPart:
+    """Read the part at ``start``: headers, an empty line, its content up to ``end``."""
+    if body.startswith(b"\r\n", start):
+        head, content = b"", start + 2
+    else:
+        head_end = body.find(_HEADERS_END, start, min(end, start + _MAX_PART_HEADER_BYTES) + len(_HEADERS_END))
+        if head_end < 0:
+            raise _malformed(f"a part has no empty line behind headers of at most {_MAX_PART_HEADER_BYTES} bytes")
+        head, content = body[start:head_end], head_end + len(_HEADERS_END)
+    headers = _headers(head)
+    options = parse_options_header(headers.get(b"content-disposition", b""))[1]
+    filename = options.get(b"filename")
+    return _FormPart(
+        options.get(b"name", b"").decode("utf-8", "replace"),
+        filename.decode("utf-8", "replace") if filename else None,
+        headers.get(b"content-type", b"").decode("latin-1"),
+        body[content : max(content, end)],
+    )
+
+
+def _headers(head: bytes) -> dict[bytes, bytes]:
+    lines = head.split(b"\r\n", _MAX_PART_HEADERS) if head else []
+    if len(lines) > _MAX_PART_HEADERS:
+        raise _malformed(f"a part has more than {_MAX_PART_HEADERS} headers")
+    headers: dict[bytes, bytes] = {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or not name:
+            raise _malformed(f"a part header is {line[:60]!r}; it must be a name, a colon and a value")
+        headers[name.lower()] = value.strip(b" \t")
+    return headers
+
+
+def _require_field(part: _FormPart, limit: int) -> None:
+    """Raise ValidationFailedError for a part that is a picture under another name, has no name, or is too large."""
+    shown = part.name[:60]
+    is_file = part.filename is not None and part.name not in KNOWN_FIELDS
+    if is_file or part.content_type.lower().startswith("image/"):
+        of_file = f" with the file {part.filename[:60]!r}" if part.filename is not None else ""
+        raise ValidationFailedError(
+            f"the form has a part {shown!r}{of_file}; the part with the image must be called {IMAGE_PART}",
+            details=_ONE_IMAGE,
+            field=shown or "name",
+        )
+    if not part.name:
+        raise ValidationFailedError(
+            'a part of the form has no name; give each one Content-Disposition: form-data; name="…"', field="name"
+        )
+    if len(part.data) > limit:
+        raise ValidationFailedError(
+            f"the part {shown!r} has {len(part.data)} bytes; a field of a form has at most {limit}, and the part with "
+            f"the image must be called {IMAGE_PART}",
+            details=_ONE_IMAGE,
+            field=shown,
+        )
+
+
+def _text(part: _FormPart) -> str:
+    try:
+        return part.data.decode()
+    except UnicodeDecodeError as error:
+        raise ValidationFailedError(
+            f"the part {part.name[:60]!r} is not UTF-8 text; the part with the image must be called {IMAGE_PART}",
+            details=_ONE_IMAGE,
+            field=part.name[:60],
+        ) from error
+
+
+def _image(images: list[_FormPart]) -> tuple[bytes, str | None]:
     if len(images) != 1:
         raise ValidationFailedError(
-            f"the form has {len(images)} parts called image; it must have exactly one", field=IMAGE_PART
+            f"the form has {len(images)} parts called {IMAGE_PART}; it must have exactly one",
+            details=_ONE_IMAGE,
+            field=IMAGE_PART,
         )
-    return Form(*images[0], fields)
+    image = images[0]
+    if not image.data:
+        raise ValidationFailedError(
+            f"the part {IMAGE_PART} is empty; it must have the bytes of the picture",
+            details="With curl write @ before the file's path: curl -F image=@picture.jpg.",
+            field=IMAGE_PART,
+        )
+    return image.data, image.filename
 
 
-def _text(name: str, data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise ValidationFailedError(f"{name}: not UTF-8 text", field=name) from error
+def _malformed(why: str) -> ValidationFailedError:
+    return ValidationFailedError(f"the body is not a multipart form: {why}", field="body")
+
+
+def _cut_off() -> ValidationFailedError:
+    return ValidationFailedError("the multipart form has no closing boundary; it was cut off", field="body")

@@ -1,4 +1,4 @@
-"""Bodies are read within limits of size, time and number, and forms are parsed."""
+"""Bodies are read within limits of size, time and number."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import asyncio
 from hashlib import sha256
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from starlette.types import Message, Receive
 
 from ingest.gateway.errors import (
@@ -17,11 +15,8 @@ from ingest.gateway.errors import (
     ValidationFailedError,
 )
 from ingest.gateway.request.body import declared_length, read_body
-from ingest.gateway.request.multipart import MAX_PARTS, Form, parse_form
 from ingest.gateway.request.slots import UploadSlots
 from ingest.images.check import FileTooLargeError
-
-TYPE = "multipart/form-data; boundary=edge"
 
 
 def receiving(*chunks: bytes | None) -> tuple[Receive, list[bytes]]:
@@ -89,53 +84,3 @@ def test_upload_slots_limit_number_and_bytes_and_are_released() -> None:
         raise ValueError("inside")
     with slots.reserve(100):
         pass
-
-
-def part(name: str, data: bytes, extra: str = "") -> bytes:
-    head = f'--edge\r\nContent-Disposition: form-data; name="{name}"{extra}\r\nContent-Type: text/plain\r\n\r\n'
-    return head.encode() + data + b"\r\n"
-
-
-END = b"--edge--\r\n"
-
-
-def test_parse_form_returns_image_and_fields() -> None:
-    image = bytes(range(256)) * 10 + b"\r\n--edg\r\n--"
-    body = part("device_id", b"d-1") + part("image", image, '; filename="DJI_1.JPG"') + part("metadata", "ä".encode())
-    assert parse_form(body + END, TYPE) == Form(image, "DJI_1.JPG", [("device_id", "d-1"), ("metadata", "ä")])
-
-
-@pytest.mark.parametrize(
-    ("body", "why"),
-    [
-        (b"", "cut off"),
-        (b"hello", "not a multipart form"),
-        (part("image", b"x"), "cut off"),
-        (part("device_id", b"d") + END, "0 parts called image"),
-        (part("image", b"x") * 2 + END, "2 parts called image"),
-        (part("image", b"x") + part("device_id", b"\xff") + END, "UTF-8"),
-        (part("x", b"") * (MAX_PARTS + 1) + END, "more than"),
-        (b"--edge\r\n" + b"A: b\r\n" * 50 + b"\r\nx\r\n" + END, "not a multipart form"),
-        (b"--edge\r\nA: " + b"b" * 10_000 + b"\r\n\r\nx\r\n" + END, "not a multipart form"),
-    ],
-)
-def test_parse_form_refuses_other_bodies(body: bytes, why: str) -> None:
-    with pytest.raises(ValidationFailedError, match=why):
-        parse_form(body, TYPE)
-
-
-@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=", f"{TYPE}{'e' * 300}"])
-def test_a_form_needs_a_boundary(kind: str) -> None:
-    with pytest.raises(ValidationFailedError, match=r"(?i)boundary"):
-        parse_form(part("image", b"x") + END, kind)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=400), st.integers(0, 400))
-def test_no_bytes_break_the_form_reader(noise: bytes, at: int) -> None:
-    whole = part("device_id", b"d-1") + part("image", b"some bytes", '; filename="a"') + END
-    for body in (noise, whole[:at] + noise + whole[at:], whole[:at]):
-        try:
-            parse_form(body, TYPE)
-        except ValidationFailedError as error:
-            assert error.field

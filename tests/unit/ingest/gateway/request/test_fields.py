@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -156,6 +157,25 @@ def test_metadata_is_a_bounded_json_object(text: str, why: str) -> None:
 )
 def test_file_names_are_only_labels(name: str, clean: str | None) -> None:
     assert sanitise_filename(name) == clean
+
+
+@pytest.mark.parametrize("mark", ["\u0316\u0301", "/", "\\", "\u0f71\u0f72", "\uac00", "."])
+def test_a_file_name_of_a_million_characters_costs_no_more_than_its_end(mark: str) -> None:
+    begin = time.process_time()
+    name = sanitise_filename("a" + mark * 1_000_000 + "b.jpg")
+    assert time.process_time() - begin < 0.1
+    assert name is not None
+    assert len(name) <= 255
+    assert name.endswith("b.jpg")
+
+
+@pytest.mark.parametrize("name", [name for name in KNOWN_FIELDS if name not in ("original_filename", "metadata")])
+def test_a_field_of_ten_million_digits_is_refused_before_it_is_read(name: str) -> None:
+    begin = time.process_time()
+    with pytest.raises(ValidationFailedError, match=f"{name} has 10000001 characters; at most 255") as caught:
+        parse_fields([(name, "2" + "0" * 10_000_000)], MAX_METADATA)
+    assert time.process_time() - begin < 0.1
+    assert caught.value.field == name
 
 
 def test_query_and_headers_are_read_alike() -> None:
