@@ -19,6 +19,7 @@ from infra.broker.settings import BrokerSettings
 from infra.consuming.settings import BatchSettings
 from infra.database.settings import DatabaseSettings
 from infra.failure.settings import RetrySettings
+from infra.process.http_settings import HttpSettings
 from infra.process.settings_reference import Setting, describe_settings, markdown_table
 from infra.process.settings_sources import CONFIG_VARIABLE, read_settings
 from infra.sections import Section
@@ -37,6 +38,7 @@ class Settings(Section):
     frames: FrameSettings = FrameSettings()
     models: ModelStoreSettings = ModelStoreSettings()
     database: DatabaseSettings = DatabaseSettings()
+    http: HttpSettings = HttpSettings()
     gateway: GatewaySettings = GatewaySettings()
     detector: DetectorSettings = DetectorSettings()
     sinks: BatchSettings = BatchSettings()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,10 @@ from starlette.types import ASGIApp
 
 from infra.errors import SettingsError
 from infra.process.health import Health, HealthPart, health_app
+from infra.process.http_connections import ConnectionTable
+from infra.process.http_protocol import BoundedProtocol, ProtocolConfig
+from infra.process.http_settings import HttpSettings
+from infra.process.open_files import release_open_files, reserve_open_files
 from infra.process.stopping import waiting_for
 from infra.telemetry.settings import TelemetrySettings
 from schemas.errors import StandgaleError
@@ -21,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 # The share of the drain time that is left for closing, after requests that do not end were cancelled.
 _HTTP_SHARE = 0.8
+# uvicorn's main loop ticks ten times a second; the limits of time are enforced at every fifth.
+_SWEEP_EVERY_TICKS = 5
+# The kernel would keep megabytes for a client that reads nothing, and hide for minutes that it does not read.
+_SEND_BUFFER_BYTES = 128 * 1024
 
 
 class StartError(StandgaleError):
@@ -44,6 +53,15 @@ class _Server(uvicorn.Server):
             raise StartError("the HTTP app did not start; its error is in the log above") from error
         self.listening.set()
 
+    async def on_tick(self, counter: int) -> bool:
+        """Enforce the limits of time; return whether to exit."""
+        if counter % _SWEEP_EVERY_TICKS == 0:
+            now = time.monotonic()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, BoundedProtocol):
+                    connection.sweep(now)
+        return await super().on_tick(counter)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Keep the signal handlers of the process."""
@@ -53,8 +71,9 @@ class _Server(uvicorn.Server):
 class HttpComponent:
     """Serves an ASGI app with uvicorn; several may run in one event loop.
 
-    ``setting`` is what stands before "host" and "port" in the names of its settings, for the error text; by default its
+    ``setting`` is what is before "host" and "port" in the names of its settings, for the error text; by default its
     name and a dot. ``on_stop`` is called at a stop, before connections are closed, so that streams can end.
+    ``http`` has the limits of requests and connections.
     """
 
     def __init__(
@@ -66,6 +85,7 @@ class HttpComponent:
         port: int,
         drain_timeout_s: float = 25.0,
         setting: str | None = None,
+        http: HttpSettings | None = None,
         on_stop: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
@@ -74,16 +94,24 @@ class HttpComponent:
         self._setting = setting or f"{name}."
         self._on_stop = on_stop
         self._socket: socket.socket | None = None
-        self._server = _Server(
-            uvicorn.Config(
-                app,
-                http="httptools",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=max(1, int(drain_timeout_s * _HTTP_SHARE)),
-            )
+        self._http = http or HttpSettings()
+        self._connections = ConnectionTable(name, self._http.max_connections, self._http.address_share)
+        self._server = _Server(self._config(app, drain_timeout_s))
+
+    def _config(self, app: ASGIApp, drain_timeout_s: float) -> ProtocolConfig:
+        config = ProtocolConfig(
+            app,
+            http=BoundedProtocol,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=max(1, int(drain_timeout_s * _HTTP_SHARE)),
         )
+        # uvicorn's type is int, but it only gives it to the event loop.
+        config.timeout_keep_alive = self._http.keep_alive_s  # type: ignore[assignment]
+        config.limits, config.table = self._http, self._connections
+        return config
 
     def bind(self) -> int:
         """Take the port (``run`` does it too) and return its number, also when the setting is port 0.
@@ -100,7 +128,18 @@ class HttpComponent:
                     f"change {self._setting}host or {self._setting}port, or stop the process that uses it"
                 ) from error
             self._socket.setblocking(False)
+            self._limit_unread_data(self._socket)
+            self._connections.set_most(reserve_open_files(self.name, self._connections.most))
         return self.port
+
+    def _limit_unread_data(self, listener: socket.socket) -> None:
+        """Make the kernel end connections whose clients read nothing; those that are accepted inherit it."""
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # Linux only. It ends a connection whose peer acknowledges nothing, or leaves no room, for so long.
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            timeout_ms = int(self._http.write_timeout_s * 1_000)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
 
     @property
     def port(self) -> int:
@@ -130,9 +169,10 @@ class HttpComponent:
                 serving.cancel()
                 await asyncio.wait({serving})
             self._socket.close()
+            release_open_files(self.name)
 
 
-def health_component(settings: TelemetrySettings, health: Health) -> HttpComponent:
+def health_component(settings: TelemetrySettings, health: Health, http: HttpSettings | None = None) -> HttpComponent:
     """Return the component that serves `/health/live`, `/health/ready` and `/metrics`."""
     return HttpComponent(
         "health",
@@ -141,4 +181,5 @@ def health_component(settings: TelemetrySettings, health: Health) -> HttpCompone
         port=settings.health_port,
         drain_timeout_s=5.0,
         setting="telemetry.health_",
+        http=http,
     )

@@ -98,8 +98,10 @@ class FramesEndpoint:
             is_form = content_type.lower().startswith("multipart/form-data")
             limit = self._max_form_bytes if is_form else self._limits.max_image_bytes
             # A form's image is in memory twice while the form is parsed.
-            with self._slots.reserve(declared_length(headers, limit) * (2 if is_form else 1)):
-                body = await read_body(receive, limit, self._parts.settings.body_timeout_s)
+            size_bytes = declared_length(headers, limit) * (2 if is_form else 1)
+            with self._slots.reserve(size_bytes, token_device) as slot:
+                async with slot.reading():
+                    body = await read_body(receive, limit, self._parts.settings.body_timeout_s)
                 upload = await self._open_form(body, content_type, pairs) if is_form else _Upload(body, early)
                 _check_device(upload.fields, token_device)
                 event = await self._accept(token_device, upload)

@@ -124,5 +124,5 @@ class Composition:
             components,
             health=self.health,
             drain_timeout_s=telemetry.drain_timeout_s,
-            last=(health_component(telemetry, self.health),),
+            last=(health_component(telemetry, self.health, self.settings.http),),
         )

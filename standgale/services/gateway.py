@@ -71,6 +71,7 @@ class GatewayComponent:
             app,
             host=settings.gateway.host,
             port=settings.gateway.port,
+            http=settings.http if self._hub is None else settings.http.with_streams(settings.sse.max_clients),
             drain_timeout_s=settings.telemetry.drain_timeout_s,
         )
         await server.run(stop, health)

@@ -60,6 +60,7 @@ def _make_sse(process: Composition, instance_id: str | None) -> list[Component]:
             app,
             host=settings.sse.host,
             port=settings.sse.port,
+            http=settings.http.with_streams(settings.sse.max_clients),
             drain_timeout_s=settings.telemetry.drain_timeout_s,
         ),
     ]

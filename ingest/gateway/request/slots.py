@@ -1,32 +1,125 @@
-"""Limits how many uploads, and how many bytes of them, are in memory at the same time."""
+"""Limits how many uploads, and how many bytes of them, are in memory at the same time, in total and for each device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 
 from ingest.gateway.errors import OverloadedError
 
+_LATER = "Send the frame again after Retry-After seconds."
+
+
+@dataclass(slots=True)
+class _Device:
+    """Holds the uploads of one device, the oldest first."""
+
+    slots: dict[Slot, None] = field(default_factory=dict)
+    bytes: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """Is the place of one upload; it can be taken away while the body is read, for a device that has none."""
+
+    device_id: str
+    size_bytes: int
+    taken_away: bool = False
+    _reading: asyncio.Timeout | None = None
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """Read the body in this block; raises OverloadedError in it when the slot is taken away."""
+        try:
+            async with asyncio.timeout(None) as self._reading:
+                yield
+        except TimeoutError as error:
+            if not self.taken_away:
+                raise
+            raise OverloadedError(
+                "this upload made room for another device, because this device had the most uploads in progress",
+                details=f"Send fewer frames at the same time, or faster. {_LATER}",
+            ) from error
+        finally:
+            self._reading = None
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether the body is being read, so that the slot can be taken away."""
+        return self._reading is not None
+
+    def take_away(self) -> None:
+        """End the upload."""
+        assert self._reading is not None
+        self.taken_away = True
+        self._reading.reschedule(asyncio.get_running_loop().time())
+
 
 class UploadSlots:
-    """Counts uploads in progress; a slot is reserved before a body is read, so that memory is limited."""
+    """Counts uploads in progress; a slot is reserved before a body is read, so that memory is limited.
+
+    A device may have as many slots, and bytes, as are still free: alone at most half, and the less the more devices
+    send. When all are used, a device without an upload takes the slot of the device with the most: of the upload whose
+    body has been read for longest. So no number of slow devices keeps another one out.
+    """
 
     def __init__(self, max_uploads: int, max_bytes: int) -> None:
         self._free_uploads = max_uploads
         self._free_bytes = max_bytes
+        self._devices: dict[str, _Device] = {}
 
     @contextmanager
-    def reserve(self, size_bytes: int) -> Iterator[None]:
+    def reserve(self, size_bytes: int, device_id: str) -> Iterator[Slot]:
         """Reserve a slot for one upload of at most ``size_bytes``; raises OverloadedError when there is none."""
-        if self._free_uploads < 1 or self._free_bytes < size_bytes:
+        own = self._devices.get(device_id)
+        if own is not None:
+            self._require_share(own, size_bytes)
+        else:
+            while not self._has_room(size_bytes) and (victim := self._victim()) is not None:
+                self._release(victim)
+                victim.take_away()
+        if not self._has_room(size_bytes):
             raise OverloadedError(
-                "the gateway has as many uploads in progress as it accepts; nothing was read",
-                details="Send the frame again after Retry-After seconds.",
+                "the gateway has as many uploads in progress as it accepts; nothing was read", details=_LATER
             )
+        slot = Slot(device_id, size_bytes)
+        own = self._devices.setdefault(device_id, _Device())
+        own.slots[slot] = None
+        own.bytes += size_bytes
         self._free_uploads -= 1
         self._free_bytes -= size_bytes
         try:
-            yield
+            yield slot
         finally:
-            self._free_uploads += 1
-            self._free_bytes += size_bytes
+            if not slot.taken_away:
+                self._release(slot)
+
+    def _has_room(self, size_bytes: int) -> bool:
+        return self._free_uploads >= 1 and self._free_bytes >= size_bytes
+
+    def _require_share(self, own: _Device, size_bytes: int) -> None:
+        count = len(own.slots)
+        if count >= self._free_uploads or own.bytes + size_bytes > self._free_bytes - size_bytes:
+            raise OverloadedError(
+                f"this device has {count} uploads in progress, which is its share of gateway.max_concurrent_uploads "
+                "and gateway.max_in_flight_bytes now; nothing was read",
+                details=f"Let uploads in progress end before sending more. {_LATER}",
+            )
+
+    def _victim(self) -> Slot | None:
+        """Return the oldest body that is being read of the device with the most uploads, if it has several."""
+        most = max(self._devices.values(), key=lambda each: len(each.slots), default=None)
+        if most is None or len(most.slots) < 2:
+            return None
+        return next((slot for slot in most.slots if slot.is_reading), None)
+
+    def _release(self, slot: Slot) -> None:
+        own = self._devices[slot.device_id]
+        del own.slots[slot]
+        own.bytes -= slot.size_bytes
+        if not own.slots:
+            del self._devices[slot.device_id]
+        self._free_uploads += 1
+        self._free_bytes += slot.size_bytes

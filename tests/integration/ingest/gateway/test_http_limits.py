@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.settings import GatewaySettings
-from tests.servers.gateway import FRAME, TOKEN, Gateway, jpeg, running
+from tests.servers.gateway import FRAME, OTHER_TOKEN, TOKEN, Gateway, jpeg, running
 from tests.servers.gateway_checks import assert_error
 
 
@@ -24,13 +24,25 @@ async def test_uploads_beyond_max_concurrent_uploads_are_overloaded(tmp_path: Pa
 async def test_uploads_beyond_max_in_flight_bytes_are_overloaded(tmp_path: Path) -> None:
     settings = GatewaySettings(max_image_bytes=200_000, max_in_flight_bytes=600_000)
     async with running(tmp_path, settings) as gateway:
-        # A body of unknown length may have any, so three of them hold all the bytes there are.
-        head = f"X-API-Token: {TOKEN}\r\nTransfer-Encoding: chunked\r\n"
-        held = [await gateway.raw(head, b"1\r\n\xff\r\n") for _ in range(3)]
+        # A form of unknown length may have any, and is in memory twice, so one holds all the bytes there are.
+        head = f"X-API-Token: {OTHER_TOKEN}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        held = await gateway.raw(head + "Transfer-Encoding: chunked\r\n", b"1\r\n\xff\r\n")
         await _until(lambda: _refused(gateway))
-        held[0].writer.close()
+        held.writer.close()
         await _until(lambda: _taken(gateway))
-        for raw in held:
+
+
+async def test_slow_bodies_of_one_device_leave_slots_for_another(tmp_path: Path) -> None:
+    async with running(tmp_path, GatewaySettings(max_concurrent_uploads=8)) as gateway:
+        head = f"X-API-Token: {OTHER_TOKEN}\r\nContent-Length: {len(FRAME)}\r\n"
+        slow = [await gateway.raw(head, FRAME[:1000]) for _ in range(20)]
+        statuses = [(await raw.read_response()).json["message"] for raw in slow[4:]]
+        assert all("this device has 4 uploads in progress" in message for message in statuses)
+        for seed in range(3):
+            assert (await gateway.send(jpeg(seed=seed))).status == 202
+        slow[0].writer.write(FRAME[1000:])
+        assert (await slow[0].read_response()).status == 202
+        for raw in slow:
             raw.writer.close()
 
 

@@ -9,13 +9,11 @@ import pytest
 from starlette.types import Message, Receive
 
 from ingest.gateway.errors import (
-    OverloadedError,
     UploadIncompleteError,
     UploadTimeoutError,
     ValidationFailedError,
 )
 from ingest.gateway.request.body import declared_length, read_body
-from ingest.gateway.request.slots import UploadSlots
 from ingest.images.check import FileTooLargeError
 
 
@@ -71,16 +69,3 @@ def test_declared_lengths() -> None:
     for text in (b"-1", b"1e3", b""):
         with pytest.raises(ValidationFailedError):
             declared_length({b"content-length": text}, 100)
-
-
-def test_upload_slots_limit_number_and_bytes_and_are_released() -> None:
-    slots = UploadSlots(2, 100)
-    with slots.reserve(60):
-        with pytest.raises(OverloadedError), slots.reserve(41):
-            raise AssertionError("there was no room")
-        with slots.reserve(40), pytest.raises(OverloadedError), slots.reserve(0):
-            raise AssertionError("there was no slot")
-    with pytest.raises(ValueError, match="inside"), slots.reserve(100):
-        raise ValueError("inside")
-    with slots.reserve(100):
-        pass

@@ -1,0 +1,45 @@
+"""Defines the limits that protect every HTTP server of a process from its clients."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field
+
+from infra.sections import PositiveInt, PositiveSeconds, Section
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class HttpSettings(Section):
+    """Says how large and how slow requests may be, and how many connections a server holds open."""
+
+    section = "http"
+
+    max_header_bytes: PositiveInt = Field(
+        default=65_536, description="the largest head of a request: its first line and its headers; beyond it 431"
+    )
+    max_headers: PositiveInt = Field(default=100, description="the most headers of a request; beyond it 431")
+    header_timeout_s: PositiveSeconds = Field(
+        default=10.0, description="how long a client may take to send the head of a request; beyond it 408"
+    )
+    keep_alive_s: PositiveSeconds = Field(
+        default=5.0, description="how long a connection stays open without a further request"
+    )
+    write_timeout_s: PositiveSeconds = Field(
+        default=30.0, description="a client that takes nothing of what was sent to it for so long is cut off"
+    )
+    max_connections: PositiveInt = Field(
+        default=1_024,
+        description="the most open connections of each server, besides those of sse.max_clients; beyond it the one "
+        "that waits longest without a request is closed, and without one a new client gets 503",
+    )
+    address_share: Share = Field(
+        default=0.5,
+        description="the share of the connections, and of the live stream's clients, that one address may have; 1 "
+        "behind a proxy, where all clients have one address",
+    )
+
+    def with_streams(self, clients: int) -> Self:
+        """Return the limits of a server that holds ``clients`` connections more, for clients that stay."""
+        return self.model_copy(update={"max_connections": self.max_connections + clients})
