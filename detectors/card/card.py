@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from detectors.card.model_formats import no_card
 from detectors.errors import ModelLoadError
 from detectors.settings import Precision
 from infra.plugin_names import NameOrPlugin
@@ -232,6 +233,9 @@ def default_card_path() -> Path:
 
 def read_card(path: Path) -> ModelCard:
     """Return the card at ``path``. Raises ModelLoadError that names the field when the file is missing or wrong."""
+    other = no_card(path)
+    if other is not None:
+        raise ModelLoadError(other)
     try:
         content = path.read_bytes()
     except OSError as error:

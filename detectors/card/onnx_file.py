@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
+from detectors.card.model_formats import foreign_format
+from detectors.card.onnx_graph import GraphFacts, GraphReader
+from detectors.card.protobuf import MessageReader, Span
 from detectors.errors import ModelLoadError
 
 # Field numbers of the ONNX protobuf messages that are read here.
 _MODEL_GRAPH, _MODEL_OPSET, _MODEL_METADATA = 7, 8, 14
 _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 5, 11, 12
 _INITIALIZER_NAME, _INITIALIZER_EXTERNAL = 8, 13
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_ELEMENT_TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
-
-Field = tuple[int, int, int, int]
-"""Number, value (of a varint, else 0), start and end of the payload in the file."""
+_ELEMENT_TYPES = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+    16: "bfloat16",
+}
+# Exporters write the version of the format first.
+_FIRST_BYTE = b"\x08"
+LARGEST_FILE_BYTES = 2 << 30
+"""The largest message of protobuf; models with more keep their weights in separate files."""
+_MOST_AXES, _MOST_TENSORS, _LONGEST_NAME = 16, 1_000, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,111 +58,105 @@ class OnnxFile:
     outputs: tuple[TensorInfo, ...]
     external_data: tuple[str, ...] = ()
     """The files next to it that have weights"""
+    graph: GraphFacts = field(default_factory=GraphFacts)
+    """What its nodes show"""
 
 
 def read_onnx_file(path: Path) -> OnnxFile:
-    """Read what the file at ``path`` states about itself. Raises ModelLoadError when it is not readable ONNX."""
+    """Read what the file at ``path`` states about itself, in bounded time and memory.
+
+    Raises ModelLoadError when it is not readable ONNX, is larger than any detector, or has weights outside its folder.
+    """
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _model(data)
+        with path.open("rb") as file:
+            _require_onnx(path, file)
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                found = _model(MessageReader(data))
     except OSError as error:
         raise ModelLoadError(f"model file {path} cannot be read ({error.strerror}); give an ONNX file") from error
     except (ValueError, IndexError) as error:
         raise ModelLoadError(f"{path} is not an ONNX file, or is damaged ({error}); export it again") from error
+    for name in found.external_data:
+        _require_beside(path, name)
+    return found
 
 
-def _model(data: mmap.mmap) -> OnnxFile:
+def _require_onnx(path: Path, file: BinaryIO) -> None:
+    """Raise ModelLoadError for a model of another format, which the first bytes or the name show, or one too large."""
+    first = file.read(16)
+    other = foreign_format(path, first)
+    if other is not None and not first.startswith(_FIRST_BYTE):
+        raise ModelLoadError(other)
+    size = file.seek(0, os.SEEK_END)
+    if size > LARGEST_FILE_BYTES:
+        raise ModelLoadError(
+            f"{path} has {size:,} bytes; an ONNX file has at most {LARGEST_FILE_BYTES:,}, so export it with its "
+            "weights in a separate file (external data)"
+        )
+
+
+def _require_beside(path: Path, name: str) -> None:
+    """Raise ModelLoadError when weights called ``name`` are anywhere but in the folder of the file at ``path``."""
+    plain = name not in ("", ".", "..") and not any(each in name for each in "/\\\0:")
+    if not plain or len(name) > _LONGEST_NAME or (path.parent / name).is_symlink():
+        raise ModelLoadError(
+            f"{path} keeps weights in {name[:_LONGEST_NAME]!r}, which is not a file in its own folder; "
+            "such a file may read what it should not, so export the model again with its weights beside it"
+        )
+
+
+def _model(reader: MessageReader) -> OnnxFile:
     opset, graph = 0, None
     metadata: dict[str, str] = {}
-    for number, _, start, end in _fields(data, 0, len(data)):
+    for number, _, start, end in reader.fields(0, len(reader.data)):
         if number == _MODEL_GRAPH:
             graph = (start, end)
         elif number == _MODEL_OPSET:
-            domain = _text(data, start, end, 1)
+            domain = reader.text((start, end), 1)
             if domain in ("", "ai.onnx"):
-                opset = _number(data, start, end, 2)
+                opset = reader.number((start, end), 2)
         elif number == _MODEL_METADATA:
-            metadata[_text(data, start, end, 1)] = _text(data, start, end, 2)
+            metadata[reader.text((start, end), 1)] = reader.text((start, end), 2)
     if graph is None:
         raise ValueError("it holds no graph")
     constants: set[str] = set()
     external: set[str] = set()
     inputs: list[TensorInfo] = []
     outputs: list[TensorInfo] = []
-    for number, _, start, end in _fields(data, *graph):
+    for number, _, start, end in reader.fields(*graph):
         if number == _GRAPH_INPUT:
-            inputs.append(_tensor(data, start, end))
+            inputs.append(_tensor(reader, (start, end)))
         elif number == _GRAPH_OUTPUT:
-            outputs.append(_tensor(data, start, end))
+            outputs.append(_tensor(reader, (start, end)))
         elif number == _GRAPH_INITIALIZER:
-            constants.add(_text(data, start, end, _INITIALIZER_NAME))
-            external.update(_locations(data, start, end))
+            constants.add(reader.text((start, end), _INITIALIZER_NAME))
+            external.update(_locations(reader, (start, end)))
     # Old exporters list the weights among the inputs.
     fed = tuple(one for one in inputs if one.name not in constants)
     if not fed or not outputs:
         raise ValueError("its graph has no input or no output")
-    return OnnxFile(opset, metadata, fed, tuple(outputs), tuple(sorted(external)))
+    if max(len(fed), len(outputs)) > _MOST_TENSORS:
+        raise ValueError(f"it has more than {_MOST_TENSORS} inputs or outputs")
+    image = next((one.name for one in fed if len(one.shape) == 4), fed[0].name)
+    facts = GraphReader(reader).facts(graph, image)
+    return OnnxFile(opset, metadata, fed, tuple(outputs), tuple(sorted(external)), facts)
 
 
-def _locations(data: mmap.mmap, start: int, end: int) -> list[str]:
+def _locations(reader: MessageReader, span: Span) -> list[str]:
     """Return the file that has the values of a TensorProto, as a list of one; empty when the message has them."""
-    entries = _messages(data, start, end, _INITIALIZER_EXTERNAL)
-    return [_text(data, *entry, 2) for entry in entries if _text(data, *entry, 1) == "location"]
+    entries = reader.messages(span, _INITIALIZER_EXTERNAL)
+    return [reader.text(entry, 2) for entry in entries if reader.text(entry, 1) == "location"]
 
 
-def _tensor(data: mmap.mmap, start: int, end: int) -> TensorInfo:
+def _tensor(reader: MessageReader, span: Span) -> TensorInfo:
     """Read a ValueInfoProto: name, and a type that has an element type and a shape of dimensions."""
-    name = _text(data, start, end, 1)
+    name = reader.text(span, 1)
     kind, shape = 0, []
-    for type_at in _messages(data, start, end, 2):
-        for tensor_at in _messages(data, *type_at, 1):
-            kind = _number(data, *tensor_at, 1)
-            for shape_at in _messages(data, *tensor_at, 2):
-                shape = [_number(data, *axis, 1) or None for axis in _messages(data, *shape_at, 1)]
+    for type_at in reader.messages(span, 2):
+        for tensor_at in reader.messages(type_at, 1):
+            kind = reader.number(tensor_at, 1)
+            for shape_at in reader.messages(tensor_at, 2):
+                shape = [reader.number(axis, 1) or None for axis in reader.messages(shape_at, 1)]
+    if len(shape) > _MOST_AXES:
+        raise ValueError(f"{name[:_LONGEST_NAME]} has {len(shape)} axes")
     return TensorInfo(name, _ELEMENT_TYPES.get(kind, f"type {kind}"), tuple(shape))
-
-
-def _messages(data: mmap.mmap, start: int, end: int, wanted: int) -> list[tuple[int, int]]:
-    return [(low, high) for number, _, low, high in _fields(data, start, end) if number == wanted]
-
-
-def _text(data: mmap.mmap, start: int, end: int, wanted: int) -> str:
-    found = _messages(data, start, end, wanted)
-    return data[slice(*found[-1])].decode() if found else ""
-
-
-def _number(data: mmap.mmap, start: int, end: int, wanted: int) -> int:
-    return next((value for number, value, _, _ in _fields(data, start, end) if number == wanted), 0)
-
-
-def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[Field]:
-    """Yield the fields of the protobuf message ``data[start:end]``; raises ValueError or IndexError for other data."""
-    at = start
-    while at < end:
-        tag, at = _varint(data, at)
-        number, wire = tag >> 3, tag & 7
-        value, size = 0, 0
-        if wire == _VARINT:
-            value, at = _varint(data, at)
-        elif wire == _BYTES:
-            size, at = _varint(data, at)
-        elif wire in (_FIXED64, _FIXED32):
-            size = 8 if wire == _FIXED64 else 4
-        else:
-            raise ValueError(f"unknown wire type {wire} at byte {at}")
-        if number == 0 or at + size > end:
-            raise ValueError(f"a field at byte {at} leaves its message")
-        yield number, value, at, at + size
-        at += size
-
-
-def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
-    """Return the number that starts at ``at``, 7 bits a byte, and the position after it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError(f"a number at byte {at} does not end")

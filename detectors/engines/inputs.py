@@ -10,11 +10,21 @@ import numpy.typing as npt
 
 from detectors.card.card import InputCard
 from detectors.card.onnx_file import OnnxFile, TensorInfo
+from detectors.card.onnx_graph import PixelSteps
 from detectors.errors import ModelLoadError
 from detectors.heads.text import Prompt
 
 ConstantInputs = Mapping[str, npt.NDArray[np.generic]]
 """Values by the input's name, each for one tile, without the axis of tiles."""
+
+BYTES = "uint8"
+"""The type of an image input that takes pixels as they are; scaling is in the graph."""
+
+IMAGE_TYPES = ("float32", "float16", "float64", BYTES)
+"""The types of image inputs that are supported."""
+
+# Between the scale that gives 0 to 1 and the one that leaves 0 to 255 as it is.
+_LEAST_SCALE_OF_BYTES = 0.5
 
 SIZES_INPUT = "orig_target_sizes"
 """The size in which some transformers return boxes: int64 (N, 2), width and height."""
@@ -52,7 +62,7 @@ def constant_inputs(about: OnnxFile, card: InputCard, path: Path, prompt: Prompt
     leaves the length of text open, it is that of the prompt. Raises ModelLoadError when the model takes an unknown
     input, a type or shape that does not fit, or text without a prompt.
     """
-    image_input_of(about.inputs, path)
+    require_pixels_fit(image_input_of(about.inputs, path), about.graph.pixels, card, path)
     asked = takes_text(about)
     if asked and prompt is None:
         raise ModelLoadError(
@@ -74,6 +84,55 @@ def constant_inputs(about: OnnxFile, card: InputCard, path: Path, prompt: Prompt
             value = prompt.attention(length) if sees else _TEXT_VALUES[one.name](prompt, length)
             found[one.name] = _fitted(one, value, path)
     return found
+
+
+def require_colour_image(shape: Sequence[int | None], path: Path) -> bool:
+    """Return whether an input of ``shape`` (None: open) has the channels last; raise ModelLoadError when it has not 3.
+
+    Where all axes are open the channels come first, as in nearly all exports.
+    """
+    if len(shape) != 4:
+        raise ModelLoadError(
+            f"{path} takes input {list(shape)}; an image (N, 3, height, width) or (N, height, width, 3) is expected"
+        )
+    if shape[1] == 3 or (shape[1] is None and shape[3] not in (1, 3)):
+        return False
+    if shape[3] == 3:
+        return True
+    if 1 in (shape[1], shape[3]):
+        raise ModelLoadError(
+            f"{path} takes images of one channel (grey), input {list(shape)}; Standgale gives three: put a layer "
+            'in front of it that makes grey of colours (docs/models.md has the ten lines, under "Grey models")'
+        )
+    raise ModelLoadError(
+        f"{path} takes images of other than three channels, input {list(shape)}; Standgale gives red, green "
+        "and blue, so export a model that takes (N, 3, height, width)"
+    )
+
+
+def require_pixels_fit(image: TensorInfo, pixels: PixelSteps, card: InputCard, path: Path) -> None:
+    """Raise ModelLoadError when ``card`` scales pixels in another way than the graph's input and first nodes need."""
+    if image.type not in IMAGE_TYPES:
+        raise ModelLoadError(
+            f"{path} takes {image.name} as {image.type}; export it with {image.name} as float32 or uint8"
+        )
+    plain = card.scale == 1 and not any(card.mean) and all(one == 1 for one in card.std)
+    remedy = "write scale: 1 under input in the card, without mean and std"
+    if image.type == BYTES and not plain:
+        raise ModelLoadError(
+            f"{path} takes {image.name} as uint8, whole numbers from 0 to 255, so pixels must not be scaled before; "
+            f"the card scales them by {card.scale:.3g}: {remedy}"
+        )
+    if pixels.takes_bytes and card.scale < _LEAST_SCALE_OF_BYTES:
+        raise ModelLoadError(
+            f"{path} scales its pixels itself (by {pixels.factor:.3g}), and the card does so before (by "
+            f"{card.scale:.3g}): {remedy}"
+        )
+    if pixels.normalises and any(card.mean):
+        raise ModelLoadError(
+            f"{path} subtracts a mean from its pixels itself, and the card does so before: "
+            "leave mean and std out of the card" + (", and write scale: 1" if pixels.takes_bytes else "")
+        )
 
 
 def takes_text(about: OnnxFile) -> bool:

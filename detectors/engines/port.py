@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.card.card import InputCard
-from detectors.engines.inputs import ConstantInputs
+from detectors.engines.inputs import ConstantInputs, require_colour_image
 from detectors.errors import ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
 from detectors.settings import Precision
@@ -100,19 +100,29 @@ class Engine(Protocol):
         ...
 
 
-def fixed_batch(shape: list[int | None], card: InputCard, path: Path, wanted: int = 0) -> int:
-    """Return the batch size for an input of ``shape`` (None: open): its fixed one, else ``wanted``, else 1.
+@dataclass(frozen=True, slots=True)
+class ImageAxes:
+    """Says how a graph takes its image."""
 
-    Raises ModelLoadError when the input is not (N, 3, height, width) of the card.
+    batch: int
+    """Tiles per run"""
+    channels_last: bool
+    """Whether the input is (N, height, width, 3), as TensorFlow's are, instead of (N, 3, height, width)"""
+
+
+def image_axes(shape: Sequence[int | None], card: InputCard, path: Path, wanted: int = 0) -> ImageAxes:
+    """Return how an input of ``shape`` (None: open) takes tiles, in batches of its own size, else ``wanted``, else 1.
+
+    Raises ModelLoadError when the input is not that of the card.
     """
-    sides = (3, card.height, card.width)
-    fits = len(shape) == 4 and all(have in (None, want) for have, want in zip(shape[1:], sides, strict=True))
-    if not fits:
+    last = require_colour_image(shape, path)
+    sides = (card.height, card.width, 3) if last else (3, card.height, card.width)
+    if not all(have in (None, want) for have, want in zip(shape[1:], sides, strict=True)):
         raise ModelLoadError(
-            f"{path} takes input {shape}, the card says (N, 3, {card.height}, {card.width}): "
+            f"{path} takes input {list(shape)}, the card says (N, {', '.join(map(str, sides))}): "
             "correct input.width and input.height in the card"
         )
-    return shape[0] or wanted or 1
+    return ImageAxes(shape[0] or wanted or 1, last)
 
 
 def find_image_input(names: Sequence[Collection[str]], constants: ConstantInputs, path: Path) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 from detectors.card.card import Layout
 from detectors.heads.classes import ClassNumbers
@@ -14,31 +16,113 @@ Metadata = Mapping[str, str]
 _LONGEST_LITERAL = 1_000_000
 # As in the card.
 _LARGEST_ID = 100_000
+_LONGEST_NUMBER = 9
+# Where exporters write the names of classes, the usual place first.
+_NAME_KEYS = ("names", "classes", "class_names", "labels", "CLASSES", "id2label", "categories")
+_DEEPEST_MAP = 3
 
 
 def _literal(metadata: Metadata, key: str) -> object:
-    """Return the Python literal under ``key``, or None when there is none that can be read."""
+    """Return the value under ``key``, written as JSON or as a Python literal; None when it is neither.
+
+    Nothing in it is ever run.
+    """
     text = metadata.get(key, "")
     if not text or len(text) > _LONGEST_LITERAL:
         return None
     try:
-        found: object = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        found: object = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if found is not None:
+        return found
+    try:
+        return cast(object, ast.literal_eval(text.strip()))
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return None
-    return found
 
 
 def class_names(metadata: Metadata) -> dict[int, str] | None:
-    """Return the names of the classes by their number, where the file states them (``names``)."""
-    found = _literal(metadata, "names")
-    if isinstance(found, list | tuple):
-        found = dict(enumerate(found))
-    if not isinstance(found, dict) or not found:
+    """Return the names of the classes by their number, where the file states them.
+
+    They are read as JSON or as Python writes them, from any of the usual keys: a list of names or of maps, a map from
+    numbers to names or the other way round, either of these inside a map, or names separated by commas.
+    """
+    for key in _NAME_KEYS:
+        found = _literal(metadata, key)
+        if found is None and key in metadata:
+            found = _separated(metadata[key])
+        names = _names(found)
+        if names is not None:
+            return names
+    return None
+
+
+def _separated(text: str) -> list[str] | None:
+    """Return names that commas or line ends separate; None for text that is meant as something else."""
+    if len(text) > _LONGEST_LITERAL or any(each in text for each in "{}[]()"):
         return None
-    names = {
-        number: str(name) for number, name in found.items() if isinstance(number, int) and 0 <= number <= _LARGEST_ID
-    }
-    return dict(sorted(names.items())) if len(names) == len(found) else None
+    parts = [part.strip().strip("'\"") for part in text.replace("\n", ",").split(",")]
+    kept = [part for part in parts if part]
+    meant = any(not part.isdecimal() and part not in ("null", "None") for part in kept)
+    return kept if meant else None
+
+
+def _names(found: object, depth: int = 0) -> dict[int, str] | None:
+    """Return the names in ``found`` by their number; None when it is no such thing."""
+    if isinstance(found, list | tuple):
+        return _listed(found)
+    if not isinstance(found, dict) or not found or depth > _DEEPEST_MAP:
+        return None
+    mapped = _numbered(found)
+    if mapped is None:
+        # A map of numbers by name, or a map in which one entry has the names.
+        mapped = _numbered({number: name for name, number in found.items() if isinstance(number, int)})
+        whole = mapped is not None and len(mapped) == len(found)
+        mapped = mapped if whole else None
+    if mapped is None:
+        inner = [found[key] for key in _NAME_KEYS if key in found] or _only_value(found)
+        mapped = next((names for each in inner if (names := _names(each, depth + 1)) is not None), None)
+    return mapped
+
+
+def _only_value(found: Mapping[object, object]) -> list[object]:
+    """Return the value of a map with one entry, as a list; empty when its key is a class number."""
+    ((key, value), *others) = found.items()
+    return [] if others or _number(key) is not None else [value]
+
+
+def _listed(found: Sequence[object]) -> dict[int, str] | None:
+    """Return the names in a list of names, or of maps that have a name each, and their number as id where they do."""
+    if not found:
+        return None
+    if all(isinstance(one, str | int) and not isinstance(one, bool) for one in found):
+        return {number: str(name) for number, name in enumerate(found)}
+    named: dict[object, object] = {}
+    for number, one in enumerate(found):
+        if not isinstance(one, dict) or "name" not in one:
+            return None
+        named[one.get("id", number)] = one["name"]
+    return _numbered(named) if len(named) == len(found) else None
+
+
+def _numbered(found: Mapping[object, object]) -> dict[int, str] | None:
+    """Return ``found`` as names by number, in order; None when a key is no class number or a value no name."""
+    names: dict[int, str] = {}
+    for key, value in found.items():
+        number = _number(key)
+        name = value.get("name") if isinstance(value, Mapping) else value
+        if number is None or isinstance(name, bool) or not isinstance(name, str | int | float):
+            return None
+        names[number] = str(name)
+    return dict(sorted(names.items())) if names and len(names) == len(found) else None
+
+
+def _number(key: object) -> int | None:
+    """Return a class number; JSON writes it as text."""
+    if isinstance(key, str) and key.strip().isascii() and key.strip().isdecimal() and len(key) <= _LONGEST_NUMBER:
+        key = int(key)
+    return key if isinstance(key, int) and not isinstance(key, bool) and 0 <= key <= _LARGEST_ID else None
 
 
 def input_size(metadata: Metadata) -> tuple[int, int] | None:

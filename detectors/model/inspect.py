@@ -12,7 +12,7 @@ import yaml
 
 from detectors.card.card import Layout, ModelCard
 from detectors.card.onnx_file import OnnxFile, TensorInfo, read_onnx_file
-from detectors.engines.inputs import image_input_of, takes_text
+from detectors.engines.inputs import image_input_of, require_colour_image, takes_text
 from detectors.errors import ModelLoadError
 from detectors.heads.metadata import class_names, input_size
 from detectors.heads.text import PromptForFile, text_beside
@@ -65,7 +65,7 @@ def inspect_model(
     asked = _asked(about, path, names)
     prompt = None if asked is None else asked.prompt
     prober = Prober(path, about, size, engine, prompt)
-    outputs = prober.run(input_of("yolov8", size))
+    outputs = prober.run(prober.input_of("yolov8"))
     shapes = [output.shape for output in outputs]
     found = readings(about, size, shapes, layout, names, prompt)
     reading, how = require_one_plausible(found, prober, size)
@@ -79,7 +79,7 @@ def inspect_model(
         assumed.append(
             f"text: the tokenizer is the {text.tokenizer} beside the file; words count from {text.threshold}"
         )
-    assumed.append(f"input: {input_in_words(reading.layout)}, as is usual for layout {reading.layout}")
+    assumed.append(input_in_words(reading.layout, prober.input_of(reading.layout), about, path))
     if not about.metadata.get("license"):
         assumed.append("licence: unknown, the file does not state one")
     assumed.append("name and version: the file's name, and 1.0.0")
@@ -107,7 +107,7 @@ def _card(
         file=path.name,
         sha256=_checksum(path),
         layout=reading.layout,
-        input=input_of(reading.layout, size),
+        input=input_of(reading.layout, size, about, path),
         classes=reading.classes,
         text=None if asked is None else asked.text,
         files=_weights_beside(path, about) | ({} if asked is None else dict(asked.files)),
@@ -145,9 +145,7 @@ def _checksum(path: Path) -> str:
 def _size(about: OnnxFile, path: Path, given: tuple[int, int] | None) -> tuple[tuple[int, int], list[str]]:
     """Return the input's width and height, and assumptions about them; ``given`` fills what the file leaves open."""
     shape = image_input_of(about.inputs, path).shape
-    if len(shape) != 4 or shape[1] not in (None, 3):
-        raise ModelLoadError(f"{path} takes input {list(shape)}; an image (N, 3, height, width) is expected")
-    _, _, height, width = shape
+    height, width = shape[1:3] if require_colour_image(shape, path) else shape[2:]
     stated = given or input_size(about.metadata)
     side = _USUAL_SIDE_ASKED if takes_text(about) else _USUAL_SIDE
     usual = stated or (side, side)

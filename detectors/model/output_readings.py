@@ -8,7 +8,7 @@ from pathlib import Path
 
 from detectors.card.card import ClassCard, InputCard, Layout
 from detectors.card.onnx_file import OnnxFile
-from detectors.engines.inputs import constant_inputs
+from detectors.engines.inputs import BYTES, constant_inputs, image_input_of
 from detectors.engines.port import EngineRequest
 from detectors.engines.registry import load_engine
 from detectors.errors import InferenceError, ModelLoadError
@@ -24,36 +24,22 @@ from detectors.settings import EngineKind
 LONGEST_NAME = 100
 """The longest name of a model or of a class in a card."""
 _USUAL_CLASSES = 80
-_PLAIN = "pixels 0 to 1"
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
-# The input that models of each layout are trained with, and the same as text.
-_INPUTS: Mapping[Layout, tuple[Mapping[str, object], str]] = {
-    "yolov8": ({}, f"RGB, {_PLAIN}, centred letterbox padded with 114"),
-    "yolov5": ({}, f"RGB, {_PLAIN}, centred letterbox padded with 114"),
-    "nms_inside": ({}, f"RGB, {_PLAIN}, centred letterbox padded with 114"),
-    "yolox": (
-        {"channels": "bgr", "scale": 1.0, "letterbox": "top_left"},
-        "BGR, pixels 0 to 255, letterbox at the top left padded with 114",
-    ),
-    "yolox_decoded": (
-        {"channels": "bgr", "scale": 1.0, "letterbox": "top_left"},
-        "BGR, pixels 0 to 255, letterbox at the top left padded with 114",
-    ),
-    "rtdetr": (
-        {"letterbox": "stretch"},
-        f"RGB, {_PLAIN}, stretched (a model trained with a letterbox wants letterbox: center)",
-    ),
-    "rfdetr": (
-        {**_IMAGENET, "letterbox": "stretch"},
-        "RGB, ImageNet mean and standard deviation, stretched",
-    ),
-    "yolov8_obb": ({}, f"RGB, {_PLAIN}, centred letterbox padded with 114"),
-    "nms_inside_obb": ({}, f"RGB, {_PLAIN}, centred letterbox padded with 114"),
-    "grounding_dino": (
-        {**_IMAGENET, "letterbox": "stretch"},
-        "RGB, ImageNet mean and standard deviation, stretched",
-    ),
+_TOP_LEFT = {"channels": "bgr", "scale": 1.0, "letterbox": "top_left"}
+
+# The input that models of each layout are trained with; the defaults of a card where nothing is here.
+_INPUTS: Mapping[Layout, Mapping[str, object]] = {
+    "yolox": _TOP_LEFT,
+    "yolox_decoded": _TOP_LEFT,
+    "rtdetr": {"letterbox": "stretch"},
+    "rfdetr": {**_IMAGENET, "letterbox": "stretch"},
+    "grounding_dino": {**_IMAGENET, "letterbox": "stretch"},
+}
+_LETTERBOXES = {
+    "center": "centred letterbox padded with {pad}",
+    "top_left": "letterbox at the top left padded with {pad}",
+    "stretch": "stretched",
 }
 
 
@@ -79,6 +65,10 @@ class Prober:
         self._prompt = prompt
         self._outputs: dict[InputCard, Outputs] = {}
 
+    def input_of(self, layout: Layout) -> InputCard:
+        """Return the input of the file in ``layout``. See :func:`input_of`."""
+        return input_of(layout, self._size, self._about, self._path)
+
     def run(self, card: InputCard) -> Outputs:
         """Return the outputs for the first tiles. Raises ModelLoadError when no engine can load or run the file."""
         if card not in self._outputs:
@@ -97,14 +87,37 @@ class Prober:
         return self._outputs[card]
 
 
-def input_of(layout: Layout, size: tuple[int, int]) -> InputCard:
-    """Return the input with which models of ``layout`` are usually trained."""
-    return InputCard.model_validate({"width": size[0], "height": size[1], **_INPUTS[layout][0]})
+def input_of(layout: Layout, size: tuple[int, int], about: OnnxFile, path: Path) -> InputCard:
+    """Return the input with which models of ``layout`` are usually trained, less what the file's graph does itself."""
+    fields = {"width": size[0], "height": size[1], **_INPUTS.get(layout, {})}
+    if _takes_bytes(about, path):
+        fields["scale"] = 1.0
+    if _takes_bytes(about, path) or about.graph.pixels.normalises:
+        fields = {key: value for key, value in fields.items() if key not in _IMAGENET}
+    return InputCard.model_validate(fields)
 
 
-def input_in_words(layout: Layout) -> str:
-    """Return the input of ``layout`` as text."""
-    return _INPUTS[layout][1]
+def input_in_words(layout: Layout, card: InputCard, about: OnnxFile, path: Path) -> str:
+    """Return the input of ``card`` as text, with what the file's graph does to pixels itself."""
+    pixels = "pixels 0 to 255" if card.scale == 1 else "pixels 0 to 1"
+    values = "ImageNet mean and standard deviation" if any(card.mean) else pixels
+    box = _LETTERBOXES[card.letterbox].format(pad=card.pad)
+    if layout == "rtdetr":
+        box += " (a model trained with a letterbox wants letterbox: center)"
+    usual = f"input: {card.channels.upper()}, {values}, {box}, as is usual for layout {layout}"
+    graph = about.graph.pixels
+    does = [f"scales them by {graph.factor:.4g}"] if graph.takes_bytes else []
+    does += ["subtracts a mean"] if graph.normalises else []
+    if not (_takes_bytes(about, path) or does):
+        return usual
+    kind = image_input_of(about.inputs, path).type
+    itself = f" and {' and '.join(does)} itself" if does else ""
+    return f"{usual}; the file takes pixels as {kind}{itself}"
+
+
+def _takes_bytes(about: OnnxFile, path: Path) -> bool:
+    """Return whether the graph takes pixels of 0 to 255 and scales them itself."""
+    return image_input_of(about.inputs, path).type == BYTES or about.graph.pixels.takes_bytes
 
 
 def columns(layout: Layout, about: OnnxFile, shapes: Sequence[Shape]) -> int | None:
@@ -167,7 +180,7 @@ def require_one_plausible(found: Sequence[Reading], prober: Prober, size: tuple[
     Raises ModelLoadError when none or several fit.
     """
     objections = {
-        each.layout: why_implausible(each.head, prober.run(input_of(each.layout, size)), size) for each in found
+        each.layout: why_implausible(each.head, prober.run(prober.input_of(each.layout)), size) for each in found
     }
     left = [each for each in found if objections[each.layout] is None]
     if len(left) == 1:

@@ -27,14 +27,16 @@ class Placement:
 def place(size: tuple[int, int], within: tuple[int, int], scale: float, anchor: Anchor) -> Placement:
     """Return where a picture of ``size`` (width, height) is in an input of size ``within`` after scaling by ``scale``.
 
-    The size is rounded to whole pixels per axis (at least 1, at most the input), so the true scale of an axis is
-    ``placement.width / width``: to map boxes back, use that, not ``scale``. When the padding is odd, the larger half is
-    on the right and at the bottom. ``stretch`` fills the input, with any ``scale``.
+    The size is made whole pixels per axis (at least 1, at most the input), so the true scale of an axis is
+    ``placement.width / width``: to map boxes back, use that, not ``scale``. In the centre it is rounded, as Ultralytics
+    does; at the top left it is cut off, as YOLOX does. When the padding is odd, the larger half is on the right and at
+    the bottom. ``stretch`` fills the input, with any ``scale``.
     """
     if anchor == "stretch":
         return Placement(0, 0, *within)
-    width = min(within[0], max(1, round(size[0] * scale)))
-    height = min(within[1], max(1, round(size[1] * scale)))
+    whole = int if anchor == "top_left" else round
+    width = min(within[0], max(1, whole(size[0] * scale)))
+    height = min(within[1], max(1, whole(size[1] * scale)))
     if anchor == "top_left":
         return Placement(0, 0, width, height)
     return Placement((within[0] - width) // 2, (within[1] - height) // 2, width, height)

@@ -12,14 +12,15 @@ import onnxruntime as ort
 
 from detectors.card.card import InputCard
 from detectors.engines.batches import pad_batch
-from detectors.engines.port import EngineRequest, find_image_input, fixed_batch, repeat_for_batch
+from detectors.engines.port import EngineRequest, find_image_input, image_axes, repeat_for_batch
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
 
-_Input = npt.NDArray[np.float32] | npt.NDArray[np.float16]
-_INPUT_TYPES: Mapping[str, type[np.float32] | type[np.float16]] = {
+_INPUT_TYPES: Mapping[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
 }
 
 
@@ -42,9 +43,10 @@ class OnnxRuntimeEngine:
         inputs = sessions[0].get_inputs()
         image = inputs[find_image_input([{one.name} for one in inputs], request.constants, request.path)]
         if image.type not in _INPUT_TYPES:
-            raise ModelLoadError(f"{request.path} takes {image.type}; export it with a float input")
+            raise ModelLoadError(f"{request.path} takes {image.type}; export it with a float32 or uint8 input")
         shape = [dim if isinstance(dim, int) else None for dim in image.shape]
-        self._batch = fixed_batch(shape, request.input, request.path, request.batch)
+        axes = image_axes(shape, request.input, request.path, request.batch)
+        self._batch, self._channels_last = axes.batch, axes.channels_last
         self._input_name: str = image.name
         self._input_type = _INPUT_TYPES[image.type]
         self._constant = {name: repeat_for_batch(value, self._batch) for name, value in request.constants.items()}
@@ -80,6 +82,8 @@ class OnnxRuntimeEngine:
 
     def _run_one(self, session: ort.InferenceSession, tiles: ImageArray) -> list[npt.NDArray[np.float32]]:
         values = to_input(pad_batch(tiles, self._batch), self._card).astype(self._input_type, copy=False)
+        if self._channels_last:
+            values = np.ascontiguousarray(values.transpose(0, 2, 3, 1))
         outputs = session.run(None, {self._input_name: values, **self._constant})
         return [np.asarray(output, np.float32) for output in outputs]
 

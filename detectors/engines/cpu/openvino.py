@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from detectors.engines.batches import pad_batch
 from detectors.engines.cpu.openvino_import import ov, preprocess
-from detectors.engines.port import EngineRequest, Way, find_image_input, fixed_batch, repeat_for_batch
+from detectors.engines.port import EngineRequest, Way, find_image_input, image_axes, repeat_for_batch
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
 from detectors.settings import Precision
@@ -56,15 +56,18 @@ class OpenVinoEngine:
             self._image = find_image_input(names, request.constants, request.path)
             shape = [dim.get_length() if dim.is_static else None for dim in model.input(self._image).partial_shape]
             card = request.input
-            self._batch = fixed_batch(shape, card, request.path, request.batch)
+            axes = image_axes(shape, card, request.path, request.batch)
+            self._batch = axes.batch
             constants = {
                 index: repeat_for_batch(request.constants[name], self._batch)
                 for index, each in enumerate(names)
                 for name in each & request.constants.keys()
             }
             shapes = {index: list(value.shape) for index, value in constants.items()}
-            model.reshape({self._image: [self._batch, 3, card.height, card.width], **shapes})
-            compiled = core.compile_model(_with_conversion(model, request, self._image), "CPU", _options(request))
+            sides = [card.height, card.width, 3] if axes.channels_last else [3, card.height, card.width]
+            model.reshape({self._image: [self._batch, *sides], **shapes})
+            converted = _with_conversion(model, request, self._image, "NHWC" if axes.channels_last else "NCHW")
+            compiled = core.compile_model(converted, "CPU", _options(request))
             precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
             count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         except RuntimeError as error:
@@ -198,15 +201,19 @@ def _stop(request: ov.InferRequest) -> ov.InferRequest:
     return request
 
 
-def _with_conversion(model: ov.Model, request: EngineRequest, index: int) -> ov.Model:
-    """Return ``model`` with a uint8 NHWC BGR input ``index``: channel order, scaling and layout are in the graph."""
+def _with_conversion(model: ov.Model, request: EngineRequest, index: int, layout: str) -> ov.Model:
+    """Return ``model`` with a uint8 NHWC BGR input ``index``: channel order, scaling and layout are in the graph.
+
+    ``layout``: that of the model's own input, NCHW or NHWC. A graph that takes whole numbers gets the pixels unchanged,
+    because the card has no scaling then.
+    """
     card = request.input
     steps = preprocess.PrePostProcessor(model)
     image = steps.input(index)
     image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(
         preprocess.ColorFormat.BGR
     )
-    image.model().set_layout(ov.Layout("NCHW"))
+    image.model().set_layout(ov.Layout(layout))
     image.preprocess().convert_element_type(ov.Type.f32)
     if card.channels == "rgb":
         image.preprocess().convert_color(preprocess.ColorFormat.RGB)

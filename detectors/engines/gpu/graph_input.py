@@ -11,10 +11,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from detectors.card.card import InputCard
-from detectors.engines.port import find_image_input, fixed_batch
+from detectors.engines.port import find_image_input, image_axes
 from detectors.errors import ModelLoadError
 
-_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.UINT8)
 _OLDEST_OPSET = 7
 """In older opsets arithmetic does not broadcast."""
 _PREFIX = "standgale"
@@ -59,13 +59,13 @@ def with_image_input(
     inputs = [one for one in graph.input if one.name not in held]
     image = inputs[find_image_input([{one.name} for one in inputs], dict.fromkeys(constants, np.empty(0)), path)]
     tensor = image.type.tensor_type
-    if tensor.elem_type not in _FLOATS:
+    if tensor.elem_type not in _TYPES:
         kind = TensorProto.DataType.Name(tensor.elem_type).lower()
-        raise ModelLoadError(f"{path} takes {image.name} as {kind}; export it with a float input")
+        raise ModelLoadError(f"{path} takes {image.name} as {kind}; export it with a float32 or uint8 input")
     sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
-    fixed_batch(sizes, card, path)
+    axes = image_axes(sizes, card, path)
     name = _unused(f"{_PREFIX}_pixels", graph)
-    nodes = _conversion(name, image.name, card, tensor.elem_type, graph)
+    nodes = _conversion(name, image.name, card, tensor.elem_type, axes.channels_last, graph)
     given = tensor.shape.dim[0]
     batch = given.dim_value if given.HasField("dim_value") else given.dim_param or _BATCH_NAME
     replaced = helper.make_tensor_value_info(name, TensorProto.UINT8, [batch, card.height, card.width, 3])
@@ -85,8 +85,12 @@ def _read(path: Path) -> onnx.ModelProto:
         raise ModelLoadError(f"{path} is not an ONNX file, or is damaged ({error}); export it again") from error
 
 
-def _conversion(source: str, target: str, card: InputCard, kind: int, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Return nodes from ``source`` (uint8 NHWC BGR) to ``target`` (``kind``, NCHW); their constants go into ``graph``.
+def _conversion(
+    source: str, target: str, card: InputCard, kind: int, channels_last: bool, graph: onnx.GraphProto
+) -> list[onnx.NodeProto]:
+    """Return nodes from ``source`` (uint8 NHWC BGR) to ``target`` (``kind``); their constants go into ``graph``.
+
+    The target is NCHW, or NHWC with ``channels_last``.
 
     The conversion to float comes first, because TensorRT supports no other operation on uint8.
     """
@@ -110,10 +114,18 @@ def _conversion(source: str, target: str, card: InputCard, kind: int, graph: onn
         step("Sub", _constant(_by_channel(card.mean), "mean", graph))
     if any(std != 1 for std in card.std):
         step("Div", _constant(_by_channel(card.std), "std", graph))
-    if kind != TensorProto.FLOAT:
+    if channels_last:
+        step("Transpose", perm=[0, 2, 3, 1])
+    if kind != TensorProto.FLOAT and not (kind == TensorProto.UINT8 and _is_only_cast(target, graph)):
         step("Cast", to=kind)
     nodes[-1].output[0] = target
     return nodes
+
+
+def _is_only_cast(name: str, graph: onnx.GraphProto) -> bool:
+    """Return whether all nodes that take ``name`` convert it: then it may be float, which TensorRT needs it to be."""
+    takers = [node for node in graph.node if name in node.input]
+    return bool(takers) and all(node.op_type == "Cast" for node in takers)
 
 
 def _by_channel(values: tuple[float, float, float]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

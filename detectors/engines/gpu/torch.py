@@ -11,7 +11,7 @@ import torch
 
 from detectors.card.card import InputCard
 from detectors.engines.batches import pad_batch
-from detectors.engines.port import EngineRequest, find_image_input, fixed_batch, repeat_for_batch
+from detectors.engines.port import EngineRequest, find_image_input, image_axes, repeat_for_batch
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
 
@@ -46,10 +46,12 @@ class TorchEngine:
         except Exception as error:  # torch's errors share no base class below Exception
             raise ModelLoadError(f"torch {torch.__version__} cannot load {self._path}: {error}") from error
         self._names = tuple(shapes)
-        image = shapes[self._names[find_image_input([{name} for name in shapes], request.constants, self._path)]]
+        name = self._names[find_image_input([{name} for name in shapes], request.constants, self._path)]
+        image, self._type = shapes[name], _input_type(loaded, name)
         self._fixed = bool(image and image[0])
         wanted = request.batch or (DEFAULT_BATCH if self._cuda else 1)
-        self.batch_size = fixed_batch(image, request.input, self._path, wanted)
+        axes = image_axes(image, request.input, self._path, wanted)
+        self.batch_size, self._channels_last = axes.batch, axes.channels_last
         self.parallel = _GPU_CALLERS if self._cuda else 1
         self._constants = dict(request.constants)
         where = torch.cuda.get_device_name(self._device) if self._cuda else f"the CPU, {request.threads} thread(s)"
@@ -80,6 +82,7 @@ class TorchEngine:
         ):
             # A copy, because torch takes no array that may not be written to.
             image = to_model_input(torch.from_numpy(np.array(tiles)).to(self._device), self._card)
+            image = (image.permute(0, 2, 3, 1).contiguous() if self._channels_last else image).to(self._type)
             inputs = [
                 torch.from_numpy(repeat_for_batch(self._constants[name], len(tiles)).copy()).to(self._device)
                 if name in self._constants
@@ -121,6 +124,11 @@ def _without_type_checks(module: Any) -> Any:
             module.graph.erase_node(node)
     module.recompile()
     return module
+
+
+def _input_type(program: Any, name: str) -> Any:
+    """Return the type of the input ``name``."""
+    return next(node.meta["val"].dtype for node in program.graph.nodes if node.name == name)
 
 
 def _input_shapes(program: Any) -> dict[str, list[int | None]]:

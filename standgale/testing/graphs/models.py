@@ -42,7 +42,8 @@ def build(spec: GraphSpec) -> bytes:
     """The ONNX file of ``spec``."""
     graph = GraphBuilder()
     threshold = (0.6 * 255 * spec.scale - spec.mean) / spec.std
-    mask = graph.op("Cast", graph.op("Greater", "images", graph.constant(threshold)), to=TensorProto.FLOAT)
+    image = _image(graph, spec)
+    mask = graph.op("Cast", graph.op("Greater", image, graph.constant(threshold)), to=TensorProto.FLOAT)
     if spec.channels == "bgr":
         mask = graph.op("Gather", mask, graph.constant([2, 1, 0], np.int64), axis=1)
     x1, x2 = graph.extent(mask, 3, spec.width)
@@ -62,6 +63,24 @@ def build(spec: GraphSpec) -> bytes:
     return _file(graph, spec, {name: _faulty(graph, spec, value) for name, value in outputs.items()})
 
 
+def _image(graph: GraphBuilder, spec: GraphSpec) -> str:
+    """The image as float (N, 3, H, W), after what the graph does to it itself."""
+    image = "images"
+    if spec.kind != "float32":
+        image = graph.op("Cast", image, to=TensorProto.FLOAT)
+    if spec.channels_last:
+        image = graph.op("Transpose", image, perm=[0, 3, 1, 2])
+    if spec.input_channels != 3:
+        image = graph.op("Concat", *[graph.op("ReduceMax", image, axes=[1], keepdims=1)] * 3, axis=1)
+    if spec.scales_itself:
+        image = graph.op("Mul", image, graph.constant(spec.scale))
+        if spec.mean:
+            image = graph.op("Sub", image, graph.constant([[[spec.mean]]] * 3))
+        if spec.std != 1:
+            image = graph.op("Div", image, graph.constant([[[spec.std]]] * 3))
+    return image
+
+
 def _faulty(graph: GraphBuilder, spec: GraphSpec, output: str) -> str:
     if spec.fault == "nan":
         as_float = graph.op("Cast", output, to=TensorProto.FLOAT)
@@ -78,7 +97,10 @@ def _faulty(graph: GraphBuilder, spec: GraphSpec, output: str) -> str:
 def _file(graph: GraphBuilder, spec: GraphSpec, outputs: dict[str, str]) -> bytes:
     batch = spec.batch or "batch"
     sides = ["height", "width"] if spec.dynamic else [spec.height, spec.width]
-    inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, *sides])]
+    channels = [spec.input_channels]
+    shape = [batch, *sides, *channels] if spec.channels_last else [batch, *channels, *sides]
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.kind))
+    inputs = [helper.make_tensor_value_info("images", kind, shape)]
     if spec.layout == "rtdetr":
         kind = TensorProto.FLOAT if spec.fault == "float_sizes" else TensorProto.INT64
         inputs.append(helper.make_tensor_value_info("orig_target_sizes", kind, [batch, 2]))
@@ -119,9 +141,9 @@ def write_model(folder: Path, spec: GraphSpec | None = None, **card: object) -> 
             "width": wanted.width,
             "height": wanted.height,
             "channels": wanted.channels,
-            "scale": wanted.scale,
-            "mean": [wanted.mean] * 3,
-            "std": [wanted.std] * 3,
+            "scale": 1.0 if wanted.scales_itself else wanted.scale,
+            "mean": [0.0 if wanted.scales_itself else wanted.mean] * 3,
+            "std": [1.0 if wanted.scales_itself else wanted.std] * 3,
             "letterbox": LETTERBOX.get(wanted.layout, "center"),
         },
         "classes": [

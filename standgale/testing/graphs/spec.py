@@ -46,7 +46,8 @@ TEXT_COLUMNS = 256
 class GraphSpec:
     """The model to build; ``batch`` None leaves it dynamic, ``dynamic`` leaves height and width open. ``metadata`` goes
     into the file; ``turned`` lists the outputs in the opposite order. A model asked in words takes ``tokens`` of them
-    (None: any number), and with ``original`` what the original code's export takes, else what Hugging Face's does."""
+    (None: any number), and with ``original`` what the original code's export takes, else what Hugging Face's does. The
+    image is of type ``kind``; with ``scales_itself`` the graph applies scale, mean and std, and the card has none."""
 
     layout: Layout = "yolov8"
     width: int = 128
@@ -62,3 +63,7 @@ class GraphSpec:
     dynamic: bool = False
     tokens: int | None = None
     original: bool = False
+    kind: Literal["float32", "float16", "float64", "uint8", "int32"] = "float32"
+    scales_itself: bool = False
+    channels_last: bool = False
+    input_channels: int = 3

@@ -80,7 +80,7 @@ def plain_tile(session: ort.InferenceSession, tile: NDArray[np.uint8]) -> list[t
     """(box in tile pixels, score, class) of one tile: letterbox, run, decode the grid, NMS per class."""
     ratio = min(SIDE / tile.shape[0], SIDE / tile.shape[1])
     canvas = np.full((SIDE, SIDE, 3), 114, np.uint8)
-    small = cv2.resize(tile, (round(tile.shape[1] * ratio), round(tile.shape[0] * ratio)))
+    small = cv2.resize(tile, (int(tile.shape[1] * ratio), int(tile.shape[0] * ratio)))
     back = np.array([tile.shape[1] / small.shape[1], tile.shape[0] / small.shape[0]] * 2)
     canvas[: small.shape[0], : small.shape[1]] = small
     (output,) = session.run(None, {"images": canvas.transpose(2, 0, 1)[None].astype(np.float32)})

@@ -129,6 +129,9 @@ def test_only_inner_edges_are_touched() -> None:
 
 def test_odd_padding_puts_the_larger_half_right_and_below() -> None:
     assert place((101, 50), (64, 64), 64 / 101, "center") == Placement(0, 16, 64, 32)
+    # YOLOX cuts off what Ultralytics rounds: 416 / 640 * 427 is 277.55.
+    assert place((640, 427), (416, 416), 416 / 640, "center") == Placement(0, 69, 416, 278)
+    assert place((640, 427), (416, 416), 416 / 640, "top_left") == Placement(0, 0, 416, 277)
     assert place((50, 101), (64, 63), 63 / 101, "center") == Placement(16, 0, 31, 63)
     out = np.zeros((4, 5, 3), np.uint8)
     letterbox_into(out, np.full((2, 2, 3), 9, np.uint8), Placement(1, 1, 2, 2), 114)

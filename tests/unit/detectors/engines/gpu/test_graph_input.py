@@ -136,7 +136,7 @@ def test_names_that_are_taken_are_not_taken_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "opset", "card", "wrong"),
     [
-        (TensorProto.INT32, 13, CARD, "as int32; export it with a float input"),
+        (TensorProto.INT32, 13, CARD, "as int32; export it with a float32 or uint8 input"),
         (TensorProto.FLOAT, 6, CARD, "has opset 6; export it with opset 7"),
         (TensorProto.FLOAT, 13, InputCard(width=32, height=32), r"the card says \(N, 3, 32, 32\)"),
     ],
