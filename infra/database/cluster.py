@@ -9,17 +9,20 @@ import logging
 import os
 import pwd
 import shutil
+import signal
 import socket
 import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import psutil
 
+from infra.database import keeper
 from infra.errors import DatabaseUnavailableError, SettingsError
 from infra.extras import install_extra
 
@@ -30,6 +33,7 @@ logger = logging.getLogger(__name__)
 _VERSION = 18
 _LOG_MAX_BYTES = 10_000_000
 _LOG_TAIL_BYTES = 1_500
+_POLL_S = 0.02
 # The kernel accepts socket paths of up to 107 bytes (103 on macOS), with /.s.PGSQL.5432 at the end.
 _SOCKET_DIR_MAX = 85
 _UNPRIVILEGED = ("postgres", "nobody")
@@ -57,6 +61,8 @@ class PostgresCluster:
         self.home = home
         self.data = home / "cluster"
         self.log_path = home / "server.log"
+        self.abandoned = threading.Event()
+        """Set to end a creation in progress, which then raises DatabaseUnavailableError."""
         self._programs = _find_programs()
         self.home.mkdir(parents=True, exist_ok=True)
         self._account = self._choose_account()
@@ -83,8 +89,12 @@ class PostgresCluster:
                 return None
         return Postmaster(pid, socket_dir, ready=len(lines) > 7 and lines[7].strip() == "ready")
 
-    def ensure_created(self) -> None:
-        """Create the cluster with its database, completely or not at all."""
+    def ensure_created(self, lock: int) -> None:
+        """Create the cluster with its database, completely or not at all.
+
+        The programs that do it keep the file ``lock`` open, so that its lock holds until they have ended, even when
+        this process is killed.
+        """
         if self.data.exists():
             return
         unfinished = self.home / "cluster.unfinished"
@@ -98,12 +108,17 @@ class PostgresCluster:
         if sys.platform == "linux":
             # One sync of the file system instead of one for each of a thousand files saves seconds on a slow disk.
             options.append("--sync-method=syncfs")
-        self._run("initdb", *options, "-D", str(unfinished))
-        self._run("postgres", "--single", "-D", str(unfinished), "postgres", script=f"CREATE DATABASE {DATABASE};\n")
+        self._run(lock, "initdb", *options, "-D", str(unfinished))
+        script = f"CREATE DATABASE {DATABASE};\n"
+        self._run(lock, "postgres", "--single", "-D", str(unfinished), "postgres", script=script)
         unfinished.rename(self.data)
 
-    def spawn(self) -> subprocess.Popen[bytes]:
-        """Start the server process, which is not ready at once; the caller holds the cluster's lock."""
+    def spawn(self, users: int) -> subprocess.Popen[bytes]:
+        """Start the server, which is not ready at once, and return its keeper; the caller holds the cluster's lock.
+
+        The keeper (:mod:`infra.database.keeper`) stops the server when no process locks the file ``users`` any more. It
+        needs a file of its own for that, because the locks of a file end when all its copies are closed.
+        """
         self._drop_stale_pid_file()
         for path in (self._programs, self.data):
             self._allow_traversal(path)
@@ -118,19 +133,18 @@ class PostgresCluster:
         if self.log_path.exists() and self.log_path.stat().st_size > _LOG_MAX_BYTES:
             self.log_path.replace(self.log_path.with_suffix(".log.old"))
         arguments = [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
+        account = ["-" if number is None else str(number) for number in (self._uid, self._gid)]
+        server = [str(self._programs / "postgres"), "-D", str(self.data), *arguments]
         with self.log_path.open("ab") as log:
             return subprocess.Popen(  # noqa: S603 - our own command, no shell
-                [str(self._programs / "postgres"), "-D", str(self.data), *arguments],
+                [sys.executable, "-I", "-S", keeper.__file__, str(users), *account, *server],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=self.data,
-                env=_environment(),
+                pass_fds=(users,),
                 # Ctrl-C in a terminal goes to the whole process group; the server must run until it is stopped.
                 start_new_session=True,
-                user=self._uid,
-                group=self._gid,
-                extra_groups=self._no_groups,
             )
 
     def log_tail(self) -> str:
@@ -201,24 +215,36 @@ class PostgresCluster:
         if not ours:
             path.unlink(missing_ok=True)
 
-    def _run(self, program: str, *arguments: str, script: str = "") -> None:
-        done = subprocess.run(  # noqa: S603 - our own command, no shell
-            [str(self._programs / program), *arguments],
-            input=script.encode(),
-            capture_output=True,
-            cwd=self.home,
-            env=_environment(),
-            check=False,
-            user=self._uid,
-            group=self._gid,
-            extra_groups=self._no_groups,
-        )
-        if done.returncode != 0:
-            output = (done.stdout + done.stderr)[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
-            raise DatabaseUnavailableError(
-                f"the embedded database in {self.home} could not be created: {program} ended with "
-                f"{done.returncode}: {output}"
+    def _run(self, lock: int, program: str, *arguments: str, script: str = "") -> None:
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as given:
+            given.write(script.encode())
+            given.seek(0)
+            process = subprocess.Popen(  # noqa: S603 - our own command, no shell
+                [str(self._programs / program), *arguments],
+                stdin=given,
+                stdout=output,
+                stderr=output,
+                cwd=self.home,
+                env=_environment(),
+                pass_fds=(lock,),
+                # Ctrl-C in a terminal goes to the whole process group; this process decides what it means.
+                start_new_session=True,
+                user=self._uid,
+                group=self._gid,
+                extra_groups=self._no_groups,
             )
+            while process.poll() is None:
+                if self.abandoned.wait(_POLL_S):
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+                    raise DatabaseUnavailableError(f"the embedded database in {self.home} was stopped at its creation")
+            if process.returncode != 0:
+                output.seek(0)
+                text = output.read()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
+                raise DatabaseUnavailableError(
+                    f"the embedded database in {self.home} could not be created: {program} ended with "
+                    f"{process.returncode}: {text}"
+                )
 
 
 def is_alive(pid: int) -> bool:

@@ -32,7 +32,7 @@ class Database:
     """Gives services connections to PostgreSQL; when the server was restarted, the next call connects again.
 
     Without a url in the settings it is the embedded server below the data directory. It is started unless it runs, and
-    stopped by :meth:`close` if this process started it (see :class:`EmbeddedPostgres`).
+    stopped by :meth:`close` of its last user (see :class:`EmbeddedPostgres`).
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Database:
             await connection.fetchval("SELECT 1")
 
     async def close(self) -> None:
-        """Close all connections, and stop the embedded server if this process owns it; may be called twice."""
+        """Close all connections, and stop the embedded server unless others use it; may be called twice."""
         async with self._connecting:
             pool, self._pool = self._pool, None
         if pool is not None:
@@ -121,7 +121,7 @@ class Database:
 
     async def _connect_pool(self) -> asyncpg.Pool[asyncpg.Record]:
         if self._embedded is not None:
-            # Cheap while it runs; starts it again when its owner has ended.
+            # Cheap while it runs; starts it again after a crash.
             await self._embedded.start()
         async with self._connecting:
             if self._pool is None:

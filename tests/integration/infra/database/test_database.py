@@ -1,16 +1,18 @@
-"""Embedded server and pool: ownership, crashes, and how their errors are translated."""
+"""Embedded server and pool: users, crashes, and how their errors are translated."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
+import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
+import psutil
 import pytest
 
 from infra.database.embedded import EmbeddedPostgres
@@ -22,30 +24,25 @@ from infra.errors import DatabaseUnavailableError, RefusedError
 pytestmark = pytest.mark.integration
 
 
-async def test_embedded_postgres_has_one_owner_and_others_attach(server_dir: Path) -> None:
+async def test_embedded_postgres_is_shared_and_stopped_by_its_last_user(server_dir: Path) -> None:
     # A path too long for a socket: it goes elsewhere, and both still find it.
     folder = server_dir / ("a" * 60) / ("b" * 60)
-    owner, guest = EmbeddedPostgres(folder), EmbeddedPostgres(folder)
+    first, second = EmbeddedPostgres(folder), EmbeddedPostgres(folder)
     with pytest.raises(DatabaseUnavailableError, match="not been started"):
-        _ = owner.dsn
+        _ = first.dsn
     # Started side by side, as services are: one creates the cluster, the other waits for it.
-    assert len(set(await asyncio.gather(owner.start(), guest.start()))) == 1
-    if guest.is_owner:
-        owner, guest = guest, owner
-    assert [owner.is_owner, guest.is_owner] == [True, False]
-    await guest.stop()
-    assert await count(owner.dsn) == 0
-    assert str(folder) not in owner.dsn
-    await owner.stop()
-    await owner.stop()
+    assert len(set(await asyncio.gather(first.start(), second.start()))) == 1
+    await first.stop()
+    await first.stop()
+    assert await count(second.dsn) == 0
+    assert str(folder) not in second.dsn
+    await second.stop()
     with pytest.raises(OSError):
-        await count(guest.dsn)
-    # It has no owner now; the next process that starts it becomes the owner.
-    await guest.start()
-    assert [owner.is_owner, guest.is_owner] == [False, True]
-    assert await count(guest.dsn) == 1
-    await guest.stop()
-    assert not Path(parse_qs(urlsplit(guest.dsn).query)["host"][0]).exists()
+        await count(second.dsn)
+    await first.start()
+    assert await count(first.dsn) == 1
+    await first.stop()
+    assert not Path(parse_qs(urlsplit(first.dsn).query)["host"][0]).exists()
 
 
 async def count(dsn: str) -> int:
@@ -60,31 +57,93 @@ async def count(dsn: str) -> int:
         await connection.close()
 
 
-async def test_embedded_postgres_keeps_commits_after_crashes_of_server_and_owner(server_dir: Path) -> None:
-    code = (
-        "import asyncio, sys; from pathlib import Path; from infra.database.embedded import EmbeddedPostgres\n"
-        "async def main():\n"
-        "    print(await EmbeddedPostgres(Path(sys.argv[1])).start(), flush=True)\n"
-        "    await asyncio.sleep(60)\n"
-        "asyncio.run(main())"
-    )
+_USER = """
+import asyncio, sys
+from pathlib import Path
+from infra.database.embedded import EmbeddedPostgres
+
+async def main():
+    print("starts", flush=True)
+    print(await EmbeddedPostgres(Path(sys.argv[1])).start(), flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def user_process(folder: Path) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader]:
+    """Start a process that uses the embedded server of ``folder``; returns it when it begins to."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, str(server_dir), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", _USER, str(folder), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    dsn = (await process.stdout.readline()).decode().strip()
-    assert await count(dsn) == 0
-    process.send_signal(signal.SIGKILL)
+    assert await process.stdout.readline() == b"starts\n"
+    return process, process.stdout
+
+
+async def kill(process: asyncio.subprocess.Process) -> None:
+    process.kill()
     await process.wait()
-    assert await count(dsn) == 1, "the server outlives its owner"
-    async with EmbeddedPostgres(server_dir) as heir:
-        assert heir.is_owner
-        assert heir.dsn == dsn
-        await heir.kill()
+
+
+def servers_of(folder: Path) -> list[psutil.Process]:
+    """The processes of the embedded server of ``folder``, its keeper and the programs that create its files."""
+    named = (each for each in psutil.process_iter(["cmdline"]) if each.pid != os.getpid())
+    return [each for each in named if any(str(folder / "postgres") in word for word in each.info["cmdline"] or ())]
+
+
+async def none_left_of(folder: Path) -> None:
+    deadline = time.monotonic() + 20
+    while left := servers_of(folder):
+        assert time.monotonic() < deadline, left
+        await asyncio.sleep(0.05)
+
+
+async def test_embedded_postgres_ends_when_its_last_user_is_killed(server_dir: Path) -> None:
+    (first, first_output), (second, second_output) = await user_process(server_dir), await user_process(server_dir)
+    dsn = (await first_output.readline()).decode().strip()
+    assert (await second_output.readline()).decode().strip() == dsn
+    assert await count(dsn) == 0
+    await kill(first)
+    assert await count(dsn) == 1, "the second process still uses it"
+    await kill(second)
+    # Started again at once, while the former server is being stopped.
+    async with EmbeddedPostgres(server_dir) as third:
+        assert third.dsn == dsn
+        assert await count(dsn) == 2
+        await third.kill()
         with pytest.raises((OSError, asyncpg.PostgresError)):
             await count(dsn)
-        assert await heir.start() == dsn
-        assert await count(dsn) == 2
+        assert await third.start() == dsn
+        assert await count(dsn) == 3
+    assert servers_of(server_dir) == []
+    fourth, output = await user_process(server_dir)
+    assert await output.readline()
+    await kill(fourth)
+    await none_left_of(server_dir)
+
+
+@pytest.mark.parametrize("after_s", [0.05, 0.3, 0.8])
+async def test_embedded_postgres_starts_after_a_kill_during_its_creation(server_dir: Path, after_s: float) -> None:
+    process, _ = await user_process(server_dir)
+    await asyncio.sleep(after_s)
+    await kill(process)
+    async with EmbeddedPostgres(server_dir) as server:
+        assert await count(server.dsn) == 0
+    assert servers_of(server_dir) == []
+
+
+async def test_stop_during_the_creation_ends_it_and_leaves_no_process(server_dir: Path) -> None:
+    server = EmbeddedPostgres(server_dir)
+    starting = asyncio.create_task(server.start())
+    while not servers_of(server_dir):  # noqa: ASYNC110 (of other processes)
+        await asyncio.sleep(0.01)
+    await server.stop()
+    with pytest.raises(DatabaseUnavailableError, match=r"stopped at its creation|was ended"):
+        await starting
+    await none_left_of(server_dir)
+    async with server:
+        assert await count(server.dsn) == 0
 
 
 async def test_pool_connects_again_after_server_restart(server_dir: Path) -> None:
@@ -111,7 +170,6 @@ async def test_database_without_url_runs_and_stops_embedded_server(server_dir: P
     await second.check()
     dsn = await second.dsn()
     await first.close()
-    # Its owner has ended; the second takes over instead of failing.
     await second.check()
     await second.close()
     await second.close()
