@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from detectors.geometry.arrays import Detections, ImageArray
 from detectors.images.decode import decode_image
-from detectors.rasters.areas import PixelArea
+from detectors.tiff.areas import PixelArea
 from detectors.rasters.file import RasterFile, is_tiff
 from detectors.rasters.source import RasterSource
 from detectors.tiling.sources import ArraySource, TileSource

@@ -9,7 +9,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from detectors.geometry.arrays import ImageArray
-from detectors.rasters.areas import PixelArea
+from detectors.tiff.areas import PixelArea
 from detectors.rasters.file import RasterFile
 from standgale.testing.graphs import COLOURS_BGR
 

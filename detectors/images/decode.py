@@ -14,14 +14,14 @@ import numpy as np
 import simplejpeg
 
 from detectors.geometry.arrays import ImageArray
+from detectors.tiff.decode import decode_tiff
 from infra.errors import ImageCorruptError
+from infra.tiff.directory import MAGICS as TIFF_MAGICS
+from infra.tiff.layout import layout_of
 
 _FLAGS = cv2.IMREAD_COLOR_BGR | cv2.IMREAD_IGNORE_ORIENTATION
 # libjpeg-turbo's colour spaces that have no direct way to BGR.
 _FOUR_INKS = ("CMYK", "YCCK")
-_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_ORIENTATION = 256, 257, 274
-# TIFF field type → struct code: SHORT and LONG.
-_TIFF_INTEGERS = {3: "H", 4: "I"}
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -38,11 +38,9 @@ def image_size(data: bytes) -> tuple[int, int]:
             return width, height
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             return _webp_size(data)
-        if data[:4] in (b"II*\0", b"MM\0*"):
-            tags = _tiff_tags(data)
-            return tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT]
-    except KeyError as error:
-        raise ImageCorruptError(f"the TIFF's first directory has no tag {error}; the file is damaged") from error
+        if data[:4] in TIFF_MAGICS:
+            layout = layout_of(data)
+            return layout.width, layout.height
     except (ValueError, struct.error) as error:
         raise ImageCorruptError(f"the image's header cannot be read ({error}); the file is damaged") from error
     raise ImageCorruptError(f"the bytes {data[:8].hex(' ')} … begin no JPEG, PNG, TIFF or WebP image")
@@ -62,21 +60,9 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     raise ValueError(f"WebP chunk {kind!r} holds no picture")
 
 
-def _tiff_tags(data: bytes) -> dict[int, int]:
-    """Return the integer tags of the first directory (only their first value)."""
-    order = "<" if data[:2] == b"II" else ">"
-    (start,) = struct.unpack_from(f"{order}I", data, 4)
-    (count,) = struct.unpack_from(f"{order}H", data, start)
-    tags: dict[int, int] = {}
-    for at in range(start + 2, start + 2 + 12 * count, 12):
-        tag, kind = struct.unpack_from(f"{order}HH", data, at)
-        if kind in _TIFF_INTEGERS:
-            (tags[tag],) = struct.unpack_from(order + _TIFF_INTEGERS[kind], data, at + 8)
-    return tags
-
-
 def decode_image(data: bytes, *, max_pixels: int, memory: Callable[[int], ImageArray] | None = None) -> ImageArray:
-    """Decode ``data`` into uint8 (height, width, 3) BGR: grey in all channels, no transparency, 16 bits cut to 8.
+    """Decode ``data`` into uint8 (height, width, 3) BGR: grey in all channels, no transparency. Of
+    PNG 16 bits are cut to 8; of TIFF more than 8 bits are scaled by the file's range.
 
     ``memory`` gives a buffer (uint8, one axis) of at least so many bytes for the pixels; without it, and for images
     that are not JPEG, new memory is allocated.
@@ -92,10 +78,9 @@ def decode_image(data: bytes, *, max_pixels: int, memory: Callable[[int], ImageA
             f"the image has {width}×{height} pixels, more than detector.max_pixels = {max_pixels}; "
             "raise the setting if memory allows, or send smaller images"
         )
+    if data[:4] in TIFF_MAGICS:
+        return decode_tiff(data, max_pixels).image
     image = _decode_jpeg(data, width, height, memory) if data[:2] == b"\xff\xd8" else _decode_other(data)
-    if data[:2] in (b"II", b"MM"):
-        # OpenCV turns TIFF in spite of the flag.
-        image = _as_stored(image, _tiff_tags(data).get(_TIFF_ORIENTATION, 1))
     if image.shape != (height, width, 3):
         raise ImageCorruptError(f"the image's header says {width}×{height} pixels, its content is {image.shape}")
     return image
@@ -122,16 +107,3 @@ def _decode_other(data: bytes) -> ImageArray:
     if image is None or image.dtype != np.uint8:
         raise ImageCorruptError("the image cannot be decoded; the file is damaged, cut short, or of an unusual kind")
     return image.astype(np.uint8, copy=False)
-
-
-def _as_stored(image: ImageArray, orientation: int) -> ImageArray:
-    """Return ``image``, which was turned upright from EXIF ``orientation`` (1 to 8), turned back."""
-    if orientation in (5, 7):
-        image = image.transpose(1, 0, 2)
-    elif orientation in (6, 8):
-        image = np.rot90(image, 1 if orientation == 6 else -1)
-    if orientation in (3, 4, 7):
-        image = image[::-1]
-    if orientation in (2, 3, 7):
-        image = image[:, ::-1]
-    return np.ascontiguousarray(image)

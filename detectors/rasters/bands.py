@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from detectors.geometry.arrays import ImageArray
-from detectors.rasters.pixels import PixelRule, readable
+from detectors.tiff.pixels import PixelRule, readable
 from infra.errors import ImageCorruptError
 
 

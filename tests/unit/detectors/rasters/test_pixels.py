@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
-from detectors.rasters.areas import PixelArea, parts
+from detectors.tiff.areas import PixelArea, parts
 from detectors.rasters.file import RasterFile
 from detectors.rasters.source import RasterSource
 from detectors.tiling.tiles import TileSpec, plan_tiles

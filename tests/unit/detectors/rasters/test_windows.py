@@ -15,7 +15,7 @@ from detectors.geometry.boxes import iou_matrix
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.options import FrameView
 from detectors.model.predict import Predictor
-from detectors.rasters.areas import PixelArea
+from detectors.tiff.areas import PixelArea
 from detectors.rasters.file import RasterFile
 from detectors.rasters.source import RasterSource, bands
 from detectors.tiling.sources import TileBatch

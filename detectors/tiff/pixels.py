@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -17,6 +17,9 @@ Bands = npt.NDArray[Any]
 
 # The darkest and the brightest pixels are outliers (water, roofs in the sun); the values between get all of 0 to 255.
 DARKEST_PERCENT, BRIGHTEST_PERCENT = 0.5, 99.5
+ColourSpace = Literal["rgb", "cmyk", "lab", "lab_unsigned"]
+"""What colour bands mean; lab: CIE L*a*b* whose a and b have a sign, lab_unsigned: with 128 as their middle."""
+
 _KINDS = "uif"
 _ALL = 255
 
@@ -39,6 +42,10 @@ class PixelRule:
     """The value that becomes 0; None: values are 0 to 255 already"""
     high: float | None = None
     """The value that becomes 255"""
+    inverted: bool = False
+    """Whether the lowest value is white"""
+    space: ColourSpace = "rgb"
+    """What the colours mean; of ``cmyk`` and ``lab`` all colours have 8 or 16 bits"""
 
     @property
     def bands(self) -> tuple[int, ...]:
@@ -51,15 +58,43 @@ class PixelRule:
         The second is None when all have content. Pixels without content keep the file's value, as far as it is a
         number, so that a picture is the same whether it is read at once or in parts.
         """
+        return self.colours_of(raw), self.content(raw)
+
+    def colours_of(self, raw: Bands) -> ImageArray:
+        """Return the colours in ``raw`` ((at least len(colours), h, w)) as uint8 (h, w, 3) BGR."""
         colours = raw[: len(self.colours)]
-        seen = self.content(raw)
         if self.palette is not None:
             index = np.minimum(colours[0], len(self.palette) - 1)
-            return np.ascontiguousarray(self.palette[index]), seen
+            return np.ascontiguousarray(self.palette[index])
+        if self.space == "cmyk":
+            return _from_inks(colours)
+        if self.space in ("lab", "lab_unsigned"):
+            return _from_lab(colours, has_sign=self.space == "lab")
         planes = [self._scaled(plane) for plane in colours[::-1]]
         if len(planes) == 1:
             planes *= 3
-        return cv2.merge(planes).astype(np.uint8, copy=False), seen
+        return cv2.merge(planes).astype(np.uint8, copy=False)
+
+    def pixel_of(self, value: float, kind: np.dtype[Any]) -> ImageArray:
+        """Return uint8 (3,) BGR: the pixel whose bands all have ``value``, as far as ``kind`` can hold it."""
+        held = np.zeros((len(self.colours), 1, 1), kind)
+        with np.errstate(all="ignore"):
+            held[...] = np.asarray(value).astype(kind) if np.isfinite(value) else 0
+        pixel: ImageArray = self.colours_of(held)[0, 0]
+        return pixel
+
+    def is_ready_for(self, kind: np.dtype[Any]) -> bool:
+        """Return whether values of type ``kind`` become pixels without a range from samples of the file."""
+        return self.palette is not None or self.space != "rgb" or self.low is not None or kind == np.uint8
+
+    def with_range(self, low: float, high: float) -> PixelRule:
+        """Return the same rule with ``low`` and ``high``."""
+        return replace(self, low=low, high=high)
+
+    def has_content(self, raw: Bands) -> bool:
+        """Return whether a pixel of ``raw`` has content."""
+        seen = self.content(raw)
+        return seen is None or bool(seen.any())
 
     def content(self, raw: Bands) -> BoolArray | None:
         """Return bool (h, w): the pixels of ``raw`` that have content; None when all have."""
@@ -94,14 +129,39 @@ class PixelRule:
 
     def _scaled(self, plane: Bands) -> ImageArray:
         if self.low is None or self.high is None:
-            return np.ascontiguousarray(plane, np.uint8)
+            stored = np.ascontiguousarray(plane, np.uint8)
+            return cv2.bitwise_not(stored).astype(np.uint8, copy=False) if self.inverted else stored
         narrow = plane.dtype.itemsize <= 2 or plane.dtype == np.float32
         values: npt.NDArray[np.floating[Any]] = plane.astype(np.float32 if narrow else np.float64)
         values = (values - self.low) * (_ALL / (self.high - self.low))
         if plane.dtype.kind == "f":
             np.nan_to_num(values, copy=False, nan=0.0)
         scaled: ImageArray = np.clip(np.rint(values), 0, _ALL).astype(np.uint8)
-        return scaled
+        return _ALL - scaled if self.inverted else scaled
+
+
+def _from_inks(inks: Bands) -> ImageArray:
+    """Return cyan, magenta, yellow and black (8 or 16 bits, (4, h, w)) as uint8 (h, w, 3) BGR."""
+    eight = inks.astype(np.uint8, copy=False) if inks.dtype.itemsize == 1 else (inks >> 8).astype(np.uint8)
+    light = _ALL - eight
+    black = light[3].astype(np.uint16)
+    planes = [(black * light[place] // _ALL).astype(np.uint8) for place in (2, 1, 0)]
+    return cv2.merge(planes).astype(np.uint8, copy=False)
+
+
+def _from_lab(bands: Bands, *, has_sign: bool) -> ImageArray:
+    """Return CIE L*a*b* (8 or 16 bits, (3, h, w)) as uint8 (h, w, 3) BGR; grey stays grey."""
+    wide = bands.dtype.itemsize == 2
+    brightest = (0xFFFF if has_sign else 0xFF00) if wide else 0xFF
+    light = bands[0].astype(np.float32) * (100 / brightest)
+    signed = np.dtype(np.int16 if wide else np.int8)
+    unit = 256 if wide else 1
+    colours = [
+        band.view(signed).astype(np.float32) / unit if has_sign else band.astype(np.float32) / unit - 128
+        for band in bands[1:3]
+    ]
+    rgb = cv2.cvtColor(cv2.merge([np.minimum(light, 100), *colours]), cv2.COLOR_Lab2BGR)
+    return np.clip(np.rint(rgb * _ALL), 0, _ALL).astype(np.uint8)
 
 
 def readable(dtype: np.dtype[Any]) -> bool:

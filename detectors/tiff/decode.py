@@ -1,0 +1,73 @@
+"""Decodes a whole TIFF in memory into uint8 BGR pixels, as they are stored, without a library for rasters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from detectors.geometry.arrays import ImageArray
+from detectors.tiff.areas import sample_places
+from detectors.tiff.chunks import Values, band_pieces, number_type, read_bands
+from detectors.tiff.colours import header_rule
+from detectors.tiff.pixels import PixelRule
+from infra.errors import ImageCorruptError
+from infra.tiff.directory import Buffer
+from infra.tiff.layout import TiffLayout, layout_of
+from infra.tiff.verdict import too_much, verdict_of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedTiff:
+    """Holds the pixels of a TIFF."""
+
+    image: ImageArray
+    """uint8 (h, w, 3) BGR"""
+    scaled_from: tuple[float, float] | None
+    """the values that became 0 and 255; None where values are 0 to 255 already"""
+
+
+def decode_tiff(data: Buffer, max_pixels: int) -> DecodedTiff:
+    """Decode the first page of ``data``; its orientation is not applied, transparency is left out.
+
+    Raises ImageCorruptError when the file is broken, of a kind that is not read, or more work than ``max_pixels``
+    allow; the latter two before anything is decoded.
+    """
+    layout = layout_of(data)
+    verdict = verdict_of(layout)
+    if verdict.reader != "plain":
+        raise ImageCorruptError(verdict.reason)
+    excess = too_much(layout, max_pixels)
+    if excess is not None:
+        raise ImageCorruptError(excess)
+    rule = header_rule(layout)
+    if rule.is_ready_for(number_type(layout)):
+        return DecodedTiff(_pieced(layout, rule), None)
+    values = read_bands(layout, rule.bands, rule.nodata)
+    rule = rule.scaled_to(_samples(values, rule))
+    image = rule.apply(values)[0]
+    assert rule.low is not None
+    assert rule.high is not None
+    return DecodedTiff(image, (rule.low, rule.high))
+
+
+def _pieced(layout: TiffLayout, rule: PixelRule) -> ImageArray:
+    """Return the pixels of a file whose values need no range; only some chunks of raw values are in memory at once."""
+    if layout.is_planar and len(rule.colours) > 1:
+        # Each band comes in pieces of its own.
+        return rule.apply(read_bands(layout, rule.colours, rule.nodata))[0]
+    image = np.empty((layout.height, layout.width, 3), np.uint8)
+    if not all(layout.places()[1]):
+        image[...] = rule.pixel_of(0 if rule.nodata is None else rule.nodata, number_type(layout))
+    for top, left, values, _ in band_pieces(layout, rule.colours):
+        image[top : top + values.shape[1], left : left + values.shape[2]] = rule.colours_of(values)
+    return image
+
+
+def _samples(values: Values, rule: PixelRule) -> list[Values]:
+    """Return small parts of ``values``, spread over the picture; all of it where they have no content."""
+    height, width = values.shape[1:]
+    found = [
+        values[:, place.top : place.bottom, place.left : place.right] for place in sample_places(width, height)
+    ]
+    return found if any(rule.has_content(each) for each in found) else [values]
