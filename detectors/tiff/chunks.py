@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detectors.tiff.codecs import ByteArray, decompressed, subsampled
+from detectors.tiff.codecs import ByteArray, adds_differences, decompressed, subsampled
 from infra.tiff.layout import (
     CCITT_G3,
     CCITT_G4,
@@ -46,6 +46,7 @@ def band_pieces(layout: TiffLayout, bands: Sequence[int]) -> Iterator[tuple[int,
     offsets, sizes = layout.places()
     data = layout.directory.data
     planes = [(band - 1, slice(at, at + 1)) for at, band in enumerate(bands)] if layout.is_planar else [(0, slice(None))]
+    chosen = slice(None) if layout.is_planar else _places_of(bands)
     together = max(1, _TOGETHER_BYTES // max(1, layout.row_bytes() * layout.chunk_height))
     for plane, into in planes:
         present = ((chunk, top, left) for chunk, top, left in chunk_positions(layout, plane) if sizes[chunk])
@@ -55,11 +56,24 @@ def band_pieces(layout: TiffLayout, bands: Sequence[int]) -> Iterator[tuple[int,
             packed = [bytes(data[offsets[chunk] : offsets[chunk] + sizes[chunk]]) for chunk, _, _ in places]
             values = _numbers(layout, packed, rows)
             first = 0
+            if _are_joined(layout, places):
+                places, rows = places[:1], [sum(rows)]
             for (_, top, left), height in zip(places, rows, strict=True):
                 piece = values[first : first + min(height, layout.height - top), : layout.width - left]
                 first += height
-                chosen = piece if layout.is_planar else piece[..., [band - 1 for band in bands]]
-                yield top, left, chosen.transpose(2, 0, 1), into
+                yield top, left, piece[..., chosen].transpose(2, 0, 1), into
+
+
+def _are_joined(layout: TiffLayout, places: Sequence[tuple[int, int, int]]) -> bool:
+    """Return whether the chunks at ``places`` follow each other from top to bottom, without a gap."""
+    return layout.across == 1 and places[-1][1] - places[0][1] == (len(places) - 1) * layout.chunk_height
+
+
+def _places_of(bands: Sequence[int]) -> slice | list[int]:
+    """Return where ``bands`` (numbers from 1) are among the values of a pixel."""
+    first, count = bands[0] - 1, len(bands)
+    following = list(bands) == list(range(first + 1, first + 1 + count))
+    return slice(first, first + count) if following else [band - 1 for band in bands]
 
 
 def read_bands(layout: TiffLayout, bands: Sequence[int], blank: float | None) -> Values:
@@ -86,7 +100,7 @@ def _numbers(layout: TiffLayout, packed: list[bytes], rows: list[int]) -> Values
     kind = number_type(layout)
     stored = kind if layout.compression in _FINISHED else kind.newbyteorder(layout.directory.order)
     values: Values = raw.view(stored).reshape(-1, width, bands).astype(kind, copy=False)
-    if layout.predictor == 2 and layout.compression not in _FINISHED:
+    if layout.predictor == 2 and layout.compression not in _FINISHED and not adds_differences(layout):
         # A sum wraps as the difference did; real numbers are added as whole ones.
         whole = values.view(np.dtype(f"u{kind.itemsize}"))
         values = np.add.accumulate(whole, axis=1, dtype=whole.dtype).view(kind)

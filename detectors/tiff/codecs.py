@@ -23,19 +23,24 @@ from infra.tiff.layout import (
     CCITT_RLE,
     COEFFICIENTS,
     DEFLATE,
+    EXTRA_SAMPLES,
     FILL_ORDER,
     GROUP3_OPTIONS,
     GROUP4_OPTIONS,
     JPEG,
     JPEG_TABLES,
+    LZMA,
+    LZW,
     MINISBLACK,
     NO_COMPRESSION,
     OLD_DEFLATE,
+    PREDICTOR,
     RGB,
     SEPARATED,
     SUBSAMPLING,
     WEBP,
     YCBCR,
+    ZSTD,
     TiffLayout,
 )
 
@@ -49,6 +54,9 @@ _SCAN_MARKER, _MOST_SCANS = b"\xff\xda", 16
 _SHORT, _LONG, _UNDEFINED = 3, 4, 7
 # Photometric interpretation of a JPEG chunk by its bands; libtiff changes no colours but those of YCbCr.
 _JPEG_COLOURS = {1: MINISBLACK, 3: RGB, 4: SEPARATED}
+# Photometric interpretation of chunks by their bands; the fourth is an extra sample of no stated meaning.
+_SIMPLE_COLOURS = {1: MINISBLACK, 3: RGB, 4: RGB}
+_WITH_PREDICTOR = (LZW, DEFLATE, OLD_DEFLATE, LZMA, ZSTD)
 
 _Entry = tuple[int, int, int, bytes]
 """Tag, type, count, values."""
@@ -64,6 +72,8 @@ def decompressed(layout: TiffLayout, chunks: Sequence[bytes], rows: Sequence[int
     row = layout.row_bytes()
     if layout.compression == NO_COMPRESSION:
         return np.concatenate([_bytes(chunk, each, row) for chunk, each in zip(chunks, rows, strict=True)])
+    if adds_differences(layout):
+        return _by_libtiff(layout, chunks, rows, layout.chunk_width, _difference_entries(layout))
     if layout.compression in (DEFLATE, OLD_DEFLATE):
         return np.concatenate([_inflated(chunk, each, row) for chunk, each in zip(chunks, rows, strict=True)])
     if layout.compression == WEBP:
@@ -74,6 +84,17 @@ def decompressed(layout: TiffLayout, chunks: Sequence[bytes], rows: Sequence[int
     if layout.compression in _FAX:
         return _by_libtiff(layout, chunks, rows, layout.chunk_width, _fax_entries(layout))
     return _by_libtiff(layout, chunks, rows, row, [_shorts(258, 8), _shorts(262, MINISBLACK), _shorts(277, 1)])
+
+
+def adds_differences(layout: TiffLayout) -> bool:
+    """Return whether ``decompressed`` also undoes predictor 2; else it is left to the caller, which is slower."""
+    return (
+        layout.predictor == 2
+        and layout.compression in _WITH_PREDICTOR
+        and layout.bits == 8
+        and layout.chunk_samples in _SIMPLE_COLOURS
+        and layout.photometric != YCBCR
+    )
 
 
 def subsampled(layout: TiffLayout, chunk: bytes, rows: int) -> ByteArray:
@@ -204,6 +225,14 @@ def _jpeg_entries(layout: TiffLayout) -> list[_Entry]:
     if tables:
         entries.append((JPEG_TABLES, _UNDEFINED, len(tables), tables))
     return entries
+
+
+def _difference_entries(layout: TiffLayout) -> list[_Entry]:
+    bands = layout.chunk_samples
+    entries = [_shorts(258, *[8] * bands), _shorts(262, _SIMPLE_COLOURS[bands]), _shorts(277, bands)]
+    if bands == 4:
+        entries.append(_shorts(EXTRA_SAMPLES, 0))
+    return [*entries, _shorts(PREDICTOR, 2)]
 
 
 def _fax_entries(layout: TiffLayout) -> list[_Entry]:

@@ -21,6 +21,8 @@ ColourSpace = Literal["rgb", "cmyk", "lab", "lab_unsigned"]
 """What colour bands mean; lab: CIE L*a*b* whose a and b have a sign, lab_unsigned: with 128 as their middle."""
 
 _KINDS = "uif"
+# Larger arrays of 16 bits are converted by a table of all values.
+_TABLE_SIZE = 1 << 16
 _ALL = 255
 
 
@@ -70,6 +72,10 @@ class PixelRule:
             return _from_inks(colours)
         if self.space in ("lab", "lab_unsigned"):
             return _from_lab(colours, has_sign=self.space == "lab")
+        if len(colours) == 3 and colours.dtype == np.uint8 and self.low is None and not self.inverted:
+            # Values of a pixel are mostly next to each other already.
+            together = np.ascontiguousarray(colours.transpose(1, 2, 0))
+            return cv2.cvtColor(together, cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False)
         planes = [self._scaled(plane) for plane in colours[::-1]]
         if len(planes) == 1:
             planes *= 3
@@ -131,6 +137,10 @@ class PixelRule:
         if self.low is None or self.high is None:
             stored = np.ascontiguousarray(plane, np.uint8)
             return cv2.bitwise_not(stored).astype(np.uint8, copy=False) if self.inverted else stored
+        if plane.dtype.itemsize == 2 and plane.dtype.kind != "f" and plane.size > _TABLE_SIZE:
+            whole = np.arange(_TABLE_SIZE, dtype=np.uint16)
+            table = self._scaled(whole.view(plane.dtype))
+            return table[plane.view(np.uint16)]
         narrow = plane.dtype.itemsize <= 2 or plane.dtype == np.float32
         values: npt.NDArray[np.floating[Any]] = plane.astype(np.float32 if narrow else np.float64)
         values = (values - self.low) * (_ALL / (self.high - self.low))
