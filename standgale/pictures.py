@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from detectors.geometry.arrays import Detections, ImageArray
 from detectors.images.decode import decode_image
-from detectors.tiff.areas import PixelArea
 from detectors.rasters.file import RasterFile, is_tiff
 from detectors.rasters.source import RasterSource
+from detectors.tiff.areas import PixelArea
 from detectors.tiling.sources import ArraySource, TileSource
 from infra.errors import ImageCorruptError, SettingsError
 from infra.extras import install_extra

@@ -9,8 +9,8 @@ import rasterio
 from numpy.typing import NDArray
 
 from detectors.geometry.arrays import ImageArray
-from detectors.tiff.areas import PixelArea
 from detectors.rasters.file import RasterFile
+from detectors.tiff.areas import PixelArea
 from standgale.testing.graphs import COLOURS_BGR
 
 

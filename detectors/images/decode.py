@@ -79,7 +79,7 @@ def decode_image(data: bytes, *, max_pixels: int, memory: Callable[[int], ImageA
             "raise the setting if memory allows, or send smaller images"
         )
     if data[:4] in TIFF_MAGICS:
-        return decode_tiff(data, max_pixels).image
+        return decode_tiff(data).image
     image = _decode_jpeg(data, width, height, memory) if data[:2] == b"\xff\xd8" else _decode_other(data)
     if image.shape != (height, width, 3):
         raise ImageCorruptError(f"the image's header says {width}×{height} pixels, its content is {image.shape}")

@@ -13,9 +13,9 @@ from typing import Any, Self
 import numpy as np
 
 from detectors.geometry.arrays import BoolArray, ImageArray
-from detectors.tiff.areas import PixelArea, parts, sample_places
 from detectors.rasters.bands import has_mask_of_its_own, rule_of
 from detectors.rasters.ground import Georeference
+from detectors.tiff.areas import PixelArea, parts, sample_places
 from detectors.tiff.pixels import Bands, PixelRule
 from infra.errors import ImageCorruptError, SettingsError
 from infra.extras import install_extra

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from detectors.geometry.arrays import ImageArray
-from detectors.tiff.areas import PixelArea
 from detectors.rasters.file import Pixels, RasterFile
+from detectors.tiff.areas import PixelArea
 from detectors.tiling.letterbox import Placement, letterbox_into
 from detectors.tiling.sources import TileBatch
 from detectors.tiling.tiles import TilePlan

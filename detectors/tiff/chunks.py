@@ -45,7 +45,9 @@ def band_pieces(layout: TiffLayout, bands: Sequence[int]) -> Iterator[tuple[int,
     """
     offsets, sizes = layout.places()
     data = layout.directory.data
-    planes = [(band - 1, slice(at, at + 1)) for at, band in enumerate(bands)] if layout.is_planar else [(0, slice(None))]
+    planes = (
+        [(band - 1, slice(at, at + 1)) for at, band in enumerate(bands)] if layout.is_planar else [(0, slice(None))]
+    )
     chosen = slice(None) if layout.is_planar else _places_of(bands)
     together = max(1, _TOGETHER_BYTES // max(1, layout.row_bytes() * layout.chunk_height))
     for plane, into in planes:

@@ -1,7 +1,7 @@
 """Decompresses chunks (strips and tiles) of a TIFF into the bytes of their values.
 
-Whatever the picture is, LZW, PackBits, LZMA, ZSTD and fax compress bytes only. So these chunks are given to libtiff as the
-strips of a grey picture that is as wide as a chunk's row has bytes: no decoder ever sees the header of the file.
+Whatever the picture is, LZW, PackBits, LZMA, ZSTD and fax compress bytes only. So these chunks are given to libtiff
+as the strips of a grey picture that is as wide as a chunk's row has bytes: no decoder ever sees the header of the file.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ def _colours_of(values: ByteArray, layout: TiffLayout) -> ByteArray:
     reds = light + towards_red * (2 - 2 * red)
     blues = light + towards_blue * (2 - 2 * blue)
     greens = (light - blue * blues - red * reds) / green
-    return np.clip(np.rint(np.stack((reds, greens, blues), axis=2)), 0, 255).astype(np.uint8)
+    found: ByteArray = np.clip(np.rint(np.stack((reds, greens, blues), axis=2)), 0, 255).astype(np.uint8)
+    return found
 
 
 def _bytes(chunk: bytes, rows: int, row: int) -> ByteArray:

@@ -83,7 +83,7 @@ def _notes(layout: TiffLayout) -> dict[int, bytes]:
 
 
 def _palette(layout: TiffLayout) -> ImageArray:
-    """Return uint8 (entries, 3) BGR; missing entries are black. Palettes of 8 bits, which old writers made, are kept."""
+    """Return uint8 (entries, 3) BGR; missing entries are black. Entries of 8 bits, which old writers made, stay."""
     entries = 2**layout.bits
     values = np.zeros(3 * entries, np.uint16)
     found = np.asarray(layout.directory.integers(COLOUR_MAP, 3 * entries), np.uint16)

@@ -14,7 +14,7 @@ from detectors.tiff.pixels import PixelRule
 from infra.errors import ImageCorruptError
 from infra.tiff.directory import Buffer
 from infra.tiff.layout import TiffLayout, layout_of
-from infra.tiff.verdict import too_much, verdict_of
+from infra.tiff.verdict import verdict_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,19 +27,16 @@ class DecodedTiff:
     """the values that became 0 and 255; None where values are 0 to 255 already"""
 
 
-def decode_tiff(data: Buffer, max_pixels: int) -> DecodedTiff:
+def decode_tiff(data: Buffer) -> DecodedTiff:
     """Decode the first page of ``data``; its orientation is not applied, transparency is left out.
 
-    Raises ImageCorruptError when the file is broken, of a kind that is not read, or more work than ``max_pixels``
-    allow; the latter two before anything is decoded.
+    The caller limits its pixels. Raises ImageCorruptError when the file is broken, or of a kind that is not read, the
+    latter before anything is decoded.
     """
     layout = layout_of(data)
     verdict = verdict_of(layout)
     if verdict.reader != "plain":
         raise ImageCorruptError(verdict.reason)
-    excess = too_much(layout, max_pixels)
-    if excess is not None:
-        raise ImageCorruptError(excess)
     rule = header_rule(layout)
     if rule.is_ready_for(number_type(layout)):
         return DecodedTiff(_pieced(layout, rule), None)
@@ -67,7 +64,5 @@ def _pieced(layout: TiffLayout, rule: PixelRule) -> ImageArray:
 def _samples(values: Values, rule: PixelRule) -> list[Values]:
     """Return small parts of ``values``, spread over the picture; all of it where they have no content."""
     height, width = values.shape[1:]
-    found = [
-        values[:, place.top : place.bottom, place.left : place.right] for place in sample_places(width, height)
-    ]
+    found = [values[:, place.top : place.bottom, place.left : place.right] for place in sample_places(width, height)]
     return found if any(rule.has_content(each) for each in found) else [values]

@@ -140,14 +140,15 @@ class PixelRule:
         if plane.dtype.itemsize == 2 and plane.dtype.kind != "f" and plane.size > _TABLE_SIZE:
             whole = np.arange(_TABLE_SIZE, dtype=np.uint16)
             table = self._scaled(whole.view(plane.dtype))
-            return table[plane.view(np.uint16)]
+            looked_up: ImageArray = table[plane.view(np.uint16)]
+            return looked_up
         narrow = plane.dtype.itemsize <= 2 or plane.dtype == np.float32
         values: npt.NDArray[np.floating[Any]] = plane.astype(np.float32 if narrow else np.float64)
         values = (values - self.low) * (_ALL / (self.high - self.low))
         if plane.dtype.kind == "f":
             np.nan_to_num(values, copy=False, nan=0.0)
         scaled: ImageArray = np.clip(np.rint(values), 0, _ALL).astype(np.uint8)
-        return _ALL - scaled if self.inverted else scaled
+        return cv2.bitwise_not(scaled).astype(np.uint8, copy=False) if self.inverted else scaled
 
 
 def _from_inks(inks: Bands) -> ImageArray:
@@ -171,7 +172,8 @@ def _from_lab(bands: Bands, *, has_sign: bool) -> ImageArray:
         for band in bands[1:3]
     ]
     rgb = cv2.cvtColor(cv2.merge([np.minimum(light, 100), *colours]), cv2.COLOR_Lab2BGR)
-    return np.clip(np.rint(rgb * _ALL), 0, _ALL).astype(np.uint8)
+    pixels: ImageArray = np.clip(np.rint(rgb * _ALL), 0, _ALL).astype(np.uint8)
+    return pixels
 
 
 def readable(dtype: np.dtype[Any]) -> bool:

@@ -7,7 +7,7 @@ import sys
 from array import array
 from collections.abc import Iterator
 from mmap import mmap
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from infra.errors import ImageCorruptError
 
@@ -40,7 +40,7 @@ class Directory:
         self.data = data
         if bytes(data[:4]) not in MAGICS:
             raise ImageCorruptError("the bytes begin no TIFF file")
-        self.order = "<" if bytes(data[:2]) == b"II" else ">"
+        self.order: Literal["<", ">"] = "<" if bytes(data[:2]) == b"II" else ">"
         self.big = data[2:4] in (b"+\0", b"\0+")
         self._word = "Q" if self.big else "I"
         start = self.unpack(self._word, 8 if self.big else 4)[0] if at is None else at

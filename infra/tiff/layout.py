@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from infra.errors import ImageCorruptError
 from infra.tiff.directory import Buffer, Directory
@@ -135,7 +136,7 @@ class TiffLayout:
     def _guessed_sizes(self, offsets: array[int]) -> array[int]:
         """Return the sizes of chunks in a file that does not have them: up to the next chunk, or the end."""
         edges = sorted({*offsets, len(self.directory.data)})
-        following = dict(zip(edges, edges[1:], strict=False))
+        following = dict(pairwise(edges))
         return array("Q", (following.get(at, at) - at for at in offsets))
 
     def _check_uncompressed(self, sizes: array[int]) -> None:

@@ -73,8 +73,10 @@ _PHOTOMETRICS = (MINISWHITE, MINISBLACK, RGB, PALETTE, SEPARATED, YCBCR, CIELAB,
 _FAX = (CCITT_RLE, CCITT_G3, CCITT_G4)
 # Tiles at the edges are decoded whole: at most so many times the picture's own pixels, and a free amount.
 _PADDING, _FREE_BYTES = 4, 64 << 20
-# What pixels decode to, for each pixel that a limit allows.
-_BYTES_PER_PIXEL = 8
+# Up to so many bytes per pixel are always decoded, because pixels have a limit of their own; more only up to a limit.
+_BYTES_PER_PIXEL = 4
+MOST_DECODED_BYTES = 1 << 30
+_GEO_READS = f"`standgale detect` reads it with the extra geo: {install_extra('geo')}"
 _WRITE_AGAIN = "write it again, for example with `gdal_translate -co COMPRESS=DEFLATE`"
 
 
@@ -93,27 +95,27 @@ PLAIN = Verdict("plain")
 def verdict_of(layout: TiffLayout) -> Verdict:
     """Return who can read the pixels that ``layout`` describes, without reading them."""
     if layout.directory.has(DNG_VERSION):
-        return Verdict(
-            "none", "this is a camera raw file (DNG); send the developed picture as JPEG, PNG or TIFF"
-        )
+        return Verdict("none", "this is a camera raw file (DNG); send the developed picture as JPEG, PNG or TIFF")
     if layout.compression not in COMPRESSIONS:
         return _compression(layout.compression)
-    return _numbers(layout) or _colours(layout) or _together(layout) or PLAIN
+    return _numbers(layout) or _colours(layout) or _together(layout) or _size(layout) or PLAIN
 
 
-def too_much(layout: TiffLayout, max_pixels: int) -> str | None:
-    """Return why decoding is more work than ``max_pixels`` pixels may cost; None if it is not."""
+def _size(layout: TiffLayout) -> Verdict | None:
+    """Return why decoding is too much work for a picture of this size; None if it is not."""
     decoded, pixels = layout.decoded_bytes(), layout.width * layout.height
-    wanted = (pixels * layout.samples * (layout.bits or 16) + 7) // 8
+    wanted = (pixels * layout.samples * layout.bits + 7) // 8
     if decoded > _PADDING * wanted + _FREE_BYTES:
-        return (
+        return Verdict(
+            "none",
             f"the TIFF's tiles of {layout.chunk_width}×{layout.chunk_height} pixels are far larger than the picture of "
-            f"{layout.width}×{layout.height}; write it again with smaller tiles"
+            f"{layout.width}×{layout.height}; write it again with smaller tiles",
         )
-    if decoded > _BYTES_PER_PIXEL * max_pixels + _FREE_BYTES:
-        return (
+    if decoded > max(_BYTES_PER_PIXEL * pixels, MOST_DECODED_BYTES):
+        return Verdict(
+            "geo",
             f"the TIFF's {layout.samples} bands of {layout.bits} bits have {decoded} bytes when they are decoded; at "
-            f"most {_BYTES_PER_PIXEL} for each pixel of max_pixels = {max_pixels} are accepted; leave bands out"
+            f"most {MOST_DECODED_BYTES} are decoded in memory; leave bands out, or use 8 bits. {_GEO_READS}",
         )
     return None
 
@@ -124,7 +126,7 @@ def _compression(number: int) -> Verdict:
     text = f"TIFF compression {name} is not supported; {_WRITE_AGAIN}; read are {known}"
     if number not in _WITH_GEO:
         return Verdict("none", text)
-    return Verdict("geo", f"{text}. `standgale detect` reads it with the extra geo: {install_extra('geo')}")
+    return Verdict("geo", f"{text}. {_GEO_READS}")
 
 
 def _numbers(layout: TiffLayout) -> Verdict | None:
@@ -184,7 +186,7 @@ def _together(layout: TiffLayout) -> Verdict | None:
         return Verdict(
             "geo" if bits == 8 else "none",
             f"JPEG in TIFF with {layout.chunk_samples} bands of {bits} bits is not supported; {_WRITE_AGAIN}"
-            + (f". `standgale detect` reads it with the extra geo: {install_extra('geo')}" if bits == 8 else ""),
+            + (f". {_GEO_READS}" if bits == 8 else ""),
         )
     if compression == WEBP and (bits != 8 or layout.is_planar or layout.samples not in (3, 4)):
         return Verdict("none", f"WebP in TIFF with {layout.samples} bands of {bits} bits is damaged; write deflate")

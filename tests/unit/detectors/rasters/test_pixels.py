@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
-from detectors.tiff.areas import PixelArea, parts
 from detectors.rasters.file import RasterFile
 from detectors.rasters.source import RasterSource
+from detectors.tiff.areas import PixelArea, parts
 from detectors.tiling.tiles import TileSpec, plan_tiles
 from tests.raster_files import WAYS, bgr, everything, noise, write
 

@@ -15,9 +15,9 @@ from detectors.geometry.boxes import iou_matrix
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.options import FrameView
 from detectors.model.predict import Predictor
-from detectors.tiff.areas import PixelArea
 from detectors.rasters.file import RasterFile
 from detectors.rasters.source import RasterSource, bands
+from detectors.tiff.areas import PixelArea
 from detectors.tiling.sources import TileBatch
 from detectors.tiling.tiles import TilePlan, TileSpec, cut, plan_tiles
 from standgale.testing.graphs import write_model
