@@ -154,9 +154,9 @@ class PixelRule:
 def _from_inks(inks: Bands) -> ImageArray:
     """Return cyan, magenta, yellow and black (8 or 16 bits, (4, h, w)) as uint8 (h, w, 3) BGR."""
     eight = inks.astype(np.uint8, copy=False) if inks.dtype.itemsize == 1 else (inks >> 8).astype(np.uint8)
-    light = _ALL - eight
+    light: ImageArray = np.invert(eight)
     black = light[3].astype(np.uint16)
-    planes = [(black * light[place] // _ALL).astype(np.uint8) for place in (2, 1, 0)]
+    planes: list[ImageArray] = [(black * light[place] // _ALL).astype(np.uint8) for place in (2, 1, 0)]
     return cv2.merge(planes).astype(np.uint8, copy=False)
 
 
