@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
+from infra.images import errors as unreadable
+from infra.images.foreign import refusal_of
 from ingest.images.formats import jpeg, png, tiff, webp
 from ingest.images.formats.header import (
     Admit,
@@ -17,7 +20,9 @@ from ingest.images.formats.header import (
     InvalidFormatError,
     Metadata,
     Span,
+    TooCostlyError,
 )
+from schemas.errors import StandgaleError
 from schemas.events import MediaType
 
 __all__ = [
@@ -30,10 +35,17 @@ __all__ = [
     "InvalidFormatError",
     "Metadata",
     "Span",
+    "TooCostlyError",
     "inspect_image",
 ]
 
 _Scan = Callable[[bytes, Admit], Header]
+_ERRORS: Mapping[type[StandgaleError], type[ImageError]] = {
+    unreadable.UnsupportedImageError: InvalidFormatError,
+    unreadable.DamagedImageError: CorruptedFileError,
+    unreadable.EmptyImageError: InvalidDimensionsError,
+    unreadable.CostlyImageError: TooCostlyError,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,34 +74,33 @@ def inspect_image(data: bytes, limits: ImageLimits) -> ImageInfo:
 
     Needs time linear in the size at worst, and memory that does not depend on the header. Raises FileTooLargeError,
     InvalidFormatError (none of the four formats, or a variant that detectors cannot decode), InvalidDimensionsError,
-    CorruptedFileError (cut off or contradictory), and no other error for any bytes.
+    CorruptedFileError (cut off or contradictory), TooCostlyError (decoding it takes far more work than its size
+    needs), and no other error for any bytes.
     """
     if len(data) > limits.max_image_bytes:
         raise FileTooLargeError(
             f"the image has {len(data)} bytes; at most {limits.max_image_bytes} are accepted (max_image_bytes)"
         )
-    media_type, scan = _recognise(data)
+    media_type, scan = _recognise(data, limits)
     try:
         header = scan(data, lambda width, height: _require_size(width, height, limits))
     except (struct.error, IndexError) as error:
         raise CorruptedFileError(f"the {media_type} file ends inside its header; it was cut off") from error
+    except unreadable.UnreadableImageError as error:
+        raise _ERRORS[type(error)](str(error)) from error
     return ImageInfo(media_type, header.width, header.height, len(data), header.metadata)
 
 
-def _recognise(data: bytes) -> tuple[MediaType, _Scan]:
+def _recognise(data: bytes, limits: ImageLimits) -> tuple[MediaType, _Scan]:
     if data.startswith(jpeg.MAGIC):
-        return "image/jpeg", jpeg.scan
+        return "image/jpeg", partial(jpeg.scan, max_pixels=limits.max_pixels)
     if data.startswith(png.MAGIC):
         return "image/png", png.scan
     if webp.matches(data):
         return "image/webp", webp.scan
     if data.startswith(tiff.MAGICS):
         return "image/tiff", tiff.scan
-    if not data:
-        raise InvalidFormatError("the image is empty; send the bytes of a JPEG, PNG, TIFF or WebP file")
-    raise InvalidFormatError(
-        f"not an image: JPEG, PNG, TIFF and WebP are accepted, but the content begins with {data[:8].hex(' ')}"
-    )
+    raise InvalidFormatError(refusal_of(data))
 
 
 def _require_size(width: int, height: int, limits: ImageLimits) -> None:

@@ -230,7 +230,7 @@ def table(tally: Tally) -> list[str]:
         )
     over = tally.failed("time") + tally.failed("memory") + tally.failed("hang")
     lines.append(
-        f"{tally.inputs.total()} inputs, {tally.failed('foreign exception')} foreign exceptions, {over} above their time "
-        f"or memory bound, {tally.failed('crash')} crashes"
+        f"{tally.inputs.total()} inputs, {tally.failed('foreign exception')} foreign exceptions, {over} above their "
+        f"time or memory bound, {tally.failed('crash')} crashes"
     )
     return lines

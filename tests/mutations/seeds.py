@@ -90,7 +90,10 @@ def events() -> tuple[tuple[type[Event], Headers, bytes], ...]:
     """Return event classes, headers and values of valid records."""
     made: list[tuple[type[Event], Headers, bytes]] = []
     records = (
-        (FrameCaptured, out_record(frame_captured(metadata={"a": [1, {"b": None}]}, camera={"altitude_m": 80.0, "latitude": 1.0}))),
+        (
+            FrameCaptured,
+            out_record(frame_captured(metadata={"a": [1, {"b": None}]}, camera={"altitude_m": 80.0, "latitude": 1.0})),
+        ),
         (DetectionsMade, out_record(detections_made())),
         (DeadLetter, dead_letter_record(original(3))),
     )

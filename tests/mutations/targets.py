@@ -24,7 +24,7 @@ from ingest.gateway.request.fields import pairs_of, parse_fields
 from ingest.gateway.request.multipart import parse_form
 from ingest.images.check import ImageInfo, ImageLimits, inspect_image
 from ingest.images.exif import read_capture
-from ingest.images.formats.header import Span
+from ingest.images.formats.header import Metadata, Span
 from ingest.images.xmp import read_xmp
 from schemas.cloudevents import decode
 from schemas.errors import StandgaleError
@@ -111,12 +111,13 @@ def _exif_seeds() -> tuple[bytes, ...]:
 
 
 def _read_exif(data: bytes) -> None:
-    read_capture(data, ImageInfo("image/jpeg", 4000, 3000, len(data), Span(0, len(data)), None))
+    read_capture(data, ImageInfo("image/jpeg", 4000, 3000, len(data), Metadata(exif=[Span(0, len(data))])))
 
 
 _XMP_TOKENS: Final = (
-    b"<", b">", b"&", b"&amp;", b"&#0;", b"&#x41;", b'"', b"<!DOCTYPE a [<!ENTITY b 'c'>]>", b"&b;", b"<![CDATA[", b"]]>",
-    b"</x:xmpmeta>", b"<rdf:RDF>", b'xmlns:a="http://www.dji.com/drone-dji/1.0/"', b"\x00", b"\xff", b"1e999", b"nan",
+    b"<", b">", b"&", b"&amp;", b"&#0;", b"&#x41;", b'"', b"<!DOCTYPE a [<!ENTITY b 'c'>]>", b"&b;", b"<![CDATA[",
+    b"]]>", b"</x:xmpmeta>", b"<rdf:RDF>",
+    b'xmlns:a="http://www.dji.com/drone-dji/1.0/"', b"\x00", b"\xff", b"1e999", b"nan",
 )  # fmt: skip
 
 
@@ -129,8 +130,8 @@ def _read_xmp(data: bytes) -> None:
 
 
 _FORM_TOKENS: Final = (
-    b"--AaB03x", b"\r\n", b"--", b"\r\n\r\n", b'; name="image"', b'; filename="a"', b";;;", b'="', b"Content-Type: a\r\n",
-    b"; filename*=utf-8''%ff", b"\x00", b"captured_at", b"\xcc\x81" * 40,
+    b"--AaB03x", b"\r\n", b"--", b"\r\n\r\n", b'; name="image"', b'; filename="a"', b";;;", b'="',
+    b"Content-Type: a\r\n", b"; filename*=utf-8''%ff", b"\x00", b"captured_at", b"\xcc\x81" * 40,
 )  # fmt: skip
 
 
@@ -151,7 +152,9 @@ _QUERY: Final = (
 
 
 def _make_query(rng: Random) -> bytes:
-    return mutate_bytes(rng, _QUERY, (b"&", b"=", b"%", b"%FF", b"%00", b"+", b"1e999", b"-", b"\xff", b"\nx-standgale-"))
+    return mutate_bytes(
+        rng, _QUERY, (b"&", b"=", b"%", b"%FF", b"%00", b"+", b"1e999", b"-", b"\xff", b"\nx-standgale-")
+    )
 
 
 def _read_query(data: bytes) -> None:
@@ -179,8 +182,8 @@ def _read_event(data: bytes) -> None:
 
 
 _CARD_TOKENS: Final = (
-    b"&a ", b"*a", b"!!python/object:os.system ", b"? ", b"- ", b": ", b"{", b"[", b"\t", b"|\n", b"\x00", b"2026-01-01",
-    b"1e999", b".nan", b"0x1F", b"<<: *a", b"%YAML 3.0\n", b"---\n", b"\xff\xfe",
+    b"&a ", b"*a", b"!!python/object:os.system ", b"? ", b"- ", b": ", b"{", b"[", b"\t", b"|\n", b"\x00",
+    b"2026-01-01", b"1e999", b".nan", b"0x1F", b"<<: *a", b"%YAML 3.0\n", b"---\n", b"\xff\xfe",
 )  # fmt: skip
 
 

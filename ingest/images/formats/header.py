@@ -37,6 +37,12 @@ class CorruptedFileError(ImageError):
     code = "CORRUPTED_FILE"
 
 
+class TooCostlyError(ImageError):
+    """Decoding it takes far more work than a picture of its size needs."""
+
+    code = "TOO_COSTLY"
+
+
 class Span(NamedTuple):
     """Is a range of bytes of a file, from ``start`` (inclusive) to ``end`` (exclusive)."""
 

@@ -57,6 +57,10 @@ def jpeg_header(width: int, height: int, *, marker: int = 0xC0, precision: int =
     return b"\xff\xd8\xff" + bytes((marker,)) + struct.pack(">H", len(frame) + 2) + frame
 
 
+JPEG_SCAN = b"\xff\xda\0\x0c\x03\x01\0\x02\0\x03\0\0\x3f\0"
+"""The header of a scan of three components."""
+
+
 def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -161,7 +165,7 @@ def test_limits_are_for_sides_and_for_the_area() -> None:
         (jpeg_header(300, 0), InvalidDimensionsError, "0 lines"),
         (b"\xff\xd8\xff\xd9", CorruptedFileError, "no picture"),
         (b"\xff\xd8\xff\xda\0\x04\0\0", CorruptedFileError, "scan before"),
-        (jpeg_header(300, 300) + b"\xff\xda\0\x02" + b"\xff\xd9", CorruptedFileError, "need at least"),
+        (jpeg_header(300, 300) + JPEG_SCAN + b"\xff\xd9", CorruptedFileError, "need at least"),
         (png(300, 300, depth=3, data=b"x"), InvalidFormatError, "3 bits"),
         (png(300, 300), CorruptedFileError, "too few"),
         (png(3000, 3000, data=b"xx"), CorruptedFileError, "too few"),

@@ -1,0 +1,68 @@
+"""Checks that a PNG decoder gets the chunks of the picture only."""
+
+from __future__ import annotations
+
+import io
+import resource
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from detectors.images.decode import decode_image
+from detectors.images.png import picture_chunks
+from infra.errors import ImageCorruptError
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(**options: object) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.arange(3072, dtype=np.uint8).reshape(32, 32, 3)).save(out, "PNG", **options)
+    return out.getvalue()
+
+
+def test_picture_chunks_of_a_plain_picture_returns_the_same_object() -> None:
+    data = png()
+    assert picture_chunks(data) is data
+
+
+def test_texts_and_profiles_are_not_unpacked() -> None:
+    plain = png()
+    bomb = zlib.compress(bytes(8_000_000), 9)
+    extras = [chunk(b"zTXt", b"a\0\0" + bomb)] * 50 + [chunk(b"iCCP", b"a\0\0" + bomb)]
+    data = plain[:33] + b"".join(extras) + plain[33:]
+    assert picture_chunks(data) == plain
+    assert np.array_equal(decode_image(data, max_pixels=2_000), decode_image(plain, max_pixels=2_000))
+
+
+def test_an_animated_png_gives_its_first_picture() -> None:
+    first = Image.new("RGB", (32, 32), (10, 200, 30))
+    out = io.BytesIO()
+    first.save(out, "PNG", save_all=True, append_images=[Image.new("RGB", (32, 32), (0, 0, 0))])
+    assert (decode_image(out.getvalue(), max_pixels=2_000) == (30, 200, 10)).all()
+
+
+@pytest.mark.parametrize("kind", [b"IDAT", b"PLTE", b"zTXt", b"abCd"])
+def test_a_chunk_that_claims_more_than_the_file_has_costs_no_memory(kind: bytes) -> None:
+    data = png()[:33] + struct.pack(">I", 0x7FFF_FFFF) + kind + bytes(300)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageCorruptError, match="claims 2147483647 bytes"):
+        decode_image(data, max_pixels=2_000)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
+
+
+def test_a_picture_without_end_chunk_is_cut_short() -> None:
+    with pytest.raises(ImageCorruptError, match="IEND"):
+        picture_chunks(png()[:-12])
+
+
+def test_metadata_of_cameras_and_programs_is_left_out() -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Comment", "a")
+    data = png(pnginfo=info, dpi=(72, 72))
+    assert np.array_equal(decode_image(data, max_pixels=2_000), decode_image(png(), max_pixels=2_000))

@@ -1,0 +1,38 @@
+"""Checks that files of other formats are named, with what to send instead."""
+
+from __future__ import annotations
+
+import pytest
+
+from infra.images.foreign import refusal_of
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "remedy"),
+    [
+        (b"GIF89a", "GIF", "JPEG or PNG"),
+        (b"BM\x36\0", "BMP", "JPEG or PNG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC", "Most compatible"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC", "heif-convert"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "AVIF", "JPEG or PNG"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", "AVIF", "JPEG or PNG"),
+        (b"\0\0\0\x18ftypisom\0\0\2\0", "MP4 video", "ffmpeg"),
+        (b"\0\0\0\x14ftypqt  ", "QuickTime", "ffmpeg"),
+        (b"\0\0\0\x18ftypcrx ", "CR3", "developed"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000", "TIFF"),
+        (b"\xff\x4f\xff\x51", "JPEG 2000", "TIFF"),
+        (b"\xff\x0a\0", "JPEG XL", "JPEG or PNG"),
+        (b"RIFF\0\0\0\0AVI LIST", "AVI video", "ffmpeg"),
+        (b"8BPS", "PSD", "PNG"),
+        (b"%PDF-1.7", "PDF", "JPEG or PNG"),
+        (b"\n <html>", "HTML", "not a page"),
+        (b'{"image": 1}', "JSON", "bytes"),
+        (b"/9j/4AAQ", "Base64", "bytes"),
+        (b"", "empty", "bytes"),
+        (b"hello", "68 65 6c 6c 6f", "JPEG, PNG, TIFF and WebP"),
+    ],
+)
+def test_refusal_of_names_the_format_and_the_remedy(data: bytes, name: str, remedy: str) -> None:
+    text = refusal_of(data)
+    assert name in text
+    assert remedy in text
