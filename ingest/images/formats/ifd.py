@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from mmap import mmap
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 _CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I"}
 _RATIONALS = {5: "I", 10: "i"}
 _UNSIGNED = (1, 3, 4, 13)
-_TEXT_TYPES = (2, 7)
+_TEXT_TYPES = (1, 2, 7)
 
 
 class IfdEntry(NamedTuple):
@@ -29,7 +30,7 @@ class IfdEntry(NamedTuple):
 class Block:
     """Reads a TIFF structure in ``data`` at ``span``; offsets count from ``span.start`` and stay inside."""
 
-    def __init__(self, data: bytes, span: Span) -> None:
+    def __init__(self, data: bytes | mmap, span: Span) -> None:
         """Raise InvalidFormatError when ``span`` does not begin with a classic TIFF header."""
         order = data[span.start : span.start + 2]
         if order not in (b"II", b"MM"):
@@ -37,6 +38,8 @@ class Block:
         self._data = data
         self._span = span
         self._order = "<" if order == b"II" else ">"
+        self.outside: set[int] = set()
+        """Tags that were left out because their values are outside of the span."""
         magic, self.first = self._unpack("HI", span.start + 2)
         if magic != 42:
             raise InvalidFormatError(f"TIFF version {magic} is not supported; write classic TIFF (version 42)")
@@ -51,18 +54,21 @@ class Block:
         if count > MAX_ENTRIES:
             raise CorruptedFileError(f"a TIFF directory claims {count} entries; at most {MAX_ENTRIES} are read")
         entries: dict[int, IfdEntry] = {}
-        for position in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind, values = self._unpack("HHI", position)
+        first, end = start + 2, start + 2 + 12 * count
+        if end > self._span.end:
+            raise CorruptedFileError("a TIFF directory points behind the end of the file")
+        rows = struct.iter_unpack(f"{self._order}HHII", self._data[first:end])
+        for position, (tag, kind, values, place) in zip(range(first, end, 12), rows, strict=True):
             size = _SIZES.get(kind, 0) * values
             if size == 0:
                 continue
-            at = position + 8
-            if size > 4:
-                at = self._span.start + self._unpack("I", at)[0]
+            at = position + 8 if size <= 4 else self._span.start + place
             if at + size <= self._span.end:
                 entries.setdefault(tag, IfdEntry(kind, values, at))
             elif strict:
                 raise CorruptedFileError(f"TIFF tag {tag} points behind the end of the file; it was cut off")
+            else:
+                self.outside.add(tag)
         return entries
 
     def integers(self, entry: IfdEntry) -> NDArray[np.uint64]:
@@ -86,6 +92,10 @@ class Block:
                 break
             found.append(numerator / denominator)
         return found
+
+    def raw(self, entry: IfdEntry, most: int) -> bytes:
+        """Return at most ``most`` bytes of the entry's values."""
+        return self._data[entry.position : entry.position + min(entry.total * _SIZES[entry.kind], most)]
 
     def text(self, entry: IfdEntry, most: int = 64) -> str:
         """Return the text of an ASCII entry up to its first NUL, at most ``most`` characters, others as ``?``."""
