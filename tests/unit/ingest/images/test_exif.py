@@ -151,7 +151,7 @@ _RICH = picture(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1100), st.integers(0, 255)), min_size=1, max_size=8))
 def test_no_damage_to_metadata_refuses_a_frame(edits: list[tuple[int, int]]) -> None:
     info = inspect_image(_RICH, LIMITS)

@@ -71,7 +71,7 @@ def test_parts_of_seconds_and_twelve_hour_clocks(tags: dict[int, str], moment: d
     assert found.captured_at == moment
 
 
-def test_unreadable_offset_is_said_and_what_was_assumed() -> None:
+def test_unreadable_offset_warns_with_what_was_assumed() -> None:
     found = capture(photograph({**SECONDS, 0x9011: "+99:00"}))
     assert found.captured_at == NOON
     assert "OffsetTimeOriginal is '+99:00'" in texts(found)
@@ -79,7 +79,7 @@ def test_unreadable_offset_is_said_and_what_was_assumed() -> None:
     assert all("captured_at" in warning.fields for warning in found.warnings)
 
 
-def test_time_without_any_zone_is_read_as_utc_and_said() -> None:
+def test_time_without_any_zone_is_read_as_utc_and_warns() -> None:
     found = capture(photograph(SECONDS))
     assert found.captured_at == NOON
     assert "2026-01-31 12:00:00 has no time zone; it was read as UTC" in texts(found)
@@ -102,13 +102,13 @@ def test_time_without_zone_is_placed_by_the_gps_time(
     assert bool(found.warnings) == bool(said)
 
 
-def test_gps_time_that_contradicts_the_offset_is_said() -> None:
+def test_gps_time_that_contradicts_the_offset_warns() -> None:
     found = capture(photograph({**SECONDS, 0x9011: "+02:00"}, {7: (12.0, 0.0, 0.0), 0x1D: "2026:01:31"}))
     assert found.captured_at == NOON.replace(hour=10)
     assert "but the GPS time in EXIF is 2026-01-31T12:00:00+00:00" in texts(found)
 
 
-def test_contradicting_offset_tags_are_said() -> None:
+def test_contradicting_offset_tags_warn() -> None:
     found = capture(photograph({**SECONDS, 0x9011: "+02:00", 0x9012: "+03:00"}))
     assert found.captured_at == NOON.replace(hour=10)
     assert "but UTC+03:00 by OffsetTimeDigitized" in texts(found)
@@ -125,7 +125,7 @@ def test_zone_of_the_same_time_in_xmp_is_used() -> None:
     assert found.warnings == ()
 
 
-def test_time_of_xmp_is_used_where_exif_has_none_and_said() -> None:
+def test_time_of_xmp_is_used_where_exif_has_none_and_warns() -> None:
     xmp = packet(prefix="exif", uri=_EXIF_NS, attributes='exif:DateTimeOriginal="2026-01-31T12:00:00+05:30"')
     found = capture(photograph({0x9003: "2026:13:45 12:00:00"}, xmp=xmp))
     assert found.captured_at == NOON.replace(hour=6, minute=30)
@@ -157,7 +157,7 @@ def test_capture_time_of_a_clock_never_set_is_unknown(text: str) -> None:
     assert capture(photograph({0x9003: text})).captured_at is None
 
 
-def test_hour_24_is_said_and_not_guessed() -> None:
+def test_hour_24_warns_and_is_not_guessed() -> None:
     found = capture(photograph({0x9003: "2026:01:31 24:00:05"}))
     assert found.captured_at is None
     assert "'2026:01:31 24:00:05'" in texts(found)

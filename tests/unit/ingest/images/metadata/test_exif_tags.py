@@ -33,7 +33,7 @@ def test_exif_is_found_behind_headers_and_in_segments(segments: list[bytes]) -> 
     assert found.captured_at.hour == 10
 
 
-def test_blocks_that_contradict_each_other_are_said() -> None:
+def test_blocks_that_contradict_each_other_warn() -> None:
     found = capture(jpeg(exif_segment(BLOCK), exif_segment(OTHER)))
     assert found.captured_at is not None
     assert found.captured_at.year == 2026
@@ -49,13 +49,13 @@ def test_blocks_that_contradict_each_other_are_said() -> None:
         (exif_block(main={0x8769: 0})[:-1] + b"", ""),
     ],
 )
-def test_damaged_block_is_said_and_nothing_known(block: bytes, said: str) -> None:
+def test_damaged_block_warns_and_gives_nothing(block: bytes, said: str) -> None:
     found = capture(jpeg(exif_segment(block)))
     assert (found.camera, found.captured_at) == (None, None)
     assert said in texts(found)
 
 
-def test_value_outside_of_its_block_is_said() -> None:
+def test_value_outside_of_its_block_warns() -> None:
     whole = exif_block({0x920A: 8.8})
     place = whole.index(struct.pack("<HHI", 0x920A, 5, 1)) + 8
     damaged = whole[:place] + struct.pack("<I", 1 << 30) + whole[place + 4 :]
@@ -64,14 +64,14 @@ def test_value_outside_of_its_block_is_said() -> None:
     assert "tag 0x920A" in texts(found)
 
 
-def test_many_segments_are_read_up_to_a_limit_and_said() -> None:
+def test_many_segments_are_read_up_to_a_limit_and_warns() -> None:
     found = capture(jpeg(*[exif_segment(BLOCK)] * 12))
     assert found.captured_at is not None
     assert "12 EXIF segments" in texts(found)
 
 
 @pytest.mark.parametrize("inner", [True, False])
-def test_xmp_inside_of_exif_is_read(inner: bool) -> None:  # noqa: FBT001 - a parameter
+def test_xmp_inside_of_exif_is_read(inner: bool) -> None:
     tags = {0x2BC: packet('drone-dji:RelativeAltitude="+34.4"').encode()}
     block = exif_block(tags) if inner else exif_block(main=tags)
     camera = capture(jpeg(exif_segment(block))).camera

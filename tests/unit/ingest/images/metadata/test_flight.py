@@ -33,7 +33,7 @@ def test_heights_and_gimbal_of_dji_and_autel() -> None:
 
 
 @pytest.mark.parametrize("nested", [True, False])
-def test_heights_and_orientation_of_skydio(nested: bool) -> None:  # noqa: FBT001 - a parameter
+def test_heights_and_orientation_of_skydio(nested: bool) -> None:
     angles = {"Pitch": "-80.5", "Roll": "0.1", "Yaw": "-10"}
     wrong = "".join(f"<s:{name}>1</s:{name}>" for name in angles)
     inner = "".join(f"<s:{name}>{value}</s:{name}>" for name, value in angles.items())
@@ -87,14 +87,14 @@ def test_pix4d_angles_of_zero_are_not_measured() -> None:
     assert capture(photograph(xmp=packet(attributes, prefix="Camera", uri=PIX4D))).camera is None
 
 
-def test_pitch_of_unclear_origin_is_said_and_not_used() -> None:
+def test_pitch_of_unclear_origin_warns_and_is_not_used() -> None:
     found = capture(photograph(xmp=packet('Camera:Pitch="-89.9" Camera:Yaw="5"', prefix="Camera", uri=PIX4D)))
     assert found.camera is not None
     assert (found.camera.pitch_deg, found.camera.heading_deg) == (None, 5.0)
     assert "Camera:Pitch is -89.9" in texts(found)
 
 
-def test_height_above_take_off_that_equals_that_above_sea_is_said_and_unknown() -> None:
+def test_height_above_take_off_that_equals_that_above_sea_warns_and_is_unknown() -> None:
     found = capture(photograph(xmp=packet('drone-dji:RelativeAltitude="+250.0" drone-dji:AbsoluteAltitude="250.00"')))
     assert found.camera is not None
     assert (found.camera.altitude_m, found.camera.altitude_msl_m) == (None, 250.0)
@@ -121,13 +121,13 @@ def test_gimbal_a_little_behind_straight_down() -> None:
         ('drone-dji:GimbalPitchDegree="nan" drone-dji:AbsoluteAltitude="1e400"', "1e400"),
     ],
 )
-def test_value_that_is_no_number_or_out_of_range_is_said_and_unknown(attributes: str, said: str) -> None:
+def test_value_that_is_no_number_or_out_of_range_warns_and_is_unknown(attributes: str, said: str) -> None:
     found = capture(photograph(xmp=packet(attributes)))
     assert found.camera is None
     assert said in texts(found)
 
 
-def test_headings_from_magnetic_north_are_said_and_not_used() -> None:
+def test_headings_from_magnetic_north_warns_and_is_not_used() -> None:
     magnetic = capture(photograph(gps={0x10: "M", 0x11: 90.0}))
     assert magnetic.camera is None
     assert "magnetic north" in texts(magnetic)

@@ -44,7 +44,7 @@ def test_digital_zoom_shows_a_part_of_the_sensor(zoom: float, part: float) -> No
 
 
 @pytest.mark.parametrize("zoom", [0.25, 1000.0])
-def test_impossible_zoom_is_said_and_not_used(zoom: float) -> None:
+def test_impossible_zoom_warns_and_is_not_used(zoom: float) -> None:
     found = capture(photograph({**PHONE, 0xA404: zoom}))
     assert found.camera is not None
     assert found.camera.sensor_width_mm == pytest.approx(6.23, rel=0.01)
@@ -52,7 +52,7 @@ def test_impossible_zoom_is_said_and_not_used(zoom: float) -> None:
 
 
 @pytest.mark.parametrize(("resolution", "unit"), [(10.88, 4), (3.84, 4), (10_000_000.0, 2)])
-def test_resolution_that_is_no_pixel_pitch_is_said_and_the_film_value_used(resolution: float, unit: int) -> None:
+def test_resolution_that_is_no_pixel_pitch_warns_and_the_film_value_is_used(resolution: float, unit: int) -> None:
     wrong: dict[int, Value] = {0xA20E: resolution, 0xA210: unit, 0xA002: 640, 0xA003: 480}
     found = capture(photograph({**PHONE, **wrong}))
     assert found.camera is not None
@@ -61,7 +61,7 @@ def test_resolution_that_is_no_pixel_pitch_is_said_and_the_film_value_used(resol
     assert width_mm({0x920A: 9.0, **wrong}) is None
 
 
-def test_two_sensor_widths_that_contradict_each_other_are_said() -> None:
+def test_two_sensor_widths_that_contradict_each_other_warn() -> None:
     found = capture(photograph({**PHONE, 0xA20E: 300.0, 0xA210: 4, 0xA002: 4000, 0xA003: 3000}))
     assert found.camera is not None
     assert found.camera.sensor_width_mm == pytest.approx(13.33, rel=0.01)
@@ -69,7 +69,7 @@ def test_two_sensor_widths_that_contradict_each_other_are_said() -> None:
 
 
 @pytest.mark.parametrize("film", [1, 400])
-def test_film_value_that_fits_no_sensor_is_said_and_not_used(film: int) -> None:
+def test_film_value_that_fits_no_sensor_warns_and_is_not_used(film: int) -> None:
     found = capture(photograph({0x920A: 4.5, 0xA405: film}))
     assert found.camera is not None
     assert found.camera.sensor_width_mm is None

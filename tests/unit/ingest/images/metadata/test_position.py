@@ -47,7 +47,7 @@ def test_southern_positions_stay_south(gps: dict[int, Value]) -> None:
         ({**SYDNEY, 9: "V"}, "GPSStatus is V"),
     ],
 )
-def test_position_that_may_be_on_the_wrong_side_is_unknown_and_said(gps: dict[int, Value], said: str) -> None:
+def test_position_that_may_be_on_the_wrong_side_is_unknown_and_warns(gps: dict[int, Value], said: str) -> None:
     found = capture(photograph(gps=gps))
     assert place(found) == (None, None)
     assert said in texts(found)
@@ -61,7 +61,7 @@ def test_position_of_xmp_replaces_an_unknown_one() -> None:
     assert "the position in XMP was used" in texts(found)
 
 
-def test_contradiction_of_exif_and_xmp_is_said() -> None:
+def test_contradiction_of_exif_and_xmp_warns() -> None:
     found = capture(photograph(gps=SYDNEY, xmp=packet('drone-dji:GpsLatitude="33.5" drone-dji:GpsLongitude="151.25"')))
     assert place(found) == (-33.5, 151.25)
     assert "33.5000, 151.2500 by XMP; EXIF's was used" in texts(found)
@@ -74,7 +74,7 @@ def test_position_in_the_spelling_of_xmp(latitude: str, longitude: str) -> None:
     assert place(found) == (-33.5, 151.25)
 
 
-def test_position_of_xmp_that_cannot_be_read_is_said() -> None:
+def test_position_of_xmp_that_cannot_be_read_warns() -> None:
     found = capture(photograph(xmp=packet('drone-dji:GpsLatitude="south" drone-dji:GpsLongitude="1"')))
     assert place(found) == (None, None)
     assert "'south'" in texts(found)

@@ -14,6 +14,11 @@ GUID = b"0123456789ABCDEF0123456789ABCDEF"
 NOTE = 'xmlns:xmpNote="http://ns.adobe.com/xmp/note/" xmpNote:HasExtendedXMP="' + GUID.decode() + '"'
 
 
+def element(content: str, attributes: str = "") -> str:
+    """The height as an element."""
+    return f"<drone-dji:RelativeAltitude{attributes}>{content}</drone-dji:RelativeAltitude>"
+
+
 def height(data: bytes) -> float | None:
     camera = capture(data).camera
     return None if camera is None else camera.altitude_m
@@ -24,9 +29,9 @@ def height(data: bytes) -> float | None:
     [
         GOOD,
         packet("", "<drone-dji:RelativeAltitude> +50.00 </drone-dji:RelativeAltitude>"),
-        packet("", "<drone-dji:RelativeAltitude><rdf:Seq><rdf:li>50</rdf:li><rdf:li>70</rdf:li></rdf:Seq></drone-dji:RelativeAltitude>"),
+        packet("", element("<rdf:Seq><rdf:li>50</rdf:li><rdf:li>70</rdf:li></rdf:Seq>")),
         packet("", '<drone-dji:RelativeAltitude rdf:value="50"/>'),
-        packet("", '<drone-dji:RelativeAltitude rdf:parseType="Resource"><rdf:value>50</rdf:value></drone-dji:RelativeAltitude>'),
+        packet("", element("<rdf:value>50</rdf:value>", ' rdf:parseType="Resource"')),
         packet('d:RelativeAltitude="50"', prefix="d"),
         packet('exif:RelativeAltitude="50"', prefix="exif"),
         packet('d:RelativeAltitude="50"', prefix="d", uri="https://dji.com/drone-dji/1.1"),
@@ -38,7 +43,7 @@ def height(data: bytes) -> float | None:
         packet('xmlns:a="http://a/" a:RelativeAltitude="70"') + GOOD,
         packet(f'xmlns:a="http://a/" a:RelativeAltitude="70" xmlns:drone="{DJI}" drone:RelativeAltitude="50"'),
     ],
-)  # fmt: skip
+)
 def test_every_spelling_of_a_property_is_read(text: str) -> None:
     found = capture(jpeg(xmp_segment(text)))
     assert found.camera is not None
@@ -56,7 +61,7 @@ def test_every_encoding_of_unicode_is_read(encoding: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        packet("", "<drone-dji:RelativeAltitude>50</drone-dji:RelativeAltitude><drone-dji:Note>Road & Rail</drone-dji:Note>"),
+        packet("", element("50") + "<drone-dji:Note>Road & Rail</drone-dji:Note>"),
         packet('rdf:about="Road & Rail" drone-dji:RelativeAltitude="50"'),
         packet('drone-dji:RelativeAltitude="50" drone-dji:RelativeAltitude="50"'),
         packet('unbound:Name="1" drone-dji:RelativeAltitude="50"'),
@@ -64,12 +69,12 @@ def test_every_encoding_of_unicode_is_read(encoding: str) -> None:
         packet("d:RelativeAltitude='50' d:Note='a < b'", prefix="d"),
         packet('drone-dji:RelativeAltitude="50"')[:-20],
         packet('drone-dji:RelativeAltitude="50" drone-dji:Model="\x01\x02"'),
-        "<!-- drone-dji:RelativeAltitude=\"70\" --><a>&" + packet('drone-dji:RelativeAltitude="50"'),
+        '<!-- drone-dji:RelativeAltitude="70" --><a>&' + packet('drone-dji:RelativeAltitude="50"'),
         "<!DOCTYPE x [<!ENTITY a 'aaaa'>]>" + packet('drone-dji:RelativeAltitude="50"'),
         packet('drone-dji:RelativeAltitude="50"', "<drone-dji:Many/>" * 3000),
     ],
-)  # fmt: skip
-def test_malformed_packet_is_read_value_by_value_and_said(text: str) -> None:
+)
+def test_malformed_packet_is_read_value_by_value_and_warns(text: str) -> None:
     found = capture(jpeg(xmp_segment(text)))
     assert found.camera is not None
     assert found.camera.altitude_m == 50.0
@@ -85,11 +90,11 @@ def test_malformed_packet_is_read_value_by_value_and_said(text: str) -> None:
         packet("", "<drone-dji:Other><drone-dji:RelativeAltitude>50</drone-dji:RelativeAltitude></drone-dji:Other>"),
     ],
 )
-def test_what_is_no_value_stays_unknown(text: str) -> None:
+def test_text_that_is_no_value_stays_unknown(text: str) -> None:
     assert height(jpeg(xmp_segment(text))) is None
 
 
-def test_second_packet_adds_values_and_contradictions_are_said() -> None:
+def test_second_packet_adds_values_and_contradictions_warn() -> None:
     adobe = packet('a:Rating="1"', prefix="a", uri="http://a/")
     assert height(jpeg(xmp_segment(adobe), xmp_segment(GOOD))) == 50.0
     assert height(jpeg(xmp_segment(adobe + GOOD))) == 50.0
@@ -105,7 +110,7 @@ def test_packet_without_the_segment_s_name_is_read() -> None:
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_extended_xmp_is_joined_by_guid_and_offset(reverse: bool) -> None:  # noqa: FBT001 - a parameter
+def test_extended_xmp_is_joined_by_guid_and_offset(reverse: bool) -> None:
     text = packet('drone-dji:RelativeAltitude="+50.00"', f"<drone-dji:Data>{'A' * 150_000}</drone-dji:Data>").encode()
     parts = extended_segments(GUID, text)
     assert len(parts) == 3
@@ -116,7 +121,7 @@ def test_extended_xmp_is_joined_by_guid_and_offset(reverse: bool) -> None:  # no
     assert found.warnings == ()
 
 
-def test_extended_xmp_with_a_gap_or_without_a_name_is_said() -> None:
+def test_extended_xmp_with_a_gap_or_without_a_name_warns() -> None:
     text = packet('drone-dji:RelativeAltitude="+50.00"', f"<drone-dji:Data>{'A' * 150_000}</drone-dji:Data>").encode()
     first, _, last = extended_segments(GUID, text)
     found = capture(jpeg(xmp_segment(packet(NOTE)), first, last))
@@ -153,7 +158,7 @@ def test_hostile_packets_cost_little_time(text: str) -> None:
     assert time.process_time() - started < 1
 
 
-def test_more_xmp_than_the_limit_is_read_up_to_it_and_said() -> None:
+def test_more_xmp_than_the_limit_is_read_up_to_it_and_warns() -> None:
     text = packet('drone-dji:RelativeAltitude="+50.00"', "x" * MAX_XMP_BYTES).encode()
     found = capture(jpeg(xmp_segment(packet(NOTE)), *extended_segments(GUID, text)))
     assert found.camera is not None
@@ -161,7 +166,7 @@ def test_more_xmp_than_the_limit_is_read_up_to_it_and_said() -> None:
     assert f"extended XMP has {len(text)} bytes" in texts(found)
 
 
-def test_packets_beyond_the_limit_are_said() -> None:
+def test_packets_beyond_the_limit_warn() -> None:
     found = capture(jpeg(*[xmp_segment(GOOD)] * 12))
     assert "more XMP than is read" in texts(found)
 
