@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detectors.geometry.arrays import Detections, ImageArray
-from detectors.images.decode import decode_image
+from detectors.images.decode import decode_picture
 from detectors.rasters.file import RasterFile, is_tiff
+from detectors.rasters.header import raster_header
 from detectors.rasters.source import RasterSource
 from detectors.tiff.areas import PixelArea
 from detectors.tiling.sources import ArraySource, TileSource
@@ -40,11 +41,10 @@ class Picture:
     gsd_m: float | None
     image: ImageArray | None = None
     raster: RasterFile | None = None
-
-    @property
-    def ground(self) -> Georeference | None:
-        """The position of its pixels on earth; None if it has none."""
-        return None if self.raster is None else self.raster.ground
+    ground: Georeference | None = None
+    """The position of its pixels on earth; None if it has none."""
+    scaled_from: tuple[float, float] | None = None
+    """The values that became 0 and 255; None where values are 0 to 255 already."""
 
     def shown_with(self, found: Detections) -> tuple[ImageArray, Detections]:
         """Return the picture to draw on, uint8 (h, w, 3) BGR, and ``found`` in its pixels; rasters are reduced."""
@@ -62,15 +62,29 @@ class Picture:
 def open_picture(path: Path, max_pixels: int) -> Iterator[Picture]:
     """Open the picture at ``path``; one that is decoded in memory may have at most ``max_pixels``.
 
-    A TIFF is read by window if it is large, has a position on earth, or has more than 8 bits. Raises SettingsError if
-    the file cannot be read, or needs a missing library; ImageCorruptError if it is no picture.
+    A TIFF is read by window if it is large, has a position on earth, or only the extra geo reads it. Raises
+    SettingsError if the file cannot be read, or needs a missing library; ImageCorruptError if it is no picture.
     """
     raster = _raster(path, max_pixels)
     if raster is None:
         yield _decoded(path, max_pixels)
         return
     with raster:
-        yield Picture(raster.width, raster.height, RasterSource(raster), raster.gsd_m, raster=raster)
+        gsd_m = raster.gsd_m
+        if not raster.shows_colours:
+            yield replace(_decoded(path, max_pixels), gsd_m=gsd_m, ground=raster.ground)
+            return
+        if gsd_m is None and path.stat().st_size <= WINDOW_BYTES:
+            gsd_m = _gsd_of(path.read_bytes(), raster.width, raster.width * raster.height)
+        yield Picture(
+            raster.width,
+            raster.height,
+            RasterSource(raster),
+            gsd_m,
+            raster=raster,
+            ground=raster.ground,
+            scaled_from=raster.scaled_from,
+        )
 
 
 def _raster(path: Path, max_pixels: int) -> RasterFile | None:
@@ -83,9 +97,13 @@ def _raster(path: Path, max_pixels: int) -> RasterFile | None:
         raise _unreadable(path, error) from error
     if not large and find_spec("rasterio") is None:
         return None
+    header = raster_header(path)
+    in_memory = not large and header.width * header.height <= min(max_pixels, WINDOW_PIXELS)
+    in_memory = in_memory and header.verdict.reader == "plain"
+    if in_memory and not header.may_have_ground:
+        return None
     raster = RasterFile(path)
-    many = raster.width * raster.height > min(max_pixels, WINDOW_PIXELS)
-    if large or many or raster.ground is not None or not raster.plain:
+    if not in_memory or raster.ground is not None:
         return raster
     raster.close()
     return None
@@ -97,11 +115,14 @@ def _decoded(path: Path, max_pixels: int) -> Picture:
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
-        image = decode_image(data, max_pixels=max_pixels)
+        decoded = decode_picture(data, max_pixels=max_pixels)
     except ImageCorruptError as error:
         raise ImageCorruptError(f"{path}: {error}") from error
-    height, width = image.shape[:2]
-    return Picture(width, height, ArraySource(image), _gsd_of(data, width, max_pixels), image=image)
+    height, width = decoded.image.shape[:2]
+    gsd_m = _gsd_of(data, width, max_pixels)
+    return Picture(
+        width, height, ArraySource(decoded.image), gsd_m, image=decoded.image, scaled_from=decoded.scaled_from
+    )
 
 
 def _gsd_of(data: bytes, width: int, max_pixels: int) -> float | None:

@@ -13,7 +13,7 @@ from detectors.geometry.arrays import ImageArray
 from detectors.images import png
 from detectors.images.jpeg import decode_jpeg
 from detectors.images.opencv import decode_with_opencv
-from detectors.tiff.decode import decode_tiff
+from detectors.tiff.decode import DecodedPicture, decode_tiff
 from infra.errors import ImageCorruptError
 from infra.images.errors import UnreadableImageError
 from infra.images.foreign import refusal_of
@@ -67,9 +67,16 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def decode_image(data: bytes, *, max_pixels: int, memory: Callable[[int], ImageArray] | None = None) -> ImageArray:
+    """Return the pixels of ``data`` alone; see decode_picture."""
+    return decode_picture(data, max_pixels=max_pixels, memory=memory).image
+
+
+def decode_picture(
+    data: bytes, *, max_pixels: int, memory: Callable[[int], ImageArray] | None = None
+) -> DecodedPicture:
     """Decode ``data`` into uint8 (height, width, 3) BGR: grey in all channels, no transparency.
 
-    Of PNG 16 bits are cut to 8; of TIFF more than 8 bits are scaled by the file's range.
+    16 bits of a PNG are cut to 8; more than 8 bits of a TIFF are scaled by the range of the file's values.
 
     ``memory`` gives a buffer (uint8, one axis) of at least so many bytes for the pixels; without it, and for images
     that are not JPEG, new memory is allocated.
@@ -85,15 +92,15 @@ def decode_image(data: bytes, *, max_pixels: int, memory: Callable[[int], ImageA
             f"the image has {width}×{height} pixels, more than detector.max_pixels = {max_pixels}; "
             "raise the setting if memory allows, or send smaller images"
         )
+    if data[:4] in TIFF_MAGICS:
+        return decode_tiff(data)
     image = _decode(data, max_pixels, memory)
     if image.shape != (height, width, 3):
         raise ImageCorruptError(f"the image's header says {width}×{height} pixels, its content is {image.shape}")
-    return image
+    return DecodedPicture(image, None)
 
 
 def _decode(data: bytes, max_pixels: int, memory: Callable[[int], ImageArray] | None) -> ImageArray:
     if data.startswith(JPEG_MAGIC):
         return decode_jpeg(data, _jpeg_header(data, max_pixels), memory)
-    if data[:4] in TIFF_MAGICS:
-        return decode_tiff(data).image
     return decode_with_opencv(png.picture_chunks(data) if data.startswith(png.MAGIC) else data)

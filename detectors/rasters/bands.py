@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from detectors.geometry.arrays import ImageArray
-from detectors.tiff.pixels import PixelRule, readable
+from detectors.tiff.pixels import ColourSpace, PixelRule, readable
 from infra.errors import ImageCorruptError
 
 
-def rule_of(data: Any, path: Path) -> PixelRule:
-    """Return how the bands of ``data`` become pixels. Raises ImageCorruptError when they cannot."""
+def rule_of(data: Any, space: ColourSpace, path: Path) -> PixelRule:
+    """Return how the bands of ``data``, whose colours mean ``space`` in the file, become pixels.
+
+    Raises ImageCorruptError when they cannot.
+    """
     names = [interpretation.name for interpretation in data.colorinterp]
     dtype = np.dtype(data.dtypes[0])
     if not readable(dtype):
@@ -22,6 +25,11 @@ def rule_of(data: Any, path: Path) -> PixelRule:
     alpha = names.index("alpha") + 1 if "alpha" in names and len(names) > 1 else None
     if names[0] == "palette":
         return PixelRule((1,), alpha, data.nodata, _palette(data))
+    structure = data.tags(ns="IMAGE_STRUCTURE")
+    if space != "rgb" and structure.get("SOURCE_COLOR_SPACE") is None:
+        # Of 16 bits the inks themselves are read; of 8 bits the library makes red, green and blue of them.
+        return PixelRule((1, 2, 3, 4) if space == "cmyk" else (1, 2, 3), alpha, data.nodata, space=space)
+    inverted = structure.get("MINISWHITE") == "YES"
     if all(name in names for name in ("red", "green", "blue")):
         colours = tuple(names.index(name) + 1 for name in ("red", "green", "blue"))
     else:
@@ -29,8 +37,8 @@ def rule_of(data: Any, path: Path) -> PixelRule:
         colours = tuple(seen[:3]) if len(seen) >= 3 else (seen[0],)
     bits = data.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
     if dtype == np.uint8 and bits is not None and int(bits) < 8:
-        return PixelRule(colours, alpha, data.nodata, low=0.0, high=float(2 ** int(bits) - 1))
-    return PixelRule(colours, alpha, data.nodata)
+        return PixelRule(colours, alpha, data.nodata, low=0.0, high=float(2 ** int(bits) - 1), inverted=inverted)
+    return PixelRule(colours, alpha, data.nodata, inverted=inverted)
 
 
 def _palette(data: Any) -> ImageArray:

@@ -15,13 +15,13 @@ import numpy as np
 from detectors.geometry.arrays import BoolArray, ImageArray
 from detectors.rasters.bands import has_mask_of_its_own, rule_of
 from detectors.rasters.ground import Georeference
+from detectors.rasters.header import RasterHeader, raster_header
 from detectors.tiff.areas import PixelArea, parts, sample_places
 from detectors.tiff.pixels import Bands, PixelRule
 from infra.errors import ImageCorruptError, SettingsError
 from infra.extras import install_extra
+from infra.tiff.directory import MAGICS
 
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""Classic and BigTIFF, in both byte orders."""
 CACHE_BYTES = 96 << 20
 # Raw values are read in parts of about this size.
 PART_BYTES = 24 << 20
@@ -42,7 +42,7 @@ class Pixels:
 def is_tiff(path: Path) -> bool:
     """Return whether the file at ``path`` begins as a TIFF does. Raises OSError when it cannot be read."""
     with path.open("rb") as file:
-        return file.read(4) in TIFF_MAGIC
+        return file.read(4) in MAGICS
 
 
 class RasterFile:
@@ -59,12 +59,17 @@ class RasterFile:
         self._lock = threading.Lock()
         self._rasterio, self._resampling = _library()
         self._block_bytes = 0
+        self._check_local()
+        header = self._checked_header()
+        self._space = header.space
+        self.shows_colours = not (header.space == "lab" and header.bits == 8)
+        """False where the library makes wrong colours of right ones; such a file is decoded in memory."""
         self._data: Any = self._open()
         try:
             self.width, self.height = int(self._data.width), int(self._data.height)
             self._block = self._checked_block()
             self._mask_beside = has_mask_of_its_own(self._data)
-            self._rule = rule_of(self._data, path)
+            self._rule = rule_of(self._data, self._space, path)
             self._rule = self._scaled(self._rule)
             self.ground, self.gsd_m = self._georeference()
         except BaseException:
@@ -72,17 +77,9 @@ class RasterFile:
             raise
 
     @property
-    def plain(self) -> bool:
-        """Return whether it is a classic TIFF of 8 bits in 1, 3 or 4 bands, which every image decoder reads."""
-        with self.path.open("rb") as file:
-            classic = file.read(4) in TIFF_MAGIC[:2]
-        return classic and self._data.dtypes[0] == "uint8" and self._data.count in (1, 3, 4)
-
-    @property
     def scaled_from(self) -> tuple[float, float] | None:
         """Return the values that become 0 and 255; None where values are 0 to 255 already."""
-        low, high = self._rule.low, self._rule.high
-        return None if low is None or high is None else (low, high)
+        return self._rule.scaled_from
 
     def read(self, area: PixelArea) -> Pixels:
         """Read ``area`` as it is. Raises ImageCorruptError when the file is broken there."""
@@ -114,7 +111,14 @@ class RasterFile:
     ) -> None:
         self.close()
 
-    def _open(self) -> Any:
+    def _checked_header(self) -> RasterHeader:
+        """Return the header. Raises ImageCorruptError for what nobody reads, before the library opens the file."""
+        header = raster_header(self.path)
+        if header.verdict.reader == "none":
+            raise ImageCorruptError(f"{self.path}: {header.verdict.reason}")
+        return header
+
+    def _check_local(self) -> None:
         path = self.path.resolve()
         try:
             genuine = path.is_file() and is_tiff(path) and not path.as_posix().startswith("/vsi")
@@ -122,6 +126,9 @@ class RasterFile:
             raise ImageCorruptError(f"{self.path}: cannot be read ({error.strerror})") from error
         if not genuine:
             raise ImageCorruptError(f"{self.path}: no TIFF file on this machine; only those are read by window")
+
+    def _open(self) -> Any:
+        path = self.path.resolve()
         with self._guarded(), warnings.catch_warnings():
             # A raster may have no georeference.
             warnings.simplefilter("ignore", self._rasterio.errors.NotGeoreferencedWarning)
@@ -157,7 +164,7 @@ class RasterFile:
 
     def _scaled(self, rule: PixelRule) -> PixelRule:
         """Return ``rule`` with the range of the file's values where they are not 0 to 255 already."""
-        if rule.palette is not None or rule.low is not None or self._data.dtypes[0] == "uint8":
+        if rule.is_ready_for(np.dtype(self._data.dtypes[0])):
             return rule
         samples = [self._raw(place, rule.bands, None) for place in sample_places(self.width, self.height)]
         if not any(rule.content(raw) is None or bool(np.any(rule.content(raw))) for raw in samples):

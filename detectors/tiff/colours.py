@@ -47,6 +47,9 @@ def header_rule(layout: TiffLayout) -> PixelRule:
     space = colour_space(layout)
     if layout.photometric == PALETTE:
         return PixelRule((1,), alpha, nodata, palette=_palette(layout))
+    if layout.bits == 1 and layout.samples == 1:
+        black_and_white = np.array([[0] * 3, [255] * 3], np.uint8)
+        return PixelRule((1,), alpha, nodata, palette=black_and_white[:: -1 if is_inverted(layout) else 1])
     if layout.photometric in (RGB, YCBCR) or space != "rgb":
         colours = tuple(range(1, layout.colours + 1))
         return _for_few_bits(PixelRule(colours, alpha, nodata, space=space), layout)

@@ -18,8 +18,8 @@ from infra.tiff.verdict import verdict_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DecodedTiff:
-    """Holds the pixels of a TIFF."""
+class DecodedPicture:
+    """Holds decoded pixels, and how the values of the file became them."""
 
     image: ImageArray
     """uint8 (h, w, 3) BGR"""
@@ -27,7 +27,7 @@ class DecodedTiff:
     """the values that became 0 and 255; None where values are 0 to 255 already"""
 
 
-def decode_tiff(data: Buffer) -> DecodedTiff:
+def decode_tiff(data: Buffer) -> DecodedPicture:
     """Decode the first page of ``data``; its orientation is not applied, transparency is left out.
 
     The caller limits its pixels. Raises ImageCorruptError when the file is broken, or of a kind that is not read, the
@@ -39,13 +39,10 @@ def decode_tiff(data: Buffer) -> DecodedTiff:
         raise ImageCorruptError(verdict.reason)
     rule = header_rule(layout)
     if rule.is_ready_for(number_type(layout)):
-        return DecodedTiff(_pieced(layout, rule), None)
+        return DecodedPicture(_pieced(layout, rule), rule.scaled_from)
     values = read_bands(layout, rule.bands, rule.nodata)
     rule = rule.scaled_to(_samples(values, rule))
-    image = rule.apply(values)[0]
-    assert rule.low is not None
-    assert rule.high is not None
-    return DecodedTiff(image, (rule.low, rule.high))
+    return DecodedPicture(rule.colours_of(values), rule.scaled_from)
 
 
 def _pieced(layout: TiffLayout, rule: PixelRule) -> ImageArray:

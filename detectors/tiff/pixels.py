@@ -54,6 +54,11 @@ class PixelRule:
         """Return the bands to read, in the order ``apply`` takes them."""
         return self.colours if self.alpha is None else (*self.colours, self.alpha)
 
+    @property
+    def scaled_from(self) -> tuple[float, float] | None:
+        """Return the values that become 0 and 255; None where values are 0 to 255 already."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
     def apply(self, raw: Bands) -> tuple[ImageArray, BoolArray | None]:
         """Return ``raw`` ((len(bands), h, w)) as uint8 (h, w, 3) BGR, and bool (h, w) of the pixels with content.
 

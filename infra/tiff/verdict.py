@@ -210,5 +210,6 @@ def _ycbcr(layout: TiffLayout) -> Verdict | None:
     ):
         return None
     return Verdict(
-        "none", f"TIFF in YCbCr with {layout.samples} bands of {layout.bits} bits is not supported; write RGB"
+        "geo",
+        f"TIFF in YCbCr with {layout.samples} bands of {layout.bits} bits is not supported; write RGB. {_GEO_READS}",
     )

@@ -97,7 +97,7 @@ def fields_of(shown: Picture, found: PictureResult) -> dict[str, object]:
         "tiles": found.tiles,
         "empty_tiles": found.empty,
         "too_large": found.detections.too_large,
-        "scaled_from": None if shown.raster is None else shown.raster.scaled_from,
+        "scaled_from": shown.scaled_from,
     }
 
 
