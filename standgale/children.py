@@ -39,10 +39,20 @@ async def run_child(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run ``command`` and yield its process once ``ready_url`` responds with 200; end it afterwards, forced if needed.
 
-    Its output is appended to the file ``log_path``. Raises ChildError when it ends, or is not ready in time.
+    Its output is appended to the file ``log_path``. Its input stays open as long as this process runs, also when this
+    one is killed (:func:`infra.process.stopping.stop_at_end_of_input`). Raises ChildError when it ends, or is not ready
+    in time.
     """
     with log_path.open("ab") as output:
-        process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=output, stderr=output)
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            # Ctrl-C in a terminal goes to the whole process group; this process ends the child when it is done with it.
+            start_new_session=True,
+        )
     try:
         await _wait_until_ready(ready_url, process, log_path)
         yield process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -71,9 +72,12 @@ def main() -> None:
         _print_error(error.code, str(error))
     except OSError as error:
         # The file or folder of an option or a setting; what fails elsewhere is translated where it happens.
-        if error.filename is None:
+        if error.errno == errno.ENOSPC:
+            _print_error("DISK_FULL", f"{error.strerror}; free some space, and run the command again")
+        elif error.filename is None:
             raise
-        _print_error("FILE", f"{os.fsdecode(error.filename)}: {error.strerror}; give a path that can be used")
+        else:
+            _print_error("FILE", f"{os.fsdecode(error.filename)}: {error.strerror}; give a path that can be used")
     sys.exit(2)
 
 

@@ -6,7 +6,7 @@ From its first line on, Ctrl-C and SIGTERM end the process quietly, and any term
 from __future__ import annotations
 
 from infra.process.ending import end_at_signals
-from infra.process.terminal import prepare_streams
+from infra.process.terminal import flush_streams, prepare_streams
 
 
 def main() -> None:
@@ -17,4 +17,7 @@ def main() -> None:
     # Takes a tenth of a second; a signal during it must end the process without a traceback, too.
     from standgale.cli import main as run  # noqa: PLC0415
 
-    run()
+    try:
+        run()
+    finally:
+        flush_streams()

@@ -64,7 +64,13 @@ class PostgresCluster:
         self.abandoned = threading.Event()
         """Set to end a creation in progress, which then raises DatabaseUnavailableError."""
         self._programs = _find_programs()
-        self.home.mkdir(parents=True, exist_ok=True)
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"the folder {self.home} of the embedded database cannot be made ({error.strerror}); set "
+                "STANDGALE_DATA_DIR to a folder that this user may write to"
+            ) from error
         self._account = self._choose_account()
         # None: child processes run as the same user.
         self._uid = None if self._account is None else self._account.pw_uid
@@ -88,6 +94,14 @@ class PostgresCluster:
             except OSError:
                 return None
         return Postmaster(pid, socket_dir, ready=len(lines) > 7 and lines[7].strip() == "ready")
+
+    def server_pid(self) -> int | None:
+        """Return the process of this cluster's server, ready or not; None when it does not run."""
+        try:
+            pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
+            return pid if is_alive(pid) and str(self.data) in psutil.Process(pid).cmdline() else None
+        except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
+            return None
 
     def ensure_created(self, lock: int) -> None:
         """Create the cluster with its database, completely or not at all.
@@ -207,12 +221,7 @@ class PostgresCluster:
         PostgreSQL does this too, unless the same user has a process with that number.
         """
         path = self.data / "postmaster.pid"
-        try:
-            pid = int(path.read_text().splitlines()[0])
-            ours = is_alive(pid) and str(self.data) in psutil.Process(pid).cmdline()
-        except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
-            return
-        if not ours:
+        if self.server_pid() is None and path.exists() and path.read_text().strip():
             path.unlink(missing_ok=True)
 
     def _run(self, lock: int, program: str, *arguments: str, script: str = "") -> None:

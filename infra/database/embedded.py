@@ -125,6 +125,13 @@ class EmbeddedPostgres:
     def _spawn_and_wait(self, deadline: float, lock: int) -> Postmaster | None:
         self._cluster.ensure_created(lock)
         for _ in range(_SPAWN_ATTEMPTS):
+            # One that a process started before it was killed: it is used if it gets ready.
+            while self._cluster.server_pid() is not None and time.monotonic() < deadline:
+                found = self._cluster.postmaster()
+                if found is not None and found.ready:
+                    return found
+                if self._cluster.abandoned.wait(_POLL_S):
+                    return None
             users = os.open(self._users_path, os.O_RDWR)
             try:
                 self._keeper = self._cluster.spawn(users)
@@ -176,14 +183,14 @@ class EmbeddedPostgres:
 
     def _end(self, how: signal.Signals, timeout_s: float) -> bool:
         """Send ``how`` to the server and return whether it ended within ``timeout_s``."""
-        found = self._cluster.postmaster()
-        if found is not None:
+        pid = self._cluster.server_pid()
+        if pid is not None:
             with suppress(ProcessLookupError):
-                os.kill(found.pid, how)
+                os.kill(pid, how)
         elif self._keeper is not None and self._keeper.poll() is None:
             self._keeper.terminate()  # it stops a server that is not ready yet
         deadline = time.monotonic() + timeout_s
-        while (found is not None and is_alive(found.pid)) or (self._keeper is not None and self._keeper.poll() is None):
+        while (pid is not None and is_alive(pid)) or (self._keeper is not None and self._keeper.poll() is None):
             if time.monotonic() > deadline:
                 return False
             time.sleep(_POLL_S)

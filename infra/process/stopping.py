@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from infra.process.ending import STOP_SIGNALS
 
@@ -70,6 +72,18 @@ def stop_signals(stopping: asyncio.Event, hurry: asyncio.Event) -> Iterator[None
 
     with signal_handlers(caught, for_good=True):
         yield
+
+
+def stop_at_end_of_input() -> None:
+    """Send this process SIGTERM when its standard input ends, as it does when the process that started it is killed."""
+
+    def wait_for_end() -> None:
+        with suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait_for_end, name="end-of-input", daemon=True).start()
 
 
 @asynccontextmanager

@@ -27,6 +27,16 @@ def prepare_streams(environ: Mapping[str, str] = os.environ) -> None:
             stream.reconfigure(encoding=PLAIN)
 
 
+def flush_streams() -> None:
+    """Write what is left in the standard streams; what nobody reads any more is dropped, without a traceback."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            # Python would try again at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+
+
 def writes_unicode() -> bool:
     """Whether the standard output takes every character."""
     return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")

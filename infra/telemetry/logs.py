@@ -197,6 +197,17 @@ def _is_not_cut_off_request(record: logging.LogRecord) -> bool:
     return not (record.name == "uvicorn.error" and cut_off)
 
 
+class _StreamHandler(logging.StreamHandler[TextIO]):
+    """Drops lines that cannot be written, because the reader of a pipe has gone or the disk is full.
+
+    The service goes on without them; logging's own way is a traceback for each line.
+    """
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def configure_logging(
     settings: TelemetrySettings, *, service: str, secrets: Iterable[str] = (), stream: TextIO | None = None
 ) -> None:
@@ -205,7 +216,7 @@ def configure_logging(
     ``secrets`` are values that no log may show (:func:`infra.secrets.secrets_of`).
     """
     _redactor.set_secrets(secrets)
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _StreamHandler(stream or sys.stderr)
     handler.addFilter(_RepeatFilter())
     handler.addFilter(_is_not_cut_off_request)
     handler.setFormatter(_JsonFormatter(service) if settings.log_format == "json" else _TextFormatter())

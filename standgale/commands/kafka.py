@@ -30,9 +30,11 @@ def start(
 ) -> None:
     """Start the broker or cluster of a folder, and print its address; the first time its jars are fetched."""
     from infra.deploy.kafka.local import start_kafka
+    from infra.process.ending import exit_at_signals
 
     context_of(context).notes.print("starting Kafka (the first time its jars are fetched, which takes a minute) …")
-    found = start_kafka(home, cache=cache, nodes=nodes)
+    with exit_at_signals():
+        found = start_kafka(home, cache=cache, nodes=nodes)
     _print_running(found)
     raise typer.Exit(0 if all(node.responds for node in found) else 1)
 

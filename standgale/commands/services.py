@@ -27,19 +27,30 @@ def up(
         str | None, typer.Option(help="The folder where broker, frames and database keep their files.")
     ] = None,
     port: Annotated[int | None, typer.Option(help="The port of the gateway and of the live stream.")] = None,
+    with_input: Annotated[
+        bool, typer.Option("--stop-at-end-of-input", hidden=True, help="Stop when the standard input ends.")
+    ] = False,
 ) -> None:
     """Run gateway, detector, PostgreSQL and live stream in one process; embedded unless settings differ."""
+    from standgale.services.preflight import require_startable
     from standgale.services.run import run_up
 
     settings = context_of(context).settings(data_dir=data_dir, gateway__port=port)
+    require_startable(settings, ("gateway", "detector", "postgres"))
+    if with_input:
+        from infra.process.stopping import stop_at_end_of_input
+
+        stop_at_end_of_input()
     _run(lambda: run_up(settings))
 
 
 def gateway(context: typer.Context) -> None:
     """Run the HTTP service that receives frames from devices."""
+    from standgale.services.preflight import require_startable
     from standgale.services.run import run_gateway
 
     settings = context_of(context).settings()
+    require_startable(settings, ("gateway",))
     _run(lambda: run_gateway(settings))
 
 
@@ -50,9 +61,11 @@ def detector(
     ] = None,
 ) -> None:
     """Run a detector worker; more workers than partitions do not help."""
+    from standgale.services.preflight import require_startable
     from standgale.services.run import run_detector
 
     settings = context_of(context).settings()
+    require_startable(settings, ("detector",))
     _run(lambda: run_detector(settings, instance_id))
 
 
@@ -62,12 +75,15 @@ def sink(
     instance_id: Annotated[str | None, typer.Option(help="A stable name for quick restarts.")] = None,
 ) -> None:
     """Run one sink; each sink is a separate consumer group."""
+    from standgale.services.preflight import Part, require_startable
     from standgale.services.run import run_sink
     from standgale.services.sinks import sink_names
 
     if name not in sink_names():
         raise SettingsError(f"there is no sink {name!r}; choose one of {', '.join(sink_names())}")
     settings = context_of(context).settings()
+    known: dict[str, Part] = {"postgres": "postgres", "sse": "sse"}
+    require_startable(settings, (known.get(name, "sink"),))
     _run(lambda: run_sink(settings, name, instance_id))
 
 

@@ -135,7 +135,7 @@ async def _pipeline(settings: Settings, dsn: str, log: Path) -> AsyncIterator[st
         "STANDGALE_GATEWAY__PORT": str(port),
         "STANDGALE_TELEMETRY__HEALTH_PORT": str(health_port),
     }
-    command = standgale_command("up")
+    command = standgale_command("up", "--stop-at-end-of-input")
     async with run_child(command, environment, log, f"http://127.0.0.1:{health_port}/health/ready"):
         yield f"http://127.0.0.1:{port}"
 

