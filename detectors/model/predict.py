@@ -19,6 +19,7 @@ from detectors.geometry.rotated_boxes import enclosing
 from detectors.heads.port import Head
 from detectors.merging.merge import merge, suppress_within_tiles
 from detectors.merging.pieces import resolve_pieces
+from detectors.merging.settling import settle_classes, without_fragments
 from detectors.merging.sizes import largest_px, sorted_by_size
 from detectors.model.options import FrameView, Resolved, resolve
 from detectors.model.passes import Passes, ScaleTiles
@@ -103,9 +104,13 @@ class Model:
         """Return the merged boxes, best first, and how many joined boxes were left out as too large."""
         class_aware = self.card.merge.class_aware
         limits = largest_px(self.card.classes, options.gsd_m)
+        settles = options.settle < 1
+        found = without_fragments(candidates, plan) if settles else candidates
         # Sizes are checked again, because joined boxes are larger, and before anything is suppressed.
-        whole, large = sorted_by_size(resolve_pieces(candidates, plan, class_aware), limits)
+        whole, large = sorted_by_size(resolve_pieces(found, plan, class_aware), limits)
         merged = merge(whole, options.merge_method, options.merge_metric, options.merge_threshold, class_aware, limits)
+        if settles:
+            merged = settle_classes(merged, options.settle)
         return merged, 0 if large is None else len(large)
 
     def close(self) -> None:

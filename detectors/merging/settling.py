@@ -1,0 +1,108 @@
+"""Settles boxes of different classes that show the same thing: fragments of a thing found whole, and equal boxes."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from detectors.geometry.arrays import BoolArray, Candidates, DoubleArray, IndexArray
+from detectors.geometry.boxes import areas
+from detectors.geometry.pairs import overlapping_pairs, pairs_within
+from detectors.merging.matching import Shapes
+from detectors.tiling.tiles import TilePlan, edge_margins
+
+# A fragment has at least this share of its area inside the whole box.
+INSIDE_SHARE = 0.8
+# It fills at least this share of what its tile sees of the whole thing, or it is far less sure than the whole box. What
+# is in front of a thing (a person before a car) is neither.
+FILLED_SHARE, LESS_SURE = 0.5, 0.5
+# A whole box that is far less sure than a fragment settles nothing.
+SURE_ENOUGH = 0.5
+
+
+def without_fragments(candidates: Candidates, plan: TilePlan) -> Candidates:
+    """Return ``candidates`` without fragments: pieces of a thing that another tile, often at another scale, saw whole.
+
+    A model names a piece of a large thing by what it looks like: the side of a bus is a train. A box is a fragment when
+    an inner edge of its tile cuts it, a whole box of a different class and tile continues beyond that edge and contains
+    it, and it fills what its tile sees of that, or is far less sure. Pieces of the same class are left to
+    :func:`detectors.merging.pieces.resolve_pieces`, and so are rotated boxes.
+    """
+    pieces, wholes = np.flatnonzero(candidates.cut), np.flatnonzero(~candidates.cut)
+    if candidates.quads is not None or not len(pieces) or not len(wholes):
+        return candidates
+    boxes = candidates.boxes.astype(np.float64)
+    scores, classes, tiles = candidates.scores, candidates.classes, candidates.tiles
+    regions = plan.boxes[tiles[pieces]].astype(np.float64)
+    touched = _cut_edges(candidates, plan, pieces)
+    sizes = areas(boxes)
+    fragment = np.zeros(len(candidates), np.bool_)
+    everything = (np.zeros(len(each), np.int64) for each in (pieces, wholes))
+    for ours, theirs in overlapping_pairs(boxes[pieces], boxes[wholes], *everything):
+        piece, whole = pieces[ours], wholes[theirs]
+        likely = (
+            (classes[piece] != classes[whole])
+            & (tiles[piece] != tiles[whole])
+            & (sizes[piece] < sizes[whole])
+            & (scores[whole] >= SURE_ENOUGH * scores[piece])
+        )
+        one, piece, whole = ours[likely], piece[likely], whole[likely]
+        inside = _common(boxes[piece], boxes[whole]) >= INSIDE_SHARE * sizes[piece]
+        region = regions[one]
+        beyond = np.concatenate((boxes[whole, :2] < region[:, :2], boxes[whole, 2:] > region[:, 2:]), axis=1)
+        continued = (touched[one] & beyond).any(axis=1)
+        fills = sizes[piece] >= FILLED_SHARE * _common(boxes[whole], region)
+        unsure = scores[piece] < LESS_SURE * scores[whole]
+        fragment[piece[inside & continued & (fills | unsure)]] = True
+    return _kept(candidates, ~fragment)
+
+
+def settle_classes(candidates: Candidates, threshold: float) -> Candidates:
+    """Return ``candidates`` (merged, best first) without boxes that show the same thing as a better one.
+
+    That are boxes of another class whose overlap (IoU; of rotated boxes that of their quads) exceeds ``threshold``. A
+    small thing in front of a large one overlaps it by far less, also where it is all inside.
+    """
+    if threshold >= 1 or len(candidates) < 2 or (candidates.classes == candidates.classes[0]).all():
+        return candidates
+    shapes = Shapes.of(candidates, np.zeros(len(candidates), np.int64), "iou", threshold)
+    better: list[IndexArray] = []
+    worse: list[IndexArray] = []
+    for one, two in pairs_within(shapes.boxes, shapes.bins):
+        rows = np.flatnonzero(candidates.classes[one] != candidates.classes[two])
+        rows = rows[shapes.match(one[rows], two[rows])]
+        better.append(one[rows])
+        worse.append(two[rows])
+    return _kept(candidates, _survivors(len(candidates), np.concatenate(better), np.concatenate(worse)))
+
+
+def _survivors(count: int, better: IndexArray, worse: IndexArray) -> BoolArray:
+    """Return bool (count,): which boxes, best first, no surviving better one removes by the pairs given."""
+    order = np.argsort(better, kind="stable")
+    better, worse = better[order], worse[order]
+    alive = np.ones(count, np.bool_)
+    for begin, end in pairwise([*np.flatnonzero(np.diff(better, prepend=-1)).tolist(), len(better)]):
+        if alive[better[begin]]:
+            alive[worse[begin:end]] = False
+    return alive
+
+
+def _cut_edges(candidates: Candidates, plan: TilePlan, pieces: IndexArray) -> BoolArray:
+    """Return bool (len(pieces), 4): which inner edges of its tile (left, top, right, bottom) cut each piece."""
+    tiles = candidates.tiles[pieces]
+    margins = edge_margins(plan, candidates.boxes[pieces], tiles)
+    distance = np.abs(candidates.boxes[pieces] - plan.boxes[tiles])
+    cut: BoolArray = (distance <= np.concatenate((margins, margins), axis=1)) & plan.inner_edges()[tiles]
+    return cut
+
+
+def _common(one: DoubleArray, two: DoubleArray) -> DoubleArray:
+    """Return float64 (P,): the area that the boxes ``one`` and ``two`` (float64 (P, 4)) share."""
+    sides = np.minimum(one[:, 2:], two[:, 2:]) - np.maximum(one[:, :2], two[:, :2])
+    shared: DoubleArray = np.maximum(sides, 0.0).prod(axis=1)
+    return shared
+
+
+def _kept(candidates: Candidates, rows: BoolArray) -> Candidates:
+    return candidates if rows.all() else candidates.take(rows)
