@@ -27,6 +27,10 @@ ShippedLayout = Literal[
     "yolov8_obb",
     "nms_inside_obb",
     "grounding_dino",
+    "boxes_scores",
+    "tf_nms",
+    "nms_parts",
+    "mmdet",
 ]
 """The layouts whose heads ship."""
 Layout = Annotated[str, NameOrPlugin(get_args(ShippedLayout), "standgale.heads")]
@@ -154,6 +158,16 @@ class TextCard(_CardModel):
     threshold: Unit = Field(default=0.25, description="a word belongs to a box from this score on")
 
 
+class BoxesCard(_CardModel):
+    """Says how the two outputs of layout boxes_scores are read."""
+
+    unit: Literal["pixels", "shares"] = Field(default="pixels", description="of the input, or shares of its sides")
+    form: Literal["corners", "centre"] = Field(default="corners", description="x1, y1, x2, y2, or cx, cy, w, h")
+    background: Literal["none", "first", "last"] = Field(
+        default="none", description="which column of the scores is no class, where there is one"
+    )
+
+
 class ModelCard(_CardModel):
     """Holds everything that Standgale needs to know about a model."""
 
@@ -172,6 +186,7 @@ class ModelCard(_CardModel):
     tiling: TilingCard = TilingCard()
     merge: MergeCard = MergeCard()
     text: TextCard | None = Field(default=None, description="for layouts that take a text prompt")
+    boxes: BoxesCard | None = Field(default=None, description="for layout boxes_scores")
     max_detections: Annotated[int, Field(gt=0, le=100_000)] = 1000
     precision: Precision = Field(
         default="auto", description="what the engine computes in; auto: the fastest with outputs close to those of f32"
@@ -203,6 +218,12 @@ class ModelCard(_CardModel):
             )
         if self.text is not None and self.layout not in (None, "grounding_dino"):
             raise ValueError(f"text: layout {self.layout} takes no text prompt; leave text out")
+        return self
+
+    @model_validator(mode="after")
+    def _only_two_outputs_need_boxes(self) -> Self:
+        if self.boxes is not None and self.layout not in (None, "boxes_scores"):
+            raise ValueError(f"boxes: layout {self.layout} has nothing to choose there; leave boxes out")
         return self
 
     @model_validator(mode="after")

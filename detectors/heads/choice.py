@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from detectors.card.card import Layout
 from detectors.errors import ModelLoadError
+from detectors.heads.families import family_of
+from detectors.heads.layouts.boxes_scores import BoxesScoresHead
 from detectors.heads.layouts.detr import RfDetrHead, RtDetrHead
+from detectors.heads.layouts.finished_parts import FinishedPartsHead, MmdetHead
 from detectors.heads.layouts.grounding_dino import GroundingDinoHead
 from detectors.heads.layouts.nms_inside import NmsInsideHead
 from detectors.heads.layouts.obb import NmsInsideObbHead, YoloV8ObbHead
@@ -29,13 +32,17 @@ HEADS: Mapping[Layout, Callable[[HeadRequest], Head]] = {
     "yolov8_obb": lambda request: YoloV8ObbHead(request.width, request.height, request.classes.count),
     "nms_inside_obb": lambda request: NmsInsideObbHead(request.classes),
     "grounding_dino": GroundingDinoHead,
+    "boxes_scores": BoxesScoresHead,
+    "tf_nms": lambda request: FinishedPartsHead("tf_nms", request),
+    "nms_parts": lambda request: FinishedPartsHead("nms_parts", request),
+    "mmdet": MmdetHead,
 }
 """Layout → head, built for a request. Where a request fits several layouts, the first one is the most common."""
 
 LAYOUTS: Mapping[Layout, str] = {
     "yolov8": "YOLOv8 and YOLO11",
-    "yolov5": "YOLOv5",
-    "nms_inside": "YOLO26, or an export with NMS inside",
+    "yolov5": "YOLOv5 and YOLOv7",
+    "nms_inside": "YOLO26, YOLOv10, or an export with NMS inside",
     "yolox": "YOLOX as it is exported by default, with raw boxes",
     "yolox_decoded": "YOLOX exported with decoded boxes",
     "rtdetr": "RT-DETRv2 and D-FINE",
@@ -43,13 +50,17 @@ LAYOUTS: Mapping[Layout, str] = {
     "yolov8_obb": "YOLOv8-OBB and YOLO11-OBB",
     "nms_inside_obb": "YOLO26-OBB, or an OBB export with NMS inside",
     "grounding_dino": "Grounding DINO, which takes a text prompt",
+    "boxes_scores": "boxes beside scores: YOLO-NAS, DAMO-YOLO, SSD, UltraFace, YOLOv4",
+    "tf_nms": "detectors of TensorFlow's Object Detection API, with NMS inside",
+    "nms_parts": "exports with NMS inside and four outputs, as YOLO-NAS has",
+    "mmdet": "MMDetection exported with NMS inside",
 }
 """Layout → the models that have it, for people."""
 
 # These give each box its class's number, so only the metadata shows how many classes there are.
-_NUMBERED: frozenset[Layout] = frozenset({"nms_inside", "rtdetr", "nms_inside_obb"})
+_NUMBERED: frozenset[Layout] = frozenset({"nms_inside", "rtdetr", "nms_inside_obb", "tf_nms", "nms_parts", "mmdet"})
 # In these a class may have any number or column; all others have one column per class, in the card's order.
-_WITH_IDS = _NUMBERED | {"rfdetr"}
+_WITH_IDS = _NUMBERED | {"rfdetr", "boxes_scores"}
 _ROTATED: frozenset[Layout] = frozenset({"yolov8_obb", "nms_inside_obb"})
 
 
@@ -111,13 +122,29 @@ def choose_head(layout: Layout | None, request: HeadRequest, shapes: Sequence[Sh
     if len(fitting) == 1:
         return next(iter(fitting.values()))
     has = describe_outputs(request.outputs, shapes)
+    if layout is None:
+        reasons = reasons_in_reach(reasons, shapes)
     if fitting:
         choices = " or ".join(f"layout: {name} ({LAYOUTS[name]})" for name in fitting)
         raise ModelLoadError(f"the model has {has}, which several layouts have; write {choices} into the card")
     raise ModelLoadError(
         f"the model is not what its card says: {'; '.join(reasons)}; this model has {has}; "
         f"check layout, input width and height, and the number of classes in the card{_hint(layout, request, shapes)}"
+        f"{_resemblance(request, shapes)}"
     )
+
+
+def _resemblance(request: HeadRequest, shapes: Sequence[Shape]) -> str:
+    """Return which family of models the outputs resemble, to follow other text; empty for no known one."""
+    names = request.outputs or tuple(f"output{number}" for number in range(len(shapes)))
+    family = family_of(names, shapes, (request.width, request.height))
+    return "" if family is None else f"; {family}"
+
+
+def reasons_in_reach(reasons: Sequence[str], shapes: Sequence[Shape]) -> list[str]:
+    """Return the ``reasons`` against layouts without those with another number of outputs, which help nobody."""
+    one = len(shapes) == 1
+    return [reason for reason in reasons if ("has one output" in reason) == one or "metadata" in reason]
 
 
 def _hint(layout: Layout | None, request: HeadRequest, shapes: Sequence[Shape]) -> str:

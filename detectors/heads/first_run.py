@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.errors import InferenceError
-from detectors.geometry.arrays import ImageArray, Outputs, RawBoxes
+from detectors.geometry.arrays import FloatArray, ImageArray, Outputs, RawBoxes
+from detectors.heads.layouts.boxes_scores import BoxesScoresHead
 from detectors.heads.port import Head
 from detectors.heads.rectangles import Rectangles, RotatedHead
 
@@ -13,11 +14,15 @@ from detectors.heads.rectangles import Rectangles, RotatedHead
 _HIGHEST_SCORE = 1.001
 # Boxes that reach beyond the input are guesses about what is outside; ones of many times its size are misread.
 _LARGEST_SIDE_OF_INPUT = 16.0
+_FARTHEST_OF_INPUT = 8.0
 # On a tile of noise some box in pixels exceeds this, and no box given as shares of the input does.
 _LARGEST_SHARE = 2.0
 # Many boxes that are all within this share of the input, at its top left, are offsets from grids read as pixels.
 _CORNER_OF_INPUT = 0.05
 _MANY_BOXES = 20
+# The coarsest of three strides has 4.7 % of the anchors.
+_ONE_STRIDE = 0.04
+_SURE, _NEARLY_EVERYWHERE = 0.6, 0.95
 # Angles are learnt modulo pi; ones beyond a full turn are degrees, or another number.
 _LARGEST_ANGLE = 2 * np.pi
 # The angles of an untrained place have any value; class scores are just above 0 where there is no object.
@@ -47,7 +52,18 @@ def why_implausible(head: Head, outputs: Outputs, size: tuple[int, int]) -> str 
             return against
     if not len(found.scores):
         return None
-    return _of_scores(found) or _of_sameness(outputs) or _of_boxes(found, size)
+    return _of_scores(found) or _of_sameness(outputs) or _of_boxes(found, size) or _of_background(head, outputs, found)
+
+
+def _of_background(head: Head, outputs: Outputs, found: RawBoxes) -> str | None:
+    """Return why a column of scores must be that of the background, which no detector finds nearly everywhere."""
+    many = isinstance(head, BoxesScoresHead) and len(found.scores) >= _MANY_BOXES
+    if not many or (found.scores > _SURE).mean() < _NEARLY_EVERYWHERE:
+        return None
+    return (
+        "nearly every place has a sure object, also on the blank tile, so the background is read as a class: write "
+        "boxes: {background: first}, or last, into the card"
+    )
 
 
 def _of_scores(found: RawBoxes) -> str | None:
@@ -66,6 +82,16 @@ def _of_sameness(outputs: Outputs) -> str | None:
     if all(np.array_equal(output[0], output[1]) for output in outputs):
         return "a blank and a noise tile give the same outputs, a broken export: export it again"
     return None
+
+
+def _has_run_without_area(sides: FloatArray, scores: FloatArray) -> bool:
+    """Return whether many boxes in a row have a score but no area, or most have: those of one stride, or of all."""
+    empty = (sides <= 0).any(axis=1) & (scores > 0)
+    if empty.sum() * 2 > (scores > 0).sum():
+        return True
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], empty, [False])).astype(np.int8)))
+    longest = int((edges[1::2] - edges[::2]).max(initial=0))
+    return longest >= max(_MANY_BOXES, _ONE_STRIDE * len(scores) / 2)
 
 
 def _of_rectangles(found: Rectangles) -> str | None:
@@ -96,9 +122,22 @@ def _of_boxes(found: RawBoxes, size: tuple[int, int]) -> str | None:
         return "most boxes end before they begin: the layout in its card reads other numbers as corners or sizes"
     if (sides > _LARGEST_SIDE_OF_INPUT * np.array(size)).any(axis=1).mean() > 0.5:
         return "most boxes are many times larger than the input: the layout in its card reads other numbers as sizes"
+    if (np.abs(boxes[:, :2]) > _FARTHEST_OF_INPUT * np.array(size)).any(axis=1).mean() > 0.5:
+        return (
+            "most boxes are far outside the input: the layout in its card reads other numbers as places; where "
+            "boxes and scores are two outputs write boxes: {unit: pixels}"
+        )
+    if _has_run_without_area(sides, found.scores):
+        return (
+            "many boxes in a row have no width or height although they have a score, a broken export (an older one "
+            "loses its strides): export it again, with the exporter's newest version"
+        )
     farthest = float(np.abs(boxes).max())
     if farthest <= _LARGEST_SHARE:
-        return "all boxes are within the first two pixels: they are shares of the input, the layout has pixels"
+        return (
+            "all boxes are within the first two pixels: they are shares of the input, the layout has pixels; "
+            "where boxes and scores are two outputs write layout: boxes_scores and boxes: {unit: shares}"
+        )
     if len(boxes) >= _MANY_BOXES and farthest <= _CORNER_OF_INPUT * min(size):
         return (
             "the numbers are grid offsets (layout yolox), not pixels, because all boxes would be in the top left corner"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from detectors.card.card import BoxesCard
 from detectors.geometry.arrays import Outputs, RawBoxes
 from detectors.heads.classes import ClassNumbers
 
@@ -38,6 +39,8 @@ class HeadRequest:
     """The names of the model's outputs, in their order"""
     prompt: PromptTokens | None = None
     """Of a model that takes a text prompt"""
+    boxes: BoxesCard = field(default_factory=BoxesCard)
+    """How the outputs of layout boxes_scores are read"""
 
 
 class Head(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from detectors.card.card import exported_program, read_card, verified_model_file
+from detectors.card.card import BoxesCard, exported_program, read_card, verified_model_file
 from detectors.card.onnx_file import read_onnx_file
 from detectors.engines.inputs import constant_inputs, image_input_of
 from detectors.engines.measuring.sample_tiles import sample_tiles
@@ -129,7 +129,8 @@ class EngineChecker:
             raise ModelLoadError(f"{card.name} {card.version} failed its first run: {error}") from error
         classes = ClassNumbers(len(card.classes), card.class_ids)
         names = tuple(one.name for one in self._about.outputs)
-        request = HeadRequest(*size, classes, names, None if prompt is None else prompt.tokens)
+        tokens = None if prompt is None else prompt.tokens
+        request = HeadRequest(*size, classes, names, tokens, card.boxes or BoxesCard())
         head = choose_head(card.layout, request, [output.shape for output in outputs], self._about.metadata)
         against = why_implausible(head, outputs, size)
         if against is not None:

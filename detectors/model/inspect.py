@@ -67,7 +67,7 @@ def inspect_model(
     prober = Prober(path, about, size, engine, prompt)
     outputs = prober.run(prober.input_of("yolov8"))
     shapes = [output.shape for output in outputs]
-    found = readings(about, size, shapes, layout, names, prompt)
+    found = readings(about, size, outputs, layout, names, prompt)
     reading, how = require_one_plausible(found, prober, size)
     if layout is None and how:
         assumed.append(how)
@@ -79,7 +79,7 @@ def inspect_model(
         assumed.append(
             f"text: the tokenizer is the {text.tokenizer} beside the file; words count from {text.threshold}"
         )
-    assumed.append(input_in_words(reading.layout, prober.input_of(reading.layout), about, path))
+    assumed.append(input_in_words(reading.layout, prober.input_of(reading.layout, reading.boxes), about, path))
     if not about.metadata.get("license"):
         assumed.append("licence: unknown, the file does not state one")
     assumed.append("name and version: the file's name, and 1.0.0")
@@ -107,9 +107,10 @@ def _card(
         file=path.name,
         sha256=_checksum(path),
         layout=reading.layout,
-        input=input_of(reading.layout, size, about, path),
+        input=input_of(reading.layout, reading.boxes, size, about, path),
         classes=reading.classes,
         text=None if asked is None else asked.text,
+        boxes=reading.boxes,
         files=_weights_beside(path, about) | ({} if asked is None else dict(asked.files)),
         licence=about.metadata.get("license") or "unknown",
     )

@@ -6,16 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from detectors.card.card import ClassCard, InputCard, Layout
+from detectors.card.card import BoxesCard, ClassCard, InputCard, Layout
 from detectors.card.onnx_file import OnnxFile
 from detectors.engines.inputs import BYTES, constant_inputs, image_input_of
 from detectors.engines.port import EngineRequest
 from detectors.engines.registry import load_engine
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import Outputs
-from detectors.heads.choice import LAYOUTS, describe_outputs, fitting_heads, layouts_to_try, narrow_by_metadata
+from detectors.heads.choice import (
+    LAYOUTS,
+    describe_outputs,
+    fitting_heads,
+    layouts_to_try,
+    narrow_by_metadata,
+    reasons_in_reach,
+)
 from detectors.heads.classes import ClassNumbers
+from detectors.heads.families import family_of, undecoded
 from detectors.heads.first_run import first_tiles, why_implausible
+from detectors.heads.layouts.boxes_scores import find_outputs, guess_boxes
 from detectors.heads.metadata import class_names
 from detectors.heads.port import Head, HeadRequest, Shape
 from detectors.heads.text import Prompt
@@ -24,6 +33,8 @@ from detectors.settings import EngineKind
 LONGEST_NAME = 100
 """The longest name of a model or of a class in a card."""
 _USUAL_CLASSES = 80
+# The layouts whose shapes do not show how many classes there are.
+_WITHOUT_COLUMNS = ("nms_inside", "nms_inside_obb", "rtdetr", "grounding_dino", "tf_nms", "nms_parts", "mmdet")
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 _TOP_LEFT = {"channels": "bgr", "scale": 1.0, "letterbox": "top_left"}
@@ -35,7 +46,9 @@ _INPUTS: Mapping[Layout, Mapping[str, object]] = {
     "rtdetr": {"letterbox": "stretch"},
     "rfdetr": {**_IMAGENET, "letterbox": "stretch"},
     "grounding_dino": {**_IMAGENET, "letterbox": "stretch"},
+    "tf_nms": {"letterbox": "stretch"},
 }
+_SSD: Mapping[str, object] = {"scale": 1.0, "mean": [127.0] * 3, "std": [128.0] * 3, "letterbox": "stretch"}
 _LETTERBOXES = {
     "center": "centred letterbox padded with {pad}",
     "top_left": "letterbox at the top left padded with {pad}",
@@ -50,6 +63,8 @@ class Reading:
     layout: Layout
     head: Head
     classes: tuple[ClassCard, ...]
+    boxes: BoxesCard | None = None
+    """How the outputs of layout boxes_scores are read"""
 
 
 class Prober:
@@ -65,9 +80,9 @@ class Prober:
         self._prompt = prompt
         self._outputs: dict[InputCard, Outputs] = {}
 
-    def input_of(self, layout: Layout) -> InputCard:
+    def input_of(self, layout: Layout, boxes: BoxesCard | None = None) -> InputCard:
         """Return the input of the file in ``layout``. See :func:`input_of`."""
-        return input_of(layout, self._size, self._about, self._path)
+        return input_of(layout, boxes, self._size, self._about, self._path)
 
     def run(self, card: InputCard) -> Outputs:
         """Return the outputs for the first tiles. Raises ModelLoadError when no engine can load or run the file."""
@@ -87,20 +102,27 @@ class Prober:
         return self._outputs[card]
 
 
-def input_of(layout: Layout, size: tuple[int, int], about: OnnxFile, path: Path) -> InputCard:
-    """Return the input with which models of ``layout`` are usually trained, less what the file's graph does itself."""
-    fields = {"width": size[0], "height": size[1], **_INPUTS.get(layout, {})}
+def input_of(layout: Layout, boxes: BoxesCard | None, size: tuple[int, int], about: OnnxFile, path: Path) -> InputCard:
+    """Return the input with which models of ``layout`` are usually trained, less what the file's graph does itself.
+
+    Models with a background beside their classes, SSD and UltraFace, are trained with stretched images around zero.
+    """
+    usual = _SSD if boxes is not None and boxes.background != "none" else _INPUTS.get(layout, {})
+    fields = {"width": size[0], "height": size[1], **usual}
+    if _takes_bytes(about, path) or about.graph.pixels.normalises:
+        fields = {key: value for key, value in fields.items() if key not in ("scale", *_IMAGENET)}
     if _takes_bytes(about, path):
         fields["scale"] = 1.0
-    if _takes_bytes(about, path) or about.graph.pixels.normalises:
-        fields = {key: value for key, value in fields.items() if key not in _IMAGENET}
     return InputCard.model_validate(fields)
 
 
 def input_in_words(layout: Layout, card: InputCard, about: OnnxFile, path: Path) -> str:
     """Return the input of ``card`` as text, with what the file's graph does to pixels itself."""
     pixels = "pixels 0 to 255" if card.scale == 1 else "pixels 0 to 1"
-    values = "ImageNet mean and standard deviation" if any(card.mean) else pixels
+    values = pixels
+    if any(card.mean):
+        around = f"pixels less {card.mean[0]:g}, divided by {card.std[0]:g}"
+        values = around if card.scale == 1 else "ImageNet mean and standard deviation"
     box = _LETTERBOXES[card.letterbox].format(pad=card.pad)
     if layout == "rtdetr":
         box += " (a model trained with a letterbox wants letterbox: center)"
@@ -123,20 +145,26 @@ def _takes_bytes(about: OnnxFile, path: Path) -> bool:
 def columns(layout: Layout, about: OnnxFile, shapes: Sequence[Shape]) -> int | None:
     """Return how many classes outputs of ``shapes`` have in ``layout``; None when the shapes do not show it."""
     shape = shapes[0]
+    if layout == "boxes_scores":
+        at = find_outputs([one.name for one in about.outputs], shapes)
+        return None if at is None else shapes[at[1]][2]
     if layout == "rfdetr":
         return next((shape[-1] for one, shape in zip(about.outputs, shapes, strict=True) if one.name == "labels"), None)
-    if layout in ("nms_inside", "nms_inside_obb", "rtdetr", "grounding_dino") or len(shape) != 3:
+    if layout in _WITHOUT_COLUMNS or len(shape) != 3:
         return None
     if layout in ("yolov8", "yolov8_obb"):
         return max(1, shape[1] - (4 if layout == "yolov8" else 5))
     return max(1, shape[2] - 5)
 
 
-def _classes(about: OnnxFile, names: Sequence[str], count: int | None) -> tuple[ClassCard, ...]:
-    """Return classes with the caller's names, else the file's, else numbered ones; ``count``: as the outputs show."""
-    given = dict(enumerate(names)) or class_names(about.metadata)
+def _classes(about: OnnxFile, names: Sequence[str], count: int | None, first: int) -> tuple[ClassCard, ...]:
+    """Return classes with the caller's names, else the file's, else numbered ones; ``count``: as the outputs show.
+
+    ``first``: the number of the first class in the model's output, where the file does not say.
+    """
+    given = dict(enumerate(names, first)) or class_names(about.metadata)
     if given is None:
-        given = {number: f"class_{number}" for number in range(count or _USUAL_CLASSES)}
+        given = {number: f"class_{number}" for number in range(first, first + (count or _USUAL_CLASSES))}
     in_order = list(given) == list(range(len(given)))
     plain = {number: name[:LONGEST_NAME].strip() for number, name in given.items()}
     if len(set(plain.values())) < len(plain) or "" in plain.values():
@@ -148,30 +176,64 @@ def _classes(about: OnnxFile, names: Sequence[str], count: int | None) -> tuple[
 def readings(
     about: OnnxFile,
     size: tuple[int, int],
-    shapes: Sequence[Shape],
+    outputs: Outputs,
     layout: Layout | None,
     names: Sequence[str],
     prompt: Prompt | None,
 ) -> list[Reading]:
-    """Return the ways to read outputs of ``shapes`` that fit names and metadata. Raises ModelLoadError without one."""
+    """Return the ways to read ``outputs`` that fit names and metadata. Raises ModelLoadError without one."""
     output_names = tuple(one.name for one in about.outputs)
+    shapes = [output.shape for output in outputs]
+    boxes = _boxes(about, output_names, outputs, names)
     fitting: dict[Layout, Head] = {}
     classes: dict[Layout, tuple[ClassCard, ...]] = {}
     reasons: list[str] = []
     for each in [layout] if layout else layouts_to_try(about.metadata):
-        cards = _classes(about, names, columns(each, about, shapes))
+        count = columns(each, about, shapes)
+        if count is not None and each == "boxes_scores" and boxes is not None and boxes.background != "none":
+            count -= 1
+        cards = _classes(about, names, count, 1 if each == "tf_nms" else 0)
         numbers = ClassNumbers(len(cards), tuple(card.id for card in cards if card.id is not None) or None)
-        request = HeadRequest(*size, numbers, output_names, None if prompt is None else prompt.tokens)
+        tokens = None if prompt is None else prompt.tokens
+        request = HeadRequest(*size, numbers, output_names, tokens, boxes or BoxesCard())
         heads, why_not = fitting_heads([each], request, shapes, about.metadata)
         fitting.update(heads)
         reasons += why_not
         classes[each] = cards
     if not fitting:
-        raise ModelLoadError(
-            f"this model has {describe_outputs(output_names, shapes)}, and that fits no layout looked for: "
-            f"{'; '.join(reasons)}; export a detect model without further outputs, or state its classes with --classes"
-        )
-    return [Reading(name, head, classes[name]) for name, head in narrow_by_metadata(fitting, about.metadata).items()]
+        stated = layout is not None or names or class_names(about.metadata)
+        raise _no_layout(about, output_names, shapes, size, reasons if stated else [], layout is None)
+    return [
+        Reading(name, head, classes[name], boxes if name == "boxes_scores" else None)
+        for name, head in narrow_by_metadata(fitting, about.metadata).items()
+    ]
+
+
+def _no_layout(
+    about: OnnxFile,
+    names: Sequence[str],
+    shapes: Sequence[Shape],
+    size: tuple[int, int],
+    reasons: Sequence[str],
+    all_tried: bool,
+) -> ModelLoadError:
+    """Return the error for outputs that no layout reads: the family they resemble, and what to do."""
+    family = family_of(names, shapes, size)
+    parts = [] if family is None else [str(family)]
+    parts += reasons_in_reach(reasons, shapes) if all_tried else reasons
+    if about.graph.custom_operators:
+        parts.append(f"its graph has operators of no standard ({', '.join(about.graph.custom_operators)})")
+    if family is None:
+        parts.append("export a detect model without further outputs; docs/models.md lists what is read")
+    has = describe_outputs(names, shapes)
+    return ModelLoadError(f"this model has {has}, and that fits no layout looked for: {'; '.join(parts)}")
+
+
+def _boxes(about: OnnxFile, output_names: Sequence[str], outputs: Outputs, names: Sequence[str]) -> BoxesCard | None:
+    """Return how boxes beside scores are meant, or None for other outputs."""
+    at = find_outputs(output_names, [output.shape for output in outputs])
+    known = len(names) or len(class_names(about.metadata) or ()) or None
+    return None if at is None else guess_boxes(outputs[at[0]], outputs[at[1]], known)
 
 
 def require_one_plausible(found: Sequence[Reading], prober: Prober, size: tuple[int, int]) -> tuple[Reading, str]:
@@ -180,7 +242,8 @@ def require_one_plausible(found: Sequence[Reading], prober: Prober, size: tuple[
     Raises ModelLoadError when none or several fit.
     """
     objections = {
-        each.layout: why_implausible(each.head, prober.run(prober.input_of(each.layout)), size) for each in found
+        each.layout: why_implausible(each.head, prober.run(prober.input_of(each.layout, each.boxes)), size)
+        for each in found
     }
     left = [each for each in found if objections[each.layout] is None]
     if len(left) == 1:
@@ -189,6 +252,9 @@ def require_one_plausible(found: Sequence[Reading], prober: Prober, size: tuple[
     if left:
         choices = " or ".join(f"--layout {each.layout} ({LAYOUTS[each.layout]})" for each in left)
         raise ModelLoadError(f"several layouts have such outputs and a run does not distinguish them; state {choices}")
+    hint = f"; {undecoded()}" if "boxes_scores" in objections else ""
     raise ModelLoadError(
-        "this model is broken or of another layout: " + "; ".join(f"{name}: {why}" for name, why in objections.items())
+        "this model is broken or of another layout: "
+        + "; ".join(f"{name}: {why}" for name, why in objections.items())
+        + hint
     )

@@ -99,6 +99,58 @@ def _nms_inside_obb(graph: GraphBuilder, spec: GraphSpec, columns: list[str], fo
     return {"output0": pad_rows(graph, rows, FINISHED_ROWS)}
 
 
+def _boxes_scores(graph: GraphBuilder, spec: GraphSpec, sides: list[tuple[str, str]], found: str) -> dict[str, str]:
+    """Boxes beside scores; where nothing is, small boxes with a low score, as real models have."""
+    how, count = spec.boxes, anchors(spec.width, spec.height)
+    columns = centre_columns(sides) if how.form == "centre" else corner_columns(graph, sides, found)
+    places = np.random.default_rng(0).uniform(0.1, 0.9, (count, 2)) * [spec.width, spec.height]
+    side = np.array([8.0, 6.0])
+    elsewhere = np.concatenate((places, places * 0 + side if how.form == "centre" else places + side), axis=1)
+    elsewhere[:3] = 0
+    boxes = graph.op("Add", pad_rows(graph, stack_columns(graph, columns), count), graph.constant(elsewhere))
+    if how.unit == "shares":
+        boxes = graph.op("Mul", boxes, graph.constant([1 / spec.width, 1 / spec.height] * 2))
+    low = np.full((count, 1), 0.01)
+    low[:3] = 0
+    scores = graph.op("Add", pad_rows(graph, score_table(graph, spec, found), count), graph.constant(low))
+    if how.background != "none":
+        total = graph.op("ReduceSum", scores, graph.constant([2], np.int64), keepdims=1)
+        rest = graph.op("Sub", graph.constant(1.0), total)
+        scores = graph.op("Concat", *((rest, scores) if how.background == "first" else (scores, rest)), axis=2)
+    return {"boxes": boxes, "scores": scores}
+
+
+def _parts(graph: GraphBuilder, spec: GraphSpec, sides: list[tuple[str, str]], found: str) -> list[str]:
+    """Number of boxes, scores and class numbers of the three colours; the number counts all three rows."""
+    scores = confidences(graph, spec, found)
+    zero = graph.op("Mul", graph.op("ReduceSum", found, graph.constant([1], np.int64)), graph.constant(0.0))
+    return [graph.op("Add", zero, graph.constant(3.0)), scores, class_numbers(graph, spec, found)]
+
+
+def _tf_nms(graph: GraphBuilder, spec: GraphSpec, sides: list[tuple[str, str]], found: str) -> dict[str, str]:
+    x1, y1, x2, y2 = corner_columns(graph, sides, found)
+    sizes = graph.constant([1 / spec.height, 1 / spec.width] * 2)
+    boxes = graph.op("Mul", stack_columns(graph, [y1, x1, y2, x2]), sizes)
+    count, scores, numbers = _parts(graph, spec, sides, found)
+    return {
+        "num_detections": count,
+        "detection_boxes": boxes,
+        "detection_scores": scores,
+        "detection_classes": graph.op("Add", numbers, graph.constant(1.0)),
+    }
+
+
+def _nms_parts(graph: GraphBuilder, spec: GraphSpec, sides: list[tuple[str, str]], found: str) -> dict[str, str]:
+    boxes = stack_columns(graph, corner_columns(graph, sides, found))
+    count, scores, numbers = _parts(graph, spec, sides, found)
+    return {"num_dets": count, "det_boxes": boxes, "det_scores": scores, "det_classes": numbers}
+
+
+def _mmdet(graph: GraphBuilder, spec: GraphSpec, sides: list[tuple[str, str]], found: str) -> dict[str, str]:
+    dets = stack_columns(graph, [*corner_columns(graph, sides, found), confidences(graph, spec, found)])
+    return {"dets": dets, "labels": class_numbers(graph, spec, found)}
+
+
 ROTATED_LAYOUTS = {"yolov8_obb": _yolov8_obb, "nms_inside_obb": _nms_inside_obb}
 LAYOUTS = {
     "yolov8": _yolov8,
@@ -109,4 +161,8 @@ LAYOUTS = {
     "rtdetr": _rtdetr,
     "rfdetr": _rfdetr,
     "grounding_dino": grounding_dino,
+    "boxes_scores": _boxes_scores,
+    "tf_nms": _tf_nms,
+    "nms_parts": _nms_parts,
+    "mmdet": _mmdet,
 }

@@ -27,6 +27,13 @@ LETTERBOX: Mapping[Layout, str] = {
     "rfdetr": "stretch",
     "grounding_dino": "stretch",
 }
+# The outputs of two axes.
+_FLAT: Mapping[Layout, tuple[str, ...]] = {
+    "rtdetr": ("labels", "scores"),
+    "tf_nms": ("num_detections", "detection_scores", "detection_classes"),
+    "nms_parts": ("num_dets", "det_scores", "det_classes"),
+    "mmdet": ("labels",),
+}
 ASKED_NAMES = ("Reddish", "big  green", "blue")
 
 
@@ -55,6 +62,8 @@ def build(spec: GraphSpec) -> bytes:
         centre = graph.op("Mul", half, graph.op("Add", low, high))
         # Where nothing was found the side is 1, so that its logarithm is a number.
         side = graph.op("Max", graph.op("Sub", high, low), graph.constant(1.0))
+        if spec.fault == "no_area":
+            side = graph.op("Mul", side, graph.constant(0.0))
         sides.append((graph.op("Mul", centre, found), side))
     if spec.layout in ROTATED_LAYOUTS:
         outputs = ROTATED_LAYOUTS[spec.layout](graph, spec, rotated_columns(graph, spec, mask, found), found)
@@ -116,7 +125,7 @@ def _file(graph: GraphBuilder, spec: GraphSpec, outputs: dict[str, str]) -> byte
         graph.nodes.append(helper.make_node("Identity", [outputs[name]], [name]))
         whole = spec.layout == "rtdetr" and name == "labels" and spec.fault != "nan"
         kind = TensorProto.INT64 if whole else TensorProto.FLOAT
-        flat = spec.layout == "rtdetr" and name != "boxes"
+        flat = name in _FLAT.get(spec.layout, ())
         declared.append(helper.make_tensor_value_info(name, kind, [batch, None] if flat else [batch, None, None]))
     proto = helper.make_graph(graph.nodes, "rectangles", inputs, declared, graph.constants)
     model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
@@ -130,6 +139,7 @@ def write_model(folder: Path, spec: GraphSpec | None = None, **card: object) -> 
     wanted = spec or GraphSpec()
     folder.mkdir(parents=True, exist_ok=True)
     data = build(wanted)
+    ids = {"rfdetr": RFDETR_IDS, "tf_nms": (1, 2, 3)}.get(wanted.layout)
     (folder / "model.onnx").write_bytes(data)
     fields: dict[str, object] = {
         "name": "rectangles",
@@ -147,9 +157,10 @@ def write_model(folder: Path, spec: GraphSpec | None = None, **card: object) -> 
             "letterbox": LETTERBOX.get(wanted.layout, "center"),
         },
         "classes": [
-            {"name": name, "color": color, **({"id": number} if wanted.layout == "rfdetr" else {})}
-            for name, color, number in zip(CLASS_NAMES, COLOURS_HEX, RFDETR_IDS, strict=True)
+            {"name": name, "color": color, **({"id": ids[place]} if ids else {})}
+            for place, (name, color) in enumerate(zip(CLASS_NAMES, COLOURS_HEX, strict=True))
         ],
+        **({"boxes": wanted.boxes.model_dump()} if wanted.layout == "boxes_scores" else {}),
         "licence": "Apache-2.0",
     }
     path = folder / "model.yaml"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from detectors.card.card import Layout
+from detectors.card.card import BoxesCard, Layout
 
 COLOURS_BGR = ((0, 0, 255), (0, 255, 0), (255, 0, 0))
 COLOURS_HEX = ("#ff0000", "#00ff00", "#0000ff")
@@ -23,6 +23,7 @@ Fault = Literal[
     "other_input",
     "float_sizes",
     "degrees",
+    "no_area",
 ]
 # The rows of layouts whose outputs are finished boxes, and where RF-DETR has the three classes among its columns.
 FINISHED_ROWS, RFDETR_COLUMNS, RFDETR_IDS = 20, 91, (3, 17, 90)
@@ -67,3 +68,4 @@ class GraphSpec:
     scales_itself: bool = False
     channels_last: bool = False
     input_channels: int = 3
+    boxes: BoxesCard = field(default_factory=BoxesCard)

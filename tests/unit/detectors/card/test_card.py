@@ -43,7 +43,7 @@ def test_a_short_card_is_enough(tmp_path: Path) -> None:
     [
         ({"sha256": ...}, "sha256: Field required"),
         ({"colour": "red"}, "colour: Extra inputs are not permitted"),
-        ({"layout": "yolo99"}, "layout: .*'yolov8', .* or 'grounding_dino'.*'yolo99'"),
+        ({"layout": "yolo99"}, "layout: .*'yolov8', .* or 'mmdet'.*'yolo99'"),
         ({"input": {"width": 640, "height": 480, "scale": 255}}, "input.scale: .*less than or equal to 1 .got 255"),
         ({"input": {"width": 640, "height": 480, "std": [1, 0, 1]}}, "input.std.1"),
         ({"input": {"width": 16, "height": 480}}, "input.width: .*greater than or equal to 32"),

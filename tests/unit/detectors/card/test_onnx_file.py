@@ -152,7 +152,9 @@ def test_read_onnx_file_finds_what_the_graph_does_to_pixels(tmp_path: Path, mean
         ("model.bin", b"\0\0", "a file of OpenVINO"),
     ],
 )
-def test_read_onnx_file_says_how_to_export_other_formats(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+def test_read_onnx_file_of_other_formats_names_the_export(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelLoadError, match=words):
         read_onnx_file(tmp_path / name)
@@ -161,6 +163,6 @@ def test_read_onnx_file_says_how_to_export_other_formats(tmp_path: Path, name: s
 @pytest.mark.parametrize(
     ("name", "words"), [("a.onnx", "model inspect .*a.onnx --write"), ("a.pt", "yolo export model=a.pt")]
 )
-def test_read_card_of_a_model_file_says_how_to_get_a_card(tmp_path: Path, name: str, words: str) -> None:
+def test_read_card_of_a_model_file_names_the_command_for_a_card(tmp_path: Path, name: str, words: str) -> None:
     with pytest.raises(ModelLoadError, match=words):
         read_card(tmp_path / name)

@@ -113,7 +113,7 @@ def test_require_colour_image_refuses_other_images(shape: tuple[int | None, ...]
         require_colour_image(shape, PATH)
 
 
-def test_image_axes_of_another_size_name_what_the_card_says() -> None:
+def test_image_axes_of_another_size_name_the_axes_of_the_card() -> None:
     card = InputCard(width=96, height=64)
     assert image_axes([4, 64, 96, 3], card, PATH) == image_axes([4, None, None, 3], card, PATH, 2)
     assert image_axes([None, 3, None, None], card, PATH, 2).batch == 2

@@ -40,7 +40,7 @@ def test_raw_and_decoded_yolox_have_equal_shapes_and_have_to_be_named(tmp_path: 
 
 def test_metadata_distinguishes_one_class_from_final_boxes() -> None:
     shapes = [(1, 252, 6)]
-    with pytest.raises(ModelLoadError, match=r"layout: yolov5 \(YOLOv5\) or layout: nms_inside"):
+    with pytest.raises(ModelLoadError, match=r"layout: yolov5 \(YOLOv5 and YOLOv7\) or layout: nms_inside"):
         choose_head(None, ONE_CLASS, shapes, {})
     assert isinstance(choose_head(None, ONE_CLASS, shapes, {"end2end": "True"}), NmsInsideHead)
     assert isinstance(choose_head(None, ONE_CLASS, shapes, {"args": "{'nms': True}"}), NmsInsideHead)
