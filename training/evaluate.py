@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -20,6 +19,8 @@ from schemas.errors import StandgaleError
 from schemas.events import DetectOptions
 from training.card import record_evaluation
 from training.metrics import Metrics, Predictions, Truth, best_confidence, measure
+from training.photographs.command import add_arguments, evaluate_folder
+from training.photographs.report import without_nan
 from training.pool import EVALUATION_SEEDS, VALIDATION_SEEDS
 from training.scenes import CLASS_NAMES, Scene, SceneSpec, render_scene
 from training.scenes.spec import Image
@@ -149,36 +150,31 @@ def table(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-JsonValue = float | int | str | None | list["JsonValue"] | tuple["JsonValue", ...] | dict[str, "JsonValue"]
-
-
-def _without_nan(value: JsonValue) -> JsonValue:
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
 def as_json(evaluation: Evaluation) -> str:
     """Return the evaluation as JSON for scripts; the figures of a class that never occurs are null."""
-    return json.dumps(_without_nan(asdict(evaluation)), allow_nan=False)
+    return json.dumps(without_nan(asdict(evaluation)), allow_nan=False)
 
 
 def main() -> None:
-    """Run the command line: python -m training.evaluate --scenes 20."""
-    parser = argparse.ArgumentParser(description="Measure a model on unseen scenes, tiled and as whole frames.")
+    """Run the command line: python -m training.evaluate --scenes 20, or --photographs FOLDER."""
+    parser = argparse.ArgumentParser(description="Measure a model on unseen scenes, or on labelled photographs.")
     default = EvaluateSettings(default_card_path())
     parser.add_argument("--card", type=Path, default=default.card)
-    parser.add_argument("--scenes", type=int, default=default.scenes)
-    parser.add_argument("--width", type=int, default=default.width)
-    parser.add_argument("--height", type=int, default=default.height)
     parser.add_argument("--engine", choices=get_args(ShippedEngine), default=default.engine)
-    parser.add_argument("--validation", action="store_true", help="use the validation seeds, to choose thresholds")
-    parser.add_argument("--record", action="store_true", help="write the figures into the card")
-    arguments = vars(parser.parse_args())
-    record = arguments.pop("record")
-    settings = EvaluateSettings(**arguments)
+    drawn = parser.add_argument_group("drawn scenes")
+    drawn.add_argument("--scenes", type=int, default=default.scenes)
+    drawn.add_argument("--width", type=int, default=default.width)
+    drawn.add_argument("--height", type=int, default=default.height)
+    drawn.add_argument("--validation", action="store_true", help="use the validation seeds, to choose thresholds")
+    drawn.add_argument("--record", action="store_true", help="write the figures into the card")
+    add_arguments(parser)
+    arguments = parser.parse_args()
+    if arguments.photographs is not None:
+        evaluate_folder(arguments)
+        return
+    settings = EvaluateSettings(
+        arguments.card, arguments.scenes, arguments.width, arguments.height, arguments.validation, arguments.engine
+    )
     with tqdm(total=settings.scenes, unit="scene") as bar:
 
         def show(done: int) -> None:
@@ -187,7 +183,7 @@ def main() -> None:
         result = evaluate(settings, show)
     print(table(result))
     print(as_json(result))
-    if record:
+    if arguments.record:
         record_evaluation(settings.card, result.tiled, result.whole, result.scenes)
 
 

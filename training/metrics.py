@@ -61,18 +61,32 @@ def match(iou: NDArray[np.floating], scores: Floats, thresholds: tuple[float, ..
 
     In order of score, each prediction takes the free object it overlaps most; equal scores keep their order.
     """
+    return judge(iou, scores, thresholds, np.zeros(iou.shape[1], np.bool_))[0]
+
+
+def judge(
+    iou: NDArray[np.floating], scores: Floats, thresholds: tuple[float, ...], ignored: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which predictions are right, and which are neither right nor wrong, both (T, N); see ``match``.
+
+    A prediction that overlaps none of the free objects enough, and one that is ``ignored`` (M,), takes that one, and is
+    neither right nor wrong.
+    """
     right = np.zeros((len(thresholds), iou.shape[0]), np.bool_)
+    void = np.zeros_like(right)
     order = np.argsort(-scores, kind="stable")
     reach = iou.max(axis=1, initial=0.0)
     for row, threshold in enumerate(thresholds):
-        free = iou.copy()
+        free, spare = np.where(ignored, -1.0, iou), np.where(ignored, iou, -1.0)
         # Most predictions of a low score overlap nothing: they are not right, and take no object from others.
         for index in order[reach[order] >= threshold]:
-            best = int(free[index].argmax())
-            if free[index, best] >= threshold:
-                right[row, index] = True
-                free[:, best] = -1.0
-    return right
+            for overlap, marks in ((free, right), (spare, void)):
+                best = int(overlap[index].argmax())
+                if overlap[index, best] >= threshold:
+                    marks[row, index] = True
+                    overlap[:, best] = -1.0
+                    break
+    return right, void
 
 
 def average_precision(right: NDArray[np.bool_], objects: int) -> float:

@@ -1,0 +1,63 @@
+"""Defines the options of training.evaluate for photographs, and runs it with them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from schemas.events import DetectOptions
+from training.photographs.evaluate import PhotographEvaluation, PhotographSettings, evaluate_photographs
+from training.photographs.folder import LABELLED, Photographs, read_photographs
+from training.photographs.report import tables, write_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of photographs to a command line that has --card and --engine."""
+    real = parser.add_argument_group("photographs")
+    real.add_argument("--photographs", type=Path, metavar="FOLDER", help="measure on these instead of drawn scenes")
+    real.add_argument("--split", choices=LABELLED, default="test")
+    real.add_argument("--set", action="append", default=[], metavar="NAME", help="measure on this set; default all")
+    real.add_argument("--beside", type=Path, action="append", default=[], metavar="CARD", help="measure this one too")
+    real.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="differ from the card")
+    real.add_argument("--json", type=Path, help="write the evaluations to this file")
+    real.add_argument("--markdown", type=Path, help="write the tables to this file")
+
+
+def options_of(texts: list[str]) -> DetectOptions:
+    """Return the detection options that NAME=VALUE texts name, values as JSON: scales=[1,0.5].
+
+    Raises ValueError (of pydantic) when a name or value is wrong.
+    """
+    pairs = (text.partition("=") for text in texts)
+    inner = ", ".join(f'"{name}": {value}' for name, _, value in pairs)
+    return DetectOptions.model_validate_json(f"{{{inner}}}")
+
+
+def evaluate_folder(arguments: argparse.Namespace) -> None:
+    """Measure the card, and those beside it, on the photographs; print the tables and write the files asked for."""
+    photographs = read_photographs(arguments.photographs)
+    if arguments.set:
+        photographs = photographs.only(arguments.set)
+    options = options_of(arguments.option)
+    evaluations = [
+        _evaluate(PhotographSettings(card, arguments.split, arguments.engine, options), photographs)
+        for card in (arguments.card, *arguments.beside)
+    ]
+    text = tables(evaluations)
+    print(text)
+    if arguments.json is not None:
+        write_json(arguments.json, evaluations)
+    if arguments.markdown is not None:
+        arguments.markdown.write_text(text, encoding="utf-8")
+
+
+def _evaluate(settings: PhotographSettings, photographs: Photographs) -> PhotographEvaluation:
+    pictures = len(photographs.of(settings.split)) + len(photographs.of_or_none("unlabelled"))
+    with tqdm(total=pictures, unit="picture") as bar:
+
+        def show(done: int) -> None:
+            bar.update(done - bar.n)
+
+        return evaluate_photographs(settings, photographs, show)
