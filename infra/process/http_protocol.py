@@ -24,7 +24,6 @@ from infra.telemetry.sampled_log import SampledLog
 from schemas.timestamps import format_utc, utc_now
 
 logger = logging.getLogger(__name__)
-_refusals = SampledLog(logger)
 
 # Requests that a client sent before it had the response to the one before.
 _MAX_AHEAD = 8
@@ -52,6 +51,7 @@ class ProtocolConfig(uvicorn.Config):
 
     limits: HttpSettings
     table: ConnectionTable
+    log: SampledLog
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -69,6 +69,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.address = ""
         self._limits = config.limits
         self._table = config.table
+        self._log = config.log
         # Bytes since the parser last got on: the end of a head, a piece of a body, the end of a message.
         self._stalled_bytes = 0
         self._progress = False
@@ -254,7 +255,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Send ``refusal`` unless another response has begun, and end the connection; log and count it."""
         server = self._table.server
         HTTP_REFUSED.labels(server, refusal.code.lower()).inc()
-        _refusals.log(
+        self._log.log(
             logging.INFO,
             f"{server}: {refusal.code}",
             "%s refused a request from %s: %s",

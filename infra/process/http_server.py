@@ -19,6 +19,7 @@ from infra.process.http_protocol import BoundedProtocol, ProtocolConfig
 from infra.process.http_settings import HttpSettings
 from infra.process.open_files import release_open_files, reserve_open_files
 from infra.process.stopping import waiting_for
+from infra.telemetry.sampled_log import SampledLog
 from infra.telemetry.settings import TelemetrySettings
 from schemas.errors import StandgaleError
 
@@ -110,7 +111,7 @@ class HttpComponent:
         )
         # uvicorn's type is int, but it only gives it to the event loop.
         config.timeout_keep_alive = self._http.keep_alive_s  # type: ignore[assignment]
-        config.limits, config.table = self._http, self._connections
+        config.limits, config.table, config.log = self._http, self._connections, SampledLog(logger)
         return config
 
     def bind(self) -> int:

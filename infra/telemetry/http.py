@@ -1,16 +1,18 @@
-"""Wraps every HTTP service: gives each request an id, a trace and metrics, and logs each failed one."""
+"""Wraps every HTTP service: gives each request an id, a trace and metrics, and logs failed ones in one line each."""
 
 from __future__ import annotations
 
 import logging
 import re
 import time
+from dataclasses import dataclass
 from random import getrandbits
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.telemetry.logs import bind
 from infra.telemetry.metrics import API_DURATION, API_REQUESTS, HTTP_DURATION, HTTP_REQUESTS
+from infra.telemetry.sampled_log import SampledLog
 from infra.telemetry.tracing import Trace, http_span, mark_failed
 
 logger = logging.getLogger(__name__)
@@ -19,16 +21,37 @@ REQUEST_ID_HEADER = "X-Request-ID"
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 UNMATCHED = "unmatched"
+# A trace header of a caller has 55 characters, its state at most 512; longer ones are not parsed.
+_MAX_TRACE_HEADER = 512
+_MAX_LOGGED_PATH = 200
+_FAILURE = "failure"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailure:
+    """Says why a request failed, for its one line in the log."""
+
+    code: str
+    text: str
+    error: BaseException | None = None
+    """Given when the log needs the traceback"""
+
+
+def note_failure(scope: Scope, code: str, text: str, error: BaseException | None = None) -> None:
+    """Keep why the request failed; :class:`HttpTelemetry` logs it with the response."""
+    scope.setdefault("state", {})[_FAILURE] = RequestFailure(code, text, error)
 
 
 class HttpTelemetry:
     """Wraps an ASGI app; ``scope["state"]["request_id"]`` and the header ``X-Request-ID`` have the request id.
 
     An id that the caller sends is kept when it is 1 to 128 letters, digits and ``._-``; else a new one is made.
+    A failed request has one line in the log; of many alike only some have, and then their number (:class:`SampledLog`).
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._log = SampledLog(logger)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection; other protocols than HTTP pass unchanged."""
@@ -44,7 +67,9 @@ class HttpTelemetry:
         started = time.perf_counter()
         with (
             bind(request_id=request_id),
-            http_span(method, caller, {"http.request.method": method, "url.path": scope["path"]}) as span,
+            http_span(
+                method, caller, {"http.request.method": method, "url.path": scope["path"][:_MAX_LOGGED_PATH]}
+            ) as span,
         ):
             try:
                 await self._app(scope, receive, response)
@@ -59,15 +84,31 @@ class HttpTelemetry:
                     span.set_attribute("http.route", endpoint)
                 if response.status >= 500:
                     mark_failed(span, str(response.status))
-                level = logging.WARNING if response.status >= 500 else logging.DEBUG
-                logger.log(
-                    level,
-                    "%s %s: response %d",
-                    method,
-                    endpoint,
-                    response.status,
-                    extra={"status": response.status, "duration_ms": round(seconds * 1000, 3)},
+                self._log_outcome(scope, f"{method} {endpoint}", response.status, seconds)
+
+    def _log_outcome(self, scope: Scope, request: str, status: int, seconds: float) -> None:
+        """Write one line: for a success, or a failure without a reason, only when debugging."""
+        failure: RequestFailure | None = scope["state"].get(_FAILURE)
+        extra: dict[str, object] = {"status": status, "duration_ms": round(seconds * 1000, 3)}
+        if failure is None:
+            if status < 500:
+                logger.debug("%s: response %d", request, status, extra=extra)
+            else:
+                self._log.log(
+                    logging.WARNING, f"{request}: response {status}", "%s: response %d", request, status, extra=extra
                 )
+            return
+        level = logging.INFO if status < 500 else logging.WARNING if failure.error is None else logging.ERROR
+        self._log.log(
+            level,
+            f"{request}: response {status} {failure.code}",
+            "%s: response %d: %s",
+            request,
+            status,
+            failure.text,
+            extra={**extra, "code": failure.code},
+            error=failure.error,
+        )
 
 
 class _Response:
@@ -91,7 +132,7 @@ class _Response:
 
 
 def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("latin-1")
+    return None if value is None or len(value) > _MAX_TRACE_HEADER else value.decode("latin-1")
 
 
 def _request_id(given: bytes | None) -> str:

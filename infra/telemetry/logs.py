@@ -24,6 +24,8 @@ MASK = "**********"
 # A shorter "secret" would mask half of every line, and would protect nothing.
 _SHORTEST_SECRET = 4
 _LONGEST_TEXT = 16_384
+# More than this is cut off before secrets are masked; a secret is shorter than the difference.
+_LONGEST_RAW_TEXT = 2 * _LONGEST_TEXT
 _DEPTH = 6
 _REPEAT_EVERY_S = 10.0
 # Some messages are formatted before they are logged, so that each text counts as another kind.
@@ -98,12 +100,12 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": _logger_name(record),
             "service": self._service,
-            "message": _text(record.getMessage())[:_LONGEST_TEXT],
+            "message": _text(record.getMessage()),
         }
         line.update(_fields(record))
         if record.exc_info and record.exc_info[0] is not None:
             line["error_type"] = record.exc_info[0].__name__
-            line["exception"] = _text(self.formatException(record.exc_info))[-_LONGEST_TEXT:]
+            line["exception"] = _text(self.formatException(record.exc_info)[-_LONGEST_TEXT:])
         return orjson.dumps(line, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
@@ -113,7 +115,7 @@ class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         clock = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
-        text = _text(record.getMessage())[:_LONGEST_TEXT]
+        text = _text(record.getMessage())
         line = f"{clock} {record.levelname:<7} {_logger_name(record)}: {text}{fields}"
         if record.exc_info and record.exc_info[0] is not None:
             line += "\n" + _text(self.formatException(record.exc_info))
@@ -152,12 +154,12 @@ def _clean(value: object, depth: int) -> object:
         return {_text(str(key)): _clean(item, depth - 1) for key, item in value.items()}
     if depth > 0 and isinstance(value, list | tuple | set | frozenset):
         return [_clean(item, depth - 1) for item in value]
-    return _text(str(value))[:_LONGEST_TEXT]
+    return _text(str(value))
 
 
 def _text(text: str) -> str:
-    """Return ``text`` without secrets, and without lone surrogates (from odd file names), which UTF-8 does not have."""
-    return redact(text).encode(errors="backslashreplace").decode()
+    """Return ``text`` cut, without secrets, and without lone surrogates (from odd file names), which UTF-8 has not."""
+    return redact(text[:_LONGEST_RAW_TEXT]).encode(errors="backslashreplace").decode()[:_LONGEST_TEXT]
 
 
 class _RepeatFilter(logging.Filter):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.failure.error_texts import error_code
-from ingest.gateway.errors import error_response, internal_error_response, request_id_of, unavailable_response
+from infra.telemetry.http import note_failure
+from ingest.gateway.errors import (
+    INTERNAL_ERROR,
+    error_response,
+    internal_error_response,
+    request_id_of,
+    unavailable_response,
+)
 from ingest.metrics import FRAMES_REJECTED
 from schemas.errors import StandgaleError
-
-logger = logging.getLogger(__name__)
 
 API_VERSION = "1.0"
 
@@ -39,16 +43,16 @@ class ErrorMiddleware:
             await self._app(scope, exchange.receive, exchange.send)
         except StandgaleError as error:
             FRAMES_REJECTED.labels(error.code).inc()
-            logger.info("refused %s: %s", scope["path"], error, extra={"code": error.code})
+            note_failure(scope, error.code, str(error))
             response = error_response(error, request_id_of(scope))
         except OSError as error:
             # Disk, connection, time limit: never caused by the frame, from any layer.
             code = error_code(error)
             FRAMES_REJECTED.labels(code).inc()
-            logger.exception("a request to %s failed because of the system", scope["path"])
+            note_failure(scope, code, "the request failed because of the system", error)
             response = unavailable_response(code, request_id_of(scope))
-        except Exception:
-            logger.exception("a request to %s failed because of an error in the gateway", scope["path"])
+        except Exception as error:  # noqa: BLE001 (logged with its traceback by the telemetry, and answered with 500)
+            note_failure(scope, INTERNAL_ERROR, "the request failed because of an error in the gateway", error)
             response = internal_error_response(request_id_of(scope))
         else:
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from random import uniform
 
@@ -18,8 +17,7 @@ from ingest.images.check import ImageError
 from schemas.errors import StandgaleError
 from schemas.timestamps import format_utc, utc_now
 
-logger = logging.getLogger(__name__)
-
+INTERNAL_ERROR = "INTERNAL_ERROR"
 DOCUMENTATION_URL = "/docs"
 
 UNAVAILABLE_CODES = {
@@ -33,6 +31,7 @@ UNAVAILABLE_CODES = {
 }
 """The messages to a device when a service behind the gateway does not work; the log has the complete text."""
 _UNAVAILABLE_OTHERWISE = "a service behind the gateway is unavailable"
+_MAX_SHOWN_PATH = 200
 _HTTP_CODES = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
 
@@ -128,7 +127,6 @@ def error_response(error: StandgaleError, request_id: str) -> Response:
     # Also for a wrong setting: a device must not lose its frame because of an error that an operator can correct.
     if isinstance(error, TransientError | SettingsError):
         return unavailable_response(error.code, request_id)
-    logger.error("the request failed: %s", error, extra={"code": error.code})
     return _internal(request_id)
 
 
@@ -148,7 +146,7 @@ async def http_exception_response(request: Request, error: Exception) -> Respons
     """Return the response to the framework's errors (404, 405, …)."""
     assert isinstance(error, HTTPException)
     code = _HTTP_CODES.get(error.status_code, f"HTTP_{error.status_code}")
-    message = f"{request.method} {request.url.path}: {error.detail}"
+    message = f"{request.method} {request.scope['path'][:_MAX_SHOWN_PATH]}: {error.detail}"
     return _response(error.status_code, _body(code, message, request_id_of(request.scope)), dict(error.headers or {}))
 
 
@@ -168,7 +166,7 @@ def request_id_of(scope: Scope) -> str:
 
 def _internal(request_id: str) -> Response:
     details = f"Nothing was accepted. Give the request id {request_id} to the operator of this gateway."
-    return _response(500, _body("INTERNAL_ERROR", "the gateway failed at this request", request_id, details), {})
+    return _response(500, _body(INTERNAL_ERROR, "the gateway failed at this request", request_id, details), {})
 
 
 def _body(

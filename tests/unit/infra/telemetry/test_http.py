@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,7 +15,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 
 from infra.process.health import Health
 from infra.process.http_server import HttpComponent
-from infra.telemetry.http import HttpTelemetry
+from infra.telemetry.http import HttpTelemetry, note_failure
 from infra.telemetry.logs import current_ids
 from infra.telemetry.tracing import current_trace
 
@@ -36,6 +37,11 @@ def build() -> HttpTelemetry:
     @router.get("/broken")
     async def broken() -> None:
         raise RuntimeError("boom")
+
+    @router.get("/refused")
+    async def refused(request: Request) -> PlainTextResponse:
+        note_failure(request.scope, "FULL", "the disk is full")
+        return PlainTextResponse("full", 503)
 
     @router.get("/stream")
     async def stream() -> StreamingResponse:
@@ -117,3 +123,26 @@ async def test_a_crash_counts_as_500(client: ClientSession) -> None:
 async def test_a_stream_is_counted(client: ClientSession) -> None:
     assert await (await client.get("/api/v1/stream")).text() == "data: 1\n\n"
     assert value("http_requests_total", method="GET", endpoint="/api/v1/stream", status="200") >= 1
+
+
+async def test_a_failed_request_has_one_line_and_a_flood_of_them_some(
+    client: ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for number in range(1, 31):
+        assert (await client.get("/api/v1/refused")).status == 503
+        lines = [record for record in caplog.records if record.name == "infra.telemetry.http"]
+        assert len(lines) == min(number, 5)
+    assert lines[0].message == "GET /api/v1/refused: response 503: the disk is full"
+    assert lines[0].code == "FULL"  # type: ignore[attr-defined]  # from extra
+
+
+async def test_long_paths_and_trace_headers_are_cut_before_they_are_used(
+    client: ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "infra")
+    headers = {"traceparent": PARENT + "0" * 7_000, "tracestate": "a=1," * 1_900}
+    response = await client.get("/api/v1/things/7", headers=headers)
+    assert PARENT.split("-")[1] not in str((await response.json())["traceparent"])
+    await client.get("/" + "a" * 7_000)
+    assert max(map(len, caplog.messages)) < 500
