@@ -22,6 +22,7 @@ NAMES = (
     "raster",
     "rollout",
     "gateway",
+    "attack",
     "broker",
     "kafka",
     "pipeline",

@@ -1,0 +1,154 @@
+"""Measures how much attackers with a valid token slow down the uploads of another device."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from statistics import median
+
+import orjson
+
+from bench import pictures
+from bench.attack_kinds import attacks
+from bench.measure import percentile
+from bench.processes import BenchError, home, measured
+from bench.result import RATIO, Figure, Goal, Result
+from bench.uploads import Uploads
+
+GOAL = 1.5
+_RATE = 100.0
+_FRAME_BYTES = 200_000
+_FRAMES_PER_S = 20.0
+_TIMEOUT_S = 10.0
+_ATTACKER_PICTURE_BYTES = 120_000
+_NOTE = (
+    f"The gateway is the real process. One device sends {_FRAMES_PER_S:g} frames/s of {_FRAME_BYTES // 1000} KB, each "
+    f"over the connection of the one before; attackers with a token of their own send {_RATE:g} requests/s of one kind, "
+    "each over a new connection, from a separate process on the same machine and address. Per kind: the median over the "
+    "rounds of the p95 from the first byte of an upload to its 202 during the attack, over the p95 of the seconds just "
+    "before it. The attackers' own processor time is in the figures, too: on 2 cores, sending 10 MB a hundred times a "
+    "second takes one of them."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Holds the times of the uploads in some seconds."""
+
+    latencies_ms: list[float]
+    failed: int
+
+    @property
+    def p95_ms(self) -> float:
+        """Return the 95th percentile."""
+        return percentile(self.latencies_ms, 95)
+
+
+def run(quick: bool) -> Result:
+    """Measure every kind, then all together."""
+    return measured(lambda folder: _run(folder, quick))
+
+
+async def _run(folder: Path, quick: bool) -> Result:
+    seconds, rounds = (3.0, 1) if quick else (8.0, 3)
+    frame = pictures.of_size(_FRAME_BYTES).data
+    attacker_frame = folder / "attacker.jpg"
+    attacker_frame.write_bytes(pictures.of_size(_ATTACKER_PICTURE_BYTES).data)
+    async with AsyncExitStack() as stack:
+        place = await stack.enter_async_context(home(folder))
+        tokens = [await place.token(name) for name in ("victim", "attacker")]
+        gateway = await stack.enter_async_context(place.standgale("gateway", port_setting="STANDGALE_GATEWAY__PORT"))
+        uploads = Uploads(gateway.port, "/api/v1/frames", tokens[0], frame, count(1))
+        await _window(uploads, 2.0)
+        figures: list[Figure] = []
+        notes: list[str] = []
+        worst = 0.0
+        for name in [*(attack.name for attack in attacks("", b"\0")), "all"]:
+            ratios, failed = [], 0
+            for _ in range(rounds):
+                before = await _window(uploads, seconds)
+                during, outcome = await _under_attack(
+                    uploads, [str(gateway.port), tokens[1], name, str(_RATE)], seconds, attacker_frame
+                )
+                ratios.append(during.p95_ms / before.p95_ms)
+                failed += during.failed
+            ratio = median(ratios)
+            worst = max(worst, ratio)
+            shown = "all kinds in turn" if name == "all" else name
+            figures += [
+                Figure(f"{shown}: p95 before", before.p95_ms, "ms"),
+                Figure(f"{shown}: p95 over before", ratio, RATIO, Goal(GOAL, "below")),
+            ]
+            if failed:
+                figures.append(Figure(f"{shown}: failed uploads", failed, "frames", Goal(1, "below")))
+            notes.append(f"{shown}: {outcome}")
+        figures.append(Figure("worst kind: p95 over before", worst, RATIO, Goal(GOAL, "below")))
+        figures.append(Figure("peak memory of the gateway", gateway.peak_memory_mb(), "MB"))
+    return Result("attack", "Attackers against another device's uploads", tuple(figures), (_NOTE, *notes))
+
+
+async def _under_attack(uploads: Uploads, attack: list[str], seconds: float, frame: Path) -> tuple[_Window, str]:
+    """Measure uploads while attackers send; the first second does not count."""
+    command = [sys.executable, "-m", "bench.attackers", *attack, str(seconds + 2.0), str(frame)]
+    attackers = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert attackers.stdout is not None
+    try:
+        if await attackers.stdout.readline() != b"ready\n":
+            raise BenchError(f"the attackers of {attack[2]!r} did not start")
+        await asyncio.sleep(1.0)
+        window = await _window(uploads, seconds)
+        found = orjson.loads(await asyncio.wait_for(attackers.stdout.readline(), 60))
+    finally:
+        if attackers.returncode is None:
+            attackers.terminate()
+        await attackers.wait()
+    statuses = ", ".join(f"{count}× {_meaning(status)}" for status, count in sorted(found["statuses"].items()))
+    return window, f"{statuses}; {found['late_s']:.1f} s late"
+
+
+def _meaning(status: str) -> str:
+    return {"0": "closed or held", "-1": "not connected"}.get(status, status)
+
+
+async def _window(uploads: Uploads, seconds: float) -> _Window:
+    """Send frames at a steady rate for ``seconds``."""
+    latencies: list[float] = []
+    failed = 0
+    connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+    begin = time.perf_counter()
+    for number in range(int(seconds * _FRAMES_PER_S)):
+        due = begin + number / _FRAMES_PER_S
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        start = time.perf_counter()
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                if connection is None:
+                    connection = await asyncio.open_connection("127.0.0.1", uploads.port)
+                status = await _upload(uploads, *connection)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            status = 0
+        if status == 202:
+            latencies.append((time.perf_counter() - start) * 1_000)
+        else:
+            failed += 1
+            if connection is not None:
+                connection[1].transport.abort()
+            connection = None
+    if connection is not None:
+        connection[1].close()
+    if not latencies:
+        raise BenchError(f"none of {failed} uploads was accepted")
+    return _Window(latencies, failed)
+
+
+async def _upload(uploads: Uploads, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+    writer.writelines(uploads.request())
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    await reader.readexactly(length)
+    return int(head.split()[1])
