@@ -27,12 +27,11 @@ _FRAMES_PER_S = 20.0
 _TIMEOUT_S = 10.0
 _ATTACKER_PICTURE_BYTES = 120_000
 _NOTE = (
-    f"The gateway is the real process. One device sends {_FRAMES_PER_S:g} frames/s of {_FRAME_BYTES // 1000} KB, each "
-    f"over the connection of the one before; attackers with a token of their own send {_RATE:g} requests/s of one kind, "
-    "each over a new connection, from a separate process on the same machine and address. Per kind: the median over the "
-    "rounds of the p95 from the first byte of an upload to its 202 during the attack, over the p95 of the seconds just "
-    "before it. The attackers' own processor time is in the figures, too: on 2 cores, sending 10 MB a hundred times a "
-    "second takes one of them."
+    f"The gateway is the real process. One device sends {_FRAMES_PER_S:g} frames/s of {_FRAME_BYTES // 1000} KB over "
+    f"one connection; an attacker with a token of its own sends {_RATE:g} requests/s of one kind, each over a new "
+    "connection, from a separate process on the same machine and address. Per kind: the median over the rounds of the "
+    "p95, from the first byte of an upload to its 202 during the attack, over the p95 of the seconds just before it. "
+    "The attacker's own processor time counts, too: on 2 cores, sending 10 MB a hundred times a second takes one of them."
 )
 
 

@@ -26,11 +26,11 @@ from ingest.gateway.errors import (
 )
 from ingest.gateway.event_source import SOURCE
 from ingest.gateway.gateway_parts import GatewayParts
-from ingest.gateway.request.body import Body, declared_length, read_body
+from ingest.gateway.request.body import DeviceTurns, declared_length, read_body
 from ingest.gateway.request.fields import FrameFields, pairs_of, parse_fields, sanitise_filename
 from ingest.gateway.request.multipart import OVERHEAD_BYTES, parse_form
 from ingest.gateway.request.slots import UploadSlots
-from ingest.images.check import ImageLimits, inspect_image
+from ingest.images.check import ImageInfo, ImageLimits, inspect_image
 from ingest.images.exif import Capture, read_capture
 from ingest.metrics import image_stored
 from ingest.settings import GatewaySettings
@@ -42,17 +42,26 @@ from schemas.topics import FRAMES_LIVE
 
 logger = logging.getLogger(__name__)
 
-# Hashing this much takes the event loop a millisecond; more goes to a thread.
-_HASH_INLINE_BYTES = 1 << 20
+# Examining and hashing this much takes the event loop less than a millisecond; more goes to a thread.
+_INLINE_BYTES = 512 * 1024
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="standgale"'}
 
 
 @dataclass(frozen=True, slots=True)
 class _Upload:
-    """Holds a received frame: its bytes with their hash, and the fields of the request."""
+    """Holds a received frame: its bytes, and the fields of the request."""
 
-    image: Body
+    image: bytes
     fields: FrameFields
+
+
+@dataclass(frozen=True, slots=True)
+class _Examined:
+    """Holds what the content of an image says, and its SHA-256 (hex)."""
+
+    info: ImageInfo
+    capture: Capture
+    sha256: str
 
 
 def require_memory(settings: GatewaySettings) -> int:
@@ -67,7 +76,7 @@ def require_memory(settings: GatewaySettings) -> int:
 
 
 class FramesEndpoint:
-    """Is the endpoint as a plain ASGI app, so that the body is hashed while it is read."""
+    """Is the endpoint as a plain ASGI app, so that the token is checked before the body is read."""
 
     def __init__(self, parts: GatewayParts) -> None:
         """Raise SettingsError when one upload of the allowed size does not fit the allowed memory."""
@@ -81,6 +90,7 @@ class FramesEndpoint:
         )
         self._max_form_bytes = require_memory(settings)
         self._slots = UploadSlots(settings.max_concurrent_uploads, settings.max_in_flight_bytes)
+        self._turns = DeviceTurns()
         self._skew = timedelta(seconds=settings.max_clock_skew_s)
         ahead_s = parts.publisher.clock_ahead_s()
         if ahead_s is not None:
@@ -101,8 +111,9 @@ class FramesEndpoint:
             size_bytes = declared_length(headers, limit) * (2 if is_form else 1)
             with self._slots.reserve(size_bytes, token_device) as slot:
                 async with slot.reading():
-                    body = await read_body(receive, limit, self._parts.settings.body_timeout_s)
-                upload = await self._open_form(body, content_type, pairs) if is_form else _Upload(body, early)
+                    timeout_s = self._parts.settings.body_timeout_s
+                    body = await read_body(receive, limit, timeout_s, self._turns, token_device)
+                upload = self._open_form(body, content_type, pairs) if is_form else _Upload(body, early)
                 _check_device(upload.fields, token_device)
                 event = await self._accept(token_device, upload)
         await self._accepted_response(event)(scope, receive, send)
@@ -128,29 +139,32 @@ class FramesEndpoint:
             )
         return device.device_id
 
-    async def _open_form(self, body: Body, content_type: str, pairs: list[tuple[str, str]]) -> _Upload:
+    def _open_form(self, body: bytes, content_type: str, pairs: list[tuple[str, str]]) -> _Upload:
         max_metadata_bytes = self._parts.settings.max_metadata_bytes
-        form = parse_form(body.data, content_type, max_metadata_bytes)
+        form = parse_form(body, content_type, max_metadata_bytes)
         if form.filename and not any(name == "original_filename" for name, _ in (*pairs, *form.fields)):
             name = sanitise_filename(form.filename)
             form.fields.extend([("original_filename", name)] if name else [])
-        fields = parse_fields((*pairs, *form.fields), max_metadata_bytes)
-        if len(form.image) > _HASH_INLINE_BYTES:
-            digest = await asyncio.to_thread(sha256, form.image)
-        else:
-            digest = sha256(form.image)
-        return _Upload(Body(form.image, digest.hexdigest()), fields)
+        return _Upload(form.image, parse_fields((*pairs, *form.fields), max_metadata_bytes))
+
+    def _examine(self, image: bytes) -> _Examined:
+        """Check the content, then read and hash it: what is no picture costs no more than its first bytes."""
+        info = inspect_image(image, self._limits)
+        return _Examined(info, read_capture(image, info), sha256(image).hexdigest())
 
     async def _accept(self, device_id: str, upload: _Upload) -> FrameCaptured:
         """Check the content, store it, and publish its event; at the return, both are durable."""
         image, fields = upload.image, upload.fields
-        info = inspect_image(image.data, self._limits)
-        capture = read_capture(image.data, info)
+        if len(image) > _INLINE_BYTES:
+            examined = await asyncio.to_thread(self._examine, image)
+        else:
+            examined = self._examine(image)
+        info, capture = examined.info, examined.capture
         received_at = self._parts.clock.now()
         captured_at = self._capture_time(fields, capture)
-        identity = frame_id(device_id, captured_at, image.sha256)
+        identity = frame_id(device_id, captured_at, examined.sha256)
         with self._parts.readiness.store.watch():
-            uri = await self._store(image, info.media_type)
+            uri = await self._store(image, examined.sha256, info.media_type)
         event = FrameCaptured(
             frame_id=identity,
             device_id=device_id,
@@ -158,7 +172,7 @@ class FramesEndpoint:
             received_at=received_at,
             image=ImageRef(
                 uri=uri,
-                sha256=image.sha256,
+                sha256=examined.sha256,
                 size_bytes=info.size_bytes,
                 media_type=info.media_type,
                 width=info.width,
@@ -173,11 +187,11 @@ class FramesEndpoint:
         image_stored(device_id)
         return event
 
-    async def _store(self, image: Body, media_type: str) -> str:
+    async def _store(self, image: bytes, digest: str, media_type: str) -> str:
         timeout_s = self._parts.settings.store_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._parts.store.put(image.data, sha256=image.sha256, media_type=media_type)
+                return await self._parts.store.put(image, sha256=digest, media_type=media_type)
         except TimeoutError as error:
             raise StoreUnavailableError(
                 f"the frame store did not store the frame within {timeout_s:g} s (gateway.store_timeout_s)"

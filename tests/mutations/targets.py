@@ -140,7 +140,7 @@ def _make_form(rng: Random) -> bytes:
 
 
 def _read_form(data: bytes) -> None:
-    form = parse_form(data, seeds.FORM_TYPE)
+    form = parse_form(data, seeds.FORM_TYPE, 16_384)
     parse_fields(form.fields, 16_384)
 
 

@@ -1,10 +1,9 @@
-"""Reads and hashes a request's body, within a limit of size and time."""
+"""Reads a request's body, within a limit of size and time, and in turn with other bodies of its device."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from hashlib import sha256
+from collections import deque
 
 from starlette.types import Receive
 
@@ -12,12 +11,37 @@ from ingest.gateway.errors import UploadIncompleteError, UploadTimeoutError, Val
 from ingest.images.check import FileTooLargeError
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
-    """Holds a complete body and its SHA-256 (hex)."""
+class DeviceTurns:
+    """Lets each device read one piece of a body in each round of the event loop.
 
-    data: bytes
-    sha256: str
+    A device that sends many large bodies at the same time would otherwise fill each round with its pieces, and every
+    step of another device's upload would wait for all of them.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    async def wait(self, device_id: str) -> None:
+        """Wait until ``device_id`` may read its next piece."""
+        waiting = self._waiting.get(device_id)
+        loop = asyncio.get_running_loop()
+        if waiting is None:
+            self._waiting[device_id] = deque()
+            loop.call_soon(self._next, device_id)
+            return
+        turn = loop.create_future()
+        waiting.append(turn)
+        await turn
+
+    def _next(self, device_id: str) -> None:
+        waiting = self._waiting[device_id]
+        while waiting:
+            turn = waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                asyncio.get_running_loop().call_soon(self._next, device_id)
+                return
+        del self._waiting[device_id]
 
 
 def declared_length(headers: dict[bytes, bytes], limit: int) -> int:
@@ -40,7 +64,7 @@ def too_large(size: str, limit: int) -> FileTooLargeError:
     return FileTooLargeError(f"the upload has {size} bytes; at most {limit} are accepted (gateway.max_image_bytes)")
 
 
-async def read_body(receive: Receive, limit: int, timeout_s: float) -> Body:
+async def read_body(receive: Receive, limit: int, timeout_s: float, turns: DeviceTurns, device_id: str) -> bytes:
     """Read the whole body.
 
     Raises FileTooLargeError as soon as more than ``limit`` bytes were read, UploadTimeoutError when it is not complete
@@ -48,12 +72,11 @@ async def read_body(receive: Receive, limit: int, timeout_s: float) -> Body:
     """
     chunks: list[bytes] = []
     total = 0
-    # Hashing a chunk blocks the event loop for tens of microseconds; a thread per upload would cost more.
-    digest = sha256()
     try:
         async with asyncio.timeout(timeout_s):
             more = True
             while more:
+                await turns.wait(device_id)
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise UploadIncompleteError(f"the client disconnected after {total} bytes")
@@ -62,11 +85,10 @@ async def read_body(receive: Receive, limit: int, timeout_s: float) -> Body:
                 total += len(chunk)
                 if total > limit:
                     raise too_large(f"more than {limit}", limit)
-                digest.update(chunk)
                 chunks.append(chunk)
     except TimeoutError as error:
         raise UploadTimeoutError(
             f"only {total} bytes were received within {timeout_s:g} s (gateway.body_timeout_s)",
             details="Send the frame again, smaller or over a faster connection.",
         ) from error
-    return Body(b"".join(chunks), digest.hexdigest())
+    return b"".join(chunks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from hashlib import sha256
 
 import pytest
 from starlette.types import Message, Receive
@@ -13,7 +12,7 @@ from ingest.gateway.errors import (
     UploadTimeoutError,
     ValidationFailedError,
 )
-from ingest.gateway.request.body import declared_length, read_body
+from ingest.gateway.request.body import DeviceTurns, declared_length, read_body
 from ingest.images.check import FileTooLargeError
 
 
@@ -31,24 +30,23 @@ def receiving(*chunks: bytes | None) -> tuple[Receive, list[bytes]]:
     return receive, rest
 
 
-async def test_a_body_is_read_and_hashed() -> None:
+async def test_a_body_is_read_whole() -> None:
     receive, _ = receiving(b"abc", b"", b"def")
-    body = await read_body(receive, 6, 1.0)
-    assert body.data == b"abcdef"
-    assert body.sha256 == sha256(b"abcdef").hexdigest()
+    body = await read_body(receive, 6, 1.0, DeviceTurns(), "d")
+    assert body == b"abcdef"
 
 
 async def test_reading_stops_at_the_limit() -> None:
     receive, rest = receiving(b"abc", b"def", b"ghi", b"jkl")
     with pytest.raises(FileTooLargeError, match="max_image_bytes"):
-        await read_body(receive, 5, 1.0)
+        await read_body(receive, 5, 1.0, DeviceTurns(), "d")
     assert rest == [b"ghi", b"jkl"]
 
 
 async def test_read_body_of_disconnected_client_raises_upload_incomplete() -> None:
     receive, _ = receiving(b"abc", None)
     with pytest.raises(UploadIncompleteError, match="3 bytes"):
-        await read_body(receive, 5, 1.0)
+        await read_body(receive, 5, 1.0, DeviceTurns(), "d")
 
 
 async def test_a_slow_client_does_not_hold_its_slot_for_ever() -> None:
@@ -57,7 +55,7 @@ async def test_a_slow_client_does_not_hold_its_slot_for_ever() -> None:
         return {"type": "http.request", "body": b"x", "more_body": True}
 
     with pytest.raises(UploadTimeoutError, match="body_timeout_s"):
-        await read_body(receive, 1_000_000, 0.1)
+        await read_body(receive, 1_000_000, 0.1, DeviceTurns(), "d")
 
 
 def test_declared_lengths() -> None:
@@ -69,3 +67,32 @@ def test_declared_lengths() -> None:
     for text in (b"-1", b"1e3", b""):
         with pytest.raises(ValidationFailedError):
             declared_length({b"content-length": text}, 100)
+
+
+async def test_each_device_reads_one_piece_in_a_round_of_the_event_loop() -> None:
+    turns = DeviceTurns()
+    order: list[str] = []
+
+    async def read(device_id: str, pieces: int) -> None:
+        for _ in range(pieces):
+            await turns.wait(device_id)
+            order.append(device_id)
+            await asyncio.sleep(0)
+
+    greedy = [asyncio.create_task(read("greedy", 5)) for _ in range(10)]
+    modest = asyncio.create_task(read("modest", 5))
+    await modest
+    assert order.count("greedy") <= 7
+    greedy[0].cancel()
+    await asyncio.gather(*greedy[1:])
+    assert order.count("greedy") >= 45
+
+
+async def test_a_device_whose_waiting_upload_was_cancelled_reads_on() -> None:
+    turns = DeviceTurns()
+    await turns.wait("d")
+    cancelled = asyncio.create_task(turns.wait("d"))
+    last = asyncio.create_task(turns.wait("d"))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await asyncio.wait_for(last, 1)
