@@ -31,7 +31,7 @@ _NOTE = (
     f"one connection; an attacker with a token of its own sends {_RATE:g} requests/s of one kind, each over a new "
     "connection, from a separate process on the same machine and address. Per kind: the median over the rounds of the "
     "p95, from the first byte of an upload to its 202 during the attack, over the p95 of the seconds just before it. "
-    "The attacker's own processor time counts, too: on 2 cores, sending 10 MB a hundred times a second takes one of them."
+    "The attacker's own processor time counts, too: on 2 cores, 10 MB sent 100 times a second take one of them."
 )
 
 
