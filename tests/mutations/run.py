@@ -93,19 +93,29 @@ def run_inputs(seed: int, numbers: range, tally: Tally, progress: mmap.mmap | No
 
 
 def run_in_processes(seed: int, numbers: range, processes: int, show: bool = False) -> Tally:
-    """Run the inputs ``numbers`` in ``processes`` child processes; an input that ends one is a failure, too."""
+    """Run the inputs ``numbers`` in ``processes`` child processes; an input that ends one is a failure, too.
+
+    Ctrl-C and SIGTERM end it early, with what was counted so far.
+    """
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: stopped.append(received))
     total = Tally()
     context = multiprocessing.get_context("spawn")
     waiting = [range(at, min(at + BLOCK, numbers.stop)) for at in range(numbers.start, numbers.stop, BLOCK)][::-1]
     children: list[_Child] = []
     started = shown = time.monotonic()
-    while waiting or children:
+    while (waiting or children) and not stopped:
         while waiting and len(children) < processes:
             children.append(_Child(context, seed, waiting))
         for connection in wait([child.connection for child in children], timeout=_LOOK_EVERY_S):
             child = next(one for one in children if one.connection is connection)
+            known = len(total.failures)
             if not child.receive(total, waiting):
                 children.remove(child)
+            if show:
+                for failure in total.failures[known:]:
+                    print(f"{failure.number} {failure.target}: {failure.kind}: {failure.what}", file=sys.stderr)
         for child in children:
             child.end_when_hanging()
         if show and time.monotonic() - shown > 60:
@@ -113,6 +123,8 @@ def run_in_processes(seed: int, numbers: range, processes: int, show: bool = Fal
             done = total.inputs.total()
             speed = done / (shown - started)
             print(f"{done} inputs, {speed:.0f} per second, {len(total.failures)} failures", file=sys.stderr, flush=True)
+    for child in children:
+        child.stop()
     return total
 
 
@@ -170,6 +182,11 @@ class _Child:
             self._hung = True
             self._process.kill()
 
+    def stop(self) -> None:
+        """End the process; the block it works on is not counted."""
+        self._process.kill()
+        self._close()
+
     def _close(self) -> None:
         self._process.join()
         self.connection.close()
@@ -179,7 +196,8 @@ class _Child:
 
 def _serve(connection: Connection, progress_path: str, seed: int) -> None:
     """Run blocks of inputs until there is none; runs in a child process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     with Path(progress_path).open("r+b") as file:
         progress = mmap.mmap(file.fileno(), _PROGRESS.size)
     # Decoders write a line about every damaged file.
