@@ -59,6 +59,18 @@ class ModelStoreUnavailableError(TransientError):
     code: ClassVar[str] = "MODEL_STORE_UNAVAILABLE"
 
 
+class ImageTooCostlyError(RecordError):
+    """Decoding an image takes more CPU time or memory than an image of its size may take; a retry does not help."""
+
+    code: ClassVar[str] = "IMAGE_TOO_COSTLY"
+
+
+class DecoderEndedError(TransientError):
+    """The process that decodes images was ended from outside; the same image may be decoded later."""
+
+    code: ClassVar[str] = "DECODER_ENDED"
+
+
 class TooManyTilesError(RecordError):
     """A frame would be cut into more tiles than can be processed; its sizes or options are wrong."""
 

@@ -110,6 +110,11 @@ class DetectorSettings(Section):
         default=10_000, description="detections events per partition that are kept to recognise duplicates"
     )
     max_pixels: PositiveInt = Field(default=200_000_000, description="the largest image that is decoded")
+    max_decode_s: PositiveSeconds = Field(
+        default=10.0,
+        description="the CPU time that decoding one image may take; beyond it the decoding is ended, and the frame "
+        "becomes a dead letter",
+    )
     lane: Annotated[str, Field(pattern=LANE_PATTERN)] = Field(
         default="default", description="the roll-out lane: its workers use the model that is activated for it"
     )

@@ -133,7 +133,12 @@ class DetectorWorker:
     ) -> tuple[Rollout, Reader | None]:
         """Return a roll-out whose first model is loaded, and the reader it follows; ``stack`` closes both."""
         parts, settings = self._parts, self._parts.settings
-        pipeline = partial(InferencePipeline, host_threads=settings.fetch_threads, max_pixels=settings.max_pixels)
+        pipeline = partial(
+            InferencePipeline,
+            host_threads=settings.fetch_threads,
+            max_pixels=settings.max_pixels,
+            max_decode_s=settings.max_decode_s,
+        )
         worker = parts.instance_id or f"{socket.gethostname()}-{uuid4().hex[:8]}"
         identity = WorkerIdentity(settings.lane, worker, settings.report_interval_s)
         rollout = Rollout(identity, ModelLoader(parts.load_model, parts.models, pipeline, quarantine), context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import multiprocessing
 import os
@@ -19,7 +20,7 @@ from random import Random
 from typing import Final
 
 from schemas.errors import StandgaleError
-from tests.mutations.targets import TARGETS, make_input, target_of
+from tests.mutations.targets import TARGETS, Target, make_input, target_of
 
 MEMORY_BYTES: Final = 256 << 20
 """How much one input may add to the memory of a process."""
@@ -29,6 +30,7 @@ BLOCK: Final = 20_000
 _PROGRESS: Final = struct.Struct("<q")
 _LOOK_EVERY_S: Final = 0.5
 _KEEP_PER_KIND: Final = 20
+_REPEATS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +89,20 @@ def run_inputs(seed: int, numbers: range, tally: Tally, progress: mmap.mmap | No
         took_ms = (time.thread_time_ns() - start) / 1e6
         tally.inputs[name] += 1
         if took_ms > tally.slowest_ms.get(name, 0.0):
-            tally.slowest_ms[name] = took_ms
+            if took_ms > target.most_ms:
+                # A machine under load makes a single measurement long; the input itself is slow each time.
+                took_ms = min(took_ms, *(_again_ms(target, data) for _ in range(_REPEATS)))
             if took_ms > target.most_ms:
                 tally.failures.append(Failure(number, name, "time", f"{took_ms:.0f} ms of {target.most_ms:g} ms"))
+            tally.slowest_ms[name] = max(took_ms, tally.slowest_ms.get(name, 0.0))
+
+
+def _again_ms(target: Target, data: bytes) -> float:
+    """Return the CPU time of another run of the same input, in milliseconds."""
+    start = time.thread_time_ns()
+    with contextlib.suppress(Exception):
+        target.read(data)
+    return (time.thread_time_ns() - start) / 1e6
 
 
 def run_in_processes(seed: int, numbers: range, processes: int, show: bool = False) -> Tally:

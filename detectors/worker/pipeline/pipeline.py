@@ -2,6 +2,9 @@
 
     detect() ─▶ host pool: decode ─▶ packer: cut tiles into batches ─▶ engine threads: infer ─▶ host pool: heads, merge
 
+An image whose header does not bound the work of its decoding is decoded in a separate process, for which a thread of
+its own waits: a thread inside a decoder could not be ended, and such images must not take the place of all others.
+
 The packer stays a few batches ahead, so the engine never waits while there is host work to do. It cuts tiles only when
 they are needed, so memory is bounded by the frames in progress, not by their tiles.
 """
@@ -13,6 +16,7 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +27,8 @@ from numpy.typing import NDArray
 from detectors.errors import InferenceError
 from detectors.geometry.arrays import Candidates, Detections, ImageArray
 from detectors.images.decode import decode_image
+from detectors.images.decode_process import DEFAULT_LIMIT_S, DecodeProcess
+from detectors.images.work import has_bounded_work
 from detectors.model.options import FrameView, Resolved
 from detectors.model.passes import Passes
 from detectors.model.predict import Model
@@ -110,15 +116,25 @@ class _Batch:
 class InferencePipeline:
     """Runs frames through one model; many tasks may call ``detect``, and their number bounds the memory."""
 
-    def __init__(self, model: Model, *, host_threads: int, max_pixels: int, batch_wait_s: float = 0.004) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        host_threads: int,
+        max_pixels: int,
+        max_decode_s: float = DEFAULT_LIMIT_S,
+        batch_wait_s: float = 0.004,
+    ) -> None:
         self.model = model
         self._max_pixels = max_pixels
+        self._decoder = DecodeProcess(max_pixels=max_pixels, limit_s=max_decode_s)
         self._batch_wait_s = batch_wait_s
         self._pixels = PixelPool(_IDLE_PIXEL_BYTES)
         self._frames: queue.SimpleQueue[_FrameTask | None] = queue.SimpleQueue()
         engine_calls = model.engine.parallel
         self._batches: queue.Queue[_Batch | None] = queue.Queue(engine_calls * _BATCHES_AHEAD_PER_ENGINE_CALL)
         self._host = DaemonPool(host_threads, "host")
+        self._separate = DaemonPool(1, "separate-decoding")
         self._in_progress = 0
         self._failures = 0
         self._unlogged = 0
@@ -148,7 +164,7 @@ class InferencePipeline:
 
     @property
     def stalled_s(self) -> float:
-        """For how many seconds frames have been in progress without a finished engine batch."""
+        """For how many seconds frames have been in progress without a decoded image or a finished engine batch."""
         return time.monotonic() - self._moved_at if self._in_progress else 0.0
 
     def close(self, timeout_s: float = _CLOSE_TIMEOUT_S) -> bool:
@@ -157,12 +173,32 @@ class InferencePipeline:
         Returns whether all have ended within ``timeout_s``; a thread inside an engine that hangs cannot be ended.
         """
         self._frames.put(None)
-        return all_ended(self._threads, timeout_s) and self._host.close(timeout_s)
+        self._decoder.close()
+        return all([all_ended(self._threads, timeout_s), self._separate.close(timeout_s), self._host.close(timeout_s)])
 
     def _decode(
         self, data: bytes, asked: DetectOptions, camera: CameraGeometry | None, done: Future[FrameResult]
     ) -> None:
-        """Decode ``data``, plan its tiles, and pass the frame to the packer; runs in a host thread."""
+        """Decode ``data`` here, or let it be decoded in the separate process; runs in a host thread."""
+        try:
+            bounded = has_bounded_work(data, self._max_pixels)
+        except Exception as error:  # noqa: BLE001 - every error is reported to this frame's caller
+            done.set_exception(error)
+            return
+        if bounded:
+            decode = partial(decode_image, data, max_pixels=self._max_pixels)
+            self._plan(decode, asked, camera, done)
+        else:
+            self._separate.submit(partial(self._plan, partial(self._decoder.decode, data), asked, camera, done))
+
+    def _plan(
+        self,
+        decode: Callable[..., ImageArray],
+        asked: DetectOptions,
+        camera: CameraGeometry | None,
+        done: Future[FrameResult],
+    ) -> None:
+        """Decode an image, plan its tiles, and pass the frame to the packer."""
         if not done.set_running_or_notify_cancel():
             return
         start = time.perf_counter()
@@ -173,13 +209,17 @@ class InferencePipeline:
             return taken[0]
 
         try:
-            image = decode_image(data, max_pixels=self._max_pixels, memory=memory)
+            image = decode(memory=memory)
             view = FrameView.of(image.shape[1], image.shape[0], camera)
             passes = self.model.passes(view, self.model.resolved(asked, view))
         except Exception as error:  # noqa: BLE001 - every error is reported to this frame's caller
             done.set_exception(error)
             return
-        frame = _FrameTask(image, view, passes, passes.plan, _ms_since(start), done, next(iter(taken), None))
+        finally:
+            # Images that take long, or fail, are no engine that hangs.
+            self._moved_at = time.monotonic()
+        memory_used = taken[-1] if taken else None
+        frame = _FrameTask(image, view, passes, passes.plan, _ms_since(start), done, memory_used)
         self._queue(frame)
 
     def _queue(self, frame: _FrameTask) -> bool:

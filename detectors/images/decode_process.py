@@ -1,0 +1,162 @@
+"""Decodes pictures of unknown cost in a separate process, with a bound of CPU time and memory for each."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from detectors.errors import DecoderEndedError, ImageTooCostlyError
+from detectors.geometry.arrays import ImageArray
+from detectors.images.decode_frames import TOO_COSTLY, Request, read_reply, write_request
+from infra.errors import ImageCorruptError
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_LIMIT_S: Final = 10.0
+_CRASHES: Final = {-number for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)}
+# A process that gets no CPU time is no picture's fault; one that gets none for so long is ended all the same.
+_WALL_PER_CPU: Final = 10
+_SPARE_S: Final = 30.0
+_ATTEMPTS: Final = 2
+_CODE: Final = "import sys; sys.path = {path!r}; from detectors.images.decode_child import main; main()"
+
+
+class DecodeProcess:
+    """Decodes one picture at a time; the process is started for the first, and again after it was ended.
+
+    Any thread may call it. A process may be ended at any time without harm: it holds nothing but the picture.
+    """
+
+    def __init__(self, *, max_pixels: int, limit_s: float = DEFAULT_LIMIT_S) -> None:
+        """``limit_s``: the CPU time that one picture may take."""
+        self._max_pixels = max_pixels
+        self._limit_s = limit_s
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
+
+    def decode(self, data: bytes, memory: Callable[[int], ImageArray] | None = None) -> ImageArray:
+        """Decode ``data`` as ``decode_image`` does; ``memory`` gives the buffer of the pixels.
+
+        Raises ImageCorruptError; ImageTooCostlyError when it takes more CPU time or memory than a picture may, and
+        DecoderEndedError when the process was ended from outside.
+        """
+        with self._lock:
+            for attempt in range(_ATTEMPTS):
+                try:
+                    return self._decode(data, memory or _new_memory)
+                except EOFError:
+                    self._raise_for(self._end(), last=attempt == _ATTEMPTS - 1)
+        raise AssertionError  # the last attempt raises
+
+    def close(self) -> None:
+        """End the process; a decoding in progress fails with DecoderEndedError."""
+        self._closed = True
+        process = self._process
+        if process is not None:
+            process.kill()
+
+    def _is_closed(self) -> bool:
+        """Whether another thread has closed it meanwhile."""
+        return self._closed
+
+    def _decode(self, data: bytes, memory: Callable[[int], ImageArray]) -> ImageArray:
+        process = self._running()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            write_request(process.stdin, Request(data, self._max_pixels, self._limit_s))  # type: ignore[arg-type]
+        except BrokenPipeError as error:
+            raise EOFError from error
+        reply = read_reply(_Patient(process, self._limit_s * _WALL_PER_CPU + _SPARE_S), memory)
+        if reply.image is not None:
+            return reply.image
+        if reply.kind == TOO_COSTLY:
+            raise ImageTooCostlyError(
+                f"decoding the image needs more memory than an image of its size may take ({reply.text}); save it "
+                "again as JPEG or PNG"
+            )
+        raise ImageCorruptError(reply.text)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._closed:
+            raise DecoderEndedError("the decoder was closed, because this worker ends")
+        if self._process is None:
+            self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and code)
+                [sys.executable, "-P", "-c", _CODE.format(path=sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                # Numbers of threads of libraries: one picture is decoded by one thread.
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "GDAL_NUM_THREADS": "1"},
+            )
+            if self._is_closed():
+                self._process.kill()
+        return self._process
+
+    def _end(self) -> int:
+        """End the process, if it still runs, and return its status."""
+        process, self._process = self._process, None
+        assert process is not None
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # It has closed its end, so it is about to end.
+            return process.wait(1.0)
+        process.kill()
+        return process.wait()
+
+    def _raise_for(self, status: int, *, last: bool) -> None:
+        """Raise the error that the ``status`` of the ended process means; return where another attempt may help."""
+        if status == -signal.SIGPROF:
+            logger.warning("an image was given up: decoding it took more than %g s of CPU time", self._limit_s)
+            raise ImageTooCostlyError(
+                f"decoding the image took more than {self._limit_s:g} s of CPU time and was ended "
+                "(detector.max_decode_s); save it again as JPEG or PNG, or raise the setting for very large images"
+            )
+        if self._closed:
+            raise DecoderEndedError("the decoder was closed, because this worker ends")
+        if not last:
+            return
+        if status in _CRASHES:
+            raise ImageCorruptError(
+                f"the image crashes the decoder, twice ({signal.Signals(-status).name}); the file is damaged"
+            )
+        raise DecoderEndedError(
+            f"the process that decodes images was ended from outside, twice (status {status}); if that continues, give "
+            "the machine more memory"
+        )
+
+
+class _Patient:
+    """Reads the replies of ``process``, and ends it when none comes within ``limit_s`` of wall time."""
+
+    def __init__(self, process: subprocess.Popen[bytes], limit_s: float) -> None:
+        assert process.stdout is not None
+        self._process, self._file = process, process.stdout
+        self._deadline = time.monotonic() + limit_s
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """See :class:`detectors.images.decode_frames.Readable`."""
+        left = max(0.0, self._deadline - time.monotonic())
+        if not select.select([self._file], [], [], left)[0]:
+            self._process.kill()
+            raise EOFError
+        return os.readv(self._file.fileno(), [buffer])
+
+
+def _new_memory(size: int) -> ImageArray:
+    return np.empty(size, np.uint8)
