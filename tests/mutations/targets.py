@@ -25,7 +25,6 @@ from ingest.gateway.request.multipart import parse_form
 from ingest.images.check import ImageInfo, ImageLimits, inspect_image
 from ingest.images.exif import read_capture
 from ingest.images.formats.header import Metadata, Span
-from ingest.images.xmp import read_xmp
 from schemas.cloudevents import decode
 from schemas.errors import StandgaleError
 from tests.mutations import seeds
@@ -126,7 +125,10 @@ def _make_xmp(rng: Random) -> bytes:
 
 
 def _read_xmp(data: bytes) -> None:
-    read_xmp(data, Span(0, len(data)))
+    half = len(data) // 2
+    whole, parts = [Span(0, len(data))], [Span(0, half), Span(half, len(data))]
+    metadata = Metadata(xmp=whole, extended_xmp=parts if data[-1:] == b"\0" else [])
+    read_capture(data, ImageInfo("image/jpeg", 4000, 3000, len(data), metadata))
 
 
 _FORM_TOKENS: Final = (
