@@ -36,6 +36,8 @@ ShippedLayout = Literal[
 Layout = Annotated[str, NameOrPlugin(get_args(ShippedLayout), "standgale.heads")]
 """The layout of a model's outputs: a shipped one, or one whose head a plug-in offers."""
 
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+"""The names that a model may have."""
 DEFAULT_MODEL = "standgale-small/1.0.0/model.yaml"
 _Side = Annotated[int, Field(ge=32, le=8192)]
 _Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
@@ -171,7 +173,7 @@ class BoxesCard(_CardModel):
 class ModelCard(_CardModel):
     """Holds everything that Standgale needs to know about a model."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,49}$")]
     file: Annotated[str, Field(min_length=1)] = Field(description="the ONNX file, relative to the card")
     sha256: _Sha256

@@ -103,6 +103,16 @@ class GraphFacts:
     pixels: PixelSteps = PixelSteps()
     """What the graph does to the pixels of its image"""
 
+    @property
+    def custom_text(self) -> str:
+        """Text about operators of no standard, to follow an engine's refusal; empty without any."""
+        if not self.custom_operators:
+            return ""
+        return (
+            f"; its graph has operators of no standard ({', '.join(self.custom_operators)}), which engines know only "
+            "with a library of their own: export it without them, for ONNX Runtime, with NMS by the standard operator"
+        )
+
 
 @dataclass(slots=True)
 class _Node:

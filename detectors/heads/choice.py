@@ -162,7 +162,7 @@ def narrow_by_metadata(fitting: Mapping[Layout, Head], metadata: Metadata) -> di
 def describe_outputs(names: Sequence[str], shapes: Sequence[Shape]) -> str:
     """Return the outputs as text for people; the first axis is the tile."""
     parts = [
-        f"{name} (N, {', '.join(map(str, shape[1:]))})"
+        f"{name} ({', '.join(('N', *map(str, shape[1:])))})"
         for name, shape in zip(names or ["output"] * len(shapes), shapes, strict=True)
     ]
     return f"output {parts[0]}" if len(parts) == 1 else f"outputs {', '.join(parts)}"

@@ -149,6 +149,15 @@ def layouts_meant(metadata: Metadata) -> frozenset[Layout] | None:
     return None
 
 
+def least_confidence_of(metadata: Metadata) -> float | None:
+    """Return the confidence with which an exporter put NMS into the model, or None where it does not say."""
+    arguments = _literal(metadata, "args")
+    if not isinstance(arguments, dict) or arguments.get("nms") is not True:
+        return None
+    least = arguments.get("conf")
+    return float(least) if isinstance(least, int | float) and 0 < least < 1 else None
+
+
 def foreign_task(metadata: Metadata) -> str | None:
     """Return why a model of the task in the metadata cannot be read, or None."""
     task = metadata.get("task", "detect")

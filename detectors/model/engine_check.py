@@ -18,6 +18,7 @@ from detectors.heads.classes import ClassNumbers
 from detectors.heads.first_run import first_tiles, why_implausible
 from detectors.heads.port import Head, HeadRequest
 from detectors.heads.text import read_prompt
+from detectors.model.least_confidence import least_confidence
 from detectors.model.precision_check import why_different
 from detectors.settings import EngineKind, Precision
 
@@ -55,12 +56,19 @@ class EngineChecker:
             exported=exported_program(self.card, path),
         )
 
+    @property
+    def least_confidence(self) -> float | None:
+        """The score below which the NMS inside the model leaves boxes out, where it is known."""
+        return least_confidence(self._about)
+
     def open_preferred(self) -> Engine:
         """Open the preferred engine that runs the model, and check it."""
         try:
             return load_engine(self.kind, self.request, self.check)
         except ModelLoadError as error:
             opset = self._about.opset
+            if self._about.graph.custom_operators:
+                raise ModelLoadError(f"{error}{self._about.graph.custom_text}") from error
             if opset in _OPSETS:
                 raise
             raise ModelLoadError(

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import yaml
 
-from detectors.card.card import Layout, ModelCard
+from detectors.card.card import Layout, ModelCard, ThresholdCard
 from detectors.card.onnx_file import OnnxFile, TensorInfo, read_onnx_file
 from detectors.engines.inputs import image_input_of, require_colour_image, takes_text
 from detectors.errors import ModelLoadError
 from detectors.heads.metadata import class_names, input_size
 from detectors.heads.text import PromptForFile, text_beside
+from detectors.model.least_confidence import least_confidence, least_confidence_text
 from detectors.model.output_readings import (
     LONGEST_NAME,
     Prober,
@@ -53,12 +54,13 @@ def inspect_model(
     names: Sequence[str] = (),
     size: tuple[int, int] | None = None,
     engine: EngineKind = "auto",
+    name: str | None = None,
 ) -> Inspection:
     """Inspect the ONNX file at ``path``.
 
-    ``layout``, class ``names`` and the input's ``size`` (width and height in pixels, where the file leaves it open) are
-    what the caller knows. Raises ModelLoadError when the file cannot be read or run, fits no layout, or fits several
-    that a run cannot distinguish.
+    ``name``: of the model in the card; None takes the file's. ``layout``, class ``names`` and the input's ``size``
+    (width and height in pixels, where the file leaves it open) are what the caller knows. Raises ModelLoadError when
+    the file cannot be read or run, fits no layout, or fits several that a run cannot distinguish.
     """
     about = read_onnx_file(path)
     size, assumed = _size(about, path, size)
@@ -80,13 +82,15 @@ def inspect_model(
             f"text: the tokenizer is the {text.tokenizer} beside the file; words count from {text.threshold}"
         )
     assumed.append(input_in_words(reading.layout, prober.input_of(reading.layout, reading.boxes), about, path))
+    if (least := least_confidence(about)) is not None:
+        assumed.append(f"thresholds: {least_confidence_text(least)}")
     if not about.metadata.get("license"):
         assumed.append("licence: unknown, the file does not state one")
-    assumed.append("name and version: the file's name, and 1.0.0")
+    assumed.append("name and version: the file's name, and 1.0.0" if name is None else "version: 1.0.0")
     true_outputs = tuple(
         TensorInfo(one.name, one.type, (None, *shape[1:])) for one, shape in zip(about.outputs, shapes, strict=True)
     )
-    return Inspection(about, true_outputs, _card(path, about, reading, size, asked), tuple(assumed))
+    return Inspection(about, true_outputs, _card(path, about, reading, size, asked, name), tuple(assumed))
 
 
 def _asked(about: OnnxFile, path: Path, names: Sequence[str]) -> PromptForFile | None:
@@ -99,10 +103,17 @@ def _asked(about: OnnxFile, path: Path, names: Sequence[str]) -> PromptForFile |
 
 
 def _card(
-    path: Path, about: OnnxFile, reading: Reading, size: tuple[int, int], asked: PromptForFile | None
+    path: Path,
+    about: OnnxFile,
+    reading: Reading,
+    size: tuple[int, int],
+    asked: PromptForFile | None,
+    name: str | None,
 ) -> ModelCard:
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:LONGEST_NAME]
+    least = least_confidence(about)
     return ModelCard(
-        name=re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:LONGEST_NAME] or "model",
+        name=name or plain or "model",
         version="1.0.0",
         file=path.name,
         sha256=_checksum(path),
@@ -111,6 +122,7 @@ def _card(
         classes=reading.classes,
         text=None if asked is None else asked.text,
         boxes=reading.boxes,
+        thresholds=ThresholdCard(confidence=max(ThresholdCard().confidence, round(least or 0.0, 4))),
         files=_weights_beside(path, about) | ({} if asked is None else dict(asked.files)),
         licence=about.metadata.get("license") or "unknown",
     )
@@ -121,16 +133,23 @@ def _weights_beside(path: Path, about: OnnxFile) -> dict[str, str]:
     return {name: _checksum(path.parent / name) for name in about.external_data}
 
 
-def write_card(inspection: Inspection, folder: Path) -> Path:
-    """Write the card as ``model.yaml`` into ``folder``; return its path. Raises ModelLoadError when it exists."""
-    path = folder / "model.yaml"
+def write_card(inspection: Inspection, folder: Path, name: str | None = None) -> Path:
+    """Write the card as ``model.yaml``, or ``<name>.yaml``, into ``folder``; return its path.
+
+    Raises ModelLoadError when the file exists; it is never changed.
+    """
+    path = folder / f"{name or 'model'}.yaml"
     fields = inspection.card.model_dump(mode="json", exclude_none=True, exclude={"training"})
     notes = "".join(f"# Assumed: {each}\n" for each in inspection.assumed)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(notes + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
     except FileExistsError as error:
-        raise ModelLoadError(f"{path} exists and is not changed; move it away to get a new one") from error
+        model = inspection.card.file
+        raise ModelLoadError(
+            f"{path} exists and is not changed; for a second model in one folder give its card a name of its own: "
+            f"--name {Path(model).stem if name is None else f'{name}-2'}; or move {path.name} away to get a new one"
+        ) from error
     except OSError as error:
         raise ModelLoadError(
             f"{path} cannot be written ({error.strerror}); copy the model to another folder"

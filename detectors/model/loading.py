@@ -18,6 +18,7 @@ from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.engines.registry import check_or_close, load_other, usable_engines
 from detectors.errors import ModelLoadError
 from detectors.model.engine_check import EngineChecker
+from detectors.model.least_confidence import why_less_finds_nothing
 from detectors.model.predict import Model
 from detectors.settings import DetectorSettings, EngineKind, Precision
 
@@ -177,7 +178,12 @@ class _ModelLoader:
 
     def make_model(self, engine: Engine, why: str | None) -> Model:
         """Return the model on ``engine``, which was chosen for the reason ``why``, with a second one for failures."""
-        return Model(self.checker.card, FallbackEngine(engine, self.make_fallback(engine.name), why), self.checker.head)
+        card, least = self.checker.card, self.checker.least_confidence
+        why_less = why_less_finds_nothing(card.thresholds.confidence, least)
+        if why_less is not None:
+            logger.warning("%s %s: %s", card.name, card.version, why_less)
+        fallback = FallbackEngine(engine, self.make_fallback(engine.name), why)
+        return Model(card, fallback, self.checker.head, least)
 
     def make_fallback(self, name: str) -> Callable[[], Engine]:
         """Return what loads the engine for batches on which engine ``name`` fails."""

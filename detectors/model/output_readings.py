@@ -88,7 +88,11 @@ class Prober:
         """Return the outputs for the first tiles. Raises ModelLoadError when no engine can load or run the file."""
         if card not in self._outputs:
             constants = constant_inputs(self._about, card, self._path, self._prompt)
-            engine = load_engine(self._engine, EngineRequest(self._path, card, 1, "f32", constants=constants))
+            request = EngineRequest(self._path, card, 1, "f32", constants=constants)
+            try:
+                engine = load_engine(self._engine, request)
+            except ModelLoadError as error:
+                raise ModelLoadError(f"{error}{self._about.graph.custom_text}") from error
             try:
                 self._outputs[card] = engine.run(first_tiles(*self._size, card.pad))
             except InferenceError as error:
@@ -221,8 +225,6 @@ def _no_layout(
     family = family_of(names, shapes, size)
     parts = [] if family is None else [str(family)]
     parts += reasons_in_reach(reasons, shapes) if all_tried else reasons
-    if about.graph.custom_operators:
-        parts.append(f"its graph has operators of no standard ({', '.join(about.graph.custom_operators)})")
     if family is None:
         parts.append("export a detect model without further outputs; docs/models.md lists what is read")
     has = describe_outputs(names, shapes)

@@ -35,9 +35,11 @@ MAX_CANDIDATES_PER_TILE = 3000
 class Model:
     """Runs the steps of a loaded model. All methods may be called from several threads at once; none keeps state."""
 
-    def __init__(self, card: ModelCard, engine: Engine, head: Head) -> None:
+    def __init__(self, card: ModelCard, engine: Engine, head: Head, least_confidence: float | None = None) -> None:
+        """``least_confidence``: the score below which the NMS inside the model leaves boxes out, where it is known."""
         self.card = card
         self.engine = engine
+        self.least_confidence = least_confidence
         self._head = head
 
     def resolved(self, asked: DetectOptions, view: FrameView) -> Resolved:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -32,6 +33,10 @@ def inspect(
         str | None, typer.Option(help="Its input, for example 640x640, if the file leaves it open.")
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Write model.yaml next to the file.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(help="The model's name; its card becomes NAME.yaml, so that a folder may hold several models."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print what a model file is and what had to be assumed; --write writes its card."""
@@ -39,8 +44,9 @@ def inspect(
 
     here = context_of(context)
     names = [name.strip() for name in classes.split(",") if name.strip()] if classes else []
-    found = inspect_model(file, _layout(layout), names, _size(size), here.settings().detector.engine)
-    card = write_card(found, file.parent) if write else None
+    _check_name(name)
+    found = inspect_model(file, _layout(layout), names, _size(size), here.settings().detector.engine, name)
+    card = write_card(found, file.parent, name) if write else None
     if as_json:
         print_json(_fields(found, card))
     else:
@@ -56,6 +62,15 @@ def _layout(text: str | None) -> Layout | None:
     if text is None:
         return None
     raise SettingsError(f"--layout {text}: unknown; give one of {', '.join(get_args(ShippedLayout))}")
+
+
+def _check_name(name: str | None) -> None:
+    from detectors.card.card import NAME_PATTERN
+
+    if name is not None and not re.fullmatch(NAME_PATTERN, name):
+        raise SettingsError(
+            f"--name {name}: no name of a model; give at most 100 letters, digits and . _ -, the first a letter or digit"
+        )
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -105,7 +120,7 @@ def _print(here: Context, found: Inspection, card: Path | None) -> None:
     for each in assumed:
         here.out.print(f"  {each}", markup=False, highlight=False, soft_wrap=True)
     if card is None:
-        here.notes.print("write the card with --write", highlight=False)
+        here.notes.print("write the card with --write, under a name of its own with --name", highlight=False)
     else:
         here.notes.print(f"card written to {card}", markup=False, highlight=False)
 

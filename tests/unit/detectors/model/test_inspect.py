@@ -219,6 +219,12 @@ def test_the_verb_prints_writes_and_refuses(tmp_path: Path, monkeypatch: pytest.
     assert read_card(tmp_path / "model.yaml").class_ids is None
     again = run(app, ["model", "inspect", path, "--write"])
     assert isinstance(again.exception, ModelLoadError)
+    assert "--name" in str(again.exception)
+    second = run(app, ["model", "inspect", path, "--write", "--name", "other", "--json"])
+    assert orjson.loads(second.stdout)["written"] == str(tmp_path / "other.yaml")
+    assert read_card(tmp_path / "other.yaml").name == "other"
+    wrong = run(app, ["model", "inspect", path, "--write", "--name", "../x"])
+    assert "--name ../x: no name of a model" in str(wrong.exception)
     wrong = run(app, ["model", "inspect", path, "--layout", "yolo99"])
     assert isinstance(wrong.exception, SettingsError)
     assert "yolov8, yolov5" in str(wrong.exception)
