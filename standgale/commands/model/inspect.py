@@ -69,7 +69,7 @@ def _check_name(name: str | None) -> None:
 
     if name is not None and not re.fullmatch(NAME_PATTERN, name):
         raise SettingsError(
-            f"--name {name}: no name of a model; give at most 100 letters, digits and . _ -, the first a letter or digit"
+            f"--name {name}: no name of a model; give at most 100 letters, digits and . _ -, first a letter or digit"
         )
 
 
