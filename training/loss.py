@@ -9,9 +9,8 @@ from torch.nn import functional
 from training.net import STRIDES, cell_centres, decode_raw
 from training.pool import IGNORED
 
-# Objects up to the first length are assigned to stride 4, from the second length to stride 8, between them to both.
-_FINE_UP_TO_PX = 30.0
-_MIDDLE_FROM_PX = 22.0
+# The longer side in pixels of the objects of each stride; where two ranges overlap, an object is assigned to both.
+_LENGTHS_PX = ((0.0, 30.0), (22.0, 110.0), (80.0, float("inf")))
 _CENTRE_RADIUS_CELLS = 1.5
 
 
@@ -21,6 +20,8 @@ class Targets:
 
     boxes: Tensor
     labels: Tensor
+    known: Tensor
+    """Per picture the classes of which every object is labelled, (N, classes) bool; others are left out of the loss."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +38,11 @@ def assign(targets: Targets, height: int, width: int) -> Assignment:
     size = (targets.boxes[..., 2:] - targets.boxes[..., :2]).clamp(min=1e-3)
     longest, area = size.amax(dim=-1), size.prod(dim=-1)
     owners, ignores = [], []
-    for level, stride in enumerate(STRIDES):
+    for stride, (shortest, longest_px) in zip(STRIDES, _LENGTHS_PX, strict=True):
         centres = cell_centres(height // stride, width // stride, stride, boxes.device)
         inside = ((centres > boxes[..., :2]) & (centres < boxes[..., 2:])).all(dim=-1)
         offset = (centres - (boxes[..., :2] + boxes[..., 2:]) / 2).abs().amax(dim=-1)
-        suits = longest <= _FINE_UP_TO_PX if level == 0 else longest >= _MIDDLE_FROM_PX
+        suits = (longest >= shortest) & (longest <= longest_px)
         near = (offset < _CENTRE_RADIUS_CELLS * stride) & inside
         # Thin objects can miss every cell centre, so the nearest cell is always assigned to them.
         nearest = offset <= offset.amin(dim=-1, keepdim=True) + 1e-4
@@ -76,6 +77,8 @@ class TrainingLoss:
     boxes: float
     classes: float
     mean_iou: float
+    highest: Tensor
+    """The highest score on each picture outside ignored regions, (N,)."""
 
 
 def detection_loss(raw: list[Tensor], targets: Targets, image_size: tuple[int, int]) -> TrainingLoss:
@@ -93,10 +96,13 @@ def detection_loss(raw: list[Tensor], targets: Targets, image_size: tuple[int, i
     goal[rows, cells, targets.labels[rows, owners]] = quality
     scores = logits.detach().sigmoid()
     # Easy background has a very small weight, because there is so much more of it than of objects.
-    weight = torch.where(goal > 0, goal, 0.75 * scores.square()) * (~assignment.ignored)[..., None]
+    judged = (~assignment.ignored)[..., None]
+    weight = torch.where(goal > 0, goal, 0.75 * scores.square()) * judged * targets.known[:, None, :]
     per_class = functional.binary_cross_entropy_with_logits(logits, goal, reduction="none")
     count = max(1.0, float(quality.sum()))
     class_loss = (per_class * weight).sum() / count
     box_loss = ((1 - ciou) * quality).sum() / count
     mean_iou = float(iou.detach().mean()) if len(iou) else 0.0
-    return TrainingLoss(class_loss + 2.0 * box_loss, float(box_loss.detach()), float(class_loss.detach()), mean_iou)
+    highest = (scores * judged).flatten(1).amax(dim=1)
+    total = class_loss + 2.0 * box_loss
+    return TrainingLoss(total, float(box_loss.detach()), float(class_loss.detach()), mean_iou, highest)

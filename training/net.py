@@ -1,20 +1,12 @@
-"""Defines the net: small, anchor-free, convolutional, for objects of 8 to 80 pixels."""
-
-from dataclasses import dataclass
+"""Defines the net: small, anchor-free, convolutional, for objects of 8 to 250 pixels."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-STRIDES = (4, 8)
+from training.net_settings import NetSettings
 
-
-@dataclass(frozen=True)
-class NetSettings:
-    """Holds the size of the net: channels at strides 2, 4, 8 and 16, and the number of classes."""
-
-    classes: int = 4
-    channels: tuple[int, int, int, int] = (16, 32, 64, 128)
+STRIDES = (4, 8, 16)
 
 
 class ConvBlock(nn.Module):
@@ -70,7 +62,7 @@ class PoolContext(nn.Module):
 
 
 class Net(nn.Module):
-    """Computes features to stride 16, carries them back to strides 8 and 4, and has an output layer at these two."""
+    """Computes features to stride 16, carries them back to strides 8 and 4, and has an output layer at all three."""
 
     def __init__(self, settings: NetSettings) -> None:
         super().__init__()
@@ -85,8 +77,9 @@ class Net(nn.Module):
         self.middle_to_fine = ConvBlock(c8, c4, 1)
         self.fine_mix = nn.Sequential(ConvBlock(c4, c4), ConvBlock(c4, c4))
         self.middle_last = ConvBlock(c8, c8)
+        self.coarse_last = nn.Sequential(ConvBlock(c16, c8, 1), ConvBlock(c8, c8))
         outputs = 4 + settings.classes
-        self.heads = nn.ModuleList([nn.Conv2d(c4, outputs, 1), nn.Conv2d(c8, outputs, 1)])
+        self.heads = nn.ModuleList([nn.Conv2d(channels, outputs, 1) for channels in (c4, c8, c8)])
         self._start_rare()
 
     def _start_rare(self) -> None:
@@ -104,7 +97,7 @@ class Net(nn.Module):
         coarse = self.coarse(middle)
         middle = self.middle_mix(middle + functional.interpolate(self.coarse_to_middle(coarse), scale_factor=2.0))
         fine = self.fine_mix(fine + functional.interpolate(self.middle_to_fine(middle), scale_factor=2.0))
-        return [self.heads[0](fine), self.heads[1](self.middle_last(middle))]
+        return [self.heads[0](fine), self.heads[1](self.middle_last(middle)), self.heads[2](self.coarse_last(coarse))]
 
 
 def cell_centres(rows: int, cols: int, stride: int, device: torch.device) -> Tensor:

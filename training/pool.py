@@ -81,11 +81,15 @@ class ScenePool:
             with np.load(path) as truth:
                 self._scenes.append(Scene(image, truth["boxes"], truth["labels"], pool_spec(len(self._scenes))))
 
-    def crop(self, rng: np.random.Generator, size: int, near_object: float = 0.4) -> Crop:
-        """Cut a random square crop; with probability `near_object` it shows some object."""
+    def scene(self, rng: np.random.Generator) -> Scene:
+        """Return one of the scenes at random. Raises PoolError when there is none yet."""
         if not self._scenes:
             raise PoolError(f"the scene pool {self.folder} is empty: render scenes into it first")
-        scene = self._scenes[int(rng.integers(len(self._scenes)))]
+        return self._scenes[int(rng.integers(len(self._scenes)))]
+
+    def crop(self, rng: np.random.Generator, size: int, near_object: float = 0.4) -> Crop:
+        """Cut a random square crop; with probability `near_object` it shows some object."""
+        scene = self.scene(rng)
         height, width = scene.image.shape[:2]
         left, top = int(rng.integers(0, width - size + 1)), int(rng.integers(0, height - size + 1))
         if len(scene.boxes) and rng.random() < near_object:

@@ -1,68 +1,37 @@
-"""Trains the detector from scratch on rendered scenes: reproducible by seed, resumable, on a CPU."""
+"""Trains the detector on rendered scenes and photographs: reproducible by seed, resumable, on a CPU."""
 
 import argparse
 import copy
 import json
-import multiprocessing
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from infra.process.safe_path import children_with_safe_path
 from schemas.errors import StandgaleError
 from training.card import Recipe
-from training.loss import Targets, detection_loss
+from training.loss import Targets, TrainingLoss, detection_loss
+from training.mixture.batches import Batch
+from training.mixture.source import CropSettings, CropSource
 from training.net import Net, NetSettings
-from training.pool import TRAIN_SEEDS, Crop, ScenePool, fill_pool
+from training.pool import TRAIN_SEEDS, ScenePool
+from training.rendering import rendering
+from training.starting_weights import load_exported
+from training.train_settings import TrainSettings, learning_rate, pool_size, settings_text
 
 _EMPTY = -2
+# Batches on which the normalisations of starting weights are measured.
+_START_BATCHES = 6
 
 
 class TrainingError(StandgaleError):
     """Says that training cannot start or continue."""
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Holds the settings of one training run; the same settings on the same machine give the same net.
-
-    folder holds the scene pool and the checkpoint. The pool begins with `first_scenes` and grows by one every
-    `steps_per_scene` steps up to `scenes`, rendered by `renderers` processes. The learning rate warms up,
-    stays, and falls over the last `cool_down_steps`: until these begin, a run may be resumed with other `steps`.
-    """
-
-    folder: Path
-    steps: int = 6_000
-    batch: int = 24
-    crop_px: int = 256
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    warm_up_steps: int = 200
-    cool_down_steps: int = 1_500
-    ema_decay: float = 0.998
-    seed: int = 1
-    first_scenes: int = 48
-    scenes: int = 480
-    steps_per_scene: int = 8
-    renderers: int = 1
-    threads: int = 2
-    checkpoint_every: int = 500
-    net: NetSettings = field(default_factory=NetSettings)
-
-    @property
-    def checkpoint(self) -> Path:
-        """The file of this run's state."""
-        return self.folder / "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -77,20 +46,9 @@ class TrainingProgress:
     elapsed_s: float
 
 
-def learning_rate(settings: TrainSettings, step: int) -> float:
-    """Return the learning rate of a step: warm-up, constant, then a linear fall to a hundredth."""
-    rising = (step + 1) / settings.warm_up_steps
-    falling = 0.01 + 0.99 * (settings.steps - step) / settings.cool_down_steps
-    return settings.learning_rate * min(1.0, rising, falling)
-
-
-def pool_size(settings: TrainSettings, step: int) -> int:
-    """Return from how many scenes the crops of a step come; it depends on the step only, not on the rendering."""
-    return min(settings.scenes, settings.first_scenes + step // settings.steps_per_scene)
-
-
-def collate(crops: list[Crop]) -> tuple[Tensor, Targets]:
+def collate(batch: Batch) -> tuple[Tensor, Targets]:
     """Join crops to images (N, 3, S, S) RGB 0 to 1 and padded targets."""
+    crops = batch.crops
     images = torch.from_numpy(np.stack([crop.image[:, :, ::-1] for crop in crops]))
     most = max(1, *(len(crop.labels) for crop in crops))
     boxes = torch.zeros(len(crops), most, 4)
@@ -99,7 +57,7 @@ def collate(crops: list[Crop]) -> tuple[Tensor, Targets]:
         boxes[row, : len(crop.labels)] = torch.from_numpy(crop.boxes)
         labels[row, : len(crop.labels)] = torch.from_numpy(crop.labels)
     scaled = images.permute(0, 3, 1, 2).float().div_(255.0)
-    return scaled.contiguous(memory_format=torch.channels_last), Targets(boxes, labels)
+    return scaled.contiguous(memory_format=torch.channels_last), Targets(boxes, labels, torch.from_numpy(batch.known))
 
 
 class Trainer:
@@ -117,7 +75,12 @@ class Trainer:
         self.step = 0
         self.means = {"box_loss": 1.0, "class_loss": 1.0, "mean_iou": 0.0}
 
-    def advance(self, images: Tensor, targets: Targets) -> None:
+    def start_from(self, path: Path, samples: list[Tensor]) -> None:
+        """Take over the weights of an exported model; what it lacks stays random."""
+        load_exported(self.net, path, samples)
+        self.average.load_state_dict(self.net.state_dict())
+
+    def advance(self, images: Tensor, targets: Targets) -> TrainingLoss:
         """Make one optimiser step on a batch."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.settings, self.step)
@@ -136,6 +99,7 @@ class Trainer:
         self._follow()
         now = {"box_loss": loss.boxes, "class_loss": loss.classes, "mean_iou": loss.mean_iou}
         self.means = {name: mean + 0.02 * (now[name] - mean) for name, mean in self.means.items()}
+        return loss
 
     def _follow(self) -> None:
         """Move the running average towards the net; fast at first, so that it does not keep the random start."""
@@ -147,10 +111,10 @@ class Trainer:
                 else:
                     kept.copy_(new)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, source: CropSource) -> None:
         """Write the whole state, atomically."""
         state = {
-            "settings": _settings_text(self.settings),
+            "settings": settings_text(self.settings),
             "net_settings": asdict(self.settings.net),
             "steps": self.settings.steps,
             "step": self.step,
@@ -158,15 +122,16 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "means": self.means,
+            "memory": source.photos.memory() if source.photos else {},
         }
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
         partial.rename(path)
 
-    def resume(self, path: Path) -> None:
+    def resume(self, path: Path, source: CropSource) -> None:
         """Load a saved state of the same settings."""
         state = torch.load(path, weights_only=True)
-        if state["settings"] != _settings_text(self.settings):
+        if state["settings"] != settings_text(self.settings):
             raise TrainingError(f"{path} belongs to a run with other settings: remove it or choose another folder")
         begun, planned = state["steps"] - self.settings.cool_down_steps, self.settings.steps
         if state["steps"] != planned and state["step"] > min(begun, planned - self.settings.cool_down_steps):
@@ -178,92 +143,50 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.means = state["step"], state["means"]
-
-
-def _settings_text(settings: TrainSettings) -> str:
-    free = ("folder", "steps", "renderers", "threads", "checkpoint_every")
-    shown = {name: value for name, value in asdict(settings).items() if name not in free}
-    return json.dumps(shown, sort_keys=True)
-
-
-def _render(pool_folder: Path, count: int, first: int, step: int) -> None:
-    """Fill a share of the pool with one thread, at a lower priority than the training."""
-    os.nice(3)
-    cv2.setNumThreads(1)
-
-    def leave_with_the_training(_: int) -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None and not parent.is_alive():
-            raise SystemExit(0)
-
-    fill_pool(pool_folder, count, leave_with_the_training, first=first, step=step)
-
-
-@contextmanager
-def _renderers(settings: TrainSettings, pool_folder: Path) -> Iterator[Callable[[], None]]:
-    """Start processes that fill the pool; yields a function that waits for them for a short time."""
-    context = multiprocessing.get_context("spawn")
-    jobs = [
-        context.Process(
-            target=_render,
-            args=(pool_folder, settings.scenes, first, settings.renderers),
-            daemon=True,
-        )
-        for first in range(settings.renderers)
-    ]
-    with children_with_safe_path():
-        for job in jobs:
-            job.start()
-
-    def wait() -> None:
-        if not jobs:
-            raise TrainingError(f"{pool_folder} lacks scenes and renderers is 0: give at least one renderer")
-        if any(job.exitcode not in (None, 0) for job in jobs):
-            raise TrainingError(
-                f"a process rendering scenes into {pool_folder} died: see its error above, check free space"
-            )
-        time.sleep(0.2)
-
-    try:
-        yield wait
-    finally:
-        for job in jobs:
-            job.terminate()
-            job.join()
+        if source.photos:
+            source.photos.restore(state["memory"])
 
 
 def train(settings: TrainSettings, progress: Callable[[TrainingProgress], None]) -> Path:
     """Train to the last step, from the checkpoint if there is one; returns the checkpoint's path.
 
-    Raises TrainingError when the checkpoint is of a different run, when rendering fails or when the loss is not finite.
+    Raises TrainingError when the checkpoint is of a different run or when the loss is not finite,
+    RenderingError when rendering fails, SelectionError or PhotographError when the photographs cannot be used.
     """
     torch.set_num_threads(settings.threads)
     settings.folder.mkdir(parents=True, exist_ok=True)
     pool_folder = settings.folder / "pool"
     trainer = Trainer(settings)
-    if settings.checkpoint.exists():
-        trainer.resume(settings.checkpoint)
     pool = ScenePool(pool_folder)
+    crops = CropSettings(settings.seed, settings.crop_px, settings.batch, settings.photographs, settings.selection)
+    source = CropSource(crops, pool)
+    if settings.checkpoint.exists():
+        trainer.resume(settings.checkpoint, source)
     started = time.monotonic()
 
-    with _renderers(settings, pool_folder) as wait, ThreadPoolExecutor(1) as side:
+    with rendering(pool_folder, settings.scenes, settings.renderers) as wait, ThreadPoolExecutor(1) as side:
 
-        def batch(step: int) -> tuple[Tensor, Targets]:
+        def make(step: int) -> tuple[Batch, Tensor, Targets]:
             pool.grow_to(pool_size(settings, step), wait)
-            rng = np.random.default_rng([settings.seed, step])
-            return collate([pool.crop(rng, settings.crop_px) for _ in range(settings.batch)])
+            batch = source.batch(step)
+            return batch, *collate(batch)
 
-        coming = side.submit(batch, trainer.step)
+        if trainer.step == 0 and settings.start is not None:
+            trainer.start_from(settings.start, [make(step)[1] for step in range(_START_BATCHES)])
+        coming = side.submit(make, trainer.step)
         while trainer.step < settings.steps:
-            images, targets = coming.result()
-            coming = side.submit(batch, trainer.step + 1)
-            trainer.advance(images, targets)
+            batch, images, targets = coming.result()
+            # No batch is being cut at this moment, so a run can be repeated.
+            source.settle()
+            coming = side.submit(make, trainer.step + 1)
+            loss = trainer.advance(images, targets)
+            source.learn(batch, loss.highest.numpy())
             progress(
                 TrainingProgress(trainer.step, settings.steps, elapsed_s=time.monotonic() - started, **trainer.means)
             )
             if trainer.step % settings.checkpoint_every == 0:
-                trainer.save(settings.checkpoint)
-    trainer.save(settings.checkpoint)
+                trainer.save(settings.checkpoint, source)
+        trainer.save(settings.checkpoint, source)
     return settings.checkpoint
 
 
@@ -285,15 +208,20 @@ def read_recipe(checkpoint: Path) -> Recipe:
     kept = json.loads(state["settings"])
     command = (
         f"python -m training.train --steps {state['steps']} --seed {kept['seed']} --scenes {kept['scenes']} "
-        f"--batch {kept['batch']} --crop-px {kept['crop_px']} --learning-rate {kept['learning_rate']}"
+        f"--batch {kept['batch']} --crop-px {kept['crop_px']} --learning-rate {kept['learning_rate']} "
+        f"--cool-down-steps {kept['cool_down_steps']}"
     )
+    if kept["photographs"] is not None:
+        command += f" --photographs FOLDER --selection training/selections/{Path(kept['selection']).name}"
+    if kept["start"] is not None:
+        command += f" --start {kept['start']}"
     seeds = f"{TRAIN_SEEDS[0]} to {TRAIN_SEEDS[kept['scenes'] - 1]}"
     return Recipe(command, seeds, kept["scenes"], state["step"])
 
 
 def main() -> None:
     """Run the command line: python -m training.train --folder runs/small."""
-    parser = argparse.ArgumentParser(description="Train the detector on rendered scenes.")
+    parser = argparse.ArgumentParser(description="Train the detector on rendered scenes and photographs.")
     default = TrainSettings(Path("runs/small"))
     parser.add_argument("--folder", type=Path, default=default.folder)
     for name in (
@@ -308,6 +236,9 @@ def main() -> None:
         "threads",
     ):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(default, name))
+    parser.add_argument("--photographs", type=Path, help="folder of labelled photographs, see docs/models.md")
+    parser.add_argument("--selection", type=Path, default=default.selection, help="which photographs are used")
+    parser.add_argument("--start", type=Path, help="exported model.onnx whose weights the training starts with")
     parser.add_argument("--learning-rate", type=float, default=default.learning_rate)
     settings = TrainSettings(**vars(parser.parse_args()))
     with tqdm(total=settings.steps, unit="step", mininterval=5.0) as bar:

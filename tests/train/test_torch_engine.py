@@ -27,7 +27,8 @@ from detectors.model.loading import LoadRequest, load_model
 from detectors.model.options import FrameView
 from schemas.events import DetectOptions
 from training.export import fold_batch_norm, write_program
-from training.net import Net, NetSettings
+from training.net import Net
+from training.net_settings import NetSettings
 
 SMALL = InputCard(width=64, height=32)
 

@@ -13,9 +13,11 @@ from tests.paths import ROOT
 from training.card import Thresholds
 from training.export import ExportSettings, export
 from training.loss import Targets, assign, complete_iou, detection_loss
-from training.net import STRIDES, ExportNet, Net, NetSettings, decode_raw
+from training.net import STRIDES, ExportNet, Net, decode_raw
+from training.net_settings import NetSettings
 from training.pool import IGNORED, Crop, ScenePool, augment, cut_boxes, fill_pool
-from training.train import TrainingError, TrainingProgress, TrainSettings, learning_rate, load_average, pool_size, train
+from training.train import TrainingError, TrainingProgress, load_average, train
+from training.train_settings import TrainSettings, learning_rate, pool_size
 
 SMALL = NetSettings(channels=(8, 8, 16, 16))
 
@@ -60,7 +62,8 @@ def quiet(_: TrainingProgress) -> None:
 
 
 def targets(*rows: tuple[tuple[float, float, float, float], int]) -> Targets:
-    return Targets(torch.tensor([[row[0] for row in rows]]), torch.tensor([[row[1] for row in rows]]))
+    boxes, labels = torch.tensor([[row[0] for row in rows]]), torch.tensor([[row[1] for row in rows]])
+    return Targets(boxes, labels, torch.ones(1, 4, dtype=torch.bool))
 
 
 def test_output_has_the_yolov8_layout() -> None:
@@ -73,12 +76,29 @@ def test_output_has_the_yolov8_layout() -> None:
 
 
 def test_assign_small_objects_to_fine_cells_and_large_ones_to_coarse_cells() -> None:
-    owner = assign(targets(((10, 10, 18, 18), 2), ((20, 20, 60, 60), 0)), 64, 64).owner[0]
-    fine, coarse = owner[: 16 * 16].reshape(16, 16), owner[16 * 16 :].reshape(8, 8)
-    assert fine[3, 3] == 0
+    rows = targets(((10, 10, 18, 18), 2), ((20, 20, 60, 60), 0), ((40, 40, 190, 180), 1))
+    owner = assign(rows, 192, 192).owner[0]
+    fine, middle, coarse = owner.split([48 * 48, 24 * 24, 12 * 12])
+    assert fine.reshape(48, 48)[3, 3] == 0
     assert set(fine.unique().tolist()) == {-1, 0}
-    assert coarse[4, 4] == coarse[5, 5] == 1
-    assert set(coarse.unique().tolist()) == {-1, 1}
+    assert middle.reshape(24, 24)[4, 4] == middle.reshape(24, 24)[5, 5] == 1
+    assert set(middle.unique().tolist()) == {-1, 1}
+    assert coarse.reshape(12, 12)[6, 7] == 2
+    assert set(coarse.unique().tolist()) == {-1, 2}
+
+
+def test_a_class_that_is_not_labelled_throughout_costs_nothing() -> None:
+    torch.manual_seed(0)
+    raw = Net(SMALL)(torch.rand(1, 3, 64, 64))
+    with torch.no_grad():
+        for level in raw:
+            level[:, 4 + 2] += 8.0
+    empty = torch.full((1, 1), -2)
+    seen, unknown = (
+        detection_loss(raw, Targets(torch.zeros(1, 1, 4), empty, torch.tensor([[True, True, known, True]])), (64, 64))
+        for known in (True, False)
+    )
+    assert unknown.classes < 0.01 * seen.classes
 
 
 def test_an_object_thinner_than_a_cell_still_owns_one() -> None:
@@ -124,7 +144,7 @@ def test_the_loss_falls_when_the_net_is_fitted_to_one_picture() -> None:
 
 
 def test_a_batch_without_objects_has_a_finite_loss() -> None:
-    empty = Targets(torch.zeros(1, 1, 4), torch.full((1, 1), -2))
+    empty = Targets(torch.zeros(1, 1, 4), torch.full((1, 1), -2), torch.ones(1, 4, dtype=torch.bool))
     loss = detection_loss(Net(SMALL)(torch.rand(1, 3, 64, 64)), empty, (64, 64))
     assert torch.isfinite(loss.total)
     assert loss.boxes == 0.0
@@ -132,11 +152,18 @@ def test_a_batch_without_objects_has_a_finite_loss() -> None:
 
 def test_learning_rate_rises_stays_and_falls_and_the_pool_grows() -> None:
     settings = TrainSettings(
-        Path("unused"), steps=1000, warm_up_steps=100, cool_down_steps=200, first_scenes=10, scenes=50
+        Path("unused"),
+        steps=1000,
+        warm_up_steps=100,
+        cool_down_steps=200,
+        first_scenes=10,
+        scenes=50,
+        steps_per_scene=8,
     )
     rates = [learning_rate(settings, step) / settings.learning_rate for step in range(1000)]
     assert rates[0] == pytest.approx(0.01)
     assert set(rates[99:800]) == {1.0}
+    assert rates[850] == pytest.approx(0.855, abs=0.001)
     assert rates[900] == pytest.approx(0.505)
     assert rates[999] < 0.02
     assert [pool_size(settings, step) for step in (0, 80, 500, 999)] == [10, 20, 50, 50]

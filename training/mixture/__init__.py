@@ -1,0 +1,1 @@
+"""Cuts the training crops from drawn scenes and photographs, and mixes them to batches."""

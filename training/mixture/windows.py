@@ -1,0 +1,102 @@
+"""Cuts a square window of any side from a picture and scales it to a crop, with its boxes."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from training.pool import IGNORED, Crop
+from training.scenes.spec import Boxes, Image, Labels
+
+PADDING = 114
+"""The grey value beyond the picture, as the letterbox of the card has it."""
+
+# An object of which a crop shows less than the first share is dropped; between the two it is neither right nor wrong.
+_DROP_BELOW = 0.15
+_IGNORE_BELOW = 0.45
+# What is smaller than this in the crop can be told from nothing.
+_SMALLEST_PX = 7.0
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Holds what crops are cut from: image (H, W, 3) uint8 BGR, boxes (N, 4) xyxy pixels, labels (N,) with IGNORED."""
+
+    image: Image
+    boxes: Boxes
+    labels: Labels
+
+    @property
+    def longest(self) -> Boxes:
+        """Return the longer side of each box in pixels, (N,)."""
+        sides: Boxes = (self.boxes[:, 2:] - self.boxes[:, :2]).max(axis=1, initial=0.0)
+        return sides
+
+
+@dataclass(frozen=True)
+class Window:
+    """Says where to cut, in pixels of the picture; `aspect` stretches the window, 1.1 is a tenth wider and lower."""
+
+    left: float
+    top: float
+    side: float
+    aspect: float = 1.0
+
+    def moved_inside(self, picture: Picture) -> "Window":
+        """Return the window moved into the picture on each axis where it fits."""
+        height, width = picture.image.shape[:2]
+        across, down = self.side * self.aspect, self.side / self.aspect
+        left = min(max(self.left, 0.0), width - across) if across <= width else self.left
+        top = min(max(self.top, 0.0), height - down) if down <= height else self.top
+        return Window(left, top, self.side, self.aspect)
+
+
+def random_window(picture: Picture, side: float, rng: np.random.Generator) -> Window:
+    """Return a window anywhere on the picture."""
+    height, width = picture.image.shape[:2]
+    return Window(rng.uniform(0, max(1.0, width - side)), rng.uniform(0, max(1.0, height - side)), side)
+
+
+def window_with(box: Boxes, side: float, rng: np.random.Generator, aspect: float = 1.0) -> Window:
+    """Return a window that shows the centre of a box, xyxy, somewhere."""
+    middle = (box[:2] + box[2:]) / 2
+    left, top = middle - rng.uniform(0.02, 0.98, 2) * side
+    return Window(float(left), float(top), side, aspect)
+
+
+def cut_window(picture: Picture, window: Window, size: int, smooth: bool = True) -> Crop:
+    """Cut a window and scale it to `size` pixels; what lies beyond the picture is grey.
+
+    Where it must enlarge, `smooth` takes cubic instead of linear interpolation.
+    """
+    height, width = picture.image.shape[:2]
+    x0, y0 = round(window.left), round(window.top)
+    x1 = max(x0 + 1, round(window.left + window.side * window.aspect))
+    y1 = max(y0 + 1, round(window.top + window.side / window.aspect))
+    scale_x, scale_y = size / (x1 - x0), size / (y1 - y0)
+    left, top, right, bottom = max(0, x0), max(0, y0), min(width, x1), min(height, y1)
+    image = np.full((size, size, 3), PADDING, np.uint8)
+    if right > left and bottom > top:
+        enlarging = cv2.INTER_CUBIC if smooth else cv2.INTER_LINEAR
+        piece = cv2.resize(
+            picture.image[top:bottom, left:right],
+            (max(1, round((right - left) * scale_x)), max(1, round((bottom - top) * scale_y))),
+            interpolation=cv2.INTER_AREA if scale_x < 1 else enlarging,
+        )
+        from_x, from_y = min(round((left - x0) * scale_x), size - 1), min(round((top - y0) * scale_y), size - 1)
+        piece = piece[: size - from_y, : size - from_x]
+        image[from_y : from_y + piece.shape[0], from_x : from_x + piece.shape[1]] = piece
+    scale = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
+    moved = (picture.boxes - np.array([x0, y0, x0, y0], np.float32)) * scale
+    return Crop(image, *_shown(moved, picture.labels, size))
+
+
+def _shown(boxes: Boxes, labels: Labels, size: int) -> tuple[Boxes, Labels]:
+    """Return boxes as the crop shows them; ignored regions stay however little of them is seen."""
+    clipped = boxes.clip(0, size).astype(np.float32)
+    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    share = np.prod((clipped[:, 2:] - clipped[:, :2]).clip(0), axis=1) / np.maximum(area, 1e-6)
+    kept = np.where(labels == IGNORED, share > 0, share >= _DROP_BELOW)
+    longest = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0.0)
+    judged = (share >= _IGNORE_BELOW) & (longest >= _SMALLEST_PX)
+    return clipped[kept], np.where(judged, labels, IGNORED)[kept]
