@@ -5,7 +5,6 @@ from pathlib import Path
 
 import onnx
 import torch
-from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 from torch import Tensor, nn
 
@@ -57,7 +56,9 @@ def _initializers(path: Path) -> dict[str, Tensor]:
         if path.stat().st_size > _MOST_BYTES:
             raise StartingWeightsError(f"{path} has more than {_MOST_BYTES} bytes: it is no export of this net")
         graph = onnx.load(str(path), load_external_data=False).graph
-    except (OSError, DecodeError) as error:
+    except StandgaleError:
+        raise
+    except Exception as error:  # protobuf's DecodeError has no base class below Exception that could be named here
         raise StartingWeightsError(f"{path} cannot be read as ONNX: {error}") from error
     return {one.name: torch.from_numpy(numpy_helper.to_array(one).copy()) for one in graph.initializer}
 

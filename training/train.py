@@ -19,7 +19,8 @@ from training.card import Recipe
 from training.loss import Targets, TrainingLoss, detection_loss
 from training.mixture.batches import Batch
 from training.mixture.source import CropSettings, CropSource
-from training.net import Net, NetSettings
+from training.net import Net
+from training.net_settings import NetSettings
 from training.pool import TRAIN_SEEDS, ScenePool
 from training.rendering import rendering
 from training.starting_weights import load_exported

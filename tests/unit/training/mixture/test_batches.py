@@ -31,7 +31,7 @@ def selection(tmp_path: Path) -> Path:
     return path
 
 
-def test_batches_have_about_as_many_pixels_whatever_the_side_of_their_crops() -> None:
+def test_batches_have_about_as_many_pixels_at_each_side() -> None:
     shapes = [batch_shape(step, 320, 12) for step in range(4)]
     assert shapes == [(256, 18), (320, 12), (416, 7), (256, 18)]
 

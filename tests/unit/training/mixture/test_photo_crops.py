@@ -22,7 +22,7 @@ def crops(photographs: Photographs) -> PhotoCrops:
     return PhotoCrops(photographs, SELECTION)
 
 
-def test_a_labelled_crop_tells_which_classes_are_known(crops: PhotoCrops) -> None:
+def test_a_labelled_crop_has_the_known_classes_of_its_set(crops: PhotoCrops) -> None:
     kinds = [crops.labelled(np.random.default_rng(seed), 64).known.tolist() for seed in range(120)]
     town, port = [True, False, False, False], [False, True, True, False]
     assert all(kind in (town, port) for kind in kinds)
@@ -55,7 +55,7 @@ def test_negatives_know_every_class_and_have_no_objects(crops: PhotoCrops) -> No
         assert where.picture == 0
 
 
-def test_what_scored_high_is_shown_again_once_it_is_settled(crops: PhotoCrops) -> None:
+def test_a_high_score_makes_a_negative_come_again(crops: PhotoCrops) -> None:
     hard = NegativeWindow(0, Window(100.0, 60.0, 40.0))
     crops.remember(0.9, hard)
 
