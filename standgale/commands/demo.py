@@ -18,7 +18,8 @@ def register(app: typer.Typer) -> None:
 def demo(
     context: typer.Context,
     source: Annotated[
-        Path | None, typer.Option(help="A folder of pictures or a video to send instead of simulated drones.")
+        Path | None,
+        typer.Option(help="A folder of pictures, a picture or a video to send instead of simulated drones."),
     ] = None,
     drones: Annotated[int, typer.Option(min=1, max=16, help="Simulated drones.")] = 4,
     frames: Annotated[int, typer.Option(min=1, max=10_000, help="Frames of each drone.")] = 30,
@@ -33,11 +34,19 @@ def demo(
     """
     from standgale.demo.report import print_report
     from standgale.demo.run import DemoPlan, run_demo
+    from standgale.demo.source import check_source
+    from standgale.services.preflight import require_writable
 
-    plan = DemoPlan(data_dir=data_dir, drones=drones, frames_per_drone=frames, source=source)
-    report = run_async(run_demo(context_of(context).settings(), plan, context_of(context).notes))
+    here = context_of(context)
+    settings = here.settings()
+    require_writable("--data-dir", data_dir)
+    found = None if source is None else check_source(source, drones * frames, settings.gateway)
+    for line in () if found is None else found.notes():
+        here.notes.print(line, highlight=False, markup=False, soft_wrap=True)
+    plan = DemoPlan(data_dir=data_dir, drones=drones, frames_per_drone=frames, source=found)
+    report = run_async(run_demo(settings, plan, here.notes))
     if as_json:
         print_json(report.as_json())
     else:
-        print_report(context_of(context).out, report)
+        print_report(here.out, report)
     raise typer.Exit(0 if report.complete else 1)

@@ -10,12 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.errors import SettingsError
 from schemas.geometry import Box
+from standgale.demo.source import Source
 from training.scenes.flight import Flight
 from training.scenes.spec import CLASS_NAMES
 
-PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 _JPEG_QUALITY = 90
 _VIDEO_FRAMES_PER_S = 2.0
 
@@ -49,28 +48,19 @@ def flight_frames(device_id: str, seed: int, frames: int, size: tuple[int, int])
         yield DemoFrame(device_id, _jpeg(scene.image), "image/jpeg", f"{device_id}-{number:05}.jpg", truth)
 
 
-def source_frames(source: Path, device_id: str, most: int) -> Iterator[DemoFrame]:
-    """Yield up to ``most`` frames of a folder of pictures (unchanged) or a video (two per second of play time)."""
-    if source.is_dir():
-        pictures = sorted(path for path in source.iterdir() if path.suffix.lower() in PICTURES)
-        if not pictures:
-            raise SettingsError(
-                f"--source {source}: no picture in this folder; it needs files like {', '.join(PICTURES)}"
-            )
-        for path in pictures[:most]:
-            media_type = "image/" + {"jpg": "jpeg", "tif": "tiff"}.get(path.suffix[1:].lower(), path.suffix[1:].lower())
-            yield DemoFrame(device_id, path.read_bytes(), media_type, path.name, None)
-    elif source.is_file():
-        yield from _video_frames(source, device_id, most)
-    else:
-        raise SettingsError(f"--source {source}: no such folder or video; give a folder of pictures or a video file")
+def source_frames(source: Source, device_id: str, most: int) -> Iterator[DemoFrame]:
+    """Yield up to ``most`` frames of the pictures (unchanged) or the video (two per second of play time)."""
+    for path in source.pictures[:most]:
+        suffix = path.suffix[1:].lower()
+        media_type = "image/" + {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix)
+        yield DemoFrame(device_id, path.read_bytes(), media_type, path.name, None)
+    if source.video is not None:
+        yield from _video_frames(source.video, device_id, most)
 
 
 def _video_frames(source: Path, device_id: str, most: int) -> Iterator[DemoFrame]:
     video = cv2.VideoCapture(str(source))
     try:
-        if not video.isOpened():
-            raise SettingsError(f"--source {source}: not a video OpenCV can read; try MP4 with H.264")
         step = max(1, round((video.get(cv2.CAP_PROP_FPS) or _VIDEO_FRAMES_PER_S) / _VIDEO_FRAMES_PER_S))
         number = sent = 0
         while sent < most and video.grab():

@@ -20,6 +20,8 @@ class OutputLocations:
     postgres_url: str
     broker: Path
     log: Path
+    picture: Path | None = None
+    """The frame with the most detections, with its boxes drawn; None when nothing was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class DemoReport:
     recall: float | None
     precision: float | None
     places: OutputLocations
+    trust: tuple[str, ...] = ()
+    """How far the results on own pictures can be trusted, a sentence each."""
 
     @property
     def complete(self) -> bool:
@@ -48,7 +52,7 @@ class DemoReport:
 
     def as_json(self) -> dict[str, object]:
         """Return the report for scripts."""
-        places = {name: str(value) for name, value in asdict(self.places).items()}
+        places = {name: None if value is None else str(value) for name, value in asdict(self.places).items()}
         return {**asdict(self), "places": places, "complete": self.complete}
 
 
@@ -78,7 +82,14 @@ def print_report(console: Console, report: DemoReport) -> None:
     table.add_row("precision at IoU 0.5", _share(report.precision))
     console.print(table)
     for name, value in asdict(report.places).items():
-        console.print(f"  {name.replace('_', ' '):<13} {value}", soft_wrap=True, highlight=False)
+        if name != "picture":
+            console.print(f"  {name.replace('_', ' '):<13} {value}", soft_wrap=True, highlight=False, markup=False)
+    for line in report.trust:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    if report.places.picture is None:
+        console.print("Nothing was found in any frame, so there is no picture of a result.")
+    else:
+        console.print(f"A picture of a result: {report.places.picture}", soft_wrap=True, highlight=False, markup=False)
     if report.complete:
         console.print("[green]Every frame reached every output exactly once.[/green]")
     else:

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -17,6 +17,7 @@ import aiohttp
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from detectors.card.card import ModelCard, default_card_path, read_card
 from infra.auth.tokens import DeviceTokens
 from infra.broker.port import TopicPartition
 from infra.broker.reading import read_between
@@ -31,7 +32,10 @@ from standgale.children import run_child, standgale_command
 from standgale.demo.drones import Drone, SentFrame
 from standgale.demo.frames import DemoFrame, flight_frames, source_frames
 from standgale.demo.report import DemoReport, OutputLocations, percentiles_ms
+from standgale.demo.result_picture import best_frame, draw_result
 from standgale.demo.scoring import Score
+from standgale.demo.source import Source
+from standgale.demo.trust import describe_trust
 from standgale.demo.watcher import SeenEvent, StreamWatcher
 from standgale.opening import open_command_broker
 from standgale.settings import Settings
@@ -51,7 +55,7 @@ class DemoPlan:
     frames_per_drone: int = 30
     frame_size: tuple[int, int] = (1280, 960)
     interval_s: float = 1.0
-    source: Path | None = None
+    source: Source | None = None
 
     def flights(self) -> dict[str, Iterator[DemoFrame]]:
         """Return the frames of each device; simulated flights show scenes that the shipped model was not trained on."""
@@ -91,7 +95,7 @@ class _DemoState:
 
 
 async def run_demo(settings: Settings, plan: DemoPlan, console: Console) -> DemoReport:
-    """Run the demonstration. Raises ChildError if the pipeline does not start, SettingsError for a wrong source."""
+    """Run the demonstration. Raises ChildError if the pipeline does not start."""
     flights = plan.flights()
     settings = settings.model_copy(update={"data_dir": plan.data_dir.absolute()})
     settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -114,7 +118,23 @@ async def run_demo(settings: Settings, plan: DemoPlan, console: Console) -> Demo
         await asyncio.gather(*(drone.fly(session) for drone in drones))
         in_postgres = await _wait_for_results(course, watcher, database)
         detected, repeated = await _in_topic(settings, set(course.accepted))
-    return _report(course, watcher, in_postgres, detected, repeated, _places(settings, dsn, log))
+    by_frame = {seen.event.frame_id: seen for seen in watcher.seen.values() if seen.event.frame_id in course.accepted}
+    events = [seen.event for seen in by_frame.values()]
+    card = read_card(settings.detector.model or default_card_path())
+    picture = await asyncio.to_thread(_draw_best, settings, course, events, card)
+    trust = () if plan.source is None else tuple(describe_trust(card, events))
+    places = replace(_places(settings, dsn, log), picture=picture)
+    return replace(_report(course, watcher, in_postgres, detected, repeated, places), trust=trust)
+
+
+def _draw_best(settings: Settings, course: _DemoState, events: list[DetectionsMade], card: ModelCard) -> Path | None:
+    """Draw the frame with the most detections; return the file, None when nothing was found."""
+    best = best_frame(events, card.classes)
+    if best is None:
+        return None
+    path = settings.data_dir / "result.jpg"
+    draw_result(path, course.accepted[best.frame_id].frame.data, best, card.classes, settings.detector.max_pixels)
+    return path
 
 
 async def _fresh_token(tokens: DeviceTokens, device_id: str) -> str:

@@ -174,16 +174,21 @@ def test_the_demonstration_with_drones_and_with_own_pictures(standgale: Standgal
     assert [report[name] for name in ("sent", "accepted", "detected", "in_postgres", "seen")] == [6] * 5
     assert report["p95_ms"] > 0
     assert report["recall"] is not None
+    drawn = cv2.imread(report["places"]["picture"])
+    assert drawn is not None
+    assert drawn.shape == (960, 1280, 3)
 
     folder = tmp_path / "own"
     folder.mkdir()
     for number in range(2):
         picture(folder / f"{number}.jpg", 640 + number, 480)
+    (folder / "notes.txt").touch()
     own = standgale.json("demo", "--source", str(folder), "--data-dir", str(standgale.folder / "demo"))
     assert isinstance(own, dict)
     assert own["complete"]
     assert own["sent"] == 2
     assert own["recall"] is None
+    assert own["trust"]
     assert "no such folder" in standgale("demo", "--source", str(tmp_path / "gone"), status=2).stderr
 
 
