@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from detectors.tiling.sources import ArraySource, TileSource
 from infra.errors import ImageCorruptError, SettingsError
 from infra.extras import install_extra
 from ingest.images.check import ImageError, ImageLimits, inspect_image
-from ingest.images.exif import read_capture
+from ingest.images.exif import Capture, MetadataWarning, read_capture, read_tiff_capture
 
 if TYPE_CHECKING:
     from detectors.rasters.ground import Georeference
@@ -45,6 +46,8 @@ class Picture:
     """The position of its pixels on earth; None if it has none."""
     scaled_from: tuple[float, float] | None = None
     """The values that became 0 and 255; None where values are 0 to 255 already."""
+    capture: Capture = field(default_factory=Capture)
+    """What EXIF and XMP say; nothing is read of a raster that states its scale itself."""
 
     def shown_with(self, found: Detections) -> tuple[ImageArray, Detections]:
         """Return the picture to draw on, uint8 (h, w, 3) BGR, and ``found`` in its pixels; rasters are reduced."""
@@ -72,18 +75,19 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[Picture]:
     with raster:
         gsd_m = raster.gsd_m
         if not raster.shows_colours:
-            yield replace(_decoded(path, max_pixels), gsd_m=gsd_m, ground=raster.ground)
+            shown = _decoded(path, max_pixels)
+            yield replace(shown, gsd_m=shown.gsd_m if gsd_m is None else gsd_m, ground=raster.ground)
             return
-        if gsd_m is None and path.stat().st_size <= WINDOW_BYTES:
-            gsd_m = _gsd_of(path.read_bytes(), raster.width, raster.width * raster.height)
+        capture = Capture() if gsd_m is not None else _capture_of_tiff(path, (raster.width, raster.height))
         yield Picture(
             raster.width,
             raster.height,
             RasterSource(raster),
-            gsd_m,
+            _gsd_of(capture, raster.width) if gsd_m is None else gsd_m,
             raster=raster,
             ground=raster.ground,
             scaled_from=raster.scaled_from,
+            capture=capture,
         )
 
 
@@ -119,21 +123,37 @@ def _decoded(path: Path, max_pixels: int) -> Picture:
     except ImageCorruptError as error:
         raise ImageCorruptError(f"{path}: {error}") from error
     height, width = decoded.image.shape[:2]
-    gsd_m = _gsd_of(data, width, max_pixels)
+    capture = _capture_of(data, max_pixels)
     return Picture(
-        width, height, ArraySource(decoded.image), gsd_m, image=decoded.image, scaled_from=decoded.scaled_from
+        width,
+        height,
+        ArraySource(decoded.image),
+        _gsd_of(capture, width),
+        image=decoded.image,
+        scaled_from=decoded.scaled_from,
+        capture=capture,
     )
 
 
-def _gsd_of(data: bytes, width: int, max_pixels: int) -> float | None:
-    """Return metres per pixel by the picture's metadata; None if they do not have it."""
+def _capture_of(data: bytes, max_pixels: int) -> Capture:
     try:
         info = inspect_image(data, ImageLimits(len(data), 1, max_pixels, max_pixels))
-    except ImageError:
+    except ImageError as error:
         # The decoder accepts pictures that the gateway refuses; nothing is known about their scale.
-        return None
-    camera = read_capture(data, info).camera
-    return None if camera is None else camera.ground_sampling_distance_m(width)
+        unread = MetadataWarning(f"EXIF and XMP were not read: {error}", frozenset())
+        return Capture(warnings=(unread,))
+    return read_capture(data, info)
+
+
+def _capture_of_tiff(path: Path, size: tuple[int, int]) -> Capture:
+    """Read the metadata of a TIFF that may be larger than memory."""
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        return read_tiff_capture(data, size)
+
+
+def _gsd_of(capture: Capture, width: int) -> float | None:
+    """Return metres per pixel by the picture's metadata; None if they do not have it."""
+    return None if capture.camera is None else capture.camera.ground_sampling_distance_m(width)
 
 
 def require_ground_reader(path: Path, option: str) -> None:

@@ -113,6 +113,16 @@ def photograph(
     return jpeg(*segments, *([] if xmp is None else [xmp_segment(xmp)]), size=size)
 
 
+def tiff_of_16_bits(exif: Mapping[int, Value], xmp: str, size: tuple[int, int] = (40, 30)) -> bytes:
+    """A grey TIFF, uncompressed, with EXIF and XMP in its directory."""
+    width, height = size
+    pixels = bytes(2 * width * height)
+    tags: dict[int, Value] = {256: width, 257: height, 258: 16, 259: 1, 262: 1, 277: 1, 278: height, 279: len(pixels)}
+    tags[0x2BC] = xmp.encode()
+    start = len(exif_block(exif, main={**tags, 273: 0}))
+    return exif_block(exif, main={**tags, 273: start}) + pixels
+
+
 def capture(data: bytes) -> Capture:
     """What is read from the picture."""
     return read_capture(data, inspect_image(data, LIMITS))

@@ -31,7 +31,7 @@ from ingest.gateway.request.fields import FrameFields, pairs_of, parse_fields, s
 from ingest.gateway.request.multipart import OVERHEAD_BYTES, parse_form
 from ingest.gateway.request.slots import UploadSlots
 from ingest.images.check import ImageInfo, ImageLimits, inspect_image
-from ingest.images.exif import Capture, read_capture
+from ingest.images.exif import Capture, is_quick, read_capture
 from ingest.metrics import image_stored
 from ingest.settings import GatewaySettings
 from schemas.events import FrameCaptured, ImageRef
@@ -115,8 +115,8 @@ class FramesEndpoint:
                     body = await read_body(receive, limit, timeout_s, self._turns, token_device)
                 upload = self._open_form(body, content_type, pairs) if is_form else _Upload(body, early)
                 _check_device(upload.fields, token_device)
-                event = await self._accept(token_device, upload)
-        await self._accepted_response(event)(scope, receive, send)
+                event, warnings = await self._accept(token_device, upload)
+        await self._accepted_response(event, warnings)(scope, receive, send)
 
     def _authenticate(self, headers: dict[bytes, bytes]) -> str:
         """Return the device of the request's token. Raises UnauthorizedError before the body is read."""
@@ -149,16 +149,19 @@ class FramesEndpoint:
 
     def _examine(self, image: bytes) -> _Examined:
         """Check the content, then read and hash it: what is no picture costs no more than its first bytes."""
-        info = inspect_image(image, self._limits)
-        return _Examined(info, read_capture(image, info), sha256(image).hexdigest())
+        return _read(image, inspect_image(image, self._limits))
 
-    async def _accept(self, device_id: str, upload: _Upload) -> FrameCaptured:
-        """Check the content, store it, and publish its event; at the return, both are durable."""
+    async def _accept(self, device_id: str, upload: _Upload) -> tuple[FrameCaptured, list[str]]:
+        """Check the content, store it, and publish its event; at the return, both are durable.
+
+        Return the event, and warnings about metadata of the image that the request does not replace.
+        """
         image, fields = upload.image, upload.fields
         if len(image) > _INLINE_BYTES:
             examined = await asyncio.to_thread(self._examine, image)
         else:
-            examined = self._examine(image)
+            info = inspect_image(image, self._limits)
+            examined = _read(image, info) if is_quick(info) else await asyncio.to_thread(_read, image, info)
         info, capture = examined.info, examined.capture
         received_at = self._parts.clock.now()
         captured_at = self._capture_time(fields, capture)
@@ -185,7 +188,7 @@ class FramesEndpoint:
         with self._parts.readiness.broker.watch(partition_for(device_id, self._parts.frame_partitions)):
             await self._publish(event, identity)
         image_stored(device_id)
-        return event
+        return event, _warnings(fields, capture)
 
     async def _store(self, image: bytes, digest: str, media_type: str) -> str:
         timeout_s = self._parts.settings.store_timeout_s
@@ -203,7 +206,12 @@ class FramesEndpoint:
         if moment is None:
             raise InvalidCaptureTimeError(
                 "captured_at is missing, and the image's EXIF has no capture time",
-                details="It is part of the frame's identity, so a retry must say the same; RFC 3339 with a zone.",
+                details=" ".join(
+                    (
+                        "It is part of the frame's identity, so a retry must say the same; RFC 3339 with a zone.",
+                        *(f"{warning.text}." for warning in capture.warnings if "captured_at" in warning.fields),
+                    )
+                ),
                 field="captured_at",
             )
         now = self._parts.clock.latest()
@@ -240,7 +248,7 @@ class FramesEndpoint:
                 f"the broker did not acknowledge within {timeout_s:g} s (gateway.publish_timeout_s)"
             ) from error
 
-    def _accepted_response(self, event: FrameCaptured) -> Response:
+    def _accepted_response(self, event: FrameCaptured, warnings: list[str]) -> Response:
         image = event.image
         links = {}
         if self._parts.stream_url is not None:
@@ -258,6 +266,7 @@ class FramesEndpoint:
                 "width": image.width,
                 "height": image.height,
             },
+            "warnings": warnings,
             "links": links,
         }
         return Response(orjson.dumps(body), 202, media_type="application/json")
@@ -283,6 +292,16 @@ def _check_device(fields: FrameFields, token_device: str) -> None:
             details="Leave device_id out, or send the token of that device.",
             field="device_id",
         )
+
+
+def _read(image: bytes, info: ImageInfo) -> _Examined:
+    return _Examined(info, read_capture(image, info), sha256(image).hexdigest())
+
+
+def _warnings(fields: FrameFields, capture: Capture) -> list[str]:
+    """Return what is unknown or assumed, without what the request says itself."""
+    given = {*fields.camera, *(["captured_at"] if fields.captured_at else [])}
+    return [warning.text for warning in capture.warnings if not warning.fields or warning.fields - given]
 
 
 def _camera(fields: FrameFields, capture: Capture) -> CameraGeometry | None:

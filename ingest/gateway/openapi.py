@@ -55,6 +55,10 @@ class AcceptedFrame(BaseModel):
     captured_at: str = Field(examples=["2026-01-31T12:00:00.123456Z"])
     received_at: str
     image: AcceptedImage
+    warnings: list[str] = Field(
+        description="what of the image's EXIF and XMP could not be read, or was assumed; empty where all is known",
+        examples=[["the capture time 2026-01-31 12:00:00 has no time zone; it was read as UTC"]],
+    )
     links: dict[str, str] = Field(description="where to look next")
 
 
@@ -156,7 +160,8 @@ def _operation(settings: GatewaySettings) -> Json:
             f"The image itself as the body, with parameters in the query or in `X-Standgale-…` headers "
             f"(`X-Standgale-Captured-At`), or a multipart form with a part `image` and fields. At most "
             f"{settings.max_image_bytes} bytes, sides of {settings.min_side_px} to {settings.max_side_px} px, "
-            f"{settings.max_pixels} pixels. Camera geometry is read from EXIF and XMP where the request has none."
+            f"{settings.max_pixels} pixels. Camera geometry is read from EXIF and XMP where the request "
+            "has none; `warnings` of the response name what was assumed or could not be read there."
         ),
         "operationId": "send_frame",
         "security": [{"DeviceToken": []}, {"Bearer": []}],

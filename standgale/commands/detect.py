@@ -103,7 +103,7 @@ def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)
         print_json({"image": str(picture), "model": card.name, **fields_of(shown, found), "detections": rows})
     else:
         here.notes.print(f"{card.name} {card.version} on {chosen}", highlight=False)
-        print_result(here, found, rows, files)
+        print_result(here, shown, found, rows, files)
 
 
 def _method(text: str | None) -> MergeMethod | None:

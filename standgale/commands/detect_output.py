@@ -10,6 +10,7 @@ import orjson
 from rich.table import Table
 
 from infra.errors import SettingsError
+from schemas.timestamps import format_utc
 from standgale.commands.context import Context
 
 if TYPE_CHECKING:
@@ -88,11 +89,15 @@ def rows_of(found: PictureResult, card: ModelCard, places: GroundPositions | Non
 
 
 def fields_of(shown: Picture, found: PictureResult) -> dict[str, object]:
-    """Return the size of the picture, the options and the counts as JSON values."""
+    """Return the size of the picture, what its metadata say, the options and the counts as JSON values."""
+    capture = shown.capture
     return {
         "width": shown.width,
         "height": shown.height,
         "gsd_m": found.options.gsd_m,
+        "camera": None if capture.camera is None else capture.camera.model_dump(exclude_none=True),
+        "captured_at": None if capture.captured_at is None else format_utc(capture.captured_at),
+        "warnings": [warning.text for warning in capture.warnings],
         "options": found.options.as_options().model_dump(exclude_none=True),
         "tiles": found.tiles,
         "empty_tiles": found.empty,
@@ -101,13 +106,19 @@ def fields_of(shown: Picture, found: PictureResult) -> dict[str, object]:
     }
 
 
-def print_result(here: Context, found: PictureResult, rows: list[dict[str, object]], files: OutputFiles) -> None:
-    """Print the detections as a table, with notes about tiles, left-out boxes and written files."""
+def print_result(
+    here: Context, shown: Picture, found: PictureResult, rows: list[dict[str, object]], files: OutputFiles
+) -> None:
+    """Print the detections as a table, with notes about tiles, metadata, left-out boxes and written files."""
     options = found.options
     ground = "" if options.gsd_m is None else f", {options.gsd_m:.3g} m per pixel"
     sides = "the whole frame" if options.tile_width is None else f"{options.tile_width}×{options.tile_height} px"
     empty = f", {found.empty} of them without content" if found.empty else ""
     here.notes.print(f"{found.tiles} tiles{empty}; {sides}{ground}", highlight=False)
+    for warning in shown.capture.warnings:
+        # The time of a picture has no effect here.
+        if warning.fields != {"captured_at"}:
+            here.notes.print(f"warning: {warning.text}", style="yellow", markup=False, highlight=False)
     table = Table("label", "confidence", "box (x1, y1, x2, y2 in pixels)")
     for row in rows[:_MOST_LISTED]:
         table.add_row(str(row["label"]), str(row["confidence"]), str(row["box"]))

@@ -29,7 +29,7 @@ _LAST_GPS_TAG = 0x1F
 MAX_SEGMENTS = 8
 _MAX_BLOCKS = 4
 # A block begins with its byte order. Before it some programs repeat the segment's header, or write a few bytes more.
-_HEADERS = (b"II*\0", b"MM\0*")
+_HEADERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SEARCHED_BYTES = 64
 
 Buffer = bytes | mmap

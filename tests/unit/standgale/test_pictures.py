@@ -20,6 +20,7 @@ from detectors.rasters.ground_positions import feature_collection, ground_positi
 from infra.errors import ImageCorruptError, SettingsError
 from standgale import pictures
 from standgale.pictures import open_picture
+from tests.photographs import packet, tiff_of_16_bits
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -98,6 +99,16 @@ def test_scale_of_a_photograph_is_read_from_its_metadata(tmp_path: Path) -> None
     Image.new("RGB", (400, 300)).save(path)
     with open_picture(path, MANY) as found:
         assert found.gsd_m is None
+
+
+def test_scale_of_a_16_bit_tiff_is_read_from_its_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    xmp = packet('drone-dji:RelativeAltitude="+40.0"')
+    path.write_bytes(tiff_of_16_bits({0x920A: 4.5, 0xA405: 26}, xmp, (400, 300)))
+    with open_picture(path, MANY) as found:
+        assert found.raster is not None
+        assert found.gsd_m == pytest.approx(40 * (43.267 * 4.5 / 26 * 0.8) / (4.5 * 400), rel=1e-3)
+        assert found.capture.warnings == ()
 
 
 def test_boxes_over_a_raster_are_drawn_on_a_reduced_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from datetime import UTC, datetime
 from hashlib import sha256
 
 import aiohttp
-from PIL import Image
 
 from schemas.cloudevents import decode, header
 from schemas.events import FrameCaptured
 from schemas.ids import frame_id
+from tests.photographs import exif_block, exif_segment, extended_segments, packet, photograph, xmp_segment
+from tests.photographs import jpeg as jpeg_of
 from tests.servers.gateway import FRAME, TOKEN, WHEN, Gateway, jpeg
+
+SIZE = (320, 320)
 
 
 async def test_a_frame_is_stored_announced_and_accepted(gateway: Gateway) -> None:
@@ -82,14 +84,42 @@ async def test_a_large_form_too(gateway: Gateway) -> None:
 
 
 async def test_capture_time_and_geometry_come_from_the_picture(gateway: Gateway) -> None:
-    tags = Image.Exif()
-    tags[0x010F] = "DJI"
-    tags.get_ifd(0x8769).update({0x9003: "2026:01:31 14:00:00", 0x9011: "+02:00", 0x920A: 8.8})
-    out = io.BytesIO()
-    Image.new("RGB", (320, 320)).save(out, "JPEG", exif=tags)
-    response = await gateway.send(out.getvalue(), params={"altitude_m": "60"})
+    image = photograph({0x9003: "2026:01:31 14:00:00", 0x9011: "+0200", 0x920A: 8.8}, size=SIZE)
+    response = await gateway.send(image, params={"altitude_m": "60"})
     assert response.json["captured_at"] == WHEN
+    assert response.json["warnings"] == []
     (record,) = await gateway.records()
     camera = decode(record.headers, record.value, FrameCaptured).camera
     assert camera is not None
     assert (camera.focal_length_mm, camera.altitude_m) == (8.8, 60.0)
+
+
+async def test_warnings_name_assumptions_that_the_request_does_not_replace(gateway: Gateway) -> None:
+    xmp = packet('drone-dji:RelativeAltitude="+250.0" drone-dji:AbsoluteAltitude="250.0"')
+    image = photograph({0x9003: "2026:01:31 12:00:00"}, xmp=xmp, size=SIZE)
+    response = await gateway.send(image, params={})
+    assert response.json["captured_at"] == WHEN
+    height, time = sorted(response.json["warnings"], key=lambda text: "capture time" in text)
+    assert "equals that above the sea" in height
+    assert "read as UTC" in time
+    given = await gateway.send(image, params={"captured_at": WHEN, "altitude_m": "60"})
+    assert given.json["warnings"] == []
+
+
+async def test_a_missing_capture_time_is_refused_with_its_reason(gateway: Gateway) -> None:
+    response = await gateway.send(photograph({0x9003: "2026:13:45 12:00:00"}, size=SIZE), params={})
+    assert response.status == 400
+    assert "'2026:13:45 12:00:00'" in response.json["details"]
+
+
+async def test_long_xmp_is_read_too(gateway: Gateway) -> None:
+    guid = b"0123456789ABCDEF0123456789ABCDEF"
+    text = packet('drone-dji:RelativeAltitude="+50"', f"<drone-dji:Data>{'A' * 100_000}</drone-dji:Data>").encode()
+    named = xmp_segment(packet(f'drone-dji:Extended="{guid.decode()}"'))
+    exif = exif_segment(exif_block({0x9003: "2026:01:31 12:00:00Z"}))
+    response = await gateway.send(jpeg_of(exif, named, *extended_segments(guid, text), size=SIZE), params={})
+    assert response.json["warnings"] == []
+    (record,) = await gateway.records()
+    camera = decode(record.headers, record.value, FrameCaptured).camera
+    assert camera is not None
+    assert camera.altitude_m == 50.0

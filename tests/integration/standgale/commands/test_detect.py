@@ -15,6 +15,7 @@ import rasterio
 
 from infra.extras import install_extra
 from standgale.testing.graphs import COLOURS_BGR, write_model
+from tests.photographs import packet, photograph
 
 pytestmark = [
     pytest.mark.integration,
@@ -169,3 +170,18 @@ def test_without_rasterio_a_large_tiff_names_the_extra_and_a_small_one_is_read(t
         assert needs_ground.returncode == 2
         assert f"{' '.join(option)}: position and scale of the TIFF" in needs_ground.stderr
         assert install_extra("geo") in " ".join(needs_ground.stderr.split())
+
+
+def test_metadata_of_a_photograph_and_what_of_it_is_unknown(tmp_path: Path, card: str) -> None:
+    xmp = packet('rdf:about="Road & Rail" drone-dji:RelativeAltitude="+50"')
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(photograph({0x9003: "2026:01:31 12:00:00", 0x920A: 4.5, 0xA405: 26}, xmp=xmp, size=(400, 300)))
+    found = orjson.loads(standgale(tmp_path, str(photo), "--model", card, "--json").stdout)
+    assert found["gsd_m"] == pytest.approx(50 * (43.267 / 26 * 0.8) / 400, rel=1e-3)
+    assert (found["camera"]["altitude_m"], found["captured_at"]) == (50.0, "2026-01-31T12:00:00.000000Z")
+    packet_warning, time_warning = found["warnings"]
+    assert "read one by one" in packet_warning
+    assert "read as UTC" in time_warning
+    shown = standgale(tmp_path, str(photo), "--model", card).stderr
+    assert "warning: an XMP packet could not be read" in shown
+    assert "capture time" not in shown
