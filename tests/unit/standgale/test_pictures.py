@@ -101,12 +101,17 @@ def test_scale_of_a_photograph_is_read_from_its_metadata(tmp_path: Path) -> None
         assert found.gsd_m is None
 
 
-def test_scale_of_a_16_bit_tiff_is_read_from_its_metadata(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_window", [False, True])
+def test_scale_of_a_16_bit_tiff_is_read_from_its_metadata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_window: bool
+) -> None:
+    if by_window:
+        monkeypatch.setattr(pictures, "WINDOW_PIXELS", 1)
     path = tmp_path / "a.tif"
     xmp = packet('drone-dji:RelativeAltitude="+40.0"')
     path.write_bytes(tiff_of_16_bits({0x920A: 4.5, 0xA405: 26}, xmp, (400, 300)))
     with open_picture(path, MANY) as found:
-        assert found.raster is not None
+        assert (found.raster is not None) == by_window
         assert found.gsd_m == pytest.approx(40 * (43.267 * 4.5 / 26 * 0.8) / (4.5 * 400), rel=1e-3)
         assert found.capture.warnings == ()
 
