@@ -14,5 +14,5 @@ def install_extra(*extras: str) -> str:
     every = ",".join(dict.fromkeys([*base, *extras]))
     return (
         f"install {names} of standgale: in its checkout `uv tool install '.[{every}]'`, "
-        f"or `pip install '.[{','.join(extras)}]'`"
+        f"or `pip install -e '.[{','.join(extras)}]'`"
     )

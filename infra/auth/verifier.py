@@ -30,6 +30,8 @@ WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 # A token with an unknown id is compared with this, so that it takes as long as one with a known id.
 _NO_HASH = bytes(32)
 _NOTE = "tokens"
+# A token has 64 characters; a longer text is not worth hashing.
+_MAX_TOKEN = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class TokenVerifier:
         """
         if self._known is None:
             raise DatabaseUnavailableError("the device tokens could not be read from the database yet; try again")
+        if len(token) > _MAX_TOKEN:
+            return None
         known = self._known.get(token_id_of(token) or "")
         same = hmac.compare_digest(known.token_hash if known else _NO_HASH, token_hash(token))
         if known is None or not same:

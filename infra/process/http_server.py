@@ -30,7 +30,7 @@ _HTTP_SHARE = 0.8
 # uvicorn's main loop ticks ten times a second; the limits of time are enforced at every fifth.
 _SWEEP_EVERY_TICKS = 5
 # The kernel would keep megabytes for a client that reads nothing, and hide for minutes that it does not read.
-_SEND_BUFFER_BYTES = 128 * 1024
+_SEND_BUFFER_BYTES = 64 * 1024
 
 
 class StartError(StandgaleError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Iterable
@@ -14,6 +15,8 @@ from schemas.events import DetectionsMade
 
 _MAX_VALUES = 100
 _MAX_LABEL = 100
+# Reading a number takes time with the square of its digits; no sensible one is longer.
+_MAX_NUMBER = 64
 
 
 class FilterError(StandgaleError):
@@ -144,7 +147,7 @@ def _label(value: str) -> str:
 
 def _number(name: str, value: str, low: float, high: float) -> float:
     try:
-        number = float(value)
+        number = float(value) if len(value) <= _MAX_NUMBER else math.nan
     except ValueError as error:
         raise FilterError(f"{name}: {value[:60]!r} is not a number") from error
     if not low <= number <= high:
@@ -153,7 +156,7 @@ def _number(name: str, value: str, low: float, high: float) -> float:
 
 
 def _area(value: str) -> GeoArea:
-    parts = value.split(",")
+    parts = value.split(",", 4)
     if len(parts) != 4:
         raise FilterError(f"area: {value[:60]!r} must be west,south,east,north in degrees")
     west, south, east, north = (

@@ -10,6 +10,7 @@ import asyncio
 import hmac
 import logging
 import time
+from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -20,20 +21,26 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from infra.process.http_connections import address_of
 from infra.telemetry.http import HttpTelemetry
 from schemas.errors import StandgaleError
 from schemas.timestamps import format_utc, utc_now
+from sinks.metrics import SSE_DROPPED
 from sinks.settings import SseSettings
 from sinks.sse.filters import FilterError, parse_filter
 from sinks.sse.hub import Client, DetectionHub
 from sinks.sse.positions import MAX_PARTITIONS, PositionError, decode_position
-from sinks.sse.session import Session
+from sinks.sse.session import STREAM, Session
 
 logger = logging.getLogger(__name__)
 
 STREAM_PATH = "/api/v1/detections/stream"
 _LAST_EVENT_ID = "last_event_id"
 _RETRY_AFTER_S = 5
+# A hundred devices, jobs and labels, and the others once.
+_MAX_PARAMETERS = 320
+_MAX_BODY_BYTES = 65_536
+_MAX_TOKEN = 4_096
 _HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -80,9 +87,9 @@ class _Stream:
         except (FilterError, PositionError) as error:
             await _error(request, 400, error.code, str(error))(scope, receive, send)
             return
-        with self._hub.client(session) as client:
+        with self._hub.client(session, _address(scope)) as client:
             client.writer = asyncio.create_task(_write(client, send), name="sse-client")
-            await _run_until_gone(client.writer, receive)
+            await _run_until_gone(client, client.writer, receive)
 
     def _refusal(self, request: Request) -> JSONResponse | None:
         hub = self._hub
@@ -95,13 +102,17 @@ class _Stream:
         if hub.full:
             text = f"{hub.settings.max_clients} clients are connected, which is the limit (sse.max_clients)"
             return _error(request, 503, "TOO_MANY_CLIENTS", text, {"Retry-After": str(_RETRY_AFTER_S)})
+        if hub.full_for(_address(request.scope)):
+            text = "this address has its share of the clients (http.address_share of sse.max_clients)"
+            return _error(request, 503, "TOO_MANY_CLIENTS", text, {"Retry-After": str(_RETRY_AFTER_S)})
         return None
 
     def _session(self, request: Request) -> Session:
-        parameters = request.query_params.multi_items()
+        parameters = _parameters(request)
         wanted = parse_filter((name, value) for name, value in parameters if name != _LAST_EVENT_ID)
         # A reconnecting browser sends the header, while the address still has the id from when the page was opened.
-        last = request.headers.get("last-event-id") or request.query_params.get(_LAST_EVENT_ID) or None
+        in_query = next((value for name, value in parameters if name == _LAST_EVENT_ID), None)
+        last = request.headers.get("last-event-id") or in_query or None
         if last is not None:
             decode_position(last, self._hub.partitions or MAX_PARTITIONS, self._hub.ring.mark)
         return Session(self._hub, wanted, last)
@@ -124,11 +135,14 @@ async def _write(client: Client, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _run_until_gone(writer: asyncio.Task[None], receive: Receive) -> None:
-    """Wait until the stream ends, or end it when the client has disconnected."""
+async def _run_until_gone(client: Client, writer: asyncio.Task[None], receive: Receive) -> None:
+    """Wait until the stream ends, or end it when the client has disconnected or was cut off by the server."""
     disconnected = asyncio.create_task(_disconnected(receive))
     try:
         await asyncio.wait({writer, disconnected}, return_when=asyncio.FIRST_COMPLETED)
+        if client.writing_since is not None:
+            # In the middle of a write: it read nothing until the server, or the kernel, ended the connection.
+            SSE_DROPPED.labels(STREAM).inc()
     finally:
         writer.cancel()
         disconnected.cancel()
@@ -138,15 +152,34 @@ async def _run_until_gone(writer: asyncio.Task[None], receive: Receive) -> None:
 
 
 async def _disconnected(receive: Receive) -> None:
-    """Return when the client has disconnected."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    """Return when the client has disconnected, or sends a body, which it never needs to."""
+    size = 0
+    while size <= _MAX_BODY_BYTES:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size += len(message.get("body", b""))
+
+
+def _parameters(request: Request) -> list[tuple[str, str]]:
+    """Return the parameters of the query. Raises FilterError when they are too many."""
+    query = request.scope["query_string"].decode("latin-1")
+    try:
+        return parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
+    except ValueError as error:
+        raise FilterError(f"the query has more than {_MAX_PARAMETERS} parameters") from error
+
+
+def _address(scope: Scope) -> str:
+    return address_of(scope.get("client"))
 
 
 def _shows_token(headers: Headers, settings: SseSettings) -> bool:
     """Whether the request has one of the tokens; this takes the same time for every wrong token."""
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     shown = headers.get("x-api-token") or (bearer.strip() if scheme.lower() == "bearer" else "")
+    if len(shown) > _MAX_TOKEN:
+        return False
     matches = [hmac.compare_digest(shown.encode(), token.get_secret_value().encode()) for token in settings.tokens]
     return any(matches)
 

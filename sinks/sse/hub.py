@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class Client:
     """Holds one connected client."""
 
     session: Session
+    address: str = ""
     writing_since: float | None = None
     """Since when a write has been waiting (monotonic)"""
     writer: asyncio.Task[None] | None = None
@@ -52,6 +54,7 @@ class DetectionHub:
     """Gives all sessions new events; it is a component. ``ring`` and ``partitions`` are valid once ``started``.
 
     ``grown_from`` is how many partitions the topic had before it got more (see :class:`TopicSpec`).
+    One address may have ``address_share`` of the clients that the settings allow.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class DetectionHub:
         retry: RetrySettings | None = None,
         *,
         grown_from: int | None = None,
+        address_share: float = 1.0,
     ) -> None:
         self.name = "sse"
         self.settings = settings
@@ -70,6 +74,8 @@ class DetectionHub:
         self._retry = retry or RetrySettings()
         self._intake = StreamIntake(settings, self._wake, grown_from)
         self._clients: set[Client] = set()
+        self._of_address: Counter[str] = Counter()
+        self._most_of_address = max(1, int(settings.max_clients * address_share))
         self._no_clients = asyncio.Event()
         self._no_clients.set()
         self._history = asyncio.Semaphore(_HISTORY_READERS)
@@ -97,6 +103,10 @@ class DetectionHub:
     def full(self) -> bool:
         """Whether there are as many clients as the settings allow."""
         return len(self._clients) >= self.settings.max_clients
+
+    def full_for(self, address: str) -> bool:
+        """Whether ``address`` has as many clients as one may have."""
+        return self._of_address[address] >= self._most_of_address
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Follow the topic until ``stop``, then send the pending events and end all streams."""
@@ -142,16 +152,20 @@ class DetectionHub:
                 await reader.close()
 
     @contextmanager
-    def client(self, session: Session) -> Iterator[Client]:
+    def client(self, session: Session, address: str = "") -> Iterator[Client]:
         """Count the session and wake it for new events during the block."""
-        client = Client(session)
+        client = Client(session, address)
         self._clients.add(client)
+        self._of_address[address] += 1
         self._no_clients.clear()
         SSE_CLIENTS.labels(STREAM).inc()
         try:
             yield client
         finally:
             self._clients.discard(client)
+            self._of_address[address] -= 1
+            if self._of_address[address] == 0:
+                del self._of_address[address]
             SSE_CLIENTS.labels(STREAM).dec()
             if not self._clients:
                 self._no_clients.set()
@@ -169,4 +183,6 @@ class DetectionHub:
                 client.session.wake(heartbeat=True)
                 if client.writing_since is not None and client.writing_since < stalled:
                     SSE_DROPPED.labels(STREAM).inc()
+                    # So that it is not counted again when its stream ends.
+                    client.writing_since = None
                     client.cut_off()

@@ -45,7 +45,13 @@ def make_hub(process: Composition) -> DetectionHub:
     """Make the component that reads detections for the live stream."""
     settings = process.settings
     grown_from = process.topics[topics.DETECTIONS].grown_from
-    return DetectionHub(process.broker(), settings.sse, settings.retry, grown_from=grown_from)
+    return DetectionHub(
+        process.broker(),
+        settings.sse,
+        settings.retry,
+        grown_from=grown_from,
+        address_share=settings.http.address_share,
+    )
 
 
 def _make_sse(process: Composition, instance_id: str | None) -> list[Component]:

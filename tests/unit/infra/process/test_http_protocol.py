@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 from prometheus_client import REGISTRY
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.process.health import Health
 from infra.process.http_server import HttpComponent
@@ -86,16 +87,16 @@ class Site:
 
 
 @asynccontextmanager
-async def serving(limits: HttpSettings = LIMITS) -> AsyncIterator[Site]:
-    app = Echo()
-    component = HttpComponent("limited", app, host="127.0.0.1", port=0, http=limits, drain_timeout_s=2.0)
+async def serving(limits: HttpSettings = LIMITS, app: ASGIApp | None = None) -> AsyncIterator[Site]:
+    echo = Echo()
+    component = HttpComponent("limited", app or echo, host="127.0.0.1", port=0, http=limits, drain_timeout_s=2.0)
     port, stop = component.bind(), asyncio.Event()
     task = asyncio.create_task(component.run(stop, Health().part("limited")))
-    site = Site(port, app)
+    site = Site(port, echo)
     try:
         yield site
     finally:
-        app.release.set()
+        echo.release.set()
         for client in site.clients:
             client.writer.close()
         stop.set()
@@ -262,3 +263,26 @@ async def test_refusals_are_logged_a_few_times_and_then_counted(caplog: pytest.L
             await client.send(b"this is not HTTP\r\n\r\n")
             assert (await client.refusal())[0] == 400
     assert 0 < sum("refused a request from 127.0.0.1" in message for message in caplog.messages) <= 5
+
+
+async def test_a_stream_whose_client_reads_nothing_ends_although_buffers_take_more() -> None:
+    ended = asyncio.Event()
+
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        gone = asyncio.create_task(receive())
+        while not gone.done():
+            sending = asyncio.create_task(send({"type": "http.response.body", "body": b"x" * 8_000, "more_body": True}))
+            await asyncio.wait({gone, sending}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0.002)
+        ended.set()
+
+    async with serving(app=stream) as site:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            client.connect(("127.0.0.1", site.port))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await asyncio.wait_for(ended.wait(), 10)
