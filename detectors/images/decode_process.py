@@ -60,12 +60,19 @@ class DecodeProcess:
                     self._raise_for(self._end(), last=attempt == _ATTEMPTS - 1)
         raise AssertionError  # the last attempt raises
 
-    def close(self) -> None:
-        """End the process; a decoding in progress fails with DecoderEndedError."""
+    def stop(self) -> None:
+        """End the process without waiting; a decoding in progress, and each later one, fails with DecoderEndedError."""
         self._closed = True
         process = self._process
         if process is not None:
             process.kill()
+
+    def close(self) -> None:
+        """Stop, and wait until the process has ended."""
+        self.stop()
+        with self._lock:
+            if self._process is not None:
+                self._end()
 
     def _is_closed(self) -> bool:
         """Whether another thread has closed it meanwhile."""
@@ -114,7 +121,7 @@ class DecodeProcess:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            # It has closed its end, so it is about to end.
+            # Its end of a pipe is closed, so it is about to end.
             return process.wait(1.0)
         process.kill()
         return process.wait()

@@ -55,6 +55,7 @@ class GroupSession:
         lateness = Lateness(settings.late_policy, settings.live_deadline_s, self.now)
         processed = asyncio.Event()
         async with (
+            run_beside(self._stop_separate_decoding()),
             run_beside(watch_engines(self.roster, context.health, self.attempt.quarantine)),
             report_lag(self.consumer, context.group, topics.FRAME_TOPICS),
             asyncio.TaskGroup() as group,
@@ -69,6 +70,15 @@ class GroupSession:
                 )
                 await intake.run()
             processed.set()
+
+    async def _stop_separate_decoding(self) -> None:
+        """Leave images that are decoded in a separate process to the next worker when this one has to end.
+
+        Each may take ``detector.max_decode_s``, and they wait for each other.
+        """
+        await self.context.stop.wait()
+        for loaded in self.roster.all_models:
+            loaded.pipeline.stop_separate_decoding()
 
 
 @asynccontextmanager

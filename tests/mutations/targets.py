@@ -81,7 +81,9 @@ def _with_checksums(data: bytes) -> bytes:
 
 def _read_header(data: bytes) -> None:
     info = inspect_image(data, LIMITS)
-    read_capture(data, info)
+    if len(data) % 4 == 0:
+        # EXIF and XMP have targets of their own, and take most of the time.
+        read_capture(data, info)
 
 
 def _decode(data: bytes) -> None:
@@ -217,12 +219,12 @@ TARGETS: Final = (
     Target("png header", 120, _image("PNG"), _read_header, 20),
     Target("webp header", 110, _image("WEBP"), _read_header, 20),
     Target("tiff header", 110, _image("TIFF"), _read_header, 20),
-    Target("exif", 120, _make_exif, _read_exif, 20),
+    Target("exif", 125, _make_exif, _read_exif, 20),
     Target("xmp", 70, _make_xmp, _read_xmp, 20),
     Target("multipart", 100, _make_form, _read_form, 20),
     Target("query and headers", 70, _make_query, _read_query, 20),
     Target("events", 90, _make_event, _read_event, 20),
-    Target("model cards", 10, _make_card, _read_card, 200),
+    Target("model cards", 5, _make_card, _read_card, 200),
     Target("jpeg decoder", 25, _image("JPEG"), _decode, 200),
     Target("png decoder", 20, _image("PNG"), _decode, 200),
     Target("webp decoder", 15, _image("WEBP"), _decode, 200),

@@ -167,6 +167,10 @@ class InferencePipeline:
         """For how many seconds frames have been in progress without a decoded image or a finished engine batch."""
         return time.monotonic() - self._moved_at if self._in_progress else 0.0
 
+    def stop_separate_decoding(self) -> None:
+        """End the decoding of images in the separate process; their ``detect`` raises DecoderEndedError."""
+        self._decoder.stop()
+
     def close(self, timeout_s: float = _CLOSE_TIMEOUT_S) -> bool:
         """Stop all threads; every ``detect`` must have returned, or been cancelled, before.
 
