@@ -19,7 +19,8 @@ help:
 	@echo "make campaign EVENTS=1000 BROKER=embedded SEED=7   random faults on a running fleet; BROKER: embedded, kafka, kafka3"
 	@echo "make mutations COUNT=100000 SEED=1   mutated inputs through everything that reads bytes; failing ones in mutations/"
 	@echo "make bench   measure the speed; prints tables, writes bench/results/*.json"
-	@echo "make eval    measure the mAP of the shipped model on unseen scenes, tiled and whole-frame"
+	@echo "make eval    measure the mAP of the shipped model on unseen scenes, tiled and whole-frame;"
+	@echo "             PHOTOGRAPHS=folder: on labelled photographs instead"
 	@echo "make train   train the shipped model again (installs torch)"
 	@echo "make train-test  test the network and its loss (installs torch)"
 	@echo "make house   print figures of the source tree: sizes, imports between rooms, circles"
@@ -100,7 +101,7 @@ bench: $(VENV)/.dev .venv-sahi/.done
 	BENCH_SAHI_PYTHON=.venv-sahi/bin/python $(BIN)/python -m bench
 
 eval: $(VENV)/.demo
-	$(BIN)/python -m training.evaluate
+	$(BIN)/python -m training.evaluate $(if $(PHOTOGRAPHS),--photographs $(PHOTOGRAPHS))
 
 train-test: $(VENV)/.train
 	$(PIP_INSTALL) hypothesis pytest pytest-asyncio pytest-timeout

@@ -1,11 +1,15 @@
 """Writes the card of an exported model: what it is, how to feed it, how it was made and measured."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from schemas.errors import StandgaleError
+from training.figures import ClassFigures
 from training.metrics import Metrics
 from training.scenes.spec import CLASS_NAMES
 
@@ -14,6 +18,10 @@ _MAX_SIZES_M = {"vehicle": 20.0, "boat": 30.0, "person": 2.5, "bird": 3.0}
 
 CardValue = str | int | float | bool | list["CardValue"] | dict[str, "CardValue"]
 Card = dict[str, CardValue]
+
+
+class CardError(StandgaleError):
+    """Says that a card cannot be changed as requested."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +96,57 @@ def _write(path: Path, card: Card) -> None:
     path.write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=120), encoding="utf-8")
 
 
-def record_evaluation(path: Path, tiled: Metrics, whole: Metrics, scenes: int) -> None:
-    """Put measured figures into a card's `training.evaluated`."""
-    card = yaml.safe_load(path.read_text(encoding="utf-8"))
-    card["training"]["evaluated"] = {
-        "map50_tiled": round(tiled.map50, 4),
-        "map50_whole": round(whole.map50, 4),
-        "map50_95_tiled": round(tiled.map50_95, 4),
-        "precision_tiled": round(tiled.precision, 4),
-        "recall_tiled": round(tiled.recall, 4),
-        "scenes": scenes,
-    }
+@contextmanager
+def edited(path: Path) -> Iterator[Card]:
+    """Read a card for changes, and write it afterwards; nothing is written after an error."""
+    card: Card = yaml.safe_load(path.read_text(encoding="utf-8"))
+    yield card
     _write(path, card)
+
+
+def part(card: Card, *names: str) -> Card:
+    """Return the mapping under ``names`` of a card; mappings that are missing are added."""
+    for name in names:
+        inner = card.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise CardError(f"the card's {name} is {inner!r}; write a mapping there")
+        card = inner
+    return card
+
+
+def rounded(**figures: float) -> Card:
+    """Return figures with four digits, without those that could not be measured."""
+    return {name: round(value, 4) for name, value in figures.items() if not math.isnan(value)}
+
+
+def class_summary(figures: ClassFigures) -> Card:
+    """Return the figures of one class as a card has them: in all, and by the longer side of its objects in pixels."""
+    sizes: Card = {
+        name: {"objects": one.things, **rounded(recall=one.recall, map50=one.ap50, map50_95=one.ap50_95)}
+        for name, one in figures.sizes.items()
+        if one.things
+    }
+    return {
+        "objects": figures.things,
+        **rounded(precision=figures.precision, recall=figures.recall, map50=figures.ap50, map50_95=figures.ap50_95),
+        "sizes_px": sizes,
+    }
+
+
+def record_evaluation(
+    path: Path, tiled: Metrics, whole: Metrics, scenes: int, classes: Mapping[str, ClassFigures]
+) -> None:
+    """Put figures of drawn scenes into a card's `training.evaluated`; those of photographs stay."""
+    with edited(path) as card:
+        evaluated = part(card, "training", "evaluated")
+        evaluated.update(
+            {
+                "map50_tiled": round(tiled.map50, 4),
+                "map50_whole": round(whole.map50, 4),
+                "map50_95_tiled": round(tiled.map50_95, 4),
+                "precision_tiled": round(tiled.precision, 4),
+                "recall_tiled": round(tiled.recall, 4),
+                "scenes": scenes,
+                "classes_tiled": {name: class_summary(one) for name, one in classes.items()},
+            }
+        )

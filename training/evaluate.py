@@ -15,10 +15,12 @@ from detectors.card.card import default_card_path
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Predictor
 from detectors.settings import EngineKind, ShippedEngine
+from detectors.tiling.sources import ArraySource
 from schemas.errors import StandgaleError
 from schemas.events import DetectOptions
 from training.card import record_evaluation
-from training.metrics import Metrics, Predictions, Truth, best_confidence, measure
+from training.figures import ClassFigures, Outcome, class_figures
+from training.metrics import Metrics, Predictions, Truth, at_least, best_confidence, measure
 from training.photographs.command import add_arguments, evaluate_folder
 from training.photographs.report import without_nan
 from training.pool import EVALUATION_SEEDS, VALIDATION_SEEDS
@@ -65,19 +67,28 @@ class Evaluation:
     height: int
     tiled: Metrics
     whole: Metrics
+    classes: dict[str, ClassFigures]
+    """Figures of each class by size of object, tiled."""
     balanced_confidence: float
 
 
 def detect_with(predictor: Predictor) -> Detect:
     """Return a predictor as in the worker, which reports every score above the floor."""
+    low = DetectOptions(confidence=SCORE_FLOOR, max_detections=MOST_DETECTIONS)
 
     def detect(image: Image, tiled: bool) -> Predictions:
-        # A frame as a whole is one tile of its own size, which the model gets scaled down.
-        sides = {} if tiled else {"tile_width": image.shape[1], "tile_height": image.shape[0]}
-        found = predictor.predict(image, DetectOptions(confidence=SCORE_FLOOR, max_detections=MOST_DETECTIONS, **sides))
+        options = low.model_copy(update=_scales(predictor, image) if tiled else {"mode": "whole"})
+        found = predictor.predict(image, options)
         return Predictions(found.boxes, found.scores, found.classes.astype(np.int64))
 
     return detect
+
+
+def _scales(predictor: Predictor, image: Image) -> dict[str, tuple[float, ...]]:
+    """Return the scales that a frame gets at the card's confidence, where the frame decides; a low one changes them."""
+    if predictor.model.card.tiling.scales != "auto":
+        return {}
+    return {"scales": predictor.find(ArraySource(image)).options.scales}
 
 
 def _scenes(specs: list[SceneSpec]) -> Iterator[Scene]:
@@ -114,12 +125,14 @@ def measure_scenes(
         tiled.append((detect(scene.image, True), truth))
         whole.append((detect(scene.image, False), truth))
         progress(done)
+    confidences = confidence if isinstance(confidence, tuple) else (confidence,) * len(CLASS_NAMES)
     return Evaluation(
         scenes=len(specs),
         width=specs[0].width,
         height=specs[0].height,
         tiled=measure(tiled, CLASS_NAMES, confidence),
         whole=measure(whole, CLASS_NAMES, confidence),
+        classes=_by_class([_outcome(specs[0], *pair, confidences) for pair in tiled]),
         balanced_confidence=best_confidence(tiled, len(CLASS_NAMES)),
     )
 
@@ -128,6 +141,23 @@ def _named_confidence(metrics: Metrics) -> str:
     if not isinstance(metrics.confidence, tuple):
         return str(metrics.confidence)
     return ", ".join(f"{least:g} ({row.name})" for row, least in zip(metrics.classes, metrics.confidence, strict=True))
+
+
+def _outcome(spec: SceneSpec, found: Predictions, truth: Truth, confidences: tuple[float, ...]) -> Outcome:
+    return Outcome(
+        width=spec.width,
+        height=spec.height,
+        known=np.ones(len(CLASS_NAMES), np.bool_),
+        truth=truth,
+        ignored=np.zeros((0, 4), np.float32),
+        found=at_least(found, confidences),
+        ranked=found,
+    )
+
+
+def _by_class(outcomes: list[Outcome]) -> dict[str, ClassFigures]:
+    found = {name: class_figures(outcomes, label) for label, name in enumerate(CLASS_NAMES)}
+    return {name: figures for name, figures in found.items() if figures is not None}
 
 
 def table(evaluation: Evaluation) -> str:
@@ -161,12 +191,12 @@ def main() -> None:
     default = EvaluateSettings(default_card_path())
     parser.add_argument("--card", type=Path, default=default.card)
     parser.add_argument("--engine", choices=get_args(ShippedEngine), default=default.engine)
+    parser.add_argument("--record", action="store_true", help="write the figures into the card")
     drawn = parser.add_argument_group("drawn scenes")
     drawn.add_argument("--scenes", type=int, default=default.scenes)
     drawn.add_argument("--width", type=int, default=default.width)
     drawn.add_argument("--height", type=int, default=default.height)
     drawn.add_argument("--validation", action="store_true", help="use the validation seeds, to choose thresholds")
-    drawn.add_argument("--record", action="store_true", help="write the figures into the card")
     add_arguments(parser)
     arguments = parser.parse_args()
     if arguments.photographs is not None:
@@ -184,7 +214,7 @@ def main() -> None:
     print(table(result))
     print(as_json(result))
     if arguments.record:
-        record_evaluation(settings.card, result.tiled, result.whole, result.scenes)
+        record_evaluation(settings.card, result.tiled, result.whole, result.scenes, result.classes)
 
 
 if __name__ == "__main__":

@@ -127,6 +127,12 @@ def _rank(images: list[tuple[Predictions, Truth]], label: int) -> _Ranked:
     return _Ranked(right[:, order], ranked[order], objects)
 
 
+def at_least(found: Predictions, confidences: tuple[float, ...]) -> Predictions:
+    """Return the predictions whose score reaches the confidence of their class."""
+    kept = found.scores >= np.array(confidences, np.float32)[found.classes]
+    return Predictions(found.boxes[kept], found.scores[kept], found.classes[kept])
+
+
 def precision_recall(right: NDArray[np.bool_], scores: Floats, objects: int, confidence: float) -> tuple[float, float]:
     """Return precision and recall of scores of at least `confidence`."""
     kept = scores >= confidence

@@ -17,9 +17,9 @@ from detectors.model.predict import Predictor
 from detectors.settings import EngineKind
 from detectors.tiling.sources import ArraySource
 from schemas.events import DetectOptions
+from training.figures import ClassFigures, Outcome, boxes_of, class_figures
 from training.metrics import Predictions, Truth
-from training.photographs.figures import ClassFigures, Outcome, boxes_of, class_figures
-from training.photographs.folder import Photograph, PhotographError, Photographs, Split
+from training.photographs.folder import Photograph, PhotographError, Photographs, Source, Split
 
 SCORE_FLOOR = 0.03
 """Average precision needs predictions of low score too; below this they are too many and change nothing."""
@@ -81,6 +81,8 @@ class PhotographEvaluation:
     options: dict[str, object]
     """What differed from the card."""
     split: Split
+    sources: dict[str, Source]
+    """Of each set that was used."""
     sets: dict[str, SetFigures]
     unlabelled: dict[str, UnlabelledFigures]
 
@@ -177,6 +179,7 @@ def evaluate_photographs(
         },
         options=settings.options.model_dump(exclude_none=True),
         split=settings.split,
+        sources={name: photographs.source(name) for name in sorted({one.set_name for one in (*labelled, *rest)})},
         sets=_by_set(found, photographs.classes, _set_figures, unlabelled=False),
         unlabelled=_by_set(found, photographs.classes, _unlabelled_figures, unlabelled=True),
     )

@@ -27,12 +27,25 @@ _MOST_TEXT_BYTES = 4_000_000
 _MOST_PICTURES = 100_000
 _PICTURE_KINDS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 _UNLABELLED_PREFIX = "unlabelled-"
+_ORIGIN = re.compile(r"^Origin: *([^\n]*)", re.MULTILINE)
+_LICENCE = re.compile(r"^Licence: *([^\n]*)", re.MULTILINE)
 _THROUGHOUT = re.compile(r"^Classes labelled throughout:([^\n]*)", re.MULTILINE)
 _NOTHING_THERE = re.compile(r"Nothing of the \w+ classes")
 
 
+NOT_STATED = "not stated"
+
+
 class PhotographError(StandgaleError):
     """Says that a folder of photographs cannot be read, or one of its files."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Holds where the pictures of a set come from and what may be done with them, as its README states it."""
+
+    origin: str
+    licence: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +90,15 @@ class Photographs:
     def of_or_none(self, split: Split) -> tuple[Photograph, ...]:
         """Return the pictures of one split, which may be none."""
         return tuple(one for one in self.pictures if one.split == split)
+
+    def source(self, set_name: str) -> Source:
+        """Return where a set comes from. Raises PhotographError when it has no README."""
+        text = _text(self.folder / set_name / "README.md")
+        origin, licence = _ORIGIN.search(text), _LICENCE.search(text)
+        return Source(
+            NOT_STATED if origin is None else origin.group(1).strip(),
+            NOT_STATED if licence is None else licence.group(1).strip(),
+        )
 
     def only(self, sets: Collection[str]) -> Photographs:
         """Return the pictures of some sets. Raises PhotographError when a set does not exist."""

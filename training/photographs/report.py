@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from training.figures import SIZES_PX, ClassFigures, SizeFigures
 from training.photographs.evaluate import PhotographEvaluation
-from training.photographs.figures import SIZES_PX, ClassFigures, SizeFigures
 
 JsonValue = float | int | str | None | list["JsonValue"] | tuple["JsonValue", ...] | dict[str, "JsonValue"]
 _Number = float | int | None
@@ -58,7 +58,13 @@ def tables(evaluations: Sequence[PhotographEvaluation]) -> str:
     ]
     if evaluations[0].unlabelled:
         parts += ["Boxes per megapixel on pictures without labels:", "\n".join(_unlabelled(evaluations))]
+    parts += ["The pictures:", "\n".join(_sources(evaluations[0]))]
     return "\n\n".join(parts) + "\n"
+
+
+def _sources(evaluation: PhotographEvaluation) -> Iterator[str]:
+    for set_name, source in evaluation.sources.items():
+        yield f"- {set_name}: {source.origin.rstrip('.')}. Licence: {source.licence}"
 
 
 def _rows(evaluations: Sequence[PhotographEvaluation]) -> Iterator[tuple[str, str, list[ClassFigures]]]:

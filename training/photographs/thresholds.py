@@ -1,30 +1,22 @@
 """Chooses a confidence per class, on labelled validation pictures and on pictures without labels.
 
-Run as python -m training.photographs.thresholds FOLDER --card CARD. Every other unlabelled picture is used to choose;
-the rest shows what the choice gives on pictures that had no part in it.
+Every other unlabelled picture is used to choose; the rest shows what the choice gives on pictures that had no part in
+it.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from detectors.card.card import default_card_path
-from detectors.model.loading import LoadRequest, load_model
-from detectors.model.predict import Predictor
-from schemas.events import DetectOptions
+from training.figures import Outcome, judged_scores
 from training.metrics import precision_recall
 from training.photographs.evaluate import Found, PictureDetector, outcomes
-from training.photographs.figures import Outcome, judged_scores
-from training.photographs.folder import Photograph, PhotographError, Photographs, read_photographs
-from training.photographs.report import JsonValue, without_nan
+from training.photographs.folder import Photograph, PhotographError, Photographs
 
 GRID: tuple[float, ...] = tuple(round(0.01 * step, 2) for step in range(5, 100))
 """The confidences that can be chosen."""
@@ -168,32 +160,3 @@ def table(choices: dict[str, Choice]) -> str:
         for name, one in choices.items()
     ]
     return "\n".join(lines).replace("nan", "–")
-
-
-def main() -> None:
-    """Run the command line: python -m training.photographs.thresholds FOLDER --card model.yaml."""
-    default = Goal()
-    parser = argparse.ArgumentParser(description="Choose a confidence per class on validation and unlabelled pictures.")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--card", type=Path, default=default_card_path())
-    parser.add_argument("--engine", default="auto")
-    parser.add_argument("--precision", type=float, default=default.precision)
-    parser.add_argument("--false-per-megapixel", type=float, default=default.false_per_megapixel)
-    parser.add_argument(
-        "--possible", nargs="*", default=["vehicle"], help="classes that may be on unlabelled pictures; default vehicle"
-    )
-    parser.add_argument("--json", type=Path, help="write the choices to this file")
-    arguments = parser.parse_args()
-    photographs = read_photographs(arguments.folder)
-    with Predictor(load_model(LoadRequest(arguments.card, engine=arguments.engine))) as predictor:
-        detector = PictureDetector(predictor, photographs.classes, DetectOptions())
-        goal = Goal(arguments.precision, arguments.false_per_megapixel)
-        choices = choose_all(detector, photographs, arguments.possible, goal)
-    print(table(choices))
-    if arguments.json is not None:
-        content: JsonValue = {name: asdict(one) for name, one in choices.items()}
-        arguments.json.write_text(json.dumps(without_nan(content), indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

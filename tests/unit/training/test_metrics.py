@@ -6,8 +6,10 @@ import pytest
 from training.metrics import (
     Predictions,
     Truth,
+    at_least,
     average_precision,
     best_confidence,
+    judge,
     match,
     measure,
     precision_recall,
@@ -55,6 +57,20 @@ def test_precision_and_recall_count_only_scores_above_confidence() -> None:
     right, scores = np.array([True, False, True]), np.array([0.9, 0.8, 0.3], np.float32)
     assert precision_recall(right, scores, 4, 0.5) == (0.5, 0.25)
     assert precision_recall(right, scores, 4, 0.95) == (0.0, 0.0)
+
+
+def test_a_prediction_on_an_ignored_object_is_neither_right_nor_wrong() -> None:
+    overlap = np.array([[0.6, 0.9], [0.0, 0.8], [0.7, 0.0]], np.float32)
+    scores = np.array([0.9, 0.8, 0.7], np.float32)
+    right, void = judge(overlap, scores, (0.5,), np.array([False, True]))
+    # The first takes the object that counts, though it overlaps the ignored one more; the third finds it taken.
+    assert right.tolist() == [[True, False, False]]
+    assert void.tolist() == [[False, True, False]]
+
+
+def test_predictions_below_the_confidence_of_their_class_are_left_out() -> None:
+    found = at_least(predictions((A, 0.5, 0), (B, 0.5, 1), (FAR, 0.8, 1)), (0.5, 0.6))
+    assert found.boxes.tolist() == [list(A), list(FAR)]
 
 
 def test_measure_averages_over_classes_that_occur() -> None:

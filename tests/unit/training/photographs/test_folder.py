@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_boxes_are_pixels_and_regions_to_ignore_are_apart(folder: Path) -> None:
+def test_boxes_are_in_pixels_and_ignored_regions_are_no_objects(folder: Path) -> None:
     (picture,) = read_photographs(folder).of("test")
     boxes, classes = picture.labels.boxes(40, 20)
     assert boxes.tolist() == pytest.approx(np.array([[16, 6, 24, 14], [2, 1, 6, 3]]))

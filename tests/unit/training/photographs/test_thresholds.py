@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from training.figures import Outcome
 from training.metrics import Predictions, Truth
-from training.photographs.figures import Outcome
 from training.photographs.folder import Photograph
 from training.photographs.labels import Labels
 from training.photographs.thresholds import Goal, choose, halves, table

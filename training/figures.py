@@ -1,4 +1,4 @@
-"""Computes what a model finds on photographs, by set, class and size, from its predictions and the labels."""
+"""Computes what a model finds on pictures, by class and size of object, from its predictions and the labels."""
 
 from __future__ import annotations
 

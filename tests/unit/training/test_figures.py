@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from training.figures import Outcome, boxes_of, class_figures
 from training.metrics import Predictions, Truth
-from training.photographs.figures import Outcome, boxes_of, class_figures
 
 Row = tuple[float, float, float, float]
 SMALL, MIDDLE, LARGE = (100, 100, 110, 105), (200, 200, 240, 220), (300, 100, 450, 200)
@@ -70,7 +70,7 @@ def test_a_box_that_matches_an_object_of_another_size_is_not_false() -> None:
     assert math.isnan(figures.sizes["16-32"].precision)
 
 
-def test_false_boxes_at_the_pictures_edge_are_counted_apart() -> None:
+def test_false_boxes_at_the_edge_of_the_picture_have_a_count_of_their_own() -> None:
     figures = class_figures([picture((), found((BORDER, 0.9), (NOWHERE, 0.8)))], 0)
     assert figures is not None
     assert (figures.false, figures.false_at_edge) == (2, 1)
