@@ -12,11 +12,12 @@ from pathlib import Path
 from statistics import median
 
 import orjson
+import psutil
 
 from bench import pictures
-from bench.attack_kinds import attacks
+from bench.attack_kinds import Attack, attacks
 from bench.measure import percentile
-from bench.processes import BenchError, home, measured
+from bench.processes import BenchError, Server, home, measured
 from bench.result import RATIO, Figure, Goal, Result
 from bench.uploads import Uploads
 
@@ -48,6 +49,32 @@ class _Window:
         return percentile(self.latencies_ms, 95)
 
 
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """Holds what one kind of attack did."""
+
+    pairs: list[tuple[_Window, _Window]]
+    """Before and during, by round"""
+    busy: float
+    """The processor time that the gateway took during the attack, as a share of one core"""
+    statuses: str
+
+    @property
+    def ratio(self) -> float:
+        """Return the median of the ratios of the p95."""
+        return median(during.p95_ms / before.p95_ms for before, during in self.pairs)
+
+    def figures(self, name: str) -> list[Figure]:
+        """Return the figures of the table."""
+        failed = sum(during.failed for _, during in self.pairs)
+        return [
+            Figure(f"{name}: p95 before", median(before.p95_ms for before, _ in self.pairs), "ms"),
+            Figure(f"{name}: p95 over before", self.ratio, RATIO, Goal(GOAL, "below")),
+            Figure(f"{name}: processor of the gateway", self.busy * 100, "%"),
+            *([Figure(f"{name}: failed uploads", failed, "frames", Goal(1, "below"))] if failed else []),
+        ]
+
+
 def run(quick: bool) -> Result:
     """Measure every kind, then all together."""
     return measured(lambda folder: _run(folder, quick))
@@ -56,49 +83,62 @@ def run(quick: bool) -> Result:
 async def _run(folder: Path, quick: bool) -> Result:
     seconds, rounds = (3.0, 1) if quick else (8.0, 3)
     frame = pictures.of_size(_FRAME_BYTES).data
-    attacker_frame = folder / "attacker.jpg"
-    attacker_frame.write_bytes(pictures.of_size(_ATTACKER_PICTURE_BYTES).data)
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(home(folder))
-        tokens = [await place.token(name) for name in ("victim", "attacker")]
+        victim, attacker = [await place.token(name) for name in ("victim", "attacker")]
         gateway = await stack.enter_async_context(place.standgale("gateway", port_setting="STANDGALE_GATEWAY__PORT"))
-        uploads = Uploads(gateway.port, "/api/v1/frames", tokens[0], frame, count(1))
+        uploads = Uploads(gateway.port, "/api/v1/frames", victim, frame, count(1))
         await _window(uploads, 2.0)
-        figures: list[Figure] = []
-        notes: list[str] = []
-        worst = 0.0
-        for name in [*(attack.name for attack in attacks("", b"\0")), "all"]:
-            ratios, failed = [], 0
-            for _ in range(rounds):
-                before = await _window(uploads, seconds)
-                during, outcome = await _under_attack(
-                    uploads, [str(gateway.port), tokens[1], name, str(_RATE)], seconds, attacker_frame
-                )
-                ratios.append(during.p95_ms / before.p95_ms)
-                failed += during.failed
-            ratio = median(ratios)
-            worst = max(worst, ratio)
-            shown = "all kinds in turn" if name == "all" else name
-            figures += [
-                Figure(f"{shown}: p95 before", before.p95_ms, "ms"),
-                Figure(f"{shown}: p95 over before", ratio, RATIO, Goal(GOAL, "below")),
-            ]
-            if failed:
-                figures.append(Figure(f"{shown}: failed uploads", failed, "frames", Goal(1, "below")))
-            notes.append(f"{shown}: {outcome}")
-        figures.append(Figure("worst kind: p95 over before", worst, RATIO, Goal(GOAL, "below")))
-        figures.append(Figure("peak memory of the gateway", gateway.peak_memory_mb(), "MB"))
-    return Result("attack", "Attackers against another device's uploads", tuple(figures), (_NOTE, *notes))
+        kinds = _write(folder, attacks(attacker, pictures.of_size(_ATTACKER_PICTURE_BYTES).data))
+        kinds["all kinds in turn"] = [file for files in kinds.values() for file in files]
+        outcomes = {name: await _measure(uploads, gateway, files, seconds, rounds) for name, files in kinds.items()}
+        memory_mb = gateway.peak_memory_mb()
+    figures = [figure for name, outcome in outcomes.items() for figure in outcome.figures(name)]
+    worst = max(outcome.ratio for outcome in outcomes.values())
+    figures += [
+        Figure("worst of all: p95 over before", worst, RATIO, Goal(GOAL, "below")),
+        Figure("peak memory of the gateway", memory_mb, "MB"),
+    ]
+    notes = [f"{name}: {outcome.statuses}." for name, outcome in outcomes.items()]
+    return Result("attack", "Attackers against another device's uploads", tuple(figures), (_NOTE, " ".join(notes)))
 
 
-async def _under_attack(uploads: Uploads, attack: list[str], seconds: float, frame: Path) -> tuple[_Window, str]:
+def _write(folder: Path, kinds: list[Attack]) -> dict[str, list[Path]]:
+    """Write each request to a file, by the name of its kind."""
+    files: dict[str, list[Path]] = {}
+    for number, attack in enumerate(kinds):
+        path = folder / f"attack-{number}{'.hold' if attack.hold else '.request'}"
+        path.write_bytes(attack.request)
+        files[attack.name] = [path]
+    return files
+
+
+async def _measure(uploads: Uploads, gateway: Server, files: list[Path], seconds: float, rounds: int) -> _Outcome:
+    """Measure uploads before and during an attack, some times."""
+    process = psutil.Process(gateway.pid)
+    pairs: list[tuple[_Window, _Window]] = []
+    busy: list[float] = []
+    statuses = ""
+    for _ in range(rounds):
+        before = await _window(uploads, seconds)
+        used = process.cpu_times()
+        begin = time.perf_counter()
+        during, statuses = await _under_attack(uploads, files, seconds)
+        now = process.cpu_times()
+        busy.append((now.user + now.system - used.user - used.system) / (time.perf_counter() - begin))
+        pairs.append((before, during))
+    return _Outcome(pairs, median(busy), statuses)
+
+
+async def _under_attack(uploads: Uploads, files: list[Path], seconds: float) -> tuple[_Window, str]:
     """Measure uploads while attackers send; the first second does not count."""
-    command = [sys.executable, "-m", "bench.attackers", *attack, str(seconds + 2.0), str(frame)]
+    sending = [str(uploads.port), str(_RATE), str(seconds + 2.0), *map(str, files)]
+    command = [sys.executable, "-m", "bench.attackers", *sending]
     attackers = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert attackers.stdout is not None
     try:
         if await attackers.stdout.readline() != b"ready\n":
-            raise BenchError(f"the attackers of {attack[2]!r} did not start")
+            raise BenchError("the attackers did not start")
         await asyncio.sleep(1.0)
         window = await _window(uploads, seconds)
         found = orjson.loads(await asyncio.wait_for(attackers.stdout.readline(), 60))

@@ -1,7 +1,8 @@
-"""Sends the requests of an attack at a steady rate: ``python -m bench.attackers PORT TOKEN KIND RATE SECONDS FRAME``.
+"""Sends the requests of an attack at a steady rate: ``python -m bench.attackers PORT RATE SECONDS FILE …``.
 
-It is a separate process, so that its own work does not delay what the benchmark measures. ``KIND`` ``all`` takes all
-kinds in turn. It prints how many requests it sent, by status (0: closed without a response, or held open).
+It is a separate process, so that its own work does not delay what the benchmark measures. Each FILE is one request;
+they are sent in turn. A connection whose FILE ends in ``.hold`` stays open without more bytes. It prints ``ready``,
+then how many requests it sent, by status (0: closed without a response, or held open).
 """
 
 from __future__ import annotations
@@ -10,19 +11,26 @@ import asyncio
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
 import orjson
 import uvloop
 
-from bench.attack_kinds import Attack, attacks
-
 _RESPONSE_S = 5.0
 _MOST_HELD = 2_000
 
 
-async def _send(port: int, attack: Attack, end: float, statuses: Counter[int]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """Holds the bytes of one request."""
+
+    data: bytes
+    hold: bool
+
+
+async def _send(port: int, attack: _Request, end: float, statuses: Counter[int]) -> None:
     """Send one request over its own connection."""
     status = 0
     try:
@@ -31,7 +39,7 @@ async def _send(port: int, attack: Attack, end: float, statuses: Counter[int]) -
         statuses[-1] += 1
         return
     try:
-        writer.write(attack.request)
+        writer.write(attack.data)
         wait_s = max(0.1, end - time.monotonic()) if attack.hold else _RESPONSE_S
         async with asyncio.timeout(wait_s):
             line = await reader.readline()
@@ -43,8 +51,8 @@ async def _send(port: int, attack: Attack, end: float, statuses: Counter[int]) -
         writer.transport.abort()
 
 
-async def _main(port: int, token: str, kind: str, rate: float, seconds: float, frame: bytes) -> None:
-    chosen = [attack for attack in attacks(token, frame) if kind in ("all", attack.name)]
+async def _main(port: int, rate: float, seconds: float, files: list[Path]) -> None:
+    chosen = [_Request(path.read_bytes(), path.suffix == ".hold") for path in files]
     statuses: Counter[int] = Counter()
     tasks: set[asyncio.Task[None]] = set()
     print("ready", flush=True)
@@ -67,5 +75,5 @@ async def _main(port: int, token: str, kind: str, rate: float, seconds: float, f
 
 
 if __name__ == "__main__":
-    _port, _token, _kind, _rate, _seconds, _frame = sys.argv[1:]
-    uvloop.run(_main(int(_port), _token, _kind, float(_rate), float(_seconds), Path(_frame).read_bytes()))
+    _port, _rate, _seconds, *_files = sys.argv[1:]
+    uvloop.run(_main(int(_port), float(_rate), float(_seconds), [Path(name) for name in _files]))
