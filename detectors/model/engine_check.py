@@ -19,10 +19,10 @@ from detectors.heads.first_run import first_tiles, why_implausible
 from detectors.heads.port import Head, HeadRequest
 from detectors.heads.text import read_prompt
 from detectors.model.least_confidence import least_confidence
-from detectors.model.precision_check import why_different
+from detectors.model.precision_check import why_different, why_unmeasured
 from detectors.settings import EngineKind, Precision
 
-_SAMPLE_TILES = 6
+_SAMPLE_TILES = 12
 # Opsets that every engine supports completely; of others, engines may not support some operators.
 _OPSETS = range(11, 23)
 
@@ -99,7 +99,7 @@ class EngineChecker:
             return
         exact = load_engine("auto", replace(self.request, precision="f32"), self.check)
         try:
-            against = self.why_different(engine, exact)
+            against = self.why_different(engine, exact, exact=False)
         finally:
             exact.close()
         if against is not None:
@@ -108,17 +108,26 @@ class EngineChecker:
                 "detector.precision to use it anyway"
             )
 
-    def why_different(self, engine: Engine, exact: Engine) -> str | None:
-        """Return why ``engine`` may not replace ``exact``, or None."""
+    def why_different(self, engine: Engine, reference: Engine, exact: bool) -> str | None:
+        """Return why ``engine`` may not replace ``reference``, which is in f32, or None.
+
+        ``exact``: whether it computes in f32, too; then it may replace it where there is too little to compare.
+        """
         try:
             tiles = self.samples()
-            return self.why_outputs_differ(exact.run(tiles), engine.run(tiles))
+            outputs = reference.run(tiles)
+            against = self.why_outputs_differ(outputs, engine.run(tiles))
         except InferenceError as error:
             return str(error)
+        return against or (None if exact else self.why_unmeasured(outputs))
 
     def why_outputs_differ(self, exact: Outputs, other: Outputs) -> str | None:
         """Return why outputs ``other`` are too far from ``exact``, or None."""
         return why_different(self.head, exact, other, min(self.card.confidences))
+
+    def why_unmeasured(self, exact: Outputs) -> str | None:
+        """Return why ``exact``, in f32, has too little to compare a lower precision with, or None."""
+        return why_unmeasured(self.head, exact, min(self.card.confidences))
 
     def samples(self) -> ImageArray:
         """Return tiles of the model's input size, for measuring and comparing engines."""

@@ -145,7 +145,8 @@ class _ModelLoader:
             logger.warning("%s was fastest for another version but does not run this one: %s", known.way, error)
             return preferred, None
         named = known.way.precision == self.checker.request.precision
-        against = None if named else self.checker.why_different(engine, preferred)
+        exact = known.way.precision == "f32"
+        against = None if named else self.checker.why_different(engine, preferred, exact)
         if against is not None:
             logger.warning("%s was fastest for another version but is not used for this one: %s", known.way, against)
             engine.close()
@@ -164,7 +165,11 @@ class _ModelLoader:
         """Measure ``ways`` for about ``seconds`` and save the result; return the fastest engine, loaded."""
         start = time.perf_counter()
         engine, measurements = WayMeasurer(
-            self.checker.open_way, self.checker.samples(), self.checker.why_outputs_differ, seconds
+            self.checker.open_way,
+            self.checker.samples(),
+            self.checker.why_outputs_differ,
+            seconds,
+            unmeasured=self.checker.why_unmeasured,
         ).measure(ways)
         self._cache.save(self._key, measurements)
         logger.info(
@@ -198,4 +203,6 @@ class _ModelLoader:
     @cached_property
     def _key(self) -> MachineKey:
         card, kind = self.checker.card, self._wanted.engine
-        return MachineKey.of(card.name, card.sha256, kind, self.checker.request, usable_engines(kind))
+        return MachineKey.of(
+            card.name, card.sha256, kind, self.checker.request, usable_engines(kind), min(card.confidences)
+        )

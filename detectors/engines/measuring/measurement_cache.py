@@ -25,7 +25,7 @@ from detectors.settings import EngineKind
 logger = logging.getLogger(__name__)
 
 # Raise it when the way of measuring, or of comparing outputs, changes.
-_FORMAT = 3
+_FORMAT = 4
 _DIGITS = 16
 _CPUINFO = Path("/proc/cpuinfo")
 # The abilities that decide how fast, and in which precision, a CPU computes.
@@ -134,9 +134,18 @@ class MachineKey:
 
     @classmethod
     def of(
-        cls, model: str, sha256_of_file: str, kind: EngineKind, request: EngineRequest, usable: Iterable[EngineEntry]
+        cls,
+        model: str,
+        sha256_of_file: str,
+        kind: EngineKind,
+        request: EngineRequest,
+        usable: Iterable[EngineEntry],
+        confidence: float = 0.0,
     ) -> MachineKey:
-        """Return the key of the model named ``model`` for ``request`` on ``kind``, with the engines ``usable``."""
+        """Return the key of the model named ``model`` for ``request`` on ``kind``, with the engines ``usable``.
+
+        ``confidence``: the one from which boxes of precisions are compared.
+        """
         processor, flags = processor_of(_CPUINFO)
         fields: dict[str, str | int | list[str]] = {
             "format": _FORMAT,
@@ -144,6 +153,7 @@ class MachineKey:
             "input": f"{request.input.width}x{request.input.height}",
             "engine": kind,
             "precision": request.precision,
+            "confidence": f"{confidence:g}",
             "threads": request.threads,
             "processor": processor,
             "flags": flags,

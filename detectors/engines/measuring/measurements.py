@@ -9,7 +9,7 @@ from detectors.engines.port import Way
 
 NO_TIME_LEFT = "not measured, no time was left"
 """The note of a way that was not measured before the time ended."""
-_LONGEST_NOTE = 120
+_LONGEST_NOTE = 240
 
 
 @dataclass(frozen=True, slots=True)

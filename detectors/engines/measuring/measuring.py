@@ -85,15 +85,18 @@ class WayMeasurer:
         differs: Callable[[Outputs, Outputs], str | None],
         seconds: float,
         clock: Callable[[], float] = time.perf_counter,
+        unmeasured: Callable[[Outputs], str | None] = lambda _: None,
     ) -> None:
         """``load``: loads an engine for a way; ``tiles``: uint8 (N, H, W, 3) BGR; ``clock``: in seconds.
 
         ``differs``: says why outputs for ``tiles`` are too far from those in f32, or None; ``seconds``: about how long
-        measuring may take in all, where loading is quick.
+        measuring may take in all, where loading is quick; ``unmeasured``: says why outputs in f32 have too little to
+        compare a lower precision with, or None.
         """
         self._load = load
         self._tiles = tiles
         self._differs = differs
+        self._unmeasured = unmeasured
         self._seconds = seconds
         self._clock = clock
         self._ran = 0.0
@@ -166,12 +169,19 @@ class WayMeasurer:
             one.engine = self._load(one.way)
             with self._running():
                 why_not = self._differs_from_f32(one.way, one.engine)
+                rate = self._round(one.engine)
                 if why_not is not None:
-                    one.drop(f"not used: {why_not}")
+                    one.drop(f"not used{self._given_up(rate)}: {why_not}")
                     return
-                one.first_rate = self._round(one.engine)
+                one.first_rate = rate
         except (ModelLoadError, InferenceError) as error:
             one.fail(error)
+
+    def _given_up(self, rate: float) -> str:
+        """Return text about the speed that is given up when a way with ``rate`` is not used; empty for none."""
+        exact = max((each.first_rate for each in self._ways if each.way.precision == "f32"), default=0.0)
+        faster = rate > CLEAR_WIN * exact > 0
+        return f", though it computes {rate / exact:.1f} times as many tiles as f32" if faster else ""
 
     @contextmanager
     def _running(self) -> Iterator[None]:
@@ -189,7 +199,10 @@ class WayMeasurer:
             outputs = engine.run(self._tiles)
             if way.precision == "f32" and self._exact is None:
                 self._exact = outputs
-            self._agreed[key] = None if self._exact is None else self._differs(self._exact, outputs)
+            against = None if self._exact is None else self._differs(self._exact, outputs)
+            if against is None and self._exact is not None and way.precision != "f32":
+                against = self._unmeasured(self._exact)
+            self._agreed[key] = against
         return self._agreed[key]
 
     def _measure_in_turns(self, until: float) -> None:
