@@ -43,11 +43,22 @@ def writes_unicode() -> bool:
 
 
 def plain_text(text: str) -> str:
-    """Return ``text`` in ASCII: known characters as their plain replacement, others as a Python escape."""
+    """Return ``text`` in ASCII: known characters as their plain replacement, others as the escape that JSON has.
+
+    So a line of a log stays valid JSON.
+    """
     if text.isascii():
         return text
-    replaced = "".join(_REPLACEMENTS.get(character, character) for character in text)
-    return replaced.encode("ascii", "backslashreplace").decode("ascii")
+    return "".join(_plain(character) for character in text)
+
+
+def _plain(character: str) -> str:
+    if character.isascii():
+        return character
+    if character in _REPLACEMENTS:
+        return _REPLACEMENTS[character]
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
 def _open_closed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 
 import pytest
@@ -20,7 +21,8 @@ def written(monkeypatch: pytest.MonkeyPatch, encoding: str, environ: dict[str, s
 
 def test_plain_text_replaces_known_characters_and_escapes_others() -> None:
     assert plain_text("640×640 px … ≥ 0.5 µm") == "640x640 px ... >= 0.5 um"
-    assert plain_text("Zürich 🛰") == "Z\\xfcrich \\U0001f6f0"
+    assert plain_text("Zürich 🛰") == "Z\\u00fcrich \\ud83d\\udef0"
+    assert json.loads(plain_text(json.dumps("Zürich 🛰 \udcff", ensure_ascii=False))) == "Zürich 🛰 \udcff"
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,7 @@ def test_plain_text_replaces_known_characters_and_escapes_others() -> None:
 def test_ascii_terminals_get_plain_text(
     encoding: str, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert written(monkeypatch, encoding, environ, "6 × … ü") == rb"6 x ... \xfc"
+    assert written(monkeypatch, encoding, environ, "6 × … ü") == rb"6 x ... \u00fc"
     assert not writes_unicode()
 
 
