@@ -7,18 +7,22 @@ pixels as every other reader of the header counts them.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from detectors.geometry.arrays import ImageArray
-from detectors.images import png
 from detectors.images.jpeg import decode_jpeg
 from detectors.images.opencv import decode_with_opencv
+from detectors.images.png import picture_chunks
 from detectors.tiff.decode import DecodedPicture, decode_tiff
 from infra.errors import ImageCorruptError
+from infra.images import webp
 from infra.images.errors import UnreadableImageError
 from infra.images.foreign import refusal_of
 from infra.images.jpeg import MAGIC as JPEG_MAGIC
-from infra.images.jpeg import JpegFrame, header_of
+from infra.images.jpeg import header_of
+from infra.images.png import MAGIC as PNG_MAGIC
+from infra.images.png import read_header
 from infra.tiff.directory import MAGICS as TIFF_MAGICS
 from infra.tiff.layout import layout_of
 
@@ -28,42 +32,30 @@ def image_size(data: bytes) -> tuple[int, int]:
 
     Raises ImageCorruptError when ``data`` is not JPEG, PNG, TIFF or WebP, or its header is broken.
     """
-    try:
+    with _as_corrupt():
         if data.startswith(JPEG_MAGIC):
-            frame = _jpeg_header(data, max_pixels=0)
+            frame, _ = header_of(data, max_pixels=0)
             return frame.width, frame.height
-        if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
-            width, height = struct.unpack_from(">II", data, 16)
-            return width, height
-        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-            return _webp_size(data)
+        if data.startswith(PNG_MAGIC):
+            header = read_header(data)
+            return header.width, header.height
+        if webp.matches(data):
+            return webp.size_of(data)
         if data[:4] in TIFF_MAGICS:
             layout = layout_of(data)
             return layout.width, layout.height
-    except (ValueError, struct.error) as error:
-        raise ImageCorruptError(f"the image's header cannot be read ({error}); the file is damaged") from error
     raise ImageCorruptError(refusal_of(data))
 
 
-def _jpeg_header(data: bytes, max_pixels: int) -> JpegFrame:
+@contextmanager
+def _as_corrupt() -> Iterator[None]:
+    """Raise ImageCorruptError for every error that a header gives."""
     try:
-        return header_of(data, max_pixels)[0]
+        yield
     except UnreadableImageError as error:
         raise ImageCorruptError(str(error)) from error
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    kind = data[12:16]
-    if kind == b"VP8X":
-        low_w, high_w, low_h, high_h = struct.unpack_from("<HBHB", data, 24)
-        return 1 + low_w + (high_w << 16), 1 + low_h + (high_h << 16)
-    if kind == b"VP8L":
-        (bits,) = struct.unpack_from("<I", data, 21)
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if kind == b"VP8 ":
-        width, height = struct.unpack_from("<HH", data, 26)
-        return width & 0x3FFF, height & 0x3FFF
-    raise ValueError(f"WebP chunk {kind!r} holds no picture")
+    except (ValueError, struct.error) as error:
+        raise ImageCorruptError(f"the image's header cannot be read ({error}); the file is damaged") from error
 
 
 def decode_image(data: bytes, *, max_pixels: int, memory: Callable[[int], ImageArray] | None = None) -> ImageArray:
@@ -101,6 +93,7 @@ def decode_picture(
 
 
 def _decode(data: bytes, max_pixels: int, memory: Callable[[int], ImageArray] | None) -> ImageArray:
-    if data.startswith(JPEG_MAGIC):
-        return decode_jpeg(data, _jpeg_header(data, max_pixels), memory)
-    return decode_with_opencv(png.picture_chunks(data) if data.startswith(png.MAGIC) else data)
+    with _as_corrupt():
+        if data.startswith(JPEG_MAGIC):
+            return decode_jpeg(data, header_of(data, max_pixels)[0], memory)
+        return decode_with_opencv(picture_chunks(data) if data.startswith(PNG_MAGIC) else data)

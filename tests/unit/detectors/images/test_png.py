@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin
 from detectors.images.decode import decode_image
 from detectors.images.png import picture_chunks
 from infra.errors import ImageCorruptError
+from infra.images.errors import DamagedImageError
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -57,7 +58,7 @@ def test_a_chunk_that_claims_more_than_the_file_has_costs_no_memory(kind: bytes)
 
 
 def test_a_picture_without_end_chunk_is_cut_short() -> None:
-    with pytest.raises(ImageCorruptError, match="IEND"):
+    with pytest.raises(DamagedImageError, match="IEND"):
         picture_chunks(png()[:-12])
 
 

@@ -1,0 +1,78 @@
+"""Reads the header of a PNG, and where its chunks are."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from infra.images.errors import DamagedImageError, EmptyImageError, UnsupportedImageError
+
+MAGIC: Final = b"\x89PNG\r\n\x1a\n"
+FIRST_CHUNK: Final = len(MAGIC)
+CHUNK_FRAME: Final = 12
+"""The bytes of a chunk beside its content: length, kind and checksum."""
+
+_MAX_CHUNKS = 65_536
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+
+class Chunk(NamedTuple):
+    """Is a chunk of a file: its content is from ``start`` (inclusive) to ``end`` (exclusive)."""
+
+    kind: bytes
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class PngHeader:
+    """Describes the picture of a PNG by its first chunk."""
+
+    width: int
+    height: int
+    raw_bytes: int
+    """The bytes of its unpacked pixels."""
+
+
+def read_header(data: bytes) -> PngHeader:
+    """Return the header of ``data``. Raises UnreadableImageError if it is damaged or not in the standard."""
+    if len(data) < FIRST_CHUNK + 25:
+        raise DamagedImageError("the PNG file ends inside its header; it was cut off")
+    length, kind, width, height, depth, colour, packing, filtering, interlace, crc = struct.unpack_from(
+        ">I4sIIBBBBBI", data, FIRST_CHUNK
+    )
+    if kind != b"IHDR" or length != 13:
+        raise DamagedImageError("the PNG file does not begin with its IHDR chunk")
+    if zlib.crc32(data[FIRST_CHUNK + 4 : FIRST_CHUNK + 21]) != crc:
+        raise DamagedImageError("the checksum of the PNG header is wrong; the file is damaged")
+    if depth not in _DEPTHS.get(colour, ()) or packing or filtering or interlace > 1:
+        raise UnsupportedImageError(
+            f"PNG with colour type {colour}, {depth} bits, compression {packing}, filter {filtering} and interlace "
+            f"{interlace} is not in the PNG standard"
+        )
+    if not width or not height:
+        raise EmptyImageError(f"the PNG header says {width}×{height} pixels")
+    return PngHeader(width, height, height * (width * depth * _CHANNELS[colour] // 8))
+
+
+def read_chunks(data: bytes) -> Iterator[Chunk]:
+    """Yield the chunks up to IEND. Raises DamagedImageError when one reaches behind the end of the file."""
+    position = FIRST_CHUNK
+    for _ in range(_MAX_CHUNKS):
+        if position + CHUNK_FRAME > len(data):
+            raise DamagedImageError("the PNG file ends before its IEND chunk; it was cut off")
+        length, kind = struct.unpack_from(">I4s", data, position)
+        start, end = position + 8, position + 8 + length
+        if end + 4 > len(data):
+            raise DamagedImageError(
+                f"the PNG chunk {kind!r} claims {length} bytes and reaches behind the end of the file; it was cut off"
+            )
+        yield Chunk(kind, start, end)
+        if kind == b"IEND":
+            return
+        position = end + 4
+    raise DamagedImageError(f"the PNG file has more than {_MAX_CHUNKS} chunks; save it again")
