@@ -10,11 +10,13 @@ import orjson
 from PIL import Image
 
 from detectors.card.card import default_card_path
+from ingest.images.metadata.xmp_names import WANTED
 from schemas.cloudevents import Headers
 from schemas.event_base import Event
 from schemas.events import DeadLetter, DetectionsMade, FrameCaptured
 from standgale.testing.factories import detections_made, frame_captured, out_record
 from tests.factories import dead_letter_record, original
+from tests.photographs import Value, exif_block, packet
 
 _SIDE = 24
 _PICTURES: tuple[tuple[str, str, dict[str, object]], ...] = (
@@ -66,6 +68,52 @@ def xmp(extra: str = "") -> bytes:
         f'Camera:Pitch="0"><drone-dji:FlightYawDegree>+12.0</drone-dji:FlightYawDegree>{extra}</rdf:Description>'
         '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
     ).encode()
+
+
+@cache
+def makers() -> str:
+    """Return the text of a packet with every property that is read, of all namespaces."""
+    uris = {
+        "drone": "http://www.autelrobotics.com/drone/1.0/",
+        "drone-skydio": "https://www.skydio.com/drone-skydio/1.0/",
+        "drone-parrot": "http://www.parrot.com/drone-parrot/1.0/",
+        "Camera": "http://pix4d.com/camera/1.0/",
+        "sensefly": "sensefly/",
+        "FLIR": "http://ns.flir.com/xmp/1.0/",
+        "exif": "http://ns.adobe.com/exif/1.0/",
+        "xmp": "http://ns.adobe.com/xap/1.0/",
+        "photoshop": "http://ns.adobe.com/photoshop/1.0/",
+    }
+    times = {"UTCAtExposure", "DateTimeOriginal", "DateTimeDigitized", "CreateDate", "DateCreated"}
+    places = {"exif:GPSLatitude": "33,30.5S", "exif:GPSLongitude": "151,15,3E"}
+    elements = ""
+    for name in sorted(WANTED):
+        outer, _, inner = name.partition("/")
+        local = outer.partition(":")[2]
+        text = places.get(name, "2026-05-01T12:00:00+02:00" if local in times else "-1250/100")
+        prefix = outer.partition(":")[0]
+        text = f"<{prefix}:{inner}>{text}</{prefix}:{inner}>" if inner else text
+        resource = " rdf:parseType='Resource'" if inner else ""
+        elements += f"<{outer}{resource}>{text}</{outer}>"
+    declared = " ".join(f'xmlns:{prefix}="{uri}"' for prefix, uri in uris.items())
+    return packet(declared, elements)
+
+
+def block_with_packet() -> bytes:
+    """Return an EXIF block with all tags that are read, and an XMP packet inside."""
+    exif: dict[int, Value] = {0x9003: "2026:05:01 12:00:00", 0x9004: "2026:05:01 12:00:00", 0x9291: "12"}
+    exif |= {0x9010: "Z", 0x9011: "-5:00", 0x9012: "+0200", 0x2BC: makers().encode()}
+    exif |= {0x920A: 4.5, 0xA405: 25, 0xA404: 2.0, 0xA20E: 300.0, 0xA210: 4, 0xA002: 4000, 0xA003: 3000}
+    gps: dict[int, Value] = {
+        1: "South",
+        2: (-33.0, 30.0, 1.5),
+        3: "E",
+        4: (151.0, 15.0, 0.0),
+        5: b"\1",
+        6: 12.5,
+        9: "A",
+    }
+    return exif_block(exif, {**gps, 7: (10.0, 0.0, 0.0), 0x10: "M", 0x11: 12.5, 0x1D: "2026:05:01"})
 
 
 @cache

@@ -108,7 +108,7 @@ def _make_exif(rng: Random) -> bytes:
 
 @cache
 def _exif_seeds() -> tuple[bytes, ...]:
-    return (seeds.exif().tobytes()[6:],)
+    return seeds.exif().tobytes()[6:], seeds.block_with_packet()
 
 
 def _read_exif(data: bytes) -> None:
@@ -119,11 +119,12 @@ _XMP_TOKENS: Final = (
     b"<", b">", b"&", b"&amp;", b"&#0;", b"&#x41;", b'"', b"<!DOCTYPE a [<!ENTITY b 'c'>]>", b"&b;", b"<![CDATA[",
     b"]]>", b"</x:xmpmeta>", b"<rdf:RDF>",
     b'xmlns:a="http://www.dji.com/drone-dji/1.0/"', b"\x00", b"\xff", b"1e999", b"nan",
+    b"+-", b"/0", b"24:00:00", b"-12:00", b"<!--",
 )  # fmt: skip
 
 
 def _make_xmp(rng: Random) -> bytes:
-    return mutate_bytes(rng, (seeds.xmp(),), _XMP_TOKENS)
+    return mutate_bytes(rng, (seeds.xmp(), seeds.makers().encode(), seeds.makers().encode("utf-16")), _XMP_TOKENS)
 
 
 def _read_xmp(data: bytes) -> None:
