@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from detectors.card.card import Layout, ModelCard, ThresholdCard
+from detectors.card.card import Layout, ModelCard, ThresholdCard, TilingCard
 from detectors.card.onnx_file import OnnxFile, TensorInfo, read_onnx_file
 from detectors.engines.inputs import image_input_of, require_colour_image, takes_text
 from detectors.errors import ModelLoadError
@@ -32,6 +32,7 @@ from detectors.settings import EngineKind
 _USUAL_SIDE = 640
 # Of a model that takes text.
 _USUAL_SIDE_ASKED = 800
+_EVERYDAY = {"person", "bus", "dog", "chair"}
 _SMALLEST_SIDE, _LARGEST_SIDE = 32, 8192
 
 
@@ -87,6 +88,10 @@ def inspect_model(
     if not about.metadata.get("license"):
         assumed.append("licence: unknown, the file does not state one")
     assumed.append("name and version: the file's name, and 1.0.0" if name is None else "version: 1.0.0")
+    if _is_everyday(reading):
+        assumed.append(
+            "tiling: a pass over the whole picture, too, because the classes are those of everyday photographs"
+        )
     true_outputs = tuple(
         TensorInfo(one.name, one.type, (None, *shape[1:])) for one, shape in zip(about.outputs, shapes, strict=True)
     )
@@ -123,9 +128,15 @@ def _card(
         text=None if asked is None else asked.text,
         boxes=reading.boxes,
         thresholds=ThresholdCard(confidence=max(ThresholdCard().confidence, round(least or 0.0, 4))),
+        tiling=TilingCard(whole_frame=_is_everyday(reading)),
         files=_weights_beside(path, about) | ({} if asked is None else dict(asked.files)),
         licence=about.metadata.get("license") or "unknown",
     )
+
+
+def _is_everyday(reading: Reading) -> bool:
+    """Return whether the classes are those of photographs of everyday life (COCO), where things fill the picture."""
+    return {one.name for one in reading.classes} >= _EVERYDAY
 
 
 def _weights_beside(path: Path, about: OnnxFile) -> dict[str, str]:

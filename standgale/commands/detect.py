@@ -1,56 +1,35 @@
-"""Defines `standgale detect PICTURE`: finds objects in one picture of any size, without any service."""
+"""Defines `standgale detect PICTURE`: finds objects in pictures, a folder or a video, without any service."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infra.errors import SettingsError
-from standgale.commands.context import Context, JsonOption, context_of, engine_text, print_json
-from standgale.commands.detect_output import OutputFiles, fields_of, print_result, rows_of, write_files
+from standgale.commands import detect_options as options
+from standgale.commands.context import Context, JsonOption, context_of, print_json
+from standgale.commands.detect_output import OutputFiles, print_engine, print_result, result_of, rows_of, write_files
+from standgale.commands.detect_pictures import check_ground, for_picture, load_for_pictures
 
 if TYPE_CHECKING:
-    from detectors.model.predict import Model, PictureResult, Predictor
-    from schemas.events import DetectOptions, MergeMethod
+    from detectors.model.predict import PictureResult, Predictor
+    from schemas.events import DetectOptions
     from standgale.pictures import Picture
     from standgale.settings import Settings
 
-# A raster may have as many objects as a thousand frames, so it gets the largest limit.
-_MOST_IN_A_RASTER = 100_000
-
 _OutOption = Annotated[
     Path | None,
-    typer.Option(help="Write the picture with boxes to this file (.jpg or .png); a very large one is reduced."),
+    typer.Option(
+        help="Write the picture with boxes to this file (.jpg or .png); a very large one is reduced. For a folder or a "
+        "video: a folder for such pictures."
+    ),
 ]
 _GeojsonOption = Annotated[
     Path | None, typer.Option(help="Write the detections as a map to this file (GeoJSON); needs a GeoTIFF.")
 ]
-_ConfidenceOption = Annotated[
-    float | None,
-    typer.Option(min=0.0, max=1.0, help="Only detections with at least this score; default is that of the model."),
-]
-_MostOption = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        max=_MOST_IN_A_RASTER,
-        help=f"At most so many detections, those with the highest scores; default is {_MOST_IN_A_RASTER} for a TIFF "
-        "that is read by window, else that of the model.",
-    ),
-]
-_WholeOption = Annotated[
-    bool, typer.Option("--whole", help="Also run the model on the whole picture, not only on its tiles.")
-]
-_GsdOption = Annotated[
-    float | None, typer.Option(help="Metres on the ground per pixel, if the picture does not state it.")
-]
-_TileMetresOption = Annotated[float | None, typer.Option(help="Metres of ground that a tile shows from left to right.")]
-_MergingOption = Annotated[
-    str | None, typer.Option(help="How boxes of one object are merged: nms, nmm, greedy_nmm or wbf.")
-]
+_ModelOption = Annotated[Path | None, typer.Option(help="A model.yaml; the default is the model that ships.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -60,101 +39,97 @@ def register(app: typer.Typer) -> None:
 
 def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)
     context: typer.Context,
-    picture: Annotated[Path, typer.Argument(help="A JPEG, PNG, TIFF, GeoTIFF or WebP file.")],
+    picture: Annotated[
+        Path, typer.Argument(help="A JPEG, PNG, TIFF, GeoTIFF or WebP file, a folder of them, or a video.")
+    ],
     out: _OutOption = None,
     geojson: _GeojsonOption = None,
-    model: Annotated[Path | None, typer.Option(help="A model.yaml; the default is the model that ships.")] = None,
-    confidence: _ConfidenceOption = None,
-    whole: _WholeOption = False,
-    gsd: _GsdOption = None,
-    tile_metres: _TileMetresOption = None,
-    merging: _MergingOption = None,
-    max_detections: _MostOption = None,
+    model: _ModelOption = None,
+    confidence: options.ConfidenceOption = None,
+    iou: options.IouOption = None,
+    mode: options.ModeOption = None,
+    scales: options.ScalesOption = None,
+    overlap: options.OverlapOption = None,
+    whole: options.WholeOption = False,
+    gsd: options.GsdOption = None,
+    tile_metres: options.TileMetresOption = None,
+    merging: options.MergingOption = None,
+    metric: options.MetricOption = None,
+    threshold: options.ThresholdOption = None,
+    settle: options.SettleOption = None,
+    max_detections: options.MostOption = None,
+    every: options.EveryOption = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Find things in a picture and list them; --out draws them, --geojson maps them."""
-    from detectors.model.predict import Predictor
-    from schemas.events import DetectOptions
-    from standgale.pictures import open_picture
+    """Find things in a picture, a folder or a video and list them; --out draws them, --geojson maps them.
+
+    Exits with 0 when all was read, with 1 when files of a folder were skipped, with 2 after an error.
+    """
+    from standgale.commands.detect_many import ManyRequest, detect_in_folder, detect_in_video
+    from standgale.videos import is_video
 
     here = context_of(context)
+    options.check_model_file(model, picture)
     settings = here.settings(detector__model=model)
+    wanted = options.Wanted(
+        confidence=confidence,
+        iou=iou,
+        mode=mode,
+        scales=scales,
+        overlap=overlap,
+        whole=whole,
+        tile_metres=tile_metres,
+        gsd=gsd,
+        merging=merging,
+        metric=metric,
+        threshold=threshold,
+        settle=settle,
+        most=max_detections,
+    )
+    asked = wanted.checked()
     files = OutputFiles(out, geojson)
+    many = detect_in_folder if picture.is_dir() else detect_in_video if is_video(picture) else None
+    if many is not None:
+        files.check_for_many(picture)
+        complete = many(ManyRequest(here, settings, asked, wanted, files.drawn, as_json, every), picture)
+        raise typer.Exit(0 if complete else 1)
+    if every != 1:
+        raise SettingsError(f"--every {every}: is for videos; leave it out for a picture")
     files.check()
-    _check_metres(gsd, tile_metres)
-    method = _method(merging)
-    with open_picture(picture, settings.detector.max_pixels) as shown:
-        gsd_m = shown.gsd_m if gsd is None else gsd
-        _check_ground(shown, picture, gsd_m, files, tile_metres)
-        options = DetectOptions(
-            confidence=confidence,
-            whole_frame=True if whole else None,
-            tile_metres=tile_metres,
-            merge_method=method,
-            max_detections=max_detections or (None if shown.raster is None else _MOST_IN_A_RASTER),
-        )
-        with Predictor(_model(settings)) as predictor:
-            found = _find(here, predictor, shown, options, gsd_m)
+    _detect_in_picture(here, settings, picture, asked, wanted, files, as_json)
+
+
+def _detect_in_picture(
+    here: Context,
+    settings: Settings,
+    path: Path,
+    asked: DetectOptions,
+    wanted: options.Wanted,
+    files: OutputFiles,
+    as_json: bool,
+) -> None:
+    from detectors.model.predict import Predictor
+    from standgale.pictures import open_picture
+
+    with open_picture(path, settings.detector.max_pixels) as shown:
+        gsd_m = shown.gsd_m if wanted.gsd is None else wanted.gsd
+        check_ground(shown, path, gsd_m, files, wanted.tile_metres)
+        with Predictor(load_for_pictures(settings)) as predictor:
+            wanted.check_card(predictor.model.card)
+            found = _find(here, predictor, shown, for_picture(asked, shown), gsd_m)
             card, engine = predictor.model.card, predictor.model.engine
-            chosen = engine_text(engine.name, engine.reason)
+            named = (engine.name, engine.reason)
         places = write_files(files, shown, found, card)
     rows = rows_of(found, card, places)
     if as_json:
-        print_json({"image": str(picture), "model": card.name, **fields_of(shown, found), "detections": rows})
+        print_json(result_of(path, shown, found, card, rows))
     else:
-        here.notes.print(f"{card.name} {card.version} on {chosen}", highlight=False)
-        print_result(here, shown, found, rows, files)
-
-
-def _method(text: str | None) -> MergeMethod | None:
-    from schemas.events import MergeMethod
-
-    for known in get_args(MergeMethod):
-        if known == text:
-            return known  # type: ignore[no-any-return]  # get_args knows no types
-    if text is not None:
-        raise SettingsError(f"--merging {text}: unknown; give one of {', '.join(get_args(MergeMethod))}")
-    return None
-
-
-def _check_metres(gsd: float | None, tile_metres: float | None) -> None:
-    from schemas.geometry import COARSEST_GSD_M, FINEST_GSD_M
-
-    if gsd is not None and not FINEST_GSD_M <= gsd <= COARSEST_GSD_M:
-        raise SettingsError(f"--gsd {gsd:g}: takes metres per pixel, {FINEST_GSD_M:g} to {COARSEST_GSD_M:g}")
-    if tile_metres is not None and not 0 < tile_metres <= 100_000:
-        raise SettingsError(f"--tile-metres {tile_metres:g}: takes metres, above 0 and up to 100,000")
-
-
-def _check_ground(
-    shown: Picture, path: Path, gsd_m: float | None, files: OutputFiles, tile_metres: float | None
-) -> None:
-    """Raise SettingsError if an option needs a position or a scale that the picture does not have."""
-    from standgale.pictures import require_ground_reader
-
-    if files.map is not None and shown.ground is None:
-        require_ground_reader(path, f"--geojson {files.map}")
-        raise SettingsError(
-            f"--geojson {files.map}: {path} has no place on a map; give a GeoTIFF with a coordinate system"
-        )
-    if tile_metres is not None and gsd_m is None:
-        require_ground_reader(path, f"--tile-metres {tile_metres:g}")
-        raise SettingsError(
-            f"--tile-metres {tile_metres:g}: {path} does not state its scale; add --gsd, metres per pixel"
-        )
-
-
-def _model(settings: Settings) -> Model:
-    from detectors.engines.host import configure_process
-    from detectors.model.loading import LoadRequest, load_model
-
-    configure_process()
-    # One picture is not worth the seconds of measuring; what a worker or `standgale model measure` measured is used.
-    return load_model(replace(LoadRequest.of(settings.detector, settings.engines_folder), measure_s=0.0))
+        print_engine(here, card, *named)
+        print_result(here, shown, found, card, rows, files)
 
 
 def _find(
-    here: Context, predictor: Predictor, shown: Picture, options: DetectOptions, gsd_m: float | None
+    here: Context, predictor: Predictor, shown: Picture, asked: DetectOptions, gsd_m: float | None
 ) -> PictureResult:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -162,5 +137,5 @@ def _find(
     with Progress(*columns, console=here.notes, transient=True) as progress:
         task = progress.add_task("tiles", total=None)
         return predictor.find(
-            shown.source, options, gsd_m, lambda done, total: progress.update(task, completed=done, total=total)
+            shown.source, asked, gsd_m, lambda done, total: progress.update(task, completed=done, total=total)
         )

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from infra.errors import SettingsError
 from schemas.timestamps import format_utc
-from standgale.commands.context import Context
+from standgale.commands.context import Context, engine_text
 
 if TYPE_CHECKING:
     from detectors.card.card import ModelCard
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _MOST_LISTED = 500
 # Without a suffix it is a JPEG.
 _DRAWN_SUFFIXES = ("", ".jpg", ".jpeg", ".png")
+
+
+class OutputFileError(SettingsError):
+    """An output file or folder cannot be written: no further picture can be, either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,19 @@ class OutputFiles:
         for option, path in (("--out", self.drawn), ("--geojson", self.map)):
             if path is not None and not path.absolute().parent.is_dir():
                 raise SettingsError(f"{option} {path}: there is no folder {path.absolute().parent}; make it first")
+
+    def check_for_many(self, source: Path) -> None:
+        """Raise SettingsError if these are no outputs for many pictures, those of ``source``."""
+        if self.map is not None:
+            raise SettingsError(f"--geojson {self.map}: takes one GeoTIFF, and {source} is more than one picture")
+        if self.drawn is None:
+            return
+        if self.drawn.is_file() or self.drawn.suffix.lower() in _DRAWN_SUFFIXES[1:]:
+            raise SettingsError(f"--out {self.drawn}: {source} is more than one picture; give a folder")
+        if not self.drawn.absolute().parent.is_dir():
+            raise SettingsError(f"--out {self.drawn}: there is no folder {self.drawn.absolute().parent}; make it first")
+        if source.is_dir() and self.drawn.exists() and self.drawn.samefile(source):
+            raise SettingsError(f"--out {self.drawn}: is the folder of the pictures themselves; give another one")
 
 
 def write_files(files: OutputFiles, shown: Picture, found: PictureResult, card: ModelCard) -> GroundPositions | None:
@@ -68,14 +85,19 @@ def _write(path: Path, option: str, data: bytes) -> None:
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise SettingsError(f"{option} {path}: cannot be written ({error.strerror}); give a path that can") from error
+        raise OutputFileError(f"{option} {path}: cannot be written ({error.strerror}); give a path that can") from error
 
 
 def rows_of(found: PictureResult, card: ModelCard, places: GroundPositions | None) -> list[dict[str, object]]:
     """Return each detection as JSON values; boxes and corners in pixels of the picture."""
     detections = found.detections
     rows: list[dict[str, object]] = [
-        {"label": card.classes[index].name, "confidence": round(score, 4), "box": [round(side, 1) for side in box]}
+        {
+            "label": card.classes[index].name,
+            "class_id": index,
+            "confidence": round(score, 4),
+            "box": [round(side, 1) for side in box],
+        }
         for box, score, index in zip(
             detections.boxes.tolist(), detections.scores.tolist(), detections.classes.tolist(), strict=True
         )
@@ -88,33 +110,58 @@ def rows_of(found: PictureResult, card: ModelCard, places: GroundPositions | Non
     return rows
 
 
-def fields_of(shown: Picture, found: PictureResult) -> dict[str, object]:
-    """Return the size of the picture, what its metadata say, the options and the counts as JSON values."""
+def result_of(
+    path: Path, shown: Picture, found: PictureResult, card: ModelCard, rows: list[dict[str, object]]
+) -> dict[str, object]:
+    """Return all about the picture at ``path`` as JSON values: size, metadata, options, counts, warnings, detections."""
     capture = shown.capture
     return {
+        "image": str(path),
+        "model": card.name,
         "width": shown.width,
         "height": shown.height,
         "gsd_m": found.options.gsd_m,
         "camera": None if capture.camera is None else capture.camera.model_dump(exclude_none=True),
         "captured_at": None if capture.captured_at is None else format_utc(capture.captured_at),
-        "warnings": [warning.text for warning in capture.warnings],
         "options": found.options.as_options().model_dump(exclude_none=True),
         "tiles": found.tiles,
+        "scales": [{"scale": each.scale, "tiles": each.tiles} for each in found.by_scale],
         "empty_tiles": found.empty,
         "too_large": found.detections.too_large,
         "scaled_from": shown.scaled_from,
+        "warnings": [*(warning.text for warning in capture.warnings), *notices_of(card, shown, found)],
+        "detections": rows,
     }
 
 
+def notices_of(card: ModelCard, shown: Picture, found: PictureResult) -> list[str]:
+    """Return the warnings about a picture: see :func:`detectors.model.notices.notices`."""
+    from detectors.model.notices import Shown, notices
+
+    camera = shown.capture.camera
+    pitch_deg = None if camera is None else camera.pitch_deg
+    return notices(card, found.options, found.detections, Shown(shown.width, shown.height, pitch_deg))
+
+
+def print_engine(here: Context, card: ModelCard, name: str, reason: str) -> None:
+    """Print which model runs on which engine, the one called ``name``, and the ``reason``."""
+    here.notes.print(f"{card.name} {card.version} on {engine_text(name, reason)}", highlight=False)
+
+
 def print_result(
-    here: Context, shown: Picture, found: PictureResult, rows: list[dict[str, object]], files: OutputFiles
+    here: Context,
+    shown: Picture,
+    found: PictureResult,
+    card: ModelCard,
+    rows: list[dict[str, object]],
+    files: OutputFiles,
 ) -> None:
-    """Print the detections as a table, with notes about tiles, metadata, left-out boxes and written files."""
+    """Print the detections as a table, with notes about tiles, warnings, left-out boxes and written files."""
     options = found.options
     ground = "" if options.gsd_m is None else f", {options.gsd_m:.3g} m per pixel"
     sides = "the whole frame" if options.tile_width is None else f"{options.tile_width}×{options.tile_height} px"
     empty = f", {found.empty} of them without content" if found.empty else ""
-    here.notes.print(f"{found.tiles} tiles{empty}; {sides}{ground}", highlight=False)
+    here.notes.print(f"{found.tiles} tiles{empty}; {sides}{_scales_text(found)}{ground}", highlight=False)
     for warning in shown.capture.warnings:
         # The time of a picture has no effect here.
         if warning.fields != {"captured_at"}:
@@ -123,6 +170,8 @@ def print_result(
     for row in rows[:_MOST_LISTED]:
         table.add_row(str(row["label"]), str(row["confidence"]), str(row["box"]))
     here.out.print(table if rows else "nothing found")
+    for text in notices_of(card, shown, found):
+        here.notes.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if found.detections.too_large:
         here.notes.print(
             f"{found.detections.too_large} boxes left out: larger than their class can be at {options.gsd_m:.3g} m per "
@@ -134,3 +183,11 @@ def print_result(
     for what, path in (("picture", files.drawn), ("map", files.map)):
         if path is not None:
             here.notes.print(f"{what} written to {path}", highlight=False)
+
+
+def _scales_text(found: PictureResult) -> str:
+    """Return how many tiles each scale has; nothing where all are of scale 1."""
+    if found.options.scales == (1.0,):
+        return ""
+    parts = [f"{each.scale:g} ({each.tiles} tiles)" for each in found.by_scale if each.scale > 0]
+    return f" at scale{'s' if len(parts) > 1 else ''} {', '.join(parts)}"

@@ -1,0 +1,192 @@
+"""Runs `standgale detect` over the pictures of a folder or the frames of a video, one after the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from tqdm import tqdm
+
+from detectors.model.predict import PictureResult, Predictor
+from detectors.tiling.sources import ArraySource
+from infra.errors import SettingsError
+from infra.process.ending import exit_at_signals
+from schemas.errors import StandgaleError
+from standgale.commands.context import Context, print_json
+from standgale.commands.detect_options import Wanted
+from standgale.commands.detect_output import (
+    OutputFileError,
+    OutputFiles,
+    notices_of,
+    print_engine,
+    result_of,
+    rows_of,
+    write_files,
+)
+from standgale.commands.detect_pictures import check_ground, for_picture, load_for_pictures
+from standgale.pictures import Picture, open_picture
+from standgale.videos import open_video
+
+if TYPE_CHECKING:
+    from schemas.events import DetectOptions
+    from standgale.settings import Settings
+
+# So many skipped files are named again at the end.
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ManyRequest:
+    """Says what to do with each picture."""
+
+    here: Context
+    settings: Settings
+    asked: DetectOptions
+    wanted: Wanted
+    out: Path | None
+    """The folder for drawn pictures; None draws none"""
+    as_json: bool
+    every: int
+    """Of a video only every n-th frame"""
+
+
+@dataclass(slots=True)
+class _Run:
+    """Reports the pictures of one call, and counts what was done."""
+
+    request: ManyRequest
+    predictor: Predictor
+    bar: tqdm[NoReturn]
+    done: int = 0
+    found: Counter[str] = field(default_factory=Counter)
+    said: set[str] = field(default_factory=set)
+
+    def detect(self, path: Path, shown: Picture, drawn: Path | None, about: dict[str, object], name: str) -> None:
+        """Detect in one picture, draw it to ``drawn``, and print a line; ``about`` is added to its JSON."""
+        gsd_m = shown.gsd_m if self.request.wanted.gsd is None else self.request.wanted.gsd
+        files = OutputFiles(drawn, None)
+        check_ground(shown, path, gsd_m, files, self.request.wanted.tile_metres)
+        found = self.predictor.find(shown.source, for_picture(self.request.asked, shown), gsd_m)
+        card = self.predictor.model.card
+        write_files(files, shown, found, card)
+        rows = rows_of(found, card, None)
+        counts = Counter(str(row["label"]) for row in rows)
+        with tqdm.external_write_mode():
+            if self.request.as_json:
+                print_json({**result_of(path, shown, found, card, rows), **about})
+            else:
+                text = f"{name}: {_counted(counts) or 'nothing found'}"
+                self.request.here.out.print(text, markup=False, highlight=False, soft_wrap=True)
+        if not self.request.as_json:
+            self._warn(name, shown, found)
+        self.done += 1
+        self.found.update(counts)
+        self.bar.update()
+
+    def _warn(self, name: str, shown: Picture, found: PictureResult) -> None:
+        """Print each kind of warning once: numbers differ between pictures that are alike, the advice does not."""
+        metadata = (one.text for one in shown.capture.warnings if one.fields != {"captured_at"})
+        for text in (*metadata, *notices_of(self.predictor.model.card, shown, found)):
+            kind = text.rsplit(";", 1)[-1]
+            if kind not in self.said:
+                self.said.add(kind)
+                self.note(f"warning, {name}: {text}")
+
+    def note(self, text: str) -> None:
+        """Print ``text`` for people, without breaking the progress bar."""
+        with tqdm.external_write_mode():
+            self.request.here.notes.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def summary(self, what: str) -> str:
+        """Return one line about all that was done."""
+        drawn = "" if self.request.out is None or not self.done else f"; drawn into {self.request.out}"
+        return f"{self.done} {what}: {_counted(self.found) or 'nothing found'}{drawn}"
+
+
+def detect_in_folder(request: ManyRequest, folder: Path) -> bool:
+    """Detect in each picture of ``folder`` (not of folders in it); return whether all its files were read.
+
+    A file that cannot be read is named and skipped. Raises SettingsError when there is none, or none can be read.
+    """
+    if request.every != 1:
+        raise SettingsError(f"--every {request.every}: is for videos; leave it out for a folder")
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    if not paths:
+        raise SettingsError(f"{folder}: has no files; give a folder with pictures (folders in it are not searched)")
+    names = _drawn_names(paths)
+    skipped: list[str] = []
+    with _running(request, len(paths), "pictures") as run:
+        for path in paths:
+            drawn = None if request.out is None else request.out / names[path]
+            try:
+                with open_picture(path, request.settings.detector.max_pixels) as shown:
+                    run.detect(path, shown, drawn, {}, path.name)
+            except OutputFileError:
+                raise
+            except StandgaleError as error:
+                skipped.append(path.name)
+                run.note(f"skipped {path.name}: {str(error).removeprefix(f'{path}: ')}")
+                run.bar.update()
+    if not run.done:
+        raise SettingsError(f"{folder}: none of its {len(paths)} files could be read; the lines above say why")
+    run.note(run.summary("pictures"))
+    if skipped:
+        more = f" and {len(skipped) - _MOST_NAMED} more" if len(skipped) > _MOST_NAMED else ""
+        run.note(f"{len(skipped)} of {len(paths)} files skipped: {', '.join(skipped[:_MOST_NAMED])}{more}")
+    return not skipped
+
+
+def detect_in_video(request: ManyRequest, path: Path) -> bool:
+    """Detect in the frames of the video at ``path``. Raises ImageCorruptError, after the last one, if it ends early."""
+    with open_video(path, request.settings.detector.max_pixels) as video:
+        total = None if video.frames is None else -(-video.frames // request.every)
+        with _running(request, total, "frames") as run:
+            try:
+                for frame in video.read(request.every):
+                    height, width = frame.image.shape[:2]
+                    shown = Picture(width, height, ArraySource(frame.image), None, image=frame.image)
+                    drawn = None if request.out is None else request.out / f"{path.stem}-{frame.number:06d}.jpg"
+                    about: dict[str, object] = {"frame": frame.number, "time_s": round(frame.time_s, 3)}
+                    run.detect(path, shown, drawn, about, f"{path.name} frame {frame.number}")
+            finally:
+                if run.done:
+                    run.note(run.summary("frames"))
+    return True
+
+
+@contextmanager
+def _running(request: ManyRequest, total: int | None, what: str) -> Iterator[_Run]:
+    """Open the model and the progress bar; a signal ends the block with one line about what is done."""
+    if request.out is not None:
+        try:
+            request.out.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputFileError(f"--out {request.out}: cannot be made ({error.strerror}); give a folder") from error
+    with exit_at_signals(), Predictor(load_for_pictures(request.settings)) as predictor:
+        card, engine = predictor.model.card, predictor.model.engine
+        request.wanted.check_card(card)
+        if not request.as_json:
+            print_engine(request.here, card, engine.name, engine.reason)
+        # Without a terminal there is no bar.
+        with tqdm(total=total, desc=what, unit="", disable=None, leave=False, dynamic_ncols=True) as bar:
+            run = _Run(request, predictor, bar)
+            try:
+                yield run
+            except SystemExit:
+                of = "" if total is None else f" of {total}"
+                run.note(f"stopped after {run.done}{of} {what}; what is done is kept")
+                raise
+
+
+def _drawn_names(paths: list[Path]) -> dict[Path, str]:
+    """Return for each path the name of its drawn picture: two pictures of one stem get their whole names."""
+    stems = Counter(path.stem for path in paths)
+    return {path: f"{path.stem if stems[path.stem] == 1 else path.name}.jpg" for path in paths}
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {label}" for label, count in counts.most_common())
