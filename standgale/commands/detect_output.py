@@ -113,7 +113,7 @@ def rows_of(found: PictureResult, card: ModelCard, places: GroundPositions | Non
 def result_of(
     path: Path, shown: Picture, found: PictureResult, card: ModelCard, rows: list[dict[str, object]]
 ) -> dict[str, object]:
-    """Return all about the picture at ``path`` as JSON values: size, metadata, options, counts, warnings, detections."""
+    """Return all about the picture at ``path`` as JSON values: size, metadata, options, warnings, detections."""
     capture = shown.capture
     return {
         "image": str(path),

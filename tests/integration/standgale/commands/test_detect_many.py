@@ -91,7 +91,7 @@ def test_a_folder_gives_a_json_line_per_picture_and_names_what_it_skips(tmp_path
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["a.jpg", "b.jpg.jpg", "b.png.jpg"]
 
 
-def test_a_folder_without_wrong_files_ends_with_zero_and_says_each_warning_once(tmp_path: Path, run) -> None:  # type: ignore[no-untyped-def]
+def test_a_folder_of_pictures_ends_with_zero_and_gives_each_warning_once(tmp_path: Path, run) -> None:  # type: ignore[no-untyped-def]
     for name in ("a.png", "b.png"):
         write(tmp_path / "pictures" / name, picture(0))
     done = run(str(tmp_path / "pictures"))

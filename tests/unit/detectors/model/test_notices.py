@@ -53,7 +53,7 @@ def test_a_usual_picture_from_above_gets_no_warning() -> None:
     assert not warned([], DetectOptions())
 
 
-def test_a_camera_that_looks_to_the_horizon_is_told() -> None:
+def test_a_camera_that_looks_to_the_horizon_gives_a_warning() -> None:
     text = warned(SMALL, DetectOptions(), shown=Shown(1000, 800, -20))
     assert text.startswith("not from above: the camera looked at -20°")
     assert "--mode whole" in text
@@ -88,7 +88,7 @@ def test_sizes_that_the_model_does_not_know_advise_a_scale(side: float, asked: D
     assert bool(text) is bool(advice)
 
 
-def test_ground_that_the_model_does_not_know_is_told() -> None:
+def test_ground_that_the_model_does_not_know_gives_a_warning() -> None:
     assert "0.02 m per pixel is finer than the 0.05 to 0.2 m that the model knows; try --scales auto" in warned(
         SMALL, DetectOptions(), 0.02
     )
@@ -103,7 +103,7 @@ def test_classes_without_photographs_are_named_once() -> None:
     assert notices(known, options, found(SMALL), SHOWN) == []
 
 
-def test_a_foreign_card_says_nothing_about_sizes_or_tests() -> None:
+def test_a_foreign_card_gives_no_warning_about_sizes_or_tests() -> None:
     fields = card().model_dump() | {"tiling": {}, "classes": [{"name": "bus"}, {"name": "dog"}]}
     foreign = ModelCard.model_validate(fields)
     options = resolve(foreign, DetectOptions(mode="whole"), FrameView(1000, 800))
