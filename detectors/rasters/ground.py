@@ -16,6 +16,7 @@ _ECCENTRICITY_2 = 6.694_379_990_14e-3
 # Distances are taken over so many pixels, so that the rounding of degrees does not show in them.
 _SPAN_PX = 16.0
 _WGS_84 = "EPSG:4326"
+_HALF_TURN = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class Georeference:
     def lonlat(self, points: npt.NDArray[np.floating[Any]]) -> DoubleArray:
         """Return float64 (..., 2): longitude and latitude (WGS 84, degrees) of ``points`` (float (..., 2), pixels).
 
-        Not a number where the coordinate system has no such place on earth.
+        Longitudes are -180 to 180, wherever the file begins to count. Not a number where the coordinate system has no
+        such place on earth.
         """
         a, b, c, d, e, f = self.affine
         flat = points.reshape(-1, 2).astype(np.float64)
@@ -44,6 +46,9 @@ class Georeference:
             each = [self._converted(place[None]) for place in places]
             found = np.concatenate([nowhere if one is None else one for one in each])
         found[~np.isfinite(found).all(axis=1)] = np.nan
+        # Rasters across the 180th meridian count on, to 190 or to -190.
+        beyond = np.abs(found[:, 0]) > _HALF_TURN
+        found[beyond, 0] = (found[beyond, 0] + _HALF_TURN) % (2 * _HALF_TURN) - _HALF_TURN
         return found.reshape(points.shape)
 
     def _converted(self, places: DoubleArray) -> DoubleArray | None:

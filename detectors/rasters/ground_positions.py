@@ -13,6 +13,7 @@ from detectors.rasters.ground import Georeference, metres_between
 
 # A hundred-millionth of a degree is a millimetre.
 _DECIMALS = 8
+_WHOLE_TURN = 360.0
 _CENTIMETRES = 2
 
 
@@ -64,13 +65,40 @@ def feature_collection(found: Detections, places: GroundPositions, classes: Sequ
         about: dict[str, object] = {"label": classes[number].name, "confidence": round(score, 4)}
         if place is not None:
             about |= {"length_m": place["length_m"], "width_m": place["width_m"]}
-        shape = None if place is None else {"type": "Polygon", "coordinates": [_ring(places.corners[index])]}
+        shape = None if place is None else _shape(places.corners[index])
         features.append({"type": "Feature", "id": index, "geometry": shape, "properties": about})
     return {"type": "FeatureCollection", "features": features}
 
 
+def _shape(corners: DoubleArray) -> dict[str, object]:
+    """Return ``corners`` (float64 (4, 2)) as a geometry; one across the 180th meridian is cut in two, as required."""
+    joined = corners.copy()
+    joined[:, 0] -= _WHOLE_TURN * np.round((corners[:, 0] - corners[0, 0]) / _WHOLE_TURN)
+    for edge in (_WHOLE_TURN / 2, -_WHOLE_TURN / 2):
+        if joined[:, 0].min() < edge < joined[:, 0].max():
+            west, east = _cut(joined, edge, -1), _cut(joined, edge, 1)
+            # The part beyond the meridian is on the other side of the map.
+            far = east if edge > 0 else west
+            far[:, 0] -= np.copysign(_WHOLE_TURN, edge)
+            return {"type": "MultiPolygon", "coordinates": [[_ring(west)], [_ring(east)]]}
+    return {"type": "Polygon", "coordinates": [_ring(corners)]}
+
+
+def _cut(corners: DoubleArray, edge: float, side: int) -> DoubleArray:
+    """Return the corners (float64 (N, 2)) of the part west (``side`` -1) or east (1) of the meridian ``edge``."""
+    kept: list[DoubleArray] = []
+    for one, other in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        before, after = (one[0] - edge) * side, (other[0] - edge) * side
+        if before >= 0:
+            kept.append(one)
+        if before * after < 0:
+            share = (edge - one[0]) / (other[0] - one[0])
+            kept.append(np.array([edge, one[1] + share * (other[1] - one[1])]))
+    return np.array(kept)
+
+
 def _ring(corners: DoubleArray) -> list[list[float]]:
-    """Return ``corners`` (float64 (4, 2)) as a closed ring, counterclockwise as the format requires outer rings."""
+    """Return ``corners`` (float64 (N, 2)) as a closed ring, counterclockwise as the format requires outer rings."""
     x, y = (corners - corners.mean(axis=0)).T
     area = float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())
     turned = corners if area >= 0 else corners[::-1]

@@ -107,9 +107,9 @@ def _size(layout: TiffLayout) -> Verdict | None:
     wanted = (pixels * layout.samples * layout.bits + 7) // 8
     if decoded > _PADDING * wanted + _FREE_BYTES:
         return Verdict(
-            "none",
+            "geo",
             f"the TIFF's tiles of {layout.chunk_width}×{layout.chunk_height} pixels are far larger than the picture of "
-            f"{layout.width}×{layout.height}; write it again with smaller tiles",
+            f"{layout.width}×{layout.height}; write it again with smaller tiles. {_GEO_READS}",
         )
     if decoded > max(_BYTES_PER_PIXEL * pixels, MOST_DECODED_BYTES):
         return Verdict(

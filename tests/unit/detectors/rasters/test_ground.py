@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import rasterio
 
+from detectors.card.card import ClassCard
+from detectors.geometry.arrays import Detections
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Predictor
 from detectors.rasters.file import RasterFile
+from detectors.rasters.ground_positions import feature_collection, ground_positions
 from detectors.rasters.source import RasterSource
 from standgale.testing.graphs import COLOURS_BGR, write_model
 from tests.raster_files import UTM, ground_file, noise, write
@@ -76,3 +79,21 @@ def test_metres_per_pixel_size_tiles_and_bound_objects(tmp_path: Path) -> None:
         assert (found.options.tile_width, found.options.tile_metres) == (240, 60)
         # The second is 50 m long.
         assert found.detections.classes.tolist() == [0]
+
+
+@pytest.mark.parametrize("west", [179.9996, -180.0004, 539.9996])
+def test_longitudes_across_the_180th_meridian_stay_below_180(tmp_path: Path, west: float) -> None:
+    path = ground_file(tmp_path / "a.tif", "EPSG:4326", rasterio.Affine(1e-5, 0, west, 0, -1e-5, 10.0))
+    boxes = np.array([[10, 10, 20, 20], [30, 30, 50, 40], [60, 60, 70, 70]], np.float32)
+    found = Detections(boxes, np.full(3, 0.9, np.float32), np.zeros(3, np.int32))
+    with RasterFile(path) as file:
+        assert file.ground is not None
+        places = ground_positions(found, file.ground)
+    assert places.centres[:, 0] == pytest.approx([179.99975, -180, -179.99975], abs=1e-9)
+    assert places.sides_m[:, 0] == pytest.approx([11.06, 21.93, 11.06], abs=0.01)
+    shapes = [each["geometry"] for each in feature_collection(found, places, (ClassCard(name="car"),))["features"]]
+    assert [shape["type"] for shape in shapes] == ["Polygon", "MultiPolygon", "Polygon"]
+    (western,), (eastern,) = shapes[1]["coordinates"]
+    assert {lon for lon, _ in western} == {179.9999, 180.0}
+    assert {lon for lon, _ in eastern} == {-180.0, -179.9999}
+    assert all(len(ring) == 5 and ring[0] == ring[-1] for ring in (western, eastern))

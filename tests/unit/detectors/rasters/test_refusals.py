@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from detectors.images.decode import decode_image
 from detectors.rasters.file import RasterFile
 from detectors.rasters.source import RasterSource
 from detectors.tiling.tiles import TileSpec, plan_tiles
 from infra.errors import ImageCorruptError
 from tests.raster_files import noise, write
+from tests.tiff_bytes import tiff_bytes
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -51,3 +54,48 @@ def test_values_that_cannot_become_pixels_are_refused(tmp_path: Path) -> None:
     complex_values = np.ones((1, 20, 20), np.complex64)
     with pytest.raises(ImageCorruptError, match="complex numbers"):
         RasterFile(write(tmp_path / "a.tif", complex_values))
+
+
+_GREY = {256: 300, 257: 300, 258: 8, 262: 1}
+HOSTILE = {
+    "a circle of directories": (tiff_bytes(bytes(90_000), _GREY, following=90_008), "circle"),
+    "one strip for a million rows": (tiff_bytes(bytes(9), {**_GREY, 257: 2_000_000, 278: 1}), "2000000 strips"),
+    "tiles of one pixel": (
+        tiff_bytes(b"", {**_GREY, 256: 30_000, 257: 30_000, 322: 1, 323: 1, 324: 8, 325: 1}),
+        "tiles",
+    ),
+    "all strips are the whole file": (
+        tiff_bytes(bytes(90_000), {**_GREY, 259: 8, 278: 1, 273: (8,) * 300, 279: (90_000,) * 300}),
+        "overlap",
+    ),
+    "strips behind the end": (tiff_bytes(bytes(9), {**_GREY, 279: 90_000}), "behind the end"),
+    "no picture size": (tiff_bytes(bytes(9), {258: 8}), "no picture size"),
+}
+
+
+@pytest.mark.parametrize(("data", "words"), HOSTILE.values(), ids=HOSTILE)
+def test_hostile_header_is_refused_before_the_library_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, words: str
+) -> None:
+    monkeypatch.setattr(RasterFile, "_open", lambda file: pytest.fail("the library was called"))
+    (tmp_path / "a.tif").write_bytes(data)
+    started = time.process_time()
+    with pytest.raises(ImageCorruptError, match=rf"a\.tif: .*{words}"):
+        RasterFile(tmp_path / "a.tif")
+    assert time.process_time() - started < 2
+
+
+def test_tiles_far_larger_than_the_picture_are_refused(tmp_path: Path) -> None:
+    tiles = {322: 60_000, 323: 60_000, 324: 8, 325: 9, 259: 8}
+    data = tiff_bytes(bytes(9), {**_GREY, **tiles})
+    with pytest.raises(ImageCorruptError, match="tiles of 60000×60000 pixels are far larger"):
+        decode_image(data, max_pixels=10**6)
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(ImageCorruptError, match="60000×60000"):
+        RasterFile(tmp_path / "a.tif")
+
+
+def test_progressive_jpeg_of_many_scans_in_a_tiff_is_refused() -> None:
+    data = tiff_bytes(b"\xff\xd8" + b"\xff\xda\0\x02" * 400 + b"\xff\xd9", {**_GREY, 259: 7})
+    with pytest.raises(ImageCorruptError, match="400 scans"):
+        decode_image(data, max_pixels=10**6)
