@@ -21,7 +21,7 @@ _GPS_TIME, _GPS_DATE = 7, 0x1D
 _XMP_TIMES = ("exif:DateTimeOriginal", "exif:DateTimeDigitized", "xmp:CreateDate", "photoshop:DateCreated")
 
 _DATE_TIME = re.compile(
-    r"(\d{4})[:/.-](\d\d)[:/.-](\d\d)[ T]{1,2}(\d\d):(\d\d)(?::(\d\d))?(?:[.,](\d{1,9}))?", re.ASCII | re.IGNORECASE
+    r"(\d{4})[:/.-](\d\d?)[:/.-](\d\d?)[ T]{1,2}(\d\d?):(\d\d)(?::(\d\d))?(?:[.,](\d{1,9}))?", re.ASCII | re.IGNORECASE
 )
 _OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?(00|15|30|45))?(?::00)?", re.ASCII | re.IGNORECASE)
 _ZERO = frozenset({"Z", "UTC", "GMT", "00:00", "0000"})
@@ -58,8 +58,8 @@ def read_capture_time(tags: ExifTags, xmp: Mapping[str, str], warnings: Warnings
         exposure = _parse(xmp.get(f"{maker}:UTCAtExposure", ""), warnings)
         if exposure is not None:
             return _plausible(exposure.time.replace(tzinfo=exposure.zone or UTC), warnings)
-    satellite = _satellite_time(tags)
     local = _local_time(tags, xmp, warnings)
+    satellite = _satellite_time(tags, None if local is None else local.time)
     if local is None:
         return None if satellite is None else _plausible(satellite, warnings)
     zone = _zone(local, tags, xmp, warnings)
@@ -166,11 +166,19 @@ def _zone(local: _Local, tags: ExifTags, xmp: Mapping[str, str], warnings: Warni
     return first
 
 
-def _satellite_time(tags: ExifTags) -> datetime | None:
+def _satellite_time(tags: ExifTags, local: datetime | None) -> datetime | None:
+    """Return the GPS time; where it has no date, on the only day on which a zone explains the ``local`` time."""
     parts = tags.gps.numbers(_GPS_TIME, 3)
     if len(parts) != 3 or not all(0 <= part < 100 for part in parts):
         return None
     hours, minutes, seconds = map(int, parts)
+    if _GPS_DATE not in tags.gps.entries:
+        if local is None or hours > 23 or minutes > 59 or seconds > 59:
+            return None
+        same_day = local.replace(hour=hours, minute=minutes, second=seconds, microsecond=0, tzinfo=UTC)
+        days = [same_day + timedelta(days=days) for days in (-1, 0, 1)] if 1970 < local.year < 9999 else []
+        days = [day for day in days if _LOWEST <= local.replace(tzinfo=UTC) - day <= _HIGHEST]
+        return days[0] if len(days) == 1 else None
     match = _DATE_TIME.match(f"{tags.gps.text(_GPS_DATE)[:10]} {hours:02}:{minutes:02}:{seconds:02}")
     try:
         return datetime(*map(int, match.groups(default="0")[:6]), tzinfo=UTC) if match else None  # type: ignore[misc,arg-type]

@@ -81,6 +81,9 @@ def read_altitude_msl(tags: ExifTags, xmp: Mapping[str, str], *, fix: bool, warn
 
 
 def _exif_position(tags: ExifTags, warnings: Warnings) -> tuple[float, float] | None:
+    if (_LAT in tags.gps.entries) != (_LON in tags.gps.entries):
+        warnings.add("EXIF has only one of latitude and longitude; the position is unknown", *_FIELDS)
+        return None
     latitude = _degrees(tags, _LATITUDE, warnings)
     longitude = _degrees(tags, _LONGITUDE, warnings)
     # Cameras write exactly 0, 0 for "no position yet".

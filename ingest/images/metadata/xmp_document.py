@@ -16,6 +16,7 @@ _COUNTED = {b"<": 2_500, b"=": 2_500, b"&": 2_500, b"\n": 10_000, b"\r": 10_000}
 _MAX_DOCUMENTS = 8
 _MAX_INSTRUCTIONS = 64
 _MAX_VALUE = 256
+_MAX_NAMES = 200
 _IGNORED = "?"
 _RDF_VALUE = "22-rdf-syntax-ns# value"
 
@@ -50,10 +51,9 @@ def read_documents(text: str, values: XmpValues, warnings: Warnings) -> None:
         reader = _Reader(values)
         reason, length = reader.read(rest[start:])
         if reason is not None:
-            warnings.add(
-                f"an XMP packet could not be read by an XML parser ({reason}); its values were read one by one"
-            )
-            salvage(rest[start:], values.add)
+            names = salvage(rest[start:], values.add)
+            found = f"read one by one: {', '.join(sorted(names))[:_MAX_NAMES]}" if names else "no value was found in it"
+            warnings.add(f"an XMP packet could not be read by an XML parser ({reason}); {found}")
             return
         rest = rest[start + length :]
 

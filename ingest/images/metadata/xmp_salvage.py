@@ -19,8 +19,12 @@ _CONTENT = re.compile(r"(?:\s[^<>]{0,256})?>([^<>]{0,256})</")
 _DECLARATION = re.compile(r"""xmlns:([A-Za-z_][\w.-]{0,63})\s{0,16}=\s{0,16}["']([^"'<>]{0,256})["']""")
 
 
-def salvage(text: str, add: Callable[[str, str], None]) -> None:
-    """Call ``add`` with name and value of each wanted property in ``text``; time grows with its length only."""
+def salvage(text: str, add: Callable[[str, str], None]) -> set[str]:
+    """Call ``add`` with name and value of each wanted property in ``text``, and return the names.
+
+    Time grows with the length of ``text`` only.
+    """
+    names: set[str] = set()
     text = _without_comments(text)
     namespaces = _namespaces(text)
     for position, local in _hits(text):
@@ -37,6 +41,8 @@ def salvage(text: str, add: Callable[[str, str], None]) -> None:
         match = _CONTENT.match(window) if opening == "<" else _ATTRIBUTE.match(window)
         if match is not None:
             add(name, next((value for value in match.groups() if value is not None), ""))
+            names.add(name)
+    return names
 
 
 def _hits(text: str) -> list[tuple[int, str]]:

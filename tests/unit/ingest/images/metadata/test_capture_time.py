@@ -64,6 +64,7 @@ def test_zone_may_be_in_any_offset_tag_or_in_the_text(tags: dict[int, str], hour
         ({0x9003: "2026:01:31 01:00:00 PM"}, NOON.replace(hour=13)),
         ({0x9003: "2026:01:31 12:30:00 AM"}, NOON.replace(hour=0, minute=30)),
         ({0x9003: "2026-01-31 12:00:00"}, NOON),
+        ({0x9003: "2026:1:31 12:00:00"}, NOON),
     ],
 )
 def test_parts_of_seconds_and_twelve_hour_clocks(tags: dict[int, str], moment: datetime) -> None:
@@ -100,6 +101,17 @@ def test_time_without_zone_is_placed_by_the_gps_time(
     assert found.captured_at == expected
     assert said in texts(found)
     assert bool(found.warnings) == bool(said)
+
+
+def test_gps_time_without_a_date_is_on_the_day_that_a_zone_explains() -> None:
+    found = capture(photograph(SECONDS, {7: (20.0, 0.0, 0.0)}))
+    assert found.captured_at == NOON.replace(hour=20)
+    assert "read as UTC-08:00, by the GPS time" in texts(found)
+    late = capture(photograph({0x9003: "2026:01:31 01:00:00"}, {7: (23.0, 0.0, 0.0)}))
+    assert late.captured_at == datetime(2026, 1, 30, 23, tzinfo=UTC)
+    # Eleven hours behind or thirteen ahead: both exist.
+    unclear = capture(photograph({0x9003: "2026:01:31 13:00:00"}, {7: (0.0, 0.0, 0.0)}))
+    assert "read as UTC." in texts(unclear)
 
 
 def test_gps_time_that_contradicts_the_offset_warns() -> None:

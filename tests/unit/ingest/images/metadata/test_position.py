@@ -45,6 +45,8 @@ def test_southern_positions_stay_south(gps: dict[int, Value]) -> None:
         ({**SYDNEY, 2: (33.0, 3050.0, 0.0)}, "out of range"),
         ({**SYDNEY, 2: (4294967263.0, 0.0, 0.0)}, "out of range"),
         ({**SYDNEY, 9: "V"}, "GPSStatus is V"),
+        ({1: "S", 2: (33.0, 30.0, 0.0)}, "only one of latitude and longitude"),
+        ({**SYDNEY, 2: "33 30 0"}, "a part that is no number"),
     ],
 )
 def test_position_that_may_be_on_the_wrong_side_is_unknown_and_warns(gps: dict[int, Value], said: str) -> None:
