@@ -21,9 +21,12 @@ from training.figures import ClassFigures, Outcome, boxes_of, class_figures
 from training.metrics import Predictions, Truth
 from training.photographs.folder import Photograph, PhotographError, Photographs, Source, Split
 
-SCORE_FLOOR = 0.03
+SCORE_FLOOR = 0.01
 """Average precision needs predictions of low score too; below this they are too many and change nothing."""
 MOST_DETECTIONS = 20_000
+# Pieces of a thing that was found whole are left out as ever. Boxes of other classes, which at the card's confidence
+# would not exist, hide nothing.
+_SETTLES_PIECES_ONLY = 0.9999
 ALL = "all"
 """The name of the total over all sets."""
 
@@ -124,7 +127,12 @@ class PictureDetector:
         found = self._numbered(own.detections)
         if not low:
             return found, found
-        update = {"confidence": SCORE_FLOOR, "max_detections": MOST_DETECTIONS, "scales": own.options.scales}
+        update = {
+            "confidence": SCORE_FLOOR,
+            "max_detections": MOST_DETECTIONS,
+            "scales": own.options.scales,
+            "settle": max(own.options.settle, _SETTLES_PIECES_ONLY),
+        }
         options = self._own.model_copy(update=update)
         return found, self._numbered(self._predictor.predict(image, options))
 

@@ -35,7 +35,7 @@ def picture(
     )
 
 
-def test_precision_and_recall_come_from_the_cards_own_settings_and_ap_from_low_scores() -> None:
+def test_precision_is_at_the_settings_of_the_card_and_ap_down_to_low_scores() -> None:
     own = found((MIDDLE, 0.9), (NOWHERE, 0.7))
     low = found((MIDDLE, 0.9), (NOWHERE, 0.7), (LARGE, 0.1))
     figures = class_figures([picture((MIDDLE, LARGE), own, low)], 0)
@@ -70,7 +70,7 @@ def test_a_box_that_matches_an_object_of_another_size_is_not_false() -> None:
     assert math.isnan(figures.sizes["16-32"].precision)
 
 
-def test_false_boxes_at_the_edge_of_the_picture_have_a_count_of_their_own() -> None:
+def test_false_boxes_at_the_edge_have_a_count_of_their_own() -> None:
     figures = class_figures([picture((), found((BORDER, 0.9), (NOWHERE, 0.8)))], 0)
     assert figures is not None
     assert (figures.false, figures.false_at_edge) == (2, 1)

@@ -40,7 +40,7 @@ def test_without_labelled_objects_the_unlabelled_pictures_decide() -> None:
     assert math.isnan(choice.other_false_per_megapixel)
 
 
-def test_a_goal_that_no_confidence_reaches_gives_the_highest_and_says_so() -> None:
+def test_a_goal_out_of_reach_gives_the_highest_confidence() -> None:
     choice = choose(0, [outcome(0, 1.0)], [outcome(0, 1.0)], [], Goal())
     assert (choice.confidence, choice.reached) == (0.99, False)
     assert "| bird | 0.99 | no | 0 |" in table({"bird": choice})
