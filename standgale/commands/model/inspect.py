@@ -40,12 +40,16 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Print what a model file is and what had to be assumed; --write writes its card."""
-    from detectors.model.inspect import inspect_model, write_card
+    from detectors.model import inspect_process
+    from detectors.model.inspect import write_card
 
     here = context_of(context)
     names = [name.strip() for name in classes.split(",") if name.strip()] if classes else []
     _check_name(name)
-    found = inspect_model(file, _layout(layout), names, _size(size), here.settings().detector.engine, name)
+    wanted = inspect_process.InspectRequest(
+        file, _layout(layout), tuple(names), _size(size), here.settings().detector.engine, name
+    )
+    found = inspect_process.inspect_in_process(wanted)
     card = write_card(found, file.parent, name) if write else None
     if as_json:
         print_json(_fields(found, card))

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from detectors.card.card import Layout, default_card_path, read_card
 from detectors.errors import ModelLoadError
+from detectors.model import inspect_process
 from detectors.model.inspect import Inspection, inspect_model, write_card
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Predictor
@@ -204,6 +205,8 @@ def test_yolox_layout_is_recognised_by_running_the_file(origin: str, tmp_path: P
 def test_the_verb_prints_writes_and_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STANDGALE_DETECTOR__ENGINE", "onnxruntime")
     monkeypatch.setenv("STANDGALE_DATA_DIR", str(tmp_path))
+    # The separate process has a test of its own.
+    monkeypatch.setattr(inspect_process, "inspect_in_process", inspect_process._run)
     path = str(file_of(tmp_path, GraphSpec("rtdetr", metadata={"names": "['red', 'green', 'blue']"})))
     run = CliRunner().invoke
     text = run(app, ["model", "inspect", path])
