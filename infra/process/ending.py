@@ -44,7 +44,8 @@ def exit_at_signals() -> Iterator[None]:
 
     def leave(number: int, _frame: FrameType | None) -> None:
         for each in STOP_SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
+            # Not SIG_IGN: Python complains of a signal that came before this and is handled after it.
+            signal.signal(each, _ignore)
         raise SystemExit(128 + number)
 
     former = {number: signal.signal(number, leave) for number in STOP_SIGNALS}
@@ -53,6 +54,10 @@ def exit_at_signals() -> Iterator[None]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    pass
 
 
 def _end(number: int, _frame: FrameType | None) -> None:

@@ -56,6 +56,18 @@ def test_two_signals_at_once_run_cleanups_and_print_no_traceback(case: str, numb
     assert (output, errors, process.returncode) == (closed, "", 128 + number)
 
 
+def test_end_of_input_stops_a_process_whose_parent_has_gone() -> None:
+    what = "from infra.process.stopping import stop_at_end_of_input; stop_at_end_of_input(); run_until_signal(work())"
+    code = _START.replace("{what}", what)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        output, _ = process.communicate(timeout=30)  # closes its input
+    assert (output, process.returncode) == ("closed\n", 128 + signal.SIGTERM)
+
+
 @pytest.mark.parametrize(
     ("streams", "status", "words"),
     [

@@ -16,6 +16,7 @@ import pytest
 from infra.deploy.kafka import KafkaServer, KafkaServerError, server
 from infra.deploy.kafka.config import client_address, write_configs
 from infra.deploy.kafka.local import find_kafka, start_kafka, stop_kafka
+from infra.process.ending import exit_at_signals
 from infra.storage.durable_files import locked_folder
 from tests.servers.fake_java import SILENT, brokers_of, install_fake_java
 from tests.servers.kafka import require_kafka_tools
@@ -157,6 +158,26 @@ def test_a_broker_that_stays_silent_is_started_again(tools: Path, home: Path, mo
     assert started.responds
     assert brokers_of(home) == [started.pid]
     assert started.pid != silent
+
+
+def test_an_interrupted_start_ends_the_broker_it_started(tools: Path, home: Path) -> None:
+    jars = install_fake_java(tools, broker=SILENT)
+
+    def interrupt() -> None:
+        while not brokers_of(home):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    former = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as pool:
+        interrupting = pool.submit(interrupt)
+        with pytest.raises(SystemExit) as ended, exit_at_signals():
+            start_kafka(home, cache=jars)
+        interrupting.result()
+    assert ended.value.code in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+    assert brokers_of(home) == []
+    assert signal.getsignal(signal.SIGTERM) is former
 
 
 @pytest.mark.integration
