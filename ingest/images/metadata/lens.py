@@ -29,11 +29,12 @@ _SAME_SHAPE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class _Pixels:
-    """Is the size of the picture as the camera took it, and the share of its width that is left after cropping."""
+    """Is the size of the picture as the camera took it."""
 
     width: float
     height: float
-    share: float
+    whole: bool
+    """Whether the picture shows its whole width; one that was cut may also have been reduced."""
 
 
 def read_lens(
@@ -49,16 +50,15 @@ def read_lens(
     if focal is None or focal <= 0:
         return None, None
     pixels = _camera_pixels(tags, size)
-    width = _sensor_width(tags, xmp, focal, pixels, warnings)
-    if width is None:
-        return focal, None
-    if pixels.share < 1:
+    if not pixels.whole:
         warnings.add(
-            f"the picture is {size[0]}x{size[1]} px, but the camera took {pixels.width:g}x{pixels.height:g}: it counts "
-            "as cut out, not reduced",
+            f"the picture is {size[0]}x{size[1]} px, but the camera took {pixels.width:g}x{pixels.height:g}: it was cut, "
+            "so the width of the sensor that it shows is unknown",
             _WIDTH,
         )
-    return focal, width * pixels.share / _zoom(tags, xmp, warnings)
+        return focal, None
+    width = _sensor_width(tags, xmp, focal, pixels, warnings)
+    return focal, None if width is None else width / _zoom(tags, xmp, warnings)
 
 
 def _value(tags: ExifTags, xmp: Mapping[str, str], tag: int, name: str) -> float | None:
@@ -132,10 +132,9 @@ def _camera_pixels(tags: ExifTags, size: tuple[int, int]) -> _Pixels:
     width, height = size
     across, down = tags.exif.number(_PIXELS_ACROSS), tags.exif.number(_PIXELS_DOWN)
     if not across or not down or across < 1 or down < 1:
-        return _Pixels(across if across and across >= 1 else width, height, 1.0)
+        return _Pixels(across if across and across >= 1 else width, height, whole=True)
     if (across > down) != (width > height) and across != down and width != height:
         across, down = down, across
     shape = (width / height) / (across / down)
-    if abs(shape - 1) > _SAME_SHAPE + 1.5 / min(width, height) and width <= across and height <= down:
-        return _Pixels(across, down, width / across)
-    return _Pixels(across, down, 1.0)
+    same_shape = abs(shape - 1) <= _SAME_SHAPE + 1.5 / min(width, height)
+    return _Pixels(across, down, whole=same_shape or width == across)

@@ -76,11 +76,15 @@ def test_film_value_that_fits_no_sensor_warns_and_is_not_used(film: int) -> None
     assert "does not fit the focal length" in texts(found)
 
 
-def test_picture_that_was_cut_counts_its_part_of_the_sensor() -> None:
+def test_picture_that_was_cut_warns_and_its_part_of_the_sensor_is_unknown() -> None:
     found = capture(photograph({**PHONE, 0xA002: 4000, 0xA003: 3000}, size=(200, 200)))
     assert found.camera is not None
-    assert found.camera.sensor_width_mm == pytest.approx(6.23 * 200 / 4000, rel=0.01)
+    assert found.camera.sensor_width_mm is None
     assert "200x200 px, but the camera took 4000x3000" in texts(found)
+
+
+def test_picture_that_lost_only_rows_shows_the_whole_width() -> None:
+    assert width_mm({**PHONE, 0xA002: 400, 0xA003: 300}, (400, 200)) == pytest.approx(6.23, rel=0.01)
 
 
 def test_picture_that_was_reduced_shows_the_whole_sensor() -> None:
