@@ -52,8 +52,8 @@ def read_lens(
     pixels = _camera_pixels(tags, size)
     if not pixels.whole:
         warnings.add(
-            f"the picture is {size[0]}x{size[1]} px, but the camera took {pixels.width:g}x{pixels.height:g}: it was cut, "
-            "so the width of the sensor that it shows is unknown",
+            f"the picture is {size[0]}x{size[1]} px, but the camera took {pixels.width:g}x{pixels.height:g}: it was "
+            "cut, so the width of the sensor that it shows is unknown",
             _WIDTH,
         )
         return focal, None
