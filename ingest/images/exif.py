@@ -58,9 +58,11 @@ def read_tiff_capture(data: Buffer, size: tuple[int, int]) -> Capture:
 
 
 def _read(data: Buffer, metadata: Metadata, size: tuple[int, int]) -> Capture:
-    if not (metadata.exif or metadata.xmp or metadata.extended_xmp):
+    if not (metadata.exif or metadata.xmp or metadata.extended_xmp or metadata.unread):
         return Capture()
     warnings = Warnings()
+    for name in sorted(metadata.unread):
+        warnings.add(f"the picture has {name}, which is not read")
     tags = read_tags(data, metadata.exif, warnings)
     xmp = read_xmp(data, metadata, tags, warnings)
     position = read_position(tags, xmp, warnings)

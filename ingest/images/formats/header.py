@@ -58,6 +58,8 @@ class Metadata:
     xmp: list[Span] = field(default_factory=list)
     extended_xmp: list[Span] = field(default_factory=list)
     """The parts of XMP that does not fit into one JPEG segment, each with its GUID, full length and offset before."""
+    unread: set[str] = field(default_factory=set)
+    """Names metadata in a form that is not read."""
 
 
 @dataclass(frozen=True, slots=True)

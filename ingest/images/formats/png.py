@@ -9,6 +9,14 @@ __all__ = ["MAGIC", "scan"]
 
 _MAX_METADATA = 64
 _XMP = b"XML:com.adobe.xmp\0\0\0"
+_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+# Packed texts, and what ImageMagick wrote before PNG had a chunk for EXIF.
+_UNREAD = {
+    b"XML:com.adobe.xmp\0\1": "compressed XMP",
+    b"Raw profile type exif\0": "a raw profile of EXIF",
+    b"Raw profile type APP1\0": "a raw profile of EXIF",
+    b"Raw profile type xmp\0": "a raw profile of XMP",
+}
 # The highest compression of deflate: less data than size/1032 cannot contain the image.
 _DEFLATE_MOST = 1_032
 
@@ -29,6 +37,8 @@ def scan(data: bytes, admit: Admit) -> Header:
             metadata.exif.append(Span(start, end))
         elif kind == b"iTXt" and len(metadata.xmp) < _MAX_METADATA and data.startswith(_XMP, start, end):
             metadata.xmp.extend(_after_language(data, start + len(_XMP), end))
+        elif kind in _TEXTS:
+            metadata.unread.update(name for mark, name in _UNREAD.items() if data.startswith(mark, start, end))
     if coded_bytes < header.raw_bytes // _DEFLATE_MOST or coded_bytes == 0:
         raise CorruptedFileError(
             f"the PNG file has {coded_bytes} bytes of picture data, too few for {header.width}x{header.height} px"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import time
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ingest.images.metadata.xmp_packets import MAX_XMP_BYTES
 from tests.photographs import DJI, capture, extended_segments, jpeg, packet, photograph, segment, texts, xmp_segment
@@ -169,6 +172,23 @@ def test_more_xmp_than_the_limit_is_read_up_to_it_and_warns() -> None:
 def test_packets_beyond_the_limit_warn() -> None:
     found = capture(jpeg(*[xmp_segment(GOOD)] * 12))
     assert "more XMP than is read" in texts(found)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "compressed"),
+    [("XML:com.adobe.xmp", True), ("Raw profile type exif", True), ("Raw profile type APP1", False)],
+)
+def test_packed_metadata_of_a_png_warn(keyword: str, compressed: bool) -> None:
+    texts_of_png = PngInfo()
+    if keyword.startswith("XML"):
+        texts_of_png.add_itxt(keyword, GOOD, zip=compressed)
+    else:
+        texts_of_png.add_text(keyword, "exif 6", zip=compressed)
+    out = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(out, "PNG", pnginfo=texts_of_png)
+    found = capture(out.getvalue())
+    assert found.camera is None
+    assert "which is not read" in texts(found)
 
 
 def test_warnings_are_short_and_without_control_characters() -> None:
