@@ -132,6 +132,8 @@ class PictureResult:
     """Number of tiles that were left out because they show nothing."""
     by_scale: tuple[ScaleTiles, ...] = ()
     """How many of ``tiles`` each scale has."""
+    least_confidence: float | None = None
+    """The score below which the NMS inside the model left boxes out, where it is known."""
 
 
 class Predictor:
@@ -183,7 +185,8 @@ class Predictor:
         if progress is not None:
             progress(total, total)
         detections = model.merge(passes.found, passes.plan, passes.options)
-        return PictureResult(detections, passes.options, done, done - seen, passes.tiles_by_scale())
+        least = self.model.least_confidence
+        return PictureResult(detections, passes.options, done, done - seen, passes.tiles_by_scale(), least)
 
     def _in_order(
         self, source: TileSource, plan: TilePlan, options: Resolved

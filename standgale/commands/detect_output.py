@@ -136,11 +136,14 @@ def result_of(
 
 def notices_of(card: ModelCard, shown: Picture, found: PictureResult) -> list[str]:
     """Return the warnings about a picture: see :func:`detectors.model.notices.notices`."""
+    from detectors.model.least_confidence import why_less_finds_nothing
     from detectors.model.notices import Shown, notices
 
     camera = shown.capture.camera
     pitch_deg = None if camera is None else camera.pitch_deg
-    return notices(card, found.options, found.detections, Shown(shown.width, shown.height, pitch_deg))
+    less = why_less_finds_nothing(found.options.confidence, found.least_confidence)
+    texts = notices(card, found.options, found.detections, Shown(shown.width, shown.height, pitch_deg))
+    return texts if less is None else [less, *texts]
 
 
 def print_engine(here: Context, card: ModelCard, name: str, reason: str) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import cv2
+import numpy as np
 import onnx
+import orjson
 import pytest
 from onnx import TensorProto, helper
+from typer.testing import CliRunner
 
 from detectors.card.onnx_file import read_onnx_file
 from detectors.model.inspect import inspect_model, write_card
 from detectors.model.least_confidence import least_confidence, why_less_finds_nothing
 from detectors.model.loading import LoadRequest, load_model
+from standgale.cli import app
 from standgale.testing.graphs import CLASS_NAMES, GraphSpec, build, change_graph, write_model
 
 
@@ -74,3 +79,17 @@ def test_write_card_under_a_name_leaves_the_first_card_alone(tmp_path: Path) -> 
     assert [model.card.name for model in models] == ["first", "second"]
     for model in models:
         model.close()
+
+
+def test_detect_warns_of_a_confidence_below_that_of_the_nms_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STANDGALE_DETECTOR__ENGINE", "onnxruntime")
+    monkeypatch.setenv("STANDGALE_DATA_DIR", str(tmp_path))
+    card = change_graph(write_model(tmp_path / "m", GraphSpec("nms_inside"), thresholds={"confidence": 0.5}), add_nms)
+    picture = tmp_path / "picture.png"
+    cv2.imwrite(str(picture), np.zeros((64, 64, 3), np.uint8))
+    arguments = ["detect", str(picture), "--model", str(card), "--json", "--confidence"]
+    low, high = (orjson.loads(CliRunner().invoke(app, [*arguments, each]).stdout) for each in ("0.1", "0.4"))
+    assert any("leaves out scores below 0.3" in text for text in low["warnings"])
+    assert not any("leaves out" in text for text in high["warnings"])
