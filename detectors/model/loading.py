@@ -184,7 +184,7 @@ class _ModelLoader:
     def make_model(self, engine: Engine, why: str | None) -> Model:
         """Return the model on ``engine``, which was chosen for the reason ``why``, with a second one for failures."""
         card, least = self.checker.card, self.checker.least_confidence
-        why_less = why_less_finds_nothing(card.thresholds.confidence, least)
+        why_less = why_less_finds_nothing(min(card.confidences), least)
         if why_less is not None:
             logger.warning("%s %s: %s", card.name, card.version, why_less)
         fallback = FallbackEngine(engine, self.make_fallback(engine.name), why)

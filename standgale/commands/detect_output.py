@@ -141,7 +141,7 @@ def notices_of(card: ModelCard, shown: Picture, found: PictureResult) -> list[st
 
     camera = shown.capture.camera
     pitch_deg = None if camera is None else camera.pitch_deg
-    less = why_less_finds_nothing(found.options.confidence, found.least_confidence)
+    less = why_less_finds_nothing(found.options.least_confidence, found.least_confidence)
     texts = notices(card, found.options, found.detections, Shown(shown.width, shown.height, pitch_deg))
     return texts if less is None else [less, *texts]
 
