@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from dataclasses import dataclass
 
 import numpy as np
 
 from detectors.geometry.arrays import BoolArray, Candidates, DoubleArray, IndexArray
 from detectors.geometry.boxes import areas
-from detectors.geometry.pairs import overlapping_pairs, pairs_within
-from detectors.merging.matching import Shapes
+from detectors.geometry.pairs import overlapping_pairs
+from detectors.merging.matching import Shapes, greedy_owners
 from detectors.tiling.tiles import TilePlan, edge_margins
 
 # A fragment has at least this share of its area inside the whole box.
@@ -66,26 +66,33 @@ def settle_classes(candidates: Candidates, threshold: float) -> Candidates:
     """
     if threshold >= 1 or len(candidates) < 2 or (candidates.classes == candidates.classes[0]).all():
         return candidates
-    shapes = Shapes.of(candidates, np.zeros(len(candidates), np.int64), "iou", threshold)
-    better: list[IndexArray] = []
-    worse: list[IndexArray] = []
-    for one, two in pairs_within(shapes.boxes, shapes.bins):
-        rows = np.flatnonzero(candidates.classes[one] != candidates.classes[two])
-        rows = rows[shapes.match(one[rows], two[rows])]
-        better.append(one[rows])
-        worse.append(two[rows])
-    return _kept(candidates, _survivors(len(candidates), np.concatenate(better), np.concatenate(worse)))
+    rivals = _Rivals.of_classes(candidates, threshold)
+    return _kept(candidates, greedy_owners(rivals) == np.arange(len(candidates)))
 
 
-def _survivors(count: int, better: IndexArray, worse: IndexArray) -> BoolArray:
-    """Return bool (count,): which boxes, best first, no surviving better one removes by the pairs given."""
-    order = np.argsort(better, kind="stable")
-    better, worse = better[order], worse[order]
-    alive = np.ones(count, np.bool_)
-    for begin, end in pairwise([*np.flatnonzero(np.diff(better, prepend=-1)).tolist(), len(better)]):
-        if alive[better[begin]]:
-            alive[worse[begin:end]] = False
-    return alive
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rivals(Shapes):
+    """Holds boxes, best first; two match when they overlap and are of different classes."""
+
+    classes: IndexArray
+
+    @classmethod
+    def of_classes(cls, candidates: Candidates, threshold: float) -> _Rivals:
+        """Return the boxes of ``candidates``, in their order."""
+        all_of_one = np.zeros(len(candidates), np.int64)
+        one = Shapes.of(candidates, all_of_one, "iou", threshold)
+        classes = candidates.classes.astype(np.int64)
+        return cls(one.boxes, one.sizes, one.bins, one.quads, one.metric, one.threshold, classes)
+
+    def match(self, better: IndexArray, worse: IndexArray) -> BoolArray:
+        """See Shapes."""
+        found: BoolArray = Shapes.match(self, better, worse) & (self.classes[better] != self.classes[worse])
+        return found
+
+    def table(self) -> BoolArray:
+        """See Shapes."""
+        table: BoolArray = Shapes.table(self) & (self.classes[:, None] != self.classes)
+        return table
 
 
 def _cut_edges(candidates: Candidates, plan: TilePlan, pieces: IndexArray) -> BoolArray:
