@@ -22,6 +22,8 @@ _CORNER_OF_INPUT = 0.05
 _MANY_BOXES = 20
 # The coarsest of three strides has 4.7 % of the anchors.
 _ONE_STRIDE = 0.04
+# So many boxes of a detector are all over the input, whatever it shows.
+_MANY_PLACES, _ONE_PLACE = 100, 0.005
 _SURE, _NEARLY_EVERYWHERE = 0.6, 0.95
 # Angles are learnt modulo pi; ones beyond a full turn are degrees, or another number.
 _LARGEST_ANGLE = 2 * np.pi
@@ -84,6 +86,14 @@ def _of_sameness(outputs: Outputs) -> str | None:
     return None
 
 
+def _in_one_place(boxes: FloatArray, scores: FloatArray, size: tuple[int, int]) -> bool:
+    """Return whether many boxes with a score have their centres within a pixel or so, although the tiles differ."""
+    centres = (boxes[scores > 0, :2] + boxes[scores > 0, 2:]) / 2
+    if len(centres) < _MANY_PLACES:
+        return False
+    return bool((np.ptp(centres, axis=0) <= _ONE_PLACE * np.array(size)).all())
+
+
 def _has_run_without_area(sides: FloatArray, scores: FloatArray) -> bool:
     """Return whether many boxes in a row have a score but no area, or most have: those of one stride, or of all."""
     empty = (sides <= 0).any(axis=1) & (scores > 0)
@@ -126,6 +136,11 @@ def _of_boxes(found: RawBoxes, size: tuple[int, int]) -> str | None:
         return (
             "most boxes are far outside the input: the layout in its card reads other numbers as places; where "
             "boxes and scores are two outputs write boxes: {unit: pixels}"
+        )
+    if _in_one_place(boxes, found.scores, size):
+        return (
+            "all boxes are in one place, a broken export (an older one loses its strides): export it again, with the "
+            "exporter's newest version"
         )
     if _has_run_without_area(sides, found.scores):
         return (

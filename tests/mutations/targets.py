@@ -5,12 +5,16 @@ A target passes when it returns or raises one of Standgale's own errors. Everyth
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 import struct
+import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from random import Random
 from typing import Final
 
@@ -18,7 +22,10 @@ import orjson
 import yaml
 
 from detectors.card.card import parse_card
+from detectors.card.onnx_file import read_onnx_file
+from detectors.heads.metadata import class_names
 from detectors.images.decode import decode_image
+from detectors.model.least_confidence import least_confidence
 from infra.errors import ImageCorruptError
 from ingest.gateway.request.fields import pairs_of, parse_fields
 from ingest.gateway.request.multipart import parse_form
@@ -27,6 +34,7 @@ from ingest.images.exif import read_capture
 from ingest.images.formats.header import Metadata, Span
 from schemas.cloudevents import decode
 from schemas.errors import StandgaleError
+from standgale.testing.graphs import GraphSpec, build
 from tests.mutations import seeds
 from tests.mutations.mutate import change_value, mutate_bytes, mutate_json
 
@@ -215,6 +223,36 @@ def _read_card(data: bytes) -> None:
     parse_card(data, "a mutated card")
 
 
+@cache
+def _onnx_seeds() -> tuple[bytes, ...]:
+    """Small detectors; one scales its pixels itself, one has names of classes."""
+    specs = (
+        GraphSpec(kind="uint8", scales_itself=True, mean=0.4, std=0.3, width=64, height=64),
+        GraphSpec("rtdetr", metadata={"names": '{"0": "red"}', "args": "{'nms': True}"}, width=64, height=64),
+    )
+    return tuple(build(spec) for spec in specs)
+
+
+def _make_onnx(rng: Random) -> bytes:
+    return mutate_bytes(rng, _onnx_seeds(), (b"\xff" * 9 + b"\x01", b"\x3a\x80\x80\x04", b"location", b"../up"))
+
+
+@cache
+def _onnx_path() -> Path:
+    """Return the file of this process that every mutated model is written into."""
+    folder = Path(tempfile.mkdtemp(prefix="standgale-mutations-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder / "model.onnx"
+
+
+def _read_onnx(data: bytes) -> None:
+    path = _onnx_path()
+    path.write_bytes(data)
+    about = read_onnx_file(path)
+    class_names(about.metadata)
+    least_confidence(about)
+
+
 TARGETS: Final = (
     Target("jpeg header", 130, _image("JPEG"), _read_header, 20),
     Target("png header", 120, _image("PNG"), _read_header, 20),
@@ -226,6 +264,7 @@ TARGETS: Final = (
     Target("query and headers", 70, _make_query, _read_query, 20),
     Target("events", 90, _make_event, _read_event, 20),
     Target("model cards", 5, _make_card, _read_card, 200),
+    Target("onnx files", 5, _make_onnx, _read_onnx, 500),
     Target("jpeg decoder", 25, _image("JPEG"), _decode, 200),
     Target("png decoder", 20, _image("PNG"), _decode, 200),
     Target("webp decoder", 15, _image("WEBP"), _decode, 200),

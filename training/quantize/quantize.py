@@ -17,7 +17,7 @@ import yaml
 from detectors.card.card import ModelCard, read_card, verified_model_file
 from detectors.card.onnx_file import read_onnx_file
 from detectors.engines.cpu.onnxruntime import to_input
-from detectors.engines.inputs import constant_inputs, image_input_of
+from detectors.engines.inputs import constant_inputs, image_input_of, require_colour_image
 from detectors.engines.port import repeat_for_batch
 from detectors.engines.registry import usable_engines
 from detectors.errors import InferenceError, ModelLoadError
@@ -158,7 +158,7 @@ class _Quantization:
         """Yield the model's inputs for all ``tiles``, a batch at a time."""
         about = read_onnx_file(source)
         picture = image_input_of(about.inputs, source)
-        batch = picture.shape[0] or 1
+        batch, channels_last = picture.shape[0] or 1, require_colour_image(picture.shape, source)
         prompt = read_prompt(self._card, self._wanted.card)
         constants = {
             name: repeat_for_batch(value, batch)
@@ -167,7 +167,10 @@ class _Quantization:
         for at in range(0, len(tiles), batch):
             # The last batch is filled up with tiles from the start: calibrating on them twice changes nothing.
             wanted = np.take(tiles, range(at, at + batch), axis=0, mode="wrap")
-            yield {picture.name: to_input(wanted, self._card.input), **constants}
+            values = to_input(wanted, self._card.input).astype(picture.type, copy=False)
+            if channels_last:
+                values = np.ascontiguousarray(values.transpose(0, 2, 3, 1))
+            yield {picture.name: values, **constants}
 
     def _figures(self, card: Path, engine: EngineKind, tiles: ImageArray, exact: Candidates) -> EngineFigures:
         with closing(self._load(card, engine)) as model:

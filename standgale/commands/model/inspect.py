@@ -14,7 +14,7 @@ from infra.errors import SettingsError
 from standgale.commands.context import Context, JsonOption, context_of, print_json
 
 if TYPE_CHECKING:
-    from detectors.card.card import Layout
+    from detectors.card.card import BoxesCard, Layout
     from detectors.card.onnx_file import TensorInfo
     from detectors.model.inspect import Inspection
 
@@ -110,6 +110,7 @@ def _print(here: Context, found: Inspection, card: Path | None) -> None:
     table = Table(show_header=False, box=None)
     rows = {
         "layout": f"{model.layout} ({LAYOUTS.get(model.layout, 'a plug-in')})" if model.layout else "",
+        "boxes": _boxes_text(model.boxes),
         "inputs": "\n".join(map(_text, found.about.inputs)),
         "outputs": "\n".join(map(_text, found.outputs)),
         "input size": f"{model.input.width}×{model.input.height} pixels",
@@ -118,6 +119,8 @@ def _print(here: Context, found: Inspection, card: Path | None) -> None:
         "sha256": model.sha256,
     }
     for name, value in rows.items():
+        if not value:
+            continue
         table.add_row(name, escape(value))
     here.out.print(table)
     here.out.print("assumed, because the file does not state it:")
@@ -127,6 +130,14 @@ def _print(here: Context, found: Inspection, card: Path | None) -> None:
         here.notes.print("write the card with --write, under a name of its own with --name", highlight=False)
     else:
         here.notes.print(f"card written to {card}", markup=False, highlight=False)
+
+
+def _boxes_text(boxes: BoxesCard | None) -> str:
+    """Return how boxes beside scores are read; empty for other layouts."""
+    if boxes is None:
+        return ""
+    background = "no background" if boxes.background == "none" else f"the {boxes.background} column is the background"
+    return f"{boxes.unit}, {boxes.form}, {background}"
 
 
 def _text(one: TensorInfo) -> str:

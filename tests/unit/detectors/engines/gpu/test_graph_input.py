@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from detectors.card.card import InputCard, default_card_path, read_card
-from detectors.engines.cpu.onnxruntime import to_input
+from detectors.engines.cpu.onnxruntime import OnnxRuntimeEngine, to_input
 from detectors.engines.gpu.float16 import convert_to_float16
 from detectors.engines.gpu.graph_input import ImageModel, with_image_input
+from detectors.engines.port import EngineRequest
 from detectors.errors import ModelLoadError
-from standgale.testing.graphs import GraphSpec, write_model
+from standgale.testing.graphs import GraphSpec, tiles_that_differ, write_model
 
 CARD = InputCard(width=64, height=32)
 
@@ -66,6 +67,23 @@ def test_the_graph_makes_of_pixels_what_the_engine_makes_of_them(
     (made,) = run(with_image_input(write_copy(tmp_path / "copy.onnx", kind), card), tiles)
     assert made.dtype == dtype
     assert np.abs(made.astype(np.float64) - to_input(tiles, card).astype(dtype)).max() <= 1e-6
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32", "float16"])
+@pytest.mark.parametrize("last", [False, True])
+def test_with_image_input_feeds_every_kind_of_image(
+    tmp_path: Path, kind: Literal["uint8", "float32", "float16"], last: bool
+) -> None:
+    spec = GraphSpec(width=64, height=32, kind=kind, channels_last=last, scales_itself=kind == "uint8")
+    path = write_model(tmp_path, spec)
+    card = read_card(path)
+    made = tiles_that_differ(3)
+    engine = OnnxRuntimeEngine(EngineRequest(path.parent / card.file, card.input, 1, "f32"))
+    (expected,) = engine.run(made)
+    engine.close()
+    (found,) = run(with_image_input(path.parent / card.file, card.input), made)
+    assert np.abs(found - expected).max() <= 1e-3
+    assert expected.max() > 1
 
 
 def test_shipped_model_outputs_are_the_same_with_picture_input(tmp_path: Path) -> None:

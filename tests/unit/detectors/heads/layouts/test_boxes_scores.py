@@ -12,8 +12,10 @@ import pytest
 from detectors.card.card import BoxesCard
 from detectors.errors import ModelLoadError
 from detectors.heads.classes import ClassNumbers
+from detectors.heads.first_run import why_implausible
 from detectors.heads.layouts.boxes_scores import BoxesScoresHead, guess_boxes
 from detectors.heads.layouts.finished_parts import FinishedPartsHead, MmdetHead
+from detectors.heads.layouts.objectness import ObjectnessHead
 from detectors.heads.port import HeadRequest
 from detectors.model.inspect import inspect_model, write_card
 from detectors.model.loading import LoadRequest, load_model
@@ -81,6 +83,21 @@ def test_load_model_refuses_boxes_without_area(tmp_path: Path) -> None:
     card = write_model(tmp_path, GraphSpec("yolov5", fault="no_area"))
     with pytest.raises(ModelLoadError, match="no width or height although they have a score"):
         load_model(LoadRequest(card, "onnxruntime", 1))
+
+
+def test_why_implausible_refuses_boxes_in_one_place_or_without_area_at_one_stride() -> None:
+    head, size = ObjectnessHead.yolov5(640, 640, 1), (640, 640)
+    random = np.random.default_rng(1)
+    output = random.uniform(0.1, 0.9, (2, 25200, 6)).astype(np.float32)
+    output[..., :2] *= 640
+    output[..., 2:4] *= 90
+    assert why_implausible(head, (output,), size) is None
+    coarse = output.copy()
+    coarse[:, 24000:, 2:4] = 0
+    assert "no width or height" in str(why_implausible(head, (coarse,), size))
+    one_place = output.copy()
+    one_place[..., :2] = 0
+    assert "in one place" in str(why_implausible(head, (one_place,), size))
 
 
 def test_guess_boxes_without_names_takes_scores_with_sum_one_for_a_background() -> None:
