@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from random import Random
 from typing import Final
 
@@ -58,7 +59,7 @@ def change_value(rng: Random, node: object) -> None:
             return
         action = rng.random()
         if not keys or action < 0.05:
-            value = rng.choice(_VALUES)
+            value = deepcopy(rng.choice(_VALUES))
             if isinstance(node, dict):
                 node[rng.choice(("", "extra", "id", "\x00", "a" * 200))] = value
             else:
@@ -69,7 +70,7 @@ def change_value(rng: Random, node: object) -> None:
         if isinstance(child, dict | list) and child and action < 0.75:
             node = child
         elif action < 0.85:
-            node[key] = rng.choice(_VALUES)  # type: ignore[index]
+            node[key] = deepcopy(rng.choice(_VALUES))  # type: ignore[index]
             return
         else:
             del node[key]  # type: ignore[arg-type]

@@ -80,7 +80,7 @@ def run_inputs(seed: int, numbers: range, tally: Tally, progress: mmap.mmap | No
             target.read(data)
         except StandgaleError:
             tally.refused[name] += 1
-        except Exception as error:  # noqa: BLE001 (what it looks for)
+        except BaseException as error:  # noqa: BLE001 (what it looks for; libraries in Rust raise no Exception)
             memory = isinstance(error, MemoryError) or type(error).__name__ == "OverMemoryError"
             last = traceback.extract_tb(error.__traceback__)[-1]
             what = f"{type(error).__name__}: {str(error)[:300]} ({Path(last.filename).name}:{last.lineno})"

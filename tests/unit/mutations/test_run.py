@@ -75,3 +75,9 @@ def test_run_inputs_reports_slow_inputs_only_when_they_are_slow_each_time(monkey
     slow = range(99)
     run_inputs(SEED, range(1), tally)
     assert [failure.kind for failure in tally.failures] == ["time"]
+
+
+def test_a_long_run_does_not_change_the_values_that_it_inserts() -> None:
+    before = [make_input(Random(), SEED, number) for number in range(300)]
+    run_inputs(SEED, range(1_000, 4_000), Tally())
+    assert [make_input(Random(), SEED, number) for number in range(300)] == before
