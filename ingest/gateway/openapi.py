@@ -87,6 +87,7 @@ _ERRORS: dict[str, dict[str, tuple[str, str]]] = {
         "FILE_TOO_LARGE": ("the upload has 11000000 bytes; at most 10000000 are accepted", "image"),
         "INVALID_DIMENSIONS": ("the image is 50000x50000 px; each side may have at most 16384", "image"),
         "CORRUPTED_FILE": ("the JPEG file has no end marker behind its scan; it was cut off", "image"),
+        "TOO_COSTLY": ("the JPEG has more than 31 scans of 9600×9600 px; an ordinary picture has at most 14", "image"),
         "INVALID_CAPTURE_TIME": ("captured_at is 2099-01-01T00:00:00.000000Z, which is in the future", "captured_at"),
         "VALIDATION_ERROR": ("unknown field 'altitude'", "altitude"),
     },

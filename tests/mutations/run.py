@@ -167,7 +167,7 @@ class _Child:
         """Take a result and give the next block; return False when the process has ended."""
         try:
             total.add(self.connection.recv())
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             self._note_end(total, waiting)
             self._close()
             return False

@@ -52,7 +52,7 @@ async def test_openapi_document_lists_responses_and_examples(gateway: Gateway) -
     assert {"image/jpeg", "multipart/form-data"} <= set(operation["requestBody"]["content"])
     assert set(operation["responses"]) == {"202", "400", "401", "403", "408", "415", "503"}
     examples = operation["responses"]["400"]["content"]["application/json"]["examples"]
-    assert {"INVALID_FORMAT", "FILE_TOO_LARGE", "INVALID_DIMENSIONS", "CORRUPTED_FILE"} <= set(examples)
+    assert {"INVALID_FORMAT", "FILE_TOO_LARGE", "INVALID_DIMENSIONS", "CORRUPTED_FILE", "TOO_COSTLY"} <= set(examples)
     names = {parameter["name"] for parameter in operation["parameters"]}
     assert {"device_id", "captured_at", "altitude_m", "metadata"} <= names
     for reference in re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.jpeg_files import scan_bomb
 from tests.servers.gateway import FRAME, TOKEN, WHEN, Gateway, jpeg, running
 from tests.servers.gateway_checks import HUGE, assert_error, assert_nothing_stored
 
@@ -19,6 +20,8 @@ async def test_content_that_is_no_frame_is_refused(gateway: Gateway) -> None:
         (FRAME[: len(FRAME) // 2], "CORRUPTED_FILE", "cut off"),
         (HUGE, "INVALID_DIMENSIONS", "50000x50000"),
         (jpeg(255, 300), "INVALID_DIMENSIONS", "min_side_px"),
+        (scan_bomb(9_600, 9_600, 20_000), "TOO_COSTLY", "scans of 9600×9600 px"),
+        (b"GIF89a" + bytes(900), "INVALID_FORMAT", "this is a GIF picture"),
     ]
     for data, code, why in cases:
         assert why in assert_error(await gateway.send(data), 400, code, "image")["message"]
