@@ -111,7 +111,7 @@ class DetectorSettings(Section):
     )
     max_pixels: PositiveInt = Field(default=200_000_000, description="the largest image that is decoded")
     max_decode_s: PositiveSeconds = Field(
-        default=10.0,
+        default=20.0,
         description="the CPU time that decoding one image may take; beyond it the decoding is ended, and the frame "
         "becomes a dead letter",
     )

@@ -20,8 +20,8 @@ from detectors.images.decode_frames import (
 )
 from infra.errors import ImageCorruptError
 
-# A decoder may need the pixels with 16 bits in four channels beside the result, and a copy of the file.
-_BYTES_PER_PIXEL: Final = 16
+# 16 bits in four channels (8 bytes), as they are unpacked and as they are put together, beside the result.
+_BYTES_PER_PIXEL: Final = 24
 _SPARE_BYTES: Final = 256 << 20
 _SHORT_OF_MEMORY: Final = ("insufficient memory", "bad_alloc", "out of memory", "memoryerror", "cannot allocate")
 

@@ -23,7 +23,7 @@ from infra.errors import ImageCorruptError
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_LIMIT_S: Final = 10.0
+DEFAULT_LIMIT_S: Final = 20.0
 _CRASHES: Final = {-number for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)}
 # A process that gets no CPU time is no picture's fault; one that gets none for so long is ended all the same.
 _WALL_PER_CPU: Final = 10
