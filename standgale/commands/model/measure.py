@@ -37,9 +37,11 @@ def measure(
 ) -> None:
     """Measure which engine runs a model fastest here, and save it for the next load; the machine should be idle."""
     from detectors.model.loading import LoadRequest, measure_model
+    from standgale.folders import require_writable
 
     here = context_of(context)
     settings = here.settings(detector__model=card, detector__engine=engine, detector__precision=precision)
+    require_writable("data_dir (STANDGALE_DATA_DIR)", settings.engines_folder)
     found = measure_model(replace(LoadRequest.of(settings.detector, settings.engines_folder), measure_s=seconds))
     if as_json:
         rows = [_fields(one, found) for one in found.ways]
