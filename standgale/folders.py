@@ -14,7 +14,7 @@ _LEAST_FREE_BYTES = 100_000_000
 
 
 def require_writable(name: str, folder: Path) -> None:
-    """Raise SettingsError if ``folder``, the setting or option ``name``, can't be written to, or is new on a full disk."""
+    """Raise SettingsError if ``folder`` (the setting or option ``name``) is not writable, or is new on a full disk."""
     for text in folder_problems(name, folder):
         raise SettingsError(text)
 
