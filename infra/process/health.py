@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from infra.process.metrics import READY
+from infra.telemetry.metrics_page import MetricsPage
 
 STARTING = "starting"
 
@@ -166,6 +167,8 @@ class Health:
 def health_app(health: Health) -> Starlette:
     """Return the ASGI app for probes and Prometheus; a response also shows that the event loop runs."""
 
+    page = MetricsPage()
+
     async def live(_: Request) -> JSONResponse:
         report = health.report()
         parts = {name: part.failure or "live" for name, part in report.parts.items()}
@@ -177,7 +180,7 @@ def health_app(health: Health) -> Starlette:
         return _response(report.ready, "ready", parts)
 
     async def scrape(_: Request) -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(page.render(), media_type=CONTENT_TYPE_LATEST)
 
     routes = [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", scrape)]
     return Starlette(routes=routes)

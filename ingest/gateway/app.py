@@ -9,7 +9,7 @@ from typing import Literal
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from infra.process.health import Health
 from infra.telemetry.http import REQUEST_ID_HEADER, HttpTelemetry
+from infra.telemetry.metrics_page import MetricsPage
 from ingest.gateway.error_middleware import API_VERSION, ErrorMiddleware
 from ingest.gateway.errors import http_exception_response, validation_response
 from ingest.gateway.frames import FramesEndpoint
@@ -79,6 +80,7 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
 def _add_operations(app: FastAPI, health: Health) -> None:
     """Add the endpoints of health and metrics."""
     release = version("standgale")
+    page = MetricsPage()
 
     @app.get(
         "/api/v1/health",
@@ -99,7 +101,7 @@ def _add_operations(app: FastAPI, health: Health) -> None:
 
     @app.get("/api/v1/metrics", tags=["operations"], summary="Prometheus metrics", response_class=Response)
     async def metrics() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(page.render(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_documents(app: FastAPI, documents: Mapping[str, str]) -> None:

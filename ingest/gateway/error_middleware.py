@@ -16,6 +16,7 @@ from ingest.gateway.errors import (
     request_id_of,
     unavailable_response,
 )
+from ingest.gateway.request.body import DeviceTurns
 from ingest.metrics import FRAMES_REJECTED
 from schemas.errors import StandgaleError
 
@@ -23,6 +24,9 @@ API_VERSION = "1.0"
 
 _ARRIVAL_S = 0.5
 _DISCARD_S = 5.0
+_DISCARDING = "refused uploads"
+# A busy gateway reads on no more than this: the client of a large body may lose the response, and tries again anyway.
+_DISCARD_BUSY_BYTES = 1 << 20
 # Clients without a valid token, and those that are too slow.
 _NOT_READ_ON = (401, 408)
 
@@ -32,13 +36,14 @@ class ErrorMiddleware:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._turns = DeviceTurns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; anything other than HTTP passes unchanged."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _RequestState(scope, receive, send)
+        exchange = _RequestState(scope, receive, send, self._turns)
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except StandgaleError as error:
@@ -64,11 +69,12 @@ class _RequestState:
     """Follows one request and its response, and closes the connection properly when the body was not read.
 
     Closing at once would reset the connection of a client that is still sending, which could then lose the response. So
-    the rest of the body is read and discarded for some seconds. The body of a client without a token, or of one that is
-    too slow, is not read; the response only gets some time to arrive.
+    the rest of the body is read and discarded for some seconds; a busy gateway reads only its beginning. The body of a
+    client without a token, or of one that is too slow, is not read; the response only gets some time to arrive.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, turns: DeviceTurns) -> None:
+        self._turns = turns
         self._receive = receive
         self._send = send
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -76,6 +82,7 @@ class _RequestState:
         # Such a client sends no body before "100 Continue", which the server sends at the first receive.
         self._waits = headers.get(b"expect", b"").lower() == b"100-continue"
         self._closing = False
+        self._received = 0
         self._status = 0
 
     @property
@@ -86,6 +93,7 @@ class _RequestState:
     async def receive(self) -> Message:
         self._waits = False
         message = await self._receive()
+        self._received += len(message.get("body", b""))
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             self._unread = False
         return message
@@ -112,5 +120,7 @@ class _RequestState:
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(_DISCARD_S):
-                while self._unread:
+                while self._unread and not (self._status == 503 and self._received > _DISCARD_BUSY_BYTES):
+                    # All refused uploads together read one piece in a round of the event loop.
+                    await self._turns.wait(_DISCARDING)
                     await self.receive()

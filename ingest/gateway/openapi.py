@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field, JsonValue
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from ingest.gateway.errors import UNAVAILABLE_CODES
 from ingest.gateway.request.fields import CAMERA_FIELDS
@@ -126,6 +130,14 @@ def document(app: FastAPI, frames_path: str, settings: GatewaySettings) -> None:
             app.openapi_schema = schema
         return app.openapi_schema
 
+    async def page(_: Request) -> Response:
+        # FastAPI's own route would write the whole document anew for each request.
+        if "page" not in written:
+            written["page"] = orjson.dumps(openapi())
+        return Response(written["page"], media_type="application/json")
+
+    written: dict[str, bytes] = {}
+    app.router.routes.insert(0, Route(app.openapi_url or "/openapi.json", page))
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
 
 
