@@ -30,12 +30,15 @@ class Shown:
     """Of the picture in pixels, as the width"""
     pitch_deg: float | None = None
     """Of the camera, -90 looks straight down; None where unknown"""
+    sky: bool = False
+    """Whether its upper part looks like sky"""
 
 
 def notices(card: ModelCard, options: Resolved, found: Detections, shown: Shown) -> list[str]:
     """Return the warnings for a picture, none where nothing speaks against its detections.
 
-    That a picture is not from above is known from the camera's pitch only; else it shows in the sizes of what is found.
+    That a picture is not from above is known from the camera's pitch; without one it shows in sky, and in the sizes of
+    what is found.
     """
     texts = [
         _not_from_above(card, shown),
@@ -48,12 +51,17 @@ def notices(card: ModelCard, options: Resolved, found: Detections, shown: Shown)
 
 def _not_from_above(card: ModelCard, shown: Shown) -> str | None:
     from_above = card.tiling.gsd_m is not None or any(one.max_size_m is not None for one in card.classes)
-    if shown.pitch_deg is None or shown.pitch_deg <= HIGHEST_PITCH_DEG or not from_above:
+    if not from_above:
         return None
-    return (
-        f"not from above: the camera looked at {shown.pitch_deg:g}° (-90° is straight down), and the model knows "
-        "things from above; near things are larger than far ones, so try --scales 1,0.5 or --mode whole, or a model "
-        "for such pictures"
+    if shown.pitch_deg is None:
+        why = "perhaps not from above: the upper part of the picture looks like sky" if shown.sky else None
+    elif shown.pitch_deg > HIGHEST_PITCH_DEG:
+        why = f"not from above: the camera looked at {shown.pitch_deg:g}° (-90° is straight down)"
+    else:
+        why = None
+    return why and (
+        f"{why}, and the model knows things from above; near things are larger than far ones, "
+        "so try --scales 1,0.5 or --mode whole, or a model for such pictures"
     )
 
 

@@ -59,6 +59,11 @@ def test_a_camera_that_looks_to_the_horizon_gives_a_warning() -> None:
     assert "--mode whole" in text
 
 
+def test_sky_counts_where_the_pitch_is_unknown() -> None:
+    assert warned(SMALL, DetectOptions(), shown=Shown(1000, 800, None, sky=True)).startswith("perhaps not from above")
+    assert not warned(SMALL, DetectOptions(), shown=Shown(1000, 800, -90, sky=True))
+
+
 @pytest.mark.parametrize("box", [(10, 10, 310, 300), (0, 0, 1000, 800)])
 def test_boxes_as_large_as_tiles_advise_whole_pictures(box: Box) -> None:
     text = warned([box], DetectOptions())
