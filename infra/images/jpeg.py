@@ -19,6 +19,8 @@ MAX_SEGMENTS: Final = 2_048
 
 MOST_SCANS_OF_LARGEST: Final = 25
 """The scans of one JPEG may together have this many times ``max_pixels``. An ordinary progressive one has 5 to 14."""
+MOST_SCANS: Final = 500
+"""So many scans a JPEG of any size may have; the marks of scans in the coded data and in previews count, too."""
 
 # The processes that all our decoders read: Huffman-coded, with up to 8 bits.
 _SUPPORTED = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive"}
@@ -28,7 +30,7 @@ _BLOCK_PIXELS = 64
 # The most blocks of one unit of an interleaved scan (ITU T.81, B.2.3).
 _MOST_UNIT_BLOCKS = 10
 # Pairs FF 00, which are no markers, that are skipped between two segments: each costs a search.
-_MOST_STRAY_PAIRS = 16
+_MOST_STRAY_PAIRS = 4
 _SCAN_MARK = b"\xff\xda"
 
 
@@ -113,7 +115,8 @@ def read_frame(data: bytes, marker: int, start: int, end: int) -> JpegFrame:
 def _frame(width: int, height: int, parts: list[tuple[int, int, int]], *, progressive: bool) -> JpegFrame:
     if any(not (1 <= across <= 4 and 1 <= down <= 4) for _, across, down in parts):
         raise DamagedImageError("the JPEG frame header has a sampling factor outside 1 to 4")
-    numbers = _unique(part[0] for part in parts)
+    given = [part[0] for part in parts]
+    numbers = _unique(given)
     parts = [(number, across, down) for number, (_, across, down) in zip(numbers, parts, strict=True)]
     if len(parts) == 1:
         # The factors of a single component have no effect.
@@ -128,6 +131,9 @@ def _frame(width: int, height: int, parts: list[tuple[int, int, int]], *, progre
         number: -(-width * across // (8 * widest)) * -(-height * down // (8 * tallest))
         for number, across, down in parts
     }
+    if numbers != given:
+        # It is not certain which component a scan means, so each counts as the largest.
+        blocks = dict.fromkeys(blocks, max(blocks.values()))
     return JpegFrame(width, height, blocks, {number: across * down for number, across, down in parts}, progressive)
 
 
@@ -138,7 +144,8 @@ def check_scans(data: bytes, frame: JpegFrame, header: int, max_pixels: int) -> 
     every later byte pair of a scan's marker counts, also one in a preview: the result may be too large, never too
     small.
 
-    Raises CostlyImageError above ``MOST_SCANS_OF_LARGEST`` times ``max_pixels``, as soon as that is reached, and
+    Raises CostlyImageError above ``MOST_SCANS_OF_LARGEST`` times ``max_pixels`` or ``MOST_SCANS``, as soon as that is
+    reached, and
     DamagedImageError when the first scan's header is wrong.
     """
     first = _scan_parts(data, header)
@@ -156,11 +163,12 @@ def check_scans(data: bytes, frame: JpegFrame, header: int, max_pixels: int) -> 
     while position >= 0:
         scans += 1
         total += sum(frame.blocks.get(number, 0) for number in _scan_parts(data, position + 4))
-        if total > most:
+        if total > most or scans > MOST_SCANS:
+            limit = f"together over {MOST_SCANS_OF_LARGEST} × {max_pixels} pixels (max_pixels)"
             raise CostlyImageError(
-                f"the JPEG has more than {scans - 1} scans of {frame.width}×{frame.height} px, together over "
-                f"{MOST_SCANS_OF_LARGEST} × {max_pixels} pixels (max_pixels); an ordinary picture has at most 14. "
-                "Save it again as a baseline JPEG"
+                f"the JPEG has more than {scans - 1} scans of {frame.width}×{frame.height} px"
+                f"{f', {limit}' if total > most else ''}; an ordinary picture has at most 14. Save it again as a "
+                "baseline JPEG"
             )
         position = data.find(_SCAN_MARK, position + 2)
     return total * _BLOCK_PIXELS

@@ -15,7 +15,7 @@ FIRST_CHUNK: Final = len(MAGIC)
 CHUNK_FRAME: Final = 12
 """The bytes of a chunk beside its content: length, kind and checksum."""
 
-_MAX_CHUNKS = 65_536
+_MAX_CHUNKS = 16_384
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 

@@ -101,7 +101,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", list(READ))
-def test_what_the_gateway_accepts_is_decoded_in_the_size_of_its_header(name: str) -> None:
+def test_kinds_that_the_gateway_accepts_are_decoded_in_the_size_of_their_header(name: str) -> None:
     info = inspect_image(READ[name], LIMITS)
     image = decode_image(READ[name], max_pixels=LIMITS.max_pixels)
     assert image.shape == (info.height, info.width, 3)
@@ -113,7 +113,7 @@ def test_what_the_gateway_accepts_is_decoded_in_the_size_of_its_header(name: str
 
 
 @pytest.mark.parametrize("name", list(REFUSED))
-def test_what_the_gateway_refuses_is_refused_by_detectors_with_the_same_words(name: str) -> None:
+def test_kinds_that_the_gateway_refuses_are_refused_by_detectors_in_the_same_words(name: str) -> None:
     data, word = REFUSED[name]
     with pytest.raises(ImageError, match=word) as at_upload:
         inspect_image(data, LIMITS)

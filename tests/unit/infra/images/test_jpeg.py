@@ -49,6 +49,14 @@ def test_search_for_scans_ends_at_the_bound() -> None:
     assert time.process_time() - start < 0.05
 
 
+def test_marks_of_scans_without_components_are_counted_and_bounded() -> None:
+    data = scan_bomb(256, 256, 12)[:-2] + b"\xff\xda\0\x08\x09" * 1_900_000 + b"\xff\xd9"
+    start = time.process_time()
+    with pytest.raises(CostlyImageError, match="more than 500 scans of 256×256 px; an ordinary"):
+        header_of(data, MOST)
+    assert time.process_time() - start < 0.05
+
+
 def test_a_baseline_picture_of_one_scan_is_not_searched() -> None:
     data = jpeg(64, 48) + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 1_000
     assert header_of(data, 64 * 48)[1] < 3 * 64 * 48 * 2
