@@ -61,6 +61,20 @@ def _picture_bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
+def _long_xmp(frame: bytes) -> bytes:
+    """Return the JPEG ``frame`` with as much XMP as is read, in which no value is found."""
+    guid = b"0123456789ABCDEF0123456789ABCDEF"
+    text = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">&' + b"xmlns:a " * 65_000
+
+    def segment(data: bytes) -> bytes:
+        return b"\xff\xe1" + (len(data) + 2).to_bytes(2, "big") + data
+
+    head = b"http://ns.adobe.com/xmp/extension/\0" + guid + len(text).to_bytes(4, "big")
+    parts = (segment(head + at.to_bytes(4, "big") + text[at : at + 65_000]) for at in range(0, len(text), 65_000))
+    named = segment(b"http://ns.adobe.com/xap/1.0/\0<a>" + guid + b"</a>")
+    return frame[:2] + named + b"".join(parts) + frame[2:]
+
+
 def _noise(size_bytes: int) -> bytes:
     return np.random.default_rng(3).integers(0, 256, size_bytes, dtype=np.uint8).tobytes()
 
@@ -96,5 +110,6 @@ def attacks(token: str, frame: bytes) -> list[Attack]:
         Attack("metrics", b"GET /api/v1/metrics HTTP/1.1\r\nHost: gateway\r\n\r\n"),
         Attack("API document", b"GET /openapi.json HTTP/1.1\r\nHost: gateway\r\n\r\n"),
         Attack("10 MB that are no picture", _post(token, b"\xff\xd8\xff" + _noise(9_900_000))),
+        Attack("512 kB of XMP", _post(token, _long_xmp(frame))),
         Attack("valid frames", _post(token, frame)),
     ]

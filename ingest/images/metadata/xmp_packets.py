@@ -13,7 +13,7 @@ from ingest.images.metadata.warnings import Warnings
 from ingest.images.metadata.xmp_document import XmpValues, read_documents
 
 MAX_XMP_BYTES = 1 << 19
-"""Read of one packet, and of all together."""
+"""Read of all packets together, the extended one included."""
 
 _MAX_PACKETS = 8
 _MAX_PARTS = 256
@@ -73,18 +73,19 @@ def _extended(data: Buffer, spans: Sequence[Span], packets: Sequence[bytes], war
     if not named:
         warnings.add("extended XMP was not read: the standard packet does not name it (xmpNote:HasExtendedXMP)")
         return None
-    first = named[0]
-    if first.full > MAX_XMP_BYTES:
-        warnings.add(f"extended XMP has {first.full} bytes; at most {MAX_XMP_BYTES} are read")
+    full = named[0].full
+    most = MAX_XMP_BYTES - sum(map(len, packets))
+    if full > most:
+        warnings.add(f"extended XMP has {full} bytes; {most} of them were read")
     joined = bytearray()
     for part in named:
-        if part.offset > len(joined) or len(joined) >= MAX_XMP_BYTES:
+        if part.offset > len(joined) or len(joined) >= most:
             break
         content = data[part.content.start : part.content.end]
         joined[part.offset : part.offset + len(content)] = content
-    if len(joined) < min(first.full, MAX_XMP_BYTES):
-        warnings.add(f"extended XMP is incomplete: only {len(joined)} of {first.full} bytes are there without a gap")
-    return bytes(joined[:MAX_XMP_BYTES])
+    if len(joined) < min(full, most):
+        warnings.add(f"extended XMP is incomplete: only {len(joined)} of {full} bytes are there without a gap")
+    return bytes(joined[:most])
 
 
 def _part(data: Buffer, span: Span) -> _Part:
