@@ -12,7 +12,8 @@ from ingest.images.metadata.xmp_salvage import salvage
 
 MAX_DEPTH = 100
 # What costs the XML parser time, and how much of it a packet may have; others are read value by value.
-_COUNTED = {b"<": 2_500, b"=": 2_500, b"&": 2_500, b"\n": 10_000, b"\r": 10_000}
+_COUNTED = {b"<": 1_000, b"=": 1_000, b"&": 1_000, b"\n": 4_000, b"\r": 4_000}
+_MAX_PARSED_BYTES = 1 << 17
 _MAX_DOCUMENTS = 8
 _MAX_INSTRUCTIONS = 64
 _MAX_VALUE = 256
@@ -36,9 +37,10 @@ class XmpValues:
         """Add the value of a wanted property; blanks are no value."""
         value = value.strip()
         known = self.found.setdefault(name, value) if value else value
-        number = parse_number(known)
-        if known != value and (number is None or number != parse_number(value)):
-            self.contradicted.add(name)
+        if known != value and name not in self.contradicted:
+            number = parse_number(known)
+            if number is None or number != parse_number(value):
+                self.contradicted.add(name)
 
 
 def read_documents(text: str, values: XmpValues, warnings: Warnings) -> None:
@@ -82,6 +84,8 @@ class _Reader:
     def read(self, text: str) -> tuple[str | None, int]:
         """Return why the document cannot be read (None: it was read), and where it ends in ``text``."""
         data = text.encode("utf-8", "replace")
+        if len(data) > _MAX_PARSED_BYTES:
+            return f"more than {_MAX_PARSED_BYTES} bytes", len(text)
         for mark, most in _COUNTED.items():
             if data.count(mark) > most:
                 return f"more than {most} of {mark.decode()!r}", len(text)

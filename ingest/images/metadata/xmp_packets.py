@@ -27,6 +27,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _SEARCHED_BYTES = 256
+# Where the byte of an ASCII character is, and how many bytes a character has.
+_ASCII_BYTES = {"utf-16-le": (0, 2), "utf-16-be": (1, 2), "utf-32-le": (0, 4), "utf-32-be": (3, 4)}
 
 
 class _Part(NamedTuple):
@@ -95,9 +97,14 @@ def _part(data: Buffer, span: Span) -> _Part:
 
 
 def _decode(packet: bytes) -> str:
-    """Return the text of a packet; a character that cannot be decoded becomes U+FFFD."""
+    """Return the text of a packet. Where bytes are damaged its ASCII stays, which names and numbers consist of."""
     start, encoding = _encoding(packet[:_SEARCHED_BYTES])
-    text = packet[start:].decode(encoding, "replace")
+    try:
+        text = packet[start:].decode(encoding)
+    except UnicodeDecodeError:
+        # Not errors="replace": it takes long where nothing can be decoded.
+        first, step = _ASCII_BYTES.get(encoding, (0, 1))
+        text = packet[start + first :: step].decode("latin-1")
     return text.replace("\0", "").lstrip("\ufeff")
 
 

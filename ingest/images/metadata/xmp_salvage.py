@@ -7,70 +7,64 @@ from collections.abc import Callable
 
 from ingest.images.metadata.xmp_names import PREFIXES, WANTED, usual_prefix
 
-_MAX_HITS = 8
-_MAX_NAMESPACES = 128
-_WINDOW = 600
+# Each name is behind a colon. A packet of a drone has some hundreds.
+MAX_COLONS = 2_500
+_MAX_CANDIDATES = 256
 _MAX_COMMENTS = 256
+_MAX_BEFORE, _MAX_BEHIND = 64, 600
 
-_LOCAL_NAMES = sorted({name.partition(":")[2] for name in WANTED if "/" not in name})
+_LOCAL_NAMES = frozenset(name.partition(":")[2] for name in WANTED if "/" not in name)
+_LOCAL = re.compile(r"[A-Za-z_][\w.-]{0,63}")
 _PREFIX = re.compile(r"[A-Za-z_][\w.-]{0,63}$")
 _ATTRIBUTE = re.compile(r"""\s{0,16}=\s{0,16}(?:"([^"<>]{0,256})"|'([^'<>]{0,256})')""")
 _CONTENT = re.compile(r"(?:\s[^<>]{0,256})?>([^<>]{0,256})</")
-_DECLARATION = re.compile(r"""xmlns:([A-Za-z_][\w.-]{0,63})\s{0,16}=\s{0,16}["']([^"'<>]{0,256})["']""")
+_DECLARED = "xmlns"
 
 
 def salvage(text: str, add: Callable[[str, str], None]) -> set[str]:
     """Call ``add`` with name and value of each wanted property in ``text``, and return the names.
 
-    Time grows with the length of ``text`` only.
+    Time grows with the length of ``text`` only; names behind the first MAX_COLONS colons are not found.
     """
-    names: set[str] = set()
     text = _without_comments(text)
-    namespaces = _namespaces(text)
-    for position, local in _hits(text):
-        before = _PREFIX.search(text[max(0, position - 64) : position])
-        if before is None:
-            continue
-        prefix = namespaces.get(before[0], before[0] if before[0] in PREFIXES else None)
-        name = f"{prefix}:{local}"
-        if prefix is None or name not in WANTED:
-            continue
-        behind = position + 1 + len(local)
-        window = text[behind : behind + _WINDOW]
-        opening = text[position - len(before[0]) - 1 : position - len(before[0])]
-        match = _CONTENT.match(window) if opening == "<" else _ATTRIBUTE.match(window)
-        if match is not None:
-            add(name, next((value for value in match.groups() if value is not None), ""))
-            names.add(name)
+    namespaces: dict[str, str] = {}
+    candidates: list[tuple[int, str]] = []
+    position = -1
+    before, *pieces = text.split(":", MAX_COLONS)
+    for piece in pieces:
+        position += len(before) + 1
+        match = _LOCAL.match(piece)
+        if match is not None and match[0] in _LOCAL_NAMES:
+            candidates.append((position, match[0]))
+        elif match is not None and before.endswith(_DECLARED):
+            value = _ATTRIBUTE.match(text, position + 1 + match.end())
+            usual = usual_prefix(value[1] or value[2] or "") if value else None
+            if usual is not None:
+                namespaces.setdefault(match[0], usual)
+        before = piece
+    names: set[str] = set()
+    for position, local in candidates[:_MAX_CANDIDATES]:
+        found = _property(text, position, local, namespaces)
+        if found is not None:
+            add(*found)
+            names.add(found[0])
     return names
 
 
-def _hits(text: str) -> list[tuple[int, str]]:
-    """Return position of the colon and local name of each candidate, at most _MAX_HITS of a name."""
-    found: list[tuple[int, str]] = []
-    for local in _LOCAL_NAMES:
-        position = -1
-        for _ in range(_MAX_HITS):
-            position = text.find(f":{local}", position + 1)
-            if position < 0:
-                break
-            found.append((position, local))
-    return found
-
-
-def _namespaces(text: str) -> dict[str, str]:
-    """Return the usual prefix of each prefix that ``text`` declares for a namespace that is read."""
-    found: dict[str, str] = {}
-    position = text.find("xmlns:")
-    for _ in range(_MAX_NAMESPACES):
-        if position < 0:
-            break
-        match = _DECLARATION.match(text, position)
-        usual = usual_prefix(match[2]) if match else None
-        if match is not None and usual is not None:
-            found.setdefault(match[1], usual)
-        position = text.find("xmlns:", position + 6)
-    return found
+def _property(text: str, position: int, local: str, namespaces: dict[str, str]) -> tuple[str, str] | None:
+    """Return name and value of the property whose local name is behind the colon at ``position``."""
+    before = _PREFIX.search(text[max(0, position - _MAX_BEFORE) : position])
+    if before is None:
+        return None
+    prefix = namespaces.get(before[0], before[0] if before[0] in PREFIXES else "")
+    name = f"{prefix}:{local}"
+    if name not in WANTED:
+        return None
+    behind = position + 1 + len(local)
+    window = text[behind : behind + _MAX_BEHIND]
+    start = position - len(before[0])
+    match = _CONTENT.match(window) if text[start - 1 : start] == "<" else _ATTRIBUTE.match(window)
+    return None if match is None else (name, next((value for value in match.groups() if value is not None), ""))
 
 
 def _without_comments(text: str) -> str:

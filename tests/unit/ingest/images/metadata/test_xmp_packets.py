@@ -114,9 +114,9 @@ def test_packet_without_the_segment_s_name_is_read() -> None:
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_extended_xmp_is_joined_by_guid_and_offset(reverse: bool) -> None:
-    text = packet('drone-dji:RelativeAltitude="+50.00"', f"<drone-dji:Data>{'A' * 150_000}</drone-dji:Data>").encode()
+    text = packet('drone-dji:RelativeAltitude="+50.00"', f"<drone-dji:Data>{'A' * 100_000}</drone-dji:Data>").encode()
     parts = extended_segments(GUID, text)
-    assert len(parts) == 3
+    assert len(parts) == 2
     stranger = extended_segments(b"F" * 32, packet('drone-dji:RelativeAltitude="+80"').encode())
     found = capture(jpeg(xmp_segment(packet(NOTE)), *stranger, *(parts[::-1] if reverse else parts)))
     assert found.camera is not None
@@ -125,12 +125,12 @@ def test_extended_xmp_is_joined_by_guid_and_offset(reverse: bool) -> None:
 
 
 def test_extended_xmp_with_a_gap_or_without_a_name_warns() -> None:
-    text = packet('drone-dji:RelativeAltitude="+50.00"', f"<drone-dji:Data>{'A' * 150_000}</drone-dji:Data>").encode()
-    first, _, last = extended_segments(GUID, text)
+    text = packet('drone-dji:RelativeAltitude="+50.00"', f"<drone-dji:Data>{'A' * 100_000}</drone-dji:Data>").encode()
+    first, _, last = extended_segments(GUID, text, 40_000)
     found = capture(jpeg(xmp_segment(packet(NOTE)), first, last))
     assert found.camera is not None
     assert found.camera.altitude_m == 50.0
-    assert f"only 60000 of {len(text)} bytes" in texts(found)
+    assert f"only 40000 of {len(text)} bytes" in texts(found)
     assert "does not name it" in texts(capture(jpeg(xmp_segment(GOOD), first)))
 
 
@@ -159,6 +159,22 @@ def test_hostile_packets_cost_little_time(text: str) -> None:
     capture(data)
     # The worst takes a hundredth of a second; anything quadratic would take minutes.
     assert time.process_time() - started < 1
+
+
+def test_long_packet_is_read_value_by_value_and_warns() -> None:
+    text = packet("", f"<drone-dji:Data>{'A' * 150_000}</drone-dji:Data>" + element("+50.00")).encode()
+    found = capture(jpeg(xmp_segment(packet(NOTE)), *extended_segments(GUID, text)))
+    assert found.camera is not None
+    assert found.camera.altitude_m == 50.0
+    assert "more than 131072 bytes); read one by one: drone-dji:RelativeAltitude" in texts(found)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_damaged_characters_do_not_hide_values(encoding: str) -> None:
+    damaged = {"utf-8": b"\xff\xff\xff\xff"}.get(encoding, b"\xd8\xd8\xd8\xd8")
+    start, end = GOOD.split(" drone-dji:Gimbal")
+    text = start.encode(encoding) + damaged + f" drone-dji:Gimbal{end}".encode(encoding)
+    assert height(jpeg(xmp_segment(text))) == 50.0
 
 
 def test_more_xmp_than_the_limit_is_read_up_to_it_and_warns() -> None:
