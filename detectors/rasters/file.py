@@ -22,9 +22,10 @@ from infra.errors import ImageCorruptError, SettingsError
 from infra.extras import install_extra
 from infra.tiff.directory import MAGICS
 
-CACHE_BYTES = 96 << 20
+# What the library keeps of decoded blocks: enough that neighbouring tiles decode no block twice, within these limits.
+LEAST_CACHE_BYTES, MOST_CACHE_BYTES = 8 << 20, 96 << 20
 # Raw values are read in parts of about this size.
-PART_BYTES = 24 << 20
+PART_BYTES = 2 << 20
 # A part of the file that can only be decoded in one piece may be so large.
 LARGEST_BLOCK_BYTES = 256 << 20
 
@@ -59,6 +60,7 @@ class RasterFile:
         self._lock = threading.Lock()
         self._rasterio, self._resampling = _library()
         self._block_bytes = 0
+        self._kept_bytes = LEAST_CACHE_BYTES
         self._check_local()
         header = self._checked_header()
         self._space = header.space
@@ -80,6 +82,23 @@ class RasterFile:
     def scaled_from(self) -> tuple[float, float] | None:
         """Return the values that become 0 and 255; None where values are 0 to 255 already."""
         return self._rule.scaled_from
+
+    def keep_rows(self, rows: int) -> bool:
+        """Keep decoded blocks from now on so that areas of ``rows`` rows, left to right and downwards, share them.
+
+        Returns False if that needs too much memory: then areas should be as wide as the picture.
+        """
+        block_height, block_width = self._block
+        high = (-(-rows // block_height) + 1) * block_height
+        wide = -(-self.width // block_width) * block_width
+        needed = high * wide * self._decoded_bands() * np.dtype(self._data.dtypes[0]).itemsize
+        self._kept_bytes = min(MOST_CACHE_BYTES, max(LEAST_CACHE_BYTES, needed))
+        return bool(needed <= MOST_CACHE_BYTES)
+
+    def _decoded_bands(self) -> int:
+        """Return how many bands are decoded for a pixel: all where a block has all."""
+        is_together = str(self._data.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE")) == "PIXEL"
+        return int(self._data.count) if is_together else len(self._rule.bands)
 
     def read(self, area: PixelArea) -> Pixels:
         """Read ``area`` as it is. Raises ImageCorruptError when the file is broken there."""
@@ -142,7 +161,7 @@ class RasterFile:
         return self._rasterio.Env(
             GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
             GDAL_PAM_ENABLED="NO",
-            GDAL_CACHEMAX=max(CACHE_BYTES, 2 * self._block_bytes),
+            GDAL_CACHEMAX=max(self._kept_bytes, 2 * self._block_bytes),
             PROJ_NETWORK="OFF",
         )
 

@@ -16,7 +16,9 @@ from detectors.tiling.sources import TileBatch
 from detectors.tiling.tiles import TilePlan
 
 # About the most bytes of pixels that are read for neighbouring tiles together; three such bands may be alive at once.
-BAND_BYTES = 96 << 20
+LARGEST_BAND_BYTES = 96 << 20
+# Smaller ones do where the file keeps what neighbouring bands share.
+_SMALL_BAND_BYTES = 4 << 20
 
 _Writer = Callable[[ImageArray], None]
 
@@ -41,7 +43,7 @@ class _Loaded:
 class RasterSource:
     """Gives the tiles of a raster once. ``empty``: the number of tiles left out so far because they show nothing."""
 
-    def __init__(self, file: RasterFile, band_bytes: int = BAND_BYTES) -> None:
+    def __init__(self, file: RasterFile, band_bytes: int = LARGEST_BAND_BYTES) -> None:
         self.file = file
         self.width, self.height = file.width, file.height
         self.empty = 0
@@ -51,7 +53,7 @@ class RasterSource:
         """See TileSource. Raises ImageCorruptError where the file is broken."""
         numbers: list[int] = []
         writers: list[_Writer] = []
-        for loaded in self._loaded(bands(plan, self._most_pixels)):
+        for loaded in self._loaded(bands(plan, self._most_pixels, self._joined_pixels(plan))):
             for number in range(loaded.band.first, loaded.band.first + loaded.band.count):
                 writer = self._writer(plan, number, loaded)
                 if writer is None:
@@ -64,6 +66,13 @@ class RasterSource:
                     numbers, writers = [], []
         if numbers:
             yield TileBatch(tuple(numbers), _cutter(plan, writers))
+
+    def _joined_pixels(self, plan: TilePlan) -> int:
+        """Return up to how many pixels neighbouring tiles are read together."""
+        heights = [bottom - top for _, top, _, bottom in plan.boxes.tolist() if bottom - top < self.height]
+        if self.file.keep_rows(max(heights, default=self.height)):
+            return min(self._most_pixels, _SMALL_BAND_BYTES // 3)
+        return self._most_pixels
 
     def _loaded(self, wanted: Sequence[_Band]) -> Iterator[_Loaded]:
         """Yield ``wanted`` in order; each is read while the one before is processed."""
@@ -114,10 +123,11 @@ class RasterSource:
         return lambda out: letterbox_into(out, picture, at, plan.pad, averaged)
 
 
-def bands(plan: TilePlan, most_pixels: int) -> list[_Band]:
-    """Return the tiles of ``plan`` in groups that are read together: neighbours in a row, up to ``most_pixels``.
+def bands(plan: TilePlan, most_pixels: int, joined_pixels: int) -> list[_Band]:
+    """Return the tiles of ``plan`` in groups that are read together: neighbours in a row, up to ``joined_pixels``.
 
-    A single tile that is larger (usually the whole-frame tile) is read at the size that it has in the model's input.
+    A single tile with more than ``most_pixels`` (usually the whole-frame tile) is read at the size that it has in the
+    model's input.
     """
     found: list[_Band] = []
     boxes, placed = plan.boxes.tolist(), plan.placed.tolist()
@@ -129,7 +139,7 @@ def bands(plan: TilePlan, most_pixels: int) -> list[_Band]:
         last = found[-1] if found else None
         if last is not None and last.size is None and (last.area.top, last.area.bottom) == (top, bottom):
             joined = replace(last.area, right=max(last.area.right, right))
-            if left >= last.area.left and joined.width * joined.height <= most_pixels:
+            if left >= last.area.left and joined.width * joined.height <= joined_pixels:
                 found[-1] = replace(last, count=last.count + 1, area=joined)
                 continue
         found.append(_Band(number, 1, area))

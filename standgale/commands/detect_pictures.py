@@ -44,9 +44,11 @@ def check_ground(
 
 def load_for_pictures(settings: Settings) -> Model:
     """Load the model of ``settings`` without measuring which engine is fastest."""
-    from detectors.engines.host import configure_process
+    from detectors.engines.host import configure_process, release_freed_memory
     from detectors.model.loading import LoadRequest, load_model
 
-    configure_process()
+    configure_process(spare_memory=True)
     # One picture is not worth the seconds of measuring; what a worker or `standgale model measure` measured is used.
-    return load_model(replace(LoadRequest.of(settings.detector, settings.engines_folder), measure_s=0.0))
+    model = load_model(replace(LoadRequest.of(settings.detector, settings.engines_folder), measure_s=0.0))
+    release_freed_memory()
+    return model

@@ -38,7 +38,8 @@ def test_tiles_equal_those_cut_from_the_whole(tmp_path: Path, tile: int, band_by
         assert [number for each in found for number in each.numbers] == list(range(len(plan)))
         assert max(len(each.numbers) for each in found) == min(batch, len(plan))
         tiles = np.concatenate([each.cut() for each in found])
-        reduced = np.array([each.size is not None for each in bands(plan, band_bytes // 3) for _ in range(each.count)])
+        most = band_bytes // 3
+        reduced = np.array([each.size is not None for each in bands(plan, most, most) for _ in range(each.count)])
         assert np.array_equal(tiles[~reduced], expected[~reduced])
         assert reduced.all() == reduced.any() == (tile**2 > band_bytes // 3)
 
@@ -154,3 +155,16 @@ def test_overviews_inside_the_file_are_used(tmp_path: Path) -> None:
         file.build_overviews([4], Resampling.average)
     with RasterFile(path) as raster:
         assert raster.reduced(everything(raster), 64, 64).image.std() < 20
+
+
+@pytest.mark.parametrize("way", ["tiled", "strips"])
+def test_narrow_bands_give_the_tiles_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    values = noise(700, 900)
+    monkeypatch.setattr("detectors.rasters.source._SMALL_BAND_BYTES", 3 * 256 * 400)
+    plan = plan_tiles(900, 700, TileSpec(256, 256, 256, 256, 0.2, whole_frame=False))
+    assert max(band.area.width for band in bands(plan, 1 << 30, 256 * 400)) < 900
+    with RasterFile(write(tmp_path / "a.tif", values, **WAYS[way])) as file:
+        found = np.concatenate([batch.cut() for batch in RasterSource(file).batches(plan, 4)])
+        # Where neighbours cannot share decoded blocks in memory, bands are as wide as the picture.
+        assert (file.keep_rows(256), file.keep_rows(1 << 30)) == (True, False)
+    assert np.array_equal(found, cut(bgr(values), plan))
