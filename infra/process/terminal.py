@@ -23,8 +23,13 @@ def prepare_streams(environ: Mapping[str, str] = os.environ) -> None:
     _open_closed()
     codecs.register(_find_plain)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and _takes_ascii_only(stream.encoding, environ):
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        if _takes_ascii_only(stream.encoding, environ):
             stream.reconfigure(encoding=PLAIN)
+        elif stream.errors == "strict":
+            # Names of files may have bytes that are no text.
+            stream.reconfigure(errors="backslashreplace")
 
 
 def flush_streams() -> None:

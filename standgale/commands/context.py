@@ -59,8 +59,12 @@ def print_json(value: object) -> None:
     """Print ``value`` on stdout as one line of JSON."""
     import orjson
 
-    text = orjson.dumps(value, default=str).decode()
-    # Where the output takes ASCII only, its characters are written as JSON escapes, which any reader understands.
+    try:
+        text = orjson.dumps(value, default=str).decode()
+    except orjson.JSONEncodeError:
+        # A name of a file with bytes that are no text; its escapes are JSON, too.
+        text = json.dumps(value, default=str)
+    # Where the output takes ASCII only, other characters are written as JSON escapes, which any reader understands.
     typer.echo(text if writes_unicode() else json.dumps(json.loads(text)))
 
 

@@ -47,5 +47,5 @@ def test_ascii_terminals_get_plain_text(
     [{}, {"LANG": "C.UTF-8"}, {"LC_ALL": "en_US.UTF-8", "LANG": "C"}, {"LANG": "C", "PYTHONIOENCODING": "utf-8"}],
 )
 def test_other_terminals_get_every_character(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert written(monkeypatch, "utf-8", environ, "6 × ü") == "6 × ü".encode()
+    assert written(monkeypatch, "utf-8", environ, "6 × ü \udcff") == "6 × ü \\udcff".encode()
     assert writes_unicode()

@@ -1,12 +1,17 @@
-"""Tables of the command line stay readable on 80 columns."""
+"""Tables of the command line stay readable on 80 columns; JSON is complete in every terminal."""
 
 from __future__ import annotations
 
 import io
+import json
+import sys
+from datetime import UTC, datetime
 
+import pytest
 from rich.console import Console
 
-from standgale.commands.context import table
+from infra.process.terminal import prepare_streams
+from standgale.commands.context import print_json, table
 
 
 def test_table_keeps_whole_columns_on_one_line_and_cuts_no_text() -> None:
@@ -18,3 +23,16 @@ def test_table_keeps_whole_columns_on_one_line_and_cuts_no_text() -> None:
     assert "e758fab3-1fa7-5df2-83ca-b3ff2165d02d" in text
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("environ", [{}, {"LANG": "C"}])
+def test_json_has_every_character_in_every_terminal(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    value = {"image": "Zürich – ×.jpg", "at": datetime(2026, 5, 1, tzinfo=UTC)}
+    for given in (value, {"image": "not text \udcff"}):
+        raw = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="utf-8", write_through=True))
+        prepare_streams(environ)
+        print_json(given)
+        text = raw.getvalue().decode("ascii" if environ else "utf-8")
+        assert json.loads(text)["image"] == given["image"]
+        assert "at" not in given or "2026-05-01T00:00:00+00:00" in text
