@@ -118,17 +118,17 @@ class PictureDetector:
         """Return which of the folder's classes the model has."""
         return np.isin(np.arange(classes), self._numbers)
 
-    def run(self, image: ImageArray, *, low: bool) -> tuple[Predictions, Predictions]:
-        """Return what is found with the settings of the card, and, if ``low``, what is with scores down to the floor.
+    def run(self, image: ImageArray, floor: float | None) -> tuple[Predictions, Predictions]:
+        """Return what is found with the settings of the card, and what is with scores down to ``floor``.
 
-        Both are at the same scales, also where the frame decides them. Without ``low`` both are the same.
+        Both are at the same scales, also where the frame decides them. Without ``floor`` both are the same.
         """
         own = self._predictor.find(ArraySource(image), self._own)
         found = self._numbered(own.detections)
-        if not low:
+        if floor is None:
             return found, found
         update = {
-            "confidence": SCORE_FLOOR,
+            "confidence": floor,
             "max_detections": MOST_DETECTIONS,
             "scales": own.options.scales,
             "settle": max(own.options.settle, _SETTLES_PIECES_ONLY),
@@ -143,13 +143,13 @@ class PictureDetector:
 
 
 def outcomes(
-    detector: PictureDetector, pictures: Sequence[Photograph], *, low: bool, progress: Progress
+    detector: PictureDetector, pictures: Sequence[Photograph], *, floor: float | None, progress: Progress
 ) -> Iterator[Found]:
-    """Yield the outcome of each picture, in order; ``low``: with predictions of low scores too, which takes longer."""
+    """Yield the outcome of each picture, in order; ``floor``: with predictions down to it too, which takes longer."""
     for done, picture in enumerate(pictures, start=1):
         image = picture.pixels()
         height, width = image.shape[:2]
-        found, ranked = detector.run(image, low=low)
+        found, ranked = detector.run(image, floor)
         outcome = Outcome(
             width=width,
             height=height,
@@ -174,8 +174,8 @@ def evaluate_photographs(
     rest = () if settings.split == "unlabelled" else photographs.of_or_none("unlabelled")
     with Predictor(load_model(LoadRequest(settings.card, engine=settings.engine))) as predictor:
         detector = PictureDetector(predictor, photographs.classes, settings.options)
-        found = list(outcomes(detector, labelled, low=True, progress=progress))
-        found += outcomes(detector, rest, low=False, progress=lambda done: progress(len(labelled) + done))
+        found = list(outcomes(detector, labelled, floor=SCORE_FLOOR, progress=progress))
+        found += outcomes(detector, rest, floor=None, progress=lambda done: progress(len(labelled) + done))
         card = predictor.model.card
     return PhotographEvaluation(
         model=card.name,

@@ -18,8 +18,8 @@ from training.metrics import precision_recall
 from training.photographs.evaluate import Found, PictureDetector, outcomes
 from training.photographs.folder import Photograph, PhotographError, Photographs
 
-GRID: tuple[float, ...] = tuple(round(0.01 * step, 2) for step in range(5, 100))
-"""The confidences that can be chosen."""
+GRID: tuple[float, ...] = tuple(round(0.01 * step, 2) for step in range(20, 100))
+"""The confidences that can be chosen. Lower ones give many boxes and take long."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def choose_all(
         def show(done: int) -> None:
             bar.update(done - bar.n)
 
-        found = list(outcomes(detector, every, low=True, progress=show))
+        found = list(outcomes(detector, every, floor=GRID[0], progress=show))
     first, second = len(labelled), len(labelled) + len(choosing)
 
     def absent(part: Sequence[Found], label: int) -> list[Outcome]:
