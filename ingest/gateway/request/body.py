@@ -10,21 +10,34 @@ from starlette.types import Receive
 from ingest.gateway.errors import UploadIncompleteError, UploadTimeoutError, ValidationFailedError
 from ingest.images.check import FileTooLargeError
 
+# While several devices send, one may read a piece (at most 256 kB, as the event loop reads) in this time on average.
+_PIECE_S = 0.002
+_FREE_PIECES = 32
+_ALONE_AFTER_S = 1.0
+_MOST_PACED = 10_000
+
 
 class DeviceTurns:
     """Lets each device read one piece of a body in each round of the event loop.
 
     A device that sends many large bodies at the same time would otherwise fill each round with its pieces, and every
-    step of another device's upload would wait for all of them.
+    step of another device's upload would wait for all of them. While several devices send, each also has a rate (some
+    130 MB/s), so that none fills all rounds; a device that is alone has none.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._due: dict[str, float] = {}
+        self._newest = ""
+        self._alone_since = 0.0
 
     async def wait(self, device_id: str) -> None:
         """Wait until ``device_id`` may read its next piece."""
-        waiting = self._waiting.get(device_id)
         loop = asyncio.get_running_loop()
+        delay_s = self._delay_s(device_id, loop.time())
+        if delay_s > 0:
+            await asyncio.sleep(delay_s)
+        waiting = self._waiting.get(device_id)
         if waiting is None:
             self._waiting[device_id] = deque()
             loop.call_soon(self._next, device_id)
@@ -32,6 +45,19 @@ class DeviceTurns:
         turn = loop.create_future()
         waiting.append(turn)
         await turn
+
+    def _delay_s(self, device_id: str, now: float) -> float:
+        """Return how long the device must wait because of its rate; a burst of pieces is free."""
+        if device_id != self._newest:
+            self._newest, self._alone_since = device_id, now
+        elif now - self._alone_since > _ALONE_AFTER_S:
+            self._due.clear()
+            return 0.0
+        if len(self._due) > _MOST_PACED:
+            self._due.clear()
+        due = max(self._due.get(device_id, 0.0), now - _FREE_PIECES * _PIECE_S) + _PIECE_S
+        self._due[device_id] = due
+        return due - now
 
     def _next(self, device_id: str) -> None:
         waiting = self._waiting[device_id]

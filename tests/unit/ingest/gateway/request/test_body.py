@@ -96,3 +96,22 @@ async def test_a_device_whose_waiting_upload_was_cancelled_reads_on() -> None:
     await asyncio.sleep(0)
     cancelled.cancel()
     await asyncio.wait_for(last, 1)
+
+
+async def test_a_device_has_a_rate_while_another_one_sends_and_none_alone() -> None:
+    loop, turns = asyncio.get_running_loop(), DeviceTurns()
+
+    async def read(device_id: str, pieces: int) -> float:
+        begin = loop.time()
+        for _ in range(pieces):
+            await turns.wait(device_id)
+        return loop.time() - begin
+
+    await turns.wait("modest")
+    assert await read("greedy", 132) >= 0.19
+    assert await read("modest", 10) < 0.1
+    alone = DeviceTurns()
+    alone._alone_since, alone._newest = loop.time() - 2.0, "greedy"
+    for _ in range(500):
+        await alone.wait("greedy")
+    assert alone._due == {}
