@@ -66,9 +66,15 @@ class ImageTooCostlyError(RecordError):
 
 
 class DecoderEndedError(TransientError):
-    """The process that decodes images was ended from outside; the same image may be decoded later."""
+    """The process that decodes images was ended, because its worker ends; the next worker decodes the image."""
 
     code: ClassVar[str] = "DECODER_ENDED"
+
+
+class DecoderKilledError(InferenceError):
+    """The process that decodes images was ended from outside, twice: no memory was left, or the image is the cause."""
+
+    code: ClassVar[str] = "DECODER_OUT_OF_MEMORY"
 
 
 class TooManyTilesError(RecordError):

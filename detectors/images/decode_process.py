@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors.errors import DecoderEndedError, ImageTooCostlyError
+from detectors.errors import DecoderEndedError, DecoderKilledError, ImageTooCostlyError
 from detectors.geometry.arrays import ImageArray
 from detectors.images.decode_frames import TOO_COSTLY, Request, read_reply, write_request
 from infra.errors import ImageCorruptError
@@ -49,8 +49,8 @@ class DecodeProcess:
     def decode(self, data: bytes, memory: Callable[[int], ImageArray] | None = None) -> ImageArray:
         """Decode ``data`` as ``decode_image`` does; ``memory`` gives the buffer of the pixels.
 
-        Raises ImageCorruptError; ImageTooCostlyError when it takes more CPU time or memory than a picture may, and
-        DecoderEndedError when the process was ended from outside.
+        Raises ImageCorruptError; ImageTooCostlyError when it takes more CPU time or memory than a picture may;
+        DecoderKilledError when the process was ended from outside, and DecoderEndedError when it was closed.
         """
         with self._lock:
             for attempt in range(_ATTEMPTS):
@@ -142,7 +142,7 @@ class DecodeProcess:
             raise ImageCorruptError(
                 f"the image crashes the decoder, twice ({signal.Signals(-status).name}); the file is damaged"
             )
-        raise DecoderEndedError(
+        raise DecoderKilledError(
             f"the process that decodes images was ended from outside, twice (status {status}); if that continues, give "
             "the machine more memory"
         )

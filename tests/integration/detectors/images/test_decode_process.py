@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detectors.errors import DecoderEndedError, ImageTooCostlyError
+from detectors.errors import DecoderEndedError, DecoderKilledError, ImageTooCostlyError
 from detectors.geometry.arrays import ImageArray
+from detectors.images import decode_process
 from detectors.images.decode import decode_image
 from detectors.images.decode_process import DecodeProcess
 from infra.errors import ImageCorruptError
+from infra.failure.error_texts import is_transient
 from infra.failure.verdicts import fails_by_type
 from tests.jpeg_files import noise, scan_bomb
 
@@ -74,6 +76,20 @@ def test_decode_of_an_image_after_its_process_was_killed_succeeds(decoder: Decod
     assert decoder._process is not None
     os.kill(decoder._process.pid, signal.SIGKILL)
     assert decoder.decode(lossless()).shape == (40, 60, 3)
+
+
+def test_decode_raises_decoder_killed_error_when_each_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = DecodeProcess(max_pixels=MOST)
+    monkeypatch.setattr(decode_process, "_CODE", "import os; os.read(0, 1); os.kill(os.getpid(), 9)")
+    with pytest.raises(DecoderKilledError, match="twice") as caught:
+        decoder.decode(lossless())
+    # Whether the image or the machine is the cause is decided by the other frames.
+    assert not fails_by_type(caught.value)
+    assert not is_transient(caught.value)
+    monkeypatch.setattr(decode_process, "_CODE", "import os; os.read(0, 1); os.abort()")
+    with pytest.raises(ImageCorruptError, match="crashes the decoder"):
+        decoder.decode(lossless())
+    decoder.close()
 
 
 def test_close_ends_a_decoding_in_progress() -> None:
