@@ -66,7 +66,9 @@ def test_every_format_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_each_door_does_what_the_table_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_picture_and_inspect_image_follow_table(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = results(name, tmp_path, monkeypatch)
     for door, said in zip(DOORS, table()[name], strict=True):
         result = found[door]
