@@ -125,16 +125,24 @@ class PictureDetector:
         """
         own = self._predictor.find(ArraySource(image), self._own)
         found = self._numbered(own.detections)
-        if floor is None:
-            return found, found
+        return found, found if floor is None else self._low(image, floor, own.options.scales)
+
+    def low(self, image: ImageArray, floor: float) -> Predictions:
+        """Return what is found with scores down to ``floor``, at the scales of the card's own settings."""
+        scales = self._own.scales or self._predictor.model.card.tiling.scales
+        if scales == "auto":
+            scales = self._predictor.find(ArraySource(image), self._own).options.scales
+        return self._low(image, floor, scales)
+
+    def _low(self, image: ImageArray, floor: float, scales: tuple[float, ...]) -> Predictions:
+        settle = self._predictor.model.card.merge.settle if self._own.settle is None else self._own.settle
         update = {
             "confidence": floor,
             "max_detections": MOST_DETECTIONS,
-            "scales": own.options.scales,
-            "settle": max(own.options.settle, _SETTLES_PIECES_ONLY),
+            "scales": scales,
+            "settle": max(settle, _SETTLES_PIECES_ONLY),
         }
-        options = self._own.model_copy(update=update)
-        return found, self._numbered(self._predictor.predict(image, options))
+        return self._numbered(self._predictor.predict(image, self._own.model_copy(update=update)))
 
     def _numbered(self, found: Detections) -> Predictions:
         classes = self._numbers[found.classes.astype(np.int64)]
@@ -143,24 +151,39 @@ class PictureDetector:
 
 
 def outcomes(
-    detector: PictureDetector, pictures: Sequence[Photograph], *, floor: float | None, progress: Progress
+    detector: PictureDetector, pictures: Sequence[Photograph], floor: float | None, progress: Progress
 ) -> Iterator[Found]:
     """Yield the outcome of each picture, in order; ``floor``: with predictions down to it too, which takes longer."""
     for done, picture in enumerate(pictures, start=1):
         image = picture.pixels()
-        height, width = image.shape[:2]
-        found, ranked = detector.run(image, floor)
-        outcome = Outcome(
-            width=width,
-            height=height,
-            known=picture.known & detector.known(len(picture.known)),
-            truth=Truth(*picture.labels.boxes(width, height)),
-            ignored=picture.labels.ignored(width, height),
-            found=found,
-            ranked=ranked,
-        )
+        yield Found(picture, _outcome(detector, picture, image, *detector.run(image, floor)))
         progress(done)
-        yield Found(picture, outcome)
+
+
+def low_outcomes(
+    detector: PictureDetector, pictures: Sequence[Photograph], floor: float, progress: Progress
+) -> Iterator[Found]:
+    """Yield the outcome of each picture, in order, with predictions down to ``floor`` only."""
+    for done, picture in enumerate(pictures, start=1):
+        image = picture.pixels()
+        low = detector.low(image, floor)
+        yield Found(picture, _outcome(detector, picture, image, low, low))
+        progress(done)
+
+
+def _outcome(
+    detector: PictureDetector, picture: Photograph, image: ImageArray, found: Predictions, ranked: Predictions
+) -> Outcome:
+    height, width = image.shape[:2]
+    return Outcome(
+        width=width,
+        height=height,
+        known=picture.known & detector.known(len(picture.known)),
+        truth=Truth(*picture.labels.boxes(width, height)),
+        ignored=picture.labels.ignored(width, height),
+        found=found,
+        ranked=ranked,
+    )
 
 
 def evaluate_photographs(

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from training.figures import Outcome, judged_scores
 from training.metrics import precision_recall
-from training.photographs.evaluate import Found, PictureDetector, outcomes
+from training.photographs.evaluate import Found, PictureDetector, low_outcomes
 from training.photographs.folder import Photograph, PhotographError, Photographs
 
 GRID: tuple[float, ...] = tuple(round(0.01 * step, 2) for step in range(20, 100))
@@ -127,7 +127,7 @@ def choose_all(
         def show(done: int) -> None:
             bar.update(done - bar.n)
 
-        found = list(outcomes(detector, every, floor=GRID[0], progress=show))
+        found = list(low_outcomes(detector, every, GRID[0], show))
     first, second = len(labelled), len(labelled) + len(choosing)
 
     def absent(part: Sequence[Found], label: int) -> list[Outcome]:
