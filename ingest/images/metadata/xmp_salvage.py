@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ingest.images.metadata.xmp_names import PREFIXES, WANTED, usual_prefix
 
 # Each name is behind a colon. A packet of a drone has some hundreds.
-MAX_COLONS = 2_500
+MAX_COLONS = 1_000
 _MAX_CANDIDATES = 256
 _MAX_COMMENTS = 256
 _MAX_BEFORE, _MAX_BEHIND = 64, 600
