@@ -149,6 +149,8 @@ class _Child:
         descriptor = os.memfd_create("progress")
         os.truncate(descriptor, _PROGRESS.size)
         self._progress = mmap.mmap(descriptor, _PROGRESS.size)
+        # No input yet: it loads the libraries first.
+        _PROGRESS.pack_into(self._progress, 0, -1)
         path = f"/proc/{os.getpid()}/fd/{descriptor}"
         self._process = context.Process(target=_serve, args=(theirs, path, seed), daemon=True)
         self._process.start()
@@ -191,7 +193,7 @@ class _Child:
         (number,) = _PROGRESS.unpack_from(self._progress, 0)
         if number != self._seen[0]:
             self._seen = (number, time.monotonic())
-        elif time.monotonic() - self._seen[1] > HANG_S:
+        elif number >= 0 and time.monotonic() - self._seen[1] > HANG_S:
             self._hung = True
             self._process.kill()
 
