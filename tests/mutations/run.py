@@ -183,6 +183,8 @@ class _Child:
         self._process.join()
         assert self._block is not None
         (number,) = _PROGRESS.unpack_from(self._progress, 0)
+        if number not in self._block:
+            raise RuntimeError(f"a process ended with status {self._process.exitcode} before its first input")
         kind = "hang" if self._hung else "crash"
         what = f"more than {HANG_S:g} s" if self._hung else f"the process ended with status {self._process.exitcode}"
         total.failures.append(Failure(number, target_of(number).name, kind, what))
