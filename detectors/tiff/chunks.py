@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.tiff.codecs import ByteArray, adds_differences, decompressed, subsampled
+from infra.errors import ImageCorruptError
 from infra.tiff.layout import (
     CCITT_G3,
     CCITT_G4,
@@ -57,6 +58,8 @@ def band_pieces(layout: TiffLayout, bands: Sequence[int]) -> Iterator[tuple[int,
             rows = [layout.rows_of(chunk) for chunk, _, _ in places]
             packed = [bytes(data[offsets[chunk] : offsets[chunk] + sizes[chunk]]) for chunk, _, _ in places]
             values = _numbers(layout, packed, rows)
+            if len(values) != sum(rows):
+                raise ImageCorruptError(f"strips or tiles of {sum(rows)} rows were decoded into {len(values)}")
             first = 0
             if _are_joined(layout, places):
                 places, rows = places[:1], [sum(rows)]

@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from io import BytesIO
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ from PIL import TiffImagePlugin, WebPImagePlugin
 
 from detectors.geometry.arrays import ImageArray
 from infra.errors import ImageCorruptError
+from infra.images.errors import UnreadableImageError
+from infra.tiff.coded_chunks import MOST_SCANS, SCAN_MARK, jpeg_frame
 from infra.tiff.layout import (
     CCITT_G3,
     CCITT_G4,
@@ -49,12 +52,11 @@ ByteArray = npt.NDArray[np.uint8]
 _FAX = (CCITT_RLE, CCITT_G3, CCITT_G4)
 _MOST_TABLES_BYTES = 64 << 10
 _REVERSED_BITS = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
-# Marks a scan of a JPEG; never part of its compressed data. Usual pictures have 1, progressive ones about 10.
-_SCAN_MARKER, _MOST_SCANS = b"\xff\xda", 16
 _SHORT, _LONG, _UNDEFINED = 3, 4, 7
+_UNASSOCIATED = 2
 # Photometric interpretation of a JPEG chunk by its bands; libtiff changes no colours but those of YCbCr.
 _JPEG_COLOURS = {1: MINISBLACK, 3: RGB, 4: SEPARATED}
-# Photometric interpretation of chunks by their bands; the fourth is an extra sample of no stated meaning.
+# Photometric interpretation of chunks by their bands; the fourth is an extra sample.
 _SIMPLE_COLOURS = {1: MINISBLACK, 3: RGB, 4: RGB}
 _WITH_PREDICTOR = (LZW, DEFLATE, OLD_DEFLATE, LZMA, ZSTD)
 
@@ -80,7 +82,7 @@ def decompressed(layout: TiffLayout, chunks: Sequence[bytes], rows: Sequence[int
         return np.concatenate([_webp(layout, chunk, each) for chunk, each in zip(chunks, rows, strict=True)])
     if layout.compression == JPEG:
         _check_scans(chunks)
-        return _by_libtiff(layout, chunks, rows, layout.chunk_width, _jpeg_entries(layout))
+        return _jpeg(layout, chunks, rows)
     if layout.compression in _FAX:
         return _by_libtiff(layout, chunks, rows, layout.chunk_width, _fax_entries(layout))
     return _by_libtiff(layout, chunks, rows, row, [_shorts(258, 8), _shorts(262, MINISBLACK), _shorts(277, 1)])
@@ -159,6 +161,26 @@ def _webp(layout: TiffLayout, chunk: bytes, rows: int) -> ByteArray:
     return values.reshape(rows, -1)
 
 
+def _jpeg(layout: TiffLayout, chunks: Sequence[bytes], rows: Sequence[int]) -> ByteArray:
+    """Return the values of JPEG chunks; those whose colours are shared in the same way are decoded together."""
+    if layout.photometric != YCBCR or layout.chunk_samples != 3:
+        return _by_libtiff(layout, chunks, rows, layout.chunk_width, _jpeg_entries(layout, layout.subsampling))
+    found = []
+    for sampling, members in groupby(zip(chunks, rows, strict=True), lambda pair: _sampling(layout, pair[0])):
+        some, heights = zip(*members, strict=True)
+        found.append(_by_libtiff(layout, some, heights, layout.chunk_width, _jpeg_entries(layout, sampling)))
+    return np.concatenate(found)
+
+
+def _sampling(layout: TiffLayout, chunk: bytes) -> tuple[int, int]:
+    """Return how many columns and rows share a colour, by the JPEG itself: many TIFFs leave it out, or are wrong."""
+    try:
+        return jpeg_frame(chunk).sampling[0]
+    except UnreadableImageError:
+        # The decoder says what is wrong.
+        return layout.subsampling
+
+
 def _by_libtiff(
     layout: TiffLayout, chunks: Sequence[bytes], rows: Sequence[int], width: int, entries: Sequence[_Entry]
 ) -> ByteArray:
@@ -209,19 +231,19 @@ def _file_of(
 def _check_scans(chunks: Sequence[bytes]) -> None:
     """Raise ImageCorruptError for a progressive JPEG whose many scans each cost as much as the whole picture."""
     for chunk in chunks:
-        scans = chunk.count(_SCAN_MARKER)
-        if scans > _MOST_SCANS:
+        scans = chunk.count(SCAN_MARK)
+        if scans > MOST_SCANS:
             raise ImageCorruptError(
-                f"a strip or tile is a JPEG of {scans} scans; at most {_MOST_SCANS} are decoded; write it again"
+                f"a strip or tile is a JPEG of {scans} scans; at most {MOST_SCANS} are decoded; write it again"
             )
 
 
-def _jpeg_entries(layout: TiffLayout) -> list[_Entry]:
+def _jpeg_entries(layout: TiffLayout, sampling: tuple[int, int]) -> list[_Entry]:
     bands = layout.chunk_samples
     colours = YCBCR if layout.photometric == YCBCR and bands == 3 else _JPEG_COLOURS[bands]
     entries = [_shorts(258, *[8] * bands), _shorts(262, colours), _shorts(277, bands)]
     if colours == YCBCR:
-        entries.append(_shorts(SUBSAMPLING, *layout.subsampling))
+        entries.append(_shorts(SUBSAMPLING, *sampling))
     tables = layout.directory.content(JPEG_TABLES, _MOST_TABLES_BYTES)
     if tables:
         entries.append((JPEG_TABLES, _UNDEFINED, len(tables), tables))
@@ -232,7 +254,8 @@ def _difference_entries(layout: TiffLayout) -> list[_Entry]:
     bands = layout.chunk_samples
     entries = [_shorts(258, *[8] * bands), _shorts(262, _SIMPLE_COLOURS[bands]), _shorts(277, bands)]
     if bands == 4:
-        entries.append(_shorts(EXTRA_SAMPLES, 0))
+        # Only a fourth band that is called transparency is handed over as it is.
+        entries.append(_shorts(EXTRA_SAMPLES, _UNASSOCIATED))
     return [*entries, _shorts(PREDICTOR, 2)]
 
 

@@ -12,6 +12,8 @@ from detectors.tiff.chunks import Values, band_pieces, number_type, read_bands
 from detectors.tiff.colours import header_rule
 from detectors.tiff.pixels import PixelRule
 from infra.errors import ImageCorruptError
+from infra.images.errors import UnreadableImageError
+from infra.tiff.coded_chunks import check_coded_chunks
 from infra.tiff.directory import Buffer
 from infra.tiff.layout import TiffLayout, layout_of
 from infra.tiff.verdict import verdict_of
@@ -37,6 +39,10 @@ def decode_tiff(data: Buffer) -> DecodedPicture:
     verdict = verdict_of(layout)
     if verdict.reader != "plain":
         raise ImageCorruptError(verdict.reason)
+    try:
+        check_coded_chunks(layout)
+    except UnreadableImageError as error:
+        raise ImageCorruptError(str(error)) from error
     rule = header_rule(layout)
     if rule.is_ready_for(number_type(layout)):
         return DecodedPicture(_pieced(layout, rule), rule.scaled_from)
@@ -49,7 +55,7 @@ def _pieced(layout: TiffLayout, rule: PixelRule) -> ImageArray:
     """Return the pixels of a file whose values need no range; only some chunks of raw values are in memory at once."""
     if layout.is_planar and len(rule.colours) > 1:
         # Each band comes in pieces of its own.
-        return rule.apply(read_bands(layout, rule.colours, rule.nodata))[0]
+        return rule.colours_of(read_bands(layout, rule.colours, rule.nodata))
     image = np.empty((layout.height, layout.width, 3), np.uint8)
     if not all(layout.places()[1]):
         image[...] = rule.pixel_of(0 if rule.nodata is None else rule.nodata, number_type(layout))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from infra.errors import ImageCorruptError
+from infra.tiff.coded_chunks import check_coded_chunks
 from infra.tiff.directory import MAGICS
 from infra.tiff.layout import layout_of
 from infra.tiff.verdict import verdict_of
@@ -14,8 +15,8 @@ __all__ = ["MAGICS", "scan"]
 def scan(data: bytes, admit: Admit) -> Header:
     """Return the header of a TIFF file (its first page).
 
-    Raises ImageError if it is cut off, or of a kind that detectors refuse: they decide by the same function, so none
-    refuses by its header what is accepted here.
+    Raises ImageError or UnreadableImageError if it is cut off, or of a kind that detectors refuse: they decide by the
+    same functions, so none refuses by its headers what is accepted here.
     """
     try:
         layout = layout_of(data)
@@ -24,6 +25,7 @@ def scan(data: bytes, admit: Admit) -> Header:
         if verdict.reader != "plain":
             raise InvalidFormatError(verdict.reason)
         layout.places()
+        check_coded_chunks(layout)
     except ImageCorruptError as error:
         raise CorruptedFileError(str(error)) from error
     # EXIF readers know classic TIFF only.

@@ -51,6 +51,15 @@ EXACT = {
     "a fourth band called alpha": (scene(4), {"photometric": "rgb"}),
     "premultiplied alpha": (scene(4), {"photometric": "rgb", "ALPHA": "PREMULTIPLIED"}),
     "a fourth band without a meaning": (scene(4), {"photometric": "rgb", "ALPHA": "UNSPECIFIED"}),
+    "differences of a fourth band": (
+        scene(4),
+        {"compress": "lzw", "predictor": 2, "interleave": "pixel", "photometric": "rgb"},
+    ),
+    "differences of a fourth band without a meaning": (
+        scene(4),
+        {"compress": "deflate", "predictor": 2, "interleave": "pixel", "photometric": "rgb", "ALPHA": "UNSPECIFIED"},
+    ),
+    "alpha apart": (scene(4), {"ALPHA": "YES", "interleave": "band", "compress": "deflate"}),
     "five bands": (scene(5), {}),
 }
 SAME = {
