@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from detectors.geometry.arrays import Detections, ImageArray
 from detectors.images.decode import decode_picture
 from detectors.rasters.file import RasterFile, is_tiff
-from detectors.rasters.header import raster_header
+from detectors.rasters.header import RasterHeader, raster_header
 from detectors.rasters.source import RasterSource
 from detectors.tiff.areas import PixelArea
 from detectors.tiling.sources import ArraySource, TileSource
@@ -70,7 +70,7 @@ def open_picture(path: Path, max_pixels: int) -> Iterator[Picture]:
     """
     raster = _raster(path, max_pixels)
     if raster is None:
-        yield _decoded(path, max_pixels)
+        yield _with_ground_warning(_decoded(path, max_pixels), path)
         return
     with raster:
         gsd_m = raster.gsd_m
@@ -99,7 +99,7 @@ def _raster(path: Path, max_pixels: int) -> RasterFile | None:
         large = path.stat().st_size > WINDOW_BYTES
     except OSError as error:
         raise _unreadable(path, error) from error
-    if not large and find_spec("rasterio") is None:
+    if not large and find_spec("rasterio") is None and not _only_by_window(path, max_pixels):
         return None
     header = raster_header(path)
     in_memory = not large and header.width * header.height <= min(max_pixels, WINDOW_PIXELS)
@@ -111,6 +111,32 @@ def _raster(path: Path, max_pixels: int) -> RasterFile | None:
         return raster
     raster.close()
     return None
+
+
+def _only_by_window(path: Path, max_pixels: int) -> bool:
+    """Return whether the TIFF at ``path`` has too many pixels for memory, but could be read by window."""
+    header = _readable_header(path)
+    return header is not None and header.width * header.height > max_pixels and header.verdict.reader != "none"
+
+
+def _readable_header(path: Path) -> RasterHeader | None:
+    try:
+        return raster_header(path)
+    except ImageCorruptError:
+        # The decoder reads it all the same, or says what is wrong with it.
+        return None
+
+
+def _with_ground_warning(shown: Picture, path: Path) -> Picture:
+    """Return ``shown``; where ``path`` names a coordinate system that nothing here can read, with a warning."""
+    if find_spec("rasterio") is not None or not is_tiff(path):
+        return shown
+    header = _readable_header(path)
+    if header is None or not header.may_have_ground:
+        return shown
+    text = f"its place on the map and its scale were not read; for them {install_extra('geo')}"
+    unread = MetadataWarning(text, frozenset())
+    return replace(shown, capture=replace(shown.capture, warnings=(*shown.capture.warnings, unread)))
 
 
 def _decoded(path: Path, max_pixels: int) -> Picture:

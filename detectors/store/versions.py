@@ -148,7 +148,8 @@ class VersionStore:
     async def _unknown_version(self, model: ModelRef) -> ModelLoadError:
         try:
             known = [ref.version for ref in await self.versions() if ref.name == model.name]
-            there = f"there are {', '.join(known)}" if known else f"it has no version of {model.name}"
+            none = f"it has no version of {model.name}; publish one with: standgale model push CARD"
+            there = f"there are {', '.join(known)}" if known else none
         except ModelStoreError as error:
             there = str(error)
         return ModelLoadError(f"the model store {self.where} has no {model.name} {model.version}: {there}")

@@ -6,6 +6,7 @@ The functions block and need a thread without a running event loop: from one, ca
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,8 @@ from infra.errors import SettingsError
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 _CONNECT_TIMEOUT_S = 30.0
 # Alembic keeps its state in module globals, so a process runs one migration at a time. Between processes the advisory
 # lock in migrations/env.py does the same.
@@ -39,7 +42,9 @@ def migrate_up(dsn: str, revision: str = "head") -> None:
 
     Raises DatabaseUnavailableError, RefusedError (credentials, privileges), SettingsError (an unknown revision).
     """
-    _run(dsn, lambda connection: command.upgrade(_config(connection), revision))
+    before, after = _run(dsn, lambda connection: _upgrade(connection, revision))
+    if before != after:
+        _log.info("migrated the schema of the database", extra={"before": before, "after": after})
 
 
 def migrate_down(dsn: str, revision: str) -> None:
@@ -58,6 +63,13 @@ def current_revision(dsn: str) -> str | None:
 def newest_revision() -> str | None:
     """Return the newest revision that this version of Standgale has."""
     return ScriptDirectory.from_config(_config(None)).get_current_head()
+
+
+def _upgrade(connection: Connection, revision: str) -> tuple[str | None, str | None]:
+    """Migrate; return the schema's revision before and after it."""
+    before = MigrationContext.configure(connection).get_current_revision()
+    command.upgrade(_config(connection), revision)
+    return before, MigrationContext.configure(connection).get_current_revision()
 
 
 def _config(connection: Connection | None) -> Config:

@@ -233,8 +233,8 @@ def configure_logging(
         logger.handlers.clear()
         logger.setLevel(logging.NOTSET)
         logger.propagate = True
-    # These log each start, request and reconnect at INFO; our logs already have what matters of it.
-    for name in ("uvicorn", "aiokafka"):
+    # These log each start, request, reconnect and migration at INFO; our logs already have what matters of it.
+    for name in ("uvicorn", "aiokafka", "alembic"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     # The pool logs a traceback for each spare connection that fails; the code that needs one logs the reason.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)

@@ -29,7 +29,7 @@ from standgale.commands.detect_output import (
 )
 from standgale.commands.detect_pictures import check_ground, for_picture, load_for_pictures
 from standgale.pictures import Picture, open_picture
-from standgale.videos import open_video
+from standgale.videos import is_video, open_video
 
 if TYPE_CHECKING:
     from schemas.events import DetectOptions
@@ -75,6 +75,9 @@ class _Run:
         write_files(files, shown, found, card)
         rows = rows_of(found, card, None)
         counts = Counter(str(row["label"]) for row in rows)
+        # Before the line is printed, so that a signal right after it finds the picture counted.
+        self.done += 1
+        self.found.update(counts)
         with tqdm.external_write_mode():
             if self.request.as_json:
                 print_json({**result_of(path, shown, found, card, rows), **about})
@@ -83,8 +86,6 @@ class _Run:
                 self.request.here.out.print(text, markup=False, highlight=False, soft_wrap=True)
         if not self.request.as_json:
             self._warn(name, shown, found)
-        self.done += 1
-        self.found.update(counts)
         self.bar.update()
 
     def _warn(self, name: str, shown: Picture, found: PictureResult) -> None:
@@ -123,6 +124,8 @@ def detect_in_folder(request: ManyRequest, folder: Path) -> bool:
         for path in paths:
             drawn = None if request.out is None else request.out / names[path]
             try:
+                if is_video(path):
+                    raise SettingsError(f"a video is read by itself: standgale detect {path}")
                 with open_picture(path, request.settings.detector.max_pixels) as shown:
                     run.detect(path, shown, drawn, {}, path.name)
             except OutputFileError:

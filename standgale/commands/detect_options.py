@@ -122,8 +122,7 @@ class Wanted:
             )
         except ValidationError as error:
             raise SettingsError(
-                f"--scales {self.scales}: {error.errors()[0]['msg']}; give up to four different scales from 0.1 to 2, "
-                "for example 1,0.5, or auto"
+                f"--scales {self.scales}: takes up to four different scales from 0.1 to 2, for example 1,0.5, or auto"
             ) from error
 
     def check_card(self, card: ModelCard) -> None:
@@ -189,6 +188,8 @@ def check_model_file(model: Path | None, picture: Path) -> None:
         )
     if model.is_dir():
         raise SettingsError(f"--model {model}: is a folder; give the model.yaml in it")
+    if not model.exists():
+        raise SettingsError(f"--model {model}: there is no such file; give the path of a model's card (model.yaml)")
 
 
 def _describes(card: Path, model: Path) -> bool:

@@ -42,6 +42,8 @@ class OutputFiles:
         for option, path in (("--out", self.drawn), ("--geojson", self.map)):
             if path is not None and not path.absolute().parent.is_dir():
                 raise SettingsError(f"{option} {path}: there is no folder {path.absolute().parent}; make it first")
+            if path is not None and path.is_dir():
+                raise SettingsError(f"{option} {path}: is a folder; give the path of a file in it")
 
     def check_for_many(self, source: Path) -> None:
         """Raise SettingsError if these are no outputs for many pictures, those of ``source``."""
@@ -164,7 +166,7 @@ def print_result(
     ground = "" if options.gsd_m is None else f", {options.gsd_m:.3g} m per pixel"
     sides = "the whole frame" if options.tile_width is None else f"{options.tile_width}×{options.tile_height} px"
     empty = f", {found.empty} of them without content" if found.empty else ""
-    here.notes.print(f"{found.tiles} tiles{empty}; {sides}{_scales_text(found)}{ground}", highlight=False)
+    here.notes.print(f"{_tiles(found.tiles)}{empty}; {sides}{_scales_text(found)}{ground}", highlight=False)
     for warning in shown.capture.warnings:
         # The time of a picture has no effect here.
         if warning.fields != {"captured_at"}:
@@ -189,8 +191,14 @@ def print_result(
 
 
 def _scales_text(found: PictureResult) -> str:
-    """Return how many tiles each scale has; nothing where all are of scale 1."""
+    """Return how many tiles each scale has, where not all are of scale 1, and whether one is the whole picture."""
+    tiled = [each for each in found.by_scale if each.scale > 0]
+    whole = ", and the whole picture" if tiled and len(tiled) < len(found.by_scale) else ""
     if found.options.scales == (1.0,):
-        return ""
-    parts = [f"{each.scale:g} ({each.tiles} tiles)" for each in found.by_scale if each.scale > 0]
-    return f" at scale{'s' if len(parts) > 1 else ''} {', '.join(parts)}"
+        return whole
+    parts = [f"{each.scale:g} ({_tiles(each.tiles)})" for each in tiled]
+    return f" at scale{'s' if len(parts) > 1 else ''} {', '.join(parts)}{whole}"
+
+
+def _tiles(count: int) -> str:
+    return f"{count} tile{'' if count == 1 else 's'}"

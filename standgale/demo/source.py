@@ -11,6 +11,7 @@ import cv2
 from infra.errors import SettingsError
 from ingest.images.check import ImageError, ImageLimits, inspect_image
 from ingest.settings import GatewaySettings
+from standgale.videos import is_video
 
 PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 # More files than a demonstration sends are not looked at; a folder may have millions.
@@ -73,6 +74,8 @@ def _why_not(file: Path, gateway: GatewaySettings) -> str | None:
     """Return why the gateway would not accept ``file``; None if it would."""
     if file.is_dir():
         return "a folder; its pictures are not sent"
+    if is_video(file):
+        return f"a video is sent by itself: --source {file}"
     if file.suffix.lower() not in PICTURES:
         return f"no picture by its name; pictures end with {', '.join(PICTURES)}"
     try:

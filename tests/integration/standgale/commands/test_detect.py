@@ -150,7 +150,9 @@ def test_impossible_options_are_refused_before_detection(tmp_path: Path, card: s
     assert "cut short" in text
 
 
-def test_without_rasterio_a_large_tiff_names_the_extra_and_a_small_one_is_read(tmp_path: Path, card: str) -> None:
+def test_without_rasterio_a_large_tiff_names_the_extra_and_a_small_one_is_read(
+    tmp_path: Path, card: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     photo = geotiff(tmp_path / "a.tif", **UTM, nodata=None)
     script = "import sys; sys.modules['rasterio'] = None; sys.argv = ['standgale', *sys.argv[1:]]\n"
     script += "import standgale.pictures as p; p.WINDOW_BYTES = int(sys.argv.pop(1))\n"
@@ -163,8 +165,13 @@ def test_without_rasterio_a_large_tiff_names_the_extra_and_a_small_one_is_read(t
     small, large = run(100_000_000), run(1_000)
     assert small.returncode == 0, small.stderr
     assert "red" in small.stdout
-    assert large.returncode == 2
-    assert "install the extra geo of standgale" in large.stderr
+    assert "warning: its place on the map and its scale were not read" in small.stderr
+    monkeypatch.setenv("STANDGALE_DETECTOR__MAX_PIXELS", "1000")
+    many_pixels = run(100_000_000)
+    monkeypatch.undo()
+    for refused in (large, many_pixels):
+        assert refused.returncode == 2
+        assert "install the extra geo of standgale" in refused.stderr
     for option in (("--geojson", "a.geojson"), ("--tile-metres", "40")):
         needs_ground = run(100_000_000, *option)
         assert needs_ground.returncode == 2

@@ -72,6 +72,7 @@ def test_a_folder_gives_a_json_line_per_picture_and_names_what_it_skips(tmp_path
     write(folder / "b.jpg", picture(2))
     write(folder / "b.png", picture())
     (folder / "notes.txt").write_text("no picture")
+    (folder / "film.mp4").touch()
     (folder / ".hidden").write_text("no picture")
     (folder / "inside").mkdir()
     done = run(str(folder), "--json", "--out", str(tmp_path / "drawn"))
@@ -86,7 +87,8 @@ def test_a_folder_gives_a_json_line_per_picture_and_names_what_it_skips(tmp_path
     assert found["a.png"]["warnings"] == ["not tested on photographs: red"]
     assert found["a.png"]["scales"] == [{"scale": 1.0, "tiles": found["a.png"]["tiles"]}]
     assert "skipped notes.txt: not an image" in done.stderr
-    assert "1 of 4 files skipped: notes.txt" in done.stderr
+    assert f"skipped film.mp4: a video is read by itself: standgale detect {folder / 'film.mp4'}" in done.stderr
+    assert "2 of 5 files skipped: film.mp4, notes.txt" in done.stderr
     assert "%|" not in done.stderr, "a progress bar without a terminal"
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["a.jpg", "b.jpg.jpg", "b.png.jpg"]
 
@@ -121,7 +123,8 @@ def test_a_video_gives_a_json_line_per_frame(tmp_path: Path, run) -> None:  # ty
         ("a.pt", b"PK", (), "is a model, not a picture"),
         ("a.png", b"", ("--every", "2"), "--every 2: is for videos"),
         ("a.png", b"", ("--scales", "1,x"), "--scales 1,x: no numbers"),
-        ("a.png", b"", ("--scales", "1,0.01"), "--scales 1,0.01: .*from 0.1 to 2"),
+        ("a.png", b"", ("--scales", "1,0.01"), "--scales 1,0.01: takes up to four .*from 0.1 to 2"),
+        ("a.png", b"", ("--out", "."), r"--out \.: is a folder; give the path of a file in it"),
         ("a.png", b"", ("--mode", "tiles"), "--mode tiles: unknown; give one of fixed, gsd, auto, whole"),
         ("a.png", b"", ("--metric", "area"), "--metric area: unknown; give one of iou, ios"),
         ("a.png", b"", ("--mode", "whole", "--tile-metres", "3"), "--mode whole cuts no tiles"),
@@ -166,6 +169,22 @@ def test_options_of_the_call_reach_the_model(tmp_path: Path, run) -> None:  # ty
     assert [row["label"] for row in line["detections"]] == ["red"]  # type: ignore[attr-defined]
     (whole,) = lines(run(str(path), "--json", "--mode", "whole"))
     assert (whole["tiles"], whole["options"]["mode"]) == (1, "whole")  # type: ignore[index]
+
+
+@pytest.mark.parametrize("name", ["gone.yaml", "gone.onnx"])
+def test_a_model_that_is_not_there_is_named_with_the_option(tmp_path: Path, name: str) -> None:
+    done = CliRunner().invoke(app, ["detect", "a.png", "--model", str(tmp_path / name)])
+    assert str(done.exception).startswith(f"--model {tmp_path / name}: there is no such file")
+
+
+def test_tiles_are_counted_with_the_pass_over_the_whole_picture(tmp_path: Path, run) -> None:  # type: ignore[no-untyped-def]
+    path = write(tmp_path / "a.png", picture(0))
+    for options, words in (
+        (("--mode", "whole"), "1 tile; the whole frame\n"),
+        (("--whole",), " px, and the whole picture\n"),
+        (("--whole", "--scales", "1,0.5"), r"0\.5 \(\d+ tiles?\), and the whole picture\n"),
+    ):
+        assert re.search(words, run(str(path), *options).stderr)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.pt"])

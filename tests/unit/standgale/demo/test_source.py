@@ -27,6 +27,7 @@ def test_good_pictures_are_sent_and_each_wrong_file_has_a_line(tmp_path: Path) -
     cut_off.write_bytes(cut_off.read_bytes()[:200])
     (tmp_path / "empty.png").touch()
     (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "film.mp4").touch()
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / ".hidden").touch()
     (tmp_path / "large.tif").write_bytes(b"II*\0" + bytes(60_000))
@@ -35,7 +36,9 @@ def test_good_pictures_are_sent_and_each_wrong_file_has_a_line(tmp_path: Path) -
     source = check_source(tmp_path, 100, GATEWAY)
     assert list(source.pictures) == good
     named = {line.partition(" is left out: ")[0]: line for line in source.left_out}
-    assert set(named) == {"cut.jpg", "empty.png", "folder.jpg", "gone.jpg", "large.tif", "notes.txt", "small.jpg"}
+    wrong = {"cut.jpg", "empty.png", "film.mp4", "folder.jpg", "gone.jpg", "large.tif", "notes.txt", "small.jpg"}
+    assert set(named) == wrong
+    assert named["film.mp4"].endswith(f"a video is sent by itself: --source {tmp_path / 'film.mp4'}")
     assert "max_image_bytes (50000)" in named["large.tif"]
     assert all("\n" not in line for line in source.left_out)
     assert [frame.name for frame in source_frames(source, "own", 1)] == ["a.jpg"]
