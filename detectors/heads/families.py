@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,6 +50,10 @@ _MANY_MAPS = Family(
     "export it with boxes decoded, as (N, A, 4) beside scores (N, A, classes), layout boxes_scores, "
     "or with NMS inside, layout tf_nms or nms_inside",
 )
+_MANY_ROWS = Family(
+    "NanoDet, or another detector with a group of outputs for each stride, before boxes are made of them",
+    "export it with boxes decoded, as (N, A, 4) beside scores (N, A, classes), layout boxes_scores, or with NMS inside",
+)
 _SEGMENTATION = Family(
     "a segmentation model of YOLO (boxes beside masks)",
     f"export the detection model of the same size instead, without -seg in its name: {_ULTRALYTICS}",
@@ -86,7 +91,8 @@ _ONNX_SSD = Family(
     "rename its outputs labels, boxes and scores where its boxes are corners in pixels of the input: layout rtdetr",
 )
 _RETINAFACE = Family(
-    "RetinaFace or a model for faces with landmarks (boxes, scores and landmarks, as offsets from anchors)",
+    "RetinaFace, SCRFD, YuNet or another model for faces with landmarks (boxes, scores and landmarks, as offsets from "
+    "anchors)",
     "export a model without landmarks and with boxes decoded, for example UltraFace, layout boxes_scores",
 )
 _EFFICIENTDET = Family(
@@ -174,12 +180,21 @@ def _of_rows(names: Sequence[str], shapes: Sequence[Shape], size: tuple[int, int
     widths = sorted(shape[2] for shape in shapes)
     if len(shapes) == 2 and 4 in widths:
         return _DETR if {"logits", "pred_boxes"} == set(names) else _BESIDE
-    if len(shapes) == 3 and widths[0] in (2, 4) and 10 in widths:
+    per_stride = _is_per_stride(shapes)
+    if 10 in widths and (per_stride or (len(shapes) == 3 and widths[0] in (2, 4))):
         return _RETINAFACE
+    if per_stride:
+        return _MANY_ROWS
     if len(shapes) != 1:
         return None
     rows, columns = shapes[0][1:]
     return _EFFICIENTDET if columns == 7 else _of_one_table(rows, columns, size)
+
+
+def _is_per_stride(shapes: Sequence[Shape]) -> bool:
+    """Whether there are several numbers of rows, one for each stride, and as many outputs, more than one, of each."""
+    outputs = Counter(shape[1] for shape in shapes).values()
+    return len(outputs) > 1 and len(set(outputs)) == 1 and min(outputs) > 1
 
 
 def _of_one_table(rows: int, columns: int, size: tuple[int, int]) -> Family:

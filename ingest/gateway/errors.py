@@ -147,7 +147,9 @@ async def http_exception_response(request: Request, error: Exception) -> Respons
     assert isinstance(error, HTTPException)
     code = _HTTP_CODES.get(error.status_code, f"HTTP_{error.status_code}")
     message = f"{request.method} {request.scope['path'][:_MAX_SHOWN_PATH]}: {error.detail}"
-    return _response(error.status_code, _body(code, message, request_id_of(request.scope)), dict(error.headers or {}))
+    details = f"{DOCUMENTATION_URL} describes the paths and their methods" if error.status_code in (404, 405) else None
+    body = _body(code, message, request_id_of(request.scope), details)
+    return _response(error.status_code, body, dict(error.headers or {}))
 
 
 async def validation_response(request: Request, error: Exception) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from standgale.commands.context import Context, JsonOption, context_of, print_js
 
 if TYPE_CHECKING:
     from standgale.doctor.examine import DoctorReport
+    from standgale.doctor.port import Finding
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -59,13 +61,21 @@ def doctor(
     raise typer.Exit(run_async(work()))
 
 
+def _merged(findings: Sequence[tuple[str, Finding]]) -> list[tuple[str, Finding]]:
+    """Return the findings with those that are alike as one, at the place of the first, with all its subjects."""
+    subjects: dict[Finding, dict[str, None]] = {}
+    for subject, finding in findings:
+        subjects.setdefault(finding, {})[subject] = None
+    return [(", ".join(names), finding) for finding, names in subjects.items()]
+
+
 def _show(here: Context, report: DoctorReport, as_json: bool) -> None:
     if as_json:
         findings = [{"subject": subject, **asdict(finding)} for subject, finding in report.findings]
         print_json({"status": report.level, "findings": findings})
         return
     shown = table("", "subject", "what", "what to do", whole=[""])
-    for subject, finding in report.findings:
+    for subject, finding in _merged(report.findings):
         level = f"[{_COLOURS[finding.level]}]{finding.level}[/]"
         shown.add_row(level, escape(subject), escape(finding.what), escape(finding.remedy))
     here.out.print(shown)

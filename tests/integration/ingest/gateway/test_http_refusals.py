@@ -132,7 +132,8 @@ async def test_gateway_error_response_has_no_internal_details(gateway: Gateway) 
 
 
 async def test_framework_errors_have_the_same_error_body(gateway: Gateway) -> None:
-    assert_error(await gateway.send(b"", method="GET", path="/nowhere"), 404, "NOT_FOUND")
+    nowhere = assert_error(await gateway.send(b"", method="GET", path="/nowhere"), 404, "NOT_FOUND")
+    assert nowhere["details"] == "/docs describes the paths and their methods"
     wrong_method = await gateway.send(b"", method="GET")
     assert_error(wrong_method, 405, "METHOD_NOT_ALLOWED")
     assert wrong_method.headers["Allow"] == "POST"
