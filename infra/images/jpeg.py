@@ -10,7 +10,7 @@ from typing import Final
 from infra.images.errors import CostlyImageError, DamagedImageError, EmptyImageError, UnsupportedImageError
 
 MAGIC: Final = b"\xff\xd8\xff"
-SOI, EOI, SOS = 0xD8, 0xD9, 0xDA
+SOI, EOI, SOS, DQT = 0xD8, 0xD9, 0xDA, 0xDB
 STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
 """Markers without a segment: restart markers, and TEM."""
 FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -149,6 +149,8 @@ def check_scans(data: bytes, frame: JpegFrame, header: int, max_pixels: int) -> 
     DamagedImageError when the first scan's header is wrong.
     """
     first = _scan_parts(data, header)
+    if any(tables & 0xCC for tables in data[header + 2 : header + 2 + 2 * len(first) : 2]):
+        raise DamagedImageError("the JPEG's first scan names Huffman tables above 3; the file is damaged")
     if not first or any(number not in frame.blocks for number in first):
         raise DamagedImageError("the JPEG's first scan names components that its frame header does not have")
     if len(first) > 1 and sum(frame.units[number] for number in first) > _MOST_UNIT_BLOCKS:
@@ -174,6 +176,12 @@ def check_scans(data: bytes, frame: JpegFrame, header: int, max_pixels: int) -> 
     return total * _BLOCK_PIXELS
 
 
+def require_tables(*, found: bool) -> None:
+    """Raise DamagedImageError unless a segment with quantization tables was ``found`` before the first scan."""
+    if not found:
+        raise DamagedImageError("the JPEG file has no quantization tables before its first scan; it is damaged")
+
+
 def _scan_parts(data: bytes, at: int) -> list[int]:
     """Return the component numbers of the scan whose header's content is at ``at``."""
     count = data[at] if at < len(data) else 0
@@ -195,7 +203,7 @@ def header_of(data: bytes, max_pixels: int) -> tuple[JpegFrame, int]:
     decoders do not read it.
     """
     frame: JpegFrame | None = None
-    position = 2
+    position, has_tables = 2, False
     for _ in range(MAX_SEGMENTS):
         marker, position = next_marker(data, position)
         if marker in STANDALONE:
@@ -207,6 +215,9 @@ def header_of(data: bytes, max_pixels: int) -> tuple[JpegFrame, int]:
             frame = read_frame(data, marker, start, position)
             if frame.width * frame.height > max_pixels:
                 return frame, 0
+        elif marker == DQT:
+            has_tables = True
         elif marker == SOS and frame is not None:
+            require_tables(found=has_tables)
             return frame, check_scans(data, frame, start, max_pixels)
     raise DamagedImageError("the JPEG file has no picture: no frame header with a scan after it")

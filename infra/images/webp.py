@@ -11,6 +11,7 @@ from infra.images.png import Chunk
 LOSSY, LOSSLESS, EXTENDED = b"VP8 ", b"VP8L", b"VP8X"
 
 _MAX_CHUNKS = 1_024
+_ALPHA = b"ALPH"
 _ANIMATED = 0x02
 _FIRST_CHUNK = 12
 
@@ -21,7 +22,10 @@ def matches(data: bytes) -> bool:
 
 
 def read_chunks(data: bytes) -> Iterator[Chunk]:
-    """Yield the chunks of ``data``. Raises DamagedImageError when one reaches behind the end of the file."""
+    """Yield the chunks of ``data``.
+
+    Raises DamagedImageError when one reaches behind the end of the file, or no decoder finds the picture among them.
+    """
     file_end = int.from_bytes(data[4:8], "little") + 8
     if file_end > len(data):
         raise DamagedImageError(f"the WebP file should have {file_end} bytes but has {len(data)}; it was cut off")
@@ -33,9 +37,22 @@ def read_chunks(data: bytes) -> Iterator[Chunk]:
         start, end = position + 8, position + 8 + length
         if end > file_end:
             raise DamagedImageError(f"WebP chunk {kind!r} reaches behind the end of the file; it was cut off")
+        if position == _FIRST_CHUNK and kind not in (LOSSY, LOSSLESS, EXTENDED):
+            raise DamagedImageError(
+                f"the WebP file begins with chunk {kind!r} instead of its picture or its header VP8X"
+            )
+        if kind == _ALPHA and not _is_alpha(data[start : min(end, start + 1)]):
+            raise DamagedImageError(
+                "the transparency of the WebP picture (chunk ALPH) is of no known kind; it is damaged"
+            )
         yield Chunk(kind, start, end)
         position = end + length % 2
     raise DamagedImageError(f"the WebP file has more than {_MAX_CHUNKS} chunks")
+
+
+def _is_alpha(first: bytes) -> bool:
+    """Return whether an ALPH chunk may begin with ``first``: packing and preparation are 0 or 1, two bits are 0."""
+    return bool(first) and first[0] & 3 <= 1 and first[0] >> 4 & 3 <= 1 and not first[0] >> 6
 
 
 def read_size(data: bytes, chunk: Chunk, admit: Callable[[int, int], None]) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from infra.images.jpeg import (
+    DQT,
     EOI,
     FRAMES,
     MAGIC,
@@ -16,6 +17,7 @@ from infra.images.jpeg import (
     check_scans,
     next_marker,
     read_frame,
+    require_tables,
     segment,
 )
 from ingest.images.formats.header import Admit, CorruptedFileError, Header, Metadata, Span
@@ -38,7 +40,7 @@ def scan(data: bytes, admit: Admit, max_pixels: int) -> Header:
     """
     frame: JpegFrame | None = None
     metadata = Metadata()
-    position = 2
+    position, has_tables = 2, False
     for _ in range(MAX_SEGMENTS):
         marker, position = next_marker(data, position)
         if marker in STANDALONE:
@@ -53,11 +55,14 @@ def scan(data: bytes, admit: Admit, max_pixels: int) -> Header:
             admit(frame.width, frame.height)
         elif marker == _APP1:
             _note_metadata(data, Span(start, end), metadata)
+        elif marker == DQT:
+            has_tables = True
         elif marker == SOS:
             if frame is None:
                 raise CorruptedFileError("the JPEG file has a scan before its frame header")
             check_scans(data, frame, start, max_pixels)
             _check_end(data, end, frame)
+            require_tables(found=has_tables)
             return Header(frame.width, frame.height, metadata)
         position = end
     raise CorruptedFileError(f"the JPEG file has more than {MAX_SEGMENTS} segments before its first scan")

@@ -28,13 +28,24 @@ def encoded(kind: str, mode: str, **options: object) -> bytes:
     return out.getvalue()
 
 
-def png(depth: int, colour: int, raw: bytes, *, interlace: int = 0, side: int = 8) -> bytes:
+def png(
+    depth: int,
+    colour: int,
+    raw: bytes,
+    *,
+    interlace: int = 0,
+    side: int = 8,
+    palette: bytes = bytes(range(48)),
+    twice: bool = False,
+    skip: int = 0,
+) -> bytes:
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     header = struct.pack(">IIBBBBB", side, side, depth, colour, 0, 0, interlace)
-    palette = chunk(b"PLTE", bytes(range(48))) if colour == 3 else b""
-    body = [chunk(b"IHDR", header), palette, chunk(b"IDAT", zlib.compress(raw)), chunk(b"IEND", b"")]
+    colours = chunk(b"PLTE", palette) if colour == 3 else b""
+    headers = chunk(b"IHDR", header) * (2 if twice else 1)
+    body = [headers, colours, chunk(b"IDAT", zlib.compress(raw)[skip:]), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(body)
 
 
@@ -79,7 +90,22 @@ READ = {
     "webp lossless alpha": encoded("WEBP", "LA", lossless=True),
 }
 JPEG = encoded("JPEG", "RGB")
-FRAME = JPEG.index(b"\xff\xc0")
+FRAME, SCAN = JPEG.index(b"\xff\xc0"), JPEG.index(b"\xff\xda")
+PALETTE = png(8, 3, bytes(72))
+PALETTE_AT = PALETTE.index(b"PLTE") - 4
+
+
+def riff(body: bytes) -> bytes:
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
+def with_odd_alpha() -> bytes:
+    """Return a WebP whose chunk of transparency is of no known kind."""
+    side = (SIDE - 1).to_bytes(3, "little")
+    header = b"VP8X" + struct.pack("<II", 10, 0x10) + side + side
+    return riff(header + b"ALPH\2\0\0\0\xff\0" + encoded("WEBP", "RGB")[12:])
+
+
 REFUSED = {
     "jpeg lossless": (JPEG[: FRAME + 1] + b"\xc3" + JPEG[FRAME + 2 :], "lossless"),
     "jpeg arithmetic": (JPEG[: FRAME + 1] + b"\xc9" + JPEG[FRAME + 2 :], "arithmetic"),
@@ -95,6 +121,15 @@ REFUSED = {
     "avif": (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1" + bytes(90), "AVIF"),
     "mp4": (b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(90), "MP4"),
     "jpeg 2000": (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(90), "JPEG 2000"),
+    "jpeg without quantization": (JPEG.replace(b"\xff\xdb", b"\xff\xfe"), "no quantization tables"),
+    "jpeg with wrong Huffman tables": (JPEG[: SCAN + 6] + b"\x44" + JPEG[SCAN + 7 :], "Huffman tables above 3"),
+    "png without palette": (PALETTE[:PALETTE_AT] + PALETTE[PALETTE_AT + 60 :], "no palette"),
+    "png with a palette of 5 bytes": (png(8, 3, bytes(72), palette=bytes(5)), "5 bytes"),
+    "png with two headers": (png(8, 0, bytes(72), twice=True), "two headers"),
+    "png of changed data": (png(8, 0, bytes(72)).replace(b"IDATx", b"IDATy"), "checksum.*IDAT"),
+    "png without zlib": (png(8, 0, bytes(72), skip=2), "zlib header"),
+    "webp that begins with a text": (riff(b"EXIF\4\0\0\0abcd" + encoded("WEBP", "RGB")[12:]), "begins with chunk"),
+    "webp with odd transparency": (with_odd_alpha(), "transparency"),
     "png cut": (encoded("PNG", "RGB")[:-100], "cut off"),
     "webp cut": (encoded("WEBP", "RGB")[:-100], "cut off"),
 }

@@ -168,8 +168,8 @@ def test_limits_are_for_sides_and_for_the_area() -> None:
         (jpeg_header(300, 300) + JPEG_SCAN + b"\xff\xd9", CorruptedFileError, "need at least"),
         (png(300, 300, depth=3, data=b"x"), InvalidFormatError, "3 bits"),
         (png(300, 300), CorruptedFileError, "too few"),
-        (png(3000, 3000, data=b"xx"), CorruptedFileError, "too few"),
-        (png(300, 300, data=bytes(999), end=False), CorruptedFileError, "cut off"),
+        (png(3000, 3000, data=b"x\x9c"), CorruptedFileError, "too few"),
+        (png(300, 300, data=b"x\x9c" + bytes(997), end=False), CorruptedFileError, "cut off"),
         (tiff({256: (4, 1, 300)}), CorruptedFileError, "no picture size"),
         (tiff({256: (4, 1, 300), 257: (4, 1, 300), 258: (3, 1, 17)}), InvalidFormatError, "17 bits"),
         (
