@@ -41,6 +41,7 @@ _BY_START: Final[tuple[tuple[bytes, str, str], ...]] = (
     (b"/9j/", "Base64 text of a JPEG", "send the bytes of the picture themselves"),
     (b"iVBORw0KGgo", "Base64 text of a PNG", "send the bytes of the picture themselves"),
 )
+_SHOWN_TEXT: Final = 20
 # Brands of ISO media files (after "ftyp"); every other one is a video.
 _BRANDS: Final[dict[bytes, tuple[str, str]]] = {
     **dict.fromkeys(
@@ -64,7 +65,15 @@ def refusal_of(data: bytes) -> str:
     known = _kind_of(data)
     if known is not None:
         return f"this is {known[0]}, and only JPEG, PNG, TIFF and WebP are read; {known[1]}"
-    return f"not an image: JPEG, PNG, TIFF and WebP are accepted, but the content begins with {data[:8].hex(' ')}"
+    return f"not an image: JPEG, PNG, TIFF and WebP are accepted, but the content begins with {_beginning(data)}"
+
+
+def _beginning(data: bytes) -> str:
+    """Return the first line of a text, or the first bytes of anything else."""
+    lines = data[:_SHOWN_TEXT].splitlines()
+    if lines and lines[0].isascii() and lines[0].decode("ascii").isprintable() and lines[0].strip():
+        return f"the text {lines[0].decode('ascii').strip()!r}"
+    return data[:8].hex(" ")
 
 
 def _kind_of(data: bytes) -> tuple[str, str] | None:

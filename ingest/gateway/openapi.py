@@ -85,7 +85,7 @@ _ABOUT: dict[str, tuple[str, Json, JsonValue]] = {
 _ERRORS: dict[str, dict[str, tuple[str, str]]] = {
     "400": {
         "INVALID_FORMAT": (
-            "not an image: JPEG, PNG, TIFF and WebP are accepted, but the content begins with 68 65",
+            "not an image: JPEG, PNG, TIFF and WebP are accepted, but the content begins with 00 01 02 03",
             "image",
         ),
         "FILE_TOO_LARGE": ("the upload has 11000000 bytes; at most 10000000 are accepted", "image"),

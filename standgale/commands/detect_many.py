@@ -115,9 +115,12 @@ def detect_in_folder(request: ManyRequest, folder: Path) -> bool:
     """
     if request.every != 1:
         raise SettingsError(f"--every {request.every}: is for videos; leave it out for a folder")
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    paths = [path for path in entries if path.is_file()]
+    folders = [path.name for path in entries if path.is_dir()]
+    inside = f" (folders in it are not searched: {_named(folders)})" if folders else ""
     if not paths:
-        raise SettingsError(f"{folder}: has no files; give a folder with pictures (folders in it are not searched)")
+        raise SettingsError(f"{folder}: has no files; give a folder with pictures{inside}")
     names = _drawn_names(paths)
     skipped: list[str] = []
     with _running(request, len(paths), "pictures") as run:
@@ -135,11 +138,10 @@ def detect_in_folder(request: ManyRequest, folder: Path) -> bool:
                 run.note(f"skipped {path.name}: {str(error).removeprefix(f'{path}: ')}")
                 run.bar.update()
     if not run.done:
-        raise SettingsError(f"{folder}: none of its {len(paths)} files could be read; the lines above say why")
+        raise SettingsError(f"{folder}: none of its {len(paths)} files could be read; the lines above say why{inside}")
     run.note(run.summary("pictures"))
     if skipped:
-        more = f" and {len(skipped) - _MOST_NAMED} more" if len(skipped) > _MOST_NAMED else ""
-        run.note(f"{len(skipped)} of {len(paths)} files skipped: {', '.join(skipped[:_MOST_NAMED])}{more}")
+        run.note(f"{len(skipped)} of {len(paths)} files skipped: {_named(skipped)}")
     return not skipped
 
 
@@ -189,6 +191,11 @@ def _drawn_names(paths: list[Path]) -> dict[Path, str]:
     """Return for each path the name of its drawn picture: two pictures of one stem get their whole names."""
     stems = Counter(path.stem for path in paths)
     return {path: f"{path.stem if stems[path.stem] == 1 else path.name}.jpg" for path in paths}
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"{', '.join(names[:_MOST_NAMED])}{more}"
 
 
 def _counted(counts: Counter[str]) -> str:

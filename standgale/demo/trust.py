@@ -39,9 +39,12 @@ def _evidence(classes: Iterable[ClassCard]) -> Iterator[str]:
 def _differences(card: ModelCard, event: DetectionsMade) -> Iterator[str]:
     name = event.original_filename or str(event.frame_id)
     known_gsd, known_px = card.tiling.gsd_m, card.tiling.object_px
-    if known_gsd is not None and event.gsd_m is not None and not known_gsd[0] <= event.gsd_m <= known_gsd[1]:
+    used = event.options.scales
+    scales = used if isinstance(used, tuple) else (1.0,)
+    gsd_m = event.gsd_m
+    if known_gsd and gsd_m and not any(known_gsd[0] <= gsd_m / scale <= known_gsd[1] for scale in scales):
         yield (
-            f"{name}: {event.gsd_m:.3g} m on the ground per pixel, the model was tested at {known_gsd[0]:g} to "
+            f"{name}: {gsd_m:.3g} m on the ground per pixel, the model was tested at {known_gsd[0]:g} to "
             f"{known_gsd[1]:g}; its results may be wrong"
         )
         return
@@ -51,7 +54,7 @@ def _differences(card: ModelCard, event: DetectionsMade) -> Iterator[str]:
     sides = [
         max((each.box.x2 - each.box.x1) * width, (each.box.y2 - each.box.y1) * height) for each in event.detections
     ]
-    large = sum(side > known_px[1] for side in sides)
+    large = sum(side * min(scales) > known_px[1] for side in sides)
     if large >= _SHARE * len(sides):
         yield (
             f"{name}: most boxes are larger than the {known_px[1]:g} px that the model was tested with; if its objects "

@@ -87,6 +87,7 @@ def test_a_folder_gives_a_json_line_per_picture_and_names_what_it_skips(tmp_path
     assert found["a.png"]["warnings"] == ["not tested on photographs: red"]
     assert found["a.png"]["scales"] == [{"scale": 1.0, "tiles": found["a.png"]["tiles"]}]
     assert "skipped notes.txt: not an image" in done.stderr
+    assert "begins with the text 'no picture'" in done.stderr
     assert f"skipped film.mp4: a video is read by itself: standgale detect {folder / 'film.mp4'}" in done.stderr
     assert "2 of 5 files skipped: film.mp4, notes.txt" in done.stderr
     assert "%|" not in done.stderr, "a progress bar without a terminal"
@@ -153,6 +154,8 @@ def test_outputs_that_do_not_fit_many_pictures_are_refused(tmp_path: Path, run) 
         assert message in str(run(str(folder), *options).exception)
     (tmp_path / "empty").mkdir()
     assert "has no files" in str(run(str(tmp_path / "empty")).exception)
+    (tmp_path / "empty" / "flight").mkdir()
+    assert "(folders in it are not searched: flight)" in str(run(str(tmp_path / "empty")).exception)
     (tmp_path / "empty" / "a.txt").write_text("a")
     assert "none of its 1 files could be read" in str(run(str(tmp_path / "empty")).exception)
 

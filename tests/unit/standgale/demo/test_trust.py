@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from detectors.card.card import ClassCard, ModelCard, TilingCard
-from schemas.events import DetectionsMade
+from schemas.events import DetectionsMade, DetectOptions
 from standgale.demo.result_picture import best_frame, draw_result
 from standgale.demo.trust import describe_trust
 from standgale.testing.factories import detections_made, image_ref
@@ -56,6 +56,16 @@ def test_pictures_of_another_scale_than_the_tested_ones_are_named() -> None:
     many = describe_trust(known, [near] * 14)
     assert len(many) == 12
     assert many[-1] == "and 4 more pictures like these"
+
+
+def test_what_fits_at_a_scale_that_was_used_is_not_named() -> None:
+    known = card(VEHICLE, tiling=TilingCard(gsd_m=(0.05, 0.5), object_px=(8, 250)))
+    half = DetectOptions(scales=(1.0, 0.5))
+    fine, near = detections_made(gsd_m=0.03, labels=(), options=half), detections_made(gsd_m=None, options=half)
+    assert describe_trust(known, [fine])[1:] == []
+    # Boxes of 2,000 px are too large at half the size, too.
+    assert len(describe_trust(known, [near])) == 2
+    assert describe_trust(known, [near.model_copy(update={"options": DetectOptions(scales=(0.1,))})])[1:] == []
 
 
 def test_best_frame_counts_detections_of_tested_classes_first() -> None:
