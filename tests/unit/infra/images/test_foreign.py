@@ -29,7 +29,9 @@ from infra.images.foreign import refusal_of
         (b'{"image": 1}', "JSON", "bytes"),
         (b"/9j/4AAQ", "Base64", "bytes"),
         (b"", "empty", "bytes"),
-        (b"hello", "68 65 6c 6c 6f", "JPEG, PNG, TIFF and WebP"),
+        (b"hello\nworld", "begins with the text 'hello'", "JPEG, PNG, TIFF and WebP"),
+        (b"hello\x1b[2J", "68 65 6c 6c 6f 1b 5b 32", "JPEG, PNG, TIFF and WebP"),
+        ("grüße".encode(), "67 72 c3 bc c3 9f 65", "JPEG, PNG, TIFF and WebP"),
     ],
 )
 def test_refusal_of_names_the_format_and_the_remedy(data: bytes, name: str, remedy: str) -> None:

@@ -58,7 +58,7 @@ def test_pictures_of_another_scale_than_the_tested_ones_are_named() -> None:
     assert many[-1] == "and 4 more pictures like these"
 
 
-def test_what_fits_at_a_scale_that_was_used_is_not_named() -> None:
+def test_pictures_that_fit_at_one_used_scale_are_not_named() -> None:
     known = card(VEHICLE, tiling=TilingCard(gsd_m=(0.05, 0.5), object_px=(8, 250)))
     half = DetectOptions(scales=(1.0, 0.5))
     fine, near = detections_made(gsd_m=0.03, labels=(), options=half), detections_made(gsd_m=None, options=half)
