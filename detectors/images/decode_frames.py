@@ -27,6 +27,14 @@ class Readable(Protocol):
         ...
 
 
+class Writable(Protocol):
+    """Takes all of the bytes, or raises an error."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write ``data``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """Asks for the pixels of ``data``, with at most ``max_pixels``, in at most ``limit_s`` of CPU time."""
@@ -45,11 +53,10 @@ class Reply:
     text: str = ""
 
 
-def write_request(file: BinaryIO, request: Request) -> None:
-    """Write ``request``."""
+def write_request(file: Writable, request: Request) -> None:
+    """Write ``request``; a ``file`` with a buffer is not flushed."""
     file.write(_REQUEST.pack(len(request.data), request.max_pixels, request.limit_s))
     file.write(request.data)
-    file.flush()
 
 
 def read_request(file: BinaryIO) -> Request | None:

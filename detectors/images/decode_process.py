@@ -79,14 +79,9 @@ class DecodeProcess:
         return self._closed
 
     def _decode(self, data: bytes, memory: Callable[[int], ImageArray]) -> ImageArray:
-        process = self._running()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            write_request(process.stdin, Request(data, self._max_pixels, self._limit_s))  # type: ignore[arg-type]
-        except BrokenPipeError as error:
-            raise EOFError from error
-        reply = read_reply(_Patient(process, self._limit_s * _WALL_PER_CPU + _SPARE_S), memory)
+        talk = _Patient(self._running(), self._limit_s * _WALL_PER_CPU + _SPARE_S)
+        write_request(talk, Request(data, self._max_pixels, self._limit_s))
+        reply = read_reply(talk, memory)
         if reply.image is not None:
             return reply.image
         if reply.kind == TOO_COSTLY:
@@ -102,6 +97,8 @@ class DecodeProcess:
         if self._process is None:
             self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and code)
                 [sys.executable, "-P", "-c", _CODE.format(path=sys.path)],
+                # A buffer would be flushed when a pipe is closed, and wait for a process that reads nothing.
+                bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -149,20 +146,41 @@ class DecodeProcess:
 
 
 class _Patient:
-    """Reads the replies of ``process``, and ends it when none comes within ``limit_s`` of wall time."""
+    """Writes requests to ``process`` and reads its replies, and ends it when both take longer than ``limit_s``.
+
+    A process that is frozen, or gets no CPU time, takes no bytes of a request either: pipes hold a few kilobytes.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], limit_s: float) -> None:
+        assert process.stdin is not None
         assert process.stdout is not None
-        self._process, self._file = process, process.stdout
+        self._process, self._to, self._from = process, process.stdin.fileno(), process.stdout.fileno()
+        os.set_blocking(self._to, False)
         self._deadline = time.monotonic() + limit_s
+
+    def write(self, data: bytes, /) -> None:
+        """See :class:`detectors.images.decode_frames.Writable`. Raises EOFError when the process reads no more."""
+        left = memoryview(data)
+        while left:
+            self._wait(self._to, select.POLLOUT)
+            try:
+                left = left[os.write(self._to, left) :]
+            except BrokenPipeError as error:
+                raise EOFError from error
 
     def readinto(self, buffer: memoryview, /) -> int | None:
         """See :class:`detectors.images.decode_frames.Readable`."""
-        left = max(0.0, self._deadline - time.monotonic())
-        if not select.select([self._file], [], [], left)[0]:
+        self._wait(self._from, select.POLLIN)
+        return os.readv(self._from, [buffer])
+
+    def _wait(self, pipe: int, event: int) -> None:
+        """Wait until ``pipe`` is ready or closed; end the process and raise EOFError when that takes too long."""
+        # Not select(), which takes no numbers of files above 1023.
+        poll = select.poll()
+        poll.register(pipe, event)
+        if not poll.poll(max(0.0, self._deadline - time.monotonic()) * 1000):
             self._process.kill()
             raise EOFError
-        return os.readv(self._file.fileno(), [buffer])
 
 
 def _new_memory(size: int) -> ImageArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import signal
 import threading
 import time
@@ -109,3 +110,28 @@ def test_close_ends_a_decoding_in_progress() -> None:
     decoder.close()
     thread.join(5)
     assert [type(error) for error in errors] == [DecoderEndedError]
+
+
+def test_decode_gives_up_a_process_that_reads_no_more_of_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_process, "_SPARE_S", 0.2)
+    monkeypatch.setattr(decode_process, "_WALL_PER_CPU", 0)
+    # As a frozen one: it takes what the pipe holds and lives on.
+    monkeypatch.setattr(decode_process, "_CODE", "import time; time.sleep(60)")
+    decoder = DecodeProcess(max_pixels=MOST)
+    started = time.monotonic()
+    with pytest.raises(DecoderKilledError):
+        decoder.decode(b"x" * 5_000_000)
+    assert time.monotonic() - started < 20
+    decoder.close()
+
+
+def test_decode_takes_numbers_of_files_above_1023(decoder: DecodeProcess) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(2_000, hard)), hard))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_050)]
+    try:
+        assert decoder.decode(lossless()).shape == (40, 60, 3)
+    finally:
+        for each in opened:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
