@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from schemas.errors import TopicsError
 from schemas.events import EVENTS
+from schemas.yaml_text import parse_yaml
 
 FRAMES_LIVE = "frames.live"
 FRAMES_JOBS = "frames.jobs"
@@ -135,7 +136,7 @@ def load_topics(path: Path | None = None) -> dict[str, TopicSpec]:
     """Return all topics by name. Raises TopicsError that names the entry when the file is missing or wrong."""
     source = path or default_path()
     try:
-        raw = yaml.safe_load(source.read_text(encoding="utf-8"))
+        raw = parse_yaml(source.read_text(encoding="utf-8"))
         document = _Document.model_validate(raw)
     except OSError as error:
         raise TopicsError(f"{source}: cannot be read ({error.strerror}); set STANDGALE_TOPICS_FILE") from error

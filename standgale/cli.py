@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
@@ -18,6 +17,7 @@ from schemas.errors import StandgaleError
 from standgale.commands import dead, demo, detect, device, doctor, documents, kafka, migrate, services, topics
 from standgale.commands.context import Context
 from standgale.commands.model import app as model
+from standgale.consoles import PlainConsole, without_controls
 
 _HELP = ("-h", "--help")
 
@@ -70,10 +70,14 @@ def main() -> None:
         _run(sys.argv[1:])
     except StandgaleError as error:
         _print_error(error.code, str(error))
+    except MemoryError:
+        _print_error("OUT_OF_MEMORY", "this machine, or its limit for a process, has no more; give it a smaller file")
     except OSError as error:
         # The file or folder of an option or a setting; what fails elsewhere is translated where it happens.
         if error.errno == errno.ENOSPC:
             _print_error("DISK_FULL", f"{error.strerror}; free some space, and run the command again")
+        elif error.errno == errno.ENOMEM:
+            _print_error("OUT_OF_MEMORY", f"{error.strerror}; give it more memory, or a smaller file")
         elif error.filename is None:
             raise
         else:
@@ -97,5 +101,5 @@ def _run(arguments: list[str]) -> None:
 
 
 def _print_error(code: str, text: str) -> None:
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(f"[red]error[/red] {code}: {escape(text)}")
+    line = Text.assemble(("error", "red"), f" {code}: {without_controls(text)}")
+    PlainConsole(stderr=True, soft_wrap=True, highlight=False).print(line)

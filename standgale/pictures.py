@@ -19,6 +19,7 @@ from detectors.tiff.areas import PixelArea
 from detectors.tiling.sources import ArraySource, TileSource
 from infra.errors import ImageCorruptError, SettingsError
 from infra.extras import install_extra
+from infra.regular_files import read_regular
 from ingest.images.check import ImageError, ImageLimits, inspect_image
 from ingest.images.exif import Capture, MetadataWarning, read_capture, read_tiff_capture
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 # A TIFF above either size is read by window and never decoded in memory.
 WINDOW_PIXELS = 40_000_000
 WINDOW_BYTES = 100_000_000
+# What is decoded in memory has at most 16 bits in four channels for a pixel, and metadata beside them.
+_MOST_BYTES_PER_PIXEL = 8
 # The longer side of the picture that boxes of a raster are drawn on.
 DRAWN_PX = 4096
 
@@ -141,7 +144,7 @@ def _with_ground_warning(shown: Picture, path: Path) -> Picture:
 
 def _decoded(path: Path, max_pixels: int) -> Picture:
     try:
-        data = path.read_bytes()
+        data = read_regular(path, max_pixels * _MOST_BYTES_PER_PIXEL + WINDOW_BYTES)
     except OSError as error:
         raise _unreadable(path, error) from error
     try:

@@ -11,6 +11,7 @@ import cv2
 
 from detectors.geometry.arrays import ImageArray
 from infra.errors import ImageCorruptError, SettingsError
+from infra.regular_files import open_regular
 
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp")
@@ -63,7 +64,7 @@ class Video:
 def open_video(path: Path, max_pixels: int) -> Iterator[Video]:
     """Open the video at ``path``, with frames of at most ``max_pixels``. Raises SettingsError if none can be read."""
     try:
-        path.open("rb").close()
+        open_regular(path).close()
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror}); give the path of a video") from error
     capture = cv2.VideoCapture(str(path))

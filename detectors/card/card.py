@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hashlib import file_digest
 from pathlib import Path
+from reprlib import Repr
 from typing import Annotated, Literal, Self, get_args
 
 import yaml
@@ -13,8 +14,10 @@ from detectors.card.model_formats import no_card
 from detectors.errors import ModelLoadError
 from detectors.settings import Precision
 from infra.plugin_names import NameOrPlugin
+from infra.regular_files import open_regular, read_regular
 from schemas.events import MergeMethod, Scales, TilingMode
 from schemas.geometry import Unit
+from schemas.yaml_text import parse_yaml
 
 ShippedLayout = Literal[
     "yolov8",
@@ -39,6 +42,7 @@ Layout = Annotated[str, NameOrPlugin(get_args(ShippedLayout), "standgale.heads")
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 """The names that a model may have."""
 DEFAULT_MODEL = "standgale-small/1.0.0/model.yaml"
+_LARGEST_CARD_BYTES = 1 << 20
 _Side = Annotated[int, Field(ge=32, le=8192)]
 _Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -260,7 +264,7 @@ def read_card(path: Path) -> ModelCard:
     if other is not None:
         raise ModelLoadError(other)
     try:
-        content = path.read_bytes()
+        content = read_regular(path, _LARGEST_CARD_BYTES)
     except OSError as error:
         raise ModelLoadError(
             f"model card {path} cannot be read ({error.strerror}); "
@@ -272,7 +276,7 @@ def read_card(path: Path) -> ModelCard:
 def parse_card(content: bytes, where: str) -> ModelCard:
     """Return the card in ``content``, which is from ``where``. Raises ModelLoadError that names the wrong field."""
     try:
-        return ModelCard.model_validate(yaml.safe_load(content.decode()))
+        return ModelCard.model_validate(parse_yaml(content.decode()))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ModelLoadError(f"model card {where} is not YAML: {error}") from error
     except ValidationError as error:
@@ -284,11 +288,17 @@ def _problems(error: ValidationError) -> str:
     texts = []
     for problem in error.errors()[:5]:
         field = ".".join(map(str, problem["loc"])) or "the card"
-        received = (
-            "" if problem["type"] == "missing" or isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
-        )
+        is_quoted = problem["type"] != "missing" and not isinstance(problem["input"], dict)
+        received = f" (got {_quoted(problem['input'])})" if is_quoted else ""
         texts.append(f"{field}: {problem['msg']}{received}")
     return "; ".join(texts)
+
+
+def _quoted(value: object) -> str:
+    """Return ``value`` as Python writes it, cut so that a huge one stays a line."""
+    shortened = Repr()
+    shortened.maxstring = shortened.maxother = 200
+    return shortened.repr(value)
 
 
 def verified_model_file(card: ModelCard, card_path: Path) -> Path:
@@ -310,7 +320,7 @@ def exported_program(card: ModelCard, card_path: Path) -> Path | None:
 
 def _verify(path: Path, sha256: str, field: str, card_path: Path) -> None:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             found = file_digest(file, "sha256").hexdigest()
     except OSError as error:
         what = "the ONNX file" if field == "sha256" else "the file"

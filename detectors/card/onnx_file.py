@@ -13,6 +13,7 @@ from detectors.card.model_formats import foreign_format
 from detectors.card.onnx_graph import GraphFacts, GraphReader
 from detectors.card.protobuf import MessageReader, Span
 from detectors.errors import ModelLoadError
+from infra.regular_files import open_regular
 
 # Field numbers of the ONNX protobuf messages that are read here.
 _MODEL_GRAPH, _MODEL_OPSET, _MODEL_METADATA = 7, 8, 14
@@ -68,7 +69,7 @@ def read_onnx_file(path: Path) -> OnnxFile:
     Raises ModelLoadError when it is not readable ONNX, is larger than any detector, or has weights outside its folder.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             _require_onnx(path, file)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 found = _model(MessageReader(data))

@@ -15,6 +15,7 @@ from detectors.errors import ModelLoadError
 from detectors.geometry.arrays import BoolArray, IndexArray
 from detectors.heads.port import PromptTokens
 from infra.extras import install_extra
+from infra.regular_files import read_regular
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -23,6 +24,7 @@ MOST_TOKENS = 256
 """The models were trained with prompts of up to so many tokens; each has a separate place in their outputs."""
 
 TOKENIZER_FILE = "tokenizer.json"
+_LARGEST_TOKENIZER_BYTES = 256 << 20
 _SEPARATOR = " . "
 # The models treat these as the end of one class.
 _ENDS = (".", "?")
@@ -106,7 +108,7 @@ def text_beside(model: Path, names: Sequence[str]) -> PromptForFile:
 
 def _read(path: Path, what: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, _LARGEST_TOKENIZER_BYTES)
     except OSError as error:
         raise ModelLoadError(
             f"tokenizer {path} ({what}) cannot be read ({error.strerror}); "

@@ -28,6 +28,7 @@ from detectors.model.output_readings import (
     require_one_plausible,
 )
 from detectors.settings import EngineKind
+from infra.written_files import write_whole
 
 _USUAL_SIDE = 640
 # Of a model that takes text.
@@ -152,9 +153,15 @@ def write_card(inspection: Inspection, folder: Path, name: str | None = None) ->
     path = folder / f"{name or 'model'}.yaml"
     fields = inspection.card.model_dump(mode="json", exclude_none=True, exclude={"training"})
     notes = "".join(f"# Assumed: {each}\n" for each in inspection.assumed)
+    text = notes + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(notes + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
+        # The name is taken first, so that nothing that exists is replaced.
+        path.open("x").close()
+        try:
+            write_whole(path, text.encode())
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
     except FileExistsError as error:
         model = inspection.card.file
         raise ModelLoadError(

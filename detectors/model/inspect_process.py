@@ -96,9 +96,9 @@ def _inspect(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What engines log is in the error.
     logging.getLogger().addHandler(logging.NullHandler())
-    resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_s) or 1, int(cpu_s) + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit(resource.RLIMIT_CPU, int(cpu_s) or 1, int(cpu_s) + 1)
+    _limit(resource.RLIMIT_AS, memory, memory)
+    _limit(resource.RLIMIT_CORE, 0, 0)
     sent: Inspection | str
     try:
         sent = run(wanted)
@@ -108,6 +108,14 @@ def _inspect(
         sent = f"{wanted.path} needs more memory in its first run than there is ({memory / _GIB:.1f} GiB)"
     theirs.send(sent)
     theirs.close()
+
+
+def _limit(kind: int, soft: int, hard: int) -> None:
+    """Set the limits of this process; lower ones that a person has set (ulimit) stay."""
+    _, least = resource.getrlimit(kind)
+    if least != resource.RLIM_INFINITY:
+        soft, hard = min(soft, least), min(hard, least)
+    resource.setrlimit(kind, (soft, hard))
 
 
 def _why_ended(path: Path, status: int | None, cpu_s: float) -> str:

@@ -20,6 +20,7 @@ from detectors.tiff.areas import PixelArea, parts, sample_places
 from detectors.tiff.pixels import Bands, PixelRule
 from infra.errors import ImageCorruptError, SettingsError
 from infra.extras import install_extra
+from infra.regular_files import open_regular
 from infra.tiff.directory import MAGICS
 
 # What the library keeps of decoded blocks: enough that neighbouring tiles decode no block twice, within these limits.
@@ -42,7 +43,7 @@ class Pixels:
 
 def is_tiff(path: Path) -> bool:
     """Return whether the file at ``path`` begins as a TIFF does. Raises OSError when it cannot be read."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(4) in MAGICS
 
 

@@ -15,6 +15,7 @@ from detectors.errors import ModelLoadError, ModelStoreError, ModelStoreUnavaila
 from detectors.store.blobs import BlobMissingError, Blobs, Download, OnTransfer, ignore_transfer
 from detectors.store.model_cache import ModelCache, StagedFile
 from detectors.store.names import CARD, CHECKSUM, card_refs, files_of, key_of, require_safe_file, require_safe_ref
+from infra.regular_files import open_regular
 from schemas.event_base import ModelRef
 
 _CARD_BYTES = 1_000_000
@@ -251,7 +252,7 @@ def _missing_checksum(card: Path, name: str, why: str) -> str:
 
 def _digest_of_file(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelLoadError(f"{path} cannot be read: {error.strerror}") from error

@@ -20,12 +20,14 @@ from infra.plugin_names import UNKNOWN_NAME
 from infra.process.settings_reference import Place, Setting, describe_settings
 from infra.secrets import secret_in
 from infra.sections import NESTING, PREFIX
+from schemas.yaml_text import parse_yaml
 
 CONFIG_VARIABLE = "STANDGALE_CONFIG"
 # Variables of the same prefix that are not settings of a process: the name of the settings file, and what tests use.
 _NOT_SETTINGS = (CONFIG_VARIABLE,)
 _NOT_SETTINGS_PREFIX = "STANDGALE_TEST_"
 _FILE_SUFFIX = "_FILE"
+_MOST_BYTES = 1 << 20
 # The messages of these errors list the choices, which the line of the setting does already.
 _LIST_CHOICES = ("literal_error", UNKNOWN_NAME)
 
@@ -71,7 +73,13 @@ def secret_file(path: str) -> Path | None:
 def _read_file(path: Path, texts: list[str], settings: Mapping[Place, Setting]) -> dict[str, Any]:
     """Return the file as a nested mapping; anything else is a problem. The model finds unknown keys."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            # It may be a pipe, whose length nobody knows.
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            texts.append(f"the settings file {path} ({CONFIG_VARIABLE}) has more than {_MOST_BYTES:,} bytes")
+            return {}
+        raw = parse_yaml(content.decode())
     except OSError as error:
         texts.append(f"the settings file {path} ({CONFIG_VARIABLE}) cannot be read: {error.strerror}")
         return {}

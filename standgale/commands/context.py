@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from infra.process.terminal import writes_unicode
+from standgale.consoles import PlainConsole
 
 if TYPE_CHECKING:
     from standgale.settings import Settings
@@ -27,8 +28,8 @@ class Context:
     """Holds what the command line was started with, as typer's ``obj``. Notes go to stderr, results to stdout."""
 
     config: Path | None
-    notes: Console = field(default_factory=lambda: Console(stderr=True))
-    out: Console = field(default_factory=Console)
+    notes: Console = field(default_factory=lambda: PlainConsole(stderr=True))
+    out: Console = field(default_factory=PlainConsole)
 
     def settings(self, **overrides: object) -> Settings:
         """Read the settings. ``overrides`` replace them by path, with ``__`` for the dot; None means not given."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID
 
 import typer
-from rich.markup import escape
 
 from infra.errors import SettingsError
 from infra.texts import counted
@@ -60,7 +59,7 @@ def list_(
     shown = table("id, failed at", "group, device, reason, message", whole=["id, failed at"])
     for letter in found:
         about = f"{letter.group}, {letter.device_id}, {letter.reason}\n{letter.message}"
-        shown.add_row(f"{letter.id}\n{letter.failed_at:%Y-%m-%d %H:%M:%S}", escape(about), end_section=True)
+        shown.add_row(f"{letter.id}\n{letter.failed_at:%Y-%m-%d %H:%M:%S}", about, end_section=True)
     context_of(context).out.print(shown if found else "no dead letters")
 
 

@@ -95,7 +95,7 @@ def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)
         raise typer.Exit(0 if complete else 1)
     if every != 1:
         raise SettingsError(f"--every {every}: is for videos; leave it out for a picture")
-    files.check()
+    files.check(picture)
     _detect_in_picture(here, settings, picture, asked, wanted, files, as_json)
 
 

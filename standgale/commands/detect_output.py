@@ -10,6 +10,7 @@ import orjson
 from rich.table import Table
 
 from infra.errors import SettingsError
+from infra.written_files import write_whole
 from schemas.timestamps import format_utc
 from standgale.commands.context import Context, engine_text
 
@@ -35,8 +36,11 @@ class OutputFiles:
     drawn: Path | None
     map: Path | None
 
-    def check(self) -> None:
-        """Raise SettingsError if a file cannot be written, before minutes are spent on detection."""
+    def check(self, source: Path) -> None:
+        """Raise SettingsError if a file cannot be written, or would replace ``source``, the picture itself.
+
+        That is before minutes are spent on detection.
+        """
         if self.drawn is not None and self.drawn.suffix.lower() not in _DRAWN_SUFFIXES:
             raise SettingsError(f"--out {self.drawn}: {self.drawn.suffix!r} is not written; end it with .jpg or .png")
         for option, path in (("--out", self.drawn), ("--geojson", self.map)):
@@ -44,6 +48,10 @@ class OutputFiles:
                 raise SettingsError(f"{option} {path}: there is no folder {path.absolute().parent}; make it first")
             if path is not None and path.is_dir():
                 raise SettingsError(f"{option} {path}: is a folder; give the path of a file in it")
+            if path is not None and _is_same(path, source):
+                raise SettingsError(f"{option} {path}: is the picture itself, which would be lost; give another path")
+        if self.drawn is not None and self.map is not None and self.drawn.resolve() == self.map.resolve():
+            raise SettingsError(f"--out and --geojson {self.map}: one file for both; give two paths")
 
     def check_for_many(self, source: Path) -> None:
         """Raise SettingsError if these are no outputs for many pictures, those of ``source``."""
@@ -83,9 +91,14 @@ def _draw(out: Path, shown: Picture, found: PictureResult, card: ModelCard) -> N
     _write(out, "--out", data.tobytes())
 
 
+def _is_same(path: Path, source: Path) -> bool:
+    """Return whether both are one file, under whatever names."""
+    return path.is_file() and source.exists() and path.samefile(source)
+
+
 def _write(path: Path, option: str, data: bytes) -> None:
     try:
-        path.write_bytes(data)
+        write_whole(path, data)
     except OSError as error:
         raise OutputFileError(f"{option} {path}: cannot be written ({error.strerror}); give a path that can") from error
 

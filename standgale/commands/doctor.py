@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from standgale.commands.context import Context, JsonOption, context_of, print_json, run_async, table
 
@@ -76,6 +76,6 @@ def _show(here: Context, report: DoctorReport, as_json: bool) -> None:
         return
     shown = table("", "subject", "what", "what to do", whole=[""])
     for subject, finding in _merged(report.findings):
-        level = f"[{_COLOURS[finding.level]}]{finding.level}[/]"
-        shown.add_row(level, escape(subject), escape(finding.what), escape(finding.remedy))
+        level = Text(finding.level, _COLOURS[finding.level])
+        shown.add_row(level, subject, finding.what, finding.remedy)
     here.out.print(shown)

@@ -91,9 +91,9 @@ def print_report(console: Console, report: DemoReport) -> None:
     else:
         console.print(f"A picture of a result: {report.places.picture}", soft_wrap=True, highlight=False, markup=False)
     if report.complete:
-        console.print("[green]Every frame reached every output exactly once.[/green]")
+        console.print("Every frame reached every output exactly once.", style="green")
     else:
-        console.print("[red]The counts differ: something was lost, repeated or refused; see the log.[/red]")
+        console.print("The counts differ: something was lost, repeated or refused; see the log.", style="red")
         for refusal in sorted(set(report.refused)):
             console.print(f"  refused: {refusal}", highlight=False)
 

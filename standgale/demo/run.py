@@ -16,6 +16,7 @@ from uuid import UUID
 import aiohttp
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from detectors.card.card import ModelCard, default_card_path, read_card
 from infra.auth.tokens import DeviceTokens
@@ -86,7 +87,9 @@ class _DemoState:
         event = seen.event
         labels = [each.label for each in event.detections]
         counts = ", ".join(f"{labels.count(label)} {label}" for label in dict.fromkeys(labels)) or "nothing"
-        self.progress.console.print(f"[dim]{event.captured_at:%H:%M:%S}[/dim] {event.device_id}: {counts}")
+        self.progress.console.print(
+            Text.assemble((f"{event.captured_at:%H:%M:%S}", "dim"), f" {event.device_id}: {counts}")
+        )
         self.progress.advance(self.bars["seen"])
 
     @property

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from infra.errors import SettingsError
@@ -121,7 +120,7 @@ def _print(here: Context, found: Inspection, card: Path | None) -> None:
     for name, value in rows.items():
         if not value:
             continue
-        table.add_row(name, escape(value))
+        table.add_row(name, value)
     here.out.print(table)
     here.out.print("assumed, because the file does not state it:")
     for each in assumed:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from standgale.commands.context import Context, JsonOption, context_of, print_json
@@ -67,7 +66,7 @@ def _print(here: Context, found: EngineMeasurements, folder: Path) -> None:
     table = Table("way", "tiles/s", "")
     for one in sorted(found.ways, key=lambda one: -(one.tiles_per_s or 0.0)):
         rate = "" if one.tiles_per_s is None else f"{one.tiles_per_s:.1f}"
-        table.add_row(str(one.way), rate, "chosen" if one.way == found.way else escape(one.note))
+        table.add_row(str(one.way), rate, "chosen" if one.way == found.way else one.note)
     here.out.print(table)
     here.notes.print(found.sentence(), markup=False, highlight=False)
     here.notes.print(f"saved in {folder}", markup=False, highlight=False, soft_wrap=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
 
 from schemas.timestamps import utc_now
@@ -51,7 +50,7 @@ def show(here: Context, lane: str, activation: ModelActivated | None, workers: l
             role = one.role if one.serving or one.role == "former" else f"{one.role}, not yet"
             since = f"{one.since:%Y-%m-%d %H:%M:%S}"
             cells = (name, model, role, one.state, one.engine or "", since, one.detail or "")
-            table.add_row(*map(escape, cells))
+            table.add_row(*cells)
             name = ""
     here.out.print(table)
     for line in _engines(workers):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import cv2
@@ -180,3 +181,15 @@ def test_detection_outside_the_earth_has_no_ground_shape() -> None:
 def test_metres_across_the_180th_meridian() -> None:
     one, other = np.array([179.9999, 0.0]), np.array([-179.9999, 0.0])
     assert metres_between(one, other) == pytest.approx(0.0002 * 111_319.49, rel=1e-4)
+
+
+def test_pipes_devices_and_files_that_are_too_large_are_refused_unread(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    huge = tmp_path / "huge.jpg"
+    Image.new("RGB", (8, 8)).save(huge)
+    os.truncate(huge, 60 << 30)
+    kinds = {tmp_path / "pipe.jpg": "pipe", Path("/dev/zero"): "device", tmp_path / "loop.jpg": "symbolic links"}
+    for path, reason in {**kinds, huge: "64,424,509,440 bytes, at most"}.items():
+        with pytest.raises(SettingsError, match=reason), open_picture(path, MANY):
+            pass

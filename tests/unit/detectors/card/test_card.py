@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -97,6 +98,19 @@ def test_card_scales_ranges_and_own_confidences_are_read(tmp_path: Path) -> None
 def test_a_missing_card_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="STANDGALE_DETECTOR__MODEL"):
         read_card(tmp_path / "model.yaml")
+
+
+def test_a_card_that_is_no_file_or_grows_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ModelLoadError, match="it is a pipe"):
+        read_card(tmp_path / "pipe.yaml")
+    levels = [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 10)]
+    (tmp_path / "card.yaml").write_text("\n".join(["a0: &a0 [x, x]", *levels, "name: *a9"]))
+    with pytest.raises(ModelLoadError, match="more than 200,000 values"):
+        read_card(tmp_path / "card.yaml")
+    with pytest.raises(ModelLoadError, match=r"name: Input should be a valid string") as caught:
+        read_card(write(tmp_path, name=["x" * 5_000] * 20))
+    assert len(str(caught.value)) < 3_000
 
 
 def test_a_missing_or_changed_model_file_is_refused(tmp_path: Path) -> None:

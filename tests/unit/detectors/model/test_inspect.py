@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from hashlib import sha256
 from pathlib import Path
 
@@ -178,6 +179,21 @@ def test_an_existing_card_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "model.yaml").read_text() == "mine"
     with pytest.raises(ModelLoadError, match="cannot be written"):
         write_card(found, tmp_path / "gone")
+
+
+def test_a_card_that_cannot_be_written_as_a_whole_leaves_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = look(file_of(tmp_path, GraphSpec("yolov8", metadata=NAMES)))
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(Path, "replace", fail)
+        with pytest.raises(ModelLoadError, match="No space left"):
+            write_card(found, tmp_path)
+    assert write_card(found, tmp_path).read_text().endswith("\n")
 
 
 def test_the_model_that_ships_needs_no_guesses_but_its_input() -> None:
