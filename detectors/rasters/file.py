@@ -22,6 +22,7 @@ from infra.errors import ImageCorruptError, SettingsError
 from infra.extras import install_extra
 from infra.regular_files import open_regular
 from infra.tiff.directory import MAGICS
+from schemas.geometry import COARSEST_GSD_M, FINEST_GSD_M
 
 # What the library keeps of decoded blocks: enough that neighbouring tiles decode no block twice, within these limits.
 LEAST_CACHE_BYTES, MOST_CACHE_BYTES = 8 << 20, 96 << 20
@@ -194,13 +195,16 @@ class RasterFile:
         return rule.scaled_to(samples)
 
     def _georeference(self) -> tuple[Georeference | None, float | None]:
-        if self._data.crs is None or self._data.transform.is_identity:
+        crs = self._data.crs
+        # Others have no directions on the ground: of a building site, a height, or from the centre of the earth.
+        if crs is None or not (crs.is_geographic or crs.is_projected) or self._data.transform.is_identity:
             return None, None
-        ground = Georeference(self._data.crs, tuple(self._data.transform)[:6])
+        ground = Georeference(crs, tuple(self._data.transform)[:6])
         with self._guarded():
             finer = min(ground.pixel_sides_m(self.width / 2, self.height / 2))
-        # A plan of a building site has a coordinate system, but no place on earth.
-        return (ground, finer) if math.isfinite(finer) and finer > 0 else (None, None)
+        if not math.isfinite(finer) or finer <= 0:
+            return None, None
+        return ground, finer if FINEST_GSD_M <= finer <= COARSEST_GSD_M else None
 
     def _pixels(self, area: PixelArea, size: tuple[int, int] | None) -> Pixels:
         image, content = self._rule.apply(self._raw(area, self._rule.bands, size))

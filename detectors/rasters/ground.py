@@ -16,7 +16,7 @@ _ECCENTRICITY_2 = 6.694_379_990_14e-3
 # Distances are taken over so many pixels, so that the rounding of degrees does not show in them.
 _SPAN_PX = 16.0
 _WGS_84 = "EPSG:4326"
-_HALF_TURN = 180.0
+_HALF_TURN, _QUARTER_TURN = 180.0, 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ class Georeference:
             nowhere = np.full((1, 2), np.nan)
             each = [self._converted(place[None]) for place in places]
             found = np.concatenate([nowhere if one is None else one for one in each])
-        found[~np.isfinite(found).all(axis=1)] = np.nan
+        # The file may count degrees beyond a pole, where nothing is.
+        found[~(np.isfinite(found).all(axis=1) & (np.abs(found[:, 1]) <= _QUARTER_TURN))] = np.nan
         # Rasters across the 180th meridian count on, to 190 or to -190.
         beyond = np.abs(found[:, 0]) > _HALF_TURN
         found[beyond, 0] = (found[beyond, 0] + _HALF_TURN) % (2 * _HALF_TURN) - _HALF_TURN
@@ -77,12 +78,17 @@ class Georeference:
 def metres_between(one: DoubleArray, other: DoubleArray) -> DoubleArray:
     """Return float64 (...,): metres from ``one`` to ``other`` (float64 (..., 2), longitude and latitude in degrees).
 
-    For distances within a picture: the ellipsoid's two radii of curvature in the middle are used for all of it.
+    For distances within a picture: straight through the ellipsoid, which holds everywhere, also at the poles.
     """
-    turn = (other[..., 0] - one[..., 0] + 180.0) % 360.0 - 180.0
-    middle = np.radians((one[..., 1] + other[..., 1]) / 2)
-    bent = 1.0 - _ECCENTRICITY_2 * np.sin(middle) ** 2
-    east = np.radians(turn) * np.cos(middle) * _AXIS_M / np.sqrt(bent)
-    north = np.radians(other[..., 1] - one[..., 1]) * _AXIS_M * (1.0 - _ECCENTRICITY_2) / bent**1.5
-    metres: DoubleArray = np.hypot(east, north)
+    metres: DoubleArray = np.linalg.norm(_from_centre_m(other) - _from_centre_m(one), axis=-1)
     return metres
+
+
+def _from_centre_m(places: DoubleArray) -> DoubleArray:
+    """Return float64 (..., 3): metres from the centre of the earth of ``places`` (longitude and latitude in degrees)."""
+    turn, height = np.radians(places[..., 0]), np.radians(places[..., 1])
+    normal = _AXIS_M / np.sqrt(1.0 - _ECCENTRICITY_2 * np.sin(height) ** 2)
+    across = normal * np.cos(height)
+    return np.stack(
+        [across * np.cos(turn), across * np.sin(turn), normal * (1.0 - _ECCENTRICITY_2) * np.sin(height)], axis=-1
+    )

@@ -97,3 +97,31 @@ def test_longitudes_across_the_180th_meridian_stay_below_180(tmp_path: Path, wes
     assert {lon for lon, _ in western} == {179.9999, 180.0}
     assert {lon for lon, _ in eastern} == {-180.0, -179.9999}
     assert all(len(ring) == 5 and ring[0] == ring[-1] for ring in (western, eastern))
+
+
+def test_metres_per_pixel_at_a_pole(tmp_path: Path) -> None:
+    # A pixel on the other side of the pole is half a turn away in longitude, and 20 cm on the ground.
+    middle = rasterio.Affine(0.2, 0, 2_000_000 - 10, 0, -0.2, 2_000_000 + 8)
+    with RasterFile(ground_file(tmp_path / "a.tif", "EPSG:32661", middle)) as found:
+        assert found.gsd_m == pytest.approx(0.2 / 0.994, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("system", "affine"),
+    [
+        ("EPSG:4326", rasterio.Affine(2e-6, 0, 10, 0, -2e-6, 95)),
+        ("EPSG:4978", rasterio.Affine(0.2, 0, 4_000_000, 0, -0.2, 1_000_000)),
+    ],
+)
+def test_degrees_beyond_a_pole_and_geocentric_metres_are_no_place(
+    tmp_path: Path, system: str, affine: rasterio.Affine
+) -> None:
+    with RasterFile(ground_file(tmp_path / "a.tif", system, affine)) as found:
+        assert (found.ground, found.gsd_m) == (None, None)
+
+
+@pytest.mark.parametrize("side", [0.5, 1e-12])
+def test_metres_per_pixel_outside_the_bounds_are_unknown(tmp_path: Path, side: float) -> None:
+    with RasterFile(ground_file(tmp_path / "a.tif", "EPSG:4326", rasterio.Affine(side, 0, 10, 0, -side, 40))) as found:
+        assert found.ground is not None
+        assert found.gsd_m is None
