@@ -85,7 +85,7 @@ def metres_between(one: DoubleArray, other: DoubleArray) -> DoubleArray:
 
 
 def _from_centre_m(places: DoubleArray) -> DoubleArray:
-    """Return float64 (..., 3): metres from the centre of the earth of ``places`` (longitude and latitude in degrees)."""
+    """Return float64 (..., 3): metres from the earth's centre of ``places`` (longitude and latitude, degrees)."""
     turn, height = np.radians(places[..., 0]), np.radians(places[..., 1])
     normal = _AXIS_M / np.sqrt(1.0 - _ECCENTRICITY_2 * np.sin(height) ** 2)
     across = normal * np.cos(height)
