@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import resource
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -67,3 +68,34 @@ def test_metadata_of_cameras_and_programs_is_left_out() -> None:
     info.add_text("Comment", "a")
     data = png(pnginfo=info, dpi=(72, 72))
     assert np.array_equal(decode_image(data, max_pixels=2_000), decode_image(png(), max_pixels=2_000))
+
+
+def packed(megabytes: int) -> bytes:
+    packing = zlib.compressobj(9)
+    return b"".join(packing.compress(bytes(1 << 20)) for _ in range(megabytes)) + packing.flush()
+
+
+def of_pixels(side: int, data: bytes) -> bytes:
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return png()[:8] + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def test_picture_data_that_unpack_to_far_more_than_the_pixels_are_refused_at_once() -> None:
+    # Its decoder would unpack all of it, 300 MB, and 50 GB of a file of 50 MB.
+    data = of_pixels(100, packed(300))
+    before = time.process_time()
+    with pytest.raises(ImageCorruptError, match="far more picture data than its 100×100 pixels"):
+        decode_image(data, max_pixels=100_000)
+    assert time.process_time() - before < 1
+
+
+def test_picture_data_with_few_bytes_too_many_are_read() -> None:
+    assert decode_image(of_pixels(100, packed(1)), max_pixels=100_000).shape == (100, 100, 3)
+
+
+def test_large_pictures_are_unpacked_to_their_end() -> None:
+    values = np.random.default_rng(1).integers(0, 255, (400, 400, 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(values).save(out, "PNG")
+    assert len(out.getvalue()) * 1_032 > 256 << 20
+    assert np.array_equal(decode_image(out.getvalue(), max_pixels=200_000), values[..., ::-1])
