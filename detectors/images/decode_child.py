@@ -23,6 +23,8 @@ from infra.errors import ImageCorruptError
 # 16 bits in four channels (8 bytes), as they are unpacked and as they are put together, beside the result.
 _BYTES_PER_PIXEL: Final = 24
 _SPARE_BYTES: Final = 256 << 20
+# About the longest time that a timer takes.
+_LONGEST_S: Final = 1e9
 _SHORT_OF_MEMORY: Final = ("insufficient memory", "bad_alloc", "out of memory", "memoryerror", "cannot allocate")
 
 
@@ -48,7 +50,7 @@ def serve(requests: BinaryIO, replies: BinaryIO, limit_memory: Callable[[int], N
 
 
 def _answer(request: Request, replies: BinaryIO, limit_memory: Callable[[int], None]) -> None:
-    signal.setitimer(signal.ITIMER_PROF, request.limit_s)
+    signal.setitimer(signal.ITIMER_PROF, min(request.limit_s, _LONGEST_S))
     try:
         width, height = image_size(request.data)
         limit_memory(min(width * height, request.max_pixels))

@@ -31,6 +31,8 @@ _HTTP_SHARE = 0.8
 _SWEEP_EVERY_TICKS = 5
 # The kernel would keep megabytes for a client that reads nothing, and hide for minutes that it does not read.
 _SEND_BUFFER_BYTES = 64 * 1024
+# The largest number that the kernel takes.
+_MOST_USER_TIMEOUT_MS = 2**31 - 1
 
 
 class StartError(StandgaleError):
@@ -139,7 +141,7 @@ class HttpComponent:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         # Linux only. It ends a connection whose peer acknowledges nothing, or leaves no room, for so long.
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            timeout_ms = int(self._http.write_timeout_s * 1_000)
+            timeout_ms = int(min(self._http.write_timeout_s * 1_000, _MOST_USER_TIMEOUT_MS))
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
 
     @property

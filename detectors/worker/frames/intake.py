@@ -33,6 +33,8 @@ from infra.failure.retry import ConsumerContext, StoppedError
 from schemas import topics
 
 _POLL_TIMEOUT_S = 0.25
+# Other partitions are polled again after that.
+_FULL_WAIT_S = 0.05
 _LOSSES = "lost records"
 
 
@@ -80,12 +82,21 @@ class FrameIntake:
             self._drop_lost()
 
     async def _poll(self, free_slots: int) -> list[InRecord]:
-        """Return the next records by priority, except for held partitions; wait for any topic when all are empty."""
-        held = self._in_progress.held_partitions
+        """Return the next records by priority, except for held and full partitions; wait when all are empty.
+
+        A partition has at most its share of the slots, so that frames of other devices need not wait until many large
+        frames of one device are finished.
+        """
+        most = min(free_slots, self._in_progress.most_at_once)
+        full = self._in_progress.full_partitions
+        without = [*self._in_progress.held_partitions, *full]
         for topic in self._order.next_order():
-            if records := await self._consumer.poll(max_records=free_slots, timeout_s=0, topics=(topic,), without=held):
+            if records := await self._consumer.poll(max_records=most, timeout_s=0, topics=(topic,), without=without):
                 return records
-        return await self._consumer.poll(max_records=free_slots, timeout_s=_POLL_TIMEOUT_S, without=held)
+        if full:
+            await self._in_progress.wait_for_slot(_FULL_WAIT_S)
+            return []
+        return await self._consumer.poll(max_records=most, timeout_s=_POLL_TIMEOUT_S, without=without)
 
     def _accept(self, record: InRecord) -> None:
         """Append ``record`` to its partition's queue, and start with it as soon as the queue is open."""

@@ -174,7 +174,7 @@ class RecordProcessor:
         # A running attempt needs the encoded bytes and the decoded pixels, three bytes each.
         needed_bytes = image.size_bytes + 3 * image.width * image.height
         while not task.pending.is_void:
-            await self._memory.take(needed_bytes)
+            await self._memory.take(needed_bytes, task.queue.partition)
             error: Exception
             try:
                 # Chosen before the attempt: a suspect that succeeds in its trial is no suspect after it.

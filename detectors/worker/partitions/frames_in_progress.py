@@ -34,6 +34,17 @@ class FramesInProgress:
         """The numbers of the partitions that are held."""
         return [queue.partition for queue in self._queues.values() if queue.holds]
 
+    @property
+    def full_partitions(self) -> list[int]:
+        """The numbers of the partitions that have half of all slots; the rest is for frames of other devices."""
+        share = max(1, self._max_frames // 2)
+        return [queue.partition for queue in self._queues.values() if not queue.holds and len(queue) >= share]
+
+    @property
+    def most_at_once(self) -> int:
+        """How many frames may be accepted at once, as they may all be of one partition."""
+        return max(1, self._max_frames // 4)
+
     def queue(self, partition: int) -> PartitionQueue:
         """Return the queue of a partition number; a new one has an empty duplicate window."""
         queue = self._queues.get(partition)

@@ -16,6 +16,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ _BATCHES_AHEAD_PER_ENGINE_CALL = 2
 # Some large frames, or many small ones.
 _IDLE_PIXEL_BYTES = 128 << 20
 _CLOSE_TIMEOUT_S = 5.0
+# More than most frames have; those are packed at once.
+_TURN_TILES = 48
 _LOG_EVERY_S = 10.0
 
 
@@ -111,6 +114,15 @@ class _Batch:
 
     def joined(self) -> NDArray[np.uint8]:
         return self.tiles[0] if len(self.tiles) == 1 else np.concatenate(self.tiles)
+
+
+@dataclass(slots=True)
+class _Packing:
+    """A frame of which the tiles from ``first`` on are to be cut."""
+
+    frame: _FrameTask
+    plan: TilePlan
+    first: int = 0
 
 
 class InferencePipeline:
@@ -237,32 +249,62 @@ class InferencePipeline:
         return True
 
     def _pack(self) -> None:
-        """Cut the tiles of frames, in order of arrival, into batches of the engine's size; runs in a packer thread."""
-        room = self.model.engine.batch_size
+        """Cut the tiles of frames into batches of the engine's size; runs in a packer thread.
+
+        Frames have their turn in order of arrival. After ``_TURN_TILES`` tiles the next one has its turn, so that small
+        frames do not wait for all tiles of a large one.
+        """
         batch = _Batch()
-        while True:
+        waiting: deque[_Packing] = deque()
+        unfinished: _Packing | None = None
+        ends = False
+        while waiting or unfinished or not ends:
             try:
-                frame = self._frames.get(timeout=self._batch_wait_s) if batch.runs else self._frames.get()
+                frame = self._next_frame(batch, wait=not waiting and unfinished is None)
             except queue.Empty:
-                batch = self._emit(batch)
-                continue
-            if frame is None:
-                self._emit(batch)
-                for _ in range(self.model.engine.parallel):
-                    self._batches.put(None)
-                return
-            # The frame gets the plan of its next pass as soon as the last batch of this one is done.
-            first, plan = 0, frame.plan
-            while first < len(plan):
-                count = min(room - batch.count, len(plan) - first)
-                try:
-                    batch.add(frame, first, self.model.cut(frame.image, plan, first, count))
-                except Exception as error:  # noqa: BLE001 - it fails this frame, not the packer
-                    frame.fail(error)
-                    break
-                first += count
-                if batch.count == room:
+                # One that is not finished has its next turn after all that have arrived meanwhile.
+                if unfinished is not None:
+                    waiting.append(unfinished)
+                    unfinished = None
+                if not waiting:
                     batch = self._emit(batch)
+                    continue
+                unfinished = waiting.popleft()
+                batch = self._pack_turn(unfinished, batch)
+                if unfinished.first == len(unfinished.plan):
+                    unfinished = None
+            else:
+                if frame is None:
+                    ends = True
+                else:
+                    # The frame gets the plan of its next pass as soon as the last batch of this one is done.
+                    waiting.append(_Packing(frame, frame.plan))
+        self._emit(batch)
+        for _ in range(self.model.engine.parallel):
+            self._batches.put(None)
+
+    def _next_frame(self, batch: _Batch, *, wait: bool) -> _FrameTask | None:
+        """Return the next frame, or None for the end; with tiles in ``batch``, wait shortly. Raises queue.Empty."""
+        if not wait:
+            return self._frames.get_nowait()
+        return self._frames.get(timeout=self._batch_wait_s) if batch.runs else self._frames.get()
+
+    def _pack_turn(self, packing: _Packing, batch: _Batch) -> _Batch:
+        """Cut the tiles of one turn of a frame, pass on the batches that are full, and return the one that is not."""
+        room = self.model.engine.batch_size
+        plan, end = packing.plan, min(len(packing.plan), packing.first + max(room, _TURN_TILES))
+        while packing.first < end:
+            count = min(room - batch.count, end - packing.first)
+            try:
+                batch.add(packing.frame, packing.first, self.model.cut(packing.frame.image, plan, packing.first, count))
+            except Exception as error:  # noqa: BLE001 - it fails this frame, not the packer
+                packing.frame.fail(error)
+                packing.first = len(plan)
+                return batch
+            packing.first += count
+            if batch.count == room:
+                batch = self._emit(batch)
+        return batch
 
     def _emit(self, batch: _Batch) -> _Batch:
         """Pass ``batch`` to the engine threads, wait while their queue is full, and return a new batch."""

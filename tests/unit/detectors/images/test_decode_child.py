@@ -25,10 +25,10 @@ from infra.errors import ImageCorruptError
 from tests.jpeg_files import jpeg
 
 
-def served(*images: bytes, limit: Callable[[int], None] = lambda _: None) -> list[Reply]:
+def served(*images: bytes, limit: Callable[[int], None] = lambda _: None, limit_s: float = 30.0) -> list[Reply]:
     requests, replies = io.BytesIO(), io.BytesIO()
     for data in images:
-        write_request(requests, Request(data, 10_000, 30.0))
+        write_request(requests, Request(data, 10_000, limit_s))
     requests.seek(0)
     serve(requests, replies, limit)
     replies.seek(0)
@@ -43,6 +43,10 @@ def test_serve_replies_with_pixels_and_errors_in_order() -> None:
     assert "GIF" in found[1].text
     assert "640×480" in found[2].text
     assert limits == [64 * 48, 10_000, 200]
+
+
+def test_serve_takes_a_limit_longer_than_any_timer() -> None:
+    assert served(jpeg(), limit_s=1e308)[0].kind == PIXELS
 
 
 @pytest.mark.parametrize("error", [MemoryError(), ImageCorruptError("OpenCV: Insufficient memory")])

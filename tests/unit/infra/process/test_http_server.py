@@ -18,6 +18,7 @@ from infra.errors import SettingsError
 from infra.process.components import EXIT_FAILED, EXIT_OK, Component, run_components
 from infra.process.health import Health
 from infra.process.http_server import HttpComponent, health_component
+from infra.process.http_settings import HttpSettings
 from infra.telemetry.settings import TelemetrySettings
 
 
@@ -34,6 +35,16 @@ async def served(component: HttpComponent) -> AsyncIterator[str]:
     yield f"http://127.0.0.1:{component.bind()}"
     stop.set()
     await asyncio.wait_for(serving, 10)
+
+
+async def test_a_server_starts_with_times_longer_than_the_kernel_takes() -> None:
+    limits = HttpSettings(write_timeout_s=1e308, header_timeout_s=1e308, keep_alive_s=1e308)
+    async with (
+        served(health_component(TelemetrySettings(health_port=0), Health(), limits)) as url,
+        ClientSession(url) as client,
+        client.get("/health/live") as response,
+    ):
+        assert response.status == 200
 
 
 async def test_health_pages_show_state_and_reason() -> None:

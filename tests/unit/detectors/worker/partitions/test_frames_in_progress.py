@@ -38,3 +38,17 @@ async def test_free_slots_leave_out_held_partitions() -> None:
     assert in_progress.free_slots() == 1
     in_progress.drop_lost(queue, [LIVE])
     assert in_progress.free_slots() == 2
+
+
+async def test_a_partition_with_half_of_the_slots_is_full() -> None:
+    in_progress = FramesInProgress(max_frames=8)
+    queue = in_progress.queue(3)
+    queue.start_assignment(LIVE, 1)
+    for offset in range(3):
+        queue.append(PendingRecord.from_record(record(offset)))
+    assert in_progress.full_partitions == []
+    queue.append(last := PendingRecord.from_record(record(3)))
+    assert in_progress.full_partitions == [3]
+    in_progress.hold(queue, last)
+    assert in_progress.full_partitions == [], "a held one uses no slots"
+    assert (in_progress.most_at_once, FramesInProgress(max_frames=1).most_at_once) == (2, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -75,3 +76,25 @@ async def test_repeated_engine_failures_are_logged_once_per_interval(
     ]
     assert sum(isinstance(outcome, InferenceError) for outcome in outcomes) == 10
     assert len([record for record in caplog.records if "failed on a batch" in record.message]) == 1
+
+
+async def test_a_small_frame_does_not_wait_for_all_tiles_of_a_large_one(
+    pipeline: InferencePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infer, both = pipeline.model.infer, threading.Event()
+
+    def waits_for_both(tiles: Any) -> Any:
+        assert both.wait(TIMEOUT_S)
+        return infer(tiles)
+
+    monkeypatch.setattr(pipeline.model, "infer", waits_for_both)
+    side = 900
+    large = cv2.imencode(".jpg", np.zeros((side, side, 3), np.uint8))[1].tobytes()
+    first = asyncio.create_task(pipeline.detect(large, DetectOptions()))
+    await asyncio.sleep(0.3)
+    second = asyncio.create_task(pipeline.detect(jpeg(0, 0), DetectOptions()))
+    await asyncio.sleep(0.3)
+    both.set()
+    done, _ = await asyncio.wait({first, second}, timeout=TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+    assert done == {second}
+    assert (await asyncio.wait_for(first, TIMEOUT_S)).tiles == 81
