@@ -6,12 +6,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 from typing import Protocol
 
-from prometheus_client import Counter, Gauge
+from infra.process.metrics import HTTP_CONNECTIONS, HTTP_REFUSED
 
-HTTP_CONNECTIONS = Gauge("standgale_http_connections", "Open connections", ["server"])
-HTTP_REFUSED = Counter(
-    "standgale_http_refused_total", "Requests and connections that a server ended, by reason", ["server", "reason"]
-)
 _IPV6_PREFIX_BITS = 64
 
 

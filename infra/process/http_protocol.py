@@ -18,8 +18,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from infra.process.http_connections import HTTP_REFUSED, ConnectionTable, address_of
+from infra.process.http_connections import ConnectionTable, address_of
 from infra.process.http_settings import HttpSettings
+from infra.process.metrics import HTTP_REFUSED
 from infra.telemetry.sampled_log import SampledLog
 from schemas.timestamps import format_utc, utc_now
 

@@ -65,11 +65,13 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "standgale_sse_events_sent": ("counter", ("stream",)),
     "standgale_sse_clients_dropped": ("counter", ("stream",)),
     "standgale_ready": ("gauge", ("part",)),
+    "standgale_http_connections": ("gauge", ("server",)),
+    "standgale_http_refused": ("counter", ("server", "reason")),
 }
 WITHOUT_PREFIX = {name for name in EXPECTED if not name.startswith("standgale_")}
 BOUNDED_LABELS = {
     *("method", "endpoint", "status", "device_id", "reason", "clock", "what", "model", "lane", "version", "state"),
-    *("result", "topic", "engine", "policy", "group", "stream", "part"),
+    *("result", "topic", "engine", "policy", "group", "stream", "part", "server"),
 }
 
 
