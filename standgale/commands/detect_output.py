@@ -183,7 +183,7 @@ def print_result(
     for warning in shown.capture.warnings:
         # The time of a picture has no effect here.
         if warning.fields != {"captured_at"}:
-            here.notes.print(f"warning: {warning.text}", style="yellow", markup=False, highlight=False)
+            here.notes.print(f"warning: {warning.text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     table = Table("label", "confidence", "box (x1, y1, x2, y2 in pixels)")
     for row in rows[:_MOST_LISTED]:
         table.add_row(str(row["label"]), str(row["confidence"]), str(row["box"]))
