@@ -84,6 +84,9 @@ def print_report(console: Console, report: DemoReport) -> None:
     for name, value in asdict(report.places).items():
         if name != "picture":
             console.print(f"  {name.replace('_', ' '):<13} {value}", soft_wrap=True, highlight=False, markup=False)
+    if str(report.places.data_dir) in report.places.postgres_url:
+        text = f"PostgreSQL has ended with the demo; to look into it: standgale up --data-dir {report.places.data_dir}"
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
     for line in report.trust:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     if report.places.picture is None:
