@@ -188,9 +188,11 @@ def _running(request: ManyRequest, total: int | None, what: str) -> Iterator[_Ru
 
 
 def _drawn_names(paths: list[Path]) -> dict[Path, str]:
-    """Return for each path the name of its drawn picture: two pictures of one stem get their whole names."""
+    """Return for each path the name of its drawn picture: its stem where no other picture would get the same name."""
     stems = Counter(path.stem for path in paths)
-    return {path: f"{path.stem if stems[path.stem] == 1 else path.name}.jpg" for path in paths}
+    # The stem of one may be the whole name of another: a.jpg.png beside a.jpg.
+    whole = {path.name for path in paths}
+    return {path: f"{path.name if stems[path.stem] > 1 or path.stem in whole else path.stem}.jpg" for path in paths}
 
 
 def _named(names: list[str]) -> str:
