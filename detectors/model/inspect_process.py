@@ -24,6 +24,7 @@ CPU_S_PER_GIB = 300.0
 """How much more a file gets for each GiB of weights."""
 _WALL = 4.0
 """On a busy machine the process may take this many times its CPU time."""
+_ENDING_S = 10.0
 _GIB = 1 << 30
 # Libraries reserve addresses that they never use.
 _RESERVED_BYTES = 4 * _GIB
@@ -62,10 +63,11 @@ def inspect_in_process(
         child.start()
     theirs.close()
     try:
-        wait([ours, child.sentinel], limit_s * _WALL)
+        is_in_time = bool(wait([ours, child.sentinel], limit_s * _WALL))
         found = _received(ours)
         if found is None:
-            child.join(0.0 if child.is_alive() else None)
+            # One that has closed its end is about to end, and its status says why.
+            child.join(_ENDING_S if is_in_time else 0.0)
     finally:
         child.kill()
         child.join()

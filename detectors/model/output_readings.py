@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from detectors.settings import EngineKind
 LONGEST_NAME = 100
 """The longest name of a model or of a class in a card."""
 _USUAL_CLASSES = 80
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 # The layouts whose shapes do not show how many classes there are.
 _WITHOUT_COLUMNS = ("nms_inside", "nms_inside_obb", "rtdetr", "grounding_dino", "tf_nms", "nms_parts", "mmdet")
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -170,11 +172,17 @@ def _classes(about: OnnxFile, names: Sequence[str], count: int | None, first: in
     if given is None:
         given = {number: f"class_{number}" for number in range(first, first + (count or _USUAL_CLASSES))}
     in_order = list(given) == list(range(len(given)))
-    plain = {number: name[:LONGEST_NAME].strip() for number, name in given.items()}
+    plain = {number: _plain(name) for number, name in given.items()}
     if len(set(plain.values())) < len(plain) or "" in plain.values():
         # With its number behind it no name can be that of another class.
         plain = {number: f"{name[: LONGEST_NAME - 10] or 'class'} ({number})" for number, name in plain.items()}
     return tuple(ClassCard(name=name, id=None if in_order else number) for number, name in plain.items())
+
+
+def _plain(name: str) -> str:
+    """Return ``name`` without what is no text (halves of characters) or is none in a line (control characters)."""
+    text = name[:LONGEST_NAME].encode("utf-8", "replace").decode()
+    return _CONTROL.sub(" ", text).strip()
 
 
 def readings(

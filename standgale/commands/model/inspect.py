@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from detectors.card.onnx_file import TensorInfo
     from detectors.model.inspect import Inspection
 
+# Longer numbers are no sides of a picture, and Python refuses to read very long ones.
+_SIDE = r"[0-9]{1,6}"
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the group `model`."""
@@ -80,7 +83,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     width, by, height = text.partition("x")
-    if not (by and width.isdecimal() and height.isdecimal()):
+    if not (by and re.fullmatch(_SIDE, width) and re.fullmatch(_SIDE, height)):
         raise SettingsError(f"--size {text}: not a size; give width and height in pixels like 640x640")
     return int(width), int(height)
 

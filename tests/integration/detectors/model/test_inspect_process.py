@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from detectors.errors import ModelLoadError
+from detectors.model.inspect import Inspection
 from detectors.model.inspect_process import InspectRequest, inspect_in_process
 from standgale.testing.graphs import CLASS_NAMES, GraphSpec, build
 
@@ -71,3 +72,12 @@ def test_inspect_in_process_refuses_a_graph_that_needs_more_memory_than_there_is
     path = written(tmp_path, *nodes, constants={"side": np.array([600_000], np.int64)})
     with pytest.raises(ModelLoadError, match=r"(?i)alloc|memory"):
         inspect_in_process(InspectRequest(path, names=CLASS_NAMES, engine="onnxruntime"), cpu_s=30)
+
+
+def crash(_: InspectRequest) -> Inspection:
+    raise RuntimeError
+
+
+def test_inspect_in_process_names_a_crash_and_no_limit_that_was_not_reached(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match=r"ended the process in which it was inspected \(status 1\)"):
+        inspect_in_process(InspectRequest(tmp_path / "model.onnx"), run=crash)

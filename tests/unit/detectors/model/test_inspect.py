@@ -127,6 +127,9 @@ def test_strange_class_names_become_a_card_that_loads(tmp_path: Path) -> None:
     names = {"names": str({0: "car", 1: "car", 2: ""}), "stride": "32"}
     found = look(file_of(tmp_path, GraphSpec("yolov8", metadata=names)))
     assert [one.name for one in found.card.classes] == ["car (0)", "car (1)", "class (2)"]
+    odd = {"names": "{0: 'half\\ud800', 1: 'two\\nlines', 2: '\\x1b[2Jclear'}"}
+    found = look(file_of(tmp_path, GraphSpec("yolov8", metadata=odd)))
+    assert [one.name for one in found.card.classes] == ["half?", "two lines", "[2Jclear"]
     gaps = {"names": str({0: "car", 1: "bus", 2: "boat", 7: "kite"})}
     found = look(file_of(tmp_path, GraphSpec("nms_inside", metadata=gaps)))
     assert found.card.class_ids == (0, 1, 2, 7)
@@ -253,3 +256,5 @@ def test_the_verb_prints_writes_and_refuses(tmp_path: Path, monkeypatch: pytest.
     assert "names 3 classes (red, green, blue), the card 2" in str(other.exception)
     wrong = run(app, ["model", "inspect", path, "--size", "640"])
     assert "--size 640: not a size" in str(wrong.exception)
+    wrong = run(app, ["model", "inspect", path, "--size", "9" * 5_000 + "x640"])
+    assert "not a size" in str(wrong.exception)
