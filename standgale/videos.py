@@ -53,6 +53,8 @@ class Video:
                     raise ImageCorruptError(f"{self.path}: frame {number} cannot be decoded; the file is damaged")
                 yield VideoFrame(number, number / self.frames_per_s, image)  # type: ignore[arg-type]  # uint8
             number += 1
+        if number == 0:
+            raise ImageCorruptError(f"{self.path}: has no frames; the recording was stopped before the first one")
         # Containers count a frame or two more than decoders give.
         if self.frames is not None and number < 0.98 * self.frames - 2:
             raise ImageCorruptError(
@@ -67,7 +69,8 @@ def open_video(path: Path, max_pixels: int) -> Iterator[Video]:
         open_regular(path).close()
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror}); give the path of a video") from error
-    capture = cv2.VideoCapture(str(path))
+    # Some relative names are addresses for FFmpeg, such as that of a file "concat:a.mp4".
+    capture = cv2.VideoCapture(str(path.absolute()))
     try:
         width, height = (int(capture.get(each)) for each in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         if not capture.isOpened() or width <= 0 or height <= 0:
