@@ -1,0 +1,63 @@
+"""Checks the shipped model on real pictures that it was not trained on, at its card's own settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detectors.card.card import default_card_path
+from detectors.geometry.boxes import iou_matrix
+from detectors.images.decode import decode_image
+from detectors.model.loading import LoadRequest, load_model
+from detectors.model.predict import Predictor
+from tests.paths import real_file
+from training.photographs import Photograph, read_photographs
+from training.photographs.evaluate import PhotographSettings, evaluate_photographs
+from training.photographs.folder import MAX_PIXELS
+
+_CARS = np.array([[3708, 0, 3992, 188], [3668, 190, 3932, 358], [3840, 388, 4000, 508]], np.float32)
+"""The cars of the picture of Brighton, xyxy pixels; the first and the last are cut by its edge."""
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    return real_file("aerial/splits.json").parent
+
+
+def _some(pictures: tuple[Photograph, ...], every: int) -> tuple[Photograph, ...]:
+    return pictures[::every]
+
+
+@pytest.mark.parametrize(("place", "every"), [("kit-ais", 4), ("minsk", 3)])
+def test_vehicles_of_places_never_seen_are_found(folder: Path, place: str, every: int) -> None:
+    photographs = read_photographs(folder).only([place])
+    some = replace(photographs, pictures=_some(photographs.of("test"), every))
+    found = evaluate_photographs(PhotographSettings(default_card_path()), some, lambda done: None)
+    vehicles = found.sets[place].classes["vehicle"]
+    assert vehicles.things >= 50
+    assert vehicles.precision >= 0.85
+    assert vehicles.recall >= 0.7
+
+
+def test_pictures_of_dunes_give_few_boxes(folder: Path) -> None:
+    photographs = read_photographs(folder)
+    dunes = [one for one in photographs.of("unlabelled") if one.set_name == "unlabelled-copr"]
+    test = _some(photographs.only(["kit-ais"]).of("test"), 10)
+    some = replace(photographs, pictures=(*test, *dunes[1::4]))
+    found = evaluate_photographs(PhotographSettings(default_card_path()), some, lambda done: None)
+    boxes = found.unlabelled["unlabelled-copr"]
+    assert boxes.nothing_there
+    assert sum(boxes.boxes.values()) <= 3
+
+
+def test_three_cars_of_a_park_are_found_with_few_false_boxes() -> None:
+    image = decode_image(real_file("brighton_DJI_0028.jpg").read_bytes(), max_pixels=MAX_PIXELS)
+    with Predictor(load_model(LoadRequest(default_card_path()))) as predictor:
+        found = predictor.predict(image)
+        vehicle = [one.name for one in predictor.model.card.classes].index("vehicle")
+    overlap = iou_matrix(_CARS, found.boxes[found.classes == vehicle])
+    assert (overlap.max(axis=1, initial=0.0) >= 0.5).all()
+    assert len(found.boxes) <= 6
