@@ -15,6 +15,10 @@ from training.scenes.spec import CLASS_NAMES
 
 _COLOURS = {"vehicle": "#e6194b", "boat": "#4363d8", "person": "#f58231", "bird": "#911eb4"}
 _MAX_SIZES_M = {"vehicle": 20.0, "boat": 30.0, "person": 2.5, "bird": 3.0}
+# The longer sides of the objects in the training crops, in pixels.
+_OBJECT_PX = (8.0, 250.0)
+# The ground sampling distances at which cars have the sizes that most labelled ones had in training, 9 to 95 pixels.
+_GSD_M = (0.05, 0.5)
 
 CardValue = str | int | float | bool | list["CardValue"] | dict[str, "CardValue"]
 Card = dict[str, CardValue]
@@ -78,7 +82,15 @@ def write_training_card(path: Path, model: ModelFile, thresholds: Thresholds, re
         },
         "classes": classes,
         "thresholds": {"confidence": thresholds.confidence, "iou": thresholds.iou},
-        "tiling": {"mode": "fixed", "width": model.input_px, "height": model.input_px, "overlap": 0.2},
+        "tiling": {
+            "mode": "fixed",
+            "width": model.input_px,
+            "height": model.input_px,
+            "overlap": 0.2,
+            "scales": "auto",
+            "object_px": list(_OBJECT_PX),
+            "gsd_m": list(_GSD_M),
+        },
         "merge": {"method": "nms", "metric": "iou", "threshold": thresholds.iou},
         "licence": "Apache-2.0",
         "training": {

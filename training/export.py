@@ -40,7 +40,7 @@ class ExportSettings:
     checkpoint: Path
     models: Path = Path("models")
     name: str = "standgale-small"
-    version: str = "1.0.0"
+    version: str = "1.1.0"
     input_px: int = 640
 
 

@@ -41,8 +41,8 @@ Layout = Annotated[str, NameOrPlugin(get_args(ShippedLayout), "standgale.heads")
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 """The names that a model may have."""
-DEFAULT_MODEL = "standgale-small/1.0.0/model.yaml"
 _LARGEST_CARD_BYTES = 1 << 20
+DEFAULT_MODEL = "standgale-small/1.1.0/model.yaml"
 _Side = Annotated[int, Field(ge=32, le=8192)]
 _Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

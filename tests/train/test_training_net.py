@@ -227,7 +227,7 @@ def test_export_equals_the_net_and_writes_the_card(folder: Path) -> None:
     card = read_card(done.card)
     assert verified_model_file(card, done.card) == done.model
     assert exported_program(card, done.card) == done.program
-    assert done.card.read_text().startswith("name: standgale-small\nversion: 1.0.0\nfile: model.onnx\nsha256: ")
+    assert done.card.read_text().startswith("name: standgale-small\nversion: 1.1.0\nfile: model.onnx\nsha256: ")
     assert "confidence: 0.4" in done.card.read_text()
     assert "seeds: 1000000 to 1000001" in done.card.read_text()
 
