@@ -78,7 +78,7 @@ class TrainingLoss:
     classes: float
     mean_iou: float
     highest: Tensor
-    """The highest score on each picture outside ignored regions, (N,)."""
+    """The highest score of a known class on each picture outside ignored regions, (N,)."""
 
 
 def detection_loss(raw: list[Tensor], targets: Targets, image_size: tuple[int, int]) -> TrainingLoss:
@@ -103,6 +103,6 @@ def detection_loss(raw: list[Tensor], targets: Targets, image_size: tuple[int, i
     class_loss = (per_class * weight).sum() / count
     box_loss = ((1 - ciou) * quality).sum() / count
     mean_iou = float(iou.detach().mean()) if len(iou) else 0.0
-    highest = (scores * judged).flatten(1).amax(dim=1)
+    highest = (scores * judged * targets.known[:, None, :]).flatten(1).amax(dim=1)
     total = class_loss + 2.0 * box_loss
     return TrainingLoss(total, float(box_loss.detach()), float(class_loss.detach()), mean_iou, highest)

@@ -12,10 +12,10 @@ from training.mixture.windows import Picture, cut_window, random_window, window_
 from training.pool import Crop, ScenePool, augment
 from training.scenes.spec import CLASS_NAMES
 
-# Of twelve crops five show labelled photographs, two photographs without objects, five drawn scenes.
+# Of twelve crops four show labelled photographs, three photographs without objects, five drawn scenes.
 _PARTS = 12
-_LABELLED = 5
-_NEGATIVES = 2
+_LABELLED = 4
+_NEGATIVES = 3
 
 # Sides of the crops in turn, as shares of the given one, and how many crops there are, as shares of the batch: each
 # batch has about as many pixels.

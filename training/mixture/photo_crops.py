@@ -70,6 +70,8 @@ class PhotoCrops:
         shares = np.array(list(selection.labelled.values()))
         self._shares = shares / shares.sum()
         self._negatives = _negatives(photographs, selection)
+        # Half of the crops without objects come from the second list.
+        self._backgrounds = [_without_objects(one) for pictures in self._sets for one in pictures]
         self._hard: list[tuple[float, NegativeWindow]] = []
         self._noted: list[tuple[float, NegativeWindow]] = []
 
@@ -92,18 +94,29 @@ class PhotoCrops:
         return KnownCrop(_vary(cut_window(picture, window.moved_inside(picture), size, _coin(rng)), rng), chosen.known)
 
     def negative(self, rng: np.random.Generator, size: int) -> tuple[KnownCrop, NegativeWindow]:
-        """Cut a crop in which nothing is to be found, half of the time near one that scored high."""
+        """Cut a crop in which nothing is to be found outside ignored boxes, half of the time near one that scored high."""
         if self._hard and rng.random() < _HARD_SHARE:
             _, old = self._hard[int(rng.integers(len(self._hard)))]
             side, number = old.window.side, old.picture
             across, down = rng.uniform(-0.15, 0.15, 2) * side
             window = Window(old.window.left + across, old.window.top + down, side * _log_uniform(rng, 0.8, 1.25))
         else:
-            number = int(rng.integers(len(self._negatives)))
-            window = random_window(self._negatives[number].picture, size / _log_uniform(rng, *_NEGATIVE_SCALES), rng)
-        chosen = self._negatives[number]
+            number = self._any_negative(rng)
+            picture = self._negative(number).picture
+            window = random_window(picture, size / _log_uniform(rng, *_NEGATIVE_SCALES), rng)
+        chosen = self._negative(number)
         crop = _vary(cut_window(chosen.picture, window, size, _coin(rng)), rng)
         return KnownCrop(crop, chosen.known), NegativeWindow(number, window)
+
+    def _any_negative(self, rng: np.random.Generator) -> int:
+        """Return the number of a picture: negatives first, then labelled ones, whose objects are ignored."""
+        if self._negatives and _coin(rng):
+            return int(rng.integers(len(self._negatives)))
+        return len(self._negatives) + int(rng.integers(len(self._backgrounds)))
+
+    def _negative(self, number: int) -> _Known:
+        beyond = number - len(self._negatives)
+        return self._negatives[number] if beyond < 0 else self._backgrounds[beyond]
 
     def remember(self, score: float, where: NegativeWindow) -> None:
         """Note the highest score that the net gave on a negative crop; it counts from the next `settle` on."""
@@ -155,6 +168,11 @@ def _negatives(photographs: Photographs, selection: PhotoSelection) -> list[_Kno
     return [
         _Known(_read(unlabelled[name], regions).picture, everything) for name, regions in selection.negatives.items()
     ]
+
+
+def _without_objects(one: _Known) -> _Known:
+    picture = Picture(one.picture.image, one.picture.boxes, np.full(len(one.picture.boxes), IGNORED, np.int64))
+    return _Known(picture, one.known)
 
 
 def _read(photograph: Photograph, left_out: Sequence[Region]) -> _Known:

@@ -130,7 +130,9 @@ def _camera(given: Mapping[str, str]) -> Mapping[str, float]:
         text = given.get(name)
         if text is None:
             continue
-        if _NUMBER.fullmatch(text.strip()) is None:
+        # float() does not strip all that strip() does: the separators U+001C to U+001F.
+        text = text.strip()
+        if _NUMBER.fullmatch(text) is None:
             raise ValidationFailedError(f"{name} is {text[:64]!r}; it must be a number", field=name)
         values[name] = float(text)
     if not values:

@@ -47,12 +47,15 @@ def test_a_region_left_out_is_ignored_in_every_crop_of_its_picture(crops: PhotoC
             assert IGNORED in crop.crop.labels
 
 
-def test_negatives_know_every_class_and_have_no_objects(crops: PhotoCrops) -> None:
-    for seed in range(20):
+def test_negatives_have_no_objects_and_half_of_them_are_labelled_photographs(crops: PhotoCrops) -> None:
+    pictures = []
+    for seed in range(60):
         crop, where = crops.negative(np.random.default_rng(seed), 64)
-        assert crop.known.all()
         assert (crop.crop.labels == IGNORED).all()
-        assert where.picture == 0
+        assert crop.known.all() == (where.picture == 0)
+        pictures.append(where.picture)
+    assert 15 < pictures.count(0) < 45
+    assert set(pictures) == {0, 1, 2}
 
 
 def test_a_high_score_makes_a_negative_come_again(crops: PhotoCrops) -> None:

@@ -108,6 +108,12 @@ def test_a_camera_field_must_be_a_number_in_its_range(name: str, text: str) -> N
     assert caught.value.field == name
 
 
+@pytest.mark.parametrize("space", [" ", "\t", "\x1d", "\x1c", "\u2003"])
+def test_a_number_may_have_any_space_around_it(space: str) -> None:
+    fields = parse_fields([("altitude_m", f"{space}80{space}")], MAX_METADATA)
+    assert fields.camera == {"altitude_m": 80.0}
+
+
 def test_metres_per_pixel_is_a_field() -> None:
     fields = parse_fields([("gsd_m", "0.035"), ("altitude_m", "60")], MAX_METADATA)
     assert CameraGeometry.model_validate(fields.camera).ground_sampling_distance_m(4000) == 0.035
