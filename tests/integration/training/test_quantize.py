@@ -118,7 +118,7 @@ def test_int8_with_the_same_boxes_becomes_a_new_version(tmp_path: Path, target: 
         for each in (card, written):
             with Predictor(load_model(LoadRequest(each, engine, 1, "f32"))) as predictor:  # type: ignore[arg-type]
                 found.append(predictor.predict(image.astype(np.uint8)))
-        assert len(found[0]) > 20
+        assert len(found[0]) >= 20
         assert np.abs(found[0].boxes - found[1].boxes).max() <= 1
     assert sorted(each.name for each in written.parent.parent.iterdir()) == ["1.0.0", "1.0.0+int8"]
 
