@@ -21,7 +21,8 @@ help:
 	@echo "make bench   measure the speed; prints tables, writes bench/results/*.json"
 	@echo "make eval    measure the mAP of the shipped model on unseen scenes, tiled and whole-frame;"
 	@echo "             PHOTOGRAPHS=folder: on labelled photographs instead"
-	@echo "make train   train the shipped model again (installs torch)"
+	@echo "make train   train the shipped model again (installs torch); PHOTOGRAPHS=folder: on photographs, too,"
+	@echo "             START=model.onnx: from the weights of a model"
 	@echo "make train-test  test the network and its loss (installs torch)"
 	@echo "make house   print figures of the source tree: sizes, imports between rooms, circles"
 	@echo "make documents  generate the JSON Schemas and the AsyncAPI document"
@@ -108,7 +109,7 @@ train-test: $(VENV)/.train
 	$(BIN)/pytest tests/train
 
 train: $(VENV)/.train
-	$(BIN)/python -m training.train
+	$(BIN)/python -m training.train $(if $(PHOTOGRAPHS),--photographs $(PHOTOGRAPHS)) $(if $(START),--start $(START))
 
 house: $(VENV)/.dev
 	$(BIN)/python -m tests.house
