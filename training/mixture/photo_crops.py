@@ -94,7 +94,7 @@ class PhotoCrops:
         return KnownCrop(_vary(cut_window(picture, window.moved_inside(picture), size, _coin(rng)), rng), chosen.known)
 
     def negative(self, rng: np.random.Generator, size: int) -> tuple[KnownCrop, NegativeWindow]:
-        """Cut a crop in which nothing is to be found outside ignored boxes, half of the time near one that scored high."""
+        """Cut a crop without objects but for ignored ones, half of the time near one that scored high."""
         if self._hard and rng.random() < _HARD_SHARE:
             _, old = self._hard[int(rng.integers(len(self._hard)))]
             side, number = old.window.side, old.picture
