@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from detectors.card.card import default_card_path
 from detectors.geometry.boxes import iou_matrix
-from detectors.images.decode import decode_image
-from detectors.model.loading import LoadRequest, load_model
-from detectors.model.predict import Predictor
+from standgale.cli import app
 from tests.paths import real_file
 from training.photographs import Photograph, read_photographs
 from training.photographs.evaluate import PhotographSettings, evaluate_photographs
-from training.photographs.folder import MAX_PIXELS
 
 _CARS = np.array([[3708, 0, 3992, 188], [3668, 190, 3932, 358], [3840, 388, 4000, 508]], np.float32)
 """The cars of the picture of Brighton, xyxy pixels; the first and the last are cut by its edge."""
@@ -53,11 +52,14 @@ def test_pictures_of_dunes_give_few_boxes(folder: Path) -> None:
     assert sum(boxes.boxes.values()) <= 3
 
 
-def test_three_cars_of_a_park_are_found_with_few_false_boxes() -> None:
-    image = decode_image(real_file("brighton_DJI_0028.jpg").read_bytes(), max_pixels=MAX_PIXELS)
-    with Predictor(load_model(LoadRequest(default_card_path()))) as predictor:
-        found = predictor.predict(image)
-        vehicle = [one.name for one in predictor.model.card.classes].index("vehicle")
-    overlap = iou_matrix(_CARS, found.boxes[found.classes == vehicle])
+def test_detect_finds_the_three_cars_of_a_park_with_few_false_boxes() -> None:
+    """Its EXIF has the height, from which the scale follows."""
+    picture = real_file("brighton_DJI_0028.jpg")
+    ended = CliRunner().invoke(app, ["detect", str(picture), "--json"])
+    assert ended.exit_code == 0, ended.output
+    found = json.loads(ended.stdout)
+    assert [one["scale"] for one in found["scales"]] == [0.25]
+    vehicles = [one["box"] for one in found["detections"] if one["label"] == "vehicle"]
+    overlap = iou_matrix(_CARS, np.array(vehicles, np.float32).reshape(-1, 4))
     assert (overlap.max(axis=1, initial=0.0) >= 0.5).all()
-    assert len(found.boxes) <= 6
+    assert len(found["detections"]) <= 6
