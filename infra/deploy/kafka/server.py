@@ -225,8 +225,9 @@ class KafkaServer:
 
     def _is_ours(self, pid: int) -> bool:
         """Return whether ``pid`` is this home's broker: process ids are reused, so the command line decides."""
-        if self._child is not None and self._child.pid == pid and self._child.poll() is not None:
-            return False
+        if self._child is not None and self._child.pid == pid:
+            # A child that was not waited for keeps its id. Its command line is empty for a moment when it has started.
+            return self._child.poll() is None
         try:
             command = psutil.Process(pid).cmdline()
         except (psutil.Error, ValueError):  # it has ended, or belongs to another user; or no process has such an id

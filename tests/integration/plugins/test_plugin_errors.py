@@ -151,7 +151,7 @@ def test_choose_head_names_the_distribution_of_a_head_that_cannot_be_made(
 
 
 def test_card_with_an_unknown_layout_lists_the_layouts_and_the_group(tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, match=r"'yolov8', .* or 'grounding_dino', .* standgale\.heads"):
+    with pytest.raises(ModelLoadError, match=r"'yolov8', .* or 'mmdet', .* standgale\.heads"):
         read_card(write_model(tmp_path, GraphSpec(), layout="no_head"))
 
 

@@ -60,7 +60,7 @@ def test_children_of_a_package_that_is_not_installed_find_it(server_dir: Path) -
     package.mkdir()
     (package / "__init__.py").touch()
     shutil.copy(ROOT / "standgale" / "__main__.py", package)
-    (package / "cli.py").write_text(
+    (package / "start.py").write_text(
         "import subprocess, sys\n"
         "def main():\n"
         "    if sys.argv[1:] == ['child']:\n"
@@ -73,4 +73,4 @@ def test_children_of_a_package_that_is_not_installed_find_it(server_dir: Path) -
     done = subprocess.run(
         command, cwd=server_dir, env=environment, capture_output=True, text=True, timeout=30, check=False
     )
-    assert (done.stdout.strip(), done.returncode) == (str(package / "cli.py"), 0), done.stderr
+    assert (done.stdout.strip(), done.returncode) == (str(package / "start.py"), 0), done.stderr

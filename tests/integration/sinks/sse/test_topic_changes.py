@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -147,7 +148,7 @@ async def test_hanging_node_is_reported_and_stream_continues(
         kafka_server.freeze()
         try:
             await until(lambda: not health.report().ready)
-            assert "detections/0" in str(health.report().parts["sse"])
+            assert re.search("detections/[01]", str(health.report().parts["sse"]))
             assert health.report().live
         finally:
             kafka_server.thaw()
