@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.geometry.boxes import iou_matrix
+from detectors.geometry.boxes import iou_matrix, longer_sides
 from training.metrics import IOU_THRESHOLDS, Floats, Predictions, Truth, average_precision, judge
 
 SIZES_PX: tuple[tuple[str, float, float], ...] = (
@@ -90,12 +90,6 @@ class _Judged:
 
     def average_precisions(self) -> list[float]:
         return [average_precision(right[~void], self.things) for right, void in zip(self.right, self.void, strict=True)]
-
-
-def longer_sides(boxes: Floats) -> Floats:
-    """Return the longer side of each box, (N,), from (N, 4) xyxy."""
-    sides: Floats = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0.0)
-    return sides
 
 
 def _outside(boxes: Floats, sizes: tuple[float, float]) -> NDArray[np.bool_]:

@@ -22,6 +22,12 @@ def areas(boxes: _Boxes) -> DoubleArray:
     return area
 
 
+def longer_sides(boxes: _Boxes) -> DoubleArray:
+    """Return float64 (N,): the longer side of each of ``boxes`` (float (N, 4) xyxy)."""
+    sides: DoubleArray = (boxes[:, 2:].astype(np.float64) - boxes[:, :2]).max(axis=1, initial=0.0)
+    return sides
+
+
 def overlaps(first: _Boxes, second: _Boxes, metric: Metric) -> DoubleArray:
     """Return how much ``first`` and ``second`` (float (..., 4) xyxy, shapes that broadcast) overlap, per element.
 

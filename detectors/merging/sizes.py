@@ -8,6 +8,7 @@ import numpy as np
 
 from detectors.card.card import ClassCard
 from detectors.geometry.arrays import BoolArray, Candidates, DoubleArray
+from detectors.geometry.boxes import longer_sides
 
 # Boxes are not exact, ground is not flat, and a box around a turned object is longer than the object.
 TOLERANCE = 1.25
@@ -27,20 +28,18 @@ def largest_px(classes: Sequence[ClassCard], gsd_m: float | None) -> DoubleArray
     return limits
 
 
-def longer_sides(candidates: Candidates) -> DoubleArray:
+def _longer_sides(candidates: Candidates) -> DoubleArray:
     """Return float64 (K,): the longer side of each of ``candidates`` in frame pixels; of rotated boxes their own."""
     if candidates.quads is None:
-        sides = candidates.boxes[:, 2:].astype(np.float64) - candidates.boxes[:, :2]
-    else:
-        corners = candidates.quads.astype(np.float64)
-        sides = np.linalg.norm(corners[:, 1:3] - corners[:, 0:2], axis=2)
-    longest: DoubleArray = sides.max(axis=1, initial=0.0)
+        return longer_sides(candidates.boxes)
+    corners = candidates.quads.astype(np.float64)
+    longest: DoubleArray = np.linalg.norm(corners[:, 1:3] - corners[:, 0:2], axis=2).max(axis=1, initial=0.0)
     return longest
 
 
 def fits_size(candidates: Candidates, limits: DoubleArray) -> BoolArray:
     """Return bool (K,): whose longer side is at most their class's in ``limits`` (from ``largest_px``)."""
-    fits: BoolArray = longer_sides(candidates) <= limits[candidates.classes]
+    fits: BoolArray = _longer_sides(candidates) <= limits[candidates.classes]
     return fits
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from detectors.card.card import ModelCard
-from detectors.geometry.arrays import Detections, DoubleArray
-from detectors.geometry.boxes import areas
+from detectors.geometry.arrays import Detections
+from detectors.geometry.boxes import areas, longer_sides
 from detectors.model.options import Resolved
 from schemas.geometry import HIGHEST_PITCH_DEG
 
@@ -87,7 +87,7 @@ def _as_large_as_tiles(options: Resolved, found: Detections, shown: Shown) -> st
     sides = (options.tile_width / scale, options.tile_height / scale)
     if sides[0] >= shown.width and sides[1] >= shown.height:
         return None
-    large = _longer_sides(found) >= _AS_LARGE * min(*sides, shown.width, shown.height)
+    large = longer_sides(found.boxes) >= _AS_LARGE * min(*sides, shown.width, shown.height)
     filling = large & (areas(found.boxes) >= _OF_PICTURE * shown.width * shown.height)
     if large.sum() < _MOST * len(found) and not filling.any():
         return None
@@ -101,7 +101,7 @@ def _sizes_unknown_to_model(card: ModelCard, options: Resolved, found: Detection
     known = card.tiling.object_px
     if known is None or not len(found) or options.tile_width is None:
         return None
-    sides = _longer_sides(found)
+    sides = longer_sides(found.boxes)
     # The card's range holds at the input's resolution; a box counts at the scale that suits it best.
     magnified = card.input.width / options.tile_width
     fits = np.zeros(len(found), np.bool_)
@@ -127,8 +127,3 @@ def _not_tested(card: ModelCard, found: Detections) -> str | None:
         if one.evidence == "drawn" and bool((found.classes == index).any())
     ]
     return f"not tested on photographs: {', '.join(drawn)}" if drawn else None
-
-
-def _longer_sides(found: Detections) -> DoubleArray:
-    sides: DoubleArray = (found.boxes[:, 2:].astype(np.float64) - found.boxes[:, :2]).max(axis=1, initial=0.0)
-    return sides

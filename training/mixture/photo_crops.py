@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.geometry.boxes import longer_sides
 from training.mixture.light import vary_light
 from training.mixture.selection import PhotoSelection, Region, SelectionError
 from training.mixture.windows import Picture, Window, cut_window, random_window, window_with
@@ -81,7 +82,7 @@ class PhotoCrops:
         chosen = pictures[int(rng.integers(len(pictures)))]
         picture = chosen.picture
         objects = np.flatnonzero(picture.labels != IGNORED)
-        longest = picture.longest[objects]
+        longest = longer_sides(picture.boxes[objects])
         sizes = _SIZES_PX if rng.random() < _ANY_SIZE else _COMMON_SIZES_PX
         goal = _log_uniform(rng, *sizes)
         if len(objects) and rng.random() < _NEAR_OBJECT:

@@ -26,12 +26,6 @@ class Picture:
     boxes: Boxes
     labels: Labels
 
-    @property
-    def longest(self) -> Boxes:
-        """Return the longer side of each box in pixels, (N,)."""
-        sides: Boxes = (self.boxes[:, 2:] - self.boxes[:, :2]).max(axis=1, initial=0.0)
-        return sides
-
 
 @dataclass(frozen=True)
 class Window:
