@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from training.crops import IGNORED
 from training.net import STRIDES, cell_centres, decode_raw
-from training.pool import IGNORED
 
 # The longer side in pixels of the objects of each stride; where two ranges overlap, an object is assigned to both.
 _LENGTHS_PX = ((0.0, 30.0), (22.0, 110.0), (80.0, float("inf")))

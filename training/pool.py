@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from schemas.errors import StandgaleError
+from training.crops import Crop, augment, cut_boxes
 from training.scenes.render import render_scene
-from training.scenes.spec import Boxes, Image, Labels, Scene, SceneSpec
+from training.scenes.spec import Scene, SceneSpec
 
 # Disjoint ranges: a scene of one range is never drawn for another purpose.
 TRAIN_SEEDS = range(1_000_000, 2_000_000)
@@ -20,23 +20,9 @@ EVALUATION_SEEDS = range(5_000_000, 5_100_000)
 _SIZES = ((2400, 1800), (2400, 1800), (1280, 960))
 _DENSITIES = (2.0, 3.0, 4.5, 1.5)
 
-# Objects of which a crop shows less than the first share are dropped; between the two they are neither right nor wrong.
-_DROP_BELOW = 0.15
-_IGNORE_BELOW = 0.45
-IGNORED = -1
-
 
 class PoolError(StandgaleError):
     """Says that the scene pool has nothing to train on."""
-
-
-@dataclass(frozen=True, eq=False)
-class Crop:
-    """Holds a crop: image (S, S, 3) uint8 BGR, boxes (N, 4) xyxy pixels, labels (N,), IGNORED where cut too far."""
-
-    image: Image
-    boxes: Boxes
-    labels: Labels
 
 
 def pool_spec(index: int) -> SceneSpec:
@@ -96,30 +82,6 @@ class ScenePool:
             box = scene.boxes[int(rng.integers(len(scene.boxes)))]
             x, y = (box[:2] + box[2:]) / 2 - rng.uniform(0.0, size, 2)
             left, top = int(np.clip(x, 0, width - size)), int(np.clip(y, 0, height - size))
-        boxes, labels = cut_boxes(scene.boxes, scene.labels, left, top, size)
+        moved = scene.boxes - np.array([left, top, left, top], np.float32)
+        boxes, labels = cut_boxes(moved, scene.labels, size)
         return augment(Crop(np.array(scene.image[top : top + size, left : left + size]), boxes, labels), rng)
-
-
-def cut_boxes(boxes: Boxes, labels: Labels, left: int, top: int, size: int) -> tuple[Boxes, Labels]:
-    """Return the boxes as a square crop shows them; those cut too far are labelled IGNORED or dropped."""
-    moved = boxes - np.array([left, top, left, top], np.float32)
-    clipped = moved.clip(0, size).astype(np.float32)
-    shown = np.prod(clipped[:, 2:] - clipped[:, :2], axis=1) / np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    kept = shown >= _DROP_BELOW
-    return clipped[kept], np.where(shown >= _IGNORE_BELOW, labels, IGNORED)[kept]
-
-
-def augment(crop: Crop, rng: np.random.Generator) -> Crop:
-    """Mirror and turn a crop, and change its light and colour balance, at random."""
-    image, boxes, size = crop.image, crop.boxes, crop.image.shape[0]
-    if rng.random() < 0.5:
-        image = image[:, ::-1]
-        boxes = np.stack([size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]], axis=1)
-    for _ in range(int(rng.integers(4))):
-        image = np.rot90(image)
-        boxes = np.stack([boxes[:, 1], size - boxes[:, 2], boxes[:, 3], size - boxes[:, 0]], axis=1)
-    if rng.random() < 0.5:
-        gain = rng.uniform(0.8, 1.2) * rng.uniform(0.93, 1.07, 3)
-        levels = np.clip(np.arange(256)[:, None] * gain + rng.uniform(-12, 12), 0, 255).astype(np.uint8)
-        image = np.stack([levels[:, channel][image[:, :, channel]] for channel in range(3)], axis=2)
-    return Crop(np.ascontiguousarray(image), boxes.astype(np.float32), crop.labels)

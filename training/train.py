@@ -18,7 +18,7 @@ from schemas.errors import StandgaleError
 from training.card import Recipe
 from training.loss import Targets, TrainingLoss, detection_loss
 from training.mixture.batches import Batch
-from training.mixture.source import CropSettings, CropSource
+from training.mixture.source import CropSource
 from training.net import Net
 from training.net_settings import NetSettings
 from training.pool import TRAIN_SEEDS, ScenePool
@@ -159,8 +159,7 @@ def train(settings: TrainSettings, progress: Callable[[TrainingProgress], None])
     pool_folder = settings.folder / "pool"
     trainer = Trainer(settings)
     pool = ScenePool(pool_folder)
-    crops = CropSettings(settings.seed, settings.crop_px, settings.batch, settings.photographs, settings.selection)
-    source = CropSource(crops, pool)
+    source = CropSource(settings, pool)
     if settings.checkpoint.exists():
         trainer.resume(settings.checkpoint, source)
     started = time.monotonic()

@@ -11,11 +11,12 @@ import torch
 from detectors.card.card import exported_program, read_card, verified_model_file
 from tests.paths import ROOT
 from training.card import Thresholds
+from training.crops import IGNORED, Crop, augment, cut_boxes
 from training.export import ExportSettings, export
 from training.loss import Targets, assign, complete_iou, detection_loss
 from training.net import STRIDES, ExportNet, Net, decode_raw
 from training.net_settings import NetSettings
-from training.pool import IGNORED, Crop, ScenePool, augment, cut_boxes, fill_pool
+from training.pool import ScenePool, fill_pool
 from training.train import TrainingError, TrainingProgress, load_average, train
 from training.train_settings import TrainSettings, learning_rate, pool_size
 
@@ -189,7 +190,7 @@ def test_augmented_boxes_follow_the_picture() -> None:
 
 def test_boxes_cut_by_a_crop_are_kept_ignored_or_dropped() -> None:
     boxes = np.array([(-4, 0, 6, 10), (-7, 0, 3, 10), (-9, 0, 1, 10), (70, 0, 80, 10)], np.float32)
-    kept, labels = cut_boxes(boxes, np.array([0, 1, 2, 3]), 0, 0, 64)
+    kept, labels = cut_boxes(boxes, np.array([0, 1, 2, 3]), 64)
     assert labels.tolist() == [0, IGNORED]
     assert kept.tolist() == [[0, 0, 6, 10], [0, 0, 3, 10]]
 

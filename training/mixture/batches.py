@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from training.crops import Crop, augment
 from training.mixture.light import vary_light
 from training.mixture.photo_crops import KnownCrop, NegativeWindow, PhotoCrops
 from training.mixture.windows import Picture, cut_window, random_window, window_with
-from training.pool import Crop, ScenePool, augment
+from training.pool import ScenePool
 from training.scenes.spec import CLASS_NAMES
 
 # Of twelve crops four show labelled photographs, three photographs without objects, five drawn scenes.

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.geometry.boxes import longer_sides
+from training.crops import IGNORED, Crop, augment
 from training.mixture.light import vary_light
 from training.mixture.selection import PhotoSelection, Region, SelectionError
 from training.mixture.windows import Picture, Window, cut_window, random_window, window_with
 from training.photographs import Photograph, Photographs
-from training.pool import IGNORED, Crop, augment
 from training.scenes.spec import CLASS_NAMES
 
 # The longer side that the chosen object gets in the crop: mostly anything the model is for, often what is common.

@@ -1,8 +1,5 @@
 """Cuts the batch of each step of a training."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,23 +8,13 @@ from training.mixture.photo_crops import PhotoCrops
 from training.mixture.selection import read_selection
 from training.photographs import read_photographs
 from training.pool import ScenePool
-
-
-@dataclass(frozen=True)
-class CropSettings:
-    """Says how crops are cut: the seed, their usual side in pixels, how many, and from which photographs if any."""
-
-    seed: int
-    crop_px: int
-    batch: int
-    photographs: Path | None
-    selection: Path
+from training.train_settings import TrainSettings
 
 
 class CropSource:
     """Cuts the batch of a step; the same step, pool and memory of hard crops give the same batch."""
 
-    def __init__(self, settings: CropSettings, pool: ScenePool) -> None:
+    def __init__(self, settings: TrainSettings, pool: ScenePool) -> None:
         """Raise SelectionError or PhotographError when the photographs cannot be used."""
         self._settings = settings
         self._pool = pool

@@ -5,17 +5,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from training.pool import IGNORED, Crop
+from training.crops import Crop, cut_boxes
 from training.scenes.spec import Boxes, Image, Labels
 
 PADDING = 114
 """The grey value beyond the picture, as the letterbox of the card has it."""
-
-# An object of which a crop shows less than the first share is dropped; between the two it is neither right nor wrong.
-_DROP_BELOW = 0.15
-_IGNORE_BELOW = 0.45
-# What is smaller than this in the crop can be told from nothing.
-_SMALLEST_PX = 7.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,15 +76,4 @@ def cut_window(picture: Picture, window: Window, size: int, smooth: bool = True)
         image[from_y : from_y + piece.shape[0], from_x : from_x + piece.shape[1]] = piece
     scale = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
     moved = (picture.boxes - np.array([x0, y0, x0, y0], np.float32)) * scale
-    return Crop(image, *_shown(moved, picture.labels, size))
-
-
-def _shown(boxes: Boxes, labels: Labels, size: int) -> tuple[Boxes, Labels]:
-    """Return boxes as the crop shows them; ignored regions stay however little of them is seen."""
-    clipped = boxes.clip(0, size).astype(np.float32)
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    share = np.prod((clipped[:, 2:] - clipped[:, :2]).clip(0), axis=1) / np.maximum(area, 1e-6)
-    kept = np.where(labels == IGNORED, share > 0, share >= _DROP_BELOW)
-    longest = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0.0)
-    judged = (share >= _IGNORE_BELOW) & (longest >= _SMALLEST_PX)
-    return clipped[kept], np.where(judged, labels, IGNORED)[kept]
+    return Crop(image, *cut_boxes(moved, picture.labels, size))

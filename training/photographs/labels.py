@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import StandgaleError
+from training.crops import IGNORED
 from training.metrics import Floats, Ints
 
-IGNORED = -1
-"""The class of a region in which nothing is judged."""
 _MOST_LINES = 20_000
 # How far a box may reach beyond its picture, as a share of its sides; labellers do not stop at the last pixel.
 _BEYOND = 0.05

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from training.mixture.batches import batch_shape
-from training.mixture.source import CropSettings, CropSource
+from training.mixture.source import CropSource
 from training.photographs import Photographs
 from training.pool import ScenePool, fill_pool
+from training.train_settings import TrainSettings
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,10 @@ def selection(tmp_path: Path) -> Path:
     return path
 
 
+def crops_of(photographs: Path | None, selection: Path) -> TrainSettings:
+    return TrainSettings(Path("unused"), photographs, selection, seed=1, crop_px=80, batch=12)
+
+
 def test_batches_have_about_as_many_pixels_at_each_side() -> None:
     shapes = [batch_shape(step, 320, 12) for step in range(4)]
     assert shapes == [(256, 18), (320, 12), (416, 7), (256, 18)]
@@ -39,7 +44,7 @@ def test_batches_have_about_as_many_pixels_at_each_side() -> None:
 def test_a_batch_mixes_labelled_photographs_negatives_and_scenes(
     pool: ScenePool, photographs: Photographs, selection: Path
 ) -> None:
-    source = CropSource(CropSettings(1, 80, 12, photographs.folder, selection), pool)
+    source = CropSource(crops_of(photographs.folder, selection), pool)
     batch = source.batch(1)
     assert len(batch.crops) == 12
     assert {crop.image.shape for crop in batch.crops} == {(80, 80, 3)}
@@ -51,7 +56,7 @@ def test_a_batch_mixes_labelled_photographs_negatives_and_scenes(
 def test_the_same_step_gives_the_same_batch_and_memory_changes_it(
     pool: ScenePool, photographs: Photographs, selection: Path
 ) -> None:
-    settings = CropSettings(1, 80, 12, photographs.folder, selection)
+    settings = crops_of(photographs.folder, selection)
     first, second = CropSource(settings, pool), CropSource(settings, pool)
     batch = first.batch(4)
     assert all(
@@ -63,7 +68,7 @@ def test_the_same_step_gives_the_same_batch_and_memory_changes_it(
 
 
 def test_without_photographs_every_crop_is_drawn(pool: ScenePool, selection: Path) -> None:
-    source = CropSource(CropSettings(1, 80, 12, None, selection), pool)
+    source = CropSource(crops_of(None, selection), pool)
     batch = source.batch(0)
     assert len(batch.crops) == 18
     assert batch.known.all()

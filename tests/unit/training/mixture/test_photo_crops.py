@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from training.crops import IGNORED
 from training.mixture.photo_crops import NegativeWindow, PhotoCrops
 from training.mixture.selection import PhotoSelection, SelectionError
 from training.mixture.windows import Window
 from training.photographs import Photographs
-from training.pool import IGNORED
 
 SELECTION = PhotoSelection(
     labelled={"town": 3.0, "port": 1.0},

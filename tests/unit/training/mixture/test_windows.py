@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from training.crops import IGNORED
 from training.mixture.windows import PADDING, Picture, Window, cut_window, random_window, window_with
-from training.pool import IGNORED
 
 
 def picture_with(*boxes: tuple[float, float, float, float], labels: tuple[int, ...] | None = None) -> Picture:
