@@ -9,27 +9,23 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from tqdm import tqdm
 
 from detectors.card.card import default_card_path
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Predictor
 from detectors.settings import EngineKind, ShippedEngine
-from detectors.tiling.sources import ArraySource
 from schemas.errors import StandgaleError
 from schemas.events import DetectOptions
 from training.card import record_evaluation
 from training.figures import ClassFigures, Outcome, class_figures
+from training.low_scores import MOST_DETECTIONS, SCORE_FLOOR, own_scales
 from training.metrics import Metrics, Predictions, Truth, at_least, best_confidence, measure
 from training.photographs.command import add_arguments, evaluate_folder
 from training.photographs.report import without_nan
 from training.pool import EVALUATION_SEEDS, VALIDATION_SEEDS
+from training.progress import progress_bar
 from training.scenes import CLASS_NAMES, Scene, SceneSpec, render_scene
 from training.scenes.spec import Image
-
-# Average precision needs predictions of low score too; below this they are too many and change nothing.
-SCORE_FLOOR = 0.01
-MOST_DETECTIONS = 20_000
 
 Detect = Callable[[Image, bool], Predictions]
 """Predictions for a BGR picture; tiled when the flag is set, else the whole frame scaled down."""
@@ -77,18 +73,13 @@ def detect_with(predictor: Predictor) -> Detect:
     low = DetectOptions(confidence=SCORE_FLOOR, max_detections=MOST_DETECTIONS)
 
     def detect(image: Image, tiled: bool) -> Predictions:
-        options = low.model_copy(update=_scales(predictor, image) if tiled else {"mode": "whole"})
+        options = low.model_copy(
+            update={"scales": own_scales(predictor, image, DetectOptions())} if tiled else {"mode": "whole"}
+        )
         found = predictor.predict(image, options)
         return Predictions(found.boxes, found.scores, found.classes.astype(np.int64))
 
     return detect
-
-
-def _scales(predictor: Predictor, image: Image) -> dict[str, tuple[float, ...]]:
-    """Return the scales that a frame gets at the card's confidence, where the frame decides; a low one changes them."""
-    if predictor.model.card.tiling.scales != "auto":
-        return {}
-    return {"scales": predictor.find(ArraySource(image)).options.scales}
 
 
 def _scenes(specs: list[SceneSpec]) -> Iterator[Scene]:
@@ -205,11 +196,7 @@ def main() -> None:
     settings = EvaluateSettings(
         arguments.card, arguments.scenes, arguments.width, arguments.height, arguments.validation, arguments.engine
     )
-    with tqdm(total=settings.scenes, unit="scene") as bar:
-
-        def show(done: int) -> None:
-            bar.update(done - bar.n)
-
+    with progress_bar(settings.scenes, "scene") as show:
         result = evaluate(settings, show)
     print(table(result))
     print(as_json(result))

@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 
 from pydantic import ValidationError
-from tqdm import tqdm
 
 from schemas.events import DetectOptions
 from training.photographs.evaluate import PhotographEvaluation, PhotographSettings, evaluate_photographs
 from training.photographs.folder import LABELLED, PhotographError, Photographs, read_photographs
 from training.photographs.recording import record_photographs, replace_tables
 from training.photographs.report import tables, write_json
+from training.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,9 +77,5 @@ def evaluate_folder(arguments: argparse.Namespace) -> None:
 
 def _evaluate(settings: PhotographSettings, photographs: Photographs) -> PhotographEvaluation:
     pictures = len(photographs.of(settings.split)) + len(photographs.of_or_none("unlabelled"))
-    with tqdm(total=pictures, unit="picture") as bar:
-
-        def show(done: int) -> None:
-            bar.update(done - bar.n)
-
+    with progress_bar(pictures, "picture") as show:
         return evaluate_photographs(settings, photographs, show)

@@ -18,12 +18,10 @@ from detectors.settings import EngineKind
 from detectors.tiling.sources import ArraySource
 from schemas.events import DetectOptions
 from training.figures import ClassFigures, Outcome, boxes_of, class_figures
+from training.low_scores import MOST_DETECTIONS, SCORE_FLOOR, own_scales
 from training.metrics import Predictions, Truth
 from training.photographs.folder import Photograph, PhotographError, Photographs, Source, Split
 
-SCORE_FLOOR = 0.01
-"""Average precision needs predictions of low score too; below this they are too many and change nothing."""
-MOST_DETECTIONS = 20_000
 # Pieces of a thing that was found whole are left out as ever. Boxes of other classes, which at the card's confidence
 # would not exist, hide nothing.
 _SETTLES_PIECES_ONLY = 0.9999
@@ -129,10 +127,7 @@ class PictureDetector:
 
     def low(self, image: ImageArray, floor: float) -> Predictions:
         """Return what is found with scores down to ``floor``, at the scales of the card's own settings."""
-        scales = self._own.scales or self._predictor.model.card.tiling.scales
-        if scales == "auto":
-            scales = self._predictor.find(ArraySource(image), self._own).options.scales
-        return self._low(image, floor, scales)
+        return self._low(image, floor, own_scales(self._predictor, image, self._own))
 
     def _low(self, image: ImageArray, floor: float, scales: tuple[float, ...]) -> Predictions:
         settle = self._predictor.model.card.merge.settle if self._own.settle is None else self._own.settle

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from training.figures import Outcome, judged_scores
 from training.metrics import precision_recall
 from training.photographs.evaluate import Found, PictureDetector, low_outcomes
 from training.photographs.folder import Photograph, PhotographError, Photographs
+from training.progress import progress_bar
 
 GRID: tuple[float, ...] = tuple(round(0.01 * step, 2) for step in range(20, 100))
 """The confidences that can be chosen. Lower ones give many boxes and take long."""
@@ -122,11 +122,7 @@ def choose_all(
     every = (*labelled, *choosing, *other)
     if not every:
         raise PhotographError(f"{photographs.folder} has neither validation nor unlabelled pictures to choose on")
-    with tqdm(total=len(every), unit="picture") as bar:
-
-        def show(done: int) -> None:
-            bar.update(done - bar.n)
-
+    with progress_bar(len(every), "picture") as show:
         found = list(low_outcomes(detector, every, GRID[0], show))
     first, second = len(labelled), len(labelled) + len(choosing)
 
