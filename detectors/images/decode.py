@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from detectors.geometry.arrays import ImageArray
 from detectors.images.jpeg import decode_jpeg
 from detectors.images.opencv import decode_with_opencv
-from detectors.images.png import picture_chunks, require_no_excess
+from detectors.images.png import bounded_png
 from detectors.tiff.decode import DecodedPicture, decode_tiff
 from infra.errors import ImageCorruptError
 from infra.images import webp
@@ -97,6 +97,5 @@ def _decode(data: bytes, max_pixels: int, memory: Callable[[int], ImageArray] | 
         if data.startswith(JPEG_MAGIC):
             return decode_jpeg(data, header_of(data, max_pixels)[0], memory)
         if data.startswith(PNG_MAGIC):
-            require_no_excess(data, read_header(data))
-            return decode_with_opencv(picture_chunks(data))
+            return decode_with_opencv(bounded_png(data, read_header(data)))
         return decode_with_opencv(data)

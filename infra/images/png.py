@@ -14,6 +14,8 @@ MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 FIRST_CHUNK: Final = len(MAGIC)
 CHUNK_FRAME: Final = 12
 """The bytes of a chunk beside its content: length, kind and checksum."""
+DEFLATE_MOST: Final = 1_032
+"""Deflate makes at most so many bytes of one."""
 
 _MAX_CHUNKS = 16_384
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.images.png import MAGIC, read_chunks, read_header
+from infra.images.png import DEFLATE_MOST, MAGIC, read_chunks, read_header
 from ingest.images.formats.header import Admit, CorruptedFileError, Header, Metadata, Span
 
 __all__ = ["MAGIC", "scan"]
@@ -17,8 +17,6 @@ _UNREAD = {
     b"Raw profile type APP1\0": "a raw profile of EXIF",
     b"Raw profile type xmp\0": "a raw profile of XMP",
 }
-# The highest compression of deflate: less data than size/1032 cannot contain the image.
-_DEFLATE_MOST = 1_032
 
 
 def scan(data: bytes, admit: Admit) -> Header:
@@ -39,7 +37,8 @@ def scan(data: bytes, admit: Admit) -> Header:
             metadata.xmp.extend(_after_language(data, start + len(_XMP), end))
         elif kind in _TEXTS:
             metadata.unread.update(name for mark, name in _UNREAD.items() if data.startswith(mark, start, end))
-    if coded_bytes < header.raw_bytes // _DEFLATE_MOST or coded_bytes == 0:
+    # Less data cannot contain the image.
+    if coded_bytes < header.raw_bytes // DEFLATE_MOST or coded_bytes == 0:
         raise CorruptedFileError(
             f"the PNG file has {coded_bytes} bytes of picture data, too few for {header.width}x{header.height} px"
         )

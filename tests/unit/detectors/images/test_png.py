@@ -13,9 +13,10 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from detectors.images.decode import decode_image
-from detectors.images.png import picture_chunks
+from detectors.images.png import bounded_png
 from infra.errors import ImageCorruptError
 from infra.images.errors import DamagedImageError
+from infra.images.png import read_header
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -28,9 +29,13 @@ def png(**options: object) -> bytes:
     return out.getvalue()
 
 
-def test_picture_chunks_of_a_plain_picture_returns_the_same_object() -> None:
+def of_picture(data: bytes) -> bytes:
+    return bounded_png(data, read_header(data))
+
+
+def test_bounded_png_of_a_plain_picture_returns_the_same_object() -> None:
     data = png()
-    assert picture_chunks(data) is data
+    assert of_picture(data) is data
 
 
 def test_texts_and_profiles_are_not_unpacked() -> None:
@@ -38,7 +43,7 @@ def test_texts_and_profiles_are_not_unpacked() -> None:
     bomb = zlib.compress(bytes(8_000_000), 9)
     extras = [chunk(b"zTXt", b"a\0\0" + bomb)] * 50 + [chunk(b"iCCP", b"a\0\0" + bomb)]
     data = plain[:33] + b"".join(extras) + plain[33:]
-    assert picture_chunks(data) == plain
+    assert of_picture(data) == plain
     assert np.array_equal(decode_image(data, max_pixels=2_000), decode_image(plain, max_pixels=2_000))
 
 
@@ -60,7 +65,7 @@ def test_a_chunk_that_claims_more_than_the_file_has_costs_no_memory(kind: bytes)
 
 def test_a_picture_without_end_chunk_is_cut_short() -> None:
     with pytest.raises(DamagedImageError, match="IEND"):
-        picture_chunks(png()[:-12])
+        of_picture(png()[:-12])
 
 
 def test_metadata_of_cameras_and_programs_is_left_out() -> None:
