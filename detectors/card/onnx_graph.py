@@ -21,15 +21,8 @@ _MOST_NAMED = 5
 # Field numbers of the ONNX protobuf messages that are read here.
 _GRAPH_NODE, _GRAPH_INITIALIZER = 1, 5
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
-_ATTRIBUTE_NAME, _ATTRIBUTE_FLOAT, _ATTRIBUTE_INT, _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = (
-    1,
-    2,
-    3,
-    5,
-    6,
-    11,
-)
-_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 8, 9
+_ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 5, 6, 11
+_TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW = 2, 8, 9
 # The field of a TensorProto with values that are not raw, by element type, and the type of its values.
 _VALUES: Mapping[int, tuple[int, type[np.generic]]] = {
     1: (4, np.float32),

@@ -151,13 +151,16 @@ def result_of(
 
 def notices_of(card: ModelCard, shown: Picture, found: PictureResult) -> list[str]:
     """Return the warnings about a picture: see :func:`detectors.model.notices.notices`."""
+    from detectors.images.sky import has_sky
     from detectors.model.least_confidence import why_less_finds_nothing
     from detectors.model.notices import Shown, notices
 
     camera = shown.capture.camera
     pitch_deg = None if camera is None else camera.pitch_deg
     less = why_less_finds_nothing(found.options.least_confidence, found.least_confidence)
-    texts = notices(card, found.options, found.detections, Shown(shown.width, shown.height, pitch_deg))
+    # What the camera says is more certain. Of a raster, which is read by window, the upper part is not read again.
+    sky = pitch_deg is None and shown.image is not None and has_sky(shown.image)
+    texts = notices(card, found.options, found.detections, Shown(shown.width, shown.height, pitch_deg, sky))
     return texts if less is None else [less, *texts]
 
 
