@@ -1,4 +1,4 @@
-"""Reads the directories of TIFF files and EXIF blocks, within limits and without recursion."""
+"""Reads the directories of EXIF blocks, within limits and without recursion."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import struct
 from mmap import mmap
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ingest.images.formats.header import CorruptedFileError, InvalidFormatError, Span
 
 MAX_ENTRIES = 512
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I"}
 _RATIONALS = {5: "I", 10: "i"}
-_UNSIGNED = (1, 3, 4, 13)
 _TEXT_TYPES = (1, 2, 7)
 
 
@@ -44,8 +40,8 @@ class Block:
         if magic != 42:
             raise InvalidFormatError(f"TIFF version {magic} is not supported; write classic TIFF (version 42)")
 
-    def directory(self, offset: int, *, strict: bool = False) -> dict[int, IfdEntry]:
-        """Return the entries at ``offset``, by tag; leave out values outside of the span, or raise when ``strict``.
+    def directory(self, offset: int) -> dict[int, IfdEntry]:
+        """Return the entries at ``offset``, by tag; leave out values outside of the span and note them.
 
         Raises CorruptedFileError when the directory is outside of the span or has more than MAX_ENTRIES entries.
         """
@@ -65,18 +61,9 @@ class Block:
             at = position + 8 if size <= 4 else self._span.start + place
             if at + size <= self._span.end:
                 entries.setdefault(tag, IfdEntry(kind, values, at))
-            elif strict:
-                raise CorruptedFileError(f"TIFF tag {tag} points behind the end of the file; it was cut off")
             else:
                 self.outside.add(tag)
         return entries
-
-    def integers(self, entry: IfdEntry) -> NDArray[np.uint64]:
-        """Return all values of an unsigned integer entry, shape (N,); N is 0 when it has a different type."""
-        if entry.kind not in _UNSIGNED:
-            return np.empty(0, np.uint64)
-        kind = np.dtype(f"{self._order}u{_SIZES[entry.kind]}")
-        return np.frombuffer(self._data, kind, entry.total, entry.position).astype(np.uint64)
 
     def numbers(self, entry: IfdEntry, most: int) -> list[float]:
         """Return at most ``most`` values as floats; a rational with denominator zero ends the list."""
