@@ -65,7 +65,6 @@ class RasterFile:
         self._kept_bytes = LEAST_CACHE_BYTES
         self._check_local()
         header = self._checked_header()
-        self._space = header.space
         self.shows_colours = not (header.space == "lab" and header.bits == 8)
         """False where the library makes wrong colours of right ones; such a file is decoded in memory."""
         self._data: Any = self._open()
@@ -73,7 +72,7 @@ class RasterFile:
             self.width, self.height = int(self._data.width), int(self._data.height)
             self._block = self._checked_block()
             self._mask_beside = has_mask_of_its_own(self._data)
-            self._rule = rule_of(self._data, self._space, path)
+            self._rule = rule_of(self._data, header.space, path)
             self._rule = self._scaled(self._rule)
             self.ground, self.gsd_m = self._georeference()
         except BaseException:
@@ -99,8 +98,11 @@ class RasterFile:
 
     def _decoded_bands(self) -> int:
         """Return how many bands are decoded for a pixel: all where a block has all."""
-        is_together = str(self._data.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE")) == "PIXEL"
-        return int(self._data.count) if is_together else len(self._rule.bands)
+        return int(self._data.count) if self._is_together() else len(self._rule.bands)
+
+    def _is_together(self) -> bool:
+        """Return whether a block has all bands."""
+        return str(self._data.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE")) == "PIXEL"
 
     def read(self, area: PixelArea) -> Pixels:
         """Read ``area`` as it is. Raises ImageCorruptError when the file is broken there."""
@@ -170,7 +172,7 @@ class RasterFile:
     def _checked_block(self) -> tuple[int, int]:
         """Return height and width of the smallest decodable part. Raises ImageCorruptError when it is too large."""
         height, width = (int(side) for side in self._data.block_shapes[0])
-        together = self._data.count if str(self._data.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE")) == "PIXEL" else 1
+        together = self._data.count if self._is_together() else 1
         self._block_bytes = height * width * together * np.dtype(self._data.dtypes[0]).itemsize
         if self._block_bytes > LARGEST_BLOCK_BYTES:
             raise ImageCorruptError(
@@ -188,7 +190,7 @@ class RasterFile:
         if rule.is_ready_for(np.dtype(self._data.dtypes[0])):
             return rule
         samples = [self._raw(place, rule.bands, None) for place in sample_places(self.width, self.height)]
-        if not any(rule.content(raw) is None or bool(np.any(rule.content(raw))) for raw in samples):
+        if not any(rule.has_content(raw) for raw in samples):
             whole = PixelArea(0, 0, self.width, self.height)
             size = (min(self.height, 1024), min(self.width, 1024))
             samples = [self._raw(whole, rule.bands, size)]
