@@ -175,7 +175,7 @@ def _jpeg(layout: TiffLayout, chunks: Sequence[bytes], rows: Sequence[int]) -> B
 def _sampling(layout: TiffLayout, chunk: bytes) -> tuple[int, int]:
     """Return how many columns and rows share a colour, by the JPEG itself: many TIFFs leave it out, or are wrong."""
     try:
-        return jpeg_frame(chunk).sampling[0]
+        return next(iter(jpeg_frame(chunk).sampling.values()))
     except UnreadableImageError:
         # The decoder says what is wrong.
         return layout.subsampling

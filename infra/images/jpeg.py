@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Final
 
 from infra.images.errors import CostlyImageError, DamagedImageError, EmptyImageError, UnsupportedImageError
 
 MAGIC: Final = b"\xff\xd8\xff"
 SOI, EOI, SOS, DQT = 0xD8, 0xD9, 0xDA, 0xDB
-STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
-"""Markers without a segment: restart markers, and TEM."""
 FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a frame header; the others of the range are tables."""
 MAX_SEGMENTS: Final = 2_048
@@ -22,6 +21,8 @@ MOST_SCANS_OF_LARGEST: Final = 25
 MOST_SCANS: Final = 500
 """So many scans a JPEG of any size may have; the marks of scans in the coded data and in previews count, too."""
 
+# Markers without a segment: restart markers, and TEM.
+_STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 # The processes that all our decoders read: Huffman-coded, with up to 8 bits.
 _SUPPORTED = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive"}
 _OTHERS = {0xC3: "lossless", 0xC9: "arithmetic-coded", 0xCA: "arithmetic-coded progressive", 0xCB: "lossless"}
@@ -42,8 +43,8 @@ class JpegFrame:
     height: int
     blocks: dict[int, int]
     """The number of 8×8 blocks of each component, by the component's number in the file."""
-    units: dict[int, int]
-    """The blocks of each component in one unit of an interleaved scan."""
+    sampling: dict[int, tuple[int, int]]
+    """How many values of each component an area has, across and down; more of brightness than of colours."""
     progressive: bool
 
     @property
@@ -52,7 +53,24 @@ class JpegFrame:
         return len(self.blocks)
 
 
-def next_marker(data: bytes, position: int) -> tuple[int, int]:
+def segments(data: bytes, most: int = MAX_SEGMENTS) -> Iterator[tuple[int, int, int]]:
+    """Yield the marker of each segment, and start and end of its content, up to an SOI or EOI, which has none.
+
+    Ends without one after ``most`` markers. Raises DamagedImageError where the file ends within a segment.
+    """
+    position = 2
+    for _ in range(most):
+        marker, position = _next_marker(data, position)
+        if marker in _STANDALONE:
+            continue
+        if marker in (SOI, EOI):
+            yield marker, position, position
+            return
+        start, position = _content(data, marker, position)
+        yield marker, start, position
+
+
+def _next_marker(data: bytes, position: int) -> tuple[int, int]:
     """Return the next marker at or after ``position``, and the position after it.
 
     Stray bytes before it, and fill bytes 0xFF, are skipped, as all decoders do. Raises DamagedImageError at the end.
@@ -73,7 +91,7 @@ def next_marker(data: bytes, position: int) -> tuple[int, int]:
     raise DamagedImageError("the JPEG file has picture data where its header must be; it is damaged")
 
 
-def segment(data: bytes, marker: int, position: int) -> tuple[int, int]:
+def _content(data: bytes, marker: int, position: int) -> tuple[int, int]:
     """Return start and end of the content of a segment whose marker ends at ``position``."""
     (length,) = struct.unpack_from(">H", data, position) if position + 2 <= len(data) else (0,)
     if length < 2 or position + length > len(data):
@@ -117,6 +135,7 @@ def _frame(width: int, height: int, parts: list[tuple[int, int, int]], *, progre
         raise DamagedImageError("the JPEG frame header has a sampling factor outside 1 to 4")
     given = [part[0] for part in parts]
     numbers = _unique(given)
+    sampling = {number: (across, down) for number, (_, across, down) in zip(numbers, parts, strict=True)}
     parts = [(number, across, down) for number, (_, across, down) in zip(numbers, parts, strict=True)]
     if len(parts) == 1:
         # The factors of a single component have no effect.
@@ -134,7 +153,7 @@ def _frame(width: int, height: int, parts: list[tuple[int, int, int]], *, progre
     if numbers != given:
         # It is not certain which component a scan means, so each counts as the largest.
         blocks = dict.fromkeys(blocks, max(blocks.values()))
-    return JpegFrame(width, height, blocks, {number: across * down for number, across, down in parts}, progressive)
+    return JpegFrame(width, height, blocks, sampling, progressive)
 
 
 def check_scans(data: bytes, frame: JpegFrame, header: int, max_pixels: int) -> int:
@@ -153,7 +172,7 @@ def check_scans(data: bytes, frame: JpegFrame, header: int, max_pixels: int) -> 
         raise DamagedImageError("the JPEG's first scan names Huffman tables above 3; the file is damaged")
     if not first or any(number not in frame.blocks for number in first):
         raise DamagedImageError("the JPEG's first scan names components that its frame header does not have")
-    if len(first) > 1 and sum(frame.units[number] for number in first) > _MOST_UNIT_BLOCKS:
+    if len(first) > 1 and sum(prod(frame.sampling[number]) for number in first) > _MOST_UNIT_BLOCKS:
         raise UnsupportedImageError(
             "the JPEG's sampling factors are larger than the standard allows; save it with 4:4:4, 4:2:2 or 4:2:0"
         )
@@ -203,16 +222,10 @@ def header_of(data: bytes, max_pixels: int) -> tuple[JpegFrame, int]:
     decoders do not read it.
     """
     frame: JpegFrame | None = None
-    position, has_tables = 2, False
-    for _ in range(MAX_SEGMENTS):
-        marker, position = next_marker(data, position)
-        if marker in STANDALONE:
-            continue
-        if marker in (SOI, EOI):
-            break
-        start, position = segment(data, marker, position)
+    has_tables = False
+    for marker, start, end in segments(data):
         if marker in FRAMES and frame is None:
-            frame = read_frame(data, marker, start, position)
+            frame = read_frame(data, marker, start, end)
             if frame.width * frame.height > max_pixels:
                 return frame, 0
         elif marker == DQT:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_left
-from typing import Final, NamedTuple
+from typing import Final
 
 from infra.images import webp
 from infra.images.errors import CostlyImageError, DamagedImageError, UnsupportedImageError
-from infra.images.jpeg import EOI, FRAMES, SOS, STANDALONE, JpegFrame, next_marker, read_frame, segment
+from infra.images.jpeg import FRAMES, SOS, JpegFrame, read_frame, segments
 from infra.tiff.directory import Buffer
 from infra.tiff.layout import JPEG, WEBP, YCBCR, TiffLayout
 
@@ -25,14 +25,6 @@ _MOST_SEGMENTS: Final = 64
 _MOST_MARKS: Final = 1_000_000
 _SAVE_AGAIN: Final = "Save the TIFF again with baseline JPEG or deflate"
 _AGAIN: Final = "write the TIFF again, for example with `gdal_translate -co COMPRESS=DEFLATE`"
-
-
-class ChunkFrame(NamedTuple):
-    """Is the frame header of the JPEG in a strip or tile."""
-
-    frame: JpegFrame
-    sampling: tuple[tuple[int, int], ...]
-    """For each component how many of its values an area has, across and down; more for brightness than for colours."""
 
 
 def check_coded_chunks(layout: TiffLayout) -> None:
@@ -51,22 +43,15 @@ def check_coded_chunks(layout: TiffLayout) -> None:
         check(layout, chunk, bytes(layout.directory.data[offsets[chunk] : offsets[chunk] + sizes[chunk]]))
 
 
-def jpeg_frame(chunk: bytes) -> ChunkFrame:
+def jpeg_frame(chunk: bytes) -> JpegFrame:
     """Return the frame header of the JPEG ``chunk``. Raises UnreadableImageError if it has none that is decoded."""
     if not chunk.startswith(_SOI):
         raise DamagedImageError("a strip or tile of the TIFF begins no JPEG; the file is damaged")
-    position = len(_SOI)
-    for _ in range(_MOST_SEGMENTS):
-        marker, position = next_marker(chunk, position)
-        if marker in STANDALONE:
-            continue
-        if marker in (EOI, SOS):
+    for marker, start, end in segments(chunk, _MOST_SEGMENTS):
+        if marker == SOS:
             break
-        start, position = segment(chunk, marker, position)
         if marker in FRAMES:
-            frame = read_frame(chunk, marker, start, position)
-            factors = (divmod(chunk[at + 1], 16) for at in range(start + 6, start + 6 + 3 * chunk[start + 5], 3))
-            return ChunkFrame(frame, tuple(factors))
+            return read_frame(chunk, marker, start, end)
     raise DamagedImageError("a strip or tile of the TIFF is a JPEG without a frame header; the file is damaged")
 
 
@@ -95,7 +80,7 @@ def _check_scans(data: Buffer, offsets: array[int], sizes: array[int]) -> None:
 
 
 def _check_jpeg(layout: TiffLayout, chunk: int, content: bytes) -> None:
-    frame, sampling = jpeg_frame(content)
+    frame = jpeg_frame(content)
     if frame.components != layout.chunk_samples:
         raise DamagedImageError(
             f"a strip or tile of the TIFF is a JPEG of {frame.components} components, its header says "
@@ -107,7 +92,7 @@ def _check_jpeg(layout: TiffLayout, chunk: int, content: bytes) -> None:
             f"{layout.chunk_width}; {_AGAIN}"
         )
     shares_colours = layout.photometric == YCBCR and layout.chunk_samples == 3
-    if any(factors != (1, 1) for factors in sampling[1 if shares_colours else 0 :]):
+    if any(factors != (1, 1) for factors in list(frame.sampling.values())[1 if shares_colours else 0 :]):
         raise UnsupportedImageError(
             "the JPEG in the TIFF's strips or tiles has fewer values for some bands than for others, which only YCbCr "
             f"may have (photometric interpretation 6, here {layout.photometric}); {_AGAIN}"

@@ -12,13 +12,11 @@ from infra.images.jpeg import (
     MAX_SEGMENTS,
     SOI,
     SOS,
-    STANDALONE,
     JpegFrame,
     check_scans,
-    next_marker,
     read_frame,
     require_tables,
-    segment,
+    segments,
 )
 from ingest.images.formats.header import Admit, CorruptedFileError, Header, Metadata, Span
 
@@ -40,14 +38,10 @@ def scan(data: bytes, admit: Admit, max_pixels: int) -> Header:
     """
     frame: JpegFrame | None = None
     metadata = Metadata()
-    position, has_tables = 2, False
-    for _ in range(MAX_SEGMENTS):
-        marker, position = next_marker(data, position)
-        if marker in STANDALONE:
-            continue
+    has_tables = False
+    for marker, start, end in segments(data):
         if marker in (SOI, EOI):
             raise CorruptedFileError("the JPEG file holds no picture: it ends before its first scan")
-        start, end = segment(data, marker, position)
         if marker in FRAMES:
             if frame is not None:
                 raise CorruptedFileError("the JPEG file has two frame headers; it is damaged")
@@ -64,7 +58,6 @@ def scan(data: bytes, admit: Admit, max_pixels: int) -> Header:
             _check_end(data, end, frame)
             require_tables(found=has_tables)
             return Header(frame.width, frame.height, metadata)
-        position = end
     raise CorruptedFileError(f"the JPEG file has more than {MAX_SEGMENTS} segments before its first scan")
 
 
