@@ -30,7 +30,10 @@ def decode_jpeg(data: bytes, frame: JpegFrame, memory: Callable[[int], ImageArra
     if frame.components == _FOUR_INKS:
         return decode_with_opencv(data)
     size = frame.width * frame.height * 3
-    into = None if memory is None else memory(size)[:size].reshape(frame.height, frame.width, 3)
+    taken = np.empty(size, np.uint8) if memory is None else memory(size)[:size]
+    into = taken.reshape(frame.height, frame.width, 3)
+    # After a warning the decoder does not report that it gave up; what it has not written is recognised by that.
+    into[:, -1] = _NO_DATA
     try:
         image: ImageArray = simplejpeg.decode_jpeg(data, colorspace="BGR", buffer=into, strict=False)
     except ValueError as error:

@@ -108,6 +108,20 @@ def test_decode_image_of_a_cut_jpeg_raises_image_corrupt_error(
         decode_image(data[: start + int((stop - start) * share)] + end, max_pixels=MOST)
 
 
+@pytest.mark.parametrize("left_over", [0, 7, 255])
+def test_an_error_after_a_warning_does_not_show_what_the_memory_held_before(left_over: int) -> None:
+    data = jpeg(64, 48, progressive=True)
+    frame, tables = data.index(b"\xff\xc2"), data.index(b"\xff\xc4", data.index(b"\xff\xda"))
+    length = 2 + int.from_bytes(data[frame + 2 : frame + 4])
+    broken = data[:tables] + b"stray" + data[frame : frame + length] + data[tables:]
+
+    def memory(size: int) -> ImageArray:
+        return np.full(size, left_over, np.uint8)
+
+    with pytest.raises(ImageCorruptError, match=r"the lower 48 of its 48 rows.*two SOF markers"):
+        decode_image(broken, max_pixels=MOST, memory=memory)
+
+
 def test_a_whole_picture_without_end_marker_is_decoded() -> None:
     data = jpeg(160, 120)
     assert np.array_equal(decode_image(data[:-2], max_pixels=MOST), decode_image(data, max_pixels=MOST))
