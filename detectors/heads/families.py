@@ -74,9 +74,6 @@ _TORCHVISION = Family(
     "wrap it so that it returns one output (1, K, 6), x1, y1, x2, y2 in pixels, score and label: layout nms_inside; "
     'docs/models.md has the lines, under "torchvision"',
 )
-_MASK_RCNN = Family(
-    "Mask R-CNN or Keypoint R-CNN of torchvision", "export Faster R-CNN, wrapped as docs/models.md says"
-)
 _END2END = Family(
     "YOLOv7 or YOLOv6 exported with NMS for ONNX Runtime: the first column is the number of the image",
     "export it without --end2end, with --grid: layout yolov5",
@@ -100,19 +97,15 @@ _EFFICIENTDET = Family(
     "for EfficientDet export four outputs with num_detections, layout tf_nms; for rotated boxes write layout: "
     "nms_inside_obb",
 )
-_UNDECODED = Family(
+UNDECODED = Family(
     "RetinaNet, EfficientDet or SSD without decoding: its boxes are offsets from anchors",
     "export it with boxes decoded, then layout boxes_scores reads it, or with NMS inside",
 )
+"""Boxes beside scores whose boxes make no sense as they are."""
 _BESIDE = Family(
     "boxes beside scores (YOLO-NAS, DAMO-YOLO, SSD, UltraFace)",
     "layout boxes_scores reads it: state the right number of classes, without the background",
 )
-
-
-def undecoded() -> Family:
-    """Return the family of boxes beside scores whose boxes make no sense as they are."""
-    return _UNDECODED
 
 
 def family_of(names: Sequence[str], shapes: Sequence[Shape], size: tuple[int, int]) -> Family | None:

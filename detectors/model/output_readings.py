@@ -23,7 +23,7 @@ from detectors.heads.choice import (
     reasons_in_reach,
 )
 from detectors.heads.classes import ClassNumbers
-from detectors.heads.families import family_of, undecoded
+from detectors.heads.families import UNDECODED, family_of
 from detectors.heads.first_run import first_tiles, why_implausible
 from detectors.heads.layouts.boxes_scores import find_outputs, guess_boxes
 from detectors.heads.metadata import class_names
@@ -262,7 +262,7 @@ def require_one_plausible(found: Sequence[Reading], prober: Prober, size: tuple[
     if left:
         choices = " or ".join(f"--layout {each.layout} ({LAYOUTS[each.layout]})" for each in left)
         raise ModelLoadError(f"several layouts have such outputs and a run does not distinguish them; state {choices}")
-    hint = f"; {undecoded()}" if "boxes_scores" in objections else ""
+    hint = f"; {UNDECODED}" if "boxes_scores" in objections else ""
     raise ModelLoadError(
         "this model is broken or of another layout: "
         + "; ".join(f"{name}: {why}" for name, why in objections.items())

@@ -46,11 +46,6 @@ class BoxesScoresHead:
         self._columns = request.classes.numbers + (1 if self._how.background == "first" else 0)
         self._scale = np.array((request.width, request.height) * 2 if self._how.unit == "shares" else 1, np.float32)
 
-    @property
-    def background(self) -> str:
-        """Where the column of the background is: ``none``, ``first`` or ``last``."""
-        return self._how.background
-
     def mismatch(self, shapes: Sequence[Shape]) -> str | None:
         """See :class:`detectors.heads.port.Head`."""
         at = find_outputs(self._names, shapes)

@@ -8,6 +8,7 @@ import numpy as np
 
 from detectors.geometry.arrays import Outputs, RawBoxes
 from detectors.heads.checks import require_numbers
+from detectors.heads.layouts.detr import output_indices
 from detectors.heads.port import HeadRequest, Shape
 
 _TENSORFLOW = {"boxes": "detection_boxes", "scores": "detection_scores", "classes": "detection_classes"}
@@ -51,7 +52,6 @@ class FinishedPartsHead:
 
     def __init__(self, layout: str, request: HeadRequest) -> None:
         """``layout``: ``tf_nms`` or ``nms_parts``."""
-        self._layout = layout
         self._tensorflow = layout == "tf_nms"
         self._at = (_tensorflow if self._tensorflow else _by_parts)(request.outputs)
         self._classes = request.classes
@@ -96,14 +96,13 @@ class MmdetHead:
     """Reads ``dets`` (N, K, 5), x1, y1, x2, y2 in pixels of the input and score, and ``labels`` (N, K), by name."""
 
     def __init__(self, request: HeadRequest) -> None:
-        names = request.outputs
         self._classes = request.classes
-        self._at = (names.index("dets"), names.index("labels")) if sorted(names) == ["dets", "labels"] else None
+        self._at = output_indices(request.outputs, ("dets", "labels"))
 
     def mismatch(self, shapes: Sequence[Shape]) -> str | None:
         """See :class:`detectors.heads.port.Head`. The number of classes does not follow from the shapes."""
         if self._at is not None:
-            dets, labels = (shapes[at] for at in self._at)
+            dets, labels = (shapes[self._at[name]] for name in ("dets", "labels"))
             if len(labels) == 2 and dets == (*labels, 5):
                 return None
         return "mmdet has outputs dets (N, K, 5) and labels (N, K)"
@@ -111,7 +110,7 @@ class MmdetHead:
     def decode(self, outputs: Outputs, confidence: float) -> RawBoxes:
         """See :class:`detectors.heads.port.Head`. Rows of zeros, or with a label below 0, fill what NMS left empty."""
         assert self._at is not None, "decode follows a mismatch() that found none"
-        dets, labels = (outputs[at] for at in self._at)
+        dets, labels = (outputs[self._at[name]] for name in ("dets", "labels"))
         scores = dets[:, :, 4]
         require_numbers(scores, "scores")
         filled = (labels >= 0) & dets.any(axis=2)
