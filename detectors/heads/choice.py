@@ -57,10 +57,10 @@ LAYOUTS: Mapping[Layout, str] = {
 }
 """Layout → the models that have it, for people."""
 
-# These give each box its class's number, so only the metadata shows how many classes there are.
-_NUMBERED: frozenset[Layout] = frozenset({"nms_inside", "rtdetr", "nms_inside_obb", "tf_nms", "nms_parts", "mmdet"})
+NUMBERED: frozenset[Layout] = frozenset({"nms_inside", "rtdetr", "nms_inside_obb", "tf_nms", "nms_parts", "mmdet"})
+"""These give each box its class's number, so only the metadata shows how many classes there are."""
 # In these a class may have any number or column; all others have one column per class, in the card's order.
-_WITH_IDS = _NUMBERED | {"rfdetr", "boxes_scores"}
+_WITH_IDS = NUMBERED | {"rfdetr", "boxes_scores"}
 _ROTATED: frozenset[Layout] = frozenset({"yolov8_obb", "nms_inside_obb"})
 
 
@@ -105,7 +105,7 @@ def _reason_against(
     if request.classes.stated and layout not in _WITH_IDS:
         return f"{layout} has one column per class in the card's order, without ids"
     reason = task_against(metadata, layout in _ROTATED) or head.mismatch(shapes)
-    if reason is None and layout in _NUMBERED:
+    if reason is None and layout in NUMBERED:
         return names_against(metadata, request.classes)
     return reason
 

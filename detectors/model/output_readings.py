@@ -16,6 +16,7 @@ from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import Outputs
 from detectors.heads.choice import (
     LAYOUTS,
+    NUMBERED,
     describe_outputs,
     fitting_heads,
     layouts_to_try,
@@ -36,7 +37,7 @@ LONGEST_NAME = 100
 _USUAL_CLASSES = 80
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 # The layouts whose shapes do not show how many classes there are.
-_WITHOUT_COLUMNS = ("nms_inside", "nms_inside_obb", "rtdetr", "grounding_dino", "tf_nms", "nms_parts", "mmdet")
+_WITHOUT_COLUMNS = NUMBERED | {"grounding_dino"}
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 _TOP_LEFT = {"channels": "bgr", "scale": 1.0, "letterbox": "top_left"}
