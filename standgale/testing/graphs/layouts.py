@@ -120,7 +120,7 @@ def _boxes_scores(graph: GraphBuilder, spec: GraphSpec, sides: list[tuple[str, s
     return {"boxes": boxes, "scores": scores}
 
 
-def _parts(graph: GraphBuilder, spec: GraphSpec, sides: list[tuple[str, str]], found: str) -> list[str]:
+def _parts(graph: GraphBuilder, spec: GraphSpec, found: str) -> list[str]:
     """Number of boxes, scores and class numbers of the three colours; the number counts all three rows."""
     scores = confidences(graph, spec, found)
     zero = graph.op("Mul", graph.op("ReduceSum", found, graph.constant([1], np.int64)), graph.constant(0.0))
@@ -131,7 +131,7 @@ def _tf_nms(graph: GraphBuilder, spec: GraphSpec, sides: list[tuple[str, str]], 
     x1, y1, x2, y2 = corner_columns(graph, sides, found)
     sizes = graph.constant([1 / spec.height, 1 / spec.width] * 2)
     boxes = graph.op("Mul", stack_columns(graph, [y1, x1, y2, x2]), sizes)
-    count, scores, numbers = _parts(graph, spec, sides, found)
+    count, scores, numbers = _parts(graph, spec, found)
     return {
         "num_detections": count,
         "detection_boxes": boxes,
@@ -142,7 +142,7 @@ def _tf_nms(graph: GraphBuilder, spec: GraphSpec, sides: list[tuple[str, str]], 
 
 def _nms_parts(graph: GraphBuilder, spec: GraphSpec, sides: list[tuple[str, str]], found: str) -> dict[str, str]:
     boxes = stack_columns(graph, corner_columns(graph, sides, found))
-    count, scores, numbers = _parts(graph, spec, sides, found)
+    count, scores, numbers = _parts(graph, spec, found)
     return {"num_dets": count, "det_boxes": boxes, "det_scores": scores, "det_classes": numbers}
 
 
