@@ -28,15 +28,24 @@ def longer_sides(boxes: _Boxes) -> DoubleArray:
     return sides
 
 
+def shared_areas(first: DoubleArray, second: DoubleArray) -> DoubleArray:
+    """Return float64 (...,): the area that ``first`` and ``second`` share, per element; 0 where none.
+
+    Both are float64 (..., 4) xyxy, of shapes that broadcast.
+    """
+    width = np.minimum(first[..., 2], second[..., 2]) - np.maximum(first[..., 0], second[..., 0])
+    height = np.minimum(first[..., 3], second[..., 3]) - np.maximum(first[..., 1], second[..., 1])
+    shared: DoubleArray = np.maximum(width, 0.0) * np.maximum(height, 0.0)
+    return shared
+
+
 def overlaps(first: _Boxes, second: _Boxes, metric: Metric) -> DoubleArray:
     """Return how much ``first`` and ``second`` (float (..., 4) xyxy, shapes that broadcast) overlap, per element.
 
     The result is float64 (...,) in 0..1; 0 where a box has no area.
     """
     one, two = first.astype(np.float64), second.astype(np.float64)
-    width = np.minimum(one[..., 2], two[..., 2]) - np.maximum(one[..., 0], two[..., 0])
-    height = np.minimum(one[..., 3], two[..., 3]) - np.maximum(one[..., 1], two[..., 1])
-    inside = np.maximum(width, 0.0) * np.maximum(height, 0.0)
+    inside = shared_areas(one, two)
     area_one, area_two = areas(one), areas(two)
     whole = area_one + area_two - inside if metric == "iou" else np.minimum(area_one, area_two)
     shares: DoubleArray = np.divide(inside, whole, out=np.zeros_like(inside), where=whole > 0)

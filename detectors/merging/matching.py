@@ -9,7 +9,7 @@ import numpy as np
 
 from detectors.geometry import quads as quadrilaterals
 from detectors.geometry.arrays import BoolArray, Candidates, DoubleArray, IndexArray
-from detectors.geometry.boxes import Metric, areas
+from detectors.geometry.boxes import Metric, areas, shared_areas
 from detectors.geometry.pairs import overlapping_pairs, pairs_within
 
 # The best boxes are decided first and in small numbers, so that duplicates are removed before their pairs are compared.
@@ -77,9 +77,7 @@ class Shapes:
 
     def _shares(self, better: IndexArray, worse: IndexArray, one: DoubleArray, two: DoubleArray) -> DoubleArray:
         """Return how much ``one`` and ``two`` overlap as boxes; quads overlap at most so much."""
-        width = np.minimum(one[..., 2], two[..., 2]) - np.maximum(one[..., 0], two[..., 0])
-        height = np.minimum(one[..., 3], two[..., 3]) - np.maximum(one[..., 1], two[..., 1])
-        inside = np.maximum(width, 0.0) * np.maximum(height, 0.0)
+        inside = shared_areas(one, two)
         size_one, size_two = self.sizes[better], self.sizes[worse]
         smaller = np.minimum(size_one, size_two)
         if self.quads is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.geometry.arrays import BoolArray, Candidates, DoubleArray, FloatArray, IndexArray
-from detectors.geometry.boxes import areas
+from detectors.geometry.boxes import areas, shared_areas
 from detectors.geometry.pairs import overlapping_pairs, pairs_within
 from detectors.merging.rotated_pieces import Pieces
 from detectors.tiling.tiles import TilePlan, edge_margins
@@ -56,9 +56,7 @@ def _seen_whole(
     size = areas(boxes)
     for one, two in overlapping_pairs(boxes[pieces], boxes[wholes], bins[pieces], bins[wholes]):
         piece, whole = pieces[one], wholes[two]
-        width = np.minimum(boxes[piece, 2], boxes[whole, 2]) - np.maximum(boxes[piece, 0], boxes[whole, 0])
-        height = np.minimum(boxes[piece, 3], boxes[whole, 3]) - np.maximum(boxes[piece, 1], boxes[whole, 1])
-        inside = width * height > INSIDE_SHARE * size[piece]
+        inside = shared_areas(boxes[piece], boxes[whole]) > INSIDE_SHARE * size[piece]
         if turned is not None and candidates.quads is not None:
             inside = turned.covered(one, candidates.quads[whole])
         found[one[inside & (candidates.tiles[piece] != candidates.tiles[whole])]] = True

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detectors.geometry.arrays import BoolArray, Candidates, DoubleArray, IndexArray
-from detectors.geometry.boxes import areas
+from detectors.geometry.arrays import BoolArray, Candidates, IndexArray
+from detectors.geometry.boxes import areas, shared_areas
 from detectors.geometry.pairs import overlapping_pairs
 from detectors.merging.matching import Shapes, greedy_owners
 from detectors.tiling.tiles import TilePlan, edge_margins
@@ -48,11 +48,11 @@ def without_fragments(candidates: Candidates, plan: TilePlan) -> Candidates:
             & (scores[whole] >= SURE_ENOUGH * scores[piece])
         )
         one, piece, whole = ours[likely], piece[likely], whole[likely]
-        inside = _common(boxes[piece], boxes[whole]) >= INSIDE_SHARE * sizes[piece]
+        inside = shared_areas(boxes[piece], boxes[whole]) >= INSIDE_SHARE * sizes[piece]
         region = regions[one]
         beyond = np.concatenate((boxes[whole, :2] < region[:, :2], boxes[whole, 2:] > region[:, 2:]), axis=1)
         continued = (touched[one] & beyond).any(axis=1)
-        fills = sizes[piece] >= FILLED_SHARE * _common(boxes[whole], region)
+        fills = sizes[piece] >= FILLED_SHARE * shared_areas(boxes[whole], region)
         unsure = scores[piece] < LESS_SURE * scores[whole]
         fragment[piece[inside & continued & (fills | unsure)]] = True
     return _kept(candidates, ~fragment)
@@ -102,13 +102,6 @@ def _cut_edges(candidates: Candidates, plan: TilePlan, pieces: IndexArray) -> Bo
     distance = np.abs(candidates.boxes[pieces] - plan.boxes[tiles])
     cut: BoolArray = (distance <= np.concatenate((margins, margins), axis=1)) & plan.inner_edges()[tiles]
     return cut
-
-
-def _common(one: DoubleArray, two: DoubleArray) -> DoubleArray:
-    """Return float64 (P,): the area that the boxes ``one`` and ``two`` (float64 (P, 4)) share."""
-    sides = np.minimum(one[:, 2:], two[:, 2:]) - np.maximum(one[:, :2], two[:, :2])
-    shared: DoubleArray = np.maximum(sides, 0.0).prod(axis=1)
-    return shared
 
 
 def _kept(candidates: Candidates, rows: BoolArray) -> Candidates:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from detectors.geometry.arrays import BoolArray, Candidates, DoubleArray, FloatArray, IndexArray, IntArray
-from detectors.geometry.boxes import areas
+from detectors.geometry.boxes import areas, shared_areas
 from detectors.geometry.pairs import overlapping_pairs
 from detectors.tiling.tiles import TilePlan
 
@@ -108,12 +108,6 @@ def _parts(fine: Candidates, coarse: Candidates) -> BoolArray:
     ours, theirs = fine.boxes.astype(np.float64), coarse.boxes.astype(np.float64)
     sizes, larger = areas(ours), areas(theirs)
     for one, two in overlapping_pairs(ours, theirs, *(np.zeros(len(each), np.int64) for each in (fine, coarse))):
-        shared = _shared(ours[one], theirs[two])
+        shared = shared_areas(ours[one], theirs[two])
         found[one[(shared > _INSIDE * sizes[one]) & (sizes[one] <= _PART_OF * larger[two])]] = True
     return found
-
-
-def _shared(one: DoubleArray, two: DoubleArray) -> DoubleArray:
-    sides = np.minimum(one[:, 2:], two[:, 2:]) - np.maximum(one[:, :2], two[:, :2])
-    shared: DoubleArray = np.maximum(sides, 0.0).prod(axis=1)
-    return shared
