@@ -10,7 +10,7 @@ from detectors.geometry.arrays import BoolArray, Candidates, IndexArray
 from detectors.geometry.boxes import areas, shared_areas
 from detectors.geometry.pairs import overlapping_pairs
 from detectors.merging.matching import Shapes, greedy_owners
-from detectors.tiling.tiles import TilePlan, edge_margins
+from detectors.tiling.tiles import TilePlan, touched_inner_edges
 
 # A fragment has at least this share of its area inside the whole box.
 INSIDE_SHARE = 0.8
@@ -35,7 +35,7 @@ def without_fragments(candidates: Candidates, plan: TilePlan) -> Candidates:
     boxes = candidates.boxes.astype(np.float64)
     scores, classes, tiles = candidates.scores, candidates.classes, candidates.tiles
     regions = plan.boxes[tiles[pieces]].astype(np.float64)
-    touched = _cut_edges(candidates, plan, pieces)
+    touched = touched_inner_edges(plan, candidates.boxes[pieces], tiles[pieces])
     sizes = areas(boxes)
     fragment = np.zeros(len(candidates), np.bool_)
     everything = (np.zeros(len(each), np.int64) for each in (pieces, wholes))
@@ -93,15 +93,6 @@ class _Rivals(Shapes):
         """See Shapes."""
         table: BoolArray = Shapes.table(self) & (self.classes[:, None] != self.classes)
         return table
-
-
-def _cut_edges(candidates: Candidates, plan: TilePlan, pieces: IndexArray) -> BoolArray:
-    """Return bool (len(pieces), 4): which inner edges of its tile (left, top, right, bottom) cut each piece."""
-    tiles = candidates.tiles[pieces]
-    margins = edge_margins(plan, candidates.boxes[pieces], tiles)
-    distance = np.abs(candidates.boxes[pieces] - plan.boxes[tiles])
-    cut: BoolArray = (distance <= np.concatenate((margins, margins), axis=1)) & plan.inner_edges()[tiles]
-    return cut
 
 
 def _kept(candidates: Candidates, rows: BoolArray) -> Candidates:

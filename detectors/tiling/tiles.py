@@ -221,13 +221,20 @@ def edge_margins(plan: TilePlan, boxes: FloatArray, tiles: IntArray) -> FloatArr
     return margins
 
 
-def touches_inner_edge(plan: TilePlan, boxes: FloatArray, tiles: IntArray) -> BoolArray:
-    """Return bool (K,): which ``boxes`` (float32 (K, 4) xyxy, frame pixels, of ``tiles``) end at an inner tile edge.
+def touched_inner_edges(plan: TilePlan, boxes: FloatArray, tiles: IntArray) -> BoolArray:
+    """Return bool (K, 4): at which inner edges of their tile (left, top, right, bottom) ``boxes`` end.
 
-    Of a rotated box the enclosing box counts: the visible part of an object that an edge cuts reaches the edge.
+    boxes: float32 (K, 4) xyxy, frame pixels, of ``tiles``. Of a rotated box the enclosing box counts: the visible part
+    of an object that an edge cuts reaches the edge.
     """
     margins = edge_margins(plan, boxes, tiles)
     distance = np.abs(boxes - plan.boxes[tiles])
     near = distance <= np.concatenate((margins, margins), axis=1)
-    touching: BoolArray = (near & plan.inner_edges()[tiles]).any(axis=1)
+    touched: BoolArray = near & plan.inner_edges()[tiles]
+    return touched
+
+
+def touches_inner_edge(plan: TilePlan, boxes: FloatArray, tiles: IntArray) -> BoolArray:
+    """Return bool (K,): which ``boxes`` end at an inner edge of their tile; see :func:`touched_inner_edges`."""
+    touching: BoolArray = np.logical_or.reduce(touched_inner_edges(plan, boxes, tiles), axis=1)
     return touching
