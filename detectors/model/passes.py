@@ -59,8 +59,7 @@ class Passes:
 
     def tiles_by_scale(self) -> tuple[ScaleTiles, ...]:
         """Return how many tiles of each scale were processed, in the order of the plan."""
-        grids = np.ones(len(self.plan), np.float32) if self.plan.grids is None else self.plan.grids
-        done = grids[self.processed]
+        done = self.plan.grids[self.processed]
         order = dict.fromkeys(done.tolist())
         return tuple(ScaleTiles(round(scale, 6), int((done == np.float32(scale)).sum())) for scale in order)
 
@@ -71,7 +70,6 @@ class Passes:
     def _quick_pass(self) -> Generator[IndexArray, None, None]:
         """Yield the tiles of each pass: coarse ones, fine ones where these show most, the rest of what is chosen."""
         plan = self.plan
-        assert plan.grids is not None
         coarse = scaling.coarse_tiles(plan)
         yield coarse
         compared = scaling.compared_tiles(plan, coarse, self.found)

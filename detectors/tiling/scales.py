@@ -85,7 +85,6 @@ def choose_scales(plan: TilePlan, compared: IndexArray, coarse: Candidates, fine
 
 
 def _of_scale(plan: TilePlan, scale: float) -> IndexArray:
-    assert plan.grids is not None
     return np.flatnonzero(plan.grids == np.float32(scale))
 
 

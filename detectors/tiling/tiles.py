@@ -54,26 +54,22 @@ class TilePlan:
     """int32 (N, 4) xyxy in frame pixels, row by row"""
     placed: IntArray
     """int32 (N, 4): left, top, width, height of the tile in pixels of the model's input"""
-    grids: FloatArray | None = None
-    """float32 (N,): the scale whose grid a tile belongs to, 0 for the whole frame; None: all of scale 1"""
+    grids: FloatArray
+    """float32 (N,): the scale whose grid a tile belongs to, 0 for the whole frame"""
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def take(self, numbers: IndexArray) -> TilePlan:
         """Return the plan of the tiles ``numbers`` (int64 (K,)), in that order."""
-        grids = None if self.grids is None else self.grids[numbers]
-        return replace(self, boxes=self.boxes[numbers], placed=self.placed[numbers], grids=grids)
+        return replace(self, boxes=self.boxes[numbers], placed=self.placed[numbers], grids=self.grids[numbers])
 
     def averaged(self, first: int = 0, count: int | None = None) -> list[bool]:
         """Return for ``count`` tiles from ``first`` on whether they are reduced by averaging: those of a scale below 1.
 
         Other tiles are resized bilinearly, as models saw it in training.
         """
-        rows = len(self.boxes[first : None if count is None else first + count])
-        if self.grids is None:
-            return [False] * rows
-        grids = self.grids[first : first + rows]
+        grids = self.grids[first : None if count is None else first + count]
         reduced: list[bool] = ((grids > 0) & (grids < 1)).tolist()
         return reduced
 

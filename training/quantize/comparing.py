@@ -41,6 +41,7 @@ def boxes_of(model: Model, tiles: ImageArray) -> Candidates:
         pad=card.pad,
         boxes=np.tile(whole, (count, 1)),
         placed=np.tile(whole, (count, 1)),
+        grids=np.ones(count, np.float32),
     )
     least = max(0.0, min(model.card.confidences) - SCORE_TOLERANCE)
     options = model.resolved(DetectOptions(confidence=least), FrameView(card.width, card.height))

@@ -37,7 +37,6 @@ def test_plan_tiles_at_half_scale_shows_twice_as_much_in_each_tile() -> None:
     plan = plan_of(150, 100)
     fine, coarse = plan_of(150, 100, (1.0,)), plan_of(150, 100, (0.5,))
     assert plan.boxes.tolist() == fine.boxes.tolist() + coarse.boxes.tolist()
-    assert plan.grids is not None
     assert plan.grids.tolist() == [1.0] * 6 + [0.5] * 2
     assert coarse.boxes.tolist() == [[0, 0, 128, 100], [22, 0, 150, 100]]
     assert coarse.scales().tolist() == [[0.5, 0.5]] * 2
@@ -48,7 +47,7 @@ def test_plan_tiles_at_half_scale_shows_twice_as_much_in_each_tile() -> None:
 def test_a_whole_frame_tile_is_left_out_only_where_a_grid_shows_as_much() -> None:
     def whole(width: int, height: int, scales: tuple[float, ...]) -> bool:
         grids = plan_of(width, height, scales, whole=True).grids
-        return grids is not None and bool((grids == 0).any())
+        return bool((grids == 0).any())
 
     assert whole(150, 100, BOTH)
     # One tile at half scale shows all of 100 pixels in 50, the whole-frame tile in 64.
@@ -90,7 +89,6 @@ def test_a_quick_pass_is_limited_in_a_picture_of_any_size() -> None:
     assert len(compared) == MOST_COMPARED
     fine = fine_tiles(plan, compared)
     assert 0 < len(fine) <= 9 * MOST_COMPARED
-    assert plan.grids is not None
     assert set(plan.grids[fine].tolist()) == {1.0}
 
 
