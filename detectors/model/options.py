@@ -40,8 +40,6 @@ class Resolved:
 
     confidences: tuple[float, ...]
     """The least score of a detection, per class of the card."""
-    confidence: float | None
-    """The same, where it is one for all classes; None where classes have their own."""
     overlap: float
     tile_width: int | None
     tile_height: int | None
@@ -63,6 +61,11 @@ class Resolved:
     max_detections: int
     gsd_m: float | None = None
     """Metres on the ground per pixel of the frame; None where unknown."""
+
+    @property
+    def confidence(self) -> float | None:
+        """Return the least score where it is one for all classes; None where classes have their own."""
+        return self.confidences[0] if len(set(self.confidences)) == 1 else None
 
     @property
     def least_confidence(self) -> float:
@@ -108,12 +111,10 @@ def resolve(card: ModelCard, asked: DetectOptions, view: FrameView) -> Resolved:
     A requested confidence is that of all classes, also of those that have their own in the card.
     """
     given = asked.confidence
-    confidences = card.confidences if given is None else (given,) * len(card.classes)
     cut = _cut(card, asked, view)
     scales, undecided = _scales(card, asked, view, cut)
     return Resolved(
-        confidences=confidences,
-        confidence=confidences[0] if len(set(confidences)) == 1 else None,
+        confidences=card.confidences if given is None else (given,) * len(card.classes),
         overlap=cut.overlap,
         tile_width=None if cut.sides is None else cut.sides[0],
         tile_height=None if cut.sides is None else cut.sides[1],
