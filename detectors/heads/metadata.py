@@ -99,10 +99,13 @@ def _listed(found: Sequence[object]) -> dict[int, str] | None:
     if all(isinstance(one, str | int) and not isinstance(one, bool) for one in found):
         return {number: str(name) for number, name in enumerate(found)}
     named: dict[object, object] = {}
-    for number, one in enumerate(found):
+    for place, one in enumerate(found):
         if not isinstance(one, dict) or "name" not in one:
             return None
-        named[one.get("id", number)] = one["name"]
+        number = _number(one.get("id", place))
+        if number is None:
+            return None
+        named[number] = one["name"]
     return _numbered(named) if len(named) == len(found) else None
 
 

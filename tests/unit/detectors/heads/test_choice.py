@@ -160,6 +160,9 @@ def test_the_first_tiles_are_a_blank_one_and_always_the_same_noise() -> None:
         ("{0: 'car'", None),
         ("[" * 5000, None),
         ("__import__('os')", None),
+        ('[{"name": "car", "id": 2}, {"name": "bus", "id": "1"}]', {1: "bus", 2: "car"}),
+        ('[{"name": "car", "id": [1]}]', None),
+        ('[{"name": "car", "id": {}}]', None),
         ("", None),
     ],
 )
