@@ -16,7 +16,6 @@ import logging
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -142,7 +141,7 @@ class InferencePipeline:
         self._decoder = DecodeProcess(max_pixels=max_pixels, limit_s=max_decode_s)
         self._batch_wait_s = batch_wait_s
         self._pixels = PixelPool(_IDLE_PIXEL_BYTES)
-        self._frames: queue.SimpleQueue[_FrameTask | None] = queue.SimpleQueue()
+        self._frames: queue.SimpleQueue[_Packing | None] = queue.SimpleQueue()
         engine_calls = model.engine.parallel
         self._batches: queue.Queue[_Batch | None] = queue.Queue(engine_calls * _BATCHES_AHEAD_PER_ENGINE_CALL)
         self._host = DaemonPool(host_threads, "host")
@@ -245,7 +244,8 @@ class InferencePipeline:
             return False
         frame.plan, frame.missing = part, len(part)
         frame.candidates = {}
-        self._frames.put(frame)
+        # The frame gets the plan of its next pass as soon as the last batch of this one is done.
+        self._frames.put(_Packing(frame, part))
         return True
 
     def _pack(self) -> None:
@@ -255,39 +255,25 @@ class InferencePipeline:
         frames do not wait for all tiles of a large one.
         """
         batch = _Batch()
-        waiting: deque[_Packing] = deque()
-        unfinished: _Packing | None = None
-        ends = False
-        while waiting or unfinished or not ends:
+        while True:
             try:
-                frame = self._next_frame(batch, wait=not waiting and unfinished is None)
+                packing = self._frames.get(timeout=self._batch_wait_s) if batch.runs else self._frames.get()
             except queue.Empty:
-                # One that is not finished has its next turn after all that have arrived meanwhile.
-                if unfinished is not None:
-                    waiting.append(unfinished)
-                    unfinished = None
-                if not waiting:
-                    batch = self._emit(batch)
-                    continue
-                unfinished = waiting.popleft()
-                batch = self._pack_turn(unfinished, batch)
-                if unfinished.first == len(unfinished.plan):
-                    unfinished = None
+                batch = self._emit(batch)
+                continue
+            if packing is not None:
+                batch = self._pack_turn(packing, batch)
+                if packing.first < len(packing.plan):
+                    # Its next turn comes after those of all that have arrived meanwhile.
+                    self._frames.put(packing)
+            elif self._frames.empty():
+                break
             else:
-                if frame is None:
-                    ends = True
-                else:
-                    # The frame gets the plan of its next pass as soon as the last batch of this one is done.
-                    waiting.append(_Packing(frame, frame.plan))
+                # The end comes after all frames that are not finished.
+                self._frames.put(None)
         self._emit(batch)
         for _ in range(self.model.engine.parallel):
             self._batches.put(None)
-
-    def _next_frame(self, batch: _Batch, *, wait: bool) -> _FrameTask | None:
-        """Return the next frame, or None for the end; with tiles in ``batch``, wait shortly. Raises queue.Empty."""
-        if not wait:
-            return self._frames.get_nowait()
-        return self._frames.get(timeout=self._batch_wait_s) if batch.runs else self._frames.get()
 
     def _pack_turn(self, packing: _Packing, batch: _Batch) -> _Batch:
         """Cut the tiles of one turn of a frame, pass on the batches that are full, and return the one that is not."""
