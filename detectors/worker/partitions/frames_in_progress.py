@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 
 from detectors.worker.partitions.partition_queue import Commit, FrameOutcome, PartitionQueue, PendingRecord
 from detectors.worker.partitions.window import DuplicateWindow
@@ -14,11 +15,13 @@ class FramesInProgress:
     """Holds one queue per partition number; a frame uses a slot from its acceptance until it is committed or void.
 
     A partition that is held uses no slots: it is not polled, so it keeps at most as many frames as there were slots,
-    and the other partitions continue with all slots.
+    and the other partitions continue with all slots. Any other has at most three quarters of the slots.
     """
 
     def __init__(self, *, max_frames: int) -> None:
         self._max_frames = max_frames
+        # Not less: few frames in progress also mean few in a commit, and one device may be the only one.
+        self._share = max(1, max_frames - max(1, max_frames // 4))
         self._queues: dict[int, PartitionQueue] = {}
         self._slot_freed = asyncio.Event()
         self.finished = asyncio.Event()
@@ -36,14 +39,14 @@ class FramesInProgress:
 
     @property
     def full_partitions(self) -> list[int]:
-        """The numbers of the partitions that have half of all slots; the rest is for frames of other devices."""
-        share = max(1, self._max_frames // 2)
-        return [queue.partition for queue in self._queues.values() if not queue.holds and len(queue) >= share]
+        """The numbers of the partitions that have their share of the slots; the rest is for frames of other devices."""
+        return [queue.partition for queue in self._queues.values() if not queue.holds and len(queue) >= self._share]
 
     @property
     def most_at_once(self) -> int:
-        """How many frames may be accepted at once, as they may all be of one partition."""
-        return max(1, self._max_frames // 4)
+        """How many frames may be accepted at once, as they may all be of one partition that is not full."""
+        counts = [len(queue) for queue in self._queues.values() if not queue.holds]
+        return self._share - max((count for count in counts if count < self._share), default=0)
 
     def queue(self, partition: int) -> PartitionQueue:
         """Return the queue of a partition number; a new one has an empty duplicate window."""
@@ -57,12 +60,11 @@ class FramesInProgress:
         return self._max_frames - sum(len(queue) for queue in self._queues.values() if not queue.holds)
 
     async def wait_for_slot(self, timeout_s: float) -> None:
-        """Return when a slot became free, at the latest after ``timeout_s``."""
-        self._slot_freed.clear()
-        try:
+        """Return when a slot became free since the last call, at the latest after ``timeout_s``."""
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._slot_freed.wait(), timeout_s)
-        except TimeoutError:
-            return
+        # Cleared only here: one that is freed while the caller polls must not be missed.
+        self._slot_freed.clear()
 
     def finish(self, queue: PartitionQueue, pending: PendingRecord, outcome: FrameOutcome) -> None:
         """Let ``pending`` be committed with ``outcome``; every pending record is finished here and nowhere else."""

@@ -40,15 +40,28 @@ async def test_free_slots_leave_out_held_partitions() -> None:
     assert in_progress.free_slots() == 2
 
 
-async def test_a_partition_with_half_of_the_slots_is_full() -> None:
+async def test_a_partition_has_at_most_three_quarters_of_the_slots() -> None:
     in_progress = FramesInProgress(max_frames=8)
     queue = in_progress.queue(3)
     queue.start_assignment(LIVE, 1)
-    for offset in range(3):
+    assert in_progress.most_at_once == 6
+    for offset in range(5):
         queue.append(PendingRecord.from_record(record(offset)))
-    assert in_progress.full_partitions == []
-    queue.append(last := PendingRecord.from_record(record(3)))
-    assert in_progress.full_partitions == [3]
+    assert (in_progress.full_partitions, in_progress.most_at_once) == ([], 1)
+    queue.append(last := PendingRecord.from_record(record(5)))
+    assert (in_progress.full_partitions, in_progress.most_at_once, in_progress.free_slots()) == ([3], 6, 2)
     in_progress.hold(queue, last)
     assert in_progress.full_partitions == [], "a held one uses no slots"
-    assert (in_progress.most_at_once, FramesInProgress(max_frames=1).most_at_once) == (2, 1)
+    assert [FramesInProgress(max_frames=slots).most_at_once for slots in (1, 2, 3, 4, 16)] == [1, 1, 2, 3, 12]
+
+
+async def test_a_slot_that_is_freed_before_the_wait_ends_it_at_once() -> None:
+    in_progress = FramesInProgress(max_frames=2)
+    queue = in_progress.queue(3)
+    in_progress.hold(queue, "reason")
+    await asyncio.wait_for(in_progress.wait_for_slot(30), 5)
+    waiting = asyncio.create_task(in_progress.wait_for_slot(30))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    in_progress.release(queue, "reason")
+    await asyncio.wait_for(waiting, 5)
