@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from detectors.card.model_formats import foreign_format
 from detectors.card.onnx_graph import GraphFacts, GraphReader
@@ -36,6 +36,8 @@ _FIRST_BYTE = b"\x08"
 LARGEST_FILE_BYTES = 2 << 30
 """The largest message of protobuf; models with more keep their weights in separate files."""
 _MOST_AXES, _MOST_TENSORS, _LONGEST_NAME = 16, 1_000, 200
+
+_Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +70,32 @@ def read_onnx_file(path: Path) -> OnnxFile:
 
     Raises ModelLoadError when it is not readable ONNX, is larger than any detector, or has weights outside its folder.
     """
+    found = _read(path, _model)
+    _require_beside(path, found.external_data)
+    return found
+
+
+def external_data_of(path: Path) -> tuple[str, ...]:
+    """Return what :func:`read_onnx_file` finds as ``external_data``, without reading the nodes, which takes longest.
+
+    Raises ModelLoadError when the file is not readable ONNX, is too large, or has weights outside its folder.
+    """
+    names = _read(path, lambda reader: _locations(reader, reader.messages(_graph(reader), _GRAPH_INITIALIZER)))
+    _require_beside(path, names)
+    return names
+
+
+def _read(path: Path, part: Callable[[MessageReader], _Part]) -> _Part:
+    """Return the ``part`` of the file at ``path``. Raises ModelLoadError when it is not readable ONNX."""
     try:
         with open_regular(path) as file:
             _require_onnx(path, file)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                found = _model(MessageReader(data))
+                return part(MessageReader(data))
     except OSError as error:
         raise ModelLoadError(f"model file {path} cannot be read ({error.strerror}); give an ONNX file") from error
     except (ValueError, IndexError) as error:
         raise ModelLoadError(f"{path} is not an ONNX file, or is damaged ({error}); export it again") from error
-    for name in found.external_data:
-        _require_beside(path, name)
-    return found
 
 
 def _require_onnx(path: Path, file: BinaryIO) -> None:
@@ -96,32 +112,29 @@ def _require_onnx(path: Path, file: BinaryIO) -> None:
         )
 
 
-def _require_beside(path: Path, name: str) -> None:
-    """Raise ModelLoadError when weights called ``name`` are anywhere but in the folder of the file at ``path``."""
-    plain = name not in ("", ".", "..") and not any(each in name for each in "/\\\0:")
-    if not plain or len(name) > _LONGEST_NAME or (path.parent / name).is_symlink():
-        raise ModelLoadError(
-            f"{path} keeps weights in {name[:_LONGEST_NAME]!r}, which is not a file in its own folder; "
-            "such a file may read what it should not, so export the model again with its weights beside it"
-        )
+def _require_beside(path: Path, names: Iterable[str]) -> None:
+    """Raise ModelLoadError when weights called ``names`` are anywhere but in the folder of the file at ``path``."""
+    for name in names:
+        plain = name not in ("", ".", "..") and not any(each in name for each in "/\\\0:")
+        if not plain or len(name) > _LONGEST_NAME or (path.parent / name).is_symlink():
+            raise ModelLoadError(
+                f"{path} keeps weights in {name[:_LONGEST_NAME]!r}, which is not a file in its own folder; "
+                "such a file may read what it should not, so export the model again with its weights beside it"
+            )
 
 
 def _model(reader: MessageReader) -> OnnxFile:
-    opset, graph = 0, None
+    opset = 0
     metadata: dict[str, str] = {}
     for number, _, start, end in reader.fields(0, len(reader.data)):
-        if number == _MODEL_GRAPH:
-            graph = (start, end)
-        elif number == _MODEL_OPSET:
+        if number == _MODEL_OPSET:
             domain = reader.text((start, end), 1)
             if domain in ("", "ai.onnx"):
                 opset = reader.number((start, end), 2)
         elif number == _MODEL_METADATA:
             metadata[reader.text((start, end), 1)] = reader.text((start, end), 2)
-    if graph is None:
-        raise ValueError("it holds no graph")
-    constants: set[str] = set()
-    external: set[str] = set()
+    graph = _graph(reader)
+    initializers: list[Span] = []
     inputs: list[TensorInfo] = []
     outputs: list[TensorInfo] = []
     for number, _, start, end in reader.fields(*graph):
@@ -130,9 +143,9 @@ def _model(reader: MessageReader) -> OnnxFile:
         elif number == _GRAPH_OUTPUT:
             outputs.append(_tensor(reader, (start, end)))
         elif number == _GRAPH_INITIALIZER:
-            constants.add(reader.text((start, end), _INITIALIZER_NAME))
-            external.update(_locations(reader, (start, end)))
+            initializers.append((start, end))
     # Old exporters list the weights among the inputs.
+    constants = {reader.text(span, _INITIALIZER_NAME) for span in initializers}
     fed = tuple(one for one in inputs if one.name not in constants)
     if not fed or not outputs:
         raise ValueError("its graph has no input or no output")
@@ -140,13 +153,20 @@ def _model(reader: MessageReader) -> OnnxFile:
         raise ValueError(f"it has more than {_MOST_TENSORS} inputs or outputs")
     image = next((one.name for one in fed if len(one.shape) == 4), fed[0].name)
     facts = GraphReader(reader).facts(graph, image)
-    return OnnxFile(opset, metadata, fed, tuple(outputs), tuple(sorted(external)), facts)
+    return OnnxFile(opset, metadata, fed, tuple(outputs), _locations(reader, initializers), facts)
 
 
-def _locations(reader: MessageReader, span: Span) -> list[str]:
-    """Return the file that has the values of a TensorProto, as a list of one; empty when the message has them."""
-    entries = reader.messages(span, _INITIALIZER_EXTERNAL)
-    return [reader.text(entry, 2) for entry in entries if reader.text(entry, 1) == "location"]
+def _graph(reader: MessageReader) -> Span:
+    found = reader.messages((0, len(reader.data)), _MODEL_GRAPH)
+    if not found:
+        raise ValueError("it holds no graph")
+    return found[-1]
+
+
+def _locations(reader: MessageReader, tensors: Iterable[Span]) -> tuple[str, ...]:
+    """Return the files that have the values of some of ``tensors`` (TensorProto), in order; the others have them."""
+    entries = (entry for span in tensors for entry in reader.messages(span, _INITIALIZER_EXTERNAL))
+    return tuple(sorted({reader.text(entry, 2) for entry in entries if reader.text(entry, 1) == "location"}))
 
 
 def _tensor(reader: MessageReader, span: Span) -> TensorInfo:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from detectors.card.onnx_file import read_onnx_file
+from detectors.card.onnx_file import external_data_of
 from detectors.engines.port import EngineRequest
 from detectors.errors import ModelLoadError
 
@@ -29,7 +29,7 @@ def weights_bytes(path: Path) -> int:
     Raises ModelLoadError when one of them is missing.
     """
     total = 0
-    for part in (path, *(path.parent / name for name in read_onnx_file(path).external_data)):
+    for part in (path, *(path.parent / name for name in external_data_of(path))):
         try:
             total += part.stat().st_size
         except OSError as error:

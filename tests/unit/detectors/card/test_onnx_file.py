@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from detectors.card import protobuf
 from detectors.card.card import read_card
-from detectors.card.onnx_file import read_onnx_file
+from detectors.card.onnx_file import external_data_of, read_onnx_file
 from detectors.errors import ModelLoadError
 from standgale.testing.graphs import GraphSpec, build
 
@@ -41,6 +41,17 @@ def weights_in(location: str) -> Callable[[onnx.ModelProto], None]:
 def test_read_onnx_file_refuses_weights_outside_its_folder(tmp_path: Path, location: str) -> None:
     with pytest.raises(ModelLoadError, match="not a file in its own folder"):
         read_onnx_file(changed(tmp_path, weights_in(location)))
+
+
+def test_external_data_of_names_weights_without_reading_nodes(tmp_path: Path) -> None:
+    path = changed(tmp_path, weights_in("weights.data"))
+    assert external_data_of(path) == read_onnx_file(path).external_data == ("weights.data",)
+    assert external_data_of(changed(tmp_path, add_nested)) == ()
+    with pytest.raises(ModelLoadError, match="not a file in its own folder"):
+        external_data_of(changed(tmp_path, weights_in("../secret")))
+    path.write_bytes(b"\x08\x08")
+    with pytest.raises(ModelLoadError, match="holds no graph"):
+        external_data_of(path)
 
 
 def test_read_onnx_file_refuses_weights_behind_a_link(tmp_path: Path) -> None:
