@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from detectors.geometry.arrays import ImageArray
 from detectors.images.jpeg import decode_jpeg
@@ -20,11 +21,11 @@ from infra.images import webp
 from infra.images.errors import UnreadableImageError
 from infra.images.foreign import refusal_of
 from infra.images.jpeg import MAGIC as JPEG_MAGIC
-from infra.images.jpeg import header_of
+from infra.images.jpeg import JpegFrame, header_of
 from infra.images.png import MAGIC as PNG_MAGIC
-from infra.images.png import read_header
+from infra.images.png import PngHeader, read_header
 from infra.tiff.directory import MAGICS as TIFF_MAGICS
-from infra.tiff.layout import layout_of
+from infra.tiff.layout import TiffLayout, layout_of
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -32,19 +33,32 @@ def image_size(data: bytes) -> tuple[int, int]:
 
     Raises ImageCorruptError when ``data`` is not JPEG, PNG, TIFF or WebP, or its header is broken.
     """
+    header = _header(data, max_pixels=0)
+    return header.width, header.height
+
+
+def _header(data: bytes, max_pixels: int) -> JpegFrame | PngHeader | TiffLayout | _WebpSize:
+    """Return the header of ``data``; one of more than ``max_pixels`` is read up to its size.
+
+    Raises ImageCorruptError when ``data`` is not JPEG, PNG, TIFF or WebP, or its header is broken.
+    """
     with _as_corrupt():
         if data.startswith(JPEG_MAGIC):
-            frame, _ = header_of(data, max_pixels=0)
-            return frame.width, frame.height
+            return header_of(data, max_pixels)[0]
         if data.startswith(PNG_MAGIC):
-            header = read_header(data)
-            return header.width, header.height
+            return read_header(data)
         if webp.matches(data):
-            return webp.size_of(data)
+            return _WebpSize(*webp.size_of(data))
         if data[:4] in TIFF_MAGICS:
-            layout = layout_of(data)
-            return layout.width, layout.height
+            return layout_of(data)
     raise ImageCorruptError(refusal_of(data))
+
+
+class _WebpSize(NamedTuple):
+    """Is all that is needed of a WebP's header."""
+
+    width: int
+    height: int
 
 
 @contextmanager
@@ -76,7 +90,8 @@ def decode_picture(
     Raises ImageCorruptError when the image is broken, cut short, or has more than ``max_pixels`` pixels, or takes far
     more work than its size needs; the latter two before anything is decoded.
     """
-    width, height = image_size(data)
+    header = _header(data, max_pixels)
+    width, height = header.width, header.height
     if width <= 0 or height <= 0:
         raise ImageCorruptError(f"the image's header says {width}×{height} pixels; the file is damaged")
     if width * height > max_pixels:
@@ -84,18 +99,20 @@ def decode_picture(
             f"the image has {width}×{height} pixels, more than detector.max_pixels = {max_pixels}; "
             "raise the setting if memory allows, or send smaller images"
         )
-    if data[:4] in TIFF_MAGICS:
-        return decode_tiff(data)
-    image = _decode(data, max_pixels, memory)
+    if isinstance(header, TiffLayout):
+        return decode_tiff(header)
+    image = _decode(data, header, memory)
     if image.shape != (height, width, 3):
         raise ImageCorruptError(f"the image's header says {width}×{height} pixels, its content is {image.shape}")
     return DecodedPicture(image, None)
 
 
-def _decode(data: bytes, max_pixels: int, memory: Callable[[int], ImageArray] | None) -> ImageArray:
+def _decode(
+    data: bytes, header: JpegFrame | PngHeader | _WebpSize, memory: Callable[[int], ImageArray] | None
+) -> ImageArray:
     with _as_corrupt():
-        if data.startswith(JPEG_MAGIC):
-            return decode_jpeg(data, header_of(data, max_pixels)[0], memory)
-        if data.startswith(PNG_MAGIC):
-            return decode_with_opencv(bounded_png(data, read_header(data)))
+        if isinstance(header, JpegFrame):
+            return decode_jpeg(data, header, memory)
+        if isinstance(header, PngHeader):
+            return decode_with_opencv(bounded_png(data, header))
         return decode_with_opencv(data)

@@ -14,8 +14,7 @@ from detectors.tiff.pixels import PixelRule
 from infra.errors import ImageCorruptError
 from infra.images.errors import UnreadableImageError
 from infra.tiff.coded_chunks import check_coded_chunks
-from infra.tiff.directory import Buffer
-from infra.tiff.layout import TiffLayout, layout_of
+from infra.tiff.layout import TiffLayout
 from infra.tiff.verdict import verdict_of
 
 
@@ -29,13 +28,12 @@ class DecodedPicture:
     """the values that became 0 and 255; None where values are 0 to 255 already"""
 
 
-def decode_tiff(data: Buffer) -> DecodedPicture:
-    """Decode the first page of ``data``; its orientation is not applied, transparency is left out.
+def decode_tiff(layout: TiffLayout) -> DecodedPicture:
+    """Decode the page that ``layout`` describes; its orientation is not applied, transparency is left out.
 
     The caller limits its pixels. Raises ImageCorruptError when the file is broken, or of a kind that is not read, the
     latter before anything is decoded.
     """
-    layout = layout_of(data)
     verdict = verdict_of(layout)
     if verdict.reader != "plain":
         raise ImageCorruptError(verdict.reason)

@@ -18,6 +18,7 @@ from detectors.images.decode import decode_image
 from detectors.rasters.file import RasterFile
 from detectors.tiff.decode import decode_tiff
 from infra.errors import ImageCorruptError
+from infra.tiff.layout import layout_of
 from tests.raster_files import bgr, everything, write
 from tests.tiff_bytes import tiff_bytes
 
@@ -120,7 +121,7 @@ def test_pixels_are_those_that_the_library_for_rasters_gives(
     path = write(tmp_path / "a.tif", values, **profile)
     with RasterFile(path) as file:
         assert np.array_equal(decoded(path), file.read(everything(file)).image)
-        assert decode_tiff(path.read_bytes()).scaled_from == file.scaled_from
+        assert decode_tiff(layout_of(path.read_bytes())).scaled_from == file.scaled_from
 
 
 def test_white_is_zero_gives_no_negative(tmp_path: Path) -> None:
