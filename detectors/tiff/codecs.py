@@ -19,7 +19,7 @@ from PIL import TiffImagePlugin, WebPImagePlugin
 from detectors.geometry.arrays import ImageArray
 from infra.errors import ImageCorruptError
 from infra.images.errors import UnreadableImageError
-from infra.tiff.coded_chunks import MOST_SCANS, SCAN_MARK, jpeg_frame
+from infra.tiff.coded_chunks import jpeg_frame
 from infra.tiff.layout import (
     CCITT_G3,
     CCITT_G4,
@@ -81,7 +81,6 @@ def decompressed(layout: TiffLayout, chunks: Sequence[bytes], rows: Sequence[int
     if layout.compression == WEBP:
         return np.concatenate([_webp(layout, chunk, each) for chunk, each in zip(chunks, rows, strict=True)])
     if layout.compression == JPEG:
-        _check_scans(chunks)
         return _jpeg(layout, chunks, rows)
     if layout.compression in _FAX:
         return _by_libtiff(layout, chunks, rows, layout.chunk_width, _fax_entries(layout))
@@ -226,16 +225,6 @@ def _file_of(
         table.append(struct.pack("<HHI", tag, kind, total) + inline)
     padding = bytes(at - int(starts[count]))
     return b"".join([head, *chunks, padding, *table, bytes(4), beyond])
-
-
-def _check_scans(chunks: Sequence[bytes]) -> None:
-    """Raise ImageCorruptError for a progressive JPEG whose many scans each cost as much as the whole picture."""
-    for chunk in chunks:
-        scans = chunk.count(SCAN_MARK)
-        if scans > MOST_SCANS:
-            raise ImageCorruptError(
-                f"a strip or tile is a JPEG of {scans} scans; at most {MOST_SCANS} are decoded; write it again"
-            )
 
 
 def _jpeg_entries(layout: TiffLayout, sampling: tuple[int, int]) -> list[_Entry]:

@@ -14,6 +14,8 @@ MAGIC: Final = b"\xff\xd8\xff"
 SOI, EOI, SOS, DQT = 0xD8, 0xD9, 0xDA, 0xDB
 FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a frame header; the others of the range are tables."""
+SCAN_MARK: Final = b"\xff\xda"
+"""Begins a scan; never part of a JPEG's compressed data."""
 MAX_SEGMENTS: Final = 2_048
 
 MOST_SCANS_OF_LARGEST: Final = 25
@@ -32,7 +34,6 @@ _BLOCK_PIXELS = 64
 _MOST_UNIT_BLOCKS = 10
 # Pairs FF 00, which are no markers, that are skipped between two segments: each costs a search.
 _MOST_STRAY_PAIRS = 4
-_SCAN_MARK = b"\xff\xda"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ def check_scans(data: bytes, frame: JpegFrame, header: int, max_pixels: int) -> 
     if not frame.progressive and len(first) == frame.components:
         return total * _BLOCK_PIXELS
     most = MOST_SCANS_OF_LARGEST * max_pixels // _BLOCK_PIXELS
-    scans, position = 1, data.find(_SCAN_MARK, header)
+    scans, position = 1, data.find(SCAN_MARK, header)
     while position >= 0:
         scans += 1
         total += sum(frame.blocks.get(number, 0) for number in _scan_parts(data, position + 4))
@@ -191,7 +192,7 @@ def check_scans(data: bytes, frame: JpegFrame, header: int, max_pixels: int) -> 
                 f"{f', {limit}' if total > most else ''}; an ordinary picture has at most 14. Save it again as a "
                 "baseline JPEG"
             )
-        position = data.find(_SCAN_MARK, position + 2)
+        position = data.find(SCAN_MARK, position + 2)
     return total * _BLOCK_PIXELS
 
 

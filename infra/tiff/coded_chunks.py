@@ -9,15 +9,12 @@ from typing import Final
 
 from infra.images import webp
 from infra.images.errors import CostlyImageError, DamagedImageError, UnsupportedImageError
-from infra.images.jpeg import FRAMES, SOS, JpegFrame, read_frame, segments
+from infra.images.jpeg import FRAMES, SCAN_MARK, SOS, JpegFrame, read_frame, segments
 from infra.tiff.directory import Buffer
 from infra.tiff.layout import JPEG, WEBP, YCBCR, TiffLayout
 
-MOST_SCANS: Final = 16
-"""So many scans the JPEG of a strip or tile may have. Usual ones have 1, progressive ones about 10."""
-SCAN_MARK: Final = b"\xff\xda"
-"""Begins a scan; never part of a JPEG's compressed data."""
-
+# So many scans the JPEG of a strip or tile may have. Usual ones have 1, progressive ones about 10.
+_MOST_SCANS: Final = 16
 _SOI: Final = b"\xff\xd8"
 _MOST_HEADERS: Final = 1_024
 _MOST_SEGMENTS: Final = 64
@@ -72,9 +69,9 @@ def _check_scans(data: Buffer, offsets: array[int], sizes: array[int]) -> None:
             raise CostlyImageError(f"the JPEGs in the TIFF have more than {_MOST_MARKS} scans. {_SAVE_AGAIN}")
     for at, size in zip(offsets, sizes, strict=True):
         scans = bisect_left(marks, at + size - 1) - bisect_left(marks, at) if size else 0
-        if scans > MOST_SCANS:
+        if scans > _MOST_SCANS:
             raise CostlyImageError(
-                f"a strip or tile of the TIFF is a JPEG of {scans} scans; at most {MOST_SCANS} are decoded. "
+                f"a strip or tile of the TIFF is a JPEG of {scans} scans; at most {_MOST_SCANS} are decoded. "
                 f"{_SAVE_AGAIN}"
             )
 
