@@ -18,11 +18,11 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from infra.process.error_body import error_body
 from infra.process.http_connections import ConnectionTable, address_of
 from infra.process.http_settings import HttpSettings
 from infra.process.metrics import HTTP_REFUSED
 from infra.telemetry.sampled_log import SampledLog
-from schemas.timestamps import format_utc, utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -288,17 +288,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def _response(refusal: RefusedError) -> bytes:
-    """Return the whole response, with the body that every error of the API has."""
-    body = orjson.dumps(
-        {
-            "status": "error",
-            "message": str(refusal),
-            "error_code": refusal.code,
-            "details": None,
-            "timestamp": format_utc(utc_now()),
-            "request_id": None,
-        }
-    )
+    """Return the whole response."""
+    body = orjson.dumps(error_body(refusal.code, str(refusal), None))
     head = (
         f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\ncontent-type: application/json\r\n"
         f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"

@@ -13,9 +13,9 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from infra.errors import SettingsError, TransientError
+from infra.process.error_body import error_body
 from ingest.images.check import ImageError
 from schemas.errors import StandgaleError
-from schemas.timestamps import format_utc, utc_now
 
 INTERNAL_ERROR = "INTERNAL_ERROR"
 DOCUMENTATION_URL = "/docs"
@@ -174,14 +174,7 @@ def _internal(request_id: str) -> Response:
 def _body(
     code: str, message: str, request_id: str, details: str | None = None, field: str | None = None
 ) -> dict[str, str | None]:
-    body: dict[str, str | None] = {
-        "status": "error",
-        "message": message,
-        "error_code": code,
-        "details": details,
-        "timestamp": format_utc(utc_now()),
-        "request_id": request_id,
-    }
+    body = error_body(code, message, request_id, details)
     if field is not None:
         body["field"] = field
         body["documentation_url"] = DOCUMENTATION_URL

@@ -21,10 +21,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from infra.process.error_body import error_body
 from infra.process.http_connections import address_of
 from infra.telemetry.http import HttpTelemetry
 from schemas.errors import StandgaleError
-from schemas.timestamps import format_utc, utc_now
 from sinks.metrics import SSE_DROPPED
 from sinks.settings import SseSettings
 from sinks.sse.filters import FilterError, parse_filter
@@ -187,12 +187,5 @@ def _shows_token(headers: Headers, settings: SseSettings) -> bool:
 def _error(
     request: Request, status: int, code: str, message: str, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    body = {
-        "status": "error",
-        "message": message,
-        "error_code": code,
-        "details": None,
-        "timestamp": format_utc(utc_now()),
-        "request_id": request.scope.get("state", {}).get("request_id"),
-    }
+    body = error_body(code, message, request.scope.get("state", {}).get("request_id"))
     return JSONResponse(body, status_code=status, headers=headers)
