@@ -79,11 +79,6 @@ class ExifTags:
     packets: tuple[tuple[Directory, int], ...]
     """Where XMP packets are inside of EXIF: directory and tag."""
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing was found."""
-        return not self.exif.entries and not self.gps.entries
-
 
 def read_tags(data: Buffer, spans: Sequence[Span], warnings: Warnings) -> ExifTags:
     """Return the directories of the EXIF at ``spans``.
