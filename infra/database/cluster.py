@@ -234,7 +234,7 @@ class PostgresCluster:
                 stdout=output,
                 stderr=output,
                 cwd=self.home,
-                env=_environment(),
+                env=keeper.ENVIRONMENT,
                 pass_fds=(lock,),
                 # Ctrl-C in a terminal goes to the whole process group; this process decides what it means.
                 start_new_session=True,
@@ -262,11 +262,6 @@ def is_alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _environment() -> dict[str, str]:
-    # No variables of this process: PG* variables of the user would change what the programs do.
-    return {"LC_ALL": "C", "PATH": os.defpath}
 
 
 def _find_programs() -> Path:

@@ -17,8 +17,8 @@ from typing import Never
 
 _STOP_TIMEOUT_S = 20.0
 _POLL_S = 0.02
-# No variables of this process: PG* variables of the user would change what the server does.
-_ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath}
+# No variables of this process: PG* variables of the user would change what the server and its tools do.
+ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath}
 
 
 def main(lock: int, user: str, group: str, command: list[str]) -> None:
@@ -52,7 +52,7 @@ def _become(user: str, group: str, command: list[str]) -> Never:
             os.setgid(int(group))
             os.setuid(int(user))
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.execve(command[0], command, _ENVIRONMENT)  # noqa: S606 (our own command)
+        os.execve(command[0], command, ENVIRONMENT)  # noqa: S606 (our own command)
     except OSError as error:
         os.write(2, f"{command[0]} does not start: {error}\n".encode())
     os._exit(1)
