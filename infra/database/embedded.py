@@ -126,26 +126,32 @@ class EmbeddedPostgres:
         self._cluster.ensure_created(lock)
         for _ in range(_SPAWN_ATTEMPTS):
             # One that a process started before it was killed: it is used if it gets ready.
-            while self._cluster.server_pid() is not None and time.monotonic() < deadline:
-                found = self._cluster.postmaster()
-                if found is not None and found.ready:
-                    return found
-                if self._cluster.abandoned.wait(_POLL_S):
-                    return None
-            users = os.open(self._users_path, os.O_RDWR)
-            try:
-                self._keeper = self._cluster.spawn(users)
-            finally:
-                os.close(users)
-            while time.monotonic() < deadline and self._keeper.poll() is None:
-                found = self._cluster.postmaster()
-                if found is not None and found.ready:
-                    return found
-                if self._cluster.abandoned.wait(_POLL_S):
-                    return None
+            found = self._wait_until_ready(lambda: self._cluster.server_pid() is not None, deadline)
+            if found is None and not self._cluster.abandoned.is_set():
+                users = os.open(self._users_path, os.O_RDWR)
+                try:
+                    self._keeper = self._cluster.spawn(users)
+                finally:
+                    os.close(users)
+                found = self._wait_until_ready(self._keeper_runs, deadline)
+            if found is not None or self._cluster.abandoned.is_set():
+                return found
             # After a crash the former server's children keep its memory for a moment; a new server refuses to start.
             time.sleep(_SPAWN_PAUSE_S)
         raise self._start_error(f"in {_SPAWN_ATTEMPTS} attempts")
+
+    def _wait_until_ready(self, runs: Callable[[], bool], deadline: float) -> Postmaster | None:
+        """Return the server when it is ready; None when it no longer ``runs``, is too late, or is abandoned."""
+        while runs() and time.monotonic() < deadline:
+            found = self._cluster.postmaster()
+            if found is not None and found.ready:
+                return found
+            if self._cluster.abandoned.wait(_POLL_S):
+                break
+        return None
+
+    def _keeper_runs(self) -> bool:
+        return self._keeper is not None and self._keeper.poll() is None
 
     def _stop(self) -> None:
         if self._users is None:
@@ -190,7 +196,7 @@ class EmbeddedPostgres:
         elif self._keeper is not None and self._keeper.poll() is None:
             self._keeper.terminate()  # it stops a server that is not ready yet
         deadline = time.monotonic() + timeout_s
-        while (pid is not None and is_alive(pid)) or (self._keeper is not None and self._keeper.poll() is None):
+        while (pid is not None and is_alive(pid)) or self._keeper_runs():
             if time.monotonic() > deadline:
                 return False
             time.sleep(_POLL_S)
