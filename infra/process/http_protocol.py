@@ -103,7 +103,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Stop counting the connection, and tell the app."""
         self._table.remove(self)
         if isinstance(exc, TimeoutError):
-            HTTP_REFUSED.labels(self._table.server, "not_reading").inc()
+            self._count("not_reading")
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
@@ -116,7 +116,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         if self._waiting_since is None and not self._in_message and self._is_done():
-            self._begin_wait()
+            self._waiting_since = time.monotonic()
         self._progress = False
         try:
             self.parser.feed_data(data)
@@ -207,8 +207,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def make_room(self) -> None:
         """Close the connection, which has no request, for another client."""
-        self._ending_since = time.monotonic()
-        self.transport.close()
+        self._close()
 
     def sweep(self, now: float) -> None:
         """End the connection if it has exceeded a limit of time; called about once a second."""
@@ -224,9 +223,10 @@ class BoundedProtocol(HttpToolsProtocol):
             )
             self._refuse(RefusedError(408, "HEADER_TIMEOUT", text))
         elif self._unread_since is not None and now - self._unread_since > _DISCARD_S:
-            self._close("body_not_ended")
+            self._count("body_not_ended")
+            self._close()
         elif self._is_blocked(now):
-            HTTP_REFUSED.labels(self._table.server, "not_reading").inc()
+            self._count("not_reading")
             self.transport.abort()
 
     def _is_blocked(self, now: float) -> bool:
@@ -238,9 +238,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def _is_done(self) -> bool:
         """Whether no response is in progress."""
         return self.cycle is None or self.cycle.response_complete
-
-    def _begin_wait(self) -> None:
-        self._waiting_since = time.monotonic()
 
     def _too_large(self, found: str) -> RefusedError:
         most = self._limits.max_header_bytes
@@ -255,7 +252,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, refusal: RefusedError) -> None:
         """Send ``refusal`` unless another response has begun, and end the connection; log and count it."""
         server = self._table.server
-        HTTP_REFUSED.labels(server, refusal.code.lower()).inc()
+        self._count(refusal.code.lower())
         self._log.log(
             logging.INFO,
             f"{server}: {refusal.code}",
@@ -266,13 +263,14 @@ class BoundedProtocol(HttpToolsProtocol):
             extra={"code": refusal.code, "status": refusal.status},
         )
         self._unset_keepalive_if_required()
-        began = not self._is_done() and self.cycle.response_started
-        if self.cycle is not None and not self._is_done():
+        began = False
+        if not self._is_done():
+            began = self.cycle.response_started
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if began or self.pipeline:
             self.pipeline.clear()
-            self._close(None)
+            self._close()
             return
         self.transport.write(_response(refusal))
         self._ending_since = time.monotonic()
@@ -280,9 +278,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
-    def _close(self, reason: str | None) -> None:
-        if reason is not None:
-            HTTP_REFUSED.labels(self._table.server, reason).inc()
+    def _count(self, reason: str) -> None:
+        HTTP_REFUSED.labels(self._table.server, reason).inc()
+
+    def _close(self) -> None:
         self._ending_since = time.monotonic()
         self.transport.close()
 
