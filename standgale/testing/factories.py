@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from detectors.card.card import ModelCard
 from infra.broker.event_records import event_record
 from infra.broker.port import InRecord, OutRecord
 from schemas.cloudevents import Headers
@@ -40,6 +41,20 @@ def image_ref(data: bytes, uri: str = "file:///frames/image.jpg", **changes: obj
 def model_ref(version: str = "1.0.0", name: str = "finder") -> ModelRef:
     """Return a model by name and version."""
     return ModelRef(name=name, version=version)
+
+
+def model_card(**changes: object) -> ModelCard:
+    """Return the card of a model with one class."""
+    fields: dict[str, object] = {
+        "name": "finder",
+        "version": "1.0.0",
+        "file": "finder.onnx",
+        "sha256": "0" * 64,
+        "input": {"width": 640, "height": 640},
+        "classes": [{"name": "car"}],
+        "licence": "Apache-2.0",
+    }
+    return ModelCard.model_validate(fields | changes)
 
 
 def frame_captured(number: int = 0, *, device: str = "drone-1", **changes: object) -> FrameCaptured:

@@ -10,6 +10,7 @@ from detectors.geometry.arrays import Detections
 from detectors.model.notices import Shown, notices
 from detectors.model.options import FrameView, resolve
 from schemas.events import DetectOptions
+from standgale.testing.factories import model_card
 
 VEHICLE, BOAT = 0, 1
 Box = tuple[float, float, float, float]
@@ -18,20 +19,13 @@ SMALL: list[Box] = [(100, 100, 140, 120), (300, 300, 340, 330), (500, 100, 520, 
 
 
 def card(**tiling: object) -> ModelCard:
-    return ModelCard.model_validate(
-        {
-            "name": "a",
-            "version": "1",
-            "file": "a.onnx",
-            "sha256": "0" * 64,
-            "input": {"width": 320, "height": 320},
-            "classes": [
-                {"name": "vehicle", "evidence": "photographs", "max_size_m": 20},
-                {"name": "boat", "evidence": "drawn"},
-            ],
-            "licence": "MIT",
-            "tiling": {"object_px": [10, 200], "gsd_m": [0.05, 0.2], **tiling},
-        }
+    return model_card(
+        input={"width": 320, "height": 320},
+        classes=[
+            {"name": "vehicle", "evidence": "photographs", "max_size_m": 20},
+            {"name": "boat", "evidence": "drawn"},
+        ],
+        tiling={"object_px": [10, 200], "gsd_m": [0.05, 0.2], **tiling},
     )
 
 

@@ -21,6 +21,7 @@ from detectors.model.predict import Predictor
 from detectors.tiling.tile_sides import TileSides, chosen_sides, sides_of_metres
 from schemas.events import DetectOptions
 from schemas.geometry import CameraGeometry
+from standgale.testing.factories import model_card
 from standgale.testing.graphs import COLOURS_BGR, anchors, write_model
 
 DRONE = CameraGeometry(altitude_m=60, focal_length_mm=4.5, sensor_width_mm=6.3)
@@ -28,18 +29,8 @@ NATIVE = (640, 640)
 
 
 def card(width: int = 640, height: int = 640, sizes: tuple[float | None, ...] = (None,), **tiling: object) -> ModelCard:
-    return ModelCard.model_validate(
-        {
-            "name": "a",
-            "version": "1",
-            "file": "a.onnx",
-            "sha256": "0" * 64,
-            "input": {"width": width, "height": height},
-            "classes": [{"name": f"c{n}", "max_size_m": metres} for n, metres in enumerate(sizes)],
-            "tiling": tiling,
-            "licence": "Apache-2.0",
-        }
-    )
+    classes = [{"name": f"c{n}", "max_size_m": metres} for n, metres in enumerate(sizes)]
+    return model_card(input={"width": width, "height": height}, classes=classes, tiling=tiling)
 
 
 def sides(found: Resolved) -> tuple[int | None, int | None]:

@@ -11,25 +11,14 @@ from detectors.card.card import ClassCard, ModelCard, TilingCard
 from schemas.events import DetectionsMade, DetectOptions
 from standgale.demo.result_picture import best_frame, draw_result
 from standgale.demo.trust import describe_trust
-from standgale.testing.factories import detections_made, image_ref
+from standgale.testing.factories import detections_made, image_ref, model_card
 
 VEHICLE = ClassCard(name="vehicle", evidence="photographs", color="#ff0000")
 BIRD = ClassCard(name="bird", evidence="drawn")
 
 
 def card(*classes: ClassCard, tiling: TilingCard | None = None) -> ModelCard:
-    return ModelCard.model_validate(
-        {
-            "name": "kites",
-            "version": "1.0.0",
-            "file": "kites.onnx",
-            "sha256": "0" * 64,
-            "input": {"width": 640, "height": 640},
-            "classes": [each.model_dump() for each in classes],
-            "tiling": (tiling or TilingCard()).model_dump(),
-            "licence": "Apache-2.0",
-        }
-    )
+    return model_card(classes=classes, tiling=tiling or TilingCard())
 
 
 def test_classes_are_named_by_what_they_were_tested_on() -> None:
