@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from detectors.geometry.arrays import ImageArray
+from detectors.tiff.colours import colour_bands
 from detectors.tiff.pixels import ColourSpace, PixelRule, readable
 from infra.errors import ImageCorruptError
 
@@ -30,15 +31,11 @@ def rule_of(data: Any, space: ColourSpace, path: Path) -> PixelRule:
         # Of 16 bits the inks themselves are read; of 8 bits the library makes red, green and blue of them.
         return PixelRule((1, 2, 3, 4) if space == "cmyk" else (1, 2, 3), alpha, data.nodata, space=space)
     inverted = structure.get("MINISWHITE") == "YES"
-    if all(name in names for name in ("red", "green", "blue")):
-        colours = tuple(names.index(name) + 1 for name in ("red", "green", "blue"))
-    else:
-        seen = [number for number in range(1, len(names) + 1) if number != alpha]
-        colours = tuple(seen[:3]) if len(seen) >= 3 else (seen[0],)
+    rule = PixelRule(colour_bands(names, alpha), alpha, data.nodata, inverted=inverted)
     bits = data.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
     if dtype == np.uint8 and bits is not None and int(bits) < 8:
-        return PixelRule(colours, alpha, data.nodata, low=0.0, high=float(2 ** int(bits) - 1), inverted=inverted)
-    return PixelRule(colours, alpha, data.nodata, inverted=inverted)
+        return rule.with_range(0.0, float(2 ** int(bits) - 1))
+    return rule
 
 
 def _palette(data: Any) -> ImageArray:

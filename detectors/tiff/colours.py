@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import starmap
 
 import numpy as np
@@ -27,7 +28,7 @@ _SPACES: dict[int, ColourSpace] = {SEPARATED: "cmyk", CIELAB: "lab", ICCLAB: "la
 _MOST_METADATA_BYTES = 256 << 10
 # GDAL's note of what a band means: <Item name="COLORINTERP" sample="1" role="colorinterp">Blue</Item>
 _NOTE = re.compile(rb'<Item name="COLORINTERP" sample="(\d{1,4})" role="colorinterp">(\w{1,20})</Item>')
-_PRIMARIES = (b"red", b"green", b"blue")
+_PRIMARIES = ("red", "green", "blue")
 
 
 def colour_space(layout: TiffLayout) -> ColourSpace:
@@ -54,13 +55,20 @@ def header_rule(layout: TiffLayout) -> PixelRule:
         colours = tuple(range(1, layout.colours + 1))
         return _for_few_bits(PixelRule(colours, alpha, nodata, space=space), layout)
     notes = _notes(layout)
-    alpha = next((band for band, name in notes.items() if name == b"alpha"), alpha) if layout.samples > 1 else None
-    seen = [band for band in range(1, layout.samples + 1) if band != alpha]
-    colours = tuple(seen[:3]) if len(seen) >= 3 else (seen[0],)
-    if all(name in notes.values() for name in _PRIMARIES):
-        by_name = {name: band for band, name in notes.items()}
-        colours = tuple(by_name[name] for name in _PRIMARIES)
+    alpha = next((band for band, name in notes.items() if name == "alpha"), alpha) if layout.samples > 1 else None
+    colours = colour_bands([notes.get(band, "") for band in range(1, layout.samples + 1)], alpha)
     return _for_few_bits(PixelRule(colours, alpha, nodata, inverted=is_inverted(layout)), layout)
+
+
+def colour_bands(names: Sequence[str], alpha: int | None) -> tuple[int, ...]:
+    """Return the numbers (from 1) of the bands that are red, green and blue, or of the one that is grey.
+
+    Where the ``names`` of the bands do not say it, they are the first ones beside band ``alpha``.
+    """
+    if all(name in names for name in _PRIMARIES):
+        return tuple(names.index(name) + 1 for name in _PRIMARIES)
+    seen = [band for band in range(1, len(names) + 1) if band != alpha]
+    return tuple(seen[:3]) if len(seen) >= 3 else (seen[0],)
 
 
 def _for_few_bits(rule: PixelRule, layout: TiffLayout) -> PixelRule:
@@ -78,10 +86,10 @@ def _nodata(layout: TiffLayout) -> float | None:
         return None
 
 
-def _notes(layout: TiffLayout) -> dict[int, bytes]:
+def _notes(layout: TiffLayout) -> dict[int, str]:
     """Return what GDAL noted about bands, by number from 1."""
     text = layout.directory.content(GDAL_METADATA, _MOST_METADATA_BYTES)
-    found = starmap(lambda sample, name: (int(sample) + 1, name.lower()), _NOTE.findall(text))
+    found = starmap(lambda sample, name: (int(sample) + 1, name.decode().lower()), _NOTE.findall(text))
     return {band: name for band, name in found if band <= layout.samples}
 
 
