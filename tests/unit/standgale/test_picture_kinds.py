@@ -14,6 +14,7 @@ from detectors.images.decode import decode_image
 from ingest.images.check import ImageError, ImageLimits, inspect_image
 from tests.doors import assert_refused_alike
 from tests.jpeg_files import jpeg, noise, scan_bomb
+from tests.png_files import chunk
 
 SIDE = 300
 LIMITS = ImageLimits(max_image_bytes=10_000_000, min_side_px=1, max_side_px=16_384, max_pixels=1_000_000)
@@ -39,9 +40,6 @@ def png(
     twice: bool = False,
     skip: int = 0,
 ) -> bytes:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
     header = struct.pack(">IIBBBBB", side, side, depth, colour, 0, 0, interlace)
     colours = chunk(b"PLTE", palette) if colour == 3 else b""
     headers = chunk(b"IHDR", header) * (2 if twice else 1)

@@ -17,10 +17,7 @@ from detectors.images.png import bounded_png
 from infra.errors import ImageCorruptError
 from infra.images.errors import DamagedImageError
 from infra.images.png import read_header
-
-
-def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+from tests.png_files import chunk
 
 
 def png(**options: object) -> bytes:

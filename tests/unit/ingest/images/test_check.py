@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 import time
-import zlib
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from ingest.images.check import (
     InvalidFormatError,
     inspect_image,
 )
+from tests.png_files import chunk
 
 LIMITS = ImageLimits(max_image_bytes=10_000_000, min_side_px=256, max_side_px=16_384, max_pixels=120_000_000)
 ANY_SIZE = ImageLimits(max_image_bytes=10_000_000, min_side_px=1, max_side_px=16_384, max_pixels=120_000_000)
@@ -59,10 +59,6 @@ def jpeg_header(width: int, height: int, *, marker: int = 0xC0, precision: int =
 
 JPEG_SCAN = b"\xff\xda\0\x0c\x03\x01\0\x02\0\x03\0\0\x3f\0"
 """The header of a scan of three components."""
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png(width: int, height: int, *, depth: int = 8, colour: int = 2, data: bytes = b"", end: bool = True) -> bytes:
