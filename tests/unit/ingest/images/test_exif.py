@@ -13,23 +13,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IFDRational
 
-from ingest.images.check import ImageLimits, inspect_image
+from ingest.images.check import inspect_image
 from ingest.images.exif import Capture, read_capture
 from tests.paths import real_file
+from tests.photographs import LIMITS, capture, packet
 
-LIMITS = ImageLimits(max_image_bytes=10_000_000, min_side_px=1, max_side_px=16_384, max_pixels=120_000_000)
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 _MAKE, _XMP = 271, 700
-
-DJI = (
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    '<rdf:Description xmlns:drone-dji="http://www.dji.com/drone-dji/1.0/" {attributes}>{elements}</rdf:Description>'
-    "</rdf:RDF></x:xmpmeta>"
-)
-
-
-def dji(attributes: str = "", elements: str = "") -> bytes:
-    return DJI.format(attributes=attributes, elements=elements).encode()
 
 
 def picture(
@@ -59,10 +49,6 @@ def picture(
     return out.getvalue()
 
 
-def capture(data: bytes) -> Capture:
-    return read_capture(data, inspect_image(data, LIMITS))
-
-
 def drone_photo() -> bytes:
     """A JPEG with the tags of a DJI Phantom 3: position as rationals, the rest in XMP."""
     return picture(
@@ -83,11 +69,11 @@ def drone_photo() -> bytes:
             5: b"\0",
             6: IFDRational(198_609, 1000),
         },
-        dji(
+        packet(
             'drone-dji:AbsoluteAltitude="+198.61" drone-dji:RelativeAltitude="+40.10" '
             'drone-dji:GimbalYawDegree="-133.50" drone-dji:GimbalPitchDegree="-89.90" '
             'drone-dji:FlightYawDegree="-133.00"'
-        ),
+        ).encode(),
         size=(4000, 2250),
     )
 
@@ -126,7 +112,7 @@ def test_every_format_carries_exif(form: str) -> None:
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_every_format_carries_xmp(form: str) -> None:
-    xmp = dji('drone-dji:RelativeAltitude="+30.50" drone-dji:GimbalYawDegree="-10.0"')
+    xmp = packet('drone-dji:RelativeAltitude="+30.50" drone-dji:GimbalYawDegree="-10.0"').encode()
     found = capture(picture({0x9003: "2026:01:31 12:00:00"}, xmp=xmp, form=form))
     assert found.camera is not None
     assert (found.camera.altitude_m, found.camera.heading_deg) == (30.5, 350.0)
@@ -134,7 +120,7 @@ def test_every_format_carries_xmp(form: str) -> None:
 
 def test_xmp_values_may_be_elements() -> None:
     elements = "<drone-dji:AbsoluteAltitude>+120.0</drone-dji:AbsoluteAltitude>"
-    found = capture(picture(xmp=dji(elements=elements)))
+    found = capture(picture(xmp=packet(elements=elements).encode()))
     assert found.camera is not None
     assert found.camera.altitude_msl_m == 120.0
 
@@ -146,7 +132,7 @@ def test_image_without_metadata_has_no_capture() -> None:
 _RICH = picture(
     {0x9003: "2026:01:31 12:00:00", 0x9011: "+02:00", 0x920A: 4.5, 0xA405: 25, 0xA20E: 100.0},
     {1: "N", 2: (46.0, 50.0, 33.0), 3: "W", 4: (91.0, 59.0, 39.0), 6: 198.0, 7: (1.0, 2.0, 3.0), 0x1D: "2026:01:31"},
-    dji('drone-dji:RelativeAltitude="+40.1" drone-dji:GimbalYawDegree="-133.50"'),
+    packet('drone-dji:RelativeAltitude="+40.1" drone-dji:GimbalYawDegree="-133.50"').encode(),
     size=(40, 30),
 )
 
