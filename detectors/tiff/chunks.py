@@ -12,9 +12,7 @@ import numpy.typing as npt
 from detectors.tiff.codecs import ByteArray, adds_differences, decompressed, subsampled
 from infra.errors import ImageCorruptError
 from infra.tiff.layout import (
-    CCITT_G3,
-    CCITT_G4,
-    CCITT_RLE,
+    FAX,
     FLOAT,
     JPEG,
     SIGNED,
@@ -28,7 +26,7 @@ Values = npt.NDArray[Any]
 
 # Chunks are decompressed together up to about this size.
 _TOGETHER_BYTES = 8 << 20
-_FINISHED = (JPEG, WEBP, CCITT_RLE, CCITT_G3, CCITT_G4)
+_FINISHED = (JPEG, WEBP, *FAX)
 
 
 def number_type(layout: TiffLayout) -> np.dtype[Any]:

@@ -21,12 +21,10 @@ from infra.errors import ImageCorruptError
 from infra.images.errors import UnreadableImageError
 from infra.tiff.coded_chunks import jpeg_frame
 from infra.tiff.layout import (
-    CCITT_G3,
-    CCITT_G4,
-    CCITT_RLE,
     COEFFICIENTS,
     DEFLATE,
     EXTRA_SAMPLES,
+    FAX,
     FILL_ORDER,
     GROUP3_OPTIONS,
     GROUP4_OPTIONS,
@@ -49,7 +47,6 @@ from infra.tiff.layout import (
 
 ByteArray = npt.NDArray[np.uint8]
 
-_FAX = (CCITT_RLE, CCITT_G3, CCITT_G4)
 _MOST_TABLES_BYTES = 64 << 10
 _REVERSED_BITS = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 _SHORT, _LONG, _UNDEFINED = 3, 4, 7
@@ -82,7 +79,7 @@ def decompressed(layout: TiffLayout, chunks: Sequence[bytes], rows: Sequence[int
         return np.concatenate([_webp(layout, chunk, each) for chunk, each in zip(chunks, rows, strict=True)])
     if layout.compression == JPEG:
         return _jpeg(layout, chunks, rows)
-    if layout.compression in _FAX:
+    if layout.compression in FAX:
         return _by_libtiff(layout, chunks, rows, layout.chunk_width, _fax_entries(layout))
     return _by_libtiff(layout, chunks, rows, row, [_shorts(258, 8), _shorts(262, MINISBLACK), _shorts(277, 1)])
 

@@ -13,6 +13,7 @@ from infra.tiff.layout import (
     CIELAB,
     DEFLATE,
     DNG_VERSION,
+    FAX,
     FLOAT,
     ICCLAB,
     INK_SET,
@@ -70,7 +71,6 @@ _OTHER_COMPRESSIONS = {
 }
 _WITH_GEO = (LERC,)
 _PHOTOMETRICS = (MINISWHITE, MINISBLACK, RGB, PALETTE, SEPARATED, YCBCR, CIELAB, ICCLAB)
-_FAX = (CCITT_RLE, CCITT_G3, CCITT_G4)
 # Tiles at the edges are decoded whole: at most so many times the picture's own pixels, and a free amount.
 _PADDING, _FREE_BYTES = 4, 64 << 20
 # Up to so many bytes per pixel are always decoded, because pixels have a limit of their own; more only up to a limit.
@@ -180,7 +180,7 @@ def _together(layout: TiffLayout) -> Verdict | None:
         return Verdict("none", f"TIFF predictor 2 with {bits} bits is not supported; {_WRITE_AGAIN}")
     if layout.predictor == 3 and layout.sample_format != FLOAT:
         return Verdict("none", f"TIFF predictor 3 with whole numbers is not supported; {_WRITE_AGAIN}")
-    if compression in _FAX and (bits != 1 or layout.samples != 1):
+    if compression in FAX and (bits != 1 or layout.samples != 1):
         return Verdict("none", f"CCITT fax with {layout.samples} bands of {bits} bits is damaged or unusual; write RGB")
     if compression == JPEG and (bits != 8 or (layout.chunk_samples not in (1, 3, 4))):
         return Verdict(
