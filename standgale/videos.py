@@ -63,8 +63,8 @@ class Video:
 
 
 @contextmanager
-def open_video(path: Path, max_pixels: int) -> Iterator[Video]:
-    """Open the video at ``path``, with frames of at most ``max_pixels``. Raises SettingsError if none can be read."""
+def open_capture(path: Path) -> Iterator[cv2.VideoCapture]:
+    """Give the file at ``path`` to OpenCV, which may read no video in it. Raises SettingsError if it cannot be read."""
     try:
         open_regular(path).close()
     except OSError as error:
@@ -72,6 +72,15 @@ def open_video(path: Path, max_pixels: int) -> Iterator[Video]:
     # Some relative names are addresses for FFmpeg, such as that of a file "concat:a.mp4".
     capture = cv2.VideoCapture(str(path.absolute()))
     try:
+        yield capture
+    finally:
+        capture.release()
+
+
+@contextmanager
+def open_video(path: Path, max_pixels: int) -> Iterator[Video]:
+    """Open the video at ``path``, with frames of at most ``max_pixels``. Raises SettingsError if none can be read."""
+    with open_capture(path) as capture:
         width, height = (int(capture.get(each)) for each in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         if not capture.isOpened() or width <= 0 or height <= 0:
             raise SettingsError(
@@ -85,5 +94,3 @@ def open_video(path: Path, max_pixels: int) -> Iterator[Video]:
         frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         rate = capture.get(cv2.CAP_PROP_FPS)
         yield Video(path, frames if frames > 0 else None, rate if rate > 0 else 25.0, capture)
-    finally:
-        capture.release()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from schemas.geometry import Box
 from standgale.demo.source import Source
+from standgale.videos import open_capture
 from training.scenes.flight import Flight
 from training.scenes.spec import CLASS_NAMES
 
@@ -59,8 +60,7 @@ def source_frames(source: Source, device_id: str, most: int) -> Iterator[DemoFra
 
 
 def _video_frames(source: Path, device_id: str, most: int) -> Iterator[DemoFrame]:
-    video = cv2.VideoCapture(str(source))
-    try:
+    with open_capture(source) as video:
         step = max(1, round((video.get(cv2.CAP_PROP_FPS) or _VIDEO_FRAMES_PER_S) / _VIDEO_FRAMES_PER_S))
         number = sent = 0
         while sent < most and video.grab():
@@ -76,8 +76,6 @@ def _video_frames(source: Path, device_id: str, most: int) -> Iterator[DemoFrame
                     )
                     sent += 1
             number += 1
-    finally:
-        video.release()
 
 
 def _jpeg(image: NDArray[np.uint8]) -> bytes:

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-
 from infra.errors import SettingsError
 from ingest.images.check import ImageError, ImageLimits, inspect_image
 from ingest.settings import GatewaySettings
-from standgale.videos import is_video
+from standgale.videos import is_video, open_capture
 
 PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 # More files than a demonstration sends are not looked at; a folder may have millions.
@@ -102,9 +100,6 @@ def _limits(gateway: GatewaySettings) -> ImageLimits:
 
 
 def _check_video(path: Path) -> None:
-    video = cv2.VideoCapture(str(path))
-    try:
+    with open_capture(path) as video:
         if not video.isOpened() or not video.grab():
             raise SettingsError(f"--source {path}: not a video OpenCV can read; try MP4 with H.264, or give a picture")
-    finally:
-        video.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -76,3 +77,17 @@ def test_single_files_may_be_pictures_and_others_must_be_videos(tmp_path: Path) 
         check_source(tmp_path / "film.mp4", 10, GATEWAY)
     with pytest.raises(SettingsError, match="no such folder or video"):
         check_source(tmp_path / "nothing", 10, GATEWAY)
+
+
+def test_a_pipe_or_a_name_like_an_address_is_no_other_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(SettingsError, match="it is a pipe"):
+        check_source(tmp_path / "pipe.mp4", 10, GATEWAY)
+    for name, frames in (("a.avi", 5), ("b.avi", 1)):
+        writer = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter.fourcc(*"MJPG"), 2, (64, 48))
+        for _ in range(frames):
+            writer.write(np.full((48, 64, 3), 90, np.uint8))
+        writer.release()
+    (tmp_path / "b.avi").rename(tmp_path / "concat:a.avi")
+    monkeypatch.chdir(tmp_path)
+    assert len(list(source_frames(check_source(Path("concat:a.avi"), 10, GATEWAY), "own", 10))) == 1
