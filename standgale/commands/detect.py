@@ -11,7 +11,7 @@ from infra.errors import SettingsError
 from standgale.commands import detect_options as options
 from standgale.commands.context import Context, JsonOption, context_of, print_json
 from standgale.commands.detect_output import OutputFiles, print_engine, print_result, result_of, rows_of, write_files
-from standgale.commands.detect_pictures import check_ground, for_picture, load_for_pictures
+from standgale.commands.detect_pictures import checked_gsd, for_picture, load_for_pictures
 
 if TYPE_CHECKING:
     from detectors.model.predict import PictureResult, Predictor
@@ -112,8 +112,7 @@ def _detect_in_picture(
     from standgale.pictures import open_picture
 
     with open_picture(path, settings.detector.max_pixels) as shown:
-        gsd_m = shown.gsd_m if wanted.gsd is None else wanted.gsd
-        check_ground(shown, path, gsd_m, files, wanted.tile_metres)
+        gsd_m = checked_gsd(shown, path, wanted, files)
         with Predictor(load_for_pictures(settings)) as predictor:
             wanted.check_card(predictor.model.card)
             found = _find(here, predictor, shown, for_picture(asked, shown), gsd_m)

@@ -21,13 +21,14 @@ from standgale.commands.detect_options import Wanted
 from standgale.commands.detect_output import (
     OutputFileError,
     OutputFiles,
+    metadata_warnings,
     notices_of,
     print_engine,
     result_of,
     rows_of,
     write_files,
 )
-from standgale.commands.detect_pictures import check_ground, for_picture, load_for_pictures
+from standgale.commands.detect_pictures import checked_gsd, for_picture, load_for_pictures
 from standgale.pictures import Picture, open_picture
 from standgale.videos import is_video, open_video
 
@@ -67,9 +68,8 @@ class _Run:
 
     def detect(self, path: Path, shown: Picture, drawn: Path | None, about: dict[str, object], name: str) -> None:
         """Detect in one picture, draw it to ``drawn``, and print a line; ``about`` is added to its JSON."""
-        gsd_m = shown.gsd_m if self.request.wanted.gsd is None else self.request.wanted.gsd
         files = OutputFiles(drawn, None)
-        check_ground(shown, path, gsd_m, files, self.request.wanted.tile_metres)
+        gsd_m = checked_gsd(shown, path, self.request.wanted, files)
         found = self.predictor.find(shown.source, for_picture(self.request.asked, shown), gsd_m)
         card = self.predictor.model.card
         write_files(files, shown, found, card)
@@ -90,8 +90,7 @@ class _Run:
 
     def _warn(self, name: str, shown: Picture, found: PictureResult) -> None:
         """Print each kind of warning once: numbers differ between pictures that are alike, the advice does not."""
-        metadata = (one.text for one in shown.capture.warnings if one.fields != {"captured_at"})
-        for text in (*metadata, *notices_of(self.predictor.model.card, shown, found)):
+        for text in (*metadata_warnings(shown), *notices_of(self.predictor.model.card, shown, found)):
             kind = text.rsplit(";", 1)[-1]
             if kind not in self.said:
                 self.said.add(kind)

@@ -149,6 +149,11 @@ def result_of(
     }
 
 
+def metadata_warnings(shown: Picture) -> list[str]:
+    """Return the warnings about metadata for people: the time of a picture has no effect on what is found."""
+    return [one.text for one in shown.capture.warnings if one.fields != {"captured_at"}]
+
+
 def notices_of(card: ModelCard, shown: Picture, found: PictureResult) -> list[str]:
     """Return the warnings about a picture: see :func:`detectors.model.notices.notices`."""
     from detectors.images.sky import has_sky
@@ -183,16 +188,12 @@ def print_result(
     sides = "the whole frame" if options.tile_width is None else f"{options.tile_width}×{options.tile_height} px"
     empty = f", {found.empty} of them without content" if found.empty else ""
     here.notes.print(f"{_tiles(found.tiles)}{empty}; {sides}{_scales_text(found)}{ground}", highlight=False)
-    for warning in shown.capture.warnings:
-        # The time of a picture has no effect here.
-        if warning.fields != {"captured_at"}:
-            here.notes.print(f"warning: {warning.text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    _print_warnings(here, metadata_warnings(shown))
     table = Table("label", "confidence", "box (x1, y1, x2, y2 in pixels)")
     for row in rows[:_MOST_LISTED]:
         table.add_row(str(row["label"]), str(row["confidence"]), str(row["box"]))
     here.out.print(table if rows else "nothing found")
-    for text in notices_of(card, shown, found):
-        here.notes.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    _print_warnings(here, notices_of(card, shown, found))
     if found.detections.too_large:
         here.notes.print(
             f"{found.detections.too_large} boxes left out: larger than their class can be at {options.gsd_m:.3g} m per "
@@ -204,6 +205,11 @@ def print_result(
     for what, path in (("picture", files.drawn), ("map", files.map)):
         if path is not None:
             here.notes.print(f"{what} written to {path}", highlight=False)
+
+
+def _print_warnings(here: Context, texts: list[str]) -> None:
+    for text in texts:
+        here.notes.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _scales_text(found: PictureResult) -> str:
