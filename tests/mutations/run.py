@@ -20,7 +20,7 @@ from random import Random
 from typing import Final
 
 from schemas.errors import StandgaleError
-from tests.mutations.targets import TARGETS, Target, make_input, target_of
+from tests.mutations.targets import TARGETS, OverMemoryError, Target, make_input, target_of
 
 MEMORY_BYTES: Final = 256 << 20
 """How much one input may add to the memory of a process."""
@@ -81,7 +81,7 @@ def run_inputs(seed: int, numbers: range, tally: Tally, progress: mmap.mmap | No
         except StandgaleError:
             tally.refused[name] += 1
         except BaseException as error:  # noqa: BLE001 (what it looks for; libraries in Rust raise no Exception)
-            memory = isinstance(error, MemoryError) or type(error).__name__ == "OverMemoryError"
+            memory = isinstance(error, MemoryError | OverMemoryError)
             last = traceback.extract_tb(error.__traceback__)[-1]
             what = f"{type(error).__name__}: {str(error)[:300]} ({Path(last.filename).name}:{last.lineno})"
             kind = "memory" if memory else "foreign exception"
