@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +16,17 @@ from tests.harnesses.sink_runs import FaultyBroker
 
 # uname: Python asks it for the processor.
 _SMALL_PROGRAMS = ("uname", "git", "mount", "umount")
+
+
+# What is imported and collected stays to the end: looking through it again and again took seconds of each process.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector look at what tests make, and not at modules and the tests themselves."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -73,8 +73,11 @@ def test_metadata_of_cameras_and_programs_is_left_out() -> None:
 
 
 def packed(megabytes: int) -> bytes:
-    packing = zlib.compressobj(9)
-    return b"".join(packing.compress(bytes(1 << 20)) for _ in range(megabytes)) + packing.flush()
+    """Return zeros as zlib data; the megabytes are packed once and repeated."""
+    packing = zlib.compressobj(9, wbits=-15)
+    block = packing.compress(bytes(1 << 20)) + packing.flush(zlib.Z_FULL_FLUSH)
+    checksum = ((megabytes << 20) % 65_521) << 16 | 1
+    return b"\x78\xda" + block * megabytes + b"\x03\x00" + struct.pack(">I", checksum)
 
 
 def of_pixels(side: int, data: bytes) -> bytes:
