@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from math import atan2, cos, hypot, pi, sin
 
@@ -15,6 +16,7 @@ from schemas.events import MergeMethod
 
 Box = tuple[float, ...]
 Point = tuple[float, float]
+Shape = tuple[Point, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Cluster:
     rows: list[int]
     score: float
     box: Box
-    quad: list[Point] | None
+    quad: Shape | None
 
 
 def expected(case: Case, meets: Callable[[int, int], bool] | None = None) -> list[Cluster]:
@@ -51,8 +53,10 @@ def expected(case: Case, meets: Callable[[int, int], bool] | None = None) -> lis
     if case.method == "wbf":
         return _fused(case, rows, may)
 
+    shapes = {row: shape(found, row) for row in rows}
+
     def matches(one: int, two: int) -> bool:
-        return may(one, two) and share(shape(found, one), shape(found, two), case.metric) > case.threshold
+        return may(one, two) and share(shapes[one], shapes[two], case.metric) > case.threshold
 
     clusters = _chains(rows, matches) if case.method == "nmm" else _greedy(rows, matches)
     return [_united(case, cluster) for cluster in clusters]
@@ -81,7 +85,7 @@ def _chains(rows: list[int], matches: Callable[[int, int], bool]) -> list[list[i
 
 def _united(case: Case, rows: list[int]) -> Cluster:
     found = case.found
-    quad = None if found.quads is None else [tuple(point) for point in found.quads[rows[0]].tolist()]
+    quad = None if found.quads is None else shape(found, rows[0])
     if case.method == "nms":
         return Cluster(rows, float(found.scores[rows[0]]), tuple(found.boxes[rows[0]].tolist()), quad)
     boxes = [found.boxes[row].tolist() for row in rows]
@@ -92,17 +96,20 @@ def _united(case: Case, rows: list[int]) -> Cluster:
 def _fused(case: Case, rows: list[int], may: Callable[[int, int], bool]) -> list[Cluster]:
     found = case.found
     clusters: list[list[int]] = []
+    means: list[Shape] = []
     for row in rows:
-        best, most = None, case.threshold
-        for cluster in clusters:
+        best, most, own = None, case.threshold, shape(found, row)
+        for place, cluster in enumerate(clusters):
             if may(cluster[0], row):
-                overlap = share(mean_shape(found, cluster), shape(found, row), case.metric)
+                overlap = share(means[place], own, case.metric)
                 if overlap > most:
-                    best, most = cluster, overlap
+                    best, most = place, overlap
         if best is None:
             clusters.append([row])
+            means.append(mean_shape(found, [row]))
         else:
-            best.append(row)
+            clusters[best].append(row)
+            means[best] = mean_shape(found, clusters[best])
     fused = []
     for cluster in clusters:
         score = sum(float(found.scores[row]) for row in cluster) / len(cluster)
@@ -118,7 +125,7 @@ def _fused_order(found: Candidates, cluster: Cluster) -> tuple[object, ...]:
     return (score, int(found.tiles[leader]), top, left, bottom, right, int(found.classes[leader]))
 
 
-def mean_shape(found: Candidates, rows: list[int]) -> list[Point]:
+def mean_shape(found: Candidates, rows: list[int]) -> Shape:
     """Return the corners of the fused box of ``rows``."""
     if found.quads is None:
         return _corners_of_box(_mean_box(found, rows))
@@ -142,7 +149,7 @@ def mean_shape(found: Candidates, rows: list[int]) -> list[Point]:
         along += weight * cos(angle)
         across += weight * sin(angle)
     angle = atan2(across, along)
-    return rectangle(x / total, y / total, width / total, height / total, angle)
+    return tuple(rectangle(x / total, y / total, width / total, height / total, angle))
 
 
 def rectangle(x: float, y: float, width: float, height: float, angle: float) -> list[Point]:
@@ -159,13 +166,13 @@ def rectangle(x: float, y: float, width: float, height: float, angle: float) -> 
     return corners
 
 
-def share(one: list[Point], two: list[Point], metric: Metric) -> float:
+def share(one: Shape, two: Shape, metric: Metric) -> float:
     """Return IoU or IoS of two convex polygons, both clockwise as seen."""
-    if all(a[0] == b[0] or a[1] == b[1] for shape in (one, two) for a, b in pairwise(shape)):
-        # Axis-aligned: as exact as the sides are.
-        return _share_of_boxes(_extent(one), _extent(two), metric)
-    if not _share_of_boxes(_extent(one), _extent(two), metric):
+    of_extents = _share_of_boxes(_extent(one), _extent(two), metric)
+    if not of_extents:
         return 0.0  # nothing in common, without clipping
+    if all(a[0] == b[0] or a[1] == b[1] for shape in (one, two) for a, b in pairwise(shape)):
+        return of_extents  # axis-aligned: as exact as the sides are
     return _ratio(polygon_area(clipped(one, two)), polygon_area(one), polygon_area(two), metric)
 
 
@@ -207,19 +214,20 @@ def clipped(polygon: Sequence[Point], by: Sequence[Point]) -> list[Point]:
     return left
 
 
-def shape(found: Candidates, row: int) -> list[Point]:
+def shape(found: Candidates, row: int) -> Shape:
     """Return the corners of the box at ``row``, clockwise as seen."""
     if found.quads is None:
         return _corners_of_box(found.boxes[row].tolist())
-    return [(x, y) for x, y in found.quads[row].tolist()]
+    return tuple((x, y) for x, y in found.quads[row].tolist())
 
 
-def _corners_of_box(box: Sequence[float]) -> list[Point]:
+def _corners_of_box(box: Sequence[float]) -> Shape:
     left, top, right, bottom = box
-    return [(left, top), (right, top), (right, bottom), (left, bottom)]
+    return (left, top), (right, top), (right, bottom), (left, bottom)
 
 
-def _extent(polygon: Sequence[Point]) -> Box:
+@lru_cache(maxsize=10_000)
+def _extent(polygon: Shape) -> Box:
     xs, ys = [x for x, _ in polygon], [y for _, y in polygon]
     return min(xs), min(ys), max(xs), max(ys)
 
