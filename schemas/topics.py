@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from schemas.errors import TopicsError
 from schemas.events import EVENTS
-from schemas.yaml_text import parse_yaml
+from schemas.yaml_text import parse_yaml, yaml_fault
 
 FRAMES_LIVE = "frames.live"
 FRAMES_JOBS = "frames.jobs"
@@ -140,8 +140,10 @@ def load_topics(path: Path | None = None) -> dict[str, TopicSpec]:
         document = _Document.model_validate(raw)
     except OSError as error:
         raise TopicsError(f"{source}: cannot be read ({error.strerror}); set STANDGALE_TOPICS_FILE") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise TopicsError(f"{source}: not YAML ({error})") from error
+    except yaml.YAMLError as error:
+        raise TopicsError(f"{source}: not YAML ({yaml_fault(error)})") from error
     except ValidationError as error:
         first = error.errors()[0]
         raise TopicsError(f"{source}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

@@ -1,13 +1,20 @@
-"""Reads YAML that somebody else may have written: every fault is a YAMLError, and aliases cannot make it grow."""
+"""Reads YAML that somebody else may have written: every fault is a YAMLError, and aliases cannot make it grow.
+
+:func:`yaml_fault` describes such an error without the content of the text, which may hold a secret.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
 
 MOST_NODES = 200_000
 """How many values a text may have, each alias counted as all that it repeats."""
+_LONGEST_REASON = 200
+_ONE_CHARACTER = re.compile(r"\\?.|\\x..|\\u....")
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 
 
 def parse_yaml(text: str) -> Any:
@@ -16,12 +23,41 @@ def parse_yaml(text: str) -> Any:
         return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
     except RecursionError:
         raise yaml.YAMLError("its lists and mappings are nested too deeply") from None
-    except (ValueError, OverflowError) as error:
-        # Of a day or a number that does not exist; the text of the error may quote it, so it is cut.
-        raise yaml.YAMLError(f"a value cannot be read: {str(error)[:200]}") from error
+
+
+def yaml_fault(error: yaml.YAMLError) -> str:
+    """Return place and reason of ``error`` on one short line: "line 3, column 9: found a tab, …".
+
+    Quoted words are left out, because they may be a part of the text; single characters and the parser's own names,
+    as '<block end>', stay.
+    """
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None)
+    reason = " ".join(str(problem or error).split())
+    reason = _QUOTED.sub(lambda found: found[0] if _is_own(found[0][1:-1]) else "'…'", reason)
+    if len(reason) > _LONGEST_REASON:
+        reason = f"{reason[:_LONGEST_REASON]}…"
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return f"line {mark.line + 1}, column {mark.column + 1}: {reason}"
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"character {error.position + 1}: {reason}"
+    return reason
+
+
+def _is_own(word: str) -> bool:
+    """Whether the parser itself wrote the quoted ``word``: a single character, or the name of a part of the syntax."""
+    return _ONE_CHARACTER.fullmatch(word) is not None or (word.startswith("<") and word.endswith(">"))
 
 
 class _Loader(yaml.SafeLoader):
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, OverflowError) as error:
+            # Of a day or a number that does not exist.
+            problem = f"a value cannot be read: {error}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+
     def get_single_data(self) -> Any:
         node = self.get_single_node()
         if node is None:

@@ -17,7 +17,7 @@ from infra.plugin_names import NameOrPlugin
 from infra.regular_files import open_regular, read_regular
 from schemas.events import MergeMethod, Scales, TilingMode
 from schemas.geometry import Unit
-from schemas.yaml_text import parse_yaml
+from schemas.yaml_text import parse_yaml, yaml_fault
 
 ShippedLayout = Literal[
     "yolov8",
@@ -277,8 +277,10 @@ def parse_card(content: bytes, where: str) -> ModelCard:
     """Return the card in ``content``, which is from ``where``. Raises ModelLoadError that names the wrong field."""
     try:
         return ModelCard.model_validate(parse_yaml(content.decode()))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ModelLoadError(f"model card {where} is not YAML: {error}") from error
+    except yaml.YAMLError as error:
+        raise ModelLoadError(f"model card {where} is not YAML: {yaml_fault(error)}") from error
     except ValidationError as error:
         raise ModelLoadError(f"model card {where}: {_problems(error)}; correct the card") from error
 

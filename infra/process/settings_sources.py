@@ -20,7 +20,7 @@ from infra.plugin_names import UNKNOWN_NAME
 from infra.process.settings_reference import Place, Setting, describe_settings
 from infra.secrets import secret_in
 from infra.sections import NESTING, PREFIX
-from schemas.yaml_text import parse_yaml
+from schemas.yaml_text import parse_yaml, yaml_fault
 
 CONFIG_VARIABLE = "STANDGALE_CONFIG"
 # Variables of the same prefix that are not settings of a process: the name of the settings file, and what tests use.
@@ -87,10 +87,7 @@ def _read_file(path: Path, texts: list[str], settings: Mapping[Place, Setting]) 
         texts.append(f"the settings file {path} ({CONFIG_VARIABLE}) is not UTF-8 text")
         return {}
     except yaml.YAMLError as error:
-        # The error's text quotes the line, which may hold a secret: name the place only.
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        texts.append(f"the settings file {path} ({CONFIG_VARIABLE}) is not YAML{where}")
+        texts.append(f"the settings file {path} ({CONFIG_VARIABLE}) is not YAML: {yaml_fault(error)}")
         return {}
     if raw is None:
         return {}

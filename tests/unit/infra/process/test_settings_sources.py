@@ -132,7 +132,7 @@ def test_variables_of_tests_and_of_other_programs_are_no_settings() -> None:
     [
         ("server: [1]\n", "server: received list; it takes a section"),
         ("- 1\n", "holds a list, not sections"),
-        ("server: {port: [}\n", "is not YAML at line 1"),
+        ("server: {port: [}\n", "is not YAML: line 1, column 17: expected the node content, but found '}'"),
         ("server: {wait_s: .inf}\n", "server.wait_s"),
     ],
 )
@@ -143,6 +143,12 @@ def test_files_that_are_wrong(tmp_path: Path, text: str, message: str) -> None:
 def test_a_section_that_is_no_mapping_is_a_problem_also_beside_a_variable(tmp_path: Path) -> None:
     config = write(tmp_path, "server: [1]\n")
     assert "server: received list" in refusal({"STANDGALE_SERVER__PORT": "1"}, config)
+
+
+def test_the_reason_of_a_file_that_is_no_yaml_repeats_no_secret(tmp_path: Path) -> None:
+    text = refusal(config=write(tmp_path, "server:\n  url: *hush-hush\n"))
+    assert "is not YAML: line 2, column 8: found undefined alias" in text
+    assert "hush" not in text
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
