@@ -78,6 +78,8 @@ def main() -> None:
             _print_error("DISK_FULL", f"{error.strerror}; free some space, and run the command again")
         elif error.errno == errno.ENOMEM:
             _print_error("OUT_OF_MEMORY", f"{error.strerror}; give it more memory, or a smaller file")
+        elif error.errno in (errno.EMFILE, errno.ENFILE):
+            _print_error("OPEN_FILES", f"{error.strerror}; raise the limit of open files (ulimit -n)")
         elif error.filename is None:
             raise
         else:

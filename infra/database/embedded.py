@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Self
 
 from infra.database.cluster import PostgresCluster, Postmaster, dsn_at, is_alive
-from infra.errors import DatabaseUnavailableError
+from infra.errors import DatabaseUnavailableError, SettingsError
+from infra.process.open_files import why_too_few_open_files
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 20.0
@@ -58,7 +59,8 @@ class EmbeddedPostgres:
     async def start(self) -> str:
         """Start the server unless it runs, and return the DSN when it accepts connections; repeating it is cheap.
 
-        Raises DatabaseUnavailableError, with the end of the server's log, when it does not start.
+        Raises DatabaseUnavailableError, with the end of the server's log, when it does not start, and SettingsError
+        when this process may open too few files.
         """
         self._cluster.abandoned.clear()
         await self._run_alone(self._start)
@@ -123,6 +125,9 @@ class EmbeddedPostgres:
             os.close(lock)
 
     def _spawn_and_wait(self, deadline: float, lock: int) -> Postmaster | None:
+        too_few = why_too_few_open_files()
+        if too_few is not None:
+            raise SettingsError(f"the embedded database is not started: {too_few}")
         self._cluster.ensure_created(lock)
         for _ in range(_SPAWN_ATTEMPTS):
             # One that a process started before it was killed: it is used if it gets ready.

@@ -32,6 +32,8 @@ def demo(
 
     Exits with 1 when the counts of frames sent, accepted, detected, stored and seen are not all equal.
     """
+    from infra.errors import SettingsError
+    from infra.process.open_files import why_too_few_open_files
     from standgale.demo.report import print_report
     from standgale.demo.run import DemoPlan, run_demo
     from standgale.demo.source import check_source
@@ -40,6 +42,9 @@ def demo(
     here = context_of(context)
     settings = here.settings()
     require_writable("--data-dir", data_dir)
+    too_few = why_too_few_open_files()
+    if too_few is not None:
+        raise SettingsError(f"not started: {too_few}")
     found = None if source is None else check_source(source, drones * frames, settings.gateway)
     for line in () if found is None else found.notes():
         here.notes.print(line, highlight=False, markup=False, soft_wrap=True)

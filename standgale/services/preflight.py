@@ -13,6 +13,7 @@ from typing import Literal
 from detectors.card.card import default_card_path, read_card
 from infra.errors import SettingsError
 from infra.extras import install_extra
+from infra.process.open_files import why_too_few_open_files
 from ingest.gateway.frames import require_memory
 from schemas.errors import StandgaleError
 from schemas.topics import load_topics
@@ -33,6 +34,9 @@ def require_startable(settings: Settings, parts: Sequence[Part]) -> None:
 
 
 def _problems(settings: Settings, parts: Sequence[Part]) -> Iterator[str]:
+    too_few = why_too_few_open_files()
+    if too_few is not None:
+        yield too_few
     yield from _port_problems(settings, parts)
     seen: set[Path] = set()
     for name, folder in _folders(settings, parts):

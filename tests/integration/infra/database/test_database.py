@@ -19,7 +19,7 @@ from infra.database.embedded import EmbeddedPostgres
 from infra.database.error_translation import DatabaseTooSlowError, RowRefusedError, WriteRefusedError
 from infra.database.pool import Database
 from infra.database.settings import DatabaseSettings
-from infra.errors import DatabaseUnavailableError, RefusedError
+from infra.errors import DatabaseUnavailableError, RefusedError, SettingsError
 
 pytestmark = pytest.mark.integration
 
@@ -43,6 +43,17 @@ async def test_embedded_postgres_is_shared_and_stopped_by_its_last_user(server_d
     assert await count(first.dsn) == 1
     await first.stop()
     assert not Path(parse_qs(urlsplit(first.dsn).query)["host"][0]).exists()
+
+
+async def test_embedded_postgres_is_not_begun_with_too_few_open_files(
+    server_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.database.embedded.why_too_few_open_files", lambda: "24 open files")
+    server = EmbeddedPostgres(server_dir)
+    with pytest.raises(SettingsError, match="the embedded database is not started: 24 open files"):
+        await server.start()
+    await server.stop()
+    assert not (server_dir / "postgres" / "cluster").exists()
 
 
 async def count(dsn: str) -> int:

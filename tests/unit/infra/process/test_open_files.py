@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from infra.process.open_files import release_open_files, reserve_open_files
+from infra.process.open_files import release_open_files, reserve_open_files, why_too_few_open_files
 
 
 class Limits:
@@ -57,3 +57,18 @@ def test_a_hard_limit_that_is_too_low_is_named_with_the_connections_that_fit(
     )
     assert "http.max_connections" in caplog.text
     assert reserve_open_files("health", 6_000) == 768
+
+
+def test_a_hard_limit_below_what_any_service_needs_is_named_with_the_remedy(limits: Limits) -> None:
+    limits.soft = limits.hard = 24
+    found = why_too_few_open_files()
+    assert found is not None
+    assert "may open 24 files (ulimit -n) and needs at least 128; raise the hard limit" in found
+
+
+def test_a_soft_limit_below_what_any_service_needs_is_raised(limits: Limits) -> None:
+    limits.soft = 24
+    assert why_too_few_open_files() is None
+    assert limits.soft == 128
+    limits.soft = limits.hard = resource.RLIM_INFINITY
+    assert why_too_few_open_files() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,3 +66,13 @@ def test_missing_postgres_programs_name_the_extra(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(preflight, "find_spec", lambda _: None)
     (line,) = refusal(settings(tmp_path), ("postgres",))
     assert "install the extra embedded" in line
+
+
+@pytest.mark.parametrize("parts", [UP, ("gateway",), ("detector",), ("sse",)])
+def test_too_few_open_files_are_a_problem_of_every_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: tuple[Part, ...]
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (24, 24))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    (line,) = refusal(settings(tmp_path), parts)
+    assert line.startswith("not started: this process may open 24 files (ulimit -n) and needs at least 128; raise")
