@@ -1,4 +1,4 @@
-"""Checks that YAML of any kind gives values or a YAMLError without its content, and that aliases cannot make it grow."""
+"""Checks that YAML gives values or a YAMLError that leaves the content out, and that aliases cannot make it grow."""
 
 from __future__ import annotations
 
