@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -21,13 +23,38 @@ from standgale.consoles import PlainConsole, without_controls
 
 _HELP = ("-h", "--help")
 
+
+class _Verbs(TyperGroup):
+    """Holds all verbs; the errors of their options repeat long arguments in short."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _short_usage_errors():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _short_usage_errors():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="standgale",
+    cls=_Verbs,
     help="Finds small objects in aerial images and delivers every detection once.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": list(_HELP)},
 )
+
+
+@contextmanager
+def _short_usage_errors() -> Iterator[None]:
+    """Shorten the message of an error about options that the block raises; typer's and click's classes have one."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message") and isinstance(message := getattr(error, "message", None), str):
+            error.message = _readable(message)  # type: ignore[attr-defined]
+        raise
 
 
 def _print_version(wanted: bool) -> None:
@@ -103,5 +130,11 @@ def _run(arguments: list[str]) -> None:
 
 
 def _print_error(code: str, text: str) -> None:
-    line = Text.assemble(("error", "red"), f" {code}: {without_controls(text)}")
+    line = Text.assemble(("error", "red"), f" {code}: {without_controls(_readable(text))}")
     PlainConsole(stderr=True, soft_wrap=True, highlight=False).print(line)
+
+
+def _readable(text: str) -> str:
+    from standgale.error_lines import given_values, readable  # noqa: PLC0415 (loads pydantic, which help does not need)
+
+    return readable(text, given_values(sys.argv[1:]))

@@ -15,6 +15,7 @@ from detectors.errors import ModelLoadError
 from detectors.settings import Precision
 from infra.plugin_names import NameOrPlugin
 from infra.regular_files import open_regular, read_regular
+from infra.texts import LONGEST_VALUE
 from schemas.events import MergeMethod, Scales, TilingMode
 from schemas.geometry import Unit
 from schemas.yaml_text import parse_yaml, yaml_fault
@@ -298,9 +299,9 @@ def _problems(error: ValidationError) -> str:
 
 def _quoted(value: object) -> str:
     """Return ``value`` as Python writes it, cut so that a huge one stays a line."""
-    shortened = Repr()
-    shortened.maxstring = shortened.maxother = 200
-    return shortened.repr(value)
+    short = Repr()
+    short.maxstring = short.maxother = LONGEST_VALUE
+    return short.repr(value)
 
 
 def verified_model_file(card: ModelCard, card_path: Path) -> Path:

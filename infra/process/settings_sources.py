@@ -9,6 +9,7 @@ import difflib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from infra.plugin_names import UNKNOWN_NAME
 from infra.process.settings_reference import Place, Setting, describe_settings
 from infra.secrets import secret_in
 from infra.sections import NESTING, PREFIX
+from infra.texts import shortened
 from schemas.yaml_text import parse_yaml, yaml_fault
 
 CONFIG_VARIABLE = "STANDGALE_CONFIG"
@@ -28,6 +30,8 @@ _NOT_SETTINGS = (CONFIG_VARIABLE,)
 _NOT_SETTINGS_PREFIX = "STANDGALE_TEST_"
 _FILE_SUFFIX = "_FILE"
 _MOST_BYTES = 1 << 20
+# To find a name like an unknown one takes milliseconds.
+_MOST_LISTED = 50
 # The messages of these errors list the choices, which the line of the setting does already.
 _LIST_CHOICES = ("literal_error", UNKNOWN_NAME)
 
@@ -51,7 +55,9 @@ def read_settings(
     try:
         result = model.model_validate(raw)
     except ValidationError as error:
-        texts.extend(_validation_problems(error, settings))
+        texts.extend(islice(_validation_problems(error, settings), _MOST_LISTED))
+        if error.error_count() > _MOST_LISTED:
+            texts.append(f"… and more: the settings have {error.error_count():,} problems")
     else:
         if not texts:
             return result
@@ -137,7 +143,7 @@ def _secret_from_file(variable: str, text: str, setting: Setting, texts: list[st
         return secret_in(Path(text))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        texts.append(f"{setting.path} ({variable}): the secret's file {text} cannot be read: {reason}")
+        texts.append(f"{setting.path} ({variable}): the secret's file {shortened(text)} cannot be read: {reason}")
         return "unreadable"
 
 
@@ -149,7 +155,9 @@ def _overlay_overrides(
         if place in settings:
             _put(raw, place, value)
         else:
-            texts.append(f"{path}: there is no such setting{_did_you_mean(path, [s.path for s in settings.values()])}")
+            texts.append(
+                f"{shortened(path)}: there is no such setting{_did_you_mean(path, [s.path for s in settings.values()])}"
+            )
 
 
 def _put(raw: dict[str, Any], place: Place, value: object) -> None:
@@ -171,7 +179,7 @@ def _did_you_mean(name: str, known: list[str]) -> str:
 
 
 def _unknown_variable(variable: str, known: list[str]) -> str:
-    problem = f"{variable}: there is no such setting{_did_you_mean(variable, known)}"
+    problem = f"{shortened(variable)}: there is no such setting{_did_you_mean(variable, known)}"
     if "_SERVICE_" in variable or "_PORT_" in variable or variable.endswith("_PORT"):
         problem += " (Kubernetes sets such variables for Services; enableServiceLinks: false in the pod turns that off)"
     return problem
@@ -188,12 +196,13 @@ def _validation_problems(error: ValidationError, settings: Mapping[Place, Settin
                 continue
             reported.add(place)
             setting = settings[place]
-            received = "**********" if setting.secret else repr(entry["input"])[:200]
+            received = "**********" if setting.secret else shortened(repr(entry["input"]))
             why = "" if entry["type"] in _LIST_CHOICES else f" ({entry['msg'].removeprefix('Value error, ')})"
             yield f"{setting.path} ({setting.variable}): received {received}; it takes {setting.takes}{why}"
         elif entry["type"] == "extra_forbidden":
             path = ".".join(location)
-            yield f"{path}: there is no such setting{_did_you_mean(path, [s.path for s in settings.values()])}"
+            hint = _did_you_mean(path, [s.path for s in settings.values()])
+            yield f"{shortened(path)}: there is no such setting{hint}"
         elif entry["type"] == "value_error":
             # A check over several settings of a section: its text names settings and values.
             yield entry["msg"].removeprefix("Value error, ")

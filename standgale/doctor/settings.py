@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from infra.errors import SettingsError
 from infra.process.settings_reference import describe_settings
 from infra.telemetry.logs import MASK
+from infra.texts import shortened
 from ingest.gateway.frames import require_memory
 from standgale.doctor.port import Finding, ok, problem, warning
 from standgale.settings import Settings
@@ -37,7 +38,7 @@ def _changed(settings: Settings) -> Iterator[str]:
         for name in place:
             now, default = getattr(now, name), getattr(default, name)
         if now != default:
-            yield f"{setting.path}={MASK if setting.secret else now}"
+            yield f"{setting.path}={MASK if setting.secret else shortened(str(now))}"
 
 
 def _memory(settings: Settings) -> Iterator[Finding]:

@@ -151,6 +151,19 @@ def test_the_reason_of_a_file_that_is_no_yaml_repeats_no_secret(tmp_path: Path) 
     assert "hush" not in text
 
 
+def test_of_many_problems_some_are_listed(tmp_path: Path) -> None:
+    lines = refusal(config=write(tmp_path, "\n".join(f"setting_{number}: 1" for number in range(3_000)))).splitlines()
+    assert "setting_0: there is no such setting" in lines[1]
+    assert lines[-1] == "- … and more: the settings have 3,000 problems"
+    assert len(lines) == 52
+
+
+def test_a_long_value_is_repeated_in_short() -> None:
+    text = refusal({"STANDGALE_SERVER__PORT": "x" * 100_000, "STANDGALE_" + "Y" * 100_000: "1"})
+    assert "received 'xxx" in text
+    assert len(text) < 1_000
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     text = refusal(config=tmp_path / "absent.yaml")
     assert "absent.yaml" in text
