@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, model_validator
 
 from infra.plugin_names import NameOrPlugin
-from infra.sections import PositiveInt, PositiveSeconds, Section
+from infra.sections import Interval, PositiveInt, PositiveSeconds, Section, ShortInterval
 from infra.storage.settings import ObjectStoreSettings
 from schemas.model_events import LANE_PATTERN
 
@@ -104,7 +104,7 @@ class DetectorSettings(Section):
     prefetch_frames: PositiveInt = Field(default=16, description="the most frames in progress at once")
     max_in_flight_bytes: PositiveInt = Field(default=512_000_000, description="the most bytes of images in memory")
     fetch_threads: PositiveInt = Field(default=2, description="threads that decode, cut tiles and merge")
-    commit_interval_s: PositiveSeconds = Field(default=0.05, description="how often finished frames are committed")
+    commit_interval_s: ShortInterval = Field(default=0.05, description="how often finished frames are committed")
     max_batch_frames: PositiveInt = Field(default=32, description="the most frames of one commit")
     duplicate_window: PositiveInt = Field(
         default=10_000, description="detections events per partition that are kept to recognise duplicates"
@@ -118,7 +118,7 @@ class DetectorSettings(Section):
     lane: Annotated[str, Field(pattern=LANE_PATTERN)] = Field(
         default="default", description="the roll-out lane: its workers use the model that is activated for it"
     )
-    report_interval_s: PositiveSeconds = Field(
+    report_interval_s: Interval = Field(
         default=15.0,
         description="how often a worker reports its models; after three missing reports it counts as ended",
     )

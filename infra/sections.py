@@ -14,6 +14,10 @@ NESTING = "__"
 Port = Annotated[int, Field(ge=0, le=65_535)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
+ShortInterval = Annotated[float, Field(ge=0.001)]
+"""Seconds between two rounds of quick work; with shorter ones the rounds would keep a core busy."""
+Interval = Annotated[float, Field(ge=0.1)]
+"""Seconds between two rounds of work for others as well: a database, a broker, all clients."""
 
 
 class Section(BaseModel):

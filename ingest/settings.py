@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from infra.sections import Port, PositiveInt, PositiveSeconds, Section
+from infra.sections import Interval, Port, PositiveInt, PositiveSeconds, Section
 
 
 class GatewaySettings(Section):
@@ -34,10 +34,10 @@ class GatewaySettings(Section):
         default=256_000_000, description="the most bytes of all uploads in progress together"
     )
     body_timeout_s: PositiveSeconds = Field(default=30.0, description="the time limit for receiving a whole upload")
-    token_refresh_s: PositiveSeconds = Field(default=2.0, description="how often the device tokens are read")
+    token_refresh_s: Interval = Field(default=2.0, description="how often the device tokens are read")
     publish_timeout_s: PositiveSeconds = Field(default=10.0, description="the time limit for publishing an event")
     store_timeout_s: PositiveSeconds = Field(default=30.0, description="the time limit for storing a frame")
-    probe_interval_s: PositiveSeconds = Field(
+    probe_interval_s: Interval = Field(
         default=10.0, description="how often store and broker are probed while no frame uses them"
     )
     recovery_s: PositiveSeconds = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
-from infra.sections import Port, PositiveInt, PositiveSeconds, Section
+from infra.sections import Interval, Port, PositiveInt, Section, ShortInterval
 
 
 class SseSettings(Section):
@@ -12,12 +12,12 @@ class SseSettings(Section):
 
     host: str = Field(default="127.0.0.1", description="the address to listen on; 0.0.0.0 for all")
     port: Port = Field(default=8001, description="0 takes a free port")
-    heartbeat_s: PositiveSeconds = Field(default=15.0, description="how often an idle client gets a comment line")
+    heartbeat_s: Interval = Field(default=15.0, description="how often an idle client gets a comment line")
     client_queue_events: PositiveInt = Field(
         default=1_000, description="a client with more events waiting is disconnected"
     )
     replay_events: PositiveInt = Field(default=10_000, description="events kept in memory for clients that reconnect")
-    flush_interval_s: PositiveSeconds = Field(
+    flush_interval_s: ShortInterval = Field(
         default=0.03, description="how long events are collected before they are sent"
     )
     max_clients: PositiveInt = Field(default=5_000, description="beyond it a client gets 503")

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from infra.sections import PositiveInt, PositiveSeconds, Section
+from infra.sections import PositiveInt, Section, ShortInterval
 
 
 class RetrySettings(Section):
@@ -14,10 +14,10 @@ class RetrySettings(Section):
 
     section = "retry"
 
-    first_delay_s: PositiveSeconds = Field(
+    first_delay_s: ShortInterval = Field(
         default=0.2, description="the pause before the second attempt; it doubles with each attempt"
     )
-    max_delay_s: PositiveSeconds = Field(default=10.0, description="the longest pause")
+    max_delay_s: ShortInterval = Field(default=10.0, description="the longest pause")
     record_attempts: PositiveInt = Field(
         default=3, description="attempts before a record that fails while others succeed becomes a dead letter"
     )

@@ -91,6 +91,33 @@ def test_settings_that_do_not_fit_together(overrides: dict[str, object], message
     assert message in refusal(overrides=overrides)
 
 
+@pytest.mark.parametrize(
+    ("path", "least"),
+    [
+        ("sse.heartbeat_s", 0.1),
+        ("sse.flush_interval_s", 0.001),
+        ("gateway.token_refresh_s", 0.1),
+        ("gateway.probe_interval_s", 0.1),
+        ("detector.report_interval_s", 0.1),
+        ("detector.commit_interval_s", 0.001),
+        ("retry.first_delay_s", 0.001),
+        ("retry.max_delay_s", 0.001),
+        ("telemetry.silence_s", 1),
+    ],
+)
+def test_an_interval_that_would_keep_a_core_busy_is_refused(path: str, least: float) -> None:
+    message = refusal(overrides={path: "1e-9"})
+    assert f"{path} (STANDGALE_{path.replace('.', '__').upper()}): received '1e-9'" in message
+    assert f"it takes a number at least {least}" in message
+    load_settings(None, {"retry.first_delay_s": 0.001, path: least})
+
+
+def test_every_interval_has_a_least_value_that_is_not_zero() -> None:
+    named = [setting for setting in settings_reference() if "interval" in setting.path or "how often" in setting.about]
+    assert len(named) >= 6
+    assert [setting.path for setting in named if "at least 0." not in setting.takes] == []
+
+
 def test_an_unknown_engine_lists_the_engines_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STANDGALE_DETECTOR__ENGINE", "foo")
     with pytest.raises(SettingsError) as caught:

@@ -126,7 +126,7 @@ async def test_a_full_disk_under_the_broker_is_not_ready_until_a_frame_was_accep
         return opened[-1]
 
     monkeypatch.setattr(writer, "open_writer", limited)
-    settings = GatewaySettings(probe_interval_s=0.02, recovery_s=60)
+    settings = GatewaySettings(probe_interval_s=0.1, recovery_s=60)
     padded = {"captured_at": WHEN, "metadata": json.dumps({"pad": "x" * 10_000})}
     async with running(tmp_path, settings, probed=True) as gateway:
         assert (await gateway.send()).status == 202
@@ -134,7 +134,7 @@ async def test_a_full_disk_under_the_broker_is_not_ready_until_a_frame_was_accep
         opened[-1].execute("PRAGMA max_page_count = 1")
         for seed in range(5):
             assert_error(await gateway.send(jpeg(seed=seed), params=padded), 503, "BROKER_UNAVAILABLE")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
             assert gateway.health.report().parts["broker"].reason == "BROKER_UNAVAILABLE"
         pages = 1_000_000
         # A connection that was opened during the outage fails again, and is then opened anew.

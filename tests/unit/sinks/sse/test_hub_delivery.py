@@ -110,7 +110,7 @@ async def test_slow_client_is_disconnected_and_resumes_without_loss() -> None:
 async def test_a_client_that_takes_nothing_at_all_is_cut_off() -> None:
     topic = Topic()
     page = Page(gate=asyncio.Event())
-    async with running(topic, heartbeat_s=0.02) as hub:
+    async with running(topic, heartbeat_s=0.1) as hub:
         session = Session(hub, EVERYTHING, None)
         with hub.client(session) as client:
 

@@ -53,7 +53,7 @@ async def test_nothing_is_missed_or_repeated_across_cuts_and_processes(seed: int
 async def test_a_filtered_client_resumes_from_now_though_it_saw_nothing() -> None:
     topic = Topic()
     page = Page()
-    async with running(topic, heartbeat_s=0.02) as hub, connected(hub, page, StreamFilter(labels=frozenset({"boat"}))):
+    async with running(topic, heartbeat_s=0.1) as hub, connected(hub, page, StreamFilter(labels=frozenset({"boat"}))):
         await started(page)
         for number in range(10):
             topic.publish(0, f"d{number}")

@@ -28,7 +28,7 @@ async def test_streams_outlive_the_broker() -> None:
     topic = Topic()
     page = Page()
     health = Health()
-    hub = DetectionHub(topic, settings(heartbeat_s=0.02), RetrySettings(first_delay_s=0.01, max_delay_s=0.02))
+    hub = DetectionHub(topic, settings(heartbeat_s=0.1), RetrySettings(first_delay_s=0.01, max_delay_s=0.02))
     stop = asyncio.Event()
     task = asyncio.create_task(hub.run(stop, health.part("sse")))
     topic.unavailable = True
