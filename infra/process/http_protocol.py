@@ -86,6 +86,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._blocked_since: float | None = None
         self._ending_since: float | None = None
         self._lingering_bytes = 0
+        self._half_closed = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection, or refuse it when there are too many."""
@@ -130,6 +131,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stalled_bytes = 0 if self._progress else self._stalled_bytes + len(data)
         if self._stalled_bytes > self._limits.max_header_bytes:
             self._refuse(self._too_large("more than that was received"))
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes always
+        """Keep the connection for the responses to whole requests, as of `nc -N`; else close it.
+
+        One whose response has begun is closed, too: a client that leaves a live stream ends its side as well.
+        """
+        waits = not self._is_done() and not self.cycle.response_started and not self._in_message
+        self._half_closed = waits and self._ending_since is None and self.transport.can_write_eof()
+        return self._half_closed
 
     def on_message_begin(self) -> None:
         """Begin to count a request."""
@@ -190,7 +200,9 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             return
-        if self._in_message and not self._in_head:
+        if self._half_closed and not self.pipeline and self._is_done():
+            self._close()
+        elif self._in_message and not self._in_head:
             self._unread_since = time.monotonic()
         elif not self.pipeline and self._is_done():
             self._table.set_idle(self)

@@ -103,6 +103,47 @@ async def serving(limits: HttpSettings = LIMITS, app: ASGIApp | None = None) -> 
         await asyncio.wait_for(task, 10)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_client_that_ends_its_side_after_whole_requests_gets_the_responses(count: int) -> None:
+    async with serving() as site:
+        site.app.release.clear()
+        client = await site.connect()
+        await client.send((HEAD + b"Content-Length: 2\r\n\r\nok") * count)
+        client.writer.write_eof()
+        await asyncio.sleep(0.05)
+        site.app.release.set()
+        assert [await client.response() for _ in range(count)] == [(200, b"2")] * count
+        assert await client.closed()
+
+
+@pytest.mark.parametrize("sent", [b"", HEAD, HEAD + b"Content-Length: 9\r\n\r\nok", b"GET / HTTP/1.1\r\nHost: x\r\n"])
+async def test_a_client_that_ends_its_side_within_a_request_is_closed(sent: bytes) -> None:
+    async with serving(HttpSettings(header_timeout_s=60, keep_alive_s=60)) as site:
+        client = await site.connect()
+        await client.send(sent)
+        client.writer.write_eof()
+        assert await client.closed()
+
+
+async def test_a_client_that_ends_its_side_during_a_response_is_closed() -> None:
+    left = asyncio.Event()
+
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"event", "more_body": True})
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            left.set()
+
+    async with serving(app=stream) as site:
+        client = await site.connect()
+        await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await client.reader.readuntil(b"event")
+        client.writer.write_eof()
+        await asyncio.wait_for(left.wait(), 2)
+
+
 def refused(reason: str) -> float:
     return REGISTRY.get_sample_value("standgale_http_refused_total", {"server": "limited", "reason": reason}) or 0.0
 
@@ -206,12 +247,15 @@ async def test_a_wish_for_websockets_is_served_as_plain_http(caplog: pytest.LogC
     assert "pgrade" not in caplog.text
 
 
-async def test_a_client_that_reads_nothing_of_its_response_is_cut_off() -> None:
+@pytest.mark.parametrize("ends_its_side", [False, True])
+async def test_a_client_that_reads_nothing_of_its_response_is_cut_off(ends_its_side: bool) -> None:
     before = refused("not_reading")
     async with serving() as site:
         site.app.response = b"x" * 20_000_000
         client = await site.connect(limit=1_000)
         await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        if ends_its_side:
+            client.writer.write_eof()
         for _ in range(80):
             await asyncio.sleep(0.05)
             if refused("not_reading") > before:
