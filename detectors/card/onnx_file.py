@@ -11,7 +11,7 @@ from typing import BinaryIO, TypeVar
 
 from detectors.card.model_formats import foreign_format
 from detectors.card.onnx_graph import GraphFacts, GraphReader
-from detectors.card.protobuf import MessageReader, Span
+from detectors.card.protobuf import MessageReader, Span, signed
 from detectors.errors import ModelLoadError
 from infra.regular_files import open_regular
 
@@ -130,7 +130,7 @@ def _model(reader: MessageReader) -> OnnxFile:
         if number == _MODEL_OPSET:
             domain = reader.text((start, end), 1)
             if domain in ("", "ai.onnx"):
-                opset = reader.number((start, end), 2)
+                opset = signed(reader.number((start, end), 2))
         elif number == _MODEL_METADATA:
             metadata[reader.text((start, end), 1)] = reader.text((start, end), 2)
     graph = _graph(reader)
@@ -175,9 +175,17 @@ def _tensor(reader: MessageReader, span: Span) -> TensorInfo:
     kind, shape = 0, []
     for type_at in reader.messages(span, 2):
         for tensor_at in reader.messages(type_at, 1):
-            kind = reader.number(tensor_at, 1)
+            kind = signed(reader.number(tensor_at, 1))
             for shape_at in reader.messages(tensor_at, 2):
-                shape = [reader.number(axis, 1) or None for axis in reader.messages(shape_at, 1)]
+                shape = [_side(signed(reader.number(axis, 1))) for axis in reader.messages(shape_at, 1)]
     if len(shape) > _MOST_AXES:
         raise ValueError(f"{name[:_LONGEST_NAME]} has {len(shape)} axes")
+    wrong = next((side for side in shape if side is not None and side < 0), None)
+    if wrong is not None:
+        raise ValueError(f"an axis of {name[:_LONGEST_NAME]} has the length {wrong}")
     return TensorInfo(name, _ELEMENT_TYPES.get(kind, f"type {kind}"), tuple(shape))
+
+
+def _side(stated: int) -> int | None:
+    """Return the length of an axis; None for 0 and -1, which exporters write for one that is not fixed."""
+    return None if stated in (0, -1) else stated

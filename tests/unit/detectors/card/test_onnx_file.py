@@ -98,6 +98,37 @@ def test_read_onnx_file_refuses_what_no_detector_has(
         read_onnx_file(changed(tmp_path, change))
 
 
+def set_length(tensor: onnx.ValueInfoProto, axis: int, length: int) -> None:
+    tensor.type.tensor_type.shape.dim[axis].dim_value = length
+
+
+@pytest.mark.parametrize("length", [-1, 0])
+def test_read_onnx_file_takes_an_axis_of_minus_one_or_zero_as_open(tmp_path: Path, length: int) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        set_length(model.graph.input[0], 0, length)
+        set_length(model.graph.output[0], 1, length)
+
+    found = read_onnx_file(changed(tmp_path, change))
+    assert found.inputs[0].shape[0] is None
+    assert found.outputs[0].shape[1] is None
+
+
+@pytest.mark.parametrize("length", [-2, -640, -(2**63)])
+def test_read_onnx_file_refuses_other_negative_axes_with_their_length(tmp_path: Path, length: int) -> None:
+    path = changed(tmp_path, lambda model: set_length(model.graph.input[0], 2, length))
+    with pytest.raises(ModelLoadError, match=rf"an axis of images has the length {length}\); export it again"):
+        read_onnx_file(path)
+    with pytest.raises(ModelLoadError, match=f"an axis of output0 has the length {length}"):
+        read_onnx_file(changed(tmp_path, lambda model: set_length(model.graph.output[0], 0, length)))
+
+
+def test_read_onnx_file_reads_a_negative_opset_as_it_is(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.opset_import[0].version = -3
+
+    assert read_onnx_file(changed(tmp_path, change)).opset == -3
+
+
 def test_read_onnx_file_stops_after_a_number_of_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protobuf, "MOST_FIELDS", 10_000)
     path = tmp_path / "model.onnx"
