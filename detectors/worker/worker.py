@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +32,7 @@ from detectors.worker.rollout.reporting import WorkerIdentity
 from detectors.worker.rollout.rollout import Rollout
 from infra.broker.port import Broker, GroupSpec, Reader
 from infra.errors import StoreUnavailableError
-from infra.failure.retry import ConsumerContext, StoppedError
+from infra.failure.retry import ConsumerContext, StoppedError, run_until_stop
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
 from infra.storage.frames.port import FrameStore
@@ -106,8 +106,8 @@ class DetectorWorker:
                     await stack.enter_async_context(run_beside(rollout.run(models_reader)))
                 await session.until_drained()
         except* StoppedError as stopped:
-            # Stopped during a wait: the frames in progress are not committed, and the next worker repeats them.
-            logger.warning("the worker stopped with frames in progress: %s", stopped.exceptions[0])
+            # Stopped during a wait: frames in progress are not committed, and the next worker repeats them.
+            logger.warning("the worker stopped before its work was done: %s", stopped.exceptions[0])
 
     async def _open_quarantine(self, context: ConsumerContext) -> QuarantinePort:
         """Open the quarantine of this worker's engines; waits while its files cannot be written."""
@@ -144,7 +144,7 @@ class DetectorWorker:
         rollout = Rollout(identity, ModelLoader(parts.load_model, parts.models, pipeline, quarantine), context)
         stack.push_async_callback(rollout.close)
         if parts.models is None:
-            await rollout.load_first_model()
+            await self._until_stopped(rollout.load_first_model(), context)
             return rollout, None
         publisher = await context.retry(parts.broker.publisher, "connect to the broker")
         stack.push_async_callback(publisher.close)
@@ -152,5 +152,10 @@ class DetectorWorker:
         stack.push_async_callback(models_reader.close)
         await stack.enter_async_context(rollout.publishing_reports(publisher))
         await rollout.read_state(models_reader, publisher)
-        await rollout.load_first_model(models_reader)
+        await self._until_stopped(rollout.load_first_model(models_reader), context)
         return rollout, models_reader
+
+    @staticmethod
+    async def _until_stopped(loading: Coroutine[None, None, None], context: ConsumerContext) -> None:
+        """Wait for ``loading``, which may take minutes; raises StoppedError as soon as the process stops."""
+        await run_until_stop(loading, context.stop, "loading the model", timeout_s=0.0)

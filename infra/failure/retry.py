@@ -114,7 +114,8 @@ async def run_until_stop(
         if not task.done():
             await asyncio.wait({task}, timeout=timeout_s)
         if not task.done():
-            raise StoppedError(f"{what}: still in progress after {timeout_s:g} s and left, because the process stops")
+            waited = f" after {timeout_s:g} s" if timeout_s else ""
+            raise StoppedError(f"{what}: still in progress{waited} and left, because the process stops")
         return await task
     finally:
         stopped.cancel()

@@ -28,6 +28,11 @@ class ForcedExit:
         self._leave = leave
         self._known = set(threading.enumerate())
         self._timer: threading.Timer | None = None
+        self._given_up: list[threading.Thread] = []
+
+    def give_up(self, thread: threading.Thread) -> None:
+        """Let ``finish`` exit at once, with its own status, if ``thread`` still runs then: its work is not needed."""
+        self._given_up.append(thread)
 
     def exit_after(self, within_s: float) -> None:
         """Exit after ``within_s`` seconds, unless the process has ended or called ``finish`` by then."""
@@ -42,6 +47,10 @@ class ForcedExit:
         Idle threads of a pool do not count: Python ends them after this.
         """
         self.cancel()
+        if running := [thread.name for thread in self._given_up if thread.is_alive()]:
+            # Python must not take its modules down below a library that still works in such a thread.
+            logger.info("the process exits without waiting for %s", ", ".join(running))
+            self._exit_now(status)
         if self._remaining_threads():
             timer = threading.Timer(_JOIN_S, self._exit_if_threads_remain, (status,))
             timer.daemon = True
@@ -90,3 +99,9 @@ def force_exit_after(within_s: float) -> None:
     """Exit after ``within_s`` seconds unless the process has ended by then; only inside ``forced_exit``."""
     if _current is not None:
         _current.exit_after(within_s)
+
+
+def give_up_thread(thread: threading.Thread) -> None:
+    """Do not wait for ``thread``, a daemon, when the process ends; only inside ``forced_exit``."""
+    if _current is not None:
+        _current.give_up(thread)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TypeVar, cast
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class DaemonPool:
@@ -46,3 +51,36 @@ def all_ended(threads: Sequence[threading.Thread], timeout_s: float) -> bool:
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     return not any(thread.is_alive() for thread in threads)
+
+
+def start_in_daemon(work: Callable[[], T], name: str) -> tuple[asyncio.Future[T], threading.Thread]:
+    """Run ``work`` in a daemon thread of its own; return the future of its result, and the thread.
+
+    No pool waits for the thread when the event loop is closed; what it returns after that is dropped.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def report(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast(T, result))
+
+    def run() -> None:
+        result: T | None = None
+        failed: BaseException | None = None
+        try:
+            result = context.run(work)
+        except BaseException as error:  # noqa: BLE001 (raised where the future is awaited)
+            failed = error
+        # A closed loop raises RuntimeError: nothing waits for the result.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(report, result, failed)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return future, thread

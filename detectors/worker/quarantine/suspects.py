@@ -47,7 +47,7 @@ class Suspects:
         faulthandler.enable(self._crash)
         self._slots = 0
         self._free: list[int] = []
-        self._note_fails = False
+        self._note_fails = self._closed = False
         self._running: dict[int, UUID] = {}
         self._hung: set[UUID] = set()
         self._suspects: set[UUID] = set()
@@ -117,6 +117,8 @@ class Suspects:
         self._crash.close()
         self._remove(self._crash_path)
         self._remove(self._frames_path)
+        # The load of a model may end later.
+        self._closed = True
         os.close(self._frames)
 
     def _remove(self, path: Path) -> None:
@@ -128,6 +130,8 @@ class Suspects:
 
     def _note(self, slot: int, value: bytes) -> None:
         """Write ``value`` into ``slot``, or log a warning, once until a write works again."""
+        if self._closed:
+            return
         try:
             os.pwrite(self._frames, value, slot * _SLOT_BYTES)
         except OSError as error:

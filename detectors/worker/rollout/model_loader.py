@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +21,17 @@ from detectors.model.predict import Model
 from detectors.store.port import ModelStore
 from detectors.worker.pipeline.pipeline import InferencePipeline
 from detectors.worker.pipeline.serving import LoadedModel
+from detectors.worker.pipeline.threads import start_in_daemon
 from detectors.worker.quarantine.quarantine import QuarantinePort
+from infra.process.forced_exit import give_up_thread
 from schemas.event_base import ModelRef
 from schemas.model_events import AvailabilityState, ModelActivated
 
 logger = logging.getLogger(__name__)
 
 _WARM_UP_ROUNDS = 3
-_CLOSE_TIMEOUT_S = 5.0
+# A load that is cancelled ends soon where it is quick; the process does not wait longer for it.
+_CLOSE_TIMEOUT_S = 1.0
 
 OnState = Callable[[AvailabilityState, str | None], None]
 """Called with the new state of a model, and a detail for people."""
@@ -88,7 +92,7 @@ class ModelLoader:
         self._source = source
         self._pipeline = pipeline
         self._quarantine = quarantine
-        self._loads: set[asyncio.Task[Model]] = set()
+        self._loads: dict[asyncio.Future[Model], threading.Thread] = {}
 
     async def fetch(self, version: Version, *, busy: bool) -> Path | None:
         """Fetch ``version`` and return its card on this machine; None for the worker's own, which needs no fetching.
@@ -153,30 +157,32 @@ class ModelLoader:
     async def _load_and_wrap(self, load: Callable[[], Model], card: Path | None) -> LoadedModel:
         await self._wait_for_turn()
         remove_note = self._quarantine.record_load(card)
-        task = asyncio.create_task(asyncio.to_thread(load))
-        task.add_done_callback(lambda _task: remove_note())
-        self._loads.add(task)
+        loading, thread = start_in_daemon(load, "model-load")
+        loading.add_done_callback(lambda _: remove_note())
+        self._loads[loading] = thread
         try:
-            model = await asyncio.shield(task)
+            model = await asyncio.shield(loading)
         except asyncio.CancelledError:
             # A thread cannot be stopped: its model is closed when it is loaded.
-            task.add_done_callback(self._close_unused)
+            loading.add_done_callback(self._close_unused)
             raise
         except BaseException:
-            self._loads.discard(task)
+            del self._loads[loading]
             raise
-        self._loads.discard(task)
+        del self._loads[loading]
         return LoadedModel(model, self._pipeline(model), card)
 
-    def _close_unused(self, task: asyncio.Task[Model]) -> None:
-        self._loads.discard(task)
-        if not task.cancelled() and task.exception() is None:
-            task.result().close()
+    def _close_unused(self, loading: asyncio.Future[Model]) -> None:
+        del self._loads[loading]
+        if not loading.cancelled() and loading.exception() is None:
+            loading.result().close()
 
-    async def close(self) -> None:
-        """Wait for cancelled loads, but with a time limit for one that does not return."""
+    async def close(self, timeout_s: float = _CLOSE_TIMEOUT_S) -> None:
+        """Wait for cancelled loads; one that takes longer than ``timeout_s`` does not keep the process from ending."""
         if self._loads:
-            await asyncio.wait(self._loads, timeout=_CLOSE_TIMEOUT_S)
+            await asyncio.wait(self._loads, timeout=timeout_s)
+        for thread in self._loads.values():
+            give_up_thread(thread)
 
 
 def _load_timed(load: Callable[[], Model], warm: bool) -> Model:

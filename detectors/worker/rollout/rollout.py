@@ -88,6 +88,9 @@ class Rollout:
         try:
             yield
             succeeded = True
+        except StoppedError:
+            succeeded = True
+            raise
         finally:
             last = deletion_record(key) if succeeded else availability_record(self._report.event())
             task.cancel()

@@ -72,3 +72,18 @@ def test_threads_that_end_or_were_there_before_are_no_reason() -> None:
     assert left == []
     never.set()
     before.join()
+
+
+def test_a_thread_that_was_given_up_ends_the_process_at_once_with_its_own_status() -> None:
+    never = threading.Event()
+    left: list[int] = []
+    ending = ForcedExit(left.append)
+    thread = threading.Thread(target=never.wait, daemon=True)
+    thread.start()
+    ending.give_up(thread)
+    ending.finish(0)
+    assert left == [0]
+    never.set()
+    thread.join()
+    ending.finish(0)
+    assert left == [0]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+import time
 
 import pytest
 
+from detectors.errors import ModelLoadError
+from detectors.model.predict import Model
 from detectors.worker.rollout.activation import (
     roll_back_activation,
 )
@@ -120,3 +124,21 @@ async def test_worker_stops_at_any_moment_of_its_start(fleet: Fleet) -> None:
     async with site.run_workers(fleet.parts("a")):
         await site.wait_for(site.detections, len(frames))
     await fleet.check(frames)
+
+
+async def test_worker_stops_while_its_model_is_being_loaded(fleet: Fleet) -> None:
+    loads, go_on = threading.Event(), threading.Event()
+
+    def load() -> Model:
+        loads.set()
+        assert go_on.wait(TIMEOUT_S)
+        raise ModelLoadError("not needed any more")
+
+    try:
+        async with fleet.site.run_workers(fleet.parts("a", load_model=load)):
+            assert await asyncio.to_thread(loads.wait, TIMEOUT_S)
+            start = time.monotonic()
+        assert time.monotonic() - start < 5
+        assert (await fleet.state()).workers == {}
+    finally:
+        go_on.set()

@@ -51,6 +51,31 @@ async def test_cancelled_load_faster_closes_its_model(card: Path, tmp_path: Path
     await asyncio.wait([better, other])
     assert closed == ["faster"]
     go_on.set()
-    await loader.close()
+    await loader.close(timeout_s=30)
     assert closed == ["faster", "other"]
     loaded.close()
+
+
+async def test_close_gives_up_a_load_that_takes_longer_than_the_limit(
+    card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up: list[threading.Thread] = []
+    monkeypatch.setattr("detectors.worker.rollout.model_loader.give_up_thread", given_up.append)
+    go_on = threading.Event()
+
+    def load() -> Model:
+        assert go_on.wait(30)
+        return load_model(LoadRequest(card, "onnxruntime", 1))
+
+    pipeline = partial(InferencePipeline, host_threads=1, max_pixels=1_000_000)
+    loader = ModelLoader(load, None, pipeline, NoQuarantine())
+    loading = asyncio.create_task(loader.load(None, busy=False))
+    await asyncio.sleep(0)
+    loading.cancel()
+    await asyncio.wait([loading])
+    await loader.close(timeout_s=0.01)
+    (thread,) = given_up
+    assert thread.daemon
+    go_on.set()
+    await asyncio.to_thread(thread.join, 30)
+    assert not thread.is_alive()
