@@ -5,6 +5,12 @@ From its first line on, Ctrl-C and SIGTERM end the process quietly, and any term
 
 from __future__ import annotations
 
+# Built into Python, while `signal` takes milliseconds to load: from here on Ctrl-C shows no traceback.
+import _signal  # type: ignore[import-not-found]  # typeshed leaves it out
+
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
 from infra.process.ending import end_at_signals
 from infra.process.terminal import flush_streams, prepare_streams
 

@@ -1,6 +1,6 @@
 """Ends the process at Ctrl-C or SIGTERM at once and without a traceback, at any moment of its life.
 
-It imports nothing but modules that Python has loaded already, so that it holds from the first line of a program.
+It imports little, so that it holds from nearly the first line of a program on.
 """
 
 from __future__ import annotations
