@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from detectors.card.card import default_card_path, read_card
+from detectors.card.onnx_file import read_onnx_file
 from detectors.geometry.arrays import Candidates
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Predictor
@@ -42,9 +44,16 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def with_layers(data: bytes, layers: list[tuple[float, float]], opset: int = 17) -> bytes:
-    """The model ``data`` with a convolution in front for each factor and offset, the last feeding what images fed."""
+    """The model ``data`` with a convolution in front for each factor and offset, the last feeding what images fed.
+
+    The convolutions come behind what makes scaled float images of other ones.
+    """
     model = onnx.load_from_string(data)
     source, front = "images", []
+    while model.graph.node[len(front)].op_type in ("Cast", "Transpose", "Mul"):
+        front.append(model.graph.node[len(front)])
+        source = front[-1].output[0]
+    fed, rest = source, list(model.graph.node)[len(front) :]
     for number, (factor, offset) in enumerate(layers):
         weights = (np.eye(3) * factor).astype(np.float32).reshape(3, 3, 1, 1)
         constants = {"w": weights, "b": np.full(3, offset, np.float32)}
@@ -53,9 +62,8 @@ def with_layers(data: bytes, layers: list[tuple[float, float]], opset: int = 17)
         )
         front.append(helper.make_node("Conv", [source, f"w{number}", f"b{number}"], [f"layer{number}"]))
         source = f"layer{number}"
-    for node in model.graph.node:
-        node.input[:] = [source if name == "images" else name for name in node.input]
-    rest = list(model.graph.node)
+    for node in rest:
+        node.input[:] = [source if name == fed else name for name in node.input]
     del model.graph.node[:]
     model.graph.node.extend([*front, *rest])
     onnx.checker.check_model(model)
@@ -121,6 +129,27 @@ def test_int8_with_the_same_boxes_becomes_a_new_version(tmp_path: Path, target: 
         assert len(found[0]) >= 20
         assert np.abs(found[0].boxes - found[1].boxes).max() <= 1
     assert sorted(each.name for each in written.parent.parent.iterdir()) == ["1.0.0", "1.0.0+int8"]
+
+
+@pytest.mark.parametrize(
+    ("target", "spec"),
+    [
+        ("cpu", GraphSpec("nms_inside", kind="uint8", scales_itself=True)),
+        ("every", GraphSpec("nms_inside", channels_last=True)),
+        ("cpu", GraphSpec("nms_inside", kind="uint8", scales_itself=True, channels_last=True, batch=4)),
+        ("every", GraphSpec("nms_inside", kind="float16", channels_last=True)),
+    ],
+)
+def test_models_of_bytes_or_with_channels_last_become_int8_of_the_same_input(
+    tmp_path: Path, target: Literal["cpu", "every"], spec: GraphSpec
+) -> None:
+    card = model_of(tmp_path / "model", KEEPS, spec)
+    made = quantize(QuantizeRequest(card, frames_of(tmp_path / "frames"), target=target, threads=1))
+    assert made.accepted and made.card is not None, made
+    assert [(each.boxes_f32, each.boxes_int8, each.loss) for each in made.best.engines] == [(54, 54, 0.0)] * 2
+    old, new = (read_onnx_file(each.parent / "model.onnx").inputs for each in (card, made.card))
+    assert (new[0].type, new[0].shape) == (old[0].type, old[0].shape)
+    assert read_card(made.card).input == read_card(card).input
 
 
 def test_layers_that_lose_too_much_in_int8_stay_in_float(tmp_path: Path) -> None:
