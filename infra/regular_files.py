@@ -36,6 +36,9 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         # The system's own files have a size of 0 whatever they contain.
         content = file.read(most_bytes + 1) if size <= most_bytes else b""
+    if content is None:
+        # Some of them have content only when something happens, such as the messages of the kernel.
+        raise OSError(errno.EAGAIN, "it is a stream of the system, not a file", str(path))
     if max(size, len(content)) > most_bytes:
         raise OSError(
             errno.EFBIG, f"it has {max(size, len(content)):,} bytes, at most {most_bytes:,} are taken", str(path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 # So many skipped files are named again at the end.
 _MOST_NAMED = 5
+# The longest name of a file is 255 bytes on most disks.
+_LONGEST_STEM_BYTES = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +119,9 @@ def detect_in_folder(request: ManyRequest, folder: Path) -> bool:
     if request.every != 1:
         raise SettingsError(f"--every {request.every}: is for videos; leave it out for a folder")
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    paths = [path for path in entries if path.is_file()]
-    folders = [path.name for path in entries if path.is_dir()]
+    # What cannot be looked at, or is a pipe or a device, is named and skipped like a file that cannot be read.
+    paths = [path for path in entries if not os.path.isdir(path)]  # noqa: PTH112 (Path.is_dir raises PermissionError)
+    folders = [path.name for path in entries if os.path.isdir(path)]  # noqa: PTH112 (as above)
     inside = f" (folders in it are not searched: {_named(folders)})" if folders else ""
     if not paths:
         raise SettingsError(f"{folder}: has no files; give a folder with pictures{inside}")
@@ -132,9 +137,13 @@ def detect_in_folder(request: ManyRequest, folder: Path) -> bool:
                     run.detect(path, shown, drawn, {}, path.name)
             except OutputFileError:
                 raise
-            except StandgaleError as error:
+            except (StandgaleError, OSError) as error:
+                if isinstance(error, OSError) and error.filename != str(path):
+                    raise
+                # Another program may take a file away between two looks at it.
+                reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
                 skipped.append(path.name)
-                run.note(f"skipped {path.name}: {str(error).removeprefix(f'{path}: ')}")
+                run.note(f"skipped {path.name}: {reason.removeprefix(f'{path}: ')}")
                 run.bar.update()
     if not run.done:
         raise SettingsError(f"{folder}: none of its {len(paths)} files could be read; the lines above say why{inside}")
@@ -191,7 +200,16 @@ def _drawn_names(paths: list[Path]) -> dict[Path, str]:
     stems = Counter(path.stem for path in paths)
     # The stem of one may be the whole name of another: a.jpg.png beside a.jpg.
     whole = {path.name for path in paths}
-    return {path: f"{path.name if stems[path.stem] > 1 or path.stem in whole else path.stem}.jpg" for path in paths}
+    return {path: _drawn_name(path.name if stems[path.stem] > 1 or path.stem in whole else path.stem) for path in paths}
+
+
+def _drawn_name(stem: str) -> str:
+    """Return ``stem`` with the suffix of a drawn picture; cut where that would be too long, with a mark of its own."""
+    encoded = os.fsencode(stem)
+    if len(encoded) <= _LONGEST_STEM_BYTES:
+        return f"{stem}.jpg"
+    mark = sha256(encoded).hexdigest()[:12]
+    return f"{os.fsdecode(encoded[: _LONGEST_STEM_BYTES - len(mark)])}-{mark}.jpg"
 
 
 def _named(names: list[str]) -> str:

@@ -39,3 +39,14 @@ def test_read_regular_reads_files_of_proc_which_have_a_size_of_0() -> None:
     assert read_regular(Path("/proc/self/status"), 1_000_000).startswith(b"Name:")
     with pytest.raises(OSError, match="at most 3"):
         read_regular(Path("/proc/self/status"), 3)
+
+
+def test_a_file_of_the_system_that_has_no_content_yet_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, writing = os.pipe()
+    os.set_blocking(number, False)
+    monkeypatch.setattr("infra.regular_files.open_regular", lambda _path: os.fdopen(number, "rb"))
+    with pytest.raises(OSError, match="a stream of the system"):
+        read_regular(tmp_path / "kmsg", 1_000)
+    os.close(writing)

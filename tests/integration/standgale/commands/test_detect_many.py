@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -18,7 +19,9 @@ from typer.testing import CliRunner, Result
 
 from detectors.geometry.arrays import ImageArray
 from schemas.errors import StandgaleError
+from standgale import pictures
 from standgale.cli import app
+from standgale.pictures import Picture
 from standgale.testing.graphs import COLOURS_BGR, GraphSpec, write_model
 
 pytestmark = pytest.mark.integration
@@ -92,6 +95,47 @@ def test_a_folder_gives_a_json_line_per_picture_and_names_what_it_skips(tmp_path
     assert "2 of 5 files skipped: film.mp4, notes.txt" in done.stderr
     assert "%|" not in done.stderr, "a progress bar without a terminal"
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["a.jpg", "b.jpg.jpg", "b.png.jpg"]
+
+
+def test_entries_of_a_folder_that_are_no_files_or_cannot_be_looked_at_are_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run,  # type: ignore[no-untyped-def]
+) -> None:
+    folder = tmp_path / "pictures"
+    for name in ("a.png", "gone.png", f"{'n' * 250}.png"):
+        write(folder / name, picture(0))
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "nowhere.jpg").symlink_to("there-is-none")
+    (folder / "circle.jpg").symlink_to("circle.jpg")
+    # What lies in a folder that this user may not enter.
+    (folder / "closed.jpg").symlink_to("/root/closed.jpg")
+    real = Path.stat
+
+    def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path.name == "closed.jpg" and follow_symlinks:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, follow_symlinks=follow_symlinks)
+
+    def decoded(path: Path, max_pixels: int) -> Picture:
+        if path.name == "gone.png":
+            path.unlink()
+            path.open("rb")
+        return shown(path, max_pixels)
+
+    shown = pictures._decoded
+    monkeypatch.setattr(Path, "stat", stat)
+    monkeypatch.setattr(pictures, "_decoded", decoded)
+    done = run(str(folder), "--out", str(tmp_path / "drawn"))
+    assert done.exit_code == 1
+    assert "skipped pipe.jpg: cannot be read (it is a pipe, not a file)" in done.stderr
+    assert "skipped nowhere.jpg: cannot be read (No such file or directory)" in done.stderr
+    assert "skipped circle.jpg: cannot be read (Too many levels of symbolic links)" in done.stderr
+    assert "skipped closed.jpg: cannot be read (Permission denied)" in done.stderr
+    assert "skipped gone.png: cannot be read (No such file or directory)" in done.stderr
+    drawn = sorted(path.name for path in (tmp_path / "drawn").iterdir())
+    assert [name[:10] for name in drawn] == ["a.jpg", "n" * 10]
+    assert len(drawn[1]) < 255
 
 
 def test_a_folder_of_pictures_ends_with_zero_and_gives_each_warning_once(tmp_path: Path, run) -> None:  # type: ignore[no-untyped-def]

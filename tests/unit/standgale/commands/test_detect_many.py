@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,10 @@ from standgale.commands.detect_many import _drawn_names
 )
 def test_each_picture_of_a_folder_is_drawn_under_a_name_of_its_own(names: list[str], drawn: list[str]) -> None:
     assert list(_drawn_names([Path(name) for name in names]).values()) == drawn
+
+
+def test_a_drawn_picture_whose_name_would_be_too_long_gets_a_shorter_one() -> None:
+    names = ["ü" * 125 + end for end in ("a.jpg", "b.jpg")]
+    drawn = list(_drawn_names([Path(name) for name in names]).values())
+    assert len(set(drawn)) == len(names)
+    assert all(len(os.fsencode(name)) <= 255 for name in drawn)
