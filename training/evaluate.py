@@ -11,15 +11,17 @@ from typing import get_args
 import numpy as np
 
 from detectors.card.card import default_card_path
+from detectors.geometry.arrays import Detections
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Predictor
 from detectors.settings import EngineKind, ShippedEngine
 from schemas.errors import StandgaleError
 from schemas.events import DetectOptions
+from training import low_scores
 from training.card import record_evaluation
 from training.figures import ClassFigures, Outcome, class_figures
-from training.low_scores import MOST_DETECTIONS, SCORE_FLOOR, own_scales
-from training.metrics import Metrics, Predictions, Truth, at_least, best_confidence, measure
+from training.low_scores import SCORE_FLOOR
+from training.metrics import Metrics, Predictions, Truth, best_confidence, measure
 from training.photographs.command import add_arguments, evaluate_folder
 from training.photographs.report import without_nan
 from training.pool import EVALUATION_SEEDS, VALIDATION_SEEDS
@@ -27,8 +29,9 @@ from training.progress import progress_bar
 from training.scenes import CLASS_NAMES, Scene, SceneSpec, render_scene
 from training.scenes.spec import Image
 
-Detect = Callable[[Image, bool], Predictions]
-"""Predictions for a BGR picture; tiled when the flag is set, else the whole frame scaled down."""
+Detect = Callable[[Image, bool], tuple[Predictions, Predictions]]
+"""Predictions for a BGR picture, with the settings of the card and down to a low score; tiled when the flag is set,
+else the whole frame scaled down."""
 
 
 class EvaluationError(StandgaleError):
@@ -69,17 +72,18 @@ class Evaluation:
 
 
 def detect_with(predictor: Predictor) -> Detect:
-    """Return a predictor as in the worker, which reports every score above the floor."""
-    low = DetectOptions(confidence=SCORE_FLOOR, max_detections=MOST_DETECTIONS)
+    """Return what runs ``predictor`` as `standgale detect` does, and once more for every score above the floor."""
 
-    def detect(image: Image, tiled: bool) -> Predictions:
-        options = low.model_copy(
-            update={"scales": own_scales(predictor, image, DetectOptions())} if tiled else {"mode": "whole"}
-        )
-        found = predictor.predict(image, options)
-        return Predictions(found.boxes, found.scores, found.classes.astype(np.int64))
+    def detect(image: Image, tiled: bool) -> tuple[Predictions, Predictions]:
+        options = DetectOptions() if tiled else DetectOptions(mode="whole")
+        own, low = low_scores.both(predictor, image, options, SCORE_FLOOR)
+        return _predictions(own), _predictions(low)
 
     return detect
+
+
+def _predictions(found: Detections) -> Predictions:
+    return Predictions(found.boxes, found.scores, found.classes.astype(np.int64))
 
 
 def _scenes(specs: list[SceneSpec]) -> Iterator[Scene]:
@@ -108,23 +112,22 @@ def evaluate(settings: EvaluateSettings, progress: Callable[[int], None]) -> Eva
 def measure_scenes(
     specs: list[SceneSpec], detect: Detect, confidence: float | tuple[float, ...], progress: Callable[[int], None]
 ) -> Evaluation:
-    """Measure any detector on scenes of one size; precision and recall are read at `confidence`."""
-    tiled: list[tuple[Predictions, Truth]] = []
-    whole: list[tuple[Predictions, Truth]] = []
+    """Measure any detector on scenes of one size; `confidence` is that of the settings of the card."""
+    tiled: list[Outcome] = []
+    whole: list[Outcome] = []
     for done, scene in enumerate(_scenes(specs), start=1):
         truth = Truth(scene.boxes, scene.labels)
-        tiled.append((detect(scene.image, True), truth))
-        whole.append((detect(scene.image, False), truth))
+        tiled.append(_outcome(specs[0], *detect(scene.image, True), truth))
+        whole.append(_outcome(specs[0], *detect(scene.image, False), truth))
         progress(done)
-    confidences = confidence if isinstance(confidence, tuple) else (confidence,) * len(CLASS_NAMES)
     return Evaluation(
         scenes=len(specs),
         width=specs[0].width,
         height=specs[0].height,
-        tiled=measure(tiled, CLASS_NAMES, confidence),
-        whole=measure(whole, CLASS_NAMES, confidence),
-        classes=_by_class([_outcome(specs[0], *pair, confidences) for pair in tiled]),
-        balanced_confidence=best_confidence(tiled, len(CLASS_NAMES)),
+        tiled=_metrics(tiled, confidence),
+        whole=_metrics(whole, confidence),
+        classes=_by_class(tiled),
+        balanced_confidence=best_confidence([(one.ranked, one.truth) for one in tiled], len(CLASS_NAMES)),
     )
 
 
@@ -134,15 +137,20 @@ def _named_confidence(metrics: Metrics) -> str:
     return ", ".join(f"{least:g} ({row.name})" for row, least in zip(metrics.classes, metrics.confidence, strict=True))
 
 
-def _outcome(spec: SceneSpec, found: Predictions, truth: Truth, confidences: tuple[float, ...]) -> Outcome:
+def _metrics(outcomes: list[Outcome], confidence: float | tuple[float, ...]) -> Metrics:
+    ranked = [(one.ranked, one.truth) for one in outcomes]
+    return measure(ranked, CLASS_NAMES, confidence, [(one.found, one.truth) for one in outcomes])
+
+
+def _outcome(spec: SceneSpec, found: Predictions, ranked: Predictions, truth: Truth) -> Outcome:
     return Outcome(
         width=spec.width,
         height=spec.height,
         known=np.ones(len(CLASS_NAMES), np.bool_),
         truth=truth,
         ignored=np.zeros((0, 4), np.float32),
-        found=at_least(found, confidences),
-        ranked=found,
+        found=found,
+        ranked=ranked,
     )
 
 

@@ -127,12 +127,6 @@ def _rank(images: list[tuple[Predictions, Truth]], label: int) -> _Ranked:
     return _Ranked(right[:, order], ranked[order], objects)
 
 
-def at_least(found: Predictions, confidences: tuple[float, ...]) -> Predictions:
-    """Return the predictions whose score reaches the confidence of their class."""
-    kept = found.scores >= np.array(confidences, np.float32)[found.classes]
-    return Predictions(found.boxes[kept], found.scores[kept], found.classes[kept])
-
-
 def precision_recall(right: NDArray[np.bool_], scores: Floats, objects: int, confidence: float) -> tuple[float, float]:
     """Return precision and recall of scores of at least `confidence`."""
     kept = scores >= confidence
@@ -152,15 +146,23 @@ def best_confidence(images: list[tuple[Predictions, Truth]], classes: int) -> fl
 
 
 def measure(
-    images: list[tuple[Predictions, Truth]], names: tuple[str, ...], confidence: float | tuple[float, ...]
+    images: list[tuple[Predictions, Truth]],
+    names: tuple[str, ...],
+    confidence: float | tuple[float, ...],
+    found: list[tuple[Predictions, Truth]] | None = None,
 ) -> Metrics:
-    """Compute the metrics over images; precision and recall at IoU 0.5 and `confidence`, of all or per class."""
+    """Compute the metrics over images; precision and recall at IoU 0.5 and `confidence`, of all or per class.
+
+    `found`: what the detector itself gives at `confidence`, from which precision and recall are read; None: those of
+    `images` whose score is enough. They differ where boxes of a lower score hide others.
+    """
     confidences = confidence if isinstance(confidence, tuple) else (confidence,) * len(names)
     rows = []
     for label, (name, least) in enumerate(zip(names, confidences, strict=True)):
         ranked = _rank(images, label)
         per_iou = [average_precision(row, ranked.objects) for row in ranked.right]
-        precision, recall = precision_recall(ranked.right[0], ranked.scores, ranked.objects, least)
+        sure = ranked if found is None else _rank(found, label)
+        precision, recall = precision_recall(sure.right[0], sure.scores, sure.objects, least)
         rows.append(ClassMetrics(name, per_iou[0], float(np.mean(per_iou)), precision, recall, ranked.objects))
     present = [row for row in rows if row.objects]
 

@@ -15,16 +15,13 @@ from detectors.geometry.arrays import Detections, ImageArray
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Predictor
 from detectors.settings import EngineKind
-from detectors.tiling.sources import ArraySource
 from schemas.events import DetectOptions
+from training import low_scores
 from training.figures import ClassFigures, Outcome, boxes_of, class_figures
-from training.low_scores import MOST_DETECTIONS, SCORE_FLOOR, own_scales
+from training.low_scores import SCORE_FLOOR
 from training.metrics import Predictions, Truth
 from training.photographs.folder import Photograph, PhotographError, Photographs, Source, Split
 
-# Pieces of a thing that was found whole are left out as ever. Boxes of other classes, which at the card's confidence
-# would not exist, hide nothing.
-_SETTLES_PIECES_ONLY = 0.9999
 ALL = "all"
 """The name of the total over all sets."""
 
@@ -119,25 +116,17 @@ class PictureDetector:
     def run(self, image: ImageArray, floor: float | None) -> tuple[Predictions, Predictions]:
         """Return what is found with the settings of the card, and what is with scores down to ``floor``.
 
-        Both are at the same scales, also where the frame decides them. Without ``floor`` both are the same.
+        Without ``floor`` both are the same.
         """
-        own = self._predictor.find(ArraySource(image), self._own)
-        found = self._numbered(own.detections)
-        return found, found if floor is None else self._low(image, floor, own.options.scales)
+        if floor is None:
+            found = self._numbered(self._predictor.predict(image, self._own))
+            return found, found
+        own, ranked = low_scores.both(self._predictor, image, self._own, floor)
+        return self._numbered(own), self._numbered(ranked)
 
     def low(self, image: ImageArray, floor: float) -> Predictions:
         """Return what is found with scores down to ``floor``, at the scales of the card's own settings."""
-        return self._low(image, floor, own_scales(self._predictor, image, self._own))
-
-    def _low(self, image: ImageArray, floor: float, scales: tuple[float, ...]) -> Predictions:
-        settle = self._predictor.model.card.merge.settle if self._own.settle is None else self._own.settle
-        update = {
-            "confidence": floor,
-            "max_detections": MOST_DETECTIONS,
-            "scales": scales,
-            "settle": max(settle, _SETTLES_PIECES_ONLY),
-        }
-        return self._numbered(self._predictor.predict(image, self._own.model_copy(update=update)))
+        return self._numbered(low_scores.low(self._predictor, image, self._own, floor))
 
     def _numbered(self, found: Detections) -> Predictions:
         classes = self._numbers[found.classes.astype(np.int64)]

@@ -108,12 +108,6 @@ class Photographs:
             raise PhotographError(f"{self.folder} has no set {', '.join(strange)}; it has {', '.join(there)}")
         return replace(self, pictures=tuple(one for one in self.pictures if one.set_name in sets))
 
-    def sets(self, split: Split) -> Iterator[tuple[str, tuple[Photograph, ...]]]:
-        """Yield each set of a split with its pictures, in the order of names."""
-        pictures = self.of_or_none(split)
-        for name in sorted({one.set_name for one in pictures}):
-            yield name, tuple(one for one in pictures if one.set_name == name)
-
 
 def read_photographs(folder: Path) -> Photographs:
     """Read which pictures are in ``folder``, their splits and all labels; no picture is decoded.

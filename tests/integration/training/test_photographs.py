@@ -62,9 +62,13 @@ def test_figures_agree_with_those_of_drawn_scenes(folder: Path, scenes: list[Sce
     found = evaluate_photographs(settings, read_photographs(folder), done.append)
     assert done == [1, 2, 3]
     with Predictor(load_model(LoadRequest(None, "onnxruntime", threads=1))) as predictor:
-        predictions = detect_with(predictor)(scenes[0].image, True)
+        own, low = detect_with(predictor)(scenes[0].image, True)
+        as_detect = predictor.predict(scenes[0].image)
         confidences = predictor.model.card.confidences
-    expected = measure([(predictions, Truth(scenes[0].boxes, scenes[0].labels))], CLASS_NAMES, confidences)
+    assert (own.boxes.tolist(), own.scores.tolist()) == (as_detect.boxes.tolist(), as_detect.scores.tolist())
+    assert low.scores.min() < min(confidences)
+    truth = Truth(scenes[0].boxes, scenes[0].labels)
+    expected = measure([(low, truth)], CLASS_NAMES, confidences, [(own, truth)])
     assert any(row.objects for row in expected.classes[:2])
     figures = found.sets["drawn"]
     assert set(figures.classes) == {"vehicle", "boat"}

@@ -58,7 +58,7 @@ def test_shipped_model_finds_most_objects_in_unseen_scenes() -> None:
 
 def test_an_evaluation_without_objects_is_valid_json_with_nulls() -> None:
     nothing = Predictions(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
-    empty = measure_scenes([SceneSpec(64, 64, 1, 0.0)], lambda image, tiled: nothing, 0.5, lambda done: None)
+    empty = measure_scenes([SceneSpec(64, 64, 1, 0.0)], lambda image, tiled: (nothing, nothing), 0.5, lambda done: None)
     assert json.loads(as_json(empty))["tiled"]["map50"] is None
     assert "bird" in table(empty)
 

@@ -6,7 +6,6 @@ import pytest
 from training.metrics import (
     Predictions,
     Truth,
-    at_least,
     average_precision,
     best_confidence,
     judge,
@@ -68,11 +67,6 @@ def test_a_prediction_on_an_ignored_object_is_neither_right_nor_wrong() -> None:
     assert void.tolist() == [[False, True, False]]
 
 
-def test_predictions_below_the_confidence_of_their_class_are_left_out() -> None:
-    found = at_least(predictions((A, 0.5, 0), (B, 0.5, 1), (FAR, 0.8, 1)), (0.5, 0.6))
-    assert found.boxes.tolist() == [list(A), list(FAR)]
-
-
 def test_measure_averages_over_classes_that_occur() -> None:
     images = [
         (predictions((A, 0.9, 0), (FAR, 0.8, 0), (B, 0.7, 1)), there((A, 0), (B, 1))),
@@ -93,6 +87,14 @@ def test_measure_reads_precision_at_the_confidence_of_each_class() -> None:
     car, boat = measure(images, ("car", "boat"), (0.85, 0.75)).classes
     assert (car.precision, car.recall) == (1.0, 1.0)
     assert (boat.precision, boat.recall) == (0.0, 0.0)
+
+
+def test_measure_reads_precision_and_recall_from_what_the_detector_itself_gives() -> None:
+    truth = there((A, 0), (B, 1))
+    ranked = [(predictions((A, 0.9, 0), (B, 0.7, 1)), truth)]
+    car, boat = measure(ranked, ("car", "boat"), 0.5, [(predictions((B, 0.7, 1), (FAR, 0.6, 1)), truth)]).classes
+    assert (car.precision, car.recall, car.ap50) == (0.0, 0.0, pytest.approx(1.0))
+    assert (boat.precision, boat.recall, boat.ap50) == (0.5, 1.0, pytest.approx(1.0))
 
 
 def test_stricter_overlaps_lower_the_mean_over_ious() -> None:

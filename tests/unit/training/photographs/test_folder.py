@@ -40,7 +40,7 @@ def test_boxes_are_in_pixels_and_ignored_regions_are_no_objects(folder: Path) ->
 def test_readme_decides_which_classes_are_known(folder: Path) -> None:
     photographs = read_photographs(folder)
     assert photographs.of("test")[0].known.tolist() == [True, False]
-    assert {name: pictures[0].known.tolist() for name, pictures in photographs.sets("unlabelled")} == {
+    assert {one.set_name: one.known.tolist() for one in photographs.of("unlabelled")} == {
         "unlabelled-dunes": [True, True],
         "unlabelled-park": [False, False],
     }
