@@ -16,6 +16,7 @@ from detectors.geometry.arrays import BoolArray, ImageArray
 from detectors.rasters.bands import has_mask_of_its_own, rule_of
 from detectors.rasters.ground import Georeference
 from detectors.rasters.header import RasterHeader, raster_header
+from detectors.rasters.reports import collected_reports, missing_data
 from detectors.tiff.areas import PixelArea, parts, sample_places
 from detectors.tiff.pixels import Bands, PixelRule
 from infra.errors import ImageCorruptError, SettingsError
@@ -229,14 +230,21 @@ class RasterFile:
     def _guarded_read(self, area: PixelArea, shape: tuple[int, ...] | None, read: Any) -> Any:
         window = self._rasterio.windows.Window(area.left, area.top, area.width, area.height)
         how = {} if shape is None else {"out_shape": shape, "resampling": self._reducing()}
-        with self._lock, self._guarded():
+        with self._lock, self._guarded(), collected_reports() as reports:
             try:
-                return read(window=window, **how)
+                found = read(window=window, **how)
             except self._rasterio.errors.RasterioError as error:
-                raise ImageCorruptError(
-                    f"{self.path}: columns {area.left} to {area.right}, rows {area.top} to {area.bottom} cannot be "
-                    f"read ({_reason(error)}); the file is damaged or cut short"
-                ) from error
+                raise self._unreadable(area, _reason(error)) from error
+        missing = missing_data(reports)
+        if missing is not None:
+            raise self._unreadable(area, missing)
+        return found
+
+    def _unreadable(self, area: PixelArea, reason: str) -> ImageCorruptError:
+        return ImageCorruptError(
+            f"{self.path}: columns {area.left} to {area.right}, rows {area.top} to {area.bottom} cannot be read "
+            f"({reason}); the file is damaged or cut short"
+        )
 
     def _reducing(self) -> Any:
         """Return how a picture is reduced: averaged, but not the numbers of a palette, which have no mean."""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import TiffImagePlugin, WebPImagePlugin
 
 from detectors.geometry.arrays import ImageArray
+from detectors.tiff.jpeg_ends import require_all_data
 from infra.errors import ImageCorruptError
 from infra.images.errors import UnreadableImageError
 from infra.tiff.coded_chunks import jpeg_frame
@@ -159,12 +160,18 @@ def _webp(layout: TiffLayout, chunk: bytes, rows: int) -> ByteArray:
 
 def _jpeg(layout: TiffLayout, chunks: Sequence[bytes], rows: Sequence[int]) -> ByteArray:
     """Return the values of JPEG chunks; those whose colours are shared in the same way are decoded together."""
+    tables = layout.directory.content(JPEG_TABLES, _MOST_TABLES_BYTES)
     if layout.photometric != YCBCR or layout.chunk_samples != 3:
-        return _by_libtiff(layout, chunks, rows, layout.chunk_width, _jpeg_entries(layout, layout.subsampling))
+        entries = _jpeg_entries(layout, layout.subsampling, tables)
+        values = _by_libtiff(layout, chunks, rows, layout.chunk_width, entries)
+        require_all_data(chunks, rows, values, layout.chunk_samples, tables)
+        return values
     found = []
     for sampling, members in groupby(zip(chunks, rows, strict=True), lambda pair: _sampling(layout, pair[0])):
         some, heights = zip(*members, strict=True)
-        found.append(_by_libtiff(layout, some, heights, layout.chunk_width, _jpeg_entries(layout, sampling)))
+        entries = _jpeg_entries(layout, sampling, tables)
+        found.append(_by_libtiff(layout, some, heights, layout.chunk_width, entries))
+        require_all_data(some, heights, found[-1], layout.chunk_samples, tables)
     return np.concatenate(found)
 
 
@@ -224,13 +231,12 @@ def _file_of(
     return b"".join([head, *chunks, padding, *table, bytes(4), beyond])
 
 
-def _jpeg_entries(layout: TiffLayout, sampling: tuple[int, int]) -> list[_Entry]:
+def _jpeg_entries(layout: TiffLayout, sampling: tuple[int, int], tables: bytes) -> list[_Entry]:
     bands = layout.chunk_samples
     colours = YCBCR if layout.photometric == YCBCR and bands == 3 else _JPEG_COLOURS[bands]
     entries = [_shorts(258, *[8] * bands), _shorts(262, colours), _shorts(277, bands)]
     if colours == YCBCR:
         entries.append(_shorts(SUBSAMPLING, *sampling))
-    tables = layout.directory.content(JPEG_TABLES, _MOST_TABLES_BYTES)
     if tables:
         entries.append((JPEG_TABLES, _UNDEFINED, len(tables), tables))
     return entries

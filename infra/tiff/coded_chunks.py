@@ -16,6 +16,7 @@ from infra.tiff.layout import JPEG, WEBP, YCBCR, TiffLayout
 # So many scans the JPEG of a strip or tile may have. Usual ones have 1, progressive ones about 10.
 _MOST_SCANS: Final = 16
 _SOI: Final = b"\xff\xd8"
+_EOI: Final = b"\xff\xd9"
 _MOST_HEADERS: Final = 1_024
 _MOST_SEGMENTS: Final = 64
 # As many as the chunks that a file may have, with a scan each; the bytes of a mark are also in other parts of a file.
@@ -27,7 +28,8 @@ _AGAIN: Final = "write the TIFF again, for example with `gdal_translate -co COMP
 def check_coded_chunks(layout: TiffLayout) -> None:
     """Raise UnreadableImageError when JPEG or WebP in strips or tiles cannot be decoded, as their headers show.
 
-    The scans of all strips and tiles are counted; of many, some that are spread over the file have their header read.
+    The scans of all strips and tiles are counted, and all must have an end; of many, some that are spread over the
+    file have their header read.
     Does nothing for other compressions. Raises ImageCorruptError when strips or tiles are outside of the file.
     """
     if layout.compression not in (JPEG, WEBP):
@@ -38,6 +40,8 @@ def check_coded_chunks(layout: TiffLayout) -> None:
     check = _check_jpeg if layout.compression == JPEG else _check_webp
     for chunk in _spread(sizes):
         check(layout, chunk, bytes(layout.directory.data[offsets[chunk] : offsets[chunk] + sizes[chunk]]))
+    if layout.compression == JPEG:
+        _check_ends(layout.directory.data, offsets, sizes)
 
 
 def jpeg_frame(chunk: bytes) -> JpegFrame:
@@ -73,6 +77,16 @@ def _check_scans(data: Buffer, offsets: array[int], sizes: array[int]) -> None:
             raise CostlyImageError(
                 f"a strip or tile of the TIFF is a JPEG of {scans} scans; at most {_MOST_SCANS} are decoded. "
                 f"{_SAVE_AGAIN}"
+            )
+
+
+def _check_ends(data: Buffer, offsets: array[int], sizes: array[int]) -> None:
+    """Raise DamagedImageError for a JPEG without an end marker; some writers fill up to a round size after it."""
+    for chunk, (at, size) in enumerate(zip(offsets, sizes, strict=True)):
+        end = at + size
+        if size and data[end - len(_EOI) : end] != _EOI and _EOI not in bytes(data[at:end]):
+            raise DamagedImageError(
+                f"strip or tile {chunk} of the TIFF is a JPEG without an end marker; it was cut off or is damaged"
             )
 
 

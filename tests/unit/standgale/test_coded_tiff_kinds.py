@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from detectors.images.decode import decode_image
+from infra.errors import ImageCorruptError
 from ingest.images.check import ImageError, ImageLimits, TooCostlyError, inspect_image
 from tests.doors import assert_refused_alike
 from tests.jpeg_files import scan_bomb
@@ -41,6 +42,8 @@ FRAME = FULL.index(b"\xff\xc0")
 UPPER, LOWER = slice(0, 24), slice(24, 48)
 GREY = {258: 8, 262: 1, 277: 1}
 WEBP = {259: 50001, 262: 2}
+ONE_TILE = {322: WIDTH, 323: HEIGHT, 324: 8}
+PART = FULL[: len(FULL) * 2 // 3]
 
 READ = {
     "colours shared by four pixels": tiff(SHARED),
@@ -51,6 +54,7 @@ READ = {
         coded(rows=UPPER, subsampling=2, quality=95), coded(rows=LOWER, subsampling=0, quality=95)
     ),
     "progressive": tiff(coded(progressive=True, quality=95)),
+    "bytes after the end marker": tiff(FULL + bytes(30)),
     "webp": tiff(coded("WEBP", lossless=True), tags=WEBP),
 }
 REFUSED = {
@@ -62,6 +66,9 @@ REFUSED = {
     "too wide": (tiff(coded(wide=16)), "80 pixels wide.*says 64"),
     "shared colours in rgb": (tiff(SHARED, tags={262: 2}), "only YCbCr"),
     "no jpeg": (tiff(coded(rows=UPPER), b"rubbish"), "begins no JPEG"),
+    "strip that is cut off": (tiff(coded(rows=UPPER), coded(rows=LOWER)[:-40]), "tile 1 .* without an end marker"),
+    "strip whose last third is zeros": (tiff(PART + bytes(len(FULL) - len(PART))), "without an end marker"),
+    "tile that is cut off": (tiff(PART, tags={**ONE_TILE, 325: len(PART)}), "without an end marker"),
     "no frame": (tiff(b"\xff\xd8\xff\xd9"), "without a frame header"),
     "webp of another size": (tiff(coded("WEBP", wide=8), tags=WEBP), "72×48.*says 64×48"),
     "no webp": (tiff(FULL, tags=WEBP), "no WebP"),
@@ -74,6 +81,29 @@ def test_strips_that_the_gateway_accepts_are_decoded(name: str) -> None:
     inspect_image(READ[name], LIMITS)
     image = decode_image(READ[name], max_pixels=LIMITS.max_pixels)
     assert np.abs(image[..., ::-1].astype(int) - SCENE).mean() < 4
+
+
+CUT_SHORT = {
+    "strip": tiff(PART + b"\xff\xd9"),
+    "second strip": tiff(coded(rows=UPPER), coded(rows=LOWER, subsampling=0, quality=95)[:-300] + b"\xff\xd9"),
+    "tile": tiff(PART + b"\xff\xd9", tags={**ONE_TILE, 325: len(PART) + 2}),
+    "strip of one band": tiff(coded(mode="L", quality=95)[:-300] + b"\xff\xd9", tags=GREY),
+    "strip of four inks": tiff(
+        coded(mode="CMYK", quality=95)[:-300] + b"\xff\xd9", tags={258: (8,) * 4, 262: 5, 277: 4}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(CUT_SHORT))
+def test_strip_or_tile_with_an_end_marker_but_not_all_data_is_refused_by_the_decoder(name: str) -> None:
+    with pytest.raises(ImageCorruptError, match=r"cut short .*premature end"):
+        decode_image(CUT_SHORT[name], max_pixels=LIMITS.max_pixels)
+
+
+def test_strip_that_is_as_grey_as_missing_data_is_decoded() -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (WIDTH, HEIGHT), (128, 128, 128)).save(out, "JPEG")
+    assert (decode_image(tiff(out.getvalue()), max_pixels=LIMITS.max_pixels) == 128).all()
 
 
 @pytest.mark.parametrize("name", list(REFUSED))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 from detectors.images.decode import decode_image
 from detectors.rasters.file import RasterFile
 from detectors.rasters.source import RasterSource
+from detectors.tiff.areas import PixelArea
 from detectors.tiling.tiles import TileSpec, plan_tiles
 from infra.errors import ImageCorruptError
-from tests.raster_files import noise, write
+from infra.tiff.layout import layout_of
+from tests.raster_files import everything, noise, write
 from tests.tiff_bytes import tiff_bytes
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -28,6 +31,28 @@ def test_a_file_cut_off_in_the_middle_is_named(tmp_path: Path, profile: dict[str
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(ImageCorruptError, match=r"cut\.tif.*damaged or cut short"), RasterFile(path) as file:
         list(RasterSource(file).batches(plan_tiles(400, 400, TileSpec(64, 64, 64, 64, 0.2, whole_frame=False)), 4))
+
+
+@pytest.mark.parametrize("layout", [{"tiled": True, "blockxsize": 64, "blockysize": 64}, {"blockysize": 32}])
+@pytest.mark.parametrize("rest", [b"", b"\xff\xd9"])
+@pytest.mark.parametrize("level", [logging.NOTSET, logging.CRITICAL])
+def test_jpeg_block_without_all_its_data_is_named_whatever_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, layout: dict[str, object], rest: bytes, level: int
+) -> None:
+    path = write(tmp_path / "a.tif", noise(128, 128), compress="jpeg", interleave="pixel", **layout)
+    data = bytearray(path.read_bytes())
+    offsets, sizes = layout_of(bytes(data)).places()
+    at, size = offsets[-1], sizes[-1]
+    data[at + size // 2 : at + size] = rest.ljust(size - size // 2, b"\0")
+    path.write_bytes(data)
+    caplog.set_level(level or logging.WARNING)
+    # So that its level is restored at the end.
+    caplog.set_level(logging.NOTSET, logger="rasterio._err")
+    with RasterFile(path) as file:
+        assert file.read(PixelArea(0, 0, 128, 30)).image.shape == (30, 128, 3)
+        with pytest.raises(ImageCorruptError, match=r"a\.tif: .*rows .*JPEGLib:.*remature end.*damaged or cut short"):
+            file.read(everything(file))
+    assert bool(caplog.records) == (level == logging.NOTSET)
 
 
 def test_a_file_that_is_no_local_tiff_is_refused(tmp_path: Path) -> None:

@@ -177,6 +177,25 @@ def test_colours_that_neighbours_share_without_jpeg(shared: tuple[int, int], com
     assert np.abs(image[..., ::-1].astype(int) - picture).mean() < 6
 
 
+@pytest.mark.parametrize("compression", ["lzw", "deflate", "packbits", "zstd", "lzma"])
+@pytest.mark.parametrize("predictor", [1, 2])
+@pytest.mark.parametrize("tiled", [False, True])
+def test_strip_or_tile_with_half_of_its_data_is_refused(
+    tmp_path: Path, compression: str, predictor: int, tiled: bool
+) -> None:
+    values = np.random.default_rng(3).integers(0, 256, (3, 64, 64), np.uint8)
+    how = {"tiled": True, "blockxsize": 64, "blockysize": 64} if tiled else {"blockysize": 64}
+    predicted = {} if compression == "packbits" else {"predictor": predictor}
+    path = write(tmp_path / "a.tif", values, compress=compression, interleave="pixel", **how, **predicted)
+    layout = layout_of(path.read_bytes())
+    (at,), (size,) = layout.places()
+    half = path.read_bytes()[at : at + size // 2]
+    place = {322: 64, 323: 64, 324: 8, 325: len(half)} if tiled else {278: 64}
+    tags = {256: 64, 257: 64, 258: (8, 8, 8), 259: layout.compression, 262: 2, 277: 3, 317: layout.predictor, **place}
+    with pytest.raises(ImageCorruptError, match="strip or tile"):
+        decode_image(tiff_bytes(half, tags), max_pixels=10_000)
+
+
 @pytest.mark.parametrize("kind", ["tiff_lzw", "tiff_deflate", "group4", "jpeg", "lzma", "zstd", "raw"])
 def test_broken_chunks_are_refused_and_never_another_error(kind: str) -> None:
     out = io.BytesIO()
