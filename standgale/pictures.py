@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detectors.geometry.arrays import Detections, ImageArray
-from detectors.images.decode import decode_picture
 from detectors.rasters.file import RasterFile, is_tiff
 from detectors.rasters.header import RasterHeader, raster_header
 from detectors.rasters.source import RasterSource
@@ -143,6 +142,8 @@ def _with_ground_warning(shown: Picture, path: Path) -> Picture:
 
 
 def _decoded(path: Path, max_pixels: int) -> Picture:
+    from detectors.images.decode import decode_picture  # noqa: PLC0415 (its libraries; rasters are read without)
+
     try:
         data = read_regular(path, max_pixels * _MOST_BYTES_PER_PIXEL + WINDOW_BYTES)
     except OSError as error:

@@ -145,7 +145,7 @@ class Predictor:
         threads = model.engine.parallel + 1
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="predict")
         # So many that one slow batch does not stop the others.
-        self._ahead = 2 * threads
+        self._ahead = threads + 1
 
     def predict(
         self,
@@ -177,7 +177,7 @@ class Predictor:
             for batch, found in self._in_order(source, part, passes.options):
                 parts += found
                 seen += len(batch.numbers)
-                done = before + batch.numbers[-1] + 1
+                done = before + batch.passed
                 if progress is not None:
                     progress(done, total)
             done = before + len(part)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,12 @@ from schemas.geometry import COARSEST_GSD_M, FINEST_GSD_M
 
 # What the library keeps of decoded blocks: enough that neighbouring tiles decode no block twice, within these limits.
 LEAST_CACHE_BYTES, MOST_CACHE_BYTES = 8 << 20, 96 << 20
+# Where it would be more, the picture is read in stripes; each is at least as wide as so many tiles, and as so many
+# blocks, because the blocks between two stripes are decoded for both.
+USUAL_CACHE_BYTES = 14 << 20
+_LEAST_IN_A_STRIPE = 4
+# The library counts some bytes of its own for each block.
+_CACHE_OVERHEAD_BYTES = 1 << 20
 # Raw values are read in parts of about this size.
 PART_BYTES = 2 << 20
 # A part of the file that can only be decoded in one piece may be so large.
@@ -85,17 +92,23 @@ class RasterFile:
         """Return the values that become 0 and 255; None where values are 0 to 255 already."""
         return self._rule.scaled_from
 
-    def keep_rows(self, rows: int) -> bool:
-        """Keep decoded blocks from now on so that areas of ``rows`` rows, left to right and downwards, share them.
+    def keep_rows(self, spans: Iterable[tuple[int, int]], widest: int) -> int:
+        """Keep decoded blocks from now on so that areas with the rows of ``spans``, left to right, share them.
 
-        Returns False if that needs too much memory: then areas should be as wide as the picture.
+        ``spans``: the first row and the one after the last of each area; ``widest``: the most columns of one. Returns
+        the width of stripes: first all areas that begin in the left one should be read, downwards, then those of the
+        next. 0 if even a narrow stripe needs too much memory: then areas should be as wide as the picture.
         """
         block_height, block_width = self._block
-        high = (-(-rows // block_height) + 1) * block_height
-        wide = -(-self.width // block_width) * block_width
-        needed = high * wide * self._decoded_bands() * np.dtype(self._data.dtypes[0]).itemsize
-        self._kept_bytes = min(MOST_CACHE_BYTES, max(LEAST_CACHE_BYTES, needed))
-        return bool(needed <= MOST_CACHE_BYTES)
+        blocks = max((-(-bottom // block_height) - top // block_height for top, bottom in spans), default=1)
+        column = blocks * block_height * self._decoded_bands() * np.dtype(self._data.dtypes[0]).itemsize
+        # The last areas of a stripe reach beyond it, and a stripe may begin within a block.
+        beyond = widest + block_width
+        most = max(USUAL_CACHE_BYTES // column - beyond, _LEAST_IN_A_STRIPE * max(widest, block_width))
+        wide = -(-self.width // -(-self.width // most))
+        needed = min(wide + beyond, -(-self.width // block_width) * block_width) * column
+        self._kept_bytes = min(MOST_CACHE_BYTES, max(LEAST_CACHE_BYTES, needed + _CACHE_OVERHEAD_BYTES))
+        return wide if needed <= MOST_CACHE_BYTES else 0
 
     def _decoded_bands(self) -> int:
         """Return how many bands are decoded for a pixel: all where a block has all."""

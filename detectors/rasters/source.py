@@ -18,7 +18,7 @@ from detectors.tiling.tiles import TilePlan
 # About the most bytes of pixels that are read for neighbouring tiles together; three such bands may be alive at once.
 LARGEST_BAND_BYTES = 96 << 20
 # Smaller ones do where the file keeps what neighbouring bands share.
-_SMALL_BAND_BYTES = 4 << 20
+_SMALL_BAND_BYTES = 2 << 20
 
 _Writer = Callable[[ImageArray], None]
 
@@ -53,8 +53,10 @@ class RasterSource:
         """See TileSource. Raises ImageCorruptError where the file is broken."""
         numbers: list[int] = []
         writers: list[_Writer] = []
-        for loaded in self._loaded(bands(plan, self._most_pixels, self._joined_pixels(plan))):
+        passed = 0
+        for loaded in self._loaded(self._bands(plan)):
             for number in range(loaded.band.first, loaded.band.first + loaded.band.count):
+                passed += 1
                 writer = self._writer(plan, number, loaded)
                 if writer is None:
                     self.empty += 1
@@ -62,17 +64,21 @@ class RasterSource:
                 numbers.append(number)
                 writers.append(writer)
                 if len(numbers) == size:
-                    yield TileBatch(tuple(numbers), _cutter(plan, writers))
+                    yield TileBatch(tuple(numbers), _cutter(plan, writers), passed)
                     numbers, writers = [], []
         if numbers:
-            yield TileBatch(tuple(numbers), _cutter(plan, writers))
+            yield TileBatch(tuple(numbers), _cutter(plan, writers), passed)
 
-    def _joined_pixels(self, plan: TilePlan) -> int:
-        """Return up to how many pixels neighbouring tiles are read together."""
-        heights = [bottom - top for _, top, _, bottom in plan.boxes.tolist() if bottom - top < self.height]
-        if self.file.keep_rows(max(heights, default=self.height)):
-            return min(self._most_pixels, _SMALL_BAND_BYTES // 3)
-        return self._most_pixels
+    def _bands(self, plan: TilePlan) -> list[_Band]:
+        """Return the bands of ``plan`` in the order in which they are read."""
+        boxes = [(left, top, right, bottom) for left, top, right, bottom in plan.boxes.tolist()]
+        spans = {(top, bottom) for _, top, _, bottom in boxes if bottom - top < self.height}
+        widest = max((right - left for left, _, right, _ in boxes if right - left < self.width), default=self.width)
+        stripe = self.file.keep_rows(spans or {(0, self.height)}, widest)
+        if not stripe:
+            return bands(plan, self._most_pixels, self._most_pixels, self.width)
+        found = bands(plan, self._most_pixels, min(self._most_pixels, _SMALL_BAND_BYTES // 3), stripe)
+        return sorted(found, key=lambda band: band.area.left // stripe)
 
     def _loaded(self, wanted: Sequence[_Band]) -> Iterator[_Loaded]:
         """Yield ``wanted`` in order; each is read while the one before is processed."""
@@ -123,11 +129,11 @@ class RasterSource:
         return lambda out: letterbox_into(out, picture, at, plan.pad, averaged)
 
 
-def bands(plan: TilePlan, most_pixels: int, joined_pixels: int) -> list[_Band]:
+def bands(plan: TilePlan, most_pixels: int, joined_pixels: int, stripe: int) -> list[_Band]:
     """Return the tiles of ``plan`` in groups that are read together: neighbours in a row, up to ``joined_pixels``.
 
-    A single tile with more than ``most_pixels`` (usually the whole-frame tile) is read at the size that it has in the
-    model's input.
+    All tiles of a group begin in one stripe, of ``stripe`` columns. A single tile with more than ``most_pixels``
+    (usually the whole-frame tile) is read at the size that it has in the model's input.
     """
     found: list[_Band] = []
     boxes, placed = plan.boxes.tolist(), plan.placed.tolist()
@@ -139,7 +145,8 @@ def bands(plan: TilePlan, most_pixels: int, joined_pixels: int) -> list[_Band]:
         last = found[-1] if found else None
         if last is not None and last.size is None and (last.area.top, last.area.bottom) == (top, bottom):
             joined = replace(last.area, right=max(last.area.right, right))
-            if left >= last.area.left and joined.width * joined.height <= joined_pixels:
+            together = left >= last.area.left and left // stripe == last.area.left // stripe
+            if together and joined.width * joined.height <= joined_pixels:
                 found[-1] = replace(last, count=last.count + 1, area=joined)
                 continue
         found.append(_Band(number, 1, area))
@@ -153,11 +160,13 @@ def _shared_rows(above: _Band, below: _Band) -> int:
     return above.area.bottom - below.area.top if above.size is None and same and overlapping else 0
 
 
-def _cutter(plan: TilePlan, writers: Sequence[_Writer]) -> Callable[[], ImageArray]:
+def _cutter(plan: TilePlan, writers: list[_Writer]) -> Callable[[], ImageArray]:
     def cut() -> ImageArray:
         tiles = np.empty((len(writers), plan.input_height, plan.input_width, 3), np.uint8)
         for tile, write in zip(tiles, writers, strict=True):
             write(tile)
+        # The pixels of a band are not needed any longer; the caller may hold the batch until it is processed.
+        writers.clear()
         return tiles
 
     return cut

@@ -16,9 +16,11 @@ class TileBatch:
     """Holds some tiles of a plan, which are not cut yet."""
 
     numbers: tuple[int, ...]
-    """The numbers of the tiles, ascending, at least one"""
+    """The numbers of the tiles, at least one"""
     cut: Callable[[], ImageArray]
-    """Makes the tiles, uint8 (N, input height, input width, 3) BGR; may be called from any thread"""
+    """Makes the tiles, uint8 (N, input height, input width, 3) BGR; is called once, from any thread"""
+    passed: int
+    """How many tiles of the plan have been given with this batch and those before, or left out as empty"""
 
     def runs(self) -> Iterator[tuple[int, int, int]]:
         """Yield the runs of consecutive tiles: where in the batch one begins, its first tile, and its tile count."""
@@ -44,7 +46,7 @@ class TileSource(Protocol):
         ...
 
     def batches(self, plan: TilePlan, size: int) -> Generator[TileBatch, None, None]:
-        """Yield the tiles of ``plan`` in its order, in batches of at most ``size``; empty tiles may be missing.
+        """Yield the tiles of ``plan`` in batches of at most ``size``; empty tiles may be missing.
 
         The memory of a batch is freed with it, so the caller bounds memory by the number of batches that it keeps.
         """
@@ -63,7 +65,7 @@ class ArraySource:
         """See TileSource; no tile is missing."""
         for first in range(0, len(plan), size):
             count = min(size, len(plan) - first)
-            yield TileBatch(tuple(range(first, first + count)), self._cutter(plan, first, count))
+            yield TileBatch(tuple(range(first, first + count)), self._cutter(plan, first, count), first + count)
 
     def _cutter(self, plan: TilePlan, first: int, count: int) -> Callable[[], ImageArray]:
         return lambda: tiles.cut(self._image, plan, first, count)

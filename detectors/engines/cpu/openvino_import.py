@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import sys
 
+# It converts models of other kinds, which nothing here does; without it some megabytes less are imported.
+sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
 # OpenVINO works without this package where it cannot be imported.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # how Python marks what must not be imported
 

@@ -39,7 +39,7 @@ def test_tiles_equal_those_cut_from_the_whole(tmp_path: Path, tile: int, band_by
         assert max(len(each.numbers) for each in found) == min(batch, len(plan))
         tiles = np.concatenate([each.cut() for each in found])
         most = band_bytes // 3
-        reduced = np.array([each.size is not None for each in bands(plan, most, most) for _ in range(each.count)])
+        reduced = np.array([each.size is not None for each in bands(plan, most, most, 410) for _ in range(each.count)])
         assert np.array_equal(tiles[~reduced], expected[~reduced])
         assert reduced.all() == reduced.any() == (tile**2 > band_bytes // 3)
 
@@ -101,7 +101,7 @@ def test_few_batches_are_in_memory_at_a_time(tmp_path: Path) -> None:
             for number in range(len(plan)):
                 alive += 1
                 most = max(most, alive)
-                yield TileBatch((number,), self.cut)
+                yield TileBatch((number,), self.cut, number + 1)
 
         def cut(self) -> ImageArray:
             nonlocal alive
@@ -111,7 +111,7 @@ def test_few_batches_are_in_memory_at_a_time(tmp_path: Path) -> None:
     with Predictor(load_model(LoadRequest(write_model(tmp_path), "onnxruntime", 1))) as predictor:
         found = predictor.find(Source())  # type: ignore[arg-type]  # a test's own source
         assert found.tiles > 500
-        assert most <= 4 * (predictor.model.engine.parallel + 1)
+        assert most <= predictor.model.engine.parallel + 4
 
 
 def test_reading_by_window_needs_little_memory(tmp_path: Path) -> None:
@@ -162,9 +162,33 @@ def test_narrow_bands_give_the_tiles_of_the_whole(tmp_path: Path, monkeypatch: p
     values = noise(700, 900)
     monkeypatch.setattr("detectors.rasters.source._SMALL_BAND_BYTES", 3 * 256 * 400)
     plan = plan_tiles(900, 700, TileSpec(256, 256, 256, 256, 0.2, whole_frame=False))
-    assert max(band.area.width for band in bands(plan, 1 << 30, 256 * 400)) < 900
+    assert max(band.area.width for band in bands(plan, 1 << 30, 256 * 400, 900)) < 900
     with RasterFile(write(tmp_path / "a.tif", values, **WAYS[way])) as file:
         found = np.concatenate([batch.cut() for batch in RasterSource(file).batches(plan, 4)])
         # Where neighbours cannot share decoded blocks in memory, bands are as wide as the picture.
-        assert (file.keep_rows(256), file.keep_rows(1 << 30)) == (True, False)
+        assert (file.keep_rows([(0, 256)], 900), file.keep_rows([(0, 1 << 30)], 900)) == (900, 0)
     assert np.array_equal(found, cut(bgr(values), plan))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_stripes_give_each_tile_once_and_count_the_empty_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    monkeypatch.setattr("detectors.rasters.file.USUAL_CACHE_BYTES", 3 * 128 * 300)
+    values = noise(500, 1500)
+    values[:, :, : int(1500 * share)] = 0
+    path = write(tmp_path / "a.tif", values, nodata=0, tiled=True, blockxsize=64, blockysize=64, interleave="pixel")
+    plan = plan_tiles(1500, 500, TileSpec(96, 96, 96, 96, 0.2, whole_frame=False))
+    with RasterFile(path) as file:
+        assert file.keep_rows([(0, 96)], 96) == 1500 // 4
+        source = RasterSource(file)
+        found = list(source.batches(plan, 4))
+        numbers = [number for each in found for number in each.numbers]
+        tiles = np.concatenate([each.cut() for each in found])
+    assert numbers != sorted(numbers)
+    assert len(set(numbers)) == len(numbers) == len(plan) - source.empty
+    assert bool(source.empty) == bool(share)
+    assert np.array_equal(tiles, cut(bgr(values), plan)[numbers])
+    passed = [each.passed for each in found]
+    assert passed == sorted(passed)
+    assert passed[-1] == len(plan)
