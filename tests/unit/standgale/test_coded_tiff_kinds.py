@@ -95,7 +95,7 @@ CUT_SHORT = {
 
 
 @pytest.mark.parametrize("name", list(CUT_SHORT))
-def test_strip_or_tile_with_an_end_marker_but_not_all_data_is_refused_by_the_decoder(name: str) -> None:
+def test_strip_with_an_end_marker_but_not_all_data_is_refused_by_the_decoder(name: str) -> None:
     with pytest.raises(ImageCorruptError, match=r"cut short .*premature end"):
         decode_image(CUT_SHORT[name], max_pixels=LIMITS.max_pixels)
 

@@ -89,7 +89,7 @@ def test_measure_reads_precision_at_the_confidence_of_each_class() -> None:
     assert (boat.precision, boat.recall) == (0.0, 0.0)
 
 
-def test_measure_reads_precision_and_recall_from_what_the_detector_itself_gives() -> None:
+def test_measure_reads_precision_from_what_the_detector_itself_gives() -> None:
     truth = there((A, 0), (B, 1))
     ranked = [(predictions((A, 0.9, 0), (B, 0.7, 1)), truth)]
     car, boat = measure(ranked, ("car", "boat"), 0.5, [(predictions((B, 0.7, 1), (FAR, 0.6, 1)), truth)]).classes

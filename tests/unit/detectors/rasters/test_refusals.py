@@ -36,7 +36,7 @@ def test_a_file_cut_off_in_the_middle_is_named(tmp_path: Path, profile: dict[str
 @pytest.mark.parametrize("layout", [{"tiled": True, "blockxsize": 64, "blockysize": 64}, {"blockysize": 32}])
 @pytest.mark.parametrize("rest", [b"", b"\xff\xd9"])
 @pytest.mark.parametrize("level", [logging.NOTSET, logging.CRITICAL])
-def test_jpeg_block_without_all_its_data_is_named_whatever_is_logged(
+def test_jpeg_block_that_is_cut_off_is_refused_at_any_log_level(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, layout: dict[str, object], rest: bytes, level: int
 ) -> None:
     path = write(tmp_path / "a.tif", noise(128, 128), compress="jpeg", interleave="pixel", **layout)
