@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from hashlib import file_digest
 from pathlib import Path
 from reprlib import Repr
@@ -43,6 +44,8 @@ Layout = Annotated[str, NameOrPlugin(get_args(ShippedLayout), "standgale.heads")
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 """The names that a model may have."""
 _LARGEST_CARD_BYTES = 1 << 20
+# So many wrong things of a kind are named in an error.
+_MOST_NAMED = 5
 DEFAULT_MODEL = "standgale-small/1.1.0/model.yaml"
 _Side = Annotated[int, Field(ge=32, le=8192)]
 _Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
@@ -203,10 +206,12 @@ class ModelCard(_CardModel):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        names = [one.name for one in self.classes]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        names = Counter(one.name for one in self.classes)
+        twice = sorted(name for name, count in names.items() if count > 1)
         if twice:
-            raise ValueError(f"classes: {', '.join(twice)} is there twice; every class needs a different name")
+            more = f" and {len(twice) - _MOST_NAMED} more" if len(twice) > _MOST_NAMED else ""
+            named = f"{', '.join(twice[:_MOST_NAMED])}{more}"
+            raise ValueError(f"classes: {named} is there twice; every class needs a different name")
         return self
 
     @model_validator(mode="after")
@@ -289,7 +294,7 @@ def parse_card(content: bytes, where: str) -> ModelCard:
 def _problems(error: ValidationError) -> str:
     """Return the first problems in ``error``, each with its field and the value received."""
     texts = []
-    for problem in error.errors()[:5]:
+    for problem in error.errors()[:_MOST_NAMED]:
         field = ".".join(map(str, problem["loc"])) or "the card"
         is_quoted = problem["type"] != "missing" and not isinstance(problem["input"], dict)
         received = f" (got {_quoted(problem['input'])})" if is_quoted else ""

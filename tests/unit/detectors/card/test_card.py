@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import yaml
 
-from detectors.card.card import read_card, verified_model_file
+from detectors.card.card import ModelCard, read_card, verified_model_file
 from detectors.errors import ModelLoadError
 from infra.errors import TransientError
 
@@ -128,3 +129,13 @@ def test_the_model_file_is_found_next_to_the_card(tmp_path: Path) -> None:
     (tmp_path / "kites.onnx").write_bytes(b"graph")
     path = write(tmp_path)
     assert verified_model_file(read_card(path), path) == tmp_path / "kites.onnx"
+
+
+def test_a_card_of_very_many_classes_is_checked_in_a_moment_and_its_error_is_short(tmp_path: Path) -> None:
+    classes = [{"name": f"c{number}"} for number in range(10_000)]
+    began_s = time.process_time()
+    ModelCard.model_validate({**FIELDS, "classes": classes})
+    assert time.process_time() - began_s < 0.6
+    with pytest.raises(ModelLoadError, match="c0, c1, c2, c3, c4 and 3 more is there twice") as caught:
+        read_card(write(tmp_path, classes=classes[:200] + classes[:8]))
+    assert len(str(caught.value)) < 400
