@@ -64,8 +64,18 @@ def refusal_of(data: bytes) -> str:
         return "the image is empty; send the bytes of a JPEG, PNG, TIFF or WebP file"
     known = _kind_of(data)
     if known is not None:
-        return f"this is {known[0]}, and only JPEG, PNG, TIFF and WebP are read; {known[1]}"
+        return _refused(known)
     return f"not an image: JPEG, PNG, TIFF and WebP are accepted, but the content begins with {_beginning(data)}"
+
+
+def refusal_of_no_video(data: bytes) -> str | None:
+    """Return why ``data`` is refused if it is of a known format that no program reads as a video; else None."""
+    known = _kind_of(data)
+    return None if known is None or known[1] == _FRAMES else _refused(known)
+
+
+def _refused(known: tuple[str, str]) -> str:
+    return f"this is {known[0]}, and only JPEG, PNG, TIFF and WebP are read; {known[1]}"
 
 
 def _beginning(data: bytes) -> str:

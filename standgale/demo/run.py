@@ -168,7 +168,7 @@ async def _watching(
     session: aiohttp.ClientSession, url: str, plan: DemoPlan, devices: int, console: Console
 ) -> AsyncIterator[tuple[_DemoState, StreamWatcher]]:
     """Show progress bars, and connect a client to the live stream before the first frame is sent."""
-    total = devices * plan.frames_per_drone if plan.source is None else None
+    total = devices * plan.frames_per_drone if plan.source is None else len(plan.source.pictures) or None
     columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         bars = {name: progress.add_task(name, total=total) for name in ("sent", "accepted", "seen")}

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.errors import SettingsError
+from infra.images.foreign import refusal_of_no_video
+from infra.regular_files import open_regular
 from ingest.images.check import ImageError, ImageLimits, inspect_image
 from ingest.settings import GatewaySettings
 from standgale.videos import is_video, open_capture
 
 PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
+# Formats are recognised by these.
+_FIRST_BYTES = 4_096
 # More files than a demonstration sends are not looked at; a folder may have millions.
 _MOST_NAMED = 10
 
@@ -43,6 +47,8 @@ def check_source(path: Path, most: int, gateway: GatewaySettings) -> Source:
             raise SettingsError(f"--source {path}: no such folder or video; give a folder of pictures or a video file")
         if path.suffix.lower() in PICTURES:
             return _folder(path, [path], most, gateway)
+        if (known := _foreign(path)) is not None:
+            raise SettingsError(f"--source {path}: {known}")
     except OSError as error:
         raise SettingsError(f"--source {path}: cannot be read ({error.strerror}); change its permissions") from error
     _check_video(path)
@@ -74,9 +80,10 @@ def _why_not(file: Path, gateway: GatewaySettings) -> str | None:
         return "a folder; its pictures are not sent"
     if is_video(file):
         return f"a video is sent by itself: --source {file}"
-    if file.suffix.lower() not in PICTURES:
-        return f"no picture by its name; pictures end with {', '.join(PICTURES)}"
     try:
+        if file.suffix.lower() not in PICTURES:
+            known = _foreign(file)
+            return known or f"no picture by its name; pictures end with {', '.join(PICTURES)}"
         if not file.is_file():
             return "not a file"
         size = file.stat().st_size
@@ -88,6 +95,14 @@ def _why_not(file: Path, gateway: GatewaySettings) -> str | None:
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
     return None
+
+
+def _foreign(file: Path) -> str | None:
+    """Return what a file is that is in another format than pictures and videos, and what to do; None: unknown."""
+    if not file.is_file():
+        return None
+    with open_regular(file) as opened:
+        return refusal_of_no_video(opened.read(_FIRST_BYTES))
 
 
 def _limits(gateway: GatewaySettings) -> ImageLimits:

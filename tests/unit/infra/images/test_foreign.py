@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infra.images.foreign import refusal_of
+from infra.images.foreign import refusal_of, refusal_of_no_video
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,10 @@ def test_refusal_of_names_the_format_and_the_remedy(data: bytes, name: str, reme
     text = refusal_of(data)
     assert name in text
     assert remedy in text
+
+
+def test_refusal_of_no_video_names_pictures_and_leaves_out_videos() -> None:
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    assert refusal_of_no_video(heic) == refusal_of(heic)
+    for data in (b"\0\0\0\x18ftypisom\0\0\2\0", b"RIFF\0\0\0\0AVI LIST", b"hello", b""):
+        assert refusal_of_no_video(data) is None

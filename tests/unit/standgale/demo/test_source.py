@@ -79,6 +79,16 @@ def test_single_files_may_be_pictures_and_others_must_be_videos(tmp_path: Path) 
         check_source(tmp_path / "nothing", 10, GATEWAY)
 
 
+def test_a_picture_in_another_format_is_told_how_to_convert_it(tmp_path: Path) -> None:
+    heic = tmp_path / "IMG_1.HEIC"
+    heic.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    with pytest.raises(SettingsError, match=r"IMG_1.HEIC: this is a HEIC picture.* save it as JPEG"):
+        check_source(heic, 10, GATEWAY)
+    photo(tmp_path / "one.jpg")
+    (line,) = check_source(tmp_path, 10, GATEWAY).left_out
+    assert line.startswith("IMG_1.HEIC is left out: this is a HEIC picture")
+
+
 def test_a_pipe_or_a_name_like_an_address_is_no_other_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(SettingsError, match="it is a pipe"):
