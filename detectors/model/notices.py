@@ -10,6 +10,7 @@ from detectors.card.card import ModelCard
 from detectors.geometry.arrays import Detections
 from detectors.geometry.boxes import areas, longer_sides
 from detectors.model.options import Resolved
+from detectors.tiling.scales import scale_for_ground
 from schemas.geometry import HIGHEST_PITCH_DEG
 
 # From this share of a tile's shorter side on a box is as large as its tile, and of the frame as the frame.
@@ -17,6 +18,8 @@ _AS_LARGE = 0.75
 # A notice about sizes needs this share of all detections; for boxes as large as tiles a box with the second share of
 # the picture is enough.
 _MOST, _OF_PICTURE = 0.5, 0.1
+# More classes than these are not named, and no lower score than this is advised.
+_MOST_CLASSES, _LEAST_ADVISED = 8, 0.05
 # Scales to suggest for things that are too large or too small.
 _SUGGESTED = (1.0, 0.5, 0.25, 2.0)
 
@@ -49,6 +52,24 @@ def notices(card: ModelCard, options: Resolved, found: Detections, shown: Shown)
     return [text for text in texts if text is not None]
 
 
+def nothing_found(card: ModelCard, options: Resolved) -> str:
+    """Return the line for a picture without detections: which scores would have counted, and what to try."""
+    names: dict[float, list[str]] = {}
+    for one, confidence in zip(card.classes, options.confidences, strict=True):
+        names.setdefault(confidence, []).append(one.name)
+    if len(names) == 1 or len(card.classes) > _MOST_CLASSES:
+        least, most = min(names), max(names)
+        scores = f"{least:.4g}" if least == most else f"{least:.4g} to {most:.4g}, by class"
+    else:
+        scores = ", ".join(f"{confidence:.4g} ({', '.join(named)})" for confidence, named in names.items())
+    known, further = card.tiling.object_px, ""
+    if known is not None and options.gsd_m is None and options.tile_width is not None and min(options.scales) > 0.25:
+        further = f"; the model knows things of {known[0]:g} to {known[1]:g} px, --scales 0.5,0.25 finds larger ones"
+    lower = min(options.confidences) / 2
+    less = f"; --confidence {lower:.2g} shows less certain ones" if lower >= _LEAST_ADVISED else ""
+    return f"nothing found with a score of at least {scores}{less}{further}"
+
+
 def _not_from_above(card: ModelCard, shown: Shown) -> str | None:
     from_above = card.tiling.gsd_m is not None or any(one.max_size_m is not None for one in card.classes)
     if not from_above:
@@ -73,9 +94,11 @@ def _ground_unknown_to_model(card: ModelCard, options: Resolved) -> str | None:
     if any(known[0] <= each <= known[1] for each in shown):
         return None
     what = "finer" if max(shown) < known[0] else "coarser"
+    best = options.gsd_m / scale_for_ground(options.gsd_m, known)
+    advice = "--scales auto, or another model" if known[0] <= best <= known[1] else "another model, or another --gsd"
     return (
-        f"{options.gsd_m:.3g} m per pixel is {what} than the {known[0]:g} to {known[1]:g} m that the model knows; try "
-        "--scales auto, or another model"
+        f"{options.gsd_m:.3g} m per pixel is {what} than the {known[0]:g} to {known[1]:g} m that the model knows; "
+        f"try {advice}"
     )
 
 

@@ -133,7 +133,8 @@ def _find(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("tiles"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=here.notes, transient=True) as progress:
+    # Without a terminal a bar that is not shown would leave an empty line.
+    with Progress(*columns, console=here.notes, transient=True, disable=not here.notes.is_terminal) as progress:
         task = progress.add_task("tiles", total=None)
         return predictor.find(
             shown.source, asked, gsd_m, lambda done, total: progress.update(task, completed=done, total=total)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
+from detectors.model.notices import nothing_found
+from detectors.model.options import Resolved
 from detectors.model.predict import PictureResult, Predictor
 from detectors.tiling.sources import ArraySource
 from infra.errors import SettingsError
@@ -69,6 +71,8 @@ class _Run:
     done: int = 0
     found: Counter[str] = field(default_factory=Counter)
     said: set[str] = field(default_factory=set)
+    last: Resolved | None = None
+    """The options of the last picture"""
 
     def detect(self, path: Path, shown: Picture, drawn: Path | None, about: dict[str, object], name: str) -> None:
         """Detect in one picture, draw it to ``drawn``, and print a line; ``about`` is added to its JSON."""
@@ -81,6 +85,7 @@ class _Run:
         counts = Counter(str(row["label"]) for row in rows)
         # Before the line is printed, so that a signal right after it finds the picture counted.
         self.done += 1
+        self.last = found.options
         self.found.update(counts)
         with tqdm.external_write_mode():
             if self.request.as_json:
@@ -99,6 +104,11 @@ class _Run:
             if kind not in self.said:
                 self.said.add(kind)
                 self.note(f"warning, {name}: {text}")
+
+    def note_nothing(self) -> None:
+        """Print once which scores would have counted, where no picture has any detection."""
+        if self.last is not None and not self.found and not self.request.as_json:
+            self.note(nothing_found(self.predictor.model.card, self.last))
 
     def note(self, text: str) -> None:
         """Print ``text`` for people, without breaking the progress bar."""
@@ -148,6 +158,7 @@ def detect_in_folder(request: ManyRequest, folder: Path) -> bool:
     if not run.done:
         raise SettingsError(f"{folder}: none of its {len(paths)} files could be read; the lines above say why{inside}")
     run.note(run.summary("pictures"))
+    run.note_nothing()
     if skipped:
         run.note(f"{len(skipped)} of {len(paths)} files skipped: {_named(skipped)}")
     return not skipped
@@ -168,6 +179,7 @@ def detect_in_video(request: ManyRequest, path: Path) -> bool:
             finally:
                 if run.done:
                     run.note(run.summary("frames"))
+                    run.note_nothing()
     return True
 
 

@@ -183,8 +183,12 @@ def print_result(
     files: OutputFiles,
 ) -> None:
     """Print the detections as a table, with notes about tiles, warnings, left-out boxes and written files."""
+    from detectors.model.notices import nothing_found
+
     options = found.options
     ground = "" if options.gsd_m is None else f", {options.gsd_m:.3g} m per pixel"
+    if options.gsd_m is None and card.tiling.gsd_m is not None:
+        ground = ", metres per pixel unknown (--gsd)"
     sides = "the whole frame" if options.tile_width is None else f"{options.tile_width}×{options.tile_height} px"
     empty = f", {found.empty} of them without content" if found.empty else ""
     here.notes.print(f"{_tiles(found.tiles)}{empty}; {sides}{_scales_text(found)}{ground}", highlight=False)
@@ -192,7 +196,10 @@ def print_result(
     table = Table("label", "confidence", "box (x1, y1, x2, y2 in pixels)")
     for row in rows[:_MOST_LISTED]:
         table.add_row(str(row["label"]), str(row["confidence"]), str(row["box"]))
-    here.out.print(table if rows else "nothing found")
+    if rows:
+        here.out.print(table)
+    else:
+        here.out.print(nothing_found(card, options), markup=False, highlight=False, soft_wrap=True)
     _print_warnings(here, notices_of(card, shown, found))
     if found.detections.too_large:
         here.notes.print(

@@ -7,7 +7,7 @@ import pytest
 
 from detectors.card.card import ModelCard
 from detectors.geometry.arrays import Detections
-from detectors.model.notices import Shown, notices
+from detectors.model.notices import Shown, nothing_found, notices
 from detectors.model.options import FrameView, resolve
 from schemas.events import DetectOptions
 from standgale.testing.factories import model_card
@@ -91,7 +91,10 @@ def test_ground_that_the_model_does_not_know_gives_a_warning() -> None:
     assert "0.02 m per pixel is finer than the 0.05 to 0.2 m that the model knows; try --scales auto" in warned(
         SMALL, DetectOptions(), 0.02
     )
-    assert "is coarser than" in warned(SMALL, DetectOptions(), 0.5)
+    assert "is coarser than the 0.05 to 0.2 m that the model knows; try another model, or" in warned(
+        SMALL, DetectOptions(scales="auto"), 1.0
+    )
+    assert "try --scales auto" in warned(SMALL, DetectOptions(), 0.3)
     assert not warned(SMALL, DetectOptions(scales="auto"), 0.02)
 
 
@@ -100,6 +103,25 @@ def test_classes_without_photographs_are_named_once() -> None:
     options = resolve(known, DetectOptions(), FrameView(1000, 800))
     assert notices(known, options, found(SMALL, BOAT), SHOWN) == ["not tested on photographs: boat"]
     assert notices(known, options, found(SMALL), SHOWN) == []
+
+
+def test_nothing_found_names_the_scores_that_count_and_what_to_try() -> None:
+    def said(known: ModelCard, asked: DetectOptions) -> str:
+        return nothing_found(known, resolve(known, asked, FrameView(1000, 800)))
+
+    classes = [{"name": "vehicle", "confidence": 0.77}, {"name": "boat"}, {"name": "bird", "confidence": 0.77}]
+    own = model_card(classes=classes, thresholds={"confidence": 0.6}, tiling={"object_px": [8, 250]})
+    assert said(own, DetectOptions()) == (
+        "nothing found with a score of at least 0.77 (vehicle, bird), 0.6 (boat); --confidence 0.3 shows less certain "
+        "ones; the model knows things of 8 to 250 px, --scales 0.5,0.25 finds larger ones"
+    )
+    for asked in (DetectOptions(scales=(0.25,)), DetectOptions(mode="whole")):
+        assert "larger ones" not in said(own, asked)
+    many = model_card(classes=[{"name": f"c{n}", "confidence": n / 100} for n in range(5, 80)])
+    assert said(many, DetectOptions()) == "nothing found with a score of at least 0.05 to 0.79, by class"
+    assert said(many, DetectOptions(confidence=0.2)) == (
+        "nothing found with a score of at least 0.2; --confidence 0.1 shows less certain ones"
+    )
 
 
 def test_a_foreign_card_gives_no_warning_about_sizes_or_tests() -> None:
