@@ -79,7 +79,7 @@ def test_single_files_may_be_pictures_and_others_must_be_videos(tmp_path: Path) 
         check_source(tmp_path / "nothing", 10, GATEWAY)
 
 
-def test_a_picture_in_another_format_is_told_how_to_convert_it(tmp_path: Path) -> None:
+def test_check_source_names_a_picture_in_another_format(tmp_path: Path) -> None:
     heic = tmp_path / "IMG_1.HEIC"
     heic.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
     with pytest.raises(SettingsError, match=r"IMG_1.HEIC: this is a HEIC picture.* save it as JPEG"):
