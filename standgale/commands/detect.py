@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from infra.errors import SettingsError
 from standgale.commands import detect_options as options
@@ -32,9 +33,22 @@ _GeojsonOption = Annotated[
 _ModelOption = Annotated[Path | None, typer.Option(help="A model.yaml; the default is the model that ships.")]
 
 
+class _OnePictureCommand(TyperCommand):
+    """Says what to give instead of several pictures, as a shell makes of `pictures/*.jpg`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            message = getattr(error, "message", None)
+            if isinstance(message, str) and "unexpected extra argument" in message:
+                error.message = f"{message}; give one picture, or the folder that has them"  # type: ignore[attr-defined]
+            raise
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb to the command line."""
-    app.command()(detect)
+    app.command(cls=_OnePictureCommand)(detect)
 
 
 def detect(  # noqa: PLR0913, PLR0917 (each is an option of the command line)

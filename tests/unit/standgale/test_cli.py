@@ -46,6 +46,13 @@ def test_long_arguments_are_repeated_in_short(
     assert len(printed) < 3_000
 
 
+def test_several_pictures_are_told_to_be_given_as_a_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = errors_of(monkeypatch, capsys, "detect", "a.jpg", "--out", "b.png", "c.jpg")
+    assert "give one picture, or the folder that has them" in " ".join(printed.replace("│", "").split())
+
+
 def test_a_long_setting_is_repeated_in_short(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
