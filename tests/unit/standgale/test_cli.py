@@ -46,7 +46,7 @@ def test_long_arguments_are_repeated_in_short(
     assert len(printed) < 3_000
 
 
-def test_several_pictures_are_told_to_be_given_as_a_folder(
+def test_detect_of_several_pictures_advises_their_folder(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     printed = errors_of(monkeypatch, capsys, "detect", "a.jpg", "--out", "b.png", "c.jpg")
