@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 PREFIX = "STANDGALE_"
 """All variables of the environment that are settings begin with it."""
@@ -29,6 +30,15 @@ class Section(BaseModel):
     section: ClassVar[str] = ""
     """Its name in the settings file; given by each section that names its settings in errors."""
 
+    @field_validator("*")
+    @classmethod
+    def _has_no_null(cls, value: object) -> object:
+        # No path, address or password can hold one: the system takes it for the end of the text.
+        texts = value if isinstance(value, tuple | list) else (value,)
+        if any("\0" in text for text in map(_text_of, texts)):
+            raise ValueError("it holds a null character")
+        return value
+
     @classmethod
     def variable(cls, field: str) -> str:
         """Return the variable of ``field``: STANDGALE_FRAMES__BUCKET."""
@@ -49,3 +59,9 @@ class Section(BaseModel):
             raise ValueError(
                 f"{self.named(low)}: received {low_value}; it takes at most {self.named(high)}, which is {high_value}"
             )
+
+
+def _text_of(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value) if isinstance(value, str | Path) else ""

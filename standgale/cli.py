@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -131,7 +131,9 @@ def _run(arguments: list[str]) -> None:
 
 def _print_error(code: str, text: str) -> None:
     line = Text.assemble(("error", "red"), f" {code}: {without_controls(_readable(text))}")
-    PlainConsole(stderr=True, soft_wrap=True, highlight=False).print(line)
+    # Where standard error takes nothing (a log on a full disk), the exit status alone tells.
+    with suppress(OSError):
+        PlainConsole(stderr=True, soft_wrap=True, highlight=False).print(line)
 
 
 def _readable(text: str) -> str:

@@ -51,6 +51,12 @@ _Side = Annotated[int, Field(ge=32, le=8192)]
 _Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Positive = Annotated[float, Field(gt=0, le=100_000)]
+_Scale = Annotated[float, Field(ge=1e-6, le=1)]
+_Mean = Annotated[float, Field(ge=-100_000, le=100_000)]
+_Deviation = Annotated[float, Field(ge=1e-6, le=100_000)]
+# Control characters are none of a file's name, and the database takes no null character.
+_LINE = r"^[^\x00-\x1f\x7f-\x9f]+$"
+_FileName = Annotated[str, Field(min_length=1, max_length=4096, pattern=_LINE)]
 Evidence = Literal["photographs", "drawn", "none"]
 """What a class was tested on."""
 
@@ -65,11 +71,11 @@ class InputCard(_CardModel):
     width: _Side
     height: _Side
     channels: Literal["rgb", "bgr"] = "rgb"
-    scale: Annotated[float, Field(gt=0, le=1)] = Field(
+    scale: _Scale = Field(
         default=1 / 255, description="what pixels (0..255) are multiplied by: 0.00392156862745098 gives 0..1"
     )
-    mean: tuple[float, float, float] = Field(default=(0.0, 0.0, 0.0), description="after scaling, in channel order")
-    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
+    mean: tuple[_Mean, _Mean, _Mean] = Field(default=(0.0, 0.0, 0.0), description="after scaling, in channel order")
+    std: tuple[_Deviation, _Deviation, _Deviation] = Field(
         default=(1.0, 1.0, 1.0), description="after scaling, in channel order"
     )
     letterbox: Literal["center", "top_left", "stretch"] = Field(
@@ -81,7 +87,7 @@ class InputCard(_CardModel):
 class ClassCard(_CardModel):
     """Describes one class of the model; its number in the model's output is its place in the list, or its id."""
 
-    name: Annotated[str, Field(min_length=1, max_length=100)]
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=_LINE)]
     id: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
         default=None, description="its number in the model's output, where that is not its place in the list"
     )
@@ -164,7 +170,7 @@ class MergeCard(_CardModel):
 class TextCard(_CardModel):
     """Says how the text prompt of a model is made (Grounding DINO); the prompt of a class is its name."""
 
-    tokenizer: Annotated[str, Field(min_length=1)] = Field(description="a tokenizer.json, relative to the card")
+    tokenizer: _FileName = Field(description="a tokenizer.json, relative to the card")
     threshold: Unit = Field(default=0.25, description="a word belongs to a box from this score on")
 
 
@@ -183,9 +189,9 @@ class ModelCard(_CardModel):
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,49}$")]
-    file: Annotated[str, Field(min_length=1)] = Field(description="the ONNX file, relative to the card")
+    file: _FileName = Field(description="the ONNX file, relative to the card")
     sha256: _Sha256
-    files: dict[str, _Sha256] = Field(
+    files: dict[_FileName, _Sha256] = Field(
         default_factory=dict,
         description="further files next to the card (weights outside the ONNX file, a tokenizer, what torch exported)",
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
 from pathlib import Path
 
 import pytest
 
+from schemas.errors import StandgaleError
 from standgale import cli
 from standgale.commands.context import Context
 
@@ -73,3 +75,20 @@ def test_too_many_open_files_are_no_fault_of_the_file(
     monkeypatch.setattr(Context, "settings", fail)
     printed = errors_of(monkeypatch, capsys, "detect", str(Path(__file__)))
     assert printed == "error OPEN_FILES: Too many open files; raise the limit of open files (ulimit -n)\n"
+
+
+def test_an_error_that_cannot_be_printed_keeps_its_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "argv", ["standgale", "detect", "--mode"])
+    monkeypatch.setattr(sys, "stderr", Full())
+    monkeypatch.setattr(cli, "_run", fails)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+
+
+def fails(_arguments: list[str]) -> None:
+    raise StandgaleError("a reason")

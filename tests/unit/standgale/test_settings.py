@@ -92,6 +92,22 @@ def test_settings_that_do_not_fit_together(overrides: dict[str, object], message
 
 
 @pytest.mark.parametrize(
+    ("path", "value", "received"),
+    [
+        ("data_dir", "a\0b", "'a\\x00b'"),
+        ("frames.folder", "a\0b", "'a\\x00b'"),
+        ("gateway.host", "a\0b", "'a\\x00b'"),
+        ("database.url", "postgresql://user:hidden@host/a\0b", "**********"),
+    ],
+)
+def test_a_null_character_is_part_of_no_setting(path: str, value: str, received: str) -> None:
+    message = refusal(overrides={path: value})
+    assert f"{path} (STANDGALE_{path.replace('.', '__').upper()}): received {received}; it takes" in message
+    assert "it holds a null character" in message
+    assert "hidden" not in message
+
+
+@pytest.mark.parametrize(
     ("path", "least"),
     [
         ("sse.heartbeat_s", 0.1),
