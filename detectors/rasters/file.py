@@ -68,7 +68,7 @@ class RasterFile:
         """Raises SettingsError without rasterio, ImageCorruptError when ``path`` is no local TIFF that can be shown."""
         self.path = path
         self._lock = threading.Lock()
-        self._rasterio, self._resampling = _library()
+        self._rasterio, self._resampling = _library(path)
         self._block_bytes = 0
         self._kept_bytes = LEAST_CACHE_BYTES
         self._check_local()
@@ -270,14 +270,14 @@ def _reason(error: Exception) -> str:
     return str(getattr(cause, "errmsg", None) or cause or error)
 
 
-def _library() -> tuple[Any, Any]:
+def _library(path: Path) -> tuple[Any, Any]:
     try:
         import rasterio  # noqa: PLC0415 (an extra)
         import rasterio.enums  # noqa: PLC0415
         import rasterio.windows  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"large and georeferenced TIFF files are read by the library {error.name!r}, which is not installed; "
-            f"{install_extra('geo')}"
+            f"{path}: TIFF files that are large or unusual are read by the library {error.name!r}, which is not "
+            f"installed; {install_extra('geo')}"
         ) from error
     return rasterio, rasterio.enums.Resampling

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from detectors.rasters.file import RasterFile
 from detectors.rasters.source import RasterSource
 from detectors.tiff.areas import PixelArea
 from detectors.tiling.tiles import TileSpec, plan_tiles
-from infra.errors import ImageCorruptError
+from infra.errors import ImageCorruptError, SettingsError
 from infra.tiff.layout import layout_of
 from tests.raster_files import everything, noise, write
 from tests.tiff_bytes import tiff_bytes
@@ -124,3 +125,10 @@ def test_progressive_jpeg_of_many_scans_in_a_tiff_is_refused() -> None:
     data = tiff_bytes(b"\xff\xd8" + b"\xff\xda\0\x02" * 400 + b"\xff\xd9", {**_GREY, 259: 7})
     with pytest.raises(ImageCorruptError, match="400 scans"):
         decode_image(data, max_pixels=10**6)
+
+
+def test_without_the_library_the_file_and_the_extra_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.tif", noise(64, 64))
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    with pytest.raises(SettingsError, match=r"a\.tif: TIFF files .*'rasterio', which is not installed; .*geo"):
+        RasterFile(path)
