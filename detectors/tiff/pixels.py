@@ -21,6 +21,8 @@ ColourSpace = Literal["rgb", "cmyk", "lab", "lab_unsigned"]
 """What colour bands mean; lab: CIE L*a*b* whose a and b have a sign, lab_unsigned: with 128 as their middle."""
 
 _KINDS = "uif"
+# Ranges of values that numbers of 32 bits hold with room.
+_FINEST_RANGE, _LARGEST_VALUE = 1e-30, 1e30
 # Larger arrays of 16 bits are converted by a table of all values.
 _TABLE_SIZE = 1 << 16
 _ALL = 255
@@ -130,8 +132,10 @@ class PixelRule:
         found = np.concatenate(values) if values else np.empty(0)
         if not found.size:
             return replace(self, low=0.0, high=float(_ALL))
-        low, high = np.percentile(found, (DARKEST_PERCENT, BRIGHTEST_PERCENT)).tolist()
-        return replace(self, low=low, high=high if high > low else low + 1.0)
+        # Of halves, as the difference of two values may be larger than any number is.
+        halves = np.percentile(found * 0.5, (DARKEST_PERCENT, BRIGHTEST_PERCENT)).tolist()
+        low, high = (2 * half for half in halves)
+        return replace(self, low=low, high=high if high > low else low + max(1.0, abs(low) * 1e-6))
 
     def _values(self, raw: Bands) -> npt.NDArray[np.float64]:
         seen = self.content(raw)
@@ -147,13 +151,22 @@ class PixelRule:
             table = self._scaled(whole.view(plane.dtype))
             looked_up: ImageArray = table[plane.view(np.uint16)]
             return looked_up
-        narrow = plane.dtype.itemsize <= 2 or plane.dtype == np.float32
+        narrow = (plane.dtype.itemsize <= 2 or plane.dtype == np.float32) and _is_usual(self.low, self.high)
         values: npt.NDArray[np.floating[Any]] = plane.astype(np.float32 if narrow else np.float64)
-        values = (values - self.low) * (_ALL / (self.high - self.low))
+        if _is_usual(self.low, self.high):
+            values = (values - self.low) * (_ALL / (self.high - self.low))
+        else:
+            with np.errstate(all="ignore"):
+                values = (values * 0.5 - self.low * 0.5) / np.float64(self.high * 0.5 - self.low * 0.5) * _ALL
         if plane.dtype.kind == "f":
             np.nan_to_num(values, copy=False, nan=0.0)
         scaled: ImageArray = np.clip(np.rint(values), 0, _ALL).astype(np.uint8)
         return cv2.bitwise_not(scaled).astype(np.uint8, copy=False) if self.inverted else scaled
+
+
+def _is_usual(low: float, high: float) -> bool:
+    """Return whether numbers of 32 bits hold the range from ``low`` to ``high``, and what scales it to 0 to 255."""
+    return _FINEST_RANGE < high - low < _LARGEST_VALUE and max(abs(low), abs(high)) < _LARGEST_VALUE
 
 
 def _from_inks(inks: Bands) -> ImageArray:

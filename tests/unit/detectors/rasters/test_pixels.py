@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
+from detectors.images.decode import decode_image
 from detectors.rasters.file import RasterFile
 from detectors.rasters.source import RasterSource
 from detectors.tiff.areas import PixelArea, parts
@@ -109,6 +110,30 @@ def test_other_numbers_are_scaled_too_and_nan_is_empty(tmp_path: Path, dtype: st
     assert (pixels.content is None) != real
     if pixels.content is not None:
         assert (~pixels.content).sum() == 100
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dark", "bright"),
+    [
+        ("float32", -3.4e38, 3.4e38),
+        ("float64", -1.7e308, 1.7e308),
+        ("float32", 1e30, 1e30),
+        ("float64", 1e300, 1e300),
+        ("float32", 1e-45, 3e-45),
+        ("float64", 1e-310, 3e-310),
+    ],
+)
+def test_the_largest_and_the_smallest_numbers_are_scaled_too(
+    tmp_path: Path, dtype: str, dark: float, bright: float
+) -> None:
+    values = np.full((1, 100, 80), dark, dtype)
+    values[:, 50:] = bright
+    path = write(tmp_path / "a.tif", values)
+    with RasterFile(path) as file:
+        image = file.read(everything(file)).image
+    assert image[0, 0].tolist() == [0, 0, 0]
+    assert image[-1, -1].tolist() == [255 if bright > dark else 0] * 3
+    assert np.array_equal(decode_image(path.read_bytes(), max_pixels=8000), image)
 
 
 def test_fewer_than_8_bits_use_the_whole_range(tmp_path: Path) -> None:
