@@ -40,17 +40,31 @@ def end_now(number: int) -> None:
 
 @contextmanager
 def exit_at_signals() -> Iterator[None]:
-    """Raise SystemExit at the first SIGTERM or SIGINT inside the block, so that cleanups run; ignore later ones."""
+    """Raise SystemExit at the first SIGTERM or SIGINT inside the block, so that cleanups run; ignore later ones.
+
+    A SIGINT that the parent process has switched off stays off, as in :func:`end_at_signals`.
+    """
+    came: list[int] = []
 
     def leave(number: int, _frame: FrameType | None) -> None:
-        for each in STOP_SIGNALS:
+        came.append(number)
+        for each in former:
             # Not SIG_IGN: Python complains of a signal that came before this and is handled after it.
             signal.signal(each, _ignore)
         raise SystemExit(128 + number)
 
-    former = {number: signal.signal(number, leave) for number in STOP_SIGNALS}
+    former = {
+        number: signal.getsignal(number) for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    for number in former:
+        signal.signal(number, leave)
     try:
         yield
+    except Exception:
+        # Code of C that the signal has interrupted, such as an import, may have made another error of it.
+        if came:
+            raise SystemExit(128 + came[0]) from None
+        raise
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)

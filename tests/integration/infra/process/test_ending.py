@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from infra.process.ending import exit_at_signals
 from tests.paths import ROOT
 
 _START = """
@@ -88,3 +90,28 @@ def test_output_that_is_closed_or_full_gives_no_traceback(
     assert done.stderr == words
     if status is not None:
         assert (tmp_path / "status").read_text() == f"{status}\n"
+
+
+def test_an_error_made_of_the_signal_by_other_code_ends_like_the_signal() -> None:
+    former = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended, exit_at_signals():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except SystemExit:
+            # As modules in C do that are interrupted in their import.
+            raise ImportError("initialization failed") from None
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is former
+    with pytest.raises(ImportError, match="of its own"), exit_at_signals():
+        raise ImportError("of its own")
+
+
+def test_a_signal_that_the_parent_has_switched_off_stays_off_in_a_block() -> None:
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with exit_at_signals():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, former)
