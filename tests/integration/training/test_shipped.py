@@ -37,7 +37,7 @@ def test_card_records_how_the_model_was_made_and_measured() -> None:
     assert isinstance(whole, float)
     assert tiled >= 0.8
     assert tiled >= 2 * whole
-    assert evaluated["scenes"] == 200
+    assert evaluated["scenes"] == 60
 
 
 def test_seeds_of_training_validation_and_evaluation_are_disjoint() -> None:
