@@ -20,12 +20,15 @@ from starlette.types import Receive, Scope, Send
 from infra.process.health import Health
 from infra.telemetry.http import REQUEST_ID_HEADER, HttpTelemetry
 from infra.telemetry.metrics_page import MetricsPage
+from ingest.acceptance.acceptance import Acceptance
+from ingest.acceptance.fields import KNOWN_FIELDS
 from ingest.gateway.error_middleware import API_VERSION, ErrorMiddleware
 from ingest.gateway.errors import http_exception_response, validation_response
 from ingest.gateway.frames import FramesEndpoint
 from ingest.gateway.gateway_parts import GatewayParts
 from ingest.gateway.openapi import DESCRIPTION, document
-from ingest.gateway.request.fields import HEADER_PREFIX, KNOWN_FIELDS
+from ingest.gateway.request.pairs import HEADER_PREFIX
+from ingest.gateway.request.uploads import Uploads
 
 FRAMES_PATH = "/api/v1/frames"
 
@@ -69,8 +72,11 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
     app.add_middleware(HttpTelemetry)
     app.add_exception_handler(HTTPException, http_exception_response)
     app.add_exception_handler(RequestValidationError, validation_response)
+    acceptance, uploads = Acceptance(parts), Uploads(parts.settings)
     # A plain ASGI route, because FastAPI would read the body before the token is checked.
-    app.router.routes.append(_NamedRoute(FRAMES_PATH, FramesEndpoint(parts), methods=["POST"]))
+    app.router.routes.append(
+        _NamedRoute(FRAMES_PATH, FramesEndpoint(acceptance, uploads, parts.stream_url), methods=["POST"])
+    )
     _add_operations(app, parts.health)
     _add_documents(app, parts.documents)
     document(app, FRAMES_PATH, parts.settings)

@@ -14,6 +14,7 @@ from starlette.types import Scope
 
 from infra.errors import SettingsError, TransientError
 from infra.process.error_body import error_body
+from ingest.acceptance.errors import ApiError
 from ingest.images.check import ImageError
 from schemas.errors import StandgaleError
 
@@ -35,57 +36,10 @@ _MAX_SHOWN_PATH = 200
 _HTTP_CODES = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
 
-class ApiError(StandgaleError):
-    """A request gets an error response; ``message`` is for people and never contains a secret."""
-
-    code = "BAD_REQUEST"
-    status = 400
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        details: str | None = None,
-        field: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        """``field`` names the wrong parameter, ``details`` says what to do."""
-        super().__init__(message)
-        self.details = details
-        self.field = field
-        self.headers = dict(headers or {})
-
-
-class ValidationFailedError(ApiError):
-    """A parameter is unknown, missing, or wrong."""
-
-    code = "VALIDATION_ERROR"
-
-
-class InvalidCaptureTimeError(ApiError):
-    """The capture time is missing, malformed, or in the future."""
-
-    code = "INVALID_CAPTURE_TIME"
-
-
 class UploadIncompleteError(ApiError):
     """The client disconnected before its body was complete; it does not receive this response, but it is counted."""
 
     code = "UPLOAD_INCOMPLETE"
-
-
-class UnauthorizedError(ApiError):
-    """No token, or one that is unknown or revoked."""
-
-    code = "UNAUTHORIZED"
-    status = 401
-
-
-class ForbiddenError(ApiError):
-    """The token is valid, but for a different device."""
-
-    code = "ACCESS_DENIED"
-    status = 403
 
 
 class UploadTimeoutError(ApiError):
@@ -100,13 +54,6 @@ class UnsupportedMediaTypeError(ApiError):
 
     code = "UNSUPPORTED_MEDIA_TYPE"
     status = 415
-
-
-class OverloadedError(ApiError):
-    """The gateway has as many uploads in progress as it accepts; nothing was read."""
-
-    code = "OVERLOADED"
-    status = 503
 
 
 def retry_after() -> dict[str, str]:

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ingest.acceptance.fields import CAMERA_FIELDS
 from ingest.gateway.errors import UNAVAILABLE_CODES
-from ingest.gateway.request.fields import CAMERA_FIELDS
 from ingest.settings import GatewaySettings
 from schemas.geometry import CameraGeometry
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ingest.gateway.readiness.broker_probe import BrokerProbe
-from ingest.gateway.readiness.clock import GatewayClock
+from ingest.readiness.broker_probe import BrokerProbe
+from ingest.readiness.clock import GatewayClock
 from schemas.topics import TopicSpec
 from standgale.doctor.access import open_existing_broker, open_existing_database
 from standgale.doctor.examine import in_thread

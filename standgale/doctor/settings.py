@@ -8,7 +8,7 @@ from infra.errors import SettingsError
 from infra.process.settings_reference import describe_settings
 from infra.telemetry.logs import MASK
 from infra.texts import shortened
-from ingest.gateway.frames import require_memory
+from ingest.gateway.request.uploads import require_memory
 from standgale.doctor.port import Finding, ok, problem, warning
 from standgale.settings import Settings
 

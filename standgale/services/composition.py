@@ -22,10 +22,10 @@ from infra.storage.frames.open import open_frame_store
 from infra.storage.frames.port import FrameStore
 from infra.telemetry.logs import configure_logging
 from infra.telemetry.tracing import setup_tracing, shutdown_tracing
-from ingest.gateway.readiness.broker_probe import BrokerProbe
-from ingest.gateway.readiness.clock import GatewayClock
-from ingest.gateway.readiness.outcomes import GatewayReadiness
-from ingest.gateway.readiness.probe import DependencyProbe
+from ingest.readiness.broker_probe import BrokerProbe
+from ingest.readiness.clock import GatewayClock
+from ingest.readiness.outcomes import GatewayReadiness
+from ingest.readiness.probe import DependencyProbe
 from schemas.topics import TopicSpec, load_topics
 from standgale.settings import Settings
 

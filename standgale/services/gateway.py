@@ -50,7 +50,7 @@ class GatewayComponent:
                 self._verifier,
                 self._process.store(),
                 publisher,
-                self._process.health,
+                health=self._process.health,
                 stream_url=STREAM_PATH if self._hub is not None else None,
                 documents=documents(self._process.topics),
                 readiness=self._process.readiness(),

@@ -14,7 +14,7 @@ from detectors.card.card import default_card_path, read_card
 from infra.errors import SettingsError
 from infra.extras import install_extra
 from infra.process.open_files import why_too_few_open_files
-from ingest.gateway.frames import require_memory
+from ingest.gateway.request.uploads import require_memory
 from schemas.errors import StandgaleError
 from schemas.topics import load_topics
 from standgale.folders import folder_problems, nearest_existing

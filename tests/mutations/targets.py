@@ -27,8 +27,9 @@ from detectors.heads.metadata import class_names
 from detectors.images.decode import decode_image
 from detectors.model.least_confidence import least_confidence
 from infra.errors import ImageCorruptError
-from ingest.gateway.request.fields import pairs_of, parse_fields
+from ingest.acceptance.fields import parse_fields
 from ingest.gateway.request.multipart import parse_form
+from ingest.gateway.request.pairs import pairs_of
 from ingest.images.check import ImageInfo, ImageLimits, inspect_image
 from ingest.images.exif import read_capture
 from ingest.images.formats.header import Metadata, Span

@@ -22,10 +22,10 @@ from infra.process.health import Health
 from infra.process.http_server import HttpComponent
 from infra.storage.frames.folder import FolderFrameStore
 from ingest.gateway import GatewayParts, create_gateway
-from ingest.gateway.readiness.broker_probe import BrokerProbe
-from ingest.gateway.readiness.clock import GatewayClock
-from ingest.gateway.readiness.outcomes import GatewayReadiness
-from ingest.gateway.readiness.probe import DependencyProbe
+from ingest.readiness.broker_probe import BrokerProbe
+from ingest.readiness.clock import GatewayClock
+from ingest.readiness.outcomes import GatewayReadiness
+from ingest.readiness.probe import DependencyProbe
 from ingest.settings import GatewaySettings
 from schemas.topics import FRAMES_LIVE, load_topics
 
@@ -209,7 +209,7 @@ async def running(
         tokens,
         store,
         publisher,
-        health,
+        health=health,
         readiness=readiness,
         frame_partitions=load_topics()[FRAMES_LIVE].partitions,
         clock=clock,

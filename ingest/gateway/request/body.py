@@ -7,7 +7,8 @@ from collections import deque
 
 from starlette.types import Receive
 
-from ingest.gateway.errors import UploadIncompleteError, UploadTimeoutError, ValidationFailedError
+from ingest.acceptance.errors import ValidationFailedError
+from ingest.gateway.errors import UploadIncompleteError, UploadTimeoutError
 from ingest.images.check import FileTooLargeError
 
 # While several devices send, one may read a piece (at most 256 kB, as the event loop reads) in this time on average.

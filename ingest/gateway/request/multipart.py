@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from python_multipart.multipart import parse_options_header
 
-from ingest.gateway.errors import ValidationFailedError
-from ingest.gateway.request.fields import KNOWN_FIELDS
+from ingest.acceptance.errors import ValidationFailedError
+from ingest.acceptance.fields import KNOWN_FIELDS
 
 IMAGE_PART = "image"
 MAX_PARTS = 32

@@ -7,11 +7,8 @@ import asyncio
 import pytest
 from starlette.types import Message, Receive
 
-from ingest.gateway.errors import (
-    UploadIncompleteError,
-    UploadTimeoutError,
-    ValidationFailedError,
-)
+from ingest.acceptance.errors import ValidationFailedError
+from ingest.gateway.errors import UploadIncompleteError, UploadTimeoutError
 from ingest.gateway.request.body import DeviceTurns, declared_length, read_body
 from ingest.images.check import FileTooLargeError
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.gateway.errors import ValidationFailedError
+from ingest.acceptance.errors import ValidationFailedError
 from ingest.gateway.request.multipart import MAX_PARTS, OVERHEAD_BYTES, Form, parse_form
 
 TYPE = "multipart/form-data; boundary=edge"

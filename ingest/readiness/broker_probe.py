@@ -8,8 +8,8 @@ from uuid import uuid4
 
 from infra.broker.event_records import event_record
 from infra.broker.port import Broker, Publisher, Reader
-from ingest.gateway.event_source import SOURCE
-from ingest.gateway.readiness.clock import GatewayClock
+from ingest.event_source import SOURCE
+from ingest.readiness.clock import GatewayClock
 from schemas.events import ProbeSent
 from schemas.topics import FRAMES_LIVE, PROBES
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.gateway.errors import ApiError, InvalidCaptureTimeError, ValidationFailedError
-from ingest.gateway.request.fields import KNOWN_FIELDS, pairs_of, parse_fields, sanitise_filename
+from ingest.acceptance.errors import ApiError, InvalidCaptureTimeError, ValidationFailedError
+from ingest.acceptance.fields import KNOWN_FIELDS, parse_fields, sanitise_filename
 from schemas.geometry import CameraGeometry
 
 MAX_METADATA = 1_000
@@ -182,27 +182,6 @@ def test_a_field_of_ten_million_digits_is_refused_before_it_is_read(name: str) -
         parse_fields([(name, "2" + "0" * 10_000_000)], MAX_METADATA)
     assert time.process_time() - begin < 0.1
     assert caught.value.field == name
-
-
-def test_query_and_headers_are_read_alike() -> None:
-    pairs = pairs_of(
-        b"captured_at=2026-01-31T12%3A00%3A00%2B02:00&metadata=%7B%7D",
-        [(b"x-standgale-altitude-m", b"80"), (b"x-api-token", b"secret"), (b"x-standgale-device-id", b"d")],
-    )
-    assert pairs == [
-        ("captured_at", "2026-01-31T12:00:00+02:00"),
-        ("metadata", "{}"),
-        ("altitude_m", "80"),
-        ("device_id", "d"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("query", "header"), [(b"metadata=%ff", b""), (b"&".join([b"a=1"] * 65), b""), (b"", b"\xff"), (b"\xff=1", b"")]
-)
-def test_unreadable_parameters_are_refused(query: bytes, header: bytes) -> None:
-    with pytest.raises(ValidationFailedError, match="cannot be read"):
-        pairs_of(query, [(b"x-standgale-metadata", header)])
 
 
 @settings(max_examples=200, deadline=None)

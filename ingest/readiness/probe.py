@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
 from infra.process.health import HealthPart
-from ingest.gateway.readiness.outcomes import Readiness
+from ingest.readiness.outcomes import Readiness
 
 _FAILING_INTERVAL_S = 2.0
 

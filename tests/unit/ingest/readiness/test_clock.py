@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from infra.process.health import Health
-from ingest.gateway.readiness.clock import GatewayClock
+from ingest.readiness.clock import GatewayClock
 
 TRUE = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-from ingest.gateway.errors import OverloadedError
+from ingest.acceptance.errors import OverloadedError
 
 _LATER = "Send the frame again after Retry-After seconds."
 

@@ -1,4 +1,4 @@
-"""Reads the parameters of a frame from query, headers or form fields, and checks their values."""
+"""Checks the parameters of a frame, which a request, a message or a side file gives as text."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl
 
 import orjson
 from pydantic import JsonValue, ValidationError
 
-from ingest.gateway.errors import InvalidCaptureTimeError, ValidationFailedError
+from ingest.acceptance.errors import InvalidCaptureTimeError, ValidationFailedError
 from schemas.geometry import CameraGeometry
 
-HEADER_PREFIX = "x-standgale-"
 CAMERA_FIELDS = tuple(CameraGeometry.model_fields)
 _LONG_FIELDS = ("original_filename", "metadata")
+TIME_NAMES: Mapping[str, str] = {"timestamp": "captured_at"}
+"""The other name of the capture time, at endpoints that wait for the detections."""
+NO_OTHER_NAMES: Mapping[str, str] = {}
 KNOWN_FIELDS = ("device_id", "captured_at", "original_filename", "metadata", *CAMERA_FIELDS)
 
-_MAX_QUERY_FIELDS = 64
 _MAX_METADATA_DEPTH = 16
 _MAX_FILENAME = 255
 # Normalising takes time with the square of a run of combining marks: of this many characters, a fraction of a ms.
@@ -42,51 +42,44 @@ class FrameFields:
     camera: Mapping[str, float]
     metadata: dict[str, JsonValue]
     original_filename: str | None
+    time_name: str = "captured_at"
+    """What the request calls the capture time, for error texts"""
 
 
-def pairs_of(query: bytes, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    """Return the parameters of query and ``X-Standgale-…`` headers, by field name; raises ValidationFailedError."""
-    pairs: list[tuple[str, str]] = []
-    try:
-        if query:
-            pairs = parse_qsl(
-                query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_QUERY_FIELDS
-            )
-        for name, value in headers:
-            if name.startswith(HEADER_PREFIX.encode()):
-                pairs.append((name[len(HEADER_PREFIX) :].decode().replace("-", "_"), value.decode()))
-    except ValueError as error:
-        raise ValidationFailedError(
-            f"the query or a {HEADER_PREFIX} header cannot be read",
-            details=f"Both must be UTF-8 (percent-encoded in the query), with at most {_MAX_QUERY_FIELDS} parameters.",
-            field="query",
-        ) from error
-    return pairs
+def parse_fields(
+    pairs: Iterable[tuple[str, str]], max_metadata_bytes: int, also: Mapping[str, str] = NO_OTHER_NAMES
+) -> FrameFields:
+    """Return checked values; ``also`` has other names of fields, and the fields that they mean.
 
-
-def parse_fields(pairs: Iterable[tuple[str, str]], max_metadata_bytes: int) -> FrameFields:
-    """Return checked values. Raises ValidationFailedError or InvalidCaptureTimeError that names the wrong field."""
+    Raises ValidationFailedError or InvalidCaptureTimeError that names the wrong field.
+    """
     given: dict[str, str] = {}
+    named: dict[str, str] = {}
     for name, text in pairs:
-        if name not in KNOWN_FIELDS:
+        field = also.get(name, name)
+        if field not in KNOWN_FIELDS:
+            known = ", ".join((*KNOWN_FIELDS, *also))
             raise ValidationFailedError(
-                f"unknown field {name[:100]!r}", details=f"Known fields: {', '.join(KNOWN_FIELDS)}.", field=name[:100]
+                f"unknown field {name[:100]!r}", details=f"Known fields: {known}.", field=name[:100]
             )
-        if name in given:
-            raise ValidationFailedError(f"{name} was given twice; give it once", field=name)
-        if len(text) > _MAX_TEXT and name not in _LONG_FIELDS:
+        if field in given:
+            same = name if named[field] == name else f"{named[field]}, or {name} as it is also called,"
+            raise ValidationFailedError(f"{same} was given twice; give it once", field=name)
+        if len(text) > _MAX_TEXT and field not in _LONG_FIELDS:
             raise ValidationFailedError(
                 f"{name} has {len(text)} characters; at most {_MAX_TEXT} are accepted", field=name
             )
-        given[name] = text
+        given[field], named[field] = text, name
     captured_at, filename = given.get("captured_at"), given.get("original_filename")
     metadata = given.get("metadata")
+    time_name = named.get("captured_at", "captured_at")
     return FrameFields(
         device_id=given.get("device_id"),
-        captured_at=None if captured_at is None else _moment(captured_at),
+        captured_at=None if captured_at is None else parse_moment(captured_at, time_name),
         camera=_camera(given),
         metadata={} if metadata is None else _metadata(metadata, max_metadata_bytes),
         original_filename=None if filename is None else sanitise_filename(filename),
+        time_name=time_name,
     )
 
 
@@ -105,22 +98,21 @@ def sanitise_filename(name: str) -> str | None:
     return clean.strip().lstrip(".")[-_MAX_FILENAME:] or None
 
 
-def _moment(text: str) -> datetime:
+def parse_moment(text: str, name: str = "captured_at") -> datetime:
+    """Return the time that the field ``name`` gives, in UTC. Raises InvalidCaptureTimeError."""
     if _RFC_3339.fullmatch(text) is None:
         hint = "In a query a + must be written %2B." if " " in text[11:] else "Give it a zone: Z, or an offset."
         raise InvalidCaptureTimeError(
-            f"captured_at is {text[:64]!r}; it must be RFC 3339, like 2026-01-31T12:00:00.123456Z",
+            f"{name} is {text[:64]!r}; it must be RFC 3339, like 2026-01-31T12:00:00.123456Z",
             details=hint,
-            field="captured_at",
+            field=name,
         )
     try:
         moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise InvalidCaptureTimeError(f"captured_at is {text!r}: {error}", field="captured_at") from error
+        raise InvalidCaptureTimeError(f"{name} is {text!r}: {error}", field=name) from error
     if moment < _EARLIEST:
-        raise InvalidCaptureTimeError(
-            f"captured_at is {text}, before 1970; set the device's clock", field="captured_at"
-        )
+        raise InvalidCaptureTimeError(f"{name} is {text}, before 1970; set the device's clock", field=name)
     return moment
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Coroutine
 
 from infra.errors import RefusedError, SettingsError, StoreUnavailableError, TopicMismatchError
 from infra.process.health import Health, HealthPart
-from ingest.gateway.readiness.outcomes import Readiness
-from ingest.gateway.readiness.probe import DependencyProbe
+from ingest.readiness.outcomes import Readiness
+from ingest.readiness.probe import DependencyProbe
 
 Check = Callable[[], Coroutine[None, None, None]]
 

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from ingest.gateway.errors import OverloadedError
-from ingest.gateway.request.slots import UploadSlots
+from ingest.acceptance.errors import OverloadedError
+from ingest.acceptance.slots import UploadSlots
 
 
 def most_of(slots: UploadSlots, device_id: str, stack: ExitStack, size_bytes: int = 0) -> int:

@@ -8,7 +8,7 @@ import pytest
 
 from infra.errors import BrokerUnavailableError, RecordTooLargeError, RefusedError, SettingsError
 from infra.process.health import Health
-from ingest.gateway.readiness.outcomes import Readiness
+from ingest.readiness.outcomes import Readiness
 
 AWAY = BrokerUnavailableError("kafka-7.internal: not enough in-sync replicas")
 

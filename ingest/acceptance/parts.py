@@ -1,0 +1,48 @@
+"""Defines what the acceptance of images needs; the process builds it at start and closes it at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from infra.broker.port import Publisher
+from infra.storage.frames.port import FrameStore
+from ingest.readiness.clock import GatewayClock
+from ingest.readiness.outcomes import GatewayReadiness
+from ingest.settings import GatewaySettings
+
+
+class VerifiedDevice(Protocol):
+    """Names the device that a token belongs to."""
+
+    @property
+    def device_id(self) -> str:
+        """The device the token belongs to."""
+        ...
+
+
+class TokenVerifier(Protocol):
+    """Verifies device tokens; it is called once per request, so it must not wait for a database."""
+
+    def verify(self, token: str) -> VerifiedDevice | None:
+        """Return the device that ``token`` belongs to, or None for an unknown or revoked one.
+
+        Raises a TransientError while the tokens were not read yet (the database is unavailable).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptanceParts:
+    """Holds everything that the acceptance of an image uses."""
+
+    settings: GatewaySettings
+    verifier: TokenVerifier
+    store: FrameStore
+    publisher: Publisher
+    readiness: GatewayReadiness = field(default_factory=GatewayReadiness.without_probes)
+    """Gets the outcomes of puts and publishes"""
+    frame_partitions: int = 1
+    """How many partitions the frame topics have; one of them may fail while the others work"""
+    clock: GatewayClock = field(default_factory=GatewayClock.without_broker)
+    """Gives the time when a frame was received"""

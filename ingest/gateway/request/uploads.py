@@ -1,0 +1,107 @@
+"""Receives the one image of a request, in the memory that all endpoints of the gateway share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.types import Receive, Scope
+
+from infra.errors import SettingsError
+from ingest.acceptance.acceptance import require_device
+from ingest.acceptance.fields import NO_OTHER_NAMES, FrameFields, parse_fields, sanitise_filename
+from ingest.acceptance.slots import UploadSlots
+from ingest.gateway.errors import UnsupportedMediaTypeError
+from ingest.gateway.request.body import DeviceTurns, declared_length, read_body
+from ingest.gateway.request.multipart import OVERHEAD_BYTES, parse_form
+from ingest.gateway.request.pairs import pairs_of
+from ingest.settings import GatewaySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Holds a received image: its bytes, and the fields of the request."""
+
+    image: bytes
+    fields: FrameFields
+
+
+def require_memory(settings: GatewaySettings) -> int:
+    """Return the most bytes that one form may have. Raises SettingsError when it does not fit the allowed memory."""
+    max_form_bytes = settings.max_image_bytes + settings.max_metadata_bytes + OVERHEAD_BYTES
+    if settings.max_in_flight_bytes < 2 * max_form_bytes:
+        raise SettingsError(
+            f"gateway.max_in_flight_bytes is {settings.max_in_flight_bytes}, less than one upload may need "
+            f"({2 * max_form_bytes}); raise it or lower gateway.max_image_bytes"
+        )
+    return max_form_bytes
+
+
+class Uploads:
+    """Receives images of requests, with or without a form around them."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        """Raise SettingsError when one upload of the allowed size does not fit the allowed memory."""
+        self._settings = settings
+        self._max_form_bytes = require_memory(settings)
+        self.slots = UploadSlots(settings.max_concurrent_uploads, settings.max_in_flight_bytes)
+        self.turns = DeviceTurns()
+
+    @asynccontextmanager
+    async def receive(
+        self, scope: Scope, receive: Receive, device_id: str, also: Mapping[str, str] = NO_OTHER_NAMES
+    ) -> AsyncIterator[Upload]:
+        """Yield the image of a request of ``device_id``; its memory is reserved until the block ends.
+
+        ``also``: other names of fields. Raises an ApiError or FileTooLargeError, before the body is read if possible.
+        """
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        settings = self._settings
+        pairs = pairs_of(scope["query_string"], scope["headers"])
+        early = parse_fields(pairs, settings.max_metadata_bytes, also)
+        require_device(early, device_id)
+        content_type = _content_type(headers)
+        is_form = content_type.lower().startswith("multipart/form-data")
+        limit = self._max_form_bytes if is_form else settings.max_image_bytes
+        # A form's image is in memory twice while the form is parsed.
+        size_bytes = declared_length(headers, limit) * (2 if is_form else 1)
+        with self.slots.reserve(size_bytes, device_id) as slot:
+            async with slot.reading():
+                body = await read_body(receive, limit, settings.body_timeout_s, self.turns, device_id)
+            upload = self._open_form(body, content_type, pairs, also) if is_form else Upload(body, early)
+            del body
+            require_device(upload.fields, device_id)
+            yield upload
+
+    def _open_form(
+        self, body: bytes, content_type: str, pairs: list[tuple[str, str]], also: Mapping[str, str]
+    ) -> Upload:
+        max_metadata_bytes = self._settings.max_metadata_bytes
+        form = parse_form(body, content_type, max_metadata_bytes)
+        if form.filename and not any(name == "original_filename" for name, _ in (*pairs, *form.fields)):
+            name = sanitise_filename(form.filename)
+            form.fields.extend([("original_filename", name)] if name else [])
+        return Upload(form.image, parse_fields((*pairs, *form.fields), max_metadata_bytes, also))
+
+
+def token_of(headers: Mapping[bytes, bytes]) -> str:
+    """Return the device token in ``headers``; "" without one."""
+    token = headers.get(b"x-api-token", b"").decode("latin-1").strip()
+    if token:
+        return token
+    scheme, _, credentials = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else ""
+
+
+def _content_type(headers: Mapping[bytes, bytes]) -> str:
+    """Return the Content-Type if it is one for images. Raises UnsupportedMediaTypeError otherwise."""
+    text = headers.get(b"content-type", b"application/octet-stream").decode("latin-1")
+    kind = text.partition(";")[0].strip().lower()
+    if kind.startswith("image/") or kind in ("application/octet-stream", "multipart/form-data"):
+        return text
+    raise UnsupportedMediaTypeError(
+        f"Content-Type {kind[:100]!r} is not for images",
+        details="Send the image itself as image/* or application/octet-stream, or a multipart form with a part image.",
+        field="Content-Type",
+    )
