@@ -16,6 +16,10 @@ from schemas.timestamps import format_utc
 Headers = tuple[tuple[str, bytes], ...]
 
 CONTENT_TYPE = "application/json"
+JOB_HEADER = "ce_jobid"
+"""The header of events that belong to a job; other events do not have it."""
+PUT_OFF_HEADER = "standgale-put-off"
+"""The header of live frames that were moved to the backfill: unlike a replay, only one version processes them."""
 _REQUIRED = ("ce_specversion", "ce_id", "ce_source", "ce_type")
 _BY_TYPE: Mapping[str, type[Event]] = {event.event_type(): event for event in EVENTS}
 

@@ -6,6 +6,7 @@ a field can be added without a new version. Any other change needs a new event v
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
@@ -16,6 +17,8 @@ from schemas.geometry import Box, CameraGeometry, Point, Unit
 from schemas.model_events import ModelActivated, WorkerAvailability
 
 MediaType = Literal["image/jpeg", "image/png", "image/tiff", "image/webp"]
+EXTENSIONS: Mapping[str, str] = {"image/jpeg": "jpg", "image/png": "png", "image/tiff": "tif", "image/webp": "webp"}
+"""What the name of a file ends in, by its media type."""
 Milliseconds = Annotated[float, Field(ge=0)]
 
 

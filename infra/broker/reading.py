@@ -1,10 +1,16 @@
-"""Reads the records that are already in a partition, from one offset to another, without a group."""
+"""Reads the records that are already in a partition, without a group: between two offsets, or the newest."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
 from infra.broker.port import InRecord, Reader, TopicPartition
+
+FoundT = TypeVar("FoundT")
+
+_READ_RECORDS = 2_000
+_LONGEST_STEP = 50_000
 
 
 async def read_between(
@@ -26,3 +32,31 @@ async def read_between(
                 return
             yield record
         offset = records[-1].offset + 1
+
+
+async def read_newest(
+    reader: Reader,
+    source: TopicPartition,
+    bounds: tuple[int, int],
+    count: int,
+    pick: Callable[[InRecord], FoundT | None],
+    *,
+    batch: int = _READ_RECORDS,
+) -> list[FoundT]:
+    """Return what ``pick`` makes of the last ``count`` records between ``bounds`` of which it makes something.
+
+    Oldest first. Reads backwards in steps: offsets do not count records, because transaction marks use some of them.
+    Raises BrokerUnavailableError.
+    """
+    first, start = bounds
+    step, found = count, list[FoundT]()
+    while start > first and len(found) < count:
+        end, start = start, max(first, start - step)
+        step = min(2 * step, _LONGEST_STEP)
+        earlier = [
+            picked
+            async for record in read_between(reader, source, start, end, batch=batch)
+            if (picked := pick(record)) is not None
+        ]
+        found = earlier + found
+    return found[-count:] if count else []

@@ -9,11 +9,12 @@ from uuid import UUID
 
 from detectors.card.card import ModelCard
 from detectors.geometry.normalised import normalise_boxes, normalise_points, round_scores
-from detectors.worker.partitions.window import JOB_HEADER, DetectionsKey
+from detectors.worker.partitions.window import DetectionsKey
 from detectors.worker.pipeline.pipeline import FrameResult
 from infra.broker.event_records import event_record
 from infra.broker.port import OutRecord
 from schemas import topics
+from schemas.cloudevents import JOB_HEADER
 from schemas.event_base import ModelRef
 from schemas.events import Detection, DetectionsMade, FrameCaptured, Timings
 from schemas.geometry import Box, Point

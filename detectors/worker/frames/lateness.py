@@ -17,11 +17,9 @@ from detectors.settings import LatePolicy
 from infra.broker.port import InRecord, OutRecord
 from infra.errors import RecordError
 from schemas import topics
+from schemas.cloudevents import PUT_OFF_HEADER
 from schemas.events import FrameCaptured
 from schemas.timestamps import utc_now
-
-BACKFILL_HEADER = "standgale-put-off"
-"""The header of live frames that were moved to the backfill: unlike a replay, only one version processes them."""
 
 
 class DeadlineError(RecordError):
@@ -57,10 +55,10 @@ class Lateness:
 
 def backfill_copy(record: InRecord) -> OutRecord:
     """Return ``record`` for the backfill: with the same key, value and headers, so with the same ids, and a mark."""
-    headers = (*record.headers, (BACKFILL_HEADER, b"1"))
+    headers = (*record.headers, (PUT_OFF_HEADER, b"1"))
     return OutRecord(topics.FRAMES_BACKFILL, record.key or "", record.value, headers)
 
 
 def is_live_record(record: InRecord) -> bool:
     """Return whether ``record`` is a live frame, also a late one that was put off: processed once, by any version."""
-    return record.topic == topics.FRAMES_LIVE or any(name == BACKFILL_HEADER for name, _ in record.headers)
+    return record.topic == topics.FRAMES_LIVE or any(name == PUT_OFF_HEADER for name, _ in record.headers)

@@ -13,20 +13,15 @@ So an event that belongs to no job is also known by its frame (``ce_subject``), 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from infra.broker.partitioning import partition_for
 from infra.broker.port import InRecord, Reader, TopicPartition
-from infra.broker.reading import read_between
-from schemas.cloudevents import header
+from infra.broker.reading import read_newest
+from schemas.cloudevents import JOB_HEADER, header
 from schemas.errors import EventError
 
-JOB_HEADER = "ce_jobid"
-"""A header of events that belong to a job; other events do not have it."""
-_READ_RECORDS = 2_000
-_LONGEST_STEP = 50_000
 # How many windows back events of keys that moved are searched.
 _FORMER_WINDOWS = 16
 
@@ -100,9 +95,13 @@ async def rebuild_window(
     do not fill the window.
     """
     bounds = await reader.bounds(source.topic)
-    keys = await _newest(reader, source, bounds.get(source.partition, (0, 0)), size)
-    moved = partial(_belongs, number=source.partition, partitions=len(bounds))
+    keys = await read_newest(reader, source, bounds.get(source.partition, (0, 0)), size, _key_in)
     read = {source.partition}
+
+    def moved(record: InRecord) -> DetectionsKey | None:
+        belongs = partition_for(record.key or "", len(bounds)) == source.partition
+        return _key_in(record) if belongs else None
+
     for count in former_counts:
         former = source._replace(partition=source.partition % count)
         if former.partition in read or len(keys) >= size:
@@ -111,40 +110,11 @@ async def rebuild_window(
         first, end = bounds.get(former.partition, (0, 0))
         # Newer events there have other keys only, so after some time nothing within reach belongs to this partition.
         within = (max(first, end - _FORMER_WINDOWS * size), end)
-        keys = await _newest(reader, former, within, size - len(keys), moved) + keys
+        keys = await read_newest(reader, former, within, size - len(keys), moved) + keys
     window = DuplicateWindow(size)
     for key in keys:
         window.add(key)
     return window
-
-
-def _belongs(record: InRecord, number: int, partitions: int) -> bool:
-    return partition_for(record.key or "", partitions) == number
-
-
-async def _newest(
-    reader: Reader,
-    source: TopicPartition,
-    bounds: tuple[int, int],
-    count: int,
-    wanted: Callable[[InRecord], bool] = lambda _record: True,
-) -> list[DetectionsKey]:
-    """Return the keys of the last ``count`` events between ``bounds``, oldest first.
-
-    Reads backwards in steps: offsets do not count events, because transaction marks use some of them.
-    """
-    first, start = bounds
-    step, found = count, list[DetectionsKey]()
-    while start > first and len(found) < count:
-        end, start = start, max(first, start - step)
-        step = min(2 * step, _LONGEST_STEP)
-        earlier = [
-            key
-            async for record in read_between(reader, source, start, end, batch=_READ_RECORDS)
-            if wanted(record) and (key := _key_in(record)) is not None
-        ]
-        found = earlier + found
-    return found[-count:]
 
 
 def _key_in(record: InRecord) -> DetectionsKey | None:

@@ -7,9 +7,8 @@ import re
 from dataclasses import dataclass
 
 from infra.errors import ImageCorruptError, ImageMissingError
-from schemas.events import ImageRef
+from schemas.events import EXTENSIONS, ImageRef
 
-_EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/tiff": "tif", "image/webp": "webp"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ADDRESS = re.compile(r"(?:^|/)(?P<ab>[0-9a-f]{2})/(?P<sha256>[0-9a-f]{64})\.(?P<ext>[a-z]{3,4})$")
 
@@ -35,9 +34,9 @@ class ContentAddress:
         if not _SHA256.fullmatch(sha256):
             raise ValueError(f"{sha256!r} is not a SHA-256, which has 64 lower-case hexadecimal digits")
         try:
-            return cls(sha256, _EXTENSIONS[media_type])
+            return cls(sha256, EXTENSIONS[media_type])
         except KeyError:
-            raise ValueError(f"{media_type!r} is no image media type; known are {', '.join(_EXTENSIONS)}") from None
+            raise ValueError(f"{media_type!r} is no image media type; known are {', '.join(EXTENSIONS)}") from None
 
     @classmethod
     def in_path(cls, path: str) -> ContentAddress | None:
@@ -45,7 +44,7 @@ class ContentAddress:
         match = _ADDRESS.search(path)
         if match is None or match["sha256"][:2] != match["ab"]:
             return None
-        if match["ext"] not in _EXTENSIONS.values():
+        if match["ext"] not in EXTENSIONS.values():
             return None
         return cls(match["sha256"], match["ext"])
 
