@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
-from infra.telemetry.buckets import BoundedLabel
+from infra.telemetry.buckets import SECONDS, BoundedLabel
 
 IMAGES_STORED = Counter("images_stored_total", "Images stored in the frame store and published", ["device_id"])
 FRAMES_REJECTED = Counter("standgale_frames_rejected_total", "Uploads refused, by error code", ["reason"])
 CLOCK_AHEAD = Gauge(
     "standgale_clock_ahead_seconds", "How far another clock is ahead of this machine's; negative: behind", ["clock"]
+)
+FRAMES_WAITING = Gauge("standgale_frames_waiting", "Frames whose detections a request waits for", ["server"])
+ANSWER_WAIT = Histogram(
+    "standgale_answer_wait_seconds",
+    "Time from publishing a frame to the end of waiting for its detections",
+    ["result"],
+    buckets=SECONDS,
 )
 
 _DEVICES = BoundedLabel()

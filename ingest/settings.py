@@ -45,9 +45,29 @@ class GatewaySettings(Section):
         description="after storing or publishing failed, and no frame succeeded since: how long nothing may fail "
         "before a successful probe makes the gateway ready again",
     )
+    answer_timeout_s: PositiveSeconds = Field(
+        default=10.0,
+        description="how long detect waits for the detections of a frame, from when it was received; then 202",
+    )
+    max_waiting: PositiveInt = Field(
+        default=1_000,
+        description="the most frames whose detections are waited for at the same time; beyond it detect gets 503",
+    )
+    answer_tail: PositiveInt = Field(
+        default=10_000,
+        description="among how many of the last detections events of a partition detect finds those of a frame that "
+        "was sent before; not less than detector.duplicate_window",
+    )
+    batch_enabled: bool = Field(default=True, description="whether there is detect/batch")
+    max_batch_images: PositiveInt = Field(default=50, description="the most images of one batch")
+    batch_timeout_s: PositiveSeconds = Field(
+        default=300.0, description="the time limit for a batch: receiving it, and waiting for all detections"
+    )
     cors_origins: tuple[str, ...] = Field(default=(), description="web pages that may send frames")
 
     @model_validator(mode="after")
     def _sides(self) -> Self:
         self.require_at_most("min_side_px", "max_side_px")
+        if self.batch_enabled:
+            self.require_at_most("max_batch_images", "max_waiting")
         return self

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from infra.broker.port import InRecord, Reader, TopicPartition
+from infra.errors import BrokerUnavailableError
 
 FoundT = TypeVar("FoundT")
 
@@ -60,3 +62,14 @@ async def read_newest(
         ]
         found = earlier + found
     return found[-count:] if count else []
+
+
+async def respond_within(asked: Awaitable[FoundT], seconds: float, what: str) -> FoundT:
+    """Return the result of ``asked``, a call about ``what``, or raise BrokerUnavailableError after ``seconds``."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await asked
+    except TimeoutError as error:
+        raise BrokerUnavailableError(
+            f"{what}: the broker did not respond within {seconds:g} s; check that the node that leads it runs"
+        ) from error

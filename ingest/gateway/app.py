@@ -15,13 +15,15 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.process.health import Health
 from infra.telemetry.http import REQUEST_ID_HEADER, HttpTelemetry
 from infra.telemetry.metrics_page import MetricsPage
 from ingest.acceptance.acceptance import Acceptance
 from ingest.acceptance.fields import KNOWN_FIELDS
+from ingest.gateway.batch import BatchEndpoint
+from ingest.gateway.detect import DetectEndpoint
 from ingest.gateway.error_middleware import API_VERSION, ErrorMiddleware
 from ingest.gateway.errors import http_exception_response, validation_response
 from ingest.gateway.frames import FramesEndpoint
@@ -31,6 +33,8 @@ from ingest.gateway.request.pairs import HEADER_PREFIX
 from ingest.gateway.request.uploads import Uploads
 
 FRAMES_PATH = "/api/v1/frames"
+DETECT_PATH = "/api/v1/detect"
+BATCH_PATH = "/api/v1/detect/batch"
 
 
 class _NamedRoute(Route):
@@ -72,15 +76,27 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
     app.add_middleware(HttpTelemetry)
     app.add_exception_handler(HTTPException, http_exception_response)
     app.add_exception_handler(RequestValidationError, validation_response)
-    acceptance, uploads = Acceptance(parts), Uploads(parts.settings)
-    # A plain ASGI route, because FastAPI would read the body before the token is checked.
-    app.router.routes.append(
-        _NamedRoute(FRAMES_PATH, FramesEndpoint(acceptance, uploads, parts.stream_url), methods=["POST"])
-    )
+    _add_ways_in(app, parts)
     _add_operations(app, parts.health)
     _add_documents(app, parts.documents)
     document(app, FRAMES_PATH, parts.settings)
     return app
+
+
+def _add_ways_in(app: FastAPI, parts: GatewayParts) -> None:
+    """Add the endpoints that take images, as plain ASGI: FastAPI would read the body before the token is checked."""
+    acceptance, uploads = Acceptance(parts), Uploads(parts.settings)
+
+    def add(path: str, endpoint: ASGIApp) -> None:
+        app.router.routes.append(_NamedRoute(path, endpoint, methods=["POST"]))
+
+    add(FRAMES_PATH, FramesEndpoint(acceptance, uploads, parts.stream_url))
+    if parts.answers is None:
+        return
+    waiting = acceptance, uploads, parts.answers, parts.settings, parts.stream_url
+    add(DETECT_PATH, DetectEndpoint(*waiting))
+    if parts.settings.batch_enabled:
+        add(BATCH_PATH, BatchEndpoint(*waiting))
 
 
 def _add_operations(app: FastAPI, health: Health) -> None:

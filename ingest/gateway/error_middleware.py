@@ -12,9 +12,7 @@ from infra.telemetry.http import note_failure
 from ingest.gateway.errors import (
     INTERNAL_ERROR,
     error_response,
-    internal_error_response,
     request_id_of,
-    unavailable_response,
 )
 from ingest.gateway.request.body import DeviceTurns
 from ingest.metrics import FRAMES_REJECTED
@@ -55,10 +53,10 @@ class ErrorMiddleware:
             code = error_code(error)
             FRAMES_REJECTED.labels(code).inc()
             note_failure(scope, code, "the request failed because of the system", error)
-            response = unavailable_response(code, request_id_of(scope))
+            response = error_response(error, request_id_of(scope))
         except Exception as error:  # noqa: BLE001 (logged with its traceback by the telemetry, and answered with 500)
             note_failure(scope, INTERNAL_ERROR, "the request failed because of an error in the gateway", error)
-            response = internal_error_response(request_id_of(scope))
+            response = error_response(error, request_id_of(scope))
         else:
             return
         if not exchange.response_began:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from random import uniform
 
 import orjson
@@ -13,10 +14,10 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from infra.errors import SettingsError, TransientError
+from infra.failure.error_texts import error_code
 from infra.process.error_body import error_body
 from ingest.acceptance.errors import ApiError
 from ingest.images.check import ImageError
-from schemas.errors import StandgaleError
 
 INTERNAL_ERROR = "INTERNAL_ERROR"
 DOCUMENTATION_URL = "/docs"
@@ -61,32 +62,46 @@ def retry_after() -> dict[str, str]:
     return {"Retry-After": str(round(uniform(1, 5)))}  # noqa: S311 (spreads load, guards nothing)
 
 
-def error_response(error: StandgaleError, request_id: str) -> Response:
-    """Return the response to a request that failed with ``error``."""
+@dataclass(frozen=True, slots=True)
+class ErrorText:
+    """Holds what a client is told about an error: a stable code, a message for people, and what to do about it."""
+
+    status: int
+    code: str
+    message: str
+    details: str | None = None
+    field: str | None = None
+    headers: Mapping[str, str] | None = None
+
+
+def describe_error(error: Exception, request_id: str) -> ErrorText:
+    """Return what a client is told about ``error``, of whatever type; never internal details."""
     if isinstance(error, ApiError):
-        headers = error.headers
-        if error.status == 503:
-            headers = {**retry_after(), **headers}
-        return _response(error.status, _body(error.code, str(error), request_id, error.details, error.field), headers)
+        headers = {**retry_after(), **error.headers} if error.status == 503 else error.headers
+        return ErrorText(error.status, error.code, str(error), error.details, error.field, headers)
     if isinstance(error, ImageError):
         details = "The content decides, not the name or the Content-Type; the limits are settings of the gateway."
-        return _response(400, _body(error.code, str(error), request_id, details, "image"), {})
+        return ErrorText(400, error.code, str(error), details, "image")
     # Also for a wrong setting: a device must not lose its frame because of an error that an operator can correct.
-    if isinstance(error, TransientError | SettingsError):
-        return unavailable_response(error.code, request_id)
-    return _internal(request_id)
+    # And disk, connection, time limit: never caused by the frame, from any layer.
+    if isinstance(error, TransientError | SettingsError | OSError):
+        code = error_code(error)
+        message = UNAVAILABLE_CODES.get(code, _UNAVAILABLE_OTHERWISE)
+        details = "Send the same request again after Retry-After seconds; the same frame is never counted twice."
+        return ErrorText(503, code, message, details, headers=retry_after())
+    details = f"Nothing was accepted. Give the request id {request_id} to the operator of this gateway."
+    return ErrorText(500, INTERNAL_ERROR, "the gateway failed at this request", details)
 
 
-def unavailable_response(code: str, request_id: str) -> Response:
-    """Return the response while a service behind the gateway does not work; the log has the reason."""
-    message = UNAVAILABLE_CODES.get(code, _UNAVAILABLE_OTHERWISE)
-    details = "Send the same request again after Retry-After seconds; the same frame is never counted twice."
-    return _response(503, _body(code, message, request_id, details), retry_after())
+def error_response(error: Exception, request_id: str) -> Response:
+    """Return the response to a request that failed with ``error``."""
+    return text_response(describe_error(error, request_id), request_id)
 
 
-def internal_error_response(request_id: str) -> Response:
-    """Return the response to an error of the gateway itself, without internal details."""
-    return _internal(request_id)
+def text_response(text: ErrorText, request_id: str) -> Response:
+    """Return the response with ``text``."""
+    body = _body(text.code, text.message, request_id, text.details, text.field)
+    return _response(text.status, body, text.headers or {})
 
 
 async def http_exception_response(request: Request, error: Exception) -> Response:
@@ -111,11 +126,6 @@ async def validation_response(request: Request, error: Exception) -> Response:
 def request_id_of(scope: Scope) -> str:
     """Return the id that the telemetry middleware gave to the request."""
     return str(scope.get("state", {}).get("request_id", ""))
-
-
-def _internal(request_id: str) -> Response:
-    details = f"Nothing was accepted. Give the request id {request_id} to the operator of this gateway."
-    return _response(500, _body(INTERNAL_ERROR, "the gateway failed at this request", request_id, details), {})
 
 
 def _body(

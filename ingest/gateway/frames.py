@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
 import orjson
@@ -10,9 +11,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from infra.telemetry.logs import bind
-from ingest.acceptance.acceptance import Acceptance, PreparedFrame
+from ingest.acceptance.acceptance import Acceptance
 from ingest.gateway.request.uploads import Uploads, token_of
-from schemas.events import FrameCaptured
+from schemas.events import FrameCaptured, ImageRef
 from schemas.timestamps import format_utc
 
 
@@ -31,28 +32,26 @@ class FramesEndpoint:
             async with self._uploads.receive(scope, receive, device_id) as upload:
                 frame = await self._acceptance.prepare(device_id, upload.image, upload.fields)
                 await self._acceptance.publish([frame.event])
-        body = accepted_body(frame, self._stream_url)
+        body = accepted_body(frame.event, frame.warnings, self._stream_url)
         await Response(orjson.dumps(body), 202, media_type="application/json")(scope, receive, send)
 
 
-def accepted_body(frame: PreparedFrame, stream_url: str | None) -> dict[str, JsonValue]:
+def accepted_body(event: FrameCaptured, warnings: Sequence[str], stream_url: str | None) -> dict[str, JsonValue]:
     """Return the body of a response to a frame that was accepted."""
-    event = frame.event
     return {
         "frame_id": str(event.frame_id),
         "status": "accepted",
         "device_id": event.device_id,
         "captured_at": format_utc(event.captured_at),
         "received_at": format_utc(event.received_at),
-        "image": image_body(event),
-        "warnings": list(frame.warnings),
+        "image": image_body(event.image),
+        "warnings": list(warnings),
         "links": links_of(event.device_id, stream_url),
     }
 
 
-def image_body(event: FrameCaptured) -> dict[str, JsonValue]:
+def image_body(image: ImageRef) -> dict[str, JsonValue]:
     """Return the image as the gateway recognised it by content."""
-    image = event.image
     return {
         "sha256": image.sha256,
         "size_bytes": image.size_bytes,

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 
 from infra.process.health import Health
 from ingest.acceptance.parts import AcceptanceParts
+from ingest.answers.answers import Answers
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayParts(AcceptanceParts):
     """Holds everything that a gateway uses."""
 
+    answers: Answers | None = None
+    """Waits for the detections of frames; without it there is neither detect nor detect/batch"""
     health: Health = field(default_factory=Health)
     """The health that `/api/v1/health` shows"""
     stream_url: str | None = None

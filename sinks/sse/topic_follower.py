@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Self, TypeVar
+from typing import Self
 
 from infra.broker.port import Broker, InRecord, Reader, TopicPartition
-from infra.errors import BrokerUnavailableError, TopicMismatchError, TransientError
+from infra.broker.reading import respond_within
+from infra.errors import TopicMismatchError, TransientError
 from infra.failure.error_texts import error_text
 from infra.failure.metrics import RETRIES
 from infra.failure.retry import Backoff
@@ -28,8 +29,6 @@ from sinks.sse.intake import StreamIntake
 from sinks.sse.positions import mark_of, origin_of
 
 logger = logging.getLogger(__name__)
-
-ResultT = TypeVar("ResultT")
 
 _MAX_READ_RECORDS = 128
 _READ_TIMEOUT_S = 1.0
@@ -77,8 +76,8 @@ class TopicFollower:
 
     async def _begin(self) -> None:
         async with self._reader() as reader:
-            state = await _within(reader.state(DETECTIONS), _HANG_S, _TOPIC)
-            self._intake.begin(state, await _within(reader.bounds(DETECTIONS), _HANG_S, _TOPIC))
+            state = await respond_within(reader.state(DETECTIONS), _HANG_S, _TOPIC)
+            self._intake.begin(state, await respond_within(reader.bounds(DETECTIONS), _HANG_S, _TOPIC))
 
     async def _follow_all(self) -> None:
         tasks = [
@@ -112,7 +111,7 @@ class TopicFollower:
         mark = await self._same_topic(reader, _HANG_S)
         origin = origin_of(self._intake.ring.mark, mark)
         asked = steady_bounds(reader, self._intake.position, origin, [partition])
-        self._intake.apply_bounds(mark, await _within(asked, _HANG_S, what))
+        self._intake.apply_bounds(mark, await respond_within(asked, _HANG_S, what))
 
     async def _read_on(self, reader: Reader, partition: int, step: _RetriedStep) -> None:
         """Read records; return when the time between two reads was so long that the next ones may be deleted."""
@@ -132,7 +131,7 @@ class TopicFollower:
         source = TopicPartition(DETECTIONS, partition)
         offset = self._intake.position[partition]
         read = reader.read(source, offset, max_records=self._max_read, timeout_s=_READ_TIMEOUT_S)
-        return await _within(read, _HANG_S, f"{DETECTIONS}/{partition}")
+        return await respond_within(read, _HANG_S, f"{DETECTIONS}/{partition}")
 
     async def _watch(self) -> None:
         """Check the topic every few seconds.
@@ -161,7 +160,7 @@ class TopicFollower:
 
     async def _same_topic(self, reader: Reader, timeout_s: float) -> str:
         """Return the topic's mark; raise when it is not the topic that is followed."""
-        state = await _within(reader.state(DETECTIONS), timeout_s, _TOPIC)
+        state = await respond_within(reader.state(DETECTIONS), timeout_s, _TOPIC)
         mark = mark_of(state.incarnation)
         if origin_of(self._intake.ring.mark, mark) == "former":
             raise _TopicRecreatedError(f"topic {DETECTIONS} was deleted and created again; it is sent from its start")
@@ -170,7 +169,7 @@ class TopicFollower:
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[Reader]:
-        reader = await _within(self._broker.reader(), _HANG_S, "opening a reader")
+        reader = await respond_within(self._broker.reader(), _HANG_S, "opening a reader")
         try:
             yield reader
         finally:
@@ -218,14 +217,3 @@ class _RetriedStep:
             self._backoff.reset()
             self._health.clear_waiting(self._what)
             logger.info("%s is followed again", self._what)
-
-
-async def _within(asked: Awaitable[ResultT], seconds: float, what: str) -> ResultT:
-    """Return the result of ``asked``, or raise BrokerUnavailableError after ``seconds``."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await asked
-    except TimeoutError as error:
-        raise BrokerUnavailableError(
-            f"{what}: the broker did not respond within {seconds:g} s; check that the node that leads it runs"
-        ) from error

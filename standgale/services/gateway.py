@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from infra.failure.retry import StoppedError, retry
 from infra.process.health import HealthPart
 from infra.process.http_server import HttpComponent
+from ingest.answers.answers import Answers
 from ingest.gateway.app import create_gateway
 from ingest.gateway.gateway_parts import GatewayParts
 from schemas import topics
@@ -44,12 +45,14 @@ class GatewayComponent:
             )
         except StoppedError:
             return
+        answers = Answers(self._process.broker().reader, self._process.topics, settings.gateway)
         try:
             parts = GatewayParts(
                 settings.gateway,
                 self._verifier,
                 self._process.store(),
                 publisher,
+                answers=answers,
                 health=self._process.health,
                 stream_url=STREAM_PATH if self._hub is not None else None,
                 documents=documents(self._process.topics),
@@ -60,11 +63,12 @@ class GatewayComponent:
             app = create_gateway(parts)
             if self._hub is not None:
                 app.router.routes.extend(sse_routes(self._hub))
-            await self._serve(app, stop, health)
+            await self._serve(app, answers, stop, health)
         finally:
+            await answers.close()
             await publisher.close()
 
-    async def _serve(self, app: FastAPI, stop: asyncio.Event, health: HealthPart) -> None:
+    async def _serve(self, app: FastAPI, answers: Answers, stop: asyncio.Event, health: HealthPart) -> None:
         settings = self._process.settings
         server = HttpComponent(
             self.name,
@@ -73,5 +77,7 @@ class GatewayComponent:
             port=settings.gateway.port,
             http=settings.http if self._hub is None else settings.http.with_streams(settings.sse.max_clients),
             drain_timeout_s=settings.telemetry.drain_timeout_s,
+            # Requests that wait get 202 at once, because no detections may come any more.
+            on_stop=answers.stop_waiting,
         )
         await server.run(stop, health)

@@ -21,6 +21,7 @@ from infra.errors import DatabaseUnavailableError
 from infra.process.health import Health
 from infra.process.http_server import HttpComponent
 from infra.storage.frames.folder import FolderFrameStore
+from ingest.answers.answers import Answers
 from ingest.gateway import GatewayParts, create_gateway
 from ingest.readiness.broker_probe import BrokerProbe
 from ingest.readiness.clock import GatewayClock
@@ -204,18 +205,20 @@ async def running(
         DependencyProbe("store", store.check, readiness.store, interval_s=settings.probe_interval_s),
         DependencyProbe("broker", broker_probe.check, readiness.broker, interval_s=settings.probe_interval_s),
     ]
+    answers = Answers(broker.reader, load_topics(), settings)
     parts = GatewayParts(
         settings,
         tokens,
         store,
         publisher,
+        answers=answers,
         health=health,
         readiness=readiness,
         frame_partitions=load_topics()[FRAMES_LIVE].partitions,
         clock=clock,
         stream_url="http://stream/api/v1/detections/stream",
     )
-    component = HttpComponent("gateway", create_gateway(parts), host="127.0.0.1", port=0)
+    component = HttpComponent("gateway", create_gateway(parts), host="127.0.0.1", port=0, on_stop=answers.stop_waiting)
     port = component.bind()
     stop = asyncio.Event()
     components = [component, *(probes if probed else ())]
@@ -226,6 +229,7 @@ async def running(
     finally:
         stop.set()
         await asyncio.gather(*tasks)
+        await answers.close()
         await broker_probe.close()
         await publisher.close()
         await reader.close()

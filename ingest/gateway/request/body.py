@@ -16,6 +16,7 @@ _PIECE_S = 0.002
 _FREE_PIECES = 32
 _ALONE_AFTER_S = 1.0
 _MOST_PACED = 10_000
+_SETTING = "gateway.max_image_bytes"
 
 
 class DeviceTurns:
@@ -71,10 +72,10 @@ class DeviceTurns:
         del self._waiting[device_id]
 
 
-def declared_length(headers: dict[bytes, bytes], limit: int) -> int:
+def declared_length(headers: dict[bytes, bytes], limit: int, setting: str = _SETTING) -> int:
     """Return the most bytes that the body can have: its Content-Length, or ``limit`` without one.
 
-    Raises FileTooLargeError, before the body is read, when it is more than ``limit``.
+    ``setting`` names what ``limit`` follows from. Raises FileTooLargeError, before the body is read, when it is more.
     """
     text = headers.get(b"content-length")
     if text is None:
@@ -82,13 +83,48 @@ def declared_length(headers: dict[bytes, bytes], limit: int) -> int:
     if not text.isdigit():
         raise ValidationFailedError(f"Content-Length is {text!r}; it must be a number of bytes", field="Content-Length")
     if len(text) > 15 or int(text) > limit:
-        raise too_large(text.decode(), limit)
+        raise too_large(text.decode(), limit, setting)
     return int(text)
 
 
-def too_large(size: str, limit: int) -> FileTooLargeError:
+def too_large(size: str, limit: int, setting: str = _SETTING) -> FileTooLargeError:
     """Return the error for a body of ``size`` bytes (a number, or text)."""
-    return FileTooLargeError(f"the upload has {size} bytes; at most {limit} are accepted (gateway.max_image_bytes)")
+    return FileTooLargeError(f"the upload has {size} bytes; at most {limit} are accepted ({setting})")
+
+
+class BodyPieces:
+    """Receives a body piece by piece, at most ``limit`` bytes of it, in turn with other bodies."""
+
+    def __init__(
+        self, receive: Receive, limit: int, turns: DeviceTurns, device_id: str, setting: str = _SETTING
+    ) -> None:
+        self.received = 0
+        """How many bytes were received"""
+        self._receive = receive
+        self._limit = limit
+        self._turns = turns
+        self._device_id = device_id
+        self._setting = setting
+        self._more = True
+
+    async def next_piece(self) -> bytes | None:
+        """Return the next piece, which may be empty, or None at the end.
+
+        Raises FileTooLargeError as soon as more than the limit was received, and UploadIncompleteError when the client
+        disconnected.
+        """
+        if not self._more:
+            return None
+        await self._turns.wait(self._device_id)
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise UploadIncompleteError(f"the client disconnected after {self.received} bytes")
+        piece: bytes = message.get("body", b"")
+        self._more = message.get("more_body", False)
+        self.received += len(piece)
+        if self.received > self._limit:
+            raise too_large(f"more than {self._limit}", self._limit, self._setting)
+        return piece
 
 
 async def read_body(receive: Receive, limit: int, timeout_s: float, turns: DeviceTurns, device_id: str) -> bytes:
@@ -97,25 +133,15 @@ async def read_body(receive: Receive, limit: int, timeout_s: float, turns: Devic
     Raises FileTooLargeError as soon as more than ``limit`` bytes were read, UploadTimeoutError when it is not complete
     after ``timeout_s`` (a slow client must not keep a slot), UploadIncompleteError when the client disconnected.
     """
+    pieces = BodyPieces(receive, limit, turns, device_id)
     chunks: list[bytes] = []
-    total = 0
     try:
         async with asyncio.timeout(timeout_s):
-            more = True
-            while more:
-                await turns.wait(device_id)
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise UploadIncompleteError(f"the client disconnected after {total} bytes")
-                chunk: bytes = message.get("body", b"")
-                more = message.get("more_body", False)
-                total += len(chunk)
-                if total > limit:
-                    raise too_large(f"more than {limit}", limit)
-                chunks.append(chunk)
+            while (piece := await pieces.next_piece()) is not None:
+                chunks.append(piece)
     except TimeoutError as error:
         raise UploadTimeoutError(
-            f"only {total} bytes were received within {timeout_s:g} s (gateway.body_timeout_s)",
+            f"only {pieces.received} bytes were received within {timeout_s:g} s (gateway.body_timeout_s)",
             details="Send the frame again, smaller or over a faster connection.",
         ) from error
     return b"".join(chunks)

@@ -37,6 +37,8 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "images_stored": ("counter", ("device_id",)),
     "standgale_frames_rejected": ("counter", ("reason",)),
     "standgale_clock_ahead_seconds": ("gauge", ("clock",)),
+    "standgale_frames_waiting": ("gauge", ("server",)),
+    "standgale_answer_wait_seconds": ("histogram", ("result",)),
     "standgale_frame_store_bytes": ("gauge", ("what",)),
     "inference_requests": ("counter", ("model", "status")),
     "inference_duration_seconds": ("histogram", ("model",)),

@@ -1,0 +1,1 @@
+"""Waits for the answers to frames: follows the partitions of detections and dead letters that somebody waits on."""
