@@ -63,8 +63,8 @@ def parse_fields(
                 f"unknown field {name[:100]!r}", details=f"Known fields: {known}.", field=name[:100]
             )
         if field in given:
-            same = name if named[field] == name else f"{named[field]}, or {name} as it is also called,"
-            raise ValidationFailedError(f"{same} was given twice; give it once", field=name)
+            names = "" if named[field] == name else f", as {named[field]} and as {name}"
+            raise ValidationFailedError(f"{field} was given twice{names}; give it once", field=name)
         if len(text) > _MAX_TEXT and field not in _LONG_FIELDS:
             raise ValidationFailedError(
                 f"{name} has {len(text)} characters; at most {_MAX_TEXT} are accepted", field=name

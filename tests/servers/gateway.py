@@ -109,6 +109,8 @@ class Gateway:
     reader: Any
     client: aiohttp.ClientSession
     store: HangingStore
+    broker: Broker
+    answers: Answers
     settings: GatewaySettings = field(default_factory=GatewaySettings)
 
     @property
@@ -132,20 +134,20 @@ class Gateway:
         async with self.client.request(method, self.url + path, data=data, params=query, headers=given) as response:
             return GatewayResponse(response.status, dict(response.headers), await response.read())
 
-    async def records(self) -> list[InRecord]:
+    async def records(self, topic: str = FRAMES_LIVE) -> list[InRecord]:
         found: list[InRecord] = []
-        for number, (first, following) in (await self.reader.bounds(FRAMES_LIVE)).items():
+        for number, (first, following) in (await self.reader.bounds(topic)).items():
             if following > first:
-                source = TopicPartition(FRAMES_LIVE, number)
+                source = TopicPartition(topic, number)
                 found += await self.reader.read(source, first, max_records=100, timeout_s=1.0)
         return found
 
     def stored(self) -> list[Path]:
         return [path for path in self.frames.rglob("*.*") if path.is_file()]
 
-    async def raw(self, head: str, body: bytes = b"") -> Raw:
+    async def raw(self, head: str, body: bytes = b"", *, path: str = PATH) -> Raw:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        text = f"POST {PATH}?captured_at={WHEN} HTTP/1.1\r\nHost: x\r\n{head}\r\n"
+        text = f"POST {path}?captured_at={WHEN} HTTP/1.1\r\nHost: x\r\n{head}\r\n"
         writer.write(text.encode() + body)
         await writer.drain()
         return Raw(reader, writer)
@@ -225,7 +227,9 @@ async def running(
     tasks = [asyncio.create_task(each.run(stop, health.part(each.name))) for each in components]
     try:
         async with aiohttp.ClientSession() as client:
-            yield Gateway(port, folder / "frames", tokens, publisher, health, reader, client, store, settings)
+            yield Gateway(
+                port, folder / "frames", tokens, publisher, health, reader, client, store, broker, answers, settings
+            )
     finally:
         stop.set()
         await asyncio.gather(*tasks)
