@@ -83,7 +83,8 @@ class Batch:
     def fields_of(self, image: BatchImage) -> FrameFields:
         """Return the fields of one image."""
         moment = self.times[image.index if len(self.times) > 1 else 0] if self.times else None
-        return replace(self.fields, captured_at=moment, original_filename=image.filename)
+        name = image.filename or self.fields.original_filename
+        return replace(self.fields, captured_at=moment, original_filename=name)
 
 
 class Batches:
