@@ -21,14 +21,16 @@ from infra.process.health import Health
 from infra.telemetry.http import REQUEST_ID_HEADER, HttpTelemetry
 from infra.telemetry.metrics_page import MetricsPage
 from ingest.acceptance.acceptance import Acceptance
-from ingest.acceptance.fields import KNOWN_FIELDS
+from ingest.acceptance.fields import KNOWN_FIELDS, TIME_NAMES
 from ingest.gateway.batch import BatchEndpoint
 from ingest.gateway.detect import DetectEndpoint
 from ingest.gateway.error_middleware import API_VERSION, ErrorMiddleware
 from ingest.gateway.errors import http_exception_response, validation_response
 from ingest.gateway.frames import FramesEndpoint
 from ingest.gateway.gateway_parts import GatewayParts
-from ingest.gateway.openapi import DESCRIPTION, document
+from ingest.gateway.openapi import operations
+from ingest.gateway.openapi.document import DESCRIPTION, document
+from ingest.gateway.openapi.errors import Json
 from ingest.gateway.request.pairs import HEADER_PREFIX
 from ingest.gateway.request.uploads import Uploads
 
@@ -69,34 +71,41 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
                 "Content-Type",
                 "X-API-Token",
                 REQUEST_ID_HEADER,
-                *(HEADER_PREFIX + name.replace("_", "-") for name in KNOWN_FIELDS),
+                *(HEADER_PREFIX + name.replace("_", "-") for name in (*KNOWN_FIELDS, *TIME_NAMES)),
             ],
             expose_headers=[REQUEST_ID_HEADER, "X-API-Version", "Retry-After"],
         )
     app.add_middleware(HttpTelemetry)
     app.add_exception_handler(HTTPException, http_exception_response)
     app.add_exception_handler(RequestValidationError, validation_response)
-    _add_ways_in(app, parts)
+    described = _add_ways_in(app, parts)
     _add_operations(app, parts.health)
     _add_documents(app, parts.documents)
-    document(app, FRAMES_PATH, parts.settings)
+    document(app, described)
     return app
 
 
-def _add_ways_in(app: FastAPI, parts: GatewayParts) -> None:
-    """Add the endpoints that take images, as plain ASGI: FastAPI would read the body before the token is checked."""
+def _add_ways_in(app: FastAPI, parts: GatewayParts) -> dict[str, Json]:
+    """Add the endpoints that take images, and return their operations by path.
+
+    They are plain ASGI, because FastAPI would read the body before the token is checked.
+    """
     acceptance, uploads = Acceptance(parts), Uploads(parts.settings)
 
-    def add(path: str, endpoint: ASGIApp) -> None:
-        app.router.routes.append(_NamedRoute(path, endpoint, methods=["POST"]))
+    described: dict[str, Json] = {}
 
-    add(FRAMES_PATH, FramesEndpoint(acceptance, uploads, parts.stream_url))
-    if parts.answers is None:
-        return
-    waiting = acceptance, uploads, parts.answers, parts.settings, parts.stream_url
-    add(DETECT_PATH, DetectEndpoint(*waiting))
-    if parts.settings.batch_enabled:
-        add(BATCH_PATH, BatchEndpoint(*waiting))
+    def add(path: str, endpoint: ASGIApp, operation: Json) -> None:
+        app.router.routes.append(_NamedRoute(path, endpoint, methods=["POST"]))
+        described[path] = operation
+
+    settings = parts.settings
+    add(FRAMES_PATH, FramesEndpoint(acceptance, uploads, parts.stream_url), operations.send_frame(settings))
+    if parts.answers is not None:
+        waiting = acceptance, uploads, parts.answers, settings, parts.stream_url
+        add(DETECT_PATH, DetectEndpoint(*waiting), operations.detect(settings))
+        if settings.batch_enabled:
+            add(BATCH_PATH, BatchEndpoint(*waiting), operations.detect_batch(settings))
+    return described
 
 
 def _add_operations(app: FastAPI, health: Health) -> None:

@@ -28,7 +28,7 @@ _ADDRESS = re.compile(r"\b(?:file|s3)://[^\s,;]+")
 def dead_letter_text(letter: DeadLetter) -> ErrorText:
     """Return what a client is told about a frame that was accepted and cannot be processed; the reason is the code."""
     status = _STATUS.get(letter.reason)
-    message = "no detector could process the frame; the operator finds the reason in its dead letter"
+    message = "no detector could process the frame; its dead letter has the reason, for the operator"
     if status is not None:
         message = f"no detector could process the frame: {_ADDRESS.sub('the stored image', letter.message)}"
     later = "Send it again after Retry-After seconds" if letter.reason == _BUSY else "An operator can re-drive it"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
+
+from pydantic import BaseModel
 
 from tests.servers.gateway import Gateway, GatewayResponse
 
@@ -24,6 +27,13 @@ def assert_error(response: GatewayResponse, status: int, code: str, field: str |
     if status == 503:
         assert 1 <= int(headers["retry-after"]) <= 5
     return body
+
+
+def assert_documented(body: Mapping[str, Any], model: type[BaseModel]) -> None:
+    """Assert that ``body`` is as the OpenAPI document says, without any other field."""
+    model.model_validate(body)
+    required = {name for name, field in model.model_fields.items() if field.is_required()}
+    assert required <= set(body) <= set(model.model_fields)
 
 
 async def assert_nothing_stored(gateway: Gateway) -> None:

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from infra.errors import BrokerUnavailableError, ImageCorruptError, StoreFullError
+from ingest.gateway.openapi.bodies import BatchError, BatchResponse, BatchResult
 from ingest.settings import GatewaySettings
 from schemas.cloudevents import decode
 from schemas.events import FrameCaptured
@@ -19,7 +20,7 @@ from standgale.testing.waiting import until
 from tests.harnesses.stand_in_detector import detecting
 from tests.photographs import photograph
 from tests.servers.gateway import FRAME, OTHER_TOKEN, TOKEN, WHEN, Gateway, GatewayResponse, jpeg, running
-from tests.servers.gateway_checks import assert_error, assert_nothing_stored
+from tests.servers.gateway_checks import assert_documented, assert_error, assert_nothing_stored
 
 BATCH = "/api/v1/detect/batch"
 TIME = ("timestamp", WHEN)
@@ -52,6 +53,11 @@ def outcome(response: GatewayResponse) -> tuple[list[int], list[tuple[int, str]]
     assert (body["total_processed"], body["total_failed"]) == (len(results), len(errors))
     assert body["failed_images"] == [error["filename"] for error in errors]
     assert all(error["message"] for error in errors)
+    assert_documented(body, BatchResponse)
+    for result in results:
+        assert_documented(result, BatchResult)
+    for error in errors:
+        assert_documented(error, BatchError)
     return [int(one["index"]) for one in results], [(int(one["index"]), one["code"]) for one in errors]
 
 

@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY
 from detectors.errors import ImageTooCostlyError, InferenceError
 from detectors.worker.frames.lateness import DeadlineError
 from infra.errors import BrokerUnavailableError, ImageCorruptError
+from ingest.gateway.openapi.bodies import DetectionResult, UnansweredFrame
 from ingest.settings import GatewaySettings
 from schemas.errors import StandgaleError
 from schemas.ids import frame_id
@@ -23,7 +24,7 @@ from standgale.testing.waiting import until
 from tests.harnesses.stand_in_detector import detecting
 from tests.harnesses.worker_site import WorkerSite, picture
 from tests.servers.gateway import FRAME, TOKEN, WHEN, Gateway, GatewayResponse, jpeg, running
-from tests.servers.gateway_checks import assert_error, assert_nothing_stored
+from tests.servers.gateway_checks import assert_documented, assert_error, assert_nothing_stored
 
 DETECT = "/api/v1/detect"
 QUICK = GatewaySettings(answer_timeout_s=0.3)
@@ -55,6 +56,7 @@ async def test_detect_returns_what_a_worker_found_as_the_seed_says(tmp_path: Pat
         response = await detect(gateway, form(**fields), params={})
         assert response.status == 200, response.body
         body = response.json
+        assert_documented(body, DetectionResult)
         (found,) = body["detections"]
         digest = body["image"]["sha256"]
         assert UUID(body["image_id"]) == frame_id("drone-1", datetime.fromisoformat(WHEN), digest)
@@ -89,6 +91,7 @@ async def test_without_an_answer_in_time_the_response_says_where_to_look(tmp_pat
         response = await detect(gateway)
         assert response.status == 202
         body = response.json
+        assert_documented(body, UnansweredFrame)
         assert (body["status"], body["image_id"]) == ("accepted", body["frame_id"])
         assert body["links"]["detections"].endswith("/api/v1/detections/stream?device=drone-1")
         assert "after 0.3 s" in body["message"]
@@ -107,7 +110,7 @@ async def _status(gateway: Gateway, status: int) -> bool:
     [
         (ImageCorruptError("the object at file:///srv/frames/ab/x.jpg ends early"), 422, "IMAGE_CORRUPT", "ends early"),
         (ImageTooCostlyError("20 s of CPU time"), 422, "IMAGE_TOO_COSTLY", "20 s of CPU"),
-        (InferenceError("/srv/models/secret.onnx"), 500, "INFERENCE_ERROR", "the operator finds the reason"),
+        (InferenceError("/srv/models/secret.onnx"), 500, "INFERENCE_ERROR", "its dead letter has the reason"),
         (DeadlineError("its turn came 3 s late"), 503, "DEADLINE_EXCEEDED", "3 s late"),
     ],
 )

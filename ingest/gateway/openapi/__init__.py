@@ -1,0 +1,1 @@
+"""Describes in the OpenAPI document the endpoints that FastAPI does not know."""

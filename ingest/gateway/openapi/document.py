@@ -1,0 +1,59 @@
+"""Adds to the OpenAPI document what FastAPI does not know: the endpoints that take images, and their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import orjson
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ingest.gateway.openapi.bodies import BODIES
+from ingest.gateway.openapi.errors import Json
+
+DESCRIPTION = """\
+Takes frames from drones and cameras. After a response 202 the frame is durable in the frame store and acknowledged
+by the broker; sending it again is harmless, because the same device, capture time and content are the same frame.
+
+Every error has one body; `error_code` is stable. 4xx: change the request. 503: send the same again after `Retry-After`
+seconds. `X-Request-ID` is taken from the request or made, and is in every response and log line.
+"""
+
+
+def document(app: FastAPI, operations: Mapping[str, Json]) -> None:
+    """Add ``operations`` (of POST, by path) to ``app.openapi()``."""
+
+    def openapi() -> dict[str, object]:
+        if app.openapi_schema is None:
+            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            components = schema.setdefault("components", {})
+            components.setdefault("schemas", {}).update(_component_schemas())
+            components["securitySchemes"] = {
+                "DeviceToken": {"type": "apiKey", "in": "header", "name": "X-API-Token"},
+                "Bearer": {"type": "http", "scheme": "bearer"},
+            }
+            schema["paths"].update({path: {"post": operation} for path, operation in operations.items()})
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    async def page(_: Request) -> Response:
+        # FastAPI's own route would write the whole document anew for each request.
+        if "page" not in written:
+            written["page"] = orjson.dumps(openapi())
+        return Response(written["page"], media_type="application/json")
+
+    written: dict[str, bytes] = {}
+    app.router.routes.insert(0, Route(app.openapi_url or "/openapi.json", page))
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def _component_schemas() -> Json:
+    found: Json = {}
+    for model in BODIES:
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        found.update(schema.pop("$defs", {}))
+        found[model.__name__] = schema
+    return found

@@ -1,0 +1,93 @@
+"""Lists the errors of the endpoints that take images, by status and code, with an example of each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from pydantic import JsonValue
+
+from ingest.gateway.errors import UNAVAILABLE_CODES
+
+Json = dict[str, JsonValue]
+Examples = dict[str, tuple[str, str]]
+"""By code: a message, and the wrong parameter ("": none)."""
+
+_ERRORS: dict[str, Examples] = {
+    "400": {
+        "INVALID_FORMAT": (
+            "not an image: JPEG, PNG, TIFF and WebP are accepted, but the content begins with 00 01 02 03",
+            "image",
+        ),
+        "FILE_TOO_LARGE": ("the upload has 11000000 bytes; at most 10000000 are accepted", "image"),
+        "INVALID_DIMENSIONS": ("the image is 50000x50000 px; each side may have at most 16384", "image"),
+        "CORRUPTED_FILE": ("the JPEG file has no end marker behind its scan; it was cut off", "image"),
+        "TOO_COSTLY": ("the JPEG has more than 31 scans of 9600×9600 px; an ordinary picture has at most 14", "image"),
+        "INVALID_CAPTURE_TIME": ("captured_at is 2099-01-01T00:00:00.000000Z, which is in the future", "captured_at"),
+        "VALIDATION_ERROR": ("unknown field 'altitude'", "altitude"),
+    },
+    "401": {"UNAUTHORIZED": ("the device token is not valid", "")},
+    "403": {"ACCESS_DENIED": ("the token belongs to a different device than 'drone-2'", "device_id")},
+    "408": {"UPLOAD_TIMEOUT": ("only 65536 bytes were received within 30 s", "")},
+    "415": {"UNSUPPORTED_MEDIA_TYPE": ("Content-Type 'application/json' is not for images", "Content-Type")},
+    "422": {
+        "IMAGE_CORRUPT": ("no detector could process the frame: the JPEG ends early; 12 of 3000 rows have data", ""),
+        "IMAGE_TOO_COSTLY": ("no detector could process the frame: decoding it took more than 20 s of CPU time", ""),
+    },
+    "500": {
+        "INTERNAL_ERROR": ("the gateway failed at this request", ""),
+        "INFERENCE_ERROR": (
+            "no detector could process the frame; its dead letter has the reason",
+            "",
+        ),
+    },
+    "503": {
+        "OVERLOADED": ("the gateway has as many uploads in progress as it accepts; nothing was read", ""),
+        **{code: (text, "") for code, text in UNAVAILABLE_CODES.items()},
+    },
+}
+_BATCH_400: Examples = {
+    "TOO_MANY_FILES": ("the batch has more than 50 images; at most 50 are accepted", "images"),
+    "FILE_TOO_LARGE": ("the upload has 600000000 bytes; at most 502097152 are accepted", "image"),
+    "VALIDATION_ERROR": ("timestamp was given 2 times for 3 images; give it once, or once per image", "timestamp"),
+    "INVALID_CAPTURE_TIME": ("timestamp is 'noon'; it must be RFC 3339, like 2026-01-31T12:00:00Z", "timestamp"),
+}
+_STATUS_TEXT = {
+    "400": "The request or the image is wrong",
+    "401": "No valid device token; the body was not read",
+    "403": "The token belongs to a different device",
+    "408": "The body was sent too slowly",
+    "415": "The Content-Type is not for images",
+    "422": "The frame was accepted, but no detector can process it: the reason of its dead letter",
+    "500": "The gateway or a detector failed",
+    "503": "Busy, or a service is unavailable: send the same again after Retry-After seconds",
+}
+FRAME_STATUSES = ("400", "401", "403", "408", "415", "503")
+DETECT_STATUSES = ("400", "401", "403", "408", "415", "422", "500", "503")
+
+
+def error_responses(statuses: Collection[str], *, batch: bool = False) -> Json:
+    """Return the error responses with ``statuses``; those of a batch concern the request as a whole."""
+    return {status: _error(status, _BATCH_400 if batch and status == "400" else _ERRORS[status]) for status in statuses}
+
+
+def _error(status: str, listed: Examples) -> Json:
+    examples: Json = {}
+    for code, (message, field) in listed.items():
+        example: Json = {
+            "status": "error",
+            "message": message,
+            "error_code": code,
+            "details": None,
+            "timestamp": "2026-01-31T12:00:00.123456Z",
+            "request_id": "req-8f14e45fceea467a9b36b0e0c6a1f2d3",
+        }
+        if field:
+            example.update(field=field, documentation_url="/docs")
+        examples[code] = {"value": example}
+    response: Json = {
+        "description": _STATUS_TEXT[status],
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}, "examples": examples}},
+    }
+    if status == "503":
+        response["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
+    return response
