@@ -26,6 +26,7 @@ NAMES = (
     "broker",
     "kafka",
     "pipeline",
+    "detect",
     "postgres",
     "sse",
 )

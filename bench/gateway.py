@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from bench import pictures
+from bench.batches import BatchUploads, batch_uploads, send_batches
 from bench.measure import Run, take_turns
 from bench.processes import Server, home, measured
 from bench.result import RATIO, Figure, Goal, Result
@@ -17,6 +18,9 @@ from infra.deploy.ports import free_port
 from standgale.children import run_child
 
 GOAL = 0.7
+BATCH_GOAL = 1.0
+_BATCHES = 8
+_BATCH_DEVICES = 4
 _FRAME_BYTES = 200_000
 _CONNECTIONS = 32
 _APART = 100_000_000
@@ -25,7 +29,8 @@ _NOTE = (
     f"{_CONNECTIONS} keep-alive connections, every frame new in time and content. The gateway is the real process: "
     "token, validation by content, EXIF, folder store and publish to the embedded broker, both durable before the 202. "
     "The bare handler runs under the same uvicorn settings. The goal is on the durable one, which syncs file and "
-    "folder as the store does; the plain one leaves writing to the kernel, so it is no like for like."
+    "folder as the store does; the plain one leaves writing to the kernel, so it is no like for like. "
+    f"Batches: {_BATCHES} requests of 50 frames at once, of {_BATCH_DEVICES} devices, until all are in the broker."
 )
 
 
@@ -50,6 +55,10 @@ async def _run(folder: Path, quick: bool) -> Result:
         )
         like_for_like = await take_turns(_turn(ours, frames), _turn(like, frames), rounds)
         not_durable = await take_turns(_turn(ours, frames), _turn(unlike, frames), max(1, rounds // 2))
+        by_batch = await stack.enter_async_context(
+            batch_uploads(place, gateway.port, picture, _BATCH_DEVICES, 3 * _APART)
+        )
+        batches = await take_turns(_batch_turn(by_batch, quick), _turn(like, frames), max(1, rounds // 2))
         memory_mb = gateway.peak_memory_mb()
     return Result(
         "gateway",
@@ -60,6 +69,8 @@ async def _run(folder: Path, quick: bool) -> Result:
             Figure("gateway", like_for_like.our_rate, "frames/s"),
             Figure("gateway over durable handler", like_for_like.ratio, RATIO, Goal(GOAL)),
             Figure("gateway over plain handler", not_durable.ratio, RATIO),
+            Figure("gateway, batches of 50", batches.our_rate, "frames/s"),
+            Figure("gateway, batches of 50, over durable handler", batches.ratio, RATIO, Goal(BATCH_GOAL)),
             Figure("peak memory of the gateway", memory_mb, "MB"),
         ),
         (_NOTE,),
@@ -69,6 +80,13 @@ async def _run(folder: Path, quick: bool) -> Result:
 def _turn(uploads: Uploads, frames: int) -> Run:
     async def turn() -> float:
         return await send(uploads, frames, _CONNECTIONS)
+
+    return turn
+
+
+def _batch_turn(uploads: BatchUploads, quick: bool) -> Run:
+    async def turn() -> float:
+        return await send_batches(uploads, 3 if quick else _BATCHES)
 
     return turn
 
