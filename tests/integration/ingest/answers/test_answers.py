@@ -52,7 +52,7 @@ async def begin(answers: Answers, number: int) -> asyncio.Task[Answer | None]:
     return waiting
 
 
-async def test_answer_of_either_kind_ends_the_wait_for_its_frame_alone(topics: AnswerTopics) -> None:
+async def test_detections_or_dead_letter_end_the_wait_for_their_frame_alone(topics: AnswerTopics) -> None:
     async with topics.answers() as answers:
         detected, dead, none = [await begin(answers, number) for number in (1, 2, 3)]
         await topics.detect_for_job(1)
@@ -69,7 +69,7 @@ async def test_answer_of_either_kind_ends_the_wait_for_its_frame_alone(topics: A
         none.cancel()
 
 
-async def test_frame_that_was_answered_before_gets_the_newest_of_its_answers(topics: AnswerTopics) -> None:
+async def test_frame_detected_before_gets_its_newest_detections(topics: AnswerTopics) -> None:
     await topics.detect(1, version="1.0")
     await topics.detect(*range(2, 40), version="1.0")
     await topics.detect(1, version="2.0")
@@ -93,7 +93,7 @@ async def test_frame_beyond_the_tail_is_not_found_and_leaves_nothing_behind(topi
             assert len(followed._offsets) == 10
 
 
-async def test_answer_in_a_topic_that_was_created_again_is_found(topics: AnswerTopics) -> None:
+async def test_detections_in_a_topic_created_again_are_found(topics: AnswerTopics) -> None:
     specs = AnswerTopics.specs(topics.harness).values()
     await topics.detect(*range(20, 30))
     async with topics.answers() as answers:
@@ -112,7 +112,7 @@ async def test_answer_in_a_topic_that_was_created_again_is_found(topics: AnswerT
             assert followed.problem is None
 
 
-async def test_frozen_broker_delays_the_answer_and_is_named(
+async def test_frozen_broker_delays_the_detections_and_is_named(
     kafka_server: KafkaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower, "HANG_S", 2.0)

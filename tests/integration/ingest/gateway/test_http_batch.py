@@ -141,7 +141,7 @@ async def test_batch_that_is_wrong_as_a_whole_accepts_nothing(gateway: Gateway) 
     assert await frames(gateway) == []
 
 
-async def test_image_without_detections_in_time_is_told_and_found_when_sent_again(tmp_path: Path) -> None:
+async def test_image_without_detections_in_time_is_found_when_sent_again(tmp_path: Path) -> None:
     async with running(tmp_path, GatewaySettings(batch_timeout_s=1.5)) as gateway:
         async with detecting(gateway.broker, lambda frame: True if frame.original_filename == "0.jpg" else None):
             response = await send(gateway, images(2), TIME)

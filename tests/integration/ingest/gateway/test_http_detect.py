@@ -50,7 +50,7 @@ async def working(folder: Path) -> AsyncIterator[Gateway]:
         yield gateway
 
 
-async def test_detect_returns_what_a_worker_found_as_the_seed_says(tmp_path: Path) -> None:
+async def test_detect_returns_detections_of_a_worker_with_all_fields(tmp_path: Path) -> None:
     async with working(tmp_path) as gateway:
         fields = {"device_id": "drone-1", "timestamp": "2026-01-31T13:00:00+01:00", "metadata": '{"flight": 7}'}
         response = await detect(gateway, form(**fields), params={})
@@ -86,7 +86,7 @@ async def test_frame_accepted_earlier_gets_its_detections_when_sent_to_detect(ga
         assert (response.status, response.json["detections"][0]["label"]) == (200, "bird")
 
 
-async def test_without_an_answer_in_time_the_response_says_where_to_look(tmp_path: Path) -> None:
+async def test_frame_without_detections_in_time_gets_202_and_links(tmp_path: Path) -> None:
     async with running(tmp_path, QUICK) as gateway:
         response = await detect(gateway)
         assert response.status == 202
@@ -114,7 +114,7 @@ async def _status(gateway: Gateway, status: int) -> bool:
         (DeadlineError("its turn came 3 s late"), 503, "DEADLINE_EXCEEDED", "3 s late"),
     ],
 )
-async def test_dead_letter_answers_at_once_with_its_reason(
+async def test_dead_letter_ends_the_wait_at_once_with_its_reason(
     gateway: Gateway, error: StandgaleError, status: int, code: str, told: str
 ) -> None:
     async with detecting(gateway.broker, lambda _: error):
@@ -188,7 +188,7 @@ async def test_client_that_disconnects_frees_its_place_and_its_frame_stays(gatew
         assert (await detect(gateway)).status == 200
 
 
-async def test_hundred_clients_at_once_get_a_result_or_are_told_to_wait(gateway: Gateway) -> None:
+async def test_hundred_clients_at_once_get_200_202_429_or_503(gateway: Gateway) -> None:
     """C-S1-117, and "nothing but 200, 202, 429 and 503"."""
     async with detecting(gateway.broker):
         for number in range(3):

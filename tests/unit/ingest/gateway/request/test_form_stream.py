@@ -54,7 +54,7 @@ async def test_parts_are_the_same_however_the_body_is_cut(
     assert contents(await read(body, cuts=cuts)) == sent
 
 
-async def test_content_of_a_large_part_is_left_out_and_its_size_is_told() -> None:
+async def test_content_of_a_large_part_is_left_out_and_its_size_is_kept() -> None:
     small, large = b"s" * LARGE, b"l" * (LARGE + 1)
     body = form(("a", small), ("b", large), ("c", b"x" * 100_000), ("d", small))
     for cuts in ((), range(0, len(body), 7), range(0, len(body), 1_001)):
