@@ -115,8 +115,11 @@ class PartitionAnswers:
         return self._complete
 
     async def wait_until_followed(self, timeout_s: float) -> None:
-        """Wait until no new answer can be missed, or for ``timeout_s``: then it is found later, and not at once."""
-        if self._detections.began.is_set() and self._letters.began.is_set():
+        """Wait until no new answer can be missed, or for ``timeout_s``: then it is found later, and not at once.
+
+        While the partition cannot be read there is no wait, because frames would wait in memory for nothing.
+        """
+        if self.problem is not None or (self._detections.began.is_set() and self._letters.began.is_set()):
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
