@@ -69,6 +69,26 @@ async def test_detections_or_dead_letter_end_the_wait_for_their_frame_alone(topi
         none.cancel()
 
 
+async def test_several_gateways_wait_for_the_same_frame(topics: AnswerTopics) -> None:
+    async with topics.answers() as one, topics.answers() as other:
+        waiting = [await begin(answers, 1) for answers in (one, other, one)]
+        await topics.detect(1)
+        assert [str(answered(await each)) for each in waiting] == [frame_id(1)] * 3
+
+
+async def test_partition_is_left_some_time_after_the_last_wait(topics: AnswerTopics) -> None:
+    async with topics.answers(idle_s=0.2) as answers:
+        waiting = await begin(answers, 1)
+        await asyncio.sleep(0.4)
+        assert answers.followed == 1
+        await topics.detect(1)
+        await waiting
+        await until(lambda: answers.followed == 0)
+        # Of what came while nobody waited, too.
+        await topics.detect(2)
+        assert str(answered(await wait_for(answers, 2))) == frame_id(2)
+
+
 async def test_frame_detected_before_gets_its_newest_detections(topics: AnswerTopics) -> None:
     await topics.detect(1, version="1.0")
     await topics.detect(*range(2, 40), version="1.0")

@@ -1,4 +1,4 @@
-"""The gateway on a real Kafka whose topic is deleted: it reports that, and is ready again without a restart."""
+"""The gateway on a real Kafka: a topic is deleted, a right is missing, and clients wait for detections."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from aiokafka.admin import AIOKafkaAdminClient
 from infra.broker.kafka.adapter import KafkaBroker
 from infra.deploy.kafka import KafkaServer
 from infra.deploy.kafka.acls import Acls, Operation, Resource
+from infra.errors import ImageCorruptError
 from ingest.settings import GatewaySettings
-from schemas.topics import FRAMES_LIVE, PROBES, load_topics
+from schemas.topics import DETECTIONS, FRAME_TOPICS, FRAMES_DEAD, FRAMES_LIVE, PROBES, load_topics
 from standgale.testing.waiting import until
-from tests.servers.gateway import Gateway, GatewayResponse, jpeg, running
+from tests.harnesses.brokers import harness_of
+from tests.harnesses.stand_in_detector import detecting
+from tests.servers.gateway import WHEN, Gateway, GatewayResponse, jpeg, running
+from tests.servers.gateway_checks import assert_error
 from tests.servers.kafka import kafka_settings, scram
 
 pytestmark = pytest.mark.integration
 
 TIMEOUT_S = 60.0
+DETECT = "/api/v1/detect"
 
 
 async def test_gateway_follows_topic_deleted_and_created_again(kafka_server: KafkaServer, tmp_path: Path) -> None:
@@ -89,6 +94,33 @@ async def test_revoked_write_right_is_503_and_not_ready_until_granted(
             for topic in declared:
                 for operation in (Operation.DESCRIBE, Operation.READ, Operation.WRITE):
                     await acls.revoke(user, operation, Resource.TOPIC, topic)
+
+
+async def test_detect_returns_committed_detections_and_finds_them_again(
+    kafka_server: KafkaServer, tmp_path: Path
+) -> None:
+    names = (*FRAME_TOPICS, DETECTIONS, FRAMES_DEAD, PROBES)
+    declared = {name: spec for name, spec in load_topics().items() if name in names}
+    harness = harness_of(kafka_settings(kafka_server), tmp_path)
+    # Other tests use these names on this server too, with other partitions.
+    await harness.remove(*declared.values())
+    broker = KafkaBroker(kafka_settings(kafka_server), declared)
+    admin = await broker.admin()
+    await admin.apply(declared.values())
+    await admin.close()
+    settings = GatewaySettings(answer_timeout_s=30.0)
+    async with running(tmp_path, settings, broker=broker, ahead_s=None) as gateway:
+        decide = {"good.jpg": True, "bad.jpg": ImageCorruptError("ends early")}
+        async with detecting(broker, lambda frame: decide[frame.original_filename or ""]):
+            good = {"timestamp": WHEN, "original_filename": "good.jpg"}
+            first = await gateway.send(path=DETECT, params=good)
+            assert first.status == 200, first.body
+            again = await gateway.send(path=DETECT, params=good)
+            assert again.json["detections"] == first.json["detections"]
+            bad = await gateway.send(jpeg(seed=4), path=DETECT, params=good | {"original_filename": "bad.jpg"})
+            assert_error(bad, 422, "IMAGE_CORRUPT")
+    await harness.remove(*declared.values())
+    await harness.close()
 
 
 async def wait_for_response(gateway: Gateway, *, accepted: bool) -> GatewayResponse:
