@@ -71,8 +71,7 @@ class PartitionFollower:
     async def close(self) -> None:
         """Stop reading."""
         self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:

@@ -76,8 +76,9 @@ class WaitingFrame:
         while True:
             try:
                 record = await self._partition.find_earlier(self.frame_id)
-            except TransientError as error:
-                logger.info("the end of a partition cannot be searched for an answer now: %s", error_text(error))
+            except (TransientError, OSError) as error:
+                # The follower has logged the outage; here many frames fail alike.
+                logger.debug("the end of a partition cannot be searched for an answer now: %s", error_text(error))
                 await asyncio.sleep(_AGAIN_AFTER_S)
             else:
                 if record is not None:

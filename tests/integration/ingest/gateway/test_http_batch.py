@@ -66,6 +66,7 @@ async def frames(gateway: Gateway) -> list[FrameCaptured]:
 
 
 async def test_batch_returns_a_result_per_image_in_the_order_sent(gateway: Gateway) -> None:
+    """C-S1-008, C-S1-009 and C-S1-011."""
     async with detecting(gateway.broker, lambda frame: frame.original_filename != "2.jpg"):
         pictures = images(5)
         response = await send(gateway, pictures, TIME, ("device_id", "drone-1"), ("metadata", '{"trip": 4}'))
@@ -83,6 +84,8 @@ async def test_batch_returns_a_result_per_image_in_the_order_sent(gateway: Gatew
 
 
 async def test_failed_images_are_named_and_stop_no_other(gateway: Gateway) -> None:
+    """C-S1-009, C-S1-010, C-S1-015 and C-S1-115."""
+
     def decide(frame: FrameCaptured) -> ImageCorruptError | bool:
         return ImageCorruptError("ends early") if frame.original_filename == "5.jpg" else True
 
@@ -102,6 +105,7 @@ async def test_failed_images_are_named_and_stop_no_other(gateway: Gateway) -> No
 
 @pytest.mark.parametrize("at_the_end", [False, True])
 async def test_capture_time_is_that_of_the_image_or_given_once_or_per_image(gateway: Gateway, at_the_end: bool) -> None:
+    """C-S1-012."""
     times = [f"2026-01-31T12:00:0{number}Z" for number in range(3)]
     given = [("timestamp", moment) for moment in times]
     async with detecting(gateway.broker):
@@ -124,6 +128,7 @@ async def test_capture_time_in_the_image_comes_first(gateway: Gateway) -> None:
 
 
 async def test_more_images_than_allowed_are_refused_and_none_is_accepted(tmp_path: Path) -> None:
+    """C-S1-013."""
     async with running(tmp_path, GatewaySettings(max_batch_images=3)) as gateway:
         body = assert_error(await send(gateway, images(4), TIME), 400, "TOO_MANY_FILES", "images")
         assert "gateway.max_batch_images" in body["message"]
@@ -142,6 +147,7 @@ async def test_batch_that_is_wrong_as_a_whole_accepts_nothing(gateway: Gateway) 
 
 
 async def test_image_without_detections_in_time_is_found_when_sent_again(tmp_path: Path) -> None:
+    """C-S1-014."""
     async with running(tmp_path, GatewaySettings(batch_timeout_s=1.5)) as gateway:
         async with detecting(gateway.broker, lambda frame: True if frame.original_filename == "0.jpg" else None):
             response = await send(gateway, images(2), TIME)

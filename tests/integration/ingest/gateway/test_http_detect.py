@@ -51,6 +51,7 @@ async def working(folder: Path) -> AsyncIterator[Gateway]:
 
 
 async def test_detect_returns_detections_of_a_worker_with_all_fields(tmp_path: Path) -> None:
+    """C-S1-001 to C-S1-006."""
     async with working(tmp_path) as gateway:
         fields = {"device_id": "drone-1", "timestamp": "2026-01-31T13:00:00+01:00", "metadata": '{"flight": 7}'}
         response = await detect(gateway, form(**fields), params={})
@@ -87,6 +88,7 @@ async def test_frame_accepted_earlier_gets_its_detections_when_sent_to_detect(ga
 
 
 async def test_frame_without_detections_in_time_gets_202_and_links(tmp_path: Path) -> None:
+    """C-S1-007 and C-S1-030."""
     async with running(tmp_path, QUICK) as gateway:
         response = await detect(gateway)
         assert response.status == 202
@@ -127,6 +129,7 @@ async def test_dead_letter_ends_the_wait_at_once_with_its_reason(
 
 
 async def test_detect_refuses_what_frames_refuses(gateway: Gateway) -> None:
+    """C-S1-002 and C-S1-019 to C-S1-026."""
     assert_error(await detect(gateway, token=None), 401, "UNAUTHORIZED")
     other = await detect(gateway, params={"device_id": "drone-2", "timestamp": WHEN})
     assert_error(other, 403, "ACCESS_DENIED", "device_id")
