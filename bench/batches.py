@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 
@@ -100,9 +102,10 @@ async def _send(port: int, request: Sequence[bytes]) -> bytes:
         await writer.drain()
         return await reader.read(1_000)
     finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
+        # A close would only end the sending side, and the gateway would go on waiting for detections.
+        sending = writer.get_extra_info("socket")
+        sending.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
 
 
 def _head(name: str, more: str = "") -> bytes:

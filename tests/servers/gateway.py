@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -145,9 +147,9 @@ class Gateway:
     def stored(self) -> list[Path]:
         return [path for path in self.frames.rglob("*.*") if path.is_file()]
 
-    async def raw(self, head: str, body: bytes = b"", *, path: str = PATH) -> Raw:
+    async def raw(self, head: str, body: bytes = b"", *, path: str = PATH, query: str = f"?captured_at={WHEN}") -> Raw:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        text = f"POST {path}?captured_at={WHEN} HTTP/1.1\r\nHost: x\r\n{head}\r\n"
+        text = f"POST {path}{query} HTTP/1.1\r\nHost: x\r\n{head}\r\n"
         writer.write(text.encode() + body)
         await writer.drain()
         return Raw(reader, writer)
@@ -177,6 +179,12 @@ class Raw:
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
         body = await self.reader.readexactly(int(headers["content-length"]))
         return GatewayResponse(int(status.split()[1]), headers, body)
+
+    def reset(self) -> None:
+        """End the connection as a client that is gone; a close alone would only end the sending side."""
+        sending = self.writer.get_extra_info("socket")
+        sending.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     async def closed(self) -> bool:
         try:

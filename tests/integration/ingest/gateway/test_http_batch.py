@@ -19,7 +19,7 @@ from schemas.topics import FRAMES_BACKFILL, FRAMES_LIVE
 from standgale.testing.waiting import until
 from tests.harnesses.stand_in_detector import detecting
 from tests.photographs import photograph
-from tests.servers.gateway import FRAME, OTHER_TOKEN, TOKEN, WHEN, Gateway, GatewayResponse, jpeg, running
+from tests.servers.gateway import FRAME, OTHER_TOKEN, TOKEN, WHEN, Gateway, GatewayResponse, Raw, jpeg, running
 from tests.servers.gateway_checks import assert_documented, assert_error, assert_nothing_stored
 
 BATCH = "/api/v1/detect/batch"
@@ -189,11 +189,21 @@ async def _failing(error: Exception) -> str:
 
 
 async def test_client_that_disconnects_while_it_waits_leaves_its_frames_accepted(gateway: Gateway) -> None:
-    waiting = asyncio.create_task(send(gateway, images(4), TIME))
+    raw = await raw_batch(gateway, images(4))
     await until(lambda: _count(gateway, 4))
-    waiting.cancel()
+    raw.reset()
     await until(lambda: not gateway.answers.places._devices)
     assert len(await frames(gateway)) == 4
+
+
+async def raw_batch(gateway: Gateway, pictures: Sequence[bytes], declared_bytes: int | None = None) -> Raw:
+    """Send a batch over a connection of its own; with ``declared_bytes`` it does not end."""
+    part = b'--b\r\nContent-Disposition: form-data; name="images"\r\n\r\n%s\r\n'
+    time = b'--b\r\nContent-Disposition: form-data; name="timestamp"\r\n\r\n%s\r\n' % WHEN.encode()
+    body = b"".join(part % picture for picture in pictures) + (b"" if declared_bytes else time + b"--b--\r\n")
+    kind = "Content-Type: multipart/form-data; boundary=b"
+    head = f"X-API-Token: {TOKEN}\r\n{kind}\r\nContent-Length: {declared_bytes or len(body)}\r\n"
+    return await gateway.raw(head, body, path=BATCH, query="")
 
 
 async def _count(gateway: Gateway, wanted: int) -> bool:
@@ -202,9 +212,7 @@ async def _count(gateway: Gateway, wanted: int) -> bool:
 
 async def test_client_that_disconnects_while_it_sends_leaves_no_frame_and_no_slot(tmp_path: Path) -> None:
     async with running(tmp_path, GatewaySettings(max_concurrent_uploads=1)) as gateway:
-        head = f"X-API-Token: {TOKEN}\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 900000\r\n"
-        part = b'--b\r\nContent-Disposition: form-data; name="images"\r\n\r\n' + FRAME + b"\r\n"
-        raw = await gateway.raw(head, part * 3, path=BATCH)
+        raw = await raw_batch(gateway, [FRAME] * 3, declared_bytes=900_000)
         await until(lambda: len(gateway.stored()) == 1)
         raw.writer.close()
         await until(lambda: not gateway.answers.places._devices)

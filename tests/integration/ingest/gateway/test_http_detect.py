@@ -183,12 +183,22 @@ async def test_client_that_disconnects_frees_its_place_and_its_frame_stays(gatew
     head = f"X-API-Token: {TOKEN}\r\nContent-Length: {len(FRAME)}\r\n"
     raw = await gateway.raw(head, FRAME, path=DETECT)
     await until(lambda: len(gateway.stored()) == 1 and _waiting(gateway) == 1)
-    raw.writer.close()
+    raw.reset()
     await until(lambda: _waiting(gateway) == 0)
     assert len(await gateway.records()) == 1
     await until(lambda: (REGISTRY.get_sample_value("http_requests_total", counted) or 0.0) == before + 1)
     async with detecting(gateway.broker):
         assert (await detect(gateway)).status == 200
+
+
+async def test_client_that_only_ends_its_sending_side_gets_the_detections(gateway: Gateway) -> None:
+    head = f"X-API-Token: {TOKEN}\r\nContent-Length: {len(FRAME)}\r\n"
+    raw = await gateway.raw(head, FRAME, path=DETECT)
+    raw.writer.write_eof()
+    await until(lambda: _waiting(gateway) == 1)
+    async with detecting(gateway.broker):
+        response = await raw.read_response()
+    assert (response.status, response.json["has_detections"]) == (200, True)
 
 
 async def test_hundred_clients_at_once_get_200_202_429_or_503(gateway: Gateway) -> None:
