@@ -25,6 +25,8 @@ _DISCARD_S = 5.0
 _DISCARDING = "refused uploads"
 # A busy gateway reads on no more than this: the client of a large body may lose the response, and tries again anyway.
 _DISCARD_BUSY_BYTES = 1 << 20
+# But it takes its time for that: with a hundred clients at once, their turns come round slowly.
+_DISCARD_BUSY_S = 20.0
 # Clients without a valid token, and those that are too slow.
 _NOT_READ_ON = (401, 408)
 
@@ -117,7 +119,7 @@ class _RequestState:
             await asyncio.sleep(_ARRIVAL_S)
             return
         with suppress(TimeoutError):
-            async with asyncio.timeout(_DISCARD_S):
+            async with asyncio.timeout(_DISCARD_BUSY_S if self._status == 503 else _DISCARD_S):
                 while self._unread and not (self._status == 503 and self._received > _DISCARD_BUSY_BYTES):
                     # All refused uploads together read one piece in a round of the event loop.
                     await self._turns.wait(_DISCARDING)

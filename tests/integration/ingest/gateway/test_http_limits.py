@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from ingest.gateway import error_middleware
 from ingest.settings import GatewaySettings
-from tests.servers.gateway import FRAME, OTHER_TOKEN, TOKEN, Gateway, jpeg, running
+from tests.servers.gateway import FRAME, OTHER_TOKEN, PATH, TOKEN, WHEN, Gateway, jpeg, running
 from tests.servers.gateway_checks import assert_error
 
 
@@ -19,6 +24,30 @@ async def test_uploads_beyond_max_concurrent_uploads_are_overloaded(tmp_path: Pa
         raw.writer.write(FRAME[1000:])
         assert (await raw.read_response()).status == 202
         assert (await gateway.send()).status == 202
+
+
+async def test_refused_upload_gets_its_503_when_its_small_body_arrives_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(error_middleware, "_DISCARD_S", 0.1)
+    async with running(tmp_path, GatewaySettings(max_concurrent_uploads=1)) as gateway:
+        head = f"X-API-Token: {TOKEN}\r\nContent-Length: {len(FRAME)}\r\n"
+        held = await gateway.raw(head, FRAME[:1000])
+        await _until(lambda: _refused(gateway))
+        request = f"POST {PATH}?captured_at={WHEN} HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode()
+        response = await asyncio.to_thread(_send_slowly, gateway.port, request + FRAME[:1000], FRAME[1000:])
+        assert response.startswith(b"HTTP/1.1 503")
+        held.writer.close()
+
+
+def _send_slowly(port: int, first: bytes, rest: bytes) -> bytes:
+    """Send all, with a pause, before anything of the response is read, as simple clients do."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        for part in (first, rest[:1000], rest[1000:]):
+            # Of a connection that was closed meanwhile the second part tells nothing yet, and the third one fails.
+            connection.sendall(part)
+            time.sleep(0.4)
+        return connection.recv(65_536)
 
 
 async def test_uploads_beyond_max_in_flight_bytes_are_overloaded(tmp_path: Path) -> None:
