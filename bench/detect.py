@@ -95,7 +95,9 @@ async def _run(folder: Path, quick: bool) -> Result:
         place = await stack.enter_async_context(home(folder))
         tokens = [await place.token(f"drone-{number}") for number in range(_DEVICES)]
         server = await stack.enter_async_context(place.standgale("up", port_setting="STANDGALE_GATEWAY__PORT"))
-        session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True))
+        )
         client = _Client(session, server.url, tokens, images)
         await client.steady(_WARM_UP)
         client.latencies_ms.clear()
