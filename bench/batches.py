@@ -58,10 +58,9 @@ class BatchUploads:
 
 @asynccontextmanager
 async def batch_uploads(
-    place: Home, port: int, picture: bytes, devices: int, start: int
+    place: Home, port: int, tokens: Sequence[str], picture: bytes, start: int
 ) -> AsyncIterator[BatchUploads]:
-    """Yield batches of ``devices`` devices for the gateway at ``port``, numbered from ``start`` on."""
-    tokens = [await place.token(f"batch-{number}") for number in range(devices)]
+    """Yield batches of the devices of ``tokens`` for the gateway at ``port``, numbered from ``start`` on."""
     broker = EmbeddedBroker(embedded_file(place.folder), load_topics())
     reader = await broker.reader()
     try:
@@ -104,7 +103,8 @@ async def _send(port: int, request: Sequence[bytes]) -> bytes:
     finally:
         # A close would only end the sending side, and the gateway would go on waiting for detections.
         sending = writer.get_extra_info("socket")
-        sending.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if sending is not None:
+            sending.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
 
 

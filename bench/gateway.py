@@ -45,6 +45,7 @@ async def _run(folder: Path, quick: bool) -> Result:
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(home(folder))
         token = await place.token("bench")
+        batch_tokens = [await place.token(f"batch-{number}") for number in range(_BATCH_DEVICES)]
         gateway = await stack.enter_async_context(place.standgale("gateway", port_setting="STANDGALE_GATEWAY__PORT"))
         durable = await stack.enter_async_context(_bare(folder, "durable"))
         plain = await stack.enter_async_context(_bare(folder, "plain"))
@@ -56,7 +57,7 @@ async def _run(folder: Path, quick: bool) -> Result:
         like_for_like = await take_turns(_turn(ours, frames), _turn(like, frames), rounds)
         not_durable = await take_turns(_turn(ours, frames), _turn(unlike, frames), max(1, rounds // 2))
         by_batch = await stack.enter_async_context(
-            batch_uploads(place, gateway.port, picture, _BATCH_DEVICES, 3 * _APART)
+            batch_uploads(place, gateway.port, batch_tokens, picture, 3 * _APART)
         )
         batches = await take_turns(_batch_turn(by_batch, quick), _turn(like, frames), max(1, rounds // 2))
         memory_mb = gateway.peak_memory_mb()
