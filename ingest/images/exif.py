@@ -5,12 +5,11 @@ A value that is damaged, missing or out of range counts as unknown and never ref
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from ingest.images.check import ImageInfo, Metadata, Span
+from ingest.images.metadata.camera_fields import known_fields
 from ingest.images.metadata.capture_time import read_capture_time
 from ingest.images.metadata.exif_tags import Buffer, read_tags
 from ingest.images.metadata.flight import read_direction, read_heights
@@ -72,7 +71,7 @@ def _read(data: Buffer, metadata: Metadata, size: tuple[int, int]) -> Capture:
     focal, sensor = read_lens(tags, xmp, size, warnings)
     heading, pitch = read_direction(tags, xmp, warnings)
     latitude, longitude = position or (None, None)
-    values = {
+    values: dict[str, float | None] = {
         "altitude_m": altitude,
         "altitude_msl_m": altitude_msl,
         "focal_length_mm": focal,
@@ -82,31 +81,9 @@ def _read(data: Buffer, metadata: Metadata, size: tuple[int, int]) -> Capture:
         "heading_deg": heading,
         "pitch_deg": pitch,
     }
-    fields = {name: value for name, value in values.items() if value is not None and _accept(name, value, warnings)}
+    fields = known_fields(values, warnings)
     return Capture(
         camera=CameraGeometry.model_validate(fields) if fields else None,
         captured_at=read_capture_time(tags, xmp, warnings),
         warnings=warnings.all(),
     )
-
-
-def _accept(name: str, value: float, warnings: Warnings) -> bool:
-    """Whether the event schema accepts ``value`` for ``name``."""
-    low, high = _RANGES[name]
-    if math.isfinite(value) and low <= value <= high:
-        return True
-    warnings.add(f"{name} would be {value:g}, outside of {low:g} to {high:g}; it is unknown", name)
-    return False
-
-
-# Written here and not read from the model's schema, because validation by trial is slow and runs for each frame.
-_RANGES: Mapping[str, tuple[float, float]] = {
-    "altitude_m": (-500, 100_000),
-    "altitude_msl_m": (-500, 100_000),
-    "focal_length_mm": (1e-6, 5_000),
-    "sensor_width_mm": (1e-6, 1_000),
-    "latitude": (-90, 90),
-    "longitude": (-180, 180),
-    "heading_deg": (0, math.nextafter(360, 0)),
-    "pitch_deg": (-90, 90),
-}

@@ -1,0 +1,1 @@
+"""Reads files, HTTP addresses and RTSP cameras, and hands selected frames to the acceptance as JPEG."""
