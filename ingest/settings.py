@@ -1,10 +1,10 @@
-"""Defines the settings of the gateway: its address, and limits for uploads."""
+"""Defines the settings of the gateway (its address, limits for uploads) and of reading videos."""
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, IPvAnyNetwork, model_validator
 
 from infra.sections import Interval, Port, PositiveInt, PositiveSeconds, Section
 
@@ -70,4 +70,45 @@ class GatewaySettings(Section):
         self.require_at_most("min_side_px", "max_side_px")
         if self.batch_enabled:
             self.require_at_most("max_batch_images", "max_waiting")
+        return self
+
+
+class VideoSettings(Section):
+    """Says how files and cameras are read, and which addresses they may have."""
+
+    section = "video"
+
+    networks: tuple[IPvAnyNetwork, ...] = Field(
+        default=(),
+        description="the only networks that cameras and servers may be in, such as 192.168.7.0/24; none: all, but "
+        "neither this machine nor link-local addresses",
+    )
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=92, description="of the pictures that frames become; more is larger"
+    )
+    max_pixels: PositiveInt = Field(default=40_000_000, description="the most pixels of a frame that is decoded")
+    threads: PositiveInt = Field(default=2, description="of the decoder, for each source")
+    queue_frames: PositiveInt = Field(default=4, description="frames that wait for the acceptance, for each source")
+    open_timeout_s: PositiveSeconds = Field(
+        default=15.0, description="the time limit for connecting to a camera or server, and for recognising its format"
+    )
+    read_timeout_s: PositiveSeconds = Field(
+        default=10.0, description="how long a camera or server may be silent before it is connected to again"
+    )
+    first_reconnect_s: PositiveSeconds = Field(
+        default=0.5, description="the pause before a camera is connected to again; it doubles with each attempt"
+    )
+    max_reconnect_s: PositiveSeconds = Field(default=30.0, description="the longest such pause")
+    clock_tolerance_s: PositiveSeconds = Field(
+        default=0.5, description="by how much a camera's clock may drift before its times are corrected"
+    )
+    max_clock_difference_s: PositiveSeconds = Field(
+        default=30.0,
+        description="by how much a camera's clock (RTCP, telemetry) may differ from this machine's; beyond it the "
+        "arrival of frames counts",
+    )
+
+    @model_validator(mode="after")
+    def _pauses(self) -> Self:
+        self.require_at_most("first_reconnect_s", "max_reconnect_s")
         return self

@@ -1,0 +1,1 @@
+"""Connects to addresses that come from users, and only to those that the operator allows."""

@@ -1,0 +1,1 @@
+"""Opens files, HTTP addresses and RTSP cameras so that FFmpeg reaches nothing else."""

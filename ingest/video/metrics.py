@@ -1,0 +1,34 @@
+"""Defines the metrics of video sources; see :mod:`infra.telemetry.buckets` for the rules of labels."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from prometheus_client import Counter
+
+from infra.telemetry.buckets import BoundedLabel
+from ingest.video.counts import VideoCounts
+
+FRAMES = Counter(
+    "standgale_video_frames_total",
+    "What became of a source's frames and packets; see docs/video.md",
+    ["source", "what"],
+)
+
+_SOURCES = BoundedLabel(200)
+
+
+class CountsExport:
+    """Adds the counts of one source to the metrics, as they grow."""
+
+    def __init__(self, source: str) -> None:
+        """Begin with counts of 0."""
+        self._source = _SOURCES(source)
+        self._exported = asdict(VideoCounts())
+
+    def update(self, counts: VideoCounts) -> None:
+        """Add what came since the last call."""
+        for what, value in asdict(counts).items():
+            if value > self._exported[what]:
+                FRAMES.labels(self._source, what).inc(value - self._exported[what])
+                self._exported[what] = value
