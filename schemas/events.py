@@ -105,6 +105,22 @@ class Timings(EventPart):
     total_ms: Milliseconds
 
 
+ClockOrigin = Literal["option", "telemetry", "metadata", "rtcp", "arrival"]
+"""What the capture times of a video come from: what the sender states, the drone's telemetry, the file's creation time,
+the camera's clock by RTCP, or the arrival of frames here."""
+
+
+class VideoPosition(EventPart):
+    """Says which video a frame is from, and where in it."""
+
+    source: Annotated[str, Field(min_length=1, max_length=255)]
+    """The name of the file or camera, as its operator calls it"""
+    presentation_time_s: Annotated[float, Field(ge=0)]
+    """Seconds since the first frame of the source"""
+    clock: ClockOrigin
+    """Where captured_at comes from"""
+
+
 class FrameCaptured(Event):
     """Reports that a device took a frame; its bytes are stored in the frame store at ``image.uri``."""
 
@@ -125,6 +141,8 @@ class FrameCaptured(Event):
     original_filename: Annotated[str, Field(max_length=255)] | None = None
     job_id: UUID | None = None
     """The job the frame belongs to; none for live frames"""
+    video: VideoPosition | None = None
+    """The place in a video; none for single images"""
     options: DetectOptions = DetectOptions()
     """What this frame requests; for absent fields the model card decides"""
 
@@ -153,6 +171,8 @@ class DetectionsMade(Event):
     original_filename: Annotated[str, Field(max_length=255)] | None = None
     job_id: UUID | None = None
     """The job the frame belongs to; none for live frames"""
+    video: VideoPosition | None = None
+    """The place in a video; none for single images"""
     model: ModelRef
     options: DetectOptions
     """The options that the frame was processed with"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from ingest.video.counts import VideoCounts
-from ingest.video.port import ClockOrigin
+from schemas.events import ClockOrigin
 
 # A step of the stream's times that arrivals do not explain is a jump: the camera began anew. Frames that arrive late,
 # all at once, are none.

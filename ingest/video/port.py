@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Protocol
 
+from schemas.events import ClockOrigin
 from schemas.geometry import CameraGeometry
-
-ClockOrigin = Literal["option", "telemetry", "metadata", "rtcp", "arrival"]
-"""What a capture time comes from: the user's option, the drone's telemetry, the container's creation time, the camera's
-clock by RTCP, or the arrival of frames here."""
 
 
 @dataclass(frozen=True, slots=True)

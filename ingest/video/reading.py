@@ -16,12 +16,13 @@ from ingest.video.errors import VideoError
 from ingest.video.inputs.opened import OpenedVideo, Opener
 from ingest.video.options import VideoSource, parse_address
 from ingest.video.pictures import PictureMaker
-from ingest.video.port import ClockOrigin, VideoFrame
+from ingest.video.port import VideoFrame
 from ingest.video.selection import FrameSelector
 from ingest.video.start import start_of_recording, start_of_stream
 from ingest.video.telemetry.embedded import EmbeddedTelemetry
 from ingest.video.telemetry.srt import read_srt
 from ingest.video.telemetry.track import TelemetryTrack
+from schemas.events import ClockOrigin
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from ingest.settings import VideoSettings
 from ingest.video.decoding import VideoDecoder
 from ingest.video.errors import VideoStartError
 from ingest.video.options import VideoSource
-from ingest.video.port import ClockOrigin
 from ingest.video.telemetry.track import TelemetryTrack
+from schemas.events import ClockOrigin
 
 _EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
 

@@ -59,6 +59,7 @@ def make_detections(
         metadata=frame.metadata,
         original_filename=frame.original_filename,
         job_id=frame.job_id,
+        video=frame.video,
         model=ModelRef(name=card.name, version=card.version),
         options=result.options.as_options(),
         detections=_detections(event_id, card, result),
