@@ -206,9 +206,16 @@ class VideoDecoder:
             self._last_packet_s = max(self._packet_time(packet) or 0.0, self._last_packet_s)
         if self._only_keys and packet.size and not packet.is_keyframe:
             return
+        # At the end comes a packet without content or time, which makes the decoder give its last frames. An empty one
+        # before stands for a frame that did not change.
+        if not packet.size and packet.pts is not None:
+            return
         try:
             pictures = self.stream.codec_context.decode(packet if packet.size else None)
-        except (OSError, ValueError, RuntimeError, EOFError):
+        except EOFError:
+            # Some containers end twice.
+            return
+        except (OSError, ValueError, RuntimeError):
             # Of the errors of PyAV's decoders, none ends the stream: the next packet is tried.
             self._counts.broken_packets += 1
             return
