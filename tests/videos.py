@@ -17,7 +17,7 @@ _CLOCK = Fraction(1, 90_000)
 
 
 def scene(number: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """Return the picture ``number``, uint8 (h, w, 3) RGB: a grey ground, brighter with each picture, and a red corner."""
+    """Return the picture ``number``, uint8 (h, w, 3) RGB: grey, brighter with each number, with a red corner."""
     width, height = size
     image = np.full((height, width, 3), 40 + number % 100, np.uint8)
     image[: height // 4, : width // 4] = (200, 30, 30)
@@ -42,7 +42,8 @@ def write_video(
         stream = container.add_stream(codec, rate=25, options=options or {"preset": "ultrafast"})
         stream.width, stream.height = size
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        stream.codec_context.time_base = stream.time_base = _CLOCK if codec != "mpeg4" else Fraction(1, 1000)
+        # AVI has no times but the numbers of its frames.
+        stream.codec_context.time_base = stream.time_base = Fraction(1, 25) if path.suffix == ".avi" else _CLOCK
         stream.codec_context.gop_size = keys
         data = container.add_data_stream("klv") if klv else None
         base = stream.codec_context.time_base

@@ -9,7 +9,7 @@ _ABOUT = {
     "decoded": "decoded",
     "broken_packets": "broken packets",
     "damaged": "damaged and left out",
-    "missing": "missing by their times",
+    "missing": "missing",
     "overflowed": "left out as the acceptance was too slow",
     "refused": "refused",
     "too_large": "left out as too large",
@@ -32,7 +32,7 @@ class VideoCounts:
     damaged: int = 0
     """Frames with missing parts, which would show things that are not there; they were left out"""
     missing: int = 0
-    """Frames that never arrived, by the gaps in the times of a stream with a constant rate"""
+    """Frames that never came, by the number that a file states, or by the gaps in the times of a constant rate"""
     overflowed: int = 0
     """Frames of a live stream that were left out, because acceptance was slower than the camera"""
     refused: int = 0

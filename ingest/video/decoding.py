@@ -83,7 +83,10 @@ class VideoDecoder:
         self._first_pts: int | None = None
         self._last_s: float | None = None
         self._last_packet_s = 0.0
+        self._packets_read = 0
         self._interval_s = _interval(self.stream)
+        # Most files state the number of their frames, which is exact; of others only gaps show that some are missing.
+        self._has_gaps = opened.is_live or (not self.stream.frames and _is_constant(self.stream))
         self._camera_clock: dict[int, datetime] = {}
         self._arrivals: dict[int, datetime] = {}
         self._packets = self._read()
@@ -161,6 +164,10 @@ class VideoDecoder:
             yield from self._decode(self._ahead.popleft())
         for read in self._packets:
             yield from self._decode(read)
+        stated = self.stream.frames
+        # Some files of AVI fill a variable rate with empty frames, which are counted but not there.
+        if not self._opened.is_live and self._packets_read > stated / 2:
+            self._counts.missing += max(0, stated - self._packets_read)
         if self._counts.decoded == 0 and not self._opened.is_live:
             raise VideoError(f"{self._opened.name}: not one of its frames can be decoded; the file is damaged or empty")
 
@@ -199,6 +206,7 @@ class VideoDecoder:
 
     def _decode(self, read: _Read) -> Iterator[Decoded]:
         packet = read.packet
+        self._packets_read += bool(packet.size)
         if packet.is_corrupt:
             self._counts.broken_packets += 1
         if packet.pts is not None:
@@ -211,7 +219,7 @@ class VideoDecoder:
         if not packet.size and packet.pts is not None:
             return
         try:
-            pictures = self.stream.codec_context.decode(packet if packet.size else None)
+            pictures = self.stream.codec_context.decode(packet)
         except EOFError:
             # Some containers end twice.
             return
@@ -265,8 +273,8 @@ class VideoDecoder:
         return float((picture.pts - self._first_pts) * picture.time_base)
 
     def _count_missing(self, time_s: float) -> None:
-        """Count the frames that a camera with a constant rate sent and that did not arrive."""
-        if not self._opened.is_live or self._only_keys or self._last_s is None or not self._interval_s:
+        """Count the frames that a video with a constant rate has and that did not come."""
+        if self._only_keys or self._last_s is None or not self._interval_s or not self._has_gaps:
             return
         gap = (time_s - self._last_s) / self._interval_s
         if _GAP < gap < _MOST_MISSING:
@@ -309,6 +317,12 @@ def _interval(stream: VideoStream) -> float | None:
     """Return the seconds between frames where the stream says a rate that a camera may have."""
     rate = stream.average_rate or stream.guessed_rate
     return 1 / float(rate) if rate and 0.1 <= rate <= 1_000 else None
+
+
+def _is_constant(stream: VideoStream) -> bool:
+    """Whether a file's frames have a constant rate: their average is the rate that all their times are multiples of."""
+    average, base = stream.average_rate, stream.base_rate
+    return average is not None and base is not None and abs(float(average) / float(base) - 1) < 0.01
 
 
 def _camera_time(packet: Packet) -> datetime | None:
