@@ -15,6 +15,8 @@ _STEP_BACK_S = 0.5
 _WINDOW_S = 20.0
 # A correction changes the rate of the clock by at most this share, so that no time goes back.
 _SLEW = 0.02
+# Two clocks that differ by less are the same.
+_SAME_S = 0.005
 _TICK = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -48,13 +50,19 @@ class LiveClock:
         counts: VideoCounts,
         *,
         tolerance_s: float,
+        max_difference_s: float = 30.0,
         not_before: datetime | None = None,
     ) -> None:
-        """Count from ``start``, the time of the stream's time 0; ``not_before``: the last frame before a reconnect."""
+        """Count from ``start``, the time of the stream's time 0; ``not_before``: the last frame before a reconnect.
+
+        A camera's clock that differs by more than ``max_difference_s`` from the arrivals is not used.
+        """
         self.origin = origin
         self._counts = counts
         self._tolerance_s = tolerance_s
         self._start_s = (start - _EPOCH).total_seconds()
+        self._max_difference_s = max_difference_s
+        self._has_camera_time = False
         self._correction_s = 0.0
         self._last = not_before
         self._last_time_s: float | None = None
@@ -72,8 +80,8 @@ class LiveClock:
             self._window_from_s = arrival_s
         else:
             self._follow(time_s, arrival_s)
-        if camera_time is not None and self.origin == "rtcp":
-            self._start_s = (camera_time - _EPOCH).total_seconds() - time_s
+        if camera_time is not None:
+            self._use_camera_time((camera_time - _EPOCH).total_seconds() - time_s)
         self._last_time_s, self._last_arrival_s = time_s, arrival_s
         self._last = _later(_EPOCH + timedelta(seconds=round(self._start_s + time_s, 6)), self._last)
         return self._last
@@ -88,11 +96,11 @@ class LiveClock:
             self._restart_window(arrival_s)
             self._correction_s = 0.0
             return
-        if self.origin != "arrival":
-            return
         slew = max(-_SLEW * step_s, min(_SLEW * step_s, self._correction_s)) if step_s > 0 else 0.0
         self._start_s += slew
         self._correction_s -= slew
+        if self.origin != "arrival" or self._has_camera_time:
+            return
         delay_s = arrival_s - (self._start_s + time_s)
         self._least_delay_s = delay_s if self._least_delay_s is None else min(self._least_delay_s, delay_s)
         if arrival_s - self._window_from_s >= _WINDOW_S:
@@ -100,6 +108,16 @@ class LiveClock:
                 self._correction_s = self._least_delay_s
                 self._counts.corrected += 1
             self._restart_window(arrival_s)
+
+    def _use_camera_time(self, start_s: float) -> None:
+        """Follow the camera's clock; where it is known only after some frames, go over to it without a jump."""
+        if self.origin == "rtcp":
+            self._start_s = start_s
+        elif self.origin == "arrival" and abs(start_s - self._start_s) <= self._max_difference_s:
+            self._has_camera_time = True
+            self._correction_s = start_s - self._start_s
+            if abs(self._correction_s) < _SAME_S:
+                self.origin = "rtcp"
 
     def _restart_window(self, arrival_s: float) -> None:
         self._window_from_s = arrival_s

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from ingest.settings import VideoSettings
 from ingest.video.counts import VideoCounts
-from ingest.video.errors import VideoError
-from ingest.video.inputs.opened import OpenedVideo
+from ingest.video.errors import FramesTooLargeError, VideoError
+from ingest.video.inputs.opened import OpenedVideo, ffmpeg_errors
 from ingest.video.telemetry.embedded import EmbeddedTelemetry
 
 if TYPE_CHECKING:
@@ -69,15 +69,19 @@ class VideoDecoder:
         telemetry: EmbeddedTelemetry,
         *,
         only_keys: bool = False,
+        limit: str = "video.max_pixels",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Choose the stream. Raises VideoError where there is none that can be decoded, or its frames are too large."""
+        """Choose the stream. Raises VideoError where there is none that can be decoded, or its frames are too large.
+
+        ``limit`` is the name of the setting that limits their size.
+        """
         self._opened = opened
         self._settings = settings
         self._counts = counts
         self._telemetry = telemetry
         self._now = now
-        self.stream = _choose_stream(opened, settings)
+        self.stream = _choose_stream(opened, settings.max_pixels, limit)
         self._prepare(only_keys=only_keys)
         self._only_keys = only_keys
         self._first_pts: int | None = None
@@ -169,7 +173,7 @@ class VideoDecoder:
         if not self._opened.is_live and self._packets_read > stated / 2:
             self._counts.missing += max(0, stated - self._packets_read)
         if self._counts.decoded == 0 and not self._opened.is_live:
-            raise VideoError(f"{self._opened.name}: not one of its frames can be decoded; the file is damaged or empty")
+            raise VideoError(f"{self._opened.name}: has no frames that can be decoded; it is empty or damaged")
 
     def _read(self) -> Iterator[_Read]:
         """Yield the packets of the video stream; those of other tracks go to the telemetry."""
@@ -181,7 +185,7 @@ class VideoDecoder:
                     self._keep_telemetry(packet)
                 else:
                     yield _Read(packet, self._now())
-        except (OSError, ValueError, RuntimeError) as error:
+        except ffmpeg_errors() as error:
             self._opened.fail(error)
 
     def _keep_telemetry(self, packet: Packet) -> None:
@@ -223,7 +227,7 @@ class VideoDecoder:
         except EOFError:
             # Some containers end twice.
             return
-        except (OSError, ValueError, RuntimeError):
+        except ffmpeg_errors():
             # Of the errors of PyAV's decoders, none ends the stream: the next packet is tried.
             self._counts.broken_packets += 1
             return
@@ -281,6 +285,11 @@ class VideoDecoder:
             self._counts.missing += round(gap) - 1
 
     @property
+    def frames_per_s(self) -> float | None:
+        """The rate that the stream states; None where it states none."""
+        return None if self._interval_s is None else 1 / self._interval_s
+
+    @property
     def end_s(self) -> float:
         """The time of the last packet that was read."""
         return self._last_packet_s
@@ -295,7 +304,7 @@ class VideoDecoder:
         return None if whole is None else whole / 1_000_000
 
 
-def _choose_stream(opened: OpenedVideo, settings: VideoSettings) -> VideoStream:
+def _choose_stream(opened: OpenedVideo, max_pixels: int, limit: str) -> VideoStream:
     best = opened.container.streams.best("video")
     # By index, which has the type of a video's stream.
     found = next(
@@ -305,10 +314,10 @@ def _choose_stream(opened: OpenedVideo, settings: VideoSettings) -> VideoStream:
     if found is None or getattr(found, "codec_context", None) is None:
         raise VideoError(f"{opened.name}: has no video that can be decoded; its codec is unknown, or it is sound alone")
     context = found.codec_context
-    if context.width * context.height > settings.max_pixels:
-        raise VideoError(
-            f"{opened.name}: frames of {context.width}x{context.height} pixels are more than video.max_pixels allows "
-            f"({settings.max_pixels})"
+    if context.width * context.height > max_pixels:
+        raise FramesTooLargeError(
+            f"{opened.name}: frames of {context.width}x{context.height} pixels are more than {limit} allows "
+            f"({max_pixels})"
         )
     return found
 

@@ -11,6 +11,10 @@ class VideoError(RecordError):
     code = "INVALID_VIDEO"
 
 
+class FramesTooLargeError(VideoError):
+    """The frames have more pixels than a setting allows; the text names it."""
+
+
 class TelemetryError(SettingsError):
     """A telemetry file cannot be opened; the text names it."""
 

@@ -12,11 +12,11 @@ from ingest.settings import VideoSettings
 from ingest.video.clock import LiveClock, RecordingClock
 from ingest.video.counts import VideoCounts
 from ingest.video.decoding import Decoded, VideoDecoder
-from ingest.video.errors import VideoError
 from ingest.video.inputs.opened import OpenedVideo, Opener
 from ingest.video.options import VideoSource, parse_address
 from ingest.video.pictures import PictureMaker
 from ingest.video.port import VideoFrame
+from ingest.video.recording import require_end
 from ingest.video.selection import FrameSelector
 from ingest.video.start import start_of_recording, start_of_stream
 from ingest.video.telemetry.embedded import EmbeddedTelemetry
@@ -25,9 +25,6 @@ from ingest.video.telemetry.track import TelemetryTrack
 from schemas.events import ClockOrigin
 
 logger = logging.getLogger(__name__)
-
-# Containers state a little more than decoders give.
-_MISSING_SHARE, _MISSING_S = 0.02, 1.0
 
 
 @dataclass(slots=True)
@@ -103,7 +100,7 @@ class SourceReader:
         finally:
             self._report(embedded, side)
         if not opened.is_live:
-            _require_end(decoder, opened.name)
+            require_end(decoder, opened.name)
 
     def _side_file(self) -> TelemetryTrack | None:
         """Return the telemetry of the SRT file that the source names, or that is beside the video."""
@@ -133,6 +130,7 @@ class SourceReader:
             start.origin,
             self._state.counts,
             tolerance_s=self._settings.clock_tolerance_s,
+            max_difference_s=self._settings.max_clock_difference_s,
             not_before=self._state.last_at,
         )
 
@@ -189,10 +187,3 @@ def side_file(address: str) -> Path | None:
 
 def _origin(clock: RecordingClock | LiveClock) -> ClockOrigin:
     return clock.origin
-
-
-def _require_end(decoder: VideoDecoder, name: str) -> None:
-    """Raise VideoError where a recording ends before it says that it does."""
-    whole_s, end_s = decoder.duration_s, decoder.end_s
-    if whole_s is not None and whole_s - end_s > max(_MISSING_S, _MISSING_SHARE * whole_s):
-        raise VideoError(f"{name}: ends after {end_s:.1f} of {whole_s:.1f} s; the file is cut short or damaged")

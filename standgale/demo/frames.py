@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.settings import GatewaySettings
 from schemas.geometry import Box
 from standgale.demo.source import Source
-from standgale.videos import open_capture
+from standgale.videos import open_video
 from training.scenes.flight import Flight
 from training.scenes.spec import CLASS_NAMES
 
@@ -60,22 +62,11 @@ def source_frames(source: Source, device_id: str, most: int) -> Iterator[DemoFra
 
 
 def _video_frames(source: Path, device_id: str, most: int) -> Iterator[DemoFrame]:
-    with open_capture(source) as video:
-        step = max(1, round((video.get(cv2.CAP_PROP_FPS) or _VIDEO_FRAMES_PER_S) / _VIDEO_FRAMES_PER_S))
-        number = sent = 0
-        while sent < most and video.grab():
-            if number % step == 0:
-                found, image = video.retrieve()
-                if found:
-                    yield DemoFrame(
-                        device_id,
-                        _jpeg(np.asarray(image, dtype=np.uint8)),
-                        "image/jpeg",
-                        f"{source.stem}-{number:06}.jpg",
-                        None,
-                    )
-                    sent += 1
-            number += 1
+    # The size was checked before anything started.
+    with open_video(source, GatewaySettings().max_pixels) as video:
+        step = max(1, round((video.frames_per_s or _VIDEO_FRAMES_PER_S) / _VIDEO_FRAMES_PER_S))
+        for frame in islice(video.read(step), most):
+            yield DemoFrame(device_id, _jpeg(frame.image), "image/jpeg", f"{source.stem}-{frame.number:06}.jpg", None)
 
 
 def _jpeg(image: NDArray[np.uint8]) -> bytes:

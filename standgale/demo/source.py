@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.errors import SettingsError
+from infra.errors import ImageCorruptError, SettingsError
 from infra.images.foreign import refusal_of_no_video
 from infra.regular_files import open_regular
 from ingest.images.check import ImageError, ImageLimits, inspect_image
 from ingest.settings import GatewaySettings
-from standgale.videos import is_video, open_capture
+from standgale.videos import is_video, open_video
 
 PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 # Formats are recognised by these.
@@ -51,7 +51,7 @@ def check_source(path: Path, most: int, gateway: GatewaySettings) -> Source:
             raise SettingsError(f"--source {path}: {known}")
     except OSError as error:
         raise SettingsError(f"--source {path}: cannot be read ({error.strerror}); change its permissions") from error
-    _check_video(path)
+    _check_video(path, gateway)
     return Source(video=path)
 
 
@@ -114,7 +114,9 @@ def _limits(gateway: GatewaySettings) -> ImageLimits:
     )
 
 
-def _check_video(path: Path) -> None:
-    with open_capture(path) as video:
-        if not video.isOpened() or not video.grab():
-            raise SettingsError(f"--source {path}: not a video OpenCV can read; try MP4 with H.264, or give a picture")
+def _check_video(path: Path, gateway: GatewaySettings) -> None:
+    try:
+        with open_video(path, gateway.max_pixels) as video:
+            next(iter(video.read(1)))
+    except (SettingsError, ImageCorruptError) as error:
+        raise SettingsError(f"--source: {error}") from error

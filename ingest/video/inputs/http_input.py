@@ -17,6 +17,7 @@ from infra.errors import SettingsError
 from infra.network.addresses import AddressRules, Lookup, connect, look_up
 from ingest.video.errors import VideoError, VideoUnavailableError
 from ingest.video.options import NetworkAddress, parse_address
+from schemas.errors import StandgaleError
 
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -131,7 +132,7 @@ class HttpInput:
         self._answer.close()
         try:
             self._answer = self._open(position)
-        except (VideoError, VideoUnavailableError) as error:
+        except StandgaleError as error:
             self.error = error
             raise
         headers = self._answer.response.headers
@@ -182,7 +183,8 @@ class HttpInput:
                 connection.sock = ssl.create_default_context().wrap_socket(sock, server_hostname=address.host)
             connection.request("GET", address.target, headers=headers)
             with _deadline(connection, self._timeout_s):
-                return _Answer(connection, connection.getresponse())
+                response = connection.getresponse()
+            return _Answer(connection, response)
         except (OSError, http.client.HTTPException, ValueError) as error:
             connection.close()
             raise VideoUnavailableError(f"{address}: no answer ({_reason(error)})") from error
@@ -192,8 +194,10 @@ class HttpInput:
 def _deadline(connection: http.client.HTTPConnection, timeout_s: float) -> Iterator[None]:
     """End the connection after ``timeout_s``: each byte alone may come in time, and the headers never end."""
     sock = connection.sock
+    has_ended = threading.Event()
 
     def end() -> None:
+        has_ended.set()
         with suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
 
@@ -204,6 +208,9 @@ def _deadline(connection: http.client.HTTPConnection, timeout_s: float) -> Itera
         yield
     finally:
         timer.cancel()
+        if has_ended.is_set():
+            # To the parser of headers the end of the connection is the end of the headers.
+            raise TimeoutError
 
 
 def _redirected(address: NetworkAddress, location: str) -> NetworkAddress:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol
 
@@ -32,7 +33,9 @@ _RTSP_FORMATS = f"rtsp,rtp,sdp,{FORMATS}"
 _NO_PROTOCOL = "none"
 _RTSP_PROTOCOLS = "rtp,tcp,udp"
 _BUFFER_BYTES = 262_144
-_LIVE_PROBE = {"probesize": "5000000", "analyzeduration": "3000000"}
+_LIVE_PROBE = {"probesize": "1000000", "analyzeduration": "1500000", "fpsprobesize": "10"}
+# Pictures one after the other have no times but those of their arrival.
+_BY_ARRIVAL = {**_LIVE_PROBE, "use_wallclock_as_timestamps": "1"}
 
 
 class Closable(Protocol):
@@ -115,10 +118,10 @@ class Opener:
     def _open_http(self, address: NetworkAddress) -> Iterator[OpenedVideo]:
         reader = HttpInput(address, self._rules, timeout_s=self._settings.read_timeout_s, lookup=self._lookup)
         with self._watched(reader):
-            options = {} if reader.is_recording else dict(_LIVE_PROBE)
             if reader.content_type == "multipart/x-mixed-replace":
-                container = self._container(str(address), reader, reader, options, "mpjpeg")
+                container = self._container(str(address), reader, reader, _BY_ARRIVAL, "mpjpeg")
             else:
+                options = {} if reader.is_recording else _LIVE_PROBE
                 container = self._container(str(address), reader, reader, options)
             try:
                 yield OpenedVideo(str(address), container, is_live=not reader.is_recording, network=reader)
@@ -182,7 +185,7 @@ class Opener:
                 timeout=(self._settings.open_timeout_s, self._settings.read_timeout_s),
                 io_open=_refuse_to_open if not isinstance(file, str) else None,
             )
-        except (OSError, ValueError, RuntimeError, StandgaleError) as error:
+        except ffmpeg_errors() as error:
             raise translated(error, name, network) from error
 
 
@@ -194,6 +197,15 @@ def require_library() -> None:
         raise SettingsError(
             f"videos are read with PyAV, which cannot be loaded ({error}); {install_extra('video')}"
         ) from error
+
+
+@cache
+def ffmpeg_errors() -> tuple[type[Exception], ...]:
+    """Return every class of error that PyAV raises for its input; some of FFmpeg's derive from Exception alone."""
+    import av  # noqa: PLC0415 (an extra)
+
+    # Those of our own readers pass through FFmpeg unchanged.
+    return (av.error.FFmpegError, OSError, ValueError, RuntimeError, StandgaleError)
 
 
 def translated(error: Exception, name: str, network: Closable | None) -> StandgaleError:

@@ -163,7 +163,7 @@ def test_a_video_gives_a_json_line_per_frame(tmp_path: Path, run) -> None:  # ty
 @pytest.mark.parametrize(
     ("name", "content", "options", "message"),
     [
-        ("a.mp4", b"no video", (), "no frame of this video can be decoded, .*ffmpeg -i a.mp4 -c:v libx264"),
+        ("a.mp4", b"no video", (), "no frame of this video can be decoded: .*ffmpeg -i a.mp4 -c:v libx264"),
         ("a.gif", b"GIF89a" + bytes(20), (), "GIF"),
         ("a.pt", b"PK", (), "is a model, not a picture"),
         ("a.png", b"", ("--every", "2"), "--every 2: is for videos"),

@@ -81,5 +81,25 @@ def test_the_cameras_own_clock_is_followed_where_it_is_the_origin() -> None:
     assert clock.captured_at(1.04, after(3.04)) == after(1.29)
 
 
+def test_a_cameras_clock_that_is_known_later_is_followed_without_a_jump() -> None:
+    clock = live(VideoCounts())
+    found = []
+    # The arrivals are 0.6 s behind the camera's clock, which RTCP gives from the second second on.
+    for number in range(2_000):
+        time_s = number * 0.04
+        camera_time = after(time_s - 0.6) if number > 25 else None
+        found.append(clock.captured_at(time_s, after(time_s), camera_time))
+    assert all(0.03 < (later - earlier).total_seconds() < 0.05 for earlier, later in pairwise(found))
+    assert abs((found[-1] - after(1_999 * 0.04 - 0.6)).total_seconds()) < 0.03
+    assert clock.origin == "rtcp"
+
+
+def test_a_cameras_clock_that_was_never_set_is_not_followed() -> None:
+    clock = live(VideoCounts())
+    assert clock.captured_at(0.0, after(0), after(-86_400)) == after(0)
+    assert clock.captured_at(0.04, after(0.04), after(-86_400)) == after(0.04)
+    assert clock.origin == "arrival"
+
+
 def test_times_after_a_reconnect_are_later_than_those_before() -> None:
     assert live(VideoCounts(), not_before=after(10)).captured_at(0.0, after(1)) == after(10.000001)
