@@ -119,7 +119,7 @@ documents: $(VENV)/.dev
 
 lock: $(VENV)/bin/python
 	$(PIP_INSTALL) uv
-	for profile in demo:cpu,embedded dev:cpu,embedded,kafka,s3,lakefs,geo,text,quantize,dev train:cpu,torch,train; do \
+	for profile in demo:cpu,embedded dev:cpu,embedded,kafka,s3,lakefs,geo,video,text,quantize,dev train:cpu,torch,train; do \
 	  $(BIN)/uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
 	    $$(echo $${profile#*:} | sed 's/[^,]*/--extra &/g; s/,/ /g') --output-file requirements/$${profile%%:*}.lock; \

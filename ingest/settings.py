@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Self
 
-from pydantic import Field, IPvAnyNetwork, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from infra.sections import Interval, Port, PositiveInt, PositiveSeconds, Section
 
@@ -78,7 +79,7 @@ class VideoSettings(Section):
 
     section = "video"
 
-    networks: tuple[IPvAnyNetwork, ...] = Field(
+    networks: tuple[str, ...] = Field(
         default=(),
         description="the only networks that cameras and servers may be in, such as 192.168.7.0/24; none: all, but "
         "neither this machine nor link-local addresses",
@@ -107,6 +108,23 @@ class VideoSettings(Section):
         description="by how much a camera's clock (RTCP, telemetry) may differ from this machine's; beyond it the "
         "arrival of frames counts",
     )
+
+    @field_validator("networks")
+    @classmethod
+    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for each in networks:
+            try:
+                ip_network(each, strict=False)
+            except ValueError as error:
+                raise ValueError(
+                    f"{cls.named('networks')}: received {each!r}; it takes networks such as 192.168.7.0/24 or fd00::/8"
+                ) from error
+        return networks
+
+    @property
+    def allowed_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks as objects."""
+        return tuple(ip_network(each, strict=False) for each in self.networks)
 
     @model_validator(mode="after")
     def _pauses(self) -> Self:

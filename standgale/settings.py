@@ -25,7 +25,7 @@ from infra.process.settings_sources import CONFIG_VARIABLE, read_settings
 from infra.sections import Section
 from infra.storage.settings import FrameSettings
 from infra.telemetry.settings import TelemetrySettings
-from ingest.settings import GatewaySettings
+from ingest.settings import GatewaySettings, VideoSettings
 from sinks.settings import SseSettings
 
 
@@ -40,6 +40,7 @@ class Settings(Section):
     database: DatabaseSettings = DatabaseSettings()
     http: HttpSettings = HttpSettings()
     gateway: GatewaySettings = GatewaySettings()
+    video: VideoSettings = VideoSettings()
     detector: DetectorSettings = DetectorSettings()
     sinks: BatchSettings = BatchSettings()
     sse: SseSettings = SseSettings()

@@ -187,6 +187,7 @@ class VideoDecoder:
                     yield _Read(packet, self._now())
         except ffmpeg_errors() as error:
             self._opened.fail(error)
+        self._opened.require_whole()
 
     def _keep_telemetry(self, packet: Packet) -> None:
         if not packet.size:

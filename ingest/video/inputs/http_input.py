@@ -57,7 +57,7 @@ class HttpInput:
         self._closed = threading.Event()
         self._position = 0
         self.error: Exception | None = None
-        """What ended a read; FFmpeg itself reports only that it failed"""
+        """What ended the reading; to FFmpeg that is the end of the file"""
         self._answer = self._open(0)
         headers = self._answer.response.headers
         self.content_type = (headers.get_content_type() or "").lower()
@@ -74,29 +74,38 @@ class HttpInput:
         self.name = str(address)
 
     def read(self, size: int) -> bytes:
-        """Return at most ``size`` bytes; none at the end. FFmpeg calls it."""
+        """Return at most ``size`` bytes; none at the end, and after an error. FFmpeg calls it.
+
+        Errors are kept in ``error``: after one that is raised through FFmpeg, it would go on reading.
+        """
+        if self.error is not None:
+            return b""
+        try:
+            return self._read(size)
+        except StandgaleError as error:
+            self.error = error
+            return b""
+
+    def _read(self, size: int) -> bytes:
         failures = 0
         while True:
+            reason = "it ended before the file did"
             try:
                 data = self._answer.response.read1(size)
             except (OSError, http.client.HTTPException) as error:
-                self._raise_if_closed()
-                failures += 1
-                if not self._can_seek or failures > _RETRIES:
-                    self.error = VideoUnavailableError(f"{self._address}: the connection broke off ({_reason(error)})")
-                    raise self.error from error
-                data = b""
+                data, reason = b"", _reason(error)
+                if self.size is None:
+                    self._raise_if_closed()
+                    raise VideoUnavailableError(f"{self._address}: the connection broke off ({reason})") from error
             self._raise_if_closed()
             self._position += len(data)
             if data or self.size is None or self._position >= self.size:
                 return data
             failures += 1
-            # The connection ended before the file did.
             if not self._can_seek or failures > _RETRIES:
-                self.error = VideoUnavailableError(
-                    f"{self._address}: the connection ended after {self._position} of {self.size} bytes"
+                raise VideoUnavailableError(
+                    f"{self._address}: the connection broke off after {self._position} of {self.size} bytes ({reason})"
                 )
-                raise self.error
             self._closed.wait(min(0.2 * 2**failures, 3.0))
             self._continue_at(self._position)
 
@@ -110,13 +119,15 @@ class HttpInput:
         target = max(0, min(self.size, base + offset))
         ahead = target - self._position
         if 0 <= ahead <= _SKIP_BYTES:
-            while self._position < target:
-                if not self.read(min(_CHUNK, target - self._position)):
-                    break
-        elif target < self.size:
-            self._continue_at(target)
-        else:
+            while self._position < target and self.read(min(_CHUNK, target - self._position)):
+                pass
+        elif target == self.size or self.error is not None:
             self._position = target
+        else:
+            try:
+                self._continue_at(target)
+            except StandgaleError as error:
+                self.error = error
         return self._position
 
     def close(self) -> None:
@@ -129,25 +140,19 @@ class HttpInput:
         self._answer.close()
 
     def _continue_at(self, position: int) -> None:
+        """Open the file again, to read on at ``position``."""
         self._answer.close()
-        try:
-            self._answer = self._open(position)
-        except StandgaleError as error:
-            self.error = error
-            raise
+        self._answer = self._open(position)
         headers = self._answer.response.headers
         if position and self._answer.response.status != 206:
-            self.error = VideoError(f"{self._address}: the server no longer gives parts of the file")
-            raise self.error
+            raise VideoError(f"{self._address}: the server no longer gives parts of the file")
         if (headers.get("etag") or headers.get("last-modified")) != self._tag:
-            self.error = VideoError(f"{self._address}: the file was changed while it was read; read it again")
-            raise self.error
+            raise VideoError(f"{self._address}: the file was changed while it was read; read it again")
         self._position = position
 
     def _raise_if_closed(self) -> None:
         if self._closed.is_set():
-            self.error = VideoUnavailableError(f"{self._address}: reading was stopped")
-            raise self.error
+            raise VideoUnavailableError(f"{self._address}: reading was stopped")
 
     def _open(self, position: int) -> _Answer:
         """Follow redirects to an answer with the file. Every address on the way is checked."""

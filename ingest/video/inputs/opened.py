@@ -64,6 +64,11 @@ class OpenedVideo:
         """Raise the error that says what FFmpeg's ``error`` means for this input."""
         raise translated(error, self.name, self.network) from error
 
+    def require_whole(self) -> None:
+        """Raise the error that ended the input, which is the end of the file to FFmpeg."""
+        if self.network is not None and self.network.error is not None:
+            raise self.network.error
+
 
 class Opener:
     """Opens sources, and can be closed from another thread, also while it opens one."""
@@ -73,7 +78,7 @@ class Opener:
         require_library()
         self._settings = settings
         self._lookup = lookup
-        self._rules = AddressRules(settings.networks, settings.named("networks"))
+        self._rules = AddressRules(settings.allowed_networks, settings.named("networks"))
         self._current: Closable | None = None
         self._is_closed = False
 
@@ -219,8 +224,8 @@ def translated(error: Exception, name: str, network: Closable | None) -> Standga
         return error
     if isinstance(error, av.error.ExitError | TimeoutError):
         return VideoUnavailableError(f"{name}: no data within the time limit (video.read_timeout_s)")
-    is_stream = network is not None and not (isinstance(network, HttpInput) and network.is_recording)
-    if is_stream or (network is not None and not isinstance(error, av.error.InvalidDataError)):
+    # A file over HTTP has its own error above where the server is the reason.
+    if network is not None and not (isinstance(network, HttpInput) and network.is_recording):
         return VideoUnavailableError(f"{name}: reading failed ({_text(error)})")
     if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
         return VideoError(f"{name}: the file cannot be read ({error.strerror})")
