@@ -108,3 +108,17 @@ def gpmf_nested(key: str, *parts: bytes) -> bytes:
     """Return an element that holds ``parts``."""
     content = b"".join(parts)
     return gpmf(key, "", 1, len(content), content)
+
+
+def h264_frames(count: int) -> list[bytes]:
+    """Return encoded frames as a camera sends them, with a key frame and its parameters each ten."""
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height = SIZE
+    encoder.pix_fmt, encoder.time_base, encoder.gop_size = "yuv420p", Fraction(1, 25), 10
+    encoder.options = {"preset": "ultrafast", "tune": "zerolatency"}
+    packets: list[bytes] = []
+    for number in range(count):
+        frame = av.VideoFrame.from_ndarray(scene(number), format="rgb24")
+        frame.pts = number
+        packets += [bytes(packet) for packet in encoder.encode(frame)]
+    return packets + [bytes(packet) for packet in encoder.encode(None)]

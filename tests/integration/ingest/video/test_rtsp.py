@@ -18,6 +18,7 @@ from ingest.video.options import Selection, Transport, VideoSource
 from ingest.video.port import VideoFrame
 from tests.harnesses.video_pulls import Collector, pulling, video_settings
 from tests.servers.rtsp import LOSING_CAMERA, RtspServer, free_port, require_gstreamer
+from tests.videos import h264_frames
 
 pytestmark = pytest.mark.integration
 
@@ -182,3 +183,31 @@ async def test_a_server_that_speaks_no_rtsp_gives_a_clear_reason() -> None:
         with pytest.raises(VideoError, match="speaks no RTSP"):
             async with pulling(VideoSource("gate", f"rtsp://127.0.0.1:{server.getsockname()[1]}/cam")) as running:
                 await running.task
+
+
+async def test_a_server_of_another_make_is_read_by_udp() -> None:
+    rtsp = pytest.importorskip("rtsp")
+    pictures = h264_frames(50)
+    port = free_port()
+    server = rtsp.Server(bind_addr=f"127.0.0.1:{port}")
+    ended = threading.Event()
+
+    def send() -> None:
+        while not ended.wait(0.04):
+            server.send_frame(pictures[send.count % 50], 3_600)  # type: ignore[attr-defined]
+            send.count += 1  # type: ignore[attr-defined]
+
+    send.count = 0  # type: ignore[attr-defined]
+    server.start()
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        async with pulling(VideoSource("gate", f"rtsp://127.0.0.1:{port}/stream", transport="udp")) as running:
+            await running.collector.wait_for(25)
+    finally:
+        ended.set()
+        sender.join()
+        server.stop()
+    running.collector.require_order()
+    since = running.collector.frames[24].presentation_time_s
+    assert since == pytest.approx(0.96, abs=0.5)
