@@ -23,6 +23,7 @@ NAMES = (
     "rollout",
     "gateway",
     "attack",
+    "video",
     "broker",
     "kafka",
     "pipeline",

@@ -1,4 +1,4 @@
-"""Stands between FFmpeg and an RTSP camera, so that FFmpeg reaches no other address than the one that was checked.
+"""Relays RTSP between FFmpeg and a camera, so that FFmpeg reaches no other address than the one that was checked.
 
 FFmpeg connects to this machine; the relay has connected to the camera. It passes requests on unchanged, and reads the
 responses: a redirect ends the connection, and the address that UDP packets come from is the camera's, whatever it says.

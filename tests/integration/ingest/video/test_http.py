@@ -147,7 +147,7 @@ async def test_a_playlist_opens_none_of_its_addresses() -> None:
 
 
 @pytest.mark.parametrize(("status", "error"), [(404, VideoError), (401, VideoError), (503, VideoUnavailableError)])
-async def test_statuses_say_whether_another_try_may_help(status: int, error: type[Exception]) -> None:
+async def test_statuses_are_errors_that_are_transient_or_final(status: int, error: type[Exception]) -> None:
     async def refuse(_request: web.Request) -> web.StreamResponse:
         return web.Response(status=status)
 

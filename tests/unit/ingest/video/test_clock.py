@@ -27,7 +27,7 @@ def test_a_recording_has_the_same_times_at_each_reading() -> None:
     assert first.captured_at(3_600.08) == after(3_600.08)
 
 
-def test_frames_with_equal_times_are_a_microsecond_apart() -> None:
+def test_frames_with_equal_times_get_different_microseconds() -> None:
     clock = RecordingClock(START, "option")
     assert [clock.captured_at(0.0) for _ in range(3)] == [after(each / 1_000_000) for each in range(3)]
 

@@ -149,7 +149,7 @@ def test_an_srt_file_beside_the_video_gives_camera_and_start(tmp_path: Path, ste
     ],
     ids=["empty", "picture", "playlist", "concat", "sdp", "noise"],
 )
-def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_a_file_that_is_no_video_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
     with pytest.raises(VideoError, match=reason):
